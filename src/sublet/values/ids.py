@@ -1,0 +1,53 @@
+"""Ids say what they are: a prefix, an underscore, and 120 random bits in Crockford's base 32."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+PREFIXES = {
+    "org": "organisation",
+    "key": "API key",
+    "pool": "pool",
+    "unit": "accelerator",
+    "smp": "demand sample",
+    "clm": "internal claim",
+    "quo": "quote",
+    "lse": "lease",
+    "dep": "deployment of a model",
+    "rep": "replica of a deployment",
+    "req": "request to the model API",
+    "evt": "usage event",
+    "txn": "ledger transaction",
+    "pst": "posting",
+    "inv": "invoice",
+    "crd": "credit",
+    "pln": "plan",
+    "hld": "hold on credit or budget",
+    "whk": "webhook delivery",
+}
+
+
+def new_id(prefix: str) -> str:
+    """A new random id with `prefix`, which must be one of PREFIXES."""
+    if prefix not in PREFIXES:
+        raise ValueError(f"{prefix!r} is not a known id prefix")
+    return f"{prefix}_{_encode(secrets.randbits(120))}"
+
+
+def derived_id(prefix: str, *parts: str) -> str:
+    """The same id for the same parts, always: what makes a retry harmless (SHA-256 of the parts, 120 bits)."""
+    if prefix not in PREFIXES:
+        raise ValueError(f"{prefix!r} is not a known id prefix")
+    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    return f"{prefix}_{_encode(int.from_bytes(digest[:15], 'big'))}"
+
+
+def _encode(number: int) -> str:
+    digits = []
+    for _ in range(24):
+        digits.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(digits))

@@ -1,0 +1,116 @@
+"""Exact money: whole billionths of a currency's major unit. No float comes near it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+
+from sublet.values.errors import InvalidInputError
+
+NANO = 1_000_000_000
+"""Nano-units in one major unit (one dollar is 1e9 of them)."""
+
+POSTING_NANO_MAX = 2**63 - 1
+"""The largest single amount that a posting can hold: about 9.2 bn major units."""
+
+# ISO 4217 minor-unit digits of the currencies that are not 2.
+_DIGITS = {"BIF": 0, "CLP": 0, "JPY": 0, "KRW": 0, "VND": 0, "ISK": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}
+_KNOWN = frozenset(
+    "AED ARS AUD BDT BGN BHD BIF BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JOD JPY KES KRW KWD "
+    "MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON SAR SEK SGD THB TND TRY TWD UAH USD UYU VND ZAR".split()
+)
+
+
+class CurrencyMismatchError(InvalidInputError):
+    """Amounts of two currencies can't be combined; bill each organisation in one currency."""
+
+    code = "currency_mismatch"
+
+
+def currency_digits(currency: str) -> int:
+    """ISO 4217 minor-unit digits of `currency`. Raises InvalidInputError for a code that Sublet does not know."""
+    if currency not in _KNOWN:
+        raise InvalidInputError(f"currency {currency!r} is not known; use an ISO 4217 code such as USD or EUR")
+    return _DIGITS.get(currency, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """`nano` billionths of `currency`'s major unit; Python's integers, so a total has no upper limit."""
+
+    nano: int
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        if type(self.nano) is not int:
+            raise TypeError(f"nano must be an int, not {type(self.nano).__name__}")
+
+    @classmethod
+    def of(cls, amount: Decimal | int | str, currency: str = "USD") -> Money:
+        """`amount` in major units, e.g. `Money.of("1.25")`. Raises InvalidInputError if it needs more than 9 decimals."""
+        return cls(nano_from_decimal(amount), currency)
+
+    @property
+    def amount(self) -> Decimal:
+        """In major units, exact."""
+        return decimal_from_nano(self.nano)
+
+    def rounded(self) -> Money:
+        """To the currency's own digits, half to even: what an invoice does, once."""
+        step = 10 ** (9 - currency_digits(self.currency))
+        whole, rest = divmod(self.nano, step)
+        if rest * 2 > step or (rest * 2 == step and whole % 2 == 1):
+            whole += 1
+        return Money(whole * step, self.currency)
+
+    def __add__(self, other: Money) -> Money:
+        self._same(other)
+        return Money(self.nano + other.nano, self.currency)
+
+    def __sub__(self, other: Money) -> Money:
+        self._same(other)
+        return Money(self.nano - other.nano, self.currency)
+
+    def __neg__(self) -> Money:
+        return Money(-self.nano, self.currency)
+
+    def __lt__(self, other: Money) -> bool:
+        self._same(other)
+        return self.nano < other.nano
+
+    def __str__(self) -> str:
+        """Human form: at least the currency's digits, more only where the amount has them."""
+        text = format(self.amount, "f")
+        whole, _, fraction = text.partition(".")
+        fraction = fraction.rstrip("0").ljust(currency_digits(self.currency), "0")
+        return f"{whole}{'.' + fraction if fraction else ''} {self.currency}"
+
+    def _same(self, other: Money) -> None:
+        if self.currency != other.currency:
+            raise CurrencyMismatchError(f"{self.currency} and {other.currency} can't be combined")
+
+
+def nano_from_decimal(amount: Decimal | int | str) -> int:
+    """Major units to nano-units, exact or refused. Raises InvalidInputError."""
+    if isinstance(amount, float):
+        raise TypeError("money is never a float")
+    try:
+        value = Decimal(amount)
+    except InvalidOperation as error:
+        raise InvalidInputError(f"{amount!r} is not an amount; write it like 1.25") from error
+    if not value.is_finite():
+        raise InvalidInputError(f"{amount!r} is not a finite amount")
+    with localcontext() as context:
+        context.prec = 60
+        scaled = value * NANO
+        whole = scaled.to_integral_value(rounding=ROUND_HALF_EVEN)
+        if whole != scaled:
+            raise InvalidInputError(f"{amount} has more than nine decimals; the smallest amount is 0.000000001")
+    return int(whole)
+
+
+def decimal_from_nano(nano: int) -> Decimal:
+    """Nano-units to major units, exact."""
+    sign = "-" if nano < 0 else ""
+    whole, rest = divmod(abs(nano), NANO)
+    return Decimal(f"{sign}{whole}.{rest:09d}")

@@ -1,0 +1,58 @@
+"""A plan: what a planner decided, in an order that an executor can carry out and a person can read and diff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sublet.values.clock import format_time
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do. `kind` names an executor's method, `subject` the object's id, `reason` says why in a sentence."""
+
+    kind: str
+    subject: str
+    reason: str
+    at: datetime | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes two steps the same step: a diff compares by it."""
+        return (self.kind, self.subject)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "subject": self.subject,
+            "reason": self.reason,
+            "at": format_time(self.at) if self.at else None,
+            "details": self.details,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order, made at one moment from one view of the world."""
+
+    made_at: datetime
+    steps: tuple[Step, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"made_at": format_time(self.made_at), "steps": [step.as_dict() for step in self.steps]}
+
+
+def diff(before: Plan, after: Plan) -> list[str]:
+    """Lines that turn `before` into `after`: `+` new, `-` gone, `~` same step with other details."""
+    old = {step.key: step for step in before.steps}
+    new = {step.key: step for step in after.steps}
+    lines = [f"- {kind} {subject}: {old[kind, subject].reason}" for kind, subject in old if (kind, subject) not in new]
+    for key, step in new.items():
+        if key not in old:
+            lines.append(f"+ {step.kind} {step.subject}: {step.reason}")
+        elif old[key] != step:
+            lines.append(f"~ {step.kind} {step.subject}: {step.reason}")
+    return lines
