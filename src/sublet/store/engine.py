@@ -1,0 +1,152 @@
+"""The store: one way to read and one way to write, on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from sublet.store.writer import Writer
+from sublet.values.clock import Clock, SystemClock
+from sublet.values.errors import InvalidInputError, StorageFullError, UnavailableError
+
+T = TypeVar("T")
+
+WRITE_ATTEMPTS_MAX = 8
+BUSY_TIMEOUT_MS = 15_000
+# serialization_failure, deadlock_detected: PostgreSQL asks for the transaction to be repeated.
+_REPEATABLE = {"40001", "40P01"}
+
+
+class Store:
+    """Sublet's database. `read()` sees one consistent snapshot; `write(fn)` runs `fn` in one write transaction."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        """`url` as SQLAlchemy's: `sqlite:////path/to/file.db` or `postgresql+psycopg://user@host/name`."""
+        self.url = _checked(url)
+        self.clock: Clock = clock or SystemClock()
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self._reader = _sqlite_engine(self.url, "BEGIN", query_only=True)
+            self._writer_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", query_only=False)
+            self._writer: Writer | None = Writer(self._writer_engine)
+        else:
+            self._reader = self._writer_engine = create_engine(self.url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+            self._writer = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that writes, for migrations and for schema creation."""
+        return self._writer_engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in a read transaction. Raises UnavailableError where the database can't be reached."""
+        try:
+            with self._reader.connect() as connection:
+                if not self.is_sqlite:
+                    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+                yield connection
+        except OperationalError as error:
+            raise translate(error) from error
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in one write transaction and return its result once that is durable.
+
+        `fn` must be repeatable and must not touch the network. Raises what `fn` raises (nothing is then written),
+        StorageFullError where the disk is full, UnavailableError where the database can't be reached.
+        """
+        if self._writer is not None:
+            return self._writer.run(fn)
+        for attempt in range(WRITE_ATTEMPTS_MAX):
+            try:
+                with self._writer_engine.begin() as connection:
+                    return fn(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _REPEATABLE or attempt + 1 == WRITE_ATTEMPTS_MAX:
+                    if isinstance(error, OperationalError):
+                        raise translate(error) from error
+                    raise
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Hold `name` until the transaction ends. On SQLite the one writer holds everything already."""
+        if not self.is_sqlite:
+            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def close(self) -> None:
+        """Finish the writes that wait, then close every connection."""
+        if self._writer is not None:
+            self._writer.close()
+        self._reader.dispose()
+        self._writer_engine.dispose()
+
+
+def translate(error: DBAPIError) -> Exception:
+    """The typed error for a database failure that has a known cure; otherwise `error` itself."""
+    words = str(error.orig).lower()
+    if "disk is full" in words or "no space left" in words or getattr(error.orig, "sqlstate", "") == "53100":
+        return StorageFullError()
+    if "disk i/o error" in words:
+        return StorageFullError("the disk that holds Sublet's data fails or is full; check it, nothing was half-written")
+    if "locked" in words or "connection" in words or "unable to open" in words:
+        return UnavailableError(f"the database can't be reached ({str(error.orig).splitlines()[0]}); check [database] url")
+    return error
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise InvalidInputError("database.url is not a URL; write sqlite:////path/file.db or postgresql+psycopg://…") from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise InvalidInputError("database.url needs a file; write sqlite:////absolute/path/sublet.db")
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    elif backend == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    else:
+        raise InvalidInputError(f"database.url names {backend}; Sublet runs on sqlite and postgresql")
+    return parsed
+
+
+def _sqlite_engine(url: URL, begin: str, *, query_only: bool) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=8 if query_only else 1,
+        max_overflow=24 if query_only else 0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, record: Any) -> None:
+        raw: sqlite3.Connection = connection
+        raw.isolation_level = None
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        if not query_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-32768")
+        if query_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

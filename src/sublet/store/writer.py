@@ -1,0 +1,122 @@
+"""SQLite's one writer: a thread that runs waiting writes together and commits them with one fsync."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from sublet.values.errors import UnavailableError
+
+T = TypeVar("T")
+
+BATCH_MAX = 128
+WAITING_MAX = 10_000
+
+_Write = tuple[Callable[[Connection], Any], "Future[Any]"]
+
+
+class Writer:
+    """Runs writes one after the other, each in its own savepoint; a batch shares one commit.
+
+    A write that raises is rolled back alone. A commit that fails fails every write of its batch.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: queue.Queue[_Write | None] = queue.Queue(maxsize=WAITING_MAX)
+        self._closed = False
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def run(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` on the writer thread; return when its batch is committed."""
+        if self._thread is not None and threading.get_ident() == self._thread.ident:
+            raise RuntimeError("a write can't start another write; pass the connection on instead")
+        with self._lock:
+            if self._closed:
+                raise UnavailableError("the store is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
+                self._thread.start()
+        done: Future[T] = Future()
+        self._waiting.put((fn, done))
+        return done.result()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            first = self._waiting.get()
+            if first is None:
+                return
+            batch, last = self._gather(first)
+            self._commit(batch)
+            if last:
+                return
+
+    def _gather(self, first: _Write) -> tuple[list[_Write], bool]:
+        batch = [first]
+        while len(batch) < BATCH_MAX:
+            try:
+                following = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                return batch, True
+            batch.append(following)
+        return batch, False
+
+    def _commit(self, batch: list[_Write]) -> None:
+        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with self._engine.begin() as connection:
+                for fn, done in batch:
+                    outcomes.append(_attempt(connection, fn, done))
+        except BaseException as error:
+            failure = _typed(error)
+            for _, done in batch:
+                done.set_exception(failure)
+            return
+        for done, result, failed in outcomes:
+            if failed is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failed)
+
+
+def _attempt(
+    connection: Connection, fn: Callable[[Connection], Any], done: Future[Any]
+) -> tuple[Future[Any], Any, BaseException | None]:
+    savepoint = connection.begin_nested()
+    try:
+        result = fn(connection)
+        savepoint.commit()
+    except BaseException as error:
+        with contextlib.suppress(DBAPIError):
+            savepoint.rollback()
+        if isinstance(error, DBAPIError) and not connection.connection.in_transaction:  # type: ignore[attr-defined]
+            # SQLite ended the whole transaction (a full disk does that): no write of this batch stands.
+            raise
+        return done, None, _typed(error)
+    return done, result, None
+
+
+def _typed(error: BaseException) -> BaseException:
+    from sublet.store.engine import translate
+
+    return translate(error) if isinstance(error, DBAPIError) else error

@@ -1,0 +1,68 @@
+"""Fixtures that every package's tests share: a clock that stands still and a database of one's own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+import sublet.store.tables  # noqa: F401  registers every table
+from sublet.store import Store
+from sublet.store.metadata import metadata
+from sublet.values.clock import SimulatedClock
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: SimulatedClock) -> Iterator[Store]:
+    """A fresh SQLite database."""
+    opened = Store(f"sqlite:///{tmp_path}/sublet.db", clock)
+    metadata.create_all(opened.engine)
+    yield opened
+    opened.close()
+
+
+def _postgres(clock: SimulatedClock) -> Iterator[Store]:
+    server = os.environ.get("SUBLET_TEST_POSTGRES")
+    if not server:
+        pytest.skip("SUBLET_TEST_POSTGRES names no server")
+    name = f"t_{uuid.uuid4().hex[:16]}"
+    admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    opened = Store(str(make_url(server).set(database=name).render_as_string(hide_password=False)), clock)
+    try:
+        metadata.create_all(opened.engine)
+        yield opened
+    finally:
+        opened.close()
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+@pytest.fixture
+def postgres_store(clock: SimulatedClock) -> Iterator[Store]:
+    """A fresh PostgreSQL database on the server that SUBLET_TEST_POSTGRES names."""
+    yield from _postgres(clock)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.real)])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path, clock: SimulatedClock) -> Iterator[Store]:
+    """The same test on both databases."""
+    if request.param == "postgres":
+        yield from _postgres(clock)
+        return
+    opened = Store(f"sqlite:///{tmp_path}/sublet.db", clock)
+    metadata.create_all(opened.engine)
+    yield opened
+    opened.close()
