@@ -1,0 +1,69 @@
+"""Routes of organisations and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from sublet.accounts.model import Actor
+from sublet.accounts.service import Accounts
+
+Require = Callable[[str], Callable[..., Actor]]
+"""Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
+
+
+class NewOrganisation(BaseModel):
+    """An organisation to create."""
+
+    name: str = Field(max_length=120)
+    kind: str = "customer"
+    currency: str = "USD"
+    timezone: str = "UTC"
+
+
+class NewKey(BaseModel):
+    """A key to create for an organisation."""
+
+    name: str = Field(default="default", max_length=120)
+    scopes: list[str] | None = Field(default=None, max_length=16)
+    expires_at: datetime | None = None
+
+
+def router(accounts: Accounts, require: Require) -> APIRouter:
+    """`/v1/organisations`, for the operator, and `/v1/whoami`, for anybody with a key."""
+    routes = APIRouter(tags=["accounts"])
+    operate = Depends(require("operate"))
+
+    @routes.get("/v1/whoami")
+    def whoami(actor: Annotated[Actor, Depends(require(""))]) -> dict[str, Any]:
+        """The organisation and the scopes of the key in use."""
+        return {"key_id": actor.key_id, "organisation_id": actor.organisation_id, "scopes": sorted(actor.scopes)}
+
+    @routes.get("/v1/organisations", dependencies=[operate])
+    def list_organisations() -> dict[str, Any]:
+        return {"organisations": [item.as_dict() for item in accounts.organisations()]}
+
+    @routes.post("/v1/organisations", status_code=201, dependencies=[operate])
+    def create_organisation(body: NewOrganisation) -> dict[str, Any]:
+        return accounts.create_organisation(body.name, body.kind, body.currency, body.timezone).as_dict()
+
+    @routes.get("/v1/organisations/{organisation}/keys", dependencies=[operate])
+    def list_keys(organisation: str) -> dict[str, Any]:
+        return {"keys": [key.as_dict() for key in accounts.keys(accounts.organisation(organisation).id)]}
+
+    @routes.post("/v1/organisations/{organisation}/keys", status_code=201, dependencies=[operate])
+    def create_key(organisation: str, body: NewKey) -> dict[str, Any]:
+        """The answer holds the secret, this once."""
+        owner = accounts.organisation(organisation)
+        key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at)
+        return {**key.as_dict(), "secret": secret}
+
+    @routes.delete("/v1/keys/{key_id}", status_code=204, dependencies=[operate])
+    def revoke_key(key_id: str) -> None:
+        accounts.revoke_key(key_id)
+
+    return routes

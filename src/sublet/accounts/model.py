@@ -1,0 +1,150 @@
+"""Organisations, their keys, and who may do what."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sublet.values.clock import format_time
+from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.money import currency_digits
+
+KEY_PREFIX = "sublet_"
+KEYS_PER_ORGANISATION_MAX = 1_000
+NAME_LENGTH_MAX = 120
+
+SCOPES_BY_KIND: dict[str, tuple[str, ...]] = {
+    "operator": ("operate", "claims", "leases", "models", "billing"),
+    "internal": ("claims",),
+    "customer": ("leases", "models", "billing"),
+}
+"""The kinds of organisation and the scopes a key of each may carry, the first set being the default."""
+
+SCOPES: dict[str, str] = {
+    "operate": "run the fleet: pools, organisations, plans, every tenant's leases and money",
+    "claims": "say what the owner needs and take capacity back",
+    "leases": "quote, take and use raw leases of one's own organisation",
+    "models": "call the model API",
+    "billing": "read usage and invoices of one's own organisation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """Somebody with an account. `kind` is operator, internal or customer; amounts are in its one `currency`."""
+
+    id: str
+    name: str
+    kind: str
+    currency: str
+    timezone: str
+    status: str
+    created_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "currency": self.currency,
+            "timezone": self.timezone,
+            "status": self.status,
+            "created_at": format_time(self.created_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as the database knows it: its SHA-256 alone, and the last four characters as a hint for people."""
+
+    id: str
+    organisation_id: str
+    name: str
+    hint: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def usable(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "organisation_id": self.organisation_id,
+            "name": self.name,
+            "hint": f"…{self.hint}",
+            "scopes": list(self.scopes),
+            "created_at": format_time(self.created_at),
+            "expires_at": format_time(self.expires_at) if self.expires_at else None,
+            "revoked_at": format_time(self.revoked_at) if self.revoked_at else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who is asking: a key of an organisation, with what it may do."""
+
+    key_id: str
+    organisation_id: str
+    kind: str
+    scopes: frozenset[str]
+
+    @property
+    def is_operator(self) -> bool:
+        return "operate" in self.scopes
+
+    def require(self, scope: str) -> None:
+        """Raises ForbiddenError unless the key carries `scope`."""
+        if scope not in self.scopes:
+            raise ForbiddenError(f"this key lacks the scope {scope!r} ({SCOPES[scope]}); ask the operator for one", scope=scope)
+
+
+def new_secret() -> str:
+    """A key with 256 random bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def secret_sha256(secret: str) -> str:
+    """Hex SHA-256 of a key. A plain hash is enough where the secret itself has 256 bits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def checked_name(name: str, what: str) -> str:
+    """`name` without surrounding space. Raises InvalidInputError where it is empty, long or has control characters."""
+    name = name.strip()
+    if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
+        raise InvalidInputError(f"{what} must have 1 to {NAME_LENGTH_MAX} printable characters")
+    return name
+
+
+def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:
+    """The scopes of a new key: the kind's own where None is asked. Raises InvalidInputError naming a wrong one."""
+    allowed = SCOPES_BY_KIND[kind]
+    if scopes is None:
+        return allowed
+    wanted = tuple(dict.fromkeys(scopes))
+    for scope in wanted:
+        if scope not in allowed:
+            raise InvalidInputError(f"scope {scope!r} is not for an organisation of kind {kind}; it may have {', '.join(allowed)}")
+    if not wanted:
+        raise InvalidInputError(f"a key needs at least one scope of {', '.join(allowed)}")
+    return wanted
+
+
+def checked_organisation(name: str, kind: str, currency: str, timezone: str) -> tuple[str, str, str, str]:
+    """The four fields, checked. Raises InvalidInputError naming the wrong one."""
+    if kind not in SCOPES_BY_KIND:
+        raise InvalidInputError(f"kind {kind!r} is not one of {', '.join(SCOPES_BY_KIND)}")
+    currency_digits(currency)
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise InvalidInputError(f"timezone {timezone!r} is not known; write one like UTC or Europe/Berlin") from error
+    return checked_name(name, "an organisation's name"), kind, currency, timezone

@@ -1,0 +1,129 @@
+"""Create organisations and keys, and tell from a secret who is asking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from sublet.accounts import store as sql
+from sublet.accounts.model import (
+    KEY_PREFIX,
+    KEYS_PER_ORGANISATION_MAX,
+    Actor,
+    ApiKey,
+    Organisation,
+    checked_name,
+    checked_organisation,
+    checked_scopes,
+    new_secret,
+    secret_sha256,
+)
+from sublet.store import Store
+from sublet.values.clock import as_utc
+from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError, UnauthenticatedError
+from sublet.values.ids import new_id
+
+LIST_MAX = 10_000
+OPERATOR_NAME = "operator"
+_SECRET_LENGTH_MAX = 256
+
+
+class Accounts:
+    """The use cases of accounts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create_organisation(
+        self, name: str, kind: str = "customer", currency: str = "USD", timezone: str = "UTC"
+    ) -> Organisation:
+        """A new organisation. Raises InvalidInputError, or ConflictError where the name is taken."""
+        name, kind, currency, timezone = checked_organisation(name, kind, currency, timezone)
+        organisation = Organisation(new_id("org"), name, kind, currency, timezone, "active", self._store.clock.now())
+
+        def write(connection: Connection) -> Organisation:
+            self._store.lock(connection, "organisations")
+            if sql.organisation_by(connection, name=name):
+                raise ConflictError(f"there is an organisation named {name!r} already; choose another name")
+            sql.insert_organisation(connection, organisation)
+            return organisation
+
+        return self._store.write(write)
+
+    def organisation(self, id_or_name: str) -> Organisation:
+        """Raises NotFoundError."""
+        with self._store.read() as connection:
+            found = sql.organisation_by(connection, id=id_or_name) or sql.organisation_by(connection, name=id_or_name)
+        if found is None:
+            raise NotFoundError(f"there is no organisation {id_or_name!r}; `sublet org ls` lists them")
+        return found
+
+    def organisations(self) -> list[Organisation]:
+        with self._store.read() as connection:
+            return sql.all_organisations(connection, LIST_MAX)
+
+    def create_key(
+        self,
+        organisation: str,
+        name: str = "default",
+        scopes: Iterable[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new key and its secret, which is shown this once: only its hash is kept. Raises InvalidInputError,
+        NotFoundError, LimitExceededError."""
+        owner = self.organisation(organisation)
+        now = self._store.clock.now()
+        if expires_at is not None and as_utc(expires_at) <= now:
+            raise InvalidInputError("a key can't expire in the past; choose a later expires_at")
+        secret = new_secret()
+        key = ApiKey(
+            new_id("key"),
+            owner.id,
+            checked_name(name, "a key's name"),
+            secret[-4:],
+            checked_scopes(owner.kind, scopes),
+            now,
+            expires_at,
+            None,
+        )
+
+        def write(connection: Connection) -> None:
+            if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANISATION_MAX:
+                raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANISATION_MAX} keys; reuse one")
+            sql.insert_key(connection, key, secret_sha256(secret))
+
+        self._store.write(write)
+        return key, secret
+
+    def keys(self, organisation_id: str) -> list[ApiKey]:
+        with self._store.read() as connection:
+            return sql.keys_of(connection, organisation_id)
+
+    def revoke_key(self, key_id: str) -> None:
+        """From now on the key opens nothing. Raises NotFoundError where there is no such live key."""
+        now = self._store.clock.now()
+        if not self._store.write(lambda connection: sql.revoke(connection, key_id, now)):
+            raise NotFoundError(f"there is no live key {key_id!r}; `sublet key ls` lists them")
+
+    def authenticate(self, secret: str | None) -> Actor:
+        """Who holds `secret`. Raises UnauthenticatedError, the same for a missing, unknown, expired or revoked key."""
+        if not secret or not secret.startswith(KEY_PREFIX) or len(secret) > _SECRET_LENGTH_MAX:
+            raise UnauthenticatedError()
+        with self._store.read() as connection:
+            found = sql.key_by_sha256(connection, secret_sha256(secret))
+        if found is None or not found[0].usable(self._store.clock.now()) or found[1].status != "active":
+            raise UnauthenticatedError()
+        key, owner = found
+        return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes))
+
+    def ensure_operator(self) -> str | None:
+        """On an empty system, create the operator and return its first secret; afterwards None."""
+        with self._store.read() as connection:
+            found = sql.organisation_by(connection, name=OPERATOR_NAME)
+            if found is not None and sql.count_keys(connection, found.id):
+                return None
+        if found is None:
+            self.create_organisation(OPERATOR_NAME, "operator")
+        return self.create_key(OPERATOR_NAME, "first key")[1]

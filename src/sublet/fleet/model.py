@@ -1,0 +1,92 @@
+"""What is owned: pools of interchangeable accelerators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sublet.values.clock import format_time
+from sublet.values.money import decimal_from_nano
+
+UNITS_PER_POOL_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One accelerator. `device` says what it is on its node: `cpu:K` (core K) or `nvidia:K` (device file K)."""
+
+    id: str
+    pool_id: str
+    position: int
+    device: str
+    in_service: bool = True
+    out_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Interchangeable accelerators at one site. `watts` is per accelerator at IT level; `watts_source` says from where."""
+
+    id: str
+    name: str
+    site: str
+    generation: str
+    backend: str
+    watts: Decimal
+    watts_source: str
+    price_nano: int
+    currency: str
+    tenure: str
+    online_at: datetime
+    offline_at: datetime | None
+    units: tuple[Unit, ...]
+
+    @property
+    def accelerators(self) -> int:
+        """How many there are, in service or not."""
+        return len(self.units)
+
+    @property
+    def in_service(self) -> tuple[Unit, ...]:
+        return tuple(unit for unit in self.units if unit.in_service)
+
+    def capacity(self, at: datetime) -> int:
+        """Accelerators that exist and work at that moment."""
+        online = self.online_at <= at and (self.offline_at is None or at < self.offline_at)
+        return len(self.in_service) if online else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "site": self.site,
+            "generation": self.generation,
+            "backend": self.backend,
+            "accelerators": self.accelerators,
+            "in_service": len(self.in_service),
+            "watts_per_accelerator": str(self.watts),
+            "watts_source": self.watts_source,
+            "price_per_accelerator_hour": str(decimal_from_nano(self.price_nano)),
+            "currency": self.currency,
+            "tenure": self.tenure,
+            "online_at": format_time(self.online_at),
+            "offline_at": format_time(self.offline_at) if self.offline_at else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """A pool as discovered or as the settings state it, before it has an id."""
+
+    name: str
+    site: str
+    generation: str
+    backend: str
+    devices: tuple[str, ...]
+    watts: Decimal
+    watts_source: str
+    price_nano: int
+    currency: str = "USD"
+    tenure: str = "owned"

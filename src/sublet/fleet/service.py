@@ -1,0 +1,94 @@
+"""Keep the books of what is owned in step with what the settings and the machine say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from sublet.fleet import store as sql
+from sublet.fleet.model import UNITS_PER_POOL_MAX, Pool, PoolSpec, Unit
+from sublet.store import Store
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.ids import derived_id
+
+
+class Fleet:
+    """The use cases of the fleet."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def pools(self) -> list[Pool]:
+        """Every pool, by name, with its units."""
+        with self._store.read() as connection:
+            return sql.all_pools(connection)
+
+    def pool(self, id_or_name: str) -> Pool:
+        """Raises NotFoundError."""
+        for pool in self.pools():
+            if id_or_name in (pool.id, pool.name):
+                return pool
+        raise NotFoundError(f"there is no pool {id_or_name!r}; `sublet pool ls` lists them")
+
+    def sync(self, specs: Iterable[PoolSpec]) -> list[Pool]:
+        """Make the books say what `specs` say: new pools come online, changed ones change, missing ones go offline.
+
+        A unit that is no longer there goes out of service, never away: a lease may still hold it. Raises
+        InvalidInputError for two pools of one name or a pool of no accelerators.
+        """
+        wanted = {spec.name: spec for spec in _checked(specs)}
+        now = self._store.clock.now()
+
+        def write(connection: Connection) -> list[Pool]:
+            self._store.lock(connection, "fleet")
+            known = {pool.name: pool for pool in sql.all_pools(connection)}
+            for name, spec in wanted.items():
+                pool_id = derived_id("pool", name)
+                if name in known:
+                    sql.update_pool(connection, pool_id, spec, now)
+                else:
+                    sql.insert_pool(connection, pool_id, spec, now)
+                _sync_units(connection, pool_id, known.get(name), spec)
+            for name, pool in known.items():
+                if name not in wanted:
+                    sql.retire_pool(connection, pool.id, now)
+            return sql.all_pools(connection)
+
+        return self._store.write(write)
+
+    def set_service(self, unit_id: str, in_service: bool, reason: str | None = None) -> None:
+        """Take an accelerator out of sale, or put it back. Raises NotFoundError."""
+        if not self._store.write(lambda connection: sql.set_service(connection, unit_id, in_service, reason)):
+            raise NotFoundError(f"there is no accelerator {unit_id!r}")
+
+
+def _checked(specs: Iterable[PoolSpec]) -> list[PoolSpec]:
+    listed = list(specs)
+    seen: set[str] = set()
+    for spec in listed:
+        if spec.name in seen:
+            raise InvalidInputError(f"two pools are named {spec.name!r}; give each a name of its own")
+        if not 0 < len(spec.devices) <= UNITS_PER_POOL_MAX:
+            raise InvalidInputError(f"pool {spec.name!r} must have 1 to {UNITS_PER_POOL_MAX} accelerators")
+        seen.add(spec.name)
+    return listed
+
+
+_GONE = "no longer in the settings or on the machine"
+
+
+def _sync_units(connection: Connection, pool_id: str, known: Pool | None, spec: PoolSpec) -> None:
+    present = {unit.position: unit for unit in known.units} if known else {}
+    for position, device in enumerate(spec.devices):
+        unit = present.pop(position, None)
+        if unit is None:
+            sql.insert_unit(connection, Unit(derived_id("unit", pool_id, str(position)), pool_id, position, device))
+            continue
+        if unit.device != device:
+            sql.set_device(connection, unit.id, device)
+        if not unit.in_service and unit.out_reason == _GONE:
+            sql.set_service(connection, unit.id, True, None)
+    for unit in present.values():
+        if unit.in_service:
+            sql.set_service(connection, unit.id, False, _GONE)

@@ -1,0 +1,94 @@
+"""The SQL of pools and units."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from sublet.fleet.model import Pool, PoolSpec, Unit
+from sublet.store.tables.fleet import pools, units
+
+
+def all_pools(connection: Connection) -> list[Pool]:
+    members: dict[str, list[Unit]] = {}
+    for row in connection.execute(select(units).order_by(units.c.pool_id, units.c.position)):
+        members.setdefault(row.pool_id, []).append(_unit(row))
+    return [_pool(row, members.get(row.id, [])) for row in connection.execute(select(pools).order_by(pools.c.name))]
+
+
+def insert_pool(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:
+    connection.execute(insert(pools).values(id=pool_id, name=spec.name, online_at=now, **_fields(spec, now)))
+
+
+def update_pool(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:
+    connection.execute(update(pools).where(pools.c.id == pool_id).values(offline_at=None, **_fields(spec, now)))
+
+
+def retire_pool(connection: Connection, pool_id: str, now: datetime) -> None:
+    connection.execute(
+        update(pools).where(pools.c.id == pool_id, pools.c.offline_at.is_(None)).values(offline_at=now, updated_at=now)
+    )
+
+
+def insert_unit(connection: Connection, unit: Unit) -> None:
+    connection.execute(
+        insert(units).values(
+            id=unit.id,
+            pool_id=unit.pool_id,
+            position=unit.position,
+            device=unit.device,
+            in_service=int(unit.in_service),
+            out_reason=unit.out_reason,
+        )
+    )
+
+
+def set_device(connection: Connection, unit_id: str, device: str) -> None:
+    connection.execute(update(units).where(units.c.id == unit_id).values(device=device))
+
+
+def set_service(connection: Connection, unit_id: str, in_service: bool, reason: str | None) -> bool:
+    """Take the unit out of sale or put it back; False where there is none."""
+    done = connection.execute(
+        update(units).where(units.c.id == unit_id).values(in_service=int(in_service), out_reason=reason)
+    )
+    return done.rowcount == 1
+
+
+def _fields(spec: PoolSpec, now: datetime) -> dict[str, Any]:
+    return {
+        "site": spec.site,
+        "generation": spec.generation,
+        "backend": spec.backend,
+        "watts_mw": int(spec.watts * 1000),
+        "watts_source": spec.watts_source,
+        "price_nano": spec.price_nano,
+        "currency": spec.currency,
+        "tenure": spec.tenure,
+        "updated_at": now,
+    }
+
+
+def _unit(row: Row[Any]) -> Unit:
+    return Unit(row.id, row.pool_id, row.position, row.device, bool(row.in_service), row.out_reason)
+
+
+def _pool(row: Row[Any], members: list[Unit]) -> Pool:
+    return Pool(
+        row.id,
+        row.name,
+        row.site,
+        row.generation,
+        row.backend,
+        Decimal(row.watts_mw) / 1000,
+        row.watts_source,
+        row.price_nano,
+        row.currency,
+        row.tenure,
+        row.online_at,
+        row.offline_at,
+        tuple(members),
+    )
