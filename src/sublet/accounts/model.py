@@ -103,7 +103,9 @@ class Actor:
     def require(self, scope: str) -> None:
         """Raises ForbiddenError unless the key carries `scope`."""
         if scope not in self.scopes:
-            raise ForbiddenError(f"this key lacks the scope {scope!r} ({SCOPES[scope]}); ask the operator for one", scope=scope)
+            raise ForbiddenError(
+                f"this key lacks the scope {scope!r} ({SCOPES[scope]}); ask the operator for one", scope=scope
+            )
 
 
 def new_secret() -> str:
@@ -132,7 +134,9 @@ def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(scopes))
     for scope in wanted:
         if scope not in allowed:
-            raise InvalidInputError(f"scope {scope!r} is not for an organisation of kind {kind}; it may have {', '.join(allowed)}")
+            raise InvalidInputError(
+                f"scope {scope!r} is not for an organisation of kind {kind}; it may have {', '.join(allowed)}"
+            )
     if not wanted:
         raise InvalidInputError(f"a key needs at least one scope of {', '.join(allowed)}")
     return wanted

@@ -22,7 +22,13 @@ from sublet.accounts.model import (
 )
 from sublet.store import Store
 from sublet.values.clock import as_utc
-from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError, UnauthenticatedError
+from sublet.values.errors import (
+    ConflictError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from sublet.values.ids import new_id
 
 LIST_MAX = 10_000

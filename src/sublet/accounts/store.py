@@ -33,7 +33,9 @@ def organisation_by(connection: Connection, *, id: str | None = None, name: str 
 
 
 def all_organisations(connection: Connection, limit: int) -> list[Organisation]:
-    rows = connection.execute(select(organisations).order_by(organisations.c.created_at, organisations.c.id).limit(limit))
+    rows = connection.execute(
+        select(organisations).order_by(organisations.c.created_at, organisations.c.id).limit(limit)
+    )
     return [_organisation(row) for row in rows]
 
 
@@ -63,7 +65,9 @@ def key_by_sha256(connection: Connection, sha256: str) -> tuple[ApiKey, Organisa
 
 def keys_of(connection: Connection, organisation_id: str) -> list[ApiKey]:
     rows = connection.execute(
-        select(api_keys).where(api_keys.c.organisation_id == organisation_id).order_by(api_keys.c.created_at, api_keys.c.id)
+        select(api_keys)
+        .where(api_keys.c.organisation_id == organisation_id)
+        .order_by(api_keys.c.created_at, api_keys.c.id)
     )
     return [_key(row) for row in rows]
 
@@ -88,5 +92,12 @@ def _organisation(row: Row[Any]) -> Organisation:
 
 def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
-        row.id, row.organisation_id, row.name, row.hint, tuple(row.scopes), row.created_at, row.expires_at, row.revoked_at
+        row.id,
+        row.organisation_id,
+        row.name,
+        row.hint,
+        tuple(row.scopes),
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
     )

@@ -76,5 +76,5 @@ def generation_of(name: str) -> str:
     words = re.findall(r"[A-Za-z]*\d+[A-Za-z]*", name.upper().replace("GEFORCE RTX", "RTX"))
     for word in words:
         if not re.fullmatch(r"\d+GB|HBM\d\w*|SXM\d|PCIE\d?", word):
-            return word.lower()
+            return str(word).lower()
     return name.lower().replace(" ", "-")[:40]

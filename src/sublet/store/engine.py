@@ -40,7 +40,9 @@ class Store:
             self._writer_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", query_only=False)
             self._writer: Writer | None = Writer(self._writer_engine)
         else:
-            self._reader = self._writer_engine = create_engine(self.url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+            self._reader = self._writer_engine = create_engine(
+                self.url, pool_size=10, max_overflow=10, pool_pre_ping=True
+            )
             self._writer = None
 
     @property
@@ -99,9 +101,13 @@ def translate(error: DBAPIError) -> Exception:
     if "disk is full" in words or "no space left" in words or getattr(error.orig, "sqlstate", "") == "53100":
         return StorageFullError()
     if "disk i/o error" in words:
-        return StorageFullError("the disk that holds Sublet's data fails or is full; check it, nothing was half-written")
+        return StorageFullError(
+            "the disk that holds Sublet's data fails or is full; check it, nothing was half-written"
+        )
     if "locked" in words or "connection" in words or "unable to open" in words:
-        return UnavailableError(f"the database can't be reached ({str(error.orig).splitlines()[0]}); check [database] url")
+        return UnavailableError(
+            f"the database can't be reached ({str(error.orig).splitlines()[0]}); check [database] url"
+        )
     return error
 
 
@@ -109,7 +115,9 @@ def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
     except Exception as error:
-        raise InvalidInputError("database.url is not a URL; write sqlite:////path/file.db or postgresql+psycopg://…") from error
+        raise InvalidInputError(
+            "database.url is not a URL; write sqlite:////path/file.db or postgresql+psycopg://…"
+        ) from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":

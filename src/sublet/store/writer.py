@@ -109,7 +109,7 @@ def _attempt(
     except BaseException as error:
         with contextlib.suppress(DBAPIError):
             savepoint.rollback()
-        if isinstance(error, DBAPIError) and not connection.connection.in_transaction:  # type: ignore[attr-defined]
+        if isinstance(error, DBAPIError) and not connection.connection.in_transaction:
             # SQLite ended the whole transaction (a full disk does that): no write of this batch stands.
             raise
         return done, None, _typed(error)
