@@ -1,0 +1,325 @@
+"""What an operator may set: `sublet.toml`, then the environment (`SUBLET_SECTION__KEY`), which wins."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+import types
+import typing
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sublet.values.errors import InvalidInputError
+
+FILE_NAME = "sublet.toml"
+FILE_VARIABLE = "SUBLET_CONFIG"
+
+
+class SettingsError(InvalidInputError):
+    """A setting is wrong; the message names the file or variable, the key, and what to write instead."""
+
+    code = "settings"
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Database(_Section):
+    """Where the data lies."""
+
+    url: str = Field(default="", description="SQLAlchemy URL; empty: an SQLite file in data_dir")
+
+
+class Control(_Section):
+    """The control plane: API, console, loops."""
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port: Port = Field(default=8080, description="port; 0 picks a free one")
+    tick_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two rounds of plan-then-act")
+
+
+class Gateway(_Section):
+    """The model API."""
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port: Port = Field(default=8081, description="port; 0 picks a free one")
+    requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
+    concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
+    queue_s_max: float = Field(default=30.0, gt=0, le=600, description="seconds a request may wait for the engine")
+
+
+class Ssh(_Section):
+    """The SSH door of raw leases: one port per lease."""
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port_min: Port = Field(default=22000, description="first port that a lease may get")
+    port_max: Port = Field(default=22999, description="last port that a lease may get")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Ssh:
+        if self.port_min > self.port_max:
+            raise ValueError("port_min must not exceed port_max")
+        return self
+
+
+class Network(_Section):
+    """How far Sublet may be seen."""
+
+    allow_non_loopback: bool = Field(default=False, description="let the hosts above be other than loopback addresses")
+
+
+class Log(_Section):
+    """Logs go to files in data_dir/logs, and warnings to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level written")
+
+
+class Demand(_Section):
+    """How the owner's own need is observed."""
+
+    sample_interval_s: float = Field(
+        default=15.0, ge=0.2, le=3600, description="seconds between two samples of local load"
+    )
+    history_days: int = Field(default=400, ge=1, le=3660, description="days of samples kept")
+
+
+class Leasing(_Section):
+    """Raw leases on this machine."""
+
+    memory_mib: int = Field(default=512, ge=64, description="memory cap of a lease, per accelerator")
+    disk_mib: int = Field(default=256, ge=16, description="disk cap of a lease's home")
+    processes_max: int = Field(default=256, ge=16, description="processes a lease may have")
+    home_keep_hours: float = Field(
+        default=48.0, ge=0, description="hours for which the archive of an ended lease's home is kept"
+    )
+    allow_soft_isolation: bool = Field(
+        default=False, description="allow a second tenant where memory, processes and disk can't be capped per lease"
+    )
+
+
+class ClassOfService(_Section):
+    """What a class of service promises and at what risk and price it is sold."""
+
+    notice_s: int = Field(default=120, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    broken_per_1000_max: float = Field(default=10.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
+    price_ratio: Decimal = Field(default=Decimal("1"), ge=0, description="price against the pool's price")
+    credit_ratio: Decimal = Field(
+        default=Decimal("0"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
+    )
+    sell: bool = Field(default=True, description="whether the class is on sale")
+
+
+class Classes(_Section):
+    """The three classes of service."""
+
+    firm: ClassOfService = ClassOfService(
+        notice_s=0, broken_per_1000_max=1.0, price_ratio=Decimal("1.5"), credit_ratio=Decimal("1.25")
+    )
+    notice: ClassOfService = ClassOfService(
+        notice_s=300, broken_per_1000_max=10.0, price_ratio=Decimal("1"), credit_ratio=Decimal("0.10")
+    )
+    spot: ClassOfService = ClassOfService(
+        notice_s=120, broken_per_1000_max=1000.0, price_ratio=Decimal("0.4"), credit_ratio=Decimal("0")
+    )
+
+
+class Models(_Section):
+    """The managed models."""
+
+    default: str = Field(default="smollm2-135m-instruct", description="model deployed at the first start; empty: none")
+    floor: int = Field(default=1, ge=0, le=64, description="replicas that the operator pays for whatever the surplus")
+    slots: int = Field(default=4, ge=1, le=64, description="requests that a replica answers at once")
+    context_tokens: int = Field(default=2048, ge=256, le=131_072, description="context length of each slot")
+
+
+class PoolSettings(_Section):
+    """A pool that the operator states instead of what discovery finds."""
+
+    name: str = Field(min_length=1, max_length=60, description="unique name")
+    site: str = Field(default="", max_length=60, description="site; empty: this host's name")
+    generation: str = Field(default="", max_length=40, description="generation; empty: as discovered")
+    backend: Literal["local", "simulated"] = Field(default="local", description="what provides the leases")
+    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many; 0: as discovered")
+    watts: Decimal | None = Field(
+        default=None, gt=0, description="watts per accelerator at IT level; unset: as discovered"
+    )
+    price_per_accelerator_hour: Decimal = Field(
+        default=Decimal("0.05"), ge=0, description="price before the class's ratio"
+    )
+    currency: str = Field(default="USD", description="ISO 4217 code of the price")
+    tenure: Literal["owned", "leased_in"] = Field(default="owned", description="owned, or leased in from others")
+    reserve: int = Field(default=0, ge=0, description="accelerators never sold")
+
+
+class Settings(BaseSettings):
+    """All of it. Unknown keys are refused with the nearest known one."""
+
+    model_config = SettingsConfigDict(env_prefix="SUBLET_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default=Path("~/.local/share/sublet"), description="where everything that Sublet keeps lies")
+    prices: Path | None = Field(default=None, description="price book (TOML); unset: the built-in one")
+    database: Database = Database()
+    control: Control = Control()
+    gateway: Gateway = Gateway()
+    ssh: Ssh = Ssh()
+    network: Network = Network()
+    log: Log = Log()
+    demand: Demand = Demand()
+    leasing: Leasing = Leasing()
+    classes: Classes = Classes()
+    models: Models = Models()
+    pools: tuple[PoolSettings, ...] = ()
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir}/sublet.db"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # What load() read from the file comes in as init values: the environment stands before it.
+        return env_settings, init_settings
+
+
+_NOT_SETTINGS = {"SUBLET_CONFIG", "SUBLET_URL", "SUBLET_KEY", "SUBLET_TRACES", "SUBLET_LEASE"}
+
+
+def load(path: Path | None = None, **overrides: Any) -> Settings:
+    """Read `path`, else the file that SUBLET_CONFIG names, else ./sublet.toml where there is one; then the environment.
+
+    Raises SettingsError naming the file or variable and the key.
+    """
+    named = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
+    file = named or Path(FILE_NAME)
+    content: dict[str, Any] = {}
+    if named is not None and not file.is_file():
+        raise SettingsError(f"{file}: there is no such settings file; create it, or unset {FILE_VARIABLE}")
+    if file.is_file():
+        try:
+            content = tomllib.loads(file.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: {error}") from error
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**_merged(content, overrides))
+    except ValidationError as error:
+        raise SettingsError(_explain(error, file if content else None)) from error
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+    _check_hosts(settings)
+    return settings
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    variable = "SUBLET_" + "__".join(str(part) for part in first["loc"]).upper()
+    where = f"environment variable {variable}" if variable in os.environ else str(file or "settings")
+    if first["type"] == "extra_forbidden":
+        known = setting_names()
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; docs/settings.md lists all {len(known)}"
+        return f"{where}: there is no setting {key}{hint}"
+    shown = "" if key == "database.url" else f" (it is {first['input']!r})"
+    return f"{where}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}{shown}"
+
+
+def _refuse_unknown_variables() -> None:
+    sections = set(Settings.model_fields)
+    for name in os.environ:
+        if not name.startswith("SUBLET_") or name in _NOT_SETTINGS or name.startswith("SUBLET_TEST_"):
+            continue
+        section = name.removeprefix("SUBLET_").split("__")[0].lower()
+        if section not in sections:
+            near = difflib.get_close_matches(section, sections, n=1, cutoff=0.4)
+            hint = f"; did you mean SUBLET_{near[0].upper()}?" if near else "; unset it"
+            raise SettingsError(f"environment variable {name}: there is no setting {section}{hint}")
+
+
+def _check_hosts(settings: Settings) -> None:
+    if settings.network.allow_non_loopback:
+        return
+    for section in ("control", "gateway", "ssh"):
+        host = getattr(settings, section).host
+        if not is_loopback(host):
+            raise SettingsError(
+                f"{section}.host {host} is not a loopback address; set network.allow_non_loopback = true if others may reach it"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def setting_names() -> list[str]:
+    """Every setting as `section.key`, in the order of the manual."""
+    return [name for name, _, _ in describe()]
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting: its name, its default as TOML would write it, and what it means."""
+    rows: list[tuple[str, str, str]] = []
+    _walk(Settings, "", Settings.model_construct(), rows)
+    return rows
+
+
+def _walk(model: type[BaseModel], prefix: str, defaults: BaseModel | None, rows: list[tuple[str, str, str]]) -> None:
+    for name, field in model.model_fields.items():
+        inner = _section_of(field.annotation)
+        value = getattr(defaults, name) if defaults is not None else field.get_default()
+        if inner is not None:
+            many = typing.get_origin(field.annotation) is tuple
+            _walk(inner, f"{prefix}{name}.", None if many else value, rows)
+            continue
+        rows.append((f"{prefix}{name}", _as_toml(value, field.is_required()), field.description or ""))
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    options = (
+        typing.get_args(annotation) if typing.get_origin(annotation) in (tuple, types.UnionType) else (annotation,)
+    )
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _as_toml(value: Any, required: bool) -> str:
+    if required:
+        return "(required)"
+    if value is None:
+        return "(unset)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | Path):
+        return f'"{value}"'
+    return str(value)
