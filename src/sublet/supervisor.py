@@ -1,0 +1,326 @@
+"""`sublet up`: starts the control plane, the gateway and the engine host, restarts what dies, and ends all it started.
+
+The supervisor owns the listening sockets and hands them down, so that a killed process comes back on the same port and
+callers in between wait in the socket's queue instead of being refused. Children live on a pipe: when the supervisor
+dies, even by SIGKILL, they see its end and go. The sandboxes of leases are not children: they keep their own deadlines
+and are found again at the next start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from sublet.settings import Settings
+from sublet.values.clock import SystemClock, format_time
+from sublet.values.errors import ConflictError, StorageFullError, UnavailableError
+
+log = structlog.get_logger(__name__)
+
+PROCESSES = ("control", "gateway", "engines")
+FREE_BYTES_MIN = 64 * 1024 * 1024
+STOP_S_MAX = 4.0
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+CALM_S = 30.0
+READY_S_MAX = 60.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+class AlreadyRunningError(ConflictError):
+    """Sublet runs on this data directory already; stop it there first, or set another data_dir."""
+
+    code = "already_running"
+
+
+class PortTakenError(ConflictError):
+    """Another program listens on the port; stop it, or set another port."""
+
+    code = "port_taken"
+
+
+@dataclass
+class Child:
+    """One process of the system and how often it had to be started."""
+
+    name: str
+    fd: int | None
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """Everything that `sublet up` started."""
+
+    settings: Settings
+    config: Path | None = None
+    children: dict[str, Child] = field(default_factory=dict)
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+    _lock: IO[str] | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Take the lock and the ports, then start the processes. Raises AlreadyRunningError, PortTakenError,
+        StorageFullError; nothing is left behind then."""
+        folder = self.settings.data_dir
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_disk(folder)
+        self._lock = take_lock(folder)
+        try:
+            self.sockets["control"] = bind(self.settings.control.host, self.settings.control.port, "control.port")
+            self.sockets["gateway"] = bind(self.settings.gateway.host, self.settings.gateway.port, "gateway.port")
+        except BaseException:
+            self._release()
+            raise
+        self._publish()
+        for name in PROCESSES:
+            held = self.sockets.get(name)
+            self.children[name] = Child(name, held.fileno() if held else None)
+            self._launch(self.children[name])
+
+    def address(self, name: str) -> str:
+        """`http://host:port` of the control plane or the gateway."""
+        host, port = self.sockets[name].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def wait_ready(self, is_ready: Callable[[str], bool]) -> None:
+        """Return when `is_ready(name)` holds for every process. Raises UnavailableError after READY_S_MAX seconds, or
+        where one keeps dying."""
+        deadline = time.monotonic() + READY_S_MAX
+        waiting = list(PROCESSES)
+        while waiting:
+            self.tend()
+            waiting = [name for name in waiting if not is_ready(name)]
+            dying = [child.name for child in self.children.values() if child.failures >= 3]
+            if dying or time.monotonic() > deadline:
+                name = dying[0] if dying else waiting[0] if waiting else ""
+                raise UnavailableError(f"{name} does not start: {self.last_words(name)}")
+            if waiting:
+                self._stop.wait(0.05)
+
+    def last_words(self, name: str) -> str:
+        """The last line that a process wrote to its standard error."""
+        try:
+            lines = (
+                (self.settings.data_dir / "logs" / f"{name}.stderr").read_text(errors="replace").strip().splitlines()
+            )
+        except OSError:
+            lines = []
+        return lines[-1] if lines else f"it said nothing; see {self.settings.data_dir}/logs/{name}.log"
+
+    def run(self) -> None:
+        """Tend the processes until `stop` is called from another thread or a signal handler."""
+        while not self._stop.wait(0.1):
+            self.tend()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def tend(self) -> None:
+        """Start again, after a growing pause, what has died."""
+        now = time.monotonic()
+        for child in self.children.values():
+            process = child.process
+            if process is not None and process.poll() is not None:
+                log.warning(
+                    "process_died", name=child.name, code=process.returncode, last_words=self.last_words(child.name)
+                )
+                _close_pipe(process)
+                child.process = None
+                child.failures = 0 if now - child.started > CALM_S else child.failures + 1
+                child.start_at = now + BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
+            if child.process is None and now >= child.start_at:
+                self._launch(child)
+
+    def end(self) -> None:
+        """End every process that was started: politely, then, after STOP_S_MAX seconds, by SIGKILL."""
+        alive = [child.process for child in self.children.values() if child.process is not None]
+        for process in alive:
+            _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_S_MAX
+        for process in alive:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+                process.wait()
+            _close_pipe(process)
+        self.children.clear()
+        self._release()
+
+    def _launch(self, child: Child) -> None:
+        logs = self.settings.data_dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        command = [sys.executable, "-m", "sublet", "serve", child.name, "--supervised"]
+        environment = {**os.environ, "SUBLET_DATA_DIR": str(self.settings.data_dir)}
+        if self.config is not None:
+            environment["SUBLET_CONFIG"] = str(self.config)
+        passed: tuple[int, ...] = ()
+        if child.fd is not None:
+            command += ["--fd", str(child.fd)]
+            passed = (child.fd,)
+        with open(logs / f"{child.name}.stderr", "wb") as stderr:
+            child.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=passed,
+                env=environment,
+                start_new_session=True,
+            )
+        child.started = time.monotonic()
+        self._publish()
+
+    def _publish(self) -> None:
+        """Write who runs here, for people and for the next start's message."""
+        state = {
+            "pid": os.getpid(),
+            "control": self.address("control"),
+            "gateway": self.address("gateway"),
+            "processes": {name: child.process.pid for name, child in self.children.items() if child.process},
+            "written_at": format_time(SystemClock().now()),
+        }
+        path = self.settings.data_dir / "up.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(state))
+        fresh.replace(path)
+
+    def _release(self) -> None:
+        for held in self.sockets.values():
+            held.close()
+        self.sockets.clear()
+        if self._lock is not None:
+            (self.settings.data_dir / "up.json").unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+
+def running(data_dir: Path) -> dict[str, Any] | None:
+    """What runs on that data directory now: pid and addresses, or None."""
+    path = data_dir / "up.lock"
+    try:
+        with open(path) as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            except OSError:
+                state: dict[str, Any] = json.loads((data_dir / "up.json").read_text())
+                return state
+    except (OSError, ValueError):
+        return None
+
+
+def take_lock(data_dir: Path) -> IO[str]:
+    """Hold data_dir for this process until the file is closed. Raises AlreadyRunningError."""
+    handle = open(data_dir / "up.lock", "a+")  # noqa: SIM115  held for the life of the process
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        other = running(data_dir) or {}
+        raise AlreadyRunningError(
+            f"Sublet runs on {data_dir} already (process {other.get('pid', '?')}, {other.get('control', 'address unknown')}); "
+            "stop it there with Ctrl-C, or set SUBLET_DATA_DIR to another directory"
+        ) from error
+    return handle
+
+
+def check_disk(data_dir: Path) -> None:
+    """Raises StorageFullError where too little is free to keep honest books."""
+    free = shutil.disk_usage(data_dir).free
+    if free < FREE_BYTES_MIN:
+        raise StorageFullError(
+            f"{data_dir} has {free // 2**20} MiB free and Sublet needs {FREE_BYTES_MIN // 2**20}; free space there, or set data_dir"
+        )
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket. Raises PortTakenError naming who is there where that can be seen."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((host, port))
+        held.listen(1024)
+    except OSError as error:
+        held.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(
+                f"port {port} of {host} is taken by {_holder(port)}; stop it, or set {setting} to another port"
+            ) from error
+        raise PortTakenError(f"{host}:{port} can't be bound ({error.strerror}); set {setting}") from error
+    held.set_inheritable(True)
+    return held
+
+
+def _holder(port: int) -> str:
+    """Who listens on the port, as far as this user may see: from /proc, `name (process N)`."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            for handle in (process / "fd").iterdir():
+                if os.readlink(handle) in inodes:
+                    return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+        except OSError:
+            continue
+    return "another program"
+
+
+def live_on_pipe() -> None:
+    """In a supervised process: end when the supervisor does, seen as the end of standard input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def watch() -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(0, selectors.EVENT_READ)
+            while True:
+                selector.select()
+                if not os.read(0, 4096):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(STOP_S_MAX)
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="pipe", daemon=True).start()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(number)
+
+
+def _close_pipe(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
