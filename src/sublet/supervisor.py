@@ -291,7 +291,7 @@ def _holder(port: int) -> str:
             continue
         try:
             for handle in (process / "fd").iterdir():
-                if os.readlink(handle) in inodes:
+                if str(handle.readlink()) in inodes:
                     return f"{(process / 'comm').read_text().strip()} (process {process.name})"
         except OSError:
             continue

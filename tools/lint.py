@@ -1,0 +1,99 @@
+"""Sublet's own rules, each found more than once in review. `python tools/lint.py` prints every breach and exits 1."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FUNCTION_LINES_MAX = 70
+FILE_LINES_MAX = 500
+DRAWERS = {"util.py", "utils.py", "helper.py", "helpers.py", "common.py", "misc.py", "manager.py"}
+EXACT = ("ledger", "accounts")
+REGISTRY_HOSTS = re.compile("|".join(["pypi" + r"\.org", "python" + "hosted", r"registry\.npm" + "js", r"deb\.debian" + r"\.org"]))
+UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+
+
+def main() -> int:
+    breaches = [breach for rule in (code_rules, package_rules, text_rules) for breach in rule()]
+    for breach in breaches:
+        print(breach)
+    print(f"{len(breaches)} breaches of our own rules" if breaches else "our own rules hold")
+    return 1 if breaches else 0
+
+
+def code_rules() -> Iterator[str]:
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        source = path.read_text()
+        name = path.relative_to(ROOT)
+        lines = source.count("\n")
+        if lines > FILE_LINES_MAX:
+            yield f"{name}: {lines} lines, at most {FILE_LINES_MAX}"
+        if path.name in DRAWERS:
+            yield f"{name}: a drawer for everything; name it after what is in it"
+        tree = ast.parse(source, str(path))
+        yield from function_length(name, tree)
+        yield from naive_time(name, tree)
+        if path.relative_to(ROOT / "src" / "sublet").parts[0] in EXACT:
+            yield from floats(name, tree)
+
+
+def function_length(name: Path, tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > FUNCTION_LINES_MAX:
+                yield f"{name}:{node.lineno}: {node.name} has {length} lines, at most {FUNCTION_LINES_MAX}"
+
+
+def floats(name: Path, tree: ast.AST) -> Iterator[str]:
+    """Money never meets a float: no float literal, no `float(...)`, no `/` in the exact packages."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, float):
+            yield f"{name}:{node.lineno}: float literal {node.value} in an exact package"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "float":
+            yield f"{name}:{node.lineno}: float() in an exact package"
+        elif isinstance(node, ast.Name) and node.id == "float" and not isinstance(getattr(node, "ctx", None), ast.Store):
+            yield f"{name}:{node.lineno}: float named in an exact package"
+
+
+def naive_time(name: Path, tree: ast.AST) -> Iterator[str]:
+    """The present comes from a clock; only `values/clock.py` asks the machine."""
+    if name.name == "clock.py":
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("now", "utcnow", "today"):
+            owner = node.func.value
+            if isinstance(owner, ast.Name) and owner.id in ("datetime", "date"):
+                yield f"{name}:{node.lineno}: {owner.id}.{node.func.attr}(); take the time from an injected Clock"
+
+
+def package_rules() -> Iterator[str]:
+    for folder in sorted((ROOT / "src" / "sublet").iterdir()):
+        if folder.is_dir() and any(folder.glob("*.py")) and not (folder / "README.md").is_file():
+            yield f"{folder.relative_to(ROOT)}: no README.md (owns, does not own, invariants, failure)"
+
+
+def text_rules() -> Iterator[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    for entry in filter(None, listed):
+        path = ROOT / entry
+        if path.name == "uv.lock":
+            yield f"{entry}: a lock file that names registry hosts"
+        if not path.is_file() or path.suffix in (".png", ".gz", ".parquet", ".pdf", ".xlsx", ".woff2"):
+            continue
+        text = path.read_text(errors="replace")
+        if REGISTRY_HOSTS.search(text):
+            yield f"{entry}: names a package registry's host"
+        if path.suffix == ".py" and entry.startswith(("src/", "tests/", "bench/")):
+            for number, line in enumerate(text.splitlines(), 1):
+                if UNFINISHED.search(line):
+                    yield f"{entry}:{number}: unfinished: {line.strip()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
