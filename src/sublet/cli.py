@@ -1,0 +1,81 @@
+"""The `sublet` command: mounts every domain's commands, and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sublet import __version__
+from sublet.values.errors import SubletError
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sublet",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help=(
+        "Rents out the accelerators that their owner is not using, and gives them back the moment the owner needs them.\n\n"
+        "**own** `pool` · **need** `demand` · **spare** `surplus`, `shadow`, `backtest` · **sell** `lease`, `models` · "
+        "**earn** `ledger`, `prices` · **worth** `desk`\n\n"
+        "`sublet demo` plays all of it on this machine; `sublet up` runs it until Ctrl-C; `sublet doctor` says what this "
+        "machine can do. Settings come from `sublet.toml` and from `SUBLET_…` variables; commands that ask a running system "
+        "take its address from `SUBLET_URL` and a key from `SUBLET_KEY`."
+    ),
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"sublet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    config: Annotated[
+        Path | None, typer.Option(envvar="SUBLET_CONFIG", help="Settings file; ./sublet.toml where there is one.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if config is not None:
+        import os
+
+        os.environ["SUBLET_CONFIG"] = str(config.absolute())
+
+
+def mount() -> typer.Typer:
+    """Every command in its place. Imports happen here, so that `--version` stays quick."""
+    from sublet.commands import register
+
+    if not app.registered_groups:
+        register(app)
+    return app
+
+
+def main() -> None:
+    """The entry point: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    import click
+
+    try:
+        code = mount()(standalone_mode=False)
+    except SubletError as error:
+        typer.secho(f"sublet: {error.message}", fg="red", err=True)
+        sys.exit(EXIT_BAD_INPUT if 400 <= error.status < 500 else EXIT_FAILED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) has enough; that is no failure.
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
