@@ -43,7 +43,9 @@ def root(
     config: Annotated[
         Path | None, typer.Option(envvar="SUBLET_CONFIG", help="Settings file; ./sublet.toml where there is one.")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if config is not None:
         import os

@@ -1,0 +1,27 @@
+"""Routes of pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from sublet.accounts.model import Actor
+from sublet.fleet.service import Fleet
+
+
+def router(fleet: Fleet, require: Callable[[str], Callable[..., Actor]]) -> APIRouter:
+    """`/v1/pools`: what there is, for anybody with a key; one pool with its accelerators, for the operator."""
+    routes = APIRouter(tags=["fleet"])
+
+    @routes.get("/v1/pools", dependencies=[Depends(require(""))])
+    def list_pools() -> dict[str, Any]:
+        return {"pools": [pool.as_dict() for pool in fleet.pools()]}
+
+    @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("operate"))])
+    def show_pool(pool: str) -> dict[str, Any]:
+        found = fleet.pool(pool)
+        return {**found.as_dict(), "units": [{"id": unit.id, "device": unit.device} for unit in found.units]}
+
+    return routes
