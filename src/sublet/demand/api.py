@@ -1,0 +1,100 @@
+"""Routes of demand: samples in, history out, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, Field
+
+from sublet.demand.model import ACCELERATORS_MAX, REASON_CHARACTERS_MAX, Sample
+from sublet.demand.service import Demand
+from sublet.values.clock import format_time, from_micros
+from sublet.values.windows import Window
+
+Require = Callable[[str], Callable[..., Any]]
+"""Makes a FastAPI dependency that refuses keys without the scope."""
+
+SAMPLES_PER_REQUEST_MAX = 10_000
+SAMPLES_PER_PAGE_MAX = 5_000
+HISTORY_DEFAULT = timedelta(days=7)
+
+
+class NewSample(BaseModel):
+    """One observation of a pool."""
+
+    time: AwareDatetime
+    capacity: float = Field(ge=0, le=ACCELERATORS_MAX, allow_inf_nan=False)
+    in_use: float = Field(ge=0, le=ACCELERATORS_MAX, allow_inf_nan=False)
+    pending: float = Field(default=0.0, ge=0, le=ACCELERATORS_MAX, allow_inf_nan=False)
+
+
+class NewSamples(BaseModel):
+    """Observations of a pool, in any order."""
+
+    samples: list[NewSample] = Field(min_length=1, max_length=SAMPLES_PER_REQUEST_MAX)
+
+
+class NewClaim(BaseModel):
+    """What an internal team announces that it will need."""
+
+    pool_id: str = Field(min_length=1, max_length=40)
+    count: int = Field(ge=1, le=ACCELERATORS_MAX)
+    start: AwareDatetime
+    end: AwareDatetime
+    reason: str = Field(default="", max_length=REASON_CHARACTERS_MAX)
+
+
+def router(demand: Demand, require: Require, clock_now: Callable[[], datetime]) -> APIRouter:
+    """`/v1/demand`: samples for the operator, claims for the operator and internal teams."""
+    routes = APIRouter(tags=["demand"])
+    operate, claims = Depends(require("operate")), Depends(require("claims"))
+
+    @routes.post("/v1/demand/{pool_id}/samples", dependencies=[operate])
+    def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
+        """Keep samples of a pool; the same ones again change nothing."""
+        samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
+        return demand.record_samples(pool_id, samples).as_dict()
+
+    @routes.get("/v1/demand/{pool_id}/samples", dependencies=[operate])
+    def history(
+        pool_id: str,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
+        limit: Annotated[int, Query(ge=1, le=SAMPLES_PER_PAGE_MAX)] = 1_000,
+    ) -> dict[str, Any]:
+        """The newest `limit` samples in `[since, until)`, by default of the last seven days."""
+        end = until or clock_now() + timedelta(seconds=1)
+        series = demand.history(pool_id, since or end - HISTORY_DEFAULT, end)
+        first = max(0, len(series) - limit)
+        return {
+            "pool_id": pool_id,
+            "step_s": series.step_s,
+            "findings": series.findings.as_dict(),
+            "samples": [
+                {
+                    "time": format_time(from_micros(int(series.times_us[index]))),
+                    "capacity": float(series.capacity[index]),
+                    "in_use": float(series.in_use[index]),
+                    "pending": float(series.pending[index]),
+                }
+                for index in range(first, len(series))
+            ],
+        }
+
+    @routes.get("/v1/claims", dependencies=[claims])
+    def list_claims(pool_id: str | None = None) -> dict[str, Any]:
+        return {"claims": [claim.as_dict() for claim in demand.claims(pool_id)]}
+
+    @routes.post("/v1/claims", status_code=201, dependencies=[claims])
+    def add_claim(body: NewClaim) -> dict[str, Any]:
+        """Announce a need; it is honoured before anything that may still be sold."""
+        return demand.add_claim(body.pool_id, body.count, Window(body.start, body.end), body.reason).as_dict()
+
+    @routes.delete("/v1/claims/{claim_id}", dependencies=[claims])
+    def withdraw_claim(claim_id: str) -> dict[str, Any]:
+        return demand.withdraw_claim(claim_id).as_dict()
+
+    return routes

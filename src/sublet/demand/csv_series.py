@@ -1,0 +1,153 @@
+"""Reads `time,capacity,in_use` (and, where there is one, `pending`) and refuses what it can't read, by line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+from array import array
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from sublet.demand.model import ACCELERATORS_MAX, Series, assemble
+from sublet.values.clock import parse_time
+from sublet.values.errors import InvalidInputError
+
+ROWS_MAX = 5_000_000
+LINE_CHARACTERS_MAX = 4_096
+COLUMNS = ("time", "capacity", "in_use")
+
+
+class BadSeriesError(InvalidInputError):
+    """The file is not a series of demand; the message names the line and what to write there instead."""
+
+    code = "bad_series"
+
+
+def read_series(path: Path, pool: str | None = None) -> Series:
+    """The series in the CSV file `path` (also gzipped), named `pool` or after the file.
+
+    Raises BadSeriesError with file and line for anything that can't be read as it stands.
+    """
+    name = pool or path.name.removesuffix(".gz").removesuffix(".csv")
+    try:
+        with _opened(path) as stream:
+            return parse_series(stream, name, str(path))
+    except OSError as error:
+        raise BadSeriesError(f"{path} can't be read ({error.strerror or error}); name a readable CSV file") from error
+    except UnicodeDecodeError as error:
+        raise BadSeriesError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
+
+
+def parse_series(stream: IO[str], pool: str, source: str) -> Series:
+    """The series in the CSV text `stream`; `source` is what messages call it. Raises BadSeriesError."""
+    rows = csv.reader(_lines(stream, source))
+    try:
+        places = _header(next(rows, None), source)
+        times, numbers = _columns(rows, places, source)
+    except csv.Error as error:
+        raise BadSeriesError(f"{source} is not CSV: {error}") from error
+    if not times:
+        raise BadSeriesError(f"{source} has a header and no rows; write at least one line of time,capacity,in_use")
+    table = np.frombuffer(numbers, dtype=np.float64).reshape(-1, 3)
+    instants = np.frombuffer(times, dtype=np.int64)
+    _refuse_contradictions(instants, table, source)
+    return assemble(pool, instants, table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(stream: IO[str], source: str) -> Iterator[str]:
+    number = 0
+    while line := stream.readline(LINE_CHARACTERS_MAX + 1):
+        number += 1
+        if len(line) > LINE_CHARACTERS_MAX:
+            raise BadSeriesError(f"{source} line {number} is longer than {LINE_CHARACTERS_MAX} characters; is it CSV?")
+        if "\0" in line:
+            raise BadSeriesError(f"{source} line {number} holds a null byte; save the file as UTF-8 CSV")
+        yield line
+
+
+def _header(cells: list[str] | None, source: str) -> tuple[int, int, int, int | None]:
+    if cells is None:
+        raise BadSeriesError(f"{source} is empty; its first line must be time,capacity,in_use")
+    names = [cell.strip().lower() for cell in cells]
+    for wanted in COLUMNS:
+        if names.count(wanted) != 1:
+            problem = "no column" if wanted not in names else "more than one column"
+            raise BadSeriesError(f"{source} line 1 has {problem} {wanted!r}; write time,capacity,in_use")
+    pending = names.index("pending") if "pending" in names else None
+    return names.index("time"), names.index("capacity"), names.index("in_use"), pending
+
+
+def _columns(
+    rows: Iterator[list[str]], places: tuple[int, int, int, int | None], source: str
+) -> tuple[array[int], array[float]]:
+    times: array[int] = array("q")
+    numbers: array[float] = array("d")
+    at_time, at_capacity, at_in_use, at_pending = places
+    width_min = max(place for place in places if place is not None) + 1
+    for line, cells in enumerate(rows, start=2):
+        if not cells:
+            continue
+        if len(cells) < width_min:
+            raise BadSeriesError(f"{source} line {line} has {len(cells)} cells; write time,capacity,in_use")
+        if len(times) >= ROWS_MAX:
+            raise BadSeriesError(f"{source} has more than {ROWS_MAX} rows; split it by time")
+        times.append(_micros(cells[at_time], source, line))
+        numbers.append(_number(cells[at_capacity], "capacity", source, line))
+        numbers.append(_number(cells[at_in_use], "in_use", source, line))
+        numbers.append(0.0 if at_pending is None else _number(cells[at_pending], "pending", source, line))
+    return times, numbers
+
+
+def _micros(text: str, source: str, line: int) -> int:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is not UTC:
+            moment = parse_time(text)
+    except ValueError as error:
+        try:
+            parse_time(text)
+        except ValueError as sentence:
+            raise BadSeriesError(f"{source} line {line}: {sentence}") from error
+        raise
+    whole = moment.replace(microsecond=0)
+    return int(whole.timestamp()) * 1_000_000 + moment.microsecond
+
+
+def _number(text: str, column: str, source: str, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    # float() also takes "nan", "inf" and "1_000", none of which is a count that somebody meant.
+    if not 0 <= value <= ACCELERATORS_MAX or "_" in text:
+        raise BadSeriesError(
+            f"{source} line {line}: {column} is {text.strip()!r}; write a number from 0 to {ACCELERATORS_MAX}"
+        )
+    return value
+
+
+def _refuse_contradictions(times_us: np.ndarray, table: np.ndarray, source: str) -> None:
+    if times_us.size < 2:
+        return
+    order = np.argsort(times_us, kind="stable")
+    same = np.diff(times_us[order]) == 0
+    differs = same & (np.diff(table[order], axis=0) != 0).any(axis=1)
+    if differs.any():
+        first = int(np.flatnonzero(differs)[0])
+        one, other = sorted((int(order[first]), int(order[first + 1])))
+        raise BadSeriesError(
+            f"{source} rows {one + 1} and {other + 1} give the same time and different numbers; "
+            "keep one of them, or write local times with their offset (+02:00 before, +01:00 after the clocks change)"
+        )

@@ -1,0 +1,250 @@
+"""What the owner needs: observed use of a pool over time, and the claims that no forecast can see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sublet.values.clock import as_utc, format_time, from_micros, to_micros
+from sublet.values.errors import InvalidInputError
+from sublet.values.windows import Window
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+ACCELERATORS_MAX = 10_000_000
+SLOTS_MAX = 4_000_000
+REASON_CHARACTERS_MAX = 500
+HOUR_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One observation of a pool. `in_use` is the owner's own demand and may exceed `capacity`: work queues.
+
+    What Sublet's tenants use is not in it. `pending` counts accelerators that queued work waits for.
+    """
+
+    time: datetime
+    capacity: float
+    in_use: float
+    pending: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "time", as_utc(self.time))
+        for name in ("capacity", "in_use", "pending"):
+            value = getattr(self, name)
+            if not 0 <= value <= ACCELERATORS_MAX:
+                raise InvalidInputError(
+                    f"{name} of the sample at {format_time(self.time)} is {value}; "
+                    f"write a number from 0 to {ACCELERATORS_MAX}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The owner's announcement that a team needs `count` accelerators over `window`, whatever the forecast says."""
+
+    id: str
+    pool_id: str
+    count: int
+    window: Window
+    reason: str
+    created_at: datetime
+    withdrawn_at: datetime | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "pool_id": self.pool_id,
+            "count": self.count,
+            "start": format_time(self.window.start),
+            "end": format_time(self.window.end),
+            "reason": self.reason,
+            "created_at": format_time(self.created_at),
+            "withdrawn_at": format_time(self.withdrawn_at) if self.withdrawn_at else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was noticed while a series was read; nothing in it was repaired without being counted here."""
+
+    rows: int = 0
+    duplicates: int = 0
+    out_of_order: int = 0
+    gaps: int = 0
+    missing_slots: int = 0
+    capacity_changes: int = 0
+    above_capacity: int = 0
+    outages: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def sentences(self) -> list[str]:
+        """One sentence for each finding that is not nothing, for people."""
+        told = {
+            "duplicates": "{} rows repeat another row and were counted once",
+            "out_of_order": "{} rows stood before an earlier time (unsorted, or the clock stepped back) and were sorted",
+            "gaps": "{} gaps in time; nothing was filled in",
+            "missing_slots": "{} slots have no sample",
+            "capacity_changes": "the capacity changed {} times",
+            "above_capacity": "{} samples need more than the capacity (work queues)",
+            "outages": "{} samples have no capacity at all",
+        }
+        return [text.format(getattr(self, name)) for name, text in told.items() if getattr(self, name)]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Samples of one pool in order of time.
+
+    `times_us` are microseconds since the epoch, strictly increasing; `capacity`, `in_use` and `pending` are
+    accelerators, one per time; `step_s` is the usual distance of two samples.
+    """
+
+    pool: str
+    times_us: Integers
+    capacity: Floats
+    in_use: Floats
+    pending: Floats
+    step_s: int
+    findings: Findings = field(default_factory=Findings)
+
+    def __len__(self) -> int:
+        return int(self.times_us.size)
+
+    @property
+    def start(self) -> datetime:
+        return from_micros(int(self.times_us[0]))
+
+    @property
+    def end(self) -> datetime:
+        """When the last sample stops being news: one step after it."""
+        return from_micros(int(self.times_us[-1]) + self.step_s * 1_000_000)
+
+    def until(self, moment: datetime) -> Series:
+        """Only what was known at `moment`: samples that began before it."""
+        stop = int(np.searchsorted(self.times_us, to_micros(moment), side="left"))
+        return Series(
+            self.pool,
+            self.times_us[:stop],
+            self.capacity[:stop],
+            self.in_use[:stop],
+            self.pending[:stop],
+            self.step_s,
+            self.findings,
+        )
+
+    def slots(self, slot_s: int = HOUR_S) -> Slots:
+        """The series on a regular grid: per slot the highest need and the lowest capacity, NaN where nothing was seen."""
+        if len(self) == 0:
+            empty = np.empty(0)
+            return Slots(self.pool, 0, slot_s, empty, empty.copy(), empty.copy())
+        index = self.times_us // (slot_s * 1_000_000)
+        first = int(index[0])
+        count = int(index[-1]) - first + 1
+        if count > SLOTS_MAX:
+            raise InvalidInputError(
+                f"the samples of {self.pool} span {count} slots of {slot_s} s; split the series or check its times"
+            )
+        place = index - first
+        in_use = np.full(count, -np.inf)
+        pending = np.full(count, -np.inf)
+        capacity = np.full(count, np.inf)
+        np.maximum.at(in_use, place, self.in_use)
+        np.maximum.at(pending, place, self.pending)
+        np.minimum.at(capacity, place, self.capacity)
+        unseen = np.isinf(capacity)
+        for array in (in_use, pending, capacity):
+            array[unseen] = np.nan
+        return Slots(self.pool, first * slot_s, slot_s, capacity, in_use, pending)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """A series on a regular grid of `slot_s` seconds from `start_s` (seconds since the epoch); NaN = nothing seen."""
+
+    pool: str
+    start_s: int
+    slot_s: int
+    capacity: Floats
+    in_use: Floats
+    pending: Floats
+
+    def __len__(self) -> int:
+        return int(self.capacity.size)
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.capacity)
+
+    def carried(self) -> tuple[Slots, int]:
+        """Each unseen slot repeats the last one that was seen (the past only), and how many slots that was."""
+        if len(self) == 0:
+            return self, 0
+        known = self.seen
+        last = np.maximum.accumulate(np.where(known, np.arange(len(self)), 0))
+        return (
+            Slots(self.pool, self.start_s, self.slot_s, self.capacity[last], self.in_use[last], self.pending[last]),
+            int((~known).sum()),
+        )
+
+
+def series_of(pool: str, samples: Sequence[Sample]) -> Series:
+    """Samples in any order as a series; of two at the same time the higher need and the lower capacity are kept."""
+    return assemble(
+        pool,
+        np.array([to_micros(sample.time) for sample in samples], dtype=np.int64),
+        np.array([sample.capacity for sample in samples], dtype=np.float64),
+        np.array([sample.in_use for sample in samples], dtype=np.float64),
+        np.array([sample.pending for sample in samples], dtype=np.float64),
+    )
+
+
+def assemble(pool: str, times_us: Integers, capacity: Floats, in_use: Floats, pending: Floats) -> Series:
+    """Columns in any order as a series, with everything that was noticed on the way."""
+    rows = int(times_us.size)
+    out_of_order = int((np.diff(times_us) < 0).sum()) if rows > 1 else 0
+    if out_of_order:
+        order = np.argsort(times_us, kind="stable")
+        times_us, capacity, in_use, pending = times_us[order], capacity[order], in_use[order], pending[order]
+    duplicates = 0
+    if rows > 1:
+        starts = np.flatnonzero(np.r_[True, np.diff(times_us) > 0])
+        duplicates = rows - int(starts.size)
+        if duplicates:
+            times_us = times_us[starts]
+            capacity = np.minimum.reduceat(capacity, starts)
+            in_use = np.maximum.reduceat(in_use, starts)
+            pending = np.maximum.reduceat(pending, starts)
+    step_s = _usual_step_s(times_us)
+    distances = np.diff(times_us) / 1e6 if times_us.size > 1 else np.empty(0)
+    wide = distances > 1.5 * step_s
+    findings = Findings(
+        rows=rows,
+        duplicates=duplicates,
+        out_of_order=out_of_order,
+        gaps=int(wide.sum()),
+        missing_slots=int(np.round(distances[wide] / step_s - 1).sum()) if wide.any() else 0,
+        capacity_changes=int((np.diff(capacity) != 0).sum()) if times_us.size > 1 else 0,
+        above_capacity=int((in_use > capacity).sum()),
+        outages=int((capacity == 0).sum()),
+    )
+    return Series(pool, times_us, capacity, in_use, pending, step_s, findings)
+
+
+def claimed(claims: Sequence[Claim], moment: datetime) -> int:
+    """Accelerators that standing claims cover at `moment`."""
+    return sum(claim.count for claim in claims if claim.withdrawn_at is None and claim.window.contains(moment))
+
+
+def _usual_step_s(times_us: Integers) -> int:
+    if times_us.size < 2:
+        return HOUR_S
+    return max(1, int(np.median(np.diff(times_us)) // 1_000_000))

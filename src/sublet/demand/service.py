@@ -1,0 +1,160 @@
+"""Keep what was observed and what was announced, and hand it out as a series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from sublet.demand import store as sql
+from sublet.demand.csv_series import read_series
+from sublet.demand.model import (
+    ACCELERATORS_MAX,
+    REASON_CHARACTERS_MAX,
+    Claim,
+    Findings,
+    Sample,
+    Series,
+    series_of,
+)
+from sublet.store import Store
+from sublet.values.clock import as_utc, format_time
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.ids import new_id
+from sublet.values.windows import Window
+
+SAMPLES_PER_WRITE_MAX = 100_000
+CLAIMS_MAX = 1_000
+AHEAD_OF_CLOCK_S_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of the samples that were handed in."""
+
+    pool_id: str
+    taken: int
+    expired: int
+    findings: Findings
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "pool_id": self.pool_id,
+            "taken": self.taken,
+            "expired": self.expired,
+            "findings": self.findings.as_dict(),
+        }
+
+
+class Demand:
+    """The use cases of demand. Samples older than `history_days` are dropped as new ones come in."""
+
+    def __init__(self, store: Store, history_days: int = 400) -> None:
+        self._store = store
+        self._history = timedelta(days=history_days)
+
+    def record_samples(self, pool_id: str, samples: Sequence[Sample]) -> Recorded:
+        """Keep `samples` of the pool. Taking the same ones again changes nothing.
+
+        Raises InvalidInputError for a sample from the future (a clock that runs ahead would hide real demand).
+        """
+        if len(samples) > SAMPLES_PER_WRITE_MAX:
+            raise InvalidInputError(f"{len(samples)} samples at once; send at most {SAMPLES_PER_WRITE_MAX}")
+        ahead = self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX)
+        for sample in samples:
+            if sample.time > ahead:
+                raise InvalidInputError(
+                    f"the sample at {format_time(sample.time)} lies in the future; check the clock of its source"
+                )
+        return self._keep(series_of(pool_id, samples))
+
+    def import_csv(self, pool_id: str, path: Path) -> Recorded:
+        """Keep the CSV file `path` (`time,capacity,in_use`) as history of the pool, all of it or nothing.
+
+        History may be older than `history_days`: what is imported counts from its own last sample.
+        Raises BadSeriesError naming the line.
+        """
+        return self._keep(read_series(path, pool_id))
+
+    def history(self, pool_id: str, since: datetime, until: datetime, connection: Connection | None = None) -> Series:
+        """The pool's samples in `[since, until)`, strictly the past of `until`."""
+        if connection is not None:
+            return sql.samples_between(connection, pool_id, as_utc(since), as_utc(until))
+        with self._store.read() as reading:
+            return sql.samples_between(reading, pool_id, as_utc(since), as_utc(until))
+
+    def latest(self, pool_id: str) -> Sample | None:
+        """The newest sample of the pool, if there is any."""
+        with self._store.read() as connection:
+            return sql.latest_sample(connection, pool_id)
+
+    def pools(self) -> Sequence[str]:
+        """Ids of the pools that have samples."""
+        with self._store.read() as connection:
+            return sql.pools_with_samples(connection)
+
+    def add_claim(
+        self, pool_id: str, count: int, window: Window, reason: str, connection: Connection | None = None
+    ) -> Claim:
+        """Announce that the owner needs `count` accelerators over `window`. Raises InvalidInputError."""
+        if not 1 <= count <= ACCELERATORS_MAX:
+            raise InvalidInputError(f"count is {count}; claim from 1 to {ACCELERATORS_MAX} accelerators")
+        if len(reason) > REASON_CHARACTERS_MAX:
+            raise InvalidInputError(f"reason has {len(reason)} characters; use at most {REASON_CHARACTERS_MAX}")
+        now = self._store.clock.now()
+        if window.end <= now:
+            raise InvalidInputError(f"the claim ends at {format_time(window.end)}, which is past; claim a time to come")
+        claim = Claim(new_id("clm"), pool_id, count, window, reason, now)
+
+        def write(writing: Connection) -> Claim:
+            around = Window(window.start, window.end)
+            if len(sql.claims_between(writing, pool_id, around, True, CLAIMS_MAX)) >= CLAIMS_MAX:
+                raise ConflictError(f"{CLAIMS_MAX} claims overlap this window already; withdraw some first")
+            sql.insert_claim(writing, claim)
+            return claim
+
+        return write(connection) if connection is not None else self._store.write(write)
+
+    def claims(
+        self, pool_id: str | None = None, window: Window | None = None, connection: Connection | None = None
+    ) -> list[Claim]:
+        """Standing claims, oldest first; of one pool and overlapping `window` where these are given."""
+        if connection is not None:
+            return sql.claims_between(connection, pool_id, window, True, CLAIMS_MAX)
+        with self._store.read() as reading:
+            return sql.claims_between(reading, pool_id, window, True, CLAIMS_MAX)
+
+    def claim(self, claim_id: str) -> Claim:
+        """Raises NotFoundError."""
+        with self._store.read() as connection:
+            found = sql.one_claim(connection, claim_id)
+        if found is None:
+            raise NotFoundError(f"there is no claim {claim_id!r}; `sublet demand claims` lists them")
+        return found
+
+    def withdraw_claim(self, claim_id: str) -> Claim:
+        """The team no longer needs it; saying so twice is harmless. Raises NotFoundError."""
+        self.claim(claim_id)
+        now = self._store.clock.now()
+
+        def write(connection: Connection) -> None:
+            sql.mark_withdrawn(connection, claim_id, now)
+
+        self._store.write(write)
+        return self.claim(claim_id)
+
+    def _keep(self, series: Series) -> Recorded:
+        if len(series) == 0:
+            return Recorded(series.pool, 0, 0, series.findings)
+
+        def write(connection: Connection) -> int:
+            sql.insert_samples(connection, series)
+            newest = sql.latest_sample(connection, series.pool)
+            assert newest is not None
+            return sql.delete_before(connection, series.pool, newest.time - self._history)
+
+        expired = self._store.write(write)
+        return Recorded(series.pool, len(series), expired, series.findings)

@@ -1,0 +1,141 @@
+"""The SQL of samples and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import BigInteger, Connection, delete, func, select, type_coerce, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sublet.demand.model import Claim, Sample, Series, assemble
+from sublet.store.tables.demand import demand_claims, demand_samples
+from sublet.values.clock import from_micros
+from sublet.values.windows import Window
+
+ROWS_PER_READ = 20_000
+ROWS_PER_INSERT = 2_000
+
+
+def samples_between(connection: Connection, pool_id: str, since: datetime, until: datetime) -> Series:
+    """The pool's samples in `[since, until)`, read in pieces so that a year of minutes stays small in memory."""
+    table = demand_samples
+    micros = type_coerce(table.c.at, BigInteger)
+    query = (
+        select(micros, table.c.capacity, table.c.in_use, table.c.pending)
+        .where(table.c.pool_id == pool_id, table.c.at >= since, table.c.at < until)
+        .order_by(table.c.at)
+        .execution_options(yield_per=ROWS_PER_READ)
+    )
+    times, numbers = [np.empty(0, dtype=np.int64)], [np.empty((0, 3))]
+    for rows in connection.execute(query).partitions():
+        times.append(np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows)))
+        numbers.append(np.array([row[1:] for row in rows], dtype=np.float64))
+    columns = np.concatenate(numbers)
+    return assemble(pool_id, np.concatenate(times), columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].copy())
+
+
+def latest_sample(connection: Connection, pool_id: str) -> Sample | None:
+    table = demand_samples
+    row = connection.execute(
+        select(table).where(table.c.pool_id == pool_id).order_by(table.c.at.desc()).limit(1)
+    ).first()
+    return None if row is None else Sample(row.at, row.capacity, row.in_use, row.pending)
+
+
+def count_samples(connection: Connection, pool_id: str) -> int:
+    query = select(func.count()).select_from(demand_samples).where(demand_samples.c.pool_id == pool_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def insert_samples(connection: Connection, series: Series) -> None:
+    """Add the samples; of two at one time the higher need and the lower capacity stay, so that a repeat changes nothing."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    greater, least = ("max", "min") if connection.dialect.name == "sqlite" else ("greatest", "least")
+    table = demand_samples
+    columns = (
+        series.times_us.tolist(),
+        series.capacity.tolist(),
+        series.in_use.tolist(),
+        series.pending.tolist(),
+    )
+    rows = [
+        {"pool_id": series.pool, "at": from_micros(at), "capacity": capacity, "in_use": in_use, "pending": pending}
+        for at, capacity, in_use, pending in zip(*columns, strict=True)
+    ]
+    for first in range(0, len(rows), ROWS_PER_INSERT):
+        statement = dialect.insert(table)
+        new = statement.excluded
+        statement = statement.on_conflict_do_update(
+            index_elements=[table.c.pool_id, table.c.at],
+            set_={
+                "capacity": getattr(func, least)(table.c.capacity, new.capacity),
+                "in_use": getattr(func, greater)(table.c.in_use, new.in_use),
+                "pending": getattr(func, greater)(table.c.pending, new.pending),
+            },
+        )
+        connection.execute(statement, rows[first : first + ROWS_PER_INSERT])
+
+
+def delete_before(connection: Connection, pool_id: str, moment: datetime) -> int:
+    table = demand_samples
+    return connection.execute(delete(table).where(table.c.pool_id == pool_id, table.c.at < moment)).rowcount
+
+
+def insert_claim(connection: Connection, claim: Claim) -> None:
+    connection.execute(
+        demand_claims.insert().values(
+            id=claim.id,
+            pool_id=claim.pool_id,
+            count=claim.count,
+            start_at=claim.window.start,
+            end_at=claim.window.end,
+            reason=claim.reason,
+            created_at=claim.created_at,
+            withdrawn_at=claim.withdrawn_at,
+        )
+    )
+
+
+def claims_between(
+    connection: Connection, pool_id: str | None, window: Window | None, standing_only: bool, limit: int
+) -> list[Claim]:
+    table = demand_claims
+    query = select(table).order_by(table.c.created_at, table.c.id).limit(limit)
+    if pool_id is not None:
+        query = query.where(table.c.pool_id == pool_id)
+    if window is not None:
+        query = query.where(table.c.start_at < window.end, table.c.end_at > window.start)
+    if standing_only:
+        query = query.where(table.c.withdrawn_at.is_(None))
+    return [_claim(row) for row in connection.execute(query)]
+
+
+def one_claim(connection: Connection, claim_id: str) -> Claim | None:
+    row = connection.execute(select(demand_claims).where(demand_claims.c.id == claim_id)).first()
+    return None if row is None else _claim(row)
+
+
+def mark_withdrawn(connection: Connection, claim_id: str, now: datetime) -> None:
+    table = demand_claims
+    connection.execute(
+        update(table).where(table.c.id == claim_id, table.c.withdrawn_at.is_(None)).values(withdrawn_at=now)
+    )
+
+
+def pools_with_samples(connection: Connection) -> Sequence[str]:
+    return list(connection.execute(select(demand_samples.c.pool_id).distinct()).scalars())
+
+
+def _claim(row: Any) -> Claim:
+    return Claim(
+        id=row.id,
+        pool_id=row.pool_id,
+        count=row.count,
+        window=Window(row.start_at, row.end_at),
+        reason=row.reason,
+        created_at=row.created_at,
+        withdrawn_at=row.withdrawn_at,
+    )
