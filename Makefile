@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo up test check lint types bench ci lock clean
+.PHONY: help install demo up test check lint types bench ci manual lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -23,7 +23,7 @@ up: $(INSTALLED) ## run the system until Ctrl-C
 	@$(BIN)/sublet up
 
 test: $(INSTALLED) ## the tests that need no services
-	@$(BIN)/python -m pytest -m "not real" -n 2
+	@$(BIN)/python -m pytest -m "not real" -n 2 $(PYTEST_ARGS)
 
 check: $(INSTALLED) lint types ## lint, types, layers, our own rules, docs against code
 	@$(BIN)/lint-imports --no-cache
@@ -42,6 +42,9 @@ bench: $(INSTALLED) ## measure against peers and limits; results in bench/result
 
 ci: ## everything that CI runs, real services included
 	@bash .ci/run
+
+manual: $(INSTALLED) ## rewrite the generated tables of the manual
+	@$(BIN)/python tools/manual.py
 
 lock: ## renew requirements.txt from pyproject.toml
 	@$(BIN)/python tools/lock.py
