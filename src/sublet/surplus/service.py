@@ -1,0 +1,162 @@
+"""Decide what may be sold now, from what was observed, claimed, set and sold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+from sqlalchemy import Connection
+
+from sublet.demand.forecast import recent
+from sublet.demand.model import Claim, Series
+from sublet.demand.service import Demand
+from sublet.surplus import rule
+from sublet.surplus.model import (
+    HOUR_S,
+    ClassPolicy,
+    Evidence,
+    Ladder,
+    PoolFacts,
+    Sellable,
+    Sold,
+    UnknownClassError,
+    Withheld,
+)
+from sublet.values.clock import Clock, as_utc, to_micros
+from sublet.values.windows import Window
+
+FINE_STEP_S_MAX = 300
+FINE_HISTORY = timedelta(days=7)
+STALE_STEPS = 4
+STALE_S_MIN = 120
+
+Facts = Callable[[str], PoolFacts]
+Book = Callable[[str, Connection | None], Sequence[Sold]]
+
+
+class Surplus:
+    """The use cases of the surplus.
+
+    `facts` tells about a pool by its id, `book` what is sold of it (within the caller's transaction where there is one).
+    """
+
+    def __init__(
+        self,
+        demand: Demand,
+        facts: Facts,
+        book: Book,
+        classes: Iterable[ClassPolicy],
+        clock: Clock,
+        history_days: int = 90,
+    ) -> None:
+        self._demand = demand
+        self._facts = facts
+        self._book = book
+        self._clock = clock
+        self._history = timedelta(days=history_days)
+        # The class that is taken back last is decided first: it needs the deepest units.
+        self._classes = {policy.name: policy for policy in sorted(classes, key=_patience, reverse=True)}
+
+    @property
+    def classes(self) -> tuple[ClassPolicy, ...]:
+        """The classes of service, the one that is taken back last first."""
+        return tuple(self._classes.values())
+
+    def ladder(self, pool_id: str, at: datetime | None = None, sold: Sequence[Sold] | None = None) -> Ladder:
+        """All that the pool has on sale at `at` (now by default), and why the rest is withheld."""
+        view = self.view(pool_id, at)
+        booked = list(self._book(pool_id, None) if sold is None else sold)
+        standing = [item for item in booked if item.window.end > view.at]
+        rungs: list[Sellable] = []
+        alone: list[Sellable] = []
+        offered: list[Sold] = []
+        for policy in self.classes:
+            for window_s in policy.windows_s:
+                window = Window.starting(view.at, window_s)
+                single = rule.sellable(view, policy, window, standing, self._classes)
+                both = rule.sellable(view, policy, window, [*standing, *offered], self._classes)
+                alone.append(single)
+                rungs.append(_told_apart(both, single, standing, offered, view))
+                if both.count:
+                    offered.append(Sold(both.count, policy.name, window))
+        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.coarse.in_use.size, "paths")
+        now_sold = sum(item.count for item in standing if item.window.contains(view.at))
+        return Ladder(pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence)
+
+    def sellable(
+        self,
+        pool_id: str,
+        class_name: str,
+        window: Window,
+        at: datetime | None = None,
+        sold: Sequence[Sold] | None = None,
+        connection: Connection | None = None,
+    ) -> Sellable:
+        """How many accelerators of `class_name` may be sold over `window` on top of `sold` (by default, the book).
+
+        With `connection` all that is read is read inside the caller's transaction. Raises UnknownClassError.
+        """
+        if class_name not in self._classes:
+            raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
+        view = self.view(pool_id, at, connection)
+        booked = self._book(pool_id, connection) if sold is None else sold
+        standing = [item for item in booked if item.window.end > view.at]
+        return rule.sellable(view, self._classes[class_name], window, standing, self._classes)
+
+    def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> rule.View:
+        """What is known about the pool at `at`, and nothing later."""
+        moment = as_utc(at) if at else self._clock.now()
+        until = moment + timedelta(microseconds=1)
+        history = self._demand.history(pool_id, moment - self._history, until, connection)
+        horizon = Window(moment, moment + timedelta(days=90))
+        claims = self._demand.claims(pool_id, horizon, connection)
+        return view_of(history, self._facts(pool_id), claims, moment)
+
+
+def view_of(history: Series, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> rule.View:
+    """The view that `history` (all of it before or at `at`) gives of a pool."""
+    at_us = to_micros(at)
+    coarse = recent(history, at_us, HOUR_S, 400 * 24)
+    fine = None
+    if len(history) and history.step_s <= FINE_STEP_S_MAX:
+        slot_s = max(60, history.step_s)
+        fine = recent(history, at_us, slot_s, int(FINE_HISTORY.total_seconds()) // slot_s)
+    age_s = (at_us - int(history.times_us[-1])) / 1e6 if len(history) else None
+    stale = age_s is None or age_s > max(STALE_S_MIN, STALE_STEPS * history.step_s)
+    in_use = float(history.in_use[-1]) if len(history) else 0.0
+    seen_s = (
+        float(min(np.isfinite(coarse.in_use).sum() * HOUR_S, (at_us - int(history.times_us[0])) / 1e6))
+        if len(history)
+        else 0.0
+    )
+    known = [claim for claim in claims if claim.created_at <= at]
+    before = {claim.id: _before(history, claim) for claim in known if claim.window.contains(at) and len(history)}
+    met = rule.claims_met(known, at, in_use, before)
+    return rule.View(at, facts, in_use, stale, age_s, seen_s, coarse, fine, tuple(known), met)
+
+
+def _before(history: Series, claim: Claim) -> float:
+    index = int(np.searchsorted(history.times_us, to_micros(claim.window.start), side="left")) - 1
+    return float(history.in_use[index]) if index >= 0 else float(history.in_use.max())
+
+
+def _patience(policy: ClassPolicy) -> float:
+    return float("inf") if policy.notice_s is None else policy.notice_s + policy.teardown_s
+
+
+def _told_apart(
+    both: Sellable, single: Sellable, standing: Sequence[Sold], offered: Sequence[Sold], view: rule.View
+) -> Sellable:
+    """Split what is sold already from what the ladder itself offers above this rung."""
+    before = sum(item.count for item in single.withheld if item.reason_code == "already_sold")
+    withheld = []
+    for item in both.withheld:
+        deeper = item.count - before if item.reason_code == "already_sold" else 0
+        if deeper > 0:
+            if before:
+                withheld.append(Withheld(before, "already_sold", f"{before} sold already for part of the window"))
+            withheld.append(Withheld(deeper, "sold_deeper", f"{deeper} on sale above as longer or firmer windows"))
+        else:
+            withheld.append(item)
+    return Sellable(both.pool_id, both.class_name, both.window_s, both.count, tuple(withheld))
