@@ -1,0 +1,123 @@
+"""Formulas with units in their signature: a call converts its arguments to these units, or refuses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sublet.desk.errors import UnitError
+from sublet.desk.terms import Number, Term, as_term
+from sublet.desk.units import Unit, parse_unit
+from sublet.values.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a parameter of a certain name may be. `low` and `high` count as inside unless `open_low` or `open_high`."""
+
+    low: float
+    high: float
+    advice: str
+    open_low: bool = False
+    open_high: bool = False
+
+    def check(self, name: str, value: Number) -> None:
+        """Raises InvalidInputError for a value outside, and for one that is not a number."""
+        low, high = (value.value, value.value) if isinstance(value, Term) else (np.min(value), np.max(value))
+        inside = low > self.low if self.open_low else low >= self.low
+        inside = bool(inside and (high < self.high if self.open_high else high <= self.high))
+        if not inside:
+            shown = low if not (low >= self.low and not (self.open_low and low == self.low)) else high
+            raise InvalidInputError(f"{name} is {shown:g}; {self.advice}", field=name)
+
+
+_INF = float("inf")
+LIMITS: dict[str, Limit] = {
+    "tax": Limit(0.0, 1.0, "write the tax rate as a fraction, 35 % as 0.35", open_high=True),
+    "shares": Limit(0.0, _INF, "write the number of diluted shares, above zero", open_low=True),
+    "power": Limit(0.0, _INF, "write the capacity as a number above zero", open_low=True),
+    "capacity": Limit(0.0, _INF, "write the capacity as a number above zero", open_low=True),
+    "watts": Limit(0.0, _INF, "write the watts per accelerator as a number above zero", open_low=True),
+    "life": Limit(0.0, _INF, "write the useful life in years, above zero", open_low=True),
+    "pue": Limit(1.0, _INF, "PUE is facility power over IT power and can't be below 1; write it like 1.25"),
+    "used": Limit(0.0, 1.0, "write the billed share as a fraction between 0 and 1"),
+    "utilisation": Limit(0.0, _INF, "write the utilisation as a fraction, 60 % as 0.6", open_low=True),
+    "rate": Limit(-1.0, 1.0, "write the rate as a fraction, 8 % as 0.08", open_low=True, open_high=True),
+    "prior": Limit(0.0, 1.0, "write the probability as a fraction above 0 and below 1", open_low=True, open_high=True),
+    "years": Limit(0.0, _INF, "write the length of the term in years, above zero", open_low=True),
+    "throughput": Limit(0.0, _INF, "write the tokens per second as a number above zero", open_low=True),
+    "backlog": Limit(0.0, _INF, "write the backlog as a number above zero", open_low=True),
+}
+"""Limits by parameter name: a name means the same in every formula."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A pure function and the units of its parameters and of its result."""
+
+    name: str
+    function: Callable[..., Number]
+    unit: str
+    units: dict[str, str]
+    signature: inspect.Signature
+
+    @property
+    def meaning(self) -> str:
+        """The function's docstring, as one paragraph."""
+        return inspect.cleandoc(self.function.__doc__ or "")
+
+    def __call__(self, *args: Number, **kwargs: Number) -> Number:
+        """The result for numbers or arrays in the units of `units`, or for Terms in any unit that converts to them."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            wanted = ", ".join(f"{name} in {unit}" for name, unit in self.units.items())
+            raise InvalidInputError(f"{self.name}(): {error}; it takes {wanted}") from error
+        if any(isinstance(value, Term) for value in bound.arguments.values()):
+            return self._trace(bound)
+        for name, value in bound.arguments.items():
+            if name in LIMITS:
+                LIMITS[name].check(name, value)
+        return self.function(*bound.args, **bound.kwargs)
+
+    def _trace(self, bound: inspect.BoundArguments) -> Term:
+        arguments: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            term = self._converted(name, as_term(value))
+            if name in LIMITS:
+                LIMITS[name].check(f"{self.name}(): {name}", term)
+            arguments[name] = term
+        result: Term = as_term(self.function(**arguments))
+        return result.in_unit(parse_unit(self.unit))
+
+    def _converted(self, name: str, term: Term) -> Term:
+        wanted: Unit = parse_unit(self.units[name])
+        if term.unit is None or (term.op == "const" and term.unit.is_number):
+            return term.bare()
+        try:
+            return term.bare(term.unit.factor_to(wanted))
+        except UnitError as error:
+            called = f" ({term.name})" if term.name else ""
+            raise UnitError(f"{self.name}(): {name}{called} must be in {self.units[name]}: {error.message}") from error
+
+
+FORMULAS: dict[str, Formula] = {}
+"""Every formula of the desk by name; a case's own formulas may call any of them."""
+
+
+def formula(unit: str, **units: str) -> Callable[[Callable[..., Number]], Formula]:
+    """Declare a function's result unit and its parameters' units, and offer it to cases under its own name."""
+
+    def declare(function: Callable[..., Number]) -> Formula:
+        signature = inspect.signature(function)
+        if set(signature.parameters) != set(units):
+            raise TypeError(f"{function.__name__}: units are declared for other parameters than it has")
+        made = Formula(function.__name__, function, unit, units, signature)
+        FORMULAS[function.__name__] = made
+        return made
+
+    return declare

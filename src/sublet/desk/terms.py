@@ -1,0 +1,291 @@
+"""A formula is written once, as a Python function, and read in four ways.
+
+Called with floats it gives a number, with numpy arrays it gives an array, and with `Term`s it gives the tree of the
+calculation: which the desk evaluates again for Monte Carlo and tornado, prints for `explain`, and writes into a
+workbook as a live formula. So the number, its explanation and the spreadsheet can't disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sublet.desk.errors import FamilyError, UnitError
+from sublet.desk.units import NUMBER, Unit, check_basis
+
+Number: TypeAlias = Any
+"""A float, a numpy array of floats, or a Term: what every formula of the desk takes and gives."""
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
+_ATOM = 9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
+    """One step of a calculation. `unit` is None inside a formula's body, where its signature has settled the units."""
+
+    op: str
+    args: tuple[Term, ...] = ()
+    value: float = math.nan
+    name: str = ""
+    unit: Unit | None = None
+    family: str = ""
+
+    def __add__(self, other: Number) -> Term:
+        return _combine("+", self, as_term(other))
+
+    def __radd__(self, other: Number) -> Term:
+        return _combine("+", as_term(other), self)
+
+    def __sub__(self, other: Number) -> Term:
+        return _combine("-", self, as_term(other))
+
+    def __rsub__(self, other: Number) -> Term:
+        return _combine("-", as_term(other), self)
+
+    def __mul__(self, other: Number) -> Term:
+        return _combine("*", self, as_term(other))
+
+    def __rmul__(self, other: Number) -> Term:
+        return _combine("*", as_term(other), self)
+
+    def __truediv__(self, other: Number) -> Term:
+        return _combine("/", self, as_term(other))
+
+    def __rtruediv__(self, other: Number) -> Term:
+        return _combine("/", as_term(other), self)
+
+    def __pow__(self, other: Number) -> Term:
+        return _combine("**", self, as_term(other))
+
+    def __rpow__(self, other: Number) -> Term:
+        return _combine("**", as_term(other), self)
+
+    def __neg__(self) -> Term:
+        return Term("neg", (self,), -self.value, unit=self.unit, family=self.family)
+
+    def bare(self, factor: Fraction = Fraction(1)) -> Term:
+        """The same step times `factor`, without a unit: for use inside a formula's body."""
+        return scaled(Term(self.op, self.args, self.value, self.name), factor)
+
+    def in_unit(self, unit: Unit) -> Term:
+        """Converted to `unit`. Raises UnitError or BasisError where no conversion is defined."""
+        if self.unit is None:
+            return Term(self.op, self.args, self.value, self.name, unit, self.family)
+        converted = self.bare(self.unit.factor_to(unit))
+        return Term(converted.op, converted.args, converted.value, converted.name, unit, self.family)
+
+
+def constant(value: float, unit: Unit | None = None) -> Term:
+    """A number written in a formula."""
+    return Term("const", (), float(value), unit=unit)
+
+
+def reference(name: str, value: float, unit: Unit, family: str = "") -> Term:
+    """A named value of the case."""
+    return Term("ref", (), value, name, unit, family)
+
+
+def as_term(value: Number) -> Term:
+    """`value` itself, or the constant it is."""
+    return value if isinstance(value, Term) else constant(float(value))
+
+
+def scaled(term: Term, factor: Fraction) -> Term:
+    """`term` times an exact factor, written the way a reader would: x * 1000 rather than x / 0.001."""
+    if factor == 1:
+        return term
+    if factor.numerator == 1:
+        return term / float(factor.denominator)
+    if factor.denominator == 1:
+        return term * float(factor.numerator)
+    return term * float(factor.numerator) / float(factor.denominator)
+
+
+def least(left: Number, right: Number) -> Number:
+    """The smaller of two, element by element."""
+    return _two("min", left, right, np.minimum)
+
+
+def greatest(left: Number, right: Number) -> Number:
+    """The larger of two, element by element."""
+    return _two("max", left, right, np.maximum)
+
+
+def normal_share_below(z: Number) -> Number:
+    """Phi(z), the share of a normal distribution below z standard deviations; error below 1e-15 (math.erfc)."""
+    if isinstance(z, Term):
+        bare = z.bare()
+        return Term("phi", (bare,), _phi(bare.value), unit=NUMBER if z.unit else None)
+    return _phi_array(z) if isinstance(z, np.ndarray) else _phi(float(z))
+
+
+def _two(op: str, left: Number, right: Number, plain: Callable[[Number, Number], Number]) -> Number:
+    if isinstance(left, Term) or isinstance(right, Term):
+        return _combine(op, as_term(left), as_term(right))
+    return plain(left, right)
+
+
+def _combine(op: str, left: Term, right: Term) -> Term:
+    unit, left, right = _units_of(op, left, right)
+    family = left.family if left.family == right.family or not right.family else right.family if not left.family else ""
+    folded = _fold(op, left, right)
+    if folded is not None:
+        return Term(folded.op, folded.args, folded.value, folded.name, unit, folded.family)
+    value = float(_apply(op, [left.value, right.value]))
+    return Term(op, (left, right), value, unit=unit, family=family if op in "+-minmax" else "")
+
+
+def _units_of(op: str, left: Term, right: Term) -> tuple[Unit | None, Term, Term]:
+    if left.unit is None and right.unit is None:
+        return None, left, right
+    upper, lower = left.unit or NUMBER, right.unit or NUMBER
+    if op in ("*", "/"):
+        return upper.times(lower, 1 if op == "*" else -1), left, right
+    if op == "**":
+        if not (upper.is_number and lower.is_number):
+            raise UnitError(
+                f"a power needs plain numbers; {upper.label!r} to the power of {lower.label!r} has no meaning"
+            )
+        return NUMBER, left, right
+    check_basis(upper, lower)
+    if left.family and right.family and left.family != right.family:
+        raise FamilyError(
+            f"family differs: {_called(left)} is {left.family}, {_called(right)} is {right.family}; "
+            "they measure different things, so show them side by side instead of adding them"
+        )
+    factor = lower.factor_to(upper)
+    return upper, left, right if factor == 1 else Term(*_parts(right.bare(factor)), upper, right.family)
+
+
+def _parts(term: Term) -> tuple[str, tuple[Term, ...], float, str]:
+    return term.op, term.args, term.value, term.name
+
+
+def _called(term: Term) -> str:
+    return repr(term.name) if term.name else "the sum so far"
+
+
+def _fold(op: str, left: Term, right: Term) -> Term | None:
+    zero_left, zero_right = _is_constant(left, 0.0), _is_constant(right, 0.0)
+    if op == "+" and (zero_left or zero_right):
+        return right if zero_left else left
+    if op == "-" and zero_right:
+        return left
+    if op == "*" and (_is_constant(left, 1.0) or _is_constant(right, 1.0)):
+        return right if _is_constant(left, 1.0) else left
+    if op == "/" and (_is_constant(right, 1.0) or zero_left):
+        return left
+    if left.op == right.op == "const":
+        return constant(float(_apply(op, [left.value, right.value])))
+    return None
+
+
+def _is_constant(term: Term, value: float) -> bool:
+    return term.op == "const" and term.value == value
+
+
+def _phi(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+_phi_array = np.vectorize(_phi, otypes=[np.float64])
+
+
+def _apply(op: str, values: list[Any]) -> Any:
+    match op:
+        case "+":
+            return values[0] + values[1]
+        case "-":
+            return values[0] - values[1]
+        case "*":
+            return values[0] * values[1]
+        case "/":
+            return values[0] / values[1]
+        case "**":
+            return values[0] ** values[1]
+        case "neg":
+            return -values[0]
+        case "min":
+            return np.minimum(values[0], values[1])
+        case "max":
+            return np.maximum(values[0], values[1])
+        case "phi":
+            return normal_share_below(values[0])
+    raise UnitError(f"operation {op!r} is not one that the desk can calculate")
+
+
+def evaluate(term: Term, known: dict[str, Any], definitions: Mapping[str, Term]) -> Any:
+    """`term` with the names in `known` replaced by other numbers or arrays of one shape.
+
+    `known` is filled with every named value met on the way, so that several outputs share their common parts.
+    """
+    if term.op == "const":
+        return term.value
+    if term.op == "ref":
+        if term.name not in known:
+            definition = definitions.get(term.name)
+            known[term.name] = term.value if definition is None else evaluate(definition, known, definitions)
+        return known[term.name]
+    return _apply(term.op, [evaluate(arg, known, definitions) for arg in term.args])
+
+
+def names_in(term: Term) -> list[str]:
+    """The named values that `term` uses directly, in order of first use."""
+    found: dict[str, None] = {}
+    pending = [term]
+    while pending:
+        current = pending.pop()
+        if current.op == "ref":
+            found[current.name] = None
+        pending.extend(reversed(current.args))
+    return list(found)
+
+
+def formula_text(term: Term) -> str:
+    """The calculation as a person would write it."""
+    return _render(term, lambda name: name, {"**": "^"})[0]
+
+
+def spreadsheet_formula(term: Term, cell_of: Callable[[str], str]) -> str:
+    """The calculation as a spreadsheet formula without the equals sign; `cell_of` gives each name's cell."""
+    return _render(term, cell_of, {"**": "^", "min": "MIN", "max": "MAX", "phi": "NORMSDIST"}, spaced=False)[0]
+
+
+def _render(
+    term: Term, name_of: Callable[[str], str], spelling: Mapping[str, str], spaced: bool = True
+) -> tuple[str, int]:
+    if term.op == "const":
+        return (_plain(term.value), _ATOM if term.value >= 0 else _PRECEDENCE["neg"])
+    if term.op == "ref":
+        return (name_of(term.name), _ATOM)
+    parts = [_render(arg, name_of, spelling, spaced) for arg in term.args]
+    if term.op not in _PRECEDENCE:
+        return (f"{spelling.get(term.op, term.op)}({', '.join(text for text, _ in parts)})", _ATOM)
+    rank = _PRECEDENCE[term.op]
+    if term.op == "neg":
+        return (f"-{_bracket(parts[0], rank + 1)}", rank)
+    right_rank = rank + 1 if term.op in ("-", "/", "**") else rank
+    left_rank = rank + 1 if term.op == "**" else rank
+    gap = " " if spaced and term.op != "**" else ""
+    sign = spelling.get(term.op, term.op)
+    return (f"{_bracket(parts[0], left_rank)}{gap}{sign}{gap}{_bracket(parts[1], right_rank)}", rank)
+
+
+def _bracket(part: tuple[str, int], rank: int) -> str:
+    text, own = part
+    return text if own >= rank else f"({text})"
+
+
+def _plain(value: float) -> str:
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return repr(value)

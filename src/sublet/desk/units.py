@@ -1,0 +1,225 @@
+"""Units with a basis: what a number counts, per what, and at which point of the power chain it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from functools import lru_cache
+
+from sublet.desk.errors import BasisError, UnitError, nearest
+
+HOURS_PER_YEAR = 8760.0
+"""Convention of the desk: 365 days; a month is a twelfth of it, 730 h."""
+
+HOURS_PER_MONTH = 730.0
+
+
+class Basis(StrEnum):
+    """The point of the power chain at which watts are counted."""
+
+    IT = "IT"
+    FACILITY = "facility"
+    UTILITY = "utility"
+    UNKNOWN = "unknown"
+
+
+Dimensions = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """`label` as people write it, `scale` into base units (USD, W, h, shares, tokens, …), and a basis for power.
+
+    Two labels that mean the same (USD/W-yr, USD bn/GW-yr, USD m/MW-yr) have the same scale and dimensions, so the
+    identity of the three needs no conversion and can't be got wrong.
+    """
+
+    label: str
+    scale: Fraction
+    dimensions: Dimensions
+    basis: Basis | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """True for ratios, shares and probabilities."""
+        return not self.dimensions
+
+    def times(self, other: Unit, power: int = 1) -> Unit:
+        """The unit of a product (`power` 1) or a quotient (`power` -1). Raises BasisError for IT with facility watts."""
+        found = dict(self.dimensions)
+        for name, exponent in other.dimensions:
+            found[name] = found.get(name, 0) + power * exponent
+        dimensions = tuple(sorted((name, exponent) for name, exponent in found.items() if exponent))
+        basis = _basis_of_product(self, other)
+        if not dict(dimensions).get("W"):
+            basis = None
+        return Unit(_describe(dimensions), self.scale * other.scale**power, dimensions, basis)
+
+    def factor_to(self, other: Unit) -> Fraction:
+        """What a number in this unit is multiplied by to be in `other`. Raises UnitError or BasisError."""
+        if self.dimensions != other.dimensions:
+            raise UnitError(
+                f"{self.label!r} can't be turned into {other.label!r}: "
+                f"one is {_describe(self.dimensions)}, the other {_describe(other.dimensions)}"
+            )
+        check_basis(self, other)
+        return self.scale / other.scale
+
+
+def check_basis(left: Unit, right: Unit) -> None:
+    """Raises BasisError where both sides state a basis and the two differ. An unknown basis differs from a known one."""
+    if left.basis is None or right.basis is None or left.basis == right.basis:
+        return
+    if Basis.UNKNOWN in (left.basis, right.basis):
+        known = left.basis if right.basis == Basis.UNKNOWN else right.basis
+        raise BasisError(
+            f"basis differs: {left.label!r} is {left.basis}, {right.label!r} is {right.basis}; "
+            f"find out whether the unknown one is {known}, or use a range over both readings"
+        )
+    raise BasisError(
+        f"basis differs: {left.label!r} is at {left.basis} level, {right.label!r} at {right.basis} level; "
+        "multiply the IT figure by the PUE to get the facility's"
+    )
+
+
+NUMBER = Unit("1", Fraction(1), ())
+
+_ATOMS: dict[str, tuple[Fraction, Dimensions]] = {
+    "USD": (Fraction(1), (("USD", 1),)),
+    "EUR": (Fraction(1), (("EUR", 1),)),
+    "W": (Fraction(1), (("W", 1),)),
+    "Wh": (Fraction(1), (("W", 1), ("h", 1))),
+    "s": (Fraction(1, 3600), (("h", 1),)),
+    "min": (Fraction(1, 60), (("h", 1),)),
+    "h": (Fraction(1), (("h", 1),)),
+    "hr": (Fraction(1), (("h", 1),)),
+    "day": (Fraction(24), (("h", 1),)),
+    "month": (Fraction(730), (("h", 1),)),
+    "yr": (Fraction(8760), (("h", 1),)),
+    "year": (Fraction(8760), (("h", 1),)),
+    "tok": (Fraction(1), (("token", 1),)),
+    "token": (Fraction(1), (("token", 1),)),
+    "GPU": (Fraction(1), (("accelerator", 1),)),
+    "accelerator": (Fraction(1), (("accelerator", 1),)),
+    "customer": (Fraction(1), (("customer", 1),)),
+    "character": (Fraction(1), (("character", 1),)),
+    "signal": (Fraction(1), (("signal", 1),)),
+    "diluted share": (Fraction(1), (("equity", 1),)),
+    "equity share": (Fraction(1), (("equity", 1),)),
+}
+_PREFIXES = {"k": Fraction(1000), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12)}
+_PREFIXED = frozenset({"W", "Wh", "tok", "token"})
+_WORDS = {
+    "k": Fraction(1000),
+    "m": Fraction(10**6),
+    "mn": Fraction(10**6),
+    "bn": Fraction(10**9),
+    "tn": Fraction(10**12),
+}
+_RATIOS = frozenset("1 rate share ratio prob x z 0..1 utilisation percentile fraction multiple sigma".split())
+_BASIS_WORDS = {
+    "facility": Basis.FACILITY,
+    "utility": Basis.UTILITY,
+    "all-in": Basis.UTILITY,
+    "footprint": Basis.FACILITY,
+    "basis unknown": Basis.UNKNOWN,
+    "self-operated IT": Basis.IT,
+    "server or rack": Basis.IT,
+    "IT": Basis.IT,
+}
+
+
+@lru_cache(maxsize=4096)
+def parse_unit(text: str) -> Unit:
+    """Read a unit as people write it: `USD/W-yr`, `USD bn/GW-yr`, `GW IT`, `W per accelerator, all-in utility`, `share of …`.
+
+    Raises UnitError that names the part that isn't known and the nearest one that is.
+    """
+    label = text.strip()
+    main, _, qualifier = label.partition(",")
+    basis = _basis_in(label)
+    main = main.partition("(")[0].strip().removesuffix(" each")
+    for word in ("IT", "footprint", "facility", "utility", "all-in"):
+        main = main.removesuffix(f" {word}").strip()
+    if _is_ratio(main):
+        scale = Fraction(1, 100) if main.startswith(("%", "percentile")) else Fraction(1)
+        return Unit(label, scale, ())
+    unit = Unit(label, Fraction(1), ())
+    for position, part in enumerate(_quotient_parts(main)):
+        unit = unit.times(_parse_product(part, text, equity=position > 0), 1 if position in (0,) else -1)
+    if " per " in main:
+        unit = _parse_per(main, text)
+    if "one-year term" in qualifier:
+        unit = unit.times(parse_unit("yr"), -1)
+    return Unit(label, unit.scale, unit.dimensions, basis if dict(unit.dimensions).get("W") else None)
+
+
+def _parse_per(main: str, text: str) -> Unit:
+    upper, _, lower = main.partition(" per ")
+    above, below = parse_unit(upper), parse_unit(_spell_equity(lower))
+    return Unit(text, above.scale / below.scale, above.times(below, -1).dimensions)
+
+
+def _quotient_parts(main: str) -> list[str]:
+    return [] if " per " in main else [part.strip() for part in main.split("/")]
+
+
+def _parse_product(part: str, text: str, equity: bool) -> Unit:
+    words = part.split()
+    scale = Fraction(1)
+    if words and words[0] in _WORDS:
+        scale *= _WORDS[words.pop(0)]
+    elif len(words) > 1 and words[-1] in _WORDS:
+        scale *= _WORDS[words.pop()]
+    name = " ".join(words)
+    unit = Unit(text, scale, ())
+    for atom in name.split("-") if name not in _ATOMS else [name]:
+        unit = unit.times(_parse_atom(_spell_equity(atom) if equity or scale != 1 else atom, text))
+    return unit
+
+
+def _spell_equity(word: str) -> str:
+    return "equity share" if word in ("share", "shares") else word
+
+
+def _parse_atom(name: str, text: str) -> Unit:
+    found = _ATOMS.get(name) or _ATOMS.get(name.removesuffix("s"))
+    if found is None and name and name[0] in _PREFIXES and name[1:] in _PREFIXED:
+        scale, dimensions = _ATOMS[name[1:]]
+        found = (scale * _PREFIXES[name[0]], dimensions)
+    if found is None:
+        valid = [*_ATOMS, *_RATIOS, "kW", "MW", "GW", "MWh", "Mtok"]
+        raise UnitError(f"unit {text!r}: {name!r} is not a unit that the desk knows; {nearest(name, valid)}")
+    return Unit(name, found[0], found[1])
+
+
+def _is_ratio(main: str) -> bool:
+    return main in _RATIOS or main.startswith(("%", "share of ", "x of ", "z ("))
+
+
+def _basis_in(label: str) -> Basis | None:
+    return next((basis for word, basis in _BASIS_WORDS.items() if word in label), None)
+
+
+def _basis_of_product(left: Unit, right: Unit) -> Basis | None:
+    """The basis that both sides share. An unknown basis may meet a known one here, and the result stays unknown."""
+    bases = {unit.basis for unit in (left, right)} - {None}
+    if len(bases - {Basis.UNKNOWN}) > 1:
+        check_basis(left, right)
+    if Basis.UNKNOWN in bases:
+        return Basis.UNKNOWN
+    return next(iter(bases), None)
+
+
+def _describe(dimensions: Dimensions) -> str:
+    names = {"equity": "share", "token": "tok"}
+    above = [_power(names.get(name, name), exponent) for name, exponent in dimensions if exponent > 0]
+    below = [_power(names.get(name, name), -exponent) for name, exponent in dimensions if exponent < 0]
+    if not above and not below:
+        return "a plain number"
+    return "-".join(above or ["1"]) + ("/" + "-".join(below) if below else "")
+
+
+def _power(name: str, exponent: int) -> str:
+    return name if exponent == 1 else f"{name}^{exponent}"
