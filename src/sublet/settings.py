@@ -197,7 +197,15 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-_NOT_SETTINGS = {"SUBLET_CONFIG", "SUBLET_URL", "SUBLET_KEY", "SUBLET_TRACES", "SUBLET_LEASE"}
+_NOT_SETTINGS = {
+    "SUBLET_CONFIG",
+    "SUBLET_URL",
+    "SUBLET_KEY",
+    "SUBLET_TRACES",
+    "SUBLET_LEASE",
+    "SUBLET_PACKAGED_BWRAP",
+    "SUBLET_ASYNCSSH",
+}
 
 
 def load(path: Path | None = None, **overrides: Any) -> Settings:
