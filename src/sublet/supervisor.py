@@ -79,9 +79,8 @@ class Supervisor:
     _lock: IO[str] | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> None:
-        """Take the lock and the ports, then start the processes. Raises AlreadyRunningError, PortTakenError,
-        StorageFullError; nothing is left behind then."""
+    def take(self) -> None:
+        """Take the lock and the ports. Raises AlreadyRunningError, PortTakenError, StorageFullError; nothing is held then."""
         folder = self.settings.data_dir
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_disk(folder)
@@ -93,6 +92,9 @@ class Supervisor:
             self._release()
             raise
         self._publish()
+
+    def launch(self) -> None:
+        """Start the processes; the lock and the ports must have been taken."""
         for name in PROCESSES:
             held = self.sockets.get(name)
             self.children[name] = Child(name, held.fileno() if held else None)

@@ -1,0 +1,146 @@
+"""`sublet up`, `serve`, `demo`, `doctor`, `plan`, `status` and `db`: the system as a whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sublet import settings as settings_module
+from sublet.output import JsonFlag, print_json, print_rows
+
+database = typer.Typer(no_args_is_help=True, help="The database.")
+
+
+def register(app: typer.Typer) -> None:
+    """Mount these commands at the top."""
+    app.command("up")(up)
+    app.command("demo")(demo)
+    app.command("doctor")(doctor)
+    app.command("status")(status)
+    app.command("plan")(plan)
+    app.command("serve")(serve)
+    app.add_typer(database, name="db")
+
+
+def _config() -> Path | None:
+    named = os.environ.get(settings_module.FILE_VARIABLE)
+    return Path(named) if named else None
+
+
+def up(as_json: JsonFlag = False) -> None:
+    """Run the system until Ctrl-C: control plane, gateway, engines, and the SSH doors of leases."""
+    from sublet.running import Running
+
+    running = Running(settings_module.load(), _config())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: running.stop())
+    screen = Console(stderr=True)
+    try:
+        with screen.status("Sublet starts …"):
+            running.start()
+        if as_json:
+            print_json(running.as_dict())
+        else:
+            typer.echo(running.welcome())
+        running.run()
+    finally:
+        with screen.status("Sublet ends what it started …"):
+            running.end()
+    typer.echo("Sublet has ended everything that it started.", err=True)
+
+
+def demo(
+    as_json: JsonFlag = False,
+    keep: Annotated[bool, typer.Option(help="Keep the demo's data when it is over.")] = False,
+) -> None:
+    """Play the whole story on this machine: own, need, spare, sell, reclaim, earn, worth."""
+    from sublet.story.demo import play
+
+    play(settings_module.load(), as_json=as_json, keep=keep)
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Say what this machine can do, what is missing, and what follows from it. Exit code 1 if something is missing."""
+    from sublet import doctor as examination
+
+    settings = settings_module.load()
+    if as_json:
+        checks = list(examination.examine(settings))
+        print_json({"checks": [check.as_dict() for check in checks]})
+    else:
+        checks = []
+        screen = Console(soft_wrap=True, highlight=False)
+        marks = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "missing": "[red]✗[/red]"}
+        for check in examination.examine(settings):
+            checks.append(check)
+            screen.print(f"{marks[check.status]} [bold]{check.name:18}[/bold] {check.found}")
+            if check.follows:
+                screen.print(f"  {'':18} → {check.follows}")
+            if check.cure:
+                screen.print(f"  {'':18} [dim]to change that: {check.cure}[/dim]")
+    if any(check.status == examination.BAD for check in checks):
+        raise typer.Exit(1)
+
+
+def status(as_json: JsonFlag = False) -> None:
+    """Say whether the system runs here, and where."""
+    from sublet import supervisor
+
+    settings = settings_module.load()
+    found = supervisor.running(settings.data_dir)
+    if as_json:
+        print_json({"running": found is not None, "data_dir": str(settings.data_dir), **(found or {})})
+    elif found is None:
+        typer.echo(f"not running on {settings.data_dir}; `sublet up` starts it")
+    else:
+        typer.echo(f"running on {settings.data_dir}: process {found['pid']}\nconsole and API  {found['control']}")
+        typer.echo(f"model API        {found['gateway']}/v1")
+    if found is None:
+        raise typer.Exit(1)
+
+
+def plan(as_json: JsonFlag = False) -> None:
+    """Show what the system will do next, before it does it; nothing is carried out."""
+    from sublet.app import Sublet
+
+    system = Sublet(settings_module.load())
+    try:
+        made = system.plan()
+    finally:
+        system.close()
+    if as_json:
+        print_json(made.as_dict())
+        return
+    rows: list[dict[str, Any]] = [step.as_dict() for step in made.steps]
+    print_rows(rows, {"at": "when", "kind": "step", "subject": "what", "reason": "why"}, "nothing to do: all is as intended")
+
+
+def serve(
+    process: Annotated[str, typer.Argument(help="control, gateway or engines.")],
+    fd: Annotated[int | None, typer.Option(help="Listening socket handed down by `sublet up`.", hidden=True)] = None,
+    supervised: Annotated[bool, typer.Option(help="End with the parent.", hidden=True)] = False,
+) -> None:
+    """Run one process of the system alone, for instance several gateways against one PostgreSQL."""
+    from sublet import processes, supervisor
+
+    if supervised:
+        supervisor.live_on_pipe()
+    processes.run(process, settings_module.load(), fd)
+
+
+@database.command("migrate")
+def migrate() -> None:
+    """Bring the database to the schema of this version; `sublet up` does so too."""
+    from sublet.store import Store
+    from sublet.store.schema import migrate as upgrade
+
+    settings = settings_module.load()
+    store = Store(settings.database_url)
+    upgrade(store)
+    store.close()
+    typer.echo("the database has the schema of this version")
