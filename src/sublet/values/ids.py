@@ -38,10 +38,13 @@ def new_id(prefix: str) -> str:
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """The same id for the same parts, always: what makes a retry harmless (SHA-256 of the parts, 120 bits)."""
+    """The same id for the same parts, always: what makes a retry harmless (SHA-256 of the parts, 120 bits).
+
+    Each part goes in with its length, so that no two lists of parts run together into the same text.
+    """
     if prefix not in PREFIXES:
         raise ValueError(f"{prefix!r} is not a known id prefix")
-    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    digest = hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).digest()
     return f"{prefix}_{_encode(int.from_bytes(digest[:15], 'big'))}"
 
 

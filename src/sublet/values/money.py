@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+from decimal import Decimal, InvalidOperation
 
 from sublet.values.errors import InvalidInputError
 
 NANO = 1_000_000_000
 """Nano-units in one major unit (one dollar is 1e9 of them)."""
+
+AMOUNT_DIGITS_MAX = 30
+"""Digits before the decimal point that an amount read from outside may have: far beyond any total, and quick to refuse."""
 
 POSTING_NANO_MAX = 2**63 - 1
 """The largest single amount that a posting can hold: about 9.2 bn major units."""
@@ -100,13 +103,16 @@ def nano_from_decimal(amount: Decimal | int | str) -> int:
         raise InvalidInputError(f"{amount!r} is not an amount; write it like 1.25") from error
     if not value.is_finite():
         raise InvalidInputError(f"{amount!r} is not a finite amount")
-    with localcontext() as context:
-        context.prec = 60
-        scaled = value * NANO
-        whole = scaled.to_integral_value(rounding=ROUND_HALF_EVEN)
-        if whole != scaled:
-            raise InvalidInputError(f"{amount} has more than nine decimals; the smallest amount is 0.000000001")
-    return int(whole)
+    if value.adjusted() >= AMOUNT_DIGITS_MAX:
+        raise InvalidInputError(f"the amount has more than {AMOUNT_DIGITS_MAX} digits before its decimal point")
+    # By digits and not by arithmetic: a Decimal context would round what does not fit its precision, unseen.
+    sign, digits, exponent = value.as_tuple()
+    shift = int(exponent) + 9
+    if shift < 0 and any(digits[shift:]):
+        raise InvalidInputError(f"{str(value)[:60]} has more than nine decimals; the smallest amount is 0.000000001")
+    kept = digits[:shift] if shift < 0 else digits
+    nano = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)
+    return -nano if sign else nano
 
 
 def decimal_from_nano(nano: int) -> Decimal:
