@@ -1,0 +1,241 @@
+"""What every backend can do for a lease: start it, watch it, warn its tenant, end it, and prove that nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
+
+AUTHORIZED_KEYS_MAX = 32
+DEVICES_PER_LEASE_MAX = 4096
+
+
+class IsolationUnavailableError(UnavailableError):
+    """This machine can't isolate a tenant; `sublet doctor` says what is missing and how to allow it."""
+
+    code = "isolation_unavailable"
+
+
+class SoftIsolationError(SubletError):
+    """This machine can't cap a tenant's memory and processes, so it takes one tenant at a time; run Sublet as root or with
+    delegated cgroups, or set leases.allow_soft_isolation = true."""
+
+    code = "soft_isolation"
+    status = 409
+
+
+class BackendFailedError(UnavailableError):
+    """The backend could not do what was asked; the message says what it said, and the same call may be repeated."""
+
+    code = "backend_failed"
+
+
+class RunState(StrEnum):
+    """Where a lease stands on its backend."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def live(self) -> bool:
+        """Something may be running."""
+        return self in (RunState.STARTING, RunState.RUNNING, RunState.DEGRADED)
+
+    @property
+    def over(self) -> bool:
+        """Nothing runs and nothing will run again by itself."""
+        return self in (RunState.ABSENT, RunState.STOPPED, RunState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class StartOrder:
+    """What a backend needs to know to start a lease. Keyed by `lease_id`: the same order twice is one lease."""
+
+    lease_id: str
+    tenant: str
+    devices: tuple[str, ...]
+    authorized_keys: tuple[str, ...]
+    ends_at: datetime
+    class_name: str = "notice"
+    reclaim_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """`[start, end)` in which the tenant could use `accelerators` of the lease: the evidence that metering rests on.
+
+    `open` says that the end still moves. Deliveries of one lease never overlap.
+    """
+
+    start: datetime
+    end: datetime
+    accelerators: int
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the tenant logs in. `host_key` is a line for known_hosts, without the host."""
+
+    host: str
+    port: int
+    user: str
+    host_key: str
+    fingerprint: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "host_key": self.host_key,
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a backend says of one lease at one moment.
+
+    `clean` is True once it is proved that nothing of the tenant is left, False where that could not be proved, None
+    while the question does not arise. `guarantees` maps a resource to {"level": hard|soft|none, "how": …}.
+    """
+
+    lease_id: str
+    state: RunState
+    endpoint: Endpoint | None = None
+    guarantees: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    deliveries: tuple[Delivery, ...] = ()
+    ends_at: datetime | None = None
+    reclaim_at: datetime | None = None
+    reason: str | None = None
+    clean: bool | None = None
+    error: str | None = None
+
+    @property
+    def delivered_until(self) -> datetime | None:
+        """The last moment at which the tenant was served."""
+        return self.deliveries[-1].end if self.deliveries else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "lease_id": self.lease_id,
+            "state": self.state.value,
+            "endpoint": self.endpoint.as_dict() if self.endpoint else None,
+            "guarantees": {name: dict(value) for name, value in self.guarantees.items()},
+            "delivered": [
+                {"start": format_time(item.start), "end": format_time(item.end), "accelerators": item.accelerators}
+                for item in self.deliveries
+            ],
+            "ends_at": format_time(self.ends_at) if self.ends_at else None,
+            "reclaim_at": format_time(self.reclaim_at) if self.reclaim_at else None,
+            "reason": self.reason,
+            "clean": self.clean,
+            "error": self.error,
+        }
+
+
+class Backend(Protocol):
+    """Everything is idempotent and keyed by lease id; every call may be repeated after a crash. Raises
+    BackendFailedError where the outcome is not known, IsolationUnavailableError where it can never work here."""
+
+    name: str
+
+    @property
+    def tenants_max(self) -> int | None:
+        """How many organisations may hold leases here at the same time; None for no limit."""
+        ...
+
+    def start(self, order: StartOrder) -> Observation:
+        """Make the lease run, or find it running. Returns at once; `observe` says when the tenant can log in."""
+        ...
+
+    def observe(self, lease_id: str) -> Observation:
+        """ABSENT for a lease that the backend does not know."""
+        ...
+
+    def observe_all(self) -> dict[str, Observation]:
+        """Every lease that the backend knows, ended ones included until they are forgotten."""
+        ...
+
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
+        """Tell the tenant, and end the lease at `reclaim_at` whatever happens to the caller."""
+        ...
+
+    def withdraw_notice(self, lease_id: str) -> Observation:
+        """The lease runs to its own end again, and the tenant is told."""
+        ...
+
+    def extend(self, lease_id: str, ends_at: datetime) -> Observation:
+        """Move the lease's own end, in either direction."""
+        ...
+
+    def stop(self, lease_id: str, reason: str, grace_s: float = 2.0) -> Observation:
+        """End it now and prove that nothing is left. STOPPED with `clean`; ABSENT if it was never known."""
+        ...
+
+    def pause(self, lease_id: str) -> Observation:
+        """Stop what runs but keep the tenant's files and door key, so that `start` brings the same lease back."""
+        ...
+
+    def forget(self, lease_id: str) -> None:
+        """Drop the record of a lease that is over and proved clean. Refused (InvalidInputError) otherwise."""
+        ...
+
+    def reap(self, known: frozenset[str]) -> list[Observation]:
+        """End everything that belongs to no lease in `known`, and finish teardowns that a crash cut short."""
+        ...
+
+
+def checked_authorized_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Public keys fit for an authorized_keys file: one line each, no options. Raises InvalidInputError."""
+    if not 0 < len(keys) <= AUTHORIZED_KEYS_MAX:
+        raise InvalidInputError(f"ssh_public_keys needs 1 to {AUTHORIZED_KEYS_MAX} keys, as in ~/.ssh/id_ed25519.pub")
+    checked = []
+    for position, key in enumerate(keys):
+        parts = key.strip().split(None, 2)
+        if len(parts) < 2 or parts[0] not in _KEY_TYPES or not _is_blob(parts[0], parts[1]) or "\n" in key.strip():
+            raise InvalidInputError(
+                f"ssh_public_keys[{position}] is not an OpenSSH public key; send a line like 'ssh-ed25519 AAAA… name'"
+            )
+        comment = "".join(sign for sign in (parts[2] if len(parts) == 3 else "") if sign.isprintable())[:120]
+        checked.append(" ".join(filter(None, [parts[0], parts[1], comment])))
+    return tuple(checked)
+
+
+_KEY_TYPES = frozenset(
+    {
+        "ssh-ed25519",
+        "ssh-rsa",
+        "ecdsa-sha2-nistp256",
+        "ecdsa-sha2-nistp384",
+        "ecdsa-sha2-nistp521",
+        "sk-ssh-ed25519@openssh.com",
+        "sk-ecdsa-sha2-nistp256@openssh.com",
+    }
+)
+_KEY_BLOB_MAX = 8192
+
+
+def _is_blob(kind: str, text: str) -> bool:
+    import base64
+    import binascii
+
+    if len(text) > _KEY_BLOB_MAX:
+        return False
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    # RFC 4253: the blob starts with the length and the text of its own type.
+    return blob[4 : 4 + len(kind)] == kind.encode() and int.from_bytes(blob[:4], "big") == len(kind)

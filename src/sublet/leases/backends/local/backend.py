@@ -1,0 +1,523 @@
+"""The `local` backend: prepares a lease's directory, starts its shim, and talks to it afterwards."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sublet
+from sublet.leases.backends.base import (
+    DEVICES_PER_LEASE_MAX,
+    BackendFailedError,
+    Delivery,
+    Endpoint,
+    Observation,
+    RunState,
+    SoftIsolationError,
+    StartOrder,
+    checked_authorized_keys,
+)
+from sublet.leases.backends.local import runtime, sandbox
+from sublet.leases.backends.local.cgroups import LeaseCgroup
+from sublet.leases.backends.local.devices import cores_and_share, device_nodes
+from sublet.leases.backends.local.files import LeaseFiles, Spec, State, short_path
+from sublet.leases.backends.local.host import HostCapabilities, probe, shell
+from sublet.leases.backends.local.teardown import shim_alive, tear_down
+from sublet.leases.backends.local.uids import LeaseUids
+from sublet.values.clock import from_micros, to_micros
+from sublet.values.errors import InvalidInputError, StorageFullError
+
+MIB = 1 << 20
+ANSWER_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 20.0
+SPAWN_TIMEOUT_S = 10.0
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """What an operator may set. Sizes are per accelerator of a lease; `accelerators` is how many the pool sells here."""
+
+    base: Path
+    accelerators: int = 0
+    bind_host: str = "127.0.0.1"
+    port_first: int = 22_000
+    port_last: int = 22_999
+    memory_bytes: int = 512 * MIB
+    disk_bytes: int = 1024 * MIB
+    processes_max: int = 256
+    allow_soft_isolation: bool = False
+    force_packaged_bwrap: bool = False
+    force_asyncssh: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port_first <= self.port_last <= 65_535:
+            raise InvalidInputError(
+                f"leases.ssh_ports {self.port_first}-{self.port_last} is no range of ports; write it like 22000-22999"
+            )
+        for name, least in (("memory_bytes", 64 * MIB), ("disk_bytes", 16 * MIB), ("processes_max", 32)):
+            if getattr(self, name) < least:
+                raise InvalidInputError(f"leases.{name} must be at least {least}")
+
+
+class LocalBackend:
+    """Leases on this machine. Safe to use from several threads; several processes may share `settings.base`."""
+
+    name = "local"
+
+    def __init__(self, settings: LocalSettings, capabilities: HostCapabilities | None = None) -> None:
+        self._settings = settings
+        self._base = settings.base.resolve()
+        self._capabilities = capabilities
+        self._preparing = threading.Lock()
+        self._instance = hashlib.sha256(os.fsencode(self._base)).hexdigest()[:8]
+
+    @property
+    def capabilities(self) -> HostCapabilities:
+        """What this machine can do, found out once."""
+        if self._capabilities is None:
+            self._capabilities = probe(
+                force_packaged_bwrap=self._settings.force_packaged_bwrap, force_asyncssh=self._settings.force_asyncssh
+            )
+        return self._capabilities
+
+    @property
+    def tenants_max(self) -> int | None:
+        """1 where memory and processes can't be capped per lease, unless the operator allows soft isolation."""
+        return None if self.capabilities.hard or self._settings.allow_soft_isolation else 1
+
+    def start(self, order: StartOrder) -> Observation:
+        """Raises IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError, BackendFailedError."""
+        self.capabilities.require()
+        files = LeaseFiles(self._base, order.lease_id)
+        with self._preparing:
+            spec = files.read_spec()
+            state = files.read_state()
+            if state is not None and state.state in ("stopped", "failed"):
+                return self.observe(order.lease_id)
+            if spec is None:
+                self._refuse_second_tenant(order)
+                spec = self._prepare(files, order)
+            else:
+                spec = self._again(files, spec, order)
+            if not files.held():
+                self._spawn(files)
+        return self.observe(order.lease_id)
+
+    def observe(self, lease_id: str) -> Observation:
+        files = LeaseFiles(self._base, lease_id)
+        spec = files.read_spec()
+        if spec is None:
+            return Observation(lease_id, RunState.ABSENT)
+        held = files.held()
+        return _observation(spec, files.read_state(), held)
+
+    def observe_all(self) -> dict[str, Observation]:
+        found = {}
+        for lease_id in self._lease_ids():
+            observation = self.observe(lease_id)
+            if observation.state is not RunState.ABSENT:
+                found[lease_id] = observation
+        return found
+
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
+        return self._terms(lease_id, text, reclaim_at=reclaim_at)
+
+    def withdraw_notice(self, lease_id: str) -> Observation:
+        return self._terms(lease_id, "*** The notice is withdrawn: this lease goes on as before. ***", withdraw=True)
+
+    def extend(self, lease_id: str, ends_at: datetime) -> Observation:
+        return self._terms(lease_id, "", ends_at=ends_at)
+
+    def stop(self, lease_id: str, reason: str, grace_s: float = 2.0) -> Observation:
+        """A shim that does not obey is killed and its work done here."""
+        files = LeaseFiles(self._base, lease_id)
+        spec = files.read_spec()
+        if spec is None:
+            files.remove()
+            return Observation(lease_id, RunState.ABSENT)
+        if files.held():
+            try:
+                self._ask(files, {"op": "stop", "reason": reason, "grace_s": grace_s})
+                _wait(lambda: not files.held(), STOP_TIMEOUT_S + grace_s)
+            except BackendFailedError:
+                pass
+            if files.held():
+                _kill_shim(files)
+        self._finish(files, spec, reason)
+        return self.observe(lease_id)
+
+    def pause(self, lease_id: str) -> Observation:
+        files = LeaseFiles(self._base, lease_id)
+        if files.held():
+            self._ask(files, {"op": "pause"})
+            if not _wait(lambda: not files.held(), STOP_TIMEOUT_S):
+                _kill_shim(files)
+        return self.observe(lease_id)
+
+    def forget(self, lease_id: str) -> None:
+        files = LeaseFiles(self._base, lease_id)
+        observation = self.observe(lease_id)
+        if observation.state is RunState.ABSENT:
+            return
+        if not observation.state.over or not observation.clean:
+            raise InvalidInputError(f"lease {lease_id} is {observation.state} and not proved clean; stop it first")
+        files.remove()
+
+    def reap(self, known: frozenset[str]) -> list[Observation]:
+        """Also removes this Sublet's control groups of leases whose directory is gone."""
+        ended = []
+        for lease_id in self._lease_ids():
+            observation = self.observe(lease_id)
+            unknown = lease_id not in known
+            unproved = observation.state in (RunState.STOPPED, RunState.FAILED) and not observation.clean
+            if unproved or (unknown and not (observation.state.over and observation.clean)):
+                ended.append(self.stop(lease_id, "orphan", grace_s=0.0))
+            if unknown and self.observe(lease_id).clean is not False:
+                with contextlib.suppress(InvalidInputError):
+                    self.forget(lease_id)
+        self._reap_groups()
+        return ended
+
+    def _prepare(self, files: LeaseFiles, order: StartOrder) -> Spec:
+        """Make the directory; the spec is written last, so that what a crash leaves half-made is made again."""
+        settings, able = self._settings, self.capabilities
+        count = len(order.devices)
+        if not 0 < count <= DEVICES_PER_LEASE_MAX:
+            raise InvalidInputError(f"a lease needs 1 to {DEVICES_PER_LEASE_MAX} devices, not {count}")
+        keys = checked_authorized_keys(order.authorized_keys)
+        cores, share = cores_and_share(order.devices, settings.accelerators)
+        nodes = device_nodes(order.devices)
+        self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if shutil.disk_usage(self._base).free < settings.disk_bytes * count:
+            raise StorageFullError(
+                f"the disk of {self._base} has no room for the lease's {settings.disk_bytes * count} bytes"
+            )
+        shutil.rmtree(files.contents, ignore_errors=True)
+        files.create()
+        for directory in (files.contents, files.home, files.etc, files.notices):
+            directory.mkdir(mode=0o755)
+        uid = LeaseUids(able.uid_first, able.uids).claim(files.root) if able.as_root else None
+        assert able.bwrap is not None
+        python = runtime.interpreter()
+        binds = [*python.binds, *runtime.inside_files(), *runtime.ssh_packages()]
+        host_key, fingerprint = _write_host_key(files)
+        spec = Spec(
+            lease_id=order.lease_id,
+            tenant=order.tenant,
+            class_name=order.class_name,
+            devices=list(order.devices),
+            cores=cores,
+            cpu_quota=share,
+            device_nodes=nodes,
+            memory_bytes=settings.memory_bytes * count,
+            disk_bytes=settings.disk_bytes * count,
+            processes_max=settings.processes_max * count,
+            uid=uid,
+            ends_at_us=to_micros(order.ends_at),
+            reclaim_at_us=to_micros(order.reclaim_at) if order.reclaim_at else None,
+            port_first=settings.port_first,
+            port_last=settings.port_last,
+            bind_host=settings.bind_host,
+            bwrap=able.bwrap.path,
+            bwrap_binds=[list(pair) for pair in able.bwrap.binds],
+            python=python.executable,
+            python_libraries=python.library_path,
+            python_binds=[list(pair) for pair in binds],
+            hidden=list(python.hidden),
+            instance=self._instance,
+            doors=list(able.doors),
+            sshd=able.sshd,
+            cgroup_parents=dict(able.cgroup_parents),
+            host_key=host_key,
+            fingerprint=fingerprint,
+        )
+        _write_etc(files, spec, keys)
+        mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if able.loop_disks and mkfs:
+            sandbox.make_disk(spec, files, mkfs)
+        files.write_spec(spec)
+        return spec
+
+    def _again(self, files: LeaseFiles, spec: Spec, order: StartOrder) -> Spec:
+        """The same lease once more: its terms may have changed while nothing ran, its place and identity have not."""
+        if spec.uid is not None:
+            LeaseUids(self.capabilities.uid_first, self.capabilities.uids).claim(files.root, spec.uid)
+        _write_keys(files, checked_authorized_keys(order.authorized_keys))
+        if not files.held():
+            spec.ends_at_us = to_micros(order.ends_at)
+            spec.reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
+            spec.cgroup_parents = dict(self.capabilities.cgroup_parents)
+            files.write_spec(spec)
+        return spec
+
+    def _refuse_second_tenant(self, order: StartOrder) -> None:
+        if self.tenants_max is None:
+            return
+        for lease_id in self._lease_ids():
+            files = LeaseFiles(self._base, lease_id)
+            spec, state = files.read_spec(), files.read_state()
+            over = state is not None and state.state in ("stopped", "failed")
+            if spec is not None and not over and spec.tenant != order.tenant:
+                raise SoftIsolationError()
+
+    def _spawn(self, files: LeaseFiles) -> None:
+        source = str(Path(sublet.__file__).resolve().parent.parent)
+        command = [sys.executable, "-S", "-P", "-m", "sublet.leases.backends.local.shim", str(files.root)]
+        path = os.environ.get("PATH", "/usr/bin:/bin")
+        try:
+            done = subprocess.run(
+                command,
+                env={"PYTHONPATH": source, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                start_new_session=True,
+                timeout=SPAWN_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BackendFailedError(f"the lease's shim did not start: {error}") from error
+        if done.returncode != 0:
+            raise BackendFailedError(f"the lease's shim did not start: {done.stderr.strip()[-400:]}")
+        _wait(files.held, SPAWN_TIMEOUT_S)
+
+    def _terms(
+        self,
+        lease_id: str,
+        text: str,
+        *,
+        ends_at: datetime | None = None,
+        reclaim_at: datetime | None = None,
+        withdraw: bool = False,
+    ) -> Observation:
+        """Change the end. The spec is written first: a shim that starts again reads it there."""
+        files = LeaseFiles(self._base, lease_id)
+        with self._preparing:
+            spec = files.read_spec()
+            if spec is None:
+                return Observation(lease_id, RunState.ABSENT)
+            before = asdict(spec)
+            if ends_at is not None:
+                spec.ends_at_us = to_micros(ends_at)
+            if reclaim_at is not None or withdraw:
+                spec.reclaim_at_us = to_micros(reclaim_at) if reclaim_at else None
+            if asdict(spec) != before:
+                files.write_spec(spec)
+        if files.held():
+            state = files.read_state()
+            known = state and (state.ends_at_us, state.reclaim_at_us) == (spec.ends_at_us, spec.reclaim_at_us)
+            request = {"op": "terms", "ends_at_us": spec.ends_at_us, "reclaim_at_us": spec.reclaim_at_us}
+            if not known:
+                self._ask(files, {**request, "text": text})
+        return self.observe(lease_id)
+
+    def _ask(self, files: LeaseFiles, request: dict[str, Any]) -> None:
+        """One request to the shim. Raises BackendFailedError where it does not answer or refuses."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(ANSWER_TIMEOUT_S)
+                with short_path(files.control / "socket") as name:
+                    _connect(connection, name)
+                connection.sendall(json.dumps(request).encode() + b"\n")
+                answer = json.loads(connection.makefile().readline() or "{}")
+        except (OSError, ValueError) as error:
+            raise BackendFailedError(f"the shim of {files.lease_id} does not answer: {error}") from error
+        if not answer.get("ok"):
+            raise BackendFailedError(f"the shim of {files.lease_id} refused: {answer.get('error', 'no answer')}")
+
+    def _finish(self, files: LeaseFiles, spec: Spec, reason: str) -> None:
+        """Where no shim did it: tear down, prove, and say so in the state. Where one did: check its word once more."""
+        lock = files.lock_within(1.0)
+        if lock is None:
+            raise BackendFailedError(
+                f"lease {files.lease_id} is held by a process that does not end; it is not proved clean"
+            )
+        try:
+            state = files.read_state() or State(spec.lease_id, "starting", spec.ends_at_us, spec.reclaim_at_us)
+            if state.state not in ("stopped", "failed") or not state.clean:
+                state.reason = state.reason or reason
+                state.state = state.state if state.state == "failed" else "stopped"
+                for run in state.runs:
+                    run.closed = True
+                (files.root / "ssh.socket").unlink(missing_ok=True)
+                state.left = tear_down(spec, files, state)
+                state.clean = not state.left
+                files.write_state(state, durable=True)
+            if state.clean and spec.uid is not None:
+                LeaseUids(self.capabilities.uid_first, self.capabilities.uids).release(spec.uid, files.root)
+        finally:
+            os.close(lock)
+
+    def _lease_ids(self) -> list[str]:
+        if not self._base.is_dir():
+            return []
+        return sorted(entry.name for entry in self._base.iterdir() if entry.is_dir() and entry.name.startswith("lse_"))
+
+    def _reap_groups(self) -> None:
+        prefix = f"sublet-{self._instance}-"
+        parents = self.capabilities.cgroup_parents
+        for parent in dict.fromkeys(parents.values()):
+            for directory in Path(parent).glob(f"{prefix}*"):
+                if not (self._base / directory.name.removeprefix(prefix) / "spec.json").exists():
+                    group = LeaseCgroup(directory.name, parents)
+                    group.kill()
+                    group.remove()
+
+
+def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
+    endpoint = None
+    if state is None:
+        return Observation(
+            spec.lease_id,
+            RunState.STARTING if held else RunState.PAUSED,
+            ends_at=from_micros(spec.ends_at_us),
+            reclaim_at=from_micros(spec.reclaim_at_us) if spec.reclaim_at_us else None,
+        )
+    status = RunState(state.state)
+    if not held and not status.over:
+        # Its shim is gone, and the sandbox with it: the files are kept and `start` brings the lease back.
+        status = RunState.PAUSED
+    if state.port and status is RunState.RUNNING:
+        endpoint = Endpoint(spec.bind_host, state.port, "tenant", spec.host_key, spec.fingerprint)
+    deliveries = tuple(
+        Delivery(
+            from_micros(run.started_us),
+            from_micros(run.alive_us),
+            len(spec.devices),
+            open=held and not run.closed,
+        )
+        for run in state.runs
+    )
+    return Observation(
+        lease_id=spec.lease_id,
+        state=status,
+        endpoint=endpoint,
+        guarantees=state.guarantees,
+        deliveries=deliveries,
+        ends_at=from_micros(state.ends_at_us),
+        reclaim_at=from_micros(state.reclaim_at_us) if state.reclaim_at_us is not None else None,
+        reason=state.reason,
+        clean=state.clean,
+        error="; ".join(filter(None, [state.error, *(f"left: {item}" for item in state.left)])) or None,
+    )
+
+
+def _write_host_key(files: LeaseFiles) -> tuple[str, str]:
+    """The door's own key, which lives as long as the lease; returns its public line and its SHA-256 fingerprint."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    path = files.etc / "host_key"
+    path.touch(mode=0o600)
+    path.write_bytes(private)
+    digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
+    return line, "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
+    environment = sandbox.session_environment(spec.lease_id, spec.devices)
+    _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell()))
+    # No group `tty`: its number is not mapped in the sandbox, and sshd gives up on a terminal that it can't hand to it.
+    _write(files.etc / "group", "root:x:0:\ntenant:x:1000:\nnogroup:x:65534:\n")
+    _write(files.etc / "hosts", f"127.0.0.1 localhost {spec.lease_id.replace('_', '-')}\n::1 localhost\n")
+    _write(files.etc / "resolv.conf", "")
+    values = " ".join(f'"{name}={value}"' for name, value in environment.items())
+    _write(files.etc / "sshd_config", _SSHD_CONFIG + f"SetEnv {values}\n")
+    _write_keys(files, keys)
+    if spec.uid is not None:
+        for path in (files.home, files.etc / "host_key"):
+            os.chown(path, spec.uid, spec.uid)
+    files.home.chmod(0o700)
+    (files.etc / "host_key").chmod(0o600)
+
+
+def _write_keys(files: LeaseFiles, keys: tuple[str, ...]) -> None:
+    if files.etc.is_dir():
+        _write(files.etc / "authorized_keys", "\n".join(keys) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+def _connect(connection: socket.socket, name: str) -> None:
+    """The shim may hold its lock a moment before it listens."""
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        try:
+            connection.connect(name)
+            return
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_S)
+
+
+def _kill_shim(files: LeaseFiles) -> None:
+    """End a shim that does not obey, by the pid and start time that it wrote itself. The kernel then ends the sandbox."""
+    state = files.read_state()
+    if state is not None and shim_alive(state):
+        os.kill(state.pid, signal.SIGKILL)
+    _wait(lambda: not files.held(), ANSWER_TIMEOUT_S)
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+_ACCOUNTS = """\
+root:x:0:0::/nonexistent:/usr/sbin/nologin
+tenant:x:1000:1000::/home/tenant:{shell}
+sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
+nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
+"""
+_SSHD_CONFIG = """\
+HostKey /run/sublet-etc/host_key
+AuthorizedKeysFile /run/sublet-etc/authorized_keys
+AllowUsers tenant
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+StrictModes no
+PidFile none
+X11Forwarding no
+PermitTunnel no
+PrintMotd no
+PrintLastLog no
+AllowTcpForwarding yes
+LoginGraceTime 20
+ClientAliveInterval 30
+MaxSessions 64
+Subsystem sftp internal-sftp
+AcceptEnv LANG LC_*
+"""

