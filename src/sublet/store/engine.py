@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from sublet.store.writer import Writer
 from sublet.values.clock import Clock, SystemClock
@@ -34,6 +35,7 @@ class Store:
         """`url` as SQLAlchemy's: `sqlite:////path/to/file.db` or `postgresql+psycopg://user@host/name`."""
         self.url = _checked(url)
         self.clock: Clock = clock or SystemClock()
+        self._writing = threading.local()
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self._reader = _sqlite_engine(self.url, "BEGIN", query_only=True)
@@ -58,26 +60,38 @@ class Store:
                 if not self.is_sqlite:
                     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
                 yield connection
-        except OperationalError as error:
-            raise translate(error) from error
+        except DBAPIError as error:
+            _raise(error)
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in one write transaction and return its result once that is durable.
 
-        `fn` must be repeatable and must not touch the network. Raises what `fn` raises (nothing is then written),
-        StorageFullError where the disk is full, UnavailableError where the database can't be reached.
+        `fn` must be repeatable, must not touch the network and must not start another write (RuntimeError). Raises
+        what `fn` raises (nothing is then written), StorageFullError where the disk is full, UnavailableError where the
+        database can't be reached.
         """
+        if getattr(self._writing, "now", False):
+            raise RuntimeError("a write can't start another write; pass the connection on instead")
+
+        def marked(connection: Connection) -> T:
+            self._writing.now = True
+            try:
+                return fn(connection)
+            finally:
+                self._writing.now = False
+
         if self._writer is not None:
-            return self._writer.run(fn)
+            return self._writer.run(marked)
+        return self._write_repeatably(marked)
+
+    def _write_repeatably(self, fn: Callable[[Connection], T]) -> T:
         for attempt in range(WRITE_ATTEMPTS_MAX):
             try:
                 with self._writer_engine.begin() as connection:
                     return fn(connection)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in _REPEATABLE or attempt + 1 == WRITE_ATTEMPTS_MAX:
-                    if isinstance(error, OperationalError):
-                        raise translate(error) from error
-                    raise
+                    _raise(error)
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
@@ -98,17 +112,32 @@ class Store:
 def translate(error: DBAPIError) -> Exception:
     """The typed error for a database failure that has a known cure; otherwise `error` itself."""
     words = str(error.orig).lower()
+    if type(error) is DatabaseError and ("malformed" in words or "not a database" in words):
+        return UnavailableError("the database file is damaged; restore it from a backup, or set another data_dir")
+    if not isinstance(error, OperationalError):
+        return error
     if "disk is full" in words or "no space left" in words or getattr(error.orig, "sqlstate", "") == "53100":
         return StorageFullError()
     if "disk i/o error" in words:
         return StorageFullError(
             "the disk that holds Sublet's data fails or is full; check it, nothing was half-written"
         )
-    if "locked" in words or "connection" in words or "unable to open" in words:
+    if getattr(error.orig, "sqlstate", "") in _REPEATABLE:
+        return UnavailableError("too many writes met on the same rows; nothing was written, try again")
+    if "readonly" in words:
+        return UnavailableError("the database file can't be written; check its owner, its permissions and its disk")
+    if any(sign in words for sign in ("locked", "connection", "unable to open")):
         return UnavailableError(
             f"the database can't be reached ({str(error.orig).splitlines()[0]}); check [database] url"
         )
     return error
+
+
+def _raise(error: DBAPIError) -> NoReturn:
+    typed = translate(error)
+    if typed is error:
+        raise error
+    raise typed from error
 
 
 def _checked(url: str) -> URL:
@@ -122,7 +151,13 @@ def _checked(url: str) -> URL:
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise InvalidInputError("database.url needs a file; write sqlite:////absolute/path/sublet.db")
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UnavailableError(
+                f"the database's folder {Path(parsed.database).parent} can't be made ({error.strerror}); "
+                "set data_dir or database.url to a place that can be written"
+            ) from error
     elif backend == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     else:

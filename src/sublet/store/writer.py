@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from sublet.values.errors import UnavailableError
+from sublet.values.errors import SubletError, UnavailableError
 
 T = TypeVar("T")
 
@@ -37,16 +37,15 @@ class Writer:
 
     def run(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` on the writer thread; return when its batch is committed."""
-        if self._thread is not None and threading.get_ident() == self._thread.ident:
-            raise RuntimeError("a write can't start another write; pass the connection on instead")
+        done: Future[T] = Future()
         with self._lock:
             if self._closed:
                 raise UnavailableError("the store is closed")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
                 self._thread.start()
-        done: Future[T] = Future()
-        self._waiting.put((fn, done))
+            # Under the lock, so that no write comes to stand behind the mark of the end and waits for ever.
+            self._waiting.put((fn, done))
         return done.result()
 
     def close(self) -> None:
@@ -109,11 +108,20 @@ def _attempt(
     except BaseException as error:
         with contextlib.suppress(DBAPIError):
             savepoint.rollback()
-        if isinstance(error, DBAPIError) and not connection.connection.in_transaction:
-            # SQLite ended the whole transaction (a full disk does that): no write of this batch stands.
-            raise
+        if not connection.connection.in_transaction:
+            # SQLite ended the whole transaction (a full disk does that): no write of this batch stands, whatever
+            # the write made of the failure that it saw.
+            raise _ended(error) from error
         return done, None, _typed(error)
     return done, result, None
+
+
+def _ended(error: BaseException | None) -> Exception:
+    while error is not None:
+        if isinstance(error, DBAPIError) and isinstance(typed := _typed(error), SubletError):
+            return typed
+        error = error.__cause__ or error.__context__
+    return UnavailableError("the database ended the transaction; nothing was written, try again")
 
 
 def _typed(error: BaseException) -> BaseException:

@@ -111,7 +111,7 @@ def nano_from_decimal(amount: Decimal | int | str) -> int:
     if shift < 0 and any(digits[shift:]):
         raise InvalidInputError(f"{str(value)[:60]} has more than nine decimals; the smallest amount is 0.000000001")
     kept = digits[:shift] if shift < 0 else digits
-    nano = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)
+    nano: int = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)
     return -nano if sign else nano
 
 

@@ -1,0 +1,58 @@
+"""The migrations lead to exactly the tables, from nothing, once, and never backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from sublet.store import Store
+from sublet.store.metadata import metadata
+from sublet.store.schema import SchemaNewerError, migrate
+from sublet.values.clock import SimulatedClock
+
+
+@pytest.fixture
+def empty(any_store: Store) -> Store:
+    metadata.drop_all(any_store.engine)
+    return any_store
+
+
+def test_migrations_lead_to_exactly_the_tables(empty: Store) -> None:
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_twice_changes_nothing(empty: Store) -> None:
+    migrate(empty)
+    before = set(inspect(empty.engine).get_table_names())
+    migrate(empty)
+    assert set(inspect(empty.engine).get_table_names()) == before >= set(metadata.tables)
+
+
+def test_a_database_of_a_newer_version_is_left_alone(empty: Store) -> None:
+    migrate(empty)
+    empty.write(
+        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = 'from_the_future'"))
+    )
+    with pytest.raises(SchemaNewerError, match="newer Sublet; install that version"):
+        migrate(empty)
+
+
+@pytest.fixture
+def folder_with_database(tmp_path: Path, clock: SimulatedClock) -> Iterator[Path]:
+    folder = tmp_path / "data"
+    store = Store(f"sqlite:///{folder}/sublet.db", clock)
+    migrate(store)
+    yield folder
+    store.close()
+
+
+def test_the_folder_of_the_database_is_its_owners_alone(folder_with_database: Path) -> None:
+    assert folder_with_database.stat().st_mode & 0o077 == 0
