@@ -117,7 +117,9 @@ def plan(as_json: JsonFlag = False) -> None:
         print_json(made.as_dict())
         return
     rows: list[dict[str, Any]] = [step.as_dict() for step in made.steps]
-    print_rows(rows, {"at": "when", "kind": "step", "subject": "what", "reason": "why"}, "nothing to do: all is as intended")
+    print_rows(
+        rows, {"at": "when", "kind": "step", "subject": "what", "reason": "why"}, "nothing to do: all is as intended"
+    )
 
 
 def serve(
