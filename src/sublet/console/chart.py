@@ -1,0 +1,254 @@
+"""A pool over time as a drawing: areas, lines, ticks and words, in percent of the plot, for a template to write as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sublet.console.figures import axis_count, count, span_text
+from sublet.console.model import CLASSES, PoolPoint, PoolView
+from sublet.console.timeline import Stretch, Tick, gaps, stretches, window_of, x_ticks, y_ticks
+
+UNITS = 1000
+"""The plot's inner coordinates run from 0 to this on both axes; the browser stretches them to the space there is."""
+
+ROWS_MAX = 24
+_HEADROOM = 1.06
+_EDGE_PERCENT = 4
+
+LAYERS: tuple[tuple[str, str, Callable[[PoolPoint], float]], ...] = (
+    ("own", "Own demand", lambda point: point.own_demand or 0),
+    ("firm", "Sold firm", lambda point: point.sold.firm),
+    ("notice", "Sold notice", lambda point: point.sold.notice),
+    ("spot", "Sold spot", lambda point: point.sold.spot),
+    ("model", "Sold as models", lambda point: point.sold.model),
+    ("sale", "On sale", lambda point: point.on_sale),
+)
+"""What is stacked, from the bottom: a name for the style sheet, a label for people, and the height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One area of the stack. `now` is its height now, None where unknown; `path` is empty where it is never seen."""
+
+    name: str
+    label: str
+    path: str
+    now: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A tick or a band, in percent of the plot's width or height. `anchor` is SVG's text-anchor."""
+
+    at: float
+    label: str
+    anchor: str = "middle"
+    minor: bool = False
+    width: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The chart's figures at one moment, for those who read rather than look."""
+
+    at: datetime
+    forecast: bool
+    capacity: float
+    own: float | None
+    sold: float
+    on_sale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Everything that the template draws. `readout` holds the columns for the script that shows values under the
+    pointer: start, end, forecast, capacity, withheld, then the layers from the bottom."""
+
+    title: str
+    description: str
+    layers: tuple[Layer, ...]
+    capacity_path: str
+    own_edge_path: str
+    x: tuple[Mark, ...]
+    y: tuple[Mark, ...]
+    gaps: tuple[Mark, ...]
+    now: Mark
+    rows: tuple[Row, ...]
+    readout: dict[str, object]
+    withheld: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    start: float
+    end: float
+    top: float
+
+    def x(self, seconds: float) -> str:
+        return _number(UNITS * (min(max(seconds, self.start), self.end) - self.start) / (self.end - self.start))
+
+    def y(self, accelerators: float) -> str:
+        return _number(UNITS * (1 - accelerators / self.top))
+
+    def percent(self, seconds: float) -> float:
+        return round(100 * (seconds - self.start) / (self.end - self.start), 2)
+
+
+def draw(pool: PoolView, as_of: datetime) -> Chart | None:
+    """The chart of `pool`, or None where there is no point to draw yet."""
+    window = window_of(pool, as_of)
+    drawn = stretches(pool, as_of, window)
+    if not drawn:
+        return None
+    peak = max(max(item.point.capacity, item.point.used + item.point.on_sale) for item in drawn)
+    ticks = y_ticks(peak)
+    scale = _Scale(window.start.timestamp(), window.end.timestamp(), max(ticks[-1].value, peak * _HEADROOM))
+    known = [item for item in drawn if item.point.own_demand is not None]
+    now_s = as_of.timestamp()
+    present = _present(drawn)
+    holes = gaps(drawn, window, now_s)
+    return Chart(
+        title=f"Pool {pool.name}: accelerators over time",
+        description=_description(pool, drawn, span_text(window.start, window.end), len(holes)),
+        layers=tuple(_layers(known, present, scale)),
+        capacity_path=_edge(drawn, lambda point: point.capacity, scale),
+        own_edge_path=_edge([i for i in known if i.point.forecast], lambda point: point.own_demand or 0, scale),
+        x=tuple(_x_mark(tick, scale) for tick in x_ticks(window)),
+        y=tuple(
+            Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value), "end") for t in ticks
+        ),
+        gaps=tuple(_gap(start, end, scale) for start, end in holes),
+        now=_now(scale.percent(now_s)),
+        rows=_rows(drawn),
+        readout=_readout(drawn, scale),
+        withheld=present.withheld if present else None,
+    )
+
+
+def _layers(known: Sequence[Stretch], present: PoolPoint | None, scale: _Scale) -> list[Layer]:
+    floor = [0.0] * len(known)
+    layers = []
+    for name, label, height in LAYERS:
+        ceiling = [low + height(item.point) for low, item in zip(floor, known, strict=True)]
+        path = _area(known, floor, ceiling, scale) if ceiling != floor else ""
+        unknown = present is None or (name == "own" and present.own_demand is None)
+        layers.append(Layer(name, label, path, None if unknown or present is None else height(present)))
+        floor = ceiling
+    return layers
+
+
+def _present(drawn: Sequence[Stretch]) -> PoolPoint | None:
+    observed = [item.point for item in drawn if not item.point.forecast]
+    return observed[-1] if observed else None
+
+
+def _runs(items: Sequence[Stretch]) -> list[list[int]]:
+    """Indices of stretches that touch; between two runs nothing is drawn."""
+    runs: list[list[int]] = []
+    for index, item in enumerate(items):
+        if index and item.start <= items[index - 1].end + 1e-6:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return runs
+
+
+def _area(items: Sequence[Stretch], low: Sequence[float], high: Sequence[float], scale: _Scale) -> str:
+    parts = []
+    for run in _runs(items):
+        parts.append(f"M{scale.x(items[run[0]].start)} {scale.y(low[run[0]])}")
+        parts.extend(f"V{scale.y(high[index])}H{scale.x(items[index].end)}" for index in run)
+        parts.extend(f"V{scale.y(low[index])}H{scale.x(items[index].start)}" for index in reversed(run))
+        parts.append("Z")
+    return "".join(parts)
+
+
+def _edge(items: Sequence[Stretch], height: Callable[[PoolPoint], float], scale: _Scale) -> str:
+    parts = []
+    for run in _runs(items):
+        parts.append(f"M{scale.x(items[run[0]].start)} {scale.y(height(items[run[0]].point))}")
+        parts.extend(f"V{scale.y(height(items[index].point))}H{scale.x(items[index].end)}" for index in run)
+    return "".join(parts)
+
+
+def _x_mark(tick: Tick, scale: _Scale) -> Mark:
+    at = scale.percent(tick.value)
+    return Mark(at, tick.label, _anchor(at), tick.minor)
+
+
+def _anchor(percent: float) -> str:
+    if percent < _EDGE_PERCENT:
+        return "start"
+    return "end" if percent > 100 - _EDGE_PERCENT else "middle"
+
+
+def _now(percent: float) -> Mark:
+    return Mark(percent, "now", _anchor(percent), width=round(100 - percent, 2))
+
+
+def _gap(start: float, end: float, scale: _Scale) -> Mark:
+    at = scale.percent(start)
+    words = span_text(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+    return Mark(at, f"No samples, {words}", width=round(scale.percent(end) - at, 2))
+
+
+def _rows(drawn: Sequence[Stretch]) -> tuple[Row, ...]:
+    every = max(1, -(-len(drawn) // ROWS_MAX))
+    return tuple(
+        Row(
+            datetime.fromtimestamp(item.start, UTC),
+            item.point.forecast,
+            item.point.capacity,
+            item.point.own_demand,
+            item.point.sold.total,
+            item.point.on_sale,
+        )
+        for item in drawn[::every]
+    )
+
+
+def _readout(drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
+    def values(point: PoolPoint) -> list[float | None]:
+        own, withheld = (None if value is None else round(value, 1) for value in (point.own_demand, point.withheld))
+        return [withheld, own, *(round(height(point), 1) for _, _, height in LAYERS[1:])]
+
+    return {
+        "from": int(scale.start),
+        "to": int(scale.end),
+        "columns": [
+            [int(i.start), int(i.end), int(i.point.forecast), round(i.point.capacity, 1), *values(i.point)] for i in drawn
+        ],
+    }
+
+
+def _description(pool: PoolView, drawn: Sequence[Stretch], covered: str, holes: int) -> str:
+    sentences = [f"From {covered}."]
+    present = _present(drawn)
+    if present is not None:
+        classes = ", ".join(f"{name} {count(getattr(present.sold, name))}" for name in CLASSES)
+        sentences.append(
+            f"Now: capacity {count(present.capacity)}, own demand {count(present.own_demand)}, "
+            f"sold {count(present.sold.total)} ({classes}), on sale {count(present.on_sale)}."
+        )
+    for forecast, words in ((False, "Highest own demand observed"), (True, f"{forecast_label(pool)} peaks at")):
+        known = [i for i in drawn if i.point.forecast is forecast and i.point.own_demand is not None]
+        if known:
+            highest = max(known, key=lambda item: item.point.own_demand or 0)
+            at = datetime.fromtimestamp(highest.start, UTC)
+            sentences.append(f"{words}: {count(highest.point.own_demand)} at {at.day} {at:%b %H:%M}.")
+    if holes:
+        sentences.append(f"{holes} {'gap' if holes == 1 else 'gaps'} without samples.")
+    return " ".join(sentences)
+
+
+def forecast_label(pool: PoolView) -> str:
+    """What the forecast part shows: `Forecast, 99 % quantile`."""
+    if pool.forecast_quantile is None:
+        return "Forecast"
+    return f"Forecast, {round(100 * pool.forecast_quantile, 2):g} % quantile"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,98 @@
+"""How the console writes numbers, times and money: short, aligned, and never rounded into a lie."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from sublet.values.money import Money, currency_digits
+
+_TINY_DIGITS = 3
+
+
+def count(value: float | None) -> str:
+    """Accelerators and the like: thousands apart, a decimal only where there is one; an em dash where unknown."""
+    if value is None:
+        return "—"
+    rounded = round(value, 1)
+    return f"{int(rounded):,}" if rounded == int(rounded) else f"{rounded:,.1f}"
+
+
+def axis_count(value: float) -> str:
+    """The same, short enough for an axis."""
+    for limit, unit in ((1_000_000, "M"), (10_000, "k")):
+        if value >= limit:
+            divided = value / (1_000_000 if unit == "M" else 1_000)
+            return f"{divided:.1f}".removesuffix(".0") + unit
+    return count(value)
+
+
+def money(amount: Money) -> str:
+    """In the currency's digits; an amount that these would show as zero keeps three significant ones."""
+    digits = currency_digits(amount.currency)
+    shown = amount.rounded().amount
+    if shown or not amount.nano:
+        return f"{shown:,.{digits}f}"
+    exact = amount.amount
+    places = min(9, -exact.adjusted() + _TINY_DIGITS - 1)
+    return f"{exact.quantize(Decimal(1).scaleb(-places)):f}".rstrip("0")
+
+
+def share(part: Money, parts: tuple[tuple[str, Money], ...]) -> float:
+    """`part` as a percentage of all positive `parts`, for the length of a bar."""
+    whole = sum(max(0, item.nano) for _, item in parts)
+    return max(0, part.nano) * 1000 // whole / 10 if whole else 0.0
+
+
+def duration(seconds: float) -> str:
+    """The two largest units: `3 d 04 h`, `2 h 05 min`, `4 min 31 s`, `12 s`; `over` once nothing is left."""
+    left = int(seconds)
+    if left <= 0:
+        return "over"
+    minutes, s = divmod(left, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {h:02d} h"
+    if hours:
+        return f"{h} h {m:02d} min"
+    return f"{m} min {s:02d} s" if minutes else f"{s} s"
+
+
+def period(seconds: int) -> str:
+    """How a window of measurement is called: `minute`, `5 minutes`, `hour`, `90 s`."""
+    for unit_s, name in ((3600, "hour"), (60, "minute")):
+        if seconds % unit_s == 0:
+            many = seconds // unit_s
+            return name if many == 1 else f"{many} {name}s"
+    return f"{seconds} s"
+
+
+def moment(at: datetime, as_of: datetime) -> str:
+    """The time of day in UTC, with the date where it is another day than `as_of`, the year where it is another year."""
+    here, now = at.astimezone(UTC), as_of.astimezone(UTC)
+    if here.date() == now.date():
+        return f"{here:%H:%M:%S}"
+    return f"{here.day} {here:%b %H:%M}" if here.year == now.year else f"{here.day} {here:%b %Y}"
+
+
+def span_text(start: datetime, end: datetime) -> str:
+    """A stretch of time in words for a chart: `21 Nov 14:05 to 22 Nov 20:05 UTC`."""
+    year = " %Y" if end - start > timedelta(days=200) else ""
+    return f"{start.day} {start.strftime(f'%b{year} %H:%M')} to {end.day} {end.strftime(f'%b{year} %H:%M')} UTC"
+
+
+def tone(state: str) -> str:
+    """The colour family of a state: good, busy, bad or quiet. The word itself always stands beside the colour."""
+    return _TONES.get(state, "quiet")
+
+
+_TONES = {
+    **dict.fromkeys(("active", "ready", "ok", "running", "serving", "healthy"), "good"),
+    **dict.fromkeys(
+        ("notice", "noticed", "reclaiming", "draining", "ending", "starting", "preparing", "loading", "degraded", "warning",
+         "tearing_down", "restarting"),
+        "busy",
+    ),
+    **dict.fromkeys(("failed", "down", "quarantined", "broken", "critical", "lost"), "bad"),
+}

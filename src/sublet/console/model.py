@@ -1,0 +1,184 @@
+"""What the overview shows, gathered by the app at one moment. The console draws it and reads nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sublet.values.money import Money
+
+CLASSES = ("firm", "notice", "spot", "model")
+"""Who may hold a sold accelerator: the three classes of raw lease, and the replicas of managed models."""
+
+ROWS_MAX = 100
+"""Rows of a table on the page; what is left out is counted and named."""
+
+SEVERITIES = ("critical", "warning", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """Accelerators sold, by who holds them."""
+
+    firm: float = 0
+    notice: float = 0
+    spot: float = 0
+    model: float = 0
+
+    @property
+    def total(self) -> float:
+        return self.firm + self.notice + self.spot + self.model
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPoint:
+    """A pool from `at` until the next point, in accelerators.
+
+    `own_demand` is what was observed or, where `forecast`, the quantile that the surplus is computed from; it may
+    exceed `capacity`, and None says that nobody knows. `on_sale` is what may still be sold to the class that can be
+    taken back soonest: the other classes may have a part of the same accelerators.
+    """
+
+    at: datetime
+    capacity: float
+    own_demand: float | None
+    sold: Sold = Sold()
+    on_sale: float = 0
+    forecast: bool = False
+
+    @property
+    def used(self) -> float:
+        """Own demand and sold together."""
+        return (self.own_demand or 0) + self.sold.total
+
+    @property
+    def withheld(self) -> float | None:
+        """What is neither used nor on sale; None where own demand is unknown."""
+        return None if self.own_demand is None else max(0.0, self.capacity - self.used - self.on_sale)
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Accelerators that are not on sale, and the sentence that says why."""
+
+    accelerators: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One pool. `points` are in order of time, the observed before the forecast, whose first stands at `as_of`.
+
+    Observed points more than `gap_s` seconds apart have a gap between them: the first holds for `gap_s` alone.
+    `on_sale` says what each class may still sell now; the counts share accelerators and do not add up.
+    `forecast_quantile` is between 0 and 1; `sample_interval_s` is how long the first sample takes to come.
+    """
+
+    id: str
+    name: str
+    generation: str
+    site: str
+    capacity: float
+    own_demand_now: float | None
+    points: tuple[PoolPoint, ...] = ()
+    on_sale: tuple[tuple[str, int], ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    forecast_quantile: float | None = None
+    gap_s: float = 120.0
+    sample_interval_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A raw lease. `reclaim_at` is the moment at which the owner takes it back, where that is announced.
+
+    `seconds_left` runs to whichever ends it first; before `starts_at` it still counts to the end.
+    """
+
+    id: str
+    organisation: str
+    pool: str
+    class_of_service: str
+    accelerators: int
+    state: str
+    starts_at: datetime
+    ends_at: datetime
+    reclaim_at: datetime | None
+    seconds_left: float
+
+    @property
+    def over_at(self) -> datetime:
+        """When it ends as things stand."""
+        return self.ends_at if self.reclaim_at is None else min(self.ends_at, self.reclaim_at)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A managed model. `replicas` answer now, of `replicas_wanted`; the figures are over `Overview.models_window_s`.
+
+    `tokens_per_s` counts output tokens; `ttft_ms` is the median time to the first token, None without requests.
+    """
+
+    name: str
+    replicas: int
+    state: str
+    tokens_per_s: float
+    requests: int
+    ttft_ms: int | None
+    replicas_wanted: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyView:
+    """What was earned, in one currency. `credits` are what was given back this month, `open` what is billed or due and
+    not paid; `by_product` and `by_class` divide `this_month`."""
+
+    today: Money
+    this_month: Money
+    credits: Money
+    open: Money
+    by_product: tuple[tuple[str, Money], ...] = ()
+    by_class: tuple[tuple[str, Money], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLine:
+    """A step that the planner will take. `at` None: in its next round."""
+
+    at: datetime | None
+    kind: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that the operator should know. `severity` is critical, warning or info."""
+
+    severity: str
+    sentence: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """One process of Sublet. `state` is ok, starting, degraded or down; `detail` says what follows from it."""
+
+    name: str
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The system at `as_of`, aware UTC. `money` has one view per currency: amounts of two can't be added."""
+
+    as_of: datetime
+    pools: tuple[PoolView, ...] = ()
+    leases: tuple[LeaseView, ...] = ()
+    models: tuple[ModelView, ...] = ()
+    money: tuple[MoneyView, ...] = ()
+    plan: tuple[PlanLine, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    processes: tuple[ProcessView, ...] = ()
+    models_window_s: int = 60

@@ -1,0 +1,174 @@
+"""A made-up overview, the same for the same moment: for tests, screenshots and the simulation."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+from sublet.console.model import (
+    Alert,
+    LeaseView,
+    ModelView,
+    MoneyView,
+    Overview,
+    PlanLine,
+    PoolPoint,
+    PoolView,
+    ProcessView,
+    Sold,
+    Withheld,
+)
+from sublet.values.money import Money
+
+_STEP = timedelta(minutes=10)
+_BACK = 144
+_AHEAD = 36
+
+
+def sample_overview(as_of: datetime) -> Overview:
+    """A fleet of three pools on a lively day."""
+    return Overview(
+        as_of=as_of,
+        pools=(_h100(as_of), _a100(as_of), _fresh_pool()),
+        leases=_leases(as_of),
+        models=(
+            ModelView("SmolLM2-135M-Instruct", 2, "ready", 184.3, 212, 41, replicas_wanted=2),
+            ModelView("Qwen3-32B", 3, "draining", 2_480.0, 1_904, 126, replicas_wanted=4),
+            ModelView("Llama-4-Scout", 0, "loading", 0, 0, None, replicas_wanted=1),
+        ),
+        money=(_money(),),
+        plan=_plan(as_of),
+        alerts=(
+            Alert("warning", "The owner claimed 8 accelerators of h100-berlin; 3 leases were given notice.", as_of - timedelta(seconds=149)),
+        ),
+        processes=(
+            ProcessView("control plane", "ok"),
+            ProcessView("gateway", "ok"),
+            ProcessView("engine smollm2", "ok"),
+            ProcessView("ssh door", "degraded", "Port 22014 is taken by another program; new leases get the next one."),
+        ),
+    )
+
+
+def empty_overview(as_of: datetime) -> Overview:
+    """The first second of a new system: a pool, and nothing known about it."""
+    return Overview(as_of=as_of, pools=(_fresh_pool(),), processes=(ProcessView("control plane", "starting"),))
+
+
+def _h100(as_of: datetime) -> PoolView:
+    silent = range(-60, -52)
+    points = tuple(_point(as_of, index, 64, 30, 9) for index in range(-_BACK, _AHEAD) if index not in silent)
+    return _pool("h100", "h100-berlin", "H100 SXM", "berlin-1", points)
+
+
+def _a100(as_of: datetime) -> PoolView:
+    points = tuple(_point(as_of, index, 128 if index >= -70 else 96, 71, 14) for index in range(-_BACK, _AHEAD))
+    return _pool("a100", "a100-oslo", "A100 80 GB", "oslo-2", points)
+
+
+def _pool(key: str, name: str, generation: str, site: str, points: tuple[PoolPoint, ...]) -> PoolView:
+    now = next(point for point in reversed(points) if not point.forecast)
+    on_sale, withheld = int(now.on_sale), int(now.withheld or 0)
+    return PoolView(
+        id=f"pool_{key}",
+        name=name,
+        generation=generation,
+        site=site,
+        capacity=now.capacity,
+        own_demand_now=now.own_demand,
+        points=points,
+        on_sale=(("firm", on_sale // 4), ("notice", on_sale * 2 // 3), ("spot", on_sale)),
+        withheld=(
+            Withheld(withheld - 1, "the owner may need within 2 min, as its demand rose in 1 % of the last 28 days"),
+            Withheld(1, "fenced until 18:20 while a lease is cleaned up"),
+        ),
+        forecast_quantile=0.99,
+        gap_s=900,
+    )
+
+
+def _fresh_pool() -> PoolView:
+    return PoolView(
+        id="pool_cpu",
+        name="workstation",
+        generation="cpu",
+        site="local",
+        capacity=2,
+        own_demand_now=None,
+        withheld=(Withheld(2, "nothing is known about the owner's demand yet"),),
+    )
+
+
+def _demand(index: int, level: float, swing: float) -> float:
+    daily = math.sin(2 * math.pi * (index + 20) / 144)
+    bursts = 4 if index % 23 in (3, 4, 5) else 0
+    return round(level + swing * daily + 2 * math.sin(index / 5) + bursts)
+
+
+def _point(as_of: datetime, index: int, capacity: int, level: float, swing: float) -> PoolPoint:
+    ahead = max(0, index)
+    own = _demand(index, level, swing) + round(1.6 * math.sqrt(ahead))
+    busy = _BACK + index
+    fading = max(0.0, 1 - ahead / _AHEAD)
+    room = max(0.0, capacity - level - swing - 4)
+    sold = Sold(
+        firm=round(0.28 * room),
+        notice=round(0.22 * room * fading) if busy > 20 else 0,
+        spot=round(0.12 * room * fading) if busy > 50 and index < 12 else 0,
+        model=round(0.14 * room) if index < 18 else 0,
+    )
+    on_sale = max(0, capacity - own - sold.total - round(0.07 * capacity))
+    return PoolPoint(as_of + index * _STEP, capacity, own, sold, on_sale, forecast=index >= 0)
+
+
+def _leases(as_of: datetime) -> tuple[LeaseView, ...]:
+    def lease(key: str, organisation: str, pool: str, kind: str, many: int, state: str, ago_s: int, left_s: int, back_s: int = 0) -> LeaseView:
+        reclaim_at = as_of + timedelta(seconds=back_s) if back_s else None
+        return LeaseView(
+            id=f"lse_{key}",
+            organisation=organisation,
+            pool=pool,
+            class_of_service=kind,
+            accelerators=many,
+            state=state,
+            starts_at=as_of - timedelta(seconds=ago_s),
+            ends_at=as_of + timedelta(seconds=left_s),
+            reclaim_at=reclaim_at,
+            seconds_left=min(left_s, back_s or left_s),
+        )
+
+    return (
+        lease("4k2m9x7q1c3v5b8n0p6r2t4w", "Institute for Weather and Climate", "a100-oslo", "firm", 8, "active", 86_400, 259_512),
+        lease("7h1d3f5g9j2k4l6m8n0p1q3r", "Nordlicht Robotics", "h100-berlin", "notice", 4, "noticed", 5_400, 9_000, 151),
+        lease("2b4c6d8e0f1g3h5j7k9m0n2p", "Small Lab", "h100-berlin", "spot", 1, "active", 1_200, 2_400),
+        lease("9t7r5p3n1m0k8j6h4g2f0e8d", "Kestrel Bio", "a100-oslo", "notice", 16, "active", 40_000, 46_800),
+        lease("0a2c4e6g8j1k3m5n7p9q1r3s", "Atelier Dumont", "h100-berlin", "firm", 2, "preparing", 0, 604_800),
+    )
+
+
+def _money() -> MoneyView:
+    return MoneyView(
+        today=Money.of("1284.318"),
+        this_month=Money.of("28671.4425"),
+        credits=Money.of("312.07"),
+        open=Money.of("9904.11"),
+        by_product=(("Raw leases", Money.of("22140.90")), ("Managed models", Money.of("6530.5425"))),
+        by_class=(
+            ("firm", Money.of("11022.40")),
+            ("notice", Money.of("8310.20")),
+            ("spot", Money.of("2808.30")),
+            ("model", Money.of("6530.5425")),
+        ),
+    )
+
+
+def _plan(as_of: datetime) -> tuple[PlanLine, ...]:
+    def line(after_s: int | None, kind: str, subject: str, reason: str) -> PlanLine:
+        return PlanLine(None if after_s is None else as_of + timedelta(seconds=after_s), kind, subject, reason)
+
+    return (
+        line(None, "drain_replica", "rep_5n7p9q1r", "The owner needs 8 accelerators of h100-berlin; a replica is the cheapest to give back."),
+        line(151, "end_lease", "lse_7h1d3f5g", "Notice of 5 min runs out; the accelerators go back to the owner."),
+        line(151, "credit", "lse_7h1d3f5g", "10 % of the undelivered rest, as the notice class promises."),
+        line(2400, "end_lease", "lse_2b4c6d8e", "The lease's window ends."),
+    )

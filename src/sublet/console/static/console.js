@@ -1,0 +1,113 @@
+// Everything on the page works without this file. With it the page renews itself in place, countdowns run by the second,
+// and a chart's legend shows the figures under the pointer.
+"use strict";
+(() => {
+  const stamp = document.getElementById("stamp");
+  const stampText = stamp.textContent;
+  let gatheredAt = performance.now();
+
+  function duration(seconds) {
+    const left = Math.floor(seconds);
+    if (left <= 0) return "over";
+    const s = left % 60, m = Math.floor(left / 60) % 60, h = Math.floor(left / 3600) % 24, d = Math.floor(left / 86400);
+    const two = (n) => String(n).padStart(2, "0");
+    if (d) return `${d.toLocaleString("en")} d ${two(h)} h`;
+    if (h) return `${h} h ${two(m)} min`;
+    return m ? `${m} min ${two(s)} s` : `${s} s`;
+  }
+
+  function tick() {
+    const passed = (performance.now() - gatheredAt) / 1000;
+    for (const node of document.querySelectorAll("[data-left-s]")) {
+      node.textContent = duration(Number(node.dataset.leftS) - passed);
+    }
+  }
+
+  // Renewing replaces the page's body, so it waits while somebody reads off a chart, selects text, or looks elsewhere.
+  function busy() {
+    const selection = document.getSelection();
+    return document.hidden || document.querySelector(".pointer.shown") !== null || (selection !== null && !selection.isCollapsed);
+  }
+
+  async function renew() {
+    const live = document.getElementById("live");
+    if (!busy()) {
+      try {
+        const answer = await fetch("/", { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(10000) });
+        if (answer.redirected) {
+          location.assign("/login");
+          return;
+        }
+        const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+        if (!answer.ok || next === null) throw new Error(`answer ${answer.status}`);
+        if (!busy()) put(live, next);
+      } catch {
+        stamp.classList.add("stale");
+        stamp.textContent = `Not updating since ${document.getElementById("live").dataset.stamp}: Sublet does not answer`;
+      }
+    }
+    setTimeout(renew, 1000 * Number(live.dataset.refreshS));
+  }
+
+  function put(live, next) {
+    const open = [...live.querySelectorAll("details[open]")].map((node) => node.id);
+    const focused = document.activeElement?.closest("details")?.id;
+    live.replaceWith(document.adoptNode(next));
+    gatheredAt = performance.now();
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (focused) document.getElementById(focused)?.querySelector("summary").focus({ preventScroll: true });
+    stamp.classList.remove("stale");
+    stamp.textContent = next.dataset.stamp;
+  }
+
+  const NAMES = ["capacity", "held", "own", "firm", "notice", "spot", "model", "sale"];
+  const clock = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+  function columnAt(readout, at) {
+    return readout.columns.find((column) => column[0] <= at && at < column[1]);
+  }
+
+  function show(chart, share) {
+    const readout = (chart.readout ??= JSON.parse(chart.dataset.readout));
+    const at = readout.from + share * (readout.to - readout.from);
+    const column = columnAt(readout, at);
+    const pointer = chart.querySelector(".pointer");
+    for (const end of ["x1", "x2"]) pointer.setAttribute(end, `${100 * share}%`);
+    pointer.classList.add("shown");
+    const label = chart.querySelector(".pointer-label");
+    label.textContent = clock.format(new Date(at * 1000)).replace(",", "");
+    label.setAttribute("x", `${100 * share}%`);
+    label.setAttribute("text-anchor", share < 0.15 ? "start" : share > 0.85 ? "end" : "middle");
+    chart.classList.add("pointed");
+    NAMES.forEach((name, index) => {
+      const node = chart.querySelector(`[data-value="${name}"]`);
+      if (!node) return;
+      node.dataset.now ??= node.textContent;
+      const value = column?.[3 + index] ?? null;
+      node.textContent = value === null ? "—" : value.toLocaleString("en");
+    });
+  }
+
+  function rest(chart) {
+    chart.querySelector(".pointer").classList.remove("shown");
+    chart.classList.remove("pointed");
+    for (const node of chart.querySelectorAll("[data-now]")) node.textContent = node.dataset.now;
+  }
+
+  document.addEventListener("pointermove", (event) => {
+    const plot = event.target instanceof Element ? event.target.closest(".plot") : null;
+    for (const shown of document.querySelectorAll(".pointer.shown")) {
+      if (shown.closest(".plot") !== plot) rest(shown.closest("[data-chart]"));
+    }
+    if (!plot) return;
+    const box = plot.firstElementChild.getBoundingClientRect();
+    show(plot.closest("[data-chart]"), Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
+  });
+  document.documentElement.addEventListener("pointerleave", () => {
+    for (const shown of document.querySelectorAll(".pointer.shown")) rest(shown.closest("[data-chart]"));
+  });
+
+  stamp.textContent = stampText.trim();
+  setInterval(tick, 1000);
+  setTimeout(renew, 1000 * Number(document.getElementById("live").dataset.refreshS));
+})();
