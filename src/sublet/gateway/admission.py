@@ -1,0 +1,205 @@
+"""Who may start now: each key's limits, each replica's slots, and a bounded queue per model."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from sublet.gateway.model import GatewaySettings, ModelRoute, ReplicaRoute, Snapshot
+from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitError
+
+SUSPECT_S = 2.0
+SERVICE_S_START = 2.0
+
+
+class KeyState:
+    """What a key has under way, and its bucket of requests, which refills evenly over a minute."""
+
+    __slots__ = ("at", "in_flight", "level")
+
+    def __init__(self, level: float, at: float) -> None:
+        self.level = level
+        self.at = at
+        self.in_flight = 0
+
+
+class ReplicaState:
+    """A replica as this gateway sees it: requests under way, and until when it is not trusted after a failure."""
+
+    __slots__ = ("in_flight", "route", "suspect_until")
+
+    def __init__(self, route: ReplicaRoute) -> None:
+        self.route = route
+        self.in_flight = 0
+        self.suspect_until = 0.0
+
+
+class Waiting(Protocol):
+    """A request in a queue."""
+
+    def slot_free(self, replica: ReplicaState) -> None:
+        """It is its turn; the slot is taken for it already."""
+        ...
+
+
+class ModelQueue:
+    """Requests that wait for a slot of one model, and how long an answer takes lately."""
+
+    __slots__ = ("service_s", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Waiting] = deque()
+        self.service_s = SERVICE_S_START
+
+    def note_service(self, seconds: float) -> None:
+        self.service_s += (seconds - self.service_s) * 0.1
+
+
+class Admission:
+    """The live counters beside the immutable snapshot. For the event loop's thread alone."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._rate = settings.requests_per_minute_max / 60
+        self._burst = float(settings.requests_per_minute_max)
+        self._keys: dict[str, KeyState] = {}
+        self._replicas: dict[str, ReplicaState] = {}
+        self._queues: dict[str, ModelQueue] = {}
+
+    # Keys
+
+    def admit(self, key_id: str, now: float) -> KeyState:
+        """Count a request in, or raise RateLimitError. What is refused uses nothing up."""
+        state = self._keys.get(key_id)
+        if state is None:
+            state = self._keys[key_id] = KeyState(self._burst, now)
+        if state.in_flight >= self._settings.concurrency_max:
+            raise RateLimitError(
+                f"this key has {state.in_flight} requests under way, as many as it may; try again when one has ended",
+                retry_after_s=1,
+            )
+        level = min(self._burst, state.level + max(0.0, now - state.at) * self._rate)
+        state.at = now
+        state.level = level
+        if level < 1:
+            wait_s = (1 - level) / self._rate
+            raise RateLimitError(
+                f"this key may start {self._settings.requests_per_minute_max} requests a minute; try again in "
+                f"{wait_s:.1f} s",
+                retry_after_s=wait_s,
+            )
+        state.level = level - 1
+        state.in_flight += 1
+        return state
+
+    def allowance(self, state: KeyState) -> tuple[int, int, int]:
+        """Requests a minute, those left, and seconds until all are back."""
+        return int(self._burst), int(state.level), int((self._burst - state.level) / self._rate)
+
+    def leave(self, state: KeyState) -> None:
+        """The request has ended, however it did."""
+        state.in_flight -= 1
+
+    def refund(self, state: KeyState) -> None:
+        """The request was refused after all: it does not count against the rate."""
+        state.in_flight -= 1
+        state.level = min(self._burst, state.level + 1)
+
+    # Replicas
+
+    def pick(self, model: ModelRoute, now: float, besides: str | None = None) -> ReplicaState | None:
+        """The least loaded replica with a free slot, taken; None where all are full.
+
+        `besides` is a replica that just failed this very request. Raises NoReplicaError where none is left at all.
+        """
+        best: ReplicaState | None = None
+        candidates = 0
+        for route in model.replicas:
+            if route.id == besides:
+                continue
+            state = self._replicas.get(route.id)
+            if state is None:
+                state = self._replicas[route.id] = ReplicaState(route)
+            if state.suspect_until > now:
+                continue
+            candidates += 1
+            if state.in_flight < route.slots and (
+                best is None or state.in_flight * best.route.slots < best.in_flight * route.slots
+            ):
+                best = state
+        if best is not None:
+            best.in_flight += 1
+        elif not candidates:
+            raise NoReplicaError(
+                f"no replica of {model.name} is running now; try again in {SUSPECT_S:.0f} s", retry_after_s=SUSPECT_S
+            )
+        return best
+
+    def suspect(self, replica: ReplicaState, now: float) -> None:
+        """It refused or broke a connection: leave it alone for a moment."""
+        replica.suspect_until = now + SUSPECT_S
+
+    def queue(self, model: ModelRoute) -> ModelQueue:
+        found = self._queues.get(model.name)
+        if found is None:
+            found = self._queues[model.name] = ModelQueue()
+        return found
+
+    def enqueue(self, model: ModelRoute, request: Waiting) -> None:
+        """Wait for a slot. Raises QueueFullError, with the time after which there should be room."""
+        queue = self.queue(model)
+        if len(queue.waiting) >= model.slots * self._settings.queue_per_slot_max:
+            wait_s = self.wait_s(model)
+            raise QueueFullError(
+                f"{len(queue.waiting)} requests wait for {model.name} already; try again in {wait_s:.0f} s",
+                retry_after_s=wait_s,
+            )
+        queue.waiting.append(request)
+
+    def forget(self, model: ModelRoute, request: Waiting) -> None:
+        """It no longer waits."""
+        waiting = self.queue(model).waiting
+        if request in waiting:
+            waiting.remove(request)
+
+    def wait_s(self, model: ModelRoute) -> float:
+        """Seconds until a request that came now would get a slot, as lately answers take."""
+        queue = self.queue(model)
+        return max(1.0, (len(queue.waiting) + 1) * queue.service_s / max(1, model.slots))
+
+    def release(self, replica: ReplicaState) -> None:
+        """A slot is free."""
+        replica.in_flight -= 1
+
+    def serve_queue(self, model: ModelRoute, now: float) -> None:
+        """Give free slots to those who wait, first come first served."""
+        waiting = self.queue(model).waiting
+        while waiting:
+            try:
+                replica = self.pick(model, now)
+            except NoReplicaError:
+                return
+            if replica is None:
+                return
+            waiting.popleft().slot_free(replica)
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Drop the state of keys, replicas and models that are gone and idle, so that nothing grows for ever."""
+        keys = {grant.id for grant in snapshot.keys.values()}
+        for key_id in [key for key, state in self._keys.items() if key not in keys and not state.in_flight]:
+            del self._keys[key_id]
+        routes = {route.id: route for model in snapshot.models.values() for route in model.replicas}
+        for replica_id, state in list(self._replicas.items()):
+            if replica_id in routes:
+                state.route = routes[replica_id]
+            elif not state.in_flight:
+                del self._replicas[replica_id]
+        for name in [name for name, queue in self._queues.items() if name not in snapshot.models and not queue.waiting]:
+            del self._queues[name]
+
+    def in_flight(self) -> int:
+        return sum(state.in_flight for state in self._replicas.values())
+
+    def waiting(self, model: str) -> int:
+        queue = self._queues.get(model)
+        return len(queue.waiting) if queue else 0

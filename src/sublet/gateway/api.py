@@ -1,0 +1,87 @@
+"""The cold routes of the gateway's port: what there is to call, and whether it is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sublet.gateway.model import KeyGrant, ModelRoute
+from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
+from sublet.gateway.service import Gateway
+from sublet.gateway.surface import Surface
+from sublet.values.errors import ForbiddenError, SubletError
+
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+
+
+def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[], float]) -> Starlette:
+    """GET /v1/models, /v1/models/{id}, /health and /metrics; everything else is refused in the surface's form."""
+
+    def granted(request: Request) -> KeyGrant:
+        return gateway.authenticate(surface.secret(request.headers.raw))
+
+    async def list_models(request: Request) -> Response:
+        granted(request)
+        models = [_model(route) for _, route in sorted(gateway.snapshot.models.items())]
+        return JSONResponse({"object": "list", "data": models})
+
+    async def one_model(request: Request) -> Response:
+        granted(request)
+        name = request.path_params["name"]
+        route = gateway.snapshot.models.get(name)
+        if route is None:
+            raise ModelNotFoundError(
+                f"The model {name[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"
+            )
+        return JSONResponse(_model(route))
+
+    async def health(request: Request) -> Response:
+        journal_fails = gateway.journal.failure is not None
+        well = not gateway.stopping and not journal_fails
+        return JSONResponse({"status": "ok" if well else "failing"}, 200 if well else 503)
+
+    async def metrics(request: Request) -> Response:
+        # A customer's port: the operator's figures are for this machine and for the operator's key.
+        client = request.client.host if request.client else ""
+        if not client.startswith(_LOOPBACK):
+            grant = gateway.snapshot.keys and gateway.authenticate(surface.secret(request.headers.raw))
+            if not grant or not grant.is_operator:
+                raise ForbiddenError("metrics are for the operator: call from this machine, or with the operator's key")
+        gateway.metrics.snapshot_age.set(snapshot_age_s())
+        return Response(gateway.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SubletError)
+        return Response(surface.refusal(error), error.status, media_type="application/json")
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        return await refused(request, RouteNotFoundError())
+
+    async def broken(request: Request, error: Exception) -> Response:
+        return await refused(request, SubletError())
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", list_models),
+            Route("/v1/models/{name:path}", one_model),
+            Route("/health", health),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={SubletError: refused, 404: unknown, 405: unknown, Exception: broken},
+    )
+
+
+def _model(route: ModelRoute) -> dict[str, object]:
+    return {
+        "id": route.name,
+        "object": "model",
+        "created": route.created_s,
+        "owned_by": "sublet",
+        "context_tokens": route.context_tokens,
+        "capabilities": sorted(route.capabilities),
+        "available": bool(route.replicas),
+    }

@@ -1,0 +1,149 @@
+"""What the gateway knows and writes: its settings, its snapshot of keys and models, and the usage of a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from sublet.values.ids import derived_id
+
+METER_INPUT = "tokens.input"
+METER_INPUT_CACHED = "tokens.input_cached"
+METER_OUTPUT = "tokens.output"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What an operator may set for the gateway; every limit is per process.
+
+    `durability` says when the client may see the end of its answer: "disk" once its usage is synced to disk, "process"
+    once the operating system has it (safe from the gateway's death, not from a power cut of the last 50 ms).
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8081
+    requests_per_minute_max: int = 600
+    concurrency_max: int = 64
+    queue_s_max: float = 30.0
+    queue_per_slot_max: int = 8
+    connections_max: int = 4096
+    body_bytes_max: int = 10 * 1024 * 1024
+    receiving_bytes_max: int = 256 * 1024 * 1024
+    answer_bytes_max: int = 32 * 1024 * 1024
+    receive_s_max: float = 30.0
+    first_event_s_max: float = 120.0
+    silence_s_max: float = 60.0
+    answer_s_max: float = 900.0
+    stalled_client_s_max: float = 60.0
+    idle_connection_s_max: float = 75.0
+    keep_alive_comment_s: float = 5.0
+    snapshot_interval_s: float = 0.3
+    durability: Literal["disk", "process"] = "disk"
+    journal_segment_bytes_max: int = 64 * 1024 * 1024
+    drain_s_max: float = 5.0
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.data_dir / "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGrant:
+    """A live key: whose it is, until when (None: for ever), and whether it may call models or see the operator's pages."""
+
+    id: str
+    organisation_id: str
+    expires_at: datetime | None = None
+    may_call: bool = True
+    is_operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRoute:
+    """A replica that takes requests. `endpoint` is `unix:///path` or an http(s) base URL to which `/v1/…` is added."""
+
+    id: str
+    endpoint: str
+    slots: int
+    pool_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoute:
+    """A model on offer, what it can do, and the replicas that serve it now.
+
+    `timings` says that the engine counts tokens in every chunk when asked to (llama.cpp), `reuse_connections` that it
+    takes several requests on one connection. `key_variable` names the environment variable with the engine's own key.
+    """
+
+    name: str
+    engine_model: str
+    capabilities: frozenset[str]
+    context_tokens: int
+    created_s: int
+    replicas: tuple[ReplicaRoute, ...] = ()
+    timings: bool = False
+    reuse_connections: bool = False
+    key_variable: str | None = None
+
+    @property
+    def slots(self) -> int:
+        return sum(replica.slots for replica in self.replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Keys by the SHA-256 of their secret, and models by name: all that a request needs to know of the database."""
+
+    keys: dict[bytes, KeyGrant] = field(default_factory=dict)
+    models: dict[str, ModelRoute] = field(default_factory=dict)
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of a request. `input` includes `input_cached`, as OpenAI and llama.cpp report it."""
+
+    input: int = 0
+    input_cached: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One event for the ledger: a quantity of one kind of token that one request used.
+
+    `id` is derived from the request and the meter, so that telling it twice is telling it once. `incomplete` marks an
+    answer that the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens.
+    """
+
+    id: str
+    request_id: str
+    organisation_id: str
+    key_id: str
+    model: str
+    pool_id: str
+    replica_id: str
+    meter: str
+    quantity: int
+    started_at: datetime
+    ended_at: datetime
+    status: int
+    incomplete: bool
+
+
+def event_id(request_id: str, meter: str) -> str:
+    """The usage event's id: the same for the same request and meter, always."""
+    return derived_id("evt", request_id, meter)
+
+
+def metered(tokens: Tokens) -> tuple[tuple[str, int], ...]:
+    """Quantities by meter; the three add up to input plus output, so that nothing is billed twice."""
+    return (
+        (METER_INPUT, tokens.input - tokens.input_cached),
+        (METER_INPUT_CACHED, tokens.input_cached),
+        (METER_OUTPUT, tokens.output),
+    )

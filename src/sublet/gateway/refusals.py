@@ -1,0 +1,126 @@
+"""Why the gateway refuses or fails a request. The codes are those that OpenAI's clients know, where there is one."""
+
+from __future__ import annotations
+
+from sublet.values.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    SubletError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+
+class InvalidApiKeyError(UnauthenticatedError):
+    """Incorrect API key: it is missing, unknown, expired or revoked; send a valid one as `Authorization: Bearer`."""
+
+    code = "invalid_api_key"
+
+
+class InvalidRequestError(InvalidInputError):
+    """The request can't be used as it is; the message names the field and what to write instead."""
+
+    code = "invalid_request"
+
+
+class ContextLengthError(InvalidInputError):
+    """Prompt and answer do not fit the model's context; shorten the prompt or ask for fewer tokens."""
+
+    code = "context_length_exceeded"
+
+
+class ModelNotFoundError(NotFoundError):
+    """There is no such model here; GET /v1/models lists those that there are."""
+
+    code = "model_not_found"
+
+
+class RouteNotFoundError(NotFoundError):
+    """There is no such route; see docs/gateway.md for those that there are."""
+
+    code = "route_not_found"
+
+
+class BodyTooLargeError(InvalidInputError):
+    """The request's body is too large; send a smaller one."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class HeadersTooLargeError(InvalidInputError):
+    """The request's headers are too large; send fewer or shorter ones."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class ReceiveTimeoutError(InvalidInputError):
+    """The request did not arrive in time; send it again, faster."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class RateLimitError(LimitExceededError):
+    """This key's limit is reached; try again after the time in Retry-After."""
+
+    code = "rate_limit_exceeded"
+
+
+class QueueFullError(UnavailableError):
+    """Every slot of this model is taken and its queue is full; try again after the time in Retry-After."""
+
+    code = "queue_full"
+
+
+class QueueTimeoutError(UnavailableError):
+    """No slot of this model came free in time; try again after the time in Retry-After."""
+
+    code = "queue_timeout"
+
+
+class NoReplicaError(UnavailableError):
+    """No replica of this model is running now; try again after the time in Retry-After."""
+
+    code = "no_replica"
+
+
+class ServerFullError(UnavailableError):
+    """The gateway has as many connections or bytes under way as it may; try again after the time in Retry-After."""
+
+    code = "server_full"
+
+
+class StoppingError(UnavailableError):
+    """The gateway is stopping; try again after the time in Retry-After."""
+
+    code = "stopping"
+
+
+class JournalError(UnavailableError):
+    """Usage can't be recorded, so nothing is served: the disk that holds the gateway's journal is full or fails."""
+
+    code = "journal_unwritable"
+
+
+class EngineFailedError(SubletError):
+    """The engine failed to answer; try again."""
+
+    code = "engine_failed"
+    status = 502
+
+
+class EngineTimeoutError(SubletError):
+    """The engine did not answer in time; try again, or ask for fewer tokens."""
+
+    code = "engine_timeout"
+    status = 504
+
+
+class EngineAnswerTooLargeError(SubletError):
+    """The engine's answer is larger than the gateway relays in one piece; ask for it as a stream."""
+
+    code = "answer_too_large"
+    status = 502

@@ -1,0 +1,184 @@
+"""The gateway's process: its sockets, its threads, and their orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+import uvicorn
+from sqlalchemy import Connection
+
+from sublet.gateway.api import application
+from sublet.gateway.journal import Journal
+from sublet.gateway.metrics import Metrics
+from sublet.gateway.model import GatewaySettings, Snapshot
+from sublet.gateway.protocol import gateway_protocol
+from sublet.gateway.service import Gateway, Hold
+from sublet.gateway.shipper import Emit, Shipper
+from sublet.gateway.snapshot import SnapshotThread
+from sublet.gateway.store import drop_minutes, save_minutes
+from sublet.gateway.surface import Surface
+from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.store import Store
+from sublet.values.clock import to_micros
+from sublet.values.errors import UnavailableError
+
+log = structlog.get_logger(__name__)
+
+STATS_KEEP = timedelta(days=90)
+BACKLOG = 2048
+
+
+class AddressTakenError(UnavailableError):
+    """Something else listens on the gateway's address; stop it, or set gateway.port to a free one."""
+
+    code = "address_taken"
+
+
+def run(
+    settings: GatewaySettings,
+    store: Store,
+    emit: Emit,
+    *,
+    hold: Hold | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the model API until SIGTERM or SIGINT. Blocks; to be called on the main thread of its own process.
+
+    `emit` takes usage events to the ledger (at least once each, on a thread). `on_ready` is told the base URL once the
+    port takes requests. Raises AddressTakenError, UnavailableError where the database can't be read at the start, OSError
+    where data_dir can't be written.
+    """
+    listener = listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        snapshots = SnapshotThread(store, settings.snapshot_interval_s, lambda snapshot: None)
+        first = snapshots.load()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, store, emit, hold, on_ready, listener, first))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises AddressTakenError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise AddressTakenError(
+            f"the gateway can't listen on {host}:{port} ({error.strerror}); stop what does, or set gateway.port"
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, told of when it serves."""
+
+    on_started: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.on_started is not None:
+            self.on_started()
+
+
+async def _serve(
+    settings: GatewaySettings,
+    store: Store,
+    emit: Emit,
+    hold: Hold | None,
+    on_ready: Callable[[str], None] | None,
+    listener: socket.socket,
+    first: Snapshot,
+) -> None:
+    loop = asyncio.get_running_loop()
+    settings.journal_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    journal = Journal(
+        settings.journal_dir,
+        segment_bytes_max=settings.journal_segment_bytes_max,
+        wait_for_disk=settings.durability == "disk",
+        call_soon=loop.call_soon,
+        call_soon_threadsafe=loop.call_soon_threadsafe,
+    )
+    metrics = Metrics()
+    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, hold)
+    gateway.adopt(first)
+    snapshots = SnapshotThread(
+        store, settings.snapshot_interval_s, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot))
+    )
+    snapshots.prime(first)
+    shipper = Shipper(
+        settings.journal_dir, journal.run, emit, each_round=lambda: _save_minutes(store, journal.run, metrics)
+    )
+    surfaces: list[Surface] = [OpenAISurface()]
+    config = uvicorn.Config(
+        application(gateway, surfaces[0], lambda: snapshots.age_s),
+        http=gateway_protocol(gateway, surfaces),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=int(settings.idle_connection_s_max),
+        timeout_graceful_shutdown=int(settings.drain_s_max) or None,
+        # The address that connected is what counts for /metrics, not what a header says.
+        proxy_headers=False,
+        backlog=BACKLOG,
+    )
+    server = _Server(config)
+    url = _url(listener)
+    server.on_started = lambda: on_ready(url) if on_ready else None
+    sweeping = loop.create_task(gateway.sweep_for_ever())
+    snapshots.start()
+    shipper.start()
+    log.info("gateway serves", url=url, run=journal.run)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        gateway.stop()
+        sweeping.cancel()
+        # One more turn, so that what `stop` settled reaches the journal.
+        await asyncio.sleep(0)
+        await loop.run_in_executor(None, snapshots.stop)
+        journal.close()
+        await loop.run_in_executor(None, shipper.stop)
+        log.info("gateway ended", run=journal.run)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    # The loop may have ended while the snapshot was read.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
+
+
+def _save_minutes(store: Store, run: str, metrics: Metrics) -> None:
+    now = store.clock.now()
+    minutes = metrics.take_minutes(to_micros(now))
+    if not minutes:
+        return
+
+    def write(connection: Connection) -> None:
+        save_minutes(connection, run, minutes)
+        drop_minutes(connection, now - STATS_KEEP)
+
+    store.write(write)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

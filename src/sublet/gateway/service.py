@@ -1,0 +1,164 @@
+"""The gateway itself: what every connection shares, and the way of a request from its bytes to its exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sublet.gateway.admission import Admission
+from sublet.gateway.exchange import Client, Exchange
+from sublet.gateway.journal import Journal
+from sublet.gateway.metrics import Metrics
+from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, Snapshot
+from sublet.gateway.refusals import (
+    InvalidApiKeyError,
+    InvalidRequestError,
+    JournalError,
+    ModelNotFoundError,
+    StoppingError,
+)
+from sublet.gateway.surface import Headers, Surface
+from sublet.gateway.upstream import EnginePool
+from sublet.values.clock import Clock, to_micros
+from sublet.values.errors import ForbiddenError
+
+SECRET_BYTES_MAX = 256
+SWEEP_S = 0.5
+
+
+class Hold(Protocol):
+    """What a budget needs to know of a request before it starts; None of it is priced here."""
+
+    def __call__(self, grant: KeyGrant, model: ModelRoute, body_bytes: int, output_tokens_max: int | None) -> None:
+        """Raises LimitExceededError where the budget has no room for the worst case of this request."""
+        ...
+
+
+class Swept(Protocol):
+    """A connection, for the sweep."""
+
+    def tick(self, now: float) -> None: ...
+
+
+class Gateway:
+    """One process's gateway. For the event loop's thread, except `adopt`."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        journal: Journal,
+        metrics: Metrics,
+        snapshot: Snapshot,
+        hold: Hold | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.loop = loop
+        self.journal = journal
+        self.metrics = metrics
+        self.snapshot = snapshot
+        self.admission = Admission(settings)
+        self.live: set[Exchange] = set()
+        self.connections: set[Swept] = set()
+        self.receiving_bytes = 0
+        self.stopping = False
+        self.monotonic = monotonic
+        self._hold = hold
+        self._engines: dict[tuple[str, str], EnginePool] = {}
+        self._sequence = 0
+        self._run = secrets.token_hex(8)
+
+    def now_us(self) -> int:
+        return to_micros(self.clock.now())
+
+    def next_request_id(self) -> tuple[int, str]:
+        """The request's number in this run, and an id that no other run has: the client has no say in it."""
+        self._sequence += 1
+        return self._sequence, "req_%s%08x" % (self._run, self._sequence)
+
+    def begin(self, client: Client, surface: Surface, kind: str, headers: Headers, body: bytes) -> Exchange:
+        """Check a request and start it. Raises the SubletError that refuses it; then it used nothing up."""
+        grant = self.authenticate(surface.secret(headers))
+        if self.stopping:
+            raise StoppingError(retry_after_s=1.0)
+        call = surface.parse(kind, body)
+        model = self.snapshot.models.get(call.model)
+        if model is None:
+            raise ModelNotFoundError(
+                f"The model {call.model[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"
+            )
+        for need in call.needs:
+            if need not in model.capabilities:
+                raise InvalidRequestError(
+                    f"{model.name} can't do {need}; GET /v1/models shows what each model can", param="model"
+                )
+        if self.journal.failure is not None:
+            raise JournalError(retry_after_s=5.0)
+        if self._hold is not None:
+            self._hold(grant, model, len(body), call.body.max_tokens)
+        now = self.monotonic()
+        key_state = self.admission.admit(grant.id, now)
+        exchange = Exchange(self, client, surface, call, model, grant, key_state, now)
+        exchange.start()
+        return exchange
+
+    def authenticate(self, secret: bytes) -> KeyGrant:
+        """Whose key this is. Raises InvalidApiKeyError, the same for every reason, or ForbiddenError."""
+        grant = self.snapshot.keys.get(hashlib.sha256(secret).digest()) if 0 < len(secret) <= SECRET_BYTES_MAX else None
+        if grant is None or (grant.expires_at is not None and self.clock.now() >= grant.expires_at):
+            raise InvalidApiKeyError
+        if not grant.may_call:
+            raise ForbiddenError("this key lacks the scope 'models' (call the model API); ask the operator for one")
+        return grant
+
+    def engines(self, endpoint: str, model: ModelRoute) -> EnginePool:
+        """The connections to one endpoint."""
+        pool = self._engines.get((endpoint, model.name))
+        if pool is None:
+            pool = self._engines[endpoint, model.name] = EnginePool(endpoint, model, self.loop)
+        return pool
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Use `snapshot` from the next request on. To be called on the loop."""
+        self.snapshot = snapshot
+        self.admission.adopt(snapshot)
+        known = {(route.endpoint, model.name) for model in snapshot.models.values() for route in model.replicas}
+        for key in [key for key in self._engines if key not in known]:
+            self._engines.pop(key).close()
+        now = self.monotonic()
+        for model in snapshot.models.values():
+            self.admission.serve_queue(model, now)
+
+    def sweep(self) -> None:
+        """Deadlines of requests and connections, and another try of a journal that failed."""
+        now = self.monotonic()
+        for exchange in list(self.live):
+            exchange.tick(now)
+        for connection in list(self.connections):
+            connection.tick(now)
+        for model in self.snapshot.models.values():
+            if self.admission.waiting(model.name):
+                self.admission.serve_queue(model, now)
+        self.journal.retry()
+        self.metrics.in_flight.set(len(self.live))
+        self.metrics.journal_failed.set(self.journal.failure is not None)
+
+    async def sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+    def stop(self) -> None:
+        """End what is still under way; what was delivered is billed."""
+        self.stopping = True
+        for exchange in list(self.live):
+            exchange.stop()
+        for pool in self._engines.values():
+            pool.close()

@@ -1,0 +1,209 @@
+"""Takes settled records from the journals to the ledger: at least once, under ids that make twice the same as once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from sublet.gateway.journal import RESERVE, SETTLE, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.model import Tokens, UsageRecord, event_id, metered
+from sublet.values.clock import from_micros
+
+log = structlog.get_logger(__name__)
+
+BATCH_MAX = 500
+RETRY_S = 1.0
+
+Emit = Callable[[list[UsageRecord]], None]
+"""Takes usage events to the ledger; returns once they are durable there, raises where they are not."""
+
+
+class Shipper:
+    """A thread that reads what the journal has settled and emits it; ended runs first, then the present one."""
+
+    def __init__(
+        self,
+        journal_dir: Path,
+        run: str,
+        emit: Emit,
+        interval_s: float = 0.5,
+        each_round: Callable[[], None] | None = None,
+    ) -> None:
+        self._journal_dir = journal_dir
+        self._run = run
+        self._emit = emit
+        self._interval_s = interval_s
+        self._each_round = each_round
+        self._stopped = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._loop, name="gateway-shipper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ship what is there, then end."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        self.round()
+
+    def round(self) -> int:
+        """Ship everything that is settled by now; returns the number of events. Never raises."""
+        shipped = 0
+        try:
+            for folder in sorted(self._journal_dir.iterdir()):
+                if folder.is_dir() and folder.name != self._run:
+                    shipped += self._ship_ended(folder)
+            shipped += ship(self._journal_dir / self._run, self._emit)
+            if self._each_round is not None:
+                self._each_round()
+            if self._failing:
+                log.warning("usage reaches the ledger again")
+            self._failing = False
+        except Exception as error:
+            # The journal keeps everything until the ledger has taken it.
+            if not self._failing:
+                log.warning("usage waits in the journal: the ledger does not take it", error=str(error)[:300])
+            self._failing = True
+        return shipped
+
+    def _ship_ended(self, folder: Path) -> int:
+        lock = lock_run(folder)
+        if lock is None:
+            return 0
+        try:
+            recovered = close_open_requests(folder)
+            if recovered:
+                log.warning("requests that an ended gateway left open are settled", run=folder.name, requests=recovered)
+            shipped = ship(folder, self._emit)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == "lock"):
+                path.unlink()
+            folder.rmdir()
+        finally:
+            os.close(lock)
+        return shipped
+
+    def _loop(self) -> None:
+        while not self._stopped.wait(RETRY_S if self._failing else self._interval_s):
+            self.round()
+
+
+def close_open_requests(folder: Path) -> int:
+    """Settle, in an ended run's own journal, the requests that it left open: for what the board says they were given.
+
+    Returns how many. The folder's lock must be held. Doing it twice settles nothing twice.
+    """
+    open_requests: dict[str, Record] = {}
+    last_us = 0
+    segments = sorted(folder.glob("*.journal"))
+    for segment in segments:
+        for record, _ in lines(segment):
+            last_us = max(last_us, record.started_us, record.ended_us)
+            if record.kind == RESERVE:
+                open_requests[record.request] = record
+            elif record.kind == SETTLE:
+                open_requests.pop(record.request, None)
+    if not open_requests:
+        return 0
+    with segments[-1].open("r+b") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.write(b"\n")
+        for record in open_requests.values():
+            given = board_tokens(folder / "board", record.slot, record.sequence)
+            file.write(line_of(_settled(record, given, last_us)))
+        file.flush()
+        os.fdatasync(file.fileno())
+    return len(open_requests)
+
+
+def ship(folder: Path, emit: Emit) -> int:
+    """Emit a run's settled records from where the last call ended; returns the number of events."""
+    mark = folder / "shipped"
+    segment_name, offset = _read_mark(mark)
+    shipped = 0
+    segments = [path for path in sorted(folder.glob("*.journal")) if path.name >= segment_name]
+    for path in segments:
+        offset = offset if path.name == segment_name else 0
+        batch: list[UsageRecord] = []
+        end = offset
+        for record, after in lines(path, offset):
+            if record.kind == SETTLE:
+                batch.extend(usage_of(record))
+            end = after
+            if len(batch) >= BATCH_MAX:
+                emit(batch)
+                shipped += len(batch)
+                batch = []
+                _write_mark(mark, path.name, end)
+        if batch:
+            emit(batch)
+            shipped += len(batch)
+        if end != offset:
+            _write_mark(mark, path.name, end)
+        if path != segments[-1]:
+            # Its successor has the requests that were open at its end.
+            path.unlink()
+    return shipped
+
+
+def usage_of(record: Record) -> list[UsageRecord]:
+    """The events of a settled request, one for each kind of token that it used."""
+    return [
+        UsageRecord(
+            id=event_id(record.request, meter),
+            request_id=record.request,
+            organisation_id=record.organisation,
+            key_id=record.key,
+            model=record.model,
+            pool_id=record.pool,
+            replica_id=record.replica,
+            meter=meter,
+            quantity=quantity,
+            started_at=from_micros(record.started_us),
+            ended_at=from_micros(record.ended_us),
+            status=record.status,
+            incomplete=record.incomplete,
+        )
+        for meter, quantity in metered(Tokens(record.input, record.input_cached, record.output))
+        if quantity > 0
+    ]
+
+
+def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
+    return Record(
+        kind=SETTLE,
+        request=record.request,
+        organisation=record.organisation,
+        key=record.key,
+        model=record.model,
+        pool=record.pool,
+        replica=record.replica,
+        started_us=record.started_us,
+        ended_us=max(ended_us, record.started_us),
+        status=500,
+        input=given.input,
+        input_cached=given.input_cached,
+        output=given.output,
+        incomplete=True,
+        reason="gateway_died",
+    )
+
+
+def _read_mark(path: Path) -> tuple[str, int]:
+    with contextlib.suppress(OSError, ValueError):
+        name, offset = path.read_text().split()
+        return name, int(offset)
+    return "", 0
+
+
+def _write_mark(path: Path, name: str, offset: int) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(f"{name} {offset}\n")
+    temporary.replace(path)

@@ -1,0 +1,105 @@
+"""The gateway's SQL: what it reads for its snapshot, and the minute figures that it writes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from sublet.gateway.metrics import MinuteStats
+from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
+from sublet.models.catalogue import BUILT_IN, from_row
+from sublet.models.model import CatalogueEntry
+from sublet.store.tables.accounts import api_keys, organisations
+from sublet.store.tables.gateway import model_stats
+from sublet.store.tables.models import deployments, models, replicas
+
+
+def load_snapshot(connection: Connection, version: int) -> Snapshot:
+    """Live keys, and the models that are deployed with their ready replicas."""
+    return Snapshot(_keys(connection), _models(connection), version)
+
+
+def save_minutes(connection: Connection, run: str, minutes: list[MinuteStats]) -> None:
+    """Write a run's figures; the same minute again replaces what was there."""
+    for stats in minutes:
+        key = (model_stats.c.run == run) & (model_stats.c.minute == stats.minute) & (model_stats.c.model == stats.model)
+        connection.execute(delete(model_stats).where(key))
+        connection.execute(
+            insert(model_stats).values(
+                run=run,
+                minute=stats.minute,
+                model=stats.model,
+                requests=stats.requests,
+                failed=stats.failed,
+                tokens_input=stats.tokens_input,
+                tokens_input_cached=stats.tokens_input_cached,
+                tokens_output=stats.tokens_output,
+                ttft_ms_p50=stats.ttft_ms(0.5),
+                ttft_ms_p95=stats.ttft_ms(0.95),
+                queue_ms_p95=stats.queue_ms(0.95),
+                busy_ms=stats.busy_ms,
+            )
+        )
+
+
+def drop_minutes(connection: Connection, before: datetime) -> int:
+    """Forget the figures of minutes before `before`; returns how many rows went."""
+    return connection.execute(delete(model_stats).where(model_stats.c.minute < before)).rowcount
+
+
+def recent_minutes(connection: Connection, since: datetime) -> list[dict[str, Any]]:
+    """The minute figures since `since`, oldest first, as the console draws them."""
+    rows = connection.execute(
+        select(model_stats).where(model_stats.c.minute >= since).order_by(model_stats.c.minute, model_stats.c.model)
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
+    rows = connection.execute(
+        select(api_keys.c.sha256, api_keys.c.id, api_keys.c.organisation_id, api_keys.c.scopes, api_keys.c.expires_at)
+        .join(organisations, organisations.c.id == api_keys.c.organisation_id)
+        .where(api_keys.c.revoked_at.is_(None), organisations.c.status == "active")
+    )
+    return {
+        bytes.fromhex(row.sha256): KeyGrant(
+            row.id, row.organisation_id, row.expires_at, "models" in row.scopes, "operate" in row.scopes
+        )
+        for row in rows
+    }
+
+
+def _models(connection: Connection) -> dict[str, ModelRoute]:
+    entries: dict[str, CatalogueEntry] = {BUILT_IN.name: BUILT_IN}
+    for row in connection.execute(select(models.c.entry)):
+        entry = from_row(row.entry)
+        entries[entry.name] = entry
+    ready: dict[str, list[ReplicaRoute]] = {}
+    for row in connection.execute(
+        select(replicas).where(replicas.c.state == "ready", replicas.c.endpoint.is_not(None)).order_by(replicas.c.id)
+    ):
+        ready.setdefault(row.model, []).append(ReplicaRoute(row.id, row.endpoint, row.slots, row.pool_id))
+    routes = {}
+    for row in connection.execute(select(deployments).where(deployments.c.state == "active")):
+        entry_found = entries.get(row.model)
+        if entry_found is not None:
+            routes[row.model] = _route(entry_found, row.created_at, tuple(ready.get(row.model, ())))
+    return routes
+
+
+def _route(entry: CatalogueEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...]) -> ModelRoute:
+    llamacpp = entry.engine == "llamacpp"
+    return ModelRoute(
+        name=entry.name,
+        engine_model=entry.name if llamacpp else entry.source.get("model", entry.name),
+        capabilities=entry.capabilities,
+        context_tokens=entry.context_tokens,
+        created_s=int(created_at.timestamp()),
+        replicas=replica_routes,
+        timings=llamacpp,
+        # llama.cpp's server failed now and then on a connection used again.
+        reuse_connections=not llamacpp,
+        key_variable=entry.source.get("key_variable"),
+    )

@@ -1,0 +1,318 @@
+"""OpenAI's surface: chat completions, completions and embeddings, as its SDKs ask and expect them.
+
+Format: https://platform.openai.com/docs/api-reference. Fields that OpenAI does not know are refused as OpenAI does; those
+that it knows and that only describe the caller (`user`, `metadata`, …) are accepted and go no further.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from sublet.gateway.call import ABSENT, CHAT, COMPLETION, EMBEDDING, Call, EngineBody, PositiveInt, present
+from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.surface import Headers, Identity
+from sublet.values.errors import SubletError
+
+ROUTES = {b"/v1/chat/completions": CHAT, b"/v1/completions": COMPLETION, b"/v1/embeddings": EMBEDDING}
+MESSAGES_MAX = 4096
+FINGERPRINT = "sublet"
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_UNKNOWN_FIELD = re.compile(r"contains unknown field `(.*)`")
+_AT_FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
+_MISSING_FIELD = re.compile(r"missing required field `(.*)`")
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """`stream_options`."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class OpenAIBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """The body as OpenAI's SDKs send it: the engine's fields, and those that stop at the gateway."""
+
+    max_completion_tokens: PositiveInt | None = None
+    n: int | None = None
+    best_of: int | None = None
+    user: Any = None
+    metadata: Any = None
+    store: Any = None
+    service_tier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    safety_identifier: Any = None
+    reasoning_effort: Any = None
+    verbosity: Any = None
+    prediction: Any = None
+    modalities: Any = None
+    audio: Any = None
+    web_search_options: Any = None
+    functions: Any = None
+    function_call: Any = None
+
+
+class Message(msgspec.Struct):
+    """As much of a chat message as the gateway needs to look at."""
+
+    role: str
+    content: Raw = ABSENT
+
+
+class ResponseFormat(msgspec.Struct):
+    """`response_format`."""
+
+    type: str
+
+
+_body = msgspec.json.Decoder(OpenAIBody)
+_messages = msgspec.json.Decoder(list[Message])
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_stream_options = msgspec.json.Decoder(StreamOptions)
+_response_format = msgspec.json.Decoder(ResponseFormat)
+_encode = msgspec.json.Encoder().encode
+
+_ROLE = Raw(b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]')
+
+# Fields that would change the answer in a way that no engine here can honour.
+_UNSUPPORTED = ("prediction", "audio", "web_search_options", "functions", "function_call")
+_ONLY_FOR = {
+    CHAT: ("prompt", "input", "encoding_format", "dimensions", "suffix", "echo", "best_of"),
+    COMPLETION: ("messages", "input", "encoding_format", "dimensions", "tools", "tool_choice", "response_format"),
+    EMBEDDING: ("messages", "prompt", "stream", "tools", "tool_choice", "response_format", "max_tokens", "temperature"),
+}
+_GATEWAY_ONLY = ("timings_per_token",)
+
+
+class OpenAISurface:
+    """See gateway.surface.Surface."""
+
+    routes = ROUTES
+    stream_content_type = b"text/event-stream; charset=utf-8"
+
+    def secret(self, headers: Headers) -> bytes:
+        for name, value in headers:
+            if name == b"authorization":
+                return value[7:] if value[:7].lower() == b"bearer " else b""
+        return b""
+
+    def parse(self, kind: str, body: bytes) -> Call:
+        fields = _decoded(body)
+        for name in _ONLY_FOR[kind] + _GATEWAY_ONLY:
+            if present(getattr(fields, name)):
+                raise InvalidRequestError(f"Unrecognized request argument supplied: {name}", param=name)
+        for name in _UNSUPPORTED:
+            if present(getattr(fields, name)):
+                raise InvalidRequestError(f"{name} is not supported here; leave it out", param=name)
+        if fields.modalities not in (None, ["text"]):
+            raise InvalidRequestError('modalities must be ["text"]; other kinds are not supported', param="modalities")
+        if fields.n not in (None, 1) or fields.best_of not in (None, 1):
+            # llama.cpp reports the usage of one choice only, so that several could not be billed right.
+            raise InvalidRequestError("n must be 1; send a request for each answer", param="n")
+        needs = [kind]
+        if kind == CHAT:
+            needs += _chat_needs(fields)
+        elif kind == COMPLETION:
+            _check_prompt(fields)
+        elif not present(fields.input):
+            raise InvalidRequestError("Missing required parameter: 'input'", param="input")
+        stream = bool(fields.stream)
+        include_usage = _includes_usage(fields)
+        if fields.max_completion_tokens is not None:
+            fields.max_tokens = fields.max_completion_tokens
+        fields.max_completion_tokens = fields.n = fields.best_of = fields.user = fields.metadata = fields.store = None
+        fields.service_tier = fields.prompt_cache_key = fields.prompt_cache_retention = None
+        fields.safety_identifier = fields.reasoning_effort = fields.verbosity = fields.modalities = None
+        return Call(kind, fields.model, fields, stream, include_usage, tuple(needs))
+
+    def stream(self, call: Call, identity: Identity) -> OpenAIStream:
+        return OpenAIStream(identity, call.kind, call.include_usage)
+
+    def answer(self, call: Call, identity: Identity, body: bytes) -> bytes:
+        try:
+            fields = _fields.decode(body)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise EngineFailedError from error
+        if not fields:
+            raise EngineFailedError
+        fields.pop("timings", None)
+        return _encode(_own_names(fields, identity, call.kind))
+
+    def refusal(self, error: SubletError) -> bytes:
+        return _encode({"error": _error_fields(error)})
+
+
+class OpenAIStream:
+    """A stream of chunks with Sublet's id, model and time in place of the engine's.
+
+    The bytes before and after `choices` are the same in every chunk of a stream. They are learnt from the first chunk and
+    replaced by position in the others; a chunk that is not of that shape is parsed.
+    """
+
+    __slots__ = ("_begun", "_head", "_identity", "_include_usage", "_kind", "_new_head", "_new_tail", "_tail")
+
+    def __init__(self, identity: Identity, kind: str, include_usage: bool) -> None:
+        self._identity = identity
+        self._kind = kind
+        self._include_usage = include_usage
+        self._begun = kind != CHAT
+        self._head = self._tail = b""
+        self._new_head = self._new_tail = b""
+
+    def event(self, payload: bytes) -> bytes:
+        head, tail = self._head, self._tail
+        if tail and payload.startswith(head) and payload.endswith(tail):
+            return b"%b%b%b" % (self._new_head, payload[len(head) : -len(tail)], self._new_tail)
+        return self._parsed(payload)
+
+    def end(self) -> bytes:
+        return b"data: [DONE]\n\n"
+
+    def failure(self, error: SubletError) -> bytes:
+        return b"data: %b\n\n" % _encode({"error": _error_fields(error)})
+
+    def keep_alive(self) -> bytes:
+        return b": keep-alive\n\n"
+
+    def _parsed(self, payload: bytes) -> bytes:
+        try:
+            fields = _fields.decode(payload)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise EngineFailedError from error
+        choices = fields.get("choices")
+        if choices is None:
+            raise EngineFailedError
+        has_usage = bytes(fields.get("usage", b"null")) != b"null"
+        if not self._include_usage:
+            fields.pop("usage", None)
+            if has_usage and bytes(choices) == b"[]":
+                return b""
+        if not has_usage and b"usage" not in payload:
+            self._learn(payload, fields, bytes(choices))
+        event = b"data: %b\n\n" % _encode(_own_names(fields, self._identity, self._kind, chunk=True))
+        if not self._begun:
+            self._begun = True
+            if b'"role":' not in bytes(choices):
+                # Clients expect the role in the first chunk; llama.cpp leaves it out when it reports timings.
+                first = _own_names({**fields, "choices": _ROLE}, self._identity, self._kind, chunk=True)
+                first.pop("usage", None)
+                return b"data: %b\n\n%b" % (_encode(first), event)
+        return event
+
+    def _learn(self, payload: bytes, fields: dict[str, Raw], choices: bytes) -> None:
+        marked = b'"choices":' + choices
+        at = payload.find(marked)
+        if at < 0:
+            return
+        others = {name: value for name, value in fields.items() if name != "choices"}
+        opening = _encode(_own_names(others, self._identity, self._kind, chunk=True))
+        self._head, self._tail = payload[:at], payload[at + len(marked) :]
+        self._new_head, self._new_tail = b"data: " + opening[:-1] + b",", b"}\n\n"
+
+
+def _own_names(fields: dict[str, Raw], identity: Identity, kind: str, *, chunk: bool = False) -> dict[str, Any]:
+    if kind == EMBEDDING:
+        return {**fields, "model": identity.model}
+    shape = "text_completion" if kind == COMPLETION else "chat.completion.chunk" if chunk else "chat.completion"
+    return {
+        **fields,
+        "id": ("cmpl-" if kind == COMPLETION else "chatcmpl-") + identity.request_id.removeprefix("req_"),
+        "object": shape,
+        "created": identity.created_s,
+        "model": identity.model,
+        "system_fingerprint": FINGERPRINT,
+    }
+
+
+def _error_fields(error: SubletError) -> dict[str, Any]:
+    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    return {"message": error.message, "type": kind, "param": error.details.get("param"), "code": error.code}
+
+
+def _decoded(body: bytes) -> OpenAIBody:
+    try:
+        if not body.isascii():
+            # Fields that are passed on unread are not checked by the JSON decoder.
+            body.decode()
+        return _body.decode(body)
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("The body is not UTF-8; encode it so") from error
+    except RecursionError as error:
+        raise InvalidRequestError("The body is nested too deeply; flatten it") from error
+    except msgspec.ValidationError as error:
+        raise _refused_field(str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise InvalidRequestError(f"The body is not a JSON object: {error}") from error
+
+
+def _refused_field(words: str) -> InvalidRequestError:
+    if found := _UNKNOWN_FIELD.search(words):
+        name = found[1][:80]
+        return InvalidRequestError(f"Unrecognized request argument supplied: {name}", param=name)
+    if found := _MISSING_FIELD.search(words):
+        return InvalidRequestError(f"Missing required parameter: '{found[1][:80]}'", param=found[1][:80])
+    found = _AT_FIELD.search(words)
+    return InvalidRequestError(f"Invalid value: {words}", param=found[1] if found else None)
+
+
+def _chat_needs(fields: OpenAIBody) -> list[str]:
+    raw = fields.messages
+    if not present(raw):
+        raise InvalidRequestError("Missing required parameter: 'messages'", param="messages")
+    try:
+        messages = _messages.decode(raw)
+    except RecursionError as error:
+        raise InvalidRequestError("messages are nested too deeply; flatten them", param="messages") from error
+    except msgspec.MsgspecError as error:
+        raise InvalidRequestError(f"Invalid value for messages: {error}", param="messages") from error
+    if not 1 <= len(messages) <= MESSAGES_MAX:
+        raise InvalidRequestError(f"messages must have 1 to {MESSAGES_MAX} entries", param="messages")
+    needs = []
+    text = bytes(raw)
+    if b'"image_url"' in text or b'"input_audio"' in text or b'"file"' in text:
+        needs.append("images")
+    if present(fields.tools) and bytes(fields.tools) != b"[]":
+        needs.append("tools")
+    else:
+        fields.tools = fields.tool_choice = ABSENT
+        fields.parallel_tool_calls = None
+    if present(fields.response_format):
+        try:
+            wanted = _response_format.decode(fields.response_format).type
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise InvalidRequestError(f"Invalid value for response_format: {error}", param="response_format") from error
+        if wanted != "text":
+            needs.append("json_schema")
+    return needs
+
+
+def _check_prompt(fields: OpenAIBody) -> None:
+    if not present(fields.prompt):
+        raise InvalidRequestError("Missing required parameter: 'prompt'", param="prompt")
+    text = bytes(fields.prompt)
+    if text[:1] == b'"':
+        return
+    try:
+        if msgspec.json.decode(text, type=list[int]):
+            return
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    raise InvalidRequestError(
+        "prompt must be one string or one list of token ids; send a request for each", param="prompt"
+    )
+
+
+def _includes_usage(fields: OpenAIBody) -> bool:
+    if not present(fields.stream_options):
+        return False
+    if not fields.stream:
+        raise InvalidRequestError("stream_options is only for stream: true", param="stream_options")
+    try:
+        return _stream_options.decode(fields.stream_options).include_usage
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidRequestError(f"Invalid value for stream_options: {error}", param="stream_options") from error

@@ -1,0 +1,66 @@
+"""Any server that speaks the OpenAI dialect and that somebody else runs: vLLM, SGLang, TGI, another gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from sublet.models.engines.wire import ask
+from sublet.models.model import CatalogueEntry, EngineMetrics, EngineStartError
+
+
+class OpenAIUrlEngine:
+    """Driver of a server at a URL; see engines.Engine. Sublet neither starts nor stops it, it only asks whether it is well."""
+
+    def __init__(self, entry: CatalogueEntry) -> None:
+        self._entry = entry
+        # The catalogue's URL ends in /v1 by convention of the clients; the gateway adds /v1 itself.
+        self._endpoint = entry.source["url"].rstrip("/").removesuffix("/v1")
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoint
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    def start(self) -> None:
+        variable = self._entry.source.get("key_variable")
+        if variable and not os.environ.get(variable):
+            raise EngineStartError(f"{self._entry.name} needs its key in the environment variable {variable}; set it")
+
+    def running(self) -> bool:
+        return True
+
+    def health(self) -> bool:
+        try:
+            return ask(self._endpoint, "GET", "/v1/models", key=self._key())[0] == 200
+        except OSError:
+            return False
+
+    def last_words(self) -> str:
+        return f"{self._endpoint} does not answer"
+
+    def count_tokens(self, messages: list[dict[str, Any]]) -> int:
+        """By the `/tokenize` of vLLM and SGLang; servers without it can't say."""
+        body = {"model": self._entry.source.get("model", self._entry.name), "messages": messages}
+        try:
+            status, answer = ask(self._endpoint, "POST", "/tokenize", body, key=self._key(), timeout_s=10.0)
+            if status != 200:
+                raise OSError(f"/tokenize answered {status}")
+            return int(json.loads(answer)["count"])
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise EngineStartError(f"the engine of {self._entry.name} could not count tokens ({error})") from error
+
+    def metrics(self) -> EngineMetrics:
+        """Zeros: every server names its counters differently, and none is needed to serve."""
+        return EngineMetrics()
+
+    def stop(self, grace_s: float = 2.0) -> None:
+        return None
+
+    def _key(self) -> str | None:
+        variable = self._entry.source.get("key_variable")
+        return os.environ.get(variable) if variable else None

@@ -1,0 +1,46 @@
+"""A small blocking HTTP client for the cold questions to an engine: health, tokens, metrics."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("engine", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask(
+    endpoint: str, method: str, path: str, body: Any = None, *, key: str | None = None, timeout_s: float = 2.0
+) -> tuple[int, bytes]:
+    """Status and body of one request to `endpoint` (as `Engine.endpoint` has it). Raises OSError where it fails."""
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    if endpoint.startswith("unix://"):
+        connection: http.client.HTTPConnection = _UnixConnection(endpoint.removeprefix("unix://"), timeout_s)
+    else:
+        parts = urlsplit(endpoint)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+        path = parts.path.rstrip("/") + path
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(ANSWER_BYTES_MAX)
+    except http.client.HTTPException as error:
+        raise OSError(f"the engine's answer is not HTTP ({type(error).__name__})") from error
+    finally:
+        connection.close()

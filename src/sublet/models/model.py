@@ -1,0 +1,204 @@
+"""What a managed model is: its catalogue entry, its deployment on a pool, its replicas and their states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sublet.values.clock import format_time
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, SubletError
+
+ENGINES = ("llamacpp", "openai_url")
+CAPABILITIES = ("chat", "completions", "embeddings", "tools", "json_schema", "images")
+
+REPLICA_STATES = ("starting", "ready", "draining", "stopped", "failed")
+"""starting: no engine answers yet; ready: takes requests; draining: finishes what it has; stopped and failed: gone."""
+
+LIVE_STATES = frozenset({"starting", "ready", "draining"})
+
+REPLICAS_MAX = 64
+DRAIN_S = 90.0
+"""Seconds that a draining replica has to finish its answers: within the two minutes of spot notice, with a margin."""
+
+
+class UnknownModelError(NotFoundError):
+    """There is no such model in the catalogue; `sublet models ls` lists them."""
+
+    code = "unknown_model"
+
+
+class ModelFileError(SubletError):
+    """The model's file is missing or damaged; `sublet models pull NAME` puts it right."""
+
+    code = "model_file"
+    status = 503
+
+
+class EngineStartError(SubletError):
+    """The engine did not start; the message has its last words, `sublet doctor` checks what it needs."""
+
+    code = "engine_start"
+    status = 503
+
+
+class HostRunningError(ConflictError):
+    """Another engine host serves this data directory; stop it first, or use another data_dir."""
+
+    code = "host_running"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model that can be deployed.
+
+    `source` says where the engine finds it: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model",
+    "key_variable"} for openai_url. `context_tokens` is the context of one slot, prompt and answer together; `slots` the
+    requests that a replica answers at once; `accelerators` what a replica occupies (0: it runs on somebody else's).
+    """
+
+    name: str
+    engine: str
+    source: dict[str, str]
+    sha256: str | None = None
+    context_tokens: int = 2048
+    slots: int = 4
+    accelerators: int = 1
+    capabilities: frozenset[str] = frozenset({"chat", "completions"})
+    surplus_class: str = "spot"
+    licence: str = ""
+    description: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "engine": self.engine,
+            "source": dict(self.source),
+            "sha256": self.sha256,
+            "context_tokens": self.context_tokens,
+            "slots": self.slots,
+            "accelerators": self.accelerators,
+            "capabilities": sorted(self.capabilities),
+            "surplus_class": self.surplus_class,
+            "licence": self.licence,
+            "description": self.description,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model on a pool. The operator pays for `floor` replicas whatever the surplus; `scale` is what the operator
+    asked for, None where Sublet decides; never more than `replicas_max`."""
+
+    id: str
+    model: str
+    pool_id: str
+    floor: int
+    replicas_max: int
+    scale: int | None
+    state: str
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def target(self) -> int:
+        """The replicas wanted where there is room for all of them."""
+        if self.state != "active":
+            return 0
+        wanted = max(self.floor, 1) if self.scale is None else self.scale
+        return min(max(wanted, self.floor), self.replicas_max)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "model": self.model,
+            "pool_id": self.pool_id,
+            "floor": self.floor,
+            "replicas_max": self.replicas_max,
+            "scale": self.scale,
+            "state": self.state,
+            "created_at": format_time(self.created_at),
+            "updated_at": format_time(self.updated_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One engine of a deployment. `endpoint` is `unix:///path` or an http(s) URL, there only while it is ready."""
+
+    id: str
+    deployment_id: str
+    model: str
+    pool_id: str
+    accelerators: int
+    state: str
+    slots: int
+    reason: str
+    created_at: datetime
+    endpoint: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    restarts: int = 0
+    ready_at: datetime | None = None
+    healthy_at: datetime | None = None
+    drain_deadline: datetime | None = None
+    stopped_at: datetime | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE_STATES
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "deployment_id": self.deployment_id,
+            "model": self.model,
+            "pool_id": self.pool_id,
+            "accelerators": self.accelerators,
+            "state": self.state,
+            "slots": self.slots,
+            "endpoint": self.endpoint,
+            "pid": self.pid,
+            "restarts": self.restarts,
+            "reason": self.reason,
+            "created_at": format_time(self.created_at),
+            "ready_at": format_time(self.ready_at) if self.ready_at else None,
+            "healthy_at": format_time(self.healthy_at) if self.healthy_at else None,
+            "drain_deadline": format_time(self.drain_deadline) if self.drain_deadline else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """What an engine says of itself: requests under way and waiting, tokens since it started."""
+
+    processing: int = 0
+    waiting: int = 0
+    tokens_input: int = 0
+    tokens_input_cached: int = 0
+    tokens_output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A line of `sublet models ls`: the entry, whether its file is here, its deployment and replicas."""
+
+    entry: CatalogueEntry
+    present: bool
+    deployment: Deployment | None
+    replicas: tuple[Replica, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.entry.as_dict(),
+            "present": self.present,
+            "deployment": self.deployment.as_dict() if self.deployment else None,
+            "replicas": [replica.as_dict() for replica in self.replicas],
+        }
+
+
+def checked_scale(replicas: int | None) -> int | None:
+    """`replicas`, or None for automatic. Raises InvalidInputError."""
+    if replicas is not None and not 0 <= replicas <= REPLICAS_MAX:
+        raise InvalidInputError(f"replicas must be 0 to {REPLICAS_MAX}, not {replicas}; leave it out for automatic")
+    return replicas
