@@ -46,14 +46,15 @@ def run(
     *,
     hold: Hold | None = None,
     on_ready: Callable[[str], None] | None = None,
+    listener: socket.socket | None = None,
 ) -> None:
     """Serve the model API until SIGTERM or SIGINT. Blocks; to be called on the main thread of its own process.
 
-    `emit` takes usage events to the ledger (at least once each, on a thread). `on_ready` is told the base URL once the
+    `listener` is a listening socket that a supervisor hands down; by default one is made from the settings. `emit` takes usage events to the ledger (at least once each, on a thread). `on_ready` is told the base URL once the
     port takes requests. Raises AddressTakenError, UnavailableError where the database can't be read at the start, OSError
     where data_dir can't be written.
     """
-    listener = listen(settings.host, settings.port)
+    listener = listener or listen(settings.host, settings.port)
     with contextlib.closing(listener):
         snapshots = SnapshotThread(store, settings.snapshot_interval_s, lambda snapshot: None)
         first = snapshots.load()
