@@ -21,7 +21,8 @@ _SECRET = re.compile(r"sublet_[A-Za-z0-9_-]{20,}")
 def configure(process: str, data_dir: Path, level: str = "info") -> None:
     """Write this process's log to data_dir/logs/PROCESS.log, and warnings to standard error.
 
-    Raises OSError where the folder can't be written.
+    A file is turned over at FILE_BYTES_MAX and FILES_MAX old ones are kept. Raises OSError where the folder can't be
+    written.
     """
     folder = data_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -37,10 +38,9 @@ def configure(process: str, data_dir: Path, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    to_file.setFormatter(
-        _formatter(shared, [structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer()])
-    )
-    to_person.setFormatter(_formatter(shared, [mask, _one_line]))
+    as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+    to_file.setFormatter(_MaskedFormatter(shared, [structlog.processors.format_exc_info, as_json]))
+    to_person.setFormatter(_MaskedFormatter(shared, [_one_line]))
     root = logging.getLogger()
     root.handlers[:] = [to_file, to_person]
     root.setLevel(level.upper())
@@ -54,24 +54,29 @@ def configure(process: str, data_dir: Path, level: str = "info") -> None:
     )
 
 
-def mask(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that blots out anything that looks like one of Sublet's keys."""
-    for name, value in entry.items():
-        if isinstance(value, str) and "sublet_" in value:
-            entry[name] = _SECRET.sub("sublet_…", value)
-    return entry
+def mask(text: str) -> str:
+    """`text` with everything blotted out that looks like one of Sublet's keys."""
+    return _SECRET.sub("sublet_…", text)
 
 
-def _formatter(
-    shared: list[structlog.typing.Processor], last: list[structlog.typing.Processor]
-) -> structlog.stdlib.ProcessorFormatter:
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
-    )
+class _MaskedFormatter(structlog.stdlib.ProcessorFormatter):
+    """Masks the finished line, so that a key is caught wherever it stood: nested data, an exception, another's log call."""
+
+    def __init__(self, shared: list[structlog.typing.Processor], last: list[structlog.typing.Processor]) -> None:
+        super().__init__(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record))
 
 
 def _one_line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
-    """What a person at the terminal needs: the level, the event, and the error's sentence."""
+    """What a person at the terminal needs: the level, the event, why, and the error's sentence."""
     failed = entry.get("exc_info")
-    sentence = f": {failed[1]}" if isinstance(failed, tuple) and failed[1] else ""
-    return f"sublet: {entry.get('level', '')}: {entry.get('event', '')}{sentence}"
+    if failed is True:
+        failed = sys.exc_info()
+    error = failed[1] if isinstance(failed, tuple) else failed
+    reasons = [entry.get("reason") or entry.get("last_words"), error if isinstance(error, BaseException) else None]
+    why = "".join(f": {' '.join(str(reason).split())}" for reason in reasons if reason)
+    return f"sublet: {entry.get('level', '')}: {entry.get('event', '')}{why}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from sublet.accounts.model import Actor
 from sublet.accounts.service import Accounts
@@ -30,7 +29,7 @@ class NewKey(BaseModel):
 
     name: str = Field(default="default", max_length=120)
     scopes: list[str] | None = Field(default=None, max_length=16)
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
@@ -39,7 +38,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
     operate = Depends(require("operate"))
 
     @routes.get("/v1/whoami")
-    def whoami(actor: Annotated[Actor, Depends(require(""))]) -> dict[str, Any]:
+    def whoami(actor: Actor = Depends(require(""))) -> dict[str, Any]:
         """The organisation and the scopes of the key in use."""
         return {"key_id": actor.key_id, "organisation_id": actor.organisation_id, "scopes": sorted(actor.scopes)}
 

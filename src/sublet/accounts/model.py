@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sublet.values.clock import format_time
+from sublet.values.clock import as_utc, format_time
 from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.money import currency_digits
 
@@ -142,6 +142,19 @@ def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:
     return wanted
 
 
+def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    """`expires_at` in UTC. Raises InvalidInputError where it has no offset or is past."""
+    if expires_at is None:
+        return None
+    try:
+        moment = as_utc(expires_at)
+    except ValueError as error:
+        raise InvalidInputError(f"expires_at: {error}") from error
+    if moment <= now:
+        raise InvalidInputError("a key can't expire in the past; choose a later expires_at")
+    return moment
+
+
 def checked_organisation(name: str, kind: str, currency: str, timezone: str) -> tuple[str, str, str, str]:
     """The four fields, checked. Raises InvalidInputError naming the wrong one."""
     if kind not in SCOPES_BY_KIND:
@@ -149,6 +162,6 @@ def checked_organisation(name: str, kind: str, currency: str, timezone: str) -> 
     currency_digits(currency)
     try:
         ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidInputError(f"timezone {timezone!r} is not known; write one like UTC or Europe/Berlin") from error
     return checked_name(name, "an organisation's name"), kind, currency, timezone

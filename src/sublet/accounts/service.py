@@ -14,6 +14,7 @@ from sublet.accounts.model import (
     Actor,
     ApiKey,
     Organisation,
+    checked_expiry,
     checked_name,
     checked_organisation,
     checked_scopes,
@@ -21,7 +22,6 @@ from sublet.accounts.model import (
     secret_sha256,
 )
 from sublet.store import Store
-from sublet.values.clock import as_utc
 from sublet.values.errors import (
     ConflictError,
     InvalidInputError,
@@ -47,6 +47,8 @@ class Accounts:
     ) -> Organisation:
         """A new organisation. Raises InvalidInputError, or ConflictError where the name is taken."""
         name, kind, currency, timezone = checked_organisation(name, kind, currency, timezone)
+        if name == OPERATOR_NAME and kind != "operator":
+            raise InvalidInputError(f"the name {OPERATOR_NAME!r} is the operator's own; choose another name")
         organisation = Organisation(new_id("org"), name, kind, currency, timezone, "active", self._store.clock.now())
 
         def write(connection: Connection) -> Organisation:
@@ -80,22 +82,10 @@ class Accounts:
         """A new key and its secret, which is shown this once: only its hash is kept. Raises InvalidInputError,
         NotFoundError, LimitExceededError."""
         owner = self.organisation(organisation)
-        now = self._store.clock.now()
-        if expires_at is not None and as_utc(expires_at) <= now:
-            raise InvalidInputError("a key can't expire in the past; choose a later expires_at")
-        secret = new_secret()
-        key = ApiKey(
-            new_id("key"),
-            owner.id,
-            checked_name(name, "a key's name"),
-            secret[-4:],
-            checked_scopes(owner.kind, scopes),
-            now,
-            expires_at,
-            None,
-        )
+        key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now())
 
         def write(connection: Connection) -> None:
+            self._store.lock(connection, f"keys {owner.id}")
             if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANISATION_MAX:
                 raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANISATION_MAX} keys; reuse one")
             sql.insert_key(connection, key, secret_sha256(secret))
@@ -115,7 +105,7 @@ class Accounts:
 
     def authenticate(self, secret: str | None) -> Actor:
         """Who holds `secret`. Raises UnauthenticatedError, the same for a missing, unknown, expired or revoked key."""
-        if not secret or not secret.startswith(KEY_PREFIX) or len(secret) > _SECRET_LENGTH_MAX:
+        if not secret or not secret.startswith(KEY_PREFIX) or len(secret) > _SECRET_LENGTH_MAX or not secret.isascii():
             raise UnauthenticatedError()
         with self._store.read() as connection:
             found = sql.key_by_sha256(connection, secret_sha256(secret))
@@ -125,11 +115,39 @@ class Accounts:
         return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes))
 
     def ensure_operator(self) -> str | None:
-        """On an empty system, create the operator and return its first secret; afterwards None."""
-        with self._store.read() as connection:
-            found = sql.organisation_by(connection, name=OPERATOR_NAME)
-            if found is not None and sql.count_keys(connection, found.id):
+        """On an empty system, create the operator and return its first secret; afterwards None.
+
+        Several control planes may start at once on one database: one of them gets the secret.
+        """
+        now = self._store.clock.now()
+        fresh = Organisation(new_id("org"), OPERATOR_NAME, "operator", "USD", "UTC", "active", now)
+
+        def write(connection: Connection) -> str | None:
+            self._store.lock(connection, "organisations")
+            owner = sql.organisation_by(connection, name=OPERATOR_NAME)
+            if owner is None:
+                sql.insert_organisation(connection, fresh)
+            elif sql.count_keys(connection, owner.id):
                 return None
-        if found is None:
-            self.create_organisation(OPERATOR_NAME, "operator")
-        return self.create_key(OPERATOR_NAME, "first key")[1]
+            key, secret = _new_key(owner or fresh, "first key", None, None, now)
+            sql.insert_key(connection, key, secret_sha256(secret))
+            return secret
+
+        return self._store.write(write)
+
+
+def _new_key(
+    owner: Organisation, name: str, scopes: Iterable[str] | None, expires_at: datetime | None, now: datetime
+) -> tuple[ApiKey, str]:
+    secret = new_secret()
+    key = ApiKey(
+        new_id("key"),
+        owner.id,
+        checked_name(name, "a key's name"),
+        secret[-4:],
+        checked_scopes(owner.kind, scopes),
+        now,
+        checked_expiry(expires_at, now),
+        None,
+    )
+    return key, secret

@@ -45,10 +45,7 @@ def list_pools(as_json: JsonFlag = False) -> None:
 def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False) -> None:
     """Show a pool and every accelerator in it."""
     found = _fleet().pool(pool)
-    units = [
-        {"id": unit.id, "device": unit.device, "in_service": unit.in_service, "out_reason": unit.out_reason}
-        for unit in found.units
-    ]
+    units = [unit.as_dict() for unit in found.units]
     if as_json:
         print_json({**found.as_dict(), "units": units})
         return

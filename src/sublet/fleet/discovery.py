@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 CPU_WATTS_PER_CORE = Decimal(10)
 """An assumption where nothing can be read: a server CPU of 64 cores draws some 280 W, with memory and fans 10 W a core."""
+
+
+GPU_WATTS_ASSUMED = Decimal(700)
+"""An assumption where NVML gives no power limit: what an H100 SXM draws at most, so that earnings per watt are rather
+understated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +63,68 @@ def _gpus() -> Found | None:
     except pynvml.NVMLError:
         return None
     try:
-        count = pynvml.nvmlDeviceGetCount()
-        if not count:
-            return None
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        name = pynvml.nvmlDeviceGetName(handles[0])
-        limits_mw = [pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) for handle in handles]
-        devices = tuple(f"nvidia:{pynvml.nvmlDeviceGetMinorNumber(handle)}" for handle in handles)
-    except pynvml.NVMLError:
+        seen = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError as error:
+        log.warning("gpus_unreadable", reason=str(error))
         return None
     finally:
         pynvml.nvmlShutdown()
+    return _one_generation(seen) if seen else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    generation: str
+    device: str
+    limit_mw: int | None
+
+
+def _gpu(nvml: Any, index: int) -> _Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    # Virtual machines and WSL answer "not supported" to one or the other; the accelerator is there all the same.
+    try:
+        limit_mw = int(nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+    except nvml.NVMLError:
+        limit_mw = None
+    try:
+        minor = int(nvml.nvmlDeviceGetMinorNumber(handle))
+    except nvml.NVMLError:
+        minor = index
+    return _Gpu(generation_of(nvml.nvmlDeviceGetName(handle)), f"nvidia:{minor}", limit_mw)
+
+
+def _one_generation(seen: list[_Gpu]) -> Found:
+    """The generation with the most accelerators: those of a pool are interchangeable, so others can't be in it."""
+    (generation, _), *others = Counter(gpu.generation for gpu in seen).most_common()
+    for other, count in others:
+        log.warning("gpus_left_out", generation=other, count=count, reason=f"the pool is of generation {generation}")
+    members = [gpu for gpu in seen if gpu.generation == generation]
+    limits_mw = [gpu.limit_mw for gpu in members if gpu.limit_mw]
     return Found(
-        generation_of(name),
-        devices,
-        Decimal(max(limits_mw)) / 1000,
-        "NVML enforced power limit of the accelerator alone, without its share of the server",
+        generation,
+        tuple(gpu.device for gpu in members),
+        Decimal(max(limits_mw)) / 1000 if limits_mw else GPU_WATTS_ASSUMED,
+        "NVML enforced power limit of the accelerator alone, without its share of the server"
+        if limits_mw
+        else f"assumed: {GPU_WATTS_ASSUMED} W per accelerator, since NVML gives no power limit; set pools.watts",
     )
 
 
+_NOT_A_MODEL = re.compile(r"\d+GB|HBM\d\w*|GDDR\d\w*|SXM\d?|PCIE\d?|MIG|\d+C")
+
+
 def generation_of(name: str) -> str:
-    """A short generation name from NVML's product name: `NVIDIA H100 80GB HBM3` is `h100`."""
-    words = re.findall(r"[A-Za-z]*\d+[A-Za-z]*", name.upper().replace("GEFORCE RTX", "RTX"))
-    for word in words:
-        if not re.fullmatch(r"\d+GB|HBM\d\w*|SXM\d|PCIE\d?", word):
-            return str(word).lower()
+    """A short generation name from NVML's product name: `NVIDIA H100 80GB HBM3` is `h100`.
+
+    Workstation cards keep what tells their generations apart: `NVIDIA RTX 6000 Ada Generation` is `rtx6000ada`.
+    """
+    words = [word for word in re.split(r"[^A-Z0-9]+", name.upper()) if word]
+    for place, word in enumerate(words):
+        if not re.search(r"\d", word) or _NOT_A_MODEL.fullmatch(word):
+            continue
+        if not word.isdigit():
+            return word.lower()
+        family = [before for before in words[:place] if before not in ("NVIDIA", "GEFORCE", "TESLA")]
+        after = [word for word in words[place + 1 :] if word in ("ADA", "TI", "SUPER", "D")]
+        return "".join([*family, word, *after]).lower()[:40]
     return name.lower().replace(" ", "-")[:40]

@@ -24,6 +24,9 @@ class Unit:
     in_service: bool = True
     out_reason: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        return {"id": self.id, "device": self.device, "in_service": self.in_service, "out_reason": self.out_reason}
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
