@@ -120,7 +120,7 @@ def test_a_key_expires_in_the_future_and_says_in_which_zone(accounts: Accounts, 
     accounts.create_organisation("Acme")
     with pytest.raises(InvalidInputError, match="later expires_at"):
         accounts.create_key("Acme", expires_at=clock.now())
-    with pytest.raises(InvalidInputError, match="expires_at: .*no offset"):
+    with pytest.raises(InvalidInputError, match=r"expires_at: .*no offset"):
         accounts.create_key("Acme", expires_at=datetime(2030, 1, 1))  # noqa: DTZ001
     made, _ = accounts.create_key("Acme", expires_at=datetime.fromisoformat("2030-01-01T02:00:00+02:00"))
     assert made.as_dict()["expires_at"] == "2030-01-01T00:00:00Z"

@@ -17,7 +17,7 @@ class NVMLError(Exception):
     """As pynvml's: every failure is one of its subclasses."""
 
 
-class NVMLErrorNotSupported(NVMLError):
+class NotSupportedError(NVMLError):
     pass
 
 
@@ -39,7 +39,7 @@ def fake_nvml(*gpus: tuple[str, int | None, int | None], init_fails: bool = Fals
             assert state["open"], "read after nvmlShutdown"
             value = gpus[handle][place]
             if value is None:
-                raise NVMLErrorNotSupported("Not Supported")
+                raise NotSupportedError("Not Supported")
             return value
 
         return read
