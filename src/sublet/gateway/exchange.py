@@ -94,10 +94,10 @@ class Exchange:
         "parts",
         "queue_s",
         "sequence",
+        "stalled_at",
         "started_at",
         "started_us",
         "state",
-        "stalled_at",
         "surface",
     )
 
@@ -487,7 +487,7 @@ def engine_error(status: int, body: bytes) -> SubletError:
     message, kind = (said, "") if isinstance(said, str) else (said.message, said.type)
     message = _PATHS.sub("…", message)[:_SAID_MAX]
     if status in (400, 422, 413):
-        if kind == "exceed_context_size_error" or "context" in message and "tokens" in message:
+        if kind == "exceed_context_size_error" or ("context" in message and "tokens" in message):
             return ContextLengthError(f"The model's context is too short for this request: {message}", param="messages")
         return InvalidRequestError(f"The model can't answer this request: {message}")
     if status in (429, 503):

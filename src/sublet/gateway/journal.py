@@ -128,10 +128,10 @@ def board_tokens(path: Path, slot: int, sequence: int) -> Tokens:
         return Tokens()
     if len(content) < _SLOT.size:
         return Tokens()
-    found, input, input_cached, output = _SLOT.unpack(content)
+    found, *counts = _SLOT.unpack(content)
     if found != sequence:
         return Tokens()
-    return Tokens(input, min(input_cached, input), output)
+    return Tokens(counts[0], min(counts[1], counts[0]), counts[2])
 
 
 def lines(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:

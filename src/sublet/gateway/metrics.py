@@ -48,31 +48,45 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        new = {"registry": self.registry}
-        self.requests = Counter("sublet_gateway_requests", "Requests ended, by outcome", ["model", "outcome"], **new)
-        self.refused = Counter("sublet_gateway_refused", "Requests refused before any work, by code", ["code"], **new)
-        self.tokens = Counter("sublet_gateway_tokens", "Tokens metered", ["model", "meter"], **new)
+        registry = self.registry
+        self.requests = Counter(
+            "sublet_gateway_requests", "Requests ended, by outcome", ["model", "outcome"], registry=registry
+        )
+        self.refused = Counter(
+            "sublet_gateway_refused", "Requests refused before any work, by code", ["code"], registry=registry
+        )
+        self.tokens = Counter("sublet_gateway_tokens", "Tokens metered", ["model", "meter"], registry=registry)
         self.first = Histogram(
             "sublet_gateway_time_to_first_token_seconds",
             "From request to first event",
             ["model"],
             buckets=_TTFT_BUCKETS,
-            **new,
+            registry=registry,
         )
         self.total = Histogram(
-            "sublet_gateway_request_seconds", "From request to its end", ["model"], buckets=_TOTAL_BUCKETS, **new
+            "sublet_gateway_request_seconds",
+            "From request to its end",
+            ["model"],
+            buckets=_TOTAL_BUCKETS,
+            registry=registry,
         )
         self.queue = Histogram(
-            "sublet_gateway_queue_seconds", "Time waited for a slot", ["model"], buckets=_TTFT_BUCKETS, **new
+            "sublet_gateway_queue_seconds",
+            "Time waited for a slot",
+            ["model"],
+            buckets=_TTFT_BUCKETS,
+            registry=registry,
         )
         self.engine_failures = Counter(
-            "sublet_gateway_engine_failures", "Connections that engines broke", ["model"], **new
+            "sublet_gateway_engine_failures", "Connections that engines broke", ["model"], registry=registry
         )
-        self.in_flight = Gauge("sublet_gateway_in_flight", "Requests under way", **new)
+        self.in_flight = Gauge("sublet_gateway_in_flight", "Requests under way", registry=registry)
         self.snapshot_age = Gauge(
-            "sublet_gateway_snapshot_age_seconds", "Age of what is known of keys and models", **new
+            "sublet_gateway_snapshot_age_seconds", "Age of what is known of keys and models", registry=registry
         )
-        self.journal_failed = Gauge("sublet_gateway_journal_failed", "1 while usage can't be recorded", **new)
+        self.journal_failed = Gauge(
+            "sublet_gateway_journal_failed", "1 while usage can't be recorded", registry=registry
+        )
         self._models: dict[str, _ModelSeries] = {}
         self._minutes: dict[tuple[int, str], MinuteStats] = {}
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from sublet.models.catalogue import BUILT_IN
+from sublet.models.model import CatalogueEntry
 from sublet.values.ids import derived_id
 
 METER_INPUT = "tokens.input"
@@ -44,6 +46,7 @@ class GatewaySettings:
     durability: Literal["disk", "process"] = "disk"
     journal_segment_bytes_max: int = 64 * 1024 * 1024
     drain_s_max: float = 5.0
+    built_in: CatalogueEntry = BUILT_IN
 
     @property
     def journal_dir(self) -> Path:

@@ -56,7 +56,7 @@ def run(
     """
     listener = listener or listen(settings.host, settings.port)
     with contextlib.closing(listener):
-        snapshots = SnapshotThread(store, settings.snapshot_interval_s, lambda snapshot: None)
+        snapshots = SnapshotThread(store, settings, lambda snapshot: None)
         first = snapshots.load()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, store, emit, hold, on_ready, listener, first))
@@ -110,9 +110,7 @@ async def _serve(
     metrics = Metrics()
     gateway = Gateway(settings, store.clock, loop, journal, metrics, first, hold)
     gateway.adopt(first)
-    snapshots = SnapshotThread(
-        store, settings.snapshot_interval_s, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot))
-    )
+    snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
     snapshots.prime(first)
     shipper = Shipper(
         settings.journal_dir, journal.run, emit, each_round=lambda: _save_minutes(store, journal.run, metrics)

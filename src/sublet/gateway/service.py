@@ -81,7 +81,7 @@ class Gateway:
     def next_request_id(self) -> tuple[int, str]:
         """The request's number in this run, and an id that no other run has: the client has no say in it."""
         self._sequence += 1
-        return self._sequence, "req_%s%08x" % (self._run, self._sequence)
+        return self._sequence, f"req_{self._run}{self._sequence:08x}"
 
     def begin(self, client: Client, surface: Surface, kind: str, headers: Headers, body: bytes) -> Exchange:
         """Check a request and start it. Raises the SubletError that refuses it; then it used nothing up."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from sublet.gateway.model import Snapshot
+from sublet.gateway.model import GatewaySettings, Snapshot
 from sublet.gateway.store import load_snapshot
 from sublet.store import Store
 
@@ -19,11 +19,12 @@ RETRY_S_MAX = 2.0
 
 
 class SnapshotThread:
-    """Loads a snapshot every `interval_s` and hands it to `adopt` where it differs from the last one."""
+    """Loads a snapshot every `snapshot_interval_s` and hands it to `adopt` where it differs from the last one."""
 
-    def __init__(self, store: Store, interval_s: float, adopt: Callable[[Snapshot], None]) -> None:
+    def __init__(self, store: Store, settings: GatewaySettings, adopt: Callable[[Snapshot], None]) -> None:
         self._store = store
-        self._interval_s = interval_s
+        self._interval_s = settings.snapshot_interval_s
+        self._built_in = settings.built_in
         self._adopt = adopt
         self._last = Snapshot()
         self._stopped = threading.Event()
@@ -34,7 +35,7 @@ class SnapshotThread:
     def load(self) -> Snapshot:
         """The first snapshot, at once. Raises UnavailableError where the database can't be reached."""
         with self._store.read() as connection:
-            self._last = load_snapshot(connection, 1)
+            self._last = load_snapshot(connection, 1, self._built_in)
         self._loaded_at = time.monotonic()
         return self._last
 
@@ -59,7 +60,7 @@ class SnapshotThread:
         """Load once; whether it worked. What is known stays valid where it did not."""
         try:
             with self._store.read() as connection:
-                found = load_snapshot(connection, self._last.version + 1)
+                found = load_snapshot(connection, self._last.version + 1, self._built_in)
         except Exception as error:
             if not self._away:
                 log.warning(

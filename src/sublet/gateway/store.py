@@ -9,16 +9,16 @@ from sqlalchemy import Connection, delete, insert, select
 
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
-from sublet.models.catalogue import BUILT_IN, from_row
+from sublet.models.catalogue import from_row
 from sublet.models.model import CatalogueEntry
 from sublet.store.tables.accounts import api_keys, organisations
 from sublet.store.tables.gateway import model_stats
 from sublet.store.tables.models import deployments, models, replicas
 
 
-def load_snapshot(connection: Connection, version: int) -> Snapshot:
+def load_snapshot(connection: Connection, version: int, built_in: CatalogueEntry) -> Snapshot:
     """Live keys, and the models that are deployed with their ready replicas."""
-    return Snapshot(_keys(connection), _models(connection), version)
+    return Snapshot(_keys(connection), _models(connection, built_in), version)
 
 
 def save_minutes(connection: Connection, run: str, minutes: list[MinuteStats]) -> None:
@@ -71,8 +71,8 @@ def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
     }
 
 
-def _models(connection: Connection) -> dict[str, ModelRoute]:
-    entries: dict[str, CatalogueEntry] = {BUILT_IN.name: BUILT_IN}
+def _models(connection: Connection, built_in: CatalogueEntry) -> dict[str, ModelRoute]:
+    entries: dict[str, CatalogueEntry] = {built_in.name: built_in}
     for row in connection.execute(select(models.c.entry)):
         entry = from_row(row.entry)
         entries[entry.name] = entry

@@ -1,0 +1,56 @@
+"""The operator's routes of managed models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from sublet.accounts.model import Actor
+from sublet.models.model import REPLICAS_MAX
+from sublet.models.service import Models
+
+Require = Callable[[str], Callable[..., Actor]]
+"""Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
+
+
+class NewDeployment(BaseModel):
+    """A model to offer on a pool."""
+
+    model: str = Field(max_length=80)
+    pool_id: str = Field(max_length=40)
+    floor: int = Field(default=0, ge=0, le=REPLICAS_MAX)
+    replicas_max: int = Field(default=REPLICAS_MAX, ge=0, le=REPLICAS_MAX)
+
+
+class Scale(BaseModel):
+    """How many replicas; null for automatic."""
+
+    replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] | None = None
+
+
+def router(models: Models, require: Require) -> APIRouter:
+    """`/v1/deployments`, for the operator. (Customers call the gateway's port.)"""
+    routes = APIRouter(tags=["models"], dependencies=[Depends(require("operate"))])
+
+    @routes.get("/v1/deployments")
+    def list_deployments() -> dict[str, Any]:
+        """The catalogue, with the deployment and the replicas of each model."""
+        return {"models": [row.as_dict() for row in models.rows()]}
+
+    @routes.post("/v1/deployments", status_code=201)
+    def deploy(body: NewDeployment) -> dict[str, Any]:
+        return models.deploy(body.model, body.pool_id, floor=body.floor, replicas_max=body.replicas_max).as_dict()
+
+    @routes.put("/v1/deployments/{model:path}/scale")
+    def scale(model: str, body: Scale) -> dict[str, Any]:
+        return models.scale(model, body.replicas).as_dict()
+
+    @routes.delete("/v1/deployments/{model:path}", status_code=204)
+    def remove(model: str) -> None:
+        """Drain the model's replicas."""
+        models.remove(model)
+
+    return routes

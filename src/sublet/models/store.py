@@ -1,0 +1,149 @@
+"""The SQL of the catalogue, of deployments and of replicas."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from sublet.models.catalogue import from_row
+from sublet.models.model import LIVE_STATES, CatalogueEntry, Deployment, Replica
+from sublet.store.tables.models import deployments, models, replicas
+
+
+def catalogue_rows(connection: Connection) -> list[CatalogueEntry]:
+    return [from_row(row.entry) for row in connection.execute(select(models).order_by(models.c.name))]
+
+
+def save_entry(connection: Connection, entry: CatalogueEntry, at: datetime) -> None:
+    """Write an entry; one of that name is replaced."""
+    connection.execute(delete(models).where(models.c.name == entry.name))
+    connection.execute(insert(models).values(name=entry.name, entry=entry.as_dict(), created_at=at))
+
+
+def drop_entry(connection: Connection, name: str) -> bool:
+    return connection.execute(delete(models).where(models.c.name == name)).rowcount == 1
+
+
+def all_deployments(connection: Connection) -> list[Deployment]:
+    rows = connection.execute(select(deployments).order_by(deployments.c.created_at, deployments.c.id))
+    return [_deployment(row) for row in rows]
+
+
+def deployment_of(connection: Connection, model: str) -> Deployment | None:
+    row = connection.execute(select(deployments).where(deployments.c.model == model)).first()
+    return _deployment(row) if row else None
+
+
+def insert_deployment(connection: Connection, deployment: Deployment) -> None:
+    connection.execute(
+        insert(deployments).values(
+            id=deployment.id,
+            model=deployment.model,
+            pool_id=deployment.pool_id,
+            floor=deployment.floor,
+            replicas_max=deployment.replicas_max,
+            scale=deployment.scale,
+            state=deployment.state,
+            created_at=deployment.created_at,
+            updated_at=deployment.updated_at,
+        )
+    )
+
+
+def update_deployment(connection: Connection, deployment_id: str, at: datetime, **values: Any) -> None:
+    connection.execute(update(deployments).where(deployments.c.id == deployment_id).values(updated_at=at, **values))
+
+
+def replica_counts(connection: Connection) -> dict[str, int]:
+    """Replicas that each deployment ever had: what the next one's id is derived from."""
+    rows = connection.execute(select(replicas.c.deployment_id, func.count()).group_by(replicas.c.deployment_id))
+    return {row[0]: row[1] for row in rows}
+
+
+def recent_replicas(connection: Connection, ended_since: datetime) -> list[Replica]:
+    """Every live replica, and those that ended since `ended_since`, oldest first."""
+    rows = connection.execute(
+        select(replicas)
+        .where(replicas.c.state.in_(LIVE_STATES) | (replicas.c.stopped_at >= ended_since))
+        .order_by(replicas.c.created_at, replicas.c.id)
+    )
+    return [_replica(row) for row in rows]
+
+
+def live_replicas(connection: Connection) -> list[Replica]:
+    rows = connection.execute(
+        select(replicas).where(replicas.c.state.in_(LIVE_STATES)).order_by(replicas.c.created_at, replicas.c.id)
+    )
+    return [_replica(row) for row in rows]
+
+
+def replica_by_id(connection: Connection, replica_id: str) -> Replica | None:
+    row = connection.execute(select(replicas).where(replicas.c.id == replica_id)).first()
+    return _replica(row) if row else None
+
+
+def insert_replica(connection: Connection, replica: Replica) -> bool:
+    """Write a new replica; False where it is there already."""
+    if replica_by_id(connection, replica.id) is not None:
+        return False
+    connection.execute(
+        insert(replicas).values(
+            id=replica.id,
+            deployment_id=replica.deployment_id,
+            model=replica.model,
+            pool_id=replica.pool_id,
+            accelerators=replica.accelerators,
+            state=replica.state,
+            slots=replica.slots,
+            restarts=0,
+            reason=replica.reason,
+            created_at=replica.created_at,
+        )
+    )
+    return True
+
+
+def update_replica(connection: Connection, replica_id: str, states: tuple[str, ...], **values: Any) -> bool:
+    """Change a replica that is in one of `states`; False where it is not (somebody else was faster)."""
+    done = connection.execute(
+        update(replicas).where(replicas.c.id == replica_id, replicas.c.state.in_(states)).values(**values)
+    )
+    return done.rowcount == 1
+
+
+def _deployment(row: Row[Any]) -> Deployment:
+    return Deployment(
+        row.id,
+        row.model,
+        row.pool_id,
+        row.floor,
+        row.replicas_max,
+        row.scale,
+        row.state,
+        row.created_at,
+        row.updated_at,
+    )
+
+
+def _replica(row: Row[Any]) -> Replica:
+    return Replica(
+        id=row.id,
+        deployment_id=row.deployment_id,
+        model=row.model,
+        pool_id=row.pool_id,
+        accelerators=row.accelerators,
+        state=row.state,
+        slots=row.slots,
+        reason=row.reason,
+        created_at=row.created_at,
+        endpoint=row.endpoint,
+        host=row.host,
+        pid=row.pid,
+        restarts=row.restarts,
+        ready_at=row.ready_at,
+        healthy_at=row.healthy_at,
+        drain_deadline=row.drain_deadline,
+        stopped_at=row.stopped_at,
+    )
