@@ -26,6 +26,7 @@ PREFIXES = {
     "crd": "credit",
     "pln": "plan",
     "hld": "hold on credit or budget",
+    "bud": "budget",
     "whk": "webhook delivery",
 }
 

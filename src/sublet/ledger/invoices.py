@@ -1,0 +1,369 @@
+"""Invoices: what was used and is not invoiced yet, less credits, rounded once, taxed, numbered without gaps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from sublet.ledger import crediting, journal
+from sublet.ledger import store as sql
+from sublet.ledger.booking import Books
+from sublet.ledger.lines import Line, Sums, amount, lines_of, percent_text, plain, smallest_unit
+from sublet.ledger.model import Entry, Party
+from sublet.ledger.periods import Period, month_of
+from sublet.ledger.taxes import Profile, TaxBasis, Taxes
+from sublet.store.tables.ledger import (
+    credit_grants,
+    invoice_transactions,
+    invoices,
+    payments,
+    profiles,
+    transactions,
+)
+from sublet.values.clock import format_time
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.ids import derived_id
+from sublet.values.money import Money
+
+BILLABLE = ("usage", "adjustment", "correction", "rerating", "fee", "commitment")
+NUMBERS = "invoice numbers"
+FINAL, PAID, VOID = "final", "paid", "void"
+ROUNDING_RULE = (
+    "Lines are exact. The net total is rounded once, half to even, to the currency's digits; so is each tax."
+)
+_SPLIT = 10**9
+
+
+class DraftChangedError(ConflictError):
+    """The invoice is no longer what was reviewed; read the draft again and confirm its new digest."""
+
+    code = "draft_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who sends the invoices."""
+
+    name: str = "Sublet operator"
+    address: str = ""
+    tax_number: str = ""
+
+
+class Invoicing:
+    """Drafts, final invoices, payments and voids."""
+
+    def __init__(self, books: Books, taxes: Taxes, issuer: Issuer) -> None:
+        self._books = books
+        self._taxes = taxes
+        self._issuer = issuer
+
+    def draft(self, connection: Connection, party: Party, period: Period, now: datetime) -> dict[str, Any]:
+        """The invoice that would be made now for everything booked up to the end of `period`. Nothing is written."""
+        numbers = billable(connection, party.id, period)
+        document, _, _ = self._document(connection, party, period, numbers, now)
+        return document
+
+    def finalise(
+        self, connection: Connection, party: Party, period: Period, kind: str, now: datetime, digest: str = ""
+    ) -> dict[str, Any] | None:
+        """Make the invoice: number it, post it, use the credits. None where there is nothing to invoice.
+
+        With `digest`, that of a draft, it is made only if it is still the same: raises DraftChangedError.
+        """
+        sql.lock_head(connection, journal.CHAIN)
+        numbers = billable(connection, party.id, period)
+        if not numbers:
+            return None
+        document, sums, profile = self._document(connection, party, period, numbers, now)
+        if digest and digest != document["digest"]:
+            raise DraftChangedError()
+        serial, _ = sql.lock_head(connection, NUMBERS)
+        number = f"INV-{serial + 1:06d}"
+        invoice_id = derived_id("inv", number)
+        sql.move_head(connection, NUMBERS, serial + 1)
+        due_at = now + timedelta(days=profile.payment_days)
+        self._use_credits(connection, party, sums, invoice_id, now)
+        [posted] = journal.post(
+            connection, [_entry(party, month_of(now, party.timezone), number, invoice_id, sums)], now
+        )
+        document |= {
+            "id": invoice_id,
+            "number": number,
+            "status": FINAL,
+            "kind": kind,
+            "issued_at": format_time(now),
+            "due_at": format_time(due_at),
+            "transaction": posted.number,
+        }
+        paid = sums.due == 0
+        connection.execute(
+            insert(invoices).values(
+                id=invoice_id,
+                organisation_id=party.id,
+                kind=kind,
+                status=PAID if paid else FINAL,
+                number=number,
+                currency=party.currency,
+                period_start=period.start,
+                period_end=period.end,
+                created_at=now,
+                finalised_at=now,
+                due_at=due_at,
+                settled_at=now if paid else None,
+                transaction_no=posted.number,
+                total_nano=sums.total,
+                due_nano=sums.due,
+                paid_nano=0,
+                document=document,
+            )
+        )
+        sql.bulk_insert(connection, invoice_transactions, [(number, invoice_id) for number in numbers])
+        return invoice(connection, invoice_id)
+
+    def _use_credits(self, connection: Connection, party: Party, sums: Sums, invoice_id: str, now: datetime) -> None:
+        crediting.use(connection, crediting.usable(connection, party.id, now, prepaid=False), sums.credit, invoice_id)
+        crediting.use(connection, crediting.usable(connection, party.id, now, prepaid=True), sums.prepaid, invoice_id)
+        if sums.carried:
+            sql.insert_row(
+                connection,
+                credit_grants,
+                id=derived_id("crd", party.id, invoice_id),
+                organisation_id=party.id,
+                kind="carried",
+                source_id=invoice_id,
+                reason="carried over from an invoice below zero",
+                nano=sums.carried,
+                remaining_nano=sums.carried,
+                granted_at=now,
+                expires_at=None,
+            )
+
+    def _document(
+        self, connection: Connection, party: Party, period: Period, numbers: Sequence[int], now: datetime
+    ) -> tuple[dict[str, Any], Sums, Profile]:
+        lines = lines_of(connection, self._books, party, numbers)
+        profile = profile_of(connection, party)
+        free = crediting.usable(connection, party.id, now, prepaid=False)
+        wallet = crediting.usable(connection, party.id, now, prepaid=True)
+        sums = self.sums(party, profile, lines, _left(free), _left(wallet), now)
+        document = {
+            "id": "",
+            "number": "",
+            "status": "draft",
+            "kind": "on_demand",
+            "issuer": {
+                "name": self._issuer.name,
+                "address": self._issuer.address,
+                "tax_number": self._issuer.tax_number,
+            },
+            "customer": {
+                "organisation_id": party.id,
+                "name": profile.legal_name or party.name,
+                "address": profile.address,
+                "tax_number": profile.tax_number,
+                "country": profile.country,
+            },
+            "currency": party.currency,
+            "period": {
+                "label": period.label,
+                "start": format_time(period.start),
+                "end": format_time(period.end),
+                "timezone": party.timezone,
+            },
+            "issued_at": format_time(now),
+            "lines": [line.as_dict(position) for position, line in enumerate(lines, 1)],
+            "subtotal": amount(sums.subtotal),
+            "credits": [_used(credit, nano) for credit, nano in crediting.allot(free, sums.credit)],
+            "rounding": amount(sums.rounding),
+            "net": amount(sums.net),
+            "taxes": [
+                {"name": tax.name, "percent": percent_text(tax.percent), "amount": amount(tax.nano)}
+                for tax in sums.taxes
+            ],
+            "total": amount(sums.total),
+            "prepaid": [_used(credit, nano) for credit, nano in crediting.allot(wallet, sums.prepaid)],
+            "due": amount(sums.due),
+            "carried": amount(sums.carried),
+            "rounding_rule": ROUNDING_RULE,
+        }
+        document["digest"] = digest_of(document)
+        return document, sums, profile
+
+    def sums(
+        self, party: Party, profile: Profile, lines: Iterable[Line], credit_nano: int, prepaid_nano: int, now: datetime
+    ) -> Sums:
+        """The arithmetic: credits before rounding, rounding before tax, prepaid money after it."""
+        subtotal = sum(line.nano for line in lines)
+        if subtotal < 0:
+            return Sums(subtotal, 0, 0, 0, (), 0, 0, -subtotal)
+        used = min(subtotal, credit_nano)
+        net = Money(subtotal - used, party.currency).rounded()
+        taxes = tuple(self._taxes.lines(TaxBasis(party.id, profile, net, now)))
+        total = net.nano + sum(tax.nano for tax in taxes)
+        step = smallest_unit(party.currency)
+        prepaid = min(total, prepaid_nano // step * step)
+        return Sums(subtotal, used, net.nano - (subtotal - used), net.nano, taxes, total, prepaid, 0)
+
+    def pay(self, connection: Connection, invoice_id: str, nano: int, source_id: str, now: datetime) -> dict[str, Any]:
+        """Record a payment, once per `source_id`. Raises ConflictError, InvalidInputError, NotFoundError."""
+        sql.lock_head(connection, journal.CHAIN)
+        row = invoice_row(connection, invoice_id)
+        known = connection.execute(
+            select(payments).where(payments.c.organisation_id == row.organisation_id, payments.c.source_id == source_id)
+        ).first()
+        if known is not None:
+            if (known.invoice_id, known.nano) != (row.id, nano):
+                raise ConflictError(f"payment {source_id!r} was recorded with another invoice or amount")
+            return invoice(connection, row.id)
+        left = row.due_nano - row.paid_nano
+        if row.status != FINAL:
+            raise ConflictError(f"invoice {row.number} is {row.status}; nothing is to be paid on it")
+        if type(nano) is not int or not 0 < nano <= left or not 0 < len(source_id) <= 200:
+            raise InvalidInputError(
+                f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
+            )
+        party = sql.party(connection, row.organisation_id)
+        assert party is not None
+        entry = journal.entry_of(
+            party.id,
+            party.currency,
+            "payment",
+            source_id,
+            month_of(now, party.timezone).start,
+            f"payment of {row.number}",
+            {"cash": nano, "receivable": -nano},
+        )
+        journal.post(connection, [entry], now)
+        sql.insert_row(
+            connection,
+            payments,
+            organisation_id=party.id,
+            source_id=source_id,
+            invoice_id=row.id,
+            nano=nano,
+            received_at=now,
+        )
+        paid = row.paid_nano + nano
+        done = {"status": PAID, "settled_at": now} if paid == row.due_nano else {}
+        connection.execute(update(invoices).where(invoices.c.id == row.id).values(paid_nano=paid, **done))
+        return invoice(connection, row.id)
+
+    def void(self, connection: Connection, invoice_id: str, reason: str, now: datetime) -> dict[str, Any]:
+        """Take a final invoice back by a linked reversal; its number stays used, its charges are invoiced again.
+
+        Raises ConflictError where money was paid on it or a credit that it carried over was used.
+        """
+        sql.lock_head(connection, journal.CHAIN)
+        row = invoice_row(connection, invoice_id)
+        if row.status == VOID:
+            return invoice(connection, row.id)
+        if row.paid_nano:
+            raise ConflictError(f"invoice {row.number} has payments; grant a goodwill credit instead of voiding it")
+        if not 0 < len(reason) <= 500 or not reason.isprintable():
+            raise InvalidInputError("say why the invoice is void, in 1 to 500 printable characters")
+        carried_id = derived_id("crd", row.organisation_id, row.id)
+        carried = connection.execute(select(credit_grants).where(credit_grants.c.id == carried_id)).first()
+        if carried is not None and carried.remaining_nano != carried.nano:
+            raise ConflictError(f"the credit that {row.number} carried over was used; it can't be voided any more")
+        if carried is not None:
+            connection.execute(update(credit_grants).where(credit_grants.c.id == carried_id).values(remaining_nano=0))
+        party = sql.party(connection, row.organisation_id)
+        assert party is not None
+        original = journal.transaction(connection, row.transaction_no)
+        period = month_of(now, party.timezone).start
+        journal.post(connection, [journal.reversal(original, "void", period, f"{row.number} void: {reason}")], now)
+        crediting.give_back(connection, row.id)
+        connection.execute(update(invoices).where(invoices.c.id == row.id).values(status=VOID, settled_at=now))
+        return invoice(connection, row.id)
+
+
+def billable(connection: Connection, organisation_id: str, period: Period) -> list[int]:
+    """Transactions booked up to the end of `period` that stand on no invoice, or only on a void one."""
+    mapped = (
+        select(invoice_transactions.c.transaction_no)
+        .join(invoices, invoices.c.id == invoice_transactions.c.invoice_id)
+        .where(invoices.c.status != VOID, invoice_transactions.c.transaction_no == transactions.c.transaction_no)
+    )
+    statement = (
+        select(transactions.c.transaction_no)
+        .where(
+            transactions.c.organisation_id == organisation_id,
+            transactions.c.period_start <= period.start,
+            transactions.c.kind.in_(BILLABLE),
+            ~mapped.exists(),
+        )
+        .order_by(transactions.c.transaction_no)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def _entry(party: Party, period: Period, number: str, invoice_id: str, sums: Sums) -> Entry:
+    amounts = {
+        "unbilled": -sums.subtotal,
+        "credits": sums.credit - sums.carried,
+        "rounding": -sums.rounding,
+        "taxes_payable": -sums.tax,
+        "receivable": sums.total - sums.prepaid,
+        "deferred_revenue": sums.prepaid,
+    }
+    return journal.entry_of(party.id, party.currency, "invoice", invoice_id, period.start, f"invoice {number}", amounts)
+
+
+def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
+    """A final invoice by id or number, with its present status. Raises NotFoundError."""
+    row = invoice_row(connection, invoice_id)
+    return {**row.document, "status": row.status, "paid": amount(row.paid_nano)}
+
+
+def invoices_of(connection: Connection, organisation_id: str, limit: int = 1_000) -> list[Row[Any]]:
+    statement = select(invoices).where(invoices.c.organisation_id == organisation_id)
+    return list(connection.execute(statement.order_by(invoices.c.number.desc()).limit(limit)))
+
+
+def profile_of(connection: Connection, party: Party) -> Profile:
+    row = connection.execute(select(profiles).where(profiles.c.organisation_id == party.id)).first()
+    if row is None:
+        return Profile()
+    return Profile(row.legal_name, row.address, row.country, row.tax_number, row.email, row.payment_days)
+
+
+def digest_of(document: dict[str, Any]) -> str:
+    """SHA-256 over what an invoice charges: lines and sums, not the day on which it was drawn up."""
+    parts = (
+        "currency",
+        "period",
+        "lines",
+        "subtotal",
+        "credits",
+        "rounding",
+        "net",
+        "taxes",
+        "total",
+        "prepaid",
+        "due",
+    )
+    content = {name: document[name] for name in parts}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _left(found: Sequence[crediting.Credit]) -> int:
+    return sum(credit.remaining_nano for credit in found)
+
+
+def _used(credit: crediting.Credit, nano: int) -> dict[str, str]:
+    return {"credit": credit.id, "kind": credit.kind, "reason": credit.reason, "amount": amount(-nano)}
+
+
+def invoice_row(connection: Connection, invoice_id: str) -> Row[Any]:
+    """An invoice's row by id or number. Raises NotFoundError."""
+    statement = select(invoices).where((invoices.c.id == invoice_id) | (invoices.c.number == invoice_id))
+    row = connection.execute(statement).first()
+    if row is None:
+        raise NotFoundError(f"there is no invoice {invoice_id!r}; `sublet ledger invoices` lists them")
+    return row

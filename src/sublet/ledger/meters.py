@@ -1,0 +1,94 @@
+"""What can be metered: each meter's unit, its smallest step, and the most that one event may carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from sublet.values.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A thing that is counted. Quantities are stored as whole steps of `10**-decimals` units."""
+
+    name: str
+    unit: str
+    product: str
+    decimals: int
+    quantity_max: int
+    """In units; the most that one event may carry."""
+    dimensions: tuple[str, ...]
+
+    @property
+    def steps_per_unit(self) -> int:
+        steps: int = 10**self.decimals
+        return steps
+
+    def steps(self, quantity: Decimal | int | str) -> int:
+        """`quantity` in units as whole steps. Raises InvalidInputError for what is negative, not finite, too fine or
+        beyond the limit."""
+        if type(quantity) is int:
+            steps = quantity * self.steps_per_unit
+        else:
+            steps = self._from_decimal(quantity)
+        if steps < 0:
+            raise InvalidInputError(f"quantity {quantity} is negative; cancel or correct the first event instead")
+        if steps > self.quantity_max * self.steps_per_unit:
+            raise InvalidInputError(
+                f"quantity {quantity} is beyond {self.quantity_max} {self.unit} an event; split it into several"
+            )
+        return steps
+
+    def _from_decimal(self, quantity: Decimal | int | str) -> int:
+        if isinstance(quantity, float):
+            raise InvalidInputError(f"quantity {quantity!r} is a binary fraction; send an integer or a decimal string")
+        try:
+            value = Decimal(quantity)
+        except (InvalidOperation, ValueError, TypeError) as error:
+            raise InvalidInputError(f"quantity {str(quantity)[:40]!r} is not a number") from error
+        if not value.is_finite():
+            raise InvalidInputError(f"quantity {value} is not finite; send what was used")
+        if value.adjusted() > 30:
+            raise InvalidInputError(f"quantity {value} is beyond {self.quantity_max} {self.unit} an event")
+        numerator, denominator = value.as_integer_ratio()
+        steps, rest = divmod(numerator * self.steps_per_unit, denominator)
+        if rest:
+            raise InvalidInputError(
+                f"quantity {value} is finer than {self.name} is metered; send at most {self.decimals} decimals"
+            )
+        return steps
+
+    def units(self, steps: int) -> Decimal:
+        """Whole steps as a decimal number of units, exact."""
+        if not self.decimals:
+            return Decimal(steps)
+        sign = "-" if steps < 0 else ""
+        whole, rest = divmod(abs(steps), self.steps_per_unit)
+        return Decimal(f"{sign}{whole}.{rest:0{self.decimals}d}")
+
+
+_TOKENS_MAX = 10**12
+
+METERS: dict[str, Meter] = {
+    meter.name: meter
+    for meter in (
+        Meter("accelerator.seconds", "Seconds", "leases", 3, 10**9, ("pool", "generation", "class", "site")),
+        Meter("tokens.input", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
+        Meter("tokens.input_cached", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
+        Meter("tokens.output", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
+        Meter("tokens.reasoning", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
+        Meter("images", "Images", "models", 0, 10**7, ("model", "tier")),
+        Meter("audio.seconds", "Seconds", "models", 3, 10**9, ("model", "tier")),
+        Meter("requests", "Requests", "models", 0, 10**9, ("model", "tier")),
+        Meter("energy.wh", "Watt-Hours", "energy", 3, 10**12, ("pool", "generation", "site", "model")),
+    )
+}
+
+
+def meter_named(name: str) -> Meter:
+    """Raises InvalidInputError for a meter that Sublet does not know."""
+    try:
+        return METERS[name]
+    except (KeyError, TypeError) as error:
+        raise InvalidInputError(f"meter {name!r} is not known; use one of {', '.join(METERS)}") from error

@@ -1,0 +1,402 @@
+"""Proof: derive everything again from the raw events and compare it with what stands in the books."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from sublet.ledger import journal
+from sublet.ledger import store as sql
+from sublet.ledger.book import Rate
+from sublet.ledger.booking import Books
+from sublet.ledger.closing import adjustments_pending, fixed_due
+from sublet.ledger.intake import Parties
+from sublet.ledger.invoices import VOID, Invoicing, invoice_row
+from sublet.ledger.lines import amount, lines_of
+from sublet.ledger.meters import METERS
+from sublet.ledger.model import USAGE, Party
+from sublet.ledger.periods import month_of
+from sublet.ledger.rating import line_digest_part, period_of
+from sublet.ledger.store import EVENT_COLUMNS, LINE_COLUMNS, RATING, EventRow, LineRow
+from sublet.ledger.taxes import Profile
+from sublet.store.tables.ledger import (
+    balances,
+    credit_grants,
+    credit_uses,
+    fixed_charges,
+    invoice_transactions,
+    invoices,
+    postings,
+    transactions,
+)
+from sublet.values.clock import parse_time, to_micros
+from sublet.values.money import decimal_from_nano
+
+PAGE = 5_000
+FINDINGS_MAX = 20
+
+
+@dataclass
+class Proof:
+    """What was compared, and by how much it differs: 0, or the first places where it does."""
+
+    subject: str
+    events: int = 0
+    lines: int = 0
+    transactions: int = 0
+    invoices: int = 0
+    difference_nano: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.difference_nano and not self.findings
+
+    def differs(self, sentence: str, nano: int = 0) -> None:
+        """Note a difference of `nano`."""
+        self.difference_nano += abs(nano)
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(sentence)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "subject": self.subject,
+            "ok": self.ok,
+            "difference": str(decimal_from_nano(self.difference_nano)),
+            "events": self.events,
+            "lines": self.lines,
+            "transactions": self.transactions,
+            "invoices": self.invoices,
+            "first_difference": self.findings[0] if self.findings else None,
+            "findings": self.findings,
+        }
+
+
+@dataclass(slots=True)
+class _Booked:
+    """What the lines of one transaction add up to."""
+
+    digest: Any
+    revenue: dict[str, int]
+
+
+class Prover:
+    """Proves an invoice, an organisation, or everything."""
+
+    def __init__(self, parties: Parties, books: Books, invoicing: Invoicing) -> None:
+        self._parties = parties
+        self._books = books
+        self._invoicing = invoicing
+
+    def prove(self, connection: Connection, organisation_id: str = "", invoice_id: str = "") -> Proof:
+        """Compare; nothing is written. Raises NotFoundError for an unknown invoice or organisation."""
+        if invoice_id:
+            row = invoice_row(connection, invoice_id)
+            organisation_id, invoice_id = row.organisation_id, row.id
+        if organisation_id:
+            self._parties.get(connection, organisation_id)
+        proof = Proof(invoice_id or organisation_id or "everything")
+        broken = journal.broken_link(connection)
+        if broken:
+            proof.differs(broken)
+        _Replay(connection, self._parties, self._books, proof, organisation_id).run()
+        _unrated(connection, proof, organisation_id)
+        _balances(connection, proof, organisation_id)
+        if not invoice_id:
+            self._fixed(connection, proof, organisation_id)
+        self._invoices(connection, proof, organisation_id, invoice_id)
+        return proof
+
+    def _fixed(self, connection: Connection, proof: Proof, organisation_id: str) -> None:
+        statement = select(fixed_charges)
+        if organisation_id:
+            statement = statement.where(fixed_charges.c.organisation_id == organisation_id)
+        for row in connection.execute(statement).all():
+            party = self._parties.get(connection, row.organisation_id)
+            used = month_of(row.period_start, party.timezone)
+            posted = _posted_fixed(connection, row, used.label)
+            if not adjustments_pending(connection, party, used):
+                book = self._books.version(connection, row.book_version)
+                derived = {due[0]: due[3] for due in fixed_due(connection, book, party, used)}.get(row.charge_id, 0)
+                if derived != row.nano:
+                    sentence = (
+                        f"{row.charge_id} of {used.label} derives as {derived} and stands as {row.nano} nano-units"
+                    )
+                    proof.differs(sentence, derived - row.nano)
+            if posted != row.nano:
+                proof.differs(f"{row.charge_id}: posted {posted}, noted {row.nano} nano-units", posted - row.nano)
+
+    def _invoices(self, connection: Connection, proof: Proof, organisation_id: str, invoice_id: str) -> None:
+        statement = select(invoices).where(invoices.c.status != VOID)
+        if organisation_id:
+            statement = statement.where(invoices.c.organisation_id == organisation_id)
+        if invoice_id:
+            statement = statement.where(invoices.c.id == invoice_id)
+        for row in connection.execute(statement.order_by(invoices.c.number)).all():
+            proof.invoices += 1
+            self._invoice(connection, proof, row)
+
+    def _invoice(self, connection: Connection, proof: Proof, row: Any) -> None:
+        """An invoice is the sum of its transactions, and its own transaction posts just that."""
+        party = self._parties.get(connection, row.organisation_id)
+        numbers = list(
+            connection.execute(
+                select(invoice_transactions.c.transaction_no)
+                .where(invoice_transactions.c.invoice_id == row.id)
+                .order_by(invoice_transactions.c.transaction_no)
+            ).scalars()
+        )
+        lines = lines_of(connection, self._books, party, numbers)
+        shown = [line.as_dict(position) for position, line in enumerate(lines, 1)]
+        document = row.document
+        for line, stored in zip(shown, document["lines"], strict=False):
+            if line != stored:
+                proof.differs(f"{row.number}: line {stored['position']} ({stored['description']}) derives otherwise")
+        if len(shown) != len(document["lines"]):
+            proof.differs(f"{row.number} has {len(document['lines'])} lines and {len(shown)} derive from its events")
+        used = {True: 0, False: 0}
+        statement = (
+            select(credit_uses.c.nano, credit_grants.c.kind)
+            .join(credit_grants, credit_grants.c.id == credit_uses.c.credit_id)
+            .where(credit_uses.c.invoice_id == row.id)
+        )
+        for use in connection.execute(statement):
+            used[use.kind == "prepaid"] += use.nano
+        customer = document["customer"]
+        # As it was on that day: the customer's details may have changed since.
+        profile = Profile(customer["name"], customer["address"], customer["country"], customer["tax_number"])
+        sums = self._invoicing.sums(party, profile, lines, used[False], used[True], parse_time(document["issued_at"]))
+        for name, value in (
+            ("subtotal", sums.subtotal),
+            ("rounding", sums.rounding),
+            ("net", sums.net),
+            ("total", sums.total),
+            ("due", sums.due),
+        ):
+            if document[name] != amount(value):
+                proof.differs(f"{row.number}: {name} is {document[name]} and derives as {amount(value)}", 1)
+        self._posted(connection, proof, row, numbers, sums)
+
+    def _posted(self, connection: Connection, proof: Proof, row: Any, numbers: list[int], sums: Any) -> None:
+        posted: dict[str, int] = defaultdict(int)
+        for posting in journal.transaction(connection, row.transaction_no).entry.postings:
+            posted[posting.account] += posting.nano
+        if posted["unbilled"] != -sums.subtotal or posted["receivable"] != sums.due:
+            proof.differs(
+                f"{row.number}: transaction {row.transaction_no} posts other amounts than the invoice",
+                posted["unbilled"] + sums.subtotal,
+            )
+        total = 0
+        for part in sql.chunks(numbers):
+            found = connection.execute(
+                select(postings.c.nano).where(postings.c.transaction_no.in_(part), postings.c.account == "unbilled")
+            )
+            total += sum(found.scalars())
+        if total != sums.subtotal:
+            proof.differs(
+                f"{row.number}: its transactions come to {total}, its lines to {sums.subtotal}", total - sums.subtotal
+            )
+
+
+class _Replay:
+    """Reads the rated lines in their order next to their events and derives each again."""
+
+    def __init__(
+        self, connection: Connection, parties: Parties, books: Books, proof: Proof, organisation_id: str
+    ) -> None:
+        self._connection = connection
+        self._parties = parties
+        self._books = books
+        self._proof = proof
+        self._organisation_id = organisation_id
+        self._counters: dict[tuple[str, str, int], list[int]] = {}
+        self._meters: dict[tuple[str, str, int], str] = {}
+        self._booked: dict[int, _Booked] = {}
+        self._current = 0
+
+    def run(self) -> None:
+        for page in self._pages():
+            self._prepare(page)
+            for line, event in page:
+                self._line(line, event)
+            self._settle(before=page[-1][0].transaction_no)
+        self._settle(before=None)
+        self._compare_counters()
+
+    def _pages(self) -> Iterator[list[tuple[LineRow, EventRow | None]]]:
+        position = 0
+        line_columns = ", ".join(f"l.{name}" for name in LineRow._fields)
+        event_columns = ", ".join(f"e.{name}" for name in EventRow._fields)
+        mine = "AND l.organisation_id = :organisation" if self._organisation_id else ""
+        statement = text(
+            f"SELECT {line_columns}, {event_columns} FROM ledger_lines l LEFT JOIN ledger_events e ON e.seq = l.event_seq "
+            f"WHERE l.line_no > :after {mine} ORDER BY l.line_no LIMIT :limit"
+        )
+        width = len(LineRow._fields)
+        while True:
+            given: dict[str, Any] = {"after": position, "limit": PAGE}
+            if self._organisation_id:
+                given["organisation"] = self._organisation_id
+            rows = self._connection.execute(statement, given).all()
+            if not rows:
+                return
+            yield [
+                (LineRow._make(row[:width]), EventRow._make(row[width:]) if row[width] is not None else None)
+                for row in rows
+            ]
+            position = rows[-1][0]
+
+    def _prepare(self, page: list[tuple[LineRow, EventRow | None]]) -> None:
+        resources = {event.resource for _, event in page if event is not None and event.resource}
+        parties = {line.organisation_id: self._parties.get(self._connection, line.organisation_id) for line, _ in page}
+        self._books.load_agreed(self._connection, resources, parties)
+
+    def _line(self, line: LineRow, event: EventRow | None) -> None:
+        proof = self._proof
+        proof.lines += 1
+        if event is None:
+            proof.differs(f"line {line.line_no} has no event: event {line.event_seq} was removed", line.nano)
+            return
+        proof.events += line.kind != "reversal"
+        named = f"event {event.event_id!r} of {event.source!r} (line {line.line_no})"
+        origin = event if event.kind == USAGE else self._origin(event)
+        if origin is None:
+            proof.differs(f"{named} corrects an event that is not there", line.nano)
+            return
+        party = self._parties.get(self._connection, line.organisation_id)
+        book = self._books.version(self._connection, line.book_version)
+        rate = self._books.rate(book, party, origin.meter, origin.dimensions, origin.at, origin.resource)
+        if rate is None or (rate.id, rate.list_id) != (line.rate_id, line.list_rate_id):
+            proof.differs(
+                f"{named} was rated by {line.rate_id}, but {rate.id if rate else 'no price'} holds", line.nano
+            )
+            return
+        if to_micros(period_of(origin.at, party.timezone).start) != line.period_start:
+            proof.differs(f"{named} stands in the period of another month", line.nano)
+        steps = self._steps(line, event)
+        if steps != line.quantity:
+            proof.differs(f"{named} has the quantity {steps} and was rated as {line.quantity}")
+        nano, list_nano = self._advance(party, rate, origin.meter, line.period_start, steps)
+        if nano != line.nano or list_nano != line.list_nano:
+            proof.differs(f"{named} derives as {nano} nano-units and stands as {line.nano}", nano - line.nano)
+        self._collect(line, event, origin.meter)
+
+    def _origin(self, event: EventRow) -> EventRow | None:
+        return sql.event_named(self._connection, event.corrects_source or "", event.corrects_id or "")
+
+    def _steps(self, line: LineRow, event: EventRow) -> int:
+        if line.kind == "superseded":
+            return 0
+        if line.reverses is None:
+            return event.quantity
+        statement = text(f"SELECT {LINE_COLUMNS} FROM ledger_lines WHERE line_no = :line")
+        row = self._connection.execute(statement, {"line": line.reverses}).first()
+        return -row.quantity if row else 0
+
+    def _advance(self, party: Party, rate: Rate, meter: str, period_start: int, steps: int) -> tuple[int, int]:
+        costs: list[int] = []
+        for rate_id, tariff in ((rate.id, rate.tariff), (rate.list_id, rate.list_price.tariff)):
+            if rate_id:
+                key = (party.id, rate_id, period_start)
+                counter = self._counters.setdefault(key, [0, 0])
+                self._meters[key] = meter
+                counter[0] += steps
+                after = tariff.nano(counter[0]) if counter[0] >= 0 else 0
+                costs.append(after - counter[1])
+                counter[1] = after
+        return costs[0], costs[-1]
+
+    def _collect(self, line: LineRow, event: EventRow, meter: str) -> None:
+        booked = self._booked.get(line.transaction_no)
+        if booked is None:
+            booked = self._booked[line.transaction_no] = _Booked(hashlib.sha256(), defaultdict(int))
+        booked.digest.update(line_digest_part(line, event))
+        booked.revenue[f"revenue.{METERS[meter].product}"] -= line.nano
+
+    def _settle(self, before: int | None) -> None:
+        """Compare the transactions whose lines are all read."""
+        ready = sorted(number for number in self._booked if before is None or number < before)
+        for part in sql.chunks(ready):
+            heads = connection_rows(self._connection, part)
+            for number in part:
+                self._proof.transactions += 1
+                self._transaction(number, self._booked.pop(number), heads.get(number))
+
+    def _transaction(self, number: int, booked: _Booked, found: tuple[str, dict[str, int]] | None) -> None:
+        if found is None:
+            self._proof.differs(f"transaction {number} is missing")
+            return
+        digest, posted = found
+        if digest != booked.digest.hexdigest():
+            self._proof.differs(f"the lines of transaction {number} or their events are not those that were posted")
+        expected = dict(booked.revenue) | {"unbilled": -sum(booked.revenue.values())}
+        for account, nano in expected.items():
+            if posted.get(account, 0) != nano:
+                difference = nano - posted.get(account, 0)
+                self._proof.differs(
+                    f"transaction {number} posts {posted.get(account, 0)} on {account}, not {nano}", difference
+                )
+
+    def _compare_counters(self) -> None:
+        for part in sql.chunks(sorted(self._counters)):
+            stored = sql.counters_for(self._connection, part)
+            for key in part:
+                if stored.get(key) != tuple(self._counters[key]):
+                    self._proof.differs(f"the counter of {key[1]} of {key[0]} is not the sum of its lines")
+
+
+def connection_rows(connection: Connection, numbers: Any) -> dict[int, tuple[str, dict[str, int]]]:
+    """Lines digest and postings by account of transactions."""
+    found: dict[int, tuple[str, dict[str, int]]] = {}
+    statement = select(transactions.c.transaction_no, transactions.c.lines_digest)
+    for row in connection.execute(statement.where(transactions.c.transaction_no.in_(numbers))):
+        found[row.transaction_no] = (row.lines_digest, defaultdict(int))
+    for row in connection.execute(select(postings).where(postings.c.transaction_no.in_(numbers))):
+        if row.transaction_no in found:
+            found[row.transaction_no][1][row.account] += row.nano
+    return found
+
+
+def _unrated(connection: Connection, proof: Proof, organisation_id: str) -> None:
+    """Every event up to where the rating stands has a line, or waits with a reason."""
+    position, _ = sql.read_head(connection, RATING)
+    mine = "AND e.organisation_id = :organisation" if organisation_id else ""
+    given: dict[str, Any] = {"position": position} | ({"organisation": organisation_id} if organisation_id else {})
+    statement = text(
+        f"SELECT {EVENT_COLUMNS} FROM ledger_events e WHERE e.seq <= :position {mine} "
+        "AND NOT EXISTS (SELECT 1 FROM ledger_lines l WHERE l.event_seq = e.seq) "
+        "AND NOT EXISTS (SELECT 1 FROM ledger_waiting w WHERE w.event_seq = e.seq) ORDER BY e.seq LIMIT 5"
+    )
+    for row in connection.execute(statement, given):
+        proof.differs(f"event {row.event_id!r} of {row.source!r} was taken and never rated", 1)
+
+
+def _balances(connection: Connection, proof: Proof, organisation_id: str) -> None:
+    statement = select(balances)
+    if organisation_id:
+        statement = statement.where(balances.c.organisation_id == organisation_id)
+    running = {(row.organisation_id, row.account): row.nano for row in connection.execute(statement)}
+    summed = journal.summed_balances(connection, organisation_id or None)
+    for key in sorted(running.keys() | summed.keys()):
+        difference = running.get(key, 0) - summed.get(key, 0)
+        if difference:
+            proof.differs(f"the balance of {key[1]} of {key[0]} is not the sum of its postings", difference)
+
+
+def _posted_fixed(connection: Connection, row: Any, label: str) -> int:
+    statement = (
+        select(postings.c.nano)
+        .join(transactions, transactions.c.transaction_no == postings.c.transaction_no)
+        .where(
+            transactions.c.organisation_id == row.organisation_id,
+            transactions.c.kind.in_(("fee", "commitment")),
+            transactions.c.source_id.startswith(f"{row.charge_id} {label} r", autoescape=True),
+            postings.c.account == "unbilled",
+        )
+    )
+    return sum(int(nano) for nano in connection.execute(statement).scalars())

@@ -1,0 +1,408 @@
+"""Rate events and post what they cost: one database transaction per batch, so a crash loses and doubles nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select
+
+from sublet.ledger import journal
+from sublet.ledger import store as sql
+from sublet.ledger.book import Rate
+from sublet.ledger.booking import Books
+from sublet.ledger.intake import Parties
+from sublet.ledger.meters import METERS
+from sublet.ledger.model import USAGE, Entry, Party, postings_of
+from sublet.ledger.periods import Period, following, month_of
+from sublet.ledger.spending import Spending
+from sublet.ledger.store import LINES, RATING, EventRow, LineRow
+from sublet.store.tables.ledger import counters as counters_table
+from sublet.store.tables.ledger import lines as lines_table
+from sublet.store.tables.ledger import waiting
+from sublet.values.clock import from_micros, to_micros
+from sublet.values.money import POSTING_NANO_MAX
+
+BATCH_DEFAULT = 5_000
+NO_PRICE, NO_ORIGINAL, MISMATCH, BEYOND_LIMITS = "no_price", "no_original", "mismatch", "beyond_limits"
+RETRY_MAX = 2_000
+
+_CounterKey = tuple[str, str, int]
+
+
+@dataclass
+class RatingReport:
+    """What a run of rating did."""
+
+    rated: int = 0
+    waiting: int = 0
+    transactions: int = 0
+
+    def add(self, other: RatingReport) -> None:
+        self.rated += other.rated
+        self.waiting += other.waiting
+        self.transactions += other.transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A change of quantity to be rated: by which rate, in which period, and because of which event."""
+
+    event: EventRow
+    kind: str
+    party: Party
+    rate: Rate
+    period: Period
+    steps: int
+    origin: EventRow
+    """The usage itself: `event`, or what `event` corrects."""
+    reverses: int | None = None
+
+    @property
+    def keys(self) -> list[_CounterKey]:
+        start = to_micros(self.period.start)
+        found = [(self.party.id, self.rate.id, start)]
+        if self.rate.list_id:
+            found.append((self.party.id, self.rate.list_id, start))
+        return found
+
+
+@dataclass(slots=True)
+class _Group:
+    """Lines that become one transaction."""
+
+    party: Party
+    booked: Period
+    used: Period
+    kind: str
+    charges: list[tuple[Charge, int, int]] = field(default_factory=list)
+
+
+class Rating:
+    """Turns events into rated lines and postings. One rater works at a time: it holds the head of the rating."""
+
+    def __init__(self, parties: Parties, books: Books, spending: Spending) -> None:
+        self._parties = parties
+        self._books = books
+        self._spending = spending
+
+    def rate_arrived(self, connection: Connection, through: int, limit: int, now: datetime) -> RatingReport:
+        """Rate up to `limit` events in order of arrival, none after the number `through`."""
+        position, _ = sql.lock_head(connection, RATING)
+        rows = sql.events_between(connection, position, through, limit)
+        if not rows:
+            return RatingReport()
+        report = self._rate(connection, rows, now)
+        sql.move_head(connection, RATING, rows[-1].seq)
+        return report
+
+    def retry_waiting(self, connection: Connection, after: int, now: datetime) -> tuple[RatingReport, int]:
+        """Try again what waited for a price or for the event that it corrects; `after` is where the last call ended.
+
+        Returns what was done and where to go on, 0 at the end.
+        """
+        sql.lock_head(connection, RATING)
+        version = self._books.current(connection).version
+        ready = ((waiting.c.code == NO_PRICE) & (waiting.c.book_version < version)) | (waiting.c.code == NO_ORIGINAL)
+        seqs = (
+            connection.execute(
+                select(waiting.c.event_seq)
+                .where(ready, waiting.c.event_seq > after)
+                .order_by(waiting.c.event_seq)
+                .limit(RETRY_MAX)
+            )
+            .scalars()
+            .all()
+        )
+        if not seqs:
+            return RatingReport(), 0
+        connection.execute(delete(waiting).where(waiting.c.event_seq.in_(seqs)))
+        found = sql.events_by_seq(connection, seqs)
+        report = self._rate(connection, [found[seq] for seq in sorted(found)], now)
+        return report, seqs[-1]
+
+    def _rate(self, connection: Connection, rows: Sequence[EventRow], now: datetime) -> RatingReport:
+        book = self._books.current(connection)
+        parties = {row.organisation_id: self._parties.get(connection, row.organisation_id) for row in rows}
+        self._books.load_agreed(connection, (row.resource for row in rows if row.resource), parties)
+        report = RatingReport()
+        held_back: list[tuple[EventRow, str, str]] = []
+        charges: list[Charge] = []
+        corrections: list[EventRow] = []
+        for row in rows:
+            if row.kind != USAGE:
+                corrections.append(row)
+                continue
+            party = parties[row.organisation_id]
+            rate = self._books.rate(book, party, row.meter, row.dimensions, row.at, row.resource)
+            if rate is None:
+                held_back.append((row, NO_PRICE, f"{row.meter} {row.dimensions} has no price in {party.currency} then"))
+                continue
+            charges.append(Charge(row, USAGE, party, rate, period_of(row.at, party.timezone), row.quantity, row))
+        self._book(connection, charges, held_back, report, now)
+        for wave in _waves(corrections):
+            self._correct(connection, wave, held_back, report, now)
+        self._hold_back(connection, held_back, book.version, now)
+        report.waiting += len(held_back)
+        return report
+
+    def _hold_back(
+        self, connection: Connection, held_back: Iterable[tuple[EventRow, str, str]], version: int, now: datetime
+    ) -> None:
+        rows = [
+            (row.seq, row.organisation_id, code, reason, version, to_micros(now)) for row, code, reason in held_back
+        ]
+        sql.bulk_insert(connection, waiting, rows)
+
+    def _correct(
+        self,
+        connection: Connection,
+        wave: Sequence[EventRow],
+        held_back: list[tuple[EventRow, str, str]],
+        report: RatingReport,
+        now: datetime,
+    ) -> None:
+        """Take back what stands for the corrected event and charge the new quantity, by the same rate."""
+        charges: list[Charge] = []
+        for row in wave:
+            try:
+                charges += self._correction(connection, row)
+            except _WaitsError as reason:
+                held_back.append((row, reason.code, str(reason)))
+        self._book(connection, charges, held_back, report, now)
+
+    def _correction(self, connection: Connection, row: EventRow) -> list[Charge]:
+        assert row.corrects_source is not None and row.corrects_id is not None
+        original = sql.event_named(connection, row.corrects_source, row.corrects_id)
+        if original is None:
+            raise _WaitsError(NO_ORIGINAL, f"{row.corrects_id!r} of {row.corrects_source!r} has not arrived")
+        if (original.organisation_id, original.meter) != (row.organisation_id, row.meter) or original.kind != USAGE:
+            raise _WaitsError(MISMATCH, "it names an event of another organisation or meter, or one that is no usage")
+        others = sql.corrections_of(connection, row.corrects_source, row.corrects_id)
+        by_seq = {event.seq: event for event in (original, *others)}
+        standing = standing_line(sql.lines_of_events(connection, list(by_seq)))
+        if standing is None:
+            raise _WaitsError(NO_ORIGINAL, f"{row.corrects_id!r} of {row.corrects_source!r} has not been rated")
+        party = self._parties.get(connection, row.organisation_id)
+        rate = self.rate_of_line(connection, standing, original, party)
+        period = period_of(original.at, party.timezone)
+        if later(by_seq[standing.event_seq], row, original):
+            return [Charge(row, "superseded", party, rate, period, 0, original)]
+        back = Charge(row, "reversal", party, rate, period, -standing.quantity, original, standing.line_no)
+        return [back, Charge(row, row.kind, party, rate, period, row.quantity, original)]
+
+    def rate_of_line(self, connection: Connection, line: LineRow, event: EventRow, party: Party) -> Rate:
+        """The rate by which `line` was rated: by the book version of its day."""
+        book = self._books.version(connection, line.book_version)
+        self._books.load_agreed(connection, [event.resource] if event.resource else [], {party.id: party})
+        rate = self._books.rate(book, party, event.meter, event.dimensions, event.at, event.resource)
+        if rate is None or rate.id != line.rate_id:
+            raise _WaitsError(MISMATCH, f"the rate {line.rate_id} of line {line.line_no} can't be derived again")
+        return rate
+
+    def _book(
+        self,
+        connection: Connection,
+        charges: Sequence[Charge],
+        held_back: list[tuple[EventRow, str, str]],
+        report: RatingReport,
+        now: datetime,
+    ) -> None:
+        if not charges:
+            return
+        known = sql.counters_for(connection, list({key for charge in charges for key in charge.keys}))
+        closed = sql.closed_periods(connection, [charge.party.id for charge in charges])
+        groups: dict[tuple[str, datetime, datetime, str], _Group] = {}
+        changed: dict[_CounterKey, tuple[int, int]] = {}
+        for charge in charges:
+            priced = _advance(charge, known, changed)
+            if priced is None:
+                held_back.append((charge.event, BEYOND_LIMITS, "it would pass what one rated line can hold"))
+                continue
+            booked = open_period(charge.period, charge.party, closed)
+            kind = _group_kind(charge, booked)
+            key = (charge.party.id, booked.start, charge.period.start, kind)
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = _Group(charge.party, booked, charge.period, kind)
+            group.charges.append((charge, *priced))
+        report.rated += sum(len(group.charges) for group in groups.values())
+        report.transactions += len(groups)
+        self._write(connection, list(groups.values()), now)
+        meters = {key: charge.origin.meter for charge in charges for key in charge.keys}
+        sql.bulk_insert(
+            connection,
+            counters_table,
+            [(*key, meters[key], str(quantity), str(nano)) for key, (quantity, nano) in changed.items()],
+            "ON CONFLICT (organisation_id, rate_id, period_start) "
+            "DO UPDATE SET quantity = excluded.quantity, nano = excluded.nano",
+        )
+
+    def _write(self, connection: Connection, groups: Sequence[_Group], now: datetime) -> None:
+        chain, _ = sql.lock_head(connection, journal.CHAIN)
+        line_no, _ = sql.lock_head(connection, LINES)
+        entries: list[Entry] = []
+        rows: list[LineRow] = []
+        for transaction_no, group in enumerate(groups, chain + 1):
+            first = len(rows)
+            for charge, nano, list_nano in group.charges:
+                line_no += 1
+                rows.append(_line(line_no, transaction_no, charge, nano, list_nano))
+            events = [charge.event for charge, _, _ in group.charges]
+            entries.append(_entry(group, rows[first:], events))
+        journal.post(connection, entries, now)
+        sql.bulk_insert(connection, lines_table, rows)
+        sql.move_head(connection, LINES, line_no)
+        self._spending.charge(
+            connection,
+            [(charge.origin, charge.kind, nano) for group in groups for charge, nano, _ in group.charges],
+            now,
+        )
+
+
+class _WaitsError(Exception):
+    """An event that can't be rated yet."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+_PERIODS: dict[str, tuple[int, int, Period]] = {}
+
+
+def period_of(at: int, timezone: str) -> Period:
+    """The billing period of a moment in microseconds; the last one asked for in each zone is remembered."""
+    known = _PERIODS.get(timezone)
+    if known is not None and known[0] <= at < known[1]:
+        return known[2]
+    period = month_of(from_micros(at), timezone)
+    _PERIODS[timezone] = (to_micros(period.start), to_micros(period.end), period)
+    return period
+
+
+def open_period(used: Period, party: Party, closed: set[tuple[str, int]]) -> Period:
+    """Where usage of `used` is booked: in its own period, or in the first one after it that is not closed.
+
+    The clock has no say in it, so a clock that steps back can't put usage into another period.
+    """
+    period = used
+    while (party.id, to_micros(period.start)) in closed:
+        period = following(period, party.timezone)
+    return period
+
+
+def standing_line(lines: Iterable[LineRow]) -> LineRow | None:
+    """The one line of an event and its corrections that nothing has reversed."""
+    found = list(lines)
+    reversed_lines = {line.reverses for line in found if line.reverses is not None}
+    standing = [
+        line for line in found if line.kind not in ("reversal", "superseded") and line.line_no not in reversed_lines
+    ]
+    assert len(standing) <= 1, f"lines {[line.line_no for line in standing]} stand for one event"
+    return standing[0] if standing else None
+
+
+def later(standing: EventRow, arrived: EventRow, original: EventRow) -> bool:
+    """Whether what stands is a correction that was made after the one that arrived now."""
+    if standing.seq == original.seq:
+        return False
+    return (standing.at, standing.source, standing.event_id) > (arrived.at, arrived.source, arrived.event_id)
+
+
+def lines_digest(lines: Sequence[LineRow], events: Sequence[EventRow]) -> str:
+    """SHA-256 over rated lines and the events behind them: what ties raw usage into the hash chain."""
+    digest = hashlib.sha256()
+    for line, event in zip(lines, events, strict=True):
+        digest.update(line_digest_part(line, event))
+    return digest.hexdigest()
+
+
+def line_digest_part(line: LineRow, event: EventRow) -> bytes:
+    """One rated line and its event, in the form that is hashed."""
+    return (
+        f"{line.line_no}\x1f{event.source}\x1f{event.event_id}\x1f{event.meter}\x1f{event.quantity}\x1f{event.at}\x1f"
+        f"{line.kind}\x1f{line.rate_id}\x1f{line.book_version}\x1f{line.period_start}\x1f{line.quantity}\x1f"
+        f"{line.nano}\x1f{line.list_nano}\x1f{line.reverses}\n"
+    ).encode()
+
+
+def _waves(corrections: Sequence[EventRow]) -> list[list[EventRow]]:
+    """Corrections in rounds, so that no round corrects the same event twice."""
+    rounds: list[list[EventRow]] = []
+    seen: dict[tuple[str | None, str | None], int] = defaultdict(int)
+    for row in corrections:
+        key = (row.corrects_source, row.corrects_id)
+        if seen[key] == len(rounds):
+            rounds.append([])
+        rounds[seen[key]].append(row)
+        seen[key] += 1
+    return rounds
+
+
+def _advance(
+    charge: Charge, known: dict[_CounterKey, tuple[int, int]], changed: dict[_CounterKey, tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Move the counters of a charge on; what it costs, and would by the list. None where that can't be held."""
+    keys = charge.keys
+    tariffs = (charge.rate.tariff, charge.rate.list_price.tariff)
+    moved: list[tuple[int, int]] = []
+    costs: list[int] = []
+    for key, tariff in zip(keys, tariffs, strict=False):
+        quantity, posted = known.get(key, (0, 0))
+        quantity += charge.steps
+        assert quantity >= 0, f"counter {key} would fall to {quantity}"
+        after = tariff.nano(quantity)
+        if abs(after - posted) > POSTING_NANO_MAX:
+            return None
+        moved.append((quantity, after))
+        costs.append(after - posted)
+    for key, value in zip(keys, moved, strict=True):
+        known[key] = changed[key] = value
+    return costs[0], costs[-1]
+
+
+def _group_kind(charge: Charge, booked: Period) -> str:
+    if booked.start != charge.period.start:
+        return "adjustment"
+    return "usage" if charge.kind == USAGE else "correction"
+
+
+def _line(line_no: int, transaction_no: int, charge: Charge, nano: int, list_nano: int) -> LineRow:
+    return LineRow(
+        line_no,
+        transaction_no,
+        charge.event.seq,
+        charge.kind,
+        charge.party.id,
+        charge.rate.id,
+        charge.rate.list_id,
+        charge.rate.book_version,
+        to_micros(charge.period.start),
+        charge.steps,
+        nano,
+        list_nano,
+        charge.reverses,
+    )
+
+
+def _entry(group: _Group, rows: Sequence[LineRow], events: Sequence[EventRow]) -> Entry:
+    amounts: dict[str, int] = defaultdict(int)
+    for charge, nano, _ in group.charges:
+        amounts["unbilled"] += nano
+        amounts[f"revenue.{METERS[charge.event.meter].product}"] -= nano
+    memo = f"{group.kind} of {group.used.label}"
+    return Entry(
+        group.party.id,
+        group.party.currency,
+        group.kind,
+        f"lines {rows[0].line_no}-{rows[-1].line_no}",
+        group.booked.start,
+        memo,
+        postings_of(amounts),
+        None,
+        lines_digest(rows, events),
+    )

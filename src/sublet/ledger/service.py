@@ -1,0 +1,430 @@
+"""The ledger's use cases. Methods that take a connection work inside the caller's transaction; the others open one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from sublet.ledger import closing, crediting, journal
+from sublet.ledger import store as sql
+from sublet.ledger.book import PriceBook
+from sublet.ledger.booking import Books
+from sublet.ledger.budgets import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.closing import Closed
+from sublet.ledger.crediting import Credit
+from sublet.ledger.intake import Intake, Parties
+from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of
+from sublet.ledger.meters import meter_named
+from sublet.ledger.model import IntakeResult, Party, UsageEvent
+from sublet.ledger.periods import Period, month_labelled, month_of
+from sublet.ledger.proof import Proof, Prover
+from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
+from sublet.ledger.spending import Spending
+from sublet.ledger.store import LINES, RATING
+from sublet.ledger.taxes import NoTax, Profile, Taxes
+from sublet.store import Store
+from sublet.store.tables.ledger import budgets as budgets_table
+from sublet.store.tables.ledger import profiles, proofs, waiting
+from sublet.values.clock import to_micros
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.ids import new_id
+
+PROOFS_KEPT = 400
+
+
+class Ledger:
+    """What was used, owed and paid."""
+
+    def __init__(self, store: Store, *, taxes: Taxes | None = None, issuer: Issuer | None = None) -> None:
+        self._store = store
+        self._parties = Parties()
+        self._books = Books()
+        self._intake = Intake(self._parties)
+        self._spending = Spending(self._parties)
+        self._rating = Rating(self._parties, self._books, self._spending)
+        self._invoicing = Invoicing(self._books, taxes or NoTax(), issuer or Issuer())
+        self._prover = Prover(self._parties, self._books, self._invoicing)
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
+    def books(self) -> Books:
+        return self._books
+
+    @property
+    def spending(self) -> Spending:
+        return self._spending
+
+    def party(self, connection: Connection, organisation_id: str) -> Party:
+        """Raises NotFoundError."""
+        return self._parties.get(connection, organisation_id)
+
+    # -- usage
+
+    def take(self, connection: Connection, events: Iterable[UsageEvent]) -> IntakeResult:
+        """Take usage events in the caller's transaction: each counts once, by source and id."""
+        return self._intake.take(connection, events, self._store.clock.now())
+
+    def take_now(self, events: Sequence[UsageEvent]) -> IntakeResult:
+        """Take usage events in a transaction of their own; durable when this returns."""
+        return self._store.write(lambda connection: self.take(connection, events))
+
+    def rate(self, batch: int = BATCH_DEFAULT) -> RatingReport:
+        """Rate and post everything that has arrived, a batch per transaction, and try again what waited."""
+        report = RatingReport()
+        through = self._arrived()
+        while True:
+            done = self._store.write(
+                lambda connection: self._rating.rate_arrived(connection, through, batch, self._store.clock.now())
+            )
+            report.add(done)
+            if not done.rated and not done.waiting:
+                break
+        after = 0
+        while True:
+            done, after = self._store.write(
+                lambda connection, after=after: self._rating.retry_waiting(  # type: ignore[misc]
+                    connection, after, self._store.clock.now()
+                )
+            )
+            report.rated += done.rated
+            report.transactions += done.transactions
+            if not after:
+                return report
+
+    def _arrived(self) -> int:
+        """The number up to which every event is committed: later ones may still be under way in other transactions."""
+        if self._store.is_sqlite:
+            with self._store.read() as connection:
+                return sql.last_event_seq(connection)
+
+        def fence(connection: Connection) -> int:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": sql.INTAKE_LOCK})
+            return sql.last_event_seq(connection)
+
+        return self._store.write(fence)
+
+    # -- prices
+
+    def publish_prices(self, book: PriceBook) -> int:
+        """Make `book` the current price book; its version. Raises ConflictError where published terms changed."""
+        return self._store.write(lambda connection: self._books.publish(connection, book, self._store.clock.now()))
+
+    def prices(self) -> PriceBook:
+        with self._store.read() as connection:
+            return self._books.current(connection)
+
+    def agree(
+        self,
+        connection: Connection,
+        organisation_id: str,
+        resource: str,
+        amount_nano: int,
+        *,
+        meter: str = "accelerator.seconds",
+        per_units: int = 3600,
+    ) -> None:
+        """Fix the price of one resource (a lease, by its quote) for its whole life: `amount_nano` for `per_units` units."""
+        party = self._parties.get(connection, organisation_id)
+        self._books.agree(connection, party, resource, meter, amount_nano, per_units, self._store.clock.now())
+
+    def worst_case(
+        self,
+        connection: Connection,
+        organisation_id: str,
+        quantities: Mapping[str, int],
+        dimensions: str = "{}",
+        resource: str = "",
+    ) -> int:
+        """The most that `quantities` (whole units by meter) can cost now, in nano-units, rounded up: what to reserve.
+
+        `dimensions` is canonical JSON. A meter without a price costs nothing yet. Raises InvalidInputError.
+        """
+        party = self._parties.get(connection, organisation_id)
+        book = self._books.current(connection)
+        if resource:
+            self._books.load_agreed(connection, [resource], {party.id: party})
+        total = 0
+        for name, quantity in quantities.items():
+            steps = meter_named(name).steps(quantity)
+            rate = self._books.rate(book, party, name, dimensions, to_micros(self._store.clock.now()), resource)
+            if rate is not None and steps:
+                exact = rate.tariff.dearest_unit() * _in_packages(steps, rate.tariff.package)
+                total += -(-exact.numerator // exact.denominator) + _fees(rate.tariff.fees, rate.tariff.scale)
+        return total
+
+    # -- credits and money
+
+    def credit(
+        self,
+        connection: Connection,
+        organisation_id: str,
+        nano: int,
+        reason: str,
+        source_id: str,
+        *,
+        kind: str = "reclaim",
+        expires_at: datetime | None = None,
+    ) -> Credit:
+        """Give a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
+        party = self._parties.get(connection, organisation_id)
+        now = self._store.clock.now()
+        return crediting.grant(connection, party, nano, kind, reason, source_id, now, expires_at)
+
+    def prepay(self, organisation_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
+        """Book money paid in advance; usage can be reserved against it at once."""
+        return self._store.write(
+            lambda connection: self.credit(
+                connection, organisation_id, nano, "paid in advance", source_id, kind="prepaid", expires_at=expires_at
+            )
+        )
+
+    def credits(self, organisation_id: str) -> list[Credit]:
+        with self._store.read() as connection:
+            return crediting.credits_of(connection, organisation_id)
+
+    def expire(self) -> int:
+        """Let expired credits and holds go; how many there were."""
+
+        def write(connection: Connection) -> int:
+            now = self._store.clock.now()
+            due = crediting.expired(connection, now)
+            parties = {credit.organisation_id: self._parties.get(connection, credit.organisation_id) for credit in due}
+            return crediting.expire(connection, parties, now, due) + self._spending.expire(connection, now)
+
+        return self._store.write(write)
+
+    def balances(self, organisation_id: str) -> dict[str, int]:
+        """Nano-units by account; debit is positive."""
+        with self._store.read() as connection:
+            self._parties.get(connection, organisation_id)
+            return journal.balances_of(connection, organisation_id)
+
+    # -- invoices
+
+    def set_profile(self, organisation_id: str, profile: Profile) -> None:
+        """What stands on the organisation's invoices from now on."""
+
+        def write(connection: Connection) -> None:
+            self._parties.get(connection, organisation_id)
+            row = (
+                organisation_id,
+                profile.legal_name,
+                profile.address,
+                profile.country,
+                profile.tax_number,
+                profile.email,
+                profile.payment_days,
+            )
+            sql.bulk_insert(
+                connection,
+                profiles,
+                [row],
+                "ON CONFLICT (organisation_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
+                "country = excluded.country, tax_number = excluded.tax_number, email = excluded.email, "
+                "payment_days = excluded.payment_days",
+            )
+
+        self._store.write(write)
+
+    def period(self, organisation_id: str, label: str = "") -> Period:
+        """The month that `label` names in the organisation's time zone; the present one where it is empty."""
+        with self._store.read() as connection:
+            timezone = self._parties.get(connection, organisation_id).timezone
+        return month_labelled(label, timezone) if label else month_of(self._store.clock.now(), timezone)
+
+    def draft(self, organisation_id: str, label: str = "") -> dict[str, Any]:
+        """The invoice that would be made now. Rates what has arrived first."""
+        self.rate()
+        period = self.period(organisation_id, label)
+        with self._store.read() as connection:
+            party = self._parties.get(connection, organisation_id)
+            return self._invoicing.draft(connection, party, period, self._store.clock.now())
+
+    def invoice(self, organisation_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
+        """Make a final invoice on demand for everything booked up to the end of the month, or None where there is nothing.
+
+        With `digest`, that of a draft, only if nothing changed since: raises DraftChangedError.
+        """
+        self.rate()
+        period = self.period(organisation_id, label)
+
+        def write(connection: Connection) -> dict[str, Any] | None:
+            party = self._parties.get(connection, organisation_id)
+            now = self._store.clock.now()
+            return closing.make_invoice(
+                connection, self._books, self._invoicing, party, period, "on_demand", now, digest
+            )
+
+        return self._store.write(write)
+
+    def close(self, organisation_id: str, label: str) -> Closed:
+        """Close a month that is over and make its invoice; the second call changes nothing. Raises PeriodOpenError."""
+        self.rate()
+        period = self.period(organisation_id, label)
+
+        def write(connection: Connection) -> Closed:
+            party = self._parties.get(connection, organisation_id)
+            return closing.close(connection, self._books, self._invoicing, party, period, self._store.clock.now())
+
+        return self._store.write(write)
+
+    def invoice_by(self, invoice_id: str) -> dict[str, Any]:
+        """A final invoice by id or number. Raises NotFoundError."""
+        with self._store.read() as connection:
+            return invoice(connection, invoice_id)
+
+    def invoices(self, organisation_id: str) -> list[dict[str, Any]]:
+        """The invoices of an organisation, newest first."""
+        with self._store.read() as connection:
+            self._parties.get(connection, organisation_id)
+            return [{**row.document, "status": row.status} for row in invoices_of(connection, organisation_id)]
+
+    def pay(self, invoice_id: str, nano: int, source_id: str) -> dict[str, Any]:
+        """Record a payment, once per `source_id`."""
+        return self._store.write(
+            lambda connection: self._invoicing.pay(connection, invoice_id, nano, source_id, self._store.clock.now())
+        )
+
+    def void(self, invoice_id: str, reason: str) -> dict[str, Any]:
+        """Take a final invoice back by a linked reversal."""
+        return self._store.write(
+            lambda connection: self._invoicing.void(connection, invoice_id, reason, self._store.clock.now())
+        )
+
+    # -- budgets
+
+    def create_budget(self, budget: Budget) -> Budget:
+        """A budget from now on. What its scope has spent in the present period counts already."""
+
+        def write(connection: Connection) -> Budget:
+            # The rater holds the same head: no line is rated between the count and the first charge.
+            sql.lock_head(connection, RATING)
+            return create_budget(connection, self._parties, budget, self._store.clock.now())
+
+        return self._store.write(write)
+
+    def end_budget(self, budget_id: str) -> None:
+        """From now on the budget limits nothing. Raises NotFoundError."""
+
+        def write(connection: Connection) -> None:
+            columns = budgets_table.c
+            statement = (
+                budgets_table.update()
+                .where(columns.id == budget_id, columns.ended_at.is_(None))
+                .values(ended_at=self._store.clock.now())
+            )
+            if not connection.execute(statement).rowcount:
+                raise NotFoundError(f"there is no live budget {budget_id!r}; `sublet budget ls` lists them")
+
+        self._store.write(write)
+
+    def budgets(self, organisation_id: str) -> list[BudgetState]:
+        with self._store.read() as connection:
+            return self._spending.states(connection, organisation_id, self._store.clock.now())
+
+    def reserve(self, requests: Sequence[HoldRequest]) -> list[HoldOutcome]:
+        """Place holds in one transaction; each outcome says whether its hold stands."""
+        return self._store.write(
+            lambda connection: self._spending.reserve(connection, requests, self._store.clock.now())
+        )
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[HoldOutcome]:
+        """Settle holds in one transaction."""
+        return self._store.write(
+            lambda connection: self._spending.settle(connection, settlements, self._store.clock.now())
+        )
+
+    # -- proof
+
+    def prove(self, organisation_id: str = "", invoice_id: str = "") -> Proof:
+        """Derive everything again from the raw events: an invoice, an organisation, or all of it."""
+        with self._store.read() as connection:
+            return self._prover.prove(connection, organisation_id, invoice_id)
+
+    def prove_nightly(self) -> Proof:
+        """Prove everything and keep the report, which health shows."""
+        proof = self.prove()
+
+        def write(connection: Connection) -> None:
+            now = self._store.clock.now()
+            row = (to_micros(now), proof.subject, proof.ok, sql.json_text(proof.as_dict()))
+            sql.bulk_insert(connection, proofs, [row], "ON CONFLICT (proved_at, subject) DO NOTHING")
+
+        self._store.write(write)
+        return proof
+
+    def health(self) -> dict[str, Any]:
+        """How far the rating is, what waits and why, and what the last proof said."""
+        with self._store.read() as connection:
+            position, _ = sql.read_head(connection, RATING)
+            last = connection.execute(select(proofs).order_by(proofs.c.proved_at.desc()).limit(1)).first()
+            held = connection.execute(
+                select(waiting.c.code, waiting.c.reason).order_by(waiting.c.event_seq).limit(10)
+            ).all()
+            return {
+                "events": sql.last_event_seq(connection),
+                "rated_to": position,
+                "lines": sql.read_head(connection, LINES)[0],
+                "waiting": [{"code": row.code, "reason": row.reason} for row in held],
+                "last_proof": last.report | {"proved_at": last.proved_at.isoformat()} if last else None,
+                "ok": last is None or last.ok,
+            }
+
+
+def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
+    """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken."""
+    party = parties.get(connection, budget.organisation_id)
+    if connection.execute(select(budgets_table.c.id).where(budgets_table.c.id == budget.id)).first():
+        raise ConflictError(f"there is a budget {budget.id!r} already; leave the id out to get a new one")
+    sql.insert_row(
+        connection,
+        budgets_table,
+        id=budget.id,
+        organisation_id=party.id,
+        scope=budget.scope,
+        scope_id=budget.scope_id,
+        period=budget.period,
+        kind=budget.kind,
+        limit_nano=budget.limit_nano,
+        hard=budget.hard,
+        thresholds=list(budget.thresholds),
+        webhook_url=budget.webhook_url,
+        webhook_secret=budget.webhook_secret,
+        email=budget.email,
+        opening_line=0,
+        created_at=now,
+        ended_at=None,
+    )
+    start = budget.period_start(now, party.timezone)
+    spent = sql.rated_since(connection, party.id, budget.scope, budget.scope_id, to_micros(start))
+    sql.insert_state(connection, budget.id, to_micros(start), spent)
+    return budget
+
+
+def new_budget(organisation_id: str, limit_nano: int, **fields: Any) -> Budget:
+    """A budget with a new id; by default a hard monthly one of the whole organisation. Raises InvalidInputError."""
+    defaults: dict[str, Any] = {
+        "scope": "organisation",
+        "scope_id": "",
+        "period": "month",
+        "hard": True,
+        "thresholds": (50, 80, 100),
+    }
+    try:
+        return Budget(new_id("bud"), organisation_id, limit_nano=limit_nano, **(defaults | fields))
+    except TypeError as error:
+        raise InvalidInputError(f"a budget has no such field: {error}") from error
+
+
+def _in_packages(steps: int, package: int) -> int:
+    return steps if package == 1 else -(-steps // package)
+
+
+def _fees(fees: tuple[int, ...], scale: int) -> int:
+    return -(-sum(fees) // scale)

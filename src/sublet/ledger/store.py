@@ -1,0 +1,261 @@
+"""The SQL that every part of the ledger shares: bulk rows, heads, parties, and the raw form of events and lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    Integer,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from sublet.ledger.model import GENESIS, Party
+from sublet.store.tables.accounts import organisations
+from sublet.store.tables.ledger import budget_states, heads, periods
+from sublet.store.types import Instant
+from sublet.values.clock import to_micros
+
+CHUNK = 500
+RATING, LINES = "rating", "lines"
+INTAKE_LOCK = 0x5AB1E7
+"""Shared by every intake, exclusive for the moment in which a rater reads how far the events go (PostgreSQL)."""
+
+
+class EventRow(NamedTuple):
+    """A usage event as it lies in the database; times in microseconds, quantity in steps."""
+
+    seq: int
+    source: str
+    event_id: str
+    kind: str
+    organisation_id: str
+    meter: str
+    quantity: int
+    at: int
+    received_at: int
+    resource: str
+    project: str
+    key_id: str
+    dimensions: str
+    corrects_source: str | None
+    corrects_id: str | None
+    hold_id: str | None
+
+
+class LineRow(NamedTuple):
+    """A rated line as it lies in the database."""
+
+    line_no: int
+    transaction_no: int
+    event_seq: int
+    kind: str
+    organisation_id: str
+    rate_id: str
+    list_rate_id: str
+    book_version: int
+    period_start: int
+    quantity: int
+    nano: int
+    list_nano: int
+    reverses: int | None
+
+
+EVENT_COLUMNS = ", ".join(EventRow._fields)
+LINE_COLUMNS = ", ".join(LineRow._fields)
+
+
+def is_sqlite(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT that understands ON CONFLICT, for either database."""
+    return sqlite_insert(table) if is_sqlite(connection) else postgres_insert(table)
+
+
+def bulk_insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], conflict: str = "") -> int:
+    """Insert rows of raw values in the table's column order; `conflict` is an ON CONFLICT clause. Returns the rows written.
+
+    A column that the database numbers itself (`ledger_events.seq`) is left out.
+    """
+    if not rows:
+        return 0
+    columns = [column for column in table.columns if column.autoincrement is not True]
+    names = ", ".join(column.name for column in columns)
+    if is_sqlite(connection):
+        marks = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"
+        return connection.exec_driver_sql(statement, [tuple(row) for row in rows]).rowcount
+    arrays = ", ".join(f"%s::{_postgres_type(column.type)}[]" for column in columns)
+    statement = f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {conflict}"
+    return connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True))).rowcount
+
+
+def _postgres_type(kind: Any) -> str:
+    if isinstance(kind, Instant):
+        return "bigint"
+    if isinstance(kind, TypeDecorator):
+        kind = kind.impl_instance
+    if isinstance(kind, BigInteger):
+        return "bigint"
+    if isinstance(kind, Boolean):
+        return "boolean"
+    if isinstance(kind, Integer):
+        return "integer"
+    assert isinstance(kind, String | Text)
+    return "text"
+
+
+def ensure_heads(connection: Connection, *names: str) -> None:
+    """Create counters at zero where they are missing."""
+    rows = [{"name": name, "position": 0, "hash": GENESIS} for name in names]
+    connection.execute(upsert(connection, heads).on_conflict_do_nothing(), rows)
+
+
+def lock_head(connection: Connection, name: str) -> tuple[int, str]:
+    """Hold the counter `name` until the transaction ends; its position and hash."""
+    row = connection.execute(select(heads).where(heads.c.name == name).with_for_update()).first()
+    if row is None:
+        ensure_heads(connection, name)
+        row = connection.execute(select(heads).where(heads.c.name == name).with_for_update()).one()
+    return row.position, row.hash
+
+
+def read_head(connection: Connection, name: str) -> tuple[int, str]:
+    """The counter `name` as it is, without holding it."""
+    row = connection.execute(select(heads).where(heads.c.name == name)).first()
+    return (row.position, row.hash) if row else (0, GENESIS)
+
+
+def move_head(connection: Connection, name: str, position: int, digest: str = GENESIS) -> None:
+    connection.execute(update(heads).where(heads.c.name == name).values(position=position, hash=digest))
+
+
+def party(connection: Connection, organisation_id: str) -> Party | None:
+    row = connection.execute(select(organisations).where(organisations.c.id == organisation_id)).first()
+    return Party(row.id, row.name, row.currency, row.timezone) if row else None
+
+
+def events_between(connection: Connection, after: int, through: int, limit: int) -> list[EventRow]:
+    """Events in their order of arrival, `after` exclusive, `through` inclusive."""
+    statement = text(
+        f"SELECT {EVENT_COLUMNS} FROM ledger_events WHERE seq > :after AND seq <= :through ORDER BY seq LIMIT :limit"
+    )
+    rows = connection.execute(statement, {"after": after, "through": through, "limit": limit})
+    return [EventRow._make(row) for row in rows]
+
+
+def events_by_seq(connection: Connection, seqs: Sequence[int]) -> dict[int, EventRow]:
+    found: dict[int, EventRow] = {}
+    for part in chunks(sorted(set(seqs))):
+        statement = text(f"SELECT {EVENT_COLUMNS} FROM ledger_events WHERE seq IN ({', '.join(map(str, part))})")
+        found.update((row.seq, EventRow._make(row)) for row in connection.execute(statement))
+    return found
+
+
+def event_named(connection: Connection, source: str, event_id: str) -> EventRow | None:
+    statement = text(f"SELECT {EVENT_COLUMNS} FROM ledger_events WHERE source = :source AND event_id = :id")
+    row = connection.execute(statement, {"source": source, "id": event_id}).first()
+    return EventRow._make(row) if row else None
+
+
+def corrections_of(connection: Connection, source: str, event_id: str) -> list[EventRow]:
+    statement = text(
+        f"SELECT {EVENT_COLUMNS} FROM ledger_events "
+        "WHERE corrects_id IS NOT NULL AND corrects_source = :source AND corrects_id = :id ORDER BY seq"
+    )
+    rows = connection.execute(statement, {"source": source, "id": event_id})
+    return [EventRow._make(row) for row in rows]
+
+
+def lines_of_events(connection: Connection, seqs: Sequence[int]) -> list[LineRow]:
+    found: list[LineRow] = []
+    for part in chunks(sorted(set(seqs))):
+        statement = text(f"SELECT {LINE_COLUMNS} FROM ledger_lines WHERE event_seq IN ({', '.join(map(str, part))})")
+        found += [LineRow._make(row) for row in connection.execute(statement)]
+    return sorted(found)
+
+
+def last_event_seq(connection: Connection) -> int:
+    last: int = connection.execute(text("SELECT coalesce(max(seq), 0) FROM ledger_events")).scalar_one()
+    return last
+
+
+def counters_for(
+    connection: Connection, keys: Sequence[tuple[str, str, int]]
+) -> dict[tuple[str, str, int], tuple[int, int]]:
+    """Counters by (organisation, rate, start of the period in microseconds): cumulative quantity, and nano-units posted."""
+    found: dict[tuple[str, str, int], tuple[int, int]] = {}
+    for part in chunks(sorted(keys)):
+        flat = tuple(value for key in part for value in key)
+        if is_sqlite(connection):
+            given = f"(VALUES {', '.join(['(?, ?, ?)'] * len(part))})"
+        else:
+            given = "(SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]))"
+            flat = tuple(list(values) for values in zip(*part, strict=True))
+        statement = (
+            f"WITH k(o, r, p) AS {given} SELECT c.organisation_id, c.rate_id, c.period_start, c.quantity, c.nano "
+            "FROM k CROSS JOIN ledger_counters c "
+            "WHERE c.organisation_id = k.o AND c.rate_id = k.r AND c.period_start = k.p"
+        )
+        for row in connection.exec_driver_sql(statement, flat):
+            found[row[0], row[1], row[2]] = (int(row[3]), int(row[4]))
+    return found
+
+
+def rated_since(connection: Connection, organisation_id: str, scope: str, scope_id: str, since: int) -> int:
+    """What was rated for a budget's scope for usage from `since` (microseconds) on, in nano-units."""
+    column = {"organisation": "", "project": "AND e.project = :scope", "key": "AND e.key_id = :scope"}[scope]
+    # A correction belongs to the project and key of the usage that it corrects.
+    statement = text(
+        "SELECT sum(l.nano / 1000000000), sum(l.nano % 1000000000) FROM ledger_lines l "
+        "JOIN ledger_events f ON f.seq = l.event_seq "
+        "JOIN ledger_events e ON e.source = coalesce(f.corrects_source, f.source) "
+        "AND e.event_id = coalesce(f.corrects_id, f.event_id) "
+        f"WHERE l.organisation_id = :organisation AND e.at >= :since {column}"
+    )
+    given: dict[str, Any] = {"organisation": organisation_id, "since": since}
+    row = connection.execute(statement, given | ({"scope": scope_id} if column else {})).one()
+    return int(row[0] or 0) * 10**9 + int(row[1] or 0)
+
+
+def insert_state(connection: Connection, budget_id: str, period_start: int, spent_nano: int) -> None:
+    bulk_insert(connection, budget_states, [(budget_id, period_start, spent_nano, 0)])
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def closed_periods(connection: Connection, organisations_wanted: Sequence[str]) -> set[tuple[str, int]]:
+    """The closed periods of these organisations, as (organisation, start in microseconds)."""
+    found: set[tuple[str, int]] = set()
+    for part in chunks(sorted(set(organisations_wanted))):
+        rows = connection.execute(
+            select(periods.c.organisation_id, periods.c.period_start).where(periods.c.organisation_id.in_(part))
+        )
+        found |= {(row.organisation_id, to_micros(row.period_start)) for row in rows}
+    return found
+
+
+def insert_row(connection: Connection, table: Table, **values: Any) -> None:
+    connection.execute(insert(table).values(**values))
+
+
+def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

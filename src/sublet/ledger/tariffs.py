@@ -1,0 +1,108 @@
+"""What a quantity costs: exact in whole numbers, for every kind of price.
+
+A tariff is a function F from a cumulative quantity (whole steps of a meter) to money. It is computed as an integer
+over an integer scale, so a price of 0.01875 USD per million tokens loses nothing. What is posted for one event is
+floor(F(after)) - floor(F(before)): the sum over any order of events is floor(F(total)), to the nano-unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Units after `start` (steps, cumulative) cost `unit` each; entering the tier costs `fee` once. In nano-units."""
+
+    start: int
+    unit: Fraction
+    fee: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """F: steps → nano-units, as `scaled(steps) / scale`."""
+
+    kind: str
+    scale: int
+    starts: tuple[int, ...]
+    units: tuple[int, ...]
+    fees: tuple[int, ...]
+    package: int = 1
+    free: int = 0
+
+    @classmethod
+    def build(cls, kind: str, tiers: tuple[Tier, ...], *, package: int = 1, free: int = 0) -> Tariff:
+        """Bring the tiers to one scale. `kind` is flat, per_unit, graduated, volume or package."""
+        scale = lcm(*(value.denominator for tier in tiers for value in (tier.unit, tier.fee)))
+        return cls(
+            kind,
+            scale,
+            tuple(tier.start for tier in tiers),
+            tuple(int(tier.unit * scale) for tier in tiers),
+            tuple(int(tier.fee * scale) for tier in tiers),
+            package,
+            free,
+        )
+
+    def scaled(self, steps: int) -> int:
+        """`scale` times F(steps): an exact integer. `steps` is at least 0."""
+        used = steps - self.free
+        if used <= 0:
+            return 0
+        if self.kind == "per_unit":
+            return used * self.units[0]
+        if self.kind == "package":
+            return -(-used // self.package) * self.units[0]
+        if self.kind == "flat":
+            return self.fees[0]
+        if self.kind == "volume":
+            return self._volume(used)
+        return self._graduated(used)
+
+    def nano(self, steps: int) -> int:
+        """floor(F(steps)): what stands in the books once `steps` were used."""
+        return self.scaled(steps) // self.scale
+
+    def exact(self, steps: int) -> Fraction:
+        """F(steps) itself."""
+        return Fraction(self.scaled(steps), self.scale)
+
+    def unit_price(self) -> Fraction | None:
+        """Nano-units per step where every unit costs the same, else None."""
+        return Fraction(self.units[0], self.scale) if self.kind == "per_unit" and not self.free else None
+
+    def dearest_unit(self) -> Fraction:
+        """The most that one further step can cost, fees and package rounding left out: what a reservation uses."""
+        return Fraction(max(self.units), self.scale)
+
+    def _volume(self, used: int) -> int:
+        chosen = 0
+        for index, start in enumerate(self.starts):
+            if used > start:
+                chosen = index
+        return used * self.units[chosen] + self.fees[chosen]
+
+    def _graduated(self, used: int) -> int:
+        total = 0
+        for index, start in enumerate(self.starts):
+            if used <= start:
+                break
+            end = self.starts[index + 1] if index + 1 < len(self.starts) else used
+            total += (min(used, end) - start) * self.units[index] + self.fees[index]
+        return total
+
+    def discounted(self, percent: Fraction) -> Tariff:
+        """The same tariff with `percent` (0 to 100) taken off."""
+        factor = 1 - percent / 100
+        return Tariff(
+            self.kind,
+            self.scale * factor.denominator,
+            self.starts,
+            tuple(unit * factor.numerator for unit in self.units),
+            tuple(fee * factor.numerator for fee in self.fees),
+            self.package,
+            self.free,
+        )

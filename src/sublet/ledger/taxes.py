@@ -1,0 +1,96 @@
+"""Where taxes plug in: a calculator gets the net amount of an invoice and returns its tax lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from sublet.values.errors import InvalidInputError
+from sublet.values.money import NANO, Money, currency_digits
+
+ENTRY_POINTS = "sublet.taxes"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who is billed: what stands on the invoice and what decides on taxes. `country` is ISO 3166-1 alpha-2."""
+
+    legal_name: str = ""
+    address: str = ""
+    country: str = ""
+    tax_number: str = ""
+    email: str = ""
+    payment_days: int = 30
+
+    def __post_init__(self) -> None:
+        if self.country and not (len(self.country) == 2 and self.country.isalpha() and self.country.isupper()):
+            raise InvalidInputError(f"country {self.country!r} is not an ISO 3166-1 code; write it like DE")
+        if not 0 <= self.payment_days <= 365:
+            raise InvalidInputError("payment_days must be from 0 to 365")
+        for name in ("legal_name", "address", "tax_number", "email"):
+            if len(getattr(self, name)) > 500:
+                raise InvalidInputError(f"{name} must be at most 500 characters")
+
+
+@dataclass(frozen=True, slots=True)
+class TaxBasis:
+    """What is taxed: the rounded net amount after credits."""
+
+    organisation_id: str
+    profile: Profile
+    net: Money
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TaxLine:
+    """One tax: `percent` of the net amount, rounded to the currency's digits, half to even."""
+
+    name: str
+    percent: Fraction
+    nano: int
+
+
+class Taxes(Protocol):
+    """A tax calculator. It must be pure: the proof asks it again and expects the same lines."""
+
+    def lines(self, basis: TaxBasis) -> Sequence[TaxLine]:
+        """The taxes on `basis.net`, which is not negative."""
+        ...
+
+
+class NoTax:
+    """No taxes."""
+
+    def lines(self, basis: TaxBasis) -> Sequence[TaxLine]:
+        return ()
+
+
+class FlatTax:
+    """One percentage for everybody, or for the organisations of one country."""
+
+    def __init__(self, name: str, percent: Fraction, country: str = "") -> None:
+        self._name, self._percent, self._country = name, percent, country
+
+    def lines(self, basis: TaxBasis) -> Sequence[TaxLine]:
+        if self._country and basis.profile.country != self._country:
+            return ()
+        step = NANO // 10 ** currency_digits(basis.net.currency)
+        return (TaxLine(self._name, self._percent, round(basis.net.nano * self._percent / (100 * step)) * step),)
+
+
+def taxes_named(name: str) -> Taxes:
+    """The calculator that a package registered under the entry point group `sublet.taxes`; empty: none.
+
+    Raises InvalidInputError where no package offers it.
+    """
+    if not name:
+        return NoTax()
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        made: Taxes = point.load()()
+        return made
+    raise InvalidInputError(f"no installed package offers taxes {name!r}; install one or leave the setting empty")
