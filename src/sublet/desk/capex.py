@@ -54,7 +54,7 @@ def power_to_cover(charge: Number, price: Number, cost: Number) -> Number:
     return charge * 1000.0 / (price - cost)
 
 
-@formula("USD/W-yr", price="USD/W-yr", cost="USD/W-yr", rate="rate", renewal="prob", years="yr")
+@formula("USD/W", price="USD/W-yr", cost="USD/W-yr", rate="rate", renewal="prob", years="yr")
 def bridge_value(price: Number, cost: Number, rate: Number, renewal: Number, years: Number) -> Number:
     """Present value per watt of a lease that renews each year with probability `renewal`, for at most `years`.
 

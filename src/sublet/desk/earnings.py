@@ -107,3 +107,30 @@ def power_to_close(gap: Number, slope: Number) -> Number:
 def price_of_slope(price: Number, cost: Number, ratio: Number) -> Number:
     """The price at which the affine bridge gives `ratio` of what it gives at `price`: c + ratio (p - c)."""
     return cost + ratio * (price - cost)
+
+
+@formula("USD/share", increment="USD/share", price="USD/W-yr", at_price="USD/W-yr", cost="USD/W-yr")
+def through_published_cell(increment: Number, price: Number, at_price: Number, cost: Number) -> Number:
+    """EPS at another price for a cost that is consistent with the published cell: EPS (p' - c) / (p - c).
+
+    One cell can't identify the cost: c = 0 is the constant-margin grid, the largest possible c the other edge.
+    """
+    return increment * (at_price - cost) / (price - cost)
+
+
+@formula("USD/share per MW", result="USD/share", power="MW")
+def slope_of_power(result: Number, power: Number) -> Number:
+    """EPS per megawatt at the price of `result`."""
+    return result / power
+
+
+@formula("USD/share per USD/W", increment="USD/share", price="USD/W-yr")
+def slope_of_price(increment: Number, price: Number) -> Number:
+    """EPS per USD/W of a one-year term under a constant margin: EPS / p."""
+    return increment / price
+
+
+@formula("USD/share per USD/W", power="MW", tax="rate", shares="bn shares")
+def slope_of_price_at_cost(power: Number, tax: Number, shares: Number) -> Number:
+    """EPS per USD/W of a one-year term at a constant cost: P (1-t) / (1000 N)."""
+    return power * (1.0 - tax) / (1000.0 * shares)

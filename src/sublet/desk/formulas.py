@@ -25,14 +25,17 @@ class Limit:
     open_low: bool = False
     open_high: bool = False
 
-    def check(self, name: str, value: Number) -> None:
-        """Raises InvalidInputError for a value outside, and for one that is not a number."""
+    def check(self, name: str, value: Number, value_name: str = "") -> None:
+        """Raises InvalidInputError for a value outside, and for one that is not a number.
+
+        `value_name` goes into the error's details, so that a case can point at the line where the value was given.
+        """
         low, high = (value.value, value.value) if isinstance(value, Term) else (np.min(value), np.max(value))
         inside = low > self.low if self.open_low else low >= self.low
         inside = bool(inside and (high < self.high if self.open_high else high <= self.high))
         if not inside:
             shown = low if not (low >= self.low and not (self.open_low and low == self.low)) else high
-            raise InvalidInputError(f"{name} is {shown:g}; {self.advice}", field=name)
+            raise InvalidInputError(f"{name} is {shown:g}; {self.advice}", field=name, value_name=value_name)
 
 
 _INF = float("inf")
@@ -89,7 +92,8 @@ class Formula:
         for name, value in bound.arguments.items():
             term = self._converted(name, as_term(value))
             if name in LIMITS:
-                LIMITS[name].check(f"{self.name}(): {name}", term)
+                called = getattr(value, "name", "")
+                LIMITS[name].check(called or f"{self.name}(): {name}", term, called)
             arguments[name] = term
         result: Term = as_term(self.function(**arguments))
         return result.in_unit(parse_unit(self.unit))

@@ -1,0 +1,381 @@
+"""Building a case: sources, statements, inputs, hardware and formulas of a TOML file become a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import TypeVar
+
+from sublet.desk.capacity import CapacityRow, RowKind, Tenure, stock_gw, total_gw
+from sublet.desk.distributions import Distribution
+from sublet.desk.documents import Document, Table, at_line
+from sublet.desk.errors import CaseError, UnknownNameError, nearest
+from sublet.desk.expressions import calculate
+from sublet.desk.intervals import Interval, of_phrase
+from sublet.desk.sheet import Sheet, Status, Value
+from sublet.desk.terms import Term
+from sublet.desk.units import Basis, Unit, parse_unit
+from sublet.values.errors import InvalidInputError
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+_GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
+ROWS_MAX = 2000
+FORMULAS_MAX = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a number was found, and of when it is."""
+
+    id: str
+    title: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Who the case is about, and as of when."""
+
+    name: str
+    title: str
+    owner: str
+    as_of: date
+    version: str
+    currency: str
+    summary: str
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One published statement: who said it where, what it measures, and what it must not be combined with."""
+
+    id: str
+    speaker: str
+    subject: str
+    metric: str
+    content: float | tuple[float, ...] | str
+    unit: str
+    period: str
+    measures: str
+    not_with: tuple[str, ...]
+    where: str
+    qualifier: str
+    flag: str
+    family: str
+    source: Source
+    range: Interval | None
+
+
+class Build:
+    """A case being put together. Sections ask it for values by name; formulas are calculated when first asked for."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.sheet = Sheet()
+        self.capacity: dict[str, CapacityRow] = {}
+        self.statements: list[Statement] = []
+        self._sources: dict[str, Source] = {}
+        self._pending: dict[str, Table] = {}
+        self._open: list[str] = []
+
+    def source(self, table: Table, key: str = "source") -> Source:
+        """The source that `table` names. Raises CaseError where it names none, or one that is not listed."""
+        if not table.has(key):
+            raise table.fail(None, f'no source is given; write {key} = "ID" of one under [sources]')
+        name = table.text(key)
+        if name not in self._sources:
+            raise table.fail(key, f"source {name!r} is not under [sources]; {nearest(name, self._sources)}")
+        return self._sources[name]
+
+    def ref(self, name: str) -> Term:
+        """A named number. Raises UnknownNameError with the nearest name."""
+        if name not in self.sheet and name in self._pending:
+            self._calculate(name)
+        if name not in self.sheet:
+            known = [value.name for value in self.sheet] + list(self._pending)
+            raise UnknownNameError(f"there is no value {name!r} in this case; {nearest(name, known)}")
+        return self.sheet.ref(name)
+
+    def named(self, table: Table, key: str, unit: str) -> Term:
+        """The value that `table` names under `key`, in `unit`. Raises CaseError with file and line."""
+        name = table.text(key)
+
+        def act() -> Term:
+            term = self.ref(name)
+            (term.unit or parse_unit("1")).factor_to(_without_basis(unit))
+            return term
+
+        return at_line(table, key, act)
+
+    def optional(self, table: Table, key: str, unit: str) -> Term | None:
+        """Like `named`, None where the key is not there."""
+        return self.named(table, key, unit) if table.has(key) else None
+
+    def derive(self, table: Table, name: str, term: Term, unit: str, status: str | None = None, note: str = "") -> Term:
+        """Add a calculated value that a section makes; errors name the section's line."""
+        return at_line(table, None, self.sheet.derive, name, term, unit, status, note, table.line())
+
+    def finish(self) -> None:
+        """Calculate the formulas that nothing has asked for yet."""
+        for name in list(self._pending):
+            if name not in self.sheet:
+                self._calculate(name)
+
+    # What the file gives
+
+    def read_sources(self, root: Table) -> None:
+        for name, table in root.named_tables("sources"):
+            self._sources[name] = Source(name, table.text("title"), _day_text(table, "date"))
+            table.finish()
+
+    def read_statements(self, root: Table) -> None:
+        tables = root.tables("rows")
+        if len(tables) > ROWS_MAX:
+            raise root.fail("rows", f"the case has {len(tables)} rows; split it at {ROWS_MAX}")
+        for table in tables:
+            statement = self._statement(table)
+            self.statements.append(statement)
+            status = _status(table, Status.PUBLISHED)
+            source = f"{statement.speaker}, {statement.where}: {statement.source.title}"
+            note = "; ".join(part for part in (statement.measures, statement.flag) if part)
+            table.finish()
+            value = Value(
+                statement.id, statement.content, statement.unit, status, source, statement.source.date, note=note,
+                range=statement.range, family=statement.family, line=table.line(),
+            )  # fmt: skip
+            at_line(table, "id", self.sheet.give, value)
+
+    def _statement(self, table: Table) -> Statement:
+        content = _content(table)
+        unit = table.text("unit")
+        if not isinstance(content, str):
+            at_line(table, "unit", parse_unit, unit)
+        source = self.source(table)
+        qualifier = table.text("qualifier", "")
+        statement = Statement(
+            table.text("id"), table.text("speaker"), table.text("subject"), table.text("metric"), content, unit,
+            table.text("period"), table.text("measures"), tuple(table.texts("not_with", [])), table.text("where", ""),
+            qualifier, table.text("flag", ""), table.text("family"), source, _phrase_range(content, qualifier, unit),
+        )  # fmt: skip
+        if table.has("capacity"):
+            self._capacity_row(table.table("capacity"), statement)
+        return statement
+
+    def _capacity_row(self, table: Table, statement: Statement) -> None:
+        def act() -> CapacityRow:
+            unit = parse_unit(statement.unit)
+            gigawatts = float(unit.factor_to(_without_basis("GW"))) * _single(statement)
+            return CapacityRow(
+                statement.id, table.text("owner"), table.text("source"), statement.family,
+                _choice(table, "basis", Basis), _choice(table, "kind", RowKind), gigawatts, table.day("at"),
+                statement.period, _choice(table, "tenure", Tenure, Tenure.UNKNOWN), table.text("generation", ""),
+                statement.range,
+            )  # fmt: skip
+
+        self.capacity[statement.id] = at_line(table, None, act)
+        table.finish()
+
+    def read_inputs(self, root: Table) -> None:
+        for name, table in root.named_tables("inputs"):
+            self._input(name, table)
+            table.finish()
+
+    def _input(self, name: str, table: Table) -> None:
+        content = _content(table)
+        unit = table.text("unit")
+        source = self.source(table)
+        status = _status(table, None)
+        how, note = table.text("how", ""), table.text("note", "")
+        dated = _day_text(table, "date") if table.has("date") else source.date
+        parsed = at_line(table, "unit", parse_unit, unit)
+        _check_fraction(table, name, content, unit)
+        value = Value(
+            name, content, unit, status, source.title, dated, how, note, range=self._range(table, content, unit, parsed),
+            family=table.text("family", ""), distribution=_distribution(table), line=table.line(),
+        )  # fmt: skip
+        at_line(table, None, self.sheet.give, value)
+
+    def _range(
+        self, table: Table, content: float | tuple[float, ...] | str, unit: str, parsed: Unit
+    ) -> Interval | None:
+        if table.has("low") or table.has("high"):
+            low, high = table.number("low"), table.number("high")
+            if not low <= high:
+                raise table.fail("low", f"low {low:g} is above high {high:g}; swap the two")
+            if isinstance(content, float) and not low <= content <= high:
+                raise table.fail(
+                    "value", f"value {content:g} is outside low {low:g} to high {high:g}; correct one of them"
+                )
+            return Interval(low, high)
+        phrase = table.text("qualifier", "")
+        return at_line(table, "qualifier", _phrase_range, content, phrase, unit) if phrase else None
+
+    def read_hardware(self, root: Table) -> None:
+        """`[hardware.NAME]`: a system's maximum draw over its accelerators gives watts at IT level."""
+        for name, table in root.named_tables("hardware"):
+            source = self.source(table)
+            note = table.text("note", "")
+            for key, unit in (("system_w", "W, IT"), ("accelerators", "accelerators")):
+                given = Value(
+                    f"hw.{name}.{key}", table.number(key), unit, Status.EXTERNAL, source.title, source.date, note=note,
+                    line=table.line(key),
+                )  # fmt: skip
+                if not given.number > 0:
+                    raise table.fail(key, f"{key} is {given.number:g}; write a number above zero")
+                self.sheet.give(given)
+            watts = self.ref(f"hw.{name}.system_w") / self.ref(f"hw.{name}.accelerators")
+            self.derive(
+                table, f"par.watts_it.{name}", watts, "W per accelerator, server or rack level",
+                note="system max / accelerators",
+            )  # fmt: skip
+            if table.has("all_in_w"):
+                all_in = Value(
+                    f"par.watts_all_in.{name}", table.number("all_in_w"), "W per accelerator, all-in utility",
+                    Status.EXTERNAL, self.source(table, "all_in_source").title, self.source(table, "all_in_source").date,
+                    line=table.line("all_in_w"),
+                )  # fmt: skip
+                self.sheet.give(all_in)
+            table.finish()
+
+    def read_formulas(self, root: Table) -> None:
+        """`[formulas.NAME]`, or the short form NAME = "…" is refused: every result states its unit."""
+        for name, table in root.named_tables("formulas"):
+            self._pending[name] = table
+        if len(self._pending) > FORMULAS_MAX:
+            raise root.fail("formulas", f"the case has more than {FORMULAS_MAX} formulas; split it")
+
+    def _calculate(self, name: str) -> None:
+        table = self._pending[name]
+        if name in self._open:
+            raise table.fail("formula", f"{' -> '.join([*self._open, name])} goes round in a circle; break it")
+        self._open.append(name)
+        try:
+            unit, note = table.text("unit"), table.text("note", "")
+            status = _status(table, None, given=False) if table.has("status") else None
+            term = at_line(table, "formula", self._traced, table)
+            family = table.text("family", "")
+            at_line(table, "formula", self.sheet.derive, name, term, unit, status, note, table.line(), family)
+            table.finish()
+        finally:
+            self._open.pop()
+
+    def _traced(self, table: Table) -> Term:
+        try:
+            return calculate(table.text("formula"), self.ref, self._check_rows)
+        except InvalidInputError as error:
+            culprit = error.details.get("value_name")
+            if culprit and culprit in self.sheet and self.sheet[culprit].line:
+                line = self.sheet[culprit].line
+                message = f"{self.document.name}:{line}: {error.message}"
+                raise CaseError(message, file=self.document.name, line=line) from error
+            raise
+
+    def _check_rows(self, function: str, names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in self.capacity]
+        if missing:
+            raise CaseError(
+                f"{function}() adds rows of the capacity ledger; {missing[0] or 'a calculated number'!r} is not one: "
+                f"{nearest(missing[0], self.capacity)}"
+            )
+        rows = [self.capacity[name] for name in names]
+        if function == "total":
+            total_gw(rows)
+        else:
+            stock_gw(rows, max(row.at for row in rows))
+
+
+def read_heading(root: Table) -> Heading:
+    """The `[case]` table."""
+    table = root.table("case")
+    heading = Heading(
+        table.text("name"), table.text("title"), table.text("owner"), table.day("as_of"), table.text("version"),
+        table.text("currency", "USD"), table.text("summary", ""), tuple(table.texts("results", [])),
+    )  # fmt: skip
+    table.has("claims")
+    table.finish()
+    return heading
+
+
+def _content(table: Table) -> float | tuple[float, ...] | str:
+    table.asked.add("value")
+    if "value" not in table.data:
+        raise table.fail(None, "'value' is missing here; write value = a number, a list of numbers, or a text")
+    found = table.data["value"]
+    if isinstance(found, str):
+        return found
+    if isinstance(found, list):
+        return tuple(table.numbers("value"))
+    number = table.number("value")
+    if number != number or number in (float("inf"), float("-inf")):
+        raise table.fail("value", f"value is {number}; write a finite number")
+    return number
+
+
+def _single(statement: Statement) -> float:
+    if not isinstance(statement.content, float):
+        raise CaseError(f"row {statement.id!r} must have one number to be in the capacity ledger")
+    return statement.content
+
+
+def _phrase_range(content: float | tuple[float, ...] | str, qualifier: str, unit: str) -> Interval | None:
+    """The range of a qualified number; a phrase that is not a range ("if true") stays a phrase and gives none."""
+    if not isinstance(content, float) or not qualifier:
+        return None
+    ceiling = 1.0 if unit.startswith(("share", "prob")) else float("inf")
+    try:
+        return of_phrase(qualifier, content, ceiling)
+    except InvalidInputError:
+        return None
+
+
+def _check_fraction(table: Table, name: str, content: float | tuple[float, ...] | str, unit: str) -> None:
+    if unit in ("rate", "prob", "share", "utilisation") and isinstance(content, float) and abs(content) > 1:
+        raise table.fail(
+            "value", f"{name} is {content:g} as a {unit}; write a fraction, {content:g} % as {content / 100:g}"
+        )
+
+
+def _distribution(table: Table) -> Distribution | None:
+    if not table.has("distribution"):
+        return None
+    shape = table.table("distribution")
+    kind = shape.text("kind")
+    parameters = {key: shape.number(key) for key in shape.data if key != "kind"}
+    return at_line(table, "distribution", Distribution.of, kind, **parameters)
+
+
+def _status(table: Table, default: Status | None, given: bool = True) -> Status:
+    if default is not None and not table.has("status"):
+        return default
+    text = table.text("status")
+    allowed = _GIVEN if given else tuple(Status)
+    if text not in [str(status) for status in allowed]:
+        raise table.fail(
+            "status", f"status {text!r} is not known here; {nearest(text, [str(item) for item in allowed])}"
+        )
+    return Status(text)
+
+
+def _choice(table: Table, key: str, kind: type[_Choice], default: _Choice | None = None) -> _Choice:
+    text = table.text(key, None if default is None else str(default))
+    valid = {str(member): member for member in kind}
+    if text not in valid:
+        raise table.fail(key, f"{key} {text!r} is not known; {nearest(text, valid)}")
+    return valid[text]
+
+
+def _day_text(table: Table, key: str) -> str:
+    found = table.data.get(key)
+    if isinstance(found, date):
+        table.has(key)
+        return found.isoformat()
+    return table.text(key)
+
+
+def _without_basis(unit: str) -> Unit:
+    parsed = parse_unit(unit)
+    return Unit(parsed.label, parsed.scale, parsed.dimensions)

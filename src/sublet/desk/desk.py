@@ -1,0 +1,136 @@
+"""A case, opened: its sheet and the results of every section that its file has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sublet.desk.capacity import CapacityRow
+from sublet.desk.case import Build, Heading, Statement, read_heading
+from sublet.desk.documents import Document, Table, read_document
+from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
+from sublet.desk.sections.bridge import Bridge
+from sublet.desk.sections.capital import Capital
+from sublet.desk.sections.comparables import ComparableDeal
+from sublet.desk.sections.customers import Customers
+from sublet.desk.sections.evidence import Positioning, SignalBoard, SurplusExample
+from sublet.desk.sections.raw_managed import Channels
+from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
+from sublet.desk.sheet import Sheet
+
+LANGUAGES = ("en", "zh-Hant", "zh-Hans")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the commentary claims, in one language; `{name}` stands for a value of the case."""
+
+    language: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything that a case says and everything that follows from it."""
+
+    heading: Heading
+    digest: str
+    path: str
+    sheet: Sheet
+    statements: tuple[Statement, ...]
+    capacity: tuple[CapacityRow, ...]
+    refused_sums: tuple[tuple[str, ...], ...]
+    claims: tuple[Claim, ...]
+    comparables: tuple[ComparableDeal, ...]
+    bridge: Bridge | None
+    capital: Capital | None
+    channels: Channels | None
+    customers: Customers | None
+    signals: SignalBoard | None
+    positioning: Positioning | None
+    surplus: tuple[SurplusExample, ...]
+    simulation: SimulationPlan | None
+    scenarios: tuple[Scenario, ...]
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Every value by name, as `sublet desk values --json` prints it."""
+        found = {}
+        for value in self.sheet:
+            entry = value.as_dict()
+            extent = self.sheet.range_of(value.name) if value.term is not None else None
+            if extent is not None:
+                entry["low"], entry["high"] = extent.low, extent.high
+            found[value.name] = entry
+        return found
+
+
+def open_case(path: Path) -> Desk:
+    """Read a case and calculate it. Raises CaseError with file and line for whatever can't be used."""
+    return build_case(read_document(path))
+
+
+def build_case(document: Document) -> Desk:
+    """Calculate a parsed case."""
+    root = document.root()
+    heading = read_heading(root)
+    build = Build(document)
+    build.read_sources(root)
+    build.read_statements(root)
+    build.read_inputs(root)
+    build.read_hardware(root)
+    build.read_formulas(root)
+    deals = comparables.read(root, build)
+    bridged = bridge.read(root, build)
+    capital_found = capital.read(root, build)
+    channels = raw_managed.read(root, build)
+    customers_found = customers.read(root, build, heading.as_of)
+    signals = evidence.read_signals(root, build, heading.as_of)
+    build.finish()
+    positioning = evidence.read_positioning(root, build)
+    surplus = evidence.read_surplus(root, build)
+    plan = uncertainty.read_simulation(root, build)
+    for name in heading.results:
+        _require(root, build, name)
+    scenarios = uncertainty.read_scenarios(root, build, heading.results)
+    refused = _refused_sums(root, build)
+    claims = _claims(root, build)
+    root.finish()
+    return Desk(
+        heading, document.digest, document.name, build.sheet, tuple(build.statements), tuple(build.capacity.values()),
+        refused, claims, deals, bridged, capital_found, channels, customers_found, signals, positioning, surplus, plan,
+        scenarios,
+    )  # fmt: skip
+
+
+def _require(root: Table, build: Build, name: str) -> None:
+    table = root.table("case")
+    if name not in build.sheet:
+        raise table.fail(
+            "results", f"result {name!r} is not a value of this case; name one that `sublet desk values` lists"
+        )
+
+
+def _refused_sums(root: Table, build: Build) -> tuple[tuple[str, ...], ...]:
+    """`[[capacity_checks]]`: sums that people make and that the ledger refuses; the page shows why."""
+    found = []
+    for table in root.tables("capacity_checks"):
+        names = tuple(table.texts("rows"))
+        missing = [name for name in names if name not in build.capacity]
+        if missing:
+            raise table.fail(
+                "rows", f"{missing[0]!r} is not a row of the capacity ledger; give it a capacity = {{…}} first"
+            )
+        table.finish()
+        found.append(names)
+    return tuple(found)
+
+
+def _claims(root: Table, build: Build) -> tuple[Claim, ...]:
+    table = root.table("case").table("claims")
+    claims = []
+    for language in LANGUAGES:
+        if table.has(language):
+            claims.append(Claim(language, table.text(language)))
+    table.finish()
+    return tuple(claims)

@@ -1,0 +1,84 @@
+"""`[[comparables]]`: other people's deals, each turned into the same price, and checked against what was printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sublet.desk.case import Build
+from sublet.desk.documents import Table, at_line
+from sublet.desk.errors import nearest
+from sublet.desk.prices import (
+    Slip,
+    WattPrice,
+    find_slip,
+    hourly_price_of_payment,
+    per_kilowatt_month,
+    price_of_contract,
+    price_of_payment,
+)
+from sublet.desk.terms import Term
+from sublet.desk.units import Basis
+
+
+@dataclass(frozen=True, slots=True)
+class ComparableDeal:
+    """One deal. `price` names its price in the sheet: USD/W-yr, or USD/GPU-h where only accelerators are known."""
+
+    id: str
+    title: str
+    price: str
+    is_per_watt: bool
+    basis: Basis
+    term: str
+    cancellable: str
+    includes: tuple[str, ...]
+    slip: Slip | None
+
+    def watt_price(self, usd_per_watt_year: float) -> WattPrice:
+        """The price with its basis, for conversions."""
+        return WattPrice(usd_per_watt_year, self.basis, includes=self.includes)
+
+
+def read(root: Table, build: Build) -> tuple[ComparableDeal, ...]:
+    """All `[[comparables]]`; gives `comp.ID.usd_per_w_year` or `comp.ID.usd_per_gpu_hour`."""
+    return tuple(_read_one(table, build) for table in root.tables("comparables"))
+
+
+def _read_one(table: Table, build: Build) -> ComparableDeal:
+    id_ = table.text("id")
+    title = table.text("title")
+    status = table.text("status", "external")
+    note = table.text("note", "")
+    basis = table.text("basis", "unknown")
+    if basis not in [str(member) for member in Basis]:
+        raise table.fail("basis", f"basis {basis!r} is not known; {nearest(basis, [str(member) for member in Basis])}")
+    term, is_per_watt = at_line(table, None, _price, table, build)
+    name = f"comp.{id_}.{'usd_per_w_year' if is_per_watt else 'usd_per_gpu_hour'}"
+    build.derive(table, name, term, "USD/W-yr" if is_per_watt else "USD/GPU-h", status, note)
+    slip = None
+    if is_per_watt:
+        build.derive(table, f"comp.{id_}.usd_per_kw_month", per_kilowatt_month(build.ref(name)), "USD/kW-month", status)
+        printed = build.optional(table, "printed", "USD/W-yr")
+        slip = None if printed is None else _slip(table, printed, build.ref(name))
+    deal = ComparableDeal(
+        id_, title, name, is_per_watt, Basis(basis), table.text("term", "not stated"),
+        table.text("cancellable", "not stated"), tuple(table.texts("includes", [])), slip,
+    )  # fmt: skip
+    table.finish()
+    return deal
+
+
+def _price(table: Table, build: Build) -> tuple[Term, bool]:
+    if table.has("accelerators"):
+        payment = build.named(table, "payment", "USD/month")
+        return hourly_price_of_payment(payment, build.named(table, "accelerators", "accelerators")), False
+    power = build.named(table, "power", "MW")
+    if table.has("value"):
+        return price_of_contract(build.named(table, "value", "USD"), build.named(table, "years", "yr"), power), True
+    return price_of_payment(build.named(table, "payment", "USD/month"), power), True
+
+
+def _slip(table: Table, printed: Term, calculated: Term) -> Slip:
+    unit = calculated.unit
+    assert unit is not None
+    return at_line(table, "printed", find_slip, printed.in_unit(unit).value, calculated.value)

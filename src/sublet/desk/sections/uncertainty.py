@@ -1,0 +1,66 @@
+"""`[monte_carlo]` and `[[scenarios]]`: which results are simulated, and which other worlds are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sublet.desk.case import Build
+from sublet.desk.documents import Table, at_line
+
+SAMPLES_MAX = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationPlan:
+    """What to simulate: results by name, how many samples, from which seed."""
+
+    results: tuple[str, ...]
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Another world: some values set otherwise, with a reason, and what the results become."""
+
+    id: str
+    title: str
+    changes: Mapping[str, float]
+    results: Mapping[str, float]
+
+
+def read_simulation(root: Table, build: Build) -> SimulationPlan | None:
+    """The `[monte_carlo]` table; None where the case has none."""
+    if not root.has("monte_carlo"):
+        return None
+    table = root.table("monte_carlo")
+    results = tuple(table.texts("results"))
+    for name in results:
+        at_line(table, "results", build.ref, name)
+        leaves = [build.sheet[leaf] for leaf in build.sheet.leaves(name)]
+        if not any(leaf.distribution for leaf in leaves):
+            raise table.fail(
+                "results", f"{name!r} depends on no input with a distribution; give at least one of them one"
+            )
+    plan = SimulationPlan(results, table.whole("samples", 200_000), table.whole("seed", 1))
+    if not results or not 1000 <= plan.samples <= SAMPLES_MAX:
+        raise table.fail("samples", f"name at least one result, and 1000 to {SAMPLES_MAX} samples")
+    table.finish()
+    return plan
+
+
+def read_scenarios(root: Table, build: Build, results: tuple[str, ...]) -> tuple[Scenario, ...]:
+    """All `[[scenarios]]`, calculated for the case's headline results."""
+    return tuple(_scenario(table, build, results) for table in root.tables("scenarios"))
+
+
+def _scenario(table: Table, build: Build, results: tuple[str, ...]) -> Scenario:
+    changes_table = table.table("set")
+    changes = {name: changes_table.number(name) for name in changes_table.data}
+    for name in changes:
+        at_line(changes_table, name, build.ref, name)
+    found = build.sheet.recalculate(results, changes)
+    made = Scenario(table.text("id"), table.text("title"), changes, {name: float(found[name]) for name in results})
+    table.finish()
+    return made
