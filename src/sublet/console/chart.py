@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sublet.console.figures import axis_count, count, span_text
 from sublet.console.model import CLASSES, PoolPoint, PoolView
-from sublet.console.timeline import Stretch, Tick, gaps, stretches, window_of, x_ticks, y_ticks
+from sublet.console.timeline import Stretch, Tick, gaps, present, stretches, window_of, x_ticks, y_ticks
 
 UNITS = 1000
 """The plot's inner coordinates run from 0 to this on both axes; the browser stretches them to the space there is."""
@@ -107,41 +107,34 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
     scale = _Scale(window.start.timestamp(), window.end.timestamp(), max(ticks[-1].value, peak * _HEADROOM))
     known = [item for item in drawn if item.point.own_demand is not None]
     now_s = as_of.timestamp()
-    present = _present(drawn)
+    current = present(pool, as_of)
     holes = gaps(drawn, window, now_s)
     return Chart(
         title=f"Pool {pool.name}: accelerators over time",
-        description=_description(pool, drawn, span_text(window.start, window.end), len(holes)),
-        layers=tuple(_layers(known, present, scale)),
+        description=_description(pool, drawn, current, span_text(window.start, window.end), len(holes)),
+        layers=tuple(_layers(known, current, scale)),
         capacity_path=_edge(drawn, lambda point: point.capacity, scale),
         own_edge_path=_edge([i for i in known if i.point.forecast], lambda point: point.own_demand or 0, scale),
         x=tuple(_x_mark(tick, scale) for tick in x_ticks(window)),
-        y=tuple(
-            Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value), "end") for t in ticks
-        ),
+        y=tuple(Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value), "end") for t in ticks),
         gaps=tuple(_gap(start, end, scale) for start, end in holes),
         now=_now(scale.percent(now_s)),
         rows=_rows(drawn),
         readout=_readout(drawn, scale),
-        withheld=present.withheld if present else None,
+        withheld=current.withheld if current else None,
     )
 
 
-def _layers(known: Sequence[Stretch], present: PoolPoint | None, scale: _Scale) -> list[Layer]:
+def _layers(known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) -> list[Layer]:
     floor = [0.0] * len(known)
     layers = []
     for name, label, height in LAYERS:
         ceiling = [low + height(item.point) for low, item in zip(floor, known, strict=True)]
         path = _area(known, floor, ceiling, scale) if ceiling != floor else ""
-        unknown = present is None or (name == "own" and present.own_demand is None)
-        layers.append(Layer(name, label, path, None if unknown or present is None else height(present)))
+        now = None if current is None or (name == "own" and current.own_demand is None) else height(current)
+        layers.append(Layer(name, label, path, now))
         floor = ceiling
     return layers
-
-
-def _present(drawn: Sequence[Stretch]) -> PoolPoint | None:
-    observed = [item.point for item in drawn if not item.point.forecast]
-    return observed[-1] if observed else None
 
 
 def _runs(items: Sequence[Stretch]) -> list[list[int]]:
@@ -218,26 +211,26 @@ def _readout(drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
         "from": int(scale.start),
         "to": int(scale.end),
         "columns": [
-            [int(i.start), int(i.end), int(i.point.forecast), round(i.point.capacity, 1), *values(i.point)] for i in drawn
+            [int(i.start), int(i.end), int(i.point.forecast), round(i.point.capacity, 1), *values(i.point)]
+            for i in drawn
         ],
     }
 
 
-def _description(pool: PoolView, drawn: Sequence[Stretch], covered: str, holes: int) -> str:
+def _description(pool: PoolView, drawn: Sequence[Stretch], current: PoolPoint | None, covered: str, holes: int) -> str:
     sentences = [f"From {covered}."]
-    present = _present(drawn)
-    if present is not None:
-        classes = ", ".join(f"{name} {count(getattr(present.sold, name))}" for name in CLASSES)
+    if current is not None:
+        classes = ", ".join(f"{name} {count(getattr(current.sold, name))}" for name in CLASSES)
         sentences.append(
-            f"Now: capacity {count(present.capacity)}, own demand {count(present.own_demand)}, "
-            f"sold {count(present.sold.total)} ({classes}), on sale {count(present.on_sale)}."
+            f"Now: capacity {count(current.capacity)}, own demand {count(current.own_demand)}, "
+            f"sold {count(current.sold.total)} ({classes}), on sale {count(current.on_sale)}."
         )
-    for forecast, words in ((False, "Highest own demand observed"), (True, f"{forecast_label(pool)} peaks at")):
-        known = [i for i in drawn if i.point.forecast is forecast and i.point.own_demand is not None]
+    for forecast, words in ((False, "Highest own demand observed"), (True, f"{forecast_label(pool)}, highest")):
+        points = [item.point for item in drawn if item.point.forecast is forecast]
+        known = [(point.own_demand, point.at) for point in points if point.own_demand is not None]
         if known:
-            highest = max(known, key=lambda item: item.point.own_demand or 0)
-            at = datetime.fromtimestamp(highest.start, UTC)
-            sentences.append(f"{words}: {count(highest.point.own_demand)} at {at.day} {at:%b %H:%M}.")
+            highest, at = max(known)
+            sentences.append(f"{words}: {count(highest)} at {at.day} {at:%b %H:%M}.")
     if holes:
         sentences.append(f"{holes} {'gap' if holes == 1 else 'gaps'} without samples.")
     return " ".join(sentences)

@@ -90,8 +90,20 @@ def tone(state: str) -> str:
 _TONES = {
     **dict.fromkeys(("active", "ready", "ok", "running", "serving", "healthy"), "good"),
     **dict.fromkeys(
-        ("notice", "noticed", "reclaiming", "draining", "ending", "starting", "preparing", "loading", "degraded", "warning",
-         "tearing_down", "restarting"),
+        (
+            "notice",
+            "noticed",
+            "reclaiming",
+            "draining",
+            "ending",
+            "starting",
+            "preparing",
+            "loading",
+            "degraded",
+            "warning",
+            "tearing_down",
+            "restarting",
+        ),
         "busy",
     ),
     **dict.fromkeys(("failed", "down", "quarantined", "broken", "critical", "lost"), "bad"),

@@ -76,7 +76,7 @@ class Pages:
 
     def overview(self, view: Overview, form_token: str) -> HTMLResponse:
         """The first page."""
-        charts = {pool.id: chart.draw(pool, view.as_of) for pool in view.pools}
+        charts = {pool.id: chart.draw(pool, view.as_of) for pool in view.pools[:ROWS_MAX]}
         return self._page("overview.html", view=view, charts=charts, form_token=form_token)
 
     def sign_in(self, error: SubletError | None = None) -> HTMLResponse:

@@ -39,7 +39,11 @@ def sample_overview(as_of: datetime) -> Overview:
         money=(_money(),),
         plan=_plan(as_of),
         alerts=(
-            Alert("warning", "The owner claimed 8 accelerators of h100-berlin; 3 leases were given notice.", as_of - timedelta(seconds=149)),
+            Alert(
+                "warning",
+                "The owner claimed 8 accelerators of h100-berlin; 3 leases were given notice.",
+                as_of - timedelta(seconds=149),
+            ),
         ),
         processes=(
             ProcessView("control plane", "ok"),
@@ -122,7 +126,17 @@ def _point(as_of: datetime, index: int, capacity: int, level: float, swing: floa
 
 
 def _leases(as_of: datetime) -> tuple[LeaseView, ...]:
-    def lease(key: str, organisation: str, pool: str, kind: str, many: int, state: str, ago_s: int, left_s: int, back_s: int = 0) -> LeaseView:
+    def lease(
+        key: str,
+        organisation: str,
+        pool: str,
+        kind: str,
+        many: int,
+        state: str,
+        ago_s: int,
+        left_s: int,
+        back_s: int = 0,
+    ) -> LeaseView:
         reclaim_at = as_of + timedelta(seconds=back_s) if back_s else None
         return LeaseView(
             id=f"lse_{key}",
@@ -138,8 +152,19 @@ def _leases(as_of: datetime) -> tuple[LeaseView, ...]:
         )
 
     return (
-        lease("4k2m9x7q1c3v5b8n0p6r2t4w", "Institute for Weather and Climate", "a100-oslo", "firm", 8, "active", 86_400, 259_512),
-        lease("7h1d3f5g9j2k4l6m8n0p1q3r", "Nordlicht Robotics", "h100-berlin", "notice", 4, "noticed", 5_400, 9_000, 151),
+        lease(
+            "4k2m9x7q1c3v5b8n0p6r2t4w",
+            "Institute for Weather and Climate",
+            "a100-oslo",
+            "firm",
+            8,
+            "active",
+            86_400,
+            259_512,
+        ),
+        lease(
+            "7h1d3f5g9j2k4l6m8n0p1q3r", "Nordlicht Robotics", "h100-berlin", "notice", 4, "noticed", 5_400, 9_000, 151
+        ),
         lease("2b4c6d8e0f1g3h5j7k9m0n2p", "Small Lab", "h100-berlin", "spot", 1, "active", 1_200, 2_400),
         lease("9t7r5p3n1m0k8j6h4g2f0e8d", "Kestrel Bio", "a100-oslo", "notice", 16, "active", 40_000, 46_800),
         lease("0a2c4e6g8j1k3m5n7p9q1r3s", "Atelier Dumont", "h100-berlin", "firm", 2, "preparing", 0, 604_800),
@@ -167,7 +192,12 @@ def _plan(as_of: datetime) -> tuple[PlanLine, ...]:
         return PlanLine(None if after_s is None else as_of + timedelta(seconds=after_s), kind, subject, reason)
 
     return (
-        line(None, "drain_replica", "rep_5n7p9q1r", "The owner needs 8 accelerators of h100-berlin; a replica is the cheapest to give back."),
+        line(
+            None,
+            "drain_replica",
+            "rep_5n7p9q1r",
+            "The owner needs 8 accelerators of h100-berlin; a replica is the cheapest to give back.",
+        ),
         line(151, "end_lease", "lse_7h1d3f5g", "Notice of 5 min runs out; the accelerators go back to the owner."),
         line(151, "credit", "lse_7h1d3f5g", "10 % of the undelivered rest, as the notice class promises."),
         line(2400, "end_lease", "lse_2b4c6d8e", "The lease's window ends."),

@@ -20,7 +20,7 @@ _Y_TICKS_MAX = 4
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _STEPS_S = (
     *(_MINUTE * n for n in (5, 10, 15, 30)),
-    *(_HOUR * n for n in (1, 2, 3, 6, 12)),
+    *(_HOUR * n for n in (1, 2, 3, 4, 6, 12)),
     *(_DAY * n for n in (1, 2, 4, 7, 14)),
 )
 _MONTHS = (1, 2, 3, 6, 12, 24, 60)
@@ -73,9 +73,17 @@ def stretches(pool: PoolView, as_of: datetime, window: Window) -> list[Stretch]:
     now, end = as_of.timestamp(), window.end.timestamp()
     drawn = [
         *_hold(observed, until=now, longest_s=pool.gap_s),
-        *_hold(forecast, until=end, longest_s=math.inf),
+        *_clipped(_hold(forecast, until=end, longest_s=math.inf), now, end),
     ]
-    return _thinned([item for item in drawn if item.start < end], window)
+    return _thinned(drawn, window)
+
+
+def present(pool: PoolView, as_of: datetime) -> PoolPoint | None:
+    """The observation that holds at `as_of`, None where the last one is older than `gap_s`."""
+    observed, _ = split(pool.points, as_of)
+    if not observed or as_of - observed[-1].at > timedelta(seconds=pool.gap_s):
+        return None
+    return observed[-1]
 
 
 def gaps(drawn: Sequence[Stretch], window: Window, now: float) -> list[tuple[float, float]]:
@@ -94,10 +102,18 @@ def _hold(points: Sequence[PoolPoint], until: float, longest_s: float) -> list[S
     held = []
     for index, point in enumerate(points):
         limit = times[index + 1] if index + 1 < len(times) else until
-        end = min(limit, times[index] + longest_s) if limit - times[index] > longest_s else limit
+        end = min(limit, times[index] + longest_s)
         if end > times[index] or index + 1 == len(times):
             held.append(Stretch(times[index], max(end, times[index]), point))
     return held
+
+
+def _clipped(items: Sequence[Stretch], start: float, end: float) -> list[Stretch]:
+    return [
+        Stretch(max(item.start, start), min(item.end, end), item.point)
+        for item in items
+        if item.end > start and item.start < end
+    ]
 
 
 def _thinned(items: list[Stretch], window: Window) -> list[Stretch]:
@@ -114,12 +130,25 @@ def _thinned(items: list[Stretch], window: Window) -> list[Stretch]:
         else:
             kept.append(item)
         last_column = column
-    return [_visible(item, width_s) for item in kept]
+    return _with_length(kept, width_s)
 
 
-def _visible(item: Stretch, width_s: float) -> Stretch:
-    """A single fresh point has no length yet: it reaches back by one column, so that it can be seen."""
-    return item if item.end > item.start else Stretch(item.end - width_s, item.end, item.point)
+def _with_length(items: list[Stretch], width_s: float) -> list[Stretch]:
+    """A point of this very moment has no length yet: it takes one column from the time before it, so that it is seen."""
+    seen: list[Stretch] = []
+    for item in items:
+        if item.end > item.start:
+            seen.append(item)
+            continue
+        start = item.end - width_s
+        if seen and seen[-1].end > start:
+            start = max(start, seen[-1].start)
+            before = seen.pop()
+            if before.start < start:
+                seen.append(Stretch(before.start, start, before.point))
+        if start < item.end:
+            seen.append(Stretch(start, item.end, item.point))
+    return seen
 
 
 def _load(point: PoolPoint) -> float:
@@ -158,6 +187,8 @@ def _month_ticks(window: Window) -> list[Tick]:
     months = window.seconds / (30.4 * _DAY)
     step = next((many for many in _MONTHS if months / many <= _X_TICKS_MAX), _MONTHS[-1])
     first, last = (moment.year * 12 + moment.month - 1 for moment in (window.start, window.end))
-    starts = [datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC) for index in range(first, last + 1) if index % step == 0]
+    starts = [
+        datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC) for index in range(first, last + 1) if index % step == 0
+    ]
     inside = [at for at in starts if window.contains(at)]
     return [Tick(at.timestamp(), f"{at:%b %Y}", bool(index % 2)) for index, at in enumerate(inside)]

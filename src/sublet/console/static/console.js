@@ -23,10 +23,14 @@
     }
   }
 
-  // Renewing replaces the page's body, so it waits while somebody reads off a chart, selects text, or looks elsewhere.
+  // Renewing replaces the page's body, so it waits for a while for somebody who reads off a chart or selects text.
+  const PATIENCE_MS = 30000;
+
   function busy() {
+    if (document.hidden) return true;
+    if (performance.now() - gatheredAt > PATIENCE_MS) return false;
     const selection = document.getSelection();
-    return document.hidden || document.querySelector(".pointer.shown") !== null || (selection !== null && !selection.isCollapsed);
+    return document.querySelector(".pointer.shown") !== null || (selection !== null && !selection.isCollapsed);
   }
 
   async function renew() {
@@ -42,8 +46,11 @@
         if (!answer.ok || next === null) throw new Error(`answer ${answer.status}`);
         if (!busy()) put(live, next);
       } catch {
-        stamp.classList.add("stale");
-        stamp.textContent = `Not updating since ${document.getElementById("live").dataset.stamp}: Sublet does not answer`;
+        if (!stamp.classList.contains("stale")) {
+          stamp.classList.add("stale");
+          stamp.setAttribute("role", "alert");
+          stamp.textContent = `Not updating since ${live.dataset.stamp}: the control plane does not answer`;
+        }
       }
     }
     setTimeout(renew, 1000 * Number(live.dataset.refreshS));
@@ -57,6 +64,7 @@
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (focused) document.getElementById(focused)?.querySelector("summary").focus({ preventScroll: true });
     stamp.classList.remove("stale");
+    stamp.removeAttribute("role");
     stamp.textContent = next.dataset.stamp;
   }
 
