@@ -8,7 +8,7 @@ and are found again at the next start.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
 import fcntl
 import json
@@ -35,13 +35,16 @@ from sublet.values.errors import ConflictError, StorageFullError, UnavailableErr
 log = structlog.get_logger(__name__)
 
 PROCESSES = ("control", "gateway", "engines")
+STATE_NAME = "up.json"
+SUPERVISED = "--supervised"
+LOCK_ATTEMPTS_MAX = 20
 FREE_BYTES_MIN = 64 * 1024 * 1024
 STOP_S_MAX = 4.0
+ORPHANS_S_MAX = STOP_S_MAX + 1.0
+STDERR_BYTES_MAX = 1024 * 1024
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALM_S = 30.0
 READY_S_MAX = 60.0
-
-_PR_SET_PDEATHSIG = 1
 
 
 class AlreadyRunningError(ConflictError):
@@ -80,18 +83,25 @@ class Supervisor:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def take(self) -> None:
-        """Take the lock and the ports. Raises AlreadyRunningError, PortTakenError, StorageFullError; nothing is held then."""
+        """Take the lock and the ports. Raises AlreadyRunningError, PortTakenError, StorageFullError, UnavailableError;
+        nothing is held then."""
         folder = self.settings.data_dir
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        check_disk(folder)
-        self._lock = take_lock(folder)
         try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            check_disk(folder)
+            self._lock = take_lock(folder)
+        except OSError as error:
+            raise UnavailableError(
+                f"data_dir {folder} can't be used ({error.strerror}); make it writable for this user, or set SUBLET_DATA_DIR"
+            ) from error
+        try:
+            end_orphans(folder)
             self.sockets["control"] = bind(self.settings.control.host, self.settings.control.port, "control.port")
             self.sockets["gateway"] = bind(self.settings.gateway.host, self.settings.gateway.port, "gateway.port")
+            self._publish()
         except BaseException:
             self._release()
             raise
-        self._publish()
 
     def launch(self) -> None:
         """Start the processes; the lock and the ports must have been taken."""
@@ -106,11 +116,11 @@ class Supervisor:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def wait_ready(self, is_ready: Callable[[str], bool]) -> None:
-        """Return when `is_ready(name)` holds for every process. Raises UnavailableError after READY_S_MAX seconds, or
-        where one keeps dying."""
+        """Return when `is_ready(name)` holds for every process, or when `stop` was called. Raises UnavailableError after
+        READY_S_MAX seconds, or where one keeps dying."""
         deadline = time.monotonic() + READY_S_MAX
         waiting = list(PROCESSES)
-        while waiting:
+        while waiting and not self._stop.is_set():
             self.tend()
             waiting = [name for name in waiting if not is_ready(name)]
             dying = [child.name for child in self.children.values() if child.failures >= 3]
@@ -123,9 +133,7 @@ class Supervisor:
     def last_words(self, name: str) -> str:
         """The last line that a process wrote to its standard error."""
         try:
-            lines = (
-                (self.settings.data_dir / "logs" / f"{name}.stderr").read_text(errors="replace").strip().splitlines()
-            )
+            lines = self._stderr(name).read_text(errors="replace").strip().splitlines()
         except OSError:
             lines = []
         return lines[-1] if lines else f"it said nothing; see {self.settings.data_dir}/logs/{name}.log"
@@ -152,7 +160,8 @@ class Supervisor:
                 child.failures = 0 if now - child.started > CALM_S else child.failures + 1
                 child.start_at = now + BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
             if child.process is None and now >= child.start_at:
-                self._launch(child)
+                self._launch_again(child)
+            self._bound_stderr(child)
 
     def end(self) -> None:
         """End every process that was started: politely, then, after STOP_S_MAX seconds, by SIGKILL."""
@@ -170,10 +179,31 @@ class Supervisor:
         self.children.clear()
         self._release()
 
+    def command(self, name: str) -> list[str]:
+        """What runs a process of the system."""
+        return [sys.executable, "-m", "sublet", "serve", name, SUPERVISED]
+
+    def _launch_again(self, child: Child) -> None:
+        try:
+            self._launch(child)
+        except OSError as error:
+            # A full disk or no process left must not end the others: it is tried again, ever more slowly.
+            child.failures += 1
+            child.start_at = time.monotonic() + BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
+            log.warning("process_not_started", name=child.name, reason=str(error))
+
+    def _bound_stderr(self, child: Child) -> None:
+        path = self._stderr(child.name)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size > STDERR_BYTES_MAX:
+                os.truncate(path, 0)
+
+    def _stderr(self, name: str) -> Path:
+        return self.settings.data_dir / "logs" / f"{name}.stderr"
+
     def _launch(self, child: Child) -> None:
-        logs = self.settings.data_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        command = [sys.executable, "-m", "sublet", "serve", child.name, "--supervised"]
+        self._stderr(child.name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        command = self.command(child.name)
         environment = {**os.environ, "SUBLET_DATA_DIR": str(self.settings.data_dir)}
         if self.config is not None:
             environment["SUBLET_CONFIG"] = str(self.config)
@@ -181,7 +211,9 @@ class Supervisor:
         if child.fd is not None:
             command += ["--fd", str(child.fd)]
             passed = (child.fd,)
-        with open(logs / f"{child.name}.stderr", "wb") as stderr:
+        self._stderr(child.name).unlink(missing_ok=True)
+        # Appended to, so that what is cut off while the process writes stays cut off.
+        with open(self._stderr(child.name), "ab") as stderr:
             child.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -203,7 +235,7 @@ class Supervisor:
             "processes": {name: child.process.pid for name, child in self.children.items() if child.process},
             "written_at": format_time(SystemClock().now()),
         }
-        path = self.settings.data_dir / "up.json"
+        path = self.settings.data_dir / STATE_NAME
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(state))
         fresh.replace(path)
@@ -213,7 +245,7 @@ class Supervisor:
             held.close()
         self.sockets.clear()
         if self._lock is not None:
-            (self.settings.data_dir / "up.json").unlink(missing_ok=True)
+            (self.settings.data_dir / STATE_NAME).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
@@ -227,7 +259,7 @@ def running(data_dir: Path) -> dict[str, Any] | None:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return None
             except OSError:
-                state: dict[str, Any] = json.loads((data_dir / "up.json").read_text())
+                state: dict[str, Any] = json.loads((data_dir / STATE_NAME).read_text())
                 return state
     except (OSError, ValueError):
         return None
@@ -236,16 +268,59 @@ def running(data_dir: Path) -> dict[str, Any] | None:
 def take_lock(data_dir: Path) -> IO[str]:
     """Hold data_dir for this process until the file is closed. Raises AlreadyRunningError."""
     handle = open(data_dir / "up.lock", "a+")  # noqa: SIM115  held for the life of the process
+    for _ in range(LOCK_ATTEMPTS_MAX):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            other = running(data_dir)
+            if other is not None:
+                break
+            # Somebody who only looks whether Sublet runs holds the lock for a moment too.
+            time.sleep(0.01)
+    handle.close()
+    other = other or {}
+    raise AlreadyRunningError(
+        f"Sublet runs on {data_dir} already (process {other.get('pid', '?')}, {other.get('control', 'address unknown')}); "
+        "stop it there with Ctrl-C, or set SUBLET_DATA_DIR to another directory"
+    )
+
+
+def end_orphans(data_dir: Path) -> None:
+    """Wait for what a killed supervisor left behind, for they hold its ports; those that do not go are killed.
+
+    The caller holds the lock, so that whoever wrote the state is dead.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        other = running(data_dir) or {}
-        raise AlreadyRunningError(
-            f"Sublet runs on {data_dir} already (process {other.get('pid', '?')}, {other.get('control', 'address unknown')}); "
-            "stop it there with Ctrl-C, or set SUBLET_DATA_DIR to another directory"
-        ) from error
-    return handle
+        named = set(json.loads((data_dir / STATE_NAME).read_text())["processes"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    left = {process for process in named if _is_ours(process)}
+    for patience_s in (ORPHANS_S_MAX, 1.0):
+        deadline = time.monotonic() + patience_s
+        # Gone, and not just without a command line: a process that ends closes its sockets after that.
+        while (left := {process for process in left if _is_alive(process)}) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _is_ours(process: Any) -> bool:
+    """Whether that process is one that a supervisor started: its number may be another's by now."""
+    try:
+        words = Path(f"/proc/{int(process)}/cmdline").read_bytes().split(b"\0")
+    except (OSError, TypeError, ValueError):
+        return False
+    return SUPERVISED.encode() in words
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def check_disk(data_dir: Path) -> None:
@@ -272,7 +347,6 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
                 f"port {port} of {host} is taken by {_holder(port)}; stop it, or set {setting} to another port"
             ) from error
         raise PortTakenError(f"{host}:{port} can't be bound ({error.strerror}); set {setting}") from error
-    held.set_inheritable(True)
     return held
 
 
@@ -302,8 +376,6 @@ def _holder(port: int) -> str:
 
 def live_on_pipe() -> None:
     """In a supervised process: end when the supervisor does, seen as the end of standard input."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def watch() -> None:
         with selectors.DefaultSelector() as selector:
