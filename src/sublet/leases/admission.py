@@ -1,0 +1,325 @@
+"""Quote, hold, lease: what is promised is free, is surplus, and is nobody else's, at the moment it is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from sublet.leases import calendar
+from sublet.leases import store as sql
+from sublet.leases.backends.base import checked_authorized_keys
+from sublet.leases.model import (
+    ACCELERATORS_PER_LEASE_MAX,
+    QUOTE_HOLD_S,
+    Fence,
+    Lease,
+    LeaseState,
+    NoCapacityError,
+    Quote,
+    QuoteExpiredError,
+    UnitState,
+    checked_window,
+)
+from sublet.leases.terms import Surroundings
+from sublet.store import Store
+from sublet.values.clock import format_time
+from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
+from sublet.values.ids import new_id
+from sublet.values.windows import Window
+
+OPEN_QUOTES_MAX = 20
+IDEMPOTENCY_KEY_MAX = 128
+_STALE_HOLDS_PER_WRITE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`."""
+
+    accelerators: int
+    class_name: str
+    end: datetime
+    start: datetime | None = None
+    pool: str | None = None
+    generation: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "accelerators": self.accelerators,
+            "class": self.class_name,
+            "end": format_time(self.end),
+            "start": format_time(self.start) if self.start else None,
+            "pool": self.pool,
+            "generation": self.generation,
+        }
+
+
+class Admission:
+    """Sells. Everything that decides is read again inside the write transaction, under the pool's lock."""
+
+    def __init__(self, store: Store, surroundings: Surroundings) -> None:
+        self._store = store
+        self._around = surroundings
+
+    def quote(self, organisation_id: str, wish: Wish, idempotency_key: str | None = None) -> Quote:
+        """An offer that holds its capacity for 60 seconds. Raises InvalidInputError, NotFoundError, NoCapacityError with
+        alternatives, LimitExceededError, ConflictError where the key was used for another wish."""
+        key = checked_key(idempotency_key)
+        if not 0 < wish.accelerators <= ACCELERATORS_PER_LEASE_MAX:
+            raise InvalidInputError(f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {wish.accelerators}")
+        self._around.class_named(wish.class_name)
+        if (wish.pool is None) == (wish.generation is None):
+            raise InvalidInputError("name either a pool or a generation")
+
+        def write(connection: Connection) -> Quote:
+            now = self._store.clock.now()
+            self._store.lock(connection, f"quotes:{organisation_id}")
+            if key is not None and (known := sql.quote_by_key(connection, organisation_id, key)) is not None:
+                if known[1] != wish.as_dict():
+                    raise ConflictError("this idempotency key was used for another quote; choose a new key")
+                return known[0]
+            if sql.open_quotes(connection, organisation_id, now) >= OPEN_QUOTES_MAX:
+                raise LimitExceededError(f"{OPEN_QUOTES_MAX} quotes are open; accept one or wait until they expire")
+            window = checked_window(Window(wish.start or now, wish.end), now)
+            return self._hold(connection, organisation_id, wish, window, now, key)
+
+        return self._store.write(write)
+
+    def accept(
+        self, organisation_id: str, quote_id: str, ssh_public_keys: Sequence[str], idempotency_key: str | None = None
+    ) -> Lease:
+        """Turn a quote into a lease; a quote makes one lease, however often it is accepted. Raises NotFoundError,
+        InvalidInputError, QuoteExpiredError, NoCapacityError where the surplus has shrunk since, ConflictError."""
+        key = checked_key(idempotency_key)
+        keys = checked_authorized_keys(tuple(ssh_public_keys))
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            quote = sql.quote(connection, quote_id, organisation_id)
+            if quote is None:
+                raise NotFoundError(f"there is no quote {quote_id!r}; ask for a new one")
+            self._store.lock(connection, f"pool:{quote.pool_id}")
+            if key is not None and (known := sql.lease_by_key(connection, organisation_id, key)) is not None:
+                if known.quote_id != quote_id:
+                    raise ConflictError("this idempotency key was used for another quote; choose a new key")
+                return known
+            taken = sql.lease_of_quote(connection, quote_id)
+            if taken is not None:
+                return taken
+            if quote.expires_at <= now or quote.window.end <= now:
+                raise QuoteExpiredError()
+            return self._sell(connection, quote, keys, now, key)
+
+        return self._store.write(write)
+
+    def _hold(
+        self,
+        connection: Connection,
+        organisation_id: str,
+        wish: Wish,
+        window: Window,
+        now: datetime,
+        key: str | None,
+    ) -> Quote:
+        candidates = self._pools(connection, wish, now)
+        for pool in candidates:
+            # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
+            self._store.lock(connection, f"pool:{pool.id}")
+            calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
+            units = self._available(connection, pool.id, wish.class_name, window, organisation_id, now)
+            if len(units) < wish.accelerators:
+                continue
+            terms = self._around.class_named(wish.class_name)
+            price_nano = self._around.price(connection, pool.id, wish.class_name, window, wish.accelerators)
+            expires_at = now + timedelta(seconds=QUOTE_HOLD_S)
+            quote = Quote(
+                id=new_id("quo"),
+                organisation_id=organisation_id,
+                pool_id=pool.id,
+                class_name=wish.class_name,
+                notice_s=terms.notice_s,
+                accelerators=wish.accelerators,
+                window=window,
+                price_nano=price_nano,
+                currency=pool.currency,
+                created_at=now,
+                expires_at=expires_at,
+            )
+            self._around.authorise(connection, organisation_id, quote.total_nano, pool.currency)
+            sql.insert_quote(connection, quote, key, wish.as_dict())
+            self._fence(connection, quote, units[: wish.accelerators], expires_at)
+            return quote
+        raise self._no_capacity(connection, candidates, organisation_id, wish, window, now)
+
+    def _sell(
+        self, connection: Connection, quote: Quote, keys: tuple[str, ...], now: datetime, key: str | None
+    ) -> Lease:
+        """The surplus is asked once more as if the hold were not there; what it held is then the lease's."""
+        held = calendar.fences_of(connection, quote.id)
+        units = {fence.unit_id for fence in held}
+        calendar.release(connection, quote.id)
+        open_now = {
+            unit
+            for unit in self._available(
+                connection, quote.pool_id, quote.class_name, quote.window, quote.organisation_id, now, wanted=units
+            )
+        }
+        if len(held) != quote.accelerators or len(open_now) < quote.accelerators or not units <= open_now:
+            raise NoCapacityError("the owner needs this capacity since you asked; ask for a new quote")
+        self._around.authorise(connection, quote.organisation_id, quote.total_nano, quote.currency)
+        devices = calendar.devices_of(connection, sorted(units))
+        lease = Lease(
+            id=new_id("lse"),
+            organisation_id=quote.organisation_id,
+            pool_id=quote.pool_id,
+            quote_id=quote.id,
+            class_name=quote.class_name,
+            notice_s=quote.notice_s,
+            accelerators=quote.accelerators,
+            unit_ids=tuple(sorted(units)),
+            devices=tuple(devices[unit] for unit in sorted(units)),
+            window=quote.window,
+            price_nano=quote.price_nano,
+            currency=quote.currency,
+            state=LeaseState.SCHEDULED,
+            ssh_public_keys=keys,
+            created_at=now,
+        )
+        sql.insert_lease(connection, lease, key)
+        calendar.insert_fences(
+            connection,
+            [
+                Fence(
+                    lease.id,
+                    fence.unit_id,
+                    fence.pool_id,
+                    fence.class_name,
+                    fence.organisation_id,
+                    fence.window,
+                    fence.fenced,
+                )
+                for fence in held
+            ],
+        )
+        sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
+        actor = f"customer {quote.organisation_id}"
+        sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
+        sql.record(
+            connection,
+            lease.id,
+            LeaseState.REQUESTED,
+            LeaseState.SCHEDULED,
+            now,
+            "admission",
+            f"{lease.accelerators} accelerators fenced until {format_time(lease.window.end)}",
+        )
+        return lease
+
+    def _available(
+        self,
+        connection: Connection,
+        pool_id: str,
+        class_name: str,
+        window: Window,
+        organisation_id: str,
+        now: datetime,
+        wanted: set[str] | None = None,
+    ) -> list[str]:
+        """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
+        fenced = self._around.timing.fence(window)
+        if not self._around.shareable(pool_id) and calendar.other_tenants(
+            connection, pool_id, organisation_id, fenced, now
+        ):
+            return []
+        free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]
+        if wanted is not None:
+            free.sort(key=lambda unit: unit not in wanted)
+        room = len(free) - sql.held_for_owner(connection, pool_id, window)
+        if room <= 0:
+            return []
+        return free[: max(0, min(room, self._around.sellable(connection, pool_id, class_name, window)))]
+
+    def _pools(self, connection: Connection, wish: Wish, now: datetime) -> list[Row[Any]]:
+        """Where the wish may be met, in the order of their ids. Raises NotFoundError."""
+        if wish.pool is not None:
+            named = sql.pool_named(connection, wish.pool)
+            found = [named] if named is not None else []
+        else:
+            found = sql.pools_of(connection, wish.generation)
+        standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= wish.end]
+        if not found:
+            raise NotFoundError(
+                f"there is no pool {wish.pool or f'of generation {wish.generation}'!r}; GET /v1/pools lists them"
+            )
+        if not standing:
+            raise NoCapacityError(
+                f"pool {found[0].name} goes offline before {format_time(wish.end)}; choose another one"
+            )
+        return sorted(standing, key=lambda pool: str(pool.id))
+
+    def _fence(self, connection: Connection, quote: Quote, units: list[str], expires_at: datetime) -> None:
+        fenced = self._around.timing.fence(quote.window)
+        calendar.insert_fences(
+            connection,
+            [
+                Fence(
+                    quote.id,
+                    unit,
+                    quote.pool_id,
+                    quote.class_name,
+                    quote.organisation_id,
+                    quote.window,
+                    fenced,
+                    expires_at,
+                )
+                for unit in units
+            ],
+        )
+
+    def _no_capacity(
+        self,
+        connection: Connection,
+        pools: list[Row[Any]],
+        organisation_id: str,
+        wish: Wish,
+        window: Window,
+        now: datetime,
+    ) -> NoCapacityError:
+        """Fewer of the same, another class, or half the time: what the same customer could have right now."""
+        half = Window(window.start, window.start + (window.end - window.start) / 2)
+        tries = [(wish.class_name, window, "fewer")]
+        tries += [(name, window, "class") for name in self._around.classes if name != wish.class_name]
+        if half.seconds >= 60:
+            tries.append((wish.class_name, half, "shorter"))
+        alternatives: list[dict[str, Any]] = []
+        for pool in pools:
+            for class_name, span, kind in tries:
+                units = self._available(connection, pool.id, class_name, span, organisation_id, now)
+                count = min(len(units), wish.accelerators)
+                if count:
+                    alternatives.append(
+                        {
+                            "kind": kind,
+                            "pool_id": pool.id,
+                            "class": class_name,
+                            "accelerators": count,
+                            "start": format_time(span.start),
+                            "end": format_time(span.end),
+                        }
+                    )
+        return NoCapacityError(
+            f"{wish.accelerators} accelerators as {wish.class_name} are not on sale for that window; "
+            + ("see details.alternatives for what is" if alternatives else "ask again later or for another window"),
+            alternatives=alternatives,
+        )
+
+
+def checked_key(key: str | None) -> str | None:
+    """An idempotency key, or None. Raises InvalidInputError."""
+    if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX and key.isprintable()):
+        raise InvalidInputError(f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} printable characters")
+    return key

@@ -1,0 +1,265 @@
+"""The `simulated` backend: the same behaviour on an injected clock, with faults drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from sublet.leases.backends.base import (
+    DEVICES_PER_LEASE_MAX,
+    BackendFailedError,
+    Delivery,
+    Endpoint,
+    Observation,
+    RunState,
+    StartOrder,
+    checked_authorized_keys,
+)
+from sublet.values.clock import Clock
+from sublet.values.errors import InvalidInputError
+
+FIRST_PORT = 22_000
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How often what goes wrong, as probabilities from 0 to 1, and how long a start takes, in seconds.
+
+    `deaf` and `deaf_after` make a call fail before or after it has done its work; `dies` is per lease and second of the
+    time that passed since it was last looked at; `unclean` is per teardown.
+    """
+
+    start_fails: float = 0.0
+    deaf: float = 0.0
+    deaf_after: float = 0.0
+    dies: float = 0.0
+    unclean: float = 0.0
+    start_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Run:
+    start: datetime
+    end: datetime
+    open: bool = True
+
+
+@dataclass(slots=True)
+class _Simulated:
+    order: StartOrder
+    state: RunState
+    port: int
+    ready_at: datetime
+    reclaim_at: datetime | None
+    seen_at: datetime
+    runs: list[_Run] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    reason: str | None = None
+    clean: bool | None = None
+    error: str | None = None
+
+    @property
+    def deadline(self) -> datetime:
+        return self.order.ends_at if self.reclaim_at is None else min(self.order.ends_at, self.reclaim_at)
+
+
+class SimulatedBackend:
+    """Deterministic for a seed and a sequence of calls and clock times."""
+
+    name = "simulated"
+
+    def __init__(self, clock: Clock, seed: int = 0, faults: Faults | None = None) -> None:
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._faults = faults or Faults()
+        self._leases: dict[str, _Simulated] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def tenants_max(self) -> int | None:
+        return None
+
+    def start(self, order: StartOrder) -> Observation:
+        with self._lock:
+            self._hear()
+            if not 0 < len(order.devices) <= DEVICES_PER_LEASE_MAX:
+                raise InvalidInputError(f"a lease needs 1 to {DEVICES_PER_LEASE_MAX} devices, not {len(order.devices)}")
+            keys = checked_authorized_keys(order.authorized_keys)
+            now = self._clock.now()
+            ready_at = now + timedelta(seconds=self._faults.start_s)
+            found = self._leases.get(order.lease_id)
+            if found is None:
+                state = RunState.STARTING
+                found = _Simulated(order, state, FIRST_PORT + len(self._leases), ready_at, order.reclaim_at, now)
+                self._leases[order.lease_id] = found
+                if self._chance(self._faults.start_fails):
+                    self._over(found, RunState.FAILED, "start_failed", "simulated start failure")
+            else:
+                self._age(found)
+                if found.state is RunState.PAUSED:
+                    found.state, found.ready_at, found.seen_at = RunState.STARTING, ready_at, now
+                    found.order = replace(order, authorized_keys=keys)
+                    found.reclaim_at = order.reclaim_at
+            return self._answer(found)
+
+    def observe(self, lease_id: str) -> Observation:
+        with self._lock:
+            self._hear()
+            return self._look(lease_id)
+
+    def observe_all(self) -> dict[str, Observation]:
+        with self._lock:
+            self._hear()
+            return {lease_id: self._look(lease_id) for lease_id in self._leases}
+
+    def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
+        with self._lock:
+            self._hear()
+            found = self._aged(lease_id)
+            if found is not None and not found.state.over and found.reclaim_at != reclaim_at:
+                found.reclaim_at = reclaim_at
+                found.told.append(text)
+            return self._answer(found, lease_id)
+
+    def withdraw_notice(self, lease_id: str) -> Observation:
+        with self._lock:
+            self._hear()
+            found = self._aged(lease_id)
+            if found is not None and not found.state.over and found.reclaim_at is not None:
+                found.reclaim_at = None
+                found.told.append("withdrawn")
+            return self._answer(found, lease_id)
+
+    def extend(self, lease_id: str, ends_at: datetime) -> Observation:
+        with self._lock:
+            self._hear()
+            found = self._aged(lease_id)
+            if found is not None and not found.state.over:
+                found.order = replace(found.order, ends_at=ends_at)
+            return self._answer(found, lease_id)
+
+    def stop(self, lease_id: str, reason: str, grace_s: float = 2.0) -> Observation:
+        with self._lock:
+            self._hear()
+            found = self._aged(lease_id)
+            if found is not None and (not found.state.over or not found.clean):
+                self._over(found, RunState.FAILED if found.state is RunState.FAILED else RunState.STOPPED, reason)
+            return self._answer(found, lease_id)
+
+    def pause(self, lease_id: str) -> Observation:
+        with self._lock:
+            self._hear()
+            found = self._aged(lease_id)
+            if found is not None and found.state.live:
+                self._halt(found)
+            return self._answer(found, lease_id)
+
+    def forget(self, lease_id: str) -> None:
+        with self._lock:
+            self._hear()
+            found = self._aged(lease_id)
+            if found is not None and not (found.state.over and found.clean):
+                raise InvalidInputError(f"lease {lease_id} is {found.state} and not proved clean; stop it first")
+            self._leases.pop(lease_id, None)
+
+    def reap(self, known: frozenset[str]) -> list[Observation]:
+        with self._lock:
+            self._hear()
+            ended = []
+            for lease_id in list(self._leases):
+                found = self._aged(lease_id)
+                assert found is not None
+                if lease_id not in known and not (found.state.over and found.clean):
+                    self._over(found, RunState.STOPPED, "orphan")
+                    ended.append(self._look(lease_id))
+                if lease_id not in known and found.clean:
+                    del self._leases[lease_id]
+            return ended
+
+    def told(self, lease_id: str) -> list[str]:
+        """What the tenant has been told, in order."""
+        with self._lock:
+            found = self._leases.get(lease_id)
+            return list(found.told) if found else []
+
+    def crash(self, lease_id: str) -> None:
+        """The sandbox and its shim die, as a SIGKILL of both would do; the files stay."""
+        with self._lock:
+            found = self._aged(lease_id)
+            if found is not None and found.state.live:
+                self._halt(found)
+
+    def _age(self, found: _Simulated) -> None:
+        """Let the time pass that has passed: starts become ready, sandboxes die, deadlines come."""
+        now = max(self._clock.now(), found.seen_at)
+        if found.state is RunState.STARTING and found.ready_at <= min(now, found.deadline):
+            found.state = RunState.RUNNING
+            start = max([found.ready_at, *(run.end for run in found.runs)])
+            found.runs.append(_Run(start, start))
+        if found.state is RunState.RUNNING:
+            until = min(now, found.deadline)
+            run = found.runs[-1]
+            elapsed_s = (until - run.end).total_seconds()
+            if elapsed_s > 0 and self._chance(1 - (1 - self._faults.dies) ** elapsed_s):
+                run.end += timedelta(seconds=self._random.uniform(0, elapsed_s))
+                self._halt(found)
+            else:
+                run.end = max(run.end, until)
+        found.seen_at = now
+        if found.state.live and now >= found.deadline:
+            reclaimed = found.reclaim_at is not None and found.reclaim_at <= found.order.ends_at
+            self._over(found, RunState.STOPPED, "reclaimed" if reclaimed else "window_over")
+
+    def _halt(self, found: _Simulated) -> None:
+        found.state = RunState.PAUSED
+        for run in found.runs:
+            run.open = False
+
+    def _over(self, found: _Simulated, state: RunState, reason: str, error: str | None = None) -> None:
+        self._halt(found)
+        found.state, found.reason, found.error = state, found.reason or reason, error
+        found.clean = not self._chance(self._faults.unclean)
+
+    def _aged(self, lease_id: str) -> _Simulated | None:
+        found = self._leases.get(lease_id)
+        if found is not None:
+            self._age(found)
+        return found
+
+    def _look(self, lease_id: str) -> Observation:
+        found = self._aged(lease_id)
+        return self._observation(found, lease_id)
+
+    def _answer(self, found: _Simulated | None, lease_id: str = "") -> Observation:
+        if found is not None:
+            self._age(found)
+        if self._chance(self._faults.deaf_after):
+            raise BackendFailedError("simulated: the answer was lost")
+        return self._observation(found, lease_id)
+
+    def _observation(self, found: _Simulated | None, lease_id: str) -> Observation:
+        if found is None:
+            return Observation(lease_id, RunState.ABSENT)
+        running = found.state is RunState.RUNNING
+        endpoint = Endpoint("127.0.0.1", found.port, "tenant", "ssh-ed25519 AAAA", "SHA256:simulated")
+        return Observation(
+            lease_id=found.order.lease_id,
+            state=found.state,
+            endpoint=endpoint if running else None,
+            guarantees={"all": {"level": "none", "how": "simulated"}} if running else {},
+            deliveries=tuple(Delivery(run.start, run.end, len(found.order.devices), run.open) for run in found.runs),
+            ends_at=found.order.ends_at,
+            reclaim_at=found.reclaim_at,
+            reason=found.reason,
+            clean=found.clean,
+            error=found.error,
+        )
+
+    def _hear(self) -> None:
+        if self._chance(self._faults.deaf):
+            raise BackendFailedError("simulated: no answer")
+
+    def _chance(self, probability: float) -> bool:
+        return probability > 0 and self._random.random() < probability

@@ -1,0 +1,178 @@
+"""The calendar: who holds which accelerator when. One row per accelerator and holder; no two may overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, insert, or_, select, update
+
+from sublet.fleet.model import Unit
+from sublet.leases.model import WINDOW_S_MAX, Fence, SoldWindow, UnitState
+from sublet.store.tables.fleet import units
+from sublet.store.tables.leases import fences, unit_states
+from sublet.values.windows import Window
+
+# No fence is longer than the longest lease and its gaps, so only those that began so recently can reach into a window.
+_FENCE_MAX = timedelta(seconds=WINDOW_S_MAX + 86_400)
+
+
+def free_units(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> list[Unit]:
+    """Accelerators of the pool that work, are in no quarantine, and that nobody holds during `fenced`, by position.
+
+    Exact at the edges: a fence that ends when another begins leaves room.
+    """
+    quarantined = select(unit_states.c.unit_id).where(
+        unit_states.c.pool_id == pool_id, unit_states.c.state == UnitState.QUARANTINED.value
+    )
+    query = (
+        select(units)
+        .where(
+            units.c.pool_id == pool_id,
+            units.c.in_service == 1,
+            units.c.id.not_in(_held(pool_id, fenced, now)),
+            units.c.id.not_in(quarantined),
+        )
+        .order_by(units.c.position)
+    )
+    return [Unit(row.id, row.pool_id, row.position, row.device, True, None) for row in connection.execute(query)]
+
+
+def other_tenants(
+    connection: Connection, pool_id: str, organisation_id: str, fenced: Window, now: datetime
+) -> set[str]:
+    """Organisations other than this one that hold accelerators of the pool during `fenced`."""
+    found = connection.execute(
+        select(fences.c.organisation_id)
+        .where(*_overlap(pool_id, fenced, now), fences.c.organisation_id != organisation_id)
+        .distinct()
+    )
+    return {row.organisation_id for row in found}
+
+
+def book(connection: Connection, pool_id: str, now: datetime, *, without: str | None = None) -> list[SoldWindow]:
+    """What is sold or held of the pool from `now` on, one entry per holder; `without` leaves one holder out."""
+    found: dict[str, list[Fence]] = {}
+    query = select(fences).where(fences.c.pool_id == pool_id, fences.c.fence_end > now, _standing(now))
+    for row in connection.execute(query):
+        if row.holder_id != without and row.end_at > now:
+            fence = Fence(
+                row.holder_id,
+                row.unit_id,
+                row.pool_id,
+                row.class_name,
+                row.organisation_id,
+                Window(row.start_at, row.end_at),
+                Window(row.fence_start, row.fence_end),
+            )
+            found.setdefault(row.holder_id, []).append(fence)
+    return [SoldWindow(len(held), held[0].class_name, held[0].window) for held in found.values()]
+
+
+def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:
+    values = [
+        {
+            "holder_id": fence.holder_id,
+            "unit_id": fence.unit_id,
+            "pool_id": fence.pool_id,
+            "class_name": fence.class_name,
+            "organisation_id": fence.organisation_id,
+            "start_at": fence.window.start,
+            "end_at": fence.window.end,
+            "fence_start": fence.fenced.start,
+            "fence_end": fence.fenced.end,
+            "expires_at": fence.expires_at,
+        }
+        for fence in rows
+    ]
+    if values:
+        connection.execute(insert(fences), values)
+
+
+def fences_of(connection: Connection, holder_id: str) -> list[Fence]:
+    found = connection.execute(select(fences).where(fences.c.holder_id == holder_id).order_by(fences.c.unit_id))
+    return [
+        Fence(
+            row.holder_id,
+            row.unit_id,
+            row.pool_id,
+            row.class_name,
+            row.organisation_id,
+            Window(row.start_at, row.end_at),
+            Window(row.fence_start, row.fence_end),
+            row.expires_at,
+        )
+        for row in found
+    ]
+
+
+def devices_of(connection: Connection, unit_ids: list[str]) -> dict[str, str]:
+    """The device of each accelerator."""
+    found = connection.execute(select(units.c.id, units.c.device).where(units.c.id.in_(unit_ids)))
+    return {row.id: row.device for row in found}
+
+
+def hand_over(connection: Connection, quote_id: str, lease_id: str) -> int:
+    """What the quote held, the lease holds; returns how many accelerators."""
+    done = connection.execute(
+        update(fences).where(fences.c.holder_id == quote_id).values(holder_id=lease_id, expires_at=None)
+    )
+    return done.rowcount
+
+
+def shorten(connection: Connection, holder_id: str, end: datetime, clean_s: int) -> None:
+    """The sold window ends earlier; the gap to clean follows it. Never makes a fence longer."""
+    for fence in fences_of(connection, holder_id):
+        new_end = min(fence.window.end, max(end, fence.window.start + timedelta(seconds=1)))
+        new_fence_end = min(fence.fenced.end, new_end + timedelta(seconds=clean_s))
+        connection.execute(
+            update(fences)
+            .where(fences.c.holder_id == holder_id, fences.c.unit_id == fence.unit_id)
+            .values(end_at=new_end, fence_end=new_fence_end)
+        )
+
+
+def lengthen(connection: Connection, holder_id: str, end: datetime, clean_s: int) -> None:
+    """The sold window ends later, or at its old end again; the caller has seen that nobody else holds that time."""
+    connection.execute(
+        update(fences)
+        .where(fences.c.holder_id == holder_id)
+        .values(end_at=end, fence_end=end + timedelta(seconds=clean_s))
+    )
+
+
+def release(connection: Connection, holder_id: str) -> None:
+    """The holder holds nothing any more."""
+    connection.execute(delete(fences).where(fences.c.holder_id == holder_id))
+
+
+def release_expired(connection: Connection, now: datetime, limit: int) -> int:
+    """Drop the rows of holds that have expired; they count for nothing already."""
+    stale = select(fences.c.holder_id).where(fences.c.expires_at.is_not(None), fences.c.expires_at <= now).limit(limit)
+    return connection.execute(delete(fences).where(fences.c.holder_id.in_(stale))).rowcount
+
+
+def overlapping(connection: Connection, pool_id: str, fenced: Window, now: datetime, *, without: str) -> set[str]:
+    """Accelerators of the pool that somebody other than `without` holds during `fenced`."""
+    found = connection.execute(
+        select(fences.c.unit_id).where(*_overlap(pool_id, fenced, now), fences.c.holder_id != without)
+    )
+    return {row.unit_id for row in found}
+
+
+def _held(pool_id: str, fenced: Window, now: datetime) -> Select[tuple[str]]:
+    return select(fences.c.unit_id).where(*_overlap(pool_id, fenced, now))
+
+
+def _overlap(pool_id: str, fenced: Window, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        fences.c.pool_id == pool_id,
+        fences.c.fence_end > fenced.start,
+        fences.c.fence_start < fenced.end,
+        fences.c.fence_start > fenced.start - _FENCE_MAX,
+        _standing(now),
+    )
+
+
+def _standing(now: datetime) -> ColumnElement[bool]:
+    return or_(fences.c.expires_at.is_(None), fences.c.expires_at > now)

@@ -1,0 +1,222 @@
+"""Carries a plan out, one step at a time. It may die between any two steps: the next plan starts from what then is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from sublet.leases import store as sql
+from sublet.leases.backends.base import (
+    Backend,
+    BackendFailedError,
+    IsolationUnavailableError,
+    Observation,
+    RunState,
+    SoftIsolationError,
+    StartOrder,
+)
+from sublet.leases.conduct import Conduct
+from sublet.leases.model import Lease, LeaseState, WrongStateError
+from sublet.leases.planner import KINDS
+from sublet.store import Store
+from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError, NotFoundError, StorageFullError, SubletError
+from sublet.values.plan import Plan, Step
+
+ACTOR = "planner"
+STOP_GRACE_S = 2.0
+_log = structlog.get_logger("sublet.leases")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a plan: the steps that were carried out, and those that failed, with the reason."""
+
+    done: list[Step] = field(default_factory=list)
+    failed: list[tuple[Step, str]] = field(default_factory=list)
+
+
+class Executor:
+    """`backends` are keyed by the name that pools carry. `take_back(step)` gives the notice that a reclaim step asks for."""
+
+    def __init__(
+        self,
+        store: Store,
+        conduct: Conduct,
+        backends: Mapping[str, Backend],
+        take_back: Callable[[Step], None],
+    ) -> None:
+        self._store = store
+        self._conduct = conduct
+        self._backends = backends
+        self._take_back = take_back
+
+    def carry_out(self, plan: Plan) -> Outcome:
+        """A step that fails is told and does not keep the others from being done."""
+        outcome = Outcome()
+        for step in plan.steps:
+            try:
+                if step.kind not in KINDS:
+                    raise InvalidInputError(f"a plan can't hold a step of kind {step.kind!r}")
+                getattr(self, f"_{step.kind}")(step)
+            except (SubletError, OSError) as error:
+                message = error.message if isinstance(error, SubletError) else str(error)
+                outcome.failed.append((step, message))
+                _log.warning("step failed", kind=step.kind, subject=step.subject, error=message)
+                self._note(step, message)
+            else:
+                outcome.done.append(step)
+        return outcome
+
+    def _prepare(self, step: Step) -> None:
+        self._conduct.prepare(step.subject, ACTOR)
+        self._start(step)
+
+    def _start(self, step: Step) -> None:
+        """Where this machine can never run it, the lease fails at once instead of at the end of its grace."""
+        lease = self._lease(step)
+        if lease.state is not LeaseState.PREPARING:
+            return
+        try:
+            self._backend(lease).start(_order(lease))
+        except (IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError) as error:
+            seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
+            self._conduct.note(lease.id, error.message)
+            self._conduct.abandon(lease.id, seen, ACTOR, error.message)
+
+    def _restart(self, step: Step) -> None:
+        lease = self._lease(step)
+        if lease.state.served:
+            self._backend(lease).start(_order(lease))
+
+    def _activate(self, step: Step) -> None:
+        lease, seen = self._seen(step)
+        if seen.state is RunState.RUNNING:
+            self._conduct.activate(lease.id, seen, ACTOR)
+
+    def _recover(self, step: Step) -> None:
+        lease, seen = self._seen(step)
+        if seen.state is RunState.RUNNING:
+            self._conduct.recover(lease.id, seen, ACTOR)
+
+    def _degrade(self, step: Step) -> None:
+        self._conduct.degrade(step.subject, step.reason, ACTOR)
+
+    def _announce(self, step: Step) -> None:
+        self._conduct.announce(step.subject, ACTOR)
+
+    def _notify(self, step: Step) -> None:
+        lease = self._lease(step)
+        if not lease.state.served:
+            return
+        if lease.reclaim_at is None:
+            self._backend(lease).withdraw_notice(lease.id)
+        else:
+            self._backend(lease).notice(lease.id, lease.reclaim_at, notice_text(lease))
+
+    def _set_terms(self, step: Step) -> None:
+        lease = self._lease(step)
+        if lease.state.served:
+            self._backend(lease).extend(lease.id, lease.window.end)
+
+    def _reclaim(self, step: Step) -> None:
+        self._take_back(step)
+
+    def _end(self, step: Step) -> None:
+        self._conduct.begin_end(step.subject, str(step.details["end_reason"]), ACTOR, step.reason)
+
+    def _stop(self, step: Step) -> None:
+        lease = self._lease(step)
+        if lease.state is LeaseState.ENDING:
+            self._finish_with(lease, self._backend(lease).stop(lease.id, lease.end_reason or "ended", STOP_GRACE_S))
+
+    def _finish(self, step: Step) -> None:
+        lease, seen = self._seen(step)
+        self._finish_with(lease, seen)
+
+    def _finish_with(self, lease: Lease, seen: Observation) -> None:
+        if lease.state is LeaseState.ENDING and seen.state.over:
+            self._conduct.finish(lease.id, seen, ACTOR)
+
+    def _abandon(self, step: Step) -> None:
+        """What was started is stopped before the accelerators are anybody's again."""
+        lease = self._lease(step)
+        if lease.state not in (LeaseState.SCHEDULED, LeaseState.PREPARING):
+            return
+        seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
+        if seen.state.over:
+            self._conduct.abandon(lease.id, seen, ACTOR, step.reason)
+
+    def _meter(self, step: Step) -> None:
+        lease, seen = self._seen(step)
+        self._conduct.meter(lease.id, seen.deliveries)
+
+    def _quarantine(self, step: Step) -> None:
+        self._conduct.quarantine(step.subject, step.reason, ACTOR)
+
+    def _reap(self, step: Step) -> None:
+        """The books are asked once more: a lease that was sold since the plan was made is nobody's orphan."""
+        with self._store.read() as connection:
+            lease = sql.lease(connection, step.subject)
+        if lease is not None and not lease.state.terminal:
+            return
+        for backend in self._backends.values():
+            if backend.observe(step.subject).state is not RunState.ABSENT:
+                seen = backend.stop(step.subject, "orphan", 0.0)
+                if not seen.clean:
+                    raise BackendFailedError(f"{step.subject} is not proved clean: {seen.error}")
+
+    def _forget(self, step: Step) -> None:
+        for backend in self._backends.values():
+            backend.forget(step.subject)
+
+    def _release_unit(self, step: Step) -> None:
+        self._conduct.release_unit(step.subject, ACTOR, step.reason)
+
+    def _seen(self, step: Step) -> tuple[Lease, Observation]:
+        lease = self._lease(step)
+        return lease, self._backend(lease).observe(lease.id)
+
+    def _lease(self, step: Step) -> Lease:
+        with self._store.read() as connection:
+            lease = sql.lease(connection, step.subject)
+        if lease is None:
+            raise NotFoundError(f"there is no lease {step.subject!r}")
+        return lease
+
+    def _backend(self, lease: Lease) -> Backend:
+        with self._store.read() as connection:
+            pool = sql.pool_named(connection, lease.pool_id)
+        name = pool.backend if pool is not None else ""
+        if name not in self._backends:
+            raise WrongStateError(f"pool {lease.pool_id} runs on backend {name!r}, which is not set up here")
+        return self._backends[name]
+
+    def _note(self, step: Step, message: str) -> None:
+        with self._store.read() as connection:
+            lease = sql.lease(connection, step.subject)
+        if lease is not None and lease.last_error != message[:500]:
+            self._conduct.note(step.subject, message)
+
+
+def notice_text(lease: Lease) -> str:
+    """What the tenant's terminals show."""
+    assert lease.reclaim_at is not None
+    return (
+        f"*** NOTICE: the owner takes this lease back. It ends at {format_time(lease.reclaim_at)}. "
+        "Save your work now; the countdown is in /run/sublet/lease.json. ***"
+    )
+
+
+def _order(lease: Lease) -> StartOrder:
+    return StartOrder(
+        lease_id=lease.id,
+        tenant=lease.organisation_id,
+        devices=lease.devices,
+        authorized_keys=lease.ssh_public_keys,
+        ends_at=lease.window.end,
+        class_name=lease.class_name,
+        reclaim_at=lease.reclaim_at,
+    )

@@ -1,0 +1,125 @@
+"""From evidence of delivery to usage: whole seconds, in intervals that are the same however often they are worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sublet.leases.backends.base import Delivery
+from sublet.leases.model import METER_STEP_S, Lease
+from sublet.values.clock import format_time, from_micros, to_micros
+from sublet.values.ids import derived_id
+
+INTERVALS_MAX = 1440
+_SECOND_US = 1_000_000
+_STEP_US = METER_STEP_S * _SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class UsageInterval:
+    """`accelerator_s` delivered seconds of a lease within one minute of the clock. `id` follows from the lease and the
+    minute alone, so that the same interval told twice is one."""
+
+    id: str
+    lease_id: str
+    organisation_id: str
+    pool_id: str
+    class_name: str
+    start: datetime
+    end: datetime
+    accelerator_s: int
+    price_nano: int
+    currency: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "lease_id": self.lease_id,
+            "start": format_time(self.start),
+            "end": format_time(self.end),
+            "accelerator_seconds": self.accelerator_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Intervals to bill, and until when the lease is then metered. `complete` says that all evidence is used up."""
+
+    intervals: tuple[UsageInterval, ...]
+    metered_until: datetime
+    complete: bool
+
+
+def read_meter(lease: Lease, deliveries: Sequence[Delivery], *, final: bool) -> Reading | None:
+    """What `deliveries` add to what is metered already; None where nothing is due.
+
+    A minute is read once the evidence has passed its end, and the last, shorter one when `final`. A delivered second is a
+    whole one: starts are rounded up, ends down. Nothing outside the sold window or after the deadline counts.
+    """
+    pieces = _pieces(lease, deliveries)
+    if not pieces:
+        return None
+    first = pieces[0][0] // _STEP_US * _STEP_US
+    begin = to_micros(lease.metered_until) if lease.metered_until else first
+    settled = max(end for _, end, _ in pieces)
+    last = -(-settled // _STEP_US) * _STEP_US if final else settled // _STEP_US * _STEP_US
+    if last <= begin:
+        return None
+    intervals: list[UsageInterval] = []
+    minute = begin
+    while minute < last and len(intervals) < INTERVALS_MAX:
+        found = _interval(lease, pieces, minute)
+        if found is not None:
+            intervals.append(found)
+            minute += _STEP_US
+        else:
+            minute = min(last, _next_minute(pieces, minute))
+    return Reading(tuple(intervals), from_micros(minute), minute >= last)
+
+
+def _pieces(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
+    """(start, end, accelerators) in microseconds at whole seconds, in order, without overlap."""
+    opening, closing = to_micros(lease.window.start), to_micros(lease.deadline)
+    pieces, until = [], 0
+    for delivery in sorted(deliveries, key=lambda item: item.start):
+        start = -(-max(to_micros(delivery.start), opening, until) // _SECOND_US) * _SECOND_US
+        end = min(to_micros(delivery.end), closing) // _SECOND_US * _SECOND_US
+        if start < end:
+            pieces.append((start, end, min(delivery.accelerators, lease.accelerators)))
+            until = end
+    return pieces
+
+
+def _interval(lease: Lease, pieces: list[tuple[int, int, int]], minute: int) -> UsageInterval | None:
+    inside = [
+        (max(start, minute), min(end, minute + _STEP_US), count)
+        for start, end, count in pieces
+        if start < minute + _STEP_US and end > minute
+    ]
+    if not inside:
+        return None
+    return UsageInterval(
+        id=derived_id("evt", lease.id, format_time(from_micros(minute))),
+        lease_id=lease.id,
+        organisation_id=lease.organisation_id,
+        pool_id=lease.pool_id,
+        class_name=lease.class_name,
+        start=from_micros(inside[0][0]),
+        end=from_micros(inside[-1][1]),
+        accelerator_s=sum((end - start) // _SECOND_US * count for start, end, count in inside),
+        price_nano=lease.price_nano,
+        currency=lease.currency,
+    )
+
+
+def _next_minute(pieces: list[tuple[int, int, int]], minute: int) -> int:
+    """The next minute in which anything was delivered."""
+    later = [start for start, _, _ in pieces if start >= minute + _STEP_US]
+    return min(later) // _STEP_US * _STEP_US if later else max(end for _, end, _ in pieces) + _STEP_US
+
+
+def delivered_s(deliveries: Sequence[Delivery]) -> timedelta:
+    """How long the tenant could log in, in all."""
+    return sum((item.end - item.start for item in deliveries), timedelta())

@@ -1,0 +1,345 @@
+"""Raw capacity sold: classes of service, quotes, leases, and the states they and their accelerators go through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from sublet.values.clock import format_time
+from sublet.values.errors import ConflictError, InvalidInputError, SubletError
+from sublet.values.money import decimal_from_nano
+from sublet.values.windows import Window
+
+HOUR_S = 3600
+QUOTE_HOLD_S = 60
+WINDOW_S_MIN = 60
+WINDOW_S_MAX = 90 * 24 * HOUR_S
+AHEAD_S_MAX = 2 * 366 * 24 * HOUR_S
+ACCELERATORS_PER_LEASE_MAX = 4096
+METER_STEP_S = 60
+
+
+class NoCapacityError(ConflictError):
+    """So much is not on sale for that window; `details.alternatives` lists what is, cheapest change first."""
+
+    code = "no_capacity"
+
+
+class QuoteExpiredError(ConflictError):
+    """The quote's hold has expired; ask for a new quote and accept it within 60 seconds."""
+
+    code = "quote_expired"
+
+
+class WrongStateError(ConflictError):
+    """The lease is in a state that does not allow this; read the lease again."""
+
+    code = "wrong_state"
+
+
+class FirmLeaseError(SubletError):
+    """Only firm leases are left to take back; repeat with force and a reason to break them at the stated penalty."""
+
+    code = "firm_lease"
+    status = 409
+
+
+class LeaseState(StrEnum):
+    """The life of a lease. Nothing is billed before ACTIVE, nor for time in which the tenant could not log in."""
+
+    REQUESTED = "requested"
+    SCHEDULED = "scheduled"
+    PREPARING = "preparing"
+    ACTIVE = "active"
+    DEGRADED = "degraded"
+    NOTICE = "notice"
+    ENDING = "ending"
+    ENDED = "ended"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL
+
+    @property
+    def served(self) -> bool:
+        """The tenant has been let in and not yet shown out."""
+        return self in (LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE)
+
+
+_S = LeaseState
+TERMINAL = frozenset({_S.ENDED, _S.REJECTED, _S.CANCELLED, _S.FAILED})
+TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
+    _S.REQUESTED: frozenset({_S.SCHEDULED, _S.REJECTED}),
+    _S.SCHEDULED: frozenset({_S.PREPARING, _S.CANCELLED, _S.FAILED}),
+    _S.PREPARING: frozenset({_S.ACTIVE, _S.FAILED, _S.CANCELLED}),
+    _S.ACTIVE: frozenset({_S.DEGRADED, _S.NOTICE, _S.ENDING}),
+    _S.DEGRADED: frozenset({_S.ACTIVE, _S.NOTICE, _S.ENDING}),
+    _S.NOTICE: frozenset({_S.ACTIVE, _S.ENDING}),
+    _S.ENDING: frozenset({_S.ENDED}),
+    **{state: frozenset() for state in TERMINAL},
+}
+
+
+class UnitState(StrEnum):
+    """The life of an accelerator. Only a FREE one, or one FENCED for that very lease, may be handed out."""
+
+    FREE = "free"
+    FENCED = "fenced"
+    PREPARING = "preparing"
+    LEASED = "leased"
+    DRAINING = "draining"
+    SCRUBBING = "scrubbing"
+    QUARANTINED = "quarantined"
+
+
+UNIT_STATE_OF: Mapping[LeaseState, UnitState] = {
+    _S.REQUESTED: UnitState.FENCED,
+    _S.SCHEDULED: UnitState.FENCED,
+    _S.PREPARING: UnitState.PREPARING,
+    _S.ACTIVE: UnitState.LEASED,
+    _S.DEGRADED: UnitState.LEASED,
+    _S.NOTICE: UnitState.DRAINING,
+    _S.ENDING: UnitState.SCRUBBING,
+}
+"""What an accelerator is while its lease is in that state; after a terminal state it is free or quarantined."""
+
+
+def checked_transition(before: LeaseState, after: LeaseState) -> LeaseState:
+    """`after`, if `before` may lead to it. Raises WrongStateError."""
+    if after not in TRANSITIONS[before]:
+        raise WrongStateError(f"a lease that is {before} can't become {after}")
+    return after
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTerms:
+    """A class of service as a contract. `notice_s` is None where the owner can't take the lease back before its end.
+
+    `credit_ratio` is the credit at reclaim as a share of the value of the undelivered rest (for a firm lease: the penalty
+    when it is broken by force). Where a lease is reclaimed within its first `free_s`, what it used is credited too.
+    """
+
+    name: str
+    notice_s: int | None
+    credit_ratio: Decimal
+    free_s: int = 0
+
+    def __post_init__(self) -> None:
+        if self.notice_s is not None and not 0 <= self.notice_s <= 24 * HOUR_S:
+            raise InvalidInputError(f"classes.{self.name}.notice_s must be 0 to {24 * HOUR_S} seconds")
+        if not 0 <= self.credit_ratio <= 10:
+            raise InvalidInputError(f"classes.{self.name}.credit_ratio must be 0 to 10")
+
+
+CLASSES_DEFAULT = (
+    ClassTerms("firm", None, Decimal("1.25")),
+    ClassTerms("notice", 300, Decimal("0.10")),
+    ClassTerms("spot", 120, Decimal("0"), free_s=600),
+)
+RECLAIM_ORDER = ("spot", "notice", "firm")
+"""Which class is asked back first."""
+FORCED_NOTICE_S = 300
+"""The notice that a firm lease gets when it is broken by force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The gaps around a lease in which its accelerators are nobody's, and how long things may take."""
+
+    prepare_s: int = 0
+    clean_s: int = 5
+    start_grace_s: int = 600
+    unreachable_s: int = 60
+
+    def fence(self, window: Window) -> Window:
+        """The sold window with the gap to prepare before it and the gap to clean after it."""
+        return Window(window.start - timedelta(seconds=self.prepare_s), window.end + timedelta(seconds=self.clean_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """An offer that holds capacity until `expires_at`. `price_nano` is per accelerator-hour and fixed for the lease."""
+
+    id: str
+    organisation_id: str
+    pool_id: str
+    class_name: str
+    notice_s: int | None
+    accelerators: int
+    window: Window
+    price_nano: int
+    currency: str
+    created_at: datetime
+    expires_at: datetime
+
+    @property
+    def total_nano(self) -> int:
+        """What the whole window costs if all of it is delivered."""
+        return value_nano(self.price_nano, self.accelerators, int(self.window.seconds))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "pool_id": self.pool_id,
+            "class": self.class_name,
+            "notice_s": self.notice_s,
+            "accelerators": self.accelerators,
+            "start": format_time(self.window.start),
+            "end": format_time(self.window.end),
+            "price_per_accelerator_hour": str(decimal_from_nano(self.price_nano)),
+            "total": str(decimal_from_nano(self.total_nano)),
+            "currency": self.currency,
+            "expires_at": format_time(self.expires_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`accelerators` of a pool for a window, sold to one organisation. `devices[i]` is what `unit_ids[i]` is on its node."""
+
+    id: str
+    organisation_id: str
+    pool_id: str
+    quote_id: str
+    class_name: str
+    notice_s: int | None
+    accelerators: int
+    unit_ids: tuple[str, ...]
+    devices: tuple[str, ...]
+    window: Window
+    price_nano: int
+    currency: str
+    state: LeaseState
+    ssh_public_keys: tuple[str, ...]
+    created_at: datetime
+    active_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+    reclaim_at: datetime | None = None
+    reclaim_reason: str | None = None
+    credit_nano: int = 0
+    metered_until: datetime | None = None
+    metered_s: int = 0
+    endpoint: Mapping[str, Any] | None = None
+    guarantees: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    last_error: str | None = None
+
+    @property
+    def deadline(self) -> datetime:
+        """When access closes: the end of the window, or earlier when it is taken back."""
+        return self.window.end if self.reclaim_at is None else min(self.window.end, self.reclaim_at)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "organisation_id": self.organisation_id,
+            "pool_id": self.pool_id,
+            "state": self.state.value,
+            "class": self.class_name,
+            "notice_s": self.notice_s,
+            "accelerators": self.accelerators,
+            "devices": list(self.devices),
+            "start": format_time(self.window.start),
+            "end": format_time(self.window.end),
+            "reclaim_at": format_time(self.reclaim_at) if self.reclaim_at else None,
+            "reclaim_reason": self.reclaim_reason,
+            "price_per_accelerator_hour": str(decimal_from_nano(self.price_nano)),
+            "currency": self.currency,
+            "credit": str(decimal_from_nano(self.credit_nano)),
+            "accelerator_seconds": self.metered_s,
+            "metered_until": format_time(self.metered_until) if self.metered_until else None,
+            "created_at": format_time(self.created_at),
+            "active_at": format_time(self.active_at) if self.active_at else None,
+            "ended_at": format_time(self.ended_at) if self.ended_at else None,
+            "end_reason": self.end_reason,
+            "ssh": dict(self.endpoint) if self.endpoint and self.state.served else None,
+            "guarantees": {name: dict(value) for name, value in self.guarantees.items()},
+            "last_error": self.last_error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """One accelerator kept for a holder, a lease or a quote: `window` is what is sold, `fenced` what nobody else may have."""
+
+    holder_id: str
+    unit_id: str
+    pool_id: str
+    class_name: str
+    organisation_id: str
+    window: Window
+    fenced: Window
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state of a lease or an accelerator: who did it, when, and why."""
+
+    subject_id: str
+    number: int
+    before: str | None
+    after: str
+    at: datetime
+    actor: str
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "from": self.before,
+            "to": self.after,
+            "at": format_time(self.at),
+            "actor": self.actor,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SoldWindow:
+    """`accelerators` of a class that are sold or held over `window`: what the surplus has to know of the book."""
+
+    accelerators: int
+    class_name: str
+    window: Window
+
+
+def value_nano(price_nano: int, accelerators: int, seconds: int) -> int:
+    """What `seconds` of `accelerators` are worth at `price_nano` per accelerator-hour, half to even: for showing and for
+    credits. The ledger rates usage by itself."""
+    return round(Fraction(price_nano * accelerators * seconds, HOUR_S))
+
+
+def credit_nano(lease: Lease, terms: ClassTerms, reclaim_at: datetime) -> int:
+    """The credit that the class promises when the owner takes `lease` back at `reclaim_at`, in nano-units."""
+    rest_s = max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds()))
+    rest = Fraction(lease.price_nano * lease.accelerators * rest_s, HOUR_S)
+    credit = rest * Fraction(terms.credit_ratio)
+    began = lease.active_at or lease.window.start
+    used_s = max(0, int((reclaim_at - began).total_seconds()))
+    if used_s < terms.free_s:
+        credit += Fraction(lease.price_nano * lease.accelerators * used_s, HOUR_S)
+    return round(credit)
+
+
+def checked_window(window: Window, now: datetime) -> Window:
+    """`window`, if such a lease can be sold. Raises InvalidInputError."""
+    if window.start < now - timedelta(seconds=METER_STEP_S):
+        raise InvalidInputError(f"start {format_time(window.start)} is over; it is {format_time(now)} now")
+    if window.start > now + timedelta(seconds=AHEAD_S_MAX):
+        raise InvalidInputError(
+            f"start {format_time(window.start)} is more than two years ahead; choose an earlier one"
+        )
+    if not WINDOW_S_MIN <= window.seconds <= WINDOW_S_MAX:
+        raise InvalidInputError(
+            f"a lease lasts {WINDOW_S_MIN} seconds to {WINDOW_S_MAX // 86400} days; "
+            f"{format_time(window.start)} to {format_time(window.end)} does not"
+        )
+    return window

@@ -1,0 +1,199 @@
+"""What to do next, from what was promised, what is observed, and the clock. Pure: the same view gives the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sublet.leases.backends.base import Observation, RunState
+from sublet.leases.metering import read_meter
+from sublet.leases.model import Lease, LeaseState, Timing
+from sublet.leases.reclaim import ReclaimPlan
+from sublet.values.clock import format_time
+from sublet.values.plan import Plan, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An accelerator that is out of sale because what a lease left on it is not proved gone."""
+
+    unit_id: str
+    pool_id: str
+    lease_id: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that the planner knows. `leases` are those not yet over; `observations` is what the backends say, by lease id, of
+    the backends that answered: a lease of a backend in `silent` is neither started nor ended on guesswork.
+
+    `ended` are the states of leases that a backend knows and that are over in the books.
+    """
+
+    now: datetime
+    leases: Sequence[Lease]
+    observations: Mapping[str, Observation]
+    ended: Mapping[str, LeaseState]
+    backend_of: Mapping[str, str]
+    silent: frozenset[str]
+    quarantined: Sequence[Quarantined]
+    reclaims: Sequence[ReclaimPlan]
+    timing: Timing
+
+
+def make_plan(view: View) -> Plan:
+    """Ends first, so that capacity is back in time; then notices, starts, repairs, the meter, and what must be tidied up."""
+    steps: list[Step] = []
+    for lease in view.leases:
+        steps += _steps_of(view, lease)
+    for plan in view.reclaims:
+        steps += _reclaim_steps(plan)
+    steps += _tidy_steps(view)
+    return Plan(view.now, tuple(sorted(steps, key=lambda step: _ORDER.index(step.kind))))
+
+
+_ORDER = (
+    "end",
+    "stop",
+    "finish",
+    "reclaim",
+    "notify",
+    "announce",
+    "set_terms",
+    "prepare",
+    "start",
+    "restart",
+    "activate",
+    "recover",
+    "degrade",
+    "meter",
+    "abandon",
+    "quarantine",
+    "reap",
+    "release_unit",
+    "forget",
+)
+KINDS = _ORDER
+"""Every kind of step, in the order in which a plan carries them."""
+
+
+def _steps_of(view: View, lease: Lease) -> Iterator[Step]:
+    if view.backend_of.get(lease.pool_id) in view.silent:
+        yield from _silent_steps(view, lease)
+        return
+    seen = view.observations.get(lease.id) or Observation(lease.id, RunState.ABSENT)
+    if lease.state is LeaseState.SCHEDULED:
+        yield from _scheduled_steps(view, lease)
+    elif lease.state is LeaseState.PREPARING:
+        yield from _preparing_steps(view, lease, seen)
+    elif lease.state.served:
+        yield from _served_steps(view, lease, seen)
+    elif lease.state is LeaseState.ENDING:
+        yield from _ending_steps(view, lease, seen)
+
+
+def _silent_steps(view: View, lease: Lease) -> Iterator[Step]:
+    """The deadline lives with the backend too; here it is only written down that the lease must be over."""
+    if lease.state.served and view.now >= lease.deadline:
+        yield _end(lease, view.now)
+    if lease.state is LeaseState.ENDING and view.now > lease.deadline + timedelta(seconds=view.timing.unreachable_s):
+        yield Step("quarantine", lease.id, "its backend does not answer and the lease may still be running")
+
+
+def _scheduled_steps(view: View, lease: Lease) -> Iterator[Step]:
+    if view.now >= lease.deadline:
+        yield Step("abandon", lease.id, "its window is over before it could be started")
+    elif view.now >= lease.window.start - timedelta(seconds=view.timing.prepare_s):
+        yield Step("prepare", lease.id, f"its window opens at {format_time(lease.window.start)}", lease.window.start)
+
+
+def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
+    late = view.now > max(lease.window.start, lease.created_at) + timedelta(seconds=view.timing.start_grace_s)
+    if lease.end_reason == "cancelled":
+        yield Step("abandon", lease.id, "cancelled by the tenant")
+    elif view.now >= lease.deadline:
+        yield Step("abandon", lease.id, "its window was over before the tenant could log in")
+    elif seen.state is RunState.FAILED or (seen.state is RunState.STOPPED):
+        yield Step(
+            "abandon", lease.id, f"it did not start: {seen.error or seen.reason or 'the backend gave no reason'}"
+        )
+    elif seen.state is RunState.RUNNING and view.now >= lease.window.start:
+        yield Step("activate", lease.id, "SSH answers the customer's way")
+    elif late:
+        yield Step("abandon", lease.id, f"it did not start within {view.timing.start_grace_s} s")
+    elif seen.state in (RunState.ABSENT, RunState.PAUSED):
+        yield Step("start", lease.id, "nothing runs for it yet")
+
+
+def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
+    if view.now >= lease.deadline:
+        yield _end(lease, view.now)
+        return
+    if seen.state in (RunState.STOPPED, RunState.FAILED):
+        reason = "sandbox_failed" if seen.reason not in ("reclaimed", "window_over") else seen.reason
+        yield Step("end", lease.id, f"its backend ended it: {seen.reason}", details={"end_reason": reason})
+        return
+    if lease.reclaim_at is not None and lease.state is not LeaseState.NOTICE:
+        yield Step("announce", lease.id, f"it is taken back at {format_time(lease.reclaim_at)}", lease.reclaim_at)
+    if seen.state in (RunState.ABSENT, RunState.PAUSED):
+        yield Step(
+            "restart", lease.id, "its sandbox is gone; the same lease comes back with the same home and door key"
+        )
+    elif seen.state.live:
+        if seen.reclaim_at != lease.reclaim_at:
+            what = f"notice until {format_time(lease.reclaim_at)}" if lease.reclaim_at else "the notice is withdrawn"
+            yield Step("notify", lease.id, f"its tenant does not know yet: {what}", lease.reclaim_at)
+        if seen.ends_at is not None and seen.ends_at != lease.window.end:
+            yield Step("set_terms", lease.id, f"its end is {format_time(lease.window.end)}", lease.window.end)
+    if seen.state is RunState.RUNNING:
+        if lease.state is LeaseState.DEGRADED:
+            yield Step("recover", lease.id, "SSH answers again")
+        elif lease.endpoint is None or (seen.endpoint and dict(lease.endpoint) != seen.endpoint.as_dict()):
+            yield Step("recover", lease.id, "its door is elsewhere now")
+    elif lease.state is LeaseState.ACTIVE:
+        yield Step("degrade", lease.id, f"its backend says {seen.state}: {seen.error or 'the tenant can not log in'}")
+    if read_meter(lease, seen.deliveries, final=False) is not None:
+        yield Step("meter", lease.id, "full minutes are delivered and not yet billed")
+
+
+def _ending_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
+    if not seen.state.over or (seen.state is not RunState.ABSENT and seen.clean is None):
+        yield Step("stop", lease.id, "access is closed and nothing of it may be left")
+        if view.now > lease.deadline + timedelta(seconds=view.timing.unreachable_s):
+            yield Step("quarantine", lease.id, "it should be over and still is not")
+    else:
+        yield Step("finish", lease.id, "nothing of it is left" if seen.clean else "it is over, but not proved clean")
+
+
+def _end(lease: Lease, now: datetime) -> Step:
+    reclaimed = lease.reclaim_at is not None and lease.reclaim_at <= lease.window.end
+    reason = "reclaimed" if reclaimed else "window_over"
+    sentence = "the owner takes it back now" if reclaimed else "its window is over"
+    return Step("end", lease.id, sentence, now, {"end_reason": reason})
+
+
+def _reclaim_steps(plan: ReclaimPlan) -> Iterator[Step]:
+    for victim in plan.victims:
+        yield Step("reclaim", victim.lease.id, victim.reason, victim.reclaim_at, victim.as_dict())
+
+
+def _tidy_steps(view: View) -> Iterator[Step]:
+    live = {lease.id for lease in view.leases}
+    for lease_id, seen in sorted(view.observations.items()):
+        if lease_id in live:
+            continue
+        if not (seen.state.over and seen.clean):
+            known = "is over in the books" if lease_id in view.ended else "is in no book"
+            yield Step("reap", lease_id, f"it {known}, but the backend still has something of it")
+        elif lease_id in view.ended:
+            yield Step("forget", lease_id, "it is over, billed and proved clean")
+        else:
+            yield Step("forget", lease_id, "it is in no book and proved clean")
+    for unit in view.quarantined:
+        left = view.observations.get(unit.lease_id or "")
+        answered = view.backend_of.get(unit.pool_id) not in view.silent
+        gone = left is not None and left.state.over and left.clean is True
+        if unit.lease_id not in live and gone and answered:
+            yield Step("release_unit", unit.unit_id, f"what {unit.lease_id} left is proved gone")

@@ -1,0 +1,358 @@
+"""The SQL of quotes, leases, accelerator states, reclaims and the record of every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState
+from sublet.store.tables.fleet import pools, units
+from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, reclaims, unit_states
+from sublet.values.windows import Window
+
+_LIVE = [state.value for state in LeaseState if state not in TERMINAL]
+
+
+def pool_named(connection: Connection, id_or_name: str) -> Row[Any] | None:
+    """A row with id, name, generation, backend, currency, online_at and offline_at."""
+    return connection.execute(select(pools).where((pools.c.id == id_or_name) | (pools.c.name == id_or_name))).first()
+
+
+def pools_of(connection: Connection, generation: str | None = None) -> list[Row[Any]]:
+    query = select(pools).order_by(pools.c.name)
+    if generation is not None:
+        query = query.where(pools.c.generation == generation)
+    return list(connection.execute(query))
+
+
+def capacity(connection: Connection, pool_id: str) -> int:
+    """Accelerators of the pool that work."""
+    found = connection.execute(
+        select(func.count()).select_from(units).where(units.c.pool_id == pool_id, units.c.in_service == 1)
+    )
+    return int(found.scalar_one())
+
+
+def insert_quote(connection: Connection, quote: Quote, key: str | None, request: dict[str, Any]) -> None:
+    connection.execute(
+        insert(quotes).values(
+            id=quote.id,
+            organisation_id=quote.organisation_id,
+            pool_id=quote.pool_id,
+            class_name=quote.class_name,
+            notice_s=quote.notice_s,
+            accelerators=quote.accelerators,
+            start_at=quote.window.start,
+            end_at=quote.window.end,
+            price_nano=quote.price_nano,
+            currency=quote.currency,
+            created_at=quote.created_at,
+            expires_at=quote.expires_at,
+            idempotency_key=key,
+            request=request,
+        )
+    )
+
+
+def quote(connection: Connection, quote_id: str, organisation_id: str) -> Quote | None:
+    row = connection.execute(
+        select(quotes).where(quotes.c.id == quote_id, quotes.c.organisation_id == organisation_id)
+    ).first()
+    return _quote(row) if row else None
+
+
+def quote_by_key(connection: Connection, organisation_id: str, key: str) -> tuple[Quote, dict[str, Any]] | None:
+    """The quote made under an idempotency key, and what was asked for then."""
+    row = connection.execute(
+        select(quotes).where(quotes.c.organisation_id == organisation_id, quotes.c.idempotency_key == key)
+    ).first()
+    return (_quote(row), row.request) if row else None
+
+
+def open_quotes(connection: Connection, organisation_id: str, now: datetime) -> int:
+    taken = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
+    found = connection.execute(
+        select(func.count())
+        .select_from(quotes)
+        .where(quotes.c.organisation_id == organisation_id, quotes.c.expires_at > now, ~taken)
+    )
+    return int(found.scalar_one())
+
+
+def delete_quotes_before(connection: Connection, moment: datetime, limit: int) -> int:
+    """Forget quotes that expired before `moment` and became no lease."""
+    taken = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
+    stale = select(quotes.c.id).where(quotes.c.expires_at < moment, ~taken).limit(limit)
+    return connection.execute(delete(quotes).where(quotes.c.id.in_(stale))).rowcount
+
+
+def any_stale(connection: Connection, now: datetime) -> bool:
+    """Some hold has expired and its rows are still there."""
+    query = select(fences.c.holder_id).where(fences.c.expires_at.is_not(None), fences.c.expires_at <= now).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
+    connection.execute(
+        insert(leases).values(
+            id=lease.id,
+            organisation_id=lease.organisation_id,
+            pool_id=lease.pool_id,
+            quote_id=lease.quote_id,
+            class_name=lease.class_name,
+            notice_s=lease.notice_s,
+            accelerators=lease.accelerators,
+            unit_ids=list(lease.unit_ids),
+            devices=list(lease.devices),
+            start_at=lease.window.start,
+            end_at=lease.window.end,
+            price_nano=lease.price_nano,
+            currency=lease.currency,
+            state=lease.state.value,
+            ssh_public_keys=list(lease.ssh_public_keys),
+            created_at=lease.created_at,
+            credit_nano=0,
+            metered_s=0,
+            idempotency_key=key,
+        )
+    )
+
+
+def lease(connection: Connection, lease_id: str, organisation_id: str | None = None) -> Lease | None:
+    """The lease, of any organisation or of the one given."""
+    query = select(leases).where(leases.c.id == lease_id)
+    if organisation_id is not None:
+        query = query.where(leases.c.organisation_id == organisation_id)
+    row = connection.execute(query).first()
+    return _lease(row) if row else None
+
+
+def lease_of_quote(connection: Connection, quote_id: str) -> Lease | None:
+    row = connection.execute(select(leases).where(leases.c.quote_id == quote_id)).first()
+    return _lease(row) if row else None
+
+
+def lease_by_key(connection: Connection, organisation_id: str, key: str) -> Lease | None:
+    row = connection.execute(
+        select(leases).where(leases.c.organisation_id == organisation_id, leases.c.idempotency_key == key)
+    ).first()
+    return _lease(row) if row else None
+
+
+def list_leases(
+    connection: Connection,
+    organisation_id: str | None,
+    *,
+    live_only: bool,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+) -> list[Lease]:
+    """Newest first; `before` is the (created_at, id) of the last one of the page before."""
+    query = select(leases)
+    if organisation_id is not None:
+        query = query.where(leases.c.organisation_id == organisation_id)
+    if live_only:
+        query = query.where(leases.c.state.in_(_LIVE))
+    if before is not None:
+        moment, last_id = before
+        query = query.where(
+            (leases.c.created_at < moment) | ((leases.c.created_at == moment) & (leases.c.id < last_id))
+        )
+    query = query.order_by(leases.c.created_at.desc(), leases.c.id.desc()).limit(limit)
+    return [_lease(row) for row in connection.execute(query)]
+
+
+def live_leases(connection: Connection, pool_id: str | None = None) -> list[Lease]:
+    query = select(leases).where(leases.c.state.in_(_LIVE)).order_by(leases.c.created_at, leases.c.id)
+    if pool_id is not None:
+        query = query.where(leases.c.pool_id == pool_id)
+    return [_lease(row) for row in connection.execute(query)]
+
+
+def states_of(connection: Connection, lease_ids: Sequence[str]) -> dict[str, LeaseState]:
+    found = connection.execute(select(leases.c.id, leases.c.state).where(leases.c.id.in_(lease_ids)))
+    return {row.id: LeaseState(row.state) for row in found}
+
+
+def update_lease(connection: Connection, lease_id: str, **values: Any) -> None:
+    connection.execute(update(leases).where(leases.c.id == lease_id).values(**values))
+
+
+def advance_meter(
+    connection: Connection, lease_id: str, expected: datetime | None, until: datetime, accelerator_s: int
+) -> bool:
+    """Move `metered_until` if it still is `expected`; False where somebody else has moved it."""
+    same = leases.c.metered_until.is_(None) if expected is None else leases.c.metered_until == expected
+    done = connection.execute(
+        update(leases)
+        .where(leases.c.id == lease_id, same)
+        .values(metered_until=until, metered_s=leases.c.metered_s + accelerator_s)
+    )
+    return done.rowcount == 1
+
+
+def record(
+    connection: Connection, subject_id: str, before: str | None, after: str, at: datetime, actor: str, reason: str
+) -> None:
+    """Append a change of state to the subject's record."""
+    last = select(func.coalesce(func.max(lease_transitions.c.number), 0)).where(
+        lease_transitions.c.subject_id == subject_id
+    )
+    connection.execute(
+        insert(lease_transitions).values(
+            subject_id=subject_id,
+            number=connection.execute(last).scalar_one() + 1,
+            from_state=before,
+            to_state=after,
+            at=at,
+            actor=actor[:80],
+            reason=reason[:500],
+        )
+    )
+
+
+def transitions(connection: Connection, subject_id: str, limit: int) -> list[Transition]:
+    query = (
+        select(lease_transitions)
+        .where(lease_transitions.c.subject_id == subject_id)
+        .order_by(lease_transitions.c.number.desc())
+        .limit(limit)
+    )
+    found = [
+        Transition(row.subject_id, row.number, row.from_state, row.to_state, row.at, row.actor, row.reason)
+        for row in connection.execute(query)
+    ]
+    return found[::-1]
+
+
+def set_unit_states(
+    connection: Connection,
+    pool_id: str,
+    unit_ids: Iterable[str],
+    state: UnitState,
+    lease_id: str | None,
+    reason: str | None,
+    now: datetime,
+) -> None:
+    """Free accelerators have no row. A quarantined one keeps its row, whatever a lease does, until it is released."""
+    for unit_id in unit_ids:
+        row = connection.execute(select(unit_states.c.state).where(unit_states.c.unit_id == unit_id)).first()
+        if row is not None and row.state == UnitState.QUARANTINED:
+            continue
+        connection.execute(delete(unit_states).where(unit_states.c.unit_id == unit_id))
+        if state is not UnitState.FREE:
+            connection.execute(
+                insert(unit_states).values(
+                    unit_id=unit_id,
+                    pool_id=pool_id,
+                    state=state.value,
+                    lease_id=lease_id,
+                    reason=reason,
+                    changed_at=now,
+                )
+            )
+
+
+def release_unit(connection: Connection, unit_id: str) -> bool:
+    """Take an accelerator out of quarantine; False where it was in none."""
+    done = connection.execute(
+        delete(unit_states).where(unit_states.c.unit_id == unit_id, unit_states.c.state == UnitState.QUARANTINED.value)
+    )
+    return done.rowcount == 1
+
+
+def quarantined(connection: Connection) -> list[Row[Any]]:
+    """Rows with unit_id, pool_id, lease_id, reason and changed_at."""
+    return list(connection.execute(select(unit_states).where(unit_states.c.state == UnitState.QUARANTINED.value)))
+
+
+def units_held(connection: Connection, pool_id: str) -> dict[str, UnitState]:
+    """State of each accelerator of the pool that is not free."""
+    found = connection.execute(
+        select(unit_states.c.unit_id, unit_states.c.state).where(unit_states.c.pool_id == pool_id)
+    )
+    return {row.unit_id: UnitState(row.state) for row in found}
+
+
+def insert_reclaim(connection: Connection, **values: Any) -> None:
+    connection.execute(insert(reclaims).values(**values))
+
+
+def reclaim_by_key(connection: Connection, actor: str, key: str) -> Row[Any] | None:
+    return connection.execute(
+        select(reclaims).where(reclaims.c.actor == actor, reclaims.c.idempotency_key == key)
+    ).first()
+
+
+def list_reclaims(connection: Connection, limit: int) -> list[Row[Any]]:
+    return list(connection.execute(select(reclaims).order_by(reclaims.c.created_at.desc()).limit(limit)))
+
+
+def held_for_owner(connection: Connection, pool_id: str, window: Window) -> int:
+    """Accelerators that reclaims keep for their askers during any part of `window`."""
+    total = connection.execute(
+        select(func.coalesce(func.sum(reclaims.c.held), 0)).where(
+            reclaims.c.pool_id == pool_id,
+            reclaims.c.withdrawn_at.is_(None),
+            reclaims.c.end_at > window.start,
+            reclaims.c.start_at < window.end,
+        )
+    )
+    return int(total.scalar_one())
+
+
+def withdraw_reclaim(connection: Connection, reclaim_id: str, now: datetime) -> bool:
+    done = connection.execute(
+        update(reclaims).where(reclaims.c.id == reclaim_id, reclaims.c.withdrawn_at.is_(None)).values(withdrawn_at=now)
+    )
+    return done.rowcount == 1
+
+
+def _quote(row: Row[Any]) -> Quote:
+    return Quote(
+        row.id,
+        row.organisation_id,
+        row.pool_id,
+        row.class_name,
+        row.notice_s,
+        row.accelerators,
+        Window(row.start_at, row.end_at),
+        row.price_nano,
+        row.currency,
+        row.created_at,
+        row.expires_at,
+    )
+
+
+def _lease(row: Row[Any]) -> Lease:
+    return Lease(
+        id=row.id,
+        organisation_id=row.organisation_id,
+        pool_id=row.pool_id,
+        quote_id=row.quote_id,
+        class_name=row.class_name,
+        notice_s=row.notice_s,
+        accelerators=row.accelerators,
+        unit_ids=tuple(row.unit_ids),
+        devices=tuple(row.devices),
+        window=Window(row.start_at, row.end_at),
+        price_nano=row.price_nano,
+        currency=row.currency,
+        state=LeaseState(row.state),
+        ssh_public_keys=tuple(row.ssh_public_keys),
+        created_at=row.created_at,
+        active_at=row.active_at,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+        reclaim_at=row.reclaim_at,
+        reclaim_reason=row.reclaim_reason,
+        credit_nano=row.credit_nano,
+        metered_until=row.metered_until,
+        metered_s=row.metered_s,
+        endpoint=row.endpoint,
+        guarantees=row.guarantees or {},
+        last_error=row.last_error,
+    )

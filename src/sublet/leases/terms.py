@@ -1,0 +1,82 @@
+"""What leases need of the rest of Sublet, as calls that the application hands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from sublet.leases.metering import UsageInterval
+from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
+from sublet.values.errors import InvalidInputError
+from sublet.values.windows import Window
+
+Sellable = Callable[[Connection, str, str, Window], int]
+"""(connection, pool_id, class_name, window) to how many more accelerators the surplus lets be sold, on top of the book as
+that very transaction sees it."""
+
+Price = Callable[[Connection, str, str, Window, int], int]
+"""(connection, pool_id, class_name, window, accelerators) to nano-units per accelerator-hour."""
+
+MayStay = Callable[[Connection, str, Window], int]
+"""(connection, pool_id, window) to how many accelerators tenants may go on holding, as the owner's need stands now."""
+
+Emit = Callable[[Connection, UsageInterval], None]
+"""Book a usage interval. The same id again must change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditNote:
+    """What the owner owes the customer for taking a lease back. One per lease: `id` follows from the lease."""
+
+    id: str
+    lease_id: str
+    organisation_id: str
+    amount_nano: int
+    currency: str
+    reason: str
+    at: datetime
+
+
+PostCredit = Callable[[Connection, CreditNote], None]
+"""Post a credit. The same id again must change nothing."""
+
+Authorise = Callable[[Connection, str, int, str], None]
+"""(connection, organisation_id, total_nano, currency): raise a typed error where the organisation may not owe so much more."""
+
+
+def _allowed(connection: Connection, organisation_id: str, total_nano: int, currency: str) -> None:
+    return None
+
+
+def _shared(pool_id: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The calls, the classes of service and the timing that one system of leases runs with.
+
+    `shareable(pool_id)` is False where two organisations may not hold accelerators of the pool at the same time.
+    """
+
+    sellable: Sellable
+    price: Price
+    may_stay: MayStay
+    emit: Emit
+    post_credit: PostCredit
+    authorise: Authorise = _allowed
+    shareable: Callable[[str], bool] = _shared
+    classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})
+    timing: Timing = field(default_factory=Timing)
+
+    def class_named(self, name: str) -> ClassTerms:
+        """Raises InvalidInputError."""
+        if name not in self.classes:
+            raise InvalidInputError(f"class {name!r} is not sold here; use one of {', '.join(sorted(self.classes))}")
+        return self.classes[name]
+
+    def terms_of(self, lease: Lease) -> ClassTerms:
+        return self.class_named(lease.class_name)

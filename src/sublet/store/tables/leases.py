@@ -1,0 +1,128 @@
+"""Raw capacity sold: quotes, leases, the calendar of who holds which accelerator when, and every change of state."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+
+from sublet.store.metadata import metadata
+from sublet.store.types import Instant, Json
+
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organisation_id", String(40), nullable=False),
+    Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
+    Column("class_name", String(16), nullable=False),
+    Column("notice_s", Integer, nullable=True),
+    Column("accelerators", Integer, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("price_nano", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("idempotency_key", String(128), nullable=True),
+    Column("request", Json, nullable=False),
+    UniqueConstraint("organisation_id", "idempotency_key"),
+    Index("ix_quotes_expires_at", "expires_at"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organisation_id", String(40), nullable=False),
+    Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
+    Column("quote_id", String(40), nullable=False, unique=True),
+    Column("class_name", String(16), nullable=False),
+    Column("notice_s", Integer, nullable=True),
+    Column("accelerators", Integer, nullable=False),
+    Column("unit_ids", Json, nullable=False),
+    Column("devices", Json, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("price_nano", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("ssh_public_keys", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("active_at", Instant, nullable=True),
+    Column("ended_at", Instant, nullable=True),
+    Column("end_reason", String(40), nullable=True),
+    Column("reclaim_at", Instant, nullable=True),
+    Column("reclaim_reason", Text, nullable=True),
+    Column("credit_nano", BigInteger, nullable=False),
+    Column("metered_until", Instant, nullable=True),
+    Column("metered_s", BigInteger, nullable=False),
+    Column("endpoint", Json, nullable=True),
+    Column("guarantees", Json, nullable=True),
+    Column("last_error", Text, nullable=True),
+    Column("idempotency_key", String(128), nullable=True),
+    UniqueConstraint("organisation_id", "idempotency_key"),
+    Index("ix_leases_state", "state"),
+    Index("ix_leases_organisation_id", "organisation_id", "created_at"),
+)
+
+# One row per accelerator and holder: [fence_start, fence_end) is the sold window with the gaps to prepare and to clean.
+# `expires_at` is set while a quote holds the row; a row whose hold has expired counts for nothing.
+fences = Table(
+    "fences",
+    metadata,
+    Column("holder_id", String(40), primary_key=True),
+    Column("unit_id", String(40), primary_key=True),
+    Column("pool_id", String(40), nullable=False),
+    Column("class_name", String(16), nullable=False),
+    Column("organisation_id", String(40), nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("fence_start", Instant, nullable=False),
+    Column("fence_end", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=True),
+    Index("ix_fences_pool_id", "pool_id", "fence_end", "fence_start"),
+    Index("ix_fences_expires_at", "expires_at"),
+)
+
+# Accelerators that are not simply free. A row with state `quarantined` takes the accelerator out of sale.
+unit_states = Table(
+    "unit_states",
+    metadata,
+    Column("unit_id", String(40), primary_key=True),
+    Column("pool_id", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("lease_id", String(40), nullable=True),
+    Column("reason", Text, nullable=True),
+    Column("changed_at", Instant, nullable=False),
+    Index("ix_unit_states_pool_id", "pool_id", "state"),
+)
+
+lease_transitions = Table(
+    "lease_transitions",
+    metadata,
+    Column("subject_id", String(40), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("from_state", String(16), nullable=True),
+    Column("to_state", String(16), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+# What the owner asked back. Until its window ends, the accelerators it freed are kept for the asker.
+reclaims = Table(
+    "reclaims",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("pool_id", String(40), nullable=False),
+    Column("accelerators", Integer, nullable=False),
+    Column("held", Integer, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("plan", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("withdrawn_at", Instant, nullable=True),
+    Column("idempotency_key", String(128), nullable=True),
+    UniqueConstraint("actor", "idempotency_key"),
+    Index("ix_reclaims_pool_id", "pool_id", "end_at"),
+)
