@@ -10,6 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+WIDTH_IN_A_PIPE = 100_000
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -30,8 +33,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], em
         numbers = all(isinstance(row.get(key), int | float) or _numeric(row.get(key)) for row in rows)
         table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_text(row.get(key)) for key in columns))
-    Console(soft_wrap=not sys.stdout.isatty(), highlight=False).print(table)
+        # Text, and not str: a name may hold what Rich would take for markup.
+        table.add_row(*(Text(_text(row.get(key))) for key in columns))
+    # In a pipe a row is one line, however long, for grep and cut.
+    Console(width=None if sys.stdout.isatty() else WIDTH_IN_A_PIPE, highlight=False).print(table)
 
 
 def _numeric(value: Any) -> bool:

@@ -8,14 +8,19 @@ import os
 import tomllib
 import types
 import typing
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariableError
 
 from sublet.values.errors import InvalidInputError
+from sublet.values.money import currency_digits, nano_from_decimal
+
+T = TypeVar("T")
 
 FILE_NAME = "sublet.toml"
 FILE_VARIABLE = "SUBLET_CONFIG"
@@ -160,6 +165,25 @@ class PoolSettings(_Section):
     tenure: Literal["owned", "leased_in"] = Field(default="owned", description="owned, or leased in from others")
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
 
+    @field_validator("currency")
+    @classmethod
+    def _known_currency(cls, currency: str) -> str:
+        return _checked(currency_digits, currency)
+
+    @field_validator("price_per_accelerator_hour")
+    @classmethod
+    def _exact_price(cls, price: Decimal) -> Decimal:
+        return _checked(nano_from_decimal, price)
+
+
+def _checked(check: Callable[[T], object], value: T) -> T:
+    try:
+        check(value)
+    except InvalidInputError as error:
+        # Pydantic adds the key to a ValueError.
+        raise ValueError(error.message) from error
+    return value
+
 
 class Settings(BaseSettings):
     """All of it. Unknown keys are refused with the nearest known one."""
@@ -220,15 +244,24 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(f"{file}: there is no such settings file; create it, or unset {FILE_VARIABLE}")
     if file.is_file():
         try:
-            content = tomllib.loads(file.read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file}: {error}") from error
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{file}: it is not UTF-8 text; save it as UTF-8") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file}: {str(error)[:1].lower()}{str(error)[1:]}") from error
+        except OSError as error:
+            raise SettingsError(f"{file}: it can't be read ({error.strerror}); let this user read it") from error
     _refuse_unknown_variables()
     try:
         settings = Settings(**_merged(content, overrides))
+    except UnreadableVariableError as error:
+        raise SettingsError(_unreadable(error)) from error
     except ValidationError as error:
         raise SettingsError(_explain(error, file if content else None)) from error
-    settings = settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+    try:
+        settings = settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+    except RuntimeError as error:
+        raise SettingsError(f"data_dir {settings.data_dir}: {error}; write an absolute path") from error
     _check_hosts(settings)
     return settings
 
@@ -241,26 +274,49 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _unreadable(error: UnreadableVariableError) -> str:
+    """Of a variable that gives a whole section or list, and is not JSON."""
+    for name in Settings.model_fields:
+        if f'"{name}"' in str(error):
+            variable = f"SUBLET_{name.upper()}"
+            single = "" if name == "pools" else f", or set one key of it as {variable}__KEY"
+            return f"environment variable {variable}: it is not JSON; write {name} as JSON{single}"
+    return f"environment: {error}"
+
+
 def _explain(error: ValidationError, file: Path | None) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    variable = "SUBLET_" + "__".join(str(part) for part in first["loc"]).upper()
-    where = f"environment variable {variable}" if variable in os.environ else str(file or "settings")
+    where = _source_of(tuple(str(part) for part in first["loc"])) or str(file or "settings")
     if first["type"] == "extra_forbidden":
         known = setting_names()
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; docs/settings.md lists all {len(known)}"
         return f"{where}: there is no setting {key}{hint}"
-    shown = "" if key == "database.url" else f" (it is {first['input']!r})"
-    return f"{where}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}{shown}"
+    # A database's URL may hold a password; an object would be shown whole.
+    secret = key.startswith("database") or isinstance(first["input"], dict | list | tuple)
+    shown = "" if secret else f" (it is {str(first['input'])[:80]!r})"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {key}: {said[:1].lower()}{said[1:]}{shown}"
+
+
+def _source_of(keys: tuple[str, ...]) -> str | None:
+    """The environment variable that gave that setting, or the section that it stands in, where one did."""
+    given = {name.upper(): name for name in os.environ}
+    for length in range(len(keys), 0, -1):
+        variable = "SUBLET_" + "__".join(keys[:length]).upper()
+        if variable in given:
+            return f"environment variable {given[variable]}"
+    return None
 
 
 def _refuse_unknown_variables() -> None:
     sections = set(Settings.model_fields)
     for name in os.environ:
-        if not name.startswith("SUBLET_") or name in _NOT_SETTINGS or name.startswith("SUBLET_TEST_"):
+        upper = name.upper()
+        if not upper.startswith("SUBLET_") or upper in _NOT_SETTINGS or upper.startswith("SUBLET_TEST_"):
             continue
-        section = name.removeprefix("SUBLET_").split("__")[0].lower()
+        section = upper.removeprefix("SUBLET_").split("__")[0].lower()
         if section not in sections:
             near = difflib.get_close_matches(section, sections, n=1, cutoff=0.4)
             hint = f"; did you mean SUBLET_{near[0].upper()}?" if near else "; unset it"

@@ -1,0 +1,215 @@
+"""Settings come from a file, then from the environment, and every mistake in them is one sentence that finds it."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from sublet import settings as module
+from sublet.settings import Settings, SettingsError, describe, is_loopback, load, setting_names
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder, with no variable of Sublet's set."""
+    for name in list(os.environ):
+        if name.upper().startswith("SUBLET_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def file(text: str) -> Path:
+    path = Path("sublet.toml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def complaint() -> str:
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_without_anything_the_defaults_hold_on_loopback() -> None:
+    settings = load()
+    assert settings.data_dir == Path.home() / ".local/share/sublet"
+    assert settings.database_url == f"sqlite:///{settings.data_dir}/sublet.db"
+    assert all(is_loopback(section.host) for section in (settings.control, settings.gateway, settings.ssh))
+
+
+def test_the_environment_wins_over_the_file_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    file('data_dir = "/srv/sublet"\n[control]\nport = 1111\ntick_s = 2.5\n[gateway]\nport = 2222\n')
+    monkeypatch.setenv("SUBLET_CONTROL__PORT", "3333")
+    settings = load()
+    assert (settings.control.port, settings.control.tick_s, settings.gateway.port) == (3333, 2.5, 2222)
+    assert settings.data_dir == Path("/srv/sublet")
+
+
+def test_the_file_is_the_one_given_then_the_one_named_then_the_one_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file("[control]\nport = 1\n")
+    (tmp_path / "named.toml").write_text("[control]\nport = 2\n")
+    (tmp_path / "given.toml").write_text("[control]\nport = 3\n")
+    assert load().control.port == 1
+    monkeypatch.setenv("SUBLET_CONFIG", "named.toml")
+    assert load().control.port == 2
+    assert load(tmp_path / "given.toml").control.port == 3
+
+
+def test_a_named_file_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBLET_CONFIG", "missing.toml")
+    assert complaint() == "missing.toml: there is no such settings file; create it, or unset SUBLET_CONFIG"
+
+
+def test_pools_are_read_from_the_file_and_money_is_exact() -> None:
+    file('[[pools]]\nname = "h100"\naccelerators = 8\nprice_per_accelerator_hour = "2.35"\nwatts = 700\n')
+    (pool,) = load().pools
+    assert (pool.name, pool.accelerators, pool.watts) == ("h100", 8, Decimal(700))
+    assert pool.price_per_accelerator_hour == Decimal("2.35")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[control]\nprot = 1\n", "sublet.toml: there is no setting control.prot; did you mean control.port?"),
+        ("[contrl]\nport = 1\n", "sublet.toml: there is no setting contrl"),
+        ('[control]\nport = "many"\n', "sublet.toml: control.port: input should be a valid integer"),
+        ("[control]\nport = 70000\n", "sublet.toml: control.port: input should be less than or equal to 65535"),
+        ("[control]\ntick_s = 0\n", "sublet.toml: control.tick_s: input should be greater than or equal to 0.05"),
+        ('[log]\nlevel = "loud"\n', "sublet.toml: log.level: input should be 'debug', 'info', 'warning' or 'error'"),
+        ("[ssh]\nport_min = 9\nport_max = 8\n", "sublet.toml: ssh: port_min must not exceed port_max"),
+        ("control = 5\n", "sublet.toml: control: input should be a valid dictionary"),
+        ("[[pools]]\nsite = 'x'\n", "sublet.toml: pools.0.name: field required"),
+        ("[[pools]]\nname = 'x'\nnme = 'y'\n", "there is no setting pools.0.nme; did you mean pools.name?"),
+        ("[[pools]]\nname = 'x'\ncurrency = 'XXX'\n", "sublet.toml: pools.0.currency: currency 'XXX' is not known"),
+        (
+            "[[pools]]\nname = 'x'\nprice_per_accelerator_hour = '0.0000000001'\n",
+            "sublet.toml: pools.0.price_per_accelerator_hour: 1E-10 has more than nine decimals",
+        ),
+        ("[control]\nport = \n", "sublet.toml: invalid value (at line 2, column 8)"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_file_and_key(text: str, named: str) -> None:
+    file(text)
+    assert named in complaint()
+
+
+def test_a_file_that_is_not_utf8_is_named() -> None:
+    Path("sublet.toml").write_bytes(b'[models]\ndefault = "\xff\xfe"\n')
+    assert complaint() == "sublet.toml: it is not UTF-8 text; save it as UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("SUBLET_CONTROL__PORT", "many", "environment variable SUBLET_CONTROL__PORT: control.port: input should be"),
+        ("sublet_control__port", "many", "environment variable sublet_control__port: control.port: input should be"),
+        (
+            "SUBLET_CONTROL__PROT",
+            "1",
+            "environment variable SUBLET_CONTROL__PROT: there is no setting control.prot; did you mean control.port?",
+        ),
+        (
+            "SUBLET_CONTORL__PORT",
+            "1",
+            "environment variable SUBLET_CONTORL__PORT: there is no setting contorl; did you mean SUBLET_CONTROL?",
+        ),
+        ("SUBLET_XYZZY", "1", "environment variable SUBLET_XYZZY: there is no setting xyzzy; unset it"),
+        ("SUBLET_POOLS", "h100", "environment variable SUBLET_POOLS: it is not JSON; write pools as JSON"),
+        (
+            "SUBLET_CONTROL",
+            "8080",
+            "environment variable SUBLET_CONTROL: ",
+        ),
+        ("SUBLET_POOLS", '[{"name": "x", "accelerators": -1}]', "SUBLET_POOLS: pools.0.accelerators: input should be"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named_with_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert named in complaint()
+
+
+def test_a_mistake_in_the_file_is_not_blamed_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    file('[control]\nport = "many"\n')
+    monkeypatch.setenv("SUBLET_GATEWAY__PORT", "1")
+    assert complaint().startswith("sublet.toml: control.port")
+
+
+def test_variables_that_are_no_settings_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SUBLET_URL", "SUBLET_KEY", "SUBLET_TRACES", "SUBLET_TEST_POSTGRES", "SUBLETTING"):
+        monkeypatch.setenv(name, "x")
+    load()
+
+
+@pytest.mark.parametrize("section", ["control", "gateway", "ssh"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", ""])
+def test_an_address_beyond_this_machine_needs_a_word(section: str, host: str) -> None:
+    file(f'[{section}]\nhost = "{host}"\n')
+    message = complaint()
+    assert f"{section}.host {host} is not a loopback address" in message
+    assert "set network.allow_non_loopback = true" in message
+    file(f'[{section}]\nhost = "{host}"\n[network]\nallow_non_loopback = true\n')
+    assert getattr(load(), section).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "localhost"])
+def test_loopback_needs_none(host: str) -> None:
+    file(f'[control]\nhost = "{host}"\n')
+    assert load().control.host == host
+
+
+@pytest.mark.parametrize(
+    "text", ['[database]\nurl = ["postgresql://u:hunter2@h/d"]\n', 'database = "postgresql://u:hunter2@h/d"\n']
+)
+def test_a_password_in_a_wrong_database_url_is_not_shown(text: str) -> None:
+    file(text)
+    assert "hunter2" not in complaint()
+
+
+def test_the_home_directory_is_meant_by_a_tilde() -> None:
+    file('data_dir = "~/capacity"\n')
+    assert load().data_dir == Path.home() / "capacity"
+    file('data_dir = "~nobody-of-that-name/capacity"\n')
+    assert "write an absolute path" in complaint()
+
+
+def test_settings_do_not_change_once_read() -> None:
+    settings = load()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.control.port = 1
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    rows = describe()
+    assert [name for name, _, _ in rows] == setting_names()
+    assert len(set(setting_names())) == len(rows)
+    assert all(meaning for _, _, meaning in rows)
+    defaults = {name: default for name, default, _ in rows}
+    assert defaults["control.port"] == "8080"
+    assert defaults["network.allow_non_loopback"] == "false"
+    assert defaults["prices"] == "(unset)"
+    assert defaults["pools.name"] == "(required)"
+    assert defaults["classes.notice.notice_s"] == "300"
+    assert defaults["classes.spot.price_ratio"] == "0.4"
+
+
+def test_a_file_that_states_every_default_changes_nothing() -> None:
+    tables: dict[str, list[str]] = {"": []}
+    for name, default, _ in describe():
+        section, _, key = name.rpartition(".")
+        if section != "pools" and default != "(unset)":
+            tables.setdefault(section, []).append(f"{key} = {default}")
+    file("\n".join(line for section, lines in tables.items() for line in ([f"[{section}]"] if section else []) + lines))
+    assert load() == Settings().model_copy(update={"data_dir": load().data_dir})
+
+
+def test_a_refused_setting_is_bad_input() -> None:
+    assert issubclass(module.SettingsError, module.InvalidInputError)
+    assert SettingsError.status == 400
