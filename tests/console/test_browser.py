@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -111,7 +112,7 @@ def test_labels_of_the_time_axis_do_not_touch(browser, served: Served, width: in
     for chart in page.locator(".plot").all():
         boxes = [label.bounding_box() for label in chart.locator("g.tick text").all() if label.is_visible()]
         assert len(boxes) >= 3
-        for before, after in zip(boxes, boxes[1:], strict=False):
+        for before, after in itertools.pairwise(boxes):
             assert before["x"] + before["width"] + 4 <= after["x"]
     page.context.close()
 

@@ -20,7 +20,7 @@ def pool(*points: PoolPoint, gap_s: float = 1e9) -> PoolView:
 
 def at(
     minutes: float, own: float | None = 3, sold: Sold = Sold(), on_sale: float = 0, forecast: bool = False
-) -> PoolPoint:  # noqa: B008
+) -> PoolPoint:
     return PoolPoint(NOW + timedelta(minutes=minutes), 8, own, sold, on_sale, forecast)
 
 
@@ -97,7 +97,9 @@ def test_the_forecast_is_named_by_its_quantile() -> None:
     assert chart is not None
     assert chart.own_edge_path
     assert "Forecast, 99 % quantile, highest: 6 at 2 Jul 15:05." in chart.description
+    assert not chart.dense
     assert forecast_label(replace(pool(), forecast_quantile=0.9995)) == "Forecast, 99.95 % quantile"
+    assert not chart.dense
     assert forecast_label(replace(pool(), forecast_quantile=None)) == "Forecast"
 
 
@@ -127,4 +129,5 @@ def test_a_year_of_ten_minute_points_is_drawn_in_a_moment_and_in_few_bytes() -> 
     assert chart is not None
     assert sum(len(layer.path) for layer in chart.layers) < 40_000
     assert len(chart.rows) <= 24
+    assert chart.dense
     assert chart.x[0].label == "Jul 2025"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -52,16 +53,24 @@ def test_an_unknown_demand_is_a_gap_too() -> None:
 
 def test_a_single_fresh_point_can_be_seen() -> None:
     ((start, end, own),) = drawn(pool([at(0, 4)]))
-    assert (start, end, own) == (-15, 0, 4)
+    assert (start, end, own) == (-1, 0, 4)
 
 
 def test_a_point_of_this_moment_takes_its_room_from_the_one_before() -> None:
-    assert drawn(pool([at(-100, 1), at(0, 4)])) == [(-100, -15, 1), (-15, 0, 4)]
+    assert drawn(pool([at(-100, 1), at(0, 4)])) == [(-100, -1, 1), (-1, 0, 4)]
 
 
 def test_a_forecast_made_earlier_starts_now() -> None:
-    points = [at(-50, 1), at(-20, 3, forecast=True), at(600, 4, forecast=True)]
-    assert drawn(pool(points)) == [(-50, 0, 1), (0, 600, 3), (600, 1220, 4)]
+    points = [at(-50, 1), at(-20, 3, forecast=True), at(200, 4, forecast=True)]
+    assert drawn(pool(points)) == [(-50, 0, 1), (0, 200, 3), (200, 420, 4)]
+
+
+def test_a_forecast_reaches_no_further_than_its_last_step() -> None:
+    points = [at(-86_400 * 400, 1), at(0, 3, forecast=True), at(3600, 4, forecast=True)]
+    view = pool(points)
+    window = window_of(view, NOW)
+    assert (window.end - NOW).days > 1
+    assert stretches(view, NOW, window)[-1].end - NOW.timestamp() == 7200
 
 
 def test_an_observation_from_the_future_is_left_out() -> None:
@@ -71,8 +80,8 @@ def test_an_observation_from_the_future_is_left_out() -> None:
 def test_a_young_system_is_not_lost_beside_its_forecast() -> None:
     view = pool([at(-60), *(at(3600 * hour, forecast=True) for hour in range(48))])
     window = window_of(view, NOW)
-    assert (NOW - window.start).total_seconds() == 3600
-    assert (window.end - NOW).total_seconds() == 3 * 3600
+    assert (NOW - window.start).total_seconds() == 300
+    assert (window.end - NOW).total_seconds() == 600
 
 
 def test_the_present_is_the_last_observation_unless_it_is_stale() -> None:
@@ -112,7 +121,7 @@ def test_stretches_never_overlap_never_leave_the_window_and_never_invent_a_value
         assert item.start < item.end
         assert item.end <= window.end.timestamp() + 1e-3
         assert item.point in view.points
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.end <= after.start + 1e-3
 
 
@@ -151,5 +160,5 @@ def test_x_ticks_stand_at_round_times(hours: int, first: str, second: str) -> No
 def test_there_are_always_some_x_ticks_and_never_many(seconds: float) -> None:
     ticks = x_ticks(Window(NOW - timedelta(seconds=seconds), NOW))
     assert len(ticks) <= 10
-    if seconds > 1800:
+    if seconds > 600:
         assert ticks

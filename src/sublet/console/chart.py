@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sublet.console.figures import axis_count, count, span_text
 from sublet.console.model import CLASSES, PoolPoint, PoolView
-from sublet.console.timeline import Stretch, Tick, gaps, present, stretches, window_of, x_ticks, y_ticks
+from sublet.console.timeline import Stretch, Tick, gaps, present, split, stretches, window_of, x_ticks, y_ticks
 
 UNITS = 1000
 """The plot's inner coordinates run from 0 to this on both axes; the browser stretches them to the space there is."""
@@ -64,7 +64,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Chart:
     """Everything that the template draws. `readout` holds the columns for the script that shows values under the
-    pointer: start, end, forecast, capacity, withheld, then the layers from the bottom."""
+    pointer: start, end, forecast, capacity, withheld, then the layers from the bottom.
+    `dense`: columns stand for several points each, and outlines would cover what they enclose."""
 
     title: str
     description: str
@@ -78,6 +79,7 @@ class Chart:
     rows: tuple[Row, ...]
     readout: dict[str, object]
     withheld: float | None
+    dense: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,13 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         rows=_rows(drawn),
         readout=_readout(drawn, scale),
         withheld=current.withheld if current else None,
+        dense=_dense(pool, drawn, as_of),
     )
+
+
+def _dense(pool: PoolView, drawn: Sequence[Stretch], as_of: datetime) -> bool:
+    observed, _ = split(pool.points, as_of)
+    return len(observed) > 2 * sum(not item.point.forecast for item in drawn)
 
 
 def _layers(known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) -> list[Layer]:

@@ -13,13 +13,13 @@ from sublet.values.windows import Window
 COLUMNS_MAX = 240
 """Stretches that a chart draws at most: about one per three pixels, whatever the history."""
 
-BACK_S_MIN = 3600
-AHEAD_RATIO_MAX = 3
+BACK_S_MIN = 300
+AHEAD_RATIO_MAX = 2
 _X_TICKS_MAX = 9
 _Y_TICKS_MAX = 4
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _STEPS_S = (
-    *(_MINUTE * n for n in (5, 10, 15, 30)),
+    *(_MINUTE * n for n in (1, 2, 5, 10, 15, 30)),
     *(_HOUR * n for n in (1, 2, 3, 4, 6, 12)),
     *(_DAY * n for n in (1, 2, 4, 7, 14)),
 )
@@ -45,17 +45,17 @@ class Tick:
 
 
 def window_of(pool: PoolView, as_of: datetime) -> Window:
-    """What the chart covers: all observed points and at least an hour back, all of the forecast but at most three times
+    """What the chart covers: all observed points and at least five minutes back, all of the forecast but at most twice
     as long as that, so that a young system's minutes are not lost beside its forecast."""
     observed, forecast = split(pool.points, as_of)
     start = min([as_of - timedelta(seconds=BACK_S_MIN), *(point.at for point in observed[:1])])
-    end = as_of + timedelta(seconds=_BESIDE_NOW_S)
+    end = as_of + (as_of - start) / _MARGIN_PART
     if forecast:
         end = max(end, min(forecast[-1].at + _last_step(forecast), as_of + AHEAD_RATIO_MAX * (as_of - start)))
     return Window(start, end)
 
 
-_BESIDE_NOW_S = 60
+_MARGIN_PART = 60
 
 
 def split(points: Iterable[PoolPoint], as_of: datetime) -> tuple[list[PoolPoint], list[PoolPoint]]:
@@ -71,9 +71,10 @@ def stretches(pool: PoolView, as_of: datetime, window: Window) -> list[Stretch]:
     """At most COLUMNS_MAX (and one per change from observed to forecast), in order, without overlap."""
     observed, forecast = split(pool.points, as_of)
     now, end = as_of.timestamp(), window.end.timestamp()
+    foreseen = min(end, (forecast[-1].at + _last_step(forecast)).timestamp()) if forecast else end
     drawn = [
         *_hold(observed, until=now, longest_s=pool.gap_s),
-        *_clipped(_hold(forecast, until=end, longest_s=math.inf), now, end),
+        *_clipped(_hold(forecast, until=foreseen, longest_s=math.inf), now, end),
     ]
     return _thinned(drawn, window)
 
