@@ -1,0 +1,358 @@
+"""The one place where the parts are put together: what leases need of surplus and ledger, what surplus needs of the book."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from sublet import pricing
+from sublet.accounts import store as accounts_sql
+from sublet.accounts.service import Accounts
+from sublet.demand.service import Demand
+from sublet.fleet import discovery
+from sublet.fleet import store as fleet_sql
+from sublet.fleet.model import Pool, PoolSpec
+from sublet.fleet.service import Fleet
+from sublet.gateway.model import UsageRecord
+from sublet.leases import calendar
+from sublet.leases.backends.base import Backend
+from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
+from sublet.leases.metering import UsageInterval
+from sublet.leases.model import ClassTerms, Timing
+from sublet.leases.service import Leases
+from sublet.leases.terms import CreditNote, Surroundings
+from sublet.ledger.book import book_from_dict, book_from_toml
+from sublet.ledger.model import UsageEvent
+from sublet.ledger.service import Ledger
+from sublet.models import store as models_sql
+from sublet.models.service import Models
+from sublet.settings import Settings
+from sublet.store import Store
+from sublet.store.schema import migrate
+from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
+from sublet.surplus.service import Surplus
+from sublet.values.clock import Clock
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.money import CurrencyMismatchError, nano_from_decimal
+from sublet.values.plan import Plan
+from sublet.values.windows import Window
+
+MIB = 1 << 20
+REPLICA_WINDOW = timedelta(hours=24)
+SUSTAINED_S = 30
+LEASE_SOURCE = "sublet/leases"
+GATEWAY_SOURCE = "sublet/gateway"
+
+
+class Sublet:
+    """All the domains on one database, wired to each other."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, backends: Mapping[str, Backend] | None = None
+    ) -> None:
+        """`backends` replaces the real ones by name. Raises what the database raises; it is migrated here."""
+        self.settings = settings
+        self.store = Store(settings.database_url, clock)
+        migrate(self.store)
+        self.clock = self.store.clock
+        self.accounts = Accounts(self.store)
+        self.fleet = Fleet(self.store)
+        self.demand = Demand(self.store, settings.demand.history_days)
+        self.ledger = Ledger(self.store)
+        self.models = Models(self.store)
+        self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
+        self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
+        self.leases = Leases(self.store, self.backends, self._surroundings())
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- own
+
+    def sync_fleet(self) -> list[Pool]:
+        """Make the books of what is owned, of what it costs and of what is deployed say what settings and machine say."""
+        pools = self.fleet.sync(pool_specs(self.settings))
+        self._publish_prices(pools)
+        model = self.settings.models.default
+        home = next((pool for pool in pools if pool.backend == "local" and pool.offline_at is None), None)
+        if model and home is not None:
+            self.models.deploy(model, home.id, floor=self.settings.models.floor)
+        return pools
+
+    def _publish_prices(self, pools: Sequence[Pool]) -> None:
+        if self.settings.prices is not None:
+            path = self.settings.prices
+            try:
+                book = book_from_toml(path.read_text(), str(path))
+            except OSError as error:
+                raise InvalidInputError(
+                    f"prices: {path} can't be read ({error.strerror}); name a price book"
+                ) from error
+        else:
+            before = self.ledger.prices().content
+            content = pricing.merged(before, pricing.wanted(self.settings, pools), self.clock.now())
+            book = book_from_dict(content, "prices from the settings")
+        self.ledger.publish_prices(book)
+
+    # -- spare
+
+    def _facts(self, pool_id: str) -> PoolFacts:
+        pool = self.fleet.pool(pool_id)
+        floors = self._floor_accelerators(pool_id)
+        kept = next((item.reserve for item in self.settings.pools if item.name == pool.name), 0)
+        return PoolFacts(pool.id, pool.name, pool.capacity(self.clock.now()), never_sell=kept + floors)
+
+    def _floor_accelerators(self, pool_id: str) -> int:
+        """What the floors of the models occupy: the operator pays for it, so it is never sold."""
+        return sum(
+            row.deployment.floor * row.entry.accelerators
+            for row in self.models.rows()
+            if row.deployment is not None and row.deployment.pool_id == pool_id
+        )
+
+    def _book(self, pool_id: str, connection: Connection | None) -> Sequence[Sold]:
+        if connection is None:
+            with self.store.read() as reading:
+                return self._book(pool_id, reading)
+        now = self.clock.now()
+        sold = [
+            Sold(item.accelerators, item.class_name, item.window) for item in calendar.book(connection, pool_id, now)
+        ]
+        beyond = self._replicas_beyond_floor(connection, pool_id)
+        if beyond:
+            sold.append(Sold(beyond, "spot", Window(now, now + REPLICA_WINDOW)))
+        return sold
+
+    def _replicas_beyond_floor(self, connection: Connection, pool_id: str) -> int:
+        used = sum(item.accelerators for item in models_sql.live_replicas(connection) if item.pool_id == pool_id)
+        return max(0, used - self._floor_accelerators(pool_id))
+
+    def may_stay(self, connection: Connection, pool_id: str, window: Window) -> int:
+        """Accelerators that tenants may go on holding over `window`: what neither the owner's sustained need nor a claim
+        takes. A short burst takes nothing back: need counts once it has lasted SUSTAINED_S seconds."""
+        now = self.clock.now()
+        view = self.surplus.view(pool_id, now, connection)
+        recent = self.demand.history(pool_id, now - timedelta(seconds=SUSTAINED_S), now, connection)
+        needed = float(recent.in_use.min()) if len(recent) else view.in_use
+        claimed = sum(
+            claim.count - view.claims_met.get(claim.id, 0.0)
+            for claim in view.claims
+            if claim.withdrawn_at is None and claim.window.overlaps(window)
+        )
+        keep = view.facts.never_sell + view.facts.failure_reserve
+        return max(0, math.floor(view.facts.capacity - keep - needed - claimed + 1e-9))
+
+    def model_room(self, pool_id: str) -> int:
+        """Accelerators that replicas may occupy in all: the floors, and what spot may sell beyond the leases."""
+        with self.store.read() as connection:
+            now = self.clock.now()
+            sold = [
+                Sold(item.accelerators, item.class_name, item.window)
+                for item in calendar.book(connection, pool_id, now)
+            ]
+        spot = self.surplus.sellable(pool_id, "spot", Window(now, now + timedelta(hours=1)), sold=sold)
+        return self._floor_accelerators(pool_id) + spot.count
+
+    # -- sell
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            sellable=self._sellable,
+            price=self._price,
+            may_stay=self.may_stay,
+            emit=self._emit_interval,
+            post_credit=self._post_credit,
+            authorise=self._authorise,
+            shareable=self._shareable,
+            classes=class_terms(self.settings),
+            timing=Timing(),
+        )
+
+    def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
+        return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
+
+    def _price(self, connection: Connection, pool_id: str, class_name: str, window: Window, accelerators: int) -> int:
+        pool = _pool_of(connection, pool_id)
+        dimensions = {"pool": pool.name, "generation": pool.generation, "class": class_name, "site": pool.site}
+        book = self.ledger.books.current(connection)
+        rate = book.rate_for("", pool.currency, "accelerator.seconds", dimensions, self.clock.now())
+        unit = rate.tariff.unit_price() if rate is not None else None
+        if unit is None:
+            raise InvalidInputError(f"there is no price for {class_name} on {pool.name}; add one to the price book")
+        # The meter counts milliseconds; a quote is in whole nano-units per hour, rounded up.
+        return math.ceil(unit * 1000 * 3600)
+
+    def _shareable(self, pool_id: str) -> bool:
+        backend = self.backends.get(self.fleet.pool(pool_id).backend)
+        return backend is None or backend.tenants_max is None or backend.tenants_max > 1
+
+    def _authorise(self, connection: Connection, organisation_id: str, total_nano: int, currency: str) -> None:
+        organisation = accounts_sql.organisation_by(connection, id=organisation_id)
+        if organisation is None:
+            raise NotFoundError()
+        if organisation.currency != currency:
+            raise CurrencyMismatchError(
+                f"this pool is priced in {currency} and {organisation.name} is billed in {organisation.currency}; "
+                "ask the operator for a price in that currency"
+            )
+
+    # -- earn
+
+    def _emit_interval(self, connection: Connection, interval: UsageInterval) -> None:
+        pool = _pool_of(connection, interval.pool_id)
+        self.ledger.agree(connection, interval.organisation_id, interval.lease_id, interval.price_nano)
+        event = UsageEvent(
+            source=LEASE_SOURCE,
+            id=interval.id,
+            organisation_id=interval.organisation_id,
+            meter="accelerator.seconds",
+            quantity=interval.accelerator_s,
+            at=interval.start,
+            resource=interval.lease_id,
+            dimensions={
+                "pool": pool.name,
+                "generation": pool.generation,
+                "class": interval.class_name,
+                "site": pool.site,
+            },
+        )
+        self._taken([event], connection)
+
+    def emit_tokens(self, records: list[UsageRecord]) -> None:
+        """Take the gateway's usage: durable in the ledger when this returns, and harmless twice."""
+        events = [
+            UsageEvent(
+                source=GATEWAY_SOURCE,
+                id=record.id,
+                organisation_id=record.organisation_id,
+                meter=record.meter,
+                quantity=record.quantity,
+                at=record.ended_at,
+                resource=record.request_id,
+                key_id=record.key_id,
+                dimensions={"model": record.model},
+            )
+            for record in records
+        ]
+        self.store.write(lambda connection: self._taken(events, connection))
+
+    def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> None:
+        refused = self.ledger.take(connection, events).refused
+        if refused:
+            first = refused[0]
+            raise InvalidInputError(f"the ledger refuses usage event {first.id}: {first.message}", refused=len(refused))
+
+    def _post_credit(self, connection: Connection, note: CreditNote) -> None:
+        self.ledger.credit(connection, note.organisation_id, note.amount_nano, note.reason, note.id)
+
+    # -- the loop's next plan
+
+    def plan(self) -> Plan:
+        """What the next round would do: leases first, then models. Nothing is carried out."""
+        leases = self.leases.plan()
+        models = self.models.plan(self.room())
+        return Plan(leases.made_at, (*leases.steps, *models.steps))
+
+    def room(self) -> dict[str, int]:
+        """Room for replicas by pool."""
+        return {pool.id: self.model_room(pool.id) for pool in self.fleet.pools()}
+
+
+def local_backend(settings: Settings) -> LocalBackend:
+    """The backend of this machine's leases, as the settings have it."""
+    leasing = settings.leasing
+    return LocalBackend(
+        LocalSettings(
+            base=settings.data_dir / "leases",
+            accelerators=sum(len(spec.devices) for spec in pool_specs(settings) if spec.backend == "local"),
+            bind_host=settings.ssh.host,
+            port_first=settings.ssh.port_min,
+            port_last=settings.ssh.port_max,
+            memory_bytes=leasing.memory_mib * MIB,
+            disk_bytes=leasing.disk_mib * MIB,
+            processes_max=leasing.processes_max,
+            allow_soft_isolation=leasing.allow_soft_isolation,
+        )
+    )
+
+
+def pool_specs(settings: Settings) -> list[PoolSpec]:
+    """The pools that the settings state, completed by discovery; this machine as one pool where they state none."""
+    found = discovery.discover()
+    site = discovery.site_name()
+    if not settings.pools:
+        price = nano_from_decimal("0.05" if found.generation == "cpu" else "2.00")
+        return [
+            PoolSpec(
+                "this-machine", site, found.generation, "local", found.devices, found.watts, found.watts_source, price
+            )
+        ]
+    specs = []
+    for stated in settings.pools:
+        count = stated.accelerators or len(found.devices)
+        devices = tuple(found.devices[index % len(found.devices)] for index in range(count))
+        watts = (
+            stated.watts
+            if stated.watts is not None
+            else _share(found.watts, len(found.devices), count, found.generation)
+        )
+        source = "stated in the settings" if stated.watts is not None else found.watts_source
+        specs.append(
+            PoolSpec(
+                stated.name,
+                stated.site or site,
+                stated.generation or found.generation,
+                stated.backend,
+                devices,
+                watts,
+                source,
+                nano_from_decimal(stated.price_per_accelerator_hour),
+                stated.currency,
+                stated.tenure,
+            )
+        )
+    return specs
+
+
+def _share(watts: Decimal, cores: int, count: int, generation: str) -> Decimal:
+    """Watts of one accelerator where several share a core: the machine's watts divided among them."""
+    if generation != "cpu" or count <= cores:
+        return watts
+    return (watts * cores / count).quantize(Decimal("0.001"))
+
+
+def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
+    """The classes as the surplus sees them: how long a promise stands, and at what risk."""
+    return tuple(
+        ClassPolicy(
+            name,
+            None if name == "firm" else getattr(settings.classes, name).notice_s,
+            getattr(settings.classes, name).broken_per_1000_max,
+            sell=getattr(settings.classes, name).sell,
+        )
+        for name in ("firm", "notice", "spot")
+    )
+
+
+def class_terms(settings: Settings) -> dict[str, ClassTerms]:
+    """The classes as a contract: notice and credit."""
+    return {
+        name: ClassTerms(
+            name,
+            None if name == "firm" else getattr(settings.classes, name).notice_s,
+            getattr(settings.classes, name).credit_ratio,
+        )
+        for name in ("firm", "notice", "spot")
+        if getattr(settings.classes, name).sell
+    }
+
+
+def _pool_of(connection: Connection, pool_id: str) -> Pool:
+    for pool in fleet_sql.all_pools(connection):
+        if pool.id == pool_id:
+            return pool
+    raise NotFoundError(f"there is no pool {pool_id!r}")

@@ -1,0 +1,163 @@
+"""The control plane: the API, the console, and the loops of plan-then-act."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from typing import Any
+
+import structlog
+from fastapi import Depends, FastAPI
+
+from sublet.accounts import api as accounts_api
+from sublet.accounts.model import Actor
+from sublet.app import Sublet
+from sublet.console.pages import router as console_router
+from sublet.console.sessions import Sessions
+from sublet.demand import api as demand_api
+from sublet.demand.local import LocalSampler
+from sublet.fleet import api as fleet_api
+from sublet.http import frame, requirement
+from sublet.leases import api as leases_api
+from sublet.ledger import api as ledger_api
+from sublet.loops import Loop
+from sublet.models import api as models_api
+from sublet.overview import Overviews
+from sublet.surplus import api as surplus_api
+from sublet.tenants import tenants
+from sublet.values.plan import Plan
+
+log = structlog.get_logger(__name__)
+
+RATING_INTERVAL_S = 2.0
+BOOKKEEPING_INTERVAL_S = 60.0
+NIGHTLY_S = 24 * 3600
+FLEET_INTERVAL_S = 30.0
+PLANS_KEPT = 20
+
+
+class ControlPlane:
+    """The loops and what they last did."""
+
+    def __init__(self, system: Sublet) -> None:
+        self.system = system
+        self.settings = system.settings
+        self._lock = threading.Lock()
+        self._plans: list[Plan] = []
+        self._samplers: dict[str, LocalSampler] = {}
+        self._proved_at: datetime | None = None
+        clock = system.clock
+        tick_s = self.settings.control.tick_s
+        self.loops = [
+            Loop("fleet", FLEET_INTERVAL_S, self._fleet, clock),
+            Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock),
+            Loop("leases", tick_s, self._leases, clock),
+            Loop("models", tick_s, self._models, clock),
+            Loop("rating", RATING_INTERVAL_S, self._rate, clock),
+            Loop("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books, clock),
+        ]
+
+    def start(self) -> None:
+        """Look at the machine once, repair what a crash left, then start the loops. Raises what the first look raises."""
+        self.system.sync_fleet()
+        for loop in self.loops:
+            loop.start()
+
+    def stop(self) -> None:
+        for loop in self.loops:
+            loop.stop()
+
+    def plans(self) -> list[Plan]:
+        """The last plans that had steps, newest first."""
+        with self._lock:
+            return list(reversed(self._plans))
+
+    def health(self) -> dict[str, Any]:
+        """Whether every loop works, and since when not."""
+        failing = [loop.as_dict() for loop in self.loops if loop.failures_running]
+        return {"ok": not failing, "failing": failing, "ledger": self.system.ledger.health()}
+
+    def _fleet(self) -> None:
+        self.system.sync_fleet()
+
+    def _sample(self) -> None:
+        for pool in self.system.fleet.pools():
+            if pool.backend != "local" or pool.offline_at is not None or not pool.in_service:
+                continue
+            sampler = self._samplers.get(pool.id)
+            if sampler is None:
+                sampler = LocalSampler(self.system.clock, pool.accelerators, lambda: tenants(self.settings))
+                self._samplers[pool.id] = sampler
+            sample = sampler.sample()
+            if sample is not None:
+                self.system.demand.record_samples(pool.id, [sample])
+
+    def _leases(self) -> None:
+        plan, outcome = self.system.leases.tick()
+        if plan.steps:
+            self._remember(plan)
+        for step, reason in outcome.failed:
+            log.warning("step_failed", kind=step.kind, subject=step.subject, reason=reason)
+
+    def _models(self) -> None:
+        plan = self.system.models.plan(self.system.room())
+        if plan.steps:
+            self._remember(plan)
+            self.system.models.carry_out(plan)
+
+    def _rate(self) -> None:
+        self.system.ledger.rate()
+
+    def _keep_books(self) -> None:
+        self.system.ledger.expire()
+        now = self.system.clock.now()
+        if self._proved_at is None:
+            self._proved_at = now
+        elif (now - self._proved_at).total_seconds() >= NIGHTLY_S:
+            self._proved_at = now
+            proof = self.system.ledger.prove_nightly()
+            if not proof.ok:
+                log.error("books_differ", proof=proof.as_dict())
+
+    def _remember(self, plan: Plan) -> None:
+        with self._lock:
+            self._plans.append(plan)
+            del self._plans[:-PLANS_KEPT]
+
+
+def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
+    """Every route of the control plane."""
+    api = frame("Sublet")
+    require = requirement(system.accounts)
+    clock_now = system.clock.now
+    api.include_router(accounts_api.router(system.accounts, require))
+    api.include_router(fleet_api.router(system.fleet, require))
+    api.include_router(demand_api.router(system.demand, require, clock_now))
+    api.include_router(surplus_api.router(system.surplus, require, clock_now))
+    api.include_router(leases_api.router(system.leases, require))
+    api.include_router(models_api.router(system.models, require))
+    api.include_router(ledger_api.router(system.ledger, require))
+    sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
+    api.include_router(console_router(Overviews(system, plane.plans, plane.health).now, sessions))
+
+    @api.get("/health")
+    def health() -> dict[str, Any]:
+        """Whether the control plane works; no key needed, nothing secret said."""
+        return {"ok": plane.health()["ok"]}
+
+    @api.get("/v1/health", dependencies=[Depends(require("operate"))])
+    def full_health() -> dict[str, Any]:
+        """Every loop, what fails and since when, and the state of the books."""
+        return {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]}
+
+    @api.get("/v1/plan", dependencies=[Depends(require("operate"))])
+    def next_plan() -> dict[str, Any]:
+        """What would be done now, before it is done, and the last plans that were carried out."""
+        return {"next": system.plan().as_dict(), "last": [plan.as_dict() for plan in plane.plans()]}
+
+    return api
+
+
+def _still_valid(system: Sublet, actor: Actor) -> bool:
+    now = system.clock.now()
+    return any(key.id == actor.key_id and key.usable(now) for key in system.accounts.keys(actor.organisation_id))

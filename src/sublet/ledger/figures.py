@@ -1,0 +1,68 @@
+"""What was earned, added up in the database: by organisation, meter and dimensions over a window of use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, select
+
+from sublet.ledger.meters import METERS
+from sublet.store.tables.ledger import balances, events, lines, transactions
+from sublet.values.money import NANO
+
+
+@dataclass(frozen=True, slots=True)
+class Earned:
+    """`units` of a meter and what they were rated at, for one organisation and one set of dimensions."""
+
+    organisation_id: str
+    currency: str
+    meter: str
+    dimensions: Mapping[str, str]
+    units: Decimal
+    nano: int
+
+    @property
+    def product(self) -> str:
+        """`leases`, `models` or `energy`."""
+        return METERS[self.meter].product
+
+
+def earned(connection: Connection, since: datetime, until: datetime) -> list[Earned]:
+    """Rated usage of the window `[since, until)`, reversals subtracted, before credits. Exact beyond 64 bits."""
+    # The sum of billionths may pass 2**63 where SQLite adds in 64 bits: wholes and rests are added apart.
+    groups = (events.c.organisation_id, transactions.c.currency, events.c.meter, events.c.dimensions)
+    rows = connection.execute(
+        select(
+            *groups,
+            func.sum(lines.c.quantity).label("steps"),
+            func.sum(lines.c.nano // NANO).label("wholes"),
+            func.sum(lines.c.nano % NANO).label("rests"),
+        )
+        .join(events, events.c.seq == lines.c.event_seq)
+        .join(transactions, transactions.c.transaction_no == lines.c.transaction_no)
+        .where(events.c.at >= since, events.c.at < until)
+        .group_by(*groups)
+        .order_by(*groups)
+    )
+    return [
+        Earned(
+            row.organisation_id,
+            row.currency,
+            row.meter,
+            json.loads(row.dimensions or "{}"),
+            METERS[row.meter].units(int(row.steps)),
+            int(row.wholes) * NANO + int(row.rests),
+        )
+        for row in rows
+    ]
+
+
+def balance(connection: Connection, account: str) -> dict[str, int]:
+    """The balance of one account in nano-units, by organisation."""
+    rows = connection.execute(select(balances.c.organisation_id, balances.c.nano).where(balances.c.account == account))
+    return {row.organisation_id: int(row.nano) for row in rows}

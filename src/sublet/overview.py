@@ -1,0 +1,274 @@
+"""Gathers what the console's first page shows, at one moment, from every domain."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from sublet import supervisor
+from sublet.app import Sublet
+from sublet.console import model as view
+from sublet.demand.model import Series
+from sublet.fleet.model import Pool
+from sublet.gateway.store import recent_minutes
+from sublet.leases.model import Lease
+from sublet.ledger import figures
+from sublet.surplus.model import Ladder
+from sublet.surplus.rule import View
+from sublet.values.clock import from_micros, to_micros
+from sublet.values.money import Money
+from sublet.values.plan import Plan
+
+PAST = timedelta(hours=24)
+POINTS_MAX = 288
+FORECAST_HOURS = 6
+FORECAST_QUANTILE = 0.99
+PATHS_MIN = 20
+MODELS_WINDOW_S = 300
+LEASES_MAX = 200
+
+
+class Overviews:
+    """Makes an Overview when asked."""
+
+    def __init__(
+        self, system: Sublet, last_plans: Callable[[], list[Plan]], health: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._system = system
+        self._last_plans = last_plans
+        self._health = health
+
+    def now(self) -> view.Overview:
+        """The system as it is now. Raises what the database raises."""
+        system = self._system
+        at = system.clock.now()
+        leases = system.leases.leases(limit=LEASES_MAX)
+        names = {item.id: item.name for item in system.accounts.organisations()}
+        pools = [pool for pool in system.fleet.pools() if pool.offline_at is None]
+        pool_names = {pool.id: pool.name for pool in pools}
+        health = self._health()
+        return view.Overview(
+            as_of=at,
+            pools=tuple(self._pool(pool, leases, at) for pool in pools),
+            leases=tuple(_lease(lease, names, pool_names, at) for lease in leases if not lease.state.terminal),
+            models=self._models(at),
+            money=self._money(at),
+            plan=tuple(view.PlanLine(step.at, step.kind, step.subject, step.reason) for step in system.plan().steps),
+            alerts=self._alerts(health),
+            processes=self._processes(health),
+            models_window_s=MODELS_WINDOW_S,
+        )
+
+    def _pool(self, pool: Pool, leases: Sequence[Lease], at: datetime) -> view.PoolView:
+        system = self._system
+        history = system.demand.history(pool.id, at - PAST, at)
+        ladder = system.surplus.ladder(pool.id, at)
+        facts = system.surplus.view(pool.id, at)
+        sold = _SoldOver(
+            pool, leases, sum(item.accelerators for item in system.models.replicas() if item.pool_id == pool.id)
+        )
+        step_s = max(history.step_s, system.settings.demand.sample_interval_s)
+        points = (*_observed(pool, history, sold, at), *_expected(pool, facts, sold, at))
+        return view.PoolView(
+            id=pool.id,
+            name=pool.name,
+            generation=pool.generation,
+            site=pool.site,
+            capacity=pool.capacity(at),
+            own_demand_now=float(history.in_use[-1]) if len(history) else None,
+            points=points,
+            on_sale=_on_sale(ladder),
+            withheld=_withheld(ladder),
+            forecast_quantile=FORECAST_QUANTILE,
+            gap_s=max(120.0, 4 * step_s, PAST.total_seconds() / POINTS_MAX * 2),
+            sample_interval_s=system.settings.demand.sample_interval_s,
+        )
+
+    def _models(self, at: datetime) -> tuple[view.ModelView, ...]:
+        system = self._system
+        with system.store.read() as connection:
+            minutes = recent_minutes(connection, at - timedelta(seconds=MODELS_WINDOW_S))
+        found = []
+        for row in system.models.rows():
+            if row.deployment is None:
+                continue
+            mine = [minute for minute in minutes if minute["model"] == row.entry.name]
+            requests = sum(minute["requests"] for minute in mine)
+            first = [minute["ttft_ms_p50"] for minute in mine if minute["requests"]]
+            ready = [replica for replica in row.replicas if replica.state == "ready"]
+            state = "ready" if ready else row.replicas[0].state if row.replicas else "stopped"
+            found.append(
+                view.ModelView(
+                    name=row.entry.name,
+                    replicas=len(ready),
+                    state=state,
+                    tokens_per_s=sum(minute["tokens_output"] for minute in mine) / MODELS_WINDOW_S,
+                    requests=requests,
+                    ttft_ms=int(sorted(first)[len(first) // 2]) if first else None,
+                    replicas_wanted=row.deployment.target,
+                )
+            )
+        return tuple(found)
+
+    def _money(self, at: datetime) -> tuple[view.MoneyView, ...]:
+        day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        month = day.replace(day=1)
+        with self._system.store.read() as connection:
+            earned = figures.earned(connection, month, at + timedelta(days=1))
+            today = figures.earned(connection, day, at + timedelta(days=1))
+            owed = figures.balance(connection, "receivable")
+            unbilled = figures.balance(connection, "unbilled")
+            penalties = figures.balance(connection, "penalties")
+        currency_of = {item.id: item.currency for item in self._system.accounts.organisations()}
+        currencies = sorted(
+            {item.currency for item in earned} | {currency_of[one] for one in owed if one in currency_of}
+        )
+        views = []
+        for currency in currencies or ["USD"]:
+            mine = [item for item in earned if item.currency == currency]
+            by_product: dict[str, int] = defaultdict(int)
+            by_class: dict[str, int] = defaultdict(int)
+            for item in mine:
+                by_product[item.product] += item.nano
+                by_class[item.dimensions.get("class") or item.dimensions.get("model") or item.product] += item.nano
+            views.append(
+                view.MoneyView(
+                    today=Money(sum(item.nano for item in today if item.currency == currency), currency),
+                    this_month=Money(sum(item.nano for item in mine), currency),
+                    credits=Money(_sum_of(penalties, currency_of, currency), currency),
+                    open=Money(
+                        _sum_of(owed, currency_of, currency) + _sum_of(unbilled, currency_of, currency), currency
+                    ),
+                    by_product=tuple((name, Money(nano, currency)) for name, nano in sorted(by_product.items())),
+                    by_class=tuple((name, Money(nano, currency)) for name, nano in sorted(by_class.items())),
+                )
+            )
+        return tuple(views)
+
+    def _alerts(self, health: dict[str, Any]) -> tuple[view.Alert, ...]:
+        alerts = [
+            view.Alert("warning", f"the {loop['name']} loop fails and is tried again: {loop['last_error']}")
+            for loop in health["failing"]
+        ]
+        for unit in self._system.leases.quarantined():
+            alerts.append(
+                view.Alert(
+                    "critical", f"accelerator {unit.unit_id} is in quarantine: {unit.reason or 'not proved clean'}"
+                )
+            )
+        for pool in self._system.fleet.pools():
+            gone = pool.accelerators - len(pool.in_service)
+            if gone and pool.offline_at is None:
+                alerts.append(
+                    view.Alert("info", f"{gone} of {pool.accelerators} accelerators of {pool.name} are out of service")
+                )
+        return tuple(alerts)
+
+    def _processes(self, health: dict[str, Any]) -> tuple[view.ProcessView, ...]:
+        state = supervisor.running(self._system.settings.data_dir) or {}
+        alive = state.get("processes", {})
+        shown = [view.ProcessView("control", "ok" if health["ok"] else "degraded")]
+        if not state:
+            return tuple(shown)
+        for name, detail in (
+            ("gateway", "the model API does not answer; leases go on"),
+            ("engines", "no model answers; leases go on"),
+        ):
+            up = name in alive
+            shown.append(view.ProcessView(name, "ok" if up else "down", "" if up else detail))
+        return tuple(shown)
+
+
+class _SoldOver:
+    """How much of a pool was or will be sold at a moment, by class."""
+
+    def __init__(self, pool: Pool, leases: Sequence[Lease], replicas: int) -> None:
+        self._leases = [lease for lease in leases if lease.pool_id == pool.id and lease.state.value not in _NEVER_HELD]
+        self._replicas = replicas
+
+    def at(self, moment: datetime, now: datetime) -> view.Sold:
+        counts: dict[str, float] = defaultdict(float)
+        for lease in self._leases:
+            end = min(lease.deadline, lease.ended_at or lease.deadline)
+            if lease.window.start <= moment < end:
+                counts[lease.class_name] += lease.accelerators
+        # Replicas have no history here: they are shown from the present on.
+        model = float(self._replicas) if moment >= now - timedelta(minutes=5) else 0.0
+        return view.Sold(firm=counts["firm"], notice=counts["notice"], spot=counts["spot"], model=model)
+
+
+_NEVER_HELD = ("rejected", "cancelled", "failed", "requested")
+
+
+def _observed(pool: Pool, history: Series, sold: _SoldOver, at: datetime) -> list[view.PoolPoint]:
+    """The past day in at most POINTS_MAX points, each the highest demand of its slot."""
+    if not len(history):
+        return []
+    slot_us = max(1, int(PAST.total_seconds() * 1e6 / POINTS_MAX))
+    start_us = to_micros(at - PAST)
+    slots = (history.times_us - start_us) // slot_us
+    points = []
+    edges = np.flatnonzero(np.diff(slots)) + 1
+    for piece in np.split(np.arange(len(history)), edges):
+        first = from_micros(int(history.times_us[piece[0]]))
+        demand = float(history.in_use[piece].max())
+        points.append(view.PoolPoint(first, float(history.capacity[piece[-1]]), demand, sold.at(first, at)))
+    return points
+
+
+def _expected(pool: Pool, facts: View, sold: _SoldOver, at: datetime) -> list[view.PoolPoint]:
+    """The next hours: the quantile of demand that the rule works with, None where too little is known."""
+    rises = facts.coarse.rises(FORECAST_HOURS)
+    known = rises.shape[0] >= PATHS_MIN
+    claims = sorted(facts.claims, key=lambda claim: claim.window.start)
+    points = []
+    for hour in range(FORECAST_HOURS + 1):
+        moment = at + timedelta(hours=hour)
+        claimed = sum(claim.count for claim in claims if claim.withdrawn_at is None and claim.window.contains(moment))
+        rise = 0.0 if hour == 0 else float(np.quantile(rises[:, hour - 1], FORECAST_QUANTILE)) if known else math.nan
+        demand = facts.in_use + max(0.0, rise) + claimed if not math.isnan(rise) else None
+        held = sold.at(moment, at)
+        capacity = float(pool.capacity(moment))
+        room = capacity - facts.facts.never_sell - held.total - (demand if demand is not None else capacity)
+        points.append(view.PoolPoint(moment, capacity, demand, held, float(max(0, math.floor(room))), forecast=True))
+    return points
+
+
+def _on_sale(ladder: Ladder) -> tuple[tuple[str, int], ...]:
+    found: dict[str, int] = {}
+    for rung in ladder.alone:
+        found[rung.class_name] = max(found.get(rung.class_name, 0), rung.count)
+    return tuple(found.items())
+
+
+def _withheld(ladder: Ladder) -> tuple[view.Withheld, ...]:
+    """Why the rest is not on sale, for the class that can be taken back soonest, over the shortest window."""
+    spot = [rung for rung in ladder.alone if rung.class_name == "spot"]
+    if not spot:
+        return ()
+    shortest = min(spot, key=lambda rung: rung.window_s)
+    return tuple(view.Withheld(item.count, item.sentence) for item in shortest.withheld)
+
+
+def _lease(lease: Lease, names: dict[str, str], pools: dict[str, str], at: datetime) -> view.LeaseView:
+    return view.LeaseView(
+        id=lease.id,
+        organisation=names.get(lease.organisation_id, lease.organisation_id),
+        pool=pools.get(lease.pool_id, lease.pool_id),
+        class_of_service=lease.class_name,
+        accelerators=lease.accelerators,
+        state=lease.state.value,
+        starts_at=lease.window.start,
+        ends_at=lease.window.end,
+        reclaim_at=lease.reclaim_at,
+        seconds_left=max(0.0, (lease.deadline - at).total_seconds()),
+    )
+
+
+def _sum_of(balances: dict[str, int], currency_of: dict[str, str], currency: str) -> int:
+    return sum(nano for organisation, nano in balances.items() if currency_of.get(organisation) == currency)

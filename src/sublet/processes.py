@@ -1,0 +1,87 @@
+"""What each process of the system runs: `sublet serve control|gateway|engines`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import structlog
+import uvicorn
+
+from sublet import logs, supervisor
+from sublet.app import Sublet
+from sublet.control import ControlPlane, build_api
+from sublet.gateway import server as gateway_server
+from sublet.gateway.model import GatewaySettings
+from sublet.models import host as engine_host
+from sublet.settings import Settings
+from sublet.store import Store
+from sublet.values.errors import InvalidInputError
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S = 2.0
+
+
+def run(process: str, settings: Settings, fd: int | None = None) -> None:
+    """Run one process until SIGTERM or SIGINT. Raises InvalidInputError for an unknown one."""
+    runners = {"control": _control, "gateway": _gateway, "engines": _engines}
+    if process not in runners:
+        raise InvalidInputError(f"there is no process {process!r}; serve one of {', '.join(runners)}")
+    logs.configure(process, settings.data_dir, settings.log.level)
+    runners[process](settings, fd)
+
+
+def _control(settings: Settings, fd: int | None) -> None:
+    held = _listener(fd, settings.control.host, settings.control.port, "control.port")
+    system = Sublet(settings)
+    plane = ControlPlane(system)
+    plane.start()
+    config = uvicorn.Config(
+        build_api(system, plane),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=int(DRAIN_S),
+        proxy_headers=False,
+    )
+    server = uvicorn.Server(config)
+    try:
+        asyncio.run(server.serve(sockets=[held]))
+    finally:
+        plane.stop()
+        system.close()
+
+
+def _gateway(settings: Settings, fd: int | None) -> None:
+    held = _listener(fd, settings.gateway.host, settings.gateway.port, "gateway.port")
+    system = Sublet(settings)
+    gateway_settings = GatewaySettings(
+        data_dir=settings.data_dir,
+        host=settings.gateway.host,
+        port=settings.gateway.port,
+        requests_per_minute_max=settings.gateway.requests_per_minute_max,
+        concurrency_max=settings.gateway.concurrency_max,
+        queue_s_max=settings.gateway.queue_s_max,
+        drain_s_max=DRAIN_S,
+    )
+    try:
+        gateway_server.run(gateway_settings, system.store, system.emit_tokens, listener=held)
+    finally:
+        system.close()
+
+
+def _engines(settings: Settings, fd: int | None) -> None:
+    store = Store(settings.database_url)
+    try:
+        engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir), store)
+    finally:
+        store.close()
+
+
+def _listener(fd: int | None, host: str, port: int, setting: str) -> socket.socket:
+    if fd is None:
+        return supervisor.bind(host, port, setting)
+    return socket.socket(fileno=fd)

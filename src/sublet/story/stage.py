@@ -1,0 +1,171 @@
+"""Where the story plays: the running system, and the keys and facts that one step leaves to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sublet import supervisor
+from sublet.accounts.service import Accounts
+from sublet.settings import Settings, load
+from sublet.store import Store
+from sublet.store.schema import migrate
+from sublet.story.client import Client
+from sublet.story.ssh import ClientKey
+from sublet.values.errors import UnavailableError
+
+START_S_MAX = 60.0
+STOP_S_MAX = 12.0
+POLL_S = 0.1
+
+
+class Theatre(Protocol):
+    """The system that the story plays on."""
+
+    settings: Settings
+
+    def address(self, name: str) -> str:
+        """The present URL of `control` or `gateway`. Raises UnavailableError while it does not run."""
+        ...
+
+
+class UpProcess:
+    """`sublet up` as a child of this process, on a data directory and settings of its own."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self.settings = load(config)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, or find it running; return when it answers. Raises UnavailableError with its last words."""
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("SUBLET_DATA_DIR", "SUBLET_CONFIG")
+        }
+        environment["SUBLET_CONFIG"] = str(self.config)
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        words = self.settings.data_dir / "up.stderr"
+        with words.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sublet", "up", "--json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+                start_new_session=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            said = words.read_text(errors="replace").strip().splitlines()
+            raise UnavailableError(f"the system does not start: {said[-1] if said else 'it said nothing'}")
+
+    def address(self, name: str) -> str:
+        found = supervisor.running(self.settings.data_dir)
+        if found is None:
+            raise UnavailableError("the system does not run")
+        return str(found[name])
+
+    def pids(self) -> dict[str, int]:
+        """The processes of the system now, the supervisor included."""
+        found = supervisor.running(self.settings.data_dir) or {}
+        return {**found.get("processes", {}), **({"supervisor": found["pid"]} if found else {})}
+
+    def stop(self) -> float:
+        """End it as Ctrl-C does; the seconds that took. Raises UnavailableError where it does not obey."""
+        if self.process is None:
+            return 0.0
+        started = time.monotonic()
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired as error:
+            self.process.kill()
+            self.process.wait()
+            raise UnavailableError(f"`sublet up` did not end within {STOP_S_MAX:.0f} s") from error
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            self.process = None
+        return time.monotonic() - started
+
+
+@dataclass
+class Stage:
+    """What a step knows: the system, who plays whom, and what was seen so far."""
+
+    theatre: Theatre
+    say: Callable[[str], None]
+    key: ClientKey = field(default_factory=ClientKey.new)
+    facts: dict[str, Any] = field(default_factory=dict)
+    _clients: dict[str, Client] = field(default_factory=dict)
+
+    def client(self, organisation: str, kind: str) -> Client:
+        """A client with a key of that organisation, which is made where there is none."""
+        if organisation not in self._clients:
+            accounts = self.accounts()
+            known = {item.name for item in accounts.organisations()}
+            if organisation not in known:
+                accounts.create_organisation(organisation, kind)
+            secret = accounts.create_key(organisation, "story")[1]
+            self._clients[organisation] = Client(lambda: self.theatre.address("control"), secret)
+        return self._clients[organisation]
+
+    @property
+    def operator(self) -> Client:
+        return self.client("operator", "operator")
+
+    @property
+    def customer(self) -> Client:
+        return self.client("Aurora Research", "customer")
+
+    @property
+    def team(self) -> Client:
+        return self.client("training team", "internal")
+
+    def accounts(self) -> Accounts:
+        store = Store(self.theatre.settings.database_url)
+        migrate(store)
+        return Accounts(store)
+
+    def wait(self, what: str, done: Callable[[], Any], seconds_max: float) -> Any:
+        """Ask again until `done` gives something. Raises UnavailableError naming `what`."""
+        deadline = time.monotonic() + seconds_max
+        while True:
+            found = done()
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"waited {seconds_max:.0f} s for {what}; the logs are in {self.theatre.settings.data_dir}/logs"
+                )
+            time.sleep(POLL_S)
+
+    def sublet(self, *arguments: str) -> dict[str, Any]:
+        """Run the `sublet` command itself with --json, as the operator would. Raises UnavailableError."""
+        done = subprocess.run(
+            [sys.executable, "-m", "sublet", *arguments, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={
+                **os.environ,
+                "SUBLET_DATA_DIR": str(self.theatre.settings.data_dir),
+                "SUBLET_DATABASE__URL": self.theatre.settings.database_url,
+                "SUBLET_URL": self.theatre.address("control"),
+                "SUBLET_KEY": self.operator.key,
+            },
+        )
+        if done.returncode:
+            raise UnavailableError(f"`sublet {' '.join(arguments)}` failed: {done.stderr.strip()}")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found

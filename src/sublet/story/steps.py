@@ -1,0 +1,247 @@
+"""The eight steps of the story. Each does its part on the running system and leaves what it saw in `stage.facts`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sublet.story import history, ssh
+from sublet.story.stage import Stage
+from sublet.values.clock import SystemClock, format_time, parse_time
+from sublet.values.errors import UnavailableError
+
+LEASE_MINUTES = 10
+SAMPLES_WAITED = 3
+MODEL_S_MAX = 60.0
+LEASE_S_MAX = 40.0
+QUESTION = "In one short sentence: what does it mean to sublet something?"
+LOOK_AROUND = (
+    "echo user: $(id -un) uid $(id -u); echo cores: $(nproc) of the host, pinned to $(grep Cpus_allowed_list /proc/self/status | cut -f2); "
+    "echo processes seen: $(ls -d /proc/[0-9]* | wc -l); echo network: $(ls /sys/class/net 2>/dev/null | tr '\\n' ' '); "
+    "echo home: $HOME; echo root writable: $(touch /x 2>/dev/null && echo yes || echo no)"
+)
+
+
+def own(stage: Stage) -> dict[str, Any]:
+    """Discover the machine as a pool."""
+    pool = stage.wait("a pool", lambda: stage.operator.get("/v1/pools")["pools"], 20)[0]
+    stage.facts["pool"] = pool
+    stage.say(
+        f"{pool['name']}: {pool['accelerators']} accelerators of generation {pool['generation']} at {pool['site']}, "
+        f"{pool['watts_per_accelerator']} W each ({pool['watts_source']})"
+    )
+    return {key: pool[key] for key in ("name", "generation", "accelerators", "watts_per_accelerator", "watts_source")}
+
+
+def need(stage: Stage) -> dict[str, Any]:
+    """Sample the machine's own load, and import a history."""
+    pool = stage.facts["pool"]
+
+    def samples() -> list[dict[str, Any]]:
+        found = stage.operator.get(f"/v1/demand/{pool['id']}/samples")["samples"]
+        return found if len(found) >= SAMPLES_WAITED else []
+
+    seen = stage.wait("samples of this machine's load", samples, 30)
+    now = seen[-1]["in_use"]
+    stage.say(f"{len(seen)} samples of this machine's own load so far; now {now:g} of {pool['accelerators']} accelerators")
+    before = _on_sale(stage)
+    stage.say(f"with no history, on sale: {_counts(before)}")
+    path = stage.theatre.settings.data_dir / "made-up-history.csv"
+    first = parse_time(seen[0]["time"])
+    rows = history.write(Path(path), pool["accelerators"], first - timedelta(hours=1))
+    stage.sublet("demand", "import", pool["id"], str(path))
+    stage.say(f"imported {rows} hours of history from a CSV (made up, and marked so: this machine has none yet)")
+    return {"samples": len(seen), "in_use_now": now, "imported_hours": rows, "on_sale_without_history": before}
+
+
+def spare(stage: Stage) -> dict[str, Any]:
+    """Ask what may be sold now, and why the rest is withheld."""
+    pool = stage.facts["pool"]
+
+    def something() -> dict[str, Any] | None:
+        found = stage.operator.get(f"/v1/surplus/{pool['id']}")
+        return found if any(rung["alone"] for rung in found["rungs"] if rung["class"] == "notice") else None
+
+    # On a busy machine nothing is spare: an honest story waits for a calmer moment instead of selling all the same.
+    try:
+        ladder = stage.wait("a moment at which this machine has something to spare", something, 60)
+    except UnavailableError:
+        ladder = stage.operator.get(f"/v1/surplus/{pool['id']}")
+    stage.facts["ladder"] = ladder
+    on_sale = _counts_of(ladder)
+    stage.say(f"on sale now: {_counts(on_sale)} (windows overlap: each count is what that class alone could sell)")
+    for withheld in _reasons(ladder):
+        stage.say(f"withheld from notice: {withheld['sentence']}")
+    return {"on_sale": on_sale, "withheld": _reasons(ladder), "evidence": ladder["evidence"]}
+
+
+def sell_raw(stage: Stage) -> dict[str, Any]:
+    """Quote, accept, log in over SSH."""
+    pool = stage.facts["pool"]
+    quote = stage.facts.get("quote") or stage.customer.post(
+        "/v1/quotes",
+        {"pool": pool["id"], "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60},
+        idempotency_key="story-quote",
+    )
+    stage.facts["quote"] = quote
+    stage.say(
+        f"{quote['accelerators']} accelerator, notice class, {LEASE_MINUTES} minutes: "
+        f"{quote['total']} {quote['currency']} at {quote['price_per_accelerator_hour']} an hour"
+    )
+    lease = stage.customer.post(
+        "/v1/leases",
+        {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]},
+        idempotency_key="story-lease",
+    )
+    lease = wait_for_lease(stage, lease["id"], ("active",))
+    stage.facts["lease"] = lease
+    door = lease["ssh"]
+    stage.say(f"lease {lease['id']} is active: ssh -p {door['port']} {door['user']}@{door['host']}")
+    seen = ssh.run(door, stage.key, LOOK_AROUND).strip().splitlines()
+    for line in seen:
+        stage.say(f"  the tenant sees  {line}")
+    return {"lease": lease["id"], "quote": quote, "guarantees": lease["guarantees"], "seen_inside": seen}
+
+
+def sell_managed(stage: Stage) -> dict[str, Any]:
+    """A streamed chat completion through the gateway, with the real SDK."""
+    try:
+        from openai import APIConnectionError, APIStatusError, OpenAI
+    except ImportError as error:
+        raise UnavailableError("the openai SDK is not installed; `pip install 'sublet[demo]'` brings it") from error
+    model = stage.theatre.settings.models.default
+
+    def ask() -> dict[str, Any] | None:
+        client = OpenAI(
+            base_url=stage.theatre.address("gateway") + "/v1", api_key=stage.customer.key, max_retries=2, timeout=30
+        )
+        text, usage, chunks = "", None, 0
+        stream = client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=60,
+            stream=True,
+            stream_options={"include_usage": True},
+            seed=1,
+        )
+        for chunk in stream:
+            chunks += 1
+            text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+            usage = chunk.usage or usage
+        return {"text": text.strip(), "usage": usage.model_dump() if usage else None, "chunks": chunks} if usage else None
+
+    def attempt() -> dict[str, Any] | None:
+        try:
+            return ask()
+        except (APIConnectionError, APIStatusError, UnavailableError) as error:
+            stage.facts["model_waits"] = str(error)
+            return None
+
+    answer = stage.wait("the model's answer", attempt, MODEL_S_MAX)
+    stage.say(f"asked {model}: {QUESTION}")
+    stage.say(f"it streamed: {answer['text']}")
+    used = answer["usage"]
+    stage.say(f"counted: {used['prompt_tokens']} tokens in, {used['completion_tokens']} out, in {answer['chunks']} events")
+    return {
+        "model": model,
+        "answer": answer["text"],
+        "events": answer["chunks"],
+        "tokens_input": used["prompt_tokens"],
+        "tokens_output": used["completion_tokens"],
+    }
+
+
+def reclaim(stage: Stage) -> dict[str, Any]:
+    """The owner claims all of the pool: plan, notice, end on time, credit."""
+    pool, lease = stage.facts["pool"], stage.facts["lease"]
+    shown: list[str] = []
+    terminal = threading.Thread(target=_watch, args=(stage, lease, shown), daemon=True)
+    terminal.start()
+    now = SystemClock().now()
+    claim = stage.facts.get("claim") or stage.team.post(
+        "/v1/claims",
+        {
+            "pool_id": pool["id"],
+            "count": pool["accelerators"],
+            "start": format_time(now),
+            "end": format_time(now + timedelta(hours=1)),
+            "reason": "training run",
+        },
+        idempotency_key="story-claim",
+    )
+    stage.facts["claim"] = claim
+    stage.say(f"the training team claims {claim['count']} of {pool['name']} for an hour: {claim['reason']}")
+    noticed = wait_for_lease(stage, lease["id"], ("notice", "ending", "ended"))
+    stage.say(f"the plan took lease {lease['id']} back: {noticed['reclaim_reason']}; deadline {noticed['reclaim_at']}")
+    inside = ""
+    if noticed["state"] == "notice":
+        inside = ssh.run(lease["ssh"], stage.key, "cat /run/sublet/lease.json").strip()
+        stage.say(f"the tenant reads in /run/sublet/lease.json: {inside}")
+    ended = wait_for_lease(stage, lease["id"], ("ended",))
+    terminal.join(5)
+    if shown and shown[0].strip():
+        stage.say(f"and saw in the open terminal: {' '.join(shown[0].split())[:160]}")
+    late_s = (parse_time(ended["ended_at"]) - parse_time(ended["reclaim_at"])).total_seconds()
+    shut = ssh.refused(lease["ssh"], stage.key)
+    stage.say(
+        f"ended {late_s:.1f} s after the deadline was due, SSH {'refused' if shut else 'STILL OPEN'}; "
+        f"credit of the class: {ended['credit']} {ended['currency']}"
+    )
+    stage.facts["lease"] = ended
+    return {
+        "claim": claim["id"],
+        "notice_inside": json.loads(inside) if inside else None,
+        "terminal": bool(shown and shown[0].strip()),
+        "reclaim_at": ended["reclaim_at"],
+        "ended_at": ended["ended_at"],
+        "ssh_refused": shut,
+        "credit": ended["credit"],
+        "accelerator_seconds": ended["accelerator_seconds"],
+    }
+
+
+def wait_for_lease(stage: Stage, lease_id: str, states: tuple[str, ...]) -> dict[str, Any]:
+    """The lease once it is in one of `states`. Raises UnavailableError with its own last error where it fails."""
+
+    def look() -> dict[str, Any] | None:
+        found = stage.customer.get(f"/v1/leases/{lease_id}")
+        if found["state"] in ("failed", "cancelled", "rejected"):
+            raise UnavailableError(f"lease {lease_id} {found['state']}: {found['end_reason']} {found['last_error'] or ''}")
+        return found if found["state"] in states else None
+
+    found: dict[str, Any] = stage.wait(f"lease {lease_id} to be {' or '.join(states)}", look, LEASE_S_MAX)
+    return found
+
+
+def _watch(stage: Stage, lease: dict[str, Any], shown: list[str]) -> None:
+    shown.append(ssh.watch_terminal(lease["ssh"], stage.key, "***", 30))
+
+
+def _on_sale(stage: Stage) -> dict[str, int]:
+    return _counts_of(stage.operator.get(f"/v1/surplus/{stage.facts['pool']['id']}"))
+
+
+def _counts_of(ladder: dict[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for rung in ladder["rungs"]:
+        found[rung["class"]] = max(found.get(rung["class"], 0), rung["alone"])
+    return found
+
+
+def _counts(on_sale: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in on_sale.items())
+
+
+def _reasons(ladder: dict[str, Any]) -> list[dict[str, Any]]:
+    rungs = [rung for rung in ladder["rungs"] if rung["class"] == "notice"]
+    found: list[dict[str, Any]] = rungs[-1]["withheld"] if rungs else []
+    return found
+
+
+def money(text: str) -> Decimal:
+    """An amount as the API writes it."""
+    return Decimal(text)
