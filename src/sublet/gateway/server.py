@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import signal
 import socket
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -47,19 +51,28 @@ def run(
     hold: Hold | None = None,
     on_ready: Callable[[str], None] | None = None,
     listener: socket.socket | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
     """Serve the model API until SIGTERM or SIGINT. Blocks; to be called on the main thread of its own process.
 
-    `listener` is a listening socket that a supervisor hands down; by default one is made from the settings. `emit` takes usage events to the ledger (at least once each, on a thread). `on_ready` is told the base URL once the
-    port takes requests. Raises AddressTakenError, UnavailableError where the database can't be read at the start, OSError
-    where data_dir can't be written.
+    `emit` takes usage events to the ledger (at least once each, on a thread). `listener` is a listening socket that a
+    supervisor hands down; by default one is made from the settings. `on_ready` is told the base URL once the port takes
+    requests. Where `stop` is given it ends the gateway as a signal does, and `run` may be called on any thread. Raises
+    AddressTakenError, UnavailableError where the database can't be read at the start, OSError where data_dir can't be
+    written.
     """
+    ending = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn takes the signals while it serves and raises them again when it has ended: they must not end the
+        # process before the journal is closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ending.set())
     listener = listener or listen(settings.host, settings.port)
     with contextlib.closing(listener):
         snapshots = SnapshotThread(store, settings, lambda snapshot: None)
         first = snapshots.load()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, store, emit, hold, on_ready, listener, first))
+            runner.run(_serve(settings, store, emit, _Outside(hold, on_ready, ending), listener, first))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -78,23 +91,42 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, told of when it serves."""
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    hold: Hold | None
+    on_ready: Callable[[str], None] | None
+    stop: threading.Event
 
-    on_started: Callable[[], None] | None = None
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells when it serves and when it begins to end."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, outside: _Outside, url: str) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._outside = outside
+        self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.on_started is not None:
-            self.on_started()
+        if self._outside.on_ready is not None:
+            self._outside.on_ready(self._url)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._outside.stop.is_set():
+            return True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.stopping = True
+        await super().shutdown(sockets)
 
 
 async def _serve(
     settings: GatewaySettings,
     store: Store,
     emit: Emit,
-    hold: Hold | None,
-    on_ready: Callable[[str], None] | None,
+    outside: _Outside,
     listener: socket.socket,
     first: Snapshot,
 ) -> None:
@@ -108,7 +140,7 @@ async def _serve(
         call_soon_threadsafe=loop.call_soon_threadsafe,
     )
     metrics = Metrics()
-    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, hold)
+    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.hold)
     gateway.adopt(first)
     snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
     snapshots.prime(first)
@@ -125,14 +157,13 @@ async def _serve(
         access_log=False,
         server_header=False,
         timeout_keep_alive=int(settings.idle_connection_s_max),
-        timeout_graceful_shutdown=int(settings.drain_s_max) or None,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s_max),
         # The address that connected is what counts for /metrics, not what a header says.
         proxy_headers=False,
         backlog=BACKLOG,
     )
-    server = _Server(config)
     url = _url(listener)
-    server.on_started = lambda: on_ready(url) if on_ready else None
+    server = _Server(config, gateway, outside, url)
     sweeping = loop.create_task(gateway.sweep_for_ever())
     snapshots.start()
     shipper.start()

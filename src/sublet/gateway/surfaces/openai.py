@@ -79,6 +79,8 @@ _encode = msgspec.json.Encoder().encode
 
 _ROLE = Raw(b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]')
 
+_BRACKET = ord("]")
+
 # Fields that would change the answer in a way that no engine here can honour.
 _UNSUPPORTED = ("prediction", "audio", "web_search_options", "functions", "function_call")
 _ONLY_FOR = {
@@ -166,7 +168,8 @@ class OpenAIStream:
 
     def event(self, payload: bytes) -> bytes:
         head, tail = self._head, self._tail
-        if tail and payload.startswith(head) and payload.endswith(tail):
+        # Nothing but `choices`, which ends in a bracket, may stand between the two.
+        if tail and payload.startswith(head) and payload.endswith(tail) and payload[-len(tail) - 1] == _BRACKET:
             return b"%b%b%b" % (self._new_head, payload[len(head) : -len(tail)], self._new_tail)
         return self._parsed(payload)
 
