@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from sublet.console import Overview, Sessions, router
 from sublet.console.sample import sample_overview
 from sublet.values.clock import SimulatedClock
+from sublet.values.errors import StorageFullError
 
 pytestmark = pytest.mark.real
 sync_api = pytest.importorskip("playwright.sync_api", reason="the playwright package drives the browser")
@@ -40,6 +41,12 @@ class Served:
     url: str
     overview: Overview
     server: uvicorn.Server
+    broken: str = ""
+
+    def gather(self) -> Overview:
+        if self.broken:
+            raise StorageFullError(self.broken)
+        return self.overview
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
     hostile = replace(sample.leases[0], organisation=EVIL + "w" * 120)
     shown = Served("", replace(sample, leases=(hostile, *sample.leases[1:])), None)  # type: ignore[arg-type]
     app = FastAPI()
-    app.include_router(router(lambda: shown.overview, sessions))
+    app.include_router(router(shown.gather, sessions))
     listener = socket.create_server(("127.0.0.1", 0))
     shown.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     shown.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
@@ -184,6 +191,16 @@ def test_pointing_at_a_chart_shows_the_figures_of_that_moment(browser, served: S
     page.mouse.move(5, 5)
     assert capacity.inner_text() == "128"
     assert page.complaints == []
+    page.context.close()
+
+
+def test_when_the_overview_cannot_be_gathered_the_open_page_says_why(browser, served: Served) -> None:  # type: ignore[no-untyped-def]
+    page = open_page(browser, served)
+    served.broken = "the disk is full; free space there"
+    page.wait_for_selector("#stamp.stale", timeout=20_000)
+    assert page.locator("#stamp").inner_text().endswith("00:00:00 UTC: the disk is full; free space there")
+    served.broken = ""
+    page.wait_for_selector("#stamp:not(.stale)", timeout=20_000)
     page.context.close()
 
 

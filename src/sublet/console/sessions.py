@@ -24,8 +24,8 @@ ADDRESSES_MAX = 10_000
 
 
 class ConsoleForOperatorsError(ForbiddenError):
-    """This key belongs to a customer or an internal team, and the console is for the operator so far; use the API and
-    the `sublet` command with it, or sign in with the operator's key."""
+    """This key lacks the scope operate, and the console is for the operator so far; sign in with the operator's key, and use
+    the API and the `sublet` command with this one."""
 
     code = "console_for_operators"
 

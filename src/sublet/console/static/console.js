@@ -42,18 +42,23 @@
           location.assign("/login");
           return;
         }
-        const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
-        if (!answer.ok || next === null) throw new Error(`answer ${answer.status}`);
-        if (!busy()) put(live, next);
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const next = page.getElementById("live");
+        if (next === null) complain(live, page.querySelector("[role=alert]")?.textContent ?? `it answered with status ${answer.status}`);
+        else if (!busy()) put(live, next);
       } catch {
-        if (!stamp.classList.contains("stale")) {
-          stamp.classList.add("stale");
-          stamp.setAttribute("role", "alert");
-          stamp.textContent = `Not updating since ${live.dataset.stamp}: the control plane does not answer`;
-        }
+        complain(live, "the control plane does not answer");
       }
     }
     setTimeout(renew, 1000 * Number(live.dataset.refreshS));
+  }
+
+  function complain(live, reason) {
+    const words = `Not updating since ${live.dataset.stamp}: ${reason}`;
+    if (stamp.textContent === words) return;
+    stamp.classList.add("stale");
+    stamp.setAttribute("role", "alert");
+    stamp.textContent = words;
   }
 
   function put(live, next) {
