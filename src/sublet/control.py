@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
-from typing import Any
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Query
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
+from sublet.actuals import actuals
 from sublet.app import Sublet
 from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
 from sublet.demand import api as demand_api
 from sublet.demand.local import LocalSampler
+from sublet.desk.actuals import worth
 from sublet.fleet import api as fleet_api
 from sublet.http import frame, requirement
 from sublet.leases import api as leases_api
@@ -26,6 +29,7 @@ from sublet.overview import Overviews
 from sublet.surplus import api as surplus_api
 from sublet.tenants import tenants
 from sublet.values.plan import Plan
+from sublet.values.windows import Window
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +153,13 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     def full_health() -> dict[str, Any]:
         """Every loop, what fails and since when, and the state of the books."""
         return {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]}
+
+    @api.get("/v1/desk/worth", dependencies=[Depends(require("operate"))])
+    def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+        """What was earned in the last days, per accelerator-hour and per IT watt and year, next to what others get."""
+        now = system.clock.now()
+        line = worth(actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1))))
+        return {**asdict(line), "sentence": line.sentence}
 
     @api.get("/v1/plan", dependencies=[Depends(require("operate"))])
     def next_plan() -> dict[str, Any]:

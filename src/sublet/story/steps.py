@@ -20,7 +20,8 @@ MODEL_S_MAX = 60.0
 LEASE_S_MAX = 40.0
 QUESTION = "In one short sentence: what does it mean to sublet something?"
 LOOK_AROUND = (
-    "echo user: $(id -un) uid $(id -u); echo cores: $(nproc) of the host, pinned to $(grep Cpus_allowed_list /proc/self/status | cut -f2); "
+    "echo user: $(id -un) uid $(id -u); "
+    "echo cores: $(nproc), pinned to core $(grep Cpus_allowed_list /proc/self/status | cut -f2); "
     "echo processes seen: $(ls -d /proc/[0-9]* | wc -l); echo network: $(ls /sys/class/net 2>/dev/null | tr '\\n' ' '); "
     "echo home: $HOME; echo root writable: $(touch /x 2>/dev/null && echo yes || echo no)"
 )
@@ -47,7 +48,9 @@ def need(stage: Stage) -> dict[str, Any]:
 
     seen = stage.wait("samples of this machine's load", samples, 30)
     now = seen[-1]["in_use"]
-    stage.say(f"{len(seen)} samples of this machine's own load so far; now {now:g} of {pool['accelerators']} accelerators")
+    stage.say(
+        f"{len(seen)} samples of this machine's own load so far; now {now:g} of {pool['accelerators']} accelerators"
+    )
     before = _on_sale(stage)
     stage.say(f"with no history, on sale: {_counts(before)}")
     path = stage.theatre.settings.data_dir / "made-up-history.csv"
@@ -132,7 +135,9 @@ def sell_managed(stage: Stage) -> dict[str, Any]:
             chunks += 1
             text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
             usage = chunk.usage or usage
-        return {"text": text.strip(), "usage": usage.model_dump() if usage else None, "chunks": chunks} if usage else None
+        return (
+            {"text": text.strip(), "usage": usage.model_dump() if usage else None, "chunks": chunks} if usage else None
+        )
 
     def attempt() -> dict[str, Any] | None:
         try:
@@ -145,7 +150,9 @@ def sell_managed(stage: Stage) -> dict[str, Any]:
     stage.say(f"asked {model}: {QUESTION}")
     stage.say(f"it streamed: {answer['text']}")
     used = answer["usage"]
-    stage.say(f"counted: {used['prompt_tokens']} tokens in, {used['completion_tokens']} out, in {answer['chunks']} events")
+    stage.say(
+        f"counted: {used['prompt_tokens']} tokens in, {used['completion_tokens']} out, in {answer['chunks']} events"
+    )
     return {
         "model": model,
         "answer": answer["text"],
@@ -210,7 +217,9 @@ def wait_for_lease(stage: Stage, lease_id: str, states: tuple[str, ...]) -> dict
     def look() -> dict[str, Any] | None:
         found = stage.customer.get(f"/v1/leases/{lease_id}")
         if found["state"] in ("failed", "cancelled", "rejected"):
-            raise UnavailableError(f"lease {lease_id} {found['state']}: {found['end_reason']} {found['last_error'] or ''}")
+            raise UnavailableError(
+                f"lease {lease_id} {found['state']}: {found['end_reason']} {found['last_error'] or ''}"
+            )
         return found if found["state"] in states else None
 
     found: dict[str, Any] = stage.wait(f"lease {lease_id} to be {' or '.join(states)}", look, LEASE_S_MAX)
@@ -242,6 +251,61 @@ def _reasons(ladder: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def money(text: str) -> Decimal:
-    """An amount as the API writes it."""
-    return Decimal(text)
+def earn(stage: Stage) -> dict[str, Any]:
+    """Rate, invoice, and prove the invoice from the raw events."""
+    lease = stage.facts["lease"]
+    organisation = stage.customer.get("/v1/whoami")["organisation_id"]
+
+    def all_there() -> dict[str, Any] | None:
+        draft = stage.operator.get("/v1/invoices/draft", organisation_id=organisation)
+        seconds = sum(Decimal(line["quantity"]) for line in draft["lines"] if line["meter"] == "accelerator.seconds")
+        tokens = sum(Decimal(line["quantity"]) for line in draft["lines"] if str(line["meter"]).startswith("tokens."))
+        return draft if seconds == lease["accelerator_seconds"] and tokens > 0 else None
+
+    stage.wait("all usage to be rated", all_there, 30)
+    invoice = stage.facts.get("invoice") or stage.operator.post(
+        "/v1/invoices", {"organisation_id": organisation}, idempotency_key="story-invoice"
+    )
+    stage.facts["invoice"] = invoice
+    for line in invoice["lines"]:
+        stage.say(
+            f"  {line['description']}: {line['quantity']} {line['unit']} = {line['amount']} {invoice['currency']}"
+        )
+    for credit in invoice["credits"]:
+        stage.say(f"  credit, {credit.get('reason', '')}: -{credit['amount']} {invoice['currency']}")
+    stage.say(
+        f"invoice {invoice['number']}: total {invoice['total']} {invoice['currency']} ({invoice['rounding_rule']})"
+    )
+    proof = stage.sublet("ledger", "prove")
+    stage.say(f"`sublet ledger prove`: {proof['events']} raw events rated again, difference {proof['difference']}")
+    if Decimal(str(proof["difference"])) != 0 or not proof["ok"]:
+        raise UnavailableError(f"the books differ: {proof}")
+    return {
+        "invoice": invoice["number"],
+        "total": invoice["total"],
+        "currency": invoice["currency"],
+        "lines": len(invoice["lines"]),
+        "credits": [credit["amount"] for credit in invoice["credits"]],
+        "difference": proof["difference"],
+        "events": proof["events"],
+    }
+
+
+def worth(stage: Stage) -> dict[str, Any]:
+    """One line of the desk, from these actuals."""
+    line = stage.operator.get("/v1/desk/worth")
+    stage.say(line["sentence"])
+    return line
+
+
+STEPS = {
+    "own": own,
+    "need": need,
+    "spare": spare,
+    "sell_raw": sell_raw,
+    "sell_managed": sell_managed,
+    "reclaim": reclaim,
+    "earn": earn,
+    "worth": worth,
+}
+"""The story in order."""

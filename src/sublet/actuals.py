@@ -1,0 +1,85 @@
+"""Fills the desk's records of what really was earned from the ledger, the fleet, the leases and the models."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection, select
+
+from sublet.app import Sublet
+from sublet.desk.actuals import Actuals, PoolRecord, UsageRecord, gather
+from sublet.ledger import figures
+from sublet.store.tables.models import replicas
+from sublet.values.windows import Window
+
+SECONDS_PER_HOUR = 3600
+OWNER = "this owner"
+
+
+def actuals(system: Sublet, window: Window, currency: str = "USD") -> Actuals:
+    """What was sold in `window` and billed in `currency`: raw hours as metered, managed hours as replicas stood ready."""
+    names = {item.id: item.name for item in system.accounts.organisations()}
+    pools = system.fleet.pools()
+    with system.store.read() as connection:
+        earned = [item for item in figures.earned(connection, window.start, window.end) if item.currency == currency]
+        replica_hours = _replica_hours(connection, window, system.clock.now())
+    homes = {row.deployment.model: row.deployment.pool_id for row in system.models.rows() if row.deployment is not None}
+    pool_names = {pool.id: pool.name for pool in pools}
+    records = [
+        PoolRecord(
+            pool.name,
+            pool.generation,
+            pool.accelerators,
+            float(pool.watts),
+            pool.accelerators * window.seconds / SECONDS_PER_HOUR,
+        )
+        for pool in pools
+    ]
+    usage = [*_raw(earned, names), *_managed(earned, names, homes, pool_names, replica_hours)]
+    known = {record.pool for record in records}
+    return gather(OWNER, window, records, [item for item in usage if item.pool in known], currency=currency)
+
+
+def _raw(earned: list[figures.Earned], names: dict[str, str]) -> Iterator[UsageRecord]:
+    for item in earned:
+        if item.meter == "accelerator.seconds":
+            hours = float(item.units / Decimal(SECONDS_PER_HOUR))
+            customer = names.get(item.organisation_id, item.organisation_id)
+            yield UsageRecord(item.dimensions.get("pool", ""), "raw", customer, hours, item.nano)
+
+
+def _managed(
+    earned: list[figures.Earned],
+    names: dict[str, str],
+    homes: dict[str, str],
+    pool_names: dict[str, str],
+    replica_hours: dict[str, float],
+) -> Iterator[UsageRecord]:
+    """A model's revenue by customer. Its replicas' hours are divided among customers as they paid."""
+    by_model: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for item in earned:
+        if item.product == "models":
+            by_model[item.dimensions.get("model", "")][item.organisation_id] += item.nano
+    for model, customers in by_model.items():
+        pool = pool_names.get(homes.get(model, ""), "")
+        total = sum(customers.values())
+        for organisation_id, nano in customers.items():
+            share = nano / total if total else 1 / len(customers)
+            hours = replica_hours.get(model, 0.0) * share
+            yield UsageRecord(pool, "managed", names.get(organisation_id, organisation_id), hours, nano)
+
+
+def _replica_hours(connection: Connection, window: Window, now: datetime) -> dict[str, float]:
+    """Accelerator-hours in which replicas stood ready, by model."""
+    found: dict[str, float] = defaultdict(float)
+    rows = connection.execute(
+        select(replicas).where(replicas.c.ready_at.is_not(None), replicas.c.ready_at < window.end)
+    )
+    for row in rows:
+        end = min(row.stopped_at or now, window.end)
+        stood = (end - max(row.ready_at, window.start)) / timedelta(hours=1)
+        found[row.model] += max(0.0, stood) * row.accelerators
+    return dict(found)
