@@ -1,0 +1,63 @@
+"""The real system for a story: `sublet up` on a directory of its own, and what must be gone afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sublet.app import local_backend
+from sublet.story.demo import write_settings
+from sublet.story.stage import Stage, UpProcess
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+@pytest.fixture
+def theatre(folder: Path) -> Iterator[UpProcess]:
+    """`sublet up`, started; ended whatever happens, its leases reaped."""
+    up = UpProcess(write_settings(folder))
+    up.start()
+    try:
+        yield up
+    finally:
+        for pid in up.pids().values():
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        local_backend(up.settings).reap(frozenset())
+
+
+@pytest.fixture
+def stage(theatre: UpProcess) -> Stage:
+    said: list[str] = []
+    made = Stage(theatre, said.append)
+    made.facts["said"] = said
+    return made
+
+
+@pytest.fixture
+def remains(folder: Path) -> Callable[[], list[str]]:
+    """Processes, mounts and control groups that still belong to the directory."""
+
+    def look() -> list[str]:
+        found = [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit() or int(process.name) == os.getpid():
+                continue
+            try:
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                environment = (process / "environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in words or f"SUBLET_DATA_DIR={folder}" in environment:
+                found.append(f"process {process.name}: {words}")
+        return found
+
+    return look
