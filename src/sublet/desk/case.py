@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -47,6 +47,7 @@ class Heading:
     currency: str
     summary: str
     results: tuple[str, ...]
+    titles: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +292,11 @@ class Build:
 def read_heading(root: Table) -> Heading:
     """The `[case]` table."""
     table = root.table("case")
+    titles = table.table("titles")
+    named = {name: titles.text(name) for name in titles.data}
     heading = Heading(
         table.text("name"), table.text("title"), table.text("owner"), table.day("as_of"), table.text("version"),
-        table.text("currency", "USD"), table.text("summary", ""), tuple(table.texts("results", [])),
+        table.text("currency", "USD"), table.text("summary", ""), tuple(table.texts("results", [])), named,
     )  # fmt: skip
     table.has("claims")
     table.finish()

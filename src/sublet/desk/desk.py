@@ -9,6 +9,7 @@ from typing import Any
 from sublet.desk.capacity import CapacityRow
 from sublet.desk.case import Build, Heading, Statement, read_heading
 from sublet.desk.documents import Document, Table, read_document
+from sublet.desk.errors import nearest
 from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
 from sublet.desk.sections.bridge import Bridge
 from sublet.desk.sections.capital import Capital
@@ -53,6 +54,10 @@ class Desk:
     simulation: SimulationPlan | None
     scenarios: tuple[Scenario, ...]
 
+    def title(self, name: str) -> str:
+        """What people call a value: its entry under [case.titles], or its name."""
+        return self.heading.titles.get(name, name)
+
     def values(self) -> dict[str, dict[str, Any]]:
         """Every value by name, as `sublet desk values --json` prints it."""
         found = {}
@@ -90,8 +95,9 @@ def build_case(document: Document) -> Desk:
     positioning = evidence.read_positioning(root, build)
     surplus = evidence.read_surplus(root, build)
     plan = uncertainty.read_simulation(root, build)
-    for name in heading.results:
-        _require(root, build, name)
+    for key, names in (("results", heading.results), ("titles", tuple(heading.titles))):
+        for name in names:
+            _require(root, build, key, name)
     scenarios = uncertainty.read_scenarios(root, build, heading.results)
     refused = _refused_sums(root, build)
     claims = _claims(root, build)
@@ -103,12 +109,10 @@ def build_case(document: Document) -> Desk:
     )  # fmt: skip
 
 
-def _require(root: Table, build: Build, name: str) -> None:
-    table = root.table("case")
+def _require(root: Table, build: Build, key: str, name: str) -> None:
     if name not in build.sheet:
-        raise table.fail(
-            "results", f"result {name!r} is not a value of this case; name one that `sublet desk values` lists"
-        )
+        known = [value.name for value in build.sheet]
+        raise root.table("case").fail(key, f"{name!r} is not a value of this case; {nearest(name, known)}")
 
 
 def _refused_sums(root: Table, build: Build) -> tuple[tuple[str, ...], ...]:

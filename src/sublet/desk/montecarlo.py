@@ -1,0 +1,175 @@
+"""Monte Carlo over a case's own formulas: seeded, in blocks, the same numbers on one core or many.
+
+Each input draws from its own stream, made from the seed and the input's name. So adding an input doesn't change the
+others' draws, and two cases or scenarios compared with one seed differ by their assumptions alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import SFC64, Generator, SeedSequence
+
+from sublet.desk.distributions import Distribution
+from sublet.desk.errors import CaseError
+from sublet.desk.sheet import Sheet
+from sublet.desk.terms import FloatArray
+from sublet.values.errors import InvalidInputError
+
+BLOCK = 65_536
+"""Samples calculated at a time: a block's arrays fit into the cores' caches, and memory doesn't grow with the count."""
+
+PERCENTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+HISTOGRAM_BINS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedResult:
+    """What became of one result. `contributions` are shares of squared correlation, which sum to 1 over the inputs."""
+
+    name: str
+    samples: int
+    mean: float
+    sd: float
+    quantiles: Mapping[float, float]
+    below_zero: float
+    contributions: Mapping[str, float]
+    histogram: tuple[int, ...]
+    edges: tuple[float, ...]
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean: sd / sqrt(samples)."""
+        return self.sd / float(np.sqrt(self.samples))
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """Quantiles of a result along one input: `bands[quantile][point]`."""
+
+    name: str
+    over: str
+    points: tuple[float, ...]
+    bands: Mapping[float, tuple[float, ...]]
+
+
+def simulate(
+    sheet: Sheet,
+    results: Sequence[str],
+    samples: int,
+    seed: int,
+    *,
+    overrides: Mapping[str, float] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[SimulatedResult]:
+    """Draw every input with a distribution on which `results` hang, and calculate them `samples` times.
+
+    `overrides` hold some values fixed. `progress` is called with the number of samples of each finished block.
+    Raises CaseError where a draw makes a result infinite or undefined.
+    """
+    if samples < 2:
+        raise InvalidInputError(f"samples is {samples}; simulate at least 2", field="samples")
+    fixed = dict(overrides or {})
+    inputs = uncertain_inputs(sheet, results, fixed)
+    outputs = {name: np.empty(samples) for name in results}
+    sums = _Moments(len(inputs), len(results))
+
+    def run(block: int) -> tuple[FloatArray, int]:
+        start = block * BLOCK
+        count = min(BLOCK, samples - start)
+        drawn = {name: shape.sample(_stream(seed, name, block), count) for name, shape in inputs.items()}
+        found = sheet.recalculate(results, fixed | drawn)
+        for name in results:
+            outputs[name][start : start + count] = found[name]
+        return _moments(list(drawn.values()), [outputs[name][start : start + count] for name in results]), count
+
+    blocks = range(-(-samples // BLOCK))
+    with ThreadPoolExecutor(max_workers=min(len(blocks), os.cpu_count() or 1)) as pool:
+        for moments, count in pool.map(run, blocks):
+            sums.add(moments)
+            if progress is not None:
+                progress(count)
+        contributions = [sums.contributions(list(inputs), position, samples) for position in range(len(results))]
+        return list(pool.map(_summarise, results, [outputs[name] for name in results], contributions))
+
+
+def fan(sheet: Sheet, result: str, over: str, points: Sequence[float], samples: int, seed: int) -> Fan:
+    """The result's quantiles with `over` held at each of `points`, the same draws for all of them."""
+    bands: dict[float, list[float]] = {percentile: [] for percentile in PERCENTILES}
+    for point in points:
+        found = simulate(sheet, [result], samples, seed, overrides={over: point})[0]
+        for percentile in PERCENTILES:
+            bands[percentile].append(found.quantiles[percentile])
+    return Fan(result, over, tuple(points), {percentile: tuple(values) for percentile, values in bands.items()})
+
+
+def uncertain_inputs(sheet: Sheet, results: Iterable[str], fixed: Mapping[str, float]) -> dict[str, Distribution]:
+    """The inputs with a distribution on which any of `results` hangs, less the ones that are held fixed."""
+    found: dict[str, Distribution] = {}
+    for name in results:
+        for leaf in sheet.leaves(name):
+            distribution = sheet[leaf].distribution
+            if distribution is not None and leaf not in fixed:
+                found[leaf] = distribution
+    return found
+
+
+def _stream(seed: int, name: str, block: int) -> Generator:
+    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return Generator(SFC64(SeedSequence((seed, digest, block))))
+
+
+def _moments(inputs: Sequence[FloatArray], outputs: Sequence[FloatArray]) -> FloatArray:
+    """Sums, sums of squares and cross products of one block, as one flat array."""
+    rows = [*inputs, *outputs]
+    single = [(float(row.sum()), _dot(row, row)) for row in rows]
+    cross = [_dot(x, y) for y in outputs for x in inputs]
+    return np.array([total for total, _ in single] + [square for _, square in single] + cross)
+
+
+def _dot(left: FloatArray, right: FloatArray) -> float:
+    """einsum and not `@`: BLAS would start threads of its own inside the pool's."""
+    return float(np.einsum("i,i->", left, right))
+
+
+class _Moments:
+    """Running sums over blocks, for correlations."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self._inputs, self._outputs = inputs, outputs
+        self._sums: FloatArray = np.zeros(2 * (inputs + outputs) + inputs * outputs)
+
+    def add(self, moments: FloatArray) -> None:
+        self._sums = self._sums + moments
+
+    def contributions(self, names: Sequence[str], output: int, samples: int) -> dict[str, float]:
+        """Squared correlation of each input with the output, scaled to sum to 1, the largest first."""
+        rows = self._inputs + self._outputs
+        totals, squares = self._sums[:rows] / samples, self._sums[rows : 2 * rows] / samples
+        cross = self._sums[2 * rows + output * self._inputs :][: self._inputs] / samples
+        variances = squares - totals**2
+        own = variances[self._inputs + output]
+        covariances = cross - totals[: self._inputs] * totals[self._inputs + output]
+        scale = variances[: self._inputs] * own
+        shares = np.divide(covariances**2, scale, out=np.zeros_like(scale), where=scale > 0)
+        whole = float(shares.sum())
+        ranked = sorted(zip(names, shares, strict=True), key=lambda item: -item[1])
+        return {name: float(share) / whole if whole else 0.0 for name, share in ranked}
+
+
+def _summarise(name: str, values: FloatArray, contributions: dict[str, float]) -> SimulatedResult:
+    mean, sd = float(values.mean()), float(values.std(ddof=1))
+    if not np.isfinite(mean) or not np.isfinite(sd):
+        raise CaseError(f"{name!r} is not a finite number for some draws; narrow the distributions that divide it")
+    found = np.quantile(values, (0.001, *PERCENTILES, 0.999))
+    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(float(found[0]), float(found[-1])))
+    return SimulatedResult(
+        name, values.size, mean, sd, dict(zip(PERCENTILES, (float(point) for point in found[1:-1]), strict=True)),
+        float((values < 0).mean()), contributions, tuple(int(count) for count in counts),
+        tuple(float(edge) for edge in edges),
+    )  # fmt: skip

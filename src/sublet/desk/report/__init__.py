@@ -1,0 +1,1 @@
+"""The same results as a page, a workbook, JSON and a page of text."""

@@ -1,0 +1,87 @@
+"""A small SVG pen: shapes and text in a box of fixed width that scales with the page."""
+
+from __future__ import annotations
+
+from html import escape
+
+WIDTH = 480
+"""Every chart is this wide in its own units: narrow enough to be read on a telephone, sharp on paper."""
+
+
+class Drawing:
+    """Collects shapes; `svg()` gives the finished picture with its title for screen readers."""
+
+    def __init__(self, height: float, title: str) -> None:
+        self._height, self._title = height, title
+        self._parts: list[str] = []
+
+    def rect(self, x: float, y: float, width: float, height: float, css: str, style: str = "") -> None:
+        look = f' style="{style}"' if style else ""
+        size = f'width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
+        self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="{css}"{look}/>')
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, css: str) -> None:
+        self._parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{css}"/>')
+
+    def path(self, points: list[tuple[float, float]], css: str, closed: bool = False) -> None:
+        if points:
+            steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+            self._parts.append(f'<path d="M{steps}{" Z" if closed else ""}" class="{css}"/>')
+
+    def circle(self, x: float, y: float, radius: float, css: str) -> None:
+        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="{css}"/>')
+
+    def text(self, x: float, y: float, words: str, css: str = "t", anchor: str = "start") -> None:
+        self._parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{escape(words)}</text>')
+
+    def svg(self) -> str:
+        head = f'<svg viewBox="0 0 {WIDTH} {self._height:.0f}" role="img" aria-label="{escape(self._title)}">'
+        return f"{head}<title>{escape(self._title)}</title>{''.join(self._parts)}</svg>"
+
+
+class Scale:
+    """Numbers to positions, linearly, with round ticks."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.high = (low, high) if high > low else (low - 0.5, low + 0.5)
+        self._start, self._end = start, end
+
+    def __call__(self, value: float) -> float:
+        return self._start + (value - self.low) / (self.high - self.low) * (self._end - self._start)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Round numbers inside the range, about `count` of them."""
+        step = nice_step((self.high - self.low) / max(count, 1))
+        first = int(self.low / step) if self.low <= 0 else int(-(-self.low // step))
+        found, value = [], first * step
+        while value <= self.high + step * 1e-9:
+            if value >= self.low - step * 1e-9:
+                found.append(0.0 if abs(value) < step * 1e-9 else value)
+            value += step
+        return found
+
+
+def nice_step(rough: float) -> float:
+    """1, 2 or 5 times a power of ten, not below `rough`."""
+    power = 1.0
+    while power * 10 <= rough:
+        power *= 10
+    while power > rough:
+        power /= 10
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+
+
+def short(value: float) -> str:
+    """A number for an axis or a cell: three significant digits, no exponent between 0.001 and a million."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6 or size < 1e-3:
+        return f"{value:.3g}"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    if size < 0.1:
+        digits = 3
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text and float(text) == int(float(text)) else text
