@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -142,8 +142,8 @@ class Leases:
             plan = self._plan_for(connection, order, now)
             if plan.short > 0:
                 raise FirmLeaseError(
-                    f"{plan.short} of {order.accelerators} accelerators are held by firm leases until their end or will not "
-                    "be there; ask for fewer, for later, or break them with force and a reason",
+                    f"{plan.short} of {order.accelerators} accelerators are held by firm leases or kept for other reclaims; "
+                    "ask for fewer, for later, or break firm leases with force and a reason",
                     plan=plan.as_dict(),
                 )
             for victim in plan.victims:
@@ -334,11 +334,11 @@ class Leases:
             for lease in sql.live_leases(connection, pool_id)
             if lease.state is not LeaseState.ENDING
             and lease.window.start < window.end
-            and lease.deadline > window.start
+            and lease.deadline > max(window.start, _earliest(lease, now))
         ]
         needed = sum(lease.accelerators for lease in holding) - room
         askable = [lease for lease in holding if lease.reclaim_at is None]
-        return plan_reclaim(
+        plan = plan_reclaim(
             pool_id,
             max(0, needed),
             window.start,
@@ -349,6 +349,8 @@ class Leases:
             clean_s=self._around.timing.clean_s,
             force=order.force,
         )
+        # What other reclaims keep, or what the pool does not have, no tenant can give.
+        return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))
 
     def _take_back(self, step: Step) -> None:
         """Carry out a reclaim step that the planner made of rising demand."""
@@ -386,3 +388,10 @@ class Leases:
     def _stale_holds(self, now: datetime) -> bool:
         with self._store.read() as connection:
             return sql.any_stale(connection, now)
+
+
+def _earliest(lease: Lease, now: datetime) -> datetime:
+    """When a lease that is under notice already counts as gone: no later than a notice given now could bring it back."""
+    if lease.reclaim_at is None or lease.notice_s is None:
+        return now
+    return now + timedelta(seconds=lease.notice_s)

@@ -1,0 +1,111 @@
+"""A small system of leases: one simulated pool, a surplus that the test sets, and lists of what was billed and credited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from sublet.fleet.model import Pool, PoolSpec
+from sublet.fleet.service import Fleet
+from sublet.leases import calendar
+from sublet.leases.admission import Wish
+from sublet.leases.backends.simulated import Faults, SimulatedBackend
+from sublet.leases.metering import UsageInterval
+from sublet.leases.model import Lease, SoldWindow, Timing
+from sublet.leases.service import Leases
+from sublet.leases.terms import CreditNote, Surroundings
+from sublet.store import Store
+from sublet.values.clock import SimulatedClock
+from sublet.values.windows import Window
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYw8zkjX8HYpkM+BDFDoHkdOI6fVbJ29k/0UmiMfMsu someone@example"
+PRICE_NANO = 2_000_000_000
+CUSTOMER = "org_customer"
+
+
+def peak(sold: list[SoldWindow], window: Window) -> int:
+    """The most accelerators sold at one moment of `window`."""
+    overlapping = [item for item in sold if item.window.overlaps(window)]
+    moments = [window.start, *(item.window.start for item in overlapping if window.contains(item.window.start))]
+    return max(sum(item.accelerators for item in overlapping if item.window.contains(moment)) for moment in moments)
+
+
+@dataclass
+class World:
+    """`surplus` may be sold in all; `stay` may be held by tenants when the owner's need is looked at again."""
+
+    store: Store
+    clock: SimulatedClock
+    accelerators: int = 4
+    faults: Faults = field(default_factory=Faults)
+    timing: Timing = field(default_factory=Timing)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.surplus = self.stay = self.accelerators
+        self.billed: dict[str, UsageInterval] = {}
+        self.emitted: list[UsageInterval] = []
+        self.credits: list[CreditNote] = []
+        self.exclusive = False
+        self.fleet = Fleet(self.store)
+        self.pool: Pool = self.fleet.sync([pool_spec("metal", self.accelerators)])[0]
+        self.backend = SimulatedBackend(self.clock, self.seed, self.faults)
+        self.leases = self.restart()
+
+    def restart(self) -> Leases:
+        """The control plane again, as after a crash: everything it knew is in the store and the backend."""
+        surroundings = Surroundings(
+            sellable=self.sellable,
+            price=lambda connection, pool, name, window, count: PRICE_NANO,
+            may_stay=lambda connection, pool, window: self.stay,
+            emit=self.emit,
+            post_credit=lambda connection, note: self.credits.append(note),
+            shareable=lambda pool: not self.exclusive,
+            timing=self.timing,
+        )
+        self.leases = Leases(self.store, {"simulated": self.backend}, surroundings)
+        return self.leases
+
+    def sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
+        sold = calendar.book(connection, pool_id, self.clock.now())
+        return max(0, self.surplus - peak(sold, window))
+
+    def emit(self, connection: Connection, interval: UsageInterval) -> None:
+        self.emitted.append(interval)
+        known = self.billed.setdefault(interval.id, interval)
+        assert known == interval, "the same interval was worked out differently"
+
+    def wish(self, count: int = 1, class_name: str = "notice", seconds: int = 600, ahead_s: int = 0) -> Wish:
+        start = self.clock.now() + timedelta(seconds=ahead_s)
+        return Wish(count, class_name, start + timedelta(seconds=seconds), start if ahead_s else None, self.pool.name)
+
+    def sell(
+        self,
+        count: int = 1,
+        class_name: str = "notice",
+        seconds: int = 600,
+        ahead_s: int = 0,
+        organisation: str = CUSTOMER,
+    ) -> Lease:
+        quote = self.leases.quote(organisation, self.wish(count, class_name, seconds, ahead_s))
+        return self.leases.accept(organisation, quote.id, [KEY])
+
+    def run(self, seconds: int, step_s: int = 1) -> None:
+        """Let time pass, with a round of plan-then-act after each step."""
+        for _ in range(0, seconds, step_s):
+            self.clock.advance(step_s)
+            self.leases.tick()
+
+    def billed_s(self, lease: Lease) -> int:
+        return sum(interval.accelerator_s for interval in self.billed.values() if interval.lease_id == lease.id)
+
+    def lease(self, lease: Lease) -> Lease:
+        return self.leases.lease(lease.id)
+
+
+def pool_spec(name: str, count: int, generation: str = "cpu", backend: str = "simulated") -> PoolSpec:
+    devices = tuple(f"cpu:{index}" for index in range(count))
+    return PoolSpec(name, "here", generation, backend, devices, Decimal(10), "assumed", PRICE_NANO)
