@@ -55,6 +55,24 @@ def test_nothing_is_drawn_in_a_gap() -> None:
     assert "2 gaps without samples" in chart.description
 
 
+def test_a_future_that_nobody_foresees_is_a_band_not_a_zero() -> None:
+    points = (at(-60), at(0, 3, forecast=True), *(at(60 * hour, None, forecast=True) for hour in (1, 2)))
+    chart = draw(pool(*points), NOW)
+    assert chart is not None
+    assert [gap.label for gap in chart.gaps] == ["No forecast yet, 2 Jul 15:05 to 2 Jul 16:05 UTC"]
+    assert "There is too little history" in chart.description
+
+
+def test_what_was_not_recorded_is_a_dash_and_the_pools_own_word_holds_now() -> None:
+    points = (PoolPoint(NOW - timedelta(hours=1), 8, 3), PoolPoint(NOW - timedelta(minutes=1), 8, 4))
+    chart = draw(pool(*points), NOW)
+    assert chart is not None
+    assert (chart.layers[-1].now, chart.withheld, chart.rows[0].on_sale) == (None, None, None)
+    chart = draw(replace(pool(*points), on_sale=(("firm", 0), ("spot", 3))), NOW)
+    assert chart is not None
+    assert (chart.layers[-1].now, chart.withheld, chart.rows[0].on_sale) == (3, 1, None)
+
+
 def test_capacity_is_known_where_demand_is_not() -> None:
     chart = draw(pool(at(-60), at(-40, None), at(-20)), NOW)
     assert chart is not None

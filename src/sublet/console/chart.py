@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 
 from sublet.console.figures import axis_count, count, span_text
 from sublet.console.model import CLASSES, PoolPoint, PoolView
-from sublet.console.timeline import Stretch, Tick, gaps, present, split, stretches, window_of, x_ticks, y_ticks
+from sublet.console.timeline import (
+    Stretch,
+    Tick,
+    gaps,
+    present,
+    split,
+    stretches,
+    unforeseen,
+    window_of,
+    x_ticks,
+    y_ticks,
+)
 
 UNITS = 1000
 """The plot's inner coordinates run from 0 to this on both axes; the browser stretches them to the space there is."""
@@ -23,7 +34,7 @@ LAYERS: tuple[tuple[str, str, Callable[[PoolPoint], float]], ...] = (
     ("notice", "Sold notice", lambda point: point.sold.notice),
     ("spot", "Sold spot", lambda point: point.sold.spot),
     ("model", "Sold as models", lambda point: point.sold.model),
-    ("sale", "On sale", lambda point: point.on_sale),
+    ("sale", "On sale", lambda point: point.on_sale or 0),
 )
 """What is stacked, from the bottom: a name for the style sheet, a label for people, and the height."""
 
@@ -58,7 +69,7 @@ class Row:
     capacity: float
     own: float | None
     sold: float
-    on_sale: float
+    on_sale: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
     drawn = stretches(pool, as_of, window)
     if not drawn:
         return None
-    peak = max(max(item.point.capacity, item.point.used + item.point.on_sale) for item in drawn)
+    peak = max(max(item.point.capacity, item.point.used + (item.point.on_sale or 0)) for item in drawn)
     ticks = y_ticks(peak)
     scale = _Scale(window.start.timestamp(), window.end.timestamp(), max(ticks[-1].value, peak * _HEADROOM))
     known = [item for item in drawn if item.point.own_demand is not None]
@@ -119,7 +130,10 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         own_edge_path=_edge([i for i in known if i.point.forecast], lambda point: point.own_demand or 0, scale),
         x=tuple(_x_mark(tick, scale) for tick in x_ticks(window)),
         y=tuple(Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value), "end") for t in ticks),
-        gaps=tuple(_gap(start, end, scale) for start, end in holes),
+        gaps=(
+            *(_gap("No samples", start, end, scale) for start, end in holes),
+            *(_gap("No forecast yet", start, end, scale) for start, end in unforeseen(drawn)),
+        ),
         now=_now(scale.percent(now_s)),
         rows=_rows(drawn),
         readout=_readout(drawn, scale),
@@ -139,7 +153,8 @@ def _layers(known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) 
     for name, label, height in LAYERS:
         ceiling = [low + height(item.point) for low, item in zip(floor, known, strict=True)]
         path = _area(known, floor, ceiling, scale) if ceiling != floor else ""
-        now = None if current is None or (name == "own" and current.own_demand is None) else height(current)
+        unknown = {"own": current and current.own_demand, "sale": current and current.on_sale}
+        now = None if current is None or unknown.get(name, 0) is None else height(current)
         layers.append(Layer(name, label, path, now))
         floor = ceiling
     return layers
@@ -189,10 +204,10 @@ def _now(percent: float) -> Mark:
     return Mark(percent, "now", _anchor(percent), width=round(100 - percent, 2))
 
 
-def _gap(start: float, end: float, scale: _Scale) -> Mark:
+def _gap(what: str, start: float, end: float, scale: _Scale) -> Mark:
     at = scale.percent(start)
     words = span_text(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
-    return Mark(at, f"No samples, {words}", width=round(scale.percent(end) - at, 2))
+    return Mark(at, f"{what}, {words}", width=round(scale.percent(end) - at, 2))
 
 
 def _rows(drawn: Sequence[Stretch]) -> tuple[Row, ...]:
@@ -212,8 +227,10 @@ def _rows(drawn: Sequence[Stretch]) -> tuple[Row, ...]:
 
 def _readout(drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
     def values(point: PoolPoint) -> list[float | None]:
-        own, withheld = (None if value is None else round(value, 1) for value in (point.own_demand, point.withheld))
-        return [withheld, own, *(round(height(point), 1) for _, _, height in LAYERS[1:])]
+        own, sale, withheld = (
+            None if value is None else round(value, 1) for value in (point.own_demand, point.on_sale, point.withheld)
+        )
+        return [withheld, own, *(round(height(point), 1) for _, _, height in LAYERS[1:-1]), sale]
 
     return {
         "from": int(scale.start),
@@ -239,6 +256,8 @@ def _description(pool: PoolView, drawn: Sequence[Stretch], current: PoolPoint | 
         if known:
             highest, at = max(known)
             sentences.append(f"{words}: {count(highest)} at {at.day} {at:%b %H:%M}.")
+    if unforeseen(drawn):
+        sentences.append("There is too little history for a forecast of all of it.")
     if holes:
         sentences.append(f"{holes} {'gap' if holes == 1 else 'gaps'} without samples.")
     return " ".join(sentences)

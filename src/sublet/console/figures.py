@@ -88,23 +88,7 @@ def tone(state: str) -> str:
 
 
 _TONES = {
-    **dict.fromkeys(("active", "ready", "ok", "running", "serving", "healthy"), "good"),
-    **dict.fromkeys(
-        (
-            "notice",
-            "noticed",
-            "reclaiming",
-            "draining",
-            "ending",
-            "starting",
-            "preparing",
-            "loading",
-            "degraded",
-            "warning",
-            "tearing_down",
-            "restarting",
-        ),
-        "busy",
-    ),
-    **dict.fromkeys(("failed", "down", "quarantined", "broken", "critical", "lost"), "bad"),
+    **dict.fromkeys(("active", "ready", "ok"), "good"),
+    **dict.fromkeys(("preparing", "notice", "ending", "starting", "draining", "degraded"), "busy"),
+    **dict.fromkeys(("failed", "down", "quarantined"), "bad"),
 }

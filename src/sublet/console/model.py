@@ -36,14 +36,14 @@ class PoolPoint:
 
     `own_demand` is what was observed or, where `forecast`, the quantile that the surplus is computed from; it may
     exceed `capacity`, and None says that nobody knows. `on_sale` is what may still be sold to the class that can be
-    taken back soonest: the other classes may have a part of the same accelerators.
+    taken back soonest: the other classes may have a part of the same accelerators. None where it was not recorded.
     """
 
     at: datetime
     capacity: float
     own_demand: float | None
     sold: Sold = Sold()
-    on_sale: float = 0
+    on_sale: float | None = None
     forecast: bool = False
 
     @property
@@ -53,8 +53,10 @@ class PoolPoint:
 
     @property
     def withheld(self) -> float | None:
-        """What is neither used nor on sale; None where own demand is unknown."""
-        return None if self.own_demand is None else max(0.0, self.capacity - self.used - self.on_sale)
+        """What is neither used nor on sale; None where either is unknown."""
+        if self.own_demand is None or self.on_sale is None:
+            return None
+        return max(0.0, self.capacity - self.used - self.on_sale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """One pool. `points` are in order of time, the observed before the forecast, whose first stands at `as_of`.
+    """One pool as it is now. `points` are in order of time, the observed before the forecast, whose first stands at `as_of`.
 
     Observed points more than `gap_s` seconds apart have a gap between them: the first holds for `gap_s` alone.
     `on_sale` says what each class may still sell now; the counts share accelerators and do not add up.

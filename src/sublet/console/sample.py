@@ -34,7 +34,7 @@ def sample_overview(as_of: datetime) -> Overview:
         models=(
             ModelView("SmolLM2-135M-Instruct", 2, "ready", 184.3, 212, 41, replicas_wanted=2),
             ModelView("Qwen3-32B", 3, "draining", 2_480.0, 1_904, 126, replicas_wanted=4),
-            ModelView("Llama-4-Scout", 0, "loading", 0, 0, None, replicas_wanted=1),
+            ModelView("Llama-4-Scout", 0, "starting", 0, 0, None, replicas_wanted=1),
         ),
         money=(_money(),),
         plan=_plan(as_of),
@@ -163,7 +163,7 @@ def _leases(as_of: datetime) -> tuple[LeaseView, ...]:
             259_512,
         ),
         lease(
-            "7h1d3f5g9j2k4l6m8n0p1q3r", "Nordlicht Robotics", "h100-berlin", "notice", 4, "noticed", 5_400, 9_000, 151
+            "7h1d3f5g9j2k4l6m8n0p1q3r", "Nordlicht Robotics", "h100-berlin", "notice", 4, "notice", 5_400, 9_000, 151
         ),
         lease("2b4c6d8e0f1g3h5j7k9m0n2p", "Small Lab", "h100-berlin", "spot", 1, "active", 1_200, 2_400),
         lease("9t7r5p3n1m0k8j6h4g2f0e8d", "Kestrel Bio", "a100-oslo", "notice", 16, "active", 40_000, 46_800),

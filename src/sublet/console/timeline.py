@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sublet.console.model import PoolPoint, PoolView
@@ -80,11 +80,24 @@ def stretches(pool: PoolView, as_of: datetime, window: Window) -> list[Stretch]:
 
 
 def present(pool: PoolView, as_of: datetime) -> PoolPoint | None:
-    """The observation that holds at `as_of`, None where the last one is older than `gap_s`."""
+    """The observation that holds at `as_of`, with what is on sale by the pool's own word where it gives one; None where
+    the last observation is older than `gap_s`."""
     observed, _ = split(pool.points, as_of)
     if not observed or as_of - observed[-1].at > timedelta(seconds=pool.gap_s):
         return None
-    return observed[-1]
+    stated = max((count for _, count in pool.on_sale), default=None)
+    return observed[-1] if stated is None else replace(observed[-1], on_sale=stated)
+
+
+def unforeseen(drawn: Sequence[Stretch]) -> list[tuple[float, float]]:
+    """Where after the present the forecast says that it does not know: `(start, end)` in seconds since 1970."""
+    found: list[tuple[float, float]] = []
+    for item in drawn:
+        if not item.point.forecast or item.point.own_demand is not None:
+            continue
+        joined = bool(found) and found[-1][1] == item.start
+        found.append((found.pop()[0] if joined else item.start, item.end))
+    return found
 
 
 def gaps(drawn: Sequence[Stretch], window: Window, now: float) -> list[tuple[float, float]]:
