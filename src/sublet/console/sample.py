@@ -72,7 +72,7 @@ def _a100(as_of: datetime) -> PoolView:
 
 def _pool(key: str, name: str, generation: str, site: str, points: tuple[PoolPoint, ...]) -> PoolView:
     now = next(point for point in reversed(points) if not point.forecast)
-    on_sale, withheld = int(now.on_sale), int(now.withheld or 0)
+    on_sale, withheld = int(now.on_sale or 0), int(now.withheld or 0)
     return PoolView(
         id=f"pool_{key}",
         name=name,
