@@ -110,7 +110,8 @@ class Admission:
     def pick(self, model: ModelRoute, now: float, besides: str | None = None) -> ReplicaState | None:
         """The least loaded replica with a free slot, taken; None where all are full.
 
-        `besides` is a replica that just failed this very request. Raises NoReplicaError where none is left at all.
+        `besides` is a replica that just failed this very request. A suspect is only picked where there is nobody else.
+        Raises NoReplicaError where none is left at all.
         """
         best: ReplicaState | None = None
         candidates = 0
@@ -120,12 +121,8 @@ class Admission:
             state = self._replicas.get(route.id)
             if state is None:
                 state = self._replicas[route.id] = ReplicaState(route)
-            if state.suspect_until > now:
-                continue
             candidates += 1
-            if state.in_flight < route.slots and (
-                best is None or state.in_flight * best.route.slots < best.in_flight * route.slots
-            ):
+            if state.in_flight < route.slots and (best is None or _better(state, best, now)):
                 best = state
         if best is not None:
             best.in_flight += 1
@@ -203,3 +200,11 @@ class Admission:
     def waiting(self, model: str) -> int:
         queue = self._queues.get(model)
         return len(queue.waiting) if queue else 0
+
+
+def _better(one: ReplicaState, other: ReplicaState, now: float) -> bool:
+    """Trusted before suspect, then the smaller share of slots taken."""
+    suspect, other_suspect = one.suspect_until > now, other.suspect_until > now
+    if suspect != other_suspect:
+        return other_suspect
+    return one.in_flight * other.route.slots < other.in_flight * one.route.slots

@@ -51,6 +51,7 @@ def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[],
             grant = gateway.snapshot.keys and gateway.authenticate(surface.secret(request.headers.raw))
             if not grant or not grant.is_operator:
                 raise ForbiddenError("metrics are for the operator: call from this machine, or with the operator's key")
+        gateway.measure()
         gateway.metrics.snapshot_age.set(snapshot_age_s())
         return Response(gateway.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

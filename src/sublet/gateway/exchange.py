@@ -300,7 +300,9 @@ class Exchange:
         failed = self._replica
         assert failed is not None
         if not stale:
-            self.gateway.admission.suspect(failed, now)
+            # One that broke in mid-answer may be well for others; one that did not even answer is not.
+            if not answered:
+                self.gateway.admission.suspect(failed, now)
             self.gateway.metrics.engine_failures.labels(self.model.name).inc()
         if answered or self._retried:
             self._fail(EngineFailedError())

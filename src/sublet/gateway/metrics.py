@@ -81,6 +81,8 @@ class Metrics:
             "sublet_gateway_engine_failures", "Connections that engines broke", ["model"], registry=registry
         )
         self.in_flight = Gauge("sublet_gateway_in_flight", "Requests under way", registry=registry)
+        self.waiting = Gauge("sublet_gateway_waiting", "Requests that wait for a slot", registry=registry)
+        self.receiving = Gauge("sublet_gateway_receiving_bytes", "Bytes of bodies being received", registry=registry)
         self.snapshot_age = Gauge(
             "sublet_gateway_snapshot_age_seconds", "Age of what is known of keys and models", registry=registry
         )

@@ -147,7 +147,12 @@ class Gateway:
             if self.admission.waiting(model.name):
                 self.admission.serve_queue(model, now)
         self.journal.retry()
+
+    def measure(self) -> None:
+        """Set the gauges to the present."""
         self.metrics.in_flight.set(len(self.live))
+        self.metrics.waiting.set(sum(self.admission.waiting(name) for name in self.snapshot.models))
+        self.metrics.receiving.set(self.receiving_bytes)
         self.metrics.journal_failed.set(self.journal.failure is not None)
 
     async def sweep_for_ever(self) -> None:
