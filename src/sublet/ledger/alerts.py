@@ -18,12 +18,11 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from sublet.ledger import store as sql
 from sublet.ledger.budgets import Budget
-from sublet.ledger.model import Party
+from sublet.ledger.model import Party, amount_text
 from sublet.store import Store
 from sublet.store.tables.ledger import alerts, budget_states, budgets, deliveries
 from sublet.values.clock import format_time
 from sublet.values.ids import derived_id
-from sublet.values.money import decimal_from_nano
 
 ATTEMPTS_MAX = 12
 RETRY_S = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 86_400)
@@ -77,8 +76,8 @@ def _queue(
         "scope_id": budget.scope_id,
         "period_start": format_time(period_start),
         "threshold_percent": percent,
-        "limit": str(decimal_from_nano(budget.limit_nano)),
-        "spent": str(decimal_from_nano(spent_nano)),
+        "limit": amount_text(budget.limit_nano),
+        "spent": amount_text(spent_nano),
         "currency": party.currency,
         "raised_at": format_time(now),
     }

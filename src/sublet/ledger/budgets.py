@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sublet.ledger.model import amount_text
 from sublet.ledger.periods import month_of
 from sublet.values.clock import EPOCH, format_time
 from sublet.values.errors import InvalidInputError, LimitExceededError
-from sublet.values.money import decimal_from_nano
 
 SCOPES = ("organisation", "project", "key")
 PERIODS = ("day", "month", "ever")
@@ -93,7 +93,7 @@ class Budget:
             "scope_id": self.scope_id,
             "period": self.period,
             "kind": self.kind,
-            "limit": str(decimal_from_nano(self.limit_nano)),
+            "limit": amount_text(self.limit_nano),
             "hard": self.hard,
             "thresholds": list(self.thresholds),
             "webhook_url": self.webhook_url,
@@ -118,9 +118,9 @@ class BudgetState:
         return {
             **self.budget.as_dict(),
             "period_start": format_time(self.period_start),
-            "spent": str(decimal_from_nano(self.spent_nano)),
-            "held": str(decimal_from_nano(self.held_nano)),
-            "free": str(decimal_from_nano(self.free_nano)),
+            "spent": amount_text(self.spent_nano),
+            "held": amount_text(self.held_nano),
+            "free": amount_text(self.free_nano),
         }
 
 

@@ -15,14 +15,14 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sublet.ledger import journal
 from sublet.ledger import store as sql
 from sublet.ledger.budgets import LIMIT_NANO_MAX, PREPAID
-from sublet.ledger.model import Party
+from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import month_of
 from sublet.ledger.store import LINES
 from sublet.store.tables.ledger import budget_states, budgets, credit_grants, credit_uses
 from sublet.values.clock import EPOCH, format_time
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.ids import derived_id
-from sublet.values.money import POSTING_NANO_MAX, decimal_from_nano
+from sublet.values.money import POSTING_NANO_MAX
 
 CREDIT_KINDS = {
     "reclaim": "penalties",
@@ -66,8 +66,8 @@ class Credit:
             "kind": self.kind,
             "source_id": self.source_id,
             "reason": self.reason,
-            "amount": str(decimal_from_nano(self.nano)),
-            "remaining": str(decimal_from_nano(self.remaining_nano)),
+            "amount": amount_text(self.nano),
+            "remaining": amount_text(self.remaining_nano),
             "granted_at": format_time(self.granted_at),
             "expires_at": format_time(self.expires_at) if self.expires_at else None,
         }

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sublet.ledger import crediting, journal
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
-from sublet.ledger.lines import Line, Sums, amount, lines_of, percent_text, plain, smallest_unit
-from sublet.ledger.model import Entry, Party
+from sublet.ledger.lines import Line, Sums, lines_of, percent_text, plain, smallest_unit
+from sublet.ledger.model import Entry, Party, amount_text
 from sublet.ledger.periods import Period, month_of
 from sublet.ledger.taxes import Profile, TaxBasis, Taxes
 from sublet.store.tables.ledger import (
@@ -178,18 +178,18 @@ class Invoicing:
             },
             "issued_at": format_time(now),
             "lines": [line.as_dict(position) for position, line in enumerate(lines, 1)],
-            "subtotal": amount(sums.subtotal),
+            "subtotal": amount_text(sums.subtotal),
             "credits": [_used(credit, nano) for credit, nano in crediting.allot(free, sums.credit)],
-            "rounding": amount(sums.rounding),
-            "net": amount(sums.net),
+            "rounding": amount_text(sums.rounding),
+            "net": amount_text(sums.net),
             "taxes": [
-                {"name": tax.name, "percent": percent_text(tax.percent), "amount": amount(tax.nano)}
+                {"name": tax.name, "percent": percent_text(tax.percent), "amount": amount_text(tax.nano)}
                 for tax in sums.taxes
             ],
-            "total": amount(sums.total),
+            "total": amount_text(sums.total),
             "prepaid": [_used(credit, nano) for credit, nano in crediting.allot(wallet, sums.prepaid)],
-            "due": amount(sums.due),
-            "carried": amount(sums.carried),
+            "due": amount_text(sums.due),
+            "carried": amount_text(sums.carried),
             "rounding_rule": ROUNDING_RULE,
         }
         document["digest"] = digest_of(document)
@@ -318,7 +318,7 @@ def _entry(party: Party, period: Period, number: str, invoice_id: str, sums: Sum
 def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
     """A final invoice by id or number, with its present status. Raises NotFoundError."""
     row = invoice_row(connection, invoice_id)
-    return {**row.document, "status": row.status, "paid": amount(row.paid_nano)}
+    return {**row.document, "status": row.status, "paid": amount_text(row.paid_nano)}
 
 
 def invoices_of(connection: Connection, organisation_id: str, limit: int = 1_000) -> list[Row[Any]]:
@@ -357,7 +357,7 @@ def _left(found: Sequence[crediting.Credit]) -> int:
 
 
 def _used(credit: crediting.Credit, nano: int) -> dict[str, str]:
-    return {"credit": credit.id, "kind": credit.kind, "reason": credit.reason, "amount": amount(-nano)}
+    return {"credit": credit.id, "kind": credit.kind, "reason": credit.reason, "amount": amount_text(-nano)}
 
 
 def invoice_row(connection: Connection, invoice_id: str) -> Row[Any]:

@@ -13,13 +13,13 @@ from sqlalchemy import Connection, func, select, text
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
 from sublet.ledger.meters import METERS
-from sublet.ledger.model import Party
+from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import month_of
 from sublet.ledger.taxes import TaxLine
 from sublet.store.tables.ledger import agreed_prices, postings, transactions
 from sublet.values.clock import from_micros
 from sublet.values.ids import derived_id
-from sublet.values.money import NANO, currency_digits, decimal_from_nano
+from sublet.values.money import NANO, currency_digits
 
 _SPLIT = 10**9
 
@@ -43,7 +43,7 @@ class Line:
     @property
     def key(self) -> str:
         """What names the line in the FOCUS export, together with its invoice."""
-        return derived_id("pst", self.kind, self.rate_id, self.used, self.description)
+        return line_id(self.kind, self.rate_id, self.used)
 
     def as_dict(self, position: int) -> dict[str, Any]:
         meter = METERS.get(self.meter)
@@ -59,8 +59,8 @@ class Line:
             "quantity": str(meter.units(self.steps)) if meter else "1",
             "unit": meter.unit if meter else "",
             "unit_price": self.unit_price,
-            "amount": amount(self.nano),
-            "list_amount": amount(self.list_nano),
+            "amount": amount_text(self.nano),
+            "list_amount": amount_text(self.list_nano),
             "events": self.events,
         }
 
@@ -85,11 +85,6 @@ class Sums:
     @property
     def due(self) -> int:
         return self.total - self.prepaid
-
-
-def amount(nano: int) -> str:
-    """A decimal string with nine digits after the point: exact."""
-    return str(decimal_from_nano(nano))
 
 
 def lines_of(connection: Connection, books: Books, party: Party, numbers: Sequence[int]) -> list[Line]:
@@ -208,3 +203,8 @@ def fraction_text(value: Fraction) -> str:
     sign, scaled = ("-" if scaled < 0 else ""), abs(scaled)
     whole, fraction = divmod(scaled, 10**digits)
     return f"{sign}{whole}" + (f".{fraction:0{digits}d}".rstrip("0").rstrip(".") if digits else "")
+
+
+def line_id(kind: str, rate_id: str, used: str) -> str:
+    """What names a line within its invoice, also in the exports."""
+    return derived_id("pst", kind, rate_id, used)

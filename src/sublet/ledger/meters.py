@@ -41,7 +41,7 @@ class Meter:
         return steps
 
     def _from_decimal(self, quantity: Decimal | int | str) -> int:
-        if isinstance(quantity, float):
+        if not isinstance(quantity, Decimal | str):
             raise InvalidInputError(f"quantity {quantity!r} is a binary fraction; send an integer or a decimal string")
         try:
             value = Decimal(quantity)

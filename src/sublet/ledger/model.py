@@ -14,7 +14,7 @@ from sublet.ledger.meters import METERS, Meter
 from sublet.ledger.prices import Fee, Price
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
-from sublet.values.money import POSTING_NANO_MAX
+from sublet.values.money import POSTING_NANO_MAX, decimal_from_nano
 
 GENESIS = "0" * 64
 """The hash before the first transaction."""
@@ -189,6 +189,11 @@ class Party:
     name: str
     currency: str
     timezone: str
+
+
+def amount_text(nano: int) -> str:
+    """An amount in major units as a decimal string with nine digits after the point: exact."""
+    return format(decimal_from_nano(nano), "f")
 
 
 def postings_of(amounts: Mapping[str, int]) -> tuple[Posting, ...]:

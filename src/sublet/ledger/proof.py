@@ -17,9 +17,9 @@ from sublet.ledger.booking import Books
 from sublet.ledger.closing import adjustments_pending, fixed_due
 from sublet.ledger.intake import Parties
 from sublet.ledger.invoices import VOID, Invoicing, invoice_row
-from sublet.ledger.lines import amount, lines_of
+from sublet.ledger.lines import lines_of
 from sublet.ledger.meters import METERS
-from sublet.ledger.model import USAGE, Party
+from sublet.ledger.model import USAGE, Party, amount_text
 from sublet.ledger.periods import month_of
 from sublet.ledger.rating import line_digest_part, period_of
 from sublet.ledger.store import EVENT_COLUMNS, LINE_COLUMNS, RATING, EventRow, LineRow
@@ -35,7 +35,6 @@ from sublet.store.tables.ledger import (
     transactions,
 )
 from sublet.values.clock import parse_time, to_micros
-from sublet.values.money import decimal_from_nano
 
 PAGE = 5_000
 FINDINGS_MAX = 20
@@ -67,7 +66,7 @@ class Proof:
         return {
             "subject": self.subject,
             "ok": self.ok,
-            "difference": str(decimal_from_nano(self.difference_nano)),
+            "difference": amount_text(self.difference_nano),
             "events": self.events,
             "lines": self.lines,
             "transactions": self.transactions,
@@ -178,8 +177,8 @@ class Prover:
             ("total", sums.total),
             ("due", sums.due),
         ):
-            if document[name] != amount(value):
-                proof.differs(f"{row.number}: {name} is {document[name]} and derives as {amount(value)}", 1)
+            if document[name] != amount_text(value):
+                proof.differs(f"{row.number}: {name} is {document[name]} and derives as {amount_text(value)}", 1)
         self._posted(connection, proof, row, numbers, sums)
 
     def _posted(self, connection: Connection, proof: Proof, row: Any, numbers: list[int], sums: Any) -> None:

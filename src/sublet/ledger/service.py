@@ -23,6 +23,7 @@ from sublet.ledger.periods import Period, month_labelled, month_of
 from sublet.ledger.proof import Proof, Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
 from sublet.ledger.spending import Spending
+from sublet.ledger.statements import aged_receivables, statement
 from sublet.ledger.store import LINES, RATING
 from sublet.ledger.taxes import NoTax, Profile, Taxes
 from sublet.store import Store
@@ -297,6 +298,17 @@ class Ledger:
             lambda connection: self._invoicing.void(connection, invoice_id, reason, self._store.clock.now())
         )
 
+    def statement(self, organisation_id: str, label: str = "") -> dict[str, Any]:
+        """What the organisation owed at the start of a month, what changed it, and what it owed at the end."""
+        period = self.period(organisation_id, label)
+        with self._store.read() as connection:
+            return statement(connection, self._parties.get(connection, organisation_id), period)
+
+    def receivables(self) -> list[dict[str, Any]]:
+        """What is owed, by organisation and days past due."""
+        with self._store.read() as connection:
+            return aged_receivables(connection, self._store.clock.now())
+
     # -- budgets
 
     def create_budget(self, budget: Budget) -> Budget:
@@ -320,7 +332,7 @@ class Ledger:
                 .values(ended_at=self._store.clock.now())
             )
             if not connection.execute(statement).rowcount:
-                raise NotFoundError(f"there is no live budget {budget_id!r}; `sublet budget ls` lists them")
+                raise NotFoundError(f"there is no live budget {budget_id!r}; `sublet ledger budget ls` lists them")
 
         self._store.write(write)
 

@@ -30,12 +30,11 @@ from sublet.ledger.budgets import (
     Settlement,
 )
 from sublet.ledger.intake import Parties
-from sublet.ledger.model import USAGE
+from sublet.ledger.model import USAGE, amount_text
 from sublet.ledger.store import EventRow
 from sublet.store.tables.ledger import budget_states, budgets, holds
 from sublet.values.clock import format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
-from sublet.values.money import decimal_from_nano
 
 OPEN, SETTLED, DONE, EXPIRED = "open", "settled", "done", "expired"
 SETTLED_KEPT = timedelta(days=1)
@@ -226,10 +225,10 @@ class Spending:
             again = f"; it starts anew at {format_time(end)}" if end else ""
             covered = f"{budget.scope} {budget.scope_id}".strip()
             return BudgetExceededError(
-                f"the {budget.period} budget {budget.id} of the {covered} has {decimal_from_nano(max(0, free))} "
-                f"{party.currency} left and this may cost {decimal_from_nano(request.nano)}{again}",
+                f"the {budget.period} budget {budget.id} of the {covered} has {amount_text(max(0, free))} "
+                f"{party.currency} left and this may cost {amount_text(request.nano)}{again}",
                 budget=budget.id,
-                free=str(decimal_from_nano(max(0, free))),
+                free=amount_text(max(0, free)),
                 resets_at=format_time(end) if end else None,
             )
         return None

@@ -1,0 +1,290 @@
+"""Routes of the ledger: usage in, prices, credits, budgets, invoices and exports."""
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from sublet.accounts.model import Actor
+from sublet.ledger.book import BOOK_BYTES_MAX, book_from_toml, check
+from sublet.ledger.budgets import THRESHOLDS_MAX
+from sublet.ledger.cloudevents import BATCHED, read_request, renumbered
+from sublet.ledger.exports import EXPORTS, export_rows
+from sublet.ledger.model import IntakeResult, amount_text
+from sublet.ledger.page import invoice_page
+from sublet.ledger.pdf import invoice_pdf
+from sublet.ledger.service import Ledger, new_budget
+from sublet.ledger.taxes import Profile
+from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.money import nano_from_decimal
+
+Require = Callable[[str], Callable[..., Actor]]
+_STATUS = {"event_conflict": 409, "not_found": 404}
+
+
+class NewCredit(BaseModel):
+    """A credit to give."""
+
+    organisation_id: str = Field(max_length=40)
+    amount: Decimal
+    kind: str = "promotional"
+    reason: str = Field(default="", max_length=500)
+    source_id: str = Field(max_length=200)
+    expires_at: datetime | None = None
+
+
+class NewPayment(BaseModel):
+    """Money received for an invoice."""
+
+    amount: Decimal
+    source_id: str = Field(max_length=200)
+
+
+class NewBudget(BaseModel):
+    """A budget to set up."""
+
+    organisation_id: str = Field(max_length=40)
+    limit: Decimal
+    scope: str = "organisation"
+    scope_id: str = Field(default="", max_length=80)
+    period: str = "month"
+    hard: bool = True
+    thresholds: list[int] = Field(default=[50, 80, 100], max_length=THRESHOLDS_MAX)
+    webhook_url: str = Field(default="", max_length=2000)
+    webhook_secret: str = Field(default="", max_length=200)
+    email: str = Field(default="", max_length=320)
+
+
+class BillingProfile(BaseModel):
+    """What stands on invoices about the customer."""
+
+    legal_name: str = ""
+    address: str = ""
+    country: str = ""
+    tax_number: str = ""
+    email: str = ""
+    payment_days: int = 30
+
+
+class NewInvoice(BaseModel):
+    """An invoice on demand: for everything up to the end of `period`, as reviewed in the draft with `digest`."""
+
+    organisation_id: str = Field(max_length=40)
+    period: str = Field(default="", max_length=7)
+    digest: str = Field(default="", max_length=64)
+
+
+class Reason(BaseModel):
+    """Why something is done."""
+
+    reason: str = Field(max_length=500)
+
+
+def router(ledger: Ledger, require: Require) -> APIRouter:
+    """Usage and writes for the operator (`operate`); reading of one's own for everybody with `billing`."""
+    routes = APIRouter(tags=["ledger"])
+    for part in (_usage_routes, _price_routes, _money_routes, _invoice_routes, _budget_routes, _report_routes):
+        part(routes, ledger, require)
+    return routes
+
+
+def _own(actor: Actor, organisation_id: str) -> str:
+    """The organisation that is asked about: one's own, or any for the operator. Raises ForbiddenError."""
+    wanted = organisation_id or actor.organisation_id
+    if wanted != actor.organisation_id and not actor.is_operator:
+        raise ForbiddenError("this key reads its own organisation's account only")
+    return wanted
+
+
+def _usage_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    @routes.post("/v1/usage", dependencies=[Depends(require("operate"))])
+    async def take_usage(request: Request) -> Response:
+        """CloudEvents 1.0: structured, batched or binary. A single event that is refused answers 4xx; of a batch the good
+        are taken and the bad returned with reasons."""
+        body = await request.body()
+        content_type = request.headers.get("content-type", "")
+        result = await run_in_threadpool(_take, ledger, content_type, dict(request.headers), body)
+        status = 200
+        if result.refused and not content_type.lower().startswith(BATCHED):
+            status = _STATUS.get(result.refused[0].code, 400)
+        return JSONResponse(result.as_dict(), status)
+
+
+def _take(ledger: Ledger, content_type: str, headers: dict[str, str], body: bytes) -> IntakeResult:
+    events, unreadable = read_request(content_type, headers, body)
+    result = ledger.take_now(events) if events else IntakeResult(0, 0)
+    if not unreadable:
+        return result
+    return IntakeResult(result.accepted, result.duplicates, renumbered(list(result.refused), unreadable))
+
+
+def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    @routes.get("/v1/prices")
+    def read_prices(actor: Annotated[Actor, Depends(require("billing"))]) -> dict[str, Any]:
+        """The current price book: everybody's prices, and one's own."""
+        book = ledger.prices()
+        content = dict(book.content)
+        for section in ("prices", "discounts", "commitments"):
+            mine = ("", actor.organisation_id)
+            entries = content.get(section, [])
+            content[section] = [
+                entry for entry in entries if actor.is_operator or entry.get("organisation", "") in mine
+            ]
+        return {"version": book.version, **content}
+
+    @routes.put("/v1/prices", dependencies=[Depends(require("operate"))])
+    async def publish_prices(request: Request) -> dict[str, Any]:
+        """Publish a price book (TOML). Overlaps refuse it; gaps are listed in the answer."""
+        body = await request.body()
+        if len(body) > BOOK_BYTES_MAX:
+            raise InvalidInputError(f"a price book has at most {BOOK_BYTES_MAX} bytes")
+        try:
+            book = book_from_toml(body.decode(), "the body")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError("a price book is UTF-8 text") from error
+        version = await run_in_threadpool(ledger.publish_prices, book)
+        return {"version": version, "findings": [finding.as_dict() for finding in check(book)]}
+
+
+def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    @routes.get("/v1/credits")
+    def list_credits(actor: Annotated[Actor, Depends(require("billing"))], organisation_id: str = "") -> dict[str, Any]:
+        return {"credits": [credit.as_dict() for credit in ledger.credits(_own(actor, organisation_id))]}
+
+    @routes.post("/v1/credits", status_code=201, dependencies=[Depends(require("operate"))])
+    def give_credit(body: NewCredit) -> dict[str, Any]:
+        """Give a credit once per source_id; `prepaid` is money received in advance."""
+        nano = nano_from_decimal(body.amount)
+        return ledger.store.write(
+            lambda connection: ledger.credit(
+                connection,
+                body.organisation_id,
+                nano,
+                body.reason,
+                body.source_id,
+                kind=body.kind,
+                expires_at=body.expires_at,
+            )
+        ).as_dict()
+
+    @routes.get("/v1/balances")
+    def read_balances(
+        actor: Annotated[Actor, Depends(require("billing"))], organisation_id: str = ""
+    ) -> dict[str, Any]:
+        """Balances by account; debit is positive."""
+        found = ledger.balances(_own(actor, organisation_id))
+        return {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
+
+    @routes.put("/v1/billing-profiles/{organisation_id}", dependencies=[Depends(require("operate"))])
+    def set_profile(organisation_id: str, body: BillingProfile) -> dict[str, Any]:
+        ledger.set_profile(organisation_id, Profile(**body.model_dump()))
+        return body.model_dump()
+
+
+def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    reader = Annotated[Actor, Depends(require("billing"))]
+    operate = Depends(require("operate"))
+
+    @routes.get("/v1/invoices")
+    def list_invoices(actor: reader, organisation_id: str = "") -> dict[str, Any]:
+        return {"invoices": ledger.invoices(_own(actor, organisation_id))}
+
+    @routes.get("/v1/invoices/draft")
+    def read_draft(actor: reader, organisation_id: str = "", period: str = "") -> dict[str, Any]:
+        """What would be invoiced now."""
+        return ledger.draft(_own(actor, organisation_id), period)
+
+    @routes.post("/v1/invoices", status_code=201, dependencies=[operate])
+    def make_invoice(body: NewInvoice) -> dict[str, Any]:
+        """A final invoice on demand; `{"invoice": null}` where there is nothing to invoice."""
+        return {"invoice": ledger.invoice(body.organisation_id, body.period, body.digest)}
+
+    @routes.post("/v1/periods/{organisation_id}/{label}/close", dependencies=[operate])
+    def close_period(organisation_id: str, label: str) -> dict[str, Any]:
+        """Close a month that is over and make its invoice; a second call changes nothing."""
+        closed = ledger.close(organisation_id, label)
+        return {"period": label, "closed_now": closed.by_this_call, "invoice": closed.invoice}
+
+    @routes.get("/v1/invoices/{invoice_id}")
+    def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
+        """`format` is json, html or pdf."""
+        document = ledger.invoice_by(invoice_id)
+        _own(actor, document["customer"]["organisation_id"])
+        if format == "html":
+            return HTMLResponse(invoice_page(document))
+        if format == "pdf":
+            name = f'inline; filename="{document["number"]}.pdf"'
+            return Response(invoice_pdf(document), media_type="application/pdf", headers={"content-disposition": name})
+        if format != "json":
+            raise InvalidInputError(f"format {format!r} must be json, html or pdf")
+        return JSONResponse(document)
+
+    @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[operate])
+    def pay_invoice(invoice_id: str, body: NewPayment) -> dict[str, Any]:
+        return ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id)
+
+    @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[operate])
+    def void_invoice(invoice_id: str, body: Reason) -> dict[str, Any]:
+        return ledger.void(invoice_id, body.reason)
+
+
+def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    @routes.get("/v1/budgets")
+    def list_budgets(actor: Annotated[Actor, Depends(require("billing"))], organisation_id: str = "") -> dict[str, Any]:
+        return {"budgets": [state.as_dict() for state in ledger.budgets(_own(actor, organisation_id))]}
+
+    @routes.post("/v1/budgets", status_code=201, dependencies=[Depends(require("operate"))])
+    def create_budget(body: NewBudget) -> dict[str, Any]:
+        fields = body.model_dump(exclude={"organisation_id", "limit"})
+        fields["thresholds"] = tuple(fields["thresholds"])
+        return ledger.create_budget(new_budget(body.organisation_id, nano_from_decimal(body.limit), **fields)).as_dict()
+
+    @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("operate"))])
+    def end_budget(budget_id: str) -> None:
+        ledger.end_budget(budget_id)
+
+
+def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    reader = Annotated[Actor, Depends(require("billing"))]
+
+    @routes.get("/v1/ledger/health", dependencies=[Depends(require("operate"))])
+    def read_health() -> dict[str, Any]:
+        """How far rating is, what waits and why, and the last proof."""
+        return ledger.health()
+
+    @routes.post("/v1/ledger/prove")
+    def prove(actor: reader, organisation_id: str = "", invoice_id: str = "") -> dict[str, Any]:
+        """Derive an invoice, an organisation, or (operator, without either) everything again from the raw events."""
+        if invoice_id:
+            _own(actor, ledger.invoice_by(invoice_id)["customer"]["organisation_id"])
+            return ledger.prove(invoice_id=invoice_id).as_dict()
+        if organisation_id or not actor.is_operator:
+            return ledger.prove(_own(actor, organisation_id)).as_dict()
+        return ledger.prove().as_dict()
+
+    @routes.get("/v1/statements")
+    def read_statement(actor: reader, organisation_id: str = "", period: str = "") -> dict[str, Any]:
+        """Receivable of an organisation over a month: opening balance, movements, closing balance."""
+        return ledger.statement(_own(actor, organisation_id), period)
+
+    @routes.get("/v1/receivables", dependencies=[Depends(require("operate"))])
+    def read_receivables() -> dict[str, Any]:
+        """What is owed, by organisation and age."""
+        return {"receivables": ledger.receivables()}
+
+    @routes.get("/v1/exports/{name}")
+    def read_export(
+        name: str, actor: reader, organisation_id: str = "", since: str = "", until: str = ""
+    ) -> StreamingResponse:
+        """CSV, streamed: focus-1.2, focus-1.4, focus-commitments, journal, usage. Months `since` to `until`, inclusive."""
+        if name not in EXPORTS:
+            raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
+        wanted = "" if actor.is_operator and not organisation_id else _own(actor, organisation_id)
+        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until)
+        disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
+        return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)

@@ -1,0 +1,113 @@
+"""Exports for finance tools: FOCUS 1.2 and 1.4, the Contract Commitment dataset, the general ledger, usage.
+
+Everything is streamed by pages of line or transaction numbers: a year of usage needs no more memory than a day.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sublet.ledger.booking import Books
+from sublet.ledger.exports.charges import Charges, Span
+from sublet.ledger.exports.columns import COLUMNS_1_2, COLUMNS_1_4, COMMITMENT_COLUMNS, arrow_schema
+from sublet.ledger.exports.commitments import commitment_rows
+from sublet.ledger.exports.focus import focus_rows
+from sublet.ledger.exports.journal import JOURNAL_COLUMNS, journal_rows
+from sublet.ledger.exports.usage import USAGE_COLUMNS, usage_rows
+from sublet.store import Store
+from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError
+
+Rows = Iterator[Mapping[str, Any]]
+PARQUET_ROWS = 20_000
+CSV_ROWS = 1_000
+
+EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
+    "focus-1.2": (tuple(COLUMNS_1_2), lambda charges: focus_rows(charges, "1.2")),
+    "focus-1.4": (tuple(COLUMNS_1_4), lambda charges: focus_rows(charges, "1.4")),
+    "focus-commitments": (tuple(COMMITMENT_COLUMNS), commitment_rows),
+    "journal": (JOURNAL_COLUMNS, journal_rows),
+    "usage": (USAGE_COLUMNS, usage_rows),
+}
+
+
+def export_rows(
+    store: Store, books: Books, name: str, organisation_id: str = "", since: str = "", until: str = ""
+) -> Iterator[bytes]:
+    """The export as CSV, in parts. `since` and `until` are months like 2026-01, both inclusive, empty for no bound.
+
+    Raises InvalidInputError for an unknown export or month.
+    """
+    columns, rows = _opened(store, books, name, organisation_id, since, until)
+    return _csv(columns, rows)
+
+
+def _csv(columns: tuple[str, ...], rows: Rows) -> Iterator[bytes]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for count, row in enumerate(rows, 1):
+        writer.writerow([_text(row.get(column)) for column in columns])
+        if count % CSV_ROWS == 0:
+            yield _taken(buffer)
+    yield _taken(buffer)
+
+
+def _taken(buffer: io.StringIO) -> bytes:
+    data = buffer.getvalue().encode()
+    buffer.seek(0)
+    buffer.truncate()
+    return data
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return format_time(value)
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def write_parquet(
+    store: Store, books: Books, name: str, organisation_id: str, since: str, until: str, path: Path
+) -> int:
+    """The export as Parquet with decimal columns; how many rows. Raises InvalidInputError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns, rows = _opened(store, books, name, organisation_id, since, until)
+    schema = arrow_schema(name, columns)
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for part in _parts(rows):
+            arrays = [pa.array([row.get(field.name) for row in part], type=field.type) for field in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            count += len(part)
+    return count
+
+
+def _parts(rows: Rows) -> Iterator[list[Mapping[str, Any]]]:
+    part: list[Mapping[str, Any]] = []
+    for row in rows:
+        part.append(row)
+        if len(part) == PARQUET_ROWS:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _opened(
+    store: Store, books: Books, name: str, organisation_id: str, since: str, until: str
+) -> tuple[tuple[str, ...], Rows]:
+    if name not in EXPORTS:
+        raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
+    columns, make = EXPORTS[name]
+    charges = Charges(store, books, organisation_id, Span.of(since, until))
+    return columns, make(charges)

@@ -1,0 +1,150 @@
+"""Reads what was charged, page by page: rated lines with the usage behind them, and the invoices they stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+
+from sublet.ledger import store as sql
+from sublet.ledger.booking import Books
+from sublet.ledger.model import Party
+from sublet.ledger.periods import month_labelled
+from sublet.store import Store
+from sublet.store.tables.ledger import invoices
+from sublet.values.clock import to_micros
+
+PAGE = 5_000
+_WIDEST_ZONE = timedelta(hours=26)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Months from `since` to `until`, both inclusive, empty for no bound; each organisation's in its own time zone."""
+
+    since: str
+    until: str
+
+    @classmethod
+    def of(cls, since: str, until: str) -> Span:
+        """Raises InvalidInputError for something that is no month."""
+        for label in (since, until):
+            if label:
+                month_labelled(label, "UTC")
+        return cls(since, until)
+
+    def has(self, label: str) -> bool:
+        return (not self.since or self.since <= label) and (not self.until or label <= self.until)
+
+    def bounds(self) -> tuple[int, int]:
+        """Microseconds that enclose the starts of these months in every time zone."""
+        start = month_labelled(self.since, "UTC").start - _WIDEST_ZONE if self.since else None
+        end = month_labelled(self.until, "UTC").start + _WIDEST_ZONE if self.until else None
+        return (to_micros(start) if start else -(2**62), to_micros(end) if end else 2**62)
+
+
+class Charged(NamedTuple):
+    """A rated line with the usage behind it (for a correction: the usage that it corrects)."""
+
+    line_no: int
+    transaction_no: int
+    kind: str
+    transaction_kind: str
+    organisation_id: str
+    booked: int
+    used: int
+    rate_id: str
+    book_version: int
+    quantity: int
+    nano: int
+    list_nano: int
+    meter: str
+    at: int
+    resource: str
+    project: str
+    key_id: str
+    dimensions: str
+    source: str
+    event_id: str
+
+
+_CHARGED = text(
+    "SELECT l.line_no, l.transaction_no, l.kind, t.kind, l.organisation_id, t.period_start, l.period_start, l.rate_id, "
+    "l.book_version, l.quantity, l.nano, l.list_nano, e.meter, coalesce(o.at, e.at), coalesce(o.resource, e.resource), "
+    "coalesce(o.project, e.project), coalesce(o.key_id, e.key_id), coalesce(o.dimensions, e.dimensions), "
+    "e.source, e.event_id "
+    "FROM ledger_lines l JOIN ledger_transactions t ON t.transaction_no = l.transaction_no "
+    "JOIN ledger_events e ON e.seq = l.event_seq "
+    "LEFT JOIN ledger_events o ON e.corrects_id IS NOT NULL AND o.source = e.corrects_source "
+    "AND o.event_id = e.corrects_id "
+    "WHERE l.line_no > :after AND l.line_no <= :through ORDER BY l.line_no"
+)
+
+
+class Charges:
+    """One consistent view of what was charged to one organisation (or all) in some months."""
+
+    def __init__(self, store: Store, books: Books, organisation_id: str, span: Span) -> None:
+        self.store = store
+        self.books = books
+        self.organisation_id = organisation_id
+        self.span = span
+        self._parties: dict[str, Party] = {}
+
+    def pages(self) -> Iterator[list[Charged]]:
+        """Rated lines in blocks of line numbers; the blocks do not depend on the organisation that is asked for."""
+        low, high = self.span.bounds()
+        with self.store.read() as connection:
+            last, _ = sql.read_head(connection, sql.LINES)
+        for after in range(0, last, PAGE):
+            with self.store.read() as connection:
+                rows = connection.execute(_CHARGED, {"after": after, "through": min(after + PAGE, last)})
+                yield [
+                    Charged._make(row) for row in rows if low <= row[5] < high and self.organisation_id in ("", row[4])
+                ]
+
+    def party(self, organisation_id: str) -> Party:
+        known = self._parties.get(organisation_id)
+        if known is None:
+            with self.store.read() as connection:
+                found = sql.party(connection, organisation_id)
+            assert found is not None
+            known = self._parties[organisation_id] = found
+        return known
+
+    def invoice_numbers(self, transactions: set[int]) -> dict[int, str]:
+        """The invoice on which each transaction stands now."""
+        found: dict[int, str] = {}
+        with self.store.read() as connection:
+            for part in sql.chunks(sorted(transactions)):
+                statement = text(
+                    "SELECT m.transaction_no, i.number FROM ledger_invoice_transactions m "
+                    "JOIN ledger_invoices i ON i.id = m.invoice_id "
+                    f"WHERE i.status != 'void' AND m.transaction_no IN ({', '.join(map(str, part))})"
+                )
+                found.update((row[0], row[1]) for row in connection.execute(statement))
+        return found
+
+    def documents(self) -> Iterator[tuple[Party, dict[str, Any]]]:
+        """Invoices that stand, in the order of their numbers."""
+        number = ""
+        while True:
+            statement = invoices.select().where(invoices.c.number > number, invoices.c.status != "void")
+            if self.organisation_id:
+                statement = statement.where(invoices.c.organisation_id == self.organisation_id)
+            with self.store.read() as connection:
+                rows = connection.execute(statement.order_by(invoices.c.number).limit(200)).all()
+            for row in rows:
+                if self.span.has(row.document["period"]["label"]):
+                    yield self.party(row.organisation_id), row.document
+            if not rows:
+                return
+            number = rows[-1].number
+
+
+def hour_of(micros: int) -> int:
+    """The start of the hour that a moment falls into, in microseconds."""
+    return micros - micros % 3_600_000_000

@@ -1,0 +1,66 @@
+"""Columns of the FOCUS datasets (https://focus.finops.org), in the alphabetical order of the specification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SHARED = """
+BilledCost BillingAccountId BillingAccountName BillingCurrency BillingPeriodEnd BillingPeriodStart CapacityReservationId
+CapacityReservationStatus ChargeCategory ChargeClass ChargeDescription ChargeFrequency ChargePeriodEnd ChargePeriodStart
+CommitmentDiscountStatus ConsumedQuantity ConsumedUnit ContractedCost ContractedUnitPrice EffectiveCost InvoiceDetailId
+InvoiceId InvoiceIssuerName ListCost ListUnitPrice PricingCategory PricingQuantity PricingUnit RegionId RegionName
+ResourceId ResourceName ResourceType ServiceCategory ServiceName ServiceSubcategory SkuId SkuMeter SkuPriceDetails
+SkuPriceId SubAccountId SubAccountName SubAccountType Tags
+""".split()
+_COMMITMENT_DISCOUNT = """
+CommitmentDiscountCategory CommitmentDiscountId CommitmentDiscountName CommitmentDiscountQuantity CommitmentDiscountType
+CommitmentDiscountUnit
+""".split()
+_OWN = ["x_LineCount", "x_LineFirst", "x_TransactionNumber"]
+
+COLUMNS_1_2 = [*sorted([*_SHARED, *_COMMITMENT_DISCOUNT, "ProviderName", "PublisherName"]), *_OWN]
+COLUMNS_1_4 = [
+    *sorted([*_SHARED, *_COMMITMENT_DISCOUNT, "ServiceProviderName", "HostProviderName", "ContractApplied"]),
+    *_OWN,
+]
+COMMITMENT_COLUMNS = """
+BillingCurrency ContractCommitmentCategory ContractCommitmentCost ContractCommitmentDescription ContractCommitmentId
+ContractCommitmentPeriodEnd ContractCommitmentPeriodStart ContractCommitmentQuantity ContractCommitmentType
+ContractCommitmentUnit ContractId ContractPeriodEnd ContractPeriodStart
+""".split()
+
+COST_DECIMALS = 12
+PRICE_DECIMALS = 15
+QUANTITY_DECIMALS = 12
+_DECIMALS = {
+    "BilledCost": COST_DECIMALS,
+    "ContractedCost": COST_DECIMALS,
+    "EffectiveCost": COST_DECIMALS,
+    "ListCost": COST_DECIMALS,
+    "ContractCommitmentCost": COST_DECIMALS,
+    "ContractedUnitPrice": PRICE_DECIMALS,
+    "ListUnitPrice": PRICE_DECIMALS,
+    "ConsumedQuantity": QUANTITY_DECIMALS,
+    "PricingQuantity": QUANTITY_DECIMALS,
+    "CommitmentDiscountQuantity": QUANTITY_DECIMALS,
+    "ContractCommitmentQuantity": QUANTITY_DECIMALS,
+}
+_TIMES = ("PeriodStart", "PeriodEnd")
+
+
+def arrow_schema(name: str, columns: tuple[str, ...]) -> Any:
+    """The Parquet schema of an export: decimals stay decimals, times are UTC timestamps, the rest is text."""
+    import pyarrow as pa
+
+    fields = []
+    for column in columns:
+        if column in _DECIMALS:
+            kind = pa.decimal128(38, _DECIMALS[column])
+        elif name.startswith("focus") and column.endswith(_TIMES):
+            kind = pa.timestamp("us", tz="UTC")
+        elif column.startswith("x_"):
+            kind = pa.int64()
+        else:
+            kind = pa.string()
+        fields.append(pa.field(column, kind))
+    return pa.schema(fields)

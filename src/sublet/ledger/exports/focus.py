@@ -1,0 +1,319 @@
+"""FOCUS Cost and Usage: one row for each hour, rate, resource, project and key, and rows for what invoices add.
+
+BilledCost and EffectiveCost are what was posted: the rows of an invoice sum to its total, to the nano-unit.
+ContractedCost and ListCost are the product of their unit price and PricingQuantity, as the specification wants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from sublet.ledger.book import Rate
+from sublet.ledger.exports.charges import Charged, Charges, hour_of
+from sublet.ledger.exports.columns import COST_DECIMALS, PRICE_DECIMALS, QUANTITY_DECIMALS
+from sublet.ledger.lines import line_id
+from sublet.ledger.meters import METERS, Meter
+from sublet.ledger.model import Party
+from sublet.ledger.periods import Period, month_labelled
+from sublet.ledger.prices import Price
+from sublet.ledger.rating import period_of
+from sublet.values.clock import from_micros
+from sublet.values.money import NANO, decimal_from_nano
+
+SERVICES = {
+    "leases": ("Compute", "Virtual Machines", "Raw capacity", "Lease"),
+    "models": ("AI and Machine Learning", "Generative AI", "Model API", "Model"),
+    "energy": ("Other", "Other (Other)", "Energy", "Pool"),
+    "": ("Other", "Other (Other)", "Account", ""),
+}
+PROVIDER = "Sublet"
+_HOUR = timedelta(hours=1)
+_WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_TIME_UNITS = {3600: "Hours", 60: "Minutes"}
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Lines that make one row."""
+
+    first: Charged
+    quantity: int = 0
+    nano: int = 0
+    list_nano: int = 0
+    lines: int = 0
+
+
+def focus_rows(charges: Charges, version: str, *, by_line: bool = False) -> Iterator[Mapping[str, Any]]:
+    """Rows of the Cost and Usage dataset of FOCUS `version` (1.2 or 1.4)."""
+    writer = _Writer(charges, version)
+    for page in charges.pages():
+        sums: dict[Any, _Sum] = {}
+        for line in page:
+            found = sums.setdefault(line.line_no if by_line else _group(line), _Sum(line))
+            found.quantity += line.quantity
+            found.nano += line.nano
+            found.list_nano += line.list_nano
+            found.lines += 1
+        numbers = charges.invoice_numbers({line.transaction_no for line in page})
+        for found in sums.values():
+            row = writer.usage(found, numbers.get(found.first.transaction_no))
+            if row is not None:
+                yield row
+    for party, document in charges.documents():
+        yield from writer.invoice(party, document)
+
+
+def _group(line: Charged) -> tuple[Any, ...]:
+    hour = hour_of(line.at)
+    return line.transaction_no, line.rate_id, hour, line.resource, line.project, line.key_id, line.dimensions
+
+
+class _Writer:
+    """Fills the columns."""
+
+    def __init__(self, charges: Charges, version: str) -> None:
+        self._charges = charges
+        self._version = version
+        with charges.store.read() as connection:
+            self._commitments = charges.books.current(connection).commitments
+        self._rates: dict[tuple[str, int, str, str, str, int, str], Rate] = {}
+
+    def usage(self, found: _Sum, number: str | None) -> dict[str, Any] | None:
+        """A row of metered usage; None outside of the months that are asked for."""
+        line = found.first
+        party = self._charges.party(line.organisation_id)
+        booked = period_of(line.booked, party.timezone)
+        if not self._charges.span.has(booked.label):
+            return None
+        meter = METERS[line.meter]
+        rate = self._rate(line, party)
+        start = from_micros(hour_of(line.at))
+        row = self._row(party, booked, start, start + _HOUR, found.nano, number)
+        late = line.transaction_kind == "adjustment"
+        used = period_of(line.used, party.timezone)
+        category, subcategory, service, resource_type = SERVICES[meter.product]
+        dimensions = json.loads(line.dimensions)
+        row |= {
+            "ChargeCategory": "Usage",
+            "ChargeClass": "Correction" if late else None,
+            "ChargeDescription": rate.price.description + (f", late usage of {used.label}" if late else ""),
+            "ChargeFrequency": "Usage-Based",
+            "ServiceCategory": category,
+            "ServiceSubcategory": subcategory,
+            "ServiceName": service,
+            "ResourceId": line.resource or None,
+            "ResourceType": resource_type if line.resource else None,
+            "RegionId": dimensions.get("site"),
+            "RegionName": dimensions.get("site"),
+            "SubAccountId": line.project or None,
+            "SubAccountName": line.project or None,
+            "SubAccountType": "Project" if line.project else None,
+            "Tags": _json({"sublet/key": line.key_id}) if line.key_id else None,
+            "x_TransactionNumber": line.transaction_no,
+            "x_LineFirst": line.line_no,
+            "x_LineCount": found.lines,
+        }
+        if number is not None:
+            row["InvoiceDetailId"] = line_id(line.transaction_kind, line.rate_id, used.label)
+        if meter.product == "leases" and line.resource:
+            row |= {"CapacityReservationId": line.resource, "CapacityReservationStatus": "Used"}
+        self._price(row, found, rate, meter, dimensions)
+        self._apply_commitment(row, party, meter.product, start, found.nano)
+        return row
+
+    def _price(self, row: dict[str, Any], found: _Sum, rate: Rate, meter: Meter, dimensions: dict[str, str]) -> None:
+        """Quantities, unit prices and the costs that are their products."""
+        unit, per = pricing_unit(rate.price, meter)
+        quantity = _decimal(Fraction(found.quantity, per * meter.steps_per_unit), QUANTITY_DECIMALS)
+        row |= {
+            "ConsumedQuantity": meter.units(found.quantity),
+            "ConsumedUnit": meter.unit,
+            "SkuId": sku_id(rate.list_price),
+            "SkuMeter": meter.name,
+            "SkuPriceId": rate.list_price.id,
+            "SkuPriceDetails": _json({f"x_{name.capitalize()}": value for name, value in sorted(dimensions.items())}),
+        }
+        contracted = _unit_price(rate.tariff.unit_price(), found.nano, found.quantity, per * meter.steps_per_unit)
+        listed = _unit_price(
+            rate.list_price.tariff.unit_price(), found.list_nano, found.quantity, per * meter.steps_per_unit
+        )
+        if contracted is None or listed is None:
+            # A volume price can get cheaper with more usage, or a package cost nothing more: no unit price says that.
+            row |= {"ChargeCategory": "Adjustment", "ConsumedQuantity": None, "ConsumedUnit": None}
+            row |= {"ContractedCost": row["BilledCost"], "ListCost": decimal_from_nano(found.list_nano)}
+            return
+        row |= {
+            "PricingCategory": "Standard",
+            "PricingQuantity": quantity,
+            "PricingUnit": unit,
+            "ContractedUnitPrice": contracted,
+            "ListUnitPrice": listed,
+            "ContractedCost": _product(contracted, quantity),
+            "ListCost": _product(listed, quantity),
+        }
+
+    def _rate(self, line: Charged, party: Party) -> Rate:
+        key = (
+            line.organisation_id,
+            line.book_version,
+            line.rate_id,
+            line.dimensions,
+            line.meter,
+            hour_of(line.at),
+            line.resource if line.rate_id.startswith("agreed:") else "",
+        )
+        known = self._rates.get(key)
+        if known is None:
+            if len(self._rates) > 50_000:
+                self._rates.clear()
+            books = self._charges.books
+            with self._charges.store.read() as connection:
+                book = books.version(connection, line.book_version)
+                if line.resource:
+                    books.load_agreed(connection, [line.resource], {party.id: party})
+            found = books.rate(book, party, line.meter, line.dimensions, line.at, line.resource)
+            assert found is not None
+            known = self._rates[key] = found
+        return known
+
+    def _row(
+        self, party: Party, booked: Period, start: datetime, end: datetime, nano: int, number: str | None
+    ) -> dict[str, Any]:
+        billed = decimal_from_nano(nano)
+        row: dict[str, Any] = {
+            "BilledCost": billed,
+            "EffectiveCost": billed,
+            "ContractedCost": billed,
+            "ListCost": billed,
+            "BillingAccountId": party.id,
+            "BillingAccountName": party.name,
+            "BillingCurrency": party.currency,
+            "BillingPeriodStart": booked.start,
+            "BillingPeriodEnd": booked.end,
+            "ChargePeriodStart": start,
+            "ChargePeriodEnd": end,
+            "InvoiceIssuerName": PROVIDER,
+            "InvoiceId": number,
+        }
+        if self._version == "1.2":
+            return row | {"ProviderName": PROVIDER, "PublisherName": PROVIDER}
+        return row | {"ServiceProviderName": PROVIDER, "HostProviderName": PROVIDER}
+
+    def invoice(self, party: Party, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What an invoice adds to metered usage: fees, commitments, credits, rounding and taxes."""
+        booked = month_labelled(document["period"]["label"], party.timezone)
+        for line in document["lines"]:
+            if line["kind"] == "fee":
+                yield self._fee(party, booked, document, line)
+            elif line["kind"] == "commitment":
+                row = self._other(party, booked, document, "Adjustment", line["description"], line["amount"])
+                row["InvoiceDetailId"] = line["id"]
+                self._apply(row, line["rate"].rsplit(" ", 2)[0], Decimal(line["amount"]))
+                yield row
+        for used in document["credits"]:
+            yield self._other(party, booked, document, "Credit", used["reason"] or used["kind"], used["amount"])
+        for name, text in (("rounding", "Rounding of the invoice"), ("carried", "Carried over as credit")):
+            if document[name].strip("-0."):
+                yield self._other(party, booked, document, "Adjustment", text, document[name])
+        for tax in document["taxes"]:
+            yield self._other(party, booked, document, "Tax", f"{tax['name']} {tax['percent']} %", tax["amount"])
+
+    def _other(
+        self, party: Party, booked: Period, document: dict[str, Any], category: str, text: str, amount: str
+    ) -> dict[str, Any]:
+        nano = int(Decimal(amount) * NANO)
+        row = self._row(party, booked, booked.start, booked.end, nano, document["number"])
+        service_category, subcategory, service, _ = SERVICES[""]
+        return row | {
+            "ChargeCategory": category,
+            "ChargeDescription": text,
+            "ChargeFrequency": "One-Time",
+            "ServiceCategory": service_category,
+            "ServiceSubcategory": subcategory,
+            "ServiceName": service,
+            "x_TransactionNumber": document["transaction"],
+        }
+
+    def _fee(self, party: Party, booked: Period, document: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+        amount = Decimal(line["amount"])
+        row = self._other(party, booked, document, "Usage", line["description"], line["amount"])
+        sku = line["rate"].rsplit(" ", 2)[0]
+        return row | {
+            "ChargeFrequency": "Recurring",
+            "InvoiceDetailId": line["id"],
+            "ConsumedQuantity": Decimal(1),
+            "ConsumedUnit": "Months",
+            "PricingCategory": "Standard",
+            "PricingQuantity": Decimal(1),
+            "PricingUnit": "Months",
+            "ContractedUnitPrice": amount,
+            "ListUnitPrice": amount,
+            "SkuId": sku,
+            "SkuMeter": "fee",
+            "SkuPriceId": sku,
+        }
+
+    def _apply_commitment(self, row: dict[str, Any], party: Party, product: str, at: datetime, nano: int) -> None:
+        if self._version == "1.2":
+            return
+        for entry in self._commitments:
+            mine = entry.organisation == party.id and entry.product in ("", product)
+            if mine and entry.valid_from <= at and (entry.valid_until is None or at < entry.valid_until):
+                self._apply(row, entry.id, decimal_from_nano(nano))
+                return
+
+    def _apply(self, row: dict[str, Any], commitment_id: str, amount: Decimal) -> None:
+        if self._version != "1.2":
+            applied = (
+                f'{{"ContractApplied":[{{"ContractCommitmentID":{json.dumps(commitment_id)},'
+                f'"ContractCommitmentAppliedCost":{amount:f},'
+                '"ContractCommitmentAppliedQuantity":null,"ContractCommitmentAppliedUnit":null}]}'
+            )
+            row["ContractApplied"] = applied
+
+
+def pricing_unit(price: Price, meter: Meter) -> tuple[str, int]:
+    """The unit that a price is for, in FOCUS' form, and how many units of the meter it is."""
+    per = price.tariff.package // meter.steps_per_unit if price.kind == "package" else price.per
+    if meter.unit == "Seconds" and per in _TIME_UNITS:
+        return _TIME_UNITS[per], per
+    return (meter.unit if per == 1 else f"{per} {meter.unit}"), per
+
+
+def sku_id(price: Price) -> str:
+    """One SKU for each meter and each thing that the price list tells apart."""
+    return "/".join([price.meter, *(value for _, value in price.match)])
+
+
+def _unit_price(exact: Fraction | None, nano: int, steps: int, per_steps: int) -> Decimal | None:
+    """The price of one pricing unit: the tariff's own, or what this row came to for each; None where that is no price."""
+    if exact is not None:
+        return _unit_decimal(exact * per_steps)
+    if not steps or nano * steps < 0:
+        return None
+    return _unit_decimal(Fraction(nano * per_steps, steps))
+
+
+@lru_cache(maxsize=50_000)
+def _unit_decimal(nano: Fraction) -> Decimal:
+    return _decimal(nano / NANO, PRICE_DECIMALS)
+
+
+def _decimal(value: Fraction, digits: int) -> Decimal:
+    whole = round(value * 10**digits)
+    return Decimal(whole).scaleb(-digits, _WIDE)
+
+
+def _product(price: Decimal, quantity: Decimal) -> Decimal:
+    return _WIDE.multiply(price, quantity).quantize(Decimal(1).scaleb(-COST_DECIMALS), context=_WIDE)
+
+
+def _json(value: Mapping[str, str]) -> str | None:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if value else None

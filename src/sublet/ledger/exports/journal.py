@@ -1,0 +1,65 @@
+"""The general ledger as CSV: one row for each posting, with the hash of its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sublet.ledger import journal
+from sublet.ledger.exports.charges import Charges
+from sublet.ledger.model import amount_text
+from sublet.ledger.periods import month_of
+from sublet.values.clock import format_time
+
+JOURNAL_COLUMNS = (
+    "transaction",
+    "transaction_id",
+    "booked_at",
+    "period",
+    "organisation_id",
+    "organisation",
+    "currency",
+    "kind",
+    "memo",
+    "account",
+    "debit",
+    "credit",
+    "reverses",
+    "hash",
+)
+
+
+def journal_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
+    """Postings in the order of the journal; `debit` or `credit` is filled, never both."""
+    position = 0
+    while True:
+        with charges.store.read() as connection:
+            page = list(journal.walk(connection, position, position + journal.PAGE))
+        if not page:
+            return
+        for transaction, digest in page:
+            entry = transaction.entry
+            position = transaction.number
+            if charges.organisation_id not in ("", entry.organisation_id):
+                continue
+            party = charges.party(entry.organisation_id)
+            period = month_of(entry.period_start, party.timezone)
+            if not charges.span.has(period.label):
+                continue
+            for posting in entry.postings:
+                yield {
+                    "transaction": transaction.number,
+                    "transaction_id": transaction.id,
+                    "booked_at": format_time(transaction.booked_at),
+                    "period": period.label,
+                    "organisation_id": party.id,
+                    "organisation": party.name,
+                    "currency": entry.currency,
+                    "kind": entry.kind,
+                    "memo": entry.memo,
+                    "account": posting.account,
+                    "debit": amount_text(posting.nano) if posting.nano > 0 else None,
+                    "credit": amount_text(-posting.nano) if posting.nano < 0 else None,
+                    "reverses": entry.reverses,
+                    "hash": digest,
+                }

@@ -1,0 +1,66 @@
+"""Usage as CSV: one row for each rated line, with the event behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sublet.ledger.exports.charges import Charges
+from sublet.ledger.meters import METERS
+from sublet.ledger.model import amount_text
+from sublet.ledger.rating import period_of
+from sublet.values.clock import format_time, from_micros
+
+USAGE_COLUMNS = (
+    "time",
+    "organisation_id",
+    "project",
+    "key",
+    "meter",
+    "quantity",
+    "unit",
+    "resource",
+    "dimensions",
+    "kind",
+    "rate",
+    "amount",
+    "list_amount",
+    "currency",
+    "booked_in",
+    "source",
+    "event",
+    "line",
+    "transaction",
+)
+
+
+def usage_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
+    """Rated lines in their order."""
+    for page in charges.pages():
+        for line in page:
+            party = charges.party(line.organisation_id)
+            booked = period_of(line.booked, party.timezone).label
+            if not charges.span.has(booked):
+                continue
+            meter = METERS[line.meter]
+            yield {
+                "time": format_time(from_micros(line.at)),
+                "organisation_id": line.organisation_id,
+                "project": line.project,
+                "key": line.key_id,
+                "meter": line.meter,
+                "quantity": meter.units(line.quantity),
+                "unit": meter.unit,
+                "resource": line.resource,
+                "dimensions": line.dimensions,
+                "kind": line.kind,
+                "rate": line.rate_id,
+                "amount": amount_text(line.nano),
+                "list_amount": amount_text(line.list_nano),
+                "currency": party.currency,
+                "booked_in": booked,
+                "source": line.source,
+                "event": line.event_id,
+                "line": line.line_no,
+                "transaction": line.transaction_no,
+            }
