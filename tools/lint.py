@@ -51,12 +51,10 @@ def function_length(name: Path, tree: ast.AST) -> Iterator[str]:
 
 
 def floats(name: Path, tree: ast.AST) -> Iterator[str]:
-    """Money never meets a float: no float literal, no `float(...)`, no `/` in the exact packages."""
+    """Money never meets a float: no float literal, no `float(...)` and no `float` annotation in the exact packages."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, float):
             yield f"{name}:{node.lineno}: float literal {node.value} in an exact package"
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "float":
-            yield f"{name}:{node.lineno}: float() in an exact package"
         elif isinstance(node, ast.Name) and node.id == "float" and not isinstance(getattr(node, "ctx", None), ast.Store):
             yield f"{name}:{node.lineno}: float named in an exact package"
 

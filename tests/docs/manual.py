@@ -1,0 +1,23 @@
+"""`tools/manual.py`, loaded as the tests need it, and the folders that it writes about."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def tool(name: str) -> ModuleType:
+    """A program under tools/, as a module."""
+    spec = importlib.util.spec_from_file_location(f"sublet_tool_{name}", ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+manual = tool("manual")

@@ -1,0 +1,106 @@
+"""Each of our own rules finds what it is there to find, and lets be what it should."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from tests.docs.manual import tool
+
+lint = tool("lint")
+NAME = Path("src/sublet/ledger/model.py")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(lint, "ROOT", tmp_path)
+    (tmp_path / "src" / "sublet" / "ledger").mkdir(parents=True)
+    (tmp_path / "src" / "sublet" / "ledger" / "README.md").write_text("# ledger")
+    return tmp_path
+
+
+def _code(tree: Path, path: str, source: str) -> list[str]:
+    (tree / path).write_text(source)
+    return list(lint.code_rules())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rate = 0.5\n",
+        "rate = float('1')\n",
+        "def f(rate: float) -> None: ...\n",
+        "x = isinstance(y, float)\n",
+        "r = 1e3\n",
+    ],
+)
+def test_no_float_in_an_exact_package(tree: Path, source: str) -> None:
+    assert len(_code(tree, "src/sublet/ledger/model.py", source)) == 1
+    assert "exact package" in _code(tree, "src/sublet/ledger/model.py", source)[0]
+
+
+def test_integers_and_decimals_are_exact(tree: Path) -> None:
+    assert _code(tree, "src/sublet/ledger/model.py", "from decimal import Decimal\nrate = Decimal('0.5') * 2\n") == []
+
+
+def test_floats_elsewhere_are_fine(tree: Path) -> None:
+    (tree / "src" / "sublet" / "demand").mkdir()
+    assert _code(tree, "src/sublet/demand/model.py", "rate = 0.5\n") == []
+
+
+@pytest.mark.parametrize("call", ["datetime.now()", "datetime.now(UTC)", "datetime.utcnow()", "date.today()"])
+def test_the_present_comes_from_a_clock(tree: Path, call: str) -> None:
+    (found,) = _code(tree, "src/sublet/ledger/model.py", f"moment = {call}\n")
+    assert "injected Clock" in found
+
+
+def test_an_injected_clock_may_be_asked_and_the_clock_itself_may_ask(tree: Path) -> None:
+    assert _code(tree, "src/sublet/ledger/model.py", "moment = self.clock.now()\n") == []
+    assert list(lint.naive_time(Path("src/sublet/values/clock.py"), ast.parse("datetime.now(UTC)"))) == []
+
+
+def test_functions_and_files_have_a_length(tree: Path) -> None:
+    body = "".join(f"    x{number} = {number}\n" for number in range(lint.FUNCTION_LINES_MAX))
+    (found,) = _code(tree, "src/sublet/ledger/model.py", f"def long():\n{body}")
+    assert "long has 71 lines, at most 70" in found
+    assert _code(tree, "src/sublet/ledger/model.py", f"def fits():\n{body[: body.rindex('    x')]}") == []
+    (found,) = _code(tree, "src/sublet/ledger/model.py", "x = 1\n" * (lint.FILE_LINES_MAX + 1))
+    assert "501 lines, at most 500" in found
+
+
+def test_no_drawer_for_everything(tree: Path) -> None:
+    (found,) = _code(tree, "src/sublet/ledger/utils.py", "x = 1\n")
+    assert "name it after what is in it" in found
+
+
+def test_a_package_has_a_readme(tree: Path) -> None:
+    (tree / "src" / "sublet" / "desk").mkdir()
+    (tree / "src" / "sublet" / "desk" / "model.py").write_text("")
+    (tree / "src" / "sublet" / "ledger" / "model.py").write_text("")
+    assert [found.split(":")[0] for found in lint.package_rules()] == ["src/sublet/desk"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("docs/install.md", "from https://py" + "pi.org/simple", "package registry"),
+        ("requirements.txt", "https://files.python" + "hosted.org/x", "package registry"),
+        ("src/a.py", "x = 1  # TO" + "DO later", "unfinished"),
+        ("tests/a.py", "# FIX" + "ME", "unfinished"),
+        ("uv.lock", "", "lock file"),
+    ],
+)
+def test_text_that_must_not_be_kept(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    (tree / name).write_text(text)
+
+    class Listed:
+        stdout = f"{name}\n"
+
+    monkeypatch.setattr(lint.subprocess, "run", lambda *arguments, **named: Listed)
+    (found,) = lint.text_rules()
+    assert found.startswith(name)
+    assert words in found
