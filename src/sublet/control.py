@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
 from sublet.demand import api as demand_api
 from sublet.demand.local import LocalSampler
+from sublet.demand.model import Sample
+from sublet.demand.service import Demand, Recorded
 from sublet.desk.actuals import worth
 from sublet.fleet import api as fleet_api
 from sublet.http import frame, requirement
@@ -38,6 +41,8 @@ BOOKKEEPING_INTERVAL_S = 60.0
 NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
 PLANS_KEPT = 20
+PUSHED_S = 60.0
+"""While somebody else tells a pool's demand, as a collector does, this machine's own load is not sampled as its demand."""
 
 
 class ControlPlane:
@@ -49,6 +54,7 @@ class ControlPlane:
         self._lock = threading.Lock()
         self._plans: list[Plan] = []
         self._samplers: dict[str, LocalSampler] = {}
+        self._pushed_at: dict[str, datetime] = {}
         self._proved_at: datetime | None = None
         clock = system.clock
         tick_s = self.settings.control.tick_s
@@ -76,6 +82,16 @@ class ControlPlane:
         with self._lock:
             return list(reversed(self._plans))
 
+    def note_push(self, pool_id: str) -> None:
+        """Samples of the pool came in from outside just now."""
+        with self._lock:
+            self._pushed_at[pool_id] = self.system.clock.now()
+
+    def _is_pushed(self, pool_id: str) -> bool:
+        with self._lock:
+            last = self._pushed_at.get(pool_id)
+        return last is not None and (self.system.clock.now() - last).total_seconds() < PUSHED_S
+
     def health(self) -> dict[str, Any]:
         """Whether every loop works, and since when not."""
         failing = [loop.as_dict() for loop in self.loops if loop.failures_running]
@@ -86,7 +102,12 @@ class ControlPlane:
 
     def _sample(self) -> None:
         for pool in self.system.fleet.pools():
-            if pool.backend != "local" or pool.offline_at is not None or not pool.in_service:
+            if (
+                pool.backend != "local"
+                or pool.offline_at is not None
+                or not pool.in_service
+                or self._is_pushed(pool.id)
+            ):
                 continue
             sampler = self._samplers.get(pool.id)
             if sampler is None:
@@ -129,6 +150,19 @@ class ControlPlane:
             del self._plans[:-PLANS_KEPT]
 
 
+class PushedDemand(Demand):
+    """Demand as the API has it: what is pushed is noted, so that local sampling steps back."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        super().__init__(plane.system.store, plane.settings.demand.history_days)
+        self._plane = plane
+
+    def record_samples(self, pool_id: str, samples: Sequence[Sample]) -> Recorded:
+        recorded = super().record_samples(pool_id, samples)
+        self._plane.note_push(pool_id)
+        return recorded
+
+
 def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     """Every route of the control plane."""
     api = frame("Sublet")
@@ -136,7 +170,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     clock_now = system.clock.now
     api.include_router(accounts_api.router(system.accounts, require))
     api.include_router(fleet_api.router(system.fleet, require))
-    api.include_router(demand_api.router(system.demand, require, clock_now))
+    api.include_router(demand_api.router(PushedDemand(plane), require, clock_now))
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(leases_api.router(system.leases, require))
     api.include_router(models_api.router(system.models, require))

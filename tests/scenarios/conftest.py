@@ -35,11 +35,12 @@ def theatre(folder: Path) -> Iterator[UpProcess]:
 
 
 @pytest.fixture
-def stage(theatre: UpProcess) -> Stage:
+def stage(theatre: UpProcess) -> Iterator[Stage]:
     said: list[str] = []
     made = Stage(theatre, said.append)
     made.facts["said"] = said
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def play(settings: Settings, *, as_json: bool, keep: bool) -> None:
         problem = error
         screen.print(f"   {error.message}", style="red", markup=False)
     finally:
+        stage.close()
         with screen.status("everything that was started is ended …"):
             results["ended_in_s"] = round(theatre.stop(), 1)
             left = clear(folder, keep=keep or problem is not None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,11 +21,14 @@ from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.story.client import Client
 from sublet.story.ssh import ClientKey
-from sublet.values.errors import UnavailableError
+from sublet.values.clock import SystemClock, format_time
+from sublet.values.errors import SubletError, UnavailableError
 
 START_S_MAX = 60.0
 STOP_S_MAX = 12.0
 POLL_S = 0.1
+PUSH_S = 0.5
+MADE_UP_SHARE = 0.1
 
 
 class Theatre(Protocol):
@@ -107,6 +112,35 @@ class Stage:
     key: ClientKey = field(default_factory=ClientKey.new)
     facts: dict[str, Any] = field(default_factory=dict)
     _clients: dict[str, Client] = field(default_factory=dict)
+    _pusher: threading.Thread | None = None
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def demand_source(self) -> str:
+        """Whose need the story decides on: this machine's own load, or a made-up owner's."""
+        return "made up" if self._pusher is not None else "this machine"
+
+    def push_demand(self, pool: dict[str, Any]) -> None:
+        """Tell a small, made-up need of the pool's owner from now on, as a collector of another system would."""
+
+        def push() -> None:
+            while not self._over.wait(PUSH_S):
+                sample = {
+                    "time": format_time(SystemClock().now()),
+                    "capacity": pool["accelerators"],
+                    "in_use": pool["accelerators"] * MADE_UP_SHARE,
+                }
+                with contextlib.suppress(SubletError):
+                    self.operator.post(f"/v1/demand/{pool['id']}/samples", {"samples": [sample]})
+
+        self._pusher = threading.Thread(target=push, name="made-up-owner", daemon=True)
+        self._pusher.start()
+
+    def close(self) -> None:
+        """Stop what the stage itself keeps running."""
+        self._over.set()
+        if self._pusher is not None:
+            self._pusher.join(5)
 
     def client(self, organisation: str, kind: str) -> Client:
         """A client with a key of that organisation, which is made where there is none."""

@@ -18,6 +18,7 @@ LEASE_MINUTES = 10
 SAMPLES_WAITED = 3
 MODEL_S_MAX = 60.0
 LEASE_S_MAX = 40.0
+CALM_S_MAX = 12.0
 QUESTION = "In one short sentence: what does it mean to sublet something?"
 LOOK_AROUND = (
     "echo user: $(id -un) uid $(id -u); "
@@ -69,17 +70,26 @@ def spare(stage: Stage) -> dict[str, Any]:
         found = stage.operator.get(f"/v1/surplus/{pool['id']}")
         return found if any(rung["alone"] for rung in found["rungs"] if rung["class"] == "notice") else None
 
-    # On a busy machine nothing is spare: an honest story waits for a calmer moment instead of selling all the same.
     try:
-        ladder = stage.wait("a moment at which this machine has something to spare", something, 60)
+        ladder = stage.wait("a moment at which this machine has something to spare", something, CALM_S_MAX)
     except UnavailableError:
-        ladder = stage.operator.get(f"/v1/surplus/{pool['id']}")
+        # Other work keeps this machine busy, so nothing is spare: a real owner would keep it all.
+        stage.say(
+            "this machine is busy with other work and has nothing to spare: an owner with a small, made-up need plays on"
+        )
+        stage.push_demand(pool)
+        ladder = stage.wait("something to spare", something, 30)
     stage.facts["ladder"] = ladder
     on_sale = _counts_of(ladder)
     stage.say(f"on sale now: {_counts(on_sale)} (windows overlap: each count is what that class alone could sell)")
     for withheld in _reasons(ladder):
         stage.say(f"withheld from notice: {withheld['sentence']}")
-    return {"on_sale": on_sale, "withheld": _reasons(ladder), "evidence": ladder["evidence"]}
+    return {
+        "on_sale": on_sale,
+        "withheld": _reasons(ladder),
+        "evidence": ladder["evidence"],
+        "demand": stage.demand_source,
+    }
 
 
 def sell_raw(stage: Stage) -> dict[str, Any]:
