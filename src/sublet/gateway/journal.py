@@ -33,6 +33,9 @@ LINE_BYTES_MAX = 4096
 _SLOT = struct.Struct("<QIII")
 SLOT_BYTES = 32
 
+TORN_END = b"~\n"
+"""Closes a line that is there in part. Not just a newline: it would make whole a line that lacks nothing else."""
+
 RESERVE = "reserve"
 SETTLE = "settle"
 
@@ -246,7 +249,7 @@ class Journal:
 
     def _write(self, entries: list[_Entry]) -> bool:
         """Write all of `entries`, or keep for the next try what must be kept."""
-        content = (b"\n" if self._torn else b"") + b"".join([line for line, _, _ in entries])
+        content = (TORN_END if self._torn else b"") + b"".join([line for line, _, _ in entries])
         view = memoryview(content)
         while view:
             try:
@@ -266,12 +269,12 @@ class Journal:
         if self.failure is None:
             log.error("the gateway's journal can't be written", path=str(self.folder), error=error.strerror)
         self.failure = error
-        written -= self._torn
-        self._torn = self._torn and written < 0
+        if self._torn:
+            written -= len(TORN_END)
+            self._torn = written < 0
         retained: list[_Entry] = []
         for line, on_durable, keep in entries:
             whole = written >= len(line)
-            # A line that is there in part is closed by a newline later; whoever reads skips it by its checksum.
             self._torn = self._torn or 0 < written < len(line)
             written -= len(line)
             if on_durable is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from sublet.gateway.journal import RESERVE, SETTLE, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
 from sublet.gateway.model import Tokens, UsageRecord, event_id, metered
 from sublet.values.clock import from_micros
 
@@ -114,7 +114,7 @@ def close_open_requests(folder: Path) -> int:
     with segments[-1].open("r+b") as file:
         content = file.read()
         if content and not content.endswith(b"\n"):
-            file.write(b"\n")
+            file.write(TORN_END)
         for record in open_requests.values():
             given = board_tokens(folder / "board", record.slot, record.sequence)
             file.write(line_of(_settled(record, given, last_us)))

@@ -1,0 +1,320 @@
+"""The journal and what is made of it after the gateway's end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.gateway.harness import Running, ScriptedEngine, ask, post, until
+
+from sublet.gateway import journal as journal_module
+from sublet.gateway.journal import Board, Journal, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.model import Tokens, UsageRecord
+from sublet.gateway.shipper import Shipper, close_open_requests, ship, usage_of
+
+
+class Loop:
+    """An event loop that turns only when told to."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.due.append(call)
+
+    def turn(self) -> None:
+        due, self.due = self.due, []
+        for call in due:
+            call()
+
+
+class Opened:
+    """A journal and the answers that it gave."""
+
+    def __init__(self, folder: Path, *, wait_for_disk: bool = False, segment_bytes_max: int = 1 << 20) -> None:
+        self.loop = Loop()
+        self.durable: list[tuple[str, bool]] = []
+        self.journal = Journal(
+            folder,
+            segment_bytes_max=segment_bytes_max,
+            wait_for_disk=wait_for_disk,
+            call_soon=self.loop.call_soon,
+            call_soon_threadsafe=self.loop.call_soon,
+        )
+
+    def reserve(self, request: str, slot: int = -1, sequence: int = 0) -> None:
+        self.journal.reserve(record("reserve", request, slot=slot, sequence=sequence))
+
+    def settle(self, request: str, output: int = 3, keep: bool = True) -> None:
+        self.journal.settle(
+            record("settle", request, output=output), lambda ok: self.durable.append((request, ok)), keep=keep
+        )
+
+    def kinds(self) -> list[tuple[str, str]]:
+        return [(found.kind, found.request) for path in segments(self.journal.folder) for found, _ in lines(path)]
+
+
+def record(kind: str, request: str, **more: int) -> Record:
+    return Record(
+        kind=kind, request=request, organisation="org_1", key="key_1", model="m", started_us=10, ended_us=20, **more
+    )
+
+
+def segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.journal"))
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
+    made = Opened(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def test_records_are_written_once_a_turn_and_told_of_then(opened: Opened) -> None:
+    opened.reserve("r1")
+    opened.settle("r1")
+    assert opened.kinds() == [] and opened.durable == []
+    opened.loop.turn()
+    assert opened.kinds() == [("reserve", "r1"), ("settle", "r1")]
+    assert opened.durable == [("r1", True)]
+
+
+def test_with_disk_durability_the_answer_comes_after_the_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(journal_module.os, "fdatasync", lambda descriptor: synced.append(descriptor))
+    made = Opened(tmp_path, wait_for_disk=True)
+    made.settle("r1")
+    made.loop.turn()
+    assert made.durable == []
+    until(lambda: made.loop.due)
+    assert synced
+    made.loop.turn()
+    assert made.durable == [("r1", True)]
+    made.journal.close()
+
+
+def test_a_disk_that_can_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    made = Opened(tmp_path, wait_for_disk=True)
+    monkeypatch.setattr(journal_module.os, "fdatasync", fail)
+    made.settle("r1")
+    made.loop.turn()
+    until(lambda: made.loop.due)
+    made.loop.turn()
+    assert made.durable == [("r1", False)]
+    monkeypatch.undo()
+    made.journal.close()
+
+
+@pytest.mark.parametrize("room", range(0, 399, 7))
+def test_a_full_disk_keeps_what_was_delivered_and_drops_what_was_not(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    real, left = os.write, room
+
+    def write(descriptor: int, data: memoryview) -> int:
+        nonlocal left
+        if left <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = real(descriptor, data[:left])
+        left -= count
+        return count
+
+    monkeypatch.setattr(journal_module.os, "write", write)
+    opened.reserve("r0")
+    opened.settle("delivered", keep=True)
+    opened.settle("held back", keep=False)
+    opened.loop.turn()
+    assert opened.journal.failure is not None
+    told = dict(opened.durable)
+    assert set(told) == {"delivered", "held back"}
+    monkeypatch.undo()
+    opened.journal.retry()
+    assert opened.journal.failure is None
+    found = [request for kind, request in opened.kinds() if kind == "settle"]
+    assert found.count("delivered") == 1
+    assert ("held back" in found) == told["held back"]
+
+
+def test_a_torn_last_line_is_nobodys(tmp_path: Path) -> None:
+    whole = line_of(record("settle", "r1")) + line_of(record("settle", "r2"))
+    path = tmp_path / "x"
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        found = [item.request for item, _ in lines(path)]
+        assert found == ["r1", "r2"][: whole[:cut].count(b"\n")]
+
+
+def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    damaged = line_of(record("settle", "r2")).replace(b"org_1", b"org_2")
+    path.write_bytes(line_of(record("settle", "r1")) + damaged + b"rubbish\n" + line_of(record("settle", "r3")))
+    assert [item.request for item, _ in lines(path)] == ["r1", "r3"]
+
+
+def test_a_new_segment_opens_with_the_open_requests(tmp_path: Path) -> None:
+    made = Opened(tmp_path, segment_bytes_max=300)
+    made.reserve("long")
+    for number in range(5):
+        made.reserve(f"r{number}")
+        made.settle(f"r{number}")
+        made.loop.turn()
+        made.loop.turn()
+    made.settle("long")
+    made.loop.turn()
+    made.journal.close()
+    folder = made.journal.folder
+    assert len(segments(folder)) > 2
+    assert next(lines(segments(folder)[-1]))[0].request == "long"
+    emitted: list[UsageRecord] = []
+    ship(folder, emitted.extend)
+    assert sorted(item.request_id for item in emitted) == ["long", "r0", "r1", "r2", "r3", "r4"]
+    assert len(segments(folder)) == 1
+    assert close_open_requests(folder) == 0
+
+
+def test_the_board_remembers_what_was_given(tmp_path: Path) -> None:
+    board = Board(tmp_path / "board", slots=2)
+    first, second = board.take(1), board.take(2)
+    assert board.take(3) == -1
+    board.put(first, 1, 10, 4, 7)
+    board.put(-1, 3, 1, 1, 1)
+    assert board_tokens(tmp_path / "board", first, 1) == Tokens(10, 4, 7)
+    assert board_tokens(tmp_path / "board", second, 2) == Tokens()
+    assert board_tokens(tmp_path / "board", first, 9) == Tokens()
+    assert board_tokens(tmp_path / "nowhere", first, 1) == Tokens()
+    board.give_back(first)
+    assert board.take(4) == first
+    board.close()
+
+
+def test_a_run_is_held_by_one_process(opened: Opened) -> None:
+    assert lock_run(opened.journal.folder) is None
+
+
+def test_open_requests_of_an_ended_run_are_settled_for_what_they_were_given_and_only_once(tmp_path: Path) -> None:
+    made = Opened(tmp_path)
+    slot = made.journal.board.take(7)
+    made.reserve("given", slot, 7)
+    made.journal.board.put(slot, 7, 10, 4, 6)
+    made.reserve("nothing", made.journal.board.take(8), 8)
+    made.reserve("done")
+    made.settle("done")
+    made.loop.turn()
+    made.journal.close()
+    folder = made.journal.folder
+    with segments(folder)[-1].open("ab") as file:
+        # The process died while it wrote: all but the newline is there, and nobody was told.
+        file.write(line_of(record("settle", "given", output=999))[:-1])
+    assert close_open_requests(folder) == 2
+    assert close_open_requests(folder) == 0
+    emitted: list[UsageRecord] = []
+    ship(folder, emitted.extend)
+    found = {(item.request_id, item.meter): (item.quantity, item.incomplete) for item in emitted}
+    assert found == {
+        ("given", "tokens.input"): (6, True),
+        ("given", "tokens.input_cached"): (4, True),
+        ("given", "tokens.output"): (6, True),
+        ("done", "tokens.output"): (3, False),
+    }
+
+
+def test_a8_a_lost_acknowledgement_emits_the_same_ids_again(tmp_path: Path) -> None:
+    made = Opened(tmp_path)
+    for number in range(3):
+        made.settle(f"r{number}")
+    made.loop.turn()
+    made.journal.close()
+    taken: list[str] = []
+
+    def commit_then_fail(records: list[UsageRecord]) -> None:
+        taken.extend(item.id for item in records)
+        raise OSError("the answer was lost")
+
+    with pytest.raises(OSError, match="lost"):
+        ship(made.journal.folder, commit_then_fail)
+    again: list[UsageRecord] = []
+    ship(made.journal.folder, again.extend)
+    assert [item.id for item in again] == taken and len(set(taken)) == 3
+    assert ship(made.journal.folder, again.extend) == 0
+
+
+def test_each_request_and_meter_has_an_id_of_its_own() -> None:
+    ids = [
+        item.id
+        for request in ("a", "b")
+        for item in usage_of(record("settle", request, input=5, input_cached=2, output=1))
+    ]
+    assert len(set(ids)) == 6
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a10_every_token_is_in_one_meter(fresh: int, cached: int, output: int) -> None:
+    events = usage_of(record("settle", "r", input=fresh + cached, input_cached=cached, output=output))
+    assert sum(item.quantity for item in events) == fresh + cached + output
+    assert all(item.quantity > 0 for item in events)
+
+
+def test_ended_runs_are_shipped_and_removed(tmp_path: Path) -> None:
+    old = Opened(tmp_path)
+    old.reserve("r1")
+    old.loop.turn()
+    old.settle("r2")
+    old.loop.turn()
+    old.journal.close()
+    present = Opened(tmp_path)
+    emitted: list[UsageRecord] = []
+    shipper = Shipper(tmp_path, present.journal.run, emitted.extend)
+    assert shipper.round() == 1 and shipper.round() == 0
+    assert not old.journal.folder.exists()
+    present.settle("r3")
+    present.loop.turn()
+    assert shipper.round() == 1
+    assert [item.request_id for item in emitted] == ["r2", "r3"]
+    present.journal.close()
+
+
+def test_a_run_that_another_gateway_writes_is_left_alone(tmp_path: Path) -> None:
+    other, present = Opened(tmp_path), Opened(tmp_path)
+    other.reserve("open")
+    other.settle("r1")
+    other.loop.turn()
+    assert Shipper(tmp_path, present.journal.run, lambda records: None).round() == 0
+    assert other.journal.folder.exists()
+    other.journal.close()
+    present.journal.close()
+
+
+def test_c21_a_settled_request_takes_little_room() -> None:
+    assert (
+        len(line_of(record("reserve", "req_" + "x" * 24)) + line_of(record("settle", "req_" + "x" * 24, input=1)))
+        < 1000
+    )
+
+
+def test_a_full_disk_refuses_requests_until_there_is_room(
+    gateway: Running, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.os, "write", full)
+        first = gateway.post(ask())
+        assert (first.status, first.json["error"]["code"]) == (503, "journal_unwritable")
+        stream = gateway.wire()
+        stream.send(post(ask(stream=True), gateway.key))
+        assert stream.answer().status == 503
+        assert gateway.get("/health").status == 503
+    until(lambda: gateway.get("/health").status == 200)
+    assert gateway.post(ask()).status == 200
+    until(lambda: gateway.tokens() == {"tokens.input": 5, "tokens.output": 3})

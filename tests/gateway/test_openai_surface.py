@@ -1,0 +1,275 @@
+"""OpenAI's surface by itself: what it takes, what it refuses, and how it words a stream."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.gateway.harness import chunk, event, timings, usage
+
+from sublet.gateway.call import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.meter import Meter
+from sublet.gateway.model import ModelRoute, Tokens
+from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.sse import EVENT_BYTES_MAX, EventCutter
+from sublet.gateway.surface import Identity
+from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.values.errors import SubletError
+
+SURFACE = OpenAISurface()
+IDENTITY = Identity("req_1", "toy", 99)
+ROUTE = ModelRoute("toy", "engine-model", frozenset({"chat"}), 2048, 0)
+
+
+def parse(fields: dict[str, Any] | bytes, kind: str = CHAT) -> Any:
+    return SURFACE.parse(kind, fields if isinstance(fields, bytes) else json.dumps(fields).encode())
+
+
+def ask(**fields: Any) -> dict[str, Any]:
+    return {"model": "toy", "messages": [{"role": "user", "content": "hi"}], **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"model": "toy"}, "messages", "Missing required parameter: 'messages'"),
+        ({"messages": []}, "model", "Missing required parameter: 'model'"),
+        (ask(messages=None), "messages", "Missing"),
+        (ask(messages=[]), "messages", "1 to 4096"),
+        (ask(messages="hi"), "messages", "messages"),
+        (ask(messages=[{"content": "x"}]), "messages", "role"),
+        (ask(foo=1), "foo", "Unrecognized request argument supplied: foo"),
+        (ask(timings_per_token=True), "timings_per_token", "Unrecognized"),
+        (ask(prompt="x"), "prompt", "Unrecognized"),
+        (ask(max_tokens=0), "max_tokens", ">= 1"),
+        (ask(max_tokens="5"), "max_tokens", "int"),
+        (ask(max_tokens=-1), "max_tokens", ">= 1"),
+        (ask(temperature=2.5), "temperature", "<= 2"),
+        (ask(top_p=-0.1), "top_p", ">= 0"),
+        (ask(n=2), "n", "n must be 1"),
+        (ask(stop=["a"] * 17), "stop", "16"),
+        (ask(stream="yes"), "stream", "bool"),
+        (ask(stream_options={"include_usage": True}), "stream_options", "only for stream"),
+        (ask(stream=True, stream_options={"x": 1}), "stream_options", "stream_options"),
+        (ask(response_format="json"), "response_format", "response_format"),
+        (ask(functions=[{"name": "f"}]), "functions", "not supported"),
+        (ask(modalities=["text", "audio"]), "modalities", "text"),
+        (b"[]", None, "object"),
+        (b"", None, "JSON"),
+        (b"{", None, "JSON"),
+        (b'{"model": "toy", "messages": [{"role": "user", "content": "\xff"}]}', None, "UTF-8"),
+        (b'{"model":"toy","messages":' + b"[" * 10_000 + b"]" * 10_000 + b"}", None, "nested"),
+        (b'{"model":"toy","seed":NaN}', None, "JSON"),
+    ],
+)
+def test_refusals_name_the_field(fields: Any, param: str | None, words: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        parse(fields)
+    assert words in refused.value.message
+    assert refused.value.details.get("param") == param
+    error = json.loads(SURFACE.refusal(refused.value))["error"]
+    assert error["type"] == "invalid_request_error" and error["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "needs"),
+    [
+        (ask(), ("chat",)),
+        (ask(tools=[]), ("chat",)),
+        (ask(tools=[{"type": "function", "function": {"name": "f"}}]), ("chat", "tools")),
+        (ask(response_format={"type": "json_schema", "json_schema": {}}), ("chat", "json_schema")),
+        (ask(response_format={"type": "text"}), ("chat",)),
+        (
+            ask(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+            ("chat", "images"),
+        ),
+        (ask(messages=[{"role": "user", "content": 'say "image_url"'}]), ("chat",)),
+    ],
+)
+def test_what_a_request_needs_of_a_model(fields: Any, needs: tuple[str, ...]) -> None:
+    assert parse(fields).needs == needs
+
+
+def test_completions_take_one_prompt() -> None:
+    assert parse({"model": "toy", "prompt": "x"}, COMPLETION).kind == COMPLETION
+    assert parse({"model": "toy", "prompt": [1, 2]}, COMPLETION).kind == COMPLETION
+    for prompt in (["a", "b"], [[1], [2]], [], None, {"a": 1}):
+        with pytest.raises(InvalidRequestError):
+            parse({"model": "toy", "prompt": prompt}, COMPLETION)
+    with pytest.raises(InvalidRequestError):
+        parse({"model": "toy"}, EMBEDDING)
+
+
+def test_the_engine_gets_what_was_asked_and_no_more() -> None:
+    messages = [{"role": "user", "content": "ä", "name": "n", "tool_calls": []}]
+    call = parse(ask(messages=messages, stream=True, logit_bias={"5": 1}, user="u", store=False, tools=[], top_k=5))
+    assert json.loads(call.for_engine(replace(ROUTE, timings=True))) == {
+        "model": "engine-model",
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logit_bias": {"5": 1},
+        "top_k": 5,
+        "timings_per_token": True,
+    }
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+known = st.sampled_from(
+    [*(name for name in ask()), "max_tokens", "stream", "stop", "tools", "response_format", "n", "user"]
+)
+
+
+@given(st.dictionaries(known | st.text(max_size=8), json_values, max_size=8))
+def test_whatever_json_comes_it_is_a_call_or_a_refusal(fields: dict[str, Any]) -> None:
+    for kind in (CHAT, COMPLETION, EMBEDDING):
+        try:
+            call = parse({"model": "toy", **fields}, kind)
+        except SubletError as refused:
+            json.loads(SURFACE.refusal(refused))
+        else:
+            assert json.loads(call.for_engine(ROUTE))["model"] == "engine-model"
+
+
+@given(st.binary(max_size=200))
+def test_whatever_bytes_come_it_is_a_call_or_a_refusal(body: bytes) -> None:
+    try:
+        parse(body)
+    except SubletError as refused:
+        assert refused.status == 400
+
+
+# Streams
+
+
+STREAM: list[dict[str, Any]] = [
+    chunk("", timings=timings(9, 0)),
+    chunk('quote " and \\ and "model":"engine-model" and \n\n', timings=timings(9, 1, cached=4)),
+    chunk("日本語🦙", timings=timings(9, 4, cached=4)),
+    {**chunk("tail", finish="stop"), "usage": usage(9, 6, 4)},
+    {**chunk(), "choices": [], "usage": usage(9, 6, 4), "timings": timings(9, 6, 4)},
+]
+WIRE = b": hello\n\n" + b"".join(event(payload) for payload in STREAM) + event("[DONE]")
+
+
+def run_stream(pieces: list[bytes], include_usage: bool = False) -> tuple[bytes, Tokens, bool]:
+    form = SURFACE.stream(parse(ask(stream=True, stream_options={"include_usage": include_usage})), IDENTITY)
+    cutter, meter, out, done = EventCutter(), Meter(), b"", False
+    for piece in pieces:
+        for payload in cutter.feed(piece):
+            if payload == b"[DONE]":
+                done = True
+            else:
+                out += form.event(meter.chunk(payload))
+    return out, meter.tokens(), done
+
+
+def test_a2_a_stream_split_at_every_byte_is_the_same_stream() -> None:
+    expected = run_stream([WIRE])
+    for at in range(len(WIRE)):
+        assert run_stream([WIRE[:at], WIRE[at:]]) == expected, at
+    assert run_stream([WIRE[at : at + 1] for at in range(len(WIRE))]) == expected
+    assert expected[1:] == (Tokens(9, 4, 6), True)
+
+
+@given(st.lists(st.integers(0, len(WIRE)), max_size=12), st.booleans())
+def test_a2_a_stream_split_anywhere_is_the_same_stream(cuts: list[int], carriage_returns: bool) -> None:
+    marks = [0, *sorted(cuts), len(WIRE)]
+    pieces = [WIRE[start:end] for start, end in pairwise(marks)]
+    if carriage_returns:
+        text = WIRE.replace(b"\n", b"\r\n")
+        pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
+    assert run_stream(pieces) == run_stream([WIRE])
+
+
+def test_the_content_is_untouched_and_the_names_are_ours() -> None:
+    out, _, _ = run_stream([WIRE], include_usage=True)
+    chunks = [json.loads(part[6:]) for part in out.split(b"\n\n") if part]
+    contents = [item["choices"][0]["delta"].get("content") for item in chunks if item["choices"]]
+    assert contents == ["", *(item["choices"][0]["delta"].get("content") for item in STREAM[:-1])]
+    assert {(item["id"], item["model"], item["created"]) for item in chunks} == {("chatcmpl-1", "toy", 99)}
+    assert chunks[-1]["usage"] == usage(9, 6, 4) and chunks[-1]["choices"] == []
+    assert not any("timings" in item for item in chunks)
+
+
+def test_an_engine_that_puts_choices_first_is_renamed_as_well() -> None:
+    payloads = [{"choices": chunk(text)["choices"], "created": 1, "id": "x", "model": "m"} for text in ("a", "b", "c")]
+    out, _, _ = run_stream([event(payload) for payload in payloads])
+    chunks = [json.loads(part[6:]) for part in out.split(b"\n\n") if part]
+    assert [item["choices"][0]["delta"].get("content") for item in chunks] == ["", "a", "b", "c"]
+    assert {(item["id"], item["model"], item["created"]) for item in chunks} == {("chatcmpl-1", "toy", 99)}
+
+
+def test_a_chunk_of_another_shape_after_the_first_is_parsed() -> None:
+    odd = {"model": "engine-model", "choices": chunk("b")["choices"], "id": "other", "created": 7}
+    out, _, _ = run_stream([event(chunk("a")), event(odd), event(chunk("c"))])
+    assert b"engine" not in out and b"other" not in out
+
+
+@pytest.mark.parametrize("payload", [b"not json", b"[]", b"{}", b'{"choices":[', b"[" * 10_000])
+def test_a_chunk_that_is_none_fails(payload: bytes) -> None:
+    form = SURFACE.stream(parse(ask(stream=True)), IDENTITY)
+    with pytest.raises(EngineFailedError):
+        form.event(payload)
+
+
+def test_an_event_that_never_ends_fails() -> None:
+    cutter = EventCutter()
+    with pytest.raises(EngineFailedError):
+        for _ in range(EVENT_BYTES_MAX // 65536 + 2):
+            cutter.feed(b"x" * 65536)
+
+
+def test_fields_of_events_that_are_not_data_are_dropped() -> None:
+    assert EventCutter().feed(b"event: x\nid: 1\ndata: a\ndata:b\n\nretry: 5\n\n:c\n\ndata:d\n\n") == [b"a\nb", b"d"]
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 4}, Tokens(10, 0, 4)),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}},
+            Tokens(10, 6, 4),
+        ),
+        ({"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": None}, Tokens(10, 0, 4)),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": None}},
+            Tokens(10, 0, 4),
+        ),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 60}},
+            Tokens(10, 10, 4),
+        ),
+        ({"prompt_tokens": -10, "completion_tokens": -4}, Tokens(0, 0, 0)),
+        ({"prompt_tokens": 10, "total_tokens": 10}, Tokens(10, 0, 0)),
+        ({"prompt_tokens": "10"}, Tokens()),
+        ({}, Tokens()),
+        (None, Tokens()),
+        ([], Tokens()),
+    ],
+)
+def test_a10_usage_as_engines_report_it(reported: Any, expected: Tokens) -> None:
+    meter = Meter()
+    meter.whole(json.dumps({"usage": reported}).encode())
+    assert meter.tokens() == expected
+
+
+def test_usage_in_the_text_of_an_answer_counts_for_nothing() -> None:
+    meter = Meter()
+    text = '"usage":{"prompt_tokens":999,"completion_tokens":999},"timings":{"cache_n":9}}'
+    payload = json.dumps(chunk(text), separators=(",", ":")).encode()
+    assert meter.chunk(payload) == payload
+    assert meter.tokens() == Tokens(0, 0, 1)
