@@ -97,7 +97,7 @@ def _one_generation(seen: list[_Gpu]) -> Found:
     """The generation with the most accelerators: those of a pool are interchangeable, so others can't be in it."""
     (generation, _), *others = Counter(gpu.generation for gpu in seen).most_common()
     for other, count in others:
-        log.warning("gpus_left_out", generation=other, count=count, reason=f"the pool is of generation {generation}")
+        log.info("gpus_left_out", generation=other, count=count, reason=f"the pool is of generation {generation}")
     members = [gpu for gpu in seen if gpu.generation == generation]
     limits_mw = [gpu.limit_mw for gpu in members if gpu.limit_mw]
     return Found(
