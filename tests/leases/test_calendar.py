@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def rows(connection: Connection, now: datetime) -> list[tuple[str, str, datetime
 def assert_no_overlap(store: Store, now: datetime) -> None:
     with store.read() as connection:
         held = sorted(rows(connection, now), key=lambda row: (row[0], row[2]))
-    for before, after in zip(held, held[1:], strict=False):
+    for before, after in pairwise(held):
         if before[0] == after[0]:
             assert before[3] <= after[2], f"{before} and {after} hold the same accelerator"
 

@@ -38,20 +38,31 @@ _STALE_HOLDS_PER_WRITE = 200
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`."""
+    """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`, or
+    for `duration_s`."""
 
     accelerators: int
     class_name: str
-    end: datetime
+    end: datetime | None = None
     start: datetime | None = None
     pool: str | None = None
     generation: str | None = None
+    duration_s: int | None = None
+
+    def window(self, now: datetime) -> Window:
+        """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
+        start = self.start or now
+        if (self.end is None) == (self.duration_s is None):
+            raise InvalidInputError("send either end or duration_s")
+        end = self.end or start + timedelta(seconds=self.duration_s or 0)
+        return checked_window(Window(start, end), now)
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "accelerators": self.accelerators,
             "class": self.class_name,
-            "end": format_time(self.end),
+            "end": format_time(self.end) if self.end else None,
+            "duration_s": self.duration_s,
             "start": format_time(self.start) if self.start else None,
             "pool": self.pool,
             "generation": self.generation,
@@ -84,8 +95,7 @@ class Admission:
                 return known[0]
             if sql.open_quotes(connection, organisation_id, now) >= OPEN_QUOTES_MAX:
                 raise LimitExceededError(f"{OPEN_QUOTES_MAX} quotes are open; accept one or wait until they expire")
-            window = checked_window(Window(wish.start or now, wish.end), now)
-            return self._hold(connection, organisation_id, wish, window, now, key)
+            return self._hold(connection, organisation_id, wish, wish.window(now), now, key)
 
         return self._store.write(write)
 
@@ -125,7 +135,7 @@ class Admission:
         now: datetime,
         key: str | None,
     ) -> Quote:
-        candidates = self._pools(connection, wish, now)
+        candidates = self._pools(connection, wish, window)
         for pool in candidates:
             # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
             self._store.lock(connection, f"pool:{pool.id}")
@@ -243,21 +253,21 @@ class Admission:
             return []
         return free[: max(0, min(room, self._around.sellable(connection, pool_id, class_name, window)))]
 
-    def _pools(self, connection: Connection, wish: Wish, now: datetime) -> list[Row[Any]]:
+    def _pools(self, connection: Connection, wish: Wish, window: Window) -> list[Row[Any]]:
         """Where the wish may be met, in the order of their ids. Raises NotFoundError."""
         if wish.pool is not None:
             named = sql.pool_named(connection, wish.pool)
             found = [named] if named is not None else []
         else:
             found = sql.pools_of(connection, wish.generation)
-        standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= wish.end]
+        standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= window.end]
         if not found:
             raise NotFoundError(
                 f"there is no pool {wish.pool or f'of generation {wish.generation}'!r}; GET /v1/pools lists them"
             )
         if not standing:
             raise NoCapacityError(
-                f"pool {found[0].name} goes offline before {format_time(wish.end)}; choose another one"
+                f"pool {found[0].name} goes offline before {format_time(window.end)}; choose another one"
             )
         return sorted(standing, key=lambda pool: str(pool.id))
 

@@ -72,6 +72,10 @@ class Leases:
         """See Admission.accept."""
         return self._admission.accept(organisation_id, quote_id, ssh_public_keys, idempotency_key)
 
+    def now(self) -> datetime:
+        """The present, as everything here sees it."""
+        return self._store.clock.now()
+
     def lease(self, lease_id: str, organisation_id: str | None = None) -> Lease:
         """A lease of the organisation, or of any where none is given. Raises NotFoundError, the same for another's."""
         with self._store.read() as connection:

@@ -1,0 +1,186 @@
+"""Routes of raw leases: quotes and leases for customers, reclaims for the owner, the next plan for the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from sublet.accounts.model import Actor
+from sublet.leases.admission import Wish
+from sublet.leases.backends.base import AUTHORIZED_KEYS_MAX
+from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, WINDOW_S_MAX
+from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
+from sublet.values.errors import InvalidInputError
+from sublet.values.windows import Window
+
+Require = Callable[[str], Callable[..., Actor]]
+"""Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
+
+IdempotencyKey = Annotated[str | None, Header(max_length=128)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class NewQuote(_Body):
+    """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`."""
+
+    accelerators: int = Field(default=1, ge=1, le=ACCELERATORS_PER_LEASE_MAX)
+    class_name: str = Field(default="notice", alias="class", max_length=16)
+    pool: str | None = Field(default=None, max_length=60)
+    generation: str | None = Field(default=None, max_length=40)
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    duration_s: int | None = Field(default=None, ge=1, le=WINDOW_S_MAX)
+
+
+class NewLease(_Body):
+    """A quote to accept, and the public keys that may log in."""
+
+    quote_id: str = Field(max_length=40)
+    ssh_public_keys: list[Annotated[str, Field(max_length=16_384)]] = Field(
+        min_length=1, max_length=AUTHORIZED_KEYS_MAX
+    )
+
+
+class NewReclaim(_Body):
+    """What the owner takes back: `start` (now if left out); `end` or `duration_s`; `force` breaks firm leases too."""
+
+    pool: str = Field(max_length=60)
+    accelerators: int = Field(ge=1, le=1_000_000)
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    duration_s: int | None = Field(default=None, ge=1, le=WINDOW_S_MAX)
+    reason: str = Field(min_length=1, max_length=500)
+    force: bool = False
+
+
+class Release(_Body):
+    """Why an accelerator in quarantine is clean."""
+
+    reason: str = Field(min_length=1, max_length=500)
+
+
+def router(leases: Leases, require: Require) -> APIRouter:
+    """`/v1/quotes` and `/v1/leases` for customers, of whom the operator may see all; `/v1/reclaims` for internal teams."""
+    routes = APIRouter(tags=["leases"])
+    _add_customer_routes(routes, leases, require("leases"))
+    _add_reclaim_routes(routes, leases, require("claims"))
+    _add_operator_routes(routes, leases, require("operate"))
+    return routes
+
+
+def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[..., Actor]) -> None:
+    @routes.post("/v1/quotes", status_code=201)
+    def quote(
+        body: NewQuote, actor: Actor = Depends(customer), idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
+        """An offer that holds its capacity for 60 seconds at a fixed price."""
+        wish = Wish(
+            accelerators=body.accelerators,
+            class_name=body.class_name,
+            end=body.end,
+            start=body.start,
+            pool=body.pool,
+            generation=body.generation,
+            duration_s=body.duration_s,
+        )
+        return leases.quote(actor.organisation_id, wish, idempotency_key).as_dict()
+
+    @routes.post("/v1/leases", status_code=201)
+    def accept(
+        body: NewLease, actor: Actor = Depends(customer), idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
+        """Accept a quote. A quote makes one lease, however often it is accepted."""
+        return leases.accept(actor.organisation_id, body.quote_id, body.ssh_public_keys, idempotency_key).as_dict()
+
+    @routes.get("/v1/leases")
+    def list_leases(
+        actor: Actor = Depends(customer),
+        live: bool = False,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
+        after: Annotated[str | None, Query(max_length=40)] = None,
+    ) -> dict[str, Any]:
+        """Newest first; the operator sees every organisation's. `next` is `after` of the next page."""
+        found = leases.leases(_whose(actor), live_only=live, limit=limit, after=after)
+        following = found[-1].id if len(found) == limit else None
+        return {"leases": [lease.as_dict() for lease in found], "next": following}
+
+    @routes.get("/v1/leases/{lease_id}")
+    def show(lease_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
+        """A lease with every change of its state."""
+        lease = leases.lease(lease_id, _whose(actor))
+        return {**lease.as_dict(), "history": [item.as_dict() for item in leases.history(lease_id)]}
+
+    @routes.post("/v1/leases/{lease_id}/end")
+    def end(lease_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
+        """Give a lease back, or cancel it before it began. Repeating it changes nothing."""
+        return leases.end(lease_id, _whose(actor)).as_dict()
+
+
+def _add_reclaim_routes(routes: APIRouter, leases: Leases, owner: Callable[..., Actor]) -> None:
+    def order(body: NewReclaim, actor: Actor) -> ReclaimOrder:
+        if body.force:
+            actor.require("operate")
+        window = _window(body.start or leases.now(), body.end, body.duration_s)
+        return ReclaimOrder(body.pool, body.accelerators, window, body.reason, body.force)
+
+    @routes.post("/v1/reclaims", status_code=201)
+    def reclaim(
+        body: NewReclaim, actor: Actor = Depends(owner), idempotency_key: IdempotencyKey = None
+    ) -> dict[str, Any]:
+        """Take capacity back: the plan names whom, when and for what credit, and notice is given."""
+        return leases.reclaim(order(body, actor), f"owner {actor.organisation_id}", idempotency_key)
+
+    @routes.post("/v1/reclaims/preview")
+    def preview(body: NewReclaim, actor: Actor = Depends(owner)) -> dict[str, Any]:
+        """The same plan, without carrying it out."""
+        return leases.preview_reclaim(order(body, actor)).as_dict()
+
+    @routes.get("/v1/reclaims", dependencies=[Depends(owner)])
+    def list_reclaims() -> dict[str, Any]:
+        return {"reclaims": leases.reclaims()}
+
+    @routes.post("/v1/reclaims/{reclaim_id}/withdraw")
+    def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> dict[str, Any]:
+        """The owner does not need it after all; notices that are not due yet are withdrawn."""
+        found = leases.withdraw_reclaim(reclaim_id, f"owner {actor.organisation_id}")
+        return {"leases": [lease.as_dict() for lease in found]}
+
+
+def _add_operator_routes(routes: APIRouter, leases: Leases, operator: Callable[..., Actor]) -> None:
+    @routes.get("/v1/lease-plan", dependencies=[Depends(operator)])
+    def next_plan() -> dict[str, Any]:
+        """What the next round would do. Nothing is carried out."""
+        return leases.plan().as_dict()
+
+    @routes.get("/v1/quarantine", dependencies=[Depends(operator)])
+    def quarantine() -> dict[str, Any]:
+        """Accelerators that are out of sale until what a lease left on them is proved gone."""
+        return {
+            "accelerators": [
+                {"id": item.unit_id, "pool_id": item.pool_id, "lease_id": item.lease_id, "reason": item.reason}
+                for item in leases.quarantined()
+            ]
+        }
+
+    @routes.post("/v1/quarantine/{unit_id}/release", status_code=204)
+    def release(unit_id: str, body: Release, actor: Actor = Depends(operator)) -> None:
+        """The operator's word that an accelerator is clean."""
+        leases.release_unit(unit_id, f"operator {actor.key_id}", body.reason)
+
+
+def _whose(actor: Actor) -> str | None:
+    """Whose leases a key may see: its organisation's; with the operator's scope, everybody's."""
+    return None if "operate" in actor.scopes else actor.organisation_id
+
+
+def _window(start: AwareDatetime, end: AwareDatetime | None, duration_s: int | None) -> Window:
+    if (end is None) == (duration_s is None):
+        raise InvalidInputError("send either end or duration_s")
+    return Window(start, end if end is not None else start + timedelta(seconds=duration_s or 0))

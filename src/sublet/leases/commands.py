@@ -1,0 +1,213 @@
+"""`sublet lease`: rent raw capacity from a running Sublet, over its HTTP interface."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sublet.leases import login
+from sublet.leases.remote import Remote
+from sublet.output import JsonFlag, print_json, print_rows
+from sublet.values.clock import as_utc, format_time, parse_time
+from sublet.values.errors import InvalidInputError, NotFoundError, UnavailableError
+from sublet.values.ids import new_id
+
+READY_S_MAX = 120.0
+POLL_S = 0.3
+_SERVED = ("active", "degraded", "notice")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Raw capacity for a window, with SSH. Talks to the service at SUBLET_URL with the key in SUBLET_KEY.",
+)
+
+Count = Annotated[int, typer.Option("--accelerators", "-n", min=1, help="How many accelerators.")]
+ClassName = Annotated[str, typer.Option("--class", "-c", help="firm, notice or spot.")]
+Minutes = Annotated[int, typer.Option("--minutes", "-m", min=1, help="How long.")]
+Start = Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")]
+PoolName = Annotated[str | None, typer.Option("--pool", help="Pool, by id or name; the first one if left out.")]
+Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
+KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that may log in; yours if left out.")]
+LeaseId = Annotated[str, typer.Argument(help="Id of a lease.")]
+AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
+
+_COLUMNS = {
+    "id": "lease",
+    "state": "state",
+    "class": "class",
+    "accelerators": "accelerators",
+    "start": "start",
+    "end": "end",
+    "reclaim_at": "taken back",
+    "price_per_accelerator_hour": "price/h",
+    "currency": "",
+}
+
+
+@app.command()
+def quote(
+    accelerators: Count = 1,
+    class_name: ClassName = "notice",
+    minutes: Minutes = 60,
+    start: Start = None,
+    pool: PoolName = None,
+    generation: Generation = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask for a price; it holds the capacity for 60 seconds."""
+    found = _quote(Remote(), accelerators, class_name, minutes, start, pool, generation)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(
+        f"{found['accelerators']} accelerators as {found['class']} from {found['start']} to {found['end']}: "
+        f"{found['total']} {found['currency']} at {found['price_per_accelerator_hour']} per accelerator-hour"
+    )
+    typer.echo(f"held until {found['expires_at']}; take it with: sublet lease take --quote {found['id']}")
+
+
+@app.command()
+def take(
+    accelerators: Count = 1,
+    class_name: ClassName = "notice",
+    minutes: Minutes = 60,
+    start: Start = None,
+    pool: PoolName = None,
+    generation: Generation = None,
+    quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
+    key: KeyFile = None,
+    wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rent: ask for a price and accept it."""
+    remote, public_key = Remote(), login.public_key(key)
+    if quote_id is None:
+        quote_id = _quote(remote, accelerators, class_name, minutes, start, pool, generation)["id"]
+    lease = remote.post("/v1/leases", {"quote_id": quote_id, "ssh_public_keys": [public_key]}, new_id("req"))
+    begins_later = parse_time(lease["start"]).timestamp() > time.time() + READY_S_MAX / 2
+    if wait and not begins_later:
+        lease = _wait_ready(remote, lease["id"], quiet=as_json)
+    if as_json:
+        print_json(lease)
+        return
+    _show(lease)
+
+
+@app.command("ls")
+def list_leases(
+    live: Annotated[bool, typer.Option("--live", help="Only those that are not over.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many, newest first.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List leases."""
+    found = Remote().get("/v1/leases", live=live, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_rows(found["leases"], _COLUMNS, "no leases; `sublet lease take` rents one")
+
+
+@app.command()
+def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
+    """Show a lease, its guarantees and everything that happened to it."""
+    lease = Remote().get(f"/v1/leases/{_checked(lease_id)}")
+    if as_json:
+        print_json(lease)
+        return
+    _show(lease)
+    guarantees = [{"what": name, **value} for name, value in lease["guarantees"].items()]
+    print_rows(guarantees, {"what": "guarantee", "level": "level", "how": "by"}, "")
+    print_rows(lease["history"], {"at": "when", "to": "state", "actor": "by", "reason": "why"}, "")
+
+
+@app.command()
+def end(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
+    """Give a lease back, or cancel it before it begins."""
+    lease = Remote().post(f"/v1/leases/{_checked(lease_id)}/end")
+    if as_json:
+        print_json(lease)
+        return
+    typer.echo(f"{lease['id']} is {lease['state']}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def ssh(
+    lease_id: AnyLeaseId = None,
+    command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell if left out.")] = None,
+) -> None:
+    """Log in to a lease."""
+    remote = Remote()
+    if lease_id is None:
+        running = [item for item in remote.get("/v1/leases", live=True)["leases"] if item["state"] != "ending"]
+        if not running:
+            raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
+        lease_id = running[0]["id"]
+    lease = _wait_ready(remote, _checked(str(lease_id)), quiet=True)
+    raise typer.Exit(login.shell(lease["id"], lease["ssh"], command or []))
+
+
+def _quote(
+    remote: Remote,
+    accelerators: int,
+    class_name: str,
+    minutes: int,
+    start: str | None,
+    pool: str | None,
+    generation: str | None,
+) -> dict[str, Any]:
+    if pool is None and generation is None:
+        pools = remote.get("/v1/pools")["pools"]
+        if not pools:
+            raise NotFoundError("this Sublet has no pool yet")
+        pool = pools[0]["id"]
+    body = {"accelerators": accelerators, "class": class_name, "duration_s": minutes * 60}
+    body |= {"pool": pool} if generation is None else {"generation": generation}
+    if start is not None:
+        try:
+            body["start"] = format_time(as_utc(parse_time(start)))
+        except ValueError as error:
+            raise InvalidInputError(f"--start: {error}") from error
+    return remote.post("/v1/quotes", body, new_id("req"))
+
+
+def _wait_ready(remote: Remote, lease_id: str, *, quiet: bool) -> dict[str, Any]:
+    """The lease once one can log in. Raises UnavailableError where it fails or takes too long."""
+    deadline = time.monotonic() + READY_S_MAX
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("lease requested")
+        while True:
+            lease = remote.get(f"/v1/leases/{lease_id}")
+            progress.update(task, description=f"lease {lease['state']}")
+            if lease["state"] in _SERVED and lease["ssh"]:
+                return lease
+            if lease["state"] in ("ending", "ended", "cancelled", "failed", "rejected"):
+                raise UnavailableError(
+                    f"lease {lease_id} is {lease['state']}: {lease['last_error'] or lease['end_reason'] or 'no reason given'}"
+                )
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"lease {lease_id} is {lease['state']} still; look with `sublet lease show`")
+            time.sleep(POLL_S)
+
+
+def _show(lease: dict[str, Any]) -> None:
+    print_rows([lease], _COLUMNS, "")
+    if lease["ssh"]:
+        door = lease["ssh"]
+        typer.echo(f"log in with: sublet lease ssh {lease['id']}")
+        typer.echo(
+            f"         or: ssh -p {door['port']} {door['user']}@{door['host']}   (host key {door['fingerprint']})"
+        )
+    if lease["last_error"]:
+        typer.echo(f"last error: {lease['last_error']}")
+
+
+def _checked(lease_id: str) -> str:
+    if not lease_id.startswith("lse_") or not lease_id.replace("_", "").isalnum():
+        raise InvalidInputError(f"{lease_id!r} is not a lease id; `sublet lease ls` lists yours")
+    return lease_id

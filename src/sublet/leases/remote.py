@@ -1,0 +1,54 @@
+"""The running service as the commands see it: one address, one key, and Sublet's own errors back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import httpx2
+
+from sublet.values.errors import InvalidInputError, SubletError, UnavailableError, all_error_types
+
+URL_VARIABLE = "SUBLET_URL"
+KEY_VARIABLE = "SUBLET_KEY"
+URL_DEFAULT = "http://127.0.0.1:8080"
+TIMEOUT_S = 30.0
+
+
+class Remote:
+    """Calls with the key of SUBLET_KEY to the service at SUBLET_URL."""
+
+    def __init__(self) -> None:
+        """Raises InvalidInputError where no key is set."""
+        key = os.environ.get(KEY_VARIABLE, "")
+        if not key:
+            raise InvalidInputError(f"set {KEY_VARIABLE} to your key (and {URL_VARIABLE} to where Sublet runs)")
+        self.url = os.environ.get(URL_VARIABLE, URL_DEFAULT).rstrip("/")
+        self._client = httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S, trust_env=False
+        )
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        return self._call("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def post(self, path: str, body: dict[str, Any] | None = None, idempotency_key: str | None = None) -> dict[str, Any]:
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._call("POST", path, json=body if body is not None else {}, headers=headers)
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Raises the service's own error by its code, UnavailableError where it can't be reached."""
+        try:
+            answer = self._client.request(method, path, **options)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise UnavailableError(
+                f"Sublet does not answer at {self.url} ({error}); start it with `sublet up` or set {URL_VARIABLE}"
+            ) from error
+        try:
+            found = answer.json() if answer.content else {}
+        except ValueError as error:
+            raise UnavailableError(f"what answers at {self.url} is not Sublet; check {URL_VARIABLE}") from error
+        if answer.is_success and isinstance(found, dict):
+            return found
+        told = found.get("error", {}) if isinstance(found, dict) else {}
+        kind = all_error_types().get(str(told.get("code")), SubletError)
+        raise kind(told.get("message") or f"Sublet answered {answer.status_code}", **(told.get("details") or {}))
