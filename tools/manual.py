@@ -127,13 +127,13 @@ def walk_commands() -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _walk(path: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    below = getattr(command, "commands", None)
-    if below is None:
+    if not hasattr(command, "list_commands"):
         yield path, command
         return
     if len(path) == 1:
         yield path, command
-    for name, child in below.items():
+    for name in command.list_commands(None):
+        child = command.get_command(None, name)
         if not child.hidden:
             yield from _walk((*path, name), child)
 

@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from sublet import __version__
+from sublet.commands import Commands
 from sublet.values.errors import SubletError
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="sublet",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -54,30 +55,18 @@ def root(
 
 
 def mount() -> typer.Typer:
-    """Every command in its place. Imports happen here, so that `--version` stays quick."""
-    from sublet.commands import register
-
-    if not app.registered_groups:
-        register(app)
+    """The whole command."""
     return app
 
 
 def main() -> None:
-    """The entry point: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    import click
-
+    """The entry point: 0 done, 1 failed, 2 bad input."""
     try:
-        code = mount()(standalone_mode=False)
+        app()
     except SubletError as error:
         typer.secho(f"sublet: {error.message}", fg="red", err=True)
         sys.exit(EXIT_BAD_INPUT if 400 <= error.status < 500 else EXIT_FAILED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has enough; that is no failure.
         sys.stderr.close()
         sys.exit(EXIT_FAILED)
-    sys.exit(code if isinstance(code, int) else 0)

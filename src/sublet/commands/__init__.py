@@ -1,30 +1,68 @@
-"""Every command in its place."""
+"""Every command in its place, imported only when it is called, so that the command starts quickly."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import typer
+from typer.core import TyperCommand, TyperGroup
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("sublet.commands.system", "up", "Run the system until Ctrl-C."),
+    "demo": ("sublet.commands.system", "demo", "Play the whole story on this machine."),
+    "doctor": ("sublet.commands.system", "doctor", "Say what this machine can do, what is missing, what follows."),
+    "status": ("sublet.commands.system", "status", "Say whether the system runs here, and where."),
+    "plan": ("sublet.commands.system", "plan", "Show what the system will do next, before it does it."),
+    "serve": ("sublet.commands.system", "serve", "Run one process of the system alone."),
+    "db": ("sublet.commands.system", "database", "The database."),
+    "org": ("sublet.accounts.commands", "org", "Organisations: the operator, internal teams, customers."),
+    "key": ("sublet.accounts.commands", "key", "API keys: made, listed, revoked."),
+    "pool": ("sublet.fleet.commands", "app", "Pools: what is owned, where, at how many watts."),
+    "demand": ("sublet.demand.commands", "app", "What the owner needs: samples, history, claims."),
+    "surplus": ("sublet.surplus.commands", "surplus", "What may be sold now, and why the rest is withheld."),
+    "shadow": ("sublet.surplus.commands", "shadow", "What would have been sold and earned, selling nothing."),
+    "backtest": ("sublet.surplus.commands", "backtest", "How well policies sell a demand history."),
+    "lease": ("sublet.leases.commands", "app", "Raw leases: quote, take, log in, hand back."),
+    "models": ("sublet.models.commands", "app", "Managed models: the catalogue, deployments, replicas."),
+    "ledger": ("sublet.ledger.commands", "app", "Usage, invoices, credits, exports, and the proof."),
+    "prices": ("sublet.ledger.commands", "prices", "The price book: check, publish, show."),
+    "desk": ("sublet.desk.commands", "app", "What it is worth: cases, reports, scenarios."),
+}
+"""Name of each command, where it is, and its line in the list; in the order in which the data flows."""
 
 
-def register(app: typer.Typer) -> None:
-    """Mount each domain's commands on `app`, in the order in which the data flows."""
-    from sublet.accounts import commands as accounts
-    from sublet.commands import system
-    from sublet.demand import commands as demand
-    from sublet.desk import commands as desk
-    from sublet.fleet import commands as fleet
-    from sublet.leases import commands as leases
-    from sublet.ledger import commands as ledger
-    from sublet.models import commands as models
-    from sublet.surplus import commands as surplus
+class Commands(TyperGroup):
+    """The commands of COMMANDS, each imported when somebody asks for it."""
 
-    system.register(app)
-    app.add_typer(accounts.org, name="org")
-    app.add_typer(accounts.key, name="key")
-    app.add_typer(fleet.app, name="pool")
-    app.add_typer(demand.app, name="demand")
-    surplus.register(app)
-    app.add_typer(leases.app, name="lease")
-    app.add_typer(models.app, name="models")
-    app.add_typer(ledger.app, name="ledger")
-    app.add_typer(ledger.prices, name="prices")
-    app.add_typer(desk.app, name="desk")
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # The list of commands needs their lines alone: importing them all would take seconds.
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        place, name, line = COMMANDS[cmd_name]
+        if self._listing:
+            return TyperCommand(cmd_name, help=line)
+        found = getattr(import_module(place), name)
+        command = typer.main.get_command(found if isinstance(found, typer.Typer) else _alone(found))
+        command.name = cmd_name
+        command.short_help = line
+        return command
+
+
+def _alone(function: Any) -> typer.Typer:
+    """A Typer with one command, which is that command itself."""
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command()(function)
+    return single

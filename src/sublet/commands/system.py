@@ -16,17 +16,6 @@ from sublet.output import JsonFlag, print_json, print_rows
 database = typer.Typer(no_args_is_help=True, help="The database.")
 
 
-def register(app: typer.Typer) -> None:
-    """Mount these commands at the top."""
-    app.command("up")(up)
-    app.command("demo")(demo)
-    app.command("doctor")(doctor)
-    app.command("status")(status)
-    app.command("plan")(plan)
-    app.command("serve")(serve)
-    app.add_typer(database, name="db")
-
-
 def _config() -> Path | None:
     named = os.environ.get(settings_module.FILE_VARIABLE)
     return Path(named) if named else None
