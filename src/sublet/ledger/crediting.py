@@ -165,17 +165,22 @@ def wallet_id(party: Party) -> str:
     return derived_id("bud", party.id, PREPAID)
 
 
-def usable(connection: Connection, organisation_id: str, now: datetime, *, prepaid: bool) -> list[Credit]:
-    """Credits that an invoice may use now, in order: what expires first, then what was granted first."""
+def usable(
+    connection: Connection, organisation_id: str, now: datetime, *, prepaid: bool, lock: bool = False
+) -> list[Credit]:
+    """Credits that an invoice may use now, in order: what expires first, then what was granted first.
+
+    With `lock` their rows are held until the transaction ends.
+    """
     columns = credit_grants.c
     statement = (
         select(credit_grants)
         .where(columns.organisation_id == organisation_id, columns.remaining_nano > 0)
         .where((columns.expires_at.is_(None)) | (columns.expires_at > now))
         .where(columns.kind == "prepaid" if prepaid else columns.kind != "prepaid")
-        .with_for_update()
     )
-    found = [credit_of(row) for row in connection.execute(statement)]
+    rows = connection.execute(statement.with_for_update() if lock else statement)
+    found = [credit_of(row) for row in rows]
     return sorted(
         found,
         key=lambda credit: (credit.expires_at is None, credit.expires_at or EPOCH, credit.granted_at, credit.id),

@@ -127,8 +127,12 @@ class Invoicing:
         return invoice(connection, invoice_id)
 
     def _use_credits(self, connection: Connection, party: Party, sums: Sums, invoice_id: str, now: datetime) -> None:
-        crediting.use(connection, crediting.usable(connection, party.id, now, prepaid=False), sums.credit, invoice_id)
-        crediting.use(connection, crediting.usable(connection, party.id, now, prepaid=True), sums.prepaid, invoice_id)
+        crediting.use(
+            connection, crediting.usable(connection, party.id, now, prepaid=False, lock=True), sums.credit, invoice_id
+        )
+        crediting.use(
+            connection, crediting.usable(connection, party.id, now, prepaid=True, lock=True), sums.prepaid, invoice_id
+        )
         if sums.carried:
             sql.insert_row(
                 connection,

@@ -36,7 +36,7 @@ SERVICES = {
 PROVIDER = "Sublet"
 _HOUR = timedelta(hours=1)
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_TIME_UNITS = {3600: "Hours", 60: "Minutes"}
+_NAMED_UNITS = {("Seconds", 3600): "Hours", ("Seconds", 60): "Minutes", ("Watt-Hours", 1000): "Kilowatt-Hours"}
 
 
 @dataclass(slots=True)
@@ -71,8 +71,9 @@ def focus_rows(charges: Charges, version: str, *, by_line: bool = False) -> Iter
 
 
 def _group(line: Charged) -> tuple[Any, ...]:
-    hour = hour_of(line.at)
-    return line.transaction_no, line.rate_id, hour, line.resource, line.project, line.key_id, line.dimensions
+    """Requests of the model API are no resources: their usage is added up by model."""
+    resource = line.resource if METERS[line.meter].product != "models" else ""
+    return line.transaction_no, line.rate_id, hour_of(line.at), resource, line.project, line.key_id, line.dimensions
 
 
 class _Writer:
@@ -100,6 +101,7 @@ class _Writer:
         used = period_of(line.used, party.timezone)
         category, subcategory, service, resource_type = SERVICES[meter.product]
         dimensions = json.loads(line.dimensions)
+        resource = dimensions.get("model", "") if meter.product == "models" else line.resource
         row |= {
             "ChargeCategory": "Usage",
             "ChargeClass": "Correction" if late else None,
@@ -108,8 +110,8 @@ class _Writer:
             "ServiceCategory": category,
             "ServiceSubcategory": subcategory,
             "ServiceName": service,
-            "ResourceId": line.resource or None,
-            "ResourceType": resource_type if line.resource else None,
+            "ResourceId": resource or None,
+            "ResourceType": resource_type if resource else None,
             "RegionId": dimensions.get("site"),
             "RegionName": dimensions.get("site"),
             "SubAccountId": line.project or None,
@@ -282,8 +284,8 @@ class _Writer:
 def pricing_unit(price: Price, meter: Meter) -> tuple[str, int]:
     """The unit that a price is for, in FOCUS' form, and how many units of the meter it is."""
     per = price.tariff.package // meter.steps_per_unit if price.kind == "package" else price.per
-    if meter.unit == "Seconds" and per in _TIME_UNITS:
-        return _TIME_UNITS[per], per
+    if (meter.unit, per) in _NAMED_UNITS:
+        return _NAMED_UNITS[meter.unit, per], per
     return (meter.unit if per == 1 else f"{per} {meter.unit}"), per
 
 
