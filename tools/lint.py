@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MIGRATIONS = ROOT / "src" / "sublet" / "store" / "migrations" / "versions"
+"""Generated, one statement a table: as long as the tables are many."""
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
 DRAWERS = {"util.py", "utils.py", "helper.py", "helpers.py", "common.py", "misc.py", "manager.py"}
@@ -31,12 +33,14 @@ def code_rules() -> Iterator[str]:
         source = path.read_text()
         name = path.relative_to(ROOT)
         lines = source.count("\n")
-        if lines > FILE_LINES_MAX:
+        written = MIGRATIONS not in path.parents
+        if lines > FILE_LINES_MAX and written:
             yield f"{name}: {lines} lines, at most {FILE_LINES_MAX}"
         if path.name in DRAWERS:
             yield f"{name}: a drawer for everything; name it after what is in it"
         tree = ast.parse(source, str(path))
-        yield from function_length(name, tree)
+        if written:
+            yield from function_length(name, tree)
         yield from naive_time(name, tree)
         if path.relative_to(ROOT / "src" / "sublet").parts[0] in EXACT:
             yield from floats(name, tree)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from alembic import command
+from alembic.script import Script
 
 from sublet.store import Store
 from sublet.store.schema import config, migrate
@@ -19,8 +22,13 @@ def main() -> int:
         store = Store(f"sqlite:///{folder}/schema.db")
         migrate(store)
         with store.engine.begin() as connection:
-            command.revision(config(connection), message=sys.argv[1], autogenerate=True, rev_id=None)
+            made = command.revision(config(connection), message=sys.argv[1], autogenerate=True)
         store.close()
+    assert isinstance(made, Script)
+    ruff = str(Path(sys.executable).parent / "ruff")
+    for words in (["check", "--select", "I", "--fix"], ["format"]):
+        subprocess.run([ruff, *words, "--quiet", made.path], check=True)
+    print(f"{made.path}: read it, then run the tests on both databases")
     return 0
 
 

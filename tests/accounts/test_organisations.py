@@ -51,7 +51,7 @@ def test_the_operators_name_is_the_operators(accounts: Accounts) -> None:
     ("fields", "message"),
     [
         (("Acme", "friend", "USD", "UTC"), "kind 'friend' is not one of operator, internal, customer"),
-        (("Acme", "customer", "XXX", "UTC"), "currency 'XXX' is not known"),
+        (("Acme", "customer", "QQQ", "UTC"), "currency 'QQQ' is not known"),
         (("Acme", "customer", "usd", "UTC"), "currency 'usd' is not known"),
         (("Acme", "customer", "USD", "Mars/Olympus"), "timezone 'Mars/Olympus' is not known"),
         (("Acme", "customer", "USD", ""), "timezone '' is not known"),

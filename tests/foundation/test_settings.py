@@ -86,7 +86,7 @@ def test_pools_are_read_from_the_file_and_money_is_exact() -> None:
         ("control = 5\n", "sublet.toml: control: input should be a valid dictionary"),
         ("[[pools]]\nsite = 'x'\n", "sublet.toml: pools.0.name: field required"),
         ("[[pools]]\nname = 'x'\nnme = 'y'\n", "there is no setting pools.0.nme; did you mean pools.name?"),
-        ("[[pools]]\nname = 'x'\ncurrency = 'XXX'\n", "sublet.toml: pools.0.currency: currency 'XXX' is not known"),
+        ("[[pools]]\nname = 'x'\ncurrency = 'QQQ'\n", "sublet.toml: pools.0.currency: currency 'QQQ' is not known"),
         (
             "[[pools]]\nname = 'x'\nprice_per_accelerator_hour = '0.0000000001'\n",
             "sublet.toml: pools.0.price_per_accelerator_hour: 1E-10 has more than nine decimals",

@@ -56,3 +56,22 @@ def folder_with_database(tmp_path: Path, clock: SimulatedClock) -> Iterator[Path
 
 def test_the_folder_of_the_database_is_its_owners_alone(folder_with_database: Path) -> None:
     assert folder_with_database.stat().st_mode & 0o077 == 0
+
+
+def _triggers(store: Store) -> set[str]:
+    listed = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if store.is_sqlite
+        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    with store.read() as connection:
+        return set(connection.execute(text(listed)).scalars())
+
+
+def test_migrations_make_the_triggers_too(any_store: Store) -> None:
+    wanted = _triggers(any_store)
+    assert wanted, "the ledger guards its rows by triggers"
+    metadata.drop_all(any_store.engine)
+    assert _triggers(any_store) == set()
+    migrate(any_store)
+    assert _triggers(any_store) == wanted
