@@ -1,21 +1,14 @@
-"""What each process of the system runs: `sublet serve control|gateway|engines`."""
+"""What each process of the system runs: `sublet serve control|gateway|engines`. Each imports its own parts alone, so that
+a process starts quickly and a fault in one's code does not keep the others from starting."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import structlog
-import uvicorn
 
 from sublet import logs, supervisor
-from sublet.app import Sublet
-from sublet.control import ControlPlane, build_api
-from sublet.gateway import server as gateway_server
-from sublet.gateway.model import GatewaySettings
-from sublet.models import host as engine_host
 from sublet.settings import Settings
-from sublet.store import Store
 from sublet.values.errors import InvalidInputError
 
 log = structlog.get_logger(__name__)
@@ -33,6 +26,13 @@ def run(process: str, settings: Settings, fd: int | None = None) -> None:
 
 
 def _control(settings: Settings, fd: int | None) -> None:
+    import asyncio
+
+    import uvicorn
+
+    from sublet.app import Sublet
+    from sublet.control import ControlPlane, build_api
+
     held = _listener(fd, settings.control.host, settings.control.port, "control.port")
     system = Sublet(settings)
     plane = ControlPlane(system)
@@ -56,6 +56,10 @@ def _control(settings: Settings, fd: int | None) -> None:
 
 
 def _gateway(settings: Settings, fd: int | None) -> None:
+    from sublet.app import Sublet
+    from sublet.gateway import server as gateway_server
+    from sublet.gateway.model import GatewaySettings
+
     held = _listener(fd, settings.gateway.host, settings.gateway.port, "gateway.port")
     system = Sublet(settings)
     gateway_settings = GatewaySettings(
@@ -74,6 +78,9 @@ def _gateway(settings: Settings, fd: int | None) -> None:
 
 
 def _engines(settings: Settings, fd: int | None) -> None:
+    from sublet.models import host as engine_host
+    from sublet.store import Store
+
     store = Store(settings.database_url)
     try:
         engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir), store)

@@ -121,7 +121,15 @@ class Stage:
         return "made up" if self._pusher is not None else "this machine"
 
     def push_demand(self, pool: dict[str, Any]) -> None:
-        """Tell a small, made-up need of the pool's owner from now on, as a collector of another system would."""
+        """Tell a small, made-up need of the pool's owner from now on, as a collector of another system would.
+
+        For a machine that other work keeps busy: it has nothing to spare, and its real owner would keep it all.
+        """
+        if self._pusher is not None:
+            return
+        self.say(
+            "this machine is busy with other work and has little to spare: an owner with a small, made-up need plays on"
+        )
 
         def push() -> None:
             while not self._over.wait(PUSH_S):

@@ -19,6 +19,7 @@ SAMPLES_WAITED = 3
 MODEL_S_MAX = 60.0
 LEASE_S_MAX = 40.0
 CALM_S_MAX = 12.0
+BUSY_SHARE = 0.5
 QUESTION = "In one short sentence: what does it mean to sublet something?"
 LOOK_AROUND = (
     "echo user: $(id -un) uid $(id -u); "
@@ -52,6 +53,8 @@ def need(stage: Stage) -> dict[str, Any]:
     stage.say(
         f"{len(seen)} samples of this machine's own load so far; now {now:g} of {pool['accelerators']} accelerators"
     )
+    if now > pool["accelerators"] * BUSY_SHARE:
+        stage.push_demand(pool)
     before = _on_sale(stage)
     stage.say(f"with no history, on sale: {_counts(before)}")
     path = stage.theatre.settings.data_dir / "made-up-history.csv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -30,6 +31,7 @@ FINE_STEP_S_MAX = 300
 FINE_HISTORY = timedelta(days=7)
 STALE_STEPS = 4
 STALE_S_MIN = 120
+LATEST_SAMPLES = 32
 
 Facts = Callable[[str], PoolFacts]
 Book = Callable[[str, Connection | None], Sequence[Sold]]
@@ -119,11 +121,12 @@ def view_of(history: Series, facts: PoolFacts, claims: Sequence[Claim], at: date
     at_us = to_micros(at)
     coarse = recent(history, at_us, HOUR_S, 400 * 24)
     fine = None
-    if len(history) and history.step_s <= FINE_STEP_S_MAX:
-        slot_s = max(60, history.step_s)
+    step_s = _latest_step_s(history)
+    if len(history) and step_s <= FINE_STEP_S_MAX:
+        slot_s = max(60, math.ceil(step_s))
         fine = recent(history, at_us, slot_s, int(FINE_HISTORY.total_seconds()) // slot_s)
     age_s = (at_us - int(history.times_us[-1])) / 1e6 if len(history) else None
-    stale = age_s is None or age_s > max(STALE_S_MIN, STALE_STEPS * history.step_s)
+    stale = age_s is None or age_s > max(STALE_S_MIN, STALE_STEPS * step_s)
     in_use = float(history.in_use[-1]) if len(history) else 0.0
     seen_s = (
         float(min(np.isfinite(coarse.in_use).sum() * HOUR_S, (at_us - int(history.times_us[0])) / 1e6))
@@ -134,6 +137,12 @@ def view_of(history: Series, facts: PoolFacts, claims: Sequence[Claim], at: date
     before = {claim.id: _before(history, claim) for claim in known if claim.window.contains(at) and len(history)}
     met = rule.claims_met(known, at, in_use, before)
     return rule.View(at, facts, in_use, stale, age_s, seen_s, coarse, fine, tuple(known), met)
+
+
+def _latest_step_s(history: Series) -> float:
+    """How often samples come now. An imported history may be hourly where the present is seen every few seconds."""
+    latest = history.times_us[-LATEST_SAMPLES:]
+    return float(np.median(np.diff(latest))) / 1e6 if latest.size > 1 else float(history.step_s)
 
 
 def _before(history: Series, claim: Claim) -> float:
