@@ -79,7 +79,7 @@ def _model_of(annotation: Any) -> Any:
 
 
 def errors() -> str:
-    """A row per code, by status and code."""
+    """A row per error, by status and code."""
     lines = ["| code | status | what it says |", "| --- | --- | --- |"]
     for kind in sorted(error_types(), key=lambda kind: (kind.status, kind.code)):
         lines.append(f"| `{kind.code}` | {kind.status} | {_cell(kind.__doc__ or '')} |")
