@@ -298,7 +298,7 @@ def read_heading(root: Table) -> Heading:
         table.text("name"), table.text("title"), table.text("owner"), table.day("as_of"), table.text("version"),
         table.text("currency", "USD"), table.text("summary", ""), tuple(table.texts("results", [])), named,
     )  # fmt: skip
-    table.has("claims")
+    table.asked |= {"claims", "remarks"}
     table.finish()
     return heading
 

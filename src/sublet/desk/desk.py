@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sublet.desk.capacity import CapacityRow
 from sublet.desk.case import Build, Heading, Statement, read_heading
-from sublet.desk.documents import Document, Table, read_document
+from sublet.desk.documents import Document, Table, at_line, read_document
 from sublet.desk.errors import nearest
+from sublet.desk.phrases import PARTS
 from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
 from sublet.desk.sections.bridge import Bridge
 from sublet.desk.sections.capital import Capital
@@ -21,14 +23,19 @@ from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
 from sublet.desk.sheet import Sheet
 
 LANGUAGES = ("en", "zh-Hant", "zh-Hans")
+PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What the commentary claims, in one language; `{name}` stands for a value of the case."""
+    """A sentence of the case's own in one language, and the part of the briefing it belongs to.
+
+    `{name}` stands for a value of the case; there is at least one, so that the sentence is backed by a number.
+    """
 
     language: str
     text: str
+    part: str = "claim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +138,29 @@ def _refused_sums(root: Table, build: Build) -> tuple[tuple[str, ...], ...]:
 
 
 def _claims(root: Table, build: Build) -> tuple[Claim, ...]:
-    table = root.table("case").table("claims")
-    claims = []
+    """`[case.claims]` and `[[case.remarks]]`: texts in up to three languages, each backed by values of the case."""
+    case = root.table("case")
+    claims = _texts(case.table("claims"), build, "claim")
+    for table in case.tables("remarks"):
+        part = table.text("part")
+        if part not in PARTS:
+            raise table.fail("part", f"part {part!r} is not one of the briefing's; {nearest(part, PARTS)}")
+        claims += _texts(table, build, part)
+    return tuple(claims)
+
+
+def _texts(table: Table, build: Build, part: str) -> list[Claim]:
+    found = []
     for language in LANGUAGES:
         if table.has(language):
-            claims.append(Claim(language, table.text(language)))
+            text = table.text(language)
+            names = PLACEHOLDER.findall(text)
+            if not names:
+                raise table.fail(
+                    language, "the sentence names no value; put at least one as {NAME} so that a number backs it"
+                )
+            for name in names:
+                at_line(table, language, build.ref, name)
+            found.append(Claim(language, text, part))
     table.finish()
-    return tuple(claims)
+    return found

@@ -272,7 +272,8 @@ def _render(
         return (f"{spelling.get(term.op, term.op)}({', '.join(text for text, _ in parts)})", _ATOM)
     rank = _PRECEDENCE[term.op]
     if term.op == "neg":
-        return (f"-{_bracket(parts[0], rank + 1)}", rank)
+        # A spreadsheet reads -x^2 as (-x)^2, so even a power gets its brackets here.
+        return (f"-{_bracket(parts[0], _ATOM)}", rank)
     right_rank = rank + 1 if term.op in ("-", "/", "**") else rank
     left_rank = rank + 1 if term.op == "**" else rank
     gap = " " if spaced and term.op != "**" else ""

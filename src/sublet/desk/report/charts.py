@@ -64,7 +64,7 @@ def heat_map(
             drawing.rect(
                 left + column * width + 1, y + 1, width - 2, 32, "cell", f"fill:{colour};fill-opacity:{opacity:.2f}"
             )
-            shown = f"{value:.0%}" if percent else short(value)
+            shown = f"{value:.0%}" if percent else f"{value:.2f}" if abs(value) < 10 else short(value)
             css = "n inv" if strength > 0.75 else "n"
             drawing.text(left + (column + 0.5) * width, y + 21, shown, css, "middle")
     if split is not None:
@@ -218,8 +218,8 @@ def ranges(rows: Sequence[tuple[str, float, float, bool]], unit: str, marker: tu
         drawing.text(scale(high) + 5, y + 13, shown, "n")
     if marker is not None:
         drawing.line(scale(marker[0]), 2, scale(marker[0]), bottom, "dash")
-        drawing.text(scale(marker[0]) - 4, bottom + 28, marker[1], "u", "end")
-    drawing.text(WIDTH - 4, bottom + 28, unit, "u", "end")
+        drawing.text(scale(marker[0]), bottom + 28, marker[1], "u", "middle")
+    drawing.text(4, bottom + 28, unit, "u")
     return drawing.svg()
 
 

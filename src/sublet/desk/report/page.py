@@ -12,6 +12,7 @@ from sublet.desk.desk import Desk
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock
 from sublet.desk.sheet import Sheet, Status, Value
 
+_DATE = re.compile(r"\d{4}-\d\d(-\d\d)?")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _MEANINGS = {
     Status.PUBLISHED: "said in a published source",
@@ -22,6 +23,9 @@ _MEANINGS = {
     Status.MODELLED: "depends on an assumption",
 }
 _SMALL = 1e-4
+
+WIDE_CELL = 48
+"""A column with a longer text than this is set smaller, and may break anywhere."""
 
 LIST_ROWS_MAX = 8
 """A longer list of label and value is set in two columns."""
@@ -100,29 +104,36 @@ def _block(block: Block, sheet: Sheet, linked: bool, defines: bool) -> str:
 def _table(block: TableBlock, sheet: Sheet, linked: bool, defines: bool) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in block.columns)
     rows = []
+    wide = {
+        place for row in block.rows for place, cell in enumerate(row) if isinstance(cell, str) and len(cell) > WIDE_CELL
+    }
     for row in block.rows:
         anchor = f' id="v-{escape(str(row[0]), quote=True)}"' if defines else ""
-        cells = "".join(_cell(cell, sheet, linked, first=position == 0) for position, cell in enumerate(row))
+        cells = "".join(
+            _cell(cell, sheet, linked, "key" if place == 0 else "long" if place in wide else "")
+            for place, cell in enumerate(row)
+        )
         rows.append(f"<tr{anchor}>{cells}</tr>")
     caption = f"<caption>{_prose(block.caption, sheet)}</caption>" if block.caption else ""
     css = ' class="pair"' if len(block.columns) == 2 else ""
     return f'<div class="scroll"><table{css}>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _cell(cell: Cell, sheet: Sheet, linked: bool, first: bool) -> str:
+def _cell(cell: Cell, sheet: Sheet, linked: bool, css: str) -> str:
     if isinstance(cell, Ref):
         return f'<td class="num">{_number(sheet[cell.name], cell.digits, linked)}</td>'
     if isinstance(cell, float | int):
         return f'<td class="num">{figure(float(cell))}</td>'
-    css = ' class="key"' if first else ' class="long"' if len(cell) > 40 else ""
-    return f"<td{css}>{escape(cell)}</td>"
+    kind = "num" if _DATE.fullmatch(cell) else css
+    return f'<td class="{kind}">{escape(cell)}</td>' if kind else f"<td>{escape(cell)}</td>"
 
 
 def _number(value: Value, digits: int, linked: bool) -> str:
-    text = figure(value.number, digits)
+    as_percent = linked and _is_fraction(value.unit)
+    text = f"{value.number * 100:.3g} %" if as_percent else figure(value.number, digits)
     title = escape(f"{value.name}: {value.status}; {value.source}; {value.date}", quote=True)
     shown = f'<a class="v" href="#v-{escape(value.name, quote=True)}" title="{title}">{text}</a>' if linked else text
-    unit = f' <span class="unit">{escape(_short_unit(value.unit))}</span>' if linked else ""
+    unit = f' <span class="unit">{escape(_short_unit(value.unit))}</span>' if linked and not as_percent else ""
     return f"{shown}{unit}{_badge(value.status)}"
 
 
@@ -166,11 +177,15 @@ def quantity(value: Value) -> str:
     """A value in running text, with its unit: `2.97 USD/share`, `33 %`."""
     if not value.is_number:
         return str(value.content)
-    if value.unit.startswith(("share", "prob", "utilisation")) or value.unit == "rate":
+    if _is_fraction(value.unit):
         return f"{value.number * 100:.3g} %"
     if value.unit.startswith("%"):
-        return f"{value.number:.3g} {value.unit}"
+        return f"{value.number:.3g} %"
     return f"{figure(value.number)} {_short_unit(value.unit)}".strip()
+
+
+def _is_fraction(unit: str) -> bool:
+    return unit == "rate" or unit.startswith(("share", "prob", "utilisation"))
 
 
 def _short_unit(unit: str) -> str:

@@ -35,7 +35,7 @@ def sections(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fa
 
 def _headline(desk: Desk) -> Section:
     blocks: list[Block] = []
-    claim = next((claim.text for claim in desk.claims if claim.language == "en"), "")
+    claim = next((claim.text for claim in desk.claims if claim.language == "en" and claim.part == "claim"), "")
     if claim:
         blocks.append(Paragraph(f"The claim: {claim}", "claim"))
     rows = [

@@ -69,10 +69,18 @@ def _signal(table: Table) -> Signal:
         table, None, Signal, table.text("id"), table.text("short", table.text("id")), table.text("bull"),
         table.text("bear"), table.number("lr_bull"), table.number("lr_bear"), table.text("test"),
         table.text("falsifier", ""), table.day("due"), Reading(reading), observed, table.text("group", ""),
+        _names(table.table("names")),
     )  # fmt: skip
     table.has("source")
     table.finish()
     return made
+
+
+def _names(table: Table) -> dict[str, str]:
+    """A signal's name by language, for the briefing."""
+    names = {language: table.text(language) for language in ("en", "zh-Hant", "zh-Hans") if table.has(language)}
+    table.finish()
+    return names
 
 
 def _ratios(table: Table, build: Build, signal: Signal) -> dict[Reading, Term]:

@@ -9,15 +9,18 @@ from sublet.desk.case import Build
 from sublet.desk.documents import Table, at_line
 
 SAMPLES_MAX = 20_000_000
+FAN_POINTS_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationPlan:
-    """What to simulate: results by name, how many samples, from which seed."""
+    """What to simulate: results by name, how many samples, from which seed; fans over the points of one input."""
 
     results: tuple[str, ...]
     samples: int
     seed: int
+    fan_over: str
+    fan_points: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,13 @@ def read_simulation(root: Table, build: Build) -> SimulationPlan | None:
             raise table.fail(
                 "results", f"{name!r} depends on no input with a distribution; give at least one of them one"
             )
-    plan = SimulationPlan(results, table.whole("samples", 200_000), table.whole("seed", 1))
+    over = table.text("fan_over", "")
+    if over:
+        at_line(table, "fan_over", build.ref, over)
+    points = tuple(table.numbers("fan_points", []))
+    if bool(over) != bool(points) or len(points) > FAN_POINTS_MAX:
+        raise table.fail("fan_points", f"a fan needs fan_over and fan_points together, at most {FAN_POINTS_MAX} points")
+    plan = SimulationPlan(results, table.whole("samples", 200_000), table.whole("seed", 1), over, points)
     if not results or not 1000 <= plan.samples <= SAMPLES_MAX:
         raise table.fail("samples", f"name at least one result, and 1000 to {SAMPLES_MAX} samples")
     table.finish()

@@ -1,0 +1,191 @@
+"""One page of text that a reader of such commentary would want; every sentence names the values that it rests on."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sublet.desk.capacity import refusal
+from sublet.desk.desk import PLACEHOLDER, Desk
+from sublet.desk.phrases import HEAD, PARTS, SENTENCES
+from sublet.desk.report.page import quantity
+
+LINE_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence, the part of the page that it belongs to, and the values that it rests on."""
+
+    part: str
+    text: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """The page."""
+
+    title: str
+    head: str
+    language: str
+    sentences: tuple[Sentence, ...]
+
+    def render(self) -> str:
+        """Plain text with the names of the values in brackets after each sentence."""
+        lines = [self.title, self.head]
+        for part, words in PARTS.items():
+            chosen = [sentence for sentence in self.sentences if sentence.part == part]
+            if chosen:
+                lines += ["", words[self.language]]
+                for sentence in chosen:
+                    lines += _wrapped(f"- {sentence.text} [{', '.join(sentence.values)}]", self.language)
+        return "\n".join(lines)
+
+
+def brief(desk: Desk, language: str) -> Briefing:
+    """The briefing in `en`, `zh-Hant` or `zh-Hans`."""
+    heading = desk.heading
+    head = HEAD[language].format(
+        owner=heading.owner, as_of=heading.as_of, name=heading.name, version=heading.version, digest=desk.digest[:16]
+    )
+    writer = _Writer(desk, language)
+    sentences = (*writer.numbers(), *writer.sources(), *writer.changes(), *writer.claims())
+    return Briefing(heading.title, head, language, sentences)
+
+
+class _Writer:
+    def __init__(self, desk: Desk, language: str) -> None:
+        self._desk, self._sheet, self._language = desk, desk.sheet, language
+
+    def claims(self) -> Iterator[Sentence]:
+        for claim in self._desk.claims:
+            if claim.language == self._language:
+                yield Sentence(claim.part, *self._filled(claim.text))
+
+    def numbers(self) -> Iterator[Sentence]:
+        yield from self._bridge()
+        yield from self._deals()
+        yield from self._capital()
+        yield from self._channels()
+        yield from self._customers()
+        yield from self._surplus()
+
+    def sources(self) -> Iterator[Sentence]:
+        for deal in self._desk.comparables:
+            if deal.slip is not None and deal.slip.is_slip:
+                yield self._say(
+                    "sources", "slip", {"calculated": deal.price}, title=deal.title, printed=f"{deal.slip.printed:g}",
+                    factor=f"{10.0 ** abs(deal.slip.power_of_ten):g}",
+                )  # fmt: skip
+        rows = {row.id: row for row in self._desk.capacity}
+        for names in self._desk.refused_sums:
+            if len(names) == 2 and refusal([rows[name] for name in names]):
+                first, second = names
+                yield self._say(
+                    "sources", "not_added", {"first": first, "second": second},
+                    first_id=f"{first}, {rows[first].owner}", second_id=f"{second}, {rows[second].owner}",
+                )  # fmt: skip
+
+    def changes(self) -> Iterator[Sentence]:
+        bridge = self._desk.bridge
+        if bridge is not None and bridge.tornado:
+            bar = bridge.tornado[0]
+            unit = self._sheet[bridge.result].unit
+            yield self._say(
+                "change", "tornado", {"result": bridge.result}, (bar.input,), input=self._title(bar.input),
+                low=f"{bar.low:g}", high=f"{bar.high:g}", at_low=f"{bar.at_low:.3g} {unit}", at_high=f"{bar.at_high:.3g} {unit}",
+            )  # fmt: skip
+        board = self._desk.signals
+        if board is not None:
+            yield self._say(
+                "change", "odds", {"now": board.now, "bear": "sig.post.all_bear", "bull": "sig.post.all_bull"}
+            )
+            for signal in board.signals:
+                title = signal.names.get(self._language) or signal.names.get("en") or signal.bear
+                odds = {"odds": f"sig.post.{signal.short}_bear_rest_bull"}
+                yield self._say("change", "signal", odds, title=title, due=signal.due.isoformat())
+
+    def _bridge(self) -> Iterator[Sentence]:
+        bridge = self._desk.bridge
+        if bridge is None:
+            return
+        named = {"power": bridge.power, "price": bridge.price, "cost": bridge.cost, "result": bridge.result}
+        yield self._say("numbers", "bridge", named)
+        if bridge.published is not None and bridge.envelope:
+            low, high = bridge.envelope[0]
+            low, high = sorted((low, high), key=lambda name: self._sheet[name].number)
+            at = f"{bridge.axis_price[0]:g} USD/W-yr"
+            yield self._say("numbers", "one_cell", {"increment": bridge.published, "low": low, "high": high}, at=at)
+        if len(bridge.break_evens) > 1:
+            both = {"cash": bridge.break_evens[0][1], "full": bridge.break_evens[1][1]}
+            yield self._say("numbers", "break_even", both)
+        else:
+            yield self._say("numbers", "break_even_cash", {"cash": bridge.break_evens[0][1]})
+
+    def _deals(self) -> Iterator[Sentence]:
+        deals = sorted(
+            (deal for deal in self._desk.comparables if deal.is_per_watt),
+            key=lambda deal: self._sheet[deal.price].number,
+        )
+        if len(deals) > 1:
+            ends = {"low": deals[0].price, "high": deals[-1].price}
+            yield self._say("numbers", "comparables", ends, low_title=deals[0].title, high_title=deals[-1].title)
+
+    def _capital(self) -> Iterator[Sentence]:
+        capital = self._desk.capital
+        if capital is None:
+            return
+        total = f"capex.sum_{capital.years[0]}_{capital.years[-1]}"
+        yield self._say("numbers", "capex", {"total": total, "change": "capex.temporary_leasing.delta_sum"})
+        deltas = [value.name for value in self._sheet if value.name.startswith("capex.permanent_")]
+        if deltas:
+            yield self._say("numbers", "permanent", {"change": deltas[-1]})
+
+    def _channels(self) -> Iterator[Sentence]:
+        if self._desk.channels is not None:
+            channels = self._desk.channels
+            raw = next(item for item in channels.raw if item.id == channels.frontier_raw)
+            yield self._say("numbers", "channels", {"raw": raw.price, "throughput": raw.throughput}, title=raw.title)
+
+    def _customers(self) -> Iterator[Sentence]:
+        found = self._desk.customers
+        if found is None:
+            return
+        named = {"backlog": found.backlog, "low": "cp.hhi_floor", "high": "cp.hhi_ceiling_any"}
+        if found.competitor_share:
+            named["share"] = found.competitor_share
+        key = "customers" if found.competitor_share else "concentration"
+        yield self._say("numbers", key, named, seller=found.seller)
+
+    def _surplus(self) -> Iterator[Sentence]:
+        if not self._desk.surplus:
+            return
+        example = self._desk.surplus[0]
+        window = max(example.owner, key=lambda row: row.idle_mw).window
+        verdicts = example.verdicts
+        key = "no_surplus"
+        if verdicts.owner_surplus:
+            key = "surplus_glut" if verdicts.industry_glut else "surplus_no_glut"
+        named = {"idle": f"glut.{example.id}.idle_mw.{window}", "slack": f"glut.{example.id}.slack.{window}"}
+        yield self._say("numbers", key, named, window=window)
+
+    def _title(self, name: str) -> str:
+        """What the input is called; its number and name where the case has no title in this language."""
+        return self._desk.title(name) if self._language == "en" else f"{quantity(self._sheet[name])}({name})"
+
+    def _say(self, part: str, key: str, named: dict[str, str], more: tuple[str, ...] = (), **words: str) -> Sentence:
+        numbers = {slot: quantity(self._sheet[name]) for slot, name in named.items()}
+        text = SENTENCES[key][self._language].format(**numbers, **words)
+        return Sentence(part, text[0].upper() + text[1:], (*named.values(), *more))
+
+    def _filled(self, text: str) -> tuple[str, tuple[str, ...]]:
+        names = tuple(PLACEHOLDER.findall(text))
+        return PLACEHOLDER.sub(lambda found: quantity(self._sheet[found[1]]), text), names
+
+
+def _wrapped(text: str, language: str) -> list[str]:
+    if language == "en":
+        return textwrap.wrap(text, LINE_WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [text]

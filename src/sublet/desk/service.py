@@ -1,0 +1,70 @@
+"""What people do with a case: open it, explain a number, simulate, compare, report, brief."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sublet import __version__
+from sublet.desk.desk import Desk
+from sublet.desk.errors import CaseError
+from sublet.desk.montecarlo import Fan, SimulatedResult, fan, simulate
+from sublet.desk.report import workbook
+from sublet.desk.report.figures import as_json
+from sublet.desk.report.page import render
+from sublet.desk.report.pages import sections
+
+FAN_SAMPLES = 20_000
+"""Draws at each point of a fan: its 1 % quantile is then good to about a twentieth of a standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """The files that a report wrote."""
+
+    html: Path
+    xlsx: Path
+    json: Path
+
+
+def run_simulation(
+    desk: Desk, samples: int | None = None, seed: int | None = None, progress: Callable[[int], None] | None = None
+) -> list[SimulatedResult]:
+    """The case's Monte Carlo. Raises CaseError where the case has none."""
+    plan = desk.simulation
+    if plan is None:
+        raise CaseError(f'{desk.path}: the case has no [monte_carlo]; add one with results = ["NAME"]')
+    return simulate(
+        desk.sheet, plan.results, samples or plan.samples, plan.seed if seed is None else seed, progress=progress
+    )
+
+
+def run_fans(desk: Desk) -> list[Fan]:
+    """Each simulated result along the input that the case names; none where it names none."""
+    plan = desk.simulation
+    if plan is None or not plan.fan_over:
+        return []
+    return [fan(desk.sheet, name, plan.fan_over, plan.fan_points, FAN_SAMPLES, plan.seed) for name in plan.results]
+
+
+def write_reports(desk: Desk, folder: Path) -> Reports:
+    """HTML, XLSX and JSON of a case into `folder`, named after the case. Raises CaseError where they can't be written."""
+    simulated = run_simulation(desk) if desk.simulation is not None else []
+    fans = run_fans(desk)
+    page = render(desk, sections(desk, simulated, fans), __version__)
+    book = workbook.write(desk, simulated, __version__)
+    data = json.dumps(as_json(desk, simulated, fans, __version__), ensure_ascii=False, indent=1, allow_nan=False)
+    stem = folder / desk.heading.name
+    reports = Reports(stem.with_suffix(".html"), stem.with_suffix(".xlsx"), stem.with_suffix(".json"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reports.html.write_text(page, encoding="utf-8")
+        reports.xlsx.write_bytes(book)
+        reports.json.write_text(data + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CaseError(
+            f"{folder}: the report can't be written there ({error.strerror}); name another folder with --out"
+        ) from error
+    return reports
