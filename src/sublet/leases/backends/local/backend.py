@@ -333,8 +333,7 @@ class LocalBackend:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(ANSWER_TIMEOUT_S)
-                with short_path(files.control / "socket") as name:
-                    _connect(connection, name)
+                _connect(connection, files)
                 connection.sendall(json.dumps(request).encode() + b"\n")
                 answer = json.loads(connection.makefile().readline() or "{}")
         except (OSError, ValueError) as error:
@@ -391,9 +390,10 @@ def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
             reclaim_at=from_micros(spec.reclaim_at_us) if spec.reclaim_at_us else None,
         )
     status = RunState(state.state)
-    if not held and not status.over:
-        # Its shim is gone, and the sandbox with it: the files are kept and `start` brings the lease back.
-        status = RunState.PAUSED
+    if not status.over and not (held and shim_alive(state)):
+        # The shim that wrote this is gone, and its sandbox with it. Either another one has just begun, or `start` brings
+        # the lease back from the files.
+        status = RunState.STARTING if held else RunState.PAUSED
     if state.port and status is RunState.RUNNING:
         endpoint = Endpoint(spec.bind_host, state.port, "tenant", spec.host_key, spec.fingerprint)
     deliveries = tuple(
@@ -401,7 +401,7 @@ def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
             from_micros(run.started_us),
             from_micros(run.alive_us),
             len(spec.devices),
-            open=held and not run.closed,
+            open=status.live and not run.closed,
         )
         for run in state.runs
     )
@@ -465,25 +465,31 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _connect(connection: socket.socket, name: str) -> None:
-    """The shim may hold its lock a moment before it listens."""
+def _connect(connection: socket.socket, files: LeaseFiles) -> None:
+    """The shim may hold its lock a moment before it listens, and a moment after."""
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
     while True:
         try:
-            connection.connect(name)
+            with short_path(files.control / "socket") as name:
+                connection.connect(name)
             return
         except (FileNotFoundError, ConnectionRefusedError):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or not files.held():
                 raise
             time.sleep(_POLL_S)
 
 
 def _kill_shim(files: LeaseFiles) -> None:
     """End a shim that does not obey, by the pid and start time that it wrote itself. The kernel then ends the sandbox."""
-    state = files.read_state()
-    if state is not None and shim_alive(state):
-        os.kill(state.pid, signal.SIGKILL)
-    _wait(lambda: not files.held(), ANSWER_TIMEOUT_S)
+
+    def gone() -> bool:
+        state = files.read_state()
+        if state is not None and shim_alive(state):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state.pid, signal.SIGKILL)
+        return not files.held()
+
+    _wait(gone, ANSWER_TIMEOUT_S)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:
