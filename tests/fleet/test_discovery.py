@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from sublet.fleet import discovery
 from sublet.fleet.discovery import CPU_WATTS_PER_CORE, GPU_WATTS_ASSUMED, discover, generation_of
+from sublet.values.errors import UnavailableError
 
 
 class NVMLError(Exception):
@@ -58,6 +60,11 @@ def fake_nvml(*gpus: tuple[str, int | None, int | None], init_fails: bool = Fals
     return module
 
 
+@pytest.fixture(autouse=True)
+def first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_gpus_seen", set())
+
+
 H100 = "NVIDIA H100 80GB HBM3"
 L4 = "NVIDIA L4"
 
@@ -96,6 +103,30 @@ def test_without_gpus_the_cores_are_the_accelerators(
     assert found.devices == tuple(f"cpu:{core}" for core in sorted(os.sched_getaffinity(0)))
     assert found.watts == CPU_WATTS_PER_CORE
     assert found.watts_source.startswith("assumed:")
+
+
+@pytest.mark.parametrize("later", [fake_nvml(), fake_nvml(init_fails=True)])
+def test_gpus_that_vanish_do_not_become_cores(monkeypatch: pytest.MonkeyPatch, later: types.ModuleType) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml((H100, 700_000, 0)))
+    before = discover()
+    monkeypatch.setitem(sys.modules, "pynvml", later)
+    with pytest.raises(UnavailableError, match=r"does not answer any more, and there were 1 GPUs; look at nvidia-smi"):
+        discover()
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml((H100, 700_000, 0)))
+    assert discover() == before
+
+
+def test_gpus_that_cannot_be_read_do_not_become_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = fake_nvml((H100, 700_000, 0))
+
+    def lost(index: int) -> int:
+        raise NVMLError("GPU is lost")
+
+    nvml.__dict__["nvmlDeviceGetHandleByIndex"] = lost
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with pytest.raises(UnavailableError, match="GPU is lost"):
+        discover()
+    assert nvml.__dict__["state"]["open"] == 0
 
 
 def test_only_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

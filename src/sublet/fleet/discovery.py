@@ -12,6 +12,8 @@ from typing import Any
 
 import structlog
 
+from sublet.values.errors import UnavailableError
+
 log = structlog.get_logger(__name__)
 
 CPU_WATTS_PER_CORE = Decimal(10)
@@ -33,9 +35,25 @@ class Found:
     watts_source: str
 
 
+_gpus_seen: set[str] = set()
+
+
 def discover() -> Found:
-    """GPUs where NVML names some, else the cores that this process may run on."""
-    return _gpus() or _cores()
+    """GPUs where NVML names some, else the cores that this process may run on.
+
+    Raises UnavailableError where there are GPUs that can't be read, or can't be found any more: a driver that fails for
+    a moment must not turn a pool of GPUs into one of cores.
+    """
+    found = _gpus()
+    if found is not None:
+        _gpus_seen.update(found.devices)
+        return found
+    if _gpus_seen:
+        raise UnavailableError(
+            f"the NVIDIA driver does not answer any more, and there were {len(_gpus_seen)} GPUs; look at nvidia-smi, "
+            "then restart Sublet if they are gone for good"
+        )
+    return _cores()
 
 
 def site_name() -> str:
@@ -65,8 +83,7 @@ def _gpus() -> Found | None:
     try:
         seen = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
-        log.warning("gpus_unreadable", reason=str(error))
-        return None
+        raise UnavailableError(f"the GPUs can't be read by NVML ({error}); look at nvidia-smi") from error
     finally:
         pynvml.nvmlShutdown()
     return _one_generation(seen) if seen else None

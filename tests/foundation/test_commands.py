@@ -1,0 +1,103 @@
+"""The commands of accounts and fleet, and how the command line says that something went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fleet.specs import spec
+from typer.testing import CliRunner
+
+from sublet import cli
+from sublet.accounts import commands as accounts
+from sublet.accounts.service import Accounts
+from sublet.fleet import commands as fleet
+from sublet.fleet.service import Fleet
+from sublet.store import Store
+from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith("SUBLET_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUBLET_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def run(app: Any, *words: str) -> Any:
+    """What the command prints, as JSON where it is asked for."""
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout) if "--json" in words else result.stdout
+
+
+def test_an_organisation_and_its_key_by_command(folder: Path) -> None:
+    made = run(accounts.org, "create", "Acme", "--currency", "EUR", "--timezone", "Europe/Berlin", "--json")
+    assert [item["id"] for item in run(accounts.org, "ls", "--json")["organisations"]] == [made["id"]]
+    key = run(accounts.key, "create", "Acme", "--scope", "models", "--expires", "2090-01-01T00:00:00Z", "--json")
+    assert (key["scopes"], key["expires_at"]) == (["models"], "2090-01-01T00:00:00Z")
+    store = Store(f"sqlite:///{folder}/sublet.db")
+    assert Accounts(store).authenticate(key["secret"]).organisation_id == made["id"]
+    assert key["secret"] not in run(accounts.key, "ls", "Acme")
+    run(accounts.key, "revoke", key["id"])
+    (listed,) = run(accounts.key, "ls", "Acme", "--json")["keys"]
+    assert listed["revoked_at"] is not None
+    store.close()
+
+
+def test_a_secret_is_printed_once_with_a_word_about_it() -> None:
+    run(accounts.org, "create", "Acme")
+    printed = run(accounts.key, "create", "Acme")
+    assert printed.count("sublet_") == 1
+    assert "shown once" in printed
+
+
+@pytest.mark.parametrize("expires", ["tomorrow", "2090-01-01T00:00:00"])
+def test_a_wrong_option_is_named(expires: str) -> None:
+    run(accounts.org, "create", "Acme")
+    with pytest.raises(InvalidInputError, match="--expires: "):
+        run(accounts.key, "create", "Acme", "--expires", expires)
+
+
+def test_an_accelerator_is_drained_and_restored_by_command(folder: Path) -> None:
+    assert "no pools yet" in run(fleet.app, "ls")
+    store = Store(f"sqlite:///{folder}/sublet.db")
+    (pool,) = Fleet(store).sync([spec("main", 2)])
+    run(fleet.app, "drain", pool.units[0].id, "fan broken")
+    shown = run(fleet.app, "show", "main", "--json")
+    assert [(unit["in_service"], unit["out_reason"]) for unit in shown["units"]] == [
+        (False, "fan broken"),
+        (True, None),
+    ]
+    assert run(fleet.app, "ls", "--json")["pools"][0]["in_service"] == 1
+    assert "fan broken" in run(fleet.app, "show", "main")
+    run(fleet.app, "restore", pool.units[0].id)
+    assert Fleet(store).pool("main") == pool
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InvalidInputError("hours: write a number"), 2), (UnavailableError("later"), 1), (SubletError(), 1)],
+)
+def test_an_error_is_one_sentence_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: SubletError, code: int
+) -> None:
+    def fails(**named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert error.message in printed.err
+    assert "Traceback" not in printed.err
+    assert len(printed.err.splitlines()) == 1
