@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -11,8 +12,38 @@ from numpy.typing import NDArray
 from sublet.demand.model import Floats, Series
 
 PATHS_MAX = 10_000
+DAY = 24
+MEMORY_HOURS = 120 * DAY
+HALF_LIFE_HOURS = 20 * DAY
+NEAR_HOURS = 5
+KERNEL_HOURS = 2.0
+SHRINK = 5.0
+SPREAD_FLOOR = 0.25
+SPREAD_MIN = 1e-3
 
 Grid = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Futures:
+    """What demand may do next: `paths` is (moments, slots) rises above the demand now, `weights` (moments) their say."""
+
+    paths: Grid
+    weights: Grid
+    method: str
+
+    @property
+    def weight(self) -> float:
+        """How many moments' worth of evidence there is."""
+        return float(self.weights.sum())
+
+
+class Forecaster(Protocol):
+    """One way to say what demand may do next, from what was known before slot `t` alone."""
+
+    def futures(self, t: int, slots: int) -> Futures:
+        """Rises over slots t … t+slots-1 above the demand of slot t-1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,3 +98,101 @@ def recent(series: Series, at_us: int, slot_s: int, slots_max: int) -> Recent:
     unseen = np.isinf(capacity)
     in_use[unseen] = capacity[unseen] = np.nan
     return Recent(slot_s, capacity, in_use)
+
+
+class PlainRises:
+    """Every past moment has the same say: what demand did after it is what it may do now."""
+
+    method = "plain"
+
+    def __init__(self, in_use: Floats) -> None:
+        self._in_use = in_use
+
+    def futures(self, t: int, slots: int) -> Futures:
+        rises = Recent(0, self._in_use[:0], self._in_use[max(0, t - MEMORY_HOURS) : t]).rises(slots)
+        return Futures(rises, np.ones(rises.shape[0], dtype=np.float32), self.method)
+
+
+class HourlyRises:
+    """Filtered past rises: moments near the same hour of the day, recent ones first, fitted to that hour's usual move.
+
+    Rises after each past moment are split into what is usual at that hour of the day (mean and mean deviation per slot
+    ahead, shrunk towards the whole day's) and a standard path; the standard paths are then set back at the present
+    hour. Weights fall with the distance in hours of the day and halve every HALF_LIFE_HOURS. The fit is renewed at
+    midnight UTC and knows nothing later. The idea is filtered historical simulation (Barone-Adesi and others, 1999),
+    with hours of the day in place of a volatility model.
+    """
+
+    method = "hours"
+
+    def __init__(self, in_use: Floats, first_hour: int = 0) -> None:
+        """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch."""
+        self._in_use = in_use
+        self._first_hour = first_hour
+        self._fits: dict[int, _Fit] = {}
+
+    def futures(self, t: int, slots: int) -> Futures:
+        midnight = t - (self._first_hour + t) % DAY
+        at = midnight if midnight - slots >= 2 * DAY else t
+        fit = self._fits.get(slots)
+        if fit is None or fit.at != at:
+            fit = self._fits[slots] = _Fit.of(self._in_use, self._first_hour, at, slots)
+        return fit.set_at(t, (self._first_hour + t) % DAY)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Standard paths and the hours' usual moves, as known at slot `at`."""
+
+    at: int
+    mean: Floats
+    spread: Floats
+    standard: Grid
+    moments: NDArray[np.int64]
+    near: tuple[NDArray[np.int64], ...]
+    nearness: tuple[Grid, ...]
+
+    @classmethod
+    def of(cls, in_use: Floats, first_hour: int, at: int, slots: int) -> _Fit:
+        first = max(1, at - slots + 1 - MEMORY_HOURS)
+        moments = np.arange(first, at - slots + 1)
+        if moments.size == 0:
+            nothing = np.zeros((DAY, slots))
+            none = np.empty(0, dtype=np.int64)
+            no_weights = tuple(np.empty(0, dtype=np.float32) for _ in range(DAY))
+            return cls(at, nothing, nothing, np.empty((0, slots), dtype=np.float32), none, (none,) * DAY, no_weights)
+        known = in_use[first - 1 : at]
+        rises = sliding_window_view(known[1:], slots) - known[: moments.size, None]
+        whole = np.isfinite(rises).all(axis=1)
+        rises, moments = rises[whole], moments[whole]
+        hours = (first_hour + moments) % DAY
+        mean, spread = _usual(rises, hours)
+        standard = ((rises - mean[hours]) / spread[hours]).astype(np.float32)
+        near, nearness = [], []
+        for hour in range(DAY):
+            apart = np.abs(hours - hour)
+            apart = np.minimum(apart, DAY - apart)
+            chosen = np.flatnonzero(apart <= NEAR_HOURS)
+            near.append(chosen)
+            nearness.append(np.exp(-0.5 * (apart[chosen] / KERNEL_HOURS) ** 2).astype(np.float32))
+        return cls(at, mean, spread, standard, moments, tuple(near), tuple(nearness))
+
+    def set_at(self, t: int, hour: int) -> Futures:
+        rows = self.near[hour]
+        paths = self.mean[hour].astype(np.float32) + self.spread[hour].astype(np.float32) * self.standard[rows]
+        ages = (t - self.moments[rows]).astype(np.float32)
+        weights = self.nearness[hour] * np.exp2(-ages / HALF_LIFE_HOURS).astype(np.float32)
+        return Futures(paths, weights, HourlyRises.method)
+
+
+def _usual(rises: Floats, hours: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Mean and mean absolute deviation per hour of the day and slot ahead, shrunk towards the whole day's."""
+    is_hour = (hours[None, :] == np.arange(DAY)[:, None]).astype(np.float64)
+    counts = is_hour.sum(axis=1)[:, None]
+    say = counts / (counts + SHRINK)
+    overall = rises.mean(axis=0) if rises.size else np.zeros(rises.shape[1])
+    mean = say * (is_hour @ rises) / np.maximum(counts, 1) + (1 - say) * overall
+    off = np.abs(rises - mean[hours])
+    typical = off.mean(axis=0) if rises.size else np.zeros(rises.shape[1])
+    spread = say * (is_hour @ off) / np.maximum(counts, 1) + (1 - say) * typical
+    return mean, np.maximum(spread, SPREAD_FLOOR * typical + SPREAD_MIN)

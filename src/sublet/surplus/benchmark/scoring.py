@@ -1,0 +1,211 @@
+"""The rules of the benchmark: one series, one policy, and what became of the windows that it started.
+
+Fluid accelerators, unlimited buyers, one-accelerator windows of a whole number of slots. Internal work comes first:
+where demand leaves less than was sold, windows break. Only windows that run to their end count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from sublet.demand.model import Floats, Slots
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A complete hourly series with its warm-up. Nothing before slot `warmup` is scored, nor is anything sold there."""
+
+    name: str
+    first_hour: int
+    capacity: Floats
+    in_use: Floats
+    warmup: int
+    bridged: int = 0
+
+    def __len__(self) -> int:
+        return int(self.capacity.size)
+
+    @property
+    def idle(self) -> Floats:
+        """Whole accelerators that the owner leaves idle in each slot."""
+        return np.floor(np.maximum(self.capacity - self.in_use, 0))
+
+    def until(self, end: int) -> Trace:
+        """The first `end` slots alone."""
+        return Trace(self.name, self.first_hour, self.capacity[:end], self.in_use[:end], self.warmup, self.bridged)
+
+
+def trace_of(slots: Slots, warmup: int) -> Trace:
+    """A trace from slots; an unseen slot repeats the last that was seen, and their number is kept in `bridged`."""
+    whole, bridged = slots.carried()
+    return Trace(slots.pool, slots.start_s // slots.slot_s, whole.capacity, whole.in_use, warmup, bridged)
+
+
+@dataclass
+class Tally:
+    """What became of one window length: windows that ended, windows that broke, hours of service that the latter lost."""
+
+    window: int
+    finished: int = 0
+    broken: int = 0
+    lost_hours: int = 0
+
+    @property
+    def honoured_hours(self) -> int:
+        return self.finished * self.window
+
+    @property
+    def broken_per_1000(self) -> float:
+        sold = self.finished + self.broken
+        return 1000 * self.broken / sold if sold else 0.0
+
+
+@dataclass
+class Outcome:
+    """One run: a tally per window length, hours displaced and sold where every promise was kept, and the run by slot."""
+
+    tallies: dict[int, Tally]
+    displaced_hours: float = 0.0
+    kept_hours: float = 0.0
+    sold: list[int] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
+
+    @property
+    def displaced_share(self) -> float:
+        return self.displaced_hours / self.kept_hours if self.kept_hours else 0.0
+
+
+class Policy(Protocol):
+    """Says how many windows to start. It sees the trace before slot `t` alone, its own book, and what became of it."""
+
+    windows: tuple[int, ...]
+
+    def starts(self, t: int, book: Book) -> dict[int, int]:
+        """New windows by length at slot `t`, before demand in it is known."""
+        ...
+
+    def saw(self, t: int, finished: int, broken: int) -> None:
+        """Windows that ended at the start of slot `t` and windows that broke in it."""
+        ...
+
+
+class Book:
+    """Running windows: `cells[window][j]` of them end after j more slots beyond the present one."""
+
+    def __init__(self, windows: tuple[int, ...]) -> None:
+        self.cells = {window: [0] * window for window in windows}
+
+    @property
+    def total(self) -> int:
+        return sum(sum(cells) for cells in self.cells.values())
+
+    def running(self, slots: int) -> Floats:
+        """Windows still running in each of the next `slots` slots, the present one first."""
+        ahead = np.zeros(slots)
+        for cells in self.cells.values():
+            counts = np.cumsum(np.array(cells[::-1], dtype=np.float64))[::-1][:slots]
+            ahead[: counts.size] += counts
+        return ahead
+
+    def start(self, window: int, count: int) -> None:
+        self.cells[window][-1] += count
+
+    def end_slot(self) -> dict[int, int]:
+        """Time passes by one slot; the windows that reached their end, by length."""
+        ended = {}
+        for window, cells in self.cells.items():
+            ended[window] = cells.pop(0)
+            cells.append(0)
+        return ended
+
+
+Order = Protocol
+
+
+def youngest_first(book: Book, window: int, place: int) -> tuple[float, ...]:
+    """The plain order: who began last goes first; of equals the one with the longest left."""
+    return (window - 1 - place, -place)
+
+
+def least_value_first(book: Book, window: int, place: int) -> tuple[float, ...]:
+    """The least value destroyed: hours already served that become worthless, weighted by how dear the promise was.
+
+    A longer window was promised more firmly, so each of its broken promises weighs as much as its whole length.
+    """
+    served = window - 1 - place
+    return (served + window, served, -place)
+
+
+def bound(trace: Trace, window: int, end: int | None = None) -> int:
+    """Hours that perfect knowledge could honour with windows of one length, greedy and equal to the linear programme."""
+    idle = trace.idle[trace.warmup : end]
+    used = np.zeros(idle.size)
+    hours = 0
+    for t in range(idle.size - window + 1):
+        start = max(0.0, float((idle[t : t + window] - used[t : t + window]).min()))
+        if start:
+            used[t : t + window] += start
+            hours += int(start) * window
+    return hours
+
+
+def run(trace: Trace, policy: Policy, order: object = youngest_first, *, keep: bool = False) -> Outcome:
+    """Score `policy` on `trace`. With `keep` no promise is broken, and the internal work that waits is counted."""
+    assert callable(order)
+    outcome = Outcome({window: Tally(window) for window in policy.windows})
+    book = Book(policy.windows)
+    idle = trace.idle
+    ended_before = 0
+    for t in range(trace.warmup, len(trace)):
+        for window, count in policy.starts(t, book).items():
+            if count > 0 and t + window <= len(trace):
+                book.start(window, count)
+        total = book.total
+        outcome.kept_hours += total
+        over = max(0, total - int(idle[t]))
+        broken = 0
+        if over and keep:
+            outcome.displaced_hours += over
+        elif over:
+            broken = over
+            _break(book, over, order, outcome)
+        outcome.sold.append(total - broken)
+        outcome.broken.append(broken)
+        policy.saw(t, ended_before, broken)
+        ended_before = 0
+        for window, count in book.end_slot().items():
+            outcome.tallies[window].finished += count
+            ended_before += count
+    return outcome
+
+
+def score(trace: Trace, make_policy: object, order: object = youngest_first) -> Outcome:
+    """Both runs of the benchmark: what broke, and what internal work would have waited had nothing been broken."""
+    assert callable(make_policy)
+    outcome = run(trace, make_policy(trace), order)
+    kept = run(trace, make_policy(trace), order, keep=True)
+    outcome.displaced_hours, outcome.kept_hours = kept.displaced_hours, kept.kept_hours
+    return outcome
+
+
+def _break(book: Book, over: int, order: object, outcome: Outcome) -> None:
+    assert callable(order)
+    places = [(window, place) for window, cells in book.cells.items() for place in range(window) if cells[place]]
+    for window, place in sorted(places, key=lambda item: order(book, *item)):
+        cut = min(over, book.cells[window][place])
+        book.cells[window][place] -= cut
+        tally = outcome.tallies[window]
+        tally.broken += cut
+        tally.lost_hours += cut * (window - 1 - place)
+        over -= cut
+        if over == 0:
+            return
+
+
+def whole(number: float) -> int:
+    """A stated quantity as a count: floored, at least 0."""
+    return max(0, math.floor(number)) if math.isfinite(number) else 0
