@@ -76,12 +76,9 @@ def spare(stage: Stage) -> dict[str, Any]:
     try:
         ladder = stage.wait("a moment at which this machine has something to spare", something, CALM_S_MAX)
     except UnavailableError:
-        # Other work keeps this machine busy, so nothing is spare: a real owner would keep it all.
-        stage.say(
-            "this machine is busy with other work and has nothing to spare: an owner with a small, made-up need plays on"
-        )
         stage.push_demand(pool)
-        ladder = stage.wait("something to spare", something, 30)
+        # The rule looks at the highest demand of the last minute: what was seen before has to pass first.
+        ladder = stage.wait("something to spare", something, 90)
     stage.facts["ladder"] = ladder
     on_sale = _counts_of(ladder)
     stage.say(f"on sale now: {_counts(on_sale)} (windows overlap: each count is what that class alone could sell)")
