@@ -46,18 +46,19 @@ class CapacityRow:
     tenure: Tenure = Tenure.UNKNOWN
     generation: str = ""
     range_gw: Interval | None = None
+    not_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.capacity_gw > 0:
             raise InvalidInputError(f"row {self.id!r}: capacity is {self.capacity_gw:g} GW; write a number above zero")
 
 
-_SAME_FOR_SUM = ("source", "family", "basis", "kind", "period")
-_SAME_FOR_STOCK = ("owner", "source", "family", "basis")
+_SAME_FOR_SUM = ("family", "basis", "source", "kind", "period")
+_SAME_FOR_STOCK = ("family", "basis", "owner", "source")
 
 
 def total_gw(rows: Sequence[CapacityRow]) -> float:
-    """Capacity of several owners: allowed if source, family, basis, kind and period agree and no owner is there twice.
+    """Capacity of several owners: allowed if family, basis, source, kind and period agree and no owner is there twice.
 
     Raises FamilyError or BasisError that names the field that differs, and both of its values.
     """
@@ -112,6 +113,10 @@ def leasable_mw(online: Sequence[CapacityRow], idle_share: dict[str, float], at:
 def _require_same(rows: Sequence[CapacityRow], fields: Sequence[str], verdict: str) -> None:
     if not rows:
         raise InvalidInputError("there is no row to add; name at least one")
+    for row in rows:
+        banned = next((other.id for other in rows if other.id in row.not_with), None)
+        if banned is not None:
+            raise FamilyError(f"{row.id!r} must not be combined with {banned!r}: its own row says so", field="not_with")
     first = rows[0]
     for row in rows[1:]:
         for name in fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,7 @@ from typing import TypeVar
 from sublet.desk.capacity import CapacityRow, RowKind, Tenure, stock_gw, total_gw
 from sublet.desk.distributions import Distribution
 from sublet.desk.documents import Document, Table, at_line
-from sublet.desk.errors import CaseError, UnknownNameError, nearest
+from sublet.desk.errors import CaseError, FamilyError, UnknownNameError, nearest
 from sublet.desk.expressions import calculate
 from sublet.desk.intervals import Interval, of_phrase
 from sublet.desk.sheet import Sheet, Status, Value
@@ -22,6 +23,7 @@ from sublet.values.errors import InvalidInputError
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 _GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
+_BANNED = re.compile(r"\b([a-z]\d\d[a-z]?)(?:-([a-z]\d\d))?\b")
 ROWS_MAX = 2000
 FORMULAS_MAX = 5000
 
@@ -69,6 +71,17 @@ class Statement:
     family: str
     source: Source
     range: Interval | None
+
+    @property
+    def banned(self) -> tuple[str, ...]:
+        """The ids in `not_with`, with ranges such as b04-b06 spelled out."""
+        found: list[str] = []
+        for first, last in _BANNED.findall(" ".join(self.not_with)):
+            if last:
+                found += [f"{first[0]}{number:02d}" for number in range(int(first[1:3]), int(last[1:3]) + 1)]
+            else:
+                found.append(first)
+        return tuple(found)
 
 
 class Build:
@@ -174,7 +187,7 @@ class Build:
                 statement.id, table.text("owner"), table.text("source"), statement.family,
                 _choice(table, "basis", Basis), _choice(table, "kind", RowKind), gigawatts, table.day("at"),
                 statement.period, _choice(table, "tenure", Tenure, Tenure.UNKNOWN), table.text("generation", ""),
-                statement.range,
+                statement.range, statement.banned,
             )  # fmt: skip
 
         self.capacity[statement.id] = at_line(table, None, act)
@@ -276,6 +289,9 @@ class Build:
             raise
 
     def _check_rows(self, function: str, names: Sequence[str]) -> None:
+        if function == "+":
+            self._check_pair(*names)
+            return
         missing = [name for name in names if name not in self.capacity]
         if missing:
             raise CaseError(
@@ -287,6 +303,12 @@ class Build:
             total_gw(rows)
         else:
             stock_gw(rows, max(row.at for row in rows))
+
+    def _check_pair(self, first: str, second: str) -> None:
+        rows = {row.id: row for row in self.statements if row.id in (first, second)}
+        for one, other in ((first, second), (second, first)):
+            if one in rows and other in rows[one].banned:
+                raise FamilyError(f"{one!r} must not be combined with {other!r}: its own row says so", field="not_with")
 
 
 def read_heading(root: Table) -> Heading:

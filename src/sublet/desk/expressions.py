@@ -81,6 +81,8 @@ class _Parser:
         term = self._product(depth)
         while (sign := self._take("+", "-")) is not None:
             right = self._product(depth)
+            if sign == "+" and term.op == right.op == "ref":
+                self._check_rows("+", [term.name, right.name])
             term = term + right if sign == "+" else term - right
         return term
 

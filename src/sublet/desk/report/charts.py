@@ -203,7 +203,7 @@ def stacked(columns: Sequence[str], series: Sequence[tuple[str, Sequence[float]]
 def ranges(rows: Sequence[tuple[str, float, float, bool]], unit: str, marker: tuple[float, str] | None = None) -> str:
     """Horizontal bars from zero to `low`, with a paler part up to `high` where only a range is known."""
     drawing = Drawing(len(rows) * ROW + 40, f"{unit}")
-    scale = Scale(0.0, max([high for _, _, high, _ in rows] + ([marker[0]] if marker else [])) * 1.02, 176, WIDTH - 58)
+    scale = Scale(0.0, max([high for _, _, high, _ in rows] + ([marker[0]] if marker else [])) * 1.02, 186, WIDTH - 58)
     bottom = len(rows) * ROW + 10
     for tick in scale.ticks(4):
         drawing.line(scale(tick), 4, scale(tick), bottom, "grid")
@@ -213,7 +213,7 @@ def ranges(rows: Sequence[tuple[str, float, float, bool]], unit: str, marker: tu
         drawing.rect(scale(0), y, scale(low) - scale(0), ROW - 9, "s1" if own else "s0")
         if high > low:
             drawing.rect(scale(low), y, scale(high) - scale(low), ROW - 9, "pale")
-        drawing.text(168, y + 13, label, "t", "end")
+        drawing.text(178, y + 13, label, "t", "end")
         shown = short(low) if high == low else f"{short(low)}-{short(high)}"
         drawing.text(scale(high) + 5, y + 13, shown, "n")
     if marker is not None:

@@ -71,7 +71,13 @@ def _heat_maps(desk: Desk, found: Bridge) -> Figure:
         values = [[desk.sheet[name].number for name in row] for row in grid.names]
         percent = grid.mode.startswith("upside")
         svg = charts.heat_map(
-            rows, columns, values, row_title="MW", column_title="price, USD/W-yr", marked=marked, percent=percent
+            rows,
+            columns,
+            values,
+            row_title="MW",
+            column_title="price, USD/W-yr",
+            marked=None if grid.mode == "full_cost" else marked,
+            percent=percent,
         )
         variants.append((grid.title, svg))
     unit = desk.sheet[found.result].unit
