@@ -135,6 +135,9 @@ class Sandbox:
         if init_fd:
             select.select([init_fd], [], [], 10)
             os.close(init_fd)
+            # It is ours to bury where we are its subreaper: bubblewrap, its parent, died first.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.init_pid, 0)
         os.close(self.pidfd)
         os.close(self._errors)
         self.pid = self.pidfd = self._errors = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -48,6 +49,7 @@ LOCK_TIMEOUT_S = 2.0
 GRACE_S_DEFAULT = 2.0
 GRACE_S_MAX = 60.0
 _SECOND_US = 1_000_000
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def now_us() -> int:
@@ -305,6 +307,7 @@ def main(directory: str) -> None:
     state.ends_at_us, state.reclaim_at_us = spec.ends_at_us, spec.reclaim_at_us
     for run in state.runs:
         run.closed = True
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     state.state, state.reason, state.clean, state.error = "starting", None, None, None
     state.pid, state.boot_id = os.getpid(), boot_id()
     state.pid_started = process_started(state.pid)

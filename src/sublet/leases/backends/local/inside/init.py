@@ -82,10 +82,11 @@ def start(argv: list[str], descriptor: int, *, keep: bool) -> int:
         return child
     try:
         os.setsid()
-        # A session is dumpable again, as any login is; out of memory, it goes before PID 1.
+        # A session is dumpable again, as any login is; where memory runs out, it goes before PID 1 and the server.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-            score.write(_OOM_SCORE_OF_SESSIONS)
+        if not keep:
+            with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+                score.write(_OOM_SCORE_OF_SESSIONS)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)

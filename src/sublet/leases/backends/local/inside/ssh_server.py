@@ -38,6 +38,13 @@ class Door(asyncssh.SSHServer):
         return dest_host in ("127.0.0.1", "localhost", "::1")
 
 
+class Files(asyncssh.SFTPServer):  # type: ignore[misc,unused-ignore]
+    """File transfer that ends with exit status 0: scp takes a missing one for a failure."""
+
+    def exit(self) -> None:
+        self.channel.exit(0)
+
+
 async def serve_session(process: Any) -> None:
     if process.get_terminal_type() and not process.subsystem:
         await serve_terminal(process)
@@ -50,6 +57,7 @@ async def serve_session(process: Any) -> None:
         env=environment(process),
         cwd=HOME,
         start_new_session=True,
+        preexec_fn=go_first,
     )
     await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
     process.exit(exit_status(await asyncio.to_thread(child.wait)))
@@ -66,7 +74,7 @@ async def serve_terminal(process: Any) -> None:
         env=environment(process),
         cwd=HOME,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=take_terminal,
     )
     os.close(slave)
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
@@ -83,18 +91,20 @@ async def serve_terminal(process: Any) -> None:
             closed.set()
 
     loop.add_reader(master, readable)
-    typing = asyncio.create_task(copy_typed(process, master, child))
+    typing = asyncio.create_task(copy_typed(process, master))
+    hanging_up = asyncio.create_task(hang_up(process, child))
     status = await asyncio.to_thread(child.wait)
     # A background process may keep the terminal open; the session does not wait for it.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(closed.wait(), 1)
     loop.remove_reader(master)
     typing.cancel()
+    hanging_up.cancel()
     process.exit(exit_status(status))
     os.close(master)
 
 
-async def copy_typed(process: Any, master: int, child: subprocess.Popen[bytes]) -> None:
+async def copy_typed(process: Any, master: int) -> None:
     while True:
         try:
             data = await process.stdin.read(65536)
@@ -106,10 +116,26 @@ async def copy_typed(process: Any, master: int, child: subprocess.Popen[bytes]) 
         except asyncssh.Error:
             data = b""
         if not data:
-            break
+            return
         await asyncio.to_thread(os.write, master, data)
+
+
+async def hang_up(process: Any, child: subprocess.Popen[bytes]) -> None:
+    """A terminal whose connection is gone says so to its programs, as OpenSSH's does."""
+    await process.wait_closed()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGHUP)
+
+
+def take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    go_first()
+
+
+def go_first() -> None:
+    """Where memory runs out, a session goes before this server, which all sessions need."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
 
 
 def argv_of(process: Any) -> list[str]:
@@ -139,7 +165,7 @@ async def main() -> None:
         server_host_keys=[sys.argv[2]],
         authorized_client_keys=sys.argv[1],
         process_factory=serve_session,
-        sftp_factory=True,
+        sftp_factory=Files,
         allow_scp=True,
         encoding=None,
         keepalive_interval=30,
