@@ -37,7 +37,7 @@ class _Corrects(msgspec.Struct, forbid_unknown_fields=True):
 class _Data(msgspec.Struct, forbid_unknown_fields=True):
     organisation: str
     meter: str
-    quantity: int | Decimal | str = 0
+    quantity: int | Decimal = 0
     resource: str = ""
     project: str = ""
     key: str = ""

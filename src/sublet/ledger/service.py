@@ -154,9 +154,8 @@ class Ledger:
         for name, quantity in quantities.items():
             steps = meter_named(name).steps(quantity)
             rate = self._books.rate(book, party, name, dimensions, to_micros(self._store.clock.now()), resource)
-            if rate is not None and steps:
-                exact = rate.tariff.dearest_unit() * _in_packages(steps, rate.tariff.package)
-                total += -(-exact.numerator // exact.denominator) + _fees(rate.tariff.fees, rate.tariff.scale)
+            if rate is not None:
+                total += rate.tariff.worst_nano(steps)
         return total
 
     # -- credits and money
@@ -432,11 +431,3 @@ def new_budget(organisation_id: str, limit_nano: int, **fields: Any) -> Budget:
         return Budget(new_id("bud"), organisation_id, limit_nano=limit_nano, **(defaults | fields))
     except TypeError as error:
         raise InvalidInputError(f"a budget has no such field: {error}") from error
-
-
-def _in_packages(steps: int, package: int) -> int:
-    return steps if package == 1 else -(-steps // package)
-
-
-def _fees(fees: tuple[int, ...], scale: int) -> int:
-    return -(-sum(fees) // scale)

@@ -75,8 +75,16 @@ class Tariff:
         return Fraction(self.units[0], self.scale) if self.kind == "per_unit" and not self.free else None
 
     def dearest_unit(self) -> Fraction:
-        """The most that one further step can cost, fees and package rounding left out: what a reservation uses."""
-        return Fraction(max(self.units), self.scale)
+        """The most that one further step can cost, fees and the rounding of packages left out."""
+        return Fraction(max(self.units), self.scale * self.package)
+
+    def worst_nano(self, steps: int) -> int:
+        """The most that `steps` further steps can cost, rounded up: what a reservation holds.
+
+        A volume price that gets dearer with more usage can pass it, since it reprices what came before.
+        """
+        packages = -(-steps // self.package)
+        return -(-(packages * max(self.units) + sum(self.fees)) // self.scale) if steps > 0 else 0
 
     def _volume(self, used: int) -> int:
         chosen = 0

@@ -34,6 +34,8 @@ SERVICES = {
     "": ("Other", "Other (Other)", "Account", ""),
 }
 PROVIDER = "Sublet"
+KINDS_CACHED_MAX = 50_000
+_COST_STEP = Decimal(1).scaleb(-COST_DECIMALS)
 _HOUR = timedelta(hours=1)
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _NAMED_UNITS = {("Seconds", 3600): "Hours", ("Seconds", 60): "Minutes", ("Watt-Hours", 1000): "Kilowatt-Hours"}
@@ -76,36 +78,29 @@ def _group(line: Charged) -> tuple[Any, ...]:
     return line.transaction_no, line.rate_id, hour_of(line.at), resource, line.project, line.key_id, line.dimensions
 
 
-class _Writer:
-    """Fills the columns."""
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """The columns that rows of one rate and one resource share, and how their quantities are priced."""
 
-    def __init__(self, charges: Charges, version: str) -> None:
-        self._charges = charges
-        self._version = version
-        with charges.store.read() as connection:
-            self._commitments = charges.books.current(connection).commitments
-        self._rates: dict[tuple[str, int, str, str, str, int, str], Rate] = {}
+    meter: Meter
+    columns: dict[str, Any]
+    unit: str
+    steps: int
+    """Steps of the meter in one pricing unit."""
+    contracted: Decimal | None
+    listed: Decimal | None
 
-    def usage(self, found: _Sum, number: str | None) -> dict[str, Any] | None:
-        """A row of metered usage; None outside of the months that are asked for."""
-        line = found.first
-        party = self._charges.party(line.organisation_id)
-        booked = period_of(line.booked, party.timezone)
-        if not self._charges.span.has(booked.label):
-            return None
+    @classmethod
+    def of(cls, line: Charged, rate: Rate) -> _Kind:
         meter = METERS[line.meter]
-        rate = self._rate(line, party)
-        start = from_micros(hour_of(line.at))
-        row = self._row(party, booked, start, start + _HOUR, found.nano, number)
-        late = line.transaction_kind == "adjustment"
-        used = period_of(line.used, party.timezone)
         category, subcategory, service, resource_type = SERVICES[meter.product]
         dimensions = json.loads(line.dimensions)
         resource = dimensions.get("model", "") if meter.product == "models" else line.resource
-        row |= {
+        unit, per = pricing_unit(rate.price, meter)
+        steps = per * meter.steps_per_unit
+        columns = {
             "ChargeCategory": "Usage",
-            "ChargeClass": "Correction" if late else None,
-            "ChargeDescription": rate.price.description + (f", late usage of {used.label}" if late else ""),
+            "ChargeDescription": rate.price.description,
             "ChargeFrequency": "Usage-Based",
             "ServiceCategory": category,
             "ServiceSubcategory": subcategory,
@@ -114,76 +109,102 @@ class _Writer:
             "ResourceType": resource_type if resource else None,
             "RegionId": dimensions.get("site"),
             "RegionName": dimensions.get("site"),
-            "SubAccountId": line.project or None,
-            "SubAccountName": line.project or None,
-            "SubAccountType": "Project" if line.project else None,
-            "Tags": _json({"sublet/key": line.key_id}) if line.key_id else None,
-            "x_TransactionNumber": line.transaction_no,
-            "x_LineFirst": line.line_no,
-            "x_LineCount": found.lines,
-        }
-        if number is not None:
-            row["InvoiceDetailId"] = line_id(line.transaction_kind, line.rate_id, used.label)
-        if meter.product == "leases" and line.resource:
-            row |= {"CapacityReservationId": line.resource, "CapacityReservationStatus": "Used"}
-        self._price(row, found, rate, meter, dimensions)
-        self._apply_commitment(row, party, meter.product, start, found.nano)
-        return row
-
-    def _price(self, row: dict[str, Any], found: _Sum, rate: Rate, meter: Meter, dimensions: dict[str, str]) -> None:
-        """Quantities, unit prices and the costs that are their products."""
-        unit, per = pricing_unit(rate.price, meter)
-        quantity = _decimal(Fraction(found.quantity, per * meter.steps_per_unit), QUANTITY_DECIMALS)
-        row |= {
-            "ConsumedQuantity": meter.units(found.quantity),
-            "ConsumedUnit": meter.unit,
             "SkuId": sku_id(rate.list_price),
             "SkuMeter": meter.name,
             "SkuPriceId": rate.list_price.id,
             "SkuPriceDetails": _json({f"x_{name.capitalize()}": value for name, value in sorted(dimensions.items())}),
         }
-        contracted = _unit_price(rate.tariff.unit_price(), found.nano, found.quantity, per * meter.steps_per_unit)
-        listed = _unit_price(
-            rate.list_price.tariff.unit_price(), found.list_nano, found.quantity, per * meter.steps_per_unit
+        if meter.product == "leases" and line.resource:
+            columns |= {"CapacityReservationId": line.resource, "CapacityReservationStatus": "Used"}
+        own, listed = rate.tariff.unit_price(), rate.list_price.tariff.unit_price()
+        return cls(
+            meter,
+            columns,
+            unit,
+            steps,
+            None if own is None else _unit_decimal(own * steps),
+            None if listed is None else _unit_decimal(listed * steps),
         )
-        if contracted is None or listed is None:
-            # A volume price can get cheaper with more usage, or a package cost nothing more: no unit price says that.
-            row |= {"ChargeCategory": "Adjustment", "ConsumedQuantity": None, "ConsumedUnit": None}
-            row |= {"ContractedCost": row["BilledCost"], "ListCost": decimal_from_nano(found.list_nano)}
-            return
-        row |= {
-            "PricingCategory": "Standard",
-            "PricingQuantity": quantity,
-            "PricingUnit": unit,
-            "ContractedUnitPrice": contracted,
-            "ListUnitPrice": listed,
-            "ContractedCost": _product(contracted, quantity),
-            "ListCost": _product(listed, quantity),
-        }
+
+
+def _price(row: dict[str, Any], found: _Sum, kind: _Kind) -> None:
+    """Quantities, unit prices and the costs that are their products."""
+    contracted = kind.contracted or _blended(found.nano, found.quantity, kind.steps)
+    listed = kind.listed or _blended(found.list_nano, found.quantity, kind.steps)
+    if contracted is None or listed is None:
+        # A volume price can get cheaper with more usage, or a package cost nothing more: no unit price says that.
+        row |= {"ChargeCategory": "Adjustment", "ListCost": decimal_from_nano(found.list_nano)}
+        return
+    quantity = _quantity(found.quantity, kind.steps)
+    row["ConsumedQuantity"] = kind.meter.units(found.quantity)
+    row["ConsumedUnit"] = kind.meter.unit
+    row["PricingCategory"] = "Standard"
+    row["PricingQuantity"] = quantity
+    row["PricingUnit"] = kind.unit
+    row["ContractedUnitPrice"] = contracted
+    row["ListUnitPrice"] = listed
+    row["ContractedCost"] = _product(contracted, quantity)
+    row["ListCost"] = _product(listed, quantity)
+
+
+class _Writer:
+    """Fills the columns."""
+
+    def __init__(self, charges: Charges, version: str) -> None:
+        self._charges = charges
+        self._version = version
+        with charges.store.read() as connection:
+            self._commitments = charges.books.current(connection).commitments
+        self._kinds: dict[tuple[Any, ...], _Kind] = {}
+
+    def usage(self, found: _Sum, number: str | None) -> dict[str, Any] | None:
+        """A row of metered usage; None outside of the months that are asked for."""
+        line = found.first
+        party = self._charges.party(line.organisation_id)
+        booked = period_of(line.booked, party.timezone)
+        if not self._charges.span.has(booked.label):
+            return None
+        kind = self._kind(line, party)
+        start = from_micros(hour_of(line.at))
+        row = self._row(party, booked, start, start + _HOUR, found.nano, number) | kind.columns
+        row["x_TransactionNumber"] = line.transaction_no
+        row["x_LineFirst"] = line.line_no
+        row["x_LineCount"] = found.lines
+        if line.project:
+            row |= {"SubAccountId": line.project, "SubAccountName": line.project, "SubAccountType": "Project"}
+        if line.key_id:
+            row["Tags"] = _json({"sublet/key": line.key_id})
+        used = period_of(line.used, party.timezone).label if line.used != line.booked else booked.label
+        if line.transaction_kind == "adjustment":
+            row["ChargeClass"] = "Correction"
+            row["ChargeDescription"] += f", late usage of {used}"
+        if number is not None:
+            row["InvoiceDetailId"] = _detail(line.transaction_kind, line.rate_id, used)
+        _price(row, found, kind)
+        self._apply_commitment(row, party, kind.meter.product, start, found.nano)
+        return row
+
+    def _kind(self, line: Charged, party: Party) -> _Kind:
+        """What rows of one rate, resource and set of dimensions share; usage of one rate may span list prices."""
+        key = (line.book_version, line.rate_id, line.dimensions, line.meter, hour_of(line.at), party.id, line.resource)
+        if METERS[line.meter].product == "models":
+            key = (*key[:-1], "")
+        known = self._kinds.get(key)
+        if known is None:
+            if len(self._kinds) > KINDS_CACHED_MAX:
+                self._kinds.clear()
+            known = self._kinds[key] = _Kind.of(line, self._rate(line, party))
+        return known
 
     def _rate(self, line: Charged, party: Party) -> Rate:
-        key = (
-            line.organisation_id,
-            line.book_version,
-            line.rate_id,
-            line.dimensions,
-            line.meter,
-            hour_of(line.at),
-            line.resource if line.rate_id.startswith("agreed:") else "",
-        )
-        known = self._rates.get(key)
-        if known is None:
-            if len(self._rates) > 50_000:
-                self._rates.clear()
-            books = self._charges.books
-            with self._charges.store.read() as connection:
-                book = books.version(connection, line.book_version)
-                if line.resource:
-                    books.load_agreed(connection, [line.resource], {party.id: party})
-            found = books.rate(book, party, line.meter, line.dimensions, line.at, line.resource)
-            assert found is not None
-            known = self._rates[key] = found
-        return known
+        books = self._charges.books
+        with self._charges.store.read() as connection:
+            book = books.version(connection, line.book_version)
+            if line.rate_id.startswith("agreed:"):
+                books.load_agreed(connection, [line.resource], {party.id: party})
+        found = books.rate(book, party, line.meter, line.dimensions, line.at, line.resource)
+        assert found is not None
+        return found
 
     def _row(
         self, party: Party, booked: Period, start: datetime, end: datetime, nano: int, number: str | None
@@ -294,27 +315,33 @@ def sku_id(price: Price) -> str:
     return "/".join([price.meter, *(value for _, value in price.match)])
 
 
-def _unit_price(exact: Fraction | None, nano: int, steps: int, per_steps: int) -> Decimal | None:
-    """The price of one pricing unit: the tariff's own, or what this row came to for each; None where that is no price."""
-    if exact is not None:
-        return _unit_decimal(exact * per_steps)
+def _blended(nano: int, steps: int, unit_steps: int) -> Decimal | None:
+    """What a row came to for each pricing unit, where its tariff has no one price; None where that is no price."""
     if not steps or nano * steps < 0:
         return None
-    return _unit_decimal(Fraction(nano * per_steps, steps))
+    return _unit_decimal(Fraction(nano * unit_steps, steps))
+
+
+def _quantity(steps: int, unit_steps: int) -> Decimal:
+    """Steps in pricing units, rounded half to even where that has no end."""
+    scaled, rest = divmod(steps * 10**QUANTITY_DECIMALS, unit_steps)
+    if rest * 2 > unit_steps or (rest * 2 == unit_steps and scaled % 2):
+        scaled += 1
+    return Decimal(scaled).scaleb(-QUANTITY_DECIMALS, _WIDE)
+
+
+@lru_cache(maxsize=50_000)
+def _detail(kind: str, rate_id: str, used: str) -> str:
+    return line_id(kind, rate_id, used)
 
 
 @lru_cache(maxsize=50_000)
 def _unit_decimal(nano: Fraction) -> Decimal:
-    return _decimal(nano / NANO, PRICE_DECIMALS)
-
-
-def _decimal(value: Fraction, digits: int) -> Decimal:
-    whole = round(value * 10**digits)
-    return Decimal(whole).scaleb(-digits, _WIDE)
+    return Decimal(round(nano / NANO * 10**PRICE_DECIMALS)).scaleb(-PRICE_DECIMALS, _WIDE)
 
 
 def _product(price: Decimal, quantity: Decimal) -> Decimal:
-    return _WIDE.multiply(price, quantity).quantize(Decimal(1).scaleb(-COST_DECIMALS), context=_WIDE)
+    return _WIDE.quantize(_WIDE.multiply(price, quantity), _COST_STEP)
 
 
 def _json(value: Mapping[str, str]) -> str | None:

@@ -1,0 +1,379 @@
+"""Measures the ledger: intake, rating and invoicing, proof, holds, FOCUS export. Figures go to bench/results/ledger.json.
+
+`python bench/ledger.py` runs on SQLite; with SUBLET_TEST_POSTGRES (a server's URL) on PostgreSQL too. `--events` scales it
+down, `--only` picks parts. Ratios compare with the same rows inserted raw, by the sqlite3 module or by psycopg, in the same
+batches with the same durability, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+import sublet.store.tables  # noqa: F401  registers every table
+from sublet.accounts.service import Accounts
+from sublet.ledger.book import book_from_toml
+from sublet.ledger.budgets import HoldRequest, Settlement
+from sublet.ledger.cloudevents import BATCHED, read_request
+from sublet.ledger.desk import HoldDesk
+from sublet.ledger.exports import write_parquet
+from sublet.ledger.exports.charges import Charges, Span
+from sublet.ledger.exports.focus import focus_rows
+from sublet.ledger.model import UsageEvent
+from sublet.ledger.service import Ledger, new_budget
+from sublet.store import Store
+from sublet.store.metadata import metadata
+from sublet.values.clock import SimulatedClock
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH = 100
+ORGANISATIONS = 1000
+START = datetime(2026, 1, 1, tzinfo=UTC)
+METERS = ("tokens.input", "tokens.output", "tokens.input_cached", "accelerator.seconds")
+
+
+def events_for(organisations: list[str], first: int, count: int) -> list[UsageEvent]:
+    made = []
+    for number in range(first, first + count):
+        meter = METERS[number % 4]
+        dimensions = {"model": "smollm2"} if meter[0] == "t" else {"generation": "h100", "class": "spot"}
+        made.append(
+            UsageEvent(
+                "bench",
+                f"req-{number:012d}/{meter}",
+                organisations[number * 7919 % len(organisations)],
+                meter,
+                number * 31 % 4000 + 1,
+                START + timedelta(seconds=number * 2_500_000 // 1_000_000),
+                project=f"p{number % 5}",
+                dimensions=dimensions,
+            )
+        )
+    return made
+
+
+def bodies_for(organisations: list[str], count: int) -> list[bytes]:
+    """CloudEvents batches of 100, as they come over HTTP."""
+    bodies = []
+    for first in range(0, count, BATCH):
+        batch = [
+            {
+                "specversion": "1.0",
+                "id": event.id,
+                "source": event.source,
+                "type": "sublet.usage.v1",
+                "time": event.at.isoformat(),
+                "data": {
+                    "organisation": event.organisation_id,
+                    "meter": event.meter,
+                    "quantity": event.quantity,
+                    "project": event.project,
+                    "dimensions": dict(event.dimensions),
+                },
+            }
+            for event in events_for(organisations, first, BATCH)
+        ]
+        bodies.append(json.dumps(batch).encode())
+    return bodies
+
+
+class Bench:
+    """One database with a ledger, a price book and organisations."""
+
+    def __init__(self, url: str, organisations: int) -> None:
+        self.url = url
+        self.store = Store(url, SimulatedClock(START + timedelta(days=30)))
+        metadata.create_all(self.store.engine)
+        self.ledger = Ledger(self.store)
+        accounts = Accounts(self.store)
+        self.organisations = [accounts.create_organisation(f"org {number}").id for number in range(organisations)]
+        self.ledger.publish_prices(book_from_toml((ROOT / "examples" / "prices.toml").read_text(), "prices.toml"))
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Wall seconds, CPU seconds of this process, result."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = run()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
+
+
+def intake(bench: Bench, count: int, folder: Path) -> dict[str, Any]:
+    bodies = bodies_for(bench.organisations, count)
+
+    def over_json() -> None:
+        for body in bodies:
+            events, _ = read_request(BATCHED, {}, body)
+            assert bench.ledger.take_now(events).accepted == BATCH
+
+    wall, cpu, _ = timed(over_json)
+    batches = [events_for(bench.organisations, count + first, BATCH) for first in range(0, count, BATCH)]
+
+    def in_process() -> None:
+        for batch in batches:
+            assert bench.ledger.take_now(batch).accepted == BATCH
+
+    wall_in, cpu_in, _ = timed(in_process)
+    raw = raw_sqlite(bench, count, folder) if bench.store.is_sqlite else raw_postgres(bench, count)
+    return {
+        "events": count,
+        "cloudevents_json_per_s": round(count / wall),
+        "in_process_per_s": round(count / wall_in),
+        "in_process_cpu_us_per_event": round(cpu_in / count * 1e6, 1),
+        "raw_per_s": round(count / raw),
+        "ratio_in_process_to_raw": round(raw / wall_in, 2),
+        "ratio_json_to_raw": round(raw / wall, 2),
+    }
+
+
+def _rows(bench: Bench, count: int) -> list[list[tuple[Any, ...]]]:
+    with bench.store.read() as connection:
+        names = "source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, project, key_id, dimensions"
+        found = connection.execute(text(f"SELECT {names} FROM ledger_events ORDER BY seq LIMIT {count}")).all()
+    rows = [(row[0], f"raw-{row[1]}", *row[2:], None, None, None) for row in found]
+    return [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
+
+
+def raw_sqlite(bench: Bench, count: int, folder: Path) -> float:
+    """The same rows into the same table and indexes, by the sqlite3 module, one durable commit a batch."""
+    batches = _rows(bench, count)
+    other = Store(f"sqlite:///{folder}/raw.db")
+    metadata.create_all(other.engine)
+    other.close()
+    connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA cache_size=-32768")
+    columns = "source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, project, key_id, dimensions"
+    insert = f"INSERT INTO ledger_events ({columns}, corrects_source, corrects_id, hold_id) VALUES ({', '.join('?' * 15)})"
+
+    def run() -> None:
+        for batch in batches:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(insert, batch)
+            connection.execute("COMMIT")
+
+    wall, _, _ = timed(run)
+    connection.close()
+    return wall
+
+
+def raw_postgres(bench: Bench, count: int) -> float:
+    """The same rows into the same table, by psycopg's executemany, one durable commit a batch."""
+    import psycopg
+
+    batches = _rows(bench, count)
+    columns = "source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, project, key_id, dimensions"
+    insert = f"INSERT INTO ledger_events ({columns}, corrects_source, corrects_id, hold_id) VALUES ({', '.join(['%s'] * 15)})"
+    dsn = make_url(bench.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(dsn) as connection:
+
+        def run() -> None:
+            for batch in batches:
+                with connection.cursor() as cursor:
+                    cursor.executemany(insert, batch)
+                connection.commit()
+
+        wall, _, _ = timed(run)
+    return wall
+
+
+def rating(bench: Bench, count: int) -> dict[str, Any]:
+    for first in range(0, count, 5000):
+        bench.ledger.take_now(events_for(bench.organisations, first, min(5000, count - first)))
+    wall, cpu, report = timed(lambda: bench.ledger.rate(batch=20_000))
+    bench.store.clock.set(START + timedelta(days=32))  # type: ignore[attr-defined]
+
+    def close_all() -> int:
+        return sum(bench.ledger.close(owner, "2026-01").invoice is not None for owner in bench.organisations)
+
+    wall_close, cpu_close, invoices = timed(close_all)
+    return {
+        "events": count,
+        "organisations": len(bench.organisations),
+        "lines": report.rated,
+        "transactions": report.transactions,
+        "rating_s": round(wall, 1),
+        "invoicing_s": round(wall_close, 1),
+        "total_s": round(wall + wall_close, 1),
+        "cpu_s": round(cpu + cpu_close, 1),
+        "invoices": invoices,
+        "memory_peak_mib": peak_mib(),
+    }
+
+
+def proving(bench: Bench) -> dict[str, Any]:
+    wall, cpu, proof = timed(bench.ledger.prove)
+    assert proof.ok, proof.findings
+    return {
+        "events": proof.events,
+        "seconds": round(wall, 1),
+        "cpu_s": round(cpu, 1),
+        "difference_nano": proof.difference_nano,
+        "memory_peak_mib": peak_mib(),
+    }
+
+
+def export(bench: Bench, folder: Path) -> dict[str, Any]:
+    """A row for each line, so that a million events are a million rows; memory is watched along the way."""
+    charges = Charges(bench.store, bench.ledger.books, "", Span("", ""))
+    seen: list[int] = []
+    count = 0
+
+    def run() -> None:
+        nonlocal count
+        with (folder / "focus.csv").open("w") as file:
+            for row in focus_rows(charges, "1.2", by_line=True):
+                file.write(",".join("" if value is None else str(value) for value in row.values()) + "\n")
+                count += 1
+                if count % 100_000 == 0:
+                    seen.append(resident_mib())
+
+    wall, _, _ = timed(run)
+    (folder / "focus.csv").unlink()
+    found = {"rows": count, "seconds": round(wall, 1), "resident_mib_each_100000": seen}
+    wall, _, rows = timed(
+        lambda: write_parquet(bench.store, bench.ledger.books, "focus-1.2", "", "", "", folder / "focus.parquet")
+    )
+    return found | {"parquet_by_hour_rows": rows, "parquet_by_hour_s": round(wall, 1), "memory_peak_mib": peak_mib()}
+
+
+def holds(bench: Bench, clients: int, seconds: int) -> dict[str, Any]:
+    """Clients that reserve and settle on one account, with a budget that they reach."""
+    owner = bench.organisations[0]
+    cost = 1_000_000
+    limit = 10**15
+    bench.ledger.create_budget(new_budget(owner, limit, thresholds=()))
+    tight = new_budget(bench.organisations[1], cost * 1000, thresholds=())
+    bench.ledger.create_budget(tight)
+    desk = HoldDesk(bench.store, bench.ledger.spending)
+    now = bench.store.clock.now()
+    stop = time.perf_counter() + seconds
+    done = [0] * clients
+    granted = [0] * clients
+
+    def client(number: int) -> None:
+        serial = 0
+        while time.perf_counter() < stop:
+            serial += 1
+            hold = f"hld_{number}_{serial}"
+            outcome = desk.reserve(HoldRequest(hold, owner, cost, now + timedelta(seconds=60)))
+            assert outcome.error is None
+            assert desk.settle(Settlement(hold, cost // 2)).error is None
+            done[number] += 1
+
+    def greedy(number: int) -> None:
+        for serial in range(100):
+            request = HoldRequest(f"hld_g{number}_{serial}", tight.organisation_id, cost, now + timedelta(seconds=60))
+            granted[number] += desk.reserve(request).error is None
+
+    wall, cpu, _ = timed(lambda: _together(client, clients))
+    _together(greedy, clients)
+    desk.close()
+    [state] = bench.ledger.budgets(owner)
+    assert state.spent_nano == sum(done) * (cost // 2) and state.held_nano == 0
+    return {
+        "clients": clients,
+        "pairs_per_s": round(sum(done) / wall),
+        "cpu_us_per_pair": round(cpu / max(1, sum(done)) * 1e6),
+        "greedy_requests": clients * 100,
+        "greedy_granted": sum(granted),
+        "greedy_limit": 1000,
+        "overshoot": max(0, sum(granted) - 1000),
+    }
+
+
+def _together(work: Callable[[int], None], clients: int) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def resident_mib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20
+
+
+def run_part(part: str, url: str, count: int) -> dict[str, Any]:
+    """One part in this process, on a fresh database."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        bench = Bench(url or f"sqlite:///{folder}/ledger.db", 50 if part == "holds" else ORGANISATIONS)
+        try:
+            if part == "intake":
+                return intake(bench, min(count, 100_000), Path(folder))
+            if part == "holds":
+                return holds(bench, 64, 5)
+            found = {"rating": rating(bench, count)}
+            found["prove"] = proving(bench)
+            found["export"] = export(bench, Path(folder))
+            return found
+        finally:
+            bench.store.close()
+
+
+def in_own_process(part: str, server: str, count: int) -> dict[str, Any]:
+    """Each part gets a process of its own, so that its peak of memory is its own."""
+    name, url = f"bench_{uuid.uuid4().hex[:12]}", ""
+    if server:
+        admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        url = make_url(server).set(database=name).render_as_string(hide_password=False)
+    try:
+        command = [sys.executable, __file__, "--part", part, "--url", url, "--events", str(count)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise SystemExit(run.stderr)
+        return json.loads(run.stdout)
+    finally:
+        if server:
+            with admin.connect() as connection:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--only", nargs="*", default=["intake", "holds", "books"])
+    parser.add_argument("--part")
+    parser.add_argument("--url", default="")
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(run_part(options.part, options.url, options.events)))
+        return
+    path = ROOT / "bench" / "results" / "ledger.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results["machine"] = f"{os.cpu_count()} shared cores, {platform.machine()}, Python {platform.python_version()}"
+    for database, server in (("sqlite", ""), ("postgresql", os.environ.get("SUBLET_TEST_POSTGRES", ""))):
+        if database == "postgresql" and not server:
+            continue
+        for part in options.only:
+            results.setdefault(database, {})[part] = in_own_process(part, server, options.events)
+            print(database, part, json.dumps(results[database][part], indent=1), flush=True)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

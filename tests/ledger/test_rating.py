@@ -1,0 +1,171 @@
+"""Rating: corrections in any order, late usage as adjustments, waiting events, months by their own time zone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from sublet.ledger.book import book_from_toml
+from sublet.ledger.model import UsageEvent
+from sublet.ledger.service import Ledger
+from sublet.values.clock import SimulatedClock
+
+Used = Callable[..., UsageEvent]
+
+
+def owed(ledger: Ledger, organisation: str) -> int:
+    return ledger.balances(organisation).get("unbilled", 0)
+
+
+def test_cheaper_than_a_nano_unit_is_not_lost(priced: Ledger, bolt: str, used: Used) -> None:
+    """18.75 nano-units a token: single tokens are posted as 18 or 19, a thousand of them as 18,750."""
+    priced.take_now([used(bolt, str(number), 1, meter="tokens.input_cached") for number in range(1000)])
+    priced.rate(batch=7)
+    assert owed(priced, bolt) == 18_750
+    with priced.store.read() as connection:
+        found = set(connection.execute(text("SELECT DISTINCT nano FROM ledger_lines")).scalars())
+    assert found == {18, 19}
+
+
+def test_corrections_and_cancellations_in_every_order(
+    priced: Ledger, acme: str, used: Used, clock: SimulatedClock
+) -> None:
+    now = clock.now()
+    base = 0
+    for number, order in enumerate(itertools.permutations(range(4))):
+        name = f"o{number}"
+        events = [
+            used(acme, name, 1000),
+            used(acme, f"{name}-a", 400, at=now, kind="correction", corrects=("gateway", name)),
+            used(acme, f"{name}-b", 0, at=now + timedelta(seconds=1), kind="cancellation", corrects=("gateway", name)),
+            used(acme, f"{name}-c", 700, at=now + timedelta(seconds=2), kind="correction", corrects=("gateway", name)),
+        ]
+        for index in order:
+            priced.take_now([events[index]])
+            priced.rate()
+        base += 700 * 150
+        assert owed(priced, acme) == base, order
+    assert priced.prove().ok
+
+
+def test_a_correction_waits_for_its_event_and_health_says_so(priced: Ledger, acme: str, used: Used) -> None:
+    priced.take_now([used(acme, "fix", 10, kind="correction", corrects=("gateway", "later"))])
+    priced.rate()
+    assert priced.health()["waiting"][0]["code"] == "no_original"
+    priced.take_now([used(acme, "later", 5000)])
+    priced.rate()
+    assert owed(priced, acme) == 1500
+    assert priced.health()["waiting"] == []
+
+
+def test_a_correction_of_somebody_elses_event_never_counts(priced: Ledger, acme: str, bolt: str, used: Used) -> None:
+    priced.take_now([used(acme, "mine", 5000), used(bolt, "theirs", 0, kind="cancellation", corrects=("gateway", "mine"))])
+    priced.rate()
+    assert owed(priced, acme) == 750_000
+    assert priced.health()["waiting"][0]["code"] == "mismatch"
+
+
+def test_usage_without_a_price_waits_until_it_has_one(ledger: Ledger, acme: str, used: Used) -> None:
+    ledger.take_now([used(acme, "early", 1000)])
+    ledger.rate()
+    assert owed(ledger, acme) == 0 and ledger.health()["waiting"][0]["code"] == "no_price"
+    priced = '[[prices]]\nid="a"\nmeter="tokens.input"\nkind="per_unit"\ncurrency="USD"\namount="1"\nper=1000\n'
+    ledger.publish_prices(book_from_toml(priced + "from=2026-01-01T00:00:00Z", "prices.toml"))
+    ledger.rate()
+    assert owed(ledger, acme) == 10**9
+
+
+def test_a_new_price_does_not_rate_the_past_again(ledger: Ledger, acme: str, used: Used) -> None:
+    head = '[[prices]]\nid="a"\nmeter="tokens.input"\nkind="per_unit"\ncurrency="USD"\namount="1"\nper=1000\n'
+    start = "from=2026-01-01T00:00:00Z\n"
+    ledger.publish_prices(book_from_toml(head + start, "prices.toml"))
+    ledger.take_now([used(acme, "one", 1000)])
+    ledger.rate()
+    own = head.replace('"a"', '"b"').replace('"1"', '"9"') + f'organisation="{acme}"\n'
+    ledger.publish_prices(book_from_toml(head + start + own + start, "prices.toml"))
+    ledger.take_now([used(acme, "two", 1000), used(acme, "fix", 500, kind="correction", corrects=("gateway", "one"))])
+    ledger.rate()
+    assert owed(ledger, acme) == 9 * 10**9 + 500_000_000
+    assert ledger.prove().ok
+
+
+@pytest.mark.parametrize(
+    ("moment", "month"),
+    [("2026-01-31T22:59:59.999999", "2026-01"), ("2026-01-31T23:00:00", "2026-02"), ("2026-03-31T22:00:00", "2026-04")],
+)
+def test_months_begin_at_midnight_of_the_organisation(
+    priced: Ledger, acme: str, used: Used, clock: SimulatedClock, moment: str, month: str
+) -> None:
+    clock.set(datetime(2026, 4, 15, tzinfo=UTC))
+    priced.take_now([used(acme, "edge", 1_000_000, at=datetime.fromisoformat(moment).replace(tzinfo=UTC))])
+    lines = priced.draft(acme, "2026-04")["lines"]
+    assert [line["used"] for line in lines] == [month]
+
+
+def test_late_usage_is_an_adjustment_of_the_next_invoice(
+    priced: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    priced.take_now([used(bolt, "in time", 1_000_000)])
+    clock.set(datetime(2026, 2, 1, tzinfo=UTC))
+    first = priced.close(bolt, "2026-01").invoice
+    assert first is not None and first["total"] == "0.150000000"
+    priced.take_now([used(bolt, "late", 2_000_000, at=datetime(2026, 1, 7, tzinfo=UTC))])
+    second = priced.invoice(bolt)
+    assert second is not None
+    [line] = second["lines"]
+    assert (line["kind"], line["used"], line["amount"]) == ("adjustment", "2026-01", "0.300000000")
+    assert "adjustment for 2026-01" in line["description"]
+
+
+def test_tiers_go_on_where_they_were_for_late_usage(
+    priced: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    """Split over two invoices, graduated usage costs what it costs in one."""
+    priced.take_now([used(bolt, "a", 90_000_000, meter="tokens.output")])
+    clock.set(datetime(2026, 2, 1, tzinfo=UTC))
+    priced.close(bolt, "2026-01")
+    priced.take_now([used(bolt, "b", 20_000_000, meter="tokens.output", at=datetime(2026, 1, 9, tzinfo=UTC))])
+    second = priced.invoice(bolt)
+    assert second is not None and second["total"] == "11.500000000"
+
+
+def test_a_clock_that_steps_back_puts_no_usage_into_another_month(
+    priced: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    clock.set(datetime(2026, 2, 1, 0, 30, tzinfo=UTC))
+    priced.take_now([used(bolt, "february", 1_000_000)])
+    clock.advance(-3600)
+    priced.rate()
+    priced.take_now([used(bolt, "january", 2_000_000)])
+    priced.rate()
+    clock.set(datetime(2026, 2, 2, tzinfo=UTC))
+    january, february = priced.close(bolt, "2026-01").invoice, priced.draft(bolt, "2026-02")
+    assert january is not None
+    assert (january["total"], february["total"]) == ("0.300000000", "0.150000000")
+
+
+def test_two_raters_at_once_rate_each_event_once(priced: Ledger, bolt: str, used: Used) -> None:
+    import threading
+
+    other = Ledger(priced.store)
+    stop = threading.Event()
+
+    def rate(ledger: Ledger) -> None:
+        while not stop.is_set():
+            ledger.rate(batch=5)
+
+    threads = [threading.Thread(target=rate, args=(ledger,)) for ledger in (priced, other)]
+    for thread in threads:
+        thread.start()
+    for number in range(60):
+        priced.take_now([used(bolt, str(number), 10_000)])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    priced.rate()
+    assert owed(priced, bolt) == 60 * 1_500_000
+    assert priced.prove().ok
