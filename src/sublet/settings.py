@@ -124,18 +124,41 @@ class ClassOfService(_Section):
     sell: bool = Field(default=True, description="whether the class is on sale")
 
 
+class FirmClass(ClassOfService):
+    """Not taken back before its end; the credit is the penalty for breaking it by force."""
+
+    notice_s: int = Field(default=0, ge=0, le=0, description="0: a firm lease is not taken back")
+    broken_per_1000_max: float = Field(default=1.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
+    price_ratio: Decimal = Field(default=Decimal("1.5"), ge=0, description="price against the pool's price")
+    credit_ratio: Decimal = Field(
+        default=Decimal("1.25"), ge=0, description="penalty for breaking it, as a share of the undelivered rest"
+    )
+
+
+class NoticeClass(ClassOfService):
+    """Taken back after its notice."""
+
+    notice_s: int = Field(default=300, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    credit_ratio: Decimal = Field(
+        default=Decimal("0.10"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
+    )
+
+
+class SpotClass(ClassOfService):
+    """Taken back at once, the cheapest."""
+
+    broken_per_1000_max: float = Field(
+        default=1000.0, gt=0, le=1000, description="windows per 1,000 that may be broken"
+    )
+    price_ratio: Decimal = Field(default=Decimal("0.4"), ge=0, description="price against the pool's price")
+
+
 class Classes(_Section):
     """The three classes of service."""
 
-    firm: ClassOfService = ClassOfService(
-        notice_s=0, broken_per_1000_max=1.0, price_ratio=Decimal("1.5"), credit_ratio=Decimal("1.25")
-    )
-    notice: ClassOfService = ClassOfService(
-        notice_s=300, broken_per_1000_max=10.0, price_ratio=Decimal("1"), credit_ratio=Decimal("0.10")
-    )
-    spot: ClassOfService = ClassOfService(
-        notice_s=120, broken_per_1000_max=1000.0, price_ratio=Decimal("0.4"), credit_ratio=Decimal("0")
-    )
+    firm: FirmClass = FirmClass()
+    notice: NoticeClass = NoticeClass()
+    spot: SpotClass = SpotClass()
 
 
 class Models(_Section):

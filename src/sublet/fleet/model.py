@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from sublet.values.clock import format_time
-from sublet.values.money import decimal_from_nano
+from sublet.values.money import text_from_nano
 
 UNITS_PER_POOL_MAX = 1_000_000
 
@@ -71,7 +71,7 @@ class Pool:
             "in_service": len(self.in_service),
             "watts_per_accelerator": str(self.watts),
             "watts_source": self.watts_source,
-            "price_per_accelerator_hour": str(decimal_from_nano(self.price_nano)),
+            "price_per_accelerator_hour": text_from_nano(self.price_nano),
             "currency": self.currency,
             "tenure": self.tenure,
             "online_at": format_time(self.online_at),

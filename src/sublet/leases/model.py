@@ -12,7 +12,7 @@ from typing import Any
 
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, SubletError
-from sublet.values.money import decimal_from_nano
+from sublet.values.money import text_from_nano
 from sublet.values.windows import Window
 
 HOUR_S = 3600
@@ -194,8 +194,8 @@ class Quote:
             "accelerators": self.accelerators,
             "start": format_time(self.window.start),
             "end": format_time(self.window.end),
-            "price_per_accelerator_hour": str(decimal_from_nano(self.price_nano)),
-            "total": str(decimal_from_nano(self.total_nano)),
+            "price_per_accelerator_hour": text_from_nano(self.price_nano),
+            "total": text_from_nano(self.total_nano),
             "currency": self.currency,
             "expires_at": format_time(self.expires_at),
         }
@@ -251,9 +251,9 @@ class Lease:
             "end": format_time(self.window.end),
             "reclaim_at": format_time(self.reclaim_at) if self.reclaim_at else None,
             "reclaim_reason": self.reclaim_reason,
-            "price_per_accelerator_hour": str(decimal_from_nano(self.price_nano)),
+            "price_per_accelerator_hour": text_from_nano(self.price_nano),
             "currency": self.currency,
-            "credit": str(decimal_from_nano(self.credit_nano)),
+            "credit": text_from_nano(self.credit_nano),
             "accelerator_seconds": self.metered_s,
             "metered_until": format_time(self.metered_until) if self.metered_until else None,
             "created_at": format_time(self.created_at),

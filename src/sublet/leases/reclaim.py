@@ -9,7 +9,7 @@ from typing import Any
 
 from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, ClassTerms, Lease, credit_nano
 from sublet.values.clock import format_time
-from sublet.values.money import decimal_from_nano
+from sublet.values.money import text_from_nano
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Victim:
             "class": self.lease.class_name,
             "accelerators": self.lease.accelerators,
             "reclaim_at": format_time(self.reclaim_at),
-            "credit": str(decimal_from_nano(self.credit_nano)),
+            "credit": text_from_nano(self.credit_nano),
             "currency": self.lease.currency,
             "forced": self.forced,
             "reason": self.reason,

@@ -19,6 +19,7 @@ SAMPLES_WAITED = 3
 MODEL_S_MAX = 60.0
 LEASE_S_MAX = 40.0
 CALM_S_MAX = 12.0
+NOTICE_SEEN_S_MAX = 8.0
 BUSY_SHARE = 0.5
 QUESTION = "In one short sentence: what does it mean to sublet something?"
 LOOK_AROUND = (
@@ -194,10 +195,12 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     stage.say(f"the training team claims {claim['count']} of {pool['name']} for an hour: {claim['reason']}")
     noticed = wait_for_lease(stage, lease["id"], ("notice", "ending", "ended"))
     stage.say(f"the plan took lease {lease['id']} back: {noticed['reclaim_reason']}; deadline {noticed['reclaim_at']}")
-    inside = ""
+    inside: dict[str, Any] = {}
     if noticed["state"] == "notice":
-        inside = ssh.run(lease["ssh"], stage.key, "cat /run/sublet/lease.json").strip()
-        stage.say(f"the tenant reads in /run/sublet/lease.json: {inside}")
+        inside = _notice_inside(stage, lease)
+        stage.say(
+            f"the tenant reads in /run/sublet/lease.json: reclaim_at {inside.get('reclaim_at')}, {inside.get('action')}"
+        )
     ended = wait_for_lease(stage, lease["id"], ("ended",))
     terminal.join(5)
     if shown and shown[0].strip():
@@ -211,7 +214,7 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     stage.facts["lease"] = ended
     return {
         "claim": claim["id"],
-        "notice_inside": json.loads(inside) if inside else None,
+        "notice_inside": {name: inside.get(name) for name in ("reclaim_at", "action")},
         "terminal": bool(shown and shown[0].strip()),
         "reclaim_at": ended["reclaim_at"],
         "ended_at": ended["ended_at"],
@@ -233,6 +236,20 @@ def wait_for_lease(stage: Stage, lease_id: str, states: tuple[str, ...]) -> dict
         return found if found["state"] in states else None
 
     found: dict[str, Any] = stage.wait(f"lease {lease_id} to be {' or '.join(states)}", look, LEASE_S_MAX)
+    return found
+
+
+def _notice_inside(stage: Stage, lease: dict[str, Any]) -> dict[str, Any]:
+    """What the file inside the sandbox says, once the notice is in it."""
+
+    def read() -> dict[str, Any] | None:
+        seen: dict[str, Any] = json.loads(ssh.run(lease["ssh"], stage.key, "cat /run/sublet/lease.json"))
+        return seen if seen.get("reclaim_at") else None
+
+    try:
+        found: dict[str, Any] = stage.wait("the notice inside the sandbox", read, NOTICE_SEEN_S_MAX)
+    except (UnavailableError, json.JSONDecodeError):
+        return {}
     return found
 
 
@@ -301,7 +318,9 @@ def earn(stage: Stage) -> dict[str, Any]:
 
 def _invoice(stage: Stage, organisation: str) -> dict[str, Any]:
     """The invoice for everything so far; one that was made already, by a call whose answer was lost, is found again."""
-    made = stage.operator.post("/v1/invoices", {"organisation_id": organisation}, idempotency_key="story-invoice")["invoice"]
+    made = stage.operator.post("/v1/invoices", {"organisation_id": organisation}, idempotency_key="story-invoice")[
+        "invoice"
+    ]
     if made is None:
         listed = stage.operator.get("/v1/invoices", organisation_id=organisation)["invoices"]
         made = stage.operator.get(f"/v1/invoices/{listed[0]['id']}")

@@ -120,3 +120,8 @@ def decimal_from_nano(nano: int) -> Decimal:
     sign = "-" if nano < 0 else ""
     whole, rest = divmod(abs(nano), NANO)
     return Decimal(f"{sign}{whole}.{rest:09d}")
+
+
+def text_from_nano(nano: int) -> str:
+    """Nano-units as plain decimal text in major units, never in scientific notation: for people and for JSON."""
+    return format(decimal_from_nano(nano), "f")
