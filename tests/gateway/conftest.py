@@ -26,7 +26,7 @@ def make_gateway(tmp_path: Path, store: Store, engine: ScriptedEngine) -> Iterat
     """Make a gateway with given settings in front of the scripted engine (model `toy`, four slots)."""
     made: list[Running] = []
 
-    def make(*, slots: int = 4, start: bool = True, llamacpp: bool = True, **settings: Any) -> Running:
+    def make(*, slots: int = 4, start: bool = True, llamacpp: bool = False, **settings: Any) -> Running:
         accounts = Accounts(store)
         organisation = accounts.create_organisation(f"customer {len(made)}")
         key, secret = accounts.create_key(organisation.id)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.harness import chunk, event, timings, usage
 
+from sublet.gateway.assembly import Assembler
 from sublet.gateway.call import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.meter import Meter
 from sublet.gateway.model import ModelRoute, Tokens
@@ -273,3 +274,58 @@ def test_usage_in_the_text_of_an_answer_counts_for_nothing() -> None:
     payload = json.dumps(chunk(text), separators=(",", ":")).encode()
     assert meter.chunk(payload) == payload
     assert meter.tokens() == Tokens(0, 0, 1)
+
+
+# Whole answers put together
+
+
+def assembled(*payloads: dict[str, Any], kind: str = CHAT) -> dict[str, Any]:
+    assembler = Assembler(kind)
+    for payload in payloads:
+        assembler.take(json.dumps(payload).encode())
+    body: dict[str, Any] = json.loads(assembler.body())
+    return body
+
+
+def with_delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def test_an_assembled_answer_has_everything_that_the_chunks_had() -> None:
+    body = assembled(
+        with_delta(role="assistant", content=None),
+        with_delta(content="日本"),
+        {"choices": [{"delta": {"content": "語"}, "logprobs": {"content": [{"token": "語", "logprob": -0.5}]}}]},
+        {"choices": [{"delta": {}, "finish_reason": "length"}]},
+        {"choices": [], "usage": usage(3, 4, 1)},
+    )
+    assert body["usage"] == usage(3, 4, 1)
+    choice = body["choices"][0]
+    assert choice["message"]["content"] == "日本語" and choice["finish_reason"] == "length"
+    assert choice["logprobs"] == {"content": [{"token": "語", "logprob": -0.5}]}
+
+
+def test_assembled_tool_calls() -> None:
+    def part(index: int, **fields: Any) -> dict[str, Any]:
+        return with_delta(tool_calls=[{"index": index, **fields}])
+
+    body = assembled(
+        part(0, id="a", type="function", function={"name": "f", "arguments": ""}),
+        part(1, id="b", type="function", function={"name": "g", "arguments": "{}"}),
+        part(0, function={"arguments": '{"x":'}),
+        part(0, function={"arguments": "1}"}),
+        {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
+    )
+    message = body["choices"][0]["message"]
+    assert message["content"] is None and body["choices"][0]["finish_reason"] == "tool_calls"
+    assert message["tool_calls"] == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]
+
+
+def test_assembled_completions() -> None:
+    body = assembled(
+        {"choices": [{"text": "a"}]}, {"choices": [{"text": "b", "finish_reason": "stop"}]}, kind=COMPLETION
+    )
+    assert body["choices"] == [{"index": 0, "finish_reason": "stop", "logprobs": None, "text": "ab"}]

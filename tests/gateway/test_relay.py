@@ -196,7 +196,7 @@ def test_a7_ids_of_the_engine_and_of_the_client_do_not_matter(gateway: Running, 
 def test_a11_b13_a_request_that_is_tried_twice_is_billed_once(
     make_gateway: Callable[..., Running], engine: ScriptedEngine
 ) -> None:
-    gateway = make_gateway(llamacpp=False)
+    gateway = make_gateway()
     calls = 0
 
     async def script(answering: Answering) -> None:
@@ -413,3 +413,68 @@ def test_an_engine_without_counts_is_billed_by_the_chunk_and_never_for_the_promp
     engine.script = script
     gateway.post(ask(stream=True))
     until(lambda: gateway.tokens() == {"tokens.output": 2})
+
+
+def test_a5_a_llamacpp_engine_is_asked_for_a_stream_and_the_client_gets_it_whole(
+    make_gateway: Callable[..., Running], engine: ScriptedEngine
+) -> None:
+    gateway = make_gateway(llamacpp=True)
+    answer = gateway.post(ask(max_tokens=5))
+    assert engine.asked[0].body["stream"] and engine.asked[0].body["timings_per_token"]
+    body = answer.json
+    assert body["object"] == "chat.completion" and body["model"] == MODEL
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "logprobs": None,
+            "message": {"role": "assistant", "content": "Hello", "refusal": None},
+        }
+    ]
+    assert body["usage"] == usage(5, 3)
+    until(lambda: gateway.tokens() == {"tokens.input": 5, "tokens.output": 3})
+
+
+def test_a5_a_client_that_leaves_while_its_answer_is_put_together_pays_nothing(
+    make_gateway: Callable[..., Running], engine: ScriptedEngine
+) -> None:
+    gateway = make_gateway(llamacpp=True)
+    sent = asyncio.Event()
+
+    async def script(answering: Answering) -> None:
+        await answering.head()
+        await answering.part(event(chunk("one", timings=timings(5, 1))))
+        sent.set()
+        await answering.gone()
+
+    engine.script = script
+    wire = gateway.wire()
+    wire.send(post(ask(), gateway.key))
+    until(sent.is_set)
+    wire.close()
+    record = gateway.settled(1)[0]
+    assert record["status"] == 499 and "output" not in record
+    until(lambda: engine.open == 0)
+
+
+@pytest.mark.parametrize("ending", ["dies", "error", "broken", "no done"])
+def test_an_answer_that_can_not_be_put_together_is_a_502_and_costs_nothing(
+    make_gateway: Callable[..., Running], engine: ScriptedEngine, ending: str
+) -> None:
+    gateway = make_gateway(llamacpp=True)
+
+    async def script(answering: Answering) -> None:
+        await answering.head()
+        await answering.part(event(chunk("one", timings=timings(5, 1))))
+        if ending == "error":
+            await answering.part(event('{"error":{"message":"x"}}'))
+        elif ending == "broken":
+            await answering.part(event("{"))
+        elif ending == "no done":
+            await answering.end()
+        answering.writer.close()
+
+    engine.script = script
+    assert gateway.post(ask()).status == 502
+    assert gateway.settled(1)[0]["incomplete"]
+    assert gateway.tokens() == {}

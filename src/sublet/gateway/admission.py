@@ -65,6 +65,7 @@ class Admission:
         self._keys: dict[str, KeyState] = {}
         self._replicas: dict[str, ReplicaState] = {}
         self._queues: dict[str, ModelQueue] = {}
+        self._turn = 0
 
     # Keys
 
@@ -115,7 +116,11 @@ class Admission:
         """
         best: ReplicaState | None = None
         candidates = 0
-        for route in model.replicas:
+        count = len(model.replicas)
+        self._turn += 1
+        for offset in range(count):
+            # Equals take turns.
+            route = model.replicas[(self._turn + offset) % count]
             if route.id == besides:
                 continue
             state = self._replicas.get(route.id)

@@ -83,7 +83,7 @@ class Call:
         """The request's body as the engine of `route` gets it: its own model name, usage always reported."""
         body = self.body
         body.model = route.engine_model
-        if self.stream:
+        if self.stream or (route.stream_only and self.kind != EMBEDDING):
             body.stream = True
             body.stream_options = _INCLUDE_USAGE
             if route.timings:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from sublet.gateway.admission import KeyState, ReplicaState
-from sublet.gateway.call import ENGINE_PATHS, Call
+from sublet.gateway.assembly import Assembler
+from sublet.gateway.call import EMBEDDING, ENGINE_PATHS, Call
+from sublet.gateway.engine_error import engine_error
 from sublet.gateway.journal import Record
 from sublet.gateway.meter import Meter
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import (
-    ContextLengthError,
     EngineAnswerTooLargeError,
     EngineFailedError,
     EngineTimeoutError,
-    InvalidRequestError,
     JournalError,
     NoReplicaError,
     QueueTimeoutError,
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
 QUEUED, ASKING, ANSWERING, CLOSING, OVER = range(5)
 
 CLIENT_GONE = 499
-_SAID_MAX = 500
-_PATHS = re.compile(r"(?:/[\w.@+-]+){2,}")
 
 
 class Client(Protocol):
@@ -53,24 +48,13 @@ class Client(Protocol):
     def cut(self) -> None: ...
 
 
-class _EngineSaid(msgspec.Struct):
-    message: str = ""
-    type: str = ""
-
-
-class _EngineError(msgspec.Struct):
-    error: _EngineSaid | str = ""
-
-
-_engine_error = msgspec.json.Decoder(_EngineError)
-
-
 class Exchange:
     """A request under way. Every way out goes through `_settle`, once: it gives back the slot and the key's count, and
     writes the record that bills what the client got."""
 
     __slots__ = (
         "_answer_bytes",
+        "_assembler",
         "_connection",
         "_cutter",
         "_engine_ended",
@@ -134,6 +118,7 @@ class Exchange:
         self._connection: EngineConnection | None = None
         self._cutter: EventCutter | None = None
         self._form: StreamForm | None = None
+        self._assembler: Assembler | None = None
         self._head_sent = self._retried = self._reserved = self._engine_ended = False
 
     @property
@@ -176,8 +161,10 @@ class Exchange:
         self.last_at = self.gateway.monotonic()
         self._replica = replica
         self._reserve(replica)
-        if self.call.stream and self._form is None:
-            self._form = self.surface.stream(self.call, self.identity)
+        if self.call.stream:
+            self._form = self._form or self.surface.stream(self.call, self.identity)
+        elif self.model.stream_only and self.call.kind != EMBEDDING:
+            self._assembler = Assembler(self.call.kind)
         pool = self.gateway.engines(replica.route.endpoint, self.model)
         pool.request(self, ENGINE_PATHS[self.call.kind], self.call.for_engine(self.model), self._taken)
 
@@ -218,19 +205,33 @@ class Exchange:
         if status == 200 and self._form is not None:
             self._cutter = EventCutter()
             self._send_head()
+        elif status == 200 and self._assembler is not None:
+            self._cutter = EventCutter()
 
     def engine_data(self, data: bytes) -> None:
         if self.state != ANSWERING:
             return
         self.last_at = self.gateway.monotonic()
-        if self._cutter is not None:
+        if self._form is not None and self._cutter is not None:
             self._relay(data)
             return
         self._answer_bytes += len(data)
         if self._answer_bytes > self.gateway.settings.answer_bytes_max:
             self._fail(EngineAnswerTooLargeError())
+        elif self._assembler is not None and self._cutter is not None:
+            self._assemble(self._assembler, self._cutter, data)
         else:
             self.parts.append(data)
+
+    def _assemble(self, assembler: Assembler, cutter: EventCutter, data: bytes) -> None:
+        try:
+            for payload in cutter.feed(data):
+                if payload == b"[DONE]":
+                    self._answer(assembler.body())
+                    return
+                assembler.take(self.meter.chunk(payload))
+        except EngineFailedError as error:
+            self._fail(error)
 
     def _relay(self, data: bytes) -> None:
         cutter, form, meter = self._cutter, self._form, self.meter
@@ -281,12 +282,16 @@ class Exchange:
         if self._status != 200:
             self._fail(engine_error(self._status, body))
             return
+        self.meter.whole(body)
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        """A whole answer is there."""
         try:
             answer = self.surface.answer(self.call, self.identity, body)
         except SubletError as error:
             self._fail(error)
             return
-        self.meter.whole(body)
         self.parts = [answer]
         self.first_at = self.last_at
         self._settle(200)
@@ -381,9 +386,9 @@ class Exchange:
         settings = self.gateway.settings
         if now - self.started_at > settings.answer_s_max:
             return True
-        if self._form is None or self.stalled_at:
+        if (self._form is None and self._assembler is None) or self.stalled_at:
             return False
-        patience_s = settings.silence_s_max if self.first_at else settings.first_event_s_max
+        patience_s = settings.silence_s_max if self.meter.output else settings.first_event_s_max
         return now - self.last_at > patience_s
 
     def stop(self) -> None:
@@ -478,20 +483,3 @@ class Exchange:
         if not self._head_sent:
             self._head_sent = True
             self.client.answer_head(self)
-
-
-def engine_error(status: int, body: bytes) -> SubletError:
-    """What an engine's error means for the client. Its own words are shown only where the request was at fault."""
-    try:
-        said = _engine_error.decode(body).error
-    except (msgspec.MsgspecError, RecursionError):
-        said = ""
-    message, kind = (said, "") if isinstance(said, str) else (said.message, said.type)
-    message = _PATHS.sub("…", message)[:_SAID_MAX]
-    if status in (400, 422, 413):
-        if kind == "exceed_context_size_error" or ("context" in message and "tokens" in message):
-            return ContextLengthError(f"The model's context is too short for this request: {message}", param="messages")
-        return InvalidRequestError(f"The model can't answer this request: {message}")
-    if status in (429, 503):
-        return NoReplicaError("the engine is overloaded or still starting; try again in 2 s", retry_after_s=2.0)
-    return EngineFailedError()

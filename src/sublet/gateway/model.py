@@ -79,7 +79,8 @@ class ModelRoute:
     """A model on offer, what it can do, and the replicas that serve it now.
 
     `timings` says that the engine counts tokens in every chunk when asked to (llama.cpp), `reuse_connections` that it
-    takes several requests on one connection. `key_variable` names the environment variable with the engine's own key.
+    takes several requests on one connection, `stream_only` that it is asked for streams alone (see assembly.py).
+    `key_variable` names the environment variable with the engine's own key.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ModelRoute:
     replicas: tuple[ReplicaRoute, ...] = ()
     timings: bool = False
     reuse_connections: bool = False
+    stream_only: bool = False
     key_variable: str | None = None
 
     @property

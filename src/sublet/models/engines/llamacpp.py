@@ -98,7 +98,7 @@ class LlamaCppEngine:
             ]
         except (OSError, KeyError, ValueError) as error:
             raise EngineStartError(f"the engine of {self._entry.name} could not count tokens ({error})") from error
-        # The server puts the beginning-of-sequence token in front of a template that does not begin with it.
+
         return len(tokens)
 
     def metrics(self) -> EngineMetrics:
