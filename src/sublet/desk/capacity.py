@@ -113,10 +113,6 @@ def leasable_mw(online: Sequence[CapacityRow], idle_share: dict[str, float], at:
 def _require_same(rows: Sequence[CapacityRow], fields: Sequence[str], verdict: str) -> None:
     if not rows:
         raise InvalidInputError("there is no row to add; name at least one")
-    for row in rows:
-        banned = next((other.id for other in rows if other.id in row.not_with), None)
-        if banned is not None:
-            raise FamilyError(f"{row.id!r} must not be combined with {banned!r}: its own row says so", field="not_with")
     first = rows[0]
     for row in rows[1:]:
         for name in fields:
@@ -126,3 +122,7 @@ def _require_same(rows: Sequence[CapacityRow], fields: Sequence[str], verdict: s
                 raise kind(
                     f"{name} differs: {first.id!r} has {mine}, {row.id!r} has {other}; these rows {verdict}", field=name
                 )
+    for row in rows:
+        banned = next((other.id for other in rows if other.id in row.not_with), None)
+        if banned is not None:
+            raise FamilyError(f"{row.id!r} must not be combined with {banned!r}: its own row says so", field="not_with")

@@ -135,7 +135,7 @@ def _pools(actuals: Actuals) -> Section | None:
     unit = actuals.currency
     rows: list[tuple[Cell, ...]] = [
         (
-            f"{row.pool} ({row.generation})", row.channel, figure(row.revenue, 6), figure(row.accelerator_hours, 6),
+            f"{row.pool} ({row.generation})", row.channel, f"{row.revenue:,.2f}", f"{row.accelerator_hours:,.2f}",
             _shown(row.per_accelerator_hour), _shown(row.per_watt_year), _shown(row.per_offered_watt_year),
             "not offered" if row.utilisation is None else f"{row.utilisation:.1%}",
         )
@@ -162,7 +162,7 @@ def _customers(actuals: Actuals) -> Section | None:
     if spread.hhi is None or spread.effective_customers is None:
         return None
     shown = list(spread.revenue.items())[:CUSTOMERS_SHOWN_MAX]
-    rows: list[tuple[Cell, ...]] = [(name, figure(revenue, 6), f"{spread.shares[name]:.1%}") for name, revenue in shown]
+    rows: list[tuple[Cell, ...]] = [(name, f"{revenue:,.2f}", f"{spread.shares[name]:.1%}") for name, revenue in shown]
     more = len(spread.revenue) - len(shown)
     caption = f"and {more} more customers." if more else ""
     blocks: list[Block] = [
@@ -181,8 +181,8 @@ def _contracts(actuals: Actuals, as_of: date, stress: RenewalStress) -> Section 
     book = contract_book(actuals, as_of, stress)
     four, unit = book.backlogs, actuals.currency
     rows: list[tuple[Cell, ...]] = [
-        ("signing value of open contracts", figure(four.signing, 6)),
-        ("remaining", figure(four.remaining, 6)),
+        ("signing value of open contracts", f"{four.signing:,.2f}"),
+        ("remaining", f"{four.remaining:,.2f}"),
         ("remaining performance obligation", "not recorded" if four.performance_obligation is None else four.performance_obligation),
         ("weighted remaining term, years", f"{book.remaining_years:.2f}"),
     ]  # fmt: skip

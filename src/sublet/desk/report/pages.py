@@ -172,8 +172,13 @@ def _statements(desk: Desk) -> Section | None:
 def _numbers(desk: Desk) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for value in desk.sheet:
-        if value.is_number and not value.name.startswith("grid.eps_"):
+        if value.is_number and not _is_cell(value.name):
             rows.append((value.name, Ref(value.name, 8), value.unit, value.source, value.date, value.formula))
     table = TableBlock(("name", "value", "unit", "source", "date", "formula"), tuple(rows))
     lead = "Every number by name; `sublet desk explain` prints the tree behind each. Grid cells are in the JSON and the XLSX."
     return Section("numbers", "Every number", lead, (table,))
+
+
+def _is_cell(name: str) -> bool:
+    """Cells of grids and frontiers have their own charts, and are in the JSON and the workbook by name."""
+    return name.startswith(("grid.eps_", "grid.upside_", "grid.envelope_", "mgd.ratio."))
