@@ -23,7 +23,7 @@ class IsolationUnavailableError(UnavailableError):
 
 class SoftIsolationError(SubletError):
     """This machine can't cap a tenant's memory and processes, so it takes one tenant at a time; run Sublet as root or with
-    delegated cgroups, or set leases.allow_soft_isolation = true."""
+    delegated cgroups, or set leasing.allow_soft_isolation = true."""
 
     code = "soft_isolation"
     status = 409

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
-import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,21 +26,21 @@ from sublet.leases.backends.base import (
     StartOrder,
     checked_authorized_keys,
 )
-from sublet.leases.backends.local import runtime, sandbox
+from sublet.leases.backends.local import archive, runtime, sandbox
 from sublet.leases.backends.local.cgroups import LeaseCgroup
+from sublet.leases.backends.local.control import ask, kill_shim, wait_until
 from sublet.leases.backends.local.devices import cores_and_share, device_nodes
-from sublet.leases.backends.local.files import LeaseFiles, Spec, State, short_path
-from sublet.leases.backends.local.host import HostCapabilities, probe, shell
+from sublet.leases.backends.local.etc import write_etc, write_host_key, write_keys
+from sublet.leases.backends.local.files import LeaseFiles, Spec, State
+from sublet.leases.backends.local.host import HostCapabilities, probe
 from sublet.leases.backends.local.teardown import shim_alive, tear_down
 from sublet.leases.backends.local.uids import LeaseUids
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.errors import InvalidInputError, StorageFullError
 
 MIB = 1 << 20
-ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 20.0
 SPAWN_TIMEOUT_S = 10.0
-_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +55,7 @@ class LocalSettings:
     memory_bytes: int = 512 * MIB
     disk_bytes: int = 1024 * MIB
     processes_max: int = 256
+    home_keep_s: int = 0
     allow_soft_isolation: bool = False
     force_packaged_bwrap: bool = False
     force_asyncssh: bool = False
@@ -68,11 +63,11 @@ class LocalSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.port_first <= self.port_last <= 65_535:
             raise InvalidInputError(
-                f"leases.ssh_ports {self.port_first}-{self.port_last} is no range of ports; write it like 22000-22999"
+                f"ssh.port_min {self.port_first} and ssh.port_max {self.port_last} are no range of ports; write 22000 and 22999"
             )
         for name, least in (("memory_bytes", 64 * MIB), ("disk_bytes", 16 * MIB), ("processes_max", 32)):
             if getattr(self, name) < least:
-                raise InvalidInputError(f"leases.{name} must be at least {least}")
+                raise InvalidInputError(f"leasing: {name} must be at least {least}, not {getattr(self, name)}")
 
 
 class LocalBackend:
@@ -148,26 +143,26 @@ class LocalBackend:
         """A shim that does not obey is killed and its work done here."""
         files = LeaseFiles(self._base, lease_id)
         spec = files.read_spec()
-        if spec is None:
-            files.remove()
-            return Observation(lease_id, RunState.ABSENT)
         if files.held():
             try:
-                self._ask(files, {"op": "stop", "reason": reason, "grace_s": grace_s})
-                _wait(lambda: not files.held(), STOP_TIMEOUT_S + grace_s)
+                ask(files, {"op": "stop", "reason": reason, "grace_s": grace_s})
+                wait_until(lambda: not files.held(), STOP_TIMEOUT_S + grace_s)
             except BackendFailedError:
                 pass
             if files.held():
-                _kill_shim(files)
+                kill_shim(files)
+        if spec is None:
+            files.remove()
+            return Observation(lease_id, RunState.ABSENT)
         self._finish(files, spec, reason)
         return self.observe(lease_id)
 
     def pause(self, lease_id: str) -> Observation:
         files = LeaseFiles(self._base, lease_id)
         if files.held():
-            self._ask(files, {"op": "pause"})
-            if not _wait(lambda: not files.held(), STOP_TIMEOUT_S):
-                _kill_shim(files)
+            ask(files, {"op": "pause"})
+            if not wait_until(lambda: not files.held(), STOP_TIMEOUT_S):
+                kill_shim(files)
         return self.observe(lease_id)
 
     def forget(self, lease_id: str) -> None:
@@ -192,6 +187,7 @@ class LocalBackend:
                 with contextlib.suppress(InvalidInputError):
                     self.forget(lease_id)
         self._reap_groups()
+        archive.purge(self._base)
         return ended
 
     def _prepare(self, files: LeaseFiles, order: StartOrder) -> Spec:
@@ -204,6 +200,7 @@ class LocalBackend:
         cores, share = cores_and_share(order.devices, settings.accelerators)
         nodes = device_nodes(order.devices)
         self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        archive.purge(self._base)
         if shutil.disk_usage(self._base).free < settings.disk_bytes * count:
             raise StorageFullError(
                 f"the disk of {self._base} has no room for the lease's {settings.disk_bytes * count} bytes"
@@ -213,10 +210,7 @@ class LocalBackend:
         for directory in (files.contents, files.home, files.etc, files.notices):
             directory.mkdir(mode=0o755)
         uid = LeaseUids(able.uid_first, able.uids).claim(files.root) if able.as_root else None
-        assert able.bwrap is not None
-        python = runtime.interpreter()
-        binds = [*python.binds, *runtime.inside_files(), *runtime.ssh_packages()]
-        host_key, fingerprint = _write_host_key(files)
+        host_key, fingerprint = write_host_key(files)
         spec = Spec(
             lease_id=order.lease_id,
             tenant=order.tenant,
@@ -231,38 +225,51 @@ class LocalBackend:
             uid=uid,
             ends_at_us=to_micros(order.ends_at),
             reclaim_at_us=to_micros(order.reclaim_at) if order.reclaim_at else None,
-            port_first=settings.port_first,
-            port_last=settings.port_last,
-            bind_host=settings.bind_host,
-            bwrap=able.bwrap.path,
-            bwrap_binds=[list(pair) for pair in able.bwrap.binds],
-            python=python.executable,
-            python_libraries=python.library_path,
-            python_binds=[list(pair) for pair in binds],
-            hidden=list(python.hidden),
             instance=self._instance,
-            doors=list(able.doors),
-            sshd=able.sshd,
-            cgroup_parents=dict(able.cgroup_parents),
             host_key=host_key,
             fingerprint=fingerprint,
+            **self._host_part(),
         )
-        _write_etc(files, spec, keys)
+        write_etc(files, spec, keys)
         mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if able.loop_disks and mkfs:
             sandbox.make_disk(spec, files, mkfs)
         files.write_spec(spec)
         return spec
 
+    def _host_part(self) -> dict[str, Any]:
+        """What of a spec may change between two runs of a lease: programs, paths, ports, and where groups are made."""
+        settings, able, python = self._settings, self.capabilities, runtime.interpreter()
+        assert able.bwrap is not None
+        binds = [*python.binds, *runtime.inside_files(), *runtime.ssh_packages()]
+        return {
+            "port_first": settings.port_first,
+            "port_last": settings.port_last,
+            "bind_host": settings.bind_host,
+            "bwrap": able.bwrap.path,
+            "bwrap_binds": [list(pair) for pair in able.bwrap.binds],
+            "python": python.executable,
+            "python_libraries": python.library_path,
+            "python_binds": [list(pair) for pair in binds],
+            "hidden": list(python.hidden),
+            "home_keep_s": settings.home_keep_s,
+            "doors": list(able.doors),
+            "sshd": able.sshd,
+            "cgroup_parents": dict(able.cgroup_parents),
+        }
+
     def _again(self, files: LeaseFiles, spec: Spec, order: StartOrder) -> Spec:
         """The same lease once more: its terms may have changed while nothing ran, its place and identity have not."""
         if spec.uid is not None:
             LeaseUids(self.capabilities.uid_first, self.capabilities.uids).claim(files.root, spec.uid)
-        _write_keys(files, checked_authorized_keys(order.authorized_keys))
+        write_keys(files, checked_authorized_keys(order.authorized_keys))
         if not files.held():
-            spec.ends_at_us = to_micros(order.ends_at)
-            spec.reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
-            spec.cgroup_parents = dict(self.capabilities.cgroup_parents)
+            if spec.cgroup_parents != dict(self.capabilities.cgroup_parents):
+                group = sandbox.lease_cgroup(spec)
+                group.kill()
+                group.remove()
+            reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
+            spec = replace(spec, ends_at_us=to_micros(order.ends_at), reclaim_at_us=reclaim_at_us, **self._host_part())
             files.write_spec(spec)
         return spec
 
@@ -296,7 +303,7 @@ class LocalBackend:
             raise BackendFailedError(f"the lease's shim did not start: {error}") from error
         if done.returncode != 0:
             raise BackendFailedError(f"the lease's shim did not start: {done.stderr.strip()[-400:]}")
-        _wait(files.held, SPAWN_TIMEOUT_S)
+        wait_until(files.held, SPAWN_TIMEOUT_S)
 
     def _terms(
         self,
@@ -325,21 +332,8 @@ class LocalBackend:
             known = state and (state.ends_at_us, state.reclaim_at_us) == (spec.ends_at_us, spec.reclaim_at_us)
             request = {"op": "terms", "ends_at_us": spec.ends_at_us, "reclaim_at_us": spec.reclaim_at_us}
             if not known:
-                self._ask(files, {**request, "text": text})
+                ask(files, {**request, "text": text})
         return self.observe(lease_id)
-
-    def _ask(self, files: LeaseFiles, request: dict[str, Any]) -> None:
-        """One request to the shim. Raises BackendFailedError where it does not answer or refuses."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(ANSWER_TIMEOUT_S)
-                _connect(connection, files)
-                connection.sendall(json.dumps(request).encode() + b"\n")
-                answer = json.loads(connection.makefile().readline() or "{}")
-        except (OSError, ValueError) as error:
-            raise BackendFailedError(f"the shim of {files.lease_id} does not answer: {error}") from error
-        if not answer.get("ok"):
-            raise BackendFailedError(f"the shim of {files.lease_id} refused: {answer.get('error', 'no answer')}")
 
     def _finish(self, files: LeaseFiles, spec: Spec, reason: str) -> None:
         """Where no shim did it: tear down, prove, and say so in the state. Where one did: check its word once more."""
@@ -417,113 +411,3 @@ def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
         clean=state.clean,
         error="; ".join(filter(None, [state.error, *(f"left: {item}" for item in state.left)])) or None,
     )
-
-
-def _write_host_key(files: LeaseFiles) -> tuple[str, str]:
-    """The door's own key, which lives as long as the lease; returns its public line and its SHA-256 fingerprint."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    path = files.etc / "host_key"
-    path.touch(mode=0o600)
-    path.write_bytes(private)
-    digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
-    return line, "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-
-def _write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
-    environment = sandbox.session_environment(spec.lease_id, spec.devices)
-    _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell()))
-    # No group `tty`: its number is not mapped in the sandbox, and sshd gives up on a terminal that it can't hand to it.
-    _write(files.etc / "group", "root:x:0:\ntenant:x:1000:\nnogroup:x:65534:\n")
-    _write(files.etc / "hosts", f"127.0.0.1 localhost {spec.lease_id.replace('_', '-')}\n::1 localhost\n")
-    _write(files.etc / "resolv.conf", "")
-    values = " ".join(f'"{name}={value}"' for name, value in environment.items())
-    _write(files.etc / "sshd_config", _SSHD_CONFIG + f"SetEnv {values}\n")
-    _write_keys(files, keys)
-    if spec.uid is not None:
-        for path in (files.home, files.etc / "host_key"):
-            os.chown(path, spec.uid, spec.uid)
-    files.home.chmod(0o700)
-    (files.etc / "host_key").chmod(0o600)
-
-
-def _write_keys(files: LeaseFiles, keys: tuple[str, ...]) -> None:
-    if files.etc.is_dir():
-        _write(files.etc / "authorized_keys", "\n".join(keys) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(path)
-
-
-def _connect(connection: socket.socket, files: LeaseFiles) -> None:
-    """The shim may hold its lock a moment before it listens, and a moment after."""
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while True:
-        try:
-            with short_path(files.control / "socket") as name:
-                connection.connect(name)
-            return
-        except (FileNotFoundError, ConnectionRefusedError):
-            if time.monotonic() >= deadline or not files.held():
-                raise
-            time.sleep(_POLL_S)
-
-
-def _kill_shim(files: LeaseFiles) -> None:
-    """End a shim that does not obey, by the pid and start time that it wrote itself. The kernel then ends the sandbox."""
-
-    def gone() -> bool:
-        state = files.read_state()
-        if state is not None and shim_alive(state):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(state.pid, signal.SIGKILL)
-        return not files.held()
-
-    _wait(gone, ANSWER_TIMEOUT_S)
-
-
-def _wait(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
-
-
-_ACCOUNTS = """\
-root:x:0:0::/nonexistent:/usr/sbin/nologin
-tenant:x:1000:1000::/home/tenant:{shell}
-sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
-nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
-"""
-_SSHD_CONFIG = """\
-HostKey /run/sublet-etc/host_key
-AuthorizedKeysFile /run/sublet-etc/authorized_keys
-AllowUsers tenant
-UsePAM no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-StrictModes no
-PidFile none
-X11Forwarding no
-PermitTunnel no
-PrintMotd no
-PrintLastLog no
-AllowTcpForwarding yes
-LoginGraceTime 20
-ClientAliveInterval 30
-MaxSessions 64
-Subsystem sftp internal-sftp
-AcceptEnv LANG LC_*
-"""

@@ -49,6 +49,7 @@ class Spec:
     python_binds: list[list[str]]
     hidden: list[str]
     instance: str
+    home_keep_s: int
     doors: list[str]
     sshd: str
     cgroup_parents: dict[str, str]

@@ -137,7 +137,7 @@ class Sandbox:
             os.close(init_fd)
             # It is ours to bury where we are its subreaper: bubblewrap, its parent, died first.
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.init_pid, 0)
+                os.waitpid(self.init_pid, os.WNOHANG)
         os.close(self.pidfd)
         os.close(self._errors)
         self.pid = self.pidfd = self._errors = 0

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sublet.leases.backends.local.archive import keep_home
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State, boot_id, process_started
 from sublet.leases.backends.local.sandbox import lease_cgroup
 
@@ -25,6 +26,7 @@ def tear_down(spec: Spec, files: LeaseFiles, state: State) -> list[str]:
     end_processes(spec, state)
     cgroups_left = lease_cgroup(spec).remove()
     _unmount_below(files.root)
+    keep_home(spec, files)
     for path in (files.contents, files.control):
         shutil.rmtree(path, ignore_errors=True)
     return proof(spec, files, state, cgroups_left)

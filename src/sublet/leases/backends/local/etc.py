@@ -1,0 +1,86 @@
+"""What a tenant finds in /etc and beside it: accounts, the SSH server's settings, the door's own key, who may log in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+from sublet.leases.backends.local.files import LeaseFiles, Spec
+from sublet.leases.backends.local.host import shell
+from sublet.leases.backends.local.sandbox import session_environment
+
+
+def write_host_key(files: LeaseFiles) -> tuple[str, str]:
+    """The door's own key, which lives as long as the lease; returns its public line and its SHA-256 fingerprint."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    path = files.etc / "host_key"
+    path.touch(mode=0o600)
+    path.write_bytes(private)
+    digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
+    return line, "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
+    environment = session_environment(spec.lease_id, spec.devices)
+    _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell()))
+    # No group `tty`: its number is not mapped in the sandbox, and sshd gives up on a terminal that it can't hand to it.
+    _write(files.etc / "group", "root:x:0:\ntenant:x:1000:\nnogroup:x:65534:\n")
+    _write(files.etc / "hosts", f"127.0.0.1 localhost {spec.lease_id.replace('_', '-')}\n::1 localhost\n")
+    _write(files.etc / "resolv.conf", "")
+    values = " ".join(f'"{name}={value}"' for name, value in environment.items())
+    _write(files.etc / "sshd_config", _SSHD_CONFIG + f"SetEnv {values}\n")
+    write_keys(files, keys)
+    if spec.uid is not None:
+        for path in (files.home, files.etc / "host_key"):
+            os.chown(path, spec.uid, spec.uid)
+    files.home.chmod(0o700)
+    (files.etc / "host_key").chmod(0o600)
+
+
+def write_keys(files: LeaseFiles, keys: tuple[str, ...]) -> None:
+    if files.etc.is_dir():
+        _write(files.etc / "authorized_keys", "\n".join(keys) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+_ACCOUNTS = """\
+root:x:0:0::/nonexistent:/usr/sbin/nologin
+tenant:x:1000:1000::/home/tenant:{shell}
+sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
+nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
+"""
+_SSHD_CONFIG = """\
+HostKey /run/sublet-etc/host_key
+AuthorizedKeysFile /run/sublet-etc/authorized_keys
+AllowUsers tenant
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+StrictModes no
+PidFile none
+X11Forwarding no
+PermitTunnel no
+PrintMotd no
+PrintLastLog no
+AllowTcpForwarding yes
+LoginGraceTime 20
+ClientAliveInterval 30
+MaxSessions 64
+Subsystem sftp internal-sftp
+AcceptEnv LANG LC_*
+"""
