@@ -45,6 +45,10 @@ class Forecaster(Protocol):
         """Rises over slots t … t+slots-1 above the demand of slot t-1."""
         ...
 
+    def extend(self, in_use: Floats) -> None:
+        """Go on with `in_use`, which begins as the demand did that was given before."""
+        ...
+
 
 @dataclass(frozen=True)
 class Recent:
@@ -108,6 +112,9 @@ class PlainRises:
     def __init__(self, in_use: Floats) -> None:
         self._in_use = in_use
 
+    def extend(self, in_use: Floats) -> None:
+        self._in_use = in_use
+
     def futures(self, t: int, slots: int) -> Futures:
         rises = Recent(0, self._in_use[:0], self._in_use[max(0, t - MEMORY_HOURS) : t]).rises(slots)
         return Futures(rises, np.ones(rises.shape[0], dtype=np.float32), self.method)
@@ -130,6 +137,9 @@ class HourlyRises:
         self._in_use = in_use
         self._first_hour = first_hour
         self._fits: dict[int, _Fit] = {}
+
+    def extend(self, in_use: Floats) -> None:
+        self._in_use = in_use
 
     def futures(self, t: int, slots: int) -> Futures:
         midnight = t - (self._first_hour + t) % DAY

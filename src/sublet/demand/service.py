@@ -86,6 +86,13 @@ class Demand:
         with self._store.read() as reading:
             return sql.samples_between(reading, pool_id, as_utc(since), as_utc(until))
 
+    def count_between(self, pool_id: str, first: datetime, last: datetime, connection: Connection | None = None) -> int:
+        """How many samples lie from `first` to `last`: whoever remembers them sees by it whether more came in."""
+        if connection is not None:
+            return sql.count_samples(connection, pool_id, as_utc(first), as_utc(last))
+        with self._store.read() as reading:
+            return sql.count_samples(reading, pool_id, as_utc(first), as_utc(last))
+
     def latest(self, pool_id: str) -> Sample | None:
         """The newest sample of the pool, if there is any."""
         with self._store.read() as connection:

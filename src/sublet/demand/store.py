@@ -45,8 +45,10 @@ def latest_sample(connection: Connection, pool_id: str) -> Sample | None:
     return None if row is None else Sample(row.at, row.capacity, row.in_use, row.pending)
 
 
-def count_samples(connection: Connection, pool_id: str) -> int:
-    query = select(func.count()).select_from(demand_samples).where(demand_samples.c.pool_id == pool_id)
+def count_samples(connection: Connection, pool_id: str, first: datetime, last: datetime) -> int:
+    table = demand_samples
+    in_time = (table.c.at >= first, table.c.at <= last)
+    query = select(func.count()).select_from(table).where(table.c.pool_id == pool_id, *in_time)
     return int(connection.execute(query).scalar_one())
 
 

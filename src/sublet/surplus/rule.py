@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
-from sublet.demand.forecast import Grid, Recent
+from sublet.demand.forecast import Futures, PlainRises, Recent
 from sublet.demand.model import Claim, Floats
+from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, PoolFacts, Sellable, Sold, Withheld
-from sublet.values.clock import format_time
+from sublet.surplus.seller import Seller, deepest
+from sublet.values.clock import format_time, to_micros
 from sublet.values.windows import Window
 
 FINE_HORIZON_S = HOUR_S
@@ -27,7 +29,10 @@ PATHS_MIN = 20
 
 @dataclass(frozen=True)
 class View:
-    """All that is known about a pool at one moment. `coarse` is hourly; `fine` has shorter slots where samples allow."""
+    """All that is known about a pool at one moment.
+
+    `hours` is demand by whole hours, for an hour ahead and more; `fine` has shorter slots where samples allow.
+    """
 
     at: datetime
     facts: PoolFacts
@@ -35,29 +40,53 @@ class View:
     stale: bool
     sample_age_s: float | None
     history_s: float
-    coarse: Recent
+    hours: Hours
     fine: Recent | None
     claims: tuple[Claim, ...]
     claims_met: Mapping[str, float]
 
-    def recent(self, horizon_s: float) -> Recent:
-        """The grid on which a horizon is looked at: the fine one for less than an hour ahead."""
-        return self.fine if self.fine is not None and horizon_s <= FINE_HORIZON_S else self.coarse
+    @property
+    def coarse(self) -> Recent:
+        """Demand by whole hours as a plain grid."""
+        return Recent(HOUR_S, self.hours.capacity, self.hours.in_use)
+
+    def outlook(self, until_s: float) -> Outlook:
+        """What demand may do until `until_s` seconds from now, on the grid that suits so short or long a time."""
+        if self.fine is not None and until_s <= FINE_HORIZON_S:
+            slots = max(1, math.ceil(until_s / self.fine.slot_s))
+            rises = self.fine.rises(slots)
+            futures = Futures(rises, np.ones(rises.shape[0], dtype=np.float32), PlainRises.method)
+            return Outlook(self.fine.slot_s, 0.0, slots, futures, max(0.0, _or_zero(self.fine.newest - self.in_use)))
+        # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
+        passed_s = to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
+        slots = max(1, math.ceil((passed_s + until_s) / HOUR_S - 1e-9))
+        seller = self.hours.seller(slots)
+        futures = seller.forecaster.futures(self.hours.t, seller.slots)
+        above = max(0.0, _or_zero(self.hours.newest - self.in_use))
+        return Outlook(HOUR_S, passed_s, slots, futures, above, seller)
 
 
-def deepest(paths: Grid, room: Floats, risk: float) -> float:
-    """The largest count that still fits under `room` on all but a share `risk` of the past paths.
+@dataclass(frozen=True)
+class Outlook:
+    """Possible futures on a grid of `slot_s` that began `passed_s` ago; `slots` of it matter.
 
-    `paths` is (moments, slots) rises of demand, `room` (slots) what is left for them and the count together. The
-    result is the order statistic of min over slots of (room - rise) with at most floor(risk * moments) paths below
-    it: never less for more risk, never more for less room.
+    `above` is how much higher than now demand stood in the slot that the futures rise from. Without a seller the risk is
+    taken as it is; with one it is corrected by the record.
     """
-    moments = paths.shape[0]
-    allowed = math.floor(risk * moments + 1e-9)
-    if moments == 0 or allowed >= moments:
-        return float(room.min(initial=math.inf))
-    slack = (room.astype(np.float32)[None, :] - paths).min(axis=1)
-    return float(np.partition(slack, allowed)[allowed])
+
+    slot_s: int
+    passed_s: float
+    slots: int
+    futures: Futures
+    above: float
+    seller: Seller | None = None
+
+    def tail(self, policy: ClassPolicy) -> float:
+        """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
+        if self.seller is None:
+            return policy.risk * self.futures.weight if policy.risk < 1 else math.inf
+        tail = self.seller.tail(self.futures, policy.risk)
+        return tail if policy.notice_s is None else max(0.0, tail)
 
 
 def unmet_claims(view: View, until: datetime) -> list[tuple[Claim, float]]:
@@ -92,14 +121,14 @@ def sellable(
     """How many accelerators of a class may be sold over `window`, and by which reason each other one is withheld."""
     start = max(window.start, view.at)
     until_s = (start - view.at).total_seconds() + policy.horizon_s((window.end - start).total_seconds())
-    grid = view.recent(until_s)
-    slots = max(1, math.ceil(until_s / grid.slot_s))
-    first = min(slots - 1, int((start - view.at).total_seconds() // grid.slot_s))
-    span = Window(start, Window.starting(view.at, slots * grid.slot_s).end)
-    rows = grid.rises(slots)[:, first:]
+    outlook = view.outlook(until_s)
+    slots = outlook.futures.paths.shape[1]
+    first = min(outlook.slots - 1, int(((start - view.at).total_seconds() + outlook.passed_s) // outlook.slot_s))
+    grid_start = view.at - timedelta(seconds=outlook.passed_s)
+    span = Window(start, start + timedelta(seconds=max(until_s, outlook.slot_s)))
 
     def over(items: Sequence[tuple[Window, float]]) -> Floats:
-        return _held(items, view.at, grid.slot_s, first, slots)
+        return _held(items, grid_start, view.at, outlook.slot_s, slots)[first:]
 
     facts = view.facts
     held = over([_hold(item, policies, view.at) for item in sold])
@@ -107,45 +136,60 @@ def sellable(
     needs = unmet_claims(view, span.end)
     needed = over([(claim.window, rest) for claim, rest in needs])
     keep = facts.never_sell + facts.failure_reserve
-    steps: list[tuple[float, str, str]] = []
-    steps.append((facts.capacity - facts.never_sell, "never_sell", "the operator's setting never sells {}"))
-    steps.append((facts.capacity - keep, "failure_reserve", "{} kept for accelerators that fail"))
-    room = facts.capacity - keep - away
-    steps.append((room.min(), "maintenance", "{} away within the window: " + _absences(facts.absences, span)))
-    room = room - view.in_use
     now = facts.capacity - keep - view.in_use
-    # On a grid the newest demand is the highest of its slot: rises are counted from there.
-    steps.append((min(now, room.min()), "in_use", f"the owner uses {view.in_use:g} now, which takes {{}}"))
-    idle = max(0.0, now)
-    room = room - held
-    steps.append((room.min(), "already_sold", "{} sold already for part of the window"))
-    room = room - needed
-    steps.append((room.min(), "claim", "{} claimed: " + _claims(needs)))
-    steps.append(
-        (
-            deepest(rows, room - _above(grid, view.in_use), policy.risk),
-            "demand_quantile",
-            f"{{}} because demand rose that far within {_hours(until_s)} after more than "
-            f"{policy.broken_per_1000_max:g} in 1,000 of {rows.shape[0]} past moments",
-        )
-    )
-    steps += _doubts(view, policy, until_s, rows.shape[0], idle, float(held.max(initial=0.0)))
+    free = facts.capacity - keep - away
+    room = free - view.in_use
+    steps = [
+        (facts.capacity - facts.never_sell, "never_sell", "the operator's setting never sells {}"),
+        (facts.capacity - keep, "failure_reserve", "{} kept for accelerators that fail"),
+        (free.min(), "maintenance", "{} away within the window: " + _absences(facts.absences, span)),
+        (min(now, room.min()), "in_use", f"the owner uses {view.in_use:g} now, which takes {{}}"),
+        ((room - held).min(), "already_sold", "{} sold already for part of the window"),
+        ((room - held - needed).min(), "claim", "{} claimed: " + _claims(needs)),
+        _demand_step(view, policy, until_s, outlook, first, free - held - needed),
+        *_doubts(view, policy, until_s, outlook, max(0.0, now), float(held.max(initial=0.0))),
+    ]
     count, withheld = _waterfall(facts.capacity, steps)
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
 
 
-def _above(grid: Recent, in_use: float) -> float:
-    newest = grid.newest
-    return max(0.0, newest - in_use) if math.isfinite(newest) else 0.0
+def _demand_step(
+    view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Floats
+) -> tuple[float, str, str]:
+    """How deep the quantile of rising demand lets the class go. `free` is what would be left if the owner used nothing."""
+    futures = outlook.futures
+    ahead = Futures(futures.paths[:, first:], futures.weights, futures.method)
+    tail = outlook.tail(policy)
+    limit = math.inf
+    if outlook.seller is not None and policy.notice_s is None:
+        limit = float(free.min()) - outlook.seller.level(view.hours.in_use, view.hours.t)
+    # A class that promises nothing gets what is idle now, whatever demand may do.
+    above = outlook.above if math.isfinite(tail) else 0.0
+    depth = deepest(ahead, free - view.in_use - above, tail, limit)
+    if tail < 0:
+        why = (
+            f"{{}} because {_hours(view.history_s)} of history, faded by age, is too little evidence "
+            f"to promise {_hours(until_s)} at {policy.broken_per_1000_max:g} broken in 1,000"
+        )
+    else:
+        why = (
+            f"{{}} because at {policy.broken_per_1000_max:g} broken in 1,000 the owner's demand may rise so far "
+            f"within {_hours(until_s)}, by {futures.paths.shape[0]} past moments"
+        )
+    return (depth.count, "demand_quantile", why)
+
+
+def _or_zero(number: float) -> float:
+    return number if math.isfinite(number) else 0.0
 
 
 def _doubts(
-    view: View, policy: ClassPolicy, until_s: float, paths: int, idle: float, held: float
+    view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, idle: float, held: float
 ) -> list[tuple[float, str, str]]:
     steps: list[tuple[float, str, str]] = []
     firm = policy.notice_s is None
     wanted_s = max(COLD_FIRM_S if firm else COLD_S, COLD_HORIZONS * until_s)
-    if view.history_s < wanted_s or paths < PATHS_MIN:
+    if view.history_s < wanted_s or outlook.futures.paths.shape[0] < PATHS_MIN:
         least = 0.0 if firm else (idle + 1) // 2 - held
         had, wanted = _hours(view.history_s), _hours(wanted_s)
         share = "a class that can't be taken back is not sold" if firm else "at most half of what is idle is sold"
@@ -182,15 +226,17 @@ def _hold(item: Sold, policies: Mapping[str, ClassPolicy], at: datetime) -> tupl
     return Window.starting(start, horizon_s), float(item.count)
 
 
-def _held(items: Sequence[tuple[Window, float]], at: datetime, slot_s: int, first: int, slots: int) -> Floats:
-    """Accelerators held per slot; a slot that is held for a moment is held."""
+def _held(items: Sequence[tuple[Window, float]], grid_start: datetime, at: datetime, slot_s: int, slots: int) -> Floats:
+    """Accelerators held per slot from now on; a slot that is held for a moment is held."""
     held = np.zeros(slots)
     for window, count in items:
-        begin = max(0, math.floor((window.start - at).total_seconds() / slot_s))
-        end = min(slots, math.ceil((window.end - at).total_seconds() / slot_s))
+        if window.end <= at:
+            continue
+        begin = max(0, math.floor((window.start - grid_start).total_seconds() / slot_s))
+        end = min(slots, math.ceil((window.end - grid_start).total_seconds() / slot_s))
         if end > begin:
             held[begin:end] += count
-    return held[first:]
+    return held
 
 
 def _absences(absences: Sequence[Absence], span: Window) -> str:

@@ -13,15 +13,18 @@ from sublet.demand.model import Floats
 SURPRISE_PRIOR = 1 / 3
 """A third of an event worse than anything seen is counted among the evidence: what keeps a short history modest."""
 
+HOPE_RISK = 0.1
 SHADOW_RISK = 0.05
 SHADOW_HALF_LIFE_SLOTS = 30 * 24
 SHADOW_PRIOR_BOOKS = 0.5
-TIGHTEN_POWER = 0.5
 LOOSEN_MAX = 2.0
 REGIME_RATIO = 1.5
 
+LONG_SLOTS = 12
+LONG_LEVEL_QUANTILE = 0.97
+
 # The unit sold last is the riskiest; those below it are safer. The ratio of its risk to the average of all, by slots.
-_MARGIN = ((1, 8.0), (4, 3.3), (12, 5.0), (24, 7.0))
+_MARGIN = ((1, 8.0), (4, 3.3), (12, 6.0), (24, 8.5))
 
 
 def margin(slots: int) -> float:
@@ -38,13 +41,13 @@ class Depth:
     broken: float
 
 
-def deepest(futures: Futures, room: Floats, tail: float) -> Depth:
-    """The largest count that fits under `room` on all past paths but those of total weight `tail`.
+def deepest(futures: Futures, room: Floats, tail: float, limit: float = math.inf) -> Depth:
+    """The largest count that fits under `room` on all past paths but those of total weight `tail`, at most `limit`.
 
     `room` (slots) is what is left for the rise of demand and the count together. Never less for a larger tail, never
     more for less room. A negative tail is less evidence than the promise needs: nothing is sold.
     """
-    limit = float(room.min(initial=math.inf))
+    limit = min(limit, float(room.min(initial=math.inf)))
     if tail < 0 or limit <= 0:
         return Depth(0, 0.0)
     if futures.weights.size == 0 or tail >= futures.weight:
@@ -88,12 +91,28 @@ class Seller:
             self._live(in_use, capacity, self.next)
             self.next += 1
 
+    def hopeful(self, in_use: Floats, t: int) -> bool:
+        """Whether any record could ever let a promise so long be made, at a risk of a tenth or less."""
+        evidence = self.forecaster.futures(t, self.slots).weight
+        return LOOSEN_MAX * margin(self.slots) * HOPE_RISK * evidence >= SURPRISE_PRIOR * self.slots
+
     def tail(self, futures: Futures, risk: float) -> float:
         """The weight of past paths that a promise at `risk` (share that may break, on average) may ignore."""
         if risk >= 1:
             return math.inf
-        allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, self.ratio**-TIGHTEN_POWER)
+        allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(self.ratio))
         return allowed * futures.weight - SURPRISE_PRIOR * self.slots
+
+    def level(self, in_use: Floats, t: int) -> float:
+        """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time.
+
+        The LONG_LEVEL_QUANTILE of all demand before slot `t` for LONG_SLOTS and more; -inf for shorter promises.
+        """
+        if self.slots < LONG_SLOTS:
+            return -math.inf
+        known = in_use[:t]
+        known = known[np.isfinite(known)]
+        return float(np.quantile(known, LONG_LEVEL_QUANTILE)) if known.size else math.inf
 
     def _live(self, in_use: Floats, capacity: Floats, t: int) -> None:
         fade = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy import Connection
 
-from sublet.demand.forecast import recent
+from sublet.demand.forecast import HourlyRises, recent
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus import rule
+from sublet.surplus.memory import Hours, Memory
 from sublet.surplus.model import (
     HOUR_S,
     ClassPolicy,
@@ -24,6 +25,7 @@ from sublet.surplus.model import (
     UnknownClassError,
     Withheld,
 )
+from sublet.surplus.seller import REGIME_RATIO
 from sublet.values.clock import Clock, as_utc, to_micros
 from sublet.values.windows import Window
 
@@ -50,13 +52,12 @@ class Surplus:
         book: Book,
         classes: Iterable[ClassPolicy],
         clock: Clock,
-        history_days: int = 90,
     ) -> None:
         self._demand = demand
         self._facts = facts
         self._book = book
         self._clock = clock
-        self._history = timedelta(days=history_days)
+        self._memory = Memory(demand)
         # The class that is taken back last is decided first: it needs the deepest units.
         self._classes = {policy.name: policy for policy in sorted(classes, key=_patience, reverse=True)}
 
@@ -82,9 +83,10 @@ class Surplus:
                 rungs.append(_told_apart(both, single, standing, offered, view))
                 if both.count:
                     offered.append(Sold(both.count, policy.name, window))
-        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.coarse.in_use.size, "paths")
+        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, HourlyRises.method)
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
-        return Ladder(pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence)
+        notes = tuple(_notes(view.hours))
+        return Ladder(pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence, notes)
 
     def sellable(
         self,
@@ -109,17 +111,15 @@ class Surplus:
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> rule.View:
         """What is known about the pool at `at`, and nothing later."""
         moment = as_utc(at) if at else self._clock.now()
-        until = moment + timedelta(microseconds=1)
-        history = self._demand.history(pool_id, moment - self._history, until, connection)
+        known = self._memory.recall(pool_id, moment, connection)
         horizon = Window(moment, moment + timedelta(days=90))
         claims = self._demand.claims(pool_id, horizon, connection)
-        return view_of(history, self._facts(pool_id), claims, moment)
+        return view_of(known.series, known.hours, self._facts(pool_id), claims, moment)
 
 
-def view_of(history: Series, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> rule.View:
-    """The view that `history` (all of it before or at `at`) gives of a pool."""
+def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> rule.View:
+    """The view that `history` (all of it before or at `at`) and its whole hours give of a pool."""
     at_us = to_micros(at)
-    coarse = recent(history, at_us, HOUR_S, 400 * 24)
     fine = None
     step_s = _latest_step_s(history)
     if len(history) and step_s <= FINE_STEP_S_MAX:
@@ -128,21 +128,33 @@ def view_of(history: Series, facts: PoolFacts, claims: Sequence[Claim], at: date
     age_s = (at_us - int(history.times_us[-1])) / 1e6 if len(history) else None
     stale = age_s is None or age_s > max(STALE_S_MIN, STALE_STEPS * step_s)
     in_use = float(history.in_use[-1]) if len(history) else 0.0
-    seen_s = (
-        float(min(np.isfinite(coarse.in_use).sum() * HOUR_S, (at_us - int(history.times_us[0])) / 1e6))
-        if len(history)
-        else 0.0
-    )
+    seen_s = _seen_s(history, hours, at_us)
     known = [claim for claim in claims if claim.created_at <= at]
     before = {claim.id: _before(history, claim) for claim in known if claim.window.contains(at) and len(history)}
     met = rule.claims_met(known, at, in_use, before)
-    return rule.View(at, facts, in_use, stale, age_s, seen_s, coarse, fine, tuple(known), met)
+    return rule.View(at, facts, in_use, stale, age_s, seen_s, hours, fine, tuple(known), met)
+
+
+def _seen_s(history: Series, hours: Hours, at_us: int) -> float:
+    if len(history) == 0:
+        return 0.0
+    whole_hours = int(np.isfinite(hours.in_use).sum())
+    return float(min((whole_hours + 1) * HOUR_S, (at_us - int(history.times_us[0])) / 1e6))
 
 
 def _latest_step_s(history: Series) -> float:
     """How often samples come now. An imported history may be hourly where the present is seen every few seconds."""
     latest = history.times_us[-LATEST_SAMPLES:]
     return float(np.median(np.diff(latest))) / 1e6 if latest.size > 1 else float(history.step_s)
+
+
+def _notes(hours: Hours) -> Iterable[str]:
+    for slots, seller in sorted(hours.sellers.items()):
+        if seller.ratio >= REGIME_RATIO:
+            yield (
+                f"demand broke promises of {slots} h {seller.ratio:.1f} times as often as forecast in the fading record "
+                "of the last weeks: less of them is sold until it calms"
+            )
 
 
 def _before(history: Series, claim: Claim) -> float:

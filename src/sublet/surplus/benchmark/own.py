@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from sublet.surplus.benchmark.scoring import Book, Trace
 from sublet.surplus.seller import Seller, deepest, sellers
 
@@ -34,10 +32,10 @@ class Sublet:
             seller.learn(demand, capacity, t)
             futures = seller.forecaster.futures(t, window)
             offered = sum(started.values())
-            room = room_now - book.running(window) - offered * np.ones(window)
-            for longer, count in started.items():
-                assert longer >= window or not count
-            depth = deepest(futures, room, seller.tail(futures, self.risk))
+            # What was just started is longer: it runs through all of this window.
+            room = room_now - book.running(window) - offered
+            limit = capacity[t - 1] - seller.level(demand, t) - book.total - offered
+            depth = deepest(futures, room, seller.tail(futures, self.risk), limit)
             started[window] = depth.count if t + window <= len(self._trace) else 0
         return started
 

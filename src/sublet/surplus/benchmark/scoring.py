@@ -7,6 +7,7 @@ where demand leaves less than was sold, windows break. Only windows that run to 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -123,7 +124,8 @@ class Book:
         return ended
 
 
-Order = Protocol
+Order = Callable[[Book, int, int], tuple[float, ...]]
+"""Sorts cells of a book (window length, slots left beyond the present one): the smallest breaks first."""
 
 
 def youngest_first(book: Book, window: int, place: int) -> tuple[float, ...]:
@@ -153,9 +155,8 @@ def bound(trace: Trace, window: int, end: int | None = None) -> int:
     return hours
 
 
-def run(trace: Trace, policy: Policy, order: object = youngest_first, *, keep: bool = False) -> Outcome:
+def run(trace: Trace, policy: Policy, order: Order = youngest_first, *, keep: bool = False) -> Outcome:
     """Score `policy` on `trace`. With `keep` no promise is broken, and the internal work that waits is counted."""
-    assert callable(order)
     outcome = Outcome({window: Tally(window) for window in policy.windows})
     book = Book(policy.windows)
     idle = trace.idle
@@ -183,17 +184,15 @@ def run(trace: Trace, policy: Policy, order: object = youngest_first, *, keep: b
     return outcome
 
 
-def score(trace: Trace, make_policy: object, order: object = youngest_first) -> Outcome:
+def score(trace: Trace, make_policy: Callable[[Trace], Policy], order: Order = youngest_first) -> Outcome:
     """Both runs of the benchmark: what broke, and what internal work would have waited had nothing been broken."""
-    assert callable(make_policy)
     outcome = run(trace, make_policy(trace), order)
     kept = run(trace, make_policy(trace), order, keep=True)
     outcome.displaced_hours, outcome.kept_hours = kept.displaced_hours, kept.kept_hours
     return outcome
 
 
-def _break(book: Book, over: int, order: object, outcome: Outcome) -> None:
-    assert callable(order)
+def _break(book: Book, over: int, order: Order, outcome: Outcome) -> None:
     places = [(window, place) for window, cells in book.cells.items() for place in range(window) if cells[place]]
     for window, place in sorted(places, key=lambda item: order(book, *item)):
         cut = min(over, book.cells[window][place])

@@ -1,0 +1,221 @@
+"""Backtest: every policy on every series, per pool and pooled, and Sublet's ladder of all windows together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sublet.demand.model import HOUR_S, Series
+from sublet.surplus.benchmark.baselines import BASELINES
+from sublet.surplus.benchmark.own import RISK, Sublet, ladder, single
+from sublet.surplus.benchmark.scoring import (
+    Outcome,
+    Policy,
+    Trace,
+    bound,
+    least_value_first,
+    run,
+    score,
+    trace_of,
+    youngest_first,
+)
+from sublet.values.errors import InvalidInputError
+
+WINDOWS = (1, 4, 12, 24)
+WARMUP_DAYS = 28
+WARMUP_SHARE_MAX = 0.25
+MISSING_SHARE_MAX = 0.10
+SLOTS_MIN = 14 * 24
+RISKS = (0.002, 0.005, 0.01, 0.02, 0.05)
+OWN = "sublet"
+
+Advance = Callable[[str], None]
+
+
+@dataclass
+class Sum:
+    """Hours and windows of one policy and window length, over one pool or several."""
+
+    window: int
+    honoured: int = 0
+    bound: int = 0
+    finished: int = 0
+    broken: int = 0
+    lost: int = 0
+    displaced: float = 0.0
+    kept: float = 0.0
+
+    def add(self, outcome: Outcome, bound_hours: int) -> None:
+        tally = outcome.tallies[self.window]
+        self.honoured += tally.honoured_hours
+        self.finished += tally.finished
+        self.broken += tally.broken
+        self.lost += tally.lost_hours
+        self.bound += bound_hours
+        self.displaced += outcome.displaced_hours
+        self.kept += outcome.kept_hours
+
+    def as_dict(self) -> dict[str, Any]:
+        sold = self.finished + self.broken
+        return {
+            "share": self.honoured / self.bound if self.bound else 0.0,
+            "broken_per_1000": 1000 * self.broken / sold if sold else 0.0,
+            "displaced_share": self.displaced / self.kept if self.kept else 0.0,
+            "honoured_hours": self.honoured,
+            "bound_hours": self.bound,
+            "broken": self.broken,
+            "lost_hours": self.lost,
+        }
+
+
+@dataclass
+class Backtest:
+    """What a backtest found. `as_dict` is what `--json` prints."""
+
+    pools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pooled: dict[str, Any] = field(default_factory=dict)
+    ladder: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    runs: dict[str, tuple[Trace, Outcome]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "pooled": self.pooled,
+            "pools": self.pools,
+            "ladder": self.ladder,
+            "curves": self.curves,
+            "notes": self.notes,
+        }
+
+
+def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list[str]]:
+    """The hourly trace of a series with its warm-up, and what a reader must know about it.
+
+    The warm-up is `warmup_days`, or 28 days, or a quarter of a series shorter than 112 days in whole weeks (at least
+    one). Raises InvalidInputError for a series too short or with too many gaps to say anything.
+    """
+    slots = series.slots(HOUR_S)
+    if len(slots) < SLOTS_MIN:
+        raise InvalidInputError(
+            f"{series.pool} spans {len(slots)} hours; a backtest needs at least {SLOTS_MIN} (two weeks) of them"
+        )
+    if warmup_days is None:
+        weeks = max(1, int(len(slots) * WARMUP_SHARE_MAX) // 168)
+        warmup_days = min(WARMUP_DAYS, 7 * weeks)
+    if warmup_days * 24 >= len(slots):
+        raise InvalidInputError(
+            f"{series.pool} is not longer than its warm-up of {warmup_days} days; use a shorter one"
+        )
+    trace = trace_of(slots, warmup_days * 24)
+    if trace.bridged > MISSING_SHARE_MAX * len(slots):
+        raise InvalidInputError(
+            f"{series.pool} misses {trace.bridged} of {len(slots)} hours; import a series with fewer gaps"
+        )
+    notes = [f"{series.pool}: {sentence}" for sentence in series.findings.sentences()]
+    if trace.bridged:
+        notes.append(f"{series.pool}: {trace.bridged} hours without a sample repeat the hour before them")
+    return trace, notes
+
+
+def backtest(
+    traces: Sequence[Trace],
+    windows: Sequence[int] = WINDOWS,
+    risk: float = RISK,
+    advance: Advance = lambda _: None,
+    *,
+    curves: bool = True,
+) -> Backtest:
+    """Run every policy on every trace. `advance` is told each piece of work as it is done."""
+    result = Backtest()
+    sums: dict[str, dict[int, Sum]] = {}
+    for trace in traces:
+        found: dict[str, dict[str, Any]] = {}
+        for window in windows:
+            hours = bound(trace, window)
+            for name, make in makers(window, risk).items():
+                outcome = score(trace, make)
+                alone = Sum(window)
+                alone.add(outcome, hours)
+                found.setdefault(name, {})[f"{window}h"] = alone.as_dict()
+                sums.setdefault(name, {}).setdefault(window, Sum(window)).add(outcome, hours)
+                advance(f"{trace.name} {window} h {name}")
+        result.pools[trace.name] = found
+    result.pooled = {name: {f"{w}h": total.as_dict() for w, total in by.items()} for name, by in sums.items()}
+    result.ladder = _ladder(traces, tuple(windows), risk, result, advance)
+    if curves:
+        result.curves = _curves(traces, 4 if 4 in windows else windows[0], advance)
+    return result
+
+
+def makers(window: int, risk: float) -> dict[str, Callable[[Trace], Policy]]:
+    """Every policy of the benchmark by name, for one window length; Sublet's own is called `sublet`."""
+    found: dict[str, Callable[[Trace], Policy]] = {OWN: single(window, risk)}
+    for name, build in BASELINES.items():
+        found[name] = lambda trace, build=build: build(trace, window)  # type: ignore[misc]
+    return found
+
+
+def pieces(traces: int, windows: int, *, curves: bool = True) -> int:
+    """How many times `advance` is called."""
+    return traces * (windows * (1 + len(BASELINES)) + 2 + (len(RISKS) if curves else 0))
+
+
+def _ladder(
+    traces: Sequence[Trace], windows: tuple[int, ...], risk: float, result: Backtest, advance: Advance
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for order in (least_value_first, youngest_first):
+        totals = {window: Sum(window) for window in windows}
+        idle = kept = displaced = 0.0
+        pools = {}
+        for trace in traces:
+            outcome = score(trace, ladder(windows, risk), order)
+            trace_idle = float(trace.idle[trace.warmup :].sum())
+            for window in windows:
+                totals[window].add(outcome, 0)
+            idle += trace_idle
+            kept += outcome.kept_hours
+            displaced += outcome.displaced_hours
+            pools[trace.name] = _classes(outcome, trace_idle)
+            if order is least_value_first:
+                result.runs[trace.name] = (trace, outcome)
+            advance(f"{trace.name} ladder {order.__name__}")
+        honoured = sum(total.honoured for total in totals.values())
+        found[order.__name__] = {
+            "sold_share_of_idle": honoured / idle if idle else 0.0,
+            "displaced_share": displaced / kept if kept else 0.0,
+            "lost_hours": sum(total.lost for total in totals.values()),
+            "windows": {
+                f"{window}h": {
+                    "honoured_hours": total.honoured,
+                    "broken_per_1000": total.as_dict()["broken_per_1000"],
+                    "lost_hours": total.lost,
+                }
+                for window, total in totals.items()
+            },
+            "pools": pools,
+        }
+    return found
+
+
+def _classes(outcome: Outcome, idle: float) -> dict[str, Any]:
+    tallies = outcome.tallies
+    return {
+        "sold_share_of_idle": sum(tally.honoured_hours for tally in tallies.values()) / idle if idle else 0.0,
+        "broken_per_1000": {f"{window}h": tally.broken_per_1000 for window, tally in tallies.items()},
+    }
+
+
+def _curves(traces: Sequence[Trace], window: int, advance: Advance) -> dict[str, list[dict[str, float]]]:
+    """Sublet's share against broken promises as the risk that the operator sets changes, for one window length."""
+    points = []
+    for risk in RISKS:
+        total = Sum(window)
+        for trace in traces:
+            total.add(run(trace, Sublet(trace, (window,), risk)), bound(trace, window))
+            advance(f"{trace.name} {window} h risk {risk:g}")
+        found = total.as_dict()
+        points.append({"risk": risk, "share": found["share"], "broken_per_1000": found["broken_per_1000"]})
+    return {f"{window}h": points}

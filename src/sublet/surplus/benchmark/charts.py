@@ -1,0 +1,130 @@
+"""Charts of a backtest, drawn as SVG on the server: they print, they scale, and they need no script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from sublet.demand.model import Floats
+from sublet.surplus.benchmark.scoring import Outcome, Trace
+from sublet.values.clock import from_micros
+
+WIDTH, HEIGHT = 960, 300
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 34
+POINTS_MAX = 480
+_PALETTE = ("#0b6e4f", "#c1440e", "#5b5f97", "#b8860b", "#7a7a7a", "#9b2c5e", "#2f7ed8")
+
+
+def timeline(trace: Trace, outcome: Outcome) -> str:
+    """Capacity, the owner's demand, what was sold on top of it, and where promises broke, over the scored hours."""
+    first = trace.warmup
+    count = len(trace) - first
+    group = max(1, math.ceil(count / POINTS_MAX))
+    demand = _grouped(np.minimum(trace.in_use, trace.capacity)[first:], group, np.max)
+    capacity = _grouped(trace.capacity[first:], group, np.min)
+    sold = _grouped(np.array(outcome.sold, dtype=np.float64), group, np.mean)
+    broken = _grouped(np.array(outcome.broken, dtype=np.float64), group, np.sum)
+    top = max(float(capacity.max()), 1.0) * 1.05
+    across = max(1, demand.size - 1)
+
+    def x(place: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * place / across
+
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
+
+    below = [(x(i), y(value)) for i, value in enumerate(demand)]
+    above = [(x(i), y(min(top, low + more))) for i, (low, more) in enumerate(zip(demand, sold, strict=True))]
+    floor = [(x(across), y(0)), (x(0), y(0))]
+    largest = max(float(broken.max()), 1.0)
+    marks = "".join(
+        f'<circle cx="{x(i):.1f}" cy="{TOP + 5}" r="{2 + 5 * math.sqrt(value / largest):.1f}" class="broken">'
+        f"<title>{value:.0f} broken, {_hour(trace, first + i * group)}</title></circle>"
+        for i, value in enumerate(broken)
+        if value
+    )
+    ticks = "".join(
+        f'<text x="{x(place):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">'
+        f"{_hour(trace, first + int(place) * group)[:10]}</text>"
+        for place in np.linspace(0, across, 6)
+    )
+    return _frame(
+        f"{trace.name}: capacity, demand, sold and broken promises",
+        f'<path class="demand" d="{_path([*below, *floor])}Z"/>'
+        f'<path class="sold" d="{_path([*above, *below[::-1]])}Z"/>'
+        f'<path class="capacity" d="{_path([(x(i), y(value)) for i, value in enumerate(capacity)])}"/>'
+        f"{marks}{ticks}{_levels(top, y)}",
+    )
+
+
+def risk_curve(points: Mapping[str, Sequence[tuple[float, float]]], limit: float) -> str:
+    """Share of the hindsight bound against broken promises per 1,000 (logarithmic), one line or point per policy."""
+    low, high = 1.0, 1000.0
+
+    def x(broken: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * math.log(max(low, broken) / low) / math.log(high / low)
+
+    def y(share: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - min(1.0, share))
+
+    body = (
+        f'<rect x="{x(limit):.1f}" y="{TOP}" width="{WIDTH - RIGHT - x(limit):.1f}" '
+        f'height="{HEIGHT - TOP - BOTTOM}" class="beyond"/>'
+    )
+    for index, (name, pairs) in enumerate(points.items()):
+        colour = _PALETTE[index % len(_PALETTE)]
+        ordered = sorted(pairs)
+        line = [(x(broken), y(share)) for broken, share in ordered]
+        if len(line) > 1:
+            body += f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        for (px, py), (broken, share) in zip(line, ordered, strict=True):
+            body += (
+                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}">'
+                f"<title>{escape(name)}: {share:.3f} at {broken:.1f}</title></circle>"
+            )
+        last = line[-1]
+        anchor = "end" if last[0] > WIDTH * 0.8 else "start"
+        shift = -7 if anchor == "end" else 7
+        body += (
+            f'<text x="{last[0] + shift:.1f}" y="{last[1] - 6:.1f}" fill="{colour}" text-anchor="{anchor}" '
+            f'class="name">{escape(name)}</text>'
+        )
+    for broken in (1, 3, 10, 30, 100, 300, 1000):
+        body += f'<text x="{x(broken):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{broken}</text>'
+    return _frame("share of the hindsight bound against broken promises per 1,000", body + _levels(1.0, y))
+
+
+def _frame(title: str, body: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{body}</svg>"
+    )
+
+
+def _levels(top: float, y: object) -> str:
+    assert callable(y)
+    text = ""
+    for part in (0, 0.25, 0.5, 0.75, 1):
+        value = top * part
+        shown = f"{value:.2f}" if top <= 1 else f"{value:,.0f}"
+        text += (
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" class="grid"/>'
+            f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" class="tick" text-anchor="end">{shown}</text>'
+        )
+    return text
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _grouped(values: Floats, group: int, how: object) -> Floats:
+    assert callable(how)
+    return np.array([how(values[first : first + group]) for first in range(0, values.size, group)], dtype=np.float64)
+
+
+def _hour(trace: Trace, slot: int) -> str:
+    return from_micros((trace.first_hour + slot) * 3600 * 1_000_000).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,108 @@
+"""A backtest as one self-contained page: no script, no network, readable in print."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from sublet.surplus.benchmark.backtest import OWN, Backtest
+from sublet.surplus.benchmark.charts import risk_curve, timeline
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--line:#d0d7de;--soft:#57606a;--demand:#8fa3b8;--sold:#0b6e4f;--bad:#c1440e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--line:#30363d;--soft:#9aa4af;--demand:#4b5d70;--sold:#2ea878;--bad:#ff7b54}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:62rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid var(--line)}
+th:first-child,td:first-child{text-align:left}
+tr.own{font-weight:600}
+.wide{overflow-x:auto}
+svg{width:100%;height:auto;margin:.5rem 0}
+.demand{fill:var(--demand)}.sold{fill:var(--sold)}.capacity{fill:none;stroke:var(--ink);stroke-width:1.5}
+.broken{fill:var(--bad)}.grid{stroke:var(--line);stroke-width:.5}.tick{font-size:11px;fill:var(--soft)}
+.name{font-size:12px}.beyond{fill:var(--bad);opacity:.07}
+.soft{color:var(--soft)}.over{color:var(--bad)}
+"""
+
+
+def page(result: Backtest, risk: float) -> str:
+    """The whole page as HTML. `risk` is the share of promises that was allowed to break."""
+    limit = 1000 * risk
+    parts = [
+        "<h1>How well would this surplus have been sold?</h1>",
+        f"<p>Windows of one accelerator, started each hour from what was known by then. A share of 1 is what perfect "
+        f"knowledge of the future would have honoured. At most {limit:g} of 1,000 promises were to break.</p>",
+        "<h2>All pools together</h2>",
+        _table(result.pooled, limit),
+        "<h2>Share against risk</h2>",
+        _curves(result, limit),
+        '<p class="soft">Left is safer, up is more sold; the tinted side breaks more than was allowed.</p>',
+        "<h2>All window lengths as one ladder</h2>",
+        _ladder(result.ladder, limit),
+    ]
+    for name, found in result.pools.items():
+        parts.append(f"<h2>{escape(name)}</h2>")
+        if name in result.runs:
+            parts.append(timeline(*result.runs[name]))
+            parts.append(
+                '<p class="soft">Blue-grey: the owner\'s demand. Green: sold. Line: capacity. Dots: broken.</p>'
+            )
+        parts.append(_table(found, limit))
+    if result.notes:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
+        parts.append(f"<h2>About the data</h2><ul>{notes}</ul>")
+    body = "\n".join(parts)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Backtest</title>'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def _table(found: dict[str, Any], limit: float) -> str:
+    windows = list(next(iter(found.values()), {}))
+    head = "".join(f"<th>{escape(window)}</th>" for window in windows)
+    rows = ""
+    for name, by in found.items():
+        cells = "".join(_cell(by[window], limit) for window in windows)
+        rows += f"<tr{' class=own' if name == OWN else ''}><td>{escape(name.replace('_', ' '))}</td>{cells}</tr>"
+    return (
+        f'<div class="wide"><table><thead><tr><th>share @ broken per 1,000</th>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(found: dict[str, Any], limit: float) -> str:
+    mark = " class=over" if found["broken_per_1000"] > limit else ""
+    return f"<td{mark}>{found['share']:.3f} @ {found['broken_per_1000']:.1f}</td>"
+
+
+def _curves(result: Backtest, limit: float) -> str:
+    charts = ""
+    for window, points in result.curves.items():
+        lines = {OWN: [(point["broken_per_1000"], point["share"]) for point in points]}
+        for name, by in result.pooled.items():
+            if name != OWN and window in by:
+                lines[name.replace("_", " ")] = [(by[window]["broken_per_1000"], by[window]["share"])]
+        charts += f"<h3>{escape(window)} windows</h3>{risk_curve(lines, limit)}"
+    return charts
+
+
+def _ladder(ladder: dict[str, Any], limit: float) -> str:
+    rows = ""
+    for name, found in ladder.items():
+        cells = "".join(
+            f"<td{' class=over' if by['broken_per_1000'] > limit else ''}>"
+            f"{by['honoured_hours']:,} h @ {by['broken_per_1000']:.1f}</td>"
+            for by in found["windows"].values()
+        )
+        rows += (
+            f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{found['sold_share_of_idle']:.3f}</td>{cells}"
+            f"<td>{found['lost_hours']:,}</td></tr>"
+        )
+    windows = list(next(iter(ladder.values()))["windows"]) if ladder else []
+    head = "".join(f"<th>{escape(window)}</th>" for window in windows)
+    return (
+        '<div class="wide"><table><thead><tr><th>who breaks first</th><th>sold ÷ idle</th>'
+        f"{head}<th>hours of work lost</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )

@@ -1,0 +1,196 @@
+"""What the service remembers of a pool between two decisions, so that a decision reads only what is new.
+
+Everything here is a function of the stored samples: forgetting it costs time, never an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+from sqlalchemy import Connection
+
+from sublet.demand.model import Floats, Series, assemble
+from sublet.demand.service import Demand
+from sublet.surplus.model import HOUR_S
+from sublet.surplus.seller import Seller, sellers
+from sublet.values.clock import from_micros, to_micros
+
+HISTORY = timedelta(days=120)
+RECHECK_S = 30
+MINUTE_US = 60_000_000
+HOUR_US = HOUR_S * 1_000_000
+SHADOW_HOURS_MAX = 60 * 24
+SHADOW_HOURS_MIN = 96
+POOLS_MAX = 5_000
+
+_LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 13, 16, 20, 24, 25, 32, 48, 72, 96, 120, 168, 240, 336, 504, 720, 1440, 2161)
+
+
+@dataclass
+class Hours:
+    """Demand by whole hours up to the present one, and the sellers that learned from it."""
+
+    first_hour: int
+    capacity: Floats
+    in_use: Floats
+    sellers: dict[int, Seller] = field(default_factory=dict)
+
+    @property
+    def t(self) -> int:
+        """The present hour, by its place; everything before it is known."""
+        return int(self.in_use.size)
+
+    @property
+    def next_hour(self) -> int:
+        """The present hour, since the epoch."""
+        return self.first_hour + self.t
+
+    @property
+    def newest(self) -> float:
+        """Demand in the last whole hour, NaN where it was not seen."""
+        return float(self.in_use[-1]) if self.t else float("nan")
+
+    def seller(self, slots: int) -> Seller:
+        """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date."""
+        length = next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
+        if length not in self.sellers:
+            start = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
+            self.sellers.update(sellers(self.in_use, self.first_hour, start, (length,)))
+        seller = self.sellers[length]
+        # A promise that no record could loosen enough needs no record.
+        if seller.hopeful(self.in_use, self.t):
+            seller.learn(self.in_use, self.capacity, self.t)
+        return seller
+
+    def extended(self, newer: Hours) -> Hours:
+        """`newer`, with the sellers kept where all that they have seen is the same."""
+        shift = newer.first_hour - self.first_hour
+        if not 0 <= shift < self.t:
+            return newer
+        common = min(self.t - shift, newer.t)
+        for mine, theirs in ((self.in_use, newer.in_use), (self.capacity, newer.capacity)):
+            if not np.array_equal(mine[shift : shift + common], theirs[:common], equal_nan=True):
+                return newer
+        if shift + newer.t > 2 * HISTORY.days * 24:
+            return newer
+        whole = Hours(
+            self.first_hour,
+            np.concatenate([self.capacity[:shift], newer.capacity]),
+            np.concatenate([self.in_use[:shift], newer.in_use]),
+            self.sellers,
+        )
+        for seller in whole.sellers.values():
+            seller.forecaster.extend(whole.in_use)
+        return whole
+
+
+@dataclass
+class Remembered:
+    """One pool's samples, by the minute, and its hours."""
+
+    series: Series
+    hours: Hours
+    since: datetime
+    counted: int
+    checked_at: datetime
+
+
+class Memory:
+    """Remembers pools between decisions. Reads new samples each time, and all of them again when older ones appeared."""
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self._pools: dict[str, Remembered] = {}
+        self._lock = threading.RLock()
+
+    def recall(self, pool_id: str, at: datetime, connection: Connection | None) -> Remembered:
+        """What is known of the pool at `at`. Asking about an earlier moment than last time reads everything anew."""
+        with self._lock:
+            known = self._pools.get(pool_id)
+            if known is None or not self._current(pool_id, known, at, connection):
+                known = self._read(pool_id, at, connection)
+            else:
+                known = self._renew(pool_id, known, at, connection)
+            if len(self._pools) >= POOLS_MAX and pool_id not in self._pools:
+                self._pools.pop(next(iter(self._pools)))
+            self._pools[pool_id] = known
+            return known
+
+    def _current(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> bool:
+        if len(known.series) == 0 or to_micros(at) < int(known.series.times_us[-1]):
+            return False
+        if 0 <= (at - known.checked_at).total_seconds() < RECHECK_S and at != known.checked_at:
+            return True
+        newest = from_micros(int(known.series.times_us[-1]))
+        return self._demand.count_between(pool_id, known.since, newest, connection) == known.counted
+
+    def _read(self, pool_id: str, at: datetime, connection: Connection | None) -> Remembered:
+        since = at - HISTORY
+        series = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
+        counted = len(series)
+        series = by_minute(series)
+        hours = hours_of(series, at)
+        known = self._pools.get(pool_id)
+        return Remembered(series, known.hours.extended(hours) if known else hours, since, counted, at)
+
+    def _renew(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> Remembered:
+        since = from_micros(int(known.series.times_us[-1]) + 1)
+        fresh = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
+        series, counted = known.series, known.counted
+        if len(fresh):
+            series = by_minute(_joined(series, fresh))
+            counted = known.counted + len(fresh)
+        hours = known.hours
+        if hours.next_hour != to_micros(at) // HOUR_US:
+            hours = hours.extended(hours_of(series, at))
+        return Remembered(series, hours, known.since, counted, at)
+
+
+def by_minute(series: Series) -> Series:
+    """At most one sample a minute, at its last time: the highest need and the lowest capacity of that minute."""
+    if len(series) < 2 or series.step_s >= 60:
+        return series
+    minute = series.times_us // MINUTE_US
+    ends = np.flatnonzero(np.append(np.diff(minute) > 0, True))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    return Series(
+        series.pool,
+        series.times_us[ends],
+        np.minimum.reduceat(series.capacity, starts),
+        np.maximum.reduceat(series.in_use, starts),
+        np.maximum.reduceat(series.pending, starts),
+        series.step_s,
+        series.findings,
+    )
+
+
+def hours_of(series: Series, at: datetime) -> Hours:
+    """Whole hours before `at`; the hours between the last sample and `at` were not seen."""
+    present = to_micros(at) // HOUR_US
+    stop = int(np.searchsorted(series.times_us, present * HOUR_US, side="left"))
+    if stop == 0:
+        return Hours(present, np.empty(0), np.empty(0))
+    slots = Series(
+        series.pool,
+        series.times_us[:stop],
+        series.capacity[:stop],
+        series.in_use[:stop],
+        series.pending[:stop],
+        series.step_s,
+    ).slots(HOUR_S)
+    first = slots.start_s // HOUR_S
+    unseen = np.full(max(0, present - first - len(slots)), np.nan)
+    return Hours(first, np.concatenate([slots.capacity, unseen]), np.concatenate([slots.in_use, unseen]))
+
+
+def _joined(old: Series, new: Series) -> Series:
+    return assemble(
+        old.pool,
+        np.concatenate([old.times_us, new.times_us]),
+        np.concatenate([old.capacity, new.capacity]),
+        np.concatenate([old.in_use, new.in_use]),
+        np.concatenate([old.pending, new.pending]),
+    )
