@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 from tests.store.notes import WAIT_S, spawn
 
 from sublet import logs
 from sublet.accounts.model import SCOPES, SCOPES_BY_KIND, Actor, new_secret, secret_sha256
 from sublet.accounts.service import Accounts
 from sublet.store import Store
+from sublet.store.tables.accounts import organisations
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import (
     ForbiddenError,
@@ -136,6 +138,15 @@ def test_revoking_is_once_and_for_all(accounts: Accounts) -> None:
         with pytest.raises(NotFoundError, match="no live key"):
             accounts.revoke_key(unknown)
     assert accounts.keys(key.organisation_id)[0].revoked_at is not None
+
+
+def test_the_keys_of_an_organisation_that_is_not_active_open_nothing(accounts: Accounts, any_store: Store) -> None:
+    acme = accounts.create_organisation("Acme")
+    _, secret = accounts.create_key("Acme")
+    suspend = update(organisations).where(organisations.c.id == acme.id).values(status="suspended")
+    any_store.write(lambda connection: connection.execute(suspend))
+    with pytest.raises(UnauthenticatedError):
+        accounts.authenticate(secret)
 
 
 @pytest.mark.parametrize("kind", SCOPES_BY_KIND)

@@ -51,6 +51,7 @@ server.serve_forever()
 
 FRAME = """
 import os, signal, socket, sys, time
+signal.alarm(120)  # whatever becomes of the test, none of these outlives it for long
 def ready():
     with open(sys.argv[1], 'a') as starts: starts.write(f'{os.getpid()}\\n')
 """
