@@ -1,6 +1,6 @@
 """initial schema
 
-Revision 6d9281ede3c2, after nothing. Forward only: to go back, restore the backup from before.
+Revision 7a0a0410d62f, after nothing. Forward only: to go back, restore the backup from before.
 """
 
 # ruff: noqa: E501, PLR0915  generated: one statement a table
@@ -8,7 +8,7 @@ Revision 6d9281ede3c2, after nothing. Forward only: to go back, restore the back
 import sqlalchemy as sa
 from alembic import op
 
-revision = "6d9281ede3c2"
+revision = "7a0a0410d62f"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -253,6 +253,7 @@ def upgrade() -> None:
         sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("nano", sa.BigInteger(), nullable=False),
         sa.Column("settled_nano", sa.BigInteger(), nullable=True),
+        sa.Column("events", sa.Integer(), nullable=True),
         sa.Column("awaiting", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("charges", sa.Text(), nullable=False),
