@@ -25,7 +25,7 @@ QUESTION = "In one short sentence: what does it mean to sublet something?"
 LOOK_AROUND = (
     "echo user: $(id -un) uid $(id -u); "
     "echo cores: $(nproc), pinned to core $(grep Cpus_allowed_list /proc/self/status | cut -f2); "
-    "echo processes seen: $(ls -d /proc/[0-9]* | wc -l); echo network: $(ls /sys/class/net 2>/dev/null | tr '\\n' ' '); "
+    "echo processes seen: $(ls -d /proc/[0-9]* | wc -l); echo network: $(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\\n' ' '); "
     "echo home: $HOME; echo root writable: $(touch /x 2>/dev/null && echo yes || echo no)"
 )
 
@@ -104,7 +104,7 @@ def sell_raw(stage: Stage) -> dict[str, Any]:
     stage.facts["quote"] = quote
     stage.say(
         f"{quote['accelerators']} accelerator, notice class, {LEASE_MINUTES} minutes: "
-        f"{quote['total']} {quote['currency']} at {quote['price_per_accelerator_hour']} an hour"
+        f"{shown(quote['total'])} {quote['currency']} at {shown(quote['price_per_accelerator_hour'])} an hour"
     )
     lease = stage.customer.post(
         "/v1/leases",
@@ -209,7 +209,7 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     shut = ssh.refused(lease["ssh"], stage.key)
     stage.say(
         f"ended {late_s:.1f} s after the deadline was due, SSH {'refused' if shut else 'STILL OPEN'}; "
-        f"credit of the class: {ended['credit']} {ended['currency']}"
+        f"credit of the class: {shown(ended['credit'])} {ended['currency']}"
     )
     stage.facts["lease"] = ended
     return {
@@ -302,7 +302,9 @@ def earn(stage: Stage) -> dict[str, Any]:
         f"invoice {invoice['number']}: total {invoice['total']} {invoice['currency']} ({invoice['rounding_rule']})"
     )
     proof = stage.sublet("ledger", "prove")
-    stage.say(f"`sublet ledger prove`: {proof['events']} raw events rated again, difference {proof['difference']}")
+    stage.say(
+        f"`sublet ledger prove`: {proof['events']} raw events rated again, difference {shown(proof['difference'])}"
+    )
     if Decimal(str(proof["difference"])) != 0 or not proof["ok"]:
         raise UnavailableError(f"the books differ: {proof}")
     return {
@@ -333,6 +335,13 @@ def worth(stage: Stage) -> dict[str, Any]:
     line = stage.operator.get("/v1/desk/worth")
     stage.say(line["sentence"])
     return line
+
+
+def shown(amount: str) -> str:
+    """An amount without the zeros that say nothing; at least two decimals where there are any."""
+    whole, _, fraction = format(Decimal(amount), "f").partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{whole}.{fraction.ljust(2, '0')}" if fraction else whole
 
 
 STEPS = {

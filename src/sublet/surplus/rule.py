@@ -193,7 +193,12 @@ def _doubts(
         least = 0.0 if firm else (idle + 1) // 2 - held
         had, wanted = _hours(view.history_s), _hours(wanted_s)
         share = "a class that can't be taken back is not sold" if firm else "at most half of what is idle is sold"
-        steps.append((least, "cold_start", f"{{}} because {had} of history is less than {wanted}: {share}"))
+        why = (
+            f"{had} of history is less than {wanted}"
+            if view.history_s < wanted_s
+            else f"so far ahead only {paths} past moments are known"
+        )
+        steps.append((least, "cold_start", f"{{}} because {why}: {share}"))
     if view.stale:
         age = (
             "there is no sample" if view.sample_age_s is None else f"the last sample is {_hours(view.sample_age_s)} old"
