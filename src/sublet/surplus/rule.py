@@ -196,7 +196,7 @@ def _doubts(
         why = (
             f"{had} of history is less than {wanted}"
             if view.history_s < wanted_s
-            else f"so far ahead only {paths} past moments are known"
+            else f"so far ahead only {outlook.futures.paths.shape[0]} past moments are known"
         )
         steps.append((least, "cold_start", f"{{}} because {why}: {share}"))
     if view.stale:
