@@ -25,7 +25,8 @@ QUESTION = "In one short sentence: what does it mean to sublet something?"
 LOOK_AROUND = (
     "echo user: $(id -un) uid $(id -u); "
     "echo cores: $(nproc), pinned to core $(grep Cpus_allowed_list /proc/self/status | cut -f2); "
-    "echo processes seen: $(ls -d /proc/[0-9]* | wc -l); echo network: $(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\\n' ' '); "
+    "echo processes seen: $(ls -d /proc/[0-9]* | wc -l); "
+    "echo network: $(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\\n' ' '); "
     "echo home: $HOME; echo root writable: $(touch /x 2>/dev/null && echo yes || echo no)"
 )
 
@@ -72,6 +73,8 @@ def spare(stage: Stage) -> dict[str, Any]:
 
     def something() -> dict[str, Any] | None:
         found = stage.operator.get(f"/v1/surplus/{pool['id']}")
+        if found["evidence"]["history_s"] < history.WEEKS * 6 * 24 * 3600:
+            return None
         return found if any(rung["alone"] for rung in found["rungs"] if rung["class"] == "notice") else None
 
     try:

@@ -19,7 +19,7 @@ from sublet.surplus.seller import Seller, sellers
 from sublet.values.clock import from_micros, to_micros
 
 HISTORY = timedelta(days=120)
-RECHECK_S = 30
+RECHECK_S = 5
 MINUTE_US = 60_000_000
 HOUR_US = HOUR_S * 1_000_000
 SHADOW_HOURS_MAX = 60 * 24
