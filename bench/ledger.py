@@ -122,7 +122,7 @@ def intake(bench: Bench, count: int, folder: Path) -> dict[str, Any]:
             events, _ = read_request(BATCHED, {}, body)
             assert bench.ledger.take_now(events).accepted == BATCH
 
-    wall, cpu, _ = timed(over_json)
+    wall, _, _ = timed(over_json)
     batches = [events_for(bench.organisations, count + first, BATCH) for first in range(0, count, BATCH)]
 
     def in_process() -> None:
@@ -161,7 +161,9 @@ def raw_sqlite(bench: Bench, count: int, folder: Path) -> float:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA cache_size=-32768")
     columns = "source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, project, key_id, dimensions"
-    insert = f"INSERT INTO ledger_events ({columns}, corrects_source, corrects_id, hold_id) VALUES ({', '.join('?' * 15)})"
+    insert = (
+        f"INSERT INTO ledger_events ({columns}, corrects_source, corrects_id, hold_id) VALUES ({', '.join('?' * 15)})"
+    )
 
     def run() -> None:
         for batch in batches:
@@ -201,7 +203,7 @@ def rating(bench: Bench, count: int) -> dict[str, Any]:
     bench.store.clock.set(START + timedelta(days=32))  # type: ignore[attr-defined]
 
     def close_all() -> int:
-        return sum(bench.ledger.close(owner, "2026-01").invoice is not None for owner in bench.organisations)
+        return sum(closed.invoice is not None for closed in bench.ledger.close_all("2026-01"))
 
     wall_close, cpu_close, invoices = timed(close_all)
     return {

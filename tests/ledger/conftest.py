@@ -44,7 +44,7 @@ description = "Monthly minimum"
 product = "models"
 currency = "USD"
 minimum = "50"
-from = 2026-01-01T00:00:00Z
+from = 2025-12-31T23:00:00Z
 """
 
 

@@ -63,7 +63,9 @@ def test_a_correction_waits_for_its_event_and_health_says_so(priced: Ledger, acm
 
 
 def test_a_correction_of_somebody_elses_event_never_counts(priced: Ledger, acme: str, bolt: str, used: Used) -> None:
-    priced.take_now([used(acme, "mine", 5000), used(bolt, "theirs", 0, kind="cancellation", corrects=("gateway", "mine"))])
+    priced.take_now(
+        [used(acme, "mine", 5000), used(bolt, "theirs", 0, kind="cancellation", corrects=("gateway", "mine"))]
+    )
     priced.rate()
     assert owed(priced, acme) == 750_000
     assert priced.health()["waiting"][0]["code"] == "mismatch"
@@ -91,6 +93,29 @@ def test_a_new_price_does_not_rate_the_past_again(ledger: Ledger, acme: str, use
     ledger.rate()
     assert owed(ledger, acme) == 9 * 10**9 + 500_000_000
     assert ledger.prove().ok
+
+
+def test_told_to_the_past_is_rated_again_by_reversal(
+    ledger: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    head = '[[prices]]\nid="a"\nmeter="tokens.input"\nkind="per_unit"\ncurrency="USD"\namount="1"\nper=1000\n'
+    start = "from=2026-01-01T00:00:00Z\n"
+    ledger.publish_prices(book_from_toml(head + start, "prices.toml"))
+    ledger.take_now([used(bolt, "one", 1000), used(bolt, "two", 2000)])
+    ledger.take_now([used(bolt, "fix", 500, kind="correction", corrects=("gateway", "one"))])
+    ledger.rate()
+    own = head.replace('"a"', '"b"').replace('"1"', '"9"') + f'organisation="{bolt}"\n'
+    ledger.publish_prices(book_from_toml(head + start + own + start, "prices.toml"))
+    assert owed(ledger, bolt) == 2_500_000_000
+    assert ledger.rerate(bolt, "2026-01").rated == 4
+    assert ledger.rerate(bolt, "2026-01").rated == 0
+    assert owed(ledger, bolt) == 9 * 2_500_000_000
+    ledger.take_now(
+        [used(bolt, "gone", 0, at=clock.now() + timedelta(seconds=1), kind="cancellation", corrects=("gateway", "one"))]
+    )
+    ledger.rate()
+    assert owed(ledger, bolt) == 18 * 10**9
+    assert ledger.prove().findings == []
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,34 @@ def close(
         typer.echo(f"{period} {'closed' if closed.by_this_call else 'was closed already'}; invoice {number or 'none'}")
 
 
+@app.command("close-all")
+def close_all(period: Annotated[str, typer.Argument(help="Month like 2026-11.")], as_json: JsonFlag = False) -> None:
+    """Close a month of every organisation in whose time zone it is over."""
+    ledger = _ledger()
+    with Console(stderr=True).status("closing"):
+        found = ledger.close_all(period)
+    numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
+    if as_json:
+        print_json({"period": period, "closed_now": sum(closed.by_this_call for closed in found), "invoices": numbers})
+    else:
+        typer.echo(f"{sum(closed.by_this_call for closed in found)} closed, {len(numbers)} invoices made")
+
+
+@app.command("rerate")
+def rerate(
+    organisation: Organisation,
+    period: Annotated[str, typer.Argument(help="Month like 2026-11.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Rate a month's usage again by the present price book: by reversal, never by rewriting."""
+    ledger = _ledger()
+    report = ledger.rerate(_organisation(ledger, organisation), period)
+    if as_json:
+        print_json(vars(report))
+    else:
+        typer.echo(f"{report.rated} lines in {report.transactions} transactions")
+
+
 @app.command("pay")
 def pay(
     invoice_id: str,

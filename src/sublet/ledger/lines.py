@@ -97,9 +97,10 @@ def _rated(connection: Connection, books: Books, party: Party, numbers: Sequence
     sums: dict[tuple[str, str, str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     for part in sql.chunks(list(numbers)):
         statement = text(
-            "SELECT t.kind, l.rate_id, e.meter, l.period_start, max(l.book_version), "
+            "SELECT CASE WHEN t.kind = 'adjustment' THEN t.kind ELSE 'usage' END, "
+            "l.rate_id, e.meter, l.period_start, max(l.book_version), "
             f"sum(l.quantity / {_SPLIT}), sum(l.quantity % {_SPLIT}), sum(l.nano / {_SPLIT}), sum(l.nano % {_SPLIT}), "
-            f"sum(l.list_nano / {_SPLIT}), sum(l.list_nano % {_SPLIT}), count(*) "
+            f"sum(l.list_nano / {_SPLIT}), sum(l.list_nano % {_SPLIT}), sum(CASE WHEN l.kind = 'usage' THEN 1 ELSE 0 END) "
             "FROM ledger_lines l JOIN ledger_transactions t ON t.transaction_no = l.transaction_no "
             "JOIN ledger_events e ON e.seq = l.event_seq "
             f"WHERE l.transaction_no IN ({', '.join(map(str, part))}) GROUP BY 1, 2, 3, 4"
@@ -109,12 +110,12 @@ def _rated(connection: Connection, books: Books, party: Party, numbers: Sequence
             into[0] = max(into[0], row[4])
             for index in range(3):
                 into[index + 1] += int(row[5 + 2 * index]) * _SPLIT + int(row[6 + 2 * index])
-            into[4] += row[11]
+            into[4] += int(row[11])
     lines = []
     for (kind, rate_id, meter, start), (version, steps, nano, list_nano, events) in sums.items():
         described, unit_price = _described(connection, books, rate_id, version)
         used = month_of(from_micros(start), party.timezone).label
-        if kind in ("adjustment", "correction", "rerating"):
+        if kind == "adjustment":
             described = f"{described} ({kind} for {used})"
         lines.append(
             Line(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select, text
@@ -14,7 +14,9 @@ from sublet.ledger import journal
 from sublet.ledger import store as sql
 from sublet.ledger.book import Rate
 from sublet.ledger.booking import Books
+from sublet.ledger.budget_proof import BudgetProof
 from sublet.ledger.closing import adjustments_pending, fixed_due
+from sublet.ledger.findings import Proof
 from sublet.ledger.intake import Parties
 from sublet.ledger.invoices import VOID, Invoicing, invoice_row
 from sublet.ledger.lines import lines_of
@@ -37,43 +39,6 @@ from sublet.store.tables.ledger import (
 from sublet.values.clock import parse_time, to_micros
 
 PAGE = 5_000
-FINDINGS_MAX = 20
-
-
-@dataclass
-class Proof:
-    """What was compared, and by how much it differs: 0, or the first places where it does."""
-
-    subject: str
-    events: int = 0
-    lines: int = 0
-    transactions: int = 0
-    invoices: int = 0
-    difference_nano: int = 0
-    findings: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.difference_nano and not self.findings
-
-    def differs(self, sentence: str, nano: int = 0) -> None:
-        """Note a difference of `nano`."""
-        self.difference_nano += abs(nano)
-        if len(self.findings) < FINDINGS_MAX:
-            self.findings.append(sentence)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "subject": self.subject,
-            "ok": self.ok,
-            "difference": amount_text(self.difference_nano),
-            "events": self.events,
-            "lines": self.lines,
-            "transactions": self.transactions,
-            "invoices": self.invoices,
-            "first_difference": self.findings[0] if self.findings else None,
-            "findings": self.findings,
-        }
 
 
 @dataclass(slots=True)
@@ -216,7 +181,7 @@ class _Replay:
         self._counters: dict[tuple[str, str, int], list[int]] = {}
         self._meters: dict[tuple[str, str, int], str] = {}
         self._booked: dict[int, _Booked] = {}
-        self._current = 0
+        self._budgets = BudgetProof(connection, parties, organisation_id)
 
     def run(self) -> None:
         for page in self._pages():
@@ -226,6 +191,7 @@ class _Replay:
             self._settle(before=page[-1][0].transaction_no)
         self._settle(before=None)
         self._compare_counters()
+        self._budgets.compare(self._connection, self._proof)
 
     def _pages(self) -> Iterator[list[tuple[LineRow, EventRow | None]]]:
         position = 0
@@ -280,10 +246,11 @@ class _Replay:
         steps = self._steps(line, event)
         if steps != line.quantity:
             proof.differs(f"{named} has the quantity {steps} and was rated as {line.quantity}")
-        nano, list_nano = self._advance(party, rate, origin.meter, line.period_start, steps)
+        nano, list_nano = self._advance(party, rate, origin.meter, line.period_start, steps, line.quantity)
         if nano != line.nano or list_nano != line.list_nano:
             proof.differs(f"{named} derives as {nano} nano-units and stands as {line.nano}", nano - line.nano)
         self._collect(line, event, origin.meter)
+        self._budgets.add(line, origin, party)
 
     def _origin(self, event: EventRow) -> EventRow | None:
         return sql.event_named(self._connection, event.corrects_source or "", event.corrects_id or "")
@@ -297,17 +264,19 @@ class _Replay:
         row = self._connection.execute(statement, {"line": line.reverses}).first()
         return -row.quantity if row else 0
 
-    def _advance(self, party: Party, rate: Rate, meter: str, period_start: int, steps: int) -> tuple[int, int]:
+    def _advance(
+        self, party: Party, rate: Rate, meter: str, period_start: int, steps: int, recorded: int
+    ) -> tuple[int, int]:
         costs: list[int] = []
         for rate_id, tariff in ((rate.id, rate.tariff), (rate.list_id, rate.list_price.tariff)):
             if rate_id:
                 key = (party.id, rate_id, period_start)
                 counter = self._counters.setdefault(key, [0, 0])
                 self._meters[key] = meter
-                counter[0] += steps
-                after = tariff.nano(counter[0]) if counter[0] >= 0 else 0
-                costs.append(after - counter[1])
-                counter[1] = after
+                costs.append(tariff.nano(max(0, counter[0] + steps)) - counter[1])
+                # Go on from what was recorded: a difference is told once, where it is, not in every line after it.
+                counter[0] += recorded
+                counter[1] = tariff.nano(max(0, counter[0]))
         return costs[0], costs[-1]
 
     def _collect(self, line: LineRow, event: EventRow, meter: str) -> None:

@@ -60,6 +60,7 @@ class Charge:
     origin: EventRow
     """The usage itself: `event`, or what `event` corrects."""
     reverses: int | None = None
+    rerated: bool = False
 
     @property
     def keys(self) -> list[_CounterKey]:
@@ -193,6 +194,39 @@ class Rating:
             return [Charge(row, "superseded", party, rate, period, 0, original)]
         back = Charge(row, "reversal", party, rate, period, -standing.quantity, original, standing.line_no)
         return [back, Charge(row, row.kind, party, rate, period, row.quantity, original)]
+
+    def rerate(
+        self, connection: Connection, party: Party, period: Period, after: int, now: datetime
+    ) -> tuple[RatingReport, int]:
+        """Rate the usage of a period again by the present book: what stands by another rate is reversed and charged anew.
+
+        Works on a block of lines from the number `after` on; returns what was done and where to go on, 0 at the end.
+        """
+        sql.lock_head(connection, RATING)
+        book = self._books.current(connection)
+        standing = sql.standing_lines(connection, party.id, to_micros(period.start), after, RETRY_MAX)
+        if not standing:
+            return RatingReport(), 0
+        events = sql.events_by_seq(connection, [line.event_seq for line in standing])
+        charges: list[Charge] = []
+        report = RatingReport()
+        held_back: list[tuple[EventRow, str, str]] = []
+        self._books.load_agreed(connection, {event.resource for event in events.values()} - {""}, {party.id: party})
+        for line in standing:
+            event = events[line.event_seq]
+            origin = event
+            if event.kind != USAGE:
+                found = sql.event_named(connection, event.corrects_source or "", event.corrects_id or "")
+                assert found is not None
+                origin = found
+            rate = self._books.rate(book, party, origin.meter, origin.dimensions, origin.at, origin.resource)
+            if rate is None or (rate.id, rate.list_id) == (line.rate_id, line.list_rate_id):
+                continue
+            old = self.rate_of_line(connection, line, origin, party)
+            charges.append(Charge(event, "reversal", party, old, period, -line.quantity, origin, line.line_no, True))
+            charges.append(Charge(event, "rerating", party, rate, period, line.quantity, origin, None, True))
+        self._book(connection, charges, held_back, report, now)
+        return report, standing[-1].line_no
 
     def rate_of_line(self, connection: Connection, line: LineRow, event: EventRow, party: Party) -> Rate:
         """The rate by which `line` was rated: by the book version of its day."""
@@ -368,7 +402,9 @@ def _advance(
 def _group_kind(charge: Charge, booked: Period) -> str:
     if booked.start != charge.period.start:
         return "adjustment"
-    return "usage" if charge.kind == USAGE else "correction"
+    if charge.kind == USAGE:
+        return "usage"
+    return "rerating" if charge.rerated else "correction"
 
 
 def _line(line_no: int, transaction_no: int, charge: Charge, nano: int, list_nano: int) -> LineRow:

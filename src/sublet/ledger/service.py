@@ -15,12 +15,13 @@ from sublet.ledger.booking import Books
 from sublet.ledger.budgets import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.closing import Closed
 from sublet.ledger.crediting import Credit
+from sublet.ledger.findings import Proof
 from sublet.ledger.intake import Intake, Parties
 from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of
 from sublet.ledger.meters import meter_named
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.periods import Period, month_labelled, month_of
-from sublet.ledger.proof import Proof, Prover
+from sublet.ledger.proof import Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
 from sublet.ledger.spending import Spending
 from sublet.ledger.statements import aged_receivables, statement
@@ -95,6 +96,22 @@ class Ledger:
             )
             report.rated += done.rated
             report.transactions += done.transactions
+            if not after:
+                return report
+
+    def rerate(self, organisation_id: str, label: str) -> RatingReport:
+        """Rate the usage of a month again by the present price book: by reversal, and for a closed month as adjustments."""
+        self.rate()
+        period = self.period(organisation_id, label)
+        report = RatingReport()
+        after = 0
+        while True:
+            done, after = self._store.write(
+                lambda connection, after=after: self._rating.rerate(  # type: ignore[misc]
+                    connection, self.party(connection, organisation_id), period, after, self._store.clock.now()
+                )
+            )
+            report.add(done)
             if not after:
                 return report
 
@@ -267,12 +284,23 @@ class Ledger:
         """Close a month that is over and make its invoice; the second call changes nothing. Raises PeriodOpenError."""
         self.rate()
         period = self.period(organisation_id, label)
+        return self._store.write(lambda connection: self._close(connection, organisation_id, period))
 
-        def write(connection: Connection) -> Closed:
-            party = self._parties.get(connection, organisation_id)
-            return closing.close(connection, self._books, self._invoicing, party, period, self._store.clock.now())
+    def close_all(self, label: str) -> list[Closed]:
+        """Close a month of every organisation in whose time zone it is over; those closed already change nothing."""
+        self.rate()
+        with self._store.read() as connection:
+            owners = sql.organisations_with_transactions(connection)
+        found = []
+        for owner in owners:
+            period = self.period(owner, label)
+            if self._store.clock.now() >= period.end:
+                found.append(self._store.write(lambda connection, o=owner, p=period: self._close(connection, o, p)))  # type: ignore[misc]
+        return found
 
-        return self._store.write(write)
+    def _close(self, connection: Connection, organisation_id: str, period: Period) -> Closed:
+        party = self._parties.get(connection, organisation_id)
+        return closing.close(connection, self._books, self._invoicing, party, period, self._store.clock.now())
 
     def invoice_by(self, invoice_id: str) -> dict[str, Any]:
         """A final invoice by id or number. Raises NotFoundError."""

@@ -123,7 +123,7 @@ class Spending:
             for key in charges[row.id]:
                 states[key].held -= held
             state = EXPIRED if row.state == OPEN else DONE
-            changes[row.id] = {"state": state, "settled_nano": row.settled_nano, "awaiting": row.awaiting}
+            changes[row.id] = _unchanged(row) | {"state": state}
         _write_holds(connection, changes)
         if changes:
             _write_states(connection, states)
@@ -169,7 +169,7 @@ class Spending:
             if state == SETTLED and awaiting <= 0:
                 state = DONE
                 free += [((key[0], int(key[1])), row.settled_nano) for key in json.loads(row.charges)]
-            changes[hold_id] = {"state": state, "settled_nano": row.settled_nano, "awaiting": awaiting}
+            changes[hold_id] = _unchanged(row) | {"state": state, "awaiting": awaiting}
         _write_holds(connection, changes)
         return free
 
@@ -306,7 +306,16 @@ def _apply(settlement: Settlement, hold: Row[Any], states: Sequence[_State]) -> 
         elif awaiting > 0:
             state.held += settlement.nano
     waits = settlement.events > 0 and awaiting > 0
-    return {"state": SETTLED if waits else DONE, "settled_nano": settlement.nano, "awaiting": awaiting}
+    return {
+        "state": SETTLED if waits else DONE,
+        "settled_nano": settlement.nano,
+        "events": settlement.events,
+        "awaiting": awaiting,
+    }
+
+
+def _unchanged(row: Row[Any]) -> dict[str, Any]:
+    return {"state": row.state, "settled_nano": row.settled_nano, "events": row.events, "awaiting": row.awaiting}
 
 
 def _hold_row(request: HoldRequest, keys: Sequence[_StateKey], now: datetime) -> tuple[Any, ...]:
@@ -316,6 +325,7 @@ def _hold_row(request: HoldRequest, keys: Sequence[_StateKey], now: datetime) ->
         request.project,
         request.key_id,
         request.nano,
+        None,
         None,
         0,
         OPEN,
@@ -367,6 +377,6 @@ def _write_holds(connection: Connection, changes: dict[str, dict[str, Any]]) -> 
     statement = (
         update(holds)
         .where(holds.c.id == bindparam("hold"))
-        .values(state=bindparam("state"), settled_nano=bindparam("settled_nano"), awaiting=bindparam("awaiting"))
+        .values(**{name: bindparam(name) for name in ("state", "settled_nano", "events", "awaiting")})
     )
     connection.execute(statement, [{"hold": hold_id, **change} for hold_id, change in sorted(changes.items())])

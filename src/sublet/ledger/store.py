@@ -190,6 +190,23 @@ def lines_of_events(connection: Connection, seqs: Sequence[int]) -> list[LineRow
     return sorted(found)
 
 
+def standing_lines(
+    connection: Connection, organisation_id: str, period_start: int, after: int, limit: int
+) -> list[LineRow]:
+    """Lines of a period, with a number above `after`, that charge something and that nothing has reversed."""
+    statement = text(
+        f"SELECT {LINE_COLUMNS} FROM ledger_lines l WHERE l.line_no > :after AND l.organisation_id = :organisation "
+        "AND l.period_start = :start AND l.kind NOT IN ('reversal', 'superseded') AND NOT EXISTS "
+        "(SELECT 1 FROM ledger_lines r WHERE r.event_seq = l.event_seq AND r.reverses = l.line_no) "
+        "AND NOT EXISTS (SELECT 1 FROM ledger_lines r JOIN ledger_events f ON f.seq = r.event_seq "
+        "JOIN ledger_events e ON f.corrects_source = e.source AND f.corrects_id = e.event_id "
+        "WHERE f.corrects_id IS NOT NULL AND e.seq = l.event_seq AND r.reverses = l.line_no) "
+        "ORDER BY l.line_no LIMIT :limit"
+    )
+    given = {"after": after, "organisation": organisation_id, "start": period_start, "limit": limit}
+    return [LineRow._make(row) for row in connection.execute(statement, given)]
+
+
 def last_event_seq(connection: Connection) -> int:
     last: int = connection.execute(text("SELECT coalesce(max(seq), 0) FROM ledger_events")).scalar_one()
     return last
@@ -239,6 +256,12 @@ def insert_state(connection: Connection, budget_id: str, period_start: int, spen
 
 def json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def organisations_with_transactions(connection: Connection) -> list[str]:
+    """Every organisation that has an account here, in a stable order."""
+    rows = connection.execute(text("SELECT DISTINCT organisation_id FROM ledger_balances ORDER BY organisation_id"))
+    return list(rows.scalars())
 
 
 def closed_periods(connection: Connection, organisations_wanted: Sequence[str]) -> set[tuple[str, int]]:

@@ -179,7 +179,9 @@ class _Writer:
             row["ChargeClass"] = "Correction"
             row["ChargeDescription"] += f", late usage of {used}"
         if number is not None:
-            row["InvoiceDetailId"] = _detail(line.transaction_kind, line.rate_id, used)
+            row["InvoiceDetailId"] = _detail(
+                "adjustment" if line.transaction_kind == "adjustment" else "usage", line.rate_id, used
+            )
         _price(row, found, kind)
         self._apply_commitment(row, party, kind.meter.product, start, found.nano)
         return row

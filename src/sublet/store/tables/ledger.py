@@ -318,6 +318,7 @@ holds = Table(
     Column("key_id", Text, nullable=False),
     Column("nano", BigInteger, nullable=False),
     Column("settled_nano", BigInteger, nullable=True),
+    Column("events", Integer, nullable=True),
     Column("awaiting", Integer, nullable=False),
     Column("state", String(10), nullable=False),
     Column("charges", Text, nullable=False),

@@ -1,0 +1,70 @@
+"""Proves the counters of budgets: spent is the sum of rated lines and direct settlements, held the sum of live holds."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+from sqlalchemy import Connection, select
+
+from sublet.ledger.budgets import Budget
+from sublet.ledger.findings import Proof
+from sublet.ledger.intake import Parties
+from sublet.ledger.model import Party
+from sublet.ledger.spending import DONE, OPEN, SETTLED, budget_of
+from sublet.ledger.store import EventRow, LineRow
+from sublet.store.tables.ledger import budget_states, budgets, holds
+from sublet.values.clock import from_micros, to_micros
+
+PAGE = 2_000
+
+
+class BudgetProof:
+    """Adds up again what each budget has spent and holds, from the lines that the proof reads anyway."""
+
+    def __init__(self, connection: Connection, parties: Parties, organisation_id: str) -> None:
+        self._by_organisation: dict[str, list[tuple[Budget, int]]] = defaultdict(list)
+        self._first_period: dict[str, int] = {}
+        self._spent: dict[tuple[str, int], int] = defaultdict(int)
+        self._held: dict[tuple[str, int], int] = defaultdict(int)
+        statement = select(budgets).where(budgets.c.ended_at.is_(None))
+        if organisation_id:
+            statement = statement.where(budgets.c.organisation_id == organisation_id)
+        for row in connection.execute(statement):
+            budget = budget_of(row)
+            timezone = parties.get(connection, row.organisation_id).timezone
+            self._by_organisation[row.organisation_id].append((budget, row.opening_line))
+            self._first_period[budget.id] = to_micros(budget.period_start(row.created_at, timezone))
+
+    def add(self, line: LineRow, origin: EventRow, party: Party) -> None:
+        """Count a rated line for the budgets that cover its usage."""
+        for budget, opening_line in self._by_organisation.get(party.id, ()):
+            if line.line_no > opening_line and budget.covers(origin.project, origin.key_id):
+                start = budget.period_start(from_micros(origin.at), party.timezone)
+                self._spent[budget.id, to_micros(start)] += line.nano
+
+    def compare(self, connection: Connection, proof: Proof) -> None:
+        """Note every budget whose counters are not these sums. Periods before a budget was set up are left out."""
+        self._add_holds(connection)
+        for row in connection.execute(select(budget_states)):
+            key = (row.budget_id, to_micros(row.period_start))
+            if key[0] not in self._first_period or key[1] < self._first_period[key[0]]:
+                continue
+            spent, held = self._spent[key], self._held[key]
+            if (row.spent_nano, row.held_nano) != (spent, held):
+                sentence = (
+                    f"budget {row.budget_id}: spent {row.spent_nano} and held {row.held_nano} nano-units, "
+                    f"its lines and holds come to {spent} and {held}"
+                )
+                proof.differs(sentence, row.spent_nano - spent)
+
+    def _add_holds(self, connection: Connection) -> None:
+        live = holds.c.state.in_((OPEN, SETTLED))
+        direct = (holds.c.state == DONE) & (holds.c.events == 0)
+        statement = select(holds.c.state, holds.c.nano, holds.c.settled_nano, holds.c.charges).where(live | direct)
+        for row in connection.execute(statement.execution_options(yield_per=PAGE)):
+            for budget_id, start in json.loads(row.charges):
+                if row.state == DONE:
+                    self._spent[budget_id, start] += row.settled_nano
+                else:
+                    self._held[budget_id, start] += row.nano if row.state == OPEN else row.settled_nano
