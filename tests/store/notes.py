@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sublet.store import Store
 from sublet.store.writer import Writer
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 def with_notes(store: Store) -> Store:
