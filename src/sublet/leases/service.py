@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from sublet.leases import calendar
@@ -29,7 +30,7 @@ from sublet.leases.reclaim import ReclaimPlan, Victim, plan_reclaim
 from sublet.leases.terms import Surroundings
 from sublet.store import Store
 from sublet.values.clock import format_time
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.ids import new_id
 from sublet.values.plan import Plan, Step
 from sublet.values.windows import Window
@@ -38,6 +39,7 @@ PAGE_MAX = 200
 TRANSITIONS_MAX = 500
 OLD_QUOTES_PER_TICK = 500
 OLD_QUOTE = timedelta(days=1)
+_log = structlog.get_logger("sublet.leases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Leases:
         self._admission = Admission(store, surroundings)
         self._conduct = Conduct(store, surroundings)
         self._executor = Executor(store, self._conduct, backends, self._take_back)
+        self._recovered = False
 
     def quote(self, organisation_id: str, wish: Wish, idempotency_key: str | None = None) -> Quote:
         """See Admission.quote."""
@@ -223,7 +226,9 @@ class Leases:
         return make_plan(self._view())
 
     def tick(self) -> tuple[Plan, Outcome]:
-        """Plan, then act. Call it again and again; it never assumes that the last time worked."""
+        """Plan, then act. Call it again and again, from one thread; it never assumes that the last time worked."""
+        if not self._recovered:
+            self._recover()
         plan = self.plan()
         outcome = self._executor.carry_out(plan)
         now = self._store.clock.now()
@@ -244,6 +249,17 @@ class Leases:
                 if seen.state.live:
                     paused.append(backend.pause(lease_id))
         return paused
+
+    def _recover(self) -> None:
+        """Once, before anything is started: what a crash left with the backends that is in no book is ended."""
+        with self._store.read() as connection:
+            known = frozenset(lease.id for lease in sql.live_leases(connection))
+        for name, backend in self._backends.items():
+            try:
+                backend.reap(known)
+            except (SubletError, OSError) as error:
+                _log.warning("recovery is left to the plan", backend=name, error=str(error))
+        self._recovered = True
 
     def _view(self) -> View:
         now = self._store.clock.now()
