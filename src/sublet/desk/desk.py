@@ -10,7 +10,7 @@ from typing import Any
 from sublet.desk.capacity import CapacityRow
 from sublet.desk.case import Build, Heading, Statement, read_heading
 from sublet.desk.documents import Document, Table, at_line, read_document
-from sublet.desk.errors import nearest
+from sublet.desk.errors import CaseError, nearest
 from sublet.desk.phrases import PARTS
 from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
 from sublet.desk.sections.bridge import Bridge
@@ -21,6 +21,7 @@ from sublet.desk.sections.evidence import Positioning, SignalBoard, SurplusExamp
 from sublet.desk.sections.raw_managed import Channels
 from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
 from sublet.desk.sheet import Sheet
+from sublet.values.errors import SubletError
 
 LANGUAGES = ("en", "zh-Hant", "zh-Hans")
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -83,10 +84,21 @@ def open_case(path: Path) -> Desk:
 
 
 def build_case(document: Document) -> Desk:
-    """Calculate a parsed case."""
+    """Calculate a parsed case. Raises CaseError, with the file and wherever possible the line."""
+    build = Build(document)
+    try:
+        return _built(document, build)
+    except SubletError as error:
+        if error.details.get("file"):
+            raise
+        culprit = error.details.get("value_name")
+        line = build.sheet[culprit].line if culprit and culprit in build.sheet else 1
+        raise CaseError(f"{document.name}:{line}: {error.message}", file=document.name, line=line) from error
+
+
+def _built(document: Document, build: Build) -> Desk:
     root = document.root()
     heading = read_heading(root)
-    build = Build(document)
     build.read_sources(root)
     build.read_statements(root)
     build.read_inputs(root)

@@ -48,7 +48,7 @@ def net_contribution(
 
 @formula("USD bn", power="MW", price="USD/W-yr", used="share", years="yr")
 def lease_revenue(power: Number, price: Number, used: Number = 1.0, years: Number = 1.0) -> Number:
-    """Revenue of the lease, P p u y."""
+    """Revenue of the lease before any cost: P p u y."""
     return power * price * used * years / 1000.0
 
 

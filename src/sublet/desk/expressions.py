@@ -81,9 +81,10 @@ class _Parser:
         term = self._product(depth)
         while (sign := self._take("+", "-")) is not None:
             right = self._product(depth)
-            if sign == "+" and term.op == right.op == "ref":
-                self._check_rows("+", [term.name, right.name])
+            pair = [term.name, right.name] if term.op == right.op == "ref" else []
             term = term + right if sign == "+" else term - right
+            if sign == "+" and pair:
+                self._check_rows("+", pair)
         return term
 
     def _product(self, depth: int) -> Term:

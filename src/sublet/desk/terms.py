@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sublet.desk.errors import FamilyError, UnitError
 from sublet.desk.units import NUMBER, Unit, check_basis
+from sublet.values.errors import InvalidInputError
 
 Number: TypeAlias = Any
 """A float, a numpy array of floats, or a Term: what every formula of the desk takes and gives."""
@@ -140,8 +141,7 @@ def _combine(op: str, left: Term, right: Term) -> Term:
     folded = _fold(op, left, right)
     if folded is not None:
         return Term(folded.op, folded.args, folded.value, folded.name, unit, folded.family)
-    value = float(_apply(op, [left.value, right.value]))
-    return Term(op, (left, right), value, unit=unit, family=family if op in "+-minmax" else "")
+    return Term(op, (left, right), _number(op, left, right), unit=unit, family=family if op in "+-minmax" else "")
 
 
 def _units_of(op: str, left: Term, right: Term) -> tuple[Unit | None, Term, Term]:
@@ -185,8 +185,20 @@ def _fold(op: str, left: Term, right: Term) -> Term | None:
     if op == "/" and (_is_constant(right, 1.0) or zero_left):
         return left
     if left.op == right.op == "const":
-        return constant(float(_apply(op, [left.value, right.value])))
+        return constant(_number(op, left, right))
     return None
+
+
+def _number(op: str, left: Term, right: Term) -> float:
+    try:
+        return float(_apply(op, [left.value, right.value]))
+    except (ZeroDivisionError, OverflowError, TypeError) as error:
+        what = right.name or formula_text(right)
+        raise InvalidInputError(
+            f"{left.name or formula_text(left)} {op} {what} can't be calculated, as {what} is {right.value:g}; "
+            "write a number that is not zero and not out of range",
+            value_name=right.name,
+        ) from error
 
 
 def _is_constant(term: Term, value: float) -> bool:
