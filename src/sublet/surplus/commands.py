@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,12 +13,22 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sublet import settings
 from sublet.demand.csv_series import read_series
+from sublet.demand.model import Series
+from sublet.demand.service import Demand
+from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, print_json, print_rows
+from sublet.store import Store
+from sublet.store.schema import migrate
 from sublet.surplus.benchmark.backtest import Backtest, pieces, prepare
 from sublet.surplus.benchmark.backtest import backtest as run_backtest
 from sublet.surplus.benchmark.page import page
+from sublet.surplus.shadow import Report, Terms
+from sublet.surplus.shadow import shadow as run_shadow
+from sublet.values.clock import SystemClock
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError, all_error_types
+from sublet.values.money import Money
 
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_S = 30.0
@@ -85,6 +97,95 @@ def backtest(
     _print_backtest(result)
     if page_file is not None:
         typer.echo(f"charts: {page_file}")
+
+
+def shadow(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="CSV files with time,capacity,in_use; the database's pools if left out.")
+    ] = None,
+    pool: Annotated[str | None, typer.Option(help="Only this pool of the database, by id or name.")] = None,
+    windows: Annotated[str, typer.Option(help="Window lengths in hours, separated by commas.")] = "1,4,12,24",
+    per_1000: Annotated[float, typer.Option("--broken-per-1000", help="Promises per 1,000 that may break.")] = 10.0,
+    price: Annotated[str, typer.Option(help="Price of an accelerator-hour.")] = "1.00",
+    currency: Annotated[str, typer.Option(help="ISO 4217 code of the price.")] = "USD",
+    warmup_days: Annotated[
+        int | None, typer.Option(min=1, help="Days of history to learn from before selling.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Decide as if selling, sell nothing, and report what would have been sold, earned and taken back.
+
+    Run it on the demand that the running system has recorded, or on CSV files of one's own. A window that breaks would
+    be credited in full.
+    """
+    lengths = _window_lengths(windows)
+    if not 0 < per_1000 <= 1000:
+        raise InvalidInputError(f"--broken-per-1000 is {per_1000}; write a number above 0, at most 1000")
+    terms = Terms(per_1000 / 1000, Money.of(price, currency))
+    found = [read_series(file) for file in files] if files else _recorded(pool)
+    reports = []
+    with _progress() as progress:
+        task = progress.add_task("shadow", total=len(found))
+        for series in found:
+            trace, notes = prepare(series, warmup_days)
+            reports.append(replace(run_shadow(trace, lengths, terms), notes=tuple(notes)))
+            progress.update(task, advance=1, description=f"shadow {series.pool}")
+    if as_json:
+        print_json({"pools": [report.as_dict() for report in reports]})
+        return
+    for report in reports:
+        _print_shadow(report)
+
+
+def _recorded(pool: str | None) -> list[Series]:
+    loaded = settings.load()
+    store = Store(loaded.database_url)
+    migrate(store)
+    demand, fleet = Demand(store, loaded.demand.history_days), Fleet(store)
+    now = SystemClock().now()
+    pools = [fleet.pool(pool)] if pool else fleet.pools()
+    found = []
+    for item in pools:
+        series = demand.history(item.id, now - timedelta(days=loaded.demand.history_days), now)
+        if len(series):
+            found.append(replace(series, pool=item.name))
+    if not found:
+        raise InvalidInputError("no demand is recorded yet; import a CSV with `sublet demand import`, or name files")
+    return found
+
+
+def _print_shadow(report: Report) -> None:
+    told = report.as_dict()
+    typer.echo(
+        f"{report.pool}: {report.since} to {report.until}: {100 * told['sold_share_of_idle']:.1f} % of "
+        f"{report.idle_hours} idle hours would have been sold for {report.earned}, {report.credited} credited back"
+    )
+    rows = [
+        {
+            "window": window,
+            "started": by["started"],
+            "honoured": by["honoured"],
+            "broken": by["broken"],
+            "promised": f"{by['promised_broken_per_1000']:g}",
+            "happened": f"{by['broken_per_1000']:.1f}",
+            "ratio": f"{report.calibration[window]:.2f}",
+        }
+        for window, by in report.windows.items()
+    ]
+    columns = {
+        "window": "window",
+        "started": "started",
+        "honoured": "honoured",
+        "broken": "broken",
+        "promised": "promised /1000",
+        "happened": "happened /1000",
+        "ratio": "broken ÷ expected",
+    }
+    print_rows(rows, columns, "nothing would have been sold")
+    for item in report.breaks:
+        typer.echo(f"  {item['at']}: {item['accelerators']} taken back")
+    for note in report.notes:
+        typer.echo(f"  {note}")
 
 
 def _window_lengths(text: str) -> tuple[int, ...]:

@@ -125,7 +125,10 @@ class Memory:
         if 0 <= (at - known.checked_at).total_seconds() < RECHECK_S and at != known.checked_at:
             return True
         newest = from_micros(int(known.series.times_us[-1]))
-        return self._demand.count_between(pool_id, known.since, newest, connection) == known.counted
+        if self._demand.count_between(pool_id, known.since, newest, connection) != known.counted:
+            return False
+        known.checked_at = at
+        return True
 
     def _read(self, pool_id: str, at: datetime, connection: Connection | None) -> Remembered:
         since = at - HISTORY
@@ -146,7 +149,8 @@ class Memory:
         hours = known.hours
         if hours.next_hour != to_micros(at) // HOUR_US:
             hours = hours.extended(hours_of(series, at))
-        return Remembered(series, hours, known.since, counted, at)
+        # Only a count of all samples is a check: what is asked for again and again would never be checked otherwise.
+        return Remembered(series, hours, known.since, counted, known.checked_at)
 
 
 def by_minute(series: Series) -> Series:

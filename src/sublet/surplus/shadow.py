@@ -1,0 +1,125 @@
+"""Shadow mode: decide as if selling, on live or imported demand, and report what would have come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from sublet.surplus.benchmark.own import Sublet
+from sublet.surplus.benchmark.scoring import Book, Trace, bound, least_value_first, run
+from sublet.values.clock import format_time, from_micros
+from sublet.values.money import Money
+
+HOUR_US = 3_600_000_000
+SURVIVAL_POINTS = (1, 4, 12, 24)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """At what risk (share of promises that may break) and price per accelerator-hour the shadow would sell.
+
+    `broken_credit` is the share of a broken window's price that its customer would get back.
+    """
+
+    risk: float
+    price: Money
+    broken_credit: Decimal = Decimal("1")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What would have been sold, earned and taken back."""
+
+    pool: str
+    since: str
+    until: str
+    hours: int
+    windows: dict[str, dict[str, Any]]
+    idle_hours: int
+    honoured_hours: int
+    earned: Money
+    credited: Money
+    breaks: list[dict[str, Any]]
+    calibration: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "pool": self.pool,
+            "since": self.since,
+            "until": self.until,
+            "hours": self.hours,
+            "windows": self.windows,
+            "idle_hours": self.idle_hours,
+            "honoured_hours": self.honoured_hours,
+            "sold_share_of_idle": self.honoured_hours / self.idle_hours if self.idle_hours else 0.0,
+            "earned": str(self.earned),
+            "credited": str(self.credited),
+            "reclaims": self.breaks,
+            "broken_over_expected": self.calibration,
+            "notes": list(self.notes),
+        }
+
+
+class Watched(Sublet):
+    """The policy, with a note of how much of each class it started and what it expected to break."""
+
+    def __init__(self, trace: Trace, windows: tuple[int, ...], risk: float) -> None:
+        super().__init__(trace, windows, risk)
+        self.started = dict.fromkeys(self.windows, 0)
+
+    def starts(self, t: int, book: Book) -> dict[int, int]:
+        found = super().starts(t, book)
+        for window, count in found.items():
+            self.started[window] += count
+        return found
+
+
+def shadow(trace: Trace, windows: tuple[int, ...], terms: Terms, reclaims_max: int = 20) -> Report:
+    """Live through the trace after its warm-up, selling nothing for real, in the order that destroys least value."""
+    policy = Watched(trace, windows, terms.risk)
+    outcome = run(trace, policy, least_value_first)
+    per_class: dict[str, dict[str, Any]] = {}
+    honoured = credited_hours = 0
+    for window in policy.windows:
+        tally = outcome.tallies[window]
+        hours = bound(trace, window)
+        honoured += tally.honoured_hours
+        credited_hours += tally.broken * window
+        per_class[f"{window}h"] = {
+            "started": policy.started[window],
+            "honoured": tally.finished,
+            "broken": tally.broken,
+            "promised_broken_per_1000": 1000 * terms.risk,
+            "broken_per_1000": tally.broken_per_1000,
+            "honoured_hours": tally.honoured_hours,
+            "share_of_bound_alone": tally.honoured_hours / hours if hours else 0.0,
+        }
+    worst = sorted(np.flatnonzero(outcome.broken), key=lambda slot: (-outcome.broken[slot], slot))[:reclaims_max]
+    return Report(
+        pool=trace.name,
+        since=_when(trace, trace.warmup),
+        until=_when(trace, len(trace)),
+        hours=len(trace) - trace.warmup,
+        windows=per_class,
+        idle_hours=int(trace.idle[trace.warmup :].sum()),
+        honoured_hours=honoured,
+        earned=Money(terms.price.nano * honoured, terms.price.currency),
+        credited=_share(Money(terms.price.nano * credited_hours, terms.price.currency), terms.broken_credit),
+        breaks=[
+            {"at": _when(trace, trace.warmup + int(slot)), "accelerators": int(outcome.broken[slot])}
+            for slot in sorted(worst)
+        ],
+        calibration={f"{window}h": round(seller.ratio, 3) for window, seller in policy.sellers.items()},
+    )
+
+
+def _share(amount: Money, share: Decimal) -> Money:
+    return Money(int(amount.nano * share), amount.currency)
+
+
+def _when(trace: Trace, slot: int) -> str:
+    return format_time(from_micros((trace.first_hour + slot) * HOUR_US))
