@@ -275,6 +275,7 @@ def local_backend(settings: Settings) -> LocalBackend:
             memory_bytes=leasing.memory_mib * MIB,
             disk_bytes=leasing.disk_mib * MIB,
             processes_max=leasing.processes_max,
+            home_keep_s=round(leasing.home_keep_hours * 3600),
             allow_soft_isolation=leasing.allow_soft_isolation,
         )
     )

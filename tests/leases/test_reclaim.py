@@ -15,7 +15,6 @@ from tests.leases.world import CUSTOMER, PRICE_NANO, World
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import (
     CLASSES_DEFAULT,
-    ClassTerms,
     FirmLeaseError,
     Lease,
     LeaseState,
@@ -215,6 +214,8 @@ def a_lease(number: int, class_name: str, count: int, *, ends_s: int = 7200, age
         quote_id=f"quo_{number}",
         class_name=class_name,
         notice_s=terms.notice_s,
+        credit_ratio=terms.credit_ratio,
+        free_s=terms.free_s,
         accelerators=count,
         unit_ids=(),
         devices=(),
@@ -245,7 +246,7 @@ leases_strategy = st.lists(
 def test_a_plan_frees_enough_keeps_the_order_and_asks_nobody_in_vain(
     leases: list[Lease], needed: int, force: bool
 ) -> None:
-    plan = plan_reclaim("pool_1", needed, NOW, leases, CLASSES, NOW, why="w", force=force)
+    plan = plan_reclaim("pool_1", needed, NOW, leases, NOW, why="w", force=force)
     names = [victim.lease.class_name for victim in plan.victims]
     askable = sum(lease.accelerators for lease in leases if force or lease.class_name != "firm")
     assert plan.freed + plan.short >= needed
@@ -263,7 +264,7 @@ def test_a_plan_frees_enough_keeps_the_order_and_asks_nobody_in_vain(
 @given(leases_strategy.filter(lambda leases: 0 < len(leases) <= 8), st.integers(1, 40))
 def test_within_a_class_the_fewest_leases_are_asked(leases: list[Lease], needed: int) -> None:
     notice = [replace(lease, class_name="notice", notice_s=300) for lease in leases]
-    plan = plan_reclaim("pool_1", needed, NOW, notice, CLASSES, NOW, why="w")
+    plan = plan_reclaim("pool_1", needed, NOW, notice, NOW, why="w")
     sizes = sorted((lease.accelerators for lease in notice), reverse=True)
     fewest = next((count for count in range(len(sizes) + 1) if sum(sizes[:count]) >= needed), len(sizes))
     assert len(plan.victims) == fewest
@@ -271,17 +272,16 @@ def test_within_a_class_the_fewest_leases_are_asked(leases: list[Lease], needed:
 
 def test_between_equals_the_cheaper_then_the_younger_is_asked() -> None:
     dear, cheap = a_lease(1, "notice", 2, ends_s=90_000), a_lease(2, "notice", 2)
-    assert [v.lease for v in plan_reclaim("p", 2, NOW, [dear, cheap], CLASSES, NOW, why="w").victims] == [cheap]
+    assert [v.lease for v in plan_reclaim("p", 2, NOW, [dear, cheap], NOW, why="w").victims] == [cheap]
     old, young = a_lease(3, "spot", 2, age_s=500), a_lease(4, "spot", 2)
-    assert [v.lease for v in plan_reclaim("p", 2, NOW, [old, young], CLASSES, NOW, why="w").victims] == [young]
+    assert [v.lease for v in plan_reclaim("p", 2, NOW, [old, young], NOW, why="w").victims] == [young]
 
 
 def test_credit_is_the_share_of_the_undelivered_rest_exactly() -> None:
-    lease = replace(a_lease(1, "notice", 3, ends_s=1000), price_nano=1_000_000_001)
-    terms = ClassTerms("notice", 300, Decimal("0.10"))
+    lease = replace(a_lease(1, "notice", 3, ends_s=1000), price_nano=1_000_000_001, credit_ratio=Decimal("0.10"))
     # 3 accelerators, 700 s, a tenth: 1000000001 * 3 * 700 / 3600 / 10 = 58333333.391…, rounded half to even.
-    assert credit_nano(lease, terms, NOW + timedelta(seconds=300)) == 58_333_333
-    assert credit_nano(lease, terms, NOW + timedelta(hours=2)) == 0
+    assert credit_nano(lease, NOW + timedelta(seconds=300)) == 58_333_333
+    assert credit_nano(lease, NOW + timedelta(hours=2)) == 0
 
 
 def test_planning_a_thousand_leases_is_quick() -> None:
@@ -289,6 +289,6 @@ def test_planning_a_thousand_leases_is_quick() -> None:
 
     leases = [a_lease(n, "spot" if n % 2 else "notice", 1 + n % 8, ends_s=3600 + n, age_s=n % 77) for n in range(1000)]
     began = time.perf_counter()
-    plan = plan_reclaim("p", 2500, NOW, leases, CLASSES, NOW, why="w")
+    plan = plan_reclaim("p", 2500, NOW, leases, NOW, why="w")
     assert plan.freed >= 2500
     assert time.perf_counter() - began < 1.0

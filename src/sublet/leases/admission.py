@@ -158,6 +158,8 @@ class Admission:
                 currency=pool.currency,
                 created_at=now,
                 expires_at=expires_at,
+                credit_ratio=terms.credit_ratio,
+                free_s=terms.free_s,
             )
             self._around.authorise(connection, organisation_id, quote.total_nano, pool.currency)
             sql.insert_quote(connection, quote, key, wish.as_dict())
@@ -198,6 +200,8 @@ class Admission:
             state=LeaseState.SCHEDULED,
             ssh_public_keys=keys,
             created_at=now,
+            credit_ratio=quote.credit_ratio,
+            free_s=quote.free_s,
         )
         sql.insert_lease(connection, lease, key)
         calendar.insert_fences(

@@ -179,6 +179,8 @@ class Quote:
     currency: str
     created_at: datetime
     expires_at: datetime
+    credit_ratio: Decimal = Decimal(0)
+    free_s: int = 0
 
     @property
     def total_nano(self) -> int:
@@ -197,6 +199,7 @@ class Quote:
             "price_per_accelerator_hour": text_from_nano(self.price_nano),
             "total": text_from_nano(self.total_nano),
             "currency": self.currency,
+            "credit_ratio": str(self.credit_ratio),
             "expires_at": format_time(self.expires_at),
         }
 
@@ -220,6 +223,8 @@ class Lease:
     state: LeaseState
     ssh_public_keys: tuple[str, ...]
     created_at: datetime
+    credit_ratio: Decimal = Decimal(0)
+    free_s: int = 0
     active_at: datetime | None = None
     ended_at: datetime | None = None
     end_reason: str | None = None
@@ -317,14 +322,14 @@ def value_nano(price_nano: int, accelerators: int, seconds: int) -> int:
     return round(Fraction(price_nano * accelerators * seconds, HOUR_S))
 
 
-def credit_nano(lease: Lease, terms: ClassTerms, reclaim_at: datetime) -> int:
-    """The credit that the class promises when the owner takes `lease` back at `reclaim_at`, in nano-units."""
+def credit_nano(lease: Lease, reclaim_at: datetime) -> int:
+    """What the terms that the lease was sold with promise when the owner takes it back at `reclaim_at`, in nano-units."""
     rest_s = max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds()))
     rest = Fraction(lease.price_nano * lease.accelerators * rest_s, HOUR_S)
-    credit = rest * Fraction(terms.credit_ratio)
+    credit = rest * Fraction(lease.credit_ratio)
     began = lease.active_at or lease.window.start
     used_s = max(0, int((reclaim_at - began).total_seconds()))
-    if used_s < terms.free_s:
+    if used_s < lease.free_s:
         credit += Fraction(lease.price_nano * lease.accelerators * used_s, HOUR_S)
     return round(credit)
 

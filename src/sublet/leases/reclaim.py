@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, ClassTerms, Lease, credit_nano
+from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, Lease, credit_nano
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
 
@@ -69,7 +69,6 @@ def plan_reclaim(
     needed: int,
     by: datetime,
     leases: Sequence[Lease],
-    classes: Mapping[str, ClassTerms],
     now: datetime,
     *,
     why: str,
@@ -88,9 +87,7 @@ def plan_reclaim(
         if short <= 0 or (forced and not force):
             continue
         candidates = [
-            _victim(lease, classes[class_name], by, now, why, clean_s, forced)
-            for lease in leases
-            if lease.class_name == class_name
+            _victim(lease, by, now, why, clean_s, forced) for lease in leases if lease.class_name == class_name
         ]
         chosen = _fewest(candidates, short)
         victims += chosen
@@ -100,14 +97,11 @@ def plan_reclaim(
     return ReclaimPlan(pool_id, needed, tuple(victims), max(0, short), back_at)
 
 
-def _victim(
-    lease: Lease, terms: ClassTerms, by: datetime, now: datetime, why: str, clean_s: int, forced: bool
-) -> Victim:
-    """The notice is the one that was sold with the lease; the terms of the class may have changed since."""
+def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, forced: bool) -> Victim:
     notice_s = FORCED_NOTICE_S if lease.notice_s is None else lease.notice_s
     reclaim_at = max(now + timedelta(seconds=notice_s), by - timedelta(seconds=clean_s))
     reclaim_at = min(reclaim_at, lease.window.end)
-    return Victim(lease, reclaim_at, credit_nano(lease, terms, reclaim_at), why, forced)
+    return Victim(lease, reclaim_at, credit_nano(lease, reclaim_at), why, forced)
 
 
 def _cost(victim: Victim) -> tuple[int, float]:

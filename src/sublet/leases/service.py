@@ -330,7 +330,7 @@ class Leases:
                 if lease.reclaim_at is None and lease.notice_s is not None and lease.notice_s <= notice_s
             ]
             why = f"the owner needs more of the pool: tenants hold {excess} more than may stay"
-            plan = plan_reclaim(pool_id, excess, by, askable, self._around.classes, now, why=why, clean_s=clean_s)
+            plan = plan_reclaim(pool_id, excess, by, askable, now, why=why, clean_s=clean_s)
             victims += plan.victims
             needed += excess
             short = plan.short
@@ -363,7 +363,6 @@ class Leases:
             max(0, needed),
             window.start,
             askable,
-            self._around.classes,
             now,
             why=order.reason,
             clean_s=self._around.timing.clean_s,
@@ -378,9 +377,7 @@ class Leases:
         if step.at is None or lease.reclaim_at is not None or lease.state.terminal:
             return
         now = self._store.clock.now()
-        plan = plan_reclaim(
-            lease.pool_id, lease.accelerators, step.at, [lease], self._around.classes, now, why=step.reason
-        )
+        plan = plan_reclaim(lease.pool_id, lease.accelerators, step.at, [lease], now, why=step.reason)
 
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"pool:{lease.pool_id}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -44,6 +45,8 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             pool_id=quote.pool_id,
             class_name=quote.class_name,
             notice_s=quote.notice_s,
+            credit_ratio=str(quote.credit_ratio),
+            free_s=quote.free_s,
             accelerators=quote.accelerators,
             start_at=quote.window.start,
             end_at=quote.window.end,
@@ -104,6 +107,8 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             quote_id=lease.quote_id,
             class_name=lease.class_name,
             notice_s=lease.notice_s,
+            credit_ratio=str(lease.credit_ratio),
+            free_s=lease.free_s,
             accelerators=lease.accelerators,
             unit_ids=list(lease.unit_ids),
             devices=list(lease.devices),
@@ -324,6 +329,8 @@ def _quote(row: Row[Any]) -> Quote:
         row.currency,
         row.created_at,
         row.expires_at,
+        Decimal(row.credit_ratio),
+        row.free_s,
     )
 
 
@@ -344,6 +351,8 @@ def _lease(row: Row[Any]) -> Lease:
         state=LeaseState(row.state),
         ssh_public_keys=tuple(row.ssh_public_keys),
         created_at=row.created_at,
+        credit_ratio=Decimal(row.credit_ratio),
+        free_s=row.free_s,
         active_at=row.active_at,
         ended_at=row.ended_at,
         end_reason=row.end_reason,

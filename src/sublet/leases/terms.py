@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from sublet.leases.metering import UsageInterval
-from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
+from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Timing
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
@@ -77,6 +77,3 @@ class Surroundings:
         if name not in self.classes:
             raise InvalidInputError(f"class {name!r} is not sold here; use one of {', '.join(sorted(self.classes))}")
         return self.classes[name]
-
-    def terms_of(self, lease: Lease) -> ClassTerms:
-        return self.class_named(lease.class_name)
