@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -212,7 +213,8 @@ def _console() -> Console:
 
 
 def _print_json(found: Any) -> None:
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False))
+    """One line in a pipe, indented for a person."""
+    typer.echo(json.dumps(found, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None, allow_nan=False))
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""The commands: what they print, as a table and as JSON, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sublet.desk.commands import app
+from sublet.desk.errors import CaseError
+
+HYPERSCALER = str(Path(__file__).parents[2] / "examples" / "hyperscaler-2026.toml")
+UNIVERSITY = str(Path(__file__).parents[2] / "examples" / "university.toml")
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_values_as_json_has_the_five_fields_of_every_value() -> None:
+    found = json.loads(run("values", HYPERSCALER, "--json").stdout)
+    assert found["chk.ms.base_eps_2028"]["value"] == pytest.approx(37.125)
+    assert all({"value", "unit", "status", "source", "formula"} <= set(value) for value in found.values())
+
+
+def test_values_as_a_table_can_be_narrowed() -> None:
+    text = run("values", HYPERSCALER, "--prefix", "pos.swing").stdout
+    assert "pos.swing_lo" in text
+    assert "par.tax" not in text
+
+
+def test_explain_prints_the_tree_down_to_sources() -> None:
+    text = run("explain", HYPERSCALER, "chk.ms.cost_w_year").stdout
+    assert "chk.ms.cost_w_year = 4.0385412 USD/W-yr [modelled]" in text
+    assert "Morgan Stanley, body: Morgan Stanley note, as reported, 2026-07-01" in text
+    assert "par.tax = 0.15 rate [assumption], range 0.12 to 0.21" in text
+
+
+def test_explain_as_json_is_the_same_tree() -> None:
+    found = json.loads(run("explain", HYPERSCALER, "chk.ms.revenue_bn", "--json").stdout)
+    assert [part["name"] for part in found["from"]] == ["b20a", "b20b"]
+
+
+def test_explain_of_a_wrong_name_gives_the_nearest() -> None:
+    with pytest.raises(CaseError, match=r"did you mean 'bridge\.eps'"):
+        run("explain", HYPERSCALER, "bridge.esp")
+
+
+def test_init_then_report(tmp_path: Path) -> None:
+    case = tmp_path / "case.toml"
+    run("init", str(case))
+    files = json.loads(run("report", str(case), "--out", str(tmp_path / "out"), "--json").stdout)
+    assert sorted(files) == ["html", "json", "xlsx"]
+    assert all(Path(path).stat().st_size > 1000 for path in files.values())
+
+
+def test_mc_takes_samples_and_seed() -> None:
+    one = json.loads(run("mc", HYPERSCALER, "--samples", "5000", "--seed", "3", "--json").stdout)
+    again = json.loads(run("mc", HYPERSCALER, "--samples", "5000", "--seed", "3", "--json").stdout)
+    assert one == again
+    assert one[0]["samples"] == 5000
+    assert "contribution to variance" in run("mc", UNIVERSITY, "--samples", "5000").stdout
+
+
+def test_mc_of_a_case_without_it_says_what_to_add(tmp_path: Path) -> None:
+    text = Path(UNIVERSITY).read_text()
+    start, end = text.index("[monte_carlo]"), text.index("[[scenarios]]")
+    case = tmp_path / "plain.toml"
+    case.write_text(text[:start] + text[end:])
+    with pytest.raises(CaseError, match="has no \\[monte_carlo\\]"):
+        run("mc", str(case))
+
+
+def test_diff_names_the_assumption_and_its_part(tmp_path: Path) -> None:
+    other = tmp_path / "dear.toml"
+    text = Path(UNIVERSITY).read_text()
+    assert text.count("value = 110.0") == 1
+    other.write_text(text.replace("value = 110.0", "value = 150.0"))
+
+    found = json.loads(run("diff", UNIVERSITY, str(other), "--json").stdout)
+
+    assert [item["name"] for item in found["inputs"]] == ["in.power_price"]
+    change = next(item for item in found["results"] if item["name"] == "bridge.contribution")
+    assert change["change"] < 0
+    assert change["parts"] == {"in.power_price": pytest.approx(change["change"])}
+    assert "in.power_price" in run("diff", UNIVERSITY, str(other)).stdout
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hant", "zh-Hans"])
+def test_brief_in_three_languages(language: str) -> None:
+    text = run("brief", HYPERSCALER, "--language", language).stdout
+    assert "[b20a, b20b, b20, b21]" in text
+    assert json.loads(run("brief", HYPERSCALER, "--language", language, "--json").stdout)["language"] == language
+
+
+def test_brief_in_another_language_is_refused() -> None:
+    with pytest.raises(CaseError, match="use one of en, zh-Hant, zh-Hans"):
+        run("brief", HYPERSCALER, "--language", "fr")
+
+
+def test_formulas_are_listed_with_units() -> None:
+    found = json.loads(run("formulas", "--json").stdout)
+    assert found["eps_increment"]["unit"] == "USD/share"
+    assert found["eps_increment"]["takes"]["price"] == "USD/W-yr"
