@@ -82,12 +82,12 @@ def test_every_command_and_option_is_in_the_manual() -> None:
     assert seen > 10
 
 
-def test_every_option_says_what_it_is_for() -> None:
+def test_every_argument_and_option_says_what_it_is_for() -> None:
     silent = [
         f"{' '.join(path)} {manual.option_names(parameter)[0]}"
         for path, command in manual.walk_commands()
         for parameter in command.params
-        if parameter.param_type_name == "option" and not getattr(parameter, "hidden", False) and not parameter.help
+        if not getattr(parameter, "hidden", False) and not parameter.help
     ]
     assert silent == []
 

@@ -67,7 +67,9 @@ def test_every_page_of_the_manual_is_in_its_list_of_contents() -> None:
 @pytest.mark.parametrize(
     "package",
     sorted(
-        path.parent for path in (ROOT / "src" / "sublet").glob("*/__init__.py") if len(list(path.parent.glob("*.py"))) > 1
+        path.parent
+        for path in (ROOT / "src" / "sublet").glob("*/__init__.py")
+        if len(list(path.parent.glob("*.py"))) > 1
     ),
     ids=lambda path: path.name,
 )

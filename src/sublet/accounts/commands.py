@@ -26,7 +26,7 @@ def _accounts() -> Accounts:
 
 @org.command("create")
 def create_organisation(
-    name: str,
+    name: Annotated[str, typer.Argument(help="A name that no other organisation has.")],
     kind: Annotated[str, typer.Option(help="customer, internal or operator.")] = "customer",
     currency: Annotated[str, typer.Option(help="ISO 4217 code; one for life.")] = "USD",
     timezone: Annotated[str, typer.Option(help="Its months begin here, e.g. Europe/Berlin.")] = "UTC",
@@ -100,7 +100,7 @@ def list_keys(organisation: Annotated[str, typer.Argument(help="Id or name.")], 
 
 
 @key.command("revoke")
-def revoke_key(key_id: str) -> None:
+def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` shows it.")]) -> None:
     """Make a key useless from now on."""
     _accounts().revoke_key(key_id)
     typer.echo(f"{key_id} is revoked")

@@ -55,7 +55,9 @@ class Commands(TyperGroup):
         if self._listing:
             return TyperCommand(cmd_name, help=line)
         found = getattr(import_module(place), name)
-        command = typer.main.get_command(found if isinstance(found, typer.Typer) else _alone(found))
+        # As a group even where it has one command only, which Typer would put in the group's place.
+        grouped = isinstance(found, typer.Typer)
+        command = typer.main.get_group(found) if grouped else typer.main.get_command(_alone(found))
         command.name = cmd_name
         command.short_help = line
         return command

@@ -55,7 +55,10 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
 
 
 @app.command("drain")
-def drain(unit: Annotated[str, typer.Argument(help="The accelerator's id.")], reason: str) -> None:
+def drain(
+    unit: Annotated[str, typer.Argument(help="The accelerator's id, as `sublet pool show` has it.")],
+    reason: Annotated[str, typer.Argument(help="Why, for whoever looks at it later.")],
+) -> None:
     """Take one accelerator out of sale; a lease that holds it is re-planned."""
     _fleet().set_service(unit, False, reason)
     typer.echo(f"{unit} is out of service: {reason}")
