@@ -19,7 +19,7 @@ from sublet.leases.backends.local.host import probe
 from sublet.output import print_json
 from sublet.settings import Settings
 from sublet.story.stage import Stage, UpProcess
-from sublet.story.steps import STEPS, shown
+from sublet.story.steps import STEPS, plain
 from sublet.values.errors import SubletError
 
 TITLES = {
@@ -165,9 +165,9 @@ _TELL: dict[str, Callable[[dict[str, Any]], str]] = {
     "own": lambda f: f"{f['accelerators']} accelerators ({f['generation']}), {f['watts_per_accelerator']} W each",
     "need": lambda f: f"{f['in_use_now']:g} in use by the owner; {f['imported_hours']} hours of history imported",
     "spare": lambda f: "on sale: " + ", ".join(f"{count} {name}" for name, count in f["on_sale"].items()),
-    "sell_raw": lambda f: f"{f['lease']}, {shown(f['quote']['total'])} {f['quote']['currency']} quoted, SSH login seen",
+    "sell_raw": lambda f: f"{f['lease']}, {plain(f['quote']['total'])} {f['quote']['currency']} quoted, SSH login seen",
     "sell_managed": lambda f: f"{f['model']}: {f['tokens_input']} tokens in, {f['tokens_output']} out, streamed",
-    "reclaim": lambda f: f"notice seen inside, ended {f['ended_at']}, credit {shown(f['credit'])}",
+    "reclaim": lambda f: f"notice seen inside, ended {f['ended_at']}, credit {plain(f['credit'])}",
     "earn": lambda f: (
         f"{f['invoice']}: {f['total']} {f['currency']}; proved from {f['events']} events, difference {f['difference']}"
     ),

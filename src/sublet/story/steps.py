@@ -107,7 +107,7 @@ def sell_raw(stage: Stage) -> dict[str, Any]:
     stage.facts["quote"] = quote
     stage.say(
         f"{quote['accelerators']} accelerator, notice class, {LEASE_MINUTES} minutes: "
-        f"{shown(quote['total'])} {quote['currency']} at {shown(quote['price_per_accelerator_hour'])} an hour"
+        f"{plain(quote['total'])} {quote['currency']} at {plain(quote['price_per_accelerator_hour'])} an hour"
     )
     lease = stage.customer.post(
         "/v1/leases",
@@ -212,7 +212,7 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     shut = ssh.refused(lease["ssh"], stage.key)
     stage.say(
         f"ended {late_s:.1f} s after the deadline was due, SSH {'refused' if shut else 'STILL OPEN'}; "
-        f"credit of the class: {shown(ended['credit'])} {ended['currency']}"
+        f"credit of the class: {plain(ended['credit'])} {ended['currency']}"
     )
     stage.facts["lease"] = ended
     return {
@@ -306,7 +306,7 @@ def earn(stage: Stage) -> dict[str, Any]:
     )
     proof = stage.sublet("ledger", "prove")
     stage.say(
-        f"`sublet ledger prove`: {proof['events']} raw events rated again, difference {shown(proof['difference'])}"
+        f"`sublet ledger prove`: {proof['events']} raw events rated again, difference {plain(proof['difference'])}"
     )
     if Decimal(str(proof["difference"])) != 0 or not proof["ok"]:
         raise UnavailableError(f"the books differ: {proof}")
@@ -340,7 +340,7 @@ def worth(stage: Stage) -> dict[str, Any]:
     return line
 
 
-def shown(amount: str) -> str:
+def plain(amount: str) -> str:
     """An amount without the zeros that say nothing; at least two decimals where there are any."""
     whole, _, fraction = format(Decimal(amount), "f").partition(".")
     fraction = fraction.rstrip("0")
