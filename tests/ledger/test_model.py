@@ -143,7 +143,9 @@ def histories(draw: st.DrawFn) -> list[UsageEvent]:
             quantity = 0 if kind == CANCELLATION else draw(st.integers(0, 120_000))
             fixed = START + timedelta(days=60, seconds=draw(st.integers(0, 5)))
             events.append(
-                UsageEvent("s", f"e{number}/{serial}", owner, meter, quantity, fixed, kind=kind, corrects=("s", event.id))
+                UsageEvent(
+                    "s", f"e{number}/{serial}", owner, meter, quantity, fixed, kind=kind, corrects=("s", event.id)
+                )
             )
     return events
 
@@ -199,7 +201,11 @@ def test_any_order_duplication_and_delay_give_the_same_invoices(url: str, events
         for name, owner in owners.items():
             for month in ("2026-01", "2026-02"):
                 closed = ledger.close(owner, month).invoice
-                lines = [] if closed is None else [(line["rate"], line["quantity"], line["amount"]) for line in closed["lines"]]
+                lines = (
+                    []
+                    if closed is None
+                    else [(line["rate"], line["quantity"], line["amount"]) for line in closed["lines"]]
+                )
                 shown[name, month] = lines, None if closed is None else closed["total"]
                 billed = 0 if closed is None else int(Decimal(closed["subtotal"]) * NANO)
                 assert billed == naive.owed()[name, month]
@@ -226,7 +232,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.granted: dict[str, int] = {}
         self.open_holds: dict[str, int] = {}
         self.spent = 0
-        self.budget = self.ledger.create_budget(new_budget(self.owners["one"], 10**9, scope="project", scope_id="p", period="ever"))
+        self.budget = self.ledger.create_budget(
+            new_budget(self.owners["one"], 10**9, scope="project", scope_id="p", period="ever")
+        )
 
     @rule(
         target=sent,

@@ -1,0 +1,117 @@
+"""`sublet ledger` and `sublet prices`, as typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from sublet.accounts.service import Accounts
+from sublet.ledger.commands import app, prices
+from sublet.store import Store
+from sublet.store.schema import migrate
+from sublet.values.errors import InvalidInputError
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "prices.toml"
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command on a database of its own; the parsed JSON where it prints any."""
+    url = f"sqlite:///{tmp_path}/sublet.db"
+    monkeypatch.setenv("SUBLET_DATABASE__URL", url)
+    monkeypatch.setenv("SUBLET_DATA_DIR", str(tmp_path))
+    store = Store(url)
+    migrate(store)
+    Accounts(store).create_organisation("acme")
+    store.close()
+
+    def invoke(*words: str, code: int = 0, of: Any = app) -> Any:
+        result: Result = CliRunner().invoke(of, list(words))
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if "--json" in words else result.stdout
+
+    return invoke
+
+
+def write_usage(path: Path, *quantities: int) -> Path:
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC).isoformat()  # the command runs on the machine's clock
+    lines = []
+    for number, quantity in enumerate(quantities):
+        data = {"organisation": "ORG", "meter": "tokens.input", "quantity": quantity, "dimensions": {"model": "m"}}
+        event = {
+            "specversion": "1.0",
+            "id": str(number),
+            "source": "s",
+            "type": "sublet.usage.v1",
+            "time": now,
+            "data": data,
+        }
+        lines.append(json.dumps(event))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> None:
+    assert "no overlap" in run("check", str(EXAMPLE), of=prices)
+    assert run("publish", str(EXAMPLE), "--json", of=prices) == {"version": 1}
+    assert "input-2026" in run("show", of=prices)
+    file = write_usage(tmp_path / "usage.jsonl", 1_000_000, -1, 2_000_000)
+    owner = run("credit", "acme", "0.10", "--source", "s1", "--reason", "hello", "--json")["organisation_id"]
+    file.write_text(file.read_text().replace("ORG", owner))
+    assert "2 taken, 0 known already, 1 refused" in run("take", str(file), code=2)
+    assert run("rate", "--json")["rated"] == 2
+    draft = run("invoice", "acme", "--json")
+    assert (draft["status"], draft["net"]) == ("draft", "0.350000000")
+    assert "digest" in run("invoice", "acme")
+    made = run("invoice", "acme", "--final", "--digest", draft["digest"], "--json")
+    assert run("invoice", "acme", "--final") == "nothing to invoice\n"
+    assert "difference 0.000000000" in run("prove", made["number"])
+    assert run("prove", "--organisation", "acme", "--json")["ok"]
+    for suffix in ("pdf", "html", "json"):
+        out = tmp_path / f"invoice.{suffix}"
+        run("show", made["number"], "--out", str(out))
+        assert out.stat().st_size > 500
+    with pytest.raises(InvalidInputError, match="must end in"):
+        run("show", made["number"], "--out", str(tmp_path / "invoice.doc"))
+    assert "paid" in run("pay", made["number"], "0.35", "--source", "bank")
+    assert "INV-000001" in run("invoices", "acme")
+    assert run("balance", "acme", "--json")["balances"]["receivable"] == "0.000000000"
+    assert "closing 0.000000000" in run("statement", "acme")
+    assert run("receivables") == "nothing is owed\n"
+    assert "rated to 2" in run("health")
+    for name in ("focus-1.2", "focus-1.4", "journal", "usage", "focus-commitments"):
+        run("export", name, "--out", str(tmp_path / f"{name}.csv"))
+        assert (tmp_path / f"{name}.csv").read_text().count("\n") >= 1
+    run("export", "focus-1.4", "--out", str(tmp_path / "focus.parquet"))
+    assert (tmp_path / "focus.parquet").read_bytes()[:4] == b"PAR1"
+
+
+def test_budgets(run: Run) -> None:
+    made = run("budget", "create", "acme", "12.5", "--scope", "project", "--scope-id", "search", "--json")
+    [row] = run("budget", "ls", "acme", "--json")["budgets"]
+    assert (row["id"], row["free"], row["scope_id"]) == (made["id"], "12.500000000", "search")
+    assert "ended" in run("budget", "end", made["id"])
+    assert "no budgets yet" in run("budget", "ls", "acme")
+
+
+def test_a_price_book_with_gaps_is_listed_and_one_with_overlaps_refused(run: Run, tmp_path: Path) -> None:
+    entry = '[[prices]]\nid = "%s"\nmeter = "requests"\nkind = "per_unit"\ncurrency = "USD"\namount = "0"\nfrom = %s\n'
+    gaps = tmp_path / "gaps.toml"
+    gaps.write_text(entry % ("a", "2026-01-01T00:00:00Z\nuntil = 2026-02-01T00:00:00Z"))
+    found = run("check", str(gaps), "--json", of=prices)["findings"]
+    assert found[0]["where"] == "a" and found[0]["severity"] == "gap"
+    overlaps = tmp_path / "overlaps.toml"
+    overlaps.write_text(entry % ("a", "2026-01-01T00:00:00Z") + entry % ("b", "2026-02-01T00:00:00Z"))
+    with pytest.raises(InvalidInputError, match="both price requests"):
+        run("check", str(overlaps), of=prices)
