@@ -247,7 +247,7 @@ def rerate(
 
 @app.command("pay")
 def pay(
-    invoice_id: str,
+    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
     amount: Annotated[str, typer.Argument(help="In the invoice's currency, like 12.50.")],
     source: Annotated[str, typer.Option(help="What names the payment, once: a bank reference.")],
     as_json: JsonFlag = False,
@@ -261,7 +261,11 @@ def pay(
 
 
 @app.command("void")
-def void(invoice_id: str, reason: Annotated[str, typer.Option(help="Why.")], as_json: JsonFlag = False) -> None:
+def void(
+    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    as_json: JsonFlag = False,
+) -> None:
     """Take a final invoice back by a reversal; its number stays used, its charges are invoiced again."""
     document = _ledger().void(invoice_id, reason)
     if as_json:
@@ -478,7 +482,7 @@ def list_budgets(organisation: Organisation, as_json: JsonFlag = False) -> None:
 
 
 @budget.command("end")
-def end_budget(budget_id: str) -> None:
+def end_budget(budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")]) -> None:
     """End a budget: from now on it limits nothing."""
     _ledger().end_budget(budget_id)
     typer.echo(f"{budget_id} ended")
