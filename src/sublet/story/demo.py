@@ -169,7 +169,8 @@ _TELL: dict[str, Callable[[dict[str, Any]], str]] = {
     "sell_managed": lambda f: f"{f['model']}: {f['tokens_input']} tokens in, {f['tokens_output']} out, streamed",
     "reclaim": lambda f: f"notice seen inside, ended {f['ended_at']}, credit {plain(f['credit'])}",
     "earn": lambda f: (
-        f"{f['invoice']}: {f['total']} {f['currency']}; proved from {f['events']} events, difference {f['difference']}"
+        f"{f['invoice']}: {plain(f['total'])} {f['currency']}; proved from {f['events']} events, "
+        f"difference {plain(f['difference'])}"
     ),
     "worth": lambda f: (
         f"{f['per_accelerator_hour']:.4f} USD per accelerator-hour, {f['per_watt_year_it']:.2f} USD per W and year (IT)"

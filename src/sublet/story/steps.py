@@ -295,15 +295,14 @@ def earn(stage: Stage) -> dict[str, Any]:
     stage.wait("all usage to be rated", all_there, 30)
     invoice = stage.facts.get("invoice") or _invoice(stage, organisation)
     stage.facts["invoice"] = invoice
+    currency = invoice["currency"]
     for line in invoice["lines"]:
         stage.say(
-            f"  {line['description']}: {line['quantity']} {line['unit']} = {line['amount']} {invoice['currency']}"
+            f"  {line['description']}: {plain(line['quantity'])} {line['unit']} = {plain(line['amount'])} {currency}"
         )
     for credit in invoice["credits"]:
-        stage.say(f"  credit, {credit.get('reason', '')}: -{credit['amount']} {invoice['currency']}")
-    stage.say(
-        f"invoice {invoice['number']}: total {invoice['total']} {invoice['currency']} ({invoice['rounding_rule']})"
-    )
+        stage.say(f"  credit, {credit['reason']}: {plain(credit['amount'])} {currency}")
+    stage.say(f"invoice {invoice['number']}: total {plain(invoice['total'])} {currency}; {invoice['rounding_rule']}")
     proof = stage.sublet("ledger", "prove")
     stage.say(
         f"`sublet ledger prove`: {proof['events']} raw events rated again, difference {plain(proof['difference'])}"
