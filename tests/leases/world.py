@@ -70,7 +70,7 @@ class World:
         return self.leases
 
     def sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
-        sold = calendar.book(connection, pool_id, self.clock.now())
+        sold = calendar.book(connection, pool_id, self.clock.now(), window)
         return max(0, self.surplus - peak(sold, window))
 
     def emit(self, connection: Connection, interval: UsageInterval) -> None:

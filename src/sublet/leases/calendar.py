@@ -50,12 +50,15 @@ def other_tenants(
     return {row.organisation_id for row in found}
 
 
-def book(connection: Connection, pool_id: str, now: datetime, *, without: str | None = None) -> list[SoldWindow]:
-    """What is sold or held of the pool from `now` on, one entry per holder; `without` leaves one holder out."""
+def book(connection: Connection, pool_id: str, now: datetime, within: Window | None = None) -> list[SoldWindow]:
+    """What is sold or held of the pool from `now` on, one entry per holder; `within` a window alone, where that is given."""
     found: dict[str, list[Fence]] = {}
-    query = select(fences).where(fences.c.pool_id == pool_id, fences.c.fence_end > now, _standing(now))
+    if within is not None:
+        query = select(fences).where(*_overlap(pool_id, within, now))
+    else:
+        query = select(fences).where(fences.c.pool_id == pool_id, fences.c.fence_end > now, _standing(now))
     for row in connection.execute(query):
-        if row.holder_id != without and row.end_at > now:
+        if row.end_at > now:
             fence = Fence(
                 row.holder_id,
                 row.unit_id,

@@ -290,7 +290,7 @@ class LocalBackend:
         try:
             done = subprocess.run(
                 command,
-                env={"PYTHONPATH": source, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={"PYTHONPATH": source, "PATH": path},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -1,0 +1,214 @@
+"""Raw leases measured: admission, planning, and real sandboxes on this machine.
+
+    python bench/leases.py [--leases 50] [--rounds 15] [--out bench/results/leases.json]
+
+Admission is a quote and its acceptance, both durable, on SQLite in one process, next to one bare SQLite transaction with one
+insert. Sandboxes are measured one after the other and many at once; a client logs in with OpenSSH where the machine has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.leases.machine import Tenant, client_key, local_settings, tenant
+from tests.leases.test_reclaim import NOW, a_lease
+from tests.leases.world import KEY, World, pool_spec
+
+import sublet.store.tables  # noqa: F401  registers every table
+from sublet.leases.admission import Wish
+from sublet.leases.backends.base import RunState, StartOrder
+from sublet.leases.backends.local.backend import LocalBackend
+from sublet.leases.reclaim import plan_reclaim
+from sublet.store import Store
+from sublet.store.metadata import metadata
+from sublet.values.clock import SimulatedClock
+from sublet.values.ids import new_id
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--leases", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "leases.json")
+    options = parser.parse_args()
+    figures: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cores": os.cpu_count(),
+            "shared": True,
+            "load": os.getloadavg()[0],
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "root": os.geteuid() == 0,
+        },
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        figures["admission_sqlite"] = admission(base)
+        figures["reclaim_plan_1000"] = reclaim_plan()
+        figures["sandbox"] = sandboxes(base, options.rounds)
+        figures["at_once"] = at_once(base, options.leases)
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures, indent=1))
+
+
+def admission(base: Path, count: int = 600, clients: int = 16) -> dict[str, Any]:
+    """Windows side by side on a large pool, by `clients` threads of one process; then one bare transaction each."""
+    clock = SimulatedClock()
+    store = Store(f"sqlite:///{base}/admission.db", clock)
+    metadata.create_all(store.engine)
+    world = World(store, clock, accelerators=64)
+    world.pool = world.fleet.sync([pool_spec("metal", 64)])[0]
+    took: list[float] = []
+
+    def buy(number: int) -> None:
+        for turn in range(count // clients):
+            start = clock.now() + timedelta(hours=1 + turn)
+            wish = Wish(1, "notice", start + timedelta(minutes=30), start, world.pool.id)
+            began = time.perf_counter()
+            quote = world.leases.quote(f"org_{number}_{turn}", wish)
+            world.leases.accept(f"org_{number}_{turn}", quote.id, [KEY])
+            took.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    run_all([lambda number=number: buy(number) for number in range(clients)])
+    per_s = len(took) / (time.perf_counter() - began)
+    store.close()
+    bare = bare_transactions(base)
+    return {
+        "admissions_per_s": round(per_s),
+        "p50_ms": ms(statistics.median(took)),
+        "p99_ms": ms(sorted(took)[int(len(took) * 0.99)]),
+        "clients": clients,
+        "bare_sqlite_transactions_per_s": round(bare),
+        "bare_to_admission": round(bare / per_s, 2),
+    }
+
+
+def bare_transactions(base: Path, count: int = 1000) -> float:
+    connection = sqlite3.connect(base / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, word TEXT)")
+    began = time.perf_counter()
+    for number in range(count):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO t VALUES (?, 'x')", (number,))
+        connection.execute("COMMIT")
+    return count / (time.perf_counter() - began)
+
+
+def reclaim_plan(rounds: int = 9) -> dict[str, Any]:
+    leases = [a_lease(n, "spot" if n % 2 else "notice", 1 + n % 8, ends_s=3600 + n, age_s=n % 77) for n in range(1000)]
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        plan = plan_reclaim("pool", 4000, NOW, leases, NOW, why="bench")
+        took.append(time.perf_counter() - began)
+    return {"p50_ms": ms(statistics.median(took)), "victims": len(plan.victims)}
+
+
+def sandboxes(base: Path, rounds: int) -> dict[str, Any]:
+    """Accept to a login prompt, the first command over SSH, and the end until it is proved clean."""
+    found: dict[str, Any] = {}
+    for door in ("openssh", "asyncssh"):
+        backend = LocalBackend(local_settings(base / door, force_asyncssh=door == "asyncssh"))
+        if door not in backend.capabilities.doors:
+            continue
+        key, starts, firsts, ends, clean = client_key(base), [], [], [], True
+        for index in range(rounds):
+            began = time.perf_counter()
+            one = tenant(backend, base, key, f"cpu:{index % 2}")
+            starts.append(time.perf_counter() - began)
+            assert one.run("echo in")[1] == "in"
+            firsts.append(time.perf_counter() - began)
+            one.run(
+                "for i in 1 2 3 4 5; do (setsid nohup sleep 999 >/dev/null 2>&1 &); done; head -c 20000000 /dev/urandom > junk"
+            )
+            began = time.perf_counter()
+            seen = backend.stop(one.lease_id, "bench", 0.0)
+            ends.append(time.perf_counter() - began)
+            clean = clean and bool(seen.clean)
+            backend.forget(one.lease_id)
+        found[door] = {
+            "start_p50_ms": ms(statistics.median(starts)),
+            "start_to_first_command_p50_ms": ms(statistics.median(firsts)),
+            "start_to_first_command_p95_ms": ms(sorted(firsts)[int(len(firsts) * 0.95)]),
+            "end_to_proved_clean_p50_ms": ms(statistics.median(ends)),
+            "end_to_proved_clean_max_ms": ms(max(ends)),
+            "all_clean": clean,
+            "rounds": rounds,
+        }
+    return found
+
+
+def at_once(base: Path, count: int) -> dict[str, Any]:
+    backend = LocalBackend(local_settings(base / "many"))
+    key = client_key(base)
+    line = key.with_name("client_key.pub").read_text()
+    end = datetime.now(UTC) + timedelta(hours=1)
+    orders = [StartOrder(new_id("lse"), "org_a", (f"cpu:{index % 2}",), (line,), end) for index in range(count)]
+    began = time.perf_counter()
+    run_all([lambda part=part: [backend.start(order) for order in orders[part::4]] for part in range(4)])
+    while any(backend.observe(order.lease_id).state is not RunState.RUNNING for order in orders):
+        time.sleep(0.02)
+    live_s = time.perf_counter() - began
+    tenants = [Tenant(backend, order.lease_id, key, base) for order in orders]
+    memory = statistics.median(memory_of(backend, order.lease_id) for order in orders)
+    began = time.perf_counter()
+    run_all([lambda part=part: [one.run("true") for one in tenants[part::4]] for part in range(4)])
+    login_s = time.perf_counter() - began
+    began = time.perf_counter()
+    run_all([lambda part=part: [one.stop() for one in tenants[part::8]] for part in range(8)])
+    stop_s = time.perf_counter() - began
+    return {
+        "leases": count,
+        "live_s": round(live_s, 2),
+        "logins_s": round(login_s, 2),
+        "stopped_s": round(stop_s, 2),
+        "all_clean": all(one.seen.clean for one in tenants),
+        "idle_memory_mib_p50": round(memory / (1 << 20), 1),
+    }
+
+
+def memory_of(backend: LocalBackend, lease_id: str) -> int:
+    """Proportional memory of a lease's shim, bubblewrap and PID 1."""
+    state = json.loads((backend._base / lease_id / "state.json").read_text())
+    parent = int(Path(f"/proc/{state['init_pid']}/status").read_text().split("PPid:")[1].split()[0])
+    total = 0
+    for pid in {state["pid"], parent, state["init_pid"]}:
+        for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if row.startswith("Pss:"):
+                total += int(row.split()[1]) * 1024
+    return total
+
+
+def run_all(calls: list[Any]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+if __name__ == "__main__":
+    main()

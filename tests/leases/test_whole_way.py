@@ -1,0 +1,109 @@
+"""The whole way of a lease for real: sold, started, logged in to, killed, noticed, taken back, billed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+from tests.leases.machine import Tenant, client_key, kill_shim, local_settings
+from tests.leases.world import PRICE_NANO, pool_spec
+
+from sublet.fleet.service import Fleet
+from sublet.leases.admission import Wish
+from sublet.leases.backends.local.backend import LocalBackend
+from sublet.leases.metering import UsageInterval
+from sublet.leases.model import ClassTerms, Lease, LeaseState, credit_nano
+from sublet.leases.service import Leases, ReclaimOrder
+from sublet.leases.terms import CreditNote, Surroundings
+from sublet.store import Store
+from sublet.store.metadata import metadata
+from sublet.values.windows import Window
+
+pytestmark = pytest.mark.real
+NOTICE_S = 6
+
+
+class House:
+    """The service on the local backend and the machine's clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = Store(f"sqlite:///{path}/x.db")
+        metadata.create_all(self.store.engine)
+        self.pool = Fleet(self.store).sync([pool_spec("this-machine", 2, backend="local")])[0]
+        self.billed: dict[str, UsageInterval] = {}
+        self.credits: list[CreditNote] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.backend = LocalBackend(local_settings(self.path / "leases"))
+        surroundings = Surroundings(
+            sellable=lambda connection, pool, name, window: 2,
+            price=lambda connection, pool, name, window, count: PRICE_NANO,
+            may_stay=lambda connection, pool, window: 2,
+            emit=self.emit,
+            post_credit=lambda connection, note: self.credits.append(note),
+            classes={"notice": ClassTerms("notice", NOTICE_S, Decimal("0.10"))},
+        )
+        self.leases = Leases(self.store, {"local": self.backend}, surroundings)
+
+    def emit(self, connection: Connection, interval: UsageInterval) -> None:
+        assert self.billed.setdefault(interval.id, interval) == interval
+
+    def until(self, lease: Lease, wanted: Callable[[Lease], bool], seconds: float = 30) -> Lease:
+        deadline = time.monotonic() + seconds
+        while True:
+            self.leases.tick()
+            found = self.leases.lease(lease.id)
+            if wanted(found):
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+
+
+def test_the_whole_way(tmp_path: Path) -> None:
+    house, key = House(tmp_path), client_key(tmp_path)
+    now = house.store.clock.now()
+    quote = house.leases.quote("org_a", Wish(1, "notice", now + timedelta(minutes=10), None, house.pool.name))
+    lease = house.leases.accept("org_a", quote.id, [key.with_name("client_key.pub").read_text()])
+    began = time.monotonic()
+    active = house.until(lease, lambda item: item.state is LeaseState.ACTIVE)
+    assert time.monotonic() - began < 10 and active.endpoint is not None
+    tenant = Tenant(house.backend, lease.id, key, tmp_path)
+    assert tenant.run("echo $SUBLET_LEASE; echo kept > ~/file")[1] == lease.id
+    assert active.guarantees["network"]["level"] == "hard"
+
+    time.sleep(2)
+    kill_shim(tmp_path / "leases", lease.id)
+    house.restart()
+    house.until(
+        lease, lambda item: item.state is LeaseState.ACTIVE and tenant.seen.state.live and bool(tenant.seen.endpoint)
+    )
+    assert tenant.run("cat ~/file")[1] == "kept"
+
+    window = Window.starting(house.store.clock.now(), 3600)
+    plan = house.leases.reclaim(ReclaimOrder(house.pool.name, 2, window, "training run"), "team")
+    assert [victim["lease_id"] for victim in plan["victims"]] == [lease.id]
+    noticed = house.until(lease, lambda item: item.state is LeaseState.NOTICE)
+    house.until(lease, lambda item: tenant.seen.reclaim_at is not None)
+    told = json.loads(tenant.run("cat /run/sublet/lease.json")[1])
+    assert told["reclaim_at"] and told["action"] == "terminate"
+
+    ended = house.until(lease, lambda item: item.state is LeaseState.ENDED)
+    assert noticed.reclaim_at is not None and ended.ended_at is not None
+    assert noticed.reclaim_at <= ended.ended_at < noticed.reclaim_at + timedelta(seconds=5)
+    assert ended.end_reason == "reclaimed"
+    assert [note.amount_nano for note in house.credits] == [credit_nano(active, noticed.reclaim_at)]
+    assert active.active_at is not None
+    lived_s = (noticed.reclaim_at - active.active_at).total_seconds()
+    billed_s = sum(interval.accelerator_s for interval in house.billed.values())
+    assert billed_s == ended.metered_s and lived_s - 6 <= billed_s <= lived_s
+    house.until(lease, lambda item: house.backend.observe_all() == {})
+    assert house.leases.quarantined() == [] and house.leases.book(house.pool.id) == []
+    house.store.close()
