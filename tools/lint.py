@@ -16,7 +16,9 @@ FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
 DRAWERS = {"util.py", "utils.py", "helper.py", "helpers.py", "common.py", "misc.py", "manager.py"}
 EXACT = ("ledger", "accounts")
-REGISTRY_HOSTS = re.compile("|".join(["pypi" + r"\.org", "python" + "hosted", r"registry\.npm" + "js", r"deb\.debian" + r"\.org"]))
+REGISTRY_HOSTS = re.compile(
+    "|".join(["pypi" + r"\.org", "python" + "hosted", r"registry\.npm" + "js", r"deb\.debian" + r"\.org"])
+)
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 
 
@@ -59,7 +61,9 @@ def floats(name: Path, tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, float):
             yield f"{name}:{node.lineno}: float literal {node.value} in an exact package"
-        elif isinstance(node, ast.Name) and node.id == "float" and not isinstance(getattr(node, "ctx", None), ast.Store):
+        elif (
+            isinstance(node, ast.Name) and node.id == "float" and not isinstance(getattr(node, "ctx", None), ast.Store)
+        ):
             yield f"{name}:{node.lineno}: float named in an exact package"
 
 
@@ -68,7 +72,11 @@ def naive_time(name: Path, tree: ast.AST) -> Iterator[str]:
     if name.name == "clock.py":
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("now", "utcnow", "today"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("now", "utcnow", "today")
+        ):
             owner = node.func.value
             if isinstance(owner, ast.Name) and owner.id in ("datetime", "date"):
                 yield f"{name}:{node.lineno}: {owner.id}.{node.func.attr}(); take the time from an injected Clock"
@@ -81,7 +89,9 @@ def package_rules() -> Iterator[str]:
 
 
 def text_rules() -> Iterator[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
     for entry in filter(None, listed):
         path = ROOT / entry
         if path.name == "uv.lock":

@@ -15,7 +15,9 @@ def main() -> int:
         "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links",
         "--no-header", "--upgrade", "-o", "requirements.txt", "-q",
     ]  # fmt: skip
-    return subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], cwd=ROOT, check=False).returncode
+    return subprocess.run(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]], cwd=ROOT, check=False
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main() -> int:
         store.close()
     assert isinstance(made, Script)
     ruff = str(Path(sys.executable).parent / "ruff")
-    for words in (["check", "--select", "I", "--fix"], ["format"]):
+    for words in (["format"], ["check", "--fix"], ["format"]):
         subprocess.run([ruff, *words, "--quiet", made.path], check=True)
     print(f"{made.path}: read it, then run the tests on both databases")
     return 0

@@ -370,7 +370,7 @@ def _append_only(table: Table) -> None:
             f"CREATE TRIGGER {name}_no_{verb} BEFORE {verb.upper()} ON {name} "
             f"BEGIN SELECT RAISE(ABORT, '{name} is append-only'); END"
         )
-        event.listen(table, "after_create", DDL(sqlite).execute_if(dialect="sqlite"))
+        event.listen(table, "after_create", DDL(sqlite).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
     function = (
         f"CREATE OR REPLACE FUNCTION {name}_append_only() RETURNS trigger AS $$ "
         f"BEGIN RAISE EXCEPTION '{name} is append-only'; END $$ LANGUAGE plpgsql"
@@ -380,7 +380,7 @@ def _append_only(table: Table) -> None:
         f"FOR EACH ROW EXECUTE FUNCTION {name}_append_only()"
     )
     for statement in (function, trigger):
-        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))
+        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 
 for _table in (events, lines, transactions, postings):

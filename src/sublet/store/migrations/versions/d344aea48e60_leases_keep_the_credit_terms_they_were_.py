@@ -3,8 +3,6 @@
 Revision d344aea48e60, after 7a0a0410d62f. Forward only: to go back, restore the backup from before.
 """
 
-# ruff: noqa: E501, PLR0915  generated: one statement a table
-
 import sqlalchemy as sa
 from alembic import op
 
