@@ -280,7 +280,7 @@ def test_a_kernel_that_forbids_user_namespaces_is_named(monkeypatch: pytest.Monk
         "open('/proc/sys/user/max_user_namespaces','w').write('0')\n"
         f"sys.path.insert(0,{str(Path(host.__file__).parents[4])!r})\n"
         "from sublet.leases.backends.local.host import _try_namespaces, find_bwrap\n"
-        "print(*_try_namespaces(find_bwrap(), False), sep='|')"
+        "print(*_try_namespaces(find_bwrap(), None), sep='|')"
     )
     become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/python3"]
     command = become if os.geteuid() == 0 else [sys.executable]
@@ -353,3 +353,12 @@ def test_an_ordinary_user_gets_a_lease_and_is_told_what_is_soft(ordinary: Ordina
     assert refused is True and tenants_max == 1
     assert levels["memory"] == levels["processes"] == levels["identity"] == "soft"
     assert levels["cpu"] == levels["network"] == levels["teardown"] == "hard"
+
+
+def test_namespaces_that_only_root_may_make_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else")
+    assert host.probe().reason is None
+    monkeypatch.setattr(host, "_namespaces_allowed", lambda uid: False)
+    able = host.probe()
+    assert able.reason is not None and "not the host uid of a lease" in able.reason and able.cure

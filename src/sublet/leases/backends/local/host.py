@@ -21,7 +21,8 @@ LEASE_UIDS = 60_000
 _FALLBACK_UID_FIRST = 50_000
 _FALLBACK_UIDS = 10_000
 _TRY_TIMEOUT_S = 20
-_CLONE_NEWNS = 0x00020000
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
+_MS_REC_PRIVATE = 16384 | 1 << 18
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -178,10 +179,18 @@ def _obstacle(
             "root here may not make mounts (no CAP_SYS_ADMIN)",
             "Run Sublet as an ordinary user, or give the container CAP_SYS_ADMIN",
         )
-    return _try_namespaces(bwrap, as_root)
+    return _try_namespaces(bwrap, _lease_uids()[0] if as_root else None)
 
 
-def _try_namespaces(bwrap: Bubblewrap, as_root: bool) -> tuple[str | None, str | None]:
+def _try_namespaces(bwrap: Bubblewrap, lease_uid: int | None) -> tuple[str | None, str | None]:
+    """Bubblewrap as we are, and the bare calls as a lease's uid: root may do what the uid that it becomes may not."""
+    if lease_uid is not None and not _namespaces_allowed(lease_uid):
+        switch = _forbidding_switch()
+        reason = f" ({switch[0]})" if switch else ""
+        return (
+            f"the kernel lets root make user namespaces, but not the host uid of a lease{reason}",
+            switch[1] if switch else "Allow user namespaces to ordinary users on this machine",
+        )
     command = [bwrap.path, "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
                "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--cap-drop", "ALL", "true"]  # fmt: skip
     try:
@@ -214,6 +223,23 @@ def _forbidding_switch() -> tuple[str, str] | None:
         if value == forbidding:
             return f"{name} = {value}", f"As root, run 'sysctl -w {name}={allowing}' and start Sublet again"
     return None
+
+
+def _namespaces_allowed(uid: int) -> bool:
+    """Tried in a child that becomes `uid`: namespaces, and a mount in them, which some kernels refuse only then."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            libc = ctypes.CDLL(None)
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            made = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET) == 0
+            status = 0 if made and libc.mount(None, b"/", None, _MS_REC_PRIVATE, None) == 0 else 1
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _may_mount() -> bool:

@@ -31,7 +31,8 @@ _OOM_SCORE_OF_SESSIONS = "500"
 def main() -> None:
     # Not dumpable: the tenant, who has the same uid, can't trace PID 1 or take its file descriptors.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    os.environ.pop("LD_LIBRARY_PATH", None)
+    # Where a relocated interpreter finds its own library: for the packaged server alone, never for what a tenant runs.
+    libraries = os.environ.pop("LD_LIBRARY_PATH", "")
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.setblocking(False)
     one_per_connection, argv = sys.argv[2] == "openssh", sys.argv[3:]
@@ -46,7 +47,7 @@ def main() -> None:
     while True:
         if not one_per_connection and door == 0 and not ending and time.monotonic() >= door_not_before:
             door_not_before = time.monotonic() + DOOR_RETRY_S
-            door = start(argv, listener.fileno(), keep=True)
+            door = start(argv, listener.fileno(), keep=True, libraries=libraries)
         watched: list[Any] = [listener, wakeup] if one_per_connection and not ending else [wakeup]
         ready, _, _ = select.select(watched, [], [], None if one_per_connection else DOOR_RETRY_S)
         if wakeup in ready:
@@ -71,7 +72,7 @@ def accept_one(listener: socket.socket, argv: list[str]) -> None:
     connection.close()
 
 
-def start(argv: list[str], descriptor: int, *, keep: bool) -> int:
+def start(argv: list[str], descriptor: int, *, keep: bool, libraries: str = "") -> int:
     """Fork and exec; 0 where fork fails. The tenant can make it fail by reaching its process limit: that may cost a
     login, never PID 1."""
     try:
@@ -98,7 +99,8 @@ def start(argv: list[str], descriptor: int, *, keep: bool) -> int:
             os.dup2(descriptor, 3)
             os.set_inheritable(3, True)
         os.closerange(4 if keep else 3, 1024)
-        os.execv(argv[0], argv)  # noqa: S606
+        extra = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+        os.execve(argv[0], argv, {**os.environ, **extra})  # noqa: S606
     finally:
         os._exit(127)
 

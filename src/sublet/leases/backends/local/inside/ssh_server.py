@@ -177,5 +177,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    os.environ.pop("LD_LIBRARY_PATH", None)
     os.chdir(HOME)
     asyncio.run(main())
