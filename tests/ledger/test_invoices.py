@@ -18,6 +18,7 @@ from sublet.ledger.page import invoice_page
 from sublet.ledger.pdf import invoice_pdf
 from sublet.ledger.service import Ledger
 from sublet.ledger.taxes import FlatTax, NoTax, Profile, taxes_named
+from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.money import NANO
@@ -109,7 +110,8 @@ def test_two_close_the_same_month_at_once_and_one_does(
         priced.close(bolt, "2026-01")
     clock.set(FEBRUARY)
     closed = []
-    ledgers = [Ledger(priced.store) for _ in range(6)]
+    url = priced.store.url.render_as_string(hide_password=False)
+    ledgers = [Ledger(Store(url, clock)) for _ in range(6)]
 
     def close(ledger: Ledger) -> None:
         closed.append(ledger.close(bolt, "2026-01"))
@@ -119,6 +121,8 @@ def test_two_close_the_same_month_at_once_and_one_does(
         thread.start()
     for thread in threads:
         thread.join()
+    for ledger in ledgers:
+        ledger.store.close()
     assert sum(found.by_this_call for found in closed) == 1
     assert {found.invoice["number"] for found in closed if found.invoice} == {"INV-000001"}
     assert len(priced.invoices(bolt)) == 1

@@ -185,7 +185,7 @@ def test_any_order_duplication_and_delay_give_the_same_invoices(url: str, events
         naive.take(event)
     digests = []
     for shuffled in (False, True):
-        ledger, clock, owners = opened(url)
+        ledger, _, owners = opened(url)
         sent = [owned(event, owners) for event in events]
         chance = random.Random(seed)
         if shuffled:

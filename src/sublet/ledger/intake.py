@@ -211,9 +211,9 @@ def _known(
     intake may commit in between; equal content is then harmless either way, and `written` says how many are ours.
     """
     known: list[tuple[int, _Row, _Row]] = []
+    there = sql.events_named(connection, [(row[0], row[1]) for _, row in ordered])
     for index, row in ordered:
-        stored = sql.event_named(connection, row[0], row[1])
-        assert stored is not None
+        stored = there[row[0], row[1]]
         content = tuple(stored)[1:]
         if stored.seq <= before or content[:7] != row[:7] or content[8:] != row[8:]:
             known.append((index, row, content))

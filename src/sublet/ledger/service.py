@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, text
 
 from sublet.ledger import closing, crediting, journal
 from sublet.ledger import store as sql
+from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.book import PriceBook
 from sublet.ledger.booking import Books
 from sublet.ledger.budgets import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
@@ -79,6 +80,8 @@ class Ledger:
     def rate(self, batch: int = BATCH_DEFAULT) -> RatingReport:
         """Rate and post everything that has arrived, a batch per transaction, and try again what waited."""
         report = RatingReport()
+        if not self._work_waits():
+            return report
         through = self._arrived()
         while True:
             done = self._store.write(
@@ -114,6 +117,14 @@ class Ledger:
             report.add(done)
             if not after:
                 return report
+
+    def _work_waits(self) -> bool:
+        """Whether there is anything to rate: asked without writing, since it is asked every few seconds."""
+        with self._store.read() as connection:
+            position, _ = sql.read_head(connection, RATING)
+            if sql.last_event_seq(connection) > position:
+                return True
+            return connection.execute(select(waiting.c.event_seq).limit(1)).first() is not None
 
     def _arrived(self) -> int:
         """The number up to which every event is committed: later ones may still be under way in other transactions."""
@@ -378,6 +389,13 @@ class Ledger:
         return self._store.write(
             lambda connection: self._spending.settle(connection, settlements, self._store.clock.now())
         )
+
+    def alerts(self, mailbox: Mailbox | None = None) -> Outbox:
+        """What delivers budget alerts: by webhook, and by e-mail where there is a mailbox. Call its `deliver_due` often."""
+        senders: dict[str, Callable[[Delivery, datetime], None]] = {"webhook": post_webhook}
+        if mailbox is not None:
+            senders["email"] = mail_sender(mailbox)
+        return Outbox(self._store, senders)
 
     # -- proof
 

@@ -173,6 +173,27 @@ def event_named(connection: Connection, source: str, event_id: str) -> EventRow 
     return EventRow._make(row) if row else None
 
 
+def events_named(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], EventRow]:
+    """Events by (source, id), those that there are."""
+    found: dict[tuple[str, str], EventRow] = {}
+    columns = ", ".join(f"e.{name}" for name in EventRow._fields)
+    for part in chunks(keys):
+        flat = tuple(value for key in part for value in key)
+        if is_sqlite(connection):
+            given = f"(VALUES {', '.join(['(?, ?)'] * len(part))})"
+        else:
+            given = "(SELECT * FROM unnest(%s::text[], %s::text[]))"
+            flat = tuple(list(values) for values in zip(*part, strict=True))
+        statement = (
+            f"WITH k(s, i) AS {given} SELECT {columns} FROM k CROSS JOIN ledger_events e "
+            "WHERE e.source = k.s AND e.event_id = k.i"
+        )
+        for row in connection.exec_driver_sql(statement, flat):
+            event = EventRow._make(row)
+            found[event.source, event.event_id] = event
+    return found
+
+
 def corrections_of(connection: Connection, source: str, event_id: str) -> list[EventRow]:
     statement = text(
         f"SELECT {EVENT_COLUMNS} FROM ledger_events "
