@@ -113,13 +113,12 @@ def mc(
             for item in found
         ])  # fmt: skip
         return
-    table = Table("result", "unit", "mean", "sd", "P(< 0)", *(f"{point:.0%}" for point in found[0].quantiles))
-    for item in found:
-        numbers = (figure(number) for number in (item.mean, item.sd))
-        below = f"{item.below_zero:.1%}"
-        table.add_row(
-            desk.title(item.name), desk.sheet[item.name].unit, *numbers, below, *map(figure, item.quantiles.values())
-        )
+    table = Table("", *(f"{desk.title(item.name)}, {desk.sheet[item.name].unit}" for item in found))
+    table.add_row("mean", *(figure(item.mean) for item in found))
+    table.add_row("standard deviation", *(figure(item.sd) for item in found))
+    table.add_row("below zero", *(f"{item.below_zero:.1%}" for item in found))
+    for point in found[0].quantiles:
+        table.add_row(f"{point:.0%}", *(figure(item.quantiles[point]) for item in found))
     _console().print(table)
     shares = Table("contribution to variance", *(item.name for item in found))
     for name in found[0].contributions:

@@ -123,7 +123,7 @@ def _uncertainty(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequenc
     inputs = list(dict.fromkeys(name for found in simulated for name in found.contributions))
     shares: list[tuple[Cell, ...]] = [
         (
-            name,
+            desk.title(name),
             str(desk.sheet[name].distribution),
             *(f"{found.contributions.get(name, 0.0):.1%}" for found in simulated),
         )
