@@ -30,7 +30,7 @@ from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
 from sublet.models import store as models_sql
 from sublet.models.service import Models
-from sublet.settings import Settings
+from sublet.settings import Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
@@ -293,15 +293,16 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
             )
         ]
     specs = []
+    given = 0
     for stated in settings.pools:
         count = stated.accelerators or len(found.devices)
-        devices = tuple(found.devices[index % len(found.devices)] for index in range(count))
-        watts = (
-            stated.watts
-            if stated.watts is not None
-            else _share(found.watts, len(found.devices), count, found.generation)
-        )
-        source = "stated in the settings" if stated.watts is not None else found.watts_source
+        if stated.backend == "local":
+            _check_devices(found, stated.name, given + count)
+            devices = tuple(found.devices[(given + index) % len(found.devices)] for index in range(count))
+            given += count
+        else:
+            devices = tuple(f"simulated:{index}" for index in range(count))
+        watts = stated.watts if stated.watts is not None else _share(found.watts, len(found.devices), count, found.generation)
         specs.append(
             PoolSpec(
                 stated.name,
@@ -310,13 +311,22 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
                 stated.backend,
                 devices,
                 watts,
-                source,
+                "stated in the settings" if stated.watts is not None else found.watts_source,
                 nano_from_decimal(stated.price_per_accelerator_hour),
                 stated.currency,
                 stated.tenure,
             )
         )
     return specs
+
+
+def _check_devices(found: discovery.Found, name: str, wanted: int) -> None:
+    """Cores may be cut into shares, each with its part of the core's time; a GPU has one tenant."""
+    if found.generation != "cpu" and wanted > len(found.devices):
+        raise SettingsError(
+            f"pools.accelerators: {wanted} up to pool {name!r}, and this machine has {len(found.devices)}; "
+            "a GPU can't be shared between leases"
+        )
 
 
 def _share(watts: Decimal, cores: int, count: int, generation: str) -> Decimal:

@@ -91,7 +91,7 @@ def check_books(theatre: UpProcess, stage: Stage) -> None:
         with store.read() as connection:
             leases = connection.execute(select(lease_tables.leases)).all()
             events = connection.execute(select(ledger_tables.events)).all()
-            granted = connection.execute(select(ledger_tables.credits)).all()
+            granted = connection.execute(select(ledger_tables.credit_grants)).all()
             lines = connection.execute(select(ledger_tables.lines)).all()
             postings = connection.execute(select(ledger_tables.postings)).all()
             fences = connection.execute(select(lease_tables.fences)).all()
