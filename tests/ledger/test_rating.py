@@ -194,3 +194,21 @@ def test_two_raters_at_once_rate_each_event_once(priced: Ledger, bolt: str, used
     priced.rate()
     assert owed(priced, bolt) == 60 * 1_500_000
     assert priced.prove().ok
+
+
+def test_a_correction_beyond_the_limits_leaves_what_stands(
+    ledger: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    """A volume price whose dearer tier would reprice the month beyond what a line holds: refused whole, and said."""
+    text = '[[prices]]\nid="a"\nmeter="images"\nkind="volume"\ncurrency="USD"\nfrom=2026-01-01T00:00:00Z\n'
+    text += 'tiers=[{up_to=100_000_000, amount="1"},{amount="900"}]\n'
+    ledger.publish_prices(book_from_toml(text, "prices.toml"))
+    events = [used(bolt, f"i{number}", 10**7, meter="images") for number in range(10)]
+    ledger.take_now([*events, used(bolt, "small", 0, meter="images")])
+    ledger.rate()
+    before = owed(ledger, bolt)
+    ledger.take_now([used(bolt, "huge", 10**7, meter="images", kind="correction", corrects=("gateway", "small"))])
+    ledger.rate()
+    assert owed(ledger, bolt) == before == 10**8 * 10**9
+    assert ledger.health()["waiting"][0]["code"] == "beyond_limits"
+    assert ledger.prove().findings == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -251,18 +251,24 @@ class Rating:
         closed = sql.closed_periods(connection, [charge.party.id for charge in charges])
         groups: dict[tuple[str, datetime, datetime, str], _Group] = {}
         changed: dict[_CounterKey, tuple[int, int]] = {}
-        for charge in charges:
-            priced = _advance(charge, known, changed)
-            if priced is None:
-                held_back.append((charge.event, BEYOND_LIMITS, "it would pass what one rated line can hold"))
+        for unit in _units(charges):
+            moved: dict[_CounterKey, tuple[int, int]] = {}
+            priced = [_advance(charge, known, moved) for charge in unit]
+            if None in priced:
+                # A reversal without its new charge would be half a correction: neither is booked.
+                held_back.append((unit[0].event, BEYOND_LIMITS, "it would pass what one rated line can hold"))
                 continue
-            booked = open_period(charge.period, charge.party, closed)
-            kind = _group_kind(charge, booked)
-            key = (charge.party.id, booked.start, charge.period.start, kind)
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = _Group(charge.party, booked, charge.period, kind)
-            group.charges.append((charge, *priced))
+            known.update(moved)
+            changed.update(moved)
+            for charge, costs in zip(unit, priced, strict=True):
+                assert costs is not None
+                booked = open_period(charge.period, charge.party, closed)
+                kind = _group_kind(charge, booked)
+                key = (charge.party.id, booked.start, charge.period.start, kind)
+                group = groups.get(key)
+                if group is None:
+                    group = groups[key] = _Group(charge.party, booked, charge.period, kind)
+                group.charges.append((charge, *costs))
         report.rated += sum(len(group.charges) for group in groups.values())
         report.transactions += len(groups)
         self._write(connection, list(groups.values()), now)
@@ -377,25 +383,32 @@ def _waves(corrections: Sequence[EventRow]) -> list[list[EventRow]]:
     return rounds
 
 
+def _units(charges: Sequence[Charge]) -> Iterator[list[Charge]]:
+    """Charges that stand or fall together: a reversal and what replaces it."""
+    unit: list[Charge] = []
+    for charge in charges:
+        if unit and unit[-1].reverses is None:
+            yield unit
+            unit = []
+        unit.append(charge)
+    if unit:
+        yield unit
+
+
 def _advance(
-    charge: Charge, known: dict[_CounterKey, tuple[int, int]], changed: dict[_CounterKey, tuple[int, int]]
+    charge: Charge, known: dict[_CounterKey, tuple[int, int]], moved: dict[_CounterKey, tuple[int, int]]
 ) -> tuple[int, int] | None:
-    """Move the counters of a charge on; what it costs, and would by the list. None where that can't be held."""
-    keys = charge.keys
-    tariffs = (charge.rate.tariff, charge.rate.list_price.tariff)
-    moved: list[tuple[int, int]] = []
+    """Move the counters of a charge on, into `moved`; what it costs, and would by the list. None beyond the limits."""
     costs: list[int] = []
-    for key, tariff in zip(keys, tariffs, strict=False):
-        quantity, posted = known.get(key, (0, 0))
+    for key, tariff in zip(charge.keys, (charge.rate.tariff, charge.rate.list_price.tariff), strict=False):
+        quantity, posted = moved.get(key) or known.get(key, (0, 0))
         quantity += charge.steps
         assert quantity >= 0, f"counter {key} would fall to {quantity}"
         after = tariff.nano(quantity)
         if abs(after - posted) > POSTING_NANO_MAX:
             return None
-        moved.append((quantity, after))
+        moved[key] = (quantity, after)
         costs.append(after - posted)
-    for key, value in zip(keys, moved, strict=True):
-        known[key] = changed[key] = value
     return costs[0], costs[-1]
 
 
