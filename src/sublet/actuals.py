@@ -10,7 +10,9 @@ from decimal import Decimal
 from sqlalchemy import Connection, select
 
 from sublet.app import Sublet
-from sublet.desk.actuals import Actuals, PoolRecord, UsageRecord, gather
+from sublet.desk.actuals import Actuals, PoolRecord, UsageRecord, commitment, gather
+from sublet.desk.counterparties import Contract
+from sublet.leases.model import value_nano
 from sublet.ledger import figures
 from sublet.store.tables.models import replicas
 from sublet.values.windows import Window
@@ -40,7 +42,17 @@ def actuals(system: Sublet, window: Window, currency: str = "USD") -> Actuals:
     ]
     usage = [*_raw(earned, names), *_managed(earned, names, homes, pool_names, replica_hours)]
     known = {record.pool for record in records}
-    return gather(OWNER, window, records, [item for item in usage if item.pool in known], currency=currency)
+    sold = [item for item in usage if item.pool in known]
+    return gather(OWNER, window, records, sold, currency=currency, contracts=_contracts(system, names, currency))
+
+
+def _contracts(system: Sublet, names: dict[str, str], currency: str) -> Iterator[Contract]:
+    """What is committed now: leases that have not ended, at the price they were sold for. A managed model commits to nothing."""
+    for lease in system.leases.leases(live_only=True):
+        value = value_nano(lease.price_nano, lease.accelerators, int(lease.window.seconds))
+        if lease.currency == currency and value > 0:
+            customer = names.get(lease.organisation_id, lease.organisation_id)
+            yield commitment(lease.id, customer, value, lease.window)
 
 
 def _raw(earned: list[figures.Earned], names: dict[str, str]) -> Iterator[UsageRecord]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends, FastAPI, Query
+from fastapi.responses import HTMLResponse
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
@@ -21,7 +22,8 @@ from sublet.demand import api as demand_api
 from sublet.demand.local import LocalSampler
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand, Recorded
-from sublet.desk.actuals import worth
+from sublet.desk.actuals import Actuals, worth
+from sublet.desk.report.actuals_page import actuals_json, render_actuals
 from sublet.fleet import api as fleet_api
 from sublet.http import frame, requirement
 from sublet.leases import api as leases_api
@@ -194,6 +196,20 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
         now = system.clock.now()
         line = worth(actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1))))
         return {**asdict(line), "sentence": line.sentence}
+
+    def recent(days: int) -> Actuals:
+        now = system.clock.now()
+        return actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
+
+    @api.get("/v1/desk/actuals", dependencies=[Depends(require("operate"))])
+    def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+        """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source."""
+        return actuals_json(recent(days), system.clock.now().date())
+
+    @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("operate"))], response_class=HTMLResponse)
+    def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
+        """The same as one self-contained page, to be kept or printed."""
+        return HTMLResponse(render_actuals(recent(days), system.clock.now().date()))
 
     @api.get("/v1/plan", dependencies=[Depends(require("operate"))])
     def next_plan() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sublet.desk.actuals import (
     ForecastRecord,
     PoolRecord,
     UsageRecord,
+    commitment,
     concentration,
     contract_book,
     forecast_scores,
@@ -172,3 +173,12 @@ def test_gather_takes_a_stream() -> None:
 
     assert actuals.usage_rows == 1000
     assert actuals.total.revenue == 1000.0
+
+
+def test_a_lease_of_hours_is_a_contract_of_the_days_that_it_touches() -> None:
+    start = datetime(2026, 6, 3, 22, tzinfo=UTC)
+
+    found = commitment("lse_1", "acme", 3 * NANO, Window.starting(start, 4 * 3600))
+
+    assert (found.value, found.start, found.last_day) == (3.0, date(2026, 6, 3), date(2026, 6, 5))
+    assert commitment("lse_2", "acme", NANO, Window.starting(start, 2 * 3600)).last_day == date(2026, 6, 4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 
 from sublet.desk.counterparties import (
     Backlogs,
@@ -81,6 +81,13 @@ class Comparable:
     basis: Basis
     source: str
     date: str
+
+
+def commitment(id_: str, customer: str, value_nano: int, window: Window) -> Contract:
+    """A lease as a contract. Contracts count days, so a window is widened to the whole days that it touches."""
+    first = window.start.date()
+    last = window.end.date() if window.end.time() == time(0) else window.end.date() + timedelta(days=1)
+    return Contract(id_, customer, value_nano / NANO, first, last, source="leases")
 
 
 MARKET_COMPARABLES = (
