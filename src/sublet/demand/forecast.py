@@ -20,6 +20,10 @@ KERNEL_HOURS = 2.0
 SHRINK = 5.0
 SPREAD_FLOOR = 0.25
 SPREAD_MIN = 1e-3
+JUMP_QUANTILE = 0.95
+JUMP_SHARE = 0.085
+LEVEL_SHARE = 0.10
+LEVEL_REST = 0.2
 
 Grid = NDArray[np.float32]
 
@@ -128,9 +132,14 @@ class HourlyRises:
     hour. Weights fall with the distance in hours of the day and halve every HALF_LIFE_HOURS. The fit is renewed at
     midnight UTC and knows nothing later. The idea is filtered historical simulation (Barone-Adesi and others, 1999),
     with hours of the day in place of a volatility model.
+
+    Where single jobs are large against the pool (the JUMP_QUANTILE of one-hour rises exceeds JUMP_SHARE of the highest
+    demand), the level of demand says more than the hour: moments at another level count less, and the method is called
+    `levels`.
     """
 
     method = "hours"
+    jumpy_method = "levels"
 
     def __init__(self, in_use: Floats, first_hour: int = 0) -> None:
         """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch."""
@@ -147,7 +156,13 @@ class HourlyRises:
         fit = self._fits.get(slots)
         if fit is None or fit.at != at:
             fit = self._fits[slots] = _Fit.of(self._in_use, self._first_hour, at, slots)
-        return fit.set_at(t, (self._first_hour + t) % DAY)
+        futures = fit.set_at(t, (self._first_hour + t) % DAY)
+        if not fit.jumpy:
+            return futures
+        moments = fit.moments[fit.near[(self._first_hour + t) % DAY]]
+        apart = (self._in_use[moments - 1] - self._in_use[t - 1]) / (LEVEL_SHARE * fit.highest)
+        likeness = np.exp(-0.5 * apart**2) + LEVEL_REST
+        return Futures(futures.paths, (futures.weights * likeness).astype(np.float32), self.jumpy_method)
 
 
 @dataclass(frozen=True)
@@ -161,6 +176,8 @@ class _Fit:
     moments: NDArray[np.int64]
     near: tuple[NDArray[np.int64], ...]
     nearness: tuple[Grid, ...]
+    highest: float
+    jumpy: bool
 
     @classmethod
     def of(cls, in_use: Floats, first_hour: int, at: int, slots: int) -> _Fit:
@@ -170,7 +187,8 @@ class _Fit:
             nothing = np.zeros((DAY, slots))
             none = np.empty(0, dtype=np.int64)
             no_weights = tuple(np.empty(0, dtype=np.float32) for _ in range(DAY))
-            return cls(at, nothing, nothing, np.empty((0, slots), dtype=np.float32), none, (none,) * DAY, no_weights)
+            no_paths = np.empty((0, slots), dtype=np.float32)
+            return cls(at, nothing, nothing, no_paths, none, (none,) * DAY, no_weights, 0.0, False)
         known = in_use[first - 1 : at]
         rises = sliding_window_view(known[1:], slots) - known[: moments.size, None]
         whole = np.isfinite(rises).all(axis=1)
@@ -185,7 +203,9 @@ class _Fit:
             chosen = np.flatnonzero(apart <= NEAR_HOURS)
             near.append(chosen)
             nearness.append(np.exp(-0.5 * (apart[chosen] / KERNEL_HOURS) ** 2).astype(np.float32))
-        return cls(at, mean, spread, standard, moments, tuple(near), tuple(nearness))
+        highest = float(known[np.isfinite(known)].max()) if moments.size else 0.0
+        jumpy = bool(moments.size) and float(np.quantile(rises[:, 0], JUMP_QUANTILE)) > JUMP_SHARE * highest
+        return cls(at, mean, spread, standard, moments, tuple(near), tuple(nearness), highest, jumpy)
 
     def set_at(self, t: int, hour: int) -> Futures:
         rows = self.near[hour]

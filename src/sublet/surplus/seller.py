@@ -20,6 +20,7 @@ SHADOW_PRIOR_BOOKS = 0.5
 LOOSEN_MAX = 2.0
 REGIME_RATIO = 1.5
 
+JUMPY_CAUTION = 0.5
 LONG_SLOTS = 12
 LONG_LEVEL_QUANTILE = 0.97
 
@@ -101,6 +102,8 @@ class Seller:
         if risk >= 1:
             return math.inf
         allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(self.ratio))
+        if futures.method == HourlyRises.jumpy_method:
+            allowed *= JUMPY_CAUTION
         return allowed * futures.weight - SURPRISE_PRIOR * self.slots
 
     def level(self, in_use: Floats, t: int) -> float:

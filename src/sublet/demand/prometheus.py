@@ -1,0 +1,156 @@
+"""Collects demand from Prometheus: one PromQL query per pool, over a range, into samples.
+
+The format is that of Prometheus' HTTP interface, `/api/v1/query_range` (prometheus.io, "HTTP API").
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+
+from sublet.demand.model import Sample
+from sublet.values.clock import as_utc
+from sublet.values.errors import InvalidInputError, UnavailableError
+
+BODY_BYTES_MAX = 32 * 1024 * 1024
+POINTS_MAX = 11_000
+TIMEOUT_S = 30.0
+
+Fetch = Callable[[str, Mapping[str, str]], bytes]
+"""Gets a URL with query parameters and returns the body; raises UnavailableError."""
+
+
+class PrometheusError(UnavailableError):
+    """Prometheus refused the query or gave something unreadable; try the query in its own page first."""
+
+    code = "prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolQuery:
+    """What to ask for one pool. `in_use` and `capacity` each give one number per time; `pending` may be left out.
+
+    Capacity may be a plain number where no series tells it.
+    """
+
+    in_use: str
+    capacity: str | float
+    pending: str | None = None
+
+
+def dcgm_busy(hosts: str, threshold: float = 0.05) -> str:
+    """GPUs of the hosts (a regular expression) that did work: the profiling counter, by either host label.
+
+    `DCGM_FI_PROF_GR_ENGINE_ACTIVE` is real use; `DCGM_FI_DEV_GPU_UTIL` would only say that some kernel ran.
+    The exporter's host label is `hostname` since May 2026 and `Hostname` before.
+    """
+    newer = f'DCGM_FI_PROF_GR_ENGINE_ACTIVE{{hostname=~"{hosts}"}}'
+    older = f'DCGM_FI_PROF_GR_ENGINE_ACTIVE{{Hostname=~"{hosts}"}}'
+    return f"count(({newer} or {older}) > {threshold}) or vector(0)"
+
+
+def slurm_exporter(partition: str) -> PoolQuery:
+    """GPUs of one partition by prometheus-slurm-exporter: allocated, total, and CPUs of pending jobs left out."""
+    return PoolQuery(
+        f'sum(slurm_gpus_alloc{{partition="{partition}"}}) or sum(slurm_gpus_alloc)',
+        f'sum(slurm_gpus_total{{partition="{partition}"}}) or sum(slurm_gpus_total)',
+    )
+
+
+def kubernetes(nodes: str, namespaces_not: str = "sublet.*") -> PoolQuery:
+    """GPUs requested by the owner's running and pending pods, by kube-state-metrics; Sublet's namespaces left out."""
+    request = f'kube_pod_container_resource_requests{{resource="nvidia_com_gpu",namespace!~"{namespaces_not}",node=~"{nodes}"}}'
+    waiting = f'kube_pod_container_resource_requests{{resource="nvidia_com_gpu",namespace!~"{namespaces_not}",node=""}}'
+    return PoolQuery(
+        f"sum({request}) or vector(0)",
+        f'sum(kube_node_status_allocatable{{resource="nvidia_com_gpu",node=~"{nodes}"}})',
+        f"sum({waiting}) or vector(0)",
+    )
+
+
+class PrometheusCollector:
+    """Asks one Prometheus for the samples of pools."""
+
+    def __init__(self, url: str, fetch: Fetch | None = None) -> None:
+        """`url` is Prometheus' own, such as http://127.0.0.1:9090."""
+        if not url.startswith(("http://", "https://")):
+            raise InvalidInputError(f"{url!r} is not an address of Prometheus; write http://host:9090")
+        self._url = url.rstrip("/")
+        self._fetch = fetch or _get
+
+    def samples(self, query: PoolQuery, since: datetime, until: datetime, step_s: int = 60) -> list[Sample]:
+        """Samples of `[since, until]`, one each `step_s` where demand and capacity are both known.
+
+        A time at which Prometheus has no value gives no sample: a gap, never a zero. Raises PrometheusError.
+        """
+        if step_s < 1 or (until - since).total_seconds() / step_s > POINTS_MAX:
+            raise InvalidInputError(f"ask for at most {POINTS_MAX} points at once; use a longer step or a shorter time")
+        in_use = self._range(query.in_use, since, until, step_s)
+        pending = self._range(query.pending, since, until, step_s) if query.pending else {}
+        if isinstance(query.capacity, str):
+            capacity = self._range(query.capacity, since, until, step_s)
+        else:
+            capacity = dict.fromkeys(in_use, float(query.capacity))
+        return [
+            Sample(datetime.fromtimestamp(at, UTC), capacity[at], in_use[at], pending.get(at, 0.0))
+            for at in sorted(in_use.keys() & capacity.keys())
+        ]
+
+    def _range(self, promql: str, since: datetime, until: datetime, step_s: int) -> dict[float, float]:
+        parameters = {
+            "query": promql,
+            "start": f"{as_utc(since).timestamp():.3f}",
+            "end": f"{as_utc(until).timestamp():.3f}",
+            "step": str(step_s),
+        }
+        return parse_range(self._fetch(f"{self._url}/api/v1/query_range", parameters), promql)
+
+
+def parse_range(body: bytes, promql: str = "the query") -> dict[float, float]:
+    """Values by Unix time of a range query's answer. Raises PrometheusError unless it holds one series at most."""
+    try:
+        told: Any = json.loads(body)
+    except ValueError as error:
+        raise PrometheusError(f"Prometheus gave no JSON for {promql!r}") from error
+    if not isinstance(told, dict) or told.get("status") != "success":
+        why = told.get("error", "no reason given") if isinstance(told, dict) else "no reason given"
+        raise PrometheusError(f"Prometheus refused {promql!r}: {why}")
+    series = told.get("data", {}).get("result", [])
+    if told.get("data", {}).get("resultType") != "matrix" or not isinstance(series, list):
+        raise PrometheusError(f"{promql!r} gives no range of numbers; it must be an instant vector")
+    if len(series) > 1:
+        raise PrometheusError(f"{promql!r} gives {len(series)} series; wrap it in sum(…) so that a pool has one number")
+    found: dict[float, float] = {}
+    try:
+        for at, text in series[0]["values"] if series else []:
+            value = float(text)
+            # Prometheus writes NaN and ±Inf for what it can't tell: no sample.
+            if math.isfinite(value) and value >= 0:
+                found[float(at)] = value
+    except (KeyError, TypeError, ValueError) as error:
+        raise PrometheusError(f"Prometheus' answer to {promql!r} can't be read ({error})") from error
+    return found
+
+
+def _get(url: str, parameters: Mapping[str, str]) -> bytes:
+    try:
+        with (
+            httpx2.Client(timeout=TIMEOUT_S, trust_env=False) as client,
+            client.stream("GET", url, params=dict(parameters)) as answer,
+        ):
+            body = bytearray()
+            for piece in answer.iter_bytes():
+                body += piece
+                if len(body) > BODY_BYTES_MAX:
+                    raise PrometheusError(
+                        f"Prometheus' answer is longer than {BODY_BYTES_MAX} bytes; use a longer step"
+                    )
+            return bytes(body)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise PrometheusError(f"Prometheus does not answer at {url} ({error}); check its address") from error

@@ -1,0 +1,173 @@
+"""Reads Slurm's own words: `sacct` and `squeue` with `--parsable2`, into jobs, and jobs into a series of demand.
+
+Formats: Slurm's manual pages of sacct and squeue, and "Trackable RESources" for `gres/gpu=`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from sublet.demand.model import HOUR_S, Floats, Series, assemble
+from sublet.values.clock import as_utc, to_micros
+from sublet.values.errors import InvalidInputError
+
+SACCT_FIELDS = (
+    "JobID",
+    "Partition",
+    "State",
+    "Submit",
+    "Start",
+    "End",
+    "AllocTRES",
+    "ReqTRES",
+    "TimelimitRaw",
+    "Account",
+)
+SACCT_COMMAND = (
+    "sacct", "--allusers", "--allocations", "--parsable2", "--format", ",".join(SACCT_FIELDS),
+)  # fmt: skip
+SQUEUE_FORMAT = "%i|%P|%T|%V|%S|%e|%b|%D|%L"
+SQUEUE_COMMAND = ("squeue", "--noheader", "--states=PENDING,RUNNING", "-o", SQUEUE_FORMAT)
+LINES_MAX = 5_000_000
+_UNKNOWN = {"", "Unknown", "None", "N/A", "NONE"}
+_GPUS = re.compile(r"(?:^|,)gres/gpu=(\d+)")
+_GPUS_TYPED = re.compile(r"(?:^|,)gres/gpu:[^=,]+=(\d+)")
+_GRES_PER_NODE = re.compile(r"gpu(?::[A-Za-z0-9_.-]+)?:(\d+)")
+
+
+class BadSlurmOutputError(InvalidInputError):
+    """This is not what sacct or squeue print with the options that Sublet uses; the message names the line."""
+
+    code = "bad_slurm_output"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job of the owner's: `accelerators` from `start` to `end`; None where it has not come to that yet."""
+
+    id: str
+    partition: str
+    accelerators: int
+    submitted_at: datetime
+    start: datetime | None
+    end: datetime | None
+
+
+def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
+    """Jobs from `sacct --parsable2` with the header line of SACCT_FIELDS. Sublet's own account's jobs are left out.
+
+    Times are taken as UTC: run sacct with TZ=UTC. Raises BadSlurmOutputError naming the line.
+    """
+    jobs: list[Job] = []
+    places: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if number > LINES_MAX:
+            raise BadSlurmOutputError(f"more than {LINES_MAX} lines; ask sacct for a shorter time")
+        cells = line.rstrip("\n").split("|")
+        if number == 1:
+            places = {name: cells.index(name) for name in SACCT_FIELDS if name in cells}
+            if len(places) < len(SACCT_FIELDS):
+                missing = [name for name in SACCT_FIELDS if name not in places]
+                raise BadSlurmOutputError(f"line 1 lacks {', '.join(missing)}; use --format={','.join(SACCT_FIELDS)}")
+            continue
+        if len(cells) < len(places):
+            raise BadSlurmOutputError(f"line {number} has {len(cells)} cells, not {len(places)}; use --parsable2")
+        cell = {name: cells[place] for name, place in places.items()}
+        if "." in cell["JobID"] or cell["Account"] == account_not:
+            continue
+        count = tres_gpus(cell["AllocTRES"]) or tres_gpus(cell["ReqTRES"])
+        submitted = _moment(cell["Submit"], number)
+        if count == 0 or submitted is None:
+            continue
+        start, end = _moment(cell["Start"], number), _moment(cell["End"], number)
+        jobs.append(Job(cell["JobID"], cell["Partition"], count, submitted, start, end))
+    return jobs
+
+
+def parse_squeue(lines: Iterable[str]) -> list[Job]:
+    """Jobs from `squeue` in SQUEUE_FORMAT: running ones with their start, pending ones with neither start nor end."""
+    jobs: list[Job] = []
+    for number, line in enumerate(lines, start=1):
+        cells = line.rstrip("\n").split("|")
+        if not line.strip():
+            continue
+        if len(cells) != 9 or number > LINES_MAX:
+            raise BadSlurmOutputError(f"line {number} has {len(cells)} cells, not 9; use -o '{SQUEUE_FORMAT}'")
+        per_node = _GRES_PER_NODE.search(cells[6])
+        if per_node is None:
+            continue
+        submitted = _moment(cells[3], number)
+        if submitted is None:
+            raise BadSlurmOutputError(f"line {number}: {cells[3]!r} is no submit time; use -o '{SQUEUE_FORMAT}'")
+        count = int(per_node.group(1)) * (int(cells[7]) if cells[7].isdigit() else 1)
+        running = cells[2] == "RUNNING"
+        start = _moment(cells[4], number) if running else None
+        end = _moment(cells[5], number) if running else None
+        jobs.append(Job(cells[0], cells[1], count, submitted, start, end))
+    return jobs
+
+
+def tres_gpus(tres: str) -> int:
+    """GPUs in a TRES string such as `cpu=8,gres/gpu=4,gres/gpu:a100=4`: the total, or the sum of the typed ones."""
+    total = _GPUS.search(tres)
+    return int(total.group(1)) if total else sum(int(count) for count in _GPUS_TYPED.findall(tres))
+
+
+def series_of_jobs(
+    jobs: Sequence[Job], pool: str, capacity: float, since: datetime, until: datetime, step_s: int = HOUR_S
+) -> Series:
+    """Demand of the jobs by slots of `step_s` in `[since, until)`: the most that ran, and the most that waited, in each.
+
+    A job that has not ended runs on; one that has not started waits from its submission.
+    """
+    first, last = to_micros(as_utc(since)), to_micros(as_utc(until))
+    step_us = step_s * 1_000_000
+    count = (last - first) // step_us
+    if count < 1:
+        raise InvalidInputError(f"there is no whole slot of {step_s} s between the two times; ask for a longer time")
+    running = [(job.start, job.end, job.accelerators) for job in jobs if job.start is not None]
+    waiting = [(job.submitted_at, job.start, job.accelerators) for job in jobs]
+    in_use = _peaks(running, first, int(count), step_us)
+    pending = _peaks(waiting, first, int(count), step_us)
+    times = first + step_us * np.arange(count, dtype=np.int64)
+    return assemble(pool, times, np.full(count, float(capacity)), in_use, pending)
+
+
+def _peaks(spans: Sequence[tuple[datetime, datetime | None, int]], first: int, count: int, step_us: int) -> Floats:
+    """The highest sum of the spans' counts in each slot; at one moment what ends goes before what begins."""
+    last = first + count * step_us
+    moments: list[int] = []
+    changes: list[int] = []
+    for start, end, accelerators in spans:
+        begin = max(first, to_micros(start))
+        stop = last if end is None else min(last, to_micros(end))
+        if begin < stop:
+            moments += [begin, stop]
+            changes += [accelerators, -accelerators]
+    if not moments:
+        return np.zeros(count)
+    at, which = np.unique(np.array(moments, dtype=np.int64), return_inverse=True)
+    level = np.cumsum(np.bincount(which, weights=changes))
+    slot_starts = first + step_us * np.arange(count, dtype=np.int64)
+    before = np.searchsorted(at, slot_starts, side="right") - 1
+    peaks = np.where(before >= 0, level[np.maximum(before, 0)], 0.0)
+    inside = at < last
+    np.maximum.at(peaks, (at[inside] - first) // step_us, level[inside])
+    return peaks
+
+
+def _moment(text: str, number: int) -> datetime | None:
+    if text in _UNKNOWN:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadSlurmOutputError(
+            f"line {number}: {text!r} is not a time; print times as 2026-07-02T14:00:00"
+        ) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else as_utc(moment)
