@@ -125,6 +125,42 @@ def test_refusals_name_file_and_line_and_what_to_write(old: str, new: str, at: s
     assert abs(int(found[1]) - line_of(text, at)) <= 8, f"{message}\nexpected near line {line_of(text, at)}"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("par.tax", "35.0", "write a fraction, 35 % as 0.35"),
+        ("par.shares_bn", "0.0", "par.shares_bn is 0; write the number of diluted shares, above zero"),
+        ("par.shares_bn", "-2.573", "par.shares_bn is -2.573; write the number of diluted shares, above zero"),
+        ("par.pue", "0.9", "PUE is facility power over IT power and can't be below 1"),
+        ("par.server_life", "0.0", "write the useful life in years, above zero"),
+        ("mc.power", "0.0", "write the capacity as a number above zero"),
+    ],
+)
+def test_impossible_inputs_are_refused_where_they_are_given(name: str, value: str, words: str) -> None:
+    text = (EXAMPLES / "hyperscaler-2026.toml").read_text()
+    start = text.index(f'[inputs."{name}"]')
+    damaged = text[:start] + re.sub(r"value = [\d.]+", f"value = {value}", text[start:], count=1)
+
+    message = refused(damaged)
+
+    assert words in message
+    assert message.startswith(f"case.toml:{text[:start].count(chr(10)) + 2}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("low = 1.08, high = 1.3 }", "low = 0.9, high = 1.3 }", "can't be below 1"),
+        ("low = 0.12, high = 0.21 }", "low = 0.12, high = 21.0 }", "35 % as 0.35"),
+        ("mean = 2.55, sd = 0.04 }", "mean = 2.55, sd = 0.9 }", "diluted shares, above zero"),
+        ("low = 4.0, high = 6.0 }", "low = 0.0, high = 6.0 }", "useful life in years"),
+    ],
+)
+def test_distributions_that_reach_the_impossible_are_refused(old: str, new: str, words: str) -> None:
+    text = (EXAMPLES / "hyperscaler-2026.toml").read_text()
+    assert words in refused(changed(old, new, text))
+
+
 def test_the_line_of_a_wrong_key_is_exact() -> None:
     text = changed("samples = 100000", "sampels = 100000")
     assert refused(text).startswith(f"case.toml:{line_of(text, 'sampels')}: ")
@@ -172,7 +208,7 @@ source = "books"
         ("end = 2028-01-01", "end = 2025-01-01", "write an end after the start"),
         ("value = 9.0", "value = 2.0", "the contracts sum to more than the backlog of 2"),
         ("renew = 0.8", "renew = 80", "renew is 80; write a share between 0 and 1"),
-        ("value = 9.0", "value = 0.0", "in.backlog is 0; write a number that is not zero"),
+        ("value = 9.0", "value = 0.0", "in.backlog is 0; write the backlog as a number above zero"),
     ],
 )
 def test_contracts_that_are_refused(old: str, new: str, words: str) -> None:

@@ -14,6 +14,7 @@ from sublet.desk.distributions import Distribution
 from sublet.desk.documents import Document, Table, at_line
 from sublet.desk.errors import CaseError, FamilyError, UnknownNameError, nearest
 from sublet.desk.expressions import calculate
+from sublet.desk.formulas import LIMITS
 from sublet.desk.intervals import Interval, of_phrase
 from sublet.desk.sheet import Sheet, Status, Value
 from sublet.desk.terms import Term
@@ -207,6 +208,7 @@ class Build:
         dated = _day_text(table, "date") if table.has("date") else source.date
         parsed = at_line(table, "unit", parse_unit, unit)
         _check_fraction(table, name, content, unit)
+        _check_limit(table, name, content)
         value = Value(
             name, content, unit, status, source.title, dated, how, note, range=self._range(table, content, unit, parsed),
             family=table.text("family", ""), distribution=_distribution(table), line=table.line(),
@@ -362,6 +364,22 @@ def _check_fraction(table: Table, name: str, content: float | tuple[float, ...] 
         raise table.fail(
             "value", f"{name} is {content:g} as a {unit}; write a fraction, {content:g} % as {content / 100:g}"
         )
+
+
+def _check_limit(table: Table, name: str, content: float | tuple[float, ...] | str) -> None:
+    """An input that is called tax, shares, life, PUE or power is held to what such a number can be, where it is given.
+
+    Its distribution is held to the same: a draw of a PUE below 1 would be worth no more than a typed one.
+    """
+    words = re.split(r"[._]", name.lower())
+    kind = "shares" if "shares" in words else words[-1]
+    if kind not in LIMITS or not isinstance(content, float):
+        return
+    at_line(table, "value", LIMITS[kind].check, name, content)
+    distribution = _distribution(table)
+    if distribution is not None:
+        for end in distribution.reach:
+            at_line(table, "distribution", LIMITS[kind].check, f"{name}: a draw of {distribution}", end)
 
 
 def _distribution(table: Table) -> Distribution | None:

@@ -37,7 +37,7 @@ _PROGRESS_FROM = 2_000_000
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("case.toml")) -> None:
     """Write a commented case to start from."""
     write_template(path)
     _console().print(f"Wrote {path}. Next: sublet desk report {path}")

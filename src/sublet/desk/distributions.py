@@ -92,6 +92,22 @@ class Distribution:
         mu, sigma = self._log_parameters()
         return math.exp(mu + sigma**2 / 2)
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The lowest and highest draw to reckon with: the ends where there are any, else six standard deviations."""
+        a = self.parameters
+        match self.kind:
+            case "uniform":
+                return a[0], a[1]
+            case "triangular":
+                return a[0], a[2]
+            case "normal":
+                return a[0] - 6 * a[1], a[0] + 6 * a[1]
+            case "beta":
+                return math.ulp(0.0), 1.0 - math.ulp(0.5)
+        mu, sigma = self._log_parameters()
+        return math.exp(mu - 6 * sigma), math.exp(mu + 6 * sigma)
+
     def _log_parameters(self) -> tuple[float, float]:
         low, high = math.log(self.parameters[0]), math.log(self.parameters[1])
         return (low + high) / 2, (high - low) / (2 * _Z95)
