@@ -35,6 +35,16 @@ class Status(StrEnum):
     MODELLED = "modelled"
 
 
+STATUS_MEANINGS: Mapping[Status, str] = {
+    Status.PUBLISHED: "said in a published source",
+    Status.DERIVED: "arithmetic on published numbers",
+    Status.BOUND: "a limit, not an estimate",
+    Status.ASSUMPTION: "set by this case",
+    Status.EXTERNAL: "from another public source",
+    Status.MODELLED: "depends on an assumption",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A named number, list or text. `term` is its calculation, None for what was given; `line` is where the file says it."""

@@ -10,18 +10,10 @@ from itertools import groupby
 
 from sublet.desk.desk import Desk
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock
-from sublet.desk.sheet import Sheet, Status, Value
+from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
 
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d)?")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_MEANINGS = {
-    Status.PUBLISHED: "said in a published source",
-    Status.DERIVED: "arithmetic on published numbers",
-    Status.BOUND: "a limit, not an estimate",
-    Status.ASSUMPTION: "set by this case",
-    Status.EXTERNAL: "from another public source",
-    Status.MODELLED: "depends on an assumption",
-}
 _SMALL = 1e-4
 
 WIDE_CELL = 48
@@ -49,7 +41,7 @@ def render_page(title: str, meta: Mapping[str, str], parts: Sequence[Section], s
     css = resources.files("sublet.desk.report").joinpath("report.css").read_text(encoding="utf-8")
     facts = "".join(f"<span>{escape(key)}: <b>{escape(value)}</b></span>" for key, value in meta.items())
     legend = "".join(
-        f"<span>{_badge(status)} {status}: {meaning}</span>" for status, meaning in _MEANINGS.items()
+        f"<span>{_badge(status)} {status}: {meaning}</span>" for status, meaning in STATUS_MEANINGS.items()
     ) if len(sheet) else ""  # fmt: skip
     links = "".join(f'<a href="#{part.id}">{escape(part.title)}</a>' for part in parts)
     anchored = "numbers" in {part.id for part in parts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import xlsxwriter
@@ -11,7 +11,7 @@ import xlsxwriter
 from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import SimulatedResult
 from sublet.desk.sections.bridge import Grid
-from sublet.desk.sheet import Sheet, Status, Value
+from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
 from sublet.desk.terms import Term, names_in, spreadsheet_formula
 
 _COLOURS = {
@@ -80,7 +80,7 @@ class _Writer:
             ("How to use", "Change a number on the sheet Inputs: Values, Results and the grids follow. Monte Carlo and "
              "Scenarios are results of a run and do not."),
         ]  # fmt: skip
-        rows += [(str(status), meaning) for status, meaning in _STATUS_WORDS.items()]
+        rows += [(str(status), meaning) for status, meaning in STATUS_MEANINGS.items()]
         for row, (label, words) in enumerate(rows, start=2):
             page.write_string(row, 0, label, self._head)
             page.write_string(row, 1, words, self._wrap)
@@ -254,13 +254,3 @@ class _Writer:
 
     def _formula(self, page: Any, row: int, column: int, formula: str, number: float) -> None:
         page.write_formula(row, column, f"={formula}", self._number, number if self._cached else 0)
-
-
-_STATUS_WORDS: Mapping[Status, str] = {
-    Status.PUBLISHED: "said in a published source",
-    Status.DERIVED: "arithmetic on published numbers",
-    Status.BOUND: "a limit, not an estimate",
-    Status.ASSUMPTION: "set by this case",
-    Status.EXTERNAL: "from another public source",
-    Status.MODELLED: "depends on an assumption",
-}
