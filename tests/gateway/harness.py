@@ -23,7 +23,7 @@ from sublet.values.ids import new_id
 MODEL = "toy"
 
 
-def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     """Wait for other threads to bring `condition` about."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from sublet.gateway import journal as journal_module
 from sublet.gateway.journal import Board, Journal, Record, board_tokens, line_of, lines, lock_run
 from sublet.gateway.model import Tokens, UsageRecord
 from sublet.gateway.shipper import Shipper, close_open_requests, ship, usage_of
+from sublet.values.errors import InvalidInputError
 
 
 class Loop:
@@ -245,6 +247,25 @@ def test_a8_a_lost_acknowledgement_emits_the_same_ids_again(tmp_path: Path) -> N
     ship(made.journal.folder, again.extend)
     assert [item.id for item in again] == taken and len(set(taken)) == 3
     assert ship(made.journal.folder, again.extend) == 0
+
+
+def test_an_event_that_the_ledger_will_never_take_holds_up_no_other(tmp_path: Path) -> None:
+    made = Opened(tmp_path)
+    for number in range(3):
+        made.settle(f"r{number}")
+    made.loop.turn()
+    made.journal.close()
+    taken: list[str] = []
+
+    def emit(records: list[UsageRecord]) -> None:
+        if any(item.request_id == "r1" for item in records):
+            raise InvalidInputError("too old")
+        taken.extend(item.request_id for item in records)
+
+    ship(made.journal.folder, emit)
+    assert taken == ["r0", "r2"]
+    assert [json.loads(line)["request_id"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()] == ["r1"]
+    assert ship(made.journal.folder, emit) == 0
 
 
 def test_each_request_and_meter_has_an_id_of_its_own() -> None:

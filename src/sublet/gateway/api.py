@@ -52,7 +52,7 @@ def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[],
             if not grant or not grant.is_operator:
                 raise ForbiddenError("metrics are for the operator: call from this machine, or with the operator's key")
         gateway.measure()
-        gateway.metrics.snapshot_age.set(snapshot_age_s())
+        gateway.metrics.gauges["snapshot_age_seconds"] = snapshot_age_s()
         return Response(gateway.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def refused(request: Request, error: Exception) -> Response:

@@ -29,19 +29,18 @@ Stop = str | Annotated[list[str], Meta(max_length=16)]
 
 
 class EngineBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """What an engine is asked, chat or completion: the fields that mean the same to every engine, the large ones unread."""
+    """What an engine is asked: the fields that every kind of call may have. Large values stay unread."""
 
     model: str
-    messages: Raw = ABSENT
-    prompt: Raw = ABSENT
-    input: Raw = ABSENT
-    encoding_format: str | None = None
-    dimensions: PositiveInt | None = None
-    suffix: str | None = None
-    echo: bool | None = None
     stream: bool | None = None
     stream_options: Raw = ABSENT
     max_tokens: PositiveInt | None = None
+    timings_per_token: bool | None = None
+
+
+class GenerationBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """What steers the making of text, in a chat or without."""
+
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
@@ -51,13 +50,38 @@ class EngineBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True,
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Raw = ABSENT
-    logprobs: bool | int | None = None
+    n: int | None = None
+
+
+class ChatBody(GenerationBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A chat."""
+
+    messages: Raw = ABSENT
+    max_completion_tokens: PositiveInt | None = None
+    logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: Raw = ABSENT
     tools: Raw = ABSENT
     tool_choice: Raw = ABSENT
     parallel_tool_calls: bool | None = None
-    timings_per_token: bool | None = None
+
+
+class CompletionBody(GenerationBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A text to be continued."""
+
+    prompt: Raw = ABSENT
+    suffix: str | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    best_of: int | None = None
+
+
+class EmbeddingBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """Texts to be embedded."""
+
+    input: Raw = ABSENT
+    encoding_format: str | None = None
+    dimensions: PositiveInt | None = None
 
 
 def present(value: object) -> bool:

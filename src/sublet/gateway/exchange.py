@@ -308,7 +308,7 @@ class Exchange:
             # One that broke in mid-answer may be well for others; one that did not even answer is not.
             if not answered:
                 self.gateway.admission.suspect(failed, now)
-            self.gateway.metrics.engine_failures.labels(self.model.name).inc()
+            self.gateway.metrics.engine_failures[self.model.name] += 1
         if answered or self._retried:
             self._fail(EngineFailedError())
             return

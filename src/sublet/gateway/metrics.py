@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT
 from sublet.values.clock import from_micros
 
 if TYPE_CHECKING:
@@ -19,6 +24,13 @@ _TOTAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 # Upper edges of a geometric histogram, 1 ms to about 17 minutes: what the minute figures take their percentiles from.
 _EDGES_S = tuple(0.001 * 1.25**step for step in range(62))
 _MINUTE_US = 60_000_000
+_GAUGES = {
+    "in_flight": "Requests under way",
+    "waiting": "Requests that wait for a slot",
+    "receiving_bytes": "Bytes of bodies being received",
+    "snapshot_age_seconds": "Age of what is known of keys and models",
+    "journal_failed": "1 while usage can't be recorded",
+}
 
 
 @dataclass(slots=True)
@@ -44,74 +56,56 @@ class MinuteStats:
 
 
 class Metrics:
-    """For the event loop's thread; `take_minutes` may be called by another."""
+    """Plain counters, which cost little on the hot path, and become Prometheus metrics when somebody asks.
+
+    For the event loop's thread; `take_minutes` may be called by another.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "sublet_gateway_requests", "Requests ended, by outcome", ["model", "outcome"], registry=registry
-        )
-        self.refused = Counter(
-            "sublet_gateway_refused", "Requests refused before any work, by code", ["code"], registry=registry
-        )
-        self.tokens = Counter("sublet_gateway_tokens", "Tokens metered", ["model", "meter"], registry=registry)
-        self.first = Histogram(
-            "sublet_gateway_time_to_first_token_seconds",
-            "From request to first event",
-            ["model"],
-            buckets=_TTFT_BUCKETS,
-            registry=registry,
-        )
-        self.total = Histogram(
-            "sublet_gateway_request_seconds",
-            "From request to its end",
-            ["model"],
-            buckets=_TOTAL_BUCKETS,
-            registry=registry,
-        )
-        self.queue = Histogram(
-            "sublet_gateway_queue_seconds",
-            "Time waited for a slot",
-            ["model"],
-            buckets=_TTFT_BUCKETS,
-            registry=registry,
-        )
-        self.engine_failures = Counter(
-            "sublet_gateway_engine_failures", "Connections that engines broke", ["model"], registry=registry
-        )
-        self.in_flight = Gauge("sublet_gateway_in_flight", "Requests under way", registry=registry)
-        self.waiting = Gauge("sublet_gateway_waiting", "Requests that wait for a slot", registry=registry)
-        self.receiving = Gauge("sublet_gateway_receiving_bytes", "Bytes of bodies being received", registry=registry)
-        self.snapshot_age = Gauge(
-            "sublet_gateway_snapshot_age_seconds", "Age of what is known of keys and models", registry=registry
-        )
-        self.journal_failed = Gauge(
-            "sublet_gateway_journal_failed", "1 while usage can't be recorded", registry=registry
-        )
-        self._models: dict[str, _ModelSeries] = {}
+        self.refused: Counter[str] = Counter()
+        self.engine_failures: Counter[str] = Counter()
+        self.gauges: dict[str, float] = {}
+        self._models: dict[str, ModelTotals] = {}
         self._minutes: dict[tuple[int, str], MinuteStats] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
 
     def ended(self, exchange: Exchange, status: int, now: float) -> None:
-        """Count a request that ended."""
+        """Count a request that ended. Models come from the catalogue, so there are few of them."""
         name = exchange.model.name
-        series = self._models.get(name)
-        if series is None:
-            series = self._models[name] = _ModelSeries(self, name)
+        totals = self._models.get(name)
+        if totals is None:
+            totals = self._models[name] = ModelTotals()
         total_s = now - exchange.started_at
         first_s = exchange.first_at - exchange.started_at if exchange.first_at else 0.0
         meter = exchange.meter
         failed = status >= 500
-        (series.failed if failed else series.gone if status == 499 else series.ok).inc()
-        series.total.observe(total_s)
-        series.queue.observe(exchange.queue_s)
+        if status == 200:
+            totals.ok += 1
+        elif failed:
+            totals.failed += 1
+        else:
+            totals.gone += 1
+        totals.input += meter.input - meter.input_cached
+        totals.input_cached += meter.input_cached
+        totals.output += meter.output
+        totals.total.observe(total_s)
+        totals.queue.observe(exchange.queue_s)
+        at = exchange.started_us + int(total_s * 1e6)
+        minute_us = at - at % _MINUTE_US
+        minute = self._minutes.get((minute_us, name))
+        if minute is None:
+            minute = self._minutes[minute_us, name] = MinuteStats(from_micros(minute_us), name)
+        minute.requests += 1
+        minute.failed += failed
+        minute.tokens_input += meter.input
+        minute.tokens_input_cached += meter.input_cached
+        minute.tokens_output += meter.output
+        minute.busy_ms += int((total_s - exchange.queue_s) * 1000)
+        minute.queue_counts[bisect_left(_EDGES_S, exchange.queue_s)] += 1
         if first_s:
-            series.first.observe(first_s)
-        if meter.input or meter.output:
-            series.input.inc(meter.input - meter.input_cached)
-            series.cached.inc(meter.input_cached)
-            series.output.inc(meter.output)
-        self._count_minute(exchange, name, failed, first_s, total_s)
+            totals.first.observe(first_s)
+            minute.ttft_counts[bisect_left(_EDGES_S, first_s)] += 1
 
     def take_minutes(self, before_us: int) -> list[MinuteStats]:
         """The minutes that ended before `before_us`, once."""
@@ -119,40 +113,86 @@ class Metrics:
         return [self._minutes.pop(key) for key in due]
 
     def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
-    def _count_minute(self, exchange: Exchange, name: str, failed: bool, first_s: float, total_s: float) -> None:
-        at = exchange.started_us + int(total_s * 1e6)
-        key = (at - at % _MINUTE_US, name)
-        minute = self._minutes.get(key)
-        if minute is None:
-            minute = self._minutes[key] = MinuteStats(from_micros(key[0]), name)
-        minute.requests += 1
-        minute.failed += failed
-        minute.tokens_input += exchange.meter.input
-        minute.tokens_input_cached += exchange.meter.input_cached
-        minute.tokens_output += exchange.meter.output
-        minute.busy_ms += int((total_s - exchange.queue_s) * 1000)
-        minute.queue_counts[bisect_left(_EDGES_S, exchange.queue_s)] += 1
-        if first_s:
-            minute.ttft_counts[bisect_left(_EDGES_S, first_s)] += 1
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client."""
+        yield _counters("requests", "Requests ended, by outcome", ["model", "outcome"], self._outcomes())
+        refused = [([code], count) for code, count in self.refused.items()]
+        yield _counters("refused", "Requests refused before any work, by code", ["code"], refused)
+        yield _counters("tokens", "Tokens metered", ["model", "meter"], self._tokens())
+        failures = [([model], count) for model, count in self.engine_failures.items()]
+        yield _counters("engine_failures", "Connections that engines broke", ["model"], failures)
+        yield self._histogram("time_to_first_token_seconds", "From request to first event", lambda item: item.first)
+        yield self._histogram("request_seconds", "From request to its end", lambda item: item.total)
+        yield self._histogram("queue_seconds", "Time waited for a slot", lambda item: item.queue)
+        for name, value in self.gauges.items():
+            yield GaugeMetricFamily(f"sublet_gateway_{name}", _GAUGES[name], value)
+
+    def _outcomes(self) -> list[tuple[list[str], float]]:
+        return [
+            ([model, outcome], count)
+            for model, item in self._models.items()
+            for outcome, count in (("ok", item.ok), ("client_gone", item.gone), ("failed", item.failed))
+        ]
+
+    def _tokens(self) -> list[tuple[list[str], float]]:
+        return [
+            ([model, meter], count)
+            for model, item in self._models.items()
+            for meter, count in (
+                (METER_INPUT, item.input),
+                (METER_INPUT_CACHED, item.input_cached),
+                (METER_OUTPUT, item.output),
+            )
+        ]
+
+    def _histogram(self, name: str, text: str, pick: Callable[[ModelTotals], Histogram]) -> Metric:
+        family = HistogramMetricFamily(f"sublet_gateway_{name}", text, labels=["model"])
+        for model, item in self._models.items():
+            found = pick(item)
+            family.add_metric([model], buckets=found.cumulated(), sum_value=found.sum_s)
+        return family
 
 
-class _ModelSeries:
-    """One model's children of the metrics, looked up once. Models come from the catalogue, so there are few."""
+class Histogram:
+    """Counts by bucket."""
 
-    __slots__ = ("cached", "failed", "first", "gone", "input", "ok", "output", "queue", "total")
+    __slots__ = ("counts", "edges_s", "sum_s")
 
-    def __init__(self, metrics: Metrics, name: str) -> None:
-        self.ok = metrics.requests.labels(name, "ok")
-        self.gone = metrics.requests.labels(name, "client_gone")
-        self.failed = metrics.requests.labels(name, "failed")
-        self.input = metrics.tokens.labels(name, "tokens.input")
-        self.cached = metrics.tokens.labels(name, "tokens.input_cached")
-        self.output = metrics.tokens.labels(name, "tokens.output")
-        self.first = metrics.first.labels(name)
-        self.total = metrics.total.labels(name)
-        self.queue = metrics.queue.labels(name)
+    def __init__(self, edges_s: tuple[float, ...]) -> None:
+        self.edges_s = edges_s
+        self.counts = [0] * (len(edges_s) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.edges_s, seconds)] += 1
+        self.sum_s += seconds
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """As Prometheus has it: for each upper edge, how many are not above it."""
+        edges = [*(str(float(edge)) for edge in self.edges_s), "+Inf"]
+        return list(zip(edges, map(float, accumulate(self.counts)), strict=True))
+
+
+class ModelTotals:
+    """One model's counters since the process began."""
+
+    __slots__ = ("failed", "first", "gone", "input", "input_cached", "ok", "output", "queue", "total")
+
+    def __init__(self) -> None:
+        self.ok = self.gone = self.failed = 0
+        self.input = self.input_cached = self.output = 0
+        self.first = Histogram(_TTFT_BUCKETS)
+        self.total = Histogram(_TOTAL_BUCKETS)
+        self.queue = Histogram(_TTFT_BUCKETS)
+
+
+def _counters(name: str, text: str, labels: list[str], values: Iterable[tuple[list[str], float]]) -> Metric:
+    family = CounterMetricFamily(f"sublet_gateway_{name}", text, labels=labels)
+    for found, value in values:
+        family.add_metric(found, value)
+    return family
 
 
 def _percentile_ms(counts: list[int], share: float) -> int:

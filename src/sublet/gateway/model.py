@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from sublet.models.catalogue import BUILT_IN
 from sublet.models.model import CatalogueEntry
-from sublet.values.ids import derived_id
 
 METER_INPUT = "tokens.input"
 METER_INPUT_CACHED = "tokens.input_cached"
@@ -117,12 +118,11 @@ class Tokens:
     output: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     """One event for the ledger: a quantity of one kind of token that one request used.
 
-    `id` is derived from the request and the meter, so that telling it twice is telling it once. `incomplete` marks an
-    answer that the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens.
+    `id` names the request and the meter, so that telling it twice is telling it once. `incomplete` marks an answer that
+    the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens.
     """
 
     id: str
@@ -142,7 +142,7 @@ class UsageRecord:
 
 def event_id(request_id: str, meter: str) -> str:
     """The usage event's id: the same for the same request and meter, always."""
-    return derived_id("evt", request_id, meter)
+    return f"{request_id}/{meter}"
 
 
 def metered(tokens: Tokens) -> tuple[tuple[str, int], ...]:

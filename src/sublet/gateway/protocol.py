@@ -164,14 +164,22 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         if not self._deaf:
-            self._count_header(len(url))
+            self._header_bytes += len(url)
+            if self._header_bytes > HEADER_BYTES_MAX:
+                self._refuse_and_linger(HeadersTooLargeError())
             self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._deaf:
             return
-        self._count_header(len(name) + len(value))
-        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEADER_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
+            self._refuse_and_linger(HeadersTooLargeError())
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._deaf:
@@ -302,11 +310,6 @@ class GatewayProtocol(HttpToolsProtocol):
     def _asgi_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _count_header(self, count: int) -> None:
-        self._header_bytes += count
-        if self._header_bytes > HEADER_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
-            self._refuse_and_linger(HeadersTooLargeError())
-
     def _too_large(self) -> SubletError:
         mib = self.gateway.settings.body_bytes_max / 1048576
         return BodyTooLargeError(f"The request's body is larger than {mib:.0f} MiB; send a smaller one")
@@ -318,7 +321,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return b"" if self._keep else b"connection: close\r\n"
 
     def _refuse(self, error: SubletError, surface: Surface, headers: bytes = b"") -> None:
-        self.gateway.metrics.refused.labels(error.code).inc()
+        self.gateway.metrics.refused[error.code] += 1
         self._write_refusal(error, surface.refusal(error), headers)
         self._over()
 
@@ -340,7 +343,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._body = []
         self._receiving_since = 0.0
-        gateway.metrics.refused.labels(error.code).inc()
+        gateway.metrics.refused[error.code] += 1
         surface = self._hot[0] if self._hot else next(iter(self.hot_routes.values()))[0]
         self._write_refusal(error, surface.refusal(error), b"")
         self._lingering_since = gateway.monotonic()

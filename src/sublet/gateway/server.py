@@ -7,6 +7,7 @@ import contextlib
 import math
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.store import Store
 from sublet.values.clock import to_micros
 from sublet.values.errors import UnavailableError
+
+# Python's default lets a busy thread keep the loop waiting for 5 ms.
+SWITCH_INTERVAL_S = 0.0005
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +65,7 @@ def run(
     AddressTakenError, UnavailableError where the database can't be read at the start, OSError where data_dir can't be
     written.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     ending = stop or threading.Event()
     if threading.current_thread() is threading.main_thread():
         # uvicorn takes the signals while it serves and raises them again when it has ended: they must not end the

@@ -8,11 +8,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from sublet.gateway.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
 from sublet.gateway.model import Tokens, UsageRecord, event_id, metered
 from sublet.values.clock import from_micros
+from sublet.values.errors import InvalidInputError
+
+_encode = msgspec.json.Encoder().encode
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +62,7 @@ class Shipper:
         shipped = 0
         try:
             for folder in sorted(self._journal_dir.iterdir()):
-                if folder.is_dir() and folder.name != self._run:
+                if folder.is_dir() and folder.name != self._run and (folder / "lock").exists():
                     shipped += self._ship_ended(folder)
             shipped += ship(self._journal_dir / self._run, self._emit)
             if self._each_round is not None:
@@ -124,8 +128,12 @@ def close_open_requests(folder: Path) -> int:
 
 
 def ship(folder: Path, emit: Emit) -> int:
-    """Emit a run's settled records from where the last call ended; returns the number of events."""
+    """Emit a run's settled records from where the last call ended; returns the number of events.
+
+    Events that `emit` refuses with InvalidInputError go to `refused.jsonl` beside the runs, for a person to look at.
+    """
     mark = folder / "shipped"
+    refused = folder.parent / "refused.jsonl"
     segment_name, offset = _read_mark(mark)
     shipped = 0
     segments = [path for path in sorted(folder.glob("*.journal")) if path.name >= segment_name]
@@ -138,12 +146,12 @@ def ship(folder: Path, emit: Emit) -> int:
                 batch.extend(usage_of(record))
             end = after
             if len(batch) >= BATCH_MAX:
-                emit(batch)
+                _emit(batch, emit, refused)
                 shipped += len(batch)
                 batch = []
                 _write_mark(mark, path.name, end)
         if batch:
-            emit(batch)
+            _emit(batch, emit, refused)
             shipped += len(batch)
         if end != offset:
             _write_mark(mark, path.name, end)
@@ -153,23 +161,40 @@ def ship(folder: Path, emit: Emit) -> int:
     return shipped
 
 
+def _emit(batch: list[UsageRecord], emit: Emit, refused: Path) -> None:
+    """Emit a batch. Events that the ledger will never take are set aside, so that they do not hold up all others."""
+    try:
+        emit(batch)
+    except InvalidInputError:
+        for event in batch:
+            try:
+                emit([event])
+            except InvalidInputError as error:
+                log.error("the ledger refuses a usage event; it is set aside", usage_event=event.id, error=error.message)
+                with refused.open("ab") as file:
+                    file.write(_encode(event) + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+
+
 def usage_of(record: Record) -> list[UsageRecord]:
     """The events of a settled request, one for each kind of token that it used."""
+    started_at, ended_at = from_micros(record.started_us), from_micros(record.ended_us)
     return [
         UsageRecord(
-            id=event_id(record.request, meter),
-            request_id=record.request,
-            organisation_id=record.organisation,
-            key_id=record.key,
-            model=record.model,
-            pool_id=record.pool,
-            replica_id=record.replica,
-            meter=meter,
-            quantity=quantity,
-            started_at=from_micros(record.started_us),
-            ended_at=from_micros(record.ended_us),
-            status=record.status,
-            incomplete=record.incomplete,
+            event_id(record.request, meter),
+            record.request,
+            record.organisation,
+            record.key,
+            record.model,
+            record.pool,
+            record.replica,
+            meter,
+            quantity,
+            started_at,
+            ended_at,
+            record.status,
+            record.incomplete,
         )
         for meter, quantity in metered(Tokens(record.input, record.input_cached, record.output))
         if quantity > 0

@@ -12,7 +12,19 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.call import ABSENT, CHAT, COMPLETION, EMBEDDING, Call, EngineBody, PositiveInt, present
+from sublet.gateway.call import (
+    ABSENT,
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    Call,
+    ChatBody,
+    CompletionBody,
+    EmbeddingBody,
+    EngineBody,
+    GenerationBody,
+    present,
+)
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.surface import Headers, Identity
 from sublet.values.errors import SubletError
@@ -34,27 +46,28 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool = False
 
 
-class OpenAIBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """The body as OpenAI's SDKs send it: the engine's fields, and those that stop at the gateway."""
+# What OpenAI's clients may say of themselves: accepted, and not passed on.
+_DESCRIPTION = (
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "reasoning_effort",
+    "verbosity",
+    "modalities",
+)
 
-    max_completion_tokens: PositiveInt | None = None
-    n: int | None = None
-    best_of: int | None = None
-    user: Any = None
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_retention: Any = None
-    safety_identifier: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
-    prediction: Any = None
-    modalities: Any = None
-    audio: Any = None
-    web_search_options: Any = None
-    functions: Any = None
-    function_call: Any = None
+
+def _described(body: type[EngineBody]) -> msgspec.json.Decoder[EngineBody]:
+    """A decoder of `body` that takes a description of the caller as well."""
+    fields = [(name, Any, None) for name in _DESCRIPTION]
+    wide = msgspec.defstruct(
+        f"Described{body.__name__}", fields, bases=(body,), omit_defaults=True, forbid_unknown_fields=True, kw_only=True
+    )
+    return msgspec.json.Decoder(wide)
 
 
 class Message(msgspec.Struct):
@@ -70,7 +83,13 @@ class ResponseFormat(msgspec.Struct):
     type: str
 
 
-_body = msgspec.json.Decoder(OpenAIBody)
+# Most requests describe nothing: the narrow form is tried first.
+_NARROW: dict[str, msgspec.json.Decoder[Any]] = {
+    CHAT: msgspec.json.Decoder(ChatBody),
+    COMPLETION: msgspec.json.Decoder(CompletionBody),
+    EMBEDDING: msgspec.json.Decoder(EmbeddingBody),
+}
+_WIDE = {CHAT: _described(ChatBody), COMPLETION: _described(CompletionBody), EMBEDDING: _described(EmbeddingBody)}
 _messages = msgspec.json.Decoder(list[Message])
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _stream_options = msgspec.json.Decoder(StreamOptions)
@@ -81,14 +100,8 @@ _ROLE = Raw(b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reas
 
 _BRACKET = ord("]")
 
-# Fields that would change the answer in a way that no engine here can honour.
+# Fields that OpenAI knows and that would change the answer in a way that no engine here can honour.
 _UNSUPPORTED = ("prediction", "audio", "web_search_options", "functions", "function_call")
-_ONLY_FOR = {
-    CHAT: ("prompt", "input", "encoding_format", "dimensions", "suffix", "echo", "best_of"),
-    COMPLETION: ("messages", "input", "encoding_format", "dimensions", "tools", "tool_choice", "response_format"),
-    EMBEDDING: ("messages", "prompt", "stream", "tools", "tool_choice", "response_format", "max_tokens", "temperature"),
-}
-_GATEWAY_ONLY = ("timings_per_token",)
 
 
 class OpenAISurface:
@@ -104,33 +117,29 @@ class OpenAISurface:
         return b""
 
     def parse(self, kind: str, body: bytes) -> Call:
-        fields = _decoded(body)
-        for name in _ONLY_FOR[kind] + _GATEWAY_ONLY:
-            if present(getattr(fields, name)):
-                raise InvalidRequestError(f"Unrecognized request argument supplied: {name}", param=name)
-        for name in _UNSUPPORTED:
-            if present(getattr(fields, name)):
-                raise InvalidRequestError(f"{name} is not supported here; leave it out", param=name)
-        if fields.modalities not in (None, ["text"]):
-            raise InvalidRequestError('modalities must be ["text"]; other kinds are not supported', param="modalities")
-        if fields.n not in (None, 1) or fields.best_of not in (None, 1):
-            # llama.cpp reports the usage of one choice only, so that several could not be billed right.
-            raise InvalidRequestError("n must be 1; send a request for each answer", param="n")
-        needs = [kind]
-        if kind == CHAT:
-            needs += _chat_needs(fields)
-        elif kind == COMPLETION:
+        fields = _decoded(kind, body)
+        if fields.timings_per_token is not None:
+            raise _unknown("timings_per_token")
+        if isinstance(fields, ChatBody):
+            needs = (kind, *_chat_needs(fields))
+            if fields.max_completion_tokens is not None:
+                fields.max_tokens, fields.max_completion_tokens = fields.max_completion_tokens, None
+        elif isinstance(fields, CompletionBody):
+            needs = (kind,)
             _check_prompt(fields)
-        elif not present(fields.input):
-            raise InvalidRequestError("Missing required parameter: 'input'", param="input")
-        stream = bool(fields.stream)
-        include_usage = _includes_usage(fields)
-        if fields.max_completion_tokens is not None:
-            fields.max_tokens = fields.max_completion_tokens
-        fields.max_completion_tokens = fields.n = fields.best_of = fields.user = fields.metadata = fields.store = None
-        fields.service_tier = fields.prompt_cache_key = fields.prompt_cache_retention = None
-        fields.safety_identifier = fields.reasoning_effort = fields.verbosity = fields.modalities = None
-        return Call(kind, fields.model, fields, stream, include_usage, tuple(needs))
+            if fields.best_of not in (None, 1):
+                raise InvalidRequestError("best_of must be 1", param="best_of")
+            fields.best_of = None
+        else:
+            needs = (kind,)
+            if not isinstance(fields, EmbeddingBody) or not present(fields.input):
+                raise InvalidRequestError("Missing required parameter: 'input'", param="input")
+        if isinstance(fields, GenerationBody):
+            if fields.n not in (None, 1):
+                # llama.cpp reports the usage of one choice only, so that several could not be billed right.
+                raise InvalidRequestError("n must be 1; send a request for each answer", param="n")
+            fields.n = None
+        return Call(kind, fields.model, fields, bool(fields.stream), _includes_usage(fields), needs)
 
     def stream(self, call: Call, identity: Identity) -> OpenAIStream:
         return OpenAIStream(identity, call.kind, call.include_usage)
@@ -237,12 +246,16 @@ def _error_fields(error: SubletError) -> dict[str, Any]:
     return {"message": error.message, "type": kind, "param": error.details.get("param"), "code": error.code}
 
 
-def _decoded(body: bytes) -> OpenAIBody:
+def _decoded(kind: str, body: bytes) -> EngineBody:
     try:
         if not body.isascii():
             # Fields that are passed on unread are not checked by the JSON decoder.
             body.decode()
-        return _body.decode(body)
+        try:
+            narrow: EngineBody = _NARROW[kind].decode(body)
+            return narrow
+        except msgspec.ValidationError:
+            return _without_description(_WIDE[kind].decode(body))
     except UnicodeDecodeError as error:
         raise InvalidRequestError("The body is not UTF-8; encode it so") from error
     except RecursionError as error:
@@ -253,17 +266,31 @@ def _decoded(body: bytes) -> OpenAIBody:
         raise InvalidRequestError(f"The body is not a JSON object: {error}") from error
 
 
+def _without_description(fields: Any) -> EngineBody:
+    if fields.modalities not in (None, ["text"]):
+        raise InvalidRequestError('modalities must be ["text"]; other kinds are not supported', param="modalities")
+    for name in _DESCRIPTION:
+        setattr(fields, name, None)
+    body: EngineBody = fields
+    return body
+
+
+def _unknown(name: str) -> InvalidRequestError:
+    if name in _UNSUPPORTED:
+        return InvalidRequestError(f"{name} is not supported here; leave it out", param=name)
+    return InvalidRequestError(f"Unrecognized request argument supplied: {name}", param=name)
+
+
 def _refused_field(words: str) -> InvalidRequestError:
     if found := _UNKNOWN_FIELD.search(words):
-        name = found[1][:80]
-        return InvalidRequestError(f"Unrecognized request argument supplied: {name}", param=name)
+        return _unknown(found[1][:80])
     if found := _MISSING_FIELD.search(words):
         return InvalidRequestError(f"Missing required parameter: '{found[1][:80]}'", param=found[1][:80])
     found = _AT_FIELD.search(words)
     return InvalidRequestError(f"Invalid value: {words}", param=found[1] if found else None)
 
 
-def _chat_needs(fields: OpenAIBody) -> list[str]:
+def _chat_needs(fields: ChatBody) -> list[str]:
     raw = fields.messages
     if not present(raw):
         raise InvalidRequestError("Missing required parameter: 'messages'", param="messages")
@@ -294,7 +321,7 @@ def _chat_needs(fields: OpenAIBody) -> list[str]:
     return needs
 
 
-def _check_prompt(fields: OpenAIBody) -> None:
+def _check_prompt(fields: CompletionBody) -> None:
     if not present(fields.prompt):
         raise InvalidRequestError("Missing required parameter: 'prompt'", param="prompt")
     text = bytes(fields.prompt)
@@ -310,7 +337,7 @@ def _check_prompt(fields: OpenAIBody) -> None:
     )
 
 
-def _includes_usage(fields: OpenAIBody) -> bool:
+def _includes_usage(fields: EngineBody) -> bool:
     if not present(fields.stream_options):
         return False
     if not fields.stream:

@@ -1,0 +1,509 @@
+"""The gateway against nginx: CPU per request and per relayed event, added latency, memory.
+
+    python bench/gateway.py            # all scenarios, three interleaved rounds, into bench/results/gateway.json
+    python bench/gateway.py --rounds 1 --seconds 3
+
+Everything runs on loopback: a scripted upstream (one process), the contestant (one process; nginx has one worker), and
+the load generator (this process). CPU is user plus system time of all processes of the contestant, from /proc. `direct`
+is the generator against the upstream and shows what the two of them cost in latency. The gateway has keys, limits and
+durable metering on; its shipper runs and hands its events to nobody. nginx does no more than relay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import uvloop
+
+RESULTS = Path(__file__).parent / "results" / "gateway.json"
+MODEL = "bench"
+EVENTS = 64
+PACE_S = 0.02
+TICK_S = os.sysconf("SC_CLK_TCK")
+CONTESTANTS = ("direct", "nginx", "sublet", "sublet, durability process")
+
+WHOLE = json.dumps(
+    {
+        "id": "chatcmpl-0123456789abcdefghijklmn",
+        "object": "chat.completion",
+        "created": 1750000000,
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "Hello! This is a short answer of a few words, as in small talk.",
+                },
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 23, "completion_tokens": 17, "total_tokens": 40},
+        "system_fingerprint": "fp_bench",
+    }
+).encode()
+
+
+def chunk(text: str, finish: str | None = None, **more: Any) -> bytes:
+    return (
+        b"data: "
+        + json.dumps(
+            {
+                "id": "chatcmpl-0123456789abcdefghijklmn",
+                "object": "chat.completion.chunk",
+                "created": 1750000000,
+                "model": MODEL,
+                "system_fingerprint": "fp_bench",
+                "choices": [{"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish}],
+                **more,
+            },
+            separators=(",", ":"),
+        ).encode()
+        + b"\n\n"
+    )
+
+
+def framed(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+# The upstream
+
+
+class Upstream(asyncio.Protocol):
+    """Answers at once, or a stream of EVENTS chunks, one every PACE_S."""
+
+    chunks = tuple(framed(chunk(f"word{number} ")) for number in range(EVENTS))
+    last = framed(chunk("", "stop"))
+    usage = framed(
+        chunk("", choices=[], usage={"prompt_tokens": 23, "completion_tokens": EVENTS, "total_tokens": 23 + EVENTS})
+    )
+    done = framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.parser = httptools.HttpRequestParser(self)
+        self.body = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        if b'"stream":true' not in self.body:
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(WHOLE)
+            self.transport.write(head + WHOLE)
+            return
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + self.chunks[0]
+        )
+        self._next(1, b'"include_usage":true' in self.body, asyncio.get_running_loop().time() + PACE_S)
+
+    def _next(self, number: int, usage: bool, due: float) -> None:
+        asyncio.get_running_loop().call_at(due, self._send, number, usage, due)
+
+    def _send(self, number: int, usage: bool, due: float) -> None:
+        if self.transport.is_closing():
+            return
+        if number < EVENTS:
+            self.transport.write(self.chunks[number])
+            self._next(number + 1, usage, due + PACE_S)
+        else:
+            self.transport.write(self.last + (self.usage if usage else b"") + self.done)
+
+
+async def serve_upstream(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=4096)
+    async with server:
+        await server.serve_forever()
+
+
+# The generator
+
+
+class Client(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.parser = httptools.HttpResponseParser(self)
+
+    def ask(self, planned: float) -> None:
+        self.busy = True
+        self.planned = planned
+        self.first = 0.0
+        self.events = 0
+        self.transport.write(self.load.request)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        if not self.first:
+            self.first = time.perf_counter()
+        self.events += body.count(b"\n\n")
+
+    def on_message_complete(self) -> None:
+        self.busy = False
+        self.load.ended(self, self.parser.get_status_code())
+
+
+class Load:
+    """A closed loop of `connections`, or an open one of `rate` requests a second."""
+
+    def __init__(self, port: int, request: bytes, connections: int, seconds: float, rate: float = 0.0) -> None:
+        self.port = port
+        self.request = request
+        self.connections = connections
+        self.seconds = seconds
+        self.rate = rate
+        self.latencies_s: list[float] = []
+        self.firsts_s: list[float] = []
+        self.requests = self.failed = self.events = 0
+        self.until = 0.0
+        self.idle: list[Client] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        clients = []
+        for _ in range(self.connections):
+            _, client = await loop.create_connection(lambda: Client(self), "127.0.0.1", self.port)
+            clients.append(client)
+        self.until = time.perf_counter() + self.seconds
+        if self.rate:
+            self.idle = clients[:]
+            await self._open_loop()
+        else:
+            for client in clients:
+                client.ask(time.perf_counter())
+        deadline = time.perf_counter() + self.seconds + 30
+        while any(client.busy for client in clients) and time.perf_counter() < deadline:
+            await asyncio.sleep(0.02)
+        for client in clients:
+            client.transport.abort()
+
+    async def _open_loop(self) -> None:
+        due = time.perf_counter()
+        while due < self.until:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            while due <= time.perf_counter() and self.idle:
+                self.idle.pop().ask(due)
+                due += 1 / self.rate
+
+    def ended(self, client: Client, status: int) -> None:
+        now = time.perf_counter()
+        self.requests += 1
+        self.failed += status != 200
+        self.events += client.events
+        self.latencies_s.append(now - client.planned)
+        self.firsts_s.append(client.first - client.planned)
+        if self.rate:
+            self.idle.append(client)
+        elif now < self.until:
+            client.ask(now)
+
+
+def request_bytes(key: str, stream: bool) -> bytes:
+    fields: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "Say hello in a few words please."},
+        ],
+        "max_tokens": 128,
+        "temperature": 0.7,
+    }
+    if stream:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n"
+    return (head + "content-type: application/json\r\n\r\n").encode() + body
+
+
+# The contestants
+
+
+def serve_sublet(folder: Path, port: int, upstream: int, durability: str) -> None:
+    """The gateway with a database of its own and one model, which is the upstream."""
+    from sqlalchemy import insert
+
+    import sublet.store.tables  # noqa: F401  registers every table
+    from sublet.accounts.service import Accounts
+    from sublet.gateway.model import GatewaySettings
+    from sublet.gateway.server import run
+    from sublet.models.catalogue import parse_entry
+    from sublet.store import Store
+    from sublet.store.metadata import metadata
+    from sublet.store.tables.models import deployments, models, replicas
+
+    store = Store(f"sqlite:///{folder}/bench.db")
+    metadata.create_all(store.engine)
+    accounts = Accounts(store)
+    _, secret = accounts.create_key(accounts.create_organisation("bench").id)
+    now = store.clock.now()
+    entry = parse_entry(
+        {"name": MODEL, "engine": "openai_url", "source": {"url": f"http://127.0.0.1:{upstream}/v1"}, "slots": 1024},
+        "bench",
+    )
+    times = {"created_at": now, "updated_at": now}
+
+    def write(connection: Any) -> None:
+        connection.execute(insert(models).values(name=MODEL, entry=entry.as_dict(), created_at=now))
+        deployment = {"id": "dep_b", "model": MODEL, "pool_id": "", "floor": 1, "replicas_max": 1, "state": "active"}
+        connection.execute(insert(deployments).values(**deployment, **times))
+        replica = {
+            "id": "rep_b",
+            "deployment_id": "dep_b",
+            "model": MODEL,
+            "pool_id": "",
+            "accelerators": 0,
+            "slots": 1024,
+        }
+        replica |= {"state": "ready", "endpoint": f"http://127.0.0.1:{upstream}", "restarts": 0, "reason": ""}
+        connection.execute(insert(replicas).values(**replica, created_at=now))
+
+    store.write(write)
+    (folder / "key").write_text(secret)
+    settings = GatewaySettings(
+        data_dir=folder,
+        port=port,
+        requests_per_minute_max=100_000_000,
+        concurrency_max=10_000,
+        durability="disk" if durability == "disk" else "process",
+    )
+    run(settings, store, lambda records: None)
+
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_body_buffer_size 1m;
+  upstream up {{ server 127.0.0.1:{upstream}; keepalive 1024; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; keepalive_requests 100000000;
+    location / {{
+      proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_request_buffering off; tcp_nodelay on;
+    }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def process(command: list[str], port: int, log: Path) -> Iterator[int]:
+    """A process that listens on `port`, ended afterwards; its id."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if child.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"{command[0]} did not start:\n{log.read_text()[-2000:]}") from None
+                time.sleep(0.05)
+        yield child.pid
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def contestant(name: str, upstream: int, folder: Path) -> Iterator[tuple[int, int | None, str]]:
+    """Port, process id and key of a started contestant."""
+    if name == "direct":
+        yield upstream, None, "none"
+        return
+    port = free_port()
+    folder.mkdir()
+    if name == "nginx":
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, upstream=upstream))
+        command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+    else:
+        durability = "process" if "process" in name else "disk"
+        command = [sys.executable, __file__, "serve", str(folder), str(port), str(upstream), durability]
+    with process(command, port, folder / "log") as pid:
+        yield port, pid, (folder / "key").read_text() if name != "nginx" else "none"
+
+
+def family(root: int) -> list[int]:
+    found = [root]
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[1]) in found:
+                found.append(int(path.parent.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def cpu_s(root: int | None) -> float:
+    """User and system seconds of a process and its children."""
+    if root is None:
+        return 0.0
+    total = 0
+    for pid in family(root):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK_S
+
+
+def rss_mb(root: int | None, name: str = "VmRSS") -> float:
+    total = 0
+    for pid in family(root) if root is not None else []:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
+
+
+def measure(port: int, pid: int | None, key: str, make: Callable[[int, bytes], Load], stream: bool) -> dict[str, float]:
+    load = make(port, request_bytes(key, stream))
+    before = cpu_s(pid)
+    uvloop.run(load.run())
+    used_s = cpu_s(pid) - before
+    if load.failed or not load.requests:
+        raise SystemExit(f"{load.failed} of {load.requests} requests failed")
+    return {
+        "requests": load.requests,
+        "events": load.events,
+        "requests_per_s": load.requests / load.seconds,
+        "cpu_us_per_request": used_s / load.requests * 1e6,
+        "cpu_us_per_event": used_s / load.events * 1e6 if load.events else 0.0,
+        "latency_ms_p50": percentile(load.latencies_s, 0.5) * 1e3,
+        "latency_ms_p99": percentile(load.latencies_s, 0.99) * 1e3,
+        "first_event_ms_p50": percentile(load.firsts_s, 0.5) * 1e3,
+        "rss_mb": rss_mb(pid),
+    }
+
+
+def scenarios(seconds: float) -> dict[str, tuple[Callable[[int, bytes], Load], bool]]:
+    return {
+        "whole, 64 connections": (lambda port, request: Load(port, request, 64, seconds), False),
+        "stream, 128 at 20 ms": (lambda port, request: Load(port, request, 128, seconds), True),
+        "whole, 300 a second": (lambda port, request: Load(port, request, 64, seconds, 300), False),
+        "stream, 10 a second": (lambda port, request: Load(port, request, 64, seconds, 10), True),
+        "stream, 512 at 20 ms": (lambda port, request: Load(port, request, 512, seconds), True),
+    }
+
+
+def run_all(rounds: int, seconds: float) -> dict[str, Any]:
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    idle_mb: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="sublet-bench-") as temporary:
+        folder = Path(temporary)
+        upstream = free_port()
+        with process([sys.executable, __file__, "upstream", str(upstream)], upstream, folder / "upstream.log"):
+            for number in range(rounds):
+                for name in CONTESTANTS:
+                    with contestant(name, upstream, folder / f"{name.split(',')[0]}-{number}-{len(name)}") as (
+                        port,
+                        pid,
+                        key,
+                    ):
+                        idle_mb[name] = rss_mb(pid)
+                        measure(port, pid, key, lambda port, request: Load(port, request, 16, 0.5), False)
+                        for scenario, (make, stream) in scenarios(seconds).items():
+                            result = measure(port, pid, key, make, stream)
+                            found.setdefault(scenario, {}).setdefault(name, []).append(result)
+                            show(number, scenario, name, result)
+    return {
+        "machine": {
+            "cores": os.cpu_count(),
+            "shared": True,
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "load_average": os.getloadavg()[0],
+        },
+        "rounds": rounds,
+        "seconds": seconds,
+        "idle_rss_mb": {name: round(value, 1) for name, value in idle_mb.items()},
+        "medians": {
+            scenario: {
+                name: {key: round(statistics.median(item[key] for item in results), 3) for key in results[0]}
+                for name, results in by_name.items()
+            }
+            for scenario, by_name in found.items()
+        },
+    }
+
+
+def show(number: int, scenario: str, name: str, result: dict[str, float]) -> None:
+    print(
+        f"round {number + 1}  {scenario:24} {name:28} {result['requests_per_s']:8.0f} req/s  "
+        f"{result['cpu_us_per_request']:8.1f} us/req  {result['cpu_us_per_event']:6.1f} us/event  "
+        f"p50 {result['latency_ms_p50']:7.2f}  p99 {result['latency_ms_p99']:7.2f}  "
+        f"first {result['first_event_ms_p50']:6.2f} ms  {result['rss_mb']:5.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the gateway against nginx.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists():
+        raise SystemExit(
+            "nginx is not installed, and without it there is nothing to compare with; install the package nginx"
+        )
+    results = run_all(options.rounds, options.seconds)
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"written to {options.out}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["upstream"]:
+        uvloop.run(serve_upstream(int(sys.argv[2])))
+    elif sys.argv[1:2] == ["serve"]:
+        serve_sublet(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    else:
+        main()

@@ -1,0 +1,81 @@
+"""What the gateway reads from and writes to the database, and the metrics that it shows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from tests.gateway.harness import Running, add_model, add_replica, ask, set_replica
+
+from sublet.accounts.service import Accounts
+from sublet.gateway.metrics import Histogram, MinuteStats
+from sublet.gateway.store import drop_minutes, load_snapshot, recent_minutes, save_minutes
+from sublet.models.catalogue import BUILT_IN
+from sublet.store import Store
+from sublet.values.clock import EPOCH
+
+
+def test_the_snapshot_has_live_keys_and_ready_replicas_of_active_deployments(any_store: Store) -> None:
+    accounts = Accounts(any_store)
+    owner = accounts.create_organisation("customer")
+    kept, secret = accounts.create_key(owner.id)
+    gone, _ = accounts.create_key(owner.id)
+    accounts.revoke_key(gone.id)
+    add_model(
+        any_store, "toy", engine="openai_url", source={"url": "http://x/v1", "model": "org/toy", "key_variable": "K"}
+    )
+    first = add_replica(any_store, "toy", "http://x", slots=2)
+    add_replica(any_store, "toy", "http://y", slots=3)
+    with any_store.read() as connection:
+        found = load_snapshot(connection, 1, BUILT_IN)
+    assert [grant.id for grant in found.keys.values()] == [kept.id]
+    route = found.models["toy"]
+    assert (route.engine_model, route.key_variable, route.slots, route.stream_only) == ("org/toy", "K", 5, False)
+    set_replica(any_store, first, state="draining")
+    with any_store.read() as connection:
+        again = load_snapshot(connection, 2, BUILT_IN)
+    assert [replica.endpoint for replica in again.models["toy"].replicas] == ["http://y"]
+    assert secret not in repr(found)
+
+
+def test_minute_figures_are_written_once_and_forgotten_in_time(any_store: Store) -> None:
+    now = any_store.clock.now()
+    stats = MinuteStats(now, "toy", requests=3, tokens_output=9)
+    for count in (3, 4):
+        stats.requests = count
+        any_store.write(lambda connection: save_minutes(connection, "run", [stats]))
+    with any_store.read() as connection:
+        rows = recent_minutes(connection, now)
+    assert [(row["requests"], row["tokens_output"]) for row in rows] == [(4, 9)]
+    assert any_store.write(lambda connection: drop_minutes(connection, now + timedelta(minutes=1))) == 1
+
+
+def test_percentiles_of_a_minute() -> None:
+    stats = MinuteStats(EPOCH, "toy")
+    assert stats.ttft_ms(0.5) == 0
+    for bucket in range(10):
+        stats.ttft_counts[bucket] += 1
+    assert stats.ttft_ms(0.5) <= stats.ttft_ms(0.95) <= 8
+
+
+def test_a_histogram_counts_up_to_and_with_its_edges() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.observe(value)
+    assert histogram.cumulated() == [("1.0", 2.0), ("2.0", 3.0), ("+Inf", 4.0)] and histogram.sum_s == 12.0
+
+
+def test_metrics_have_what_was_counted(gateway: Running) -> None:
+    gateway.post(ask())
+    gateway.post(ask(stream=True))
+    gateway.post(ask(), key="wrong")
+    assert gateway.metric("sublet_gateway_requests_total") == 2
+    assert gateway.metric("sublet_gateway_refused_total") == 1
+    assert gateway.metric("sublet_gateway_tokens_total") == 16
+    assert gateway.metric("sublet_gateway_time_to_first_token_seconds_count") == 2
+    assert gateway.metric("sublet_gateway_in_flight") == 0
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health"])
+def test_cold_pages_need_no_key_on_this_machine(gateway: Running, path: str) -> None:
+    assert gateway.get(path, key="none").status == 200
