@@ -21,6 +21,13 @@ from sublet.ledger.service import Ledger
 KNOWN_DEFECTS = {"InvoiceId-C-004-C", "InvoiceId-C-005-C"}
 """Rules of the bundled model that contradict each other: InvoiceId must be null and must not be null."""
 
+SUPPORTED = """
+ACCOUNT_NAMING MULTIPLE_PRICING_CATEGORIES MULTIPLE_SUB_ACCOUNT_TYPES NEGOTIATED_PRICING USAGE_MEASUREMENT UNIT_PRICING
+SUB_ACCOUNT BILLING_BASED_ON_PROVISIONED_RESOURCES RESOURCE_TYPE_ASSIGNMENT REGION TAGGING
+""".split()
+"""What Sublet does, in the validator's words: its conditional rules apply. CAPACITY_RESERVATION is checked here instead,
+since the validator passes over the condition of its two rules; PUBLIC_PRICE_LIST would ask for columns of other currencies."""
+
 
 def rows_of(ledger: Ledger, name: str, organisation: str = "") -> list[dict[str, str]]:
     text = b"".join(export_rows(ledger.store, ledger.books, name, organisation)).decode()
@@ -60,6 +67,12 @@ def test_cost_is_price_times_quantity(busy: Ledger) -> None:
                 assert abs(difference) <= Decimal("1e-12")
                 checked += 1
     assert checked > 90
+
+
+def test_leases_are_reservations_in_use_and_nothing_else_is(busy: Ledger) -> None:
+    for row in rows_of(busy, "focus-1.2"):
+        assert bool(row["CapacityReservationId"]) == (row["CapacityReservationStatus"] == "Used")
+        assert bool(row["CapacityReservationId"]) == (row["ServiceName"] == "Raw capacity")
 
 
 def test_a_negotiated_price_stands_next_to_the_list_price(busy: Ledger, acme: str) -> None:
@@ -127,12 +140,12 @@ def test_the_public_validator_finds_only_its_own_defects(busy: Ledger, tmp_path:
     )
     command = [python, "-m", "focus_validator.main", "--data-file", str(path), "--block-download"]
     command += ["--validate-version", "1.2.0.1", "--focus-dataset", "CostAndUsage"]
+    command += ["--applicability-criteria", ",".join(f"{name}_SUPPORTED" for name in SUPPORTED)]
     run = subprocess.run(command, cwd=found.stdout.strip(), capture_output=True, text=True, check=False)
     output = run.stdout + run.stderr
-    totals = re.search(r"Total\D+(\d+).*?Pass\w*\D+(\d+).*?Fail\w*\D+(\d+)", output, re.DOTALL | re.IGNORECASE)
-    failed = set(re.findall(r"(\w+-[CD]-\d{3}-[MCO])[^\n]*FAIL", output)) | set(
-        re.findall(r"FAIL\w*[^\n]*?(\w+-[CD]-\d{3}-[MCO])", output)
-    )
-    print(output[-3000:])
-    assert totals, "the validator printed no totals"
+    totals = re.search(r"Total: (\d+) \| Pass: (\d+) \| Fail: (\d+) \| Skipped: (\d+)", output)
+    assert totals, output[-2000:]
+    failed = set(re.findall(r"^\S+ (\S+-[CD]-\d{3}-[MCO]): FAIL", output, re.MULTILINE))
     assert failed <= KNOWN_DEFECTS
+    assert (int(totals[1]), int(totals[3])) == (578, len(failed))
+    assert int(totals[2]) >= 240
