@@ -50,6 +50,15 @@ def test_minute_figures_are_written_once_and_forgotten_in_time(any_store: Store)
     assert any_store.write(lambda connection: drop_minutes(connection, now + timedelta(minutes=1))) == 1
 
 
+def test_the_figures_of_the_present_minute_are_there_when_the_gateway_ends(gateway: Running, store: Store) -> None:
+    gateway.post(ask(stream=True))
+    gateway.settled(1)
+    gateway.stop()
+    with store.read() as connection:
+        rows = recent_minutes(connection, store.clock.now() - timedelta(minutes=1))
+    assert [(row["model"], row["requests"], row["tokens_output"]) for row in rows] == [("toy", 1, 3)]
+
+
 def test_percentiles_of_a_minute() -> None:
     stats = MinuteStats(EPOCH, "toy")
     assert stats.ttft_ms(0.5) == 0

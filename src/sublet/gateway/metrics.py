@@ -45,6 +45,7 @@ class MinuteStats:
     tokens_input_cached: int = 0
     tokens_output: int = 0
     busy_ms: int = 0
+    changed: bool = True
     ttft_counts: list[int] = field(default_factory=lambda: [0] * (len(_EDGES_S) + 1))
     queue_counts: list[int] = field(default_factory=lambda: [0] * (len(_EDGES_S) + 1))
 
@@ -96,6 +97,7 @@ class Metrics:
         minute = self._minutes.get((minute_us, name))
         if minute is None:
             minute = self._minutes[minute_us, name] = MinuteStats(from_micros(minute_us), name)
+        minute.changed = True
         minute.requests += 1
         minute.failed += failed
         minute.tokens_input += meter.input
@@ -107,10 +109,17 @@ class Metrics:
             totals.first.observe(first_s)
             minute.ttft_counts[bisect_left(_EDGES_S, first_s)] += 1
 
-    def take_minutes(self, before_us: int) -> list[MinuteStats]:
-        """The minutes that ended before `before_us`, once."""
-        due = [key for key in list(self._minutes) if key[0] + _MINUTE_US <= before_us]
-        return [self._minutes.pop(key) for key in due]
+    def take_minutes(self, now_us: int) -> list[MinuteStats]:
+        """The minutes that changed since the last call, the present one included; those that ended come a last time."""
+        found = []
+        for key in list(self._minutes):
+            minute = self._minutes[key]
+            if key[0] + _MINUTE_US <= now_us:
+                del self._minutes[key]
+            if minute.changed:
+                minute.changed = False
+                found.append(minute)
+        return found
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)

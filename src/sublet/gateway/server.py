@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +31,7 @@ from sublet.gateway.surface import Surface
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.store import Store
 from sublet.values.clock import to_micros
-from sublet.values.errors import UnavailableError
+from sublet.values.errors import SubletError, UnavailableError
 
 # Python's default lets a busy thread keep the loop waiting for 5 ms.
 SWITCH_INTERVAL_S = 0.0005
@@ -38,6 +39,7 @@ SWITCH_INTERVAL_S = 0.0005
 log = structlog.get_logger(__name__)
 
 STATS_KEEP = timedelta(days=90)
+STATS_INTERVAL_S = 3.0
 BACKLOG = 2048
 
 
@@ -149,9 +151,8 @@ async def _serve(
     gateway.adopt(first)
     snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
     snapshots.prime(first)
-    shipper = Shipper(
-        settings.journal_dir, journal.run, emit, each_round=lambda: _save_minutes(store, journal.run, metrics)
-    )
+    figures = _Figures(store, journal.run, metrics)
+    shipper = Shipper(settings.journal_dir, journal.run, emit, each_round=figures.save)
     surfaces: list[Surface] = [OpenAISurface()]
     config = uvicorn.Config(
         application(gateway, surfaces[0], lambda: snapshots.age_s),
@@ -183,6 +184,8 @@ async def _serve(
         await loop.run_in_executor(None, snapshots.stop)
         journal.close()
         await loop.run_in_executor(None, shipper.stop)
+        with contextlib.suppress(SubletError):
+            figures.save(at_once=True)
         log.info("gateway ended", run=journal.run)
 
 
@@ -192,17 +195,29 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(call)
 
 
-def _save_minutes(store: Store, run: str, metrics: Metrics) -> None:
-    now = store.clock.now()
-    minutes = metrics.take_minutes(to_micros(now))
-    if not minutes:
-        return
+class _Figures:
+    """Writes the minute figures every few seconds, on the shipper's thread."""
 
-    def write(connection: Connection) -> None:
-        save_minutes(connection, run, minutes)
-        drop_minutes(connection, now - STATS_KEEP)
+    def __init__(self, store: Store, run: str, metrics: Metrics) -> None:
+        self._store = store
+        self._run = run
+        self._metrics = metrics
+        self._not_before = 0.0
 
-    store.write(write)
+    def save(self, *, at_once: bool = False) -> None:
+        if not at_once and time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + STATS_INTERVAL_S
+        now = self._store.clock.now()
+        minutes = self._metrics.take_minutes(to_micros(now))
+        if not minutes:
+            return
+
+        def write(connection: Connection) -> None:
+            save_minutes(connection, self._run, minutes)
+            drop_minutes(connection, now - STATS_KEEP)
+
+        self._store.write(write)
 
 
 def _url(listener: socket.socket) -> str:

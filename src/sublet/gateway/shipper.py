@@ -170,7 +170,9 @@ def _emit(batch: list[UsageRecord], emit: Emit, refused: Path) -> None:
             try:
                 emit([event])
             except InvalidInputError as error:
-                log.error("the ledger refuses a usage event; it is set aside", usage_event=event.id, error=error.message)
+                log.error(
+                    "the ledger refuses a usage event; it is set aside", usage_event=event.id, error=error.message
+                )
                 with refused.open("ab") as file:
                     file.write(_encode(event) + b"\n")
                     file.flush()
