@@ -66,7 +66,7 @@ class Sublet:
         self.models = Models(self.store)
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
-        self.leases = Leases(self.store, self.backends, self._surroundings())
+        self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4)
 
     def close(self) -> None:
         self.store.close()
@@ -108,10 +108,17 @@ class Sublet:
 
     def _floor_accelerators(self, pool_id: str) -> int:
         """What the floors of the models occupy: the operator pays for it, so it is never sold."""
+        with self.store.read() as connection:
+            deployed = [
+                item for item in models_sql.all_deployments(connection) if item.pool_id == pool_id and item.floor
+            ]
+        if not any(item.state == "active" for item in deployed):
+            return 0
+        catalogue = self.models.catalogue()
         return sum(
-            row.deployment.floor * row.entry.accelerators
-            for row in self.models.rows()
-            if row.deployment is not None and row.deployment.pool_id == pool_id
+            item.floor * catalogue[item.model].accelerators
+            for item in deployed
+            if item.state == "active" and item.model in catalogue
         )
 
     def _book(self, pool_id: str, connection: Connection | None) -> Sequence[Sold]:
@@ -302,7 +309,11 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
             given += count
         else:
             devices = tuple(f"simulated:{index}" for index in range(count))
-        watts = stated.watts if stated.watts is not None else _share(found.watts, len(found.devices), count, found.generation)
+        watts = (
+            stated.watts
+            if stated.watts is not None
+            else _share(found.watts, len(found.devices), count, found.generation)
+        )
         specs.append(
             PoolSpec(
                 stated.name,

@@ -259,3 +259,14 @@ def test_a_lost_answer_is_harmless(store: Store, clock: SimulatedClock) -> None:
     with pytest.raises(BackendFailedError):
         for _ in range(100):
             world.backend.observe(lease.id)
+
+
+def test_two_control_planes_that_read_the_same_meter_bill_once(world: World) -> None:
+    from sublet.leases import store as sql
+
+    lease = world.sell(seconds=600)
+    world.run(130)
+    metered = world.lease(lease)
+    later = world.clock.now()
+    with_stale_view = world.store.write(lambda connection: sql.advance_meter(connection, lease.id, None, later, 60))
+    assert with_stale_view is False and world.lease(lease) == metered

@@ -292,3 +292,13 @@ def test_planning_a_thousand_leases_is_quick() -> None:
     plan = plan_reclaim("p", 2500, NOW, leases, NOW, why="w")
     assert plan.freed >= 2500
     assert time.perf_counter() - began < 1.0
+
+
+def test_the_credit_of_a_lease_has_one_id_whenever_it_is_posted(world: World) -> None:
+    from sublet.values.ids import derived_id
+
+    lease = world.sell(count=4, seconds=3600)
+    world.run(5)
+    world.leases.reclaim(order(world, 4), "team")
+    world.run(310, step_s=5)
+    assert [note.id for note in world.credits] == [derived_id("crd", lease.id, "reclaim")]

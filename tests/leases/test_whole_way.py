@@ -44,14 +44,14 @@ class House:
     def restart(self) -> None:
         self.backend = LocalBackend(local_settings(self.path / "leases"))
         surroundings = Surroundings(
-            sellable=lambda connection, pool, name, window: 2,
+            sellable=lambda connection, pool, name, window: 10,
             price=lambda connection, pool, name, window, count: PRICE_NANO,
-            may_stay=lambda connection, pool, window: 2,
+            may_stay=lambda connection, pool, window: self.pool.accelerators,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
             classes={"notice": ClassTerms("notice", NOTICE_S, Decimal("0.10"))},
         )
-        self.leases = Leases(self.store, {"local": self.backend}, surroundings)
+        self.leases = Leases(self.store, {"local": self.backend}, surroundings, workers=4)
 
     def emit(self, connection: Connection, interval: UsageInterval) -> None:
         assert self.billed.setdefault(interval.id, interval) == interval
@@ -106,4 +106,23 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert billed_s == ended.metered_s and lived_s - 6 <= billed_s <= lived_s
     house.until(lease, lambda item: house.backend.observe_all() == {})
     assert house.leases.quarantined() == [] and house.leases.book(house.pool.id) == []
+    house.store.close()
+
+
+def test_many_leases_are_started_and_ended_side_by_side(tmp_path: Path) -> None:
+    house, key = House(tmp_path), client_key(tmp_path)
+    line, now = key.with_name("client_key.pub").read_text(), house.store.clock.now()
+    house.pool = Fleet(house.store).sync([pool_spec("this-machine", 10, backend="local")])[0]
+    sold = []
+    for number in range(8):
+        wish = Wish(1, "notice", now + timedelta(minutes=10), None, house.pool.name)
+        quote = house.leases.quote(f"org_{number}", wish)
+        sold.append(house.leases.accept(f"org_{number}", quote.id, [line]))
+    for lease in sold:
+        house.until(lease, lambda item: item.state is LeaseState.ACTIVE, 60)
+    for lease in sold:
+        house.leases.end(lease.id)
+    for lease in sold:
+        house.until(lease, lambda item: item.state is LeaseState.ENDED, 60)
+    assert house.leases.quarantined() == []
     house.store.close()

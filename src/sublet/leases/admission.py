@@ -327,7 +327,9 @@ class Admission:
                     )
         return NoCapacityError(
             f"{wish.accelerators} accelerators as {wish.class_name} are not on sale for that window; "
-            + ("see details.alternatives for what is" if alternatives else "ask again later or for another window"),
+            + (
+                "see details.alternatives for what is" if alternatives else "the owner needs it; ask for another window"
+            ),
             alternatives=alternatives,
         )
 

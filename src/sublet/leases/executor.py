@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import structlog
 
@@ -27,6 +29,7 @@ from sublet.values.plan import Plan, Step
 
 ACTOR = "planner"
 STOP_GRACE_S = 2.0
+SLOW_KINDS = frozenset({"stop", "prepare", "start", "restart", "abandon", "reap"})
 _log = structlog.get_logger("sublet.leases")
 
 
@@ -39,7 +42,10 @@ class Outcome:
 
 
 class Executor:
-    """`backends` are keyed by the name that pools carry. `take_back(step)` gives the notice that a reclaim step asks for."""
+    """`backends` are keyed by the name that pools carry. `take_back(step)` gives the notice that a reclaim step asks for.
+
+    With one worker the order of all calls follows from the plan alone, as a simulation needs it.
+    """
 
     def __init__(
         self,
@@ -47,28 +53,44 @@ class Executor:
         conduct: Conduct,
         backends: Mapping[str, Backend],
         take_back: Callable[[Step], None],
+        workers: int = 1,
     ) -> None:
         self._store = store
         self._conduct = conduct
         self._backends = backends
         self._take_back = take_back
+        self._workers = workers
 
     def carry_out(self, plan: Plan) -> Outcome:
-        """A step that fails is told and does not keep the others from being done."""
+        """A step that fails is told and does not keep the others from being done. Kinds follow one another; where there are
+        several workers, slow steps of one kind, each about a lease of its own, are done side by side."""
         outcome = Outcome()
-        for step in plan.steps:
-            try:
-                if step.kind not in KINDS:
-                    raise InvalidInputError(f"a plan can't hold a step of kind {step.kind!r}")
-                getattr(self, f"_{step.kind}")(step)
-            except (SubletError, OSError) as error:
-                message = error.message if isinstance(error, SubletError) else str(error)
-                outcome.failed.append((step, message))
-                _log.warning("step failed", kind=step.kind, subject=step.subject, error=message)
-                self._note(step, message)
+        for kind, steps in groupby(plan.steps, key=lambda step: step.kind):
+            group = list(steps)
+            if self._workers > 1 and kind in SLOW_KINDS and len(group) > 1:
+                with ThreadPoolExecutor(self._workers, "leases") as pool:
+                    failures = list(pool.map(self._attempt, group))
             else:
-                outcome.done.append(step)
+                failures = [self._attempt(step) for step in group]
+            for step, failure in zip(group, failures, strict=True):
+                if failure is None:
+                    outcome.done.append(step)
+                else:
+                    outcome.failed.append((step, failure))
         return outcome
+
+    def _attempt(self, step: Step) -> str | None:
+        """Why the step failed; None where it did not."""
+        try:
+            if step.kind not in KINDS:
+                raise InvalidInputError(f"a plan can't hold a step of kind {step.kind!r}")
+            getattr(self, f"_{step.kind}")(step)
+        except (SubletError, OSError) as error:
+            message = error.message if isinstance(error, SubletError) else str(error)
+            _log.warning("step failed", kind=step.kind, subject=step.subject, error=message)
+            self._note(step, message)
+            return message
+        return None
 
     def _prepare(self, step: Step) -> None:
         self._conduct.prepare(step.subject, ACTOR)

@@ -56,13 +56,16 @@ class ReclaimOrder:
 class Leases:
     """The use cases of raw leases. `backends` are keyed by the name that pools carry."""
 
-    def __init__(self, store: Store, backends: Mapping[str, Backend], surroundings: Surroundings) -> None:
+    def __init__(
+        self, store: Store, backends: Mapping[str, Backend], surroundings: Surroundings, workers: int = 1
+    ) -> None:
+        """`workers` leases are started or ended at the same time; one keeps a simulation deterministic."""
         self._store = store
         self._backends = backends
         self._around = surroundings
         self._admission = Admission(store, surroundings)
         self._conduct = Conduct(store, surroundings)
-        self._executor = Executor(store, self._conduct, backends, self._take_back)
+        self._executor = Executor(store, self._conduct, backends, self._take_back, workers)
         self._recovered = False
 
     def quote(self, organisation_id: str, wish: Wish, idempotency_key: str | None = None) -> Quote:

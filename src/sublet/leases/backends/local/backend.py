@@ -110,8 +110,9 @@ class LocalBackend:
                 spec = self._prepare(files, order)
             else:
                 spec = self._again(files, spec, order)
-            if not files.held():
-                self._spawn(files)
+        # Two shims of one lease may be started here; the one that does not get the lock ends at once.
+        if not files.held():
+            self._spawn(files)
         return self.observe(order.lease_id)
 
     def observe(self, lease_id: str) -> Observation:
