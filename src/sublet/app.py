@@ -66,7 +66,7 @@ class Sublet:
         self.models = Models(self.store)
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
-        self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4)
+        self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
 
     def close(self) -> None:
         self.store.close()
