@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from sublet.desk import commands
+from sublet.desk.actuals import PoolRecord, UsageRecord, gather
 from sublet.desk.commands import app
 from sublet.desk.errors import CaseError
+from sublet.desk.report.actuals_page import actuals_json, render_actuals
+from sublet.values.errors import InvalidInputError, UnavailableError
+from sublet.values.windows import Window
 
 HYPERSCALER = str(Path(__file__).parents[2] / "examples" / "hyperscaler-2026.toml")
 UNIVERSITY = str(Path(__file__).parents[2] / "examples" / "university.toml")
@@ -107,3 +113,30 @@ def test_formulas_are_listed_with_units() -> None:
     found = json.loads(run("formulas", "--json").stdout)
     assert found["eps_increment"]["unit"] == "USD/share"
     assert found["eps_increment"]["takes"]["price"] == "USD/W-yr"
+
+
+def test_actuals_need_a_key_and_a_running_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUBLET_KEY", raising=False)
+    with pytest.raises(InvalidInputError, match="set SUBLET_KEY"):
+        run("actuals")
+    monkeypatch.setenv("SUBLET_KEY", "key")
+    monkeypatch.setenv("SUBLET_URL", "http://127.0.0.1:9")
+    with pytest.raises(UnavailableError, match="start it with `sublet up`"):
+        run("actuals")
+
+
+def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    window = Window(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
+    pool = PoolRecord("h100", "H100", 8, 1275.0, 100.0)
+    earned = gather("A lab", window, [pool], [UsageRecord("h100", "raw", "acme", 40.0, 100 * 10**9)])
+    pages = {
+        "/v1/desk/actuals": json.dumps(actuals_json(earned, date(2026, 7, 1))),
+        "/v1/desk/actuals.html": render_actuals(earned, date(2026, 7, 1)),
+    }
+    monkeypatch.setattr(commands, "ask", lambda path, days: pages[path])
+
+    text = run("actuals", "--out", str(tmp_path / "page.html")).stdout
+
+    assert "h100" in text and "2.5" in text
+    assert (tmp_path / "page.html").read_text() == pages["/v1/desk/actuals.html"]
+    assert json.loads(run("actuals", "--json").stdout)["worth"]["revenue"]["value"] == 100.0

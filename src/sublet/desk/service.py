@@ -68,3 +68,13 @@ def write_reports(desk: Desk, folder: Path) -> Reports:
             f"{folder}: the report can't be written there ({error.strerror}); name another folder with --out"
         ) from error
     return reports
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a page. Raises CaseError where it can't be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CaseError(
+            f"{path}: the page can't be written there ({error.strerror}); name another file with --out"
+        ) from error

@@ -102,6 +102,10 @@ def as_term(value: Number) -> Term:
 
 def scaled(term: Term, factor: Fraction) -> Term:
     """`term` times an exact factor, written the way a reader would: x * 1000 rather than x / 0.001."""
+    if term.op in ("*", "/") and term.args[1].op == "const" and term.args[1].value.is_integer() and term.args[1].value:
+        inner = Fraction(int(term.args[1].value))
+        if (factor * (inner if term.op == "*" else 1 / inner)) == 1:
+            return term.args[0]
     if factor == 1:
         return term
     if factor.numerator == 1:

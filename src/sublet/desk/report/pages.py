@@ -55,11 +55,12 @@ def _capacity(desk: Desk) -> Section | None:
         for row in desk.capacity
     ]
     bars = []
+    unit, scale = ("GW", 1.0) if max(row.capacity_gw for row in desk.capacity) >= 1 else ("MW", 1000.0)
     for row in desk.capacity:
         extent = row.range_gw
         low, high = (extent.low, extent.high) if extent is not None else (row.capacity_gw, row.capacity_gw)
         high = high if high < 1e6 else row.capacity_gw
-        bars.append((f"{row.id} {row.owner}"[:26], low, high, row.family.startswith("capacity.it")))
+        bars.append((f"{row.id} {row.owner}"[:26], low * scale, high * scale, row.family.startswith("capacity.it")))
     by_id = {row.id: row for row in desk.capacity}
     checks: list[tuple[Cell, ...]] = []
     for summed in desk.refused_sums:
@@ -69,7 +70,7 @@ def _capacity(desk: Desk) -> Section | None:
         )
     blocks: list[Block] = [
         Figure(
-            charts.ranges(bars, "GW"),
+            charts.ranges(bars, unit),
             "Side by side and never on top of each other: IT power in the darker blue, other families in the lighter. "
             "The pale part is what a phrase such as “about” leaves open.",
         ),

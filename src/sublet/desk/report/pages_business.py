@@ -27,7 +27,10 @@ def bridge(desk: Desk) -> list[Section]:
             f"Letting {{{found.power}}} for one year at {{{found.price}}} gives {{{found.result}}}, at an incremental cost "
             f"of {{{found.cost}}}. Sunk reading: the capacity is there anyway, so depreciation is in the full-cost grid alone."
         ),
-        Figure(charts.waterfall(steps, "USD bn"), _waterfall_caption(found, power.number, price.number, cost.number)),
+        Figure(
+            charts.waterfall(steps, sheet[found.waterfall[0][1]].unit),
+            _waterfall_caption(found, power.number, price.number, cost.number),
+        ),
         _heat_maps(desk, found),
     ]
     if found.envelope:

@@ -229,25 +229,26 @@ def _break_evens(table: Table, build: Build, inputs: _Inputs) -> tuple[tuple[str
 
 
 def _waterfall(table: Table, build: Build, inputs: _Inputs) -> tuple[tuple[str, str], ...]:
-    """From revenue to the result, in USD bn (the last step per share, where there are shares)."""
+    """From revenue to the result: in USD bn with a last step per share, or in USD m for an owner without shares."""
     used = {} if inputs.used is None else {"used": inputs.used}
+    money = "USD m" if inputs.shares is None else "USD bn"
     one_year = constant(1.0, parse_unit("yr"))
     steps: list[tuple[str, str, Term, str]] = [
-        ("revenue", "bridge.waterfall.revenue", lease_revenue(inputs.power, inputs.price, **used), "USD bn")
+        ("revenue", "bridge.waterfall.revenue", lease_revenue(inputs.power, inputs.price, **used), money)
     ]
     other = inputs.cost
     if inputs.power_cost is not None:
-        steps.append(("power", "bridge.waterfall.power", -(inputs.power * inputs.power_cost * one_year), "USD bn"))
+        steps.append(("power", "bridge.waterfall.power", -(inputs.power * inputs.power_cost * one_year), money))
         other = inputs.cost - inputs.power_cost
-    steps.append(("support and other", "bridge.waterfall.other", -(inputs.power * other * one_year), "USD bn"))
+    steps.append(("support and other", "bridge.waterfall.other", -(inputs.power * other * one_year), money))
     for _, name, term, unit in steps:
         build.derive(table, name, term, unit)
     total = build.ref(steps[0][1])
     for _, name, _, _ in steps[1:]:
         total = total + build.ref(name)
-    pre_tax = build.derive(table, "bridge.waterfall.pre_tax", total, "USD bn")
-    tax = build.derive(table, "bridge.waterfall.tax", -(pre_tax * inputs.tax), "USD bn")
-    net = build.derive(table, "bridge.waterfall.net_income", pre_tax + tax, "USD bn")
+    pre_tax = build.derive(table, "bridge.waterfall.pre_tax", total, money)
+    tax = build.derive(table, "bridge.waterfall.tax", -(pre_tax * inputs.tax), money)
+    net = build.derive(table, "bridge.waterfall.net_income", pre_tax + tax, money)
     names = [(label, name) for label, name, _, _ in steps]
     names += [("pre-tax", "bridge.waterfall.pre_tax"), ("tax", "bridge.waterfall.tax")]
     names += [("net income", "bridge.waterfall.net_income")]
