@@ -111,8 +111,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(store: Store, clock: SimulatedClock, tmp_path: Path) -> Stage:
-    made = Stage(store, clock, tmp_path)
+def stage(any_store: Store, clock: SimulatedClock, tmp_path: Path) -> Stage:
+    made = Stage(any_store, clock, tmp_path)
     made.models.deploy(NAME, "pool", floor=1)
     return made
 
