@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 RATING_INTERVAL_S = 2.0
 BOOKKEEPING_INTERVAL_S = 60.0
+ALERTS_INTERVAL_S = 5.0
 NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
 PLANS_KEPT = 20
@@ -58,6 +59,7 @@ class ControlPlane:
         self._samplers: dict[str, LocalSampler] = {}
         self._pushed_at: dict[str, datetime] = {}
         self._proved_at: datetime | None = None
+        self._alerts = system.ledger.alerts()
         clock = system.clock
         tick_s = self.settings.control.tick_s
         self.loops = [
@@ -67,6 +69,7 @@ class ControlPlane:
             Loop("models", tick_s, self._models, clock),
             Loop("rating", RATING_INTERVAL_S, self._rate, clock),
             Loop("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books, clock),
+            Loop("alerts", ALERTS_INTERVAL_S, self._alert, clock),
         ]
 
     def start(self) -> None:
@@ -145,6 +148,10 @@ class ControlPlane:
             proof = self.system.ledger.prove_nightly()
             if not proof.ok:
                 log.error("books_differ", proof=proof.as_dict())
+
+    def _alert(self) -> None:
+        """Budget alerts go out by webhook, on a thread of their own: a receiver may be slow."""
+        self._alerts.deliver_due()
 
     def _remember(self, plan: Plan) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import socketserver
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from sublet.ledger.budgets import BudgetExceededError, HoldRequest, Settlement
 from sublet.ledger.desk import HoldDesk
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
+from sublet.store import Store
 from sublet.store.tables.ledger import deliveries
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
@@ -280,3 +282,28 @@ def test_a_receiver_that_never_answers_is_given_up_after_its_attempts(
     with priced.store.read() as connection:
         [row] = connection.execute(select(deliveries)).all()
     assert (tries, row.state, row.last_error) == (12, "given_up", "ConnectionError: nobody there")
+
+
+def test_several_processes_never_pass_the_limit(
+    priced: Ledger, bolt: str, hold: Callable[..., HoldRequest], clock: SimulatedClock
+) -> None:
+    """Gateways are processes of their own: each has its own connections, and only the rows of the budgets between them."""
+    priced.create_budget(new_budget(bolt, 1000, thresholds=()))
+    url = priced.store.url.render_as_string(hide_password=False)
+    priced.store.engine.dispose()
+    requests = [[hold(f"{process}/{serial}", 7) for serial in range(60)] for process in range(4)]
+    children = []
+    for mine in requests:
+        child = os.fork()
+        if child == 0:
+            granted = 0
+            try:
+                own = Ledger(Store(url, clock))
+                for request in mine:
+                    granted += own.reserve([request])[0].error is None
+            finally:
+                os._exit(granted)
+        children.append(child)
+    granted = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sum(granted) == 1000 // 7
+    assert state(priced, bolt) == (0, 7 * sum(granted))
