@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from sublet.demand.model import ACCELERATORS_MAX, Series, assemble
+from sublet.demand.model import ACCELERATORS_MAX, Floats, Integers, Series, assemble
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError
 
@@ -49,14 +49,14 @@ def parse_series(stream: IO[str], pool: str, source: str) -> Series:
     rows = csv.reader(_lines(stream, source))
     try:
         places = _header(next(rows, None), source)
-        times, numbers = _columns(rows, places, source)
+        lines, times, numbers = _columns(rows, places, source)
     except csv.Error as error:
         raise BadSeriesError(f"{source} is not CSV: {error}") from error
     if not times:
         raise BadSeriesError(f"{source} has a header and no rows; write at least one line of time,capacity,in_use")
     table = np.frombuffer(numbers, dtype=np.float64).reshape(-1, 3)
     instants = np.frombuffer(times, dtype=np.int64)
-    _refuse_contradictions(instants, table, source)
+    _refuse_contradictions(instants, table, lines, source)
     return assemble(pool, instants, table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
 
 
@@ -91,23 +91,27 @@ def _header(cells: list[str] | None, source: str) -> tuple[int, int, int, int | 
 
 def _columns(
     rows: Iterator[list[str]], places: tuple[int, int, int, int | None], source: str
-) -> tuple[array[int], array[float]]:
+) -> tuple[array[int], array[int], array[float]]:
+    lines: array[int] = array("q")
     times: array[int] = array("q")
     numbers: array[float] = array("d")
     at_time, at_capacity, at_in_use, at_pending = places
     width_min = max(place for place in places if place is not None) + 1
-    for line, cells in enumerate(rows, start=2):
+    line = 1
+    for cells in rows:
+        line += 1
         if not cells:
             continue
         if len(cells) < width_min:
             raise BadSeriesError(f"{source} line {line} has {len(cells)} cells; write time,capacity,in_use")
         if len(times) >= ROWS_MAX:
             raise BadSeriesError(f"{source} has more than {ROWS_MAX} rows; split it by time")
+        lines.append(line)
         times.append(_micros(cells[at_time], source, line))
         numbers.append(_number(cells[at_capacity], "capacity", source, line))
         numbers.append(_number(cells[at_in_use], "in_use", source, line))
         numbers.append(0.0 if at_pending is None else _number(cells[at_pending], "pending", source, line))
-    return times, numbers
+    return lines, times, numbers
 
 
 def _micros(text: str, source: str, line: int) -> int:
@@ -138,7 +142,7 @@ def _number(text: str, column: str, source: str, line: int) -> float:
     return value
 
 
-def _refuse_contradictions(times_us: np.ndarray, table: np.ndarray, source: str) -> None:
+def _refuse_contradictions(times_us: Integers, table: Floats, lines: array[int], source: str) -> None:
     if times_us.size < 2:
         return
     order = np.argsort(times_us, kind="stable")
@@ -148,6 +152,6 @@ def _refuse_contradictions(times_us: np.ndarray, table: np.ndarray, source: str)
         first = int(np.flatnonzero(differs)[0])
         one, other = sorted((int(order[first]), int(order[first + 1])))
         raise BadSeriesError(
-            f"{source} rows {one + 1} and {other + 1} give the same time and different numbers; "
+            f"{source} lines {lines[one]} and {lines[other]} give the same time and different numbers; "
             "keep one of them, or write local times with their offset (+02:00 before, +01:00 after the clocks change)"
         )

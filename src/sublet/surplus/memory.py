@@ -37,6 +37,7 @@ class Hours:
     capacity: Floats
     in_use: Floats
     sellers: dict[int, Seller] = field(default_factory=dict)
+    learning: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def t(self) -> int:
@@ -56,13 +57,14 @@ class Hours:
     def seller(self, slots: int) -> Seller:
         """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date."""
         length = next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
-        if length not in self.sellers:
-            start = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
-            self.sellers.update(sellers(self.in_use, self.first_hour, start, (length,)))
-        seller = self.sellers[length]
-        # A promise that no record could loosen enough needs no record.
-        if seller.hopeful(self.in_use, self.t):
-            seller.learn(self.in_use, self.capacity, self.t)
+        with self.learning:
+            if length not in self.sellers:
+                start = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
+                self.sellers.update(sellers(self.in_use, self.first_hour, start, (length,)))
+            seller = self.sellers[length]
+            # A promise that no record could loosen enough needs no record.
+            if seller.hopeful(self.in_use, self.t):
+                seller.learn(self.in_use, self.capacity, self.t)
         return seller
 
     def extended(self, newer: Hours) -> Hours:
@@ -81,6 +83,7 @@ class Hours:
             np.concatenate([self.capacity[:shift], newer.capacity]),
             np.concatenate([self.in_use[:shift], newer.in_use]),
             self.sellers,
+            self.learning,
         )
         for seller in whole.sellers.values():
             seller.forecaster.extend(whole.in_use)

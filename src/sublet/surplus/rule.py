@@ -16,7 +16,7 @@ from sublet.demand.forecast import Futures, PlainRises, Recent
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, PoolFacts, Sellable, Sold, Withheld
-from sublet.surplus.seller import Seller, deepest
+from sublet.surplus.seller import Seller, deepest, ladder_caution
 from sublet.values.clock import format_time, to_micros
 from sublet.values.windows import Window
 
@@ -85,7 +85,9 @@ class Outlook:
         """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
         if self.seller is None:
             return policy.risk * self.futures.weight if policy.risk < 1 else math.inf
-        tail = self.seller.tail(self.futures, policy.risk)
+        on_ladder = policy.notice_s is None and len(policy.windows_s) > 1 and policy.risk < 1
+        risk = policy.risk * ladder_caution(self.seller.slots) if on_ladder else policy.risk
+        tail = self.seller.tail(self.futures, risk)
         return tail if policy.notice_s is None else max(0.0, tail)
 
 

@@ -34,6 +34,17 @@ def margin(slots: int) -> float:
     return float(np.interp(at, [math.log(point) for point, _ in _MARGIN], [value for _, value in _MARGIN]))
 
 
+# On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
+# them, its average comes near the risk of its last unit.
+_LADDER = ((1, 0.5), (4, 0.5), (12, 0.8), (24, 1.0))
+
+
+def ladder_caution(slots: int) -> float:
+    """By how much the risk of a promise is lowered where longer promises are sold from the same pool."""
+    at = math.log(max(1, slots))
+    return float(np.interp(at, [math.log(point) for point, _ in _LADDER], [value for _, value in _LADDER]))
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """How many may be started, and how many of them are expected to break."""

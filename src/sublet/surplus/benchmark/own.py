@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sublet.surplus.benchmark.scoring import Book, Trace
-from sublet.surplus.seller import Seller, deepest, sellers
+from sublet.surplus.seller import Seller, deepest, ladder_caution, sellers
 
 RISK = 0.01
 SHADOW_START = 96
@@ -35,7 +35,8 @@ class Sublet:
             # What was just started is longer: it runs through all of this window.
             room = room_now - book.running(window) - offered
             limit = capacity[t - 1] - seller.level(demand, t) - book.total - offered
-            depth = deepest(futures, room, seller.tail(futures, self.risk), limit)
+            risk = self.risk * (ladder_caution(window) if len(self.windows) > 1 else 1.0)
+            depth = deepest(futures, room, seller.tail(futures, risk), limit)
             started[window] = depth.count if t + window <= len(self._trace) else 0
         return started
 

@@ -1,0 +1,151 @@
+"""Prometheus, Slurm and the Alibaba job file are read as their makers write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sublet.demand.alibaba import BadJobFileError, read_jobs, series_of_model
+from sublet.demand.prometheus import PoolQuery, PrometheusCollector, PrometheusError, dcgm_busy, kubernetes, parse_range
+from sublet.demand.slurm import (
+    SACCT_FIELDS,
+    BadSlurmOutputError,
+    parse_sacct,
+    parse_squeue,
+    series_of_jobs,
+    tres_gpus,
+)
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def matrix(*points: tuple[float, str]) -> bytes:
+    result = [{"metric": {}, "values": [list(point) for point in points]}]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
+
+
+def test_prometheus_gives_samples_where_both_are_known() -> None:
+    at = START.timestamp()
+    asked: list[Mapping[str, str]] = []
+
+    def fetch(url: str, parameters: Mapping[str, str]) -> bytes:
+        assert url == "http://prom:9090/api/v1/query_range"
+        asked.append(parameters)
+        if parameters["query"] == "busy":
+            return matrix((at, "3"), (at + 60, "NaN"), (at + 120, "5"))
+        return matrix((at, "8"), (at + 60, "8"), (at + 120, "8"))
+
+    collector = PrometheusCollector("http://prom:9090/", fetch)
+    samples = collector.samples(PoolQuery("busy", "all"), START, START + timedelta(minutes=2))
+    assert [(item.time, item.capacity, item.in_use) for item in samples] == [
+        (START, 8, 3),
+        (START + timedelta(minutes=2), 8, 5),
+    ]
+    assert asked[0]["step"] == "60"
+    assert len(collector.samples(PoolQuery("busy", 16), START, START + timedelta(minutes=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>", "no JSON"),
+        (b'{"status":"error","error":"parse error"}', "parse error"),
+        (b'{"status":"success","data":{"resultType":"vector","result":[]}}', "no range"),
+        (
+            b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[]},{"values":[]}]}}',
+            "gives 2 series; wrap it in sum",
+        ),
+        (b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[[1]]}]}}', "can't be read"),
+    ],
+)
+def test_prometheus_answers_that_are_none(body: bytes, words: str) -> None:
+    with pytest.raises(PrometheusError, match=words):
+        parse_range(body)
+
+
+def test_queries_take_both_host_labels_and_leave_sublet_out() -> None:
+    query = dcgm_busy("gpu-.*")
+    assert 'hostname=~"gpu-.*"' in query
+    assert 'Hostname=~"gpu-.*"' in query
+    assert 'namespace!~"sublet.*"' in kubernetes("gpu-.*").in_use
+
+
+SACCT = "\n".join(
+    [
+        "|".join(SACCT_FIELDS),
+        "100|gpu|COMPLETED|2026-03-01T00:00:00|2026-03-01T00:30:00|2026-03-01T02:00:00|"
+        "cpu=8,gres/gpu=4,gres/gpu:a100=4,node=1|cpu=8,gres/gpu=4|120|vision",
+        "100.batch|gpu|COMPLETED|2026-03-01T00:00:00|2026-03-01T00:30:00|2026-03-01T02:00:00|gres/gpu=4|||vision",
+        "101|gpu|RUNNING|2026-03-01T01:00:00|2026-03-01T01:10:00|Unknown|gres/gpu:a100=2|gres/gpu:a100=2|UNLIMITED|nlp",
+        "102|gpu|PENDING|2026-03-01T02:10:00|Unknown|Unknown||cpu=1,gres/gpu=8|60|nlp",
+        "103|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T00:00:00|Unknown|gres/gpu=8|gres/gpu=8|60|sublet",
+        "104|cpu|RUNNING|2026-03-01T00:00:00|2026-03-01T00:00:00|Unknown|cpu=8|cpu=8|60|nlp",
+    ]
+)
+
+
+def test_sacct_jobs_become_demand_by_the_hour() -> None:
+    jobs = parse_sacct(SACCT.splitlines())
+    assert [(job.id, job.accelerators) for job in jobs] == [("100", 4), ("101", 2), ("102", 8)]
+    series = series_of_jobs(jobs, "gpu", 16, START, START + timedelta(hours=4))
+    assert series.in_use.tolist() == [4, 6, 2, 2]
+    assert series.pending.tolist() == [4, 2, 8, 8]
+
+
+def test_a_job_that_ends_as_another_begins_is_no_peak() -> None:
+    lines = [
+        SACCT.splitlines()[0],
+        "1|gpu|COMPLETED|2026-03-01T00:00:00|2026-03-01T00:00:00|2026-03-01T01:00:00|gres/gpu=4||60|a",
+        "2|gpu|COMPLETED|2026-03-01T00:00:00|2026-03-01T01:00:00|2026-03-01T02:00:00|gres/gpu=4||60|a",
+    ]
+    series = series_of_jobs(parse_sacct(lines), "gpu", 8, START, START + timedelta(hours=3))
+    assert series.in_use.tolist() == [4, 4, 0]
+
+
+def test_squeue_tells_running_and_pending() -> None:
+    jobs = parse_squeue(
+        [
+            "7|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T01:00:00|2026-03-01T09:00:00|gres/gpu:a100:4|2|8:00:00",
+            "8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gpu:8|4|1-00:00:00",
+            "9|cpu|PENDING|2026-03-01T02:00:00|N/A|N/A|N/A|1|1:00",
+        ]
+    )
+    assert [(job.id, job.accelerators, job.start is None) for job in jobs] == [("7", 8, False), ("8", 32, True)]
+
+
+@pytest.mark.parametrize(
+    "text", ["JobID|Partition\n1|gpu", "|".join(SACCT_FIELDS) + "\n1|2", SACCT + "\n5|g|R|noon||||||a"]
+)
+def test_what_sacct_never_prints_is_refused(text: str) -> None:
+    with pytest.raises(BadSlurmOutputError, match="line"):
+        parse_sacct(text.splitlines())
+
+
+def test_tres_counts_the_total_or_the_typed() -> None:
+    assert tres_gpus("cpu=1,gres/gpu=4,gres/gpu:a100=4") == 4
+    assert tres_gpus("gres/gpu:a100=4,gres/gpu:h100=2") == 6
+    assert tres_gpus("cpu=4,mem=8G") == 0
+
+
+ALIBABA = """job_name,organization,gpu_model,cpu_request,gpu_request,worker_num,submit_time,duration,job_type
+a,o1,A100-SXM4-80GB,8,8,2,0,3600,HP
+b,o1,A100-SXM4-80GB,8,1,4,1800,7200,Spot
+c,o2,A100-SXM4-80GB,8,0.5,1,5400,600,HP
+d,o2,A800,8,8,1,0,60,HP
+"""
+
+
+def test_alibaba_jobs_of_the_owner_are_demand() -> None:
+    jobs = read_jobs(ALIBABA.splitlines(), START)
+    assert sorted(jobs) == ["A100-SXM4-80GB", "A800"]
+    series = series_of_model(jobs["A100-SXM4-80GB"], "a100", 64)
+    assert series.in_use.tolist() == [16, 1]
+    with pytest.raises(BadJobFileError, match="line 1 lacks"):
+        read_jobs(["a,b"], START)
+    with pytest.raises(BadJobFileError, match="line 2: job_type"):
+        read_jobs([*ALIBABA.splitlines()[:1], "a,o,A,1,1,1,0,1,Other"], START)
+    with pytest.raises(BadJobFileError, match="line 2: duration"):
+        read_jobs([*ALIBABA.splitlines()[:1], "a,o,A,1,1,1,0,soon,HP"], START)

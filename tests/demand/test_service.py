@@ -1,0 +1,91 @@
+"""Samples are kept once, claims stand until withdrawn, and history is the past alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sublet.demand.model import Sample, claimed
+from sublet.demand.service import Demand
+from sublet.store import Store
+from sublet.values.clock import SimulatedClock
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.windows import Window
+
+
+def test_samples_are_kept_once_and_the_higher_need_stays(any_store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(any_store)
+    now = clock.now()
+    first = [Sample(now - timedelta(minutes=minute), 8, minute) for minute in range(5)]
+    assert demand.record_samples("pool_a", first).taken == 5
+    demand.record_samples("pool_a", first)
+    demand.record_samples("pool_a", [Sample(now, 6, 7, 2)])
+    series = demand.history("pool_a", now - timedelta(hours=1), now + timedelta(seconds=1))
+    assert series.in_use.tolist() == [4, 3, 2, 1, 7]
+    assert (series.capacity[-1], series.pending[-1]) == (6, 2)
+    latest = demand.latest("pool_a")
+    assert latest is not None
+    assert latest.in_use == 7
+    assert demand.history("pool_a", now - timedelta(hours=1), now).in_use.tolist() == [4, 3, 2, 1]
+    assert list(demand.pools()) == ["pool_a"]
+
+
+def test_old_samples_expire_as_new_ones_come(store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(store, history_days=10)
+    now = clock.now()
+    demand.record_samples("pool_a", [Sample(now - timedelta(days=15), 8, 1), Sample(now - timedelta(days=9), 8, 1)])
+    assert demand.record_samples("pool_a", [Sample(now, 8, 1)]).expired == 1
+    assert len(demand.history("pool_a", now - timedelta(days=30), now + timedelta(seconds=1))) == 2
+
+
+def test_a_sample_from_the_future_is_refused(store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(store)
+    with pytest.raises(InvalidInputError, match="lies in the future"):
+        demand.record_samples("pool_a", [Sample(clock.now() + timedelta(hours=1), 8, 1)])
+    assert demand.latest("pool_a") is None
+
+
+@pytest.mark.parametrize("values", [(-1, 0, 0), (1, float("nan"), 0), (1, 1, float("inf"))])
+def test_a_sample_that_is_no_count_is_refused(clock: SimulatedClock, values: tuple[float, float, float]) -> None:
+    with pytest.raises(InvalidInputError):
+        Sample(clock.now(), *values)
+
+
+def test_csv_is_imported_whole_or_not_at_all(store: Store, clock: SimulatedClock, tmp_path: Path) -> None:
+    demand = Demand(store)
+    path = tmp_path / "history.csv"
+    path.write_text("time,capacity,in_use\n2025-12-01T00:00:00Z,4,1\n2025-12-01T01:00:00Z,4,x\n")
+    with pytest.raises(InvalidInputError, match="line 3"):
+        demand.import_csv("pool_a", path)
+    assert demand.latest("pool_a") is None
+    path.write_text("time,capacity,in_use\n2025-12-01T00:00:00Z,4,1\n2025-12-01T01:00:00Z,4,2\n")
+    assert demand.import_csv("pool_a", path).taken == 2
+
+
+def test_claims_stand_until_withdrawn(any_store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(any_store)
+    monday = clock.now() + timedelta(days=7)
+    claim = demand.add_claim("pool_a", 512, Window.starting(monday, 21 * 86_400), "training run")
+    other = demand.add_claim("pool_b", 8, Window.starting(clock.now(), 3600), "")
+    assert [item.id for item in demand.claims("pool_a")] == [claim.id]
+    assert [item.id for item in demand.claims(window=Window.starting(clock.now(), 3600))] == [other.id]
+    assert claimed(demand.claims("pool_a"), monday) == 512
+    assert claimed(demand.claims("pool_a"), monday + timedelta(days=21)) == 0
+    assert demand.withdraw_claim(claim.id).withdrawn_at == clock.now()
+    assert demand.withdraw_claim(claim.id).withdrawn_at == clock.now()
+    assert demand.claims("pool_a") == []
+    with pytest.raises(NotFoundError):
+        demand.withdraw_claim("clm_none")
+
+
+def test_claims_that_make_no_sense_are_refused(store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(store)
+    now = clock.now()
+    with pytest.raises(InvalidInputError, match="count is 0"):
+        demand.add_claim("pool_a", 0, Window.starting(now, 60), "")
+    with pytest.raises(InvalidInputError, match="past"):
+        demand.add_claim("pool_a", 1, Window.starting(now - timedelta(hours=2), 3600), "")
+    with pytest.raises(InvalidInputError, match="characters"):
+        demand.add_claim("pool_a", 1, Window.starting(now, 60), "x" * 501)
