@@ -18,7 +18,7 @@ from sublet.fleet.model import Pool
 from sublet.gateway.store import recent_minutes
 from sublet.leases.model import Lease
 from sublet.ledger import figures
-from sublet.surplus.model import Ladder
+from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule import View
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.money import Money
@@ -73,7 +73,9 @@ class Overviews:
             pool, leases, sum(item.accelerators for item in system.models.replicas() if item.pool_id == pool.id)
         )
         step_s = max(history.step_s, system.settings.demand.sample_interval_s)
-        points = (*_observed(pool, history, sold, at), *_expected(pool, facts, sold, at))
+        on_sale = _on_sale(ladder)
+        spot = dict(on_sale).get("spot", 0)
+        points = (*_observed(pool, history, sold, at), *_expected(pool, facts, sold, spot, at))
         return view.PoolView(
             id=pool.id,
             name=pool.name,
@@ -82,7 +84,7 @@ class Overviews:
             capacity=pool.capacity(at),
             own_demand_now=float(history.in_use[-1]) if len(history) else None,
             points=points,
-            on_sale=_on_sale(ladder),
+            on_sale=on_sale,
             withheld=_withheld(ladder),
             forecast_quantile=FORECAST_QUANTILE,
             gap_s=max(120.0, 4 * step_s, PAST.total_seconds() / POINTS_MAX * 2),
@@ -191,6 +193,10 @@ class _SoldOver:
         self._leases = [lease for lease in leases if lease.pool_id == pool.id and lease.state.value not in _NEVER_HELD]
         self._replicas = replicas
 
+    def ends(self) -> list[datetime]:
+        """When leases end or are taken back."""
+        return [lease.deadline for lease in self._leases]
+
     def at(self, moment: datetime, now: datetime) -> view.Sold:
         counts: dict[str, float] = defaultdict(float)
         for lease in self._leases:
@@ -206,37 +212,55 @@ _NEVER_HELD = ("rejected", "cancelled", "failed", "requested")
 
 
 def _observed(pool: Pool, history: Series, sold: _SoldOver, at: datetime) -> list[view.PoolPoint]:
-    """The past day in at most POINTS_MAX points, each the highest demand of its slot."""
+    """What was seen of the past day, in at most POINTS_MAX points, each the highest demand of its slot, the last one now."""
     if not len(history):
         return []
-    slot_us = max(1, int(PAST.total_seconds() * 1e6 / POINTS_MAX))
-    start_us = to_micros(at - PAST)
+    start_us = int(history.times_us[0])
+    slot_us = max(1, (to_micros(at) - start_us) // POINTS_MAX + 1)
     slots = (history.times_us - start_us) // slot_us
     points = []
     edges = np.flatnonzero(np.diff(slots)) + 1
     for piece in np.split(np.arange(len(history)), edges):
         first = from_micros(int(history.times_us[piece[0]]))
         demand = float(history.in_use[piece].max())
-        points.append(view.PoolPoint(first, float(history.capacity[piece[-1]]), demand, sold.at(first, at)))
+        points.append(
+            view.PoolPoint(first, float(history.capacity[piece[-1]]), demand, sold.at(first, at), on_sale=None)
+        )
     return points
 
 
-def _expected(pool: Pool, facts: View, sold: _SoldOver, at: datetime) -> list[view.PoolPoint]:
-    """The next hours: the quantile of demand that the rule works with, None where too little is known."""
-    rises = facts.coarse.rises(FORECAST_HOURS)
-    known = rises.shape[0] >= PATHS_MIN
-    claims = sorted(facts.claims, key=lambda claim: claim.window.start)
+def _expected(pool: Pool, facts: View, sold: _SoldOver, on_sale: int, at: datetime) -> list[view.PoolPoint]:
+    """The next hours: demand now and the quantile of its rise, None where too little is known; and what claims take."""
+    rises = _rises(facts)
+    edges = {timedelta(hours=hour) for hour in range(FORECAST_HOURS + 1)}
+    edges |= {end - at for end in sold.ends() if at < end < at + timedelta(hours=FORECAST_HOURS)}
     points = []
-    for hour in range(FORECAST_HOURS + 1):
-        moment = at + timedelta(hours=hour)
-        claimed = sum(claim.count for claim in claims if claim.withdrawn_at is None and claim.window.contains(moment))
-        rise = 0.0 if hour == 0 else float(np.quantile(rises[:, hour - 1], FORECAST_QUANTILE)) if known else math.nan
-        demand = facts.in_use + max(0.0, rise) + claimed if not math.isnan(rise) else None
+    for ahead in sorted(edges):
+        moment = at + ahead
+        hour = int(ahead.total_seconds() // HOUR_S)
+        claimed = sum(
+            claim.count for claim in facts.claims if claim.withdrawn_at is None and claim.window.contains(moment)
+        )
+        rise = 0.0 if not ahead else rises[min(hour, len(rises) - 1)] if rises else None
+        demand = facts.in_use + max(0.0, rise) + claimed if rise is not None else None
         held = sold.at(moment, at)
         capacity = float(pool.capacity(moment))
-        room = capacity - facts.facts.never_sell - held.total - (demand if demand is not None else capacity)
-        points.append(view.PoolPoint(moment, capacity, demand, held, float(max(0, math.floor(room))), forecast=True))
+        room = None if demand is None else capacity - facts.facts.never_sell - held.total - demand
+        left = float(on_sale) if not ahead else None if room is None else float(max(0, math.floor(room)))
+        points.append(view.PoolPoint(moment, capacity, demand, held, left, forecast=True))
     return points
+
+
+def _rises(facts: View) -> list[float]:
+    """By how much demand rose within each of the next hours on all but 1 - FORECAST_QUANTILE of past moments."""
+    seen = facts.hours.in_use
+    seen = seen[np.isfinite(seen)]
+    if seen.size < PATHS_MIN + FORECAST_HOURS:
+        return []
+    windows = np.lib.stride_tricks.sliding_window_view(seen, FORECAST_HOURS + 1)
+    return [
+        float(np.quantile(windows[:, hour] - windows[:, 0], FORECAST_QUANTILE)) for hour in range(1, FORECAST_HOURS + 1)
+    ]
 
 
 def _on_sale(ladder: Ladder) -> tuple[tuple[str, int], ...]:

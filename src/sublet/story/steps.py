@@ -197,7 +197,10 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     stage.facts["claim"] = claim
     stage.say(f"the training team claims {claim['count']} of {pool['name']} for an hour: {claim['reason']}")
     noticed = wait_for_lease(stage, lease["id"], ("notice", "ending", "ended"))
-    stage.say(f"the plan took lease {lease['id']} back: {noticed['reclaim_reason']}; deadline {noticed['reclaim_at']}")
+    planned = _planned(stage, lease["id"])
+    for step in planned:
+        stage.say(f"the plan: {step['kind']} {step['subject']} at {step['at']}: {step['reason']}")
+    stage.say(f"notice is given: access closes at {noticed['reclaim_at']}")
     inside: dict[str, Any] = {}
     if noticed["state"] == "notice":
         inside = _notice_inside(stage, lease)
@@ -217,6 +220,7 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     stage.facts["lease"] = ended
     return {
         "claim": claim["id"],
+        "plan": planned,
         "notice_inside": {name: inside.get(name) for name in ("reclaim_at", "action")},
         "terminal": bool(shown and shown[0].strip()),
         "reclaim_at": ended["reclaim_at"],
@@ -240,6 +244,13 @@ def wait_for_lease(stage: Stage, lease_id: str, states: tuple[str, ...]) -> dict
 
     found: dict[str, Any] = stage.wait(f"lease {lease_id} to be {' or '.join(states)}", look, LEASE_S_MAX)
     return found
+
+
+def _planned(stage: Stage, lease_id: str) -> list[dict[str, Any]]:
+    """The reclaim steps of the plan, next or just carried out. Plans are kept in memory: a killed planner forgets them."""
+    plans = stage.operator.get("/v1/plan")
+    steps = [step for plan in (plans["next"], *plans["last"]) for step in plan["steps"]]
+    return [step for step in steps if step["kind"] == "reclaim" and step["subject"] == lease_id]
 
 
 def _notice_inside(stage: Stage, lease: dict[str, Any]) -> dict[str, Any]:
