@@ -84,11 +84,9 @@ class EmbeddingBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, 
     dimensions: PositiveInt | None = None
 
 
-def present(value: object) -> bool:
+def present(value: Raw) -> bool:
     """Whether a field was sent and is not null."""
-    if isinstance(value, Raw):
-        return len(value) > 0 and bytes(value) != _NULL
-    return value is not None
+    return len(value) > 0 and bytes(value) != _NULL
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import signal
 import socket
@@ -33,6 +34,7 @@ from sublet.store import Store
 from sublet.values.clock import to_micros
 from sublet.values.errors import SubletError, UnavailableError
 
+GC_THRESHOLDS = (20_000, 20, 50)
 # Python's default lets a busy thread keep the loop waiting for 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -173,6 +175,10 @@ async def _serve(
     sweeping = loop.create_task(gateway.sweep_for_ever())
     snapshots.start()
     shipper.start()
+    # What is there now stays for good: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     log.info("gateway serves", url=url, run=journal.run)
     try:
         await server.serve(sockets=[listener])
