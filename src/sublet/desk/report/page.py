@@ -62,7 +62,9 @@ def render_page(title: str, meta: Mapping[str, str], parts: Sequence[Section], s
 
 
 def _section(part: Section, sheet: Sheet, anchored: bool) -> str:
-    html = [f'<section id="{part.id}"><h2>{escape(part.title)}</h2><p class="lead">{_prose(part.lead, sheet)}</p>']
+    html = [
+        f'<section id="{part.id}"><div class="head"><h2>{escape(part.title)}</h2><p class="lead">{_prose(part.lead, sheet)}</p></div>'
+    ]
     for is_figure, group in groupby(part.blocks, key=lambda block: isinstance(block, Figure)):
         blocks = list(group)
         if is_figure:

@@ -173,11 +173,18 @@ def _statements(desk: Desk) -> Section | None:
 def _numbers(desk: Desk) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for value in desk.sheet:
-        if value.is_number and not _is_cell(value.name):
-            rows.append((value.name, Ref(value.name, 8), value.unit, value.source, value.date, value.formula))
-    table = TableBlock(("name", "value", "unit", "source", "date", "formula"), tuple(rows))
+        if value.is_number and not _is_cell(value.name) and not _is_end(desk, value.name):
+            unit = value.unit if value.range is None else f"{value.unit}; {value.range}"
+            rows.append((value.name, Ref(value.name, 8), unit, value.source, value.date, value.formula))
+    table = TableBlock(("name", "value", "unit; range", "source", "date", "formula"), tuple(rows))
     lead = "Every number by name; `sublet desk explain` prints the tree behind each. Grid cells are in the JSON and the XLSX."
     return Section("numbers", "Every number", lead, (table,))
+
+
+def _is_end(desk: Desk, name: str) -> bool:
+    """NAME.low and NAME.high stand in the line of NAME, as its range."""
+    stem, _, end = name.rpartition(".")
+    return end in ("low", "high") and stem in desk.sheet and desk.sheet[stem].range is not None
 
 
 def _is_cell(name: str) -> bool:

@@ -21,7 +21,8 @@ def comparables(desk: Desk) -> Section | None:
     for deal in desk.comparables:
         if deal.is_per_watt:
             extent = deal.watt_price(sheet[deal.price].number).at_it_level(*PUE_RANGE)
-            bars.append((deal.title[:27], extent.low, extent.high, deal.basis is Basis.IT))
+            label = deal.title if len(deal.title) <= 27 else deal.title.partition(",")[0][:27]
+            bars.append((label, extent.low, extent.high, deal.basis is Basis.IT))
         note = sheet[deal.price].note
         rows.append((deal.title, Ref(deal.price), str(deal.basis), deal.term, deal.cancellable, note))
     marker = None
