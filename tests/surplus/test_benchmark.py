@@ -97,8 +97,8 @@ def _best(idle: list[int], window: int) -> int:
 
 @pytest.mark.parametrize("name", ["sublet", *BASELINES])
 def test_truncating_the_future_changes_nothing_before(name: str) -> None:
-    whole = made.trace(36)
-    cut = 31 * 24 + 5
+    whole = made.trace(22)
+    cut = 18 * 24 + 5
     make = makers(4, 0.01)[name]
     longer, shorter = run(whole, make(whole)), run(whole.until(cut), make(whole.until(cut)))
     # A window that can't end inside the shorter trace is not started there: the last three slots differ by rule.
@@ -121,7 +121,7 @@ def test_what_comes_later_never_changes_an_earlier_decision(seed: int, at: int, 
 
 
 def test_sublet_sells_within_the_capacity_and_beats_the_static_peak() -> None:
-    trace = made.trace(60, seed=3)
+    trace = made.trace(35, seed=3)
     own, static = score(trace, makers(4, 0.01)["sublet"]), score(trace, makers(4, 0.01)["static_peak"])
     assert max(own.sold) <= 100
     assert own.tallies[4].honoured_hours > static.tallies[4].honoured_hours
@@ -129,7 +129,7 @@ def test_sublet_sells_within_the_capacity_and_beats_the_static_peak() -> None:
 
 
 def test_more_risk_sells_more_and_breaks_more() -> None:
-    trace = made.trace(50, seed=5)
+    trace = made.trace(30, seed=5)
     tallies = [run(trace, Sublet(trace, (4,), risk)).tallies[4] for risk in (0.005, 0.02, 0.1)]
     sold = [tally.finished + tally.broken for tally in tallies]
     assert sold == sorted(sold)
@@ -146,7 +146,7 @@ def test_the_order_of_least_value_breaks_the_shortest_and_youngest() -> None:
 
 
 def test_a_backtest_is_the_same_to_the_last_digit_and_makes_a_page() -> None:
-    traces = [made.trace(20, seed=2), Trace("b", made.START_HOUR, *_arrays(20, 4), 14 * 24)]
+    traces = [made.trace(17, seed=2), Trace("b", made.START_HOUR, *_arrays(16, 4), 14 * 24)]
     done: list[str] = []
     first = backtest(traces, (1, 4), advance=done.append)
     assert len(done) == pieces(2, 2)
