@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sublet.desk.desk import build_case, open_case
 from sublet.desk.documents import parse_document, read_document
 from sublet.desk.errors import CaseError
+from sublet.desk.report import workbook
+from sublet.desk.report.figures import as_json
+from sublet.desk.report.page import render
+from sublet.desk.report.pages import sections
 from sublet.desk.sheet import Status
 from sublet.desk.template import template_text, write_template
 from sublet.values.errors import SubletError
@@ -324,3 +329,38 @@ def test_lines_are_known_through_long_strings_lists_and_inline_tables() -> None:
     assert document.line_of(("rows", 1, "id")) == 14
     assert document.line_of(("rows", 1, "sub", "z")) == 16
     assert ("x",) not in document.lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("low = 8.0\nhigh = 20.0", "low = 8.0\nhigh = 1e308", "is not a finite number for"),
+        ("low = 8.0\nhigh = 20.0", "low = 8.0\nhigh = inf", "'high' is inf; write a finite number"),
+        ("axis_power = [4, 8, 12]", "axis_power = [4, nan]", "'axis_power' is nan; write a finite number"),
+        ("value = 80.0", "value = nan", "write a finite number"),
+    ],
+)
+def test_numbers_that_lead_nowhere_are_refused(old: str, new: str, words: str) -> None:
+    message = refused(changed(old, new))
+    assert words in message
+    assert message.startswith("case.toml:")
+
+
+@pytest.mark.parametrize("name", ["university", "neocloud"])
+@given(st.data())
+@settings(deadline=None, max_examples=15)
+def test_any_number_of_an_example_may_be_replaced_and_gives_reports_or_a_sentence(
+    name: str, data: st.DataObject
+) -> None:
+    text = (EXAMPLES / f"{name}.toml").read_text()
+    numbers = list(re.finditer(r'(?<![\w.\-"])\d+\.?\d*(?![\w.\-"])', text))
+    found = data.draw(st.sampled_from(numbers))
+    other = data.draw(st.sampled_from(["0", "-1.0", "1e308", "nan", "inf", "1e-300", "7"]))
+    try:
+        desk = build_case(parse_document(f"{text[: found.start()]}{other}{text[found.end() :]}".encode(), "case.toml"))
+    except SubletError as error:
+        assert "case.toml" in error.message
+        return
+    render(desk, sections(desk, [], []), "test")
+    json.dumps(as_json(desk, [], [], "test"), allow_nan=False)
+    workbook.write(desk, [], "test")

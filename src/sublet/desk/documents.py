@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -102,7 +103,7 @@ class Table:
         return found
 
     def number(self, key: str, default: float | None = None) -> float:
-        return float(self._typed(key, default, (int, float), "a number"))
+        return self._finite(key, float(self._typed(key, default, (int, float), "a number")))
 
     def whole(self, key: str, default: int | None = None) -> int:
         found: int = self._typed(key, default, int, "a whole number")
@@ -117,7 +118,7 @@ class Table:
         return found
 
     def numbers(self, key: str, default: list[float] | None = None) -> list[float]:
-        return [float(item) for item in self._list(key, default, (int, float), "numbers")]
+        return [self._finite(key, float(item)) for item in self._list(key, default, (int, float), "numbers")]
 
     def table(self, key: str) -> Table:
         """A sub-table, empty where the file has none."""
@@ -147,6 +148,11 @@ class Table:
                     else "the case"
                 )
                 raise self.fail(key, f"key {key!r} is not known in {where}; {nearest(key, self.asked)}")
+
+    def _finite(self, key: str, number: float) -> float:
+        if not math.isfinite(number):
+            raise self.fail(key, f"{key!r} is {number}; write a finite number")
+        return number
 
     def _typed(self, key: str, default: Any, kind: Any, wanted: str) -> Any:
         self.asked.add(key)

@@ -207,6 +207,17 @@ class Sheet:
         known: dict[str, Any] = dict(overrides)
         return {name: self._recalculated(name, known) for name in names}
 
+    def recalculated(self, name: str, overrides: Mapping[str, float]) -> float:
+        """One result for other numbers. Raises CaseError where it is not a finite number."""
+        try:
+            found = float(self.recalculate([name], overrides)[name])
+        except (ZeroDivisionError, OverflowError):
+            found = float("nan")
+        if not np.isfinite(found):
+            changed = ", ".join(f"{key} = {number:g}" for key, number in overrides.items())
+            raise CaseError(f"{name!r} is not a finite number for {changed}; choose numbers that it is defined for")
+        return found
+
     def _recalculated(self, name: str, known: dict[str, Any]) -> Any:
         value = self[name]
         return evaluate(reference(name, value.number, value.parsed_unit), known, self._definitions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sublet.desk.case import Build
-from sublet.desk.documents import Table
+from sublet.desk.documents import Table, at_line
 from sublet.desk.earnings import (
     break_even_price,
     eps_increment,
@@ -20,7 +20,6 @@ from sublet.desk.earnings import (
 )
 from sublet.desk.terms import Term, constant
 from sublet.desk.units import parse_unit
-from sublet.values.errors import InvalidInputError
 
 CELLS_MAX = 400
 
@@ -269,10 +268,10 @@ def _tornado(table: Table, build: Build, result: str) -> tuple[TornadoBar, ...]:
     bars = []
     for entry, name in zip(tables, names, strict=True):
         low, high = entry.number("low"), entry.number("high")
-        try:
-            ends = [float(build.sheet.recalculate([result], base | {name: end})[result]) for end in (low, high)]
-        except (InvalidInputError, ZeroDivisionError) as error:
-            raise entry.fail("low", f"{name} can't be {low:g} to {high:g}: {error}") from error
+        ends = [
+            at_line(entry, key, build.sheet.recalculated, result, base | {name: end})
+            for key, end in (("low", low), ("high", high))
+        ]
         entry.finish()
         bars.append(TornadoBar(name, low, high, ends[0], ends[1]))
     return tuple(sorted(bars, key=lambda bar: -bar.swing))

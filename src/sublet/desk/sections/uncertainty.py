@@ -69,7 +69,7 @@ def _scenario(table: Table, build: Build, results: tuple[str, ...]) -> Scenario:
     changes = {name: changes_table.number(name) for name in changes_table.data}
     for name in changes:
         at_line(changes_table, name, build.ref, name)
-    found = build.sheet.recalculate(results, changes)
-    made = Scenario(table.text("id"), table.text("title"), changes, {name: float(found[name]) for name in results})
+    found = {name: at_line(table, "set", build.sheet.recalculated, name, changes) for name in results}
+    made = Scenario(table.text("id"), table.text("title"), changes, found)
     table.finish()
     return made
