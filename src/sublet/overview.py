@@ -29,6 +29,8 @@ POINTS_MAX = 288
 FORECAST_HOURS = 6
 FORECAST_QUANTILE = 0.99
 PATHS_MIN = 20
+GAP_S_MIN = 120.0
+RHYTHM_MIN = 3
 MODELS_WINDOW_S = 300
 LEASES_MAX = 200
 
@@ -72,7 +74,6 @@ class Overviews:
         sold = _SoldOver(
             pool, leases, sum(item.accelerators for item in system.models.replicas() if item.pool_id == pool.id)
         )
-        step_s = max(history.step_s, system.settings.demand.sample_interval_s)
         on_sale = _on_sale(ladder)
         spot = dict(on_sale).get("spot", 0)
         points = (*_observed(pool, history, sold, at), *_expected(pool, facts, sold, spot, at))
@@ -87,7 +88,7 @@ class Overviews:
             on_sale=on_sale,
             withheld=_withheld(ladder),
             forecast_quantile=FORECAST_QUANTILE,
-            gap_s=max(120.0, 4 * step_s, PAST.total_seconds() / POINTS_MAX * 2),
+            gap_s=max(_gap_s(points), 4 * system.settings.demand.sample_interval_s),
             sample_interval_s=system.settings.demand.sample_interval_s,
         )
 
@@ -226,7 +227,20 @@ def _observed(pool: Pool, history: Series, sold: _SoldOver, at: datetime) -> lis
         points.append(
             view.PoolPoint(first, float(history.capacity[piece[-1]]), demand, sold.at(first, at), on_sale=None)
         )
+    if points[-1].at < at:
+        points.append(
+            view.PoolPoint(at, float(pool.capacity(at)), float(history.in_use[-1]), sold.at(at, at), on_sale=None)
+        )
     return points
+
+
+def _gap_s(points: Sequence[view.PoolPoint]) -> float:
+    """How far apart two points may stand before there is a gap: a distance that recurs is a rhythm, not a gap."""
+    minutes = Counter(
+        round((after.at - before.at).total_seconds() / 60) for before, after in pairwise(points) if not after.forecast
+    )
+    usual = max((minute for minute, times in minutes.items() if times >= RHYTHM_MIN), default=0)
+    return max(GAP_S_MIN, 90.0 * usual)
 
 
 def _expected(pool: Pool, facts: View, sold: _SoldOver, on_sale: int, at: datetime) -> list[view.PoolPoint]:
