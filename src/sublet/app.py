@@ -29,6 +29,7 @@ from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
 from sublet.models import store as models_sql
+from sublet.models.catalogue import built_in
 from sublet.models.service import Models
 from sublet.settings import Settings, SettingsError
 from sublet.store import Store
@@ -63,7 +64,7 @@ class Sublet:
         self.fleet = Fleet(self.store)
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = Ledger(self.store)
-        self.models = Models(self.store)
+        self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)

@@ -59,6 +59,7 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.app import Sublet
     from sublet.gateway import server as gateway_server
     from sublet.gateway.model import GatewaySettings
+    from sublet.models.catalogue import built_in
 
     held = _listener(fd, settings.gateway.host, settings.gateway.port, "gateway.port")
     system = Sublet(settings)
@@ -70,6 +71,7 @@ def _gateway(settings: Settings, fd: int | None) -> None:
         concurrency_max=settings.gateway.concurrency_max,
         queue_s_max=settings.gateway.queue_s_max,
         drain_s_max=DRAIN_S,
+        built_in=built_in(settings.models.slots, settings.models.context_tokens),
     )
     try:
         gateway_server.run(gateway_settings, system.store, system.emit_tokens, listener=held)
@@ -79,11 +81,13 @@ def _gateway(settings: Settings, fd: int | None) -> None:
 
 def _engines(settings: Settings, fd: int | None) -> None:
     from sublet.models import host as engine_host
+    from sublet.models.catalogue import built_in
     from sublet.store import Store
 
     store = Store(settings.database_url)
     try:
-        engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir), store)
+        entry = built_in(settings.models.slots, settings.models.context_tokens)
+        engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir, built_in=entry), store)
     finally:
         store.close()
 

@@ -8,6 +8,7 @@ import importlib.util
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,6 +54,11 @@ _FIELDS = {
 }
 _SOURCES = {"llamacpp": ({"path"}, {"path"}), "openai_url": ({"url"}, {"url", "model", "key_variable"})}
 _CHUNK_BYTES = 1 << 20
+
+
+def built_in(slots: int, context_tokens: int) -> CatalogueEntry:
+    """The built-in entry with the operator's slots and context (of one slot)."""
+    return replace(BUILT_IN, slots=slots, context_tokens=context_tokens)
 
 
 def read_toml(path: Path) -> list[CatalogueEntry]:

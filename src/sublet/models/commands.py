@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from sublet import settings
 from sublet.fleet.service import Fleet
-from sublet.models.catalogue import BUILT_IN, CONTEXT_TOKENS_MAX
+from sublet.models.catalogue import built_in
 from sublet.models.model import CatalogueEntry, ModelRow
 from sublet.models.service import Models
 from sublet.output import JsonFlag, print_json, print_rows
@@ -24,17 +23,11 @@ app = typer.Typer(no_args_is_help=True, help="Managed models: the catalogue, dep
 Name = Annotated[str, typer.Argument(help="The model's name, as `sublet models ls` shows it.")]
 
 
-def built_in(loaded: settings.Settings) -> CatalogueEntry:
-    """The built-in entry with the operator's slots and context."""
-    context = min(loaded.models.context_tokens, CONTEXT_TOKENS_MAX)
-    return replace(BUILT_IN, slots=loaded.models.slots, context_tokens=context)
-
-
 def _open() -> tuple[Models, Store]:
     loaded = settings.load()
     store = Store(loaded.database_url)
     migrate(store)
-    return Models(store, built_in(loaded)), store
+    return Models(store, built_in(loaded.models.slots, loaded.models.context_tokens)), store
 
 
 @app.command("ls")
