@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet.story import history, ssh
+from sublet.story.client import RefusedError
 from sublet.story.stage import Stage
 from sublet.values.clock import SystemClock, format_time, parse_time
 from sublet.values.errors import UnavailableError
@@ -18,6 +19,8 @@ LEASE_MINUTES = 10
 SAMPLES_WAITED = 3
 MODEL_S_MAX = 60.0
 LEASE_S_MAX = 40.0
+QUOTE_S_MAX = 100.0
+HTTP_CONFLICT = 409
 CALM_S_MAX = 12.0
 NOTICE_SEEN_S_MAX = 8.0
 BUSY_SHARE = 0.5
@@ -99,11 +102,7 @@ def spare(stage: Stage) -> dict[str, Any]:
 def sell_raw(stage: Stage) -> dict[str, Any]:
     """Quote, accept, log in over SSH."""
     pool = stage.facts["pool"]
-    quote = stage.facts.get("quote") or stage.customer.post(
-        "/v1/quotes",
-        {"pool": pool["id"], "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60},
-        idempotency_key="story-quote",
-    )
+    quote = stage.facts.get("quote") or stage.wait("a quote", lambda: _quote(stage, pool["id"]), QUOTE_S_MAX)
     stage.facts["quote"] = quote
     stage.say(
         f"{quote['accelerators']} accelerator, notice class, {LEASE_MINUTES} minutes: "
@@ -122,6 +121,18 @@ def sell_raw(stage: Stage) -> dict[str, Any]:
     for line in seen:
         stage.say(f"  the tenant sees  {line}")
     return {"lease": lease["id"], "quote": quote, "guarantees": lease["guarantees"], "seen_inside": seen}
+
+
+def _quote(stage: Stage, pool_id: str) -> dict[str, Any] | None:
+    """A quote, or None while the owner needs everything: what is spare changes by the minute."""
+    wish = {"pool": pool_id, "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60}
+    try:
+        return stage.customer.post("/v1/quotes", wish, idempotency_key="story-quote")
+    except RefusedError as error:
+        if error.details.get("status") != HTTP_CONFLICT:
+            raise
+        stage.facts["quote_refused"] = error.message
+        return None
 
 
 def sell_managed(stage: Stage) -> dict[str, Any]:
