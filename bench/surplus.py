@@ -24,8 +24,9 @@ from sublet.surplus import rule
 from sublet.surplus.benchmark.backtest import Sum, backtest
 from sublet.surplus.benchmark.own import Sublet, single
 from sublet.surplus.benchmark.scoring import Trace, bound, run, score, trace_of
-from sublet.surplus.memory import hours_of
+from sublet.surplus.memory import SHADOW_HOURS_MAX, hours_of
 from sublet.surplus.model import ClassPolicy, PoolFacts
+from sublet.surplus.seller import sellers
 from sublet.surplus.service import view_of
 from sublet.values.clock import from_micros
 from sublet.values.windows import Window
@@ -79,7 +80,11 @@ def cost() -> dict[str, Any]:
     for pool in range(POOLS):
         series = _made(pool, start)
         at = from_micros((start + DAYS * 24) * 3_600_000_000)
-        views.append(view_of(series, hours_of(series, at), PoolFacts(f"pool_{pool}", "", 1000), (), at))
+        view = view_of(series, hours_of(series, at), PoolFacts(f"pool_{pool}", "", 1000), (), at)
+        hours = view.hours
+        # The shadow's record is kept between rounds; here it begins at the present hour, and is timed on its own below.
+        hours.sellers.update(sellers(hours.in_use, hours.first_hour, hours.t, WINDOWS))
+        views.append(view)
         _tell(f"pool {pool}")
     loaded = time.perf_counter() - began
     began = time.perf_counter()
@@ -92,19 +97,25 @@ def cost() -> dict[str, Any]:
         rounds.append(time.perf_counter() - began)
     began = time.perf_counter()
     for view in views:
-        hours = view.hours
-        for seller in hours.sellers.values():
-            seller.next = hours.t - 1
-            seller.learn(hours.in_use, hours.capacity, hours.t)
+        for seller in view.hours.sellers.values():
+            seller.next = view.hours.t - 1
+            seller.learn(view.hours.in_use, view.hours.capacity, view.hours.t)
+    learning = time.perf_counter() - began
+    known = views[0].hours
+    began = time.perf_counter()
+    for seller in sellers(known.in_use, known.first_hour, known.t - SHADOW_HOURS_MAX, WINDOWS).values():
+        seller.learn(known.in_use, known.capacity, known.t)
+    start_s = time.perf_counter() - began
     return {
         "pools": POOLS,
         "days": DAYS,
         "classes_and_windows": sum(len(policy.windows_s) for policy in classes),
         "load_s": round(loaded, 3),
-        "first_round_with_60_days_of_shadow_s": round(first, 3),
+        "first_round_of_a_day_s": round(first, 3),
         "round_s": round(min(rounds), 3),
         "round_s_all": [round(value, 3) for value in rounds],
-        "hour_of_learning_s": round(time.perf_counter() - began, 3),
+        "learning_once_an_hour_s": round(learning, 3),
+        "one_pool_from_a_restart_s": round(start_s, 3),
     }
 
 

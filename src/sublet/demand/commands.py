@@ -9,7 +9,11 @@ from typing import Annotated
 import typer
 
 from sublet import settings
-from sublet.demand.service import Demand
+from sublet.demand.alibaba import read_jobs, series_of_model
+from sublet.demand.csv_series import write_series
+from sublet.demand.prometheus import PoolQuery, PrometheusCollector
+from sublet.demand.service import Demand, Recorded
+from sublet.demand.slurm import parse_sacct, series_of_jobs
 from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, print_json, print_rows
 from sublet.store import Store
@@ -39,7 +43,72 @@ def import_file(
 ) -> None:
     """Import history from CSV, all of it or nothing; importing it again changes nothing."""
     demand, fleet = _open()
-    recorded = demand.import_csv(fleet.pool(pool).id, file)
+    _report(demand.import_csv(fleet.pool(pool).id, file), pool, as_json)
+
+
+@app.command("prometheus")
+def collect_prometheus(
+    pool: PoolName,
+    url: Annotated[str, typer.Argument(help="Address of Prometheus, such as http://127.0.0.1:9090.")],
+    in_use: Annotated[str, typer.Option(help="PromQL for the owner's accelerators in use: one number per time.")],
+    capacity: Annotated[str, typer.Option(help="PromQL for the accelerators there are, or a plain number.")],
+    pending: Annotated[str | None, typer.Option(help="PromQL for accelerators that queued work waits for.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 24.0,
+    step_s: Annotated[int, typer.Option(min=1, help="Seconds between two samples.")] = 60,
+    as_json: JsonFlag = False,
+) -> None:
+    """Collect a pool's demand from Prometheus; run it again to go on, what is known already is not doubled."""
+    demand, fleet = _open()
+    pool_id = fleet.pool(pool).id
+    now = SystemClock().now()
+    query = PoolQuery(in_use, float(capacity) if capacity.replace(".", "", 1).isdigit() else capacity, pending)
+    samples = PrometheusCollector(url).samples(query, now - timedelta(hours=hours), now, step_s)
+    _report(demand.record_samples(pool_id, samples), pool, as_json)
+
+
+@app.command("sacct")
+def import_sacct(
+    pool: PoolName,
+    file: Annotated[Path, typer.Argument(help="What sacct --parsable2 printed, with TZ=UTC; docs/demand.md says how.")],
+    capacity: Annotated[int, typer.Option(min=0, help="Accelerators of the pool.")],
+    days: Annotated[int, typer.Option(min=1, max=3660, help="How far back.")] = 90,
+    as_json: JsonFlag = False,
+) -> None:
+    """Import the owner's Slurm jobs as hourly demand."""
+    demand, fleet = _open()
+    pool_id = fleet.pool(pool).id
+    try:
+        with file.open(encoding="utf-8") as lines:
+            jobs = parse_sacct(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{file} can't be read ({error}); name what sacct printed") from error
+    now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
+    series = series_of_jobs(jobs, pool_id, capacity, now - timedelta(days=days), now)
+    _report(demand.record_series(series), pool, as_json)
+
+
+@app.command("alibaba")
+def convert_alibaba(
+    file: Annotated[Path, typer.Argument(help="The job file of Alibaba's spot-GPU trace (job_info_df.csv).")],
+    model: Annotated[str, typer.Option(help="GPU model, as the file names it.")],
+    capacity: Annotated[int, typer.Option(min=0, help="Accelerators of that model.")],
+    out: Annotated[Path, typer.Option(help="CSV to write: time,capacity,in_use.")],
+    start: Annotated[str, typer.Option(help="The moment that the file calls 0.")] = "2024-03-01T00:00:00Z",
+) -> None:
+    """Turn the public Alibaba job file into a series that `sublet backtest` and `sublet shadow` read."""
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            jobs = read_jobs(lines, parse_time(start))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{file} can't be read ({error}); name the job file") from error
+    except ValueError as error:
+        raise InvalidInputError(f"--start: {error}") from error
+    series = series_of_model(jobs.get(model, []), model, capacity)
+    write_series(series, out)
+    typer.echo(f"{len(series)} hours of {model} are in {out}")
+
+
+def _report(recorded: Recorded, pool: str, as_json: bool) -> None:
     if as_json:
         print_json(recorded.as_dict())
         return

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from sublet.demand.model import ACCELERATORS_MAX, Floats, Integers, Series, assemble
-from sublet.values.clock import parse_time
+from sublet.values.clock import format_time, from_micros, parse_time
 from sublet.values.errors import InvalidInputError
 
 ROWS_MAX = 5_000_000
@@ -58,6 +58,18 @@ def parse_series(stream: IO[str], pool: str, source: str) -> Series:
     instants = np.frombuffer(times, dtype=np.int64)
     _refuse_contradictions(instants, table, lines, source)
     return assemble(pool, instants, table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
+
+
+def write_series(series: Series, path: Path) -> None:
+    """Write `series` as the CSV that `read_series` reads. Raises BadSeriesError where the file can't be written."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(COLUMNS)
+            for at, capacity, in_use in zip(series.times_us, series.capacity, series.in_use, strict=True):
+                writer.writerow((format_time(from_micros(int(at))), f"{capacity:.10g}", f"{in_use:.10g}"))
+    except OSError as error:
+        raise BadSeriesError(f"{path} can't be written ({error.strerror or error}); name another file") from error
 
 
 def _opened(path: Path) -> IO[str]:

@@ -79,6 +79,10 @@ class Demand:
         """
         return self._keep(read_series(path, pool_id))
 
+    def record_series(self, series: Series) -> Recorded:
+        """Keep a series that a collector made; `series.pool` is the pool's id."""
+        return self._keep(series)
+
     def history(self, pool_id: str, since: datetime, until: datetime, connection: Connection | None = None) -> Series:
         """The pool's samples in `[since, until)`, strictly the past of `until`."""
         if connection is not None:
