@@ -243,6 +243,8 @@ def rating(bench: Bench, count: int) -> dict[str, Any]:
         "lines": report.rated,
         "transactions": report.transactions,
         "rating_s": round(wall, 1),
+        "rating_cpu_s": round(cpu, 1),
+        "invoicing_cpu_s": round(cpu_close, 1),
         "invoicing_s": round(wall_close, 1),
         "total_s": round(wall + wall_close, 1),
         "cpu_s": round(cpu + cpu_close, 1),
@@ -278,9 +280,9 @@ def export(bench: Bench, folder: Path) -> dict[str, Any]:
                 if count % 100_000 == 0:
                     seen.append(resident_mib())
 
-    wall, _, _ = timed(run)
+    wall, cpu, _ = timed(run)
     (folder / "focus.csv").unlink()
-    found = {"rows": count, "seconds": round(wall, 1), "resident_mib_each_100000": seen}
+    found = {"rows": count, "seconds": round(wall, 1), "cpu_s": round(cpu, 1), "resident_mib_each_100000": seen}
     wall, _, rows = timed(
         lambda: write_parquet(bench.store, bench.ledger.books, "focus-1.2", "", "", "", folder / "focus.parquet")
     )
@@ -402,7 +404,10 @@ def main() -> None:
         if database == "postgresql" and not server:
             continue
         for part in options.only:
-            results.setdefault(database, {})[part] = in_own_process(part, server, options.events)
+            before = os.getloadavg()[0]
+            found = in_own_process(part, server, options.events)
+            found["load_average"] = [round(before, 1), round(os.getloadavg()[0], 1)]
+            results.setdefault(database, {})[part] = found
             print(database, part, json.dumps(results[database][part], indent=1), flush=True)
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")

@@ -57,6 +57,7 @@ class Charged(NamedTuple):
     booked: int
     used: int
     rate_id: str
+    list_rate_id: str
     book_version: int
     quantity: int
     nano: int
@@ -73,7 +74,8 @@ class Charged(NamedTuple):
 
 _CHARGED = text(
     "SELECT l.line_no, l.transaction_no, l.kind, t.kind, l.organisation_id, t.period_start, l.period_start, l.rate_id, "
-    "l.book_version, l.quantity, l.nano, l.list_nano, e.meter, coalesce(o.at, e.at), coalesce(o.resource, e.resource), "
+    "l.list_rate_id, l.book_version, l.quantity, l.nano, l.list_nano, e.meter, coalesce(o.at, e.at), "
+    "coalesce(o.resource, e.resource), "
     "coalesce(o.project, e.project), coalesce(o.key_id, e.key_id), coalesce(o.dimensions, e.dimensions), "
     "e.source, e.event_id "
     "FROM ledger_lines l JOIN ledger_transactions t ON t.transaction_no = l.transaction_no "

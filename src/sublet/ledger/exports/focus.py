@@ -34,7 +34,7 @@ SERVICES = {
     "": ("Other", "Other (Other)", "Account", ""),
 }
 PROVIDER = "Sublet"
-KINDS_CACHED_MAX = 50_000
+KINDS_CACHED_MAX = 10_000
 _COST_STEP = Decimal(1).scaleb(-COST_DECIMALS)
 _HOUR = timedelta(hours=1)
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -187,10 +187,9 @@ class _Writer:
         return row
 
     def _kind(self, line: Charged, party: Party) -> _Kind:
-        """What rows of one rate, resource and set of dimensions share; usage of one rate may span list prices."""
-        key = (line.book_version, line.rate_id, line.dimensions, line.meter, hour_of(line.at), party.id, line.resource)
-        if METERS[line.meter].product == "models":
-            key = (*key[:-1], "")
+        """What rows of one rate, its list price, resource and set of dimensions share."""
+        resource = line.resource if METERS[line.meter].product != "models" else ""
+        key = (line.book_version, line.rate_id, line.list_rate_id, line.dimensions, line.meter, resource)
         known = self._kinds.get(key)
         if known is None:
             if len(self._kinds) > KINDS_CACHED_MAX:
@@ -332,12 +331,12 @@ def _quantity(steps: int, unit_steps: int) -> Decimal:
     return Decimal(scaled).scaleb(-QUANTITY_DECIMALS, _WIDE)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def _detail(kind: str, rate_id: str, used: str) -> str:
     return line_id(kind, rate_id, used)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def _unit_decimal(nano: Fraction) -> Decimal:
     return Decimal(round(nano / NANO * 10**PRICE_DECIMALS)).scaleb(-PRICE_DECIMALS, _WIDE)
 
