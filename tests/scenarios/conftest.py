@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 
 from sublet.app import local_backend
 from sublet.story.demo import write_settings
@@ -62,3 +66,30 @@ def remains(folder: Path) -> Callable[[], list[str]]:
         return found
 
     return look
+
+
+@pytest.fixture
+def on_postgres(folder: Path) -> Iterator[UpProcess]:
+    """`sublet up` on a database of its own on the server that SUBLET_TEST_POSTGRES names."""
+    server = os.environ.get("SUBLET_TEST_POSTGRES")
+    if not server:
+        pytest.skip("SUBLET_TEST_POSTGRES names no server")
+    name = f"story_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    config = write_settings(folder)
+    url = make_url(server).set(database=name).render_as_string(hide_password=False)
+    config.write_text(config.read_text() + f'\n[database]\nurl = "{url}"\n')
+    up = UpProcess(config)
+    try:
+        up.start()
+        yield up
+    finally:
+        for pid in up.pids().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        local_backend(up.settings).reap(frozenset())
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()

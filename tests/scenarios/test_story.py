@@ -56,6 +56,18 @@ def test_the_story_as_it_is_told(stage: Stage, theatre: UpProcess, remains: Call
     assert remains() == []
 
 
+def test_the_story_on_postgresql(on_postgres: UpProcess, remains: Callable[[], list[str]]) -> None:
+    stage = Stage(on_postgres, print)
+    try:
+        seen = {name: step(stage) for name, step in STEPS.items()}
+    finally:
+        stage.close()
+    assert float(seen["earn"]["difference"]) == 0
+    check_books(on_postgres, stage)
+    assert on_postgres.stop() < 10
+    assert remains() == []
+
+
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_the_story_survives_the_death_of(
     victim: str, stage: Stage, theatre: UpProcess, remains: Callable[[], list[str]]
