@@ -256,3 +256,21 @@ def test_f13_a_pool_that_closes_before_the_end_is_not_sold(world: World) -> None
     world.fleet.sync([])
     with pytest.raises(NoCapacityError, match="goes offline"):
         world.sell()
+
+
+@pytest.mark.real
+def test_the_life_of_a_lease_on_postgresql(postgres_store: Store, clock: SimulatedClock) -> None:
+    from sublet.leases.service import ReclaimOrder
+
+    world = World(postgres_store, clock)
+    lease = world.sell(count=4, seconds=3600)
+    world.run(65, step_s=5)
+    window = Window.starting(clock.now(), 600)
+    first = world.leases.reclaim(ReclaimOrder(world.pool.name, 2, window, "run"), "team", "key")
+    assert world.leases.reclaim(ReclaimOrder(world.pool.name, 2, window, "run"), "team", "key")["id"] == first["id"]
+    world.run(330, step_s=15)
+    ended = world.lease(lease)
+    assert (ended.state.value, ended.end_reason) == ("ended", "reclaimed")
+    assert world.billed_s(lease) == ended.metered_s > 0 and len(world.credits) == 1
+    assert world.leases.book(world.pool.id) == [] and world.leases.leases(live_only=True) == []
+    assert [item.id for item in world.leases.leases()] == [lease.id]
