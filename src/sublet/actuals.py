@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
+from sublet import hindsight
 from sublet.app import Sublet
 from sublet.desk.actuals import Actuals, PoolRecord, UsageRecord, commitment, gather
 from sublet.desk.counterparties import Contract
@@ -30,20 +31,23 @@ def actuals(system: Sublet, window: Window, currency: str = "USD") -> Actuals:
         replica_hours = _replica_hours(connection, window, system.clock.now())
     homes = {row.deployment.model: row.deployment.pool_id for row in system.models.rows() if row.deployment is not None}
     pool_names = {pool.id: pool.name for pool in pools}
+    hours = {pool.id: hindsight.hours_of(system.demand, pool, window) for pool in pools}
     records = [
         PoolRecord(
             pool.name,
             pool.generation,
             pool.accelerators,
             float(pool.watts),
-            pool.accelerators * window.seconds / SECONDS_PER_HOUR,
+            hindsight.spare_hours(hours[pool.id], window),
         )
         for pool in pools
     ]
+    foreseen = [record for pool in pools for record in hindsight.forecasts(pool, hours[pool.id], window)]
     usage = [*_raw(earned, names), *_managed(earned, names, homes, pool_names, replica_hours)]
     known = {record.pool for record in records}
     sold = [item for item in usage if item.pool in known]
-    return gather(OWNER, window, records, sold, currency=currency, contracts=_contracts(system, names, currency))
+    contracts = _contracts(system, names, currency)
+    return gather(OWNER, window, records, sold, currency=currency, contracts=contracts, forecasts=foreseen)
 
 
 def _contracts(system: Sublet, names: dict[str, str], currency: str) -> Iterator[Contract]:
