@@ -263,8 +263,9 @@ class Exchange:
         if out:
             if self.first_at == 0.0:
                 self.first_at = self.last_at
-            self.client.answer_part(out[0] if len(out) == 1 else b"".join(out))
+            # First counted, then sent: whoever kills the gateway on seeing an event finds it counted.
             self.gateway.journal.board.put(self._slot, self.sequence, meter.input, meter.input_cached, meter.output)
+            self.client.answer_part(out[0] if len(out) == 1 else b"".join(out))
         if failure is not None:
             self._fail(failure)
         elif done:
