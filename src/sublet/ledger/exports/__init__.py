@@ -25,7 +25,7 @@ from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
 
 Rows = Iterator[Mapping[str, Any]]
-PARQUET_ROWS = 20_000
+PARQUET_ROWS = 5_000
 CSV_ROWS = 1_000
 
 EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
