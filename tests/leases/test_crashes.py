@@ -362,3 +362,16 @@ def test_namespaces_that_only_root_may_make_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(host, "_namespaces_allowed", lambda uid: False)
     able = host.probe()
     assert able.reason is not None and "not the host uid of a lease" in able.reason and able.cure
+
+
+def test_a_forgotten_lease_gives_its_uid_back(backend: LocalBackend, tmp_path: Path) -> None:
+    from sublet.leases.backends.local.uids import CLAIMS
+
+    if not backend.capabilities.as_root:
+        pytest.skip("uids are given as root alone")
+    one = tenant(backend, tmp_path, client_key(tmp_path), seconds=2)
+    spec = LeaseFiles(backend._base, one.lease_id).read_spec()
+    assert spec is not None and (CLAIMS / str(spec.uid)).exists()
+    one.wait(RunState.STOPPED)
+    backend.forget(one.lease_id)
+    assert not (CLAIMS / str(spec.uid)).exists()

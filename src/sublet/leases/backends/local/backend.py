@@ -173,7 +173,10 @@ class LocalBackend:
             return
         if not observation.state.over or not observation.clean:
             raise InvalidInputError(f"lease {lease_id} is {observation.state} and not proved clean; stop it first")
+        spec = files.read_spec()
         files.remove()
+        if spec is not None and spec.uid is not None:
+            LeaseUids(self.capabilities.uid_first, self.capabilities.uids).release(spec.uid, files.root)
 
     def reap(self, known: frozenset[str]) -> list[Observation]:
         """Also removes this Sublet's control groups of leases whose directory is gone."""
