@@ -55,6 +55,7 @@ def test_windows_that_end_count_and_the_youngest_break() -> None:
     tally = outcome.tallies[3]
     assert (tally.finished, tally.broken, tally.lost_hours) == (5, 2, 2)
     assert tally.honoured_hours == 15
+    assert tally.survival() == {1: 1.0, 2: 5 / 7, 3: 5 / 7}
     assert outcome.broken == [0, 0, 2, 0, 0]
     assert policy.seen == [(0, 0, 0), (1, 0, 0), (2, 0, 2), (3, 4, 0), (4, 1, 0)]
 

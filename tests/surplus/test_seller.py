@@ -24,7 +24,7 @@ def futures(rows: list[list[int]], weights: list[float] | None = None) -> Future
 @given(paths, st.lists(st.integers(0, 80), min_size=3, max_size=3), st.floats(0, 1))
 def test_the_depth_breaks_on_no_more_than_the_tail(rows: list[list[int]], room: list[int], share: float) -> None:
     known, left = futures(rows), np.array(room, dtype=np.float64)
-    depth = deepest(known, left, share * len(rows))
+    depth = deepest(known, left, share * len(rows), expect=True)
     broken = sum(any(rise + depth.count > free for rise, free in zip(row, room, strict=True)) for row in rows)
     if depth.count:
         assert broken <= share * len(rows) + 1e-6

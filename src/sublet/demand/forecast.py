@@ -146,11 +146,19 @@ class HourlyRises:
         self._in_use = in_use
         self._first_hour = first_hour
         self._fits: dict[int, _Fit] = {}
+        self._latest: dict[int, tuple[int, Futures]] = {}
 
     def extend(self, in_use: Floats) -> None:
         self._in_use = in_use
+        self._latest.clear()
 
     def futures(self, t: int, slots: int) -> Futures:
+        known = self._latest.get(slots)
+        if known is None or known[0] != t:
+            known = self._latest[slots] = (t, self._futures(t, slots))
+        return known[1]
+
+    def _futures(self, t: int, slots: int) -> Futures:
         midnight = t - (self._first_hour + t) % DAY
         at = midnight if midnight - slots >= 2 * DAY else t
         fit = self._fits.get(slots)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -153,6 +153,20 @@ def sellable(
     ]
     count, withheld = _waterfall(facts.capacity, steps)
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
+
+
+def offers(
+    view: View, policy: ClassPolicy, sold: Sequence[Sold], policies: Mapping[str, ClassPolicy]
+) -> list[Sellable]:
+    """What each window of the class could sell from now, if it were the only one. Equal horizons are decided once."""
+    found: list[Sellable] = []
+    known: dict[float, Sellable] = {}
+    for window_s in policy.windows_s:
+        horizon_s = policy.horizon_s(window_s)
+        if horizon_s not in known:
+            known[horizon_s] = sellable(view, policy, Window.starting(view.at, window_s), sold, policies)
+        found.append(replace(known[horizon_s], window_s=window_s))
+    return found
 
 
 def _demand_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -28,6 +29,7 @@ LONG_LEVEL_QUANTILE = 0.97
 _MARGIN = ((1, 8.0), (4, 3.3), (12, 6.0), (24, 8.5))
 
 
+@cache
 def margin(slots: int) -> float:
     """Risk that the last unit may carry, over the average that is promised; between the measured points on a log scale."""
     at = math.log(max(1, slots))
@@ -39,6 +41,7 @@ def margin(slots: int) -> float:
 _LADDER = ((1, 0.5), (4, 0.5), (12, 0.8), (24, 1.0))
 
 
+@cache
 def ladder_caution(slots: int) -> float:
     """By how much the risk of a promise is lowered where longer promises are sold from the same pool."""
     at = math.log(max(1, slots))
@@ -53,25 +56,28 @@ class Depth:
     broken: float
 
 
-def deepest(futures: Futures, room: Floats, tail: float, limit: float = math.inf) -> Depth:
+def deepest(futures: Futures, room: Floats, tail: float, limit: float = math.inf, *, expect: bool = False) -> Depth:
     """The largest count that fits under `room` on all past paths but those of total weight `tail`, at most `limit`.
 
     `room` (slots) is what is left for the rise of demand and the count together. Never less for a larger tail, never
-    more for less room. A negative tail is less evidence than the promise needs: nothing is sold.
+    more for less room. A negative tail is less evidence than the promise needs: nothing is sold. With `expect` it is also
+    told how many of the count are expected to break.
     """
     limit = min(limit, float(room.min(initial=math.inf)))
     if tail < 0 or limit <= 0:
         return Depth(0, 0.0)
-    if futures.weights.size == 0 or tail >= futures.weight:
+    if futures.weights.size == 0 or (tail >= futures.weight and not expect):
         return Depth(_whole(limit), 0.0)
     excess = (futures.paths - room.astype(np.float32)).max(axis=1)
     order = np.argsort(-excess, kind="stable")
     worst = excess[order]
     weights = futures.weights[order]
     place = int(np.searchsorted(np.cumsum(weights, dtype=np.float64), tail + 1e-9, side="right"))
-    count = _whole(min(limit, -float(worst[min(place, worst.size - 1)])))
-    if count == 0:
-        return Depth(0, 0.0)
+    if place < worst.size:
+        limit = min(limit, -float(worst[place]))
+    count = _whole(limit)
+    if count == 0 or not expect:
+        return Depth(count, 0.0)
     return Depth(count, float((np.clip(worst + count, 0, count) * weights).sum() / futures.weight))
 
 
@@ -90,6 +96,7 @@ class Seller:
         self.expected = 0.0
         self._book = np.zeros(slots)
         self._largest = 0.0
+        self._level_at, self._level = -1, math.inf
 
     @property
     def ratio(self) -> float:
@@ -124,9 +131,12 @@ class Seller:
         """
         if self.slots < LONG_SLOTS:
             return -math.inf
-        known = in_use[:t]
-        known = known[np.isfinite(known)]
-        return float(np.quantile(known, LONG_LEVEL_QUANTILE)) if known.size else math.inf
+        if self._level_at != t:
+            known = in_use[:t]
+            known = known[np.isfinite(known)]
+            self._level = float(np.quantile(known, LONG_LEVEL_QUANTILE)) if known.size else math.inf
+            self._level_at = t
+        return self._level
 
     def _live(self, in_use: Floats, capacity: Floats, t: int) -> None:
         fade = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
@@ -139,7 +149,7 @@ class Seller:
             if room > 0:
                 futures = self.forecaster.futures(t, self.slots)
                 if futures.weights.size:
-                    depth = deepest(futures, room - self._book, SHADOW_RISK * futures.weight)
+                    depth = deepest(futures, room - self._book, SHADOW_RISK * futures.weight, expect=True)
                     self._book += depth.count
                     self.expected += depth.broken
             self._largest = max(self._largest, float(self._book[0]))

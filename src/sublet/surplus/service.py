@@ -75,9 +75,10 @@ class Surplus:
         alone: list[Sellable] = []
         offered: list[Sold] = []
         for policy in self.classes:
-            for window_s in policy.windows_s:
+            for window_s, single in zip(
+                policy.windows_s, rule.offers(view, policy, standing, self._classes), strict=True
+            ):
                 window = Window.starting(view.at, window_s)
-                single = rule.sellable(view, policy, window, standing, self._classes)
                 both = rule.sellable(view, policy, window, [*standing, *offered], self._classes)
                 alone.append(single)
                 rungs.append(_told_apart(both, single, standing, offered, view))

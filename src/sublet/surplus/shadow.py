@@ -14,7 +14,6 @@ from sublet.values.clock import format_time, from_micros
 from sublet.values.money import Money
 
 HOUR_US = 3_600_000_000
-SURVIVAL_POINTS = (1, 4, 12, 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,7 @@ def shadow(trace: Trace, windows: tuple[int, ...], terms: Terms, reclaims_max: i
             "promised_broken_per_1000": 1000 * terms.risk,
             "broken_per_1000": tally.broken_per_1000,
             "honoured_hours": tally.honoured_hours,
+            "survival": {f"{after}h": round(share, 6) for after, share in tally.survival().items()},
             "share_of_bound_alone": tally.honoured_hours / hours if hours else 0.0,
         }
     worst = sorted(np.flatnonzero(outcome.broken), key=lambda slot: (-outcome.broken[slot], slot))[:reclaims_max]

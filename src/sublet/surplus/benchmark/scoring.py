@@ -54,6 +54,16 @@ class Tally:
     finished: int = 0
     broken: int = 0
     lost_hours: int = 0
+    broken_after: dict[int, int] = field(default_factory=dict)
+
+    def survival(self) -> dict[int, float]:
+        """Share of the windows that were still served after 1, 2, … hours."""
+        sold, left = self.finished + self.broken, self.finished + self.broken
+        found = {}
+        for hours in range(1, self.window + 1):
+            left -= self.broken_after.get(hours - 1, 0)
+            found[hours] = left / sold if sold else 1.0
+        return found
 
     @property
     def honoured_hours(self) -> int:
@@ -199,7 +209,9 @@ def _break(book: Book, over: int, order: Order, outcome: Outcome) -> None:
         book.cells[window][place] -= cut
         tally = outcome.tallies[window]
         tally.broken += cut
-        tally.lost_hours += cut * (window - 1 - place)
+        served = window - 1 - place
+        tally.lost_hours += cut * served
+        tally.broken_after[served] = tally.broken_after.get(served, 0) + cut
         over -= cut
         if over == 0:
             return
