@@ -164,13 +164,7 @@ class HourlyRises:
         fit = self._fits.get(slots)
         if fit is None or fit.at != at:
             fit = self._fits[slots] = _Fit.of(self._in_use, self._first_hour, at, slots)
-        futures = fit.set_at(t, (self._first_hour + t) % DAY)
-        if not fit.jumpy:
-            return futures
-        moments = fit.moments[fit.near[(self._first_hour + t) % DAY]]
-        apart = (self._in_use[moments - 1] - self._in_use[t - 1]) / (LEVEL_SHARE * fit.highest)
-        likeness = np.exp(-0.5 * apart**2) + LEVEL_REST
-        return Futures(futures.paths, (futures.weights * likeness).astype(np.float32), self.jumpy_method)
+        return fit.set_at(t, (self._first_hour + t) % DAY, self._in_use)
 
 
 @dataclass(frozen=True)
@@ -182,8 +176,7 @@ class _Fit:
     spread: Floats
     standard: Grid
     moments: NDArray[np.int64]
-    near: tuple[NDArray[np.int64], ...]
-    nearness: tuple[Grid, ...]
+    hours: NDArray[np.int64]
     highest: float
     jumpy: bool
 
@@ -193,10 +186,8 @@ class _Fit:
         moments = np.arange(first, at - slots + 1)
         if moments.size == 0:
             nothing = np.zeros((DAY, slots))
-            none = np.empty(0, dtype=np.int64)
-            no_weights = tuple(np.empty(0, dtype=np.float32) for _ in range(DAY))
             no_paths = np.empty((0, slots), dtype=np.float32)
-            return cls(at, nothing, nothing, no_paths, none, (none,) * DAY, no_weights, 0.0, False)
+            return cls(at, nothing, nothing, no_paths, moments, moments, 0.0, False)
         known = in_use[first - 1 : at]
         rises = sliding_window_view(known[1:], slots) - known[: moments.size, None]
         whole = np.isfinite(rises).all(axis=1)
@@ -204,33 +195,48 @@ class _Fit:
         hours = (first_hour + moments) % DAY
         mean, spread = _usual(rises, hours)
         standard = ((rises - mean[hours]) / spread[hours]).astype(np.float32)
-        near, nearness = [], []
-        for hour in range(DAY):
-            apart = np.abs(hours - hour)
-            apart = np.minimum(apart, DAY - apart)
-            chosen = np.flatnonzero(apart <= NEAR_HOURS)
-            near.append(chosen)
-            nearness.append(np.exp(-0.5 * (apart[chosen] / KERNEL_HOURS) ** 2).astype(np.float32))
         highest = float(known[np.isfinite(known)].max()) if moments.size else 0.0
         jumpy = bool(moments.size) and float(np.quantile(rises[:, 0], JUMP_QUANTILE)) > JUMP_SHARE * highest
-        return cls(at, mean, spread, standard, moments, tuple(near), tuple(nearness), highest, jumpy)
+        return cls(at, mean, spread, standard, moments, hours, highest, jumpy)
 
-    def set_at(self, t: int, hour: int) -> Futures:
-        rows = self.near[hour]
+    def near(self, hour: int) -> tuple[NDArray[np.int64], Grid]:
+        """Places of the moments within NEAR_HOURS of that hour of the day, and their say by nearness."""
+        apart = np.abs(self.hours - hour)
+        apart = np.minimum(apart, DAY - apart)
+        rows = np.flatnonzero(apart <= NEAR_HOURS)
+        return rows, _NEARNESS[apart[rows]]
+
+    def set_at(self, t: int, hour: int, in_use: Floats) -> Futures:
+        """The standard paths set back at the hour of slot `t`."""
+        rows, nearness = self.near(hour)
         paths = self.mean[hour].astype(np.float32) + self.spread[hour].astype(np.float32) * self.standard[rows]
         ages = (t - self.moments[rows]).astype(np.float32)
-        weights = self.nearness[hour] * np.exp2(-ages / HALF_LIFE_HOURS).astype(np.float32)
-        return Futures(paths, weights, HourlyRises.method)
+        weights = nearness * np.exp2(-ages / HALF_LIFE_HOURS).astype(np.float32)
+        if not self.jumpy:
+            return Futures(paths, weights, HourlyRises.method)
+        apart = (in_use[self.moments[rows] - 1] - in_use[t - 1]) / (LEVEL_SHARE * self.highest)
+        likeness = np.exp(-0.5 * apart**2) + LEVEL_REST
+        return Futures(paths, (weights * likeness).astype(np.float32), HourlyRises.jumpy_method)
+
+
+_NEARNESS = np.exp(-0.5 * (np.arange(DAY) / KERNEL_HOURS) ** 2).astype(np.float32)
 
 
 def _usual(rises: Floats, hours: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Mean and mean absolute deviation per hour of the day and slot ahead, shrunk towards the whole day's."""
-    is_hour = (hours[None, :] == np.arange(DAY)[:, None]).astype(np.float64)
-    counts = is_hour.sum(axis=1)[:, None]
+    counts = np.bincount(hours, minlength=DAY)[:, None]
     say = counts / (counts + SHRINK)
     overall = rises.mean(axis=0) if rises.size else np.zeros(rises.shape[1])
-    mean = say * (is_hour @ rises) / np.maximum(counts, 1) + (1 - say) * overall
+    mean = say * _sums(rises, hours) / np.maximum(counts, 1) + (1 - say) * overall
     off = np.abs(rises - mean[hours])
     typical = off.mean(axis=0) if rises.size else np.zeros(rises.shape[1])
-    spread = say * (is_hour @ off) / np.maximum(counts, 1) + (1 - say) * typical
+    spread = say * _sums(off, hours) / np.maximum(counts, 1) + (1 - say) * typical
     return mean, np.maximum(spread, SPREAD_FLOOR * typical + SPREAD_MIN)
+
+
+def _sums(rows: Floats, hours: NDArray[np.int64]) -> Floats:
+    """Sum of the rows of each hour of the day, in a fixed order: the same digits on every machine."""
+    sums = np.zeros((DAY, rows.shape[1]))
+    for hour in range(DAY):
+        sums[hour] = rows[hours == hour].sum(axis=0)
+    return sums
