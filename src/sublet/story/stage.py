@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,9 @@ class UpProcess:
 
     def __init__(self, config: Path) -> None:
         self.config = config
-        self.settings = load(config)
+        # The child is started without SUBLET_DATA_DIR: its directory is the one in its own settings file.
+        folder = Path(tomllib.loads(config.read_text())["data_dir"])
+        self.settings = load(config).model_copy(update={"data_dir": folder})
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
