@@ -126,9 +126,9 @@ def test_parquet_holds_the_same_rows_with_decimals(busy: Ledger, tmp_path: Path,
 
 @pytest.mark.real
 def test_the_public_validator_finds_only_its_own_defects(busy: Ledger, tmp_path: Path) -> None:
-    python = os.environ.get("SUBLET_FOCUS_PYTHON")
+    python = os.environ.get("SUBLET_TEST_FOCUS_PYTHON")
     if not python:
-        pytest.skip("SUBLET_FOCUS_PYTHON names no interpreter with focus-validator")
+        pytest.skip("SUBLET_TEST_FOCUS_PYTHON names no interpreter with focus-validator")
     path = tmp_path / "focus.parquet"
     write_parquet(busy.store, busy.books, "focus-1.2", "", "", "", path)
     # It finds its rules relative to the directory in which it runs.
