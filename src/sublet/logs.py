@@ -41,6 +41,8 @@ def configure(process: str, data_dir: Path, level: str = "info") -> None:
     as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
     to_file.setFormatter(_MaskedFormatter(shared, [structlog.processors.format_exc_info, as_json]))
     to_person.setFormatter(_MaskedFormatter(shared, [_one_line]))
+    # A full disk must not fill the terminal with tracebacks of the log itself; who writes data says so in one sentence.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [to_file, to_person]
     root.setLevel(level.upper())
