@@ -24,7 +24,7 @@ from sublet.values.errors import InvalidInputError
 
 WINDOWS = (1, 4, 12, 24)
 WARMUP_DAYS = 28
-WARMUP_SHARE_MAX = 0.25
+WARMUP_SHARE_MAX = 0.27
 MISSING_SHARE_MAX = 0.10
 SLOTS_MIN = 14 * 24
 RISKS = (0.002, 0.005, 0.01, 0.02, 0.05)
@@ -93,7 +93,7 @@ class Backtest:
 def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list[str]]:
     """The hourly trace of a series with its warm-up, and what a reader must know about it.
 
-    The warm-up is `warmup_days`, or 28 days, or a quarter of a series shorter than 112 days in whole weeks (at least
+    The warm-up is `warmup_days`, or 28 days, or 27 % of a series shorter than 104 days in whole weeks (at least
     one). Raises InvalidInputError for a series too short or with too many gaps to say anything.
     """
     slots = series.slots(HOUR_S)

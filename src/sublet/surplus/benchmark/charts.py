@@ -19,13 +19,12 @@ _PALETTE = ("#0b6e4f", "#c1440e", "#5b5f97", "#b8860b", "#7a7a7a", "#9b2c5e", "#
 
 
 def timeline(trace: Trace, outcome: Outcome) -> str:
-    """Capacity, the owner's demand, what was sold on top of it, and where promises broke, over the scored hours."""
+    """Capacity, the owner's demand, what was sold on top of it, longest windows lowest, and where promises broke."""
     first = trace.warmup
     count = len(trace) - first
     group = max(1, math.ceil(count / POINTS_MAX))
     demand = _grouped(np.minimum(trace.in_use, trace.capacity)[first:], group, np.max)
     capacity = _grouped(trace.capacity[first:], group, np.min)
-    sold = _grouped(np.array(outcome.sold, dtype=np.float64), group, np.mean)
     broken = _grouped(np.array(outcome.broken, dtype=np.float64), group, np.sum)
     top = max(float(capacity.max()), 1.0) * 1.05
     across = max(1, demand.size - 1)
@@ -37,7 +36,16 @@ def timeline(trace: Trace, outcome: Outcome) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
 
     below = [(x(i), y(value)) for i, value in enumerate(demand)]
-    above = [(x(i), y(min(top, low + more))) for i, (low, more) in enumerate(zip(demand, sold, strict=True))]
+    layers = ""
+    level, under = demand, below
+    for place, (window, counts) in enumerate(sorted(outcome.sold_by_window.items(), reverse=True)):
+        level = level + _grouped(np.array(counts, dtype=np.float64), group, np.mean)
+        over = [(x(i), y(min(top, value))) for i, value in enumerate(level)]
+        layers += (
+            f'<path class="sold" fill-opacity="{1 - 0.2 * min(place, 4):.1f}" d="{_path([*over, *under[::-1]])}Z">'
+            f"<title>{window} h windows</title></path>"
+        )
+        under = over
     floor = [(x(across), y(0)), (x(0), y(0))]
     largest = max(float(broken.max()), 1.0)
     marks = "".join(
@@ -47,14 +55,15 @@ def timeline(trace: Trace, outcome: Outcome) -> str:
         if value
     )
     ticks = "".join(
-        f'<text x="{x(place):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">'
+        f'<text x="{x(place):.1f}" y="{HEIGHT - 12}" class="tick" '
+        f'text-anchor="{"end" if place == across else "middle"}">'
         f"{_hour(trace, first + int(place) * group)[:10]}</text>"
         for place in np.linspace(0, across, 6)
     )
     return _frame(
         f"{trace.name}: capacity, demand, sold and broken promises",
         f'<path class="demand" d="{_path([*below, *floor])}Z"/>'
-        f'<path class="sold" d="{_path([*above, *below[::-1]])}Z"/>'
+        f"{layers}"
         f'<path class="capacity" d="{_path([(x(i), y(value)) for i, value in enumerate(capacity)])}"/>'
         f"{marks}{ticks}{_levels(top, y)}",
     )

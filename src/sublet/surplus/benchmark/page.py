@@ -24,6 +24,11 @@ svg{width:100%;height:auto;margin:.5rem 0}
 .soft{color:var(--soft)}.over{color:var(--bad)}
 """
 
+_LEGEND = (
+    '<p class="soft">Blue-grey: the owner\'s demand. Green: sold, the longest windows darkest. Line: capacity. '
+    "Dots: broken.</p>"
+)
+
 
 def page(result: Backtest, risk: float) -> str:
     """The whole page as HTML. `risk` is the share of promises that was allowed to break."""
@@ -44,9 +49,7 @@ def page(result: Backtest, risk: float) -> str:
         parts.append(f"<h2>{escape(name)}</h2>")
         if name in result.runs:
             parts.append(timeline(*result.runs[name]))
-            parts.append(
-                '<p class="soft">Blue-grey: the owner\'s demand. Green: sold. Line: capacity. Dots: broken.</p>'
-            )
+            parts.append(_LEGEND)
         parts.append(_table(found, limit))
     if result.notes:
         notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)

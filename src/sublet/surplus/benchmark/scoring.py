@@ -83,6 +83,7 @@ class Outcome:
     displaced_hours: float = 0.0
     kept_hours: float = 0.0
     sold: list[int] = field(default_factory=list)
+    sold_by_window: dict[int, list[int]] = field(default_factory=dict)
     broken: list[int] = field(default_factory=list)
 
     @property
@@ -185,6 +186,8 @@ def run(trace: Trace, policy: Policy, order: Order = youngest_first, *, keep: bo
             broken = over
             _break(book, over, order, outcome)
         outcome.sold.append(total - broken)
+        for window, cells in book.cells.items():
+            outcome.sold_by_window.setdefault(window, []).append(sum(cells))
         outcome.broken.append(broken)
         policy.saw(t, ended_before, broken)
         ended_before = 0
