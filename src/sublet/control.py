@@ -28,9 +28,11 @@ from sublet.fleet import api as fleet_api
 from sublet.http import frame, requirement
 from sublet.leases import api as leases_api
 from sublet.ledger import api as ledger_api
+from sublet.ledger.alerts import Mailbox
 from sublet.loops import Loop
 from sublet.models import api as models_api
 from sublet.overview import Overviews
+from sublet.settings import Settings
 from sublet.surplus import api as surplus_api
 from sublet.tenants import tenants
 from sublet.values.plan import Plan
@@ -58,8 +60,7 @@ class ControlPlane:
         self._plans: list[Plan] = []
         self._samplers: dict[str, LocalSampler] = {}
         self._pushed_at: dict[str, datetime] = {}
-        self._proved_at: datetime | None = None
-        self._alerts = system.ledger.alerts()
+        self._alerts = system.ledger.alerts(mailbox(self.settings))
         clock = system.clock
         tick_s = self.settings.control.tick_s
         self.loops = [
@@ -140,23 +141,29 @@ class ControlPlane:
 
     def _keep_books(self) -> None:
         self.system.ledger.expire()
-        now = self.system.clock.now()
-        if self._proved_at is None:
-            self._proved_at = now
-        elif (now - self._proved_at).total_seconds() >= NIGHTLY_S:
-            self._proved_at = now
+        # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
+        last = self.system.ledger.proved_at()
+        if last is None or (self.system.clock.now() - last).total_seconds() >= NIGHTLY_S:
             proof = self.system.ledger.prove_nightly()
             if not proof.ok:
                 log.error("books_differ", proof=proof.as_dict())
 
     def _alert(self) -> None:
-        """Budget alerts go out by webhook, on a thread of their own: a receiver may be slow."""
+        """Budget alerts go out by webhook and e-mail, on a thread of their own: a receiver may be slow."""
         self._alerts.deliver_due()
 
     def _remember(self, plan: Plan) -> None:
         with self._lock:
             self._plans.append(plan)
             del self._plans[:-PLANS_KEPT]
+
+
+def mailbox(settings: Settings) -> Mailbox | None:
+    """Where alerts go out by e-mail, if the settings name a server."""
+    mail = settings.mail
+    if not mail.host:
+        return None
+    return Mailbox(mail.host, mail.port, mail.sender, mail.security, mail.user, mail.password.get_secret_value())
 
 
 class PushedDemand(Demand):

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariableError
 
@@ -87,6 +87,27 @@ class Log(_Section):
     """Logs go to files in data_dir/logs, and warnings to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level written")
+
+
+class Mail(_Section):
+    """The mail server that budget alerts go out through; without a host they go by webhook alone."""
+
+    host: str = Field(default="", description="SMTP server; empty: no e-mail")
+    port: Port = Field(default=587, description="its port")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="how the connection is protected"
+    )
+    sender: str = Field(default="", max_length=320, description="address that alerts come from")
+    user: str = Field(default="", description="user name; empty: no login")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="password; better set as SUBLET_MAIL__PASSWORD than in a file"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mail:
+        if self.host and "@" not in self.sender:
+            raise ValueError("sender must be an address where mail.host is set")
+        return self
 
 
 class Demand(_Section):
@@ -221,6 +242,7 @@ class Settings(BaseSettings):
     ssh: Ssh = Ssh()
     network: Network = Network()
     log: Log = Log()
+    mail: Mail = Mail()
     demand: Demand = Demand()
     leasing: Leasing = Leasing()
     classes: Classes = Classes()
@@ -405,6 +427,8 @@ def _as_toml(value: Any, required: bool) -> str:
         return "(required)"
     if value is None:
         return "(unset)"
+    if isinstance(value, SecretStr):
+        return '""'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | Path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, select, text
 
 from sublet.ledger import closing, crediting, journal
 from sublet.ledger import store as sql
@@ -415,6 +415,11 @@ class Ledger:
 
         self._store.write(write)
         return proof
+
+    def proved_at(self) -> datetime | None:
+        """When everything was last proved by `prove_nightly`; None where it never was."""
+        with self._store.read() as connection:
+            return connection.execute(select(func.max(proofs.c.proved_at))).scalar()
 
     def health(self) -> dict[str, Any]:
         """How far the rating is, what waits and why, and what the last proof said."""

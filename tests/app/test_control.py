@@ -1,0 +1,74 @@
+"""The control plane's loops, one round at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sublet.control import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
+from sublet.demand.model import Sample
+from sublet.settings import Settings, SettingsError, load
+from sublet.simulation.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "w")
+    yield made
+    made.close()
+
+
+def test_everything_is_proved_once_a_day_whatever_restarts(world: World) -> None:
+    ledger = world.system.ledger
+    rounds = {loop.name: loop for loop in ControlPlane(world.system).loops}
+    assert rounds["bookkeeping"].once()
+    first = ledger.proved_at()
+    assert first == world.clock.now()
+    world.clock.advance(NIGHTLY_S - 1)
+    assert {loop.name: loop for loop in ControlPlane(world.system).loops}["bookkeeping"].once()
+    assert ledger.proved_at() == first, "proved twice on one day"
+    world.clock.advance(2)
+    assert {loop.name: loop for loop in ControlPlane(world.system).loops}["bookkeeping"].once()
+    assert ledger.proved_at() == first + timedelta(seconds=NIGHTLY_S + 1)
+
+
+def test_a_loop_that_fails_is_counted_and_tried_again(world: World) -> None:
+    plane = ControlPlane(world.system)
+    loop = plane.loops[0]
+    broken = loop.round
+    loop.round = lambda: 1 / 0
+    assert not loop.once() and not loop.once()
+    assert plane.health()["failing"][0]["failing"] == 2
+    loop.round = broken
+    assert loop.once()
+    assert plane.health()["failing"] == []
+
+
+def test_pushed_samples_keep_the_local_ones_away(world: World) -> None:
+    plane = ControlPlane(world.system)
+    pool = world.pool.id
+    assert not plane._is_pushed(pool)
+    PushedDemand(plane).record_samples(pool, [Sample(world.clock.now(), 16, 1.0)])
+    assert plane._is_pushed(pool)
+    world.clock.advance(61)
+    assert not plane._is_pushed(pool)
+
+
+def test_a_mail_server_is_used_where_one_is_set() -> None:
+    assert mailbox(Settings.model_validate({})) is None
+    set_up = Settings.model_validate(
+        {"mail": {"host": "mx", "sender": "a@b.example", "user": "u", "password": "geheim"}}
+    )
+    found = mailbox(set_up)
+    assert found is not None and (found.host, found.port, found.password) == ("mx", 587, "geheim")
+    assert "geheim" not in repr(set_up)
+
+
+def test_a_mail_server_without_a_sender_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sublet.toml"
+    path.write_text('[mail]\nhost = "mx"\n')
+    with pytest.raises(SettingsError, match="sender must be an address"):
+        load(path)
