@@ -31,7 +31,7 @@ from sublet.ledger.service import Ledger
 from sublet.models import store as models_sql
 from sublet.models.catalogue import built_in
 from sublet.models.service import Models
-from sublet.settings import Settings, SettingsError
+from sublet.settings import PoolSettings, Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
@@ -45,6 +45,7 @@ from sublet.values.windows import Window
 MIB = 1 << 20
 REPLICA_WINDOW = timedelta(hours=24)
 SUSTAINED_S = 30
+FEW_CORES = 4
 LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
 
@@ -293,16 +294,9 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
     """The pools that the settings state, completed by discovery; this machine as one pool where they state none."""
     found = discovery.discover()
     site = discovery.site_name()
-    if not settings.pools:
-        price = nano_from_decimal("0.05" if found.generation == "cpu" else "2.00")
-        return [
-            PoolSpec(
-                "this-machine", site, found.generation, "local", found.devices, found.watts, found.watts_source, price
-            )
-        ]
     specs = []
     given = 0
-    for stated in settings.pools:
+    for stated in settings.pools or (_this_machine(found),):
         count = stated.accelerators or len(found.devices)
         if stated.backend == "local":
             _check_devices(found, stated.name, given + count)
@@ -330,6 +324,18 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
             )
         )
     return specs
+
+
+def _this_machine(found: discovery.Found) -> PoolSettings:
+    """The pool where the settings state none. On a machine of few cores each is two accelerators: with one kept for the
+    model and one for the owner, it would otherwise have nothing to sell."""
+    cpu = found.generation == "cpu"
+    shares = 2 if cpu and len(found.devices) < FEW_CORES else 1
+    return PoolSettings(
+        name="this-machine",
+        accelerators=shares * len(found.devices),
+        price_per_accelerator_hour=Decimal("0.05") if cpu else Decimal("2.00"),
+    )
 
 
 def _check_devices(found: discovery.Found, name: str, wanted: int) -> None:

@@ -65,7 +65,8 @@ class ControlPlane:
         tick_s = self.settings.control.tick_s
         self.loops = [
             Loop("fleet", FLEET_INTERVAL_S, self._fleet, clock),
-            Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock),
+            # Nothing is sold before the owner's need was seen: the first samples come at once.
+            Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock, quick_rounds=3),
             Loop("leases", tick_s, self._leases, clock),
             Loop("models", tick_s, self._models, clock),
             Loop("rating", RATING_INTERVAL_S, self._rate, clock),

@@ -15,16 +15,19 @@ from sublet.values.clock import Clock, format_time
 log = structlog.get_logger(__name__)
 
 BACKOFF_S_MAX = 30.0
+QUICK_S = 1.0
 
 
 @dataclass
 class Loop:
-    """`round` is called every `interval_s` seconds on a thread of its own."""
+    """`round` is called every `interval_s` seconds on a thread of its own; the first `quick_rounds` every second, for a
+    loop that others wait for at the start."""
 
     name: str
     interval_s: float
     round: Callable[[], None]
     clock: Clock
+    quick_rounds: int = 0
     rounds: int = 0
     failures_running: int = 0
     last_error: str | None = None

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from sublet import settings as settings_module
 from sublet.output import JsonFlag, print_json, print_rows
@@ -67,11 +68,11 @@ def doctor(as_json: JsonFlag = False) -> None:
         marks = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "missing": "[red]✗[/red]"}
         for check in examination.examine(settings):
             checks.append(check)
-            screen.print(f"{marks[check.status]} [bold]{check.name:18}[/bold] {check.found}")
+            screen.print(f"{marks[check.status]} [bold]{check.name:18}[/bold] {escape(check.found)}")
             if check.follows:
-                screen.print(f"  {'':18} → {check.follows}")
+                screen.print(f"  {'':18} → {escape(check.follows)}")
             if check.cure:
-                screen.print(f"  {'':18} [dim]to change that: {check.cure}[/dim]")
+                screen.print(f"  {'':18} [dim]to change that: {escape(check.cure)}[/dim]")
     if any(check.status == examination.BAD for check in checks):
         raise typer.Exit(1)
 

@@ -126,9 +126,17 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def end(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
-    """Give a lease back, or cancel it before it begins."""
-    lease = Remote().post(f"/v1/leases/{_checked(lease_id)}/end")
+def end(lease_id: AnyLeaseId = None, as_json: JsonFlag = False) -> None:
+    """Give a lease back, or cancel it before it begins. Without an id: your only one."""
+    remote = Remote()
+    if lease_id is None:
+        running = _running(remote)
+        if len(running) > 1:
+            raise InvalidInputError(
+                f"you have {len(running)} leases; name the one to end, as `sublet lease ls` shows it"
+            )
+        lease_id = running[0]["id"]
+    lease = remote.post(f"/v1/leases/{_checked(str(lease_id))}/end")
     if as_json:
         print_json(lease)
         return
@@ -143,12 +151,17 @@ def ssh(
     """Log in to a lease."""
     remote = Remote()
     if lease_id is None:
-        running = [item for item in remote.get("/v1/leases", live=True)["leases"] if item["state"] != "ending"]
-        if not running:
-            raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
-        lease_id = running[0]["id"]
+        lease_id = _running(remote)[0]["id"]
     lease = _wait_ready(remote, _checked(str(lease_id)), quiet=True)
     raise typer.Exit(login.shell(lease["id"], lease["ssh"], command or []))
+
+
+def _running(remote: Remote) -> list[dict[str, Any]]:
+    """One's own leases that are not over, the newest first. Raises NotFoundError where there is none."""
+    running = [item for item in remote.get("/v1/leases", live=True)["leases"] if item["state"] != "ending"]
+    if not running:
+        raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
+    return running
 
 
 def _quote(
