@@ -374,6 +374,7 @@ def class_terms(settings: Settings) -> dict[str, ClassTerms]:
             name,
             None if name == "firm" else getattr(settings.classes, name).notice_s,
             getattr(settings.classes, name).credit_ratio,
+            getattr(settings.classes, name).free_s,
         )
         for name in ("firm", "notice", "spot")
         if getattr(settings.classes, name).sell

@@ -142,6 +142,9 @@ class ClassOfService(_Section):
     credit_ratio: Decimal = Field(
         default=Decimal("0"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
     )
+    free_s: int = Field(
+        default=0, ge=0, le=86_400, description="a lease taken back within so many seconds costs nothing"
+    )
     sell: bool = Field(default=True, description="whether the class is on sale")
 
 
@@ -168,6 +171,9 @@ class NoticeClass(ClassOfService):
 class SpotClass(ClassOfService):
     """Taken back at once, the cheapest."""
 
+    free_s: int = Field(
+        default=600, ge=0, le=86_400, description="a lease taken back within so many seconds costs nothing"
+    )
     broken_per_1000_max: float = Field(
         default=1000.0, gt=0, le=1000, description="windows per 1,000 that may be broken"
     )
