@@ -189,7 +189,12 @@ def test_seeded_days_keep_every_promise(tmp_path: Path, seed: int) -> None:
         world.leases.end(lease.id)
     world.run(1000, step_s=20)
     assert world.leases.leases(live_only=True) == [] and world.backend.observe_all() == {}
-    assert world.leases.quarantined() == [] and world.leases.book(world.pool.id) == []
+    assert world.leases.book(world.pool.id) == []
+    # Where the proof itself was lost with an answer, nobody knows whether the accelerator is clean: the operator says so.
+    for unit in world.leases.quarantined():
+        assert "the backend knows nothing of it" in (unit.reason or ""), unit
+        world.leases.release_unit(unit.unit_id, "operator", "looked at")
+    assert world.leases.quarantined() == []
     for lease in map(world.lease, leases):
         assert world.billed_s(lease) == lease.metered_s
         if lease.state in (LeaseState.FAILED, LeaseState.CANCELLED):
