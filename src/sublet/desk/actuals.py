@@ -220,10 +220,15 @@ class WorthLine:
             for other in self.comparables
         )
         return (
-            f"Earned {self.revenue:,.2f} {self.currency} on {self.accelerator_hours:,.2f} accelerator-hours: "
+            f"Earned {_amount(self.revenue)} {self.currency} on {_amount(self.accelerator_hours)} accelerator-hours: "
             f"{self.per_accelerator_hour:.4g} {self.currency} per accelerator-hour, which is "
             f"{self.per_watt_year_it:.4g} {self.currency}/W-yr at IT level while in use. For comparison: {others}."
         )
+
+
+def _amount(number: float) -> str:
+    """Two decimals, or as many as it takes to show four figures of something small."""
+    return f"{number:,.2f}" if abs(number) >= 1 or number == 0 else f"{number:.4g}"
 
 
 def worth(actuals: Actuals) -> WorthLine:

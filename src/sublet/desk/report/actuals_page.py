@@ -150,7 +150,7 @@ def _pools(actuals: Actuals) -> Section | None:
     ]
     blocks: list[Block] = [
         TableBlock(
-            heads, tuple(rows), "The share sold is of the hours that the surplus rule offered, over both channels."
+            heads, tuple(rows), "The share sold is of the hours that the owner left idle, over both channels."
         ),
         TableBlock(("pool", "raw", "managed", "per accelerator-hour"), tuple(pairs), "Raw against managed by pool."),
     ]
