@@ -149,9 +149,7 @@ def _pools(actuals: Actuals) -> Section | None:
         (item.pool, _shown(item.raw), _shown(item.managed), item.verdict) for item in raw_against_managed(actuals)
     ]
     blocks: list[Block] = [
-        TableBlock(
-            heads, tuple(rows), "The share sold is of the hours that the owner left idle, over both channels."
-        ),
+        TableBlock(heads, tuple(rows), "The share sold is of the hours that the owner left idle, over both channels."),
         TableBlock(("pool", "raw", "managed", "per accelerator-hour"), tuple(pairs), "Raw against managed by pool."),
     ]
     return Section("pools", "By pool and channel", "Where the surplus was, and what it brought.", tuple(blocks))
