@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sublet.ledger.budgets import HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.spending import Spending
 from sublet.store import Store
+from sublet.store.writer import gather
 from sublet.values.errors import UnavailableError
 
 TOGETHER_MAX = 256
@@ -66,22 +67,10 @@ class HoldDesk:
             first = self._waiting.get()
             if first is None:
                 return
-            batch, last = self._gather(first)
+            batch, last = gather(self._waiting, first, TOGETHER_MAX)
             self._carry_out(batch)
             if last:
                 return
-
-    def _gather(self, first: _Work) -> tuple[list[_Work], bool]:
-        batch = [first]
-        while len(batch) < TOGETHER_MAX:
-            try:
-                following = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if following is None:
-                return batch, True
-            batch.append(following)
-        return batch, False
 
     def _carry_out(self, batch: list[_Work]) -> None:
         """Settlements go first: what they free can be reserved in the same breath."""

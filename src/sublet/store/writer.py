@@ -63,22 +63,10 @@ class Writer:
             first = self._waiting.get()
             if first is None:
                 return
-            batch, last = self._gather(first)
+            batch, last = gather(self._waiting, first, BATCH_MAX)
             self._commit(batch)
             if last:
                 return
-
-    def _gather(self, first: _Write) -> tuple[list[_Write], bool]:
-        batch = [first]
-        while len(batch) < BATCH_MAX:
-            try:
-                following = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if following is None:
-                return batch, True
-            batch.append(following)
-        return batch, False
 
     def _commit(self, batch: list[_Write]) -> None:
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
@@ -96,6 +84,20 @@ class Writer:
                 done.set_result(result)
             else:
                 done.set_exception(failed)
+
+
+def gather(waiting: queue.Queue[T | None], first: T, most: int) -> tuple[list[T], bool]:
+    """`first` and what waits behind it, at most `most` together; True where None, the word to end, came among it."""
+    batch = [first]
+    while len(batch) < most:
+        try:
+            following = waiting.get_nowait()
+        except queue.Empty:
+            break
+        if following is None:
+            return batch, True
+        batch.append(following)
+    return batch, False
 
 
 def _attempt(
