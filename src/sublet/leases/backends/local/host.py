@@ -16,6 +16,8 @@ from sublet.leases.backends.base import IsolationUnavailableError
 from sublet.leases.backends.local import cgroups, runtime
 
 BWRAP_VERSION_MIN = (0, 8)
+# PROC_USER_INIT_INO of the kernel, include/linux/proc_ns.h.
+FIRST_USER_NAMESPACE = 0xEFFFFFFD
 LEASE_UID_FIRST = 2_100_000
 LEASE_UIDS = 60_000
 _FALLBACK_UID_FIRST = 50_000
@@ -102,7 +104,10 @@ def probe(*, force_packaged_bwrap: bool = False, force_asyncssh: bool = False) -
         as_root=as_root,
         uid_first=uid_first,
         uids=uids,
-        loop_disks=as_root and Path("/dev/loop-control").exists() and _which("mkfs.ext4") is not None,
+        loop_disks=as_root
+        and _in_first_user_namespace()
+        and Path("/dev/loop-control").exists()
+        and _which("mkfs.ext4") is not None,
         cgroup_parents=_usable_parents() if reason is None else {},
         reason=reason,
         cure=cure,
@@ -240,6 +245,11 @@ def _namespaces_allowed(uid: int) -> bool:
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _in_first_user_namespace() -> bool:
+    """The kernel mounts ext4 for the machine's own root alone, not for the root of a container with ids of its own."""
+    return Path("/proc/self/ns/user").stat().st_ino == FIRST_USER_NAMESPACE
 
 
 def _may_mount() -> bool:
