@@ -41,6 +41,7 @@ LOCK_ATTEMPTS_MAX = 20
 FREE_BYTES_MIN = 64 * 1024 * 1024
 STOP_S_MAX = 4.0
 ORPHANS_S_MAX = STOP_S_MAX + 1.0
+PORTS_S_MAX = 2.0
 STDERR_BYTES_MAX = 1024 * 1024
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALM_S = 30.0
@@ -95,9 +96,11 @@ class Supervisor:
                 f"data_dir {folder} can't be used ({error.strerror}); make it writable for this user, or set SUBLET_DATA_DIR"
             ) from error
         try:
-            end_orphans(folder)
-            self.sockets["control"] = bind(self.settings.control.host, self.settings.control.port, "control.port")
-            self.sockets["gateway"] = bind(self.settings.gateway.host, self.settings.gateway.port, "gateway.port")
+            # The kernel takes its time to close the sockets of what was killed.
+            patience_s = PORTS_S_MAX if end_orphans(folder) else 0.0
+            control, gateway = self.settings.control, self.settings.gateway
+            self.sockets["control"] = bind(control.host, control.port, "control.port", patience_s)
+            self.sockets["gateway"] = bind(gateway.host, gateway.port, "gateway.port", patience_s)
             self._publish()
         except BaseException:
             self._release()
@@ -286,15 +289,16 @@ def take_lock(data_dir: Path) -> IO[str]:
     )
 
 
-def end_orphans(data_dir: Path) -> None:
+def end_orphans(data_dir: Path) -> bool:
     """Wait for what a killed supervisor left behind, for they hold its ports; those that do not go are killed.
 
-    The caller holds the lock, so that whoever wrote the state is dead.
+    Returns whether a supervisor was killed: one that ends in order leaves no state. The caller holds the lock, so that
+    whoever wrote the state is dead.
     """
     try:
         named = set(json.loads((data_dir / STATE_NAME).read_text())["processes"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return
+        return False
     left = {process for process in named if _is_ours(process)}
     for patience_s in (ORPHANS_S_MAX, 1.0):
         deadline = time.monotonic() + patience_s
@@ -304,6 +308,7 @@ def end_orphans(data_dir: Path) -> None:
         for process in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+    return True
 
 
 def _is_ours(process: Any) -> bool:
@@ -332,8 +337,14 @@ def check_disk(data_dir: Path) -> None:
         )
 
 
-def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket. Raises PortTakenError naming who is there where that can be seen."""
+def bind(host: str, port: int, setting: str, patience_s: float = 0.0) -> socket.socket:
+    """A listening socket. Raises PortTakenError naming who is there where that can be seen, if it stays so for
+    `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(PortTakenError):
+            return bind(host, port, setting)
+        time.sleep(0.05)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = socket.socket(family, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 
 from sublet import supervisor as module
 from sublet.settings import Settings
@@ -161,8 +162,8 @@ def test_looking_whether_it_runs_does_not_keep_it_from_starting(system: FakeSyst
 
 
 def test_a_taken_port_is_named_with_its_holder_and_its_setting(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         system = FakeSystem(settings_in(tmp_path / "data", gateway=port))
         with pytest.raises(PortTakenError) as caught:
             system.take()
@@ -318,8 +319,7 @@ system.run()
 def test_a_killed_supervisor_takes_its_processes_along_and_the_next_start_works_at_once(
     tmp_path: Path, control: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "data"
     program = textwrap.dedent(PARENT).format(root=str(Path.cwd()), folder=str(folder), port=port, control=control)
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -339,6 +339,17 @@ def test_a_killed_supervisor_takes_its_processes_along_and_the_next_start_works_
     finally:
         parent.kill()
         parent.communicate()
+
+
+def test_after_a_kill_a_port_may_be_let_go_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "up.json").write_text('{"processes": {"control": 4194304}}')
+    system = FakeSystem(settings_in(tmp_path / "data", control=port))
+    with socket.create_server(("127.0.0.1", port)) as held:
+        monkeypatch.setattr(module.time, "sleep", lambda _: held.close())
+        system.take()
+    system.end()
 
 
 def test_another_programs_process_is_not_taken_for_an_orphan(tmp_path: Path) -> None:

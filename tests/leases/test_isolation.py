@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.leases.machine import MEMORY_BYTES, Tenant, client_key, local_settings, tenant
+from tests.ports import free_port
 
 from sublet.leases.backends.base import RunState
 from sublet.leases.backends.local.backend import LocalBackend
@@ -287,9 +288,7 @@ def test_files_go_in_and_out(neighbour: Tenant, tmp_path: Path) -> None:
 
 def test_a_port_inside_is_reached_through_ssh(neighbour: Tenant) -> None:
     neighbour.run(f"cd ~; (setsid nohup {PYTHON} -m http.server 8888 --bind 127.0.0.1 >/dev/null 2>&1 &)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     tunnel = subprocess.Popen(
         ["ssh", "-N", "-L", f"127.0.0.1:{port}:127.0.0.1:8888", *neighbour.arguments(), "tenant@127.0.0.1"],
         stdin=subprocess.DEVNULL,

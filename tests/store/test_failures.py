@@ -64,13 +64,13 @@ def test_a_locked_file_is_unavailable_after_a_while(store: Store, monkeypatch: p
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    store = Store(f"postgresql://sublet:hunter2@127.0.0.1:{port}/sublet?connect_timeout=2")
-    with pytest.raises(UnavailableError, match=r"can't be reached .*check \[database\] url") as caught:
-        store.write(note(1))
-    assert "hunter2" not in caught.value.message
-    with pytest.raises(UnavailableError), store.read():
-        pass
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        store = Store(f"postgresql://sublet:hunter2@127.0.0.1:{port}/sublet?connect_timeout=2")
+        with pytest.raises(UnavailableError, match=r"can't be reached .*check \[database\] url") as caught:
+            store.write(note(1))
+        assert "hunter2" not in caught.value.message
+        with pytest.raises(UnavailableError), store.read():
+            pass
     store.close()

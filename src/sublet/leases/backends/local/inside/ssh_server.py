@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 sys.path.insert(0, "/opt/sublet/packages")
@@ -25,7 +26,8 @@ sys.path.insert(0, "/opt/sublet/packages")
 import asyncssh
 
 LISTEN_FD = 3
-CONNECTIONS_MAX = 64
+# One thread waits for the program of each session, and one writes to its terminal.
+THREADS_MAX = 512
 HOME = "/home/tenant"
 SHELL = sys.argv[3] if len(sys.argv) > 3 else "/bin/sh"
 
@@ -60,7 +62,18 @@ async def serve_session(process: Any) -> None:
         preexec_fn=go_first,
     )
     await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    process.exit(exit_status(await asyncio.to_thread(child.wait)))
+    status = await asyncio.to_thread(child.wait)
+    await last_words(process)
+    process.exit(exit_status(status))
+
+
+async def last_words(process: Any) -> None:
+    """What a program wrote last may still be in its pipes: as with OpenSSH, a session ends when they do, or its connection."""
+    said = [asyncio.ensure_future(stream.drain()) for stream in (process.stdout, process.stderr)]
+    both, gone = asyncio.gather(*said, return_exceptions=True), asyncio.ensure_future(process.channel.wait_closed())
+    await asyncio.wait((both, gone), return_when=asyncio.FIRST_COMPLETED)
+    both.cancel()
+    gone.cancel()
 
 
 async def serve_terminal(process: Any) -> None:
@@ -159,6 +172,7 @@ def exit_status(code: int) -> int:
 
 
 async def main() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     await asyncssh.listen(
         sock=socket.socket(fileno=LISTEN_FD),
         server_factory=Door,
