@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -139,11 +138,9 @@ def test_the_readout_has_what_the_script_reads() -> None:
     ]
 
 
-def test_a_year_of_ten_minute_points_is_drawn_in_a_moment_and_in_few_bytes() -> None:
+def test_a_year_of_ten_minute_points_is_drawn_in_few_bytes() -> None:
     points = tuple(at(-10 * index, index % 7, Sold(firm=index % 2, spot=1), on_sale=1) for index in range(57_600))
-    started = time.perf_counter()
     chart = draw(pool(*points), NOW)
-    assert time.perf_counter() - started < 3
     assert chart is not None
     assert sum(len(layer.path) for layer in chart.layers) < 40_000
     assert len(chart.rows) <= 24

@@ -21,6 +21,7 @@ from sublet.values.ids import new_id
 MEMORY_BYTES = 256 * MIB
 DISK_BYTES = 64 * MIB
 PROCESSES_MAX = 64
+WAIT_S = 60.0
 
 
 def local_settings(base: Path, **changes: Any) -> LocalSettings:
@@ -38,7 +39,7 @@ def kill_shim(base: Path, lease_id: str) -> None:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_S
     while process_started(pid) and time.monotonic() < deadline:
         time.sleep(0.005)
     assert not process_started(pid)
@@ -86,7 +87,7 @@ class Tenant:
         return self.backend.stop(self.lease_id, "test", 0.0)
 
     def wait(self, state: RunState) -> Observation:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + WAIT_S
         while (seen := self.seen).state is not state:
             assert time.monotonic() < deadline, seen
             time.sleep(0.01)

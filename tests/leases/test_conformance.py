@@ -18,7 +18,7 @@ from sublet.values.clock import Clock, SimulatedClock, SystemClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.ids import new_id
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Bench:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.leases.machine import Tenant, client_key, kill, local_settings, tenant
+from tests.leases.machine import WAIT_S, Tenant, client_key, kill, local_settings, tenant
 from tests.leases.world import KEY
 
 from sublet.leases.backends.base import IsolationUnavailableError, RunState, StartOrder
@@ -65,7 +65,7 @@ def test_a_sandbox_that_dies_is_started_again_by_its_shim(one: Tenant, victim: s
     one.run("echo kept > ~/file; nohup sleep 500 >/dev/null 2>&1 &")
     before, port = state_of(one), one.port
     kill(before.init_pid if victim == "init" else bwrap_of(one))
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + WAIT_S
     while len(one.seen.deliveries) < 2 or one.seen.state is not RunState.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -80,7 +80,7 @@ def test_a_killed_shim_takes_the_sandbox_with_it_and_start_brings_the_lease_back
     before, port = state_of(one), one.port
     kill(before.pid)
     one.wait(RunState.PAUSED)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + WAIT_S
     while process_started(before.init_pid):
         assert time.monotonic() < deadline, "the sandbox outlived its shim"
         time.sleep(0.01)
@@ -158,9 +158,7 @@ def test_groups_without_a_directory_are_removed(one: Tenant) -> None:
 def test_a_shim_that_hangs_is_killed_and_its_work_done(one: Tenant) -> None:
     state = state_of(one)
     os.kill(state.pid, signal.SIGSTOP)
-    began = time.monotonic()
-    seen = one.stop()
-    assert seen.clean and time.monotonic() - began < 20
+    assert one.stop().clean
     assert not process_started(state.pid) and not process_started(state.init_pid)
 
 
@@ -170,7 +168,7 @@ def test_time_in_which_the_shim_hung_is_not_evidence(one: Tenant) -> None:
     os.kill(state.pid, signal.SIGSTOP)
     time.sleep(7)
     os.kill(state.pid, signal.SIGCONT)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + WAIT_S
     while len(one.seen.deliveries) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)

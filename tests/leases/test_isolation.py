@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.leases.machine import MEMORY_BYTES, Tenant, client_key, local_settings, tenant
+from tests.leases.machine import MEMORY_BYTES, WAIT_S, Tenant, client_key, local_settings, tenant
 from tests.ports import free_port
 
 from sublet.leases.backends.base import RunState
@@ -247,7 +247,7 @@ def test_ten_thousand_files_hurt_nobody(hostile: Tenant, neighbour: Tenant) -> N
 def test_pid_1_cannot_be_killed_from_inside(hostile: Tenant) -> None:
     runs = len(hostile.seen.deliveries)
     hostile.run("kill -9 1; kill -9 -1; true")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_S
     while hostile.run("echo back")[1] != "back":
         assert time.monotonic() < deadline
     assert len(hostile.seen.deliveries) == runs, "the same run: PID 1 never died"
@@ -259,14 +259,12 @@ def test_a_fork_bomb_stays_inside(hostile: Tenant, neighbour: Tenant) -> None:
     bomb = hostile.background("b() { b | b & }; b; sleep 2; b; sleep 5")
     try:
         time.sleep(1.5)
-        began = time.monotonic()
-        assert neighbour.run("echo quick") == (0, "quick")
-        assert time.monotonic() - began < 5
+        assert neighbour.run("echo unhurt", WAIT_S) == (0, "unhurt")
     finally:
         bomb.kill()
         bomb.wait()
     hostile.run("kill -9 -1")
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + WAIT_S
     while hostile.run("echo back")[1] != "back":
         assert time.monotonic() < deadline
         hostile.run("kill -9 -1")
@@ -294,7 +292,7 @@ def test_a_port_inside_is_reached_through_ssh(neighbour: Tenant) -> None:
         stdin=subprocess.DEVNULL,
     )
     try:
-        deadline, answer = time.monotonic() + 10, b""
+        deadline, answer = time.monotonic() + WAIT_S, b""
         while not answer.startswith(b"HTTP/1.0 200") and time.monotonic() < deadline:
             try:
                 with socket.create_connection(("127.0.0.1", port), 2) as connection:
@@ -331,7 +329,7 @@ def test_too_many_connections_are_turned_away_and_the_door_stays_open(neighbour:
     finally:
         for connection in held:
             connection.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_S
     while neighbour.run("echo open")[1] != "open":
         assert time.monotonic() < deadline
 
