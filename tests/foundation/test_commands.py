@@ -101,3 +101,15 @@ def test_an_error_is_one_sentence_and_an_exit_code(
     assert error.message in printed.err
     assert "Traceback" not in printed.err
     assert len(printed.err.splitlines()) == 1
+
+
+def test_a_plan_is_compared_with_an_earlier_one(folder: Path, tmp_path: Path) -> None:
+    now = run(cli.app, "plan", "--json")
+    earlier = tmp_path / "before.json"
+    gone = {"kind": "reclaim", "subject": "lse_1", "reason": "why", "at": None, "details": {}}
+    earlier.write_text(json.dumps({**now, "steps": [*now["steps"], gone]}))
+    assert "- reclaim lse_1: why" in run(cli.app, "plan", "--since", str(earlier), "--json")["changes"]
+    assert "- reclaim lse_1: why" in run(cli.app, "plan", "--since", str(earlier))
+    earlier.write_text('{"steps": "none"}')
+    with pytest.raises(InvalidInputError, match="no plan"):
+        run(cli.app, "plan", "--since", str(earlier))

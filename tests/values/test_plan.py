@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from sublet.values.plan import Plan, Step, diff
+import pytest
+
+from sublet.values.plan import Plan, Step, diff, plan_from_dict
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -57,3 +59,16 @@ def test_a_plan_becomes_json() -> None:
             {"kind": "start", "subject": "rep_1", "reason": "why", "at": None, "details": {}},
         ],
     }
+
+
+def test_a_plan_is_read_back_as_it_was_written() -> None:
+    plan = _plan(Step("reclaim", "lse_1", "why", NOW, {"notice_s": 300}), Step("start", "rep_1", "why"))
+    assert plan_from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+
+
+@pytest.mark.parametrize(
+    "told", [{}, [], {"made_at": "x", "steps": []}, {"made_at": "2026-01-01T00:00:00Z", "steps": [1]}]
+)
+def test_what_is_no_plan_is_refused(told: object) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        plan_from_dict(told)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,9 @@ from rich.markup import escape
 
 from sublet import settings as settings_module
 from sublet.output import JsonFlag, print_json, print_rows
+from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError
+from sublet.values.plan import Plan, plan_from_dict
 
 database = typer.Typer(no_args_is_help=True, help="The database.")
 
@@ -94,15 +98,29 @@ def status(as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
-def plan(as_json: JsonFlag = False) -> None:
+def plan(
+    since: Annotated[
+        Path | None, typer.Option(help="An earlier plan, saved from --json: show only what changed since.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show what the system will do next, before it does it; nothing is carried out."""
     from sublet.app import Sublet
+    from sublet.values.plan import diff
 
+    before = _saved_plan(since) if since is not None else None
     system = Sublet(settings_module.load())
     try:
         made = system.plan()
     finally:
         system.close()
+    if before is not None:
+        lines = diff(before, made)
+        if as_json:
+            print_json({"since": format_time(before.made_at), "changes": lines})
+        else:
+            typer.echo("\n".join(lines) or "nothing changed")
+        return
     if as_json:
         print_json(made.as_dict())
         return
@@ -110,6 +128,16 @@ def plan(as_json: JsonFlag = False) -> None:
     print_rows(
         rows, {"at": "when", "kind": "step", "subject": "what", "reason": "why"}, "nothing to do: all is as intended"
     )
+
+
+def _saved_plan(path: Path) -> Plan:
+    """A plan as `--json` printed it. Raises InvalidInputError."""
+    try:
+        return plan_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InvalidInputError(f"{path} can't be read ({error.strerror}); name a plan saved from --json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{path} is no plan; save one with `sublet plan --json > {path.name}`") from error
 
 
 def serve(

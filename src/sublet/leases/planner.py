@@ -176,7 +176,7 @@ def _end(lease: Lease, now: datetime) -> Step:
 
 def _reclaim_steps(plan: ReclaimPlan) -> Iterator[Step]:
     for victim in plan.victims:
-        yield Step("reclaim", victim.lease.id, victim.reason, victim.reclaim_at, victim.as_dict())
+        yield Step("reclaim", victim.lease.id, victim.sentence, victim.reclaim_at, victim.as_dict())
 
 
 def _tidy_steps(view: View) -> Iterator[Step]:

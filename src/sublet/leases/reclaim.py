@@ -8,19 +8,29 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, Lease, credit_nano
+from sublet.surplus.reclaim import Holding, least_destroyed
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
 
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A lease to be taken back at `reclaim_at`, for `credit_nano`. `forced` breaks a firm one."""
+    """A lease to be taken back at `reclaim_at`, for `credit_nano`. `forced` breaks a firm one.
+
+    `reason` is the owner's, and is what the tenant is told. `cost` is what is destroyed.
+    """
 
     lease: Lease
     reclaim_at: datetime
     credit_nano: int
     reason: str
+    cost: Holding
     forced: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Why a lease, and why this one, for whoever reads the plan."""
+        return f"{self.reason}; {self.cost.sentence} {self.lease.currency}"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -30,9 +40,14 @@ class Victim:
             "accelerators": self.lease.accelerators,
             "reclaim_at": format_time(self.reclaim_at),
             "credit": text_from_nano(self.credit_nano),
+            "income_forgone": text_from_nano(self.cost.income_nano),
+            "work_lost": text_from_nano(self.cost.work_nano),
+            "work_lost_s": self.cost.lost_s,
+            "destroyed": text_from_nano(self.cost.destroyed_nano),
             "currency": self.lease.currency,
             "forced": self.forced,
             "reason": self.reason,
+            "sentence": self.cost.sentence,
         }
 
 
@@ -53,6 +68,11 @@ class ReclaimPlan:
     def freed(self) -> int:
         return sum(victim.lease.accelerators for victim in self.victims)
 
+    @property
+    def destroyed_nano(self) -> int:
+        """Credits owed, income forgone and work lost, of all victims."""
+        return sum(victim.cost.destroyed_nano for victim in self.victims)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "pool_id": self.pool_id,
@@ -60,6 +80,7 @@ class ReclaimPlan:
             "freed": self.freed,
             "short": self.short,
             "back_at": format_time(self.back_at) if self.back_at else None,
+            "destroyed": text_from_nano(self.destroyed_nano),
             "victims": [victim.as_dict() for victim in self.victims],
         }
 
@@ -77,69 +98,34 @@ def plan_reclaim(
 ) -> ReclaimPlan:
     """Choose among `leases` (those that hold accelerators of the pool past `by` and are under no notice).
 
-    Spot goes before notice before firm; within a class the fewest whole leases that free what is needed, then the least
-    credit, then the youngest. Each gets at least its notice, more where there is time until `by`.
+    Spot goes before notice before firm; within a class the whole leases whose end destroys the least value, as
+    `surplus.reclaim.least_destroyed` chooses them. Each gets at least its notice, more where there is time until `by`.
     """
-    victims: list[Victim] = []
-    short = needed
-    for class_name in RECLAIM_ORDER:
-        forced = class_name == "firm"
-        if short <= 0 or (forced and not force):
-            continue
-        candidates = [
-            _victim(lease, by, now, why, clean_s, forced) for lease in leases if lease.class_name == class_name
-        ]
-        chosen = _fewest(candidates, short)
-        victims += chosen
-        short -= sum(victim.lease.accelerators for victim in chosen)
-    victims = _without_spare(victims, needed)
+    askable = [lease for lease in leases if force or lease.class_name != "firm"]
+    offered = {lease.id: _victim(lease, by, now, why, clean_s) for lease in askable}
+    by_s = max(0, int((by - now).total_seconds()))
+    chosen = least_destroyed([victim.cost for victim in offered.values()], needed, by_s)
+    victims = tuple(offered[item.id] for item in chosen)
     back_at = max((victim.reclaim_at + timedelta(seconds=clean_s) for victim in victims), default=None)
-    return ReclaimPlan(pool_id, needed, tuple(victims), max(0, short), back_at)
+    short = max(0, needed - sum(victim.lease.accelerators for victim in victims))
+    return ReclaimPlan(pool_id, needed, victims, short, back_at)
 
 
-def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, forced: bool) -> Victim:
+def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int) -> Victim:
     notice_s = FORCED_NOTICE_S if lease.notice_s is None else lease.notice_s
     reclaim_at = max(now + timedelta(seconds=notice_s), by - timedelta(seconds=clean_s))
     reclaim_at = min(reclaim_at, lease.window.end)
-    return Victim(lease, reclaim_at, credit_nano(lease, reclaim_at), why, forced)
-
-
-def _cost(victim: Victim) -> tuple[int, float]:
-    return (victim.credit_nano, -victim.lease.created_at.timestamp())
-
-
-def _fewest(candidates: list[Victim], needed: int) -> list[Victim]:
-    """The smallest set that frees `needed`, all of them where even that is too little; then cheaper ones in its place."""
-    by_size = sorted(candidates, key=lambda item: (-item.lease.accelerators, *_cost(item)))
-    chosen: list[Victim] = []
-    freed = 0
-    for victim in by_size:
-        if freed >= needed:
-            break
-        chosen.append(victim)
-        freed += victim.lease.accelerators
-    spare = freed - needed
-    if spare < 0:
-        return chosen
-    rest = sorted(by_size[len(chosen) :], key=_cost)
-    for index, victim in sorted(enumerate(chosen), key=lambda pair: _cost(pair[1]), reverse=True):
-        for other in rest:
-            if _cost(other) >= _cost(victim):
-                break
-            if victim.lease.accelerators - other.lease.accelerators <= spare:
-                spare -= victim.lease.accelerators - other.lease.accelerators
-                chosen[index] = other
-                rest.remove(other)
-                break
-    return chosen
-
-
-def _without_spare(victims: list[Victim], needed: int) -> list[Victim]:
-    """Leave out whom the need can do without, the dearest and firmest first."""
-    kept = list(victims)
-    freed = sum(victim.lease.accelerators for victim in kept)
-    for victim in reversed(victims):
-        if freed - victim.lease.accelerators >= needed:
-            kept.remove(victim)
-            freed -= victim.lease.accelerators
-    return kept
+    credit = credit_nano(lease, reclaim_at)
+    began = lease.active_at or max(lease.window.start, now)
+    cost = Holding(
+        id=lease.id,
+        accelerators=lease.accelerators,
+        class_name=lease.class_name,
+        rate_nano=lease.price_nano,
+        credit_nano=credit,
+        served_s=max(0, int((reclaim_at - began).total_seconds())),
+        left_s=max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds())),
+        drain_s=max(0, int((reclaim_at - now).total_seconds())) + clean_s,
+        turn=RECLAIM_ORDER.index(lease.class_name),
+    )
+    return Victim(lease, reclaim_at, credit, why, cost, forced=lease.class_name == "firm")

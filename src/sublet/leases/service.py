@@ -380,7 +380,8 @@ class Leases:
         if step.at is None or lease.reclaim_at is not None or lease.state.terminal:
             return
         now = self._store.clock.now()
-        plan = plan_reclaim(lease.pool_id, lease.accelerators, step.at, [lease], now, why=step.reason)
+        why = str(step.details["reason"])
+        plan = plan_reclaim(lease.pool_id, lease.accelerators, step.at, [lease], now, why=why)
 
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"pool:{lease.pool_id}")

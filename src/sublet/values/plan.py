@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sublet.values.clock import format_time
+from sublet.values.clock import format_time, parse_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,21 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         return {"made_at": format_time(self.made_at), "steps": [step.as_dict() for step in self.steps]}
+
+
+def plan_from_dict(told: dict[str, Any]) -> Plan:
+    """The plan that `as_dict` gave. Raises KeyError, TypeError or InvalidInputError for anything else."""
+    steps = tuple(
+        Step(
+            str(step["kind"]),
+            str(step["subject"]),
+            str(step["reason"]),
+            parse_time(str(step["at"])) if step["at"] else None,
+            dict(step["details"]),
+        )
+        for step in told["steps"]
+    )
+    return Plan(parse_time(str(told["made_at"])), steps)
 
 
 def diff(before: Plan, after: Plan) -> list[str]:
