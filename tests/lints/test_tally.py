@@ -12,9 +12,15 @@ tally = tool("tally")
 
 
 def _report(folder: Path, name: str, **counts: int) -> str:
-    attributes = " ".join(f'{key}="{value}"' for key, value in counts.items())
+    """A report of `counts` tests by outcome, named by outcome and number."""
+    inside = {"failures": "<failure/>", "errors": "<error/>", "skipped": "<skipped/>", "passed": ""}
+    cases = "".join(
+        f'<testcase classname="t" name="{outcome}{number}">{inside[outcome]}</testcase>'
+        for outcome, count in counts.items()
+        for number in range(count)
+    )
     path = folder / name
-    path.write_text(f"<testsuites><testsuite {attributes}/></testsuites>")
+    path.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
     return str(path)
 
 
@@ -27,18 +33,34 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_reports_are_added_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reports = [_report(tmp_path, "a.xml", tests=5, skipped=1), _report(tmp_path, "b.xml", tests=3)]
-    assert _run(monkeypatch, "0", *reports) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "7 passed, 0 failed, 1 skipped"
+    other = tmp_path / "b.xml"
+    other.write_text('<testsuite><testcase classname="u" name="passed0"/></testsuite>')
+    assert _run(monkeypatch, "0", _report(tmp_path, "a.xml", passed=4, skipped=1), str(other)) == 0
+    assert capsys.readouterr().out.splitlines() == ["5 passed, 0 failed, 1 skipped"]
+
+
+def test_what_passes_at_the_second_try_alone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again = tmp_path / "a.xml", tmp_path / "again.xml"
+    first.write_text('<s><testcase classname="t" name="x"><failure/></testcase><testcase classname="t" name="y"/></s>')
+    again.write_text('<s><testcase classname="t" name="x"/></s>')
+    assert _run(monkeypatch, "0", str(first), str(again)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "unsteady: t::x failed and then passed; mend it",
+        "2 passed, 0 failed, 0 skipped",
+    ]
+    again.write_text('<s><testcase classname="t" name="x"><failure/></testcase></s>')
+    assert _run(monkeypatch, "0", str(first), str(again)) == 1
 
 
 @pytest.mark.parametrize(
     ("steps", "counts", "line"),
     [
-        ("0", {"tests": 5, "failures": 1, "errors": 1}, "3 passed, 2 failed, 0 skipped"),
-        ("2", {"tests": 5}, "5 passed, 2 failed, 0 skipped"),
-        ("0", {"tests": 0}, "0 passed, 1 failed, 0 skipped"),
-        ("0", {"tests": 2, "skipped": 2}, "0 passed, 1 failed, 2 skipped"),
+        ("0", {"passed": 3, "failures": 1, "errors": 1}, "3 passed, 2 failed, 0 skipped"),
+        ("2", {"passed": 5}, "5 passed, 2 failed, 0 skipped"),
+        ("0", {"passed": 0}, "0 passed, 1 failed, 0 skipped"),
+        ("0", {"skipped": 2}, "0 passed, 1 failed, 2 skipped"),
     ],
 )
 def test_a_failure_a_failed_step_and_no_test_at_all_fail(
