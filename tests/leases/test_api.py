@@ -11,6 +11,8 @@ from tests.leases.world import KEY, World
 from sublet.accounts.service import Accounts
 from sublet.http import frame, requirement
 from sublet.leases import api as leases_api
+from sublet.leases.backends.simulated import Faults
+from sublet.leases.model import told_to_tenant
 
 
 class Site:
@@ -130,3 +132,42 @@ def test_no_capacity_offers_alternatives(site: Site, world: World) -> None:
     )
     assert (status, answer["error"]["code"]) == (409, "no_capacity")
     assert answer["error"]["details"]["alternatives"][0]["accelerators"] == 2
+
+
+HOST = "the sandbox did not start: bwrap: Can't mkdir /srv/sublet/leases/lse_1/root: uid 2100003, 10.1.2.3:22001, [fe80::1]:22"
+
+
+def test_why_a_lease_did_not_start_is_told_to_its_tenant_without_the_host(site: Site, world: World) -> None:
+    world.backend._faults = Faults(start_fails=1.0)
+    lease = site.take("alice", world)
+    path = f"/v1/leases/{lease['id']}"
+    failed = site.call("alice", "GET", path)[1]
+    assert (failed["state"], failed["end_reason"]) == ("failed", "start_failed")
+    assert failed["last_error"] == "it did not start: simulated start failure"
+    world.leases._conduct.note(lease["id"], HOST)
+    told = site.call("alice", "GET", path)[1]["last_error"]
+    assert told.startswith("the sandbox did not start: bwrap: Can't mkdir a path of the host")
+    for secret in ("/srv", "2100003", "10.1.2.3", "fe80", "22"):
+        assert secret not in told
+    assert site.call("alice", "GET", "/v1/leases")[1]["leases"][0]["last_error"] == told
+    assert site.call("operator", "GET", path)[1]["last_error"] == HOST
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("/dev/nvidia3 is not there; take it out", "a path of the host is not there; take it out"),
+        (
+            "every port from 22000 to 22999 on 127.0.0.1 is taken",
+            "every port of the host on an address of the host is taken",
+        ),
+        (
+            'it said:\nTraceback (most recent call last):\n  File "/opt/x.py", line 1\nOSError: no',
+            "it said: OSError: no",
+        ),
+        ("no answer at 12:30:05; tokens/s 3.5, 1/2", "no answer at 12:30:05; tokens/s 3.5, 1/2"),
+        ("", ""),
+    ],
+)
+def test_what_a_tenant_is_told_keeps_the_words_and_drops_the_host(reason: str, told: str) -> None:
+    assert told_to_tenant(reason) == told

@@ -130,7 +130,7 @@ def test_f12_cancelled_while_it_is_prepared(store: Store, clock: SimulatedClock)
     assert world.lease(lease).state is LeaseState.PREPARING
     world.leases.end(lease.id, CUSTOMER)
     world.run(2)
-    assert world.lease(lease).state is LeaseState.CANCELLED
+    assert (world.lease(lease).state, world.lease(lease).last_error) == (LeaseState.CANCELLED, None)
     assert world.billed_s(lease) == 0 and world.leases.book(world.pool.id) == []
     assert world.leases.quote(CUSTOMER, world.wish(count=4)).accelerators == 4
 
@@ -141,6 +141,7 @@ def test_f14_f18_a_lease_that_never_starts_is_never_billed(store: Store, clock: 
     world.run(3)
     failed = world.lease(lease)
     assert (failed.state, failed.end_reason, failed.metered_s) == (LeaseState.FAILED, "start_failed", 0)
+    assert failed.last_error == "it did not start: simulated start failure"
     assert world.emitted == [] and world.leases.book(world.pool.id) == []
 
 
@@ -149,6 +150,7 @@ def test_a_start_that_takes_too_long_fails(store: Store, clock: SimulatedClock) 
     lease = world.sell(seconds=3600)
     world.run(105)
     assert world.lease(lease).state is LeaseState.FAILED
+    assert world.lease(lease).last_error == "it did not start within 100 s"
     assert world.emitted == []
 
 

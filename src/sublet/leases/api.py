@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sublet.accounts.model import Actor
 from sublet.leases.admission import Wish
 from sublet.leases.backends.base import AUTHORIZED_KEYS_MAX
-from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, WINDOW_S_MAX
+from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, WINDOW_S_MAX, Lease, told_to_tenant
 from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
@@ -97,7 +97,8 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         body: NewLease, actor: Actor = Depends(customer), idempotency_key: IdempotencyKey = None
     ) -> dict[str, Any]:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
-        return leases.accept(actor.organisation_id, body.quote_id, body.ssh_public_keys, idempotency_key).as_dict()
+        lease = leases.accept(actor.organisation_id, body.quote_id, body.ssh_public_keys, idempotency_key)
+        return _told(lease, actor)
 
     @routes.get("/v1/leases")
     def list_leases(
@@ -109,18 +110,21 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         """Newest first; the operator sees every organisation's. `next` is `after` of the next page."""
         found = leases.leases(_whose(actor), live_only=live, limit=limit, after=after)
         following = found[-1].id if len(found) == limit else None
-        return {"leases": [lease.as_dict() for lease in found], "next": following}
+        return {"leases": [_told(lease, actor) for lease in found], "next": following}
 
     @routes.get("/v1/leases/{lease_id}")
     def show(lease_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
         """A lease with every change of its state."""
         lease = leases.lease(lease_id, _whose(actor))
-        return {**lease.as_dict(), "history": [item.as_dict() for item in leases.history(lease_id)]}
+        history = [item.as_dict() for item in leases.history(lease_id)]
+        if _whose(actor) is not None:
+            history = [{**item, "reason": told_to_tenant(item["reason"])} for item in history]
+        return {**_told(lease, actor), "history": history}
 
     @routes.post("/v1/leases/{lease_id}/end")
     def end(lease_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
         """Give a lease back, or cancel it before it began. Repeating it changes nothing."""
-        return leases.end(lease_id, _whose(actor)).as_dict()
+        return _told(leases.end(lease_id, _whose(actor)), actor)
 
 
 def _add_reclaim_routes(routes: APIRouter, leases: Leases, owner: Callable[..., Actor]) -> None:
@@ -178,6 +182,14 @@ def _add_operator_routes(routes: APIRouter, leases: Leases, operator: Callable[.
 def _whose(actor: Actor) -> str | None:
     """Whose leases a key may see: its organisation's; with the operator's scope, everybody's."""
     return None if "operate" in actor.scopes else actor.organisation_id
+
+
+def _told(lease: Lease, actor: Actor) -> dict[str, Any]:
+    """A lease as the asker may see it: what went wrong on the host is the operator's."""
+    told = lease.as_dict()
+    if _whose(actor) is not None and lease.last_error:
+        told["last_error"] = told_to_tenant(lease.last_error)
+    return told
 
 
 def _window(start: AwareDatetime, end: AwareDatetime | None, duration_s: int | None) -> Window:

@@ -169,6 +169,8 @@ class Executor:
             return
         seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
         if seen.state.over:
+            if lease.end_reason != "cancelled":
+                self._conduct.note(lease.id, step.reason)
             self._conduct.abandon(lease.id, seen, ACTOR, step.reason)
 
     def _meter(self, step: Step) -> None:
