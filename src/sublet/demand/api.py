@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from sublet.demand.model import ACCELERATORS_MAX, REASON_CHARACTERS_MAX, Sample
+from sublet.demand.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX
 from sublet.demand.service import Demand
 from sublet.values.clock import format_time, from_micros
 from sublet.values.windows import Window
@@ -83,6 +84,15 @@ def router(demand: Demand, require: Require, clock_now: Callable[[], datetime]) 
                 for index in range(first, len(series))
             ],
         }
+
+    @routes.get("/v1/demand/{pool_id}/forecast", dependencies=[operate])
+    def forecast(
+        pool_id: str,
+        horizon_s: Annotated[list[int] | None, Query(max_length=HORIZONS_MAX)] = None,
+        quantile: Annotated[list[float] | None, Query(max_length=QUANTILES_MAX)] = None,
+    ) -> dict[str, Any]:
+        """Quantiles of the highest demand within each horizon, and how often such forecasts held."""
+        return demand.forecast(pool_id, horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT).as_dict()
 
     @routes.get("/v1/claims", dependencies=[claims])
     def list_claims(pool_id: str | None = None) -> dict[str, Any]:

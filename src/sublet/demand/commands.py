@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from sublet import settings
 from sublet.demand.alibaba import read_jobs, series_of_model
 from sublet.demand.csv_series import write_series
+from sublet.demand.peaks import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT
 from sublet.demand.prometheus import PoolQuery, PrometheusCollector
 from sublet.demand.service import Demand, Recorded
 from sublet.demand.slurm import parse_sacct, series_of_jobs
@@ -142,6 +145,57 @@ def list_samples(
         return
     columns = {"time": "time", "capacity": "capacity", "in_use": "in use", "pending": "pending"}
     print_rows(rows, columns, "no samples in that time")
+
+
+@app.command("forecast")
+def show_forecast(
+    pool: PoolName,
+    horizon: Annotated[
+        list[str] | None, typer.Option(help="How far ahead, such as 30m, 4h or 3d; more than once if wanted.")
+    ] = None,
+    quantile: Annotated[list[float] | None, typer.Option(help="Such as 0.95; more than once if wanted.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forecast how high a pool's demand may rise, and say how often such forecasts held."""
+    demand, fleet = _open()
+    horizons = [_seconds(text) for text in horizon] if horizon else HORIZONS_DEFAULT_S
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
+        task = bar.add_task("forecasting", total=1.0)
+        found = demand.forecast(
+            fleet.pool(pool).id, horizons, quantile or QUANTILES_DEFAULT, lambda done: bar.update(task, completed=done)
+        )
+    if as_json:
+        print_json(found.as_dict())
+        return
+    now = "unknown" if found.in_use is None else f"{found.in_use:g}"
+    typer.echo(f"{pool}: {now} in use in the last hour; {found.history_s // 3600} h of history")
+    rows, reasons = [], []
+    for horizon_s, peaks in found.peaks.items():
+        row: dict[str, str] = {"within": _span(horizon_s)}
+        for peak in peaks:
+            record = f" ({peak.held} of {peak.checks} held)" if peak.checks else ""
+            row[f"{peak.quantile:g}"] = "unknown" if peak.accelerators is None else f"{peak.accelerators:.1f}{record}"
+            if peak.accelerators is None:
+                reasons.append(f"  {_span(horizon_s)} at {peak.quantile:g}: {peak.why}")
+        rows.append(row)
+    print_rows(rows, {key: key if key == "within" else f"peak at {key}" for key in rows[0]}, "")
+    for line in reasons:
+        typer.echo(line)
+
+
+def _seconds(text: str) -> int:
+    unit = {"m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+    try:
+        return round(float(text[:-1]) * unit) if unit else int(text)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(f"--horizon {text!r} is no span; write 30m, 4h, 3d, or seconds") from error
+
+
+def _span(seconds: int) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 @app.command("claims")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from sublet.demand.model import (
     Series,
     series_of,
 )
+from sublet.demand.peaks import HORIZONS_DEFAULT_S, HOURS, QUANTILES_DEFAULT, PeakForecast, forecast_peaks
 from sublet.store import Store
 from sublet.values.clock import as_utc, format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
@@ -96,6 +97,18 @@ class Demand:
             return sql.count_samples(connection, pool_id, as_utc(first), as_utc(last))
         with self._store.read() as reading:
             return sql.count_samples(reading, pool_id, as_utc(first), as_utc(last))
+
+    def forecast(
+        self,
+        pool_id: str,
+        horizons_s: Sequence[int] = HORIZONS_DEFAULT_S,
+        quantiles: Sequence[float] = QUANTILES_DEFAULT,
+        progress: Callable[[float], None] = lambda done: None,
+    ) -> PeakForecast:
+        """How high the pool's demand may rise from now on. Raises InvalidInputError for horizons or quantiles out of range."""
+        now = self._store.clock.now()
+        known = self.history(pool_id, now - timedelta(hours=HOURS), now + timedelta(microseconds=1))
+        return forecast_peaks(known, now, horizons_s, quantiles, progress)
 
     def latest(self, pool_id: str) -> Sample | None:
         """The newest sample of the pool, if there is any."""
