@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from sublet.ledger.book import PriceOverlapError, book_from_dict, book_from_toml, check
+from sublet.ledger.ceilings import Most
 from sublet.ledger.service import Ledger
+from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError
 
 AT = datetime(2026, 1, 15, tzinfo=UTC)
@@ -136,9 +138,16 @@ def test_an_agreed_price_stands_for_the_life_of_its_resource(priced: Ledger, acm
         priced.store.write(lambda connection: priced.agree(connection, acme, "lse_1", 2 * 10**9))
 
 
-def test_the_worst_case_is_at_least_what_it_costs(priced: Ledger, acme: str) -> None:
-    with priced.store.read() as connection:
-        found = priced.worst_case(connection, acme, {"tokens.output": 1_000_000, "tokens.input": 1}, '{"model":"m"}')
-        packs = priced.worst_case(connection, acme, {"images": 11})
-    assert found == 600_000_000 + 150
-    assert packs == Decimal("0.70") * 10**9
+def test_the_most_that_usage_can_cost_is_at_least_what_it_costs(
+    priced: Ledger, acme: str, clock: SimulatedClock
+) -> None:
+    def most(*usage: Most) -> int:
+        with priced.store.read() as connection:
+            return priced.spending.most(connection, acme, usage, clock.now())
+
+    tokens = '{"model":"m"}'
+    assert most(Most(("tokens.output",), 1_000_000, tokens), Most(("tokens.input",), 1, tokens)) == 600_000_152
+    assert most(Most(("tokens.input", "tokens.input_cached"), 1_000_000, tokens)) == 150_000_002
+    assert most(Most(("images",), 0)) == 0
+    # Eleven of packages of ten touch at most three packages.
+    assert most(Most(("images",), 11)) <= Decimal("1.05") * 10**9 + 1

@@ -97,7 +97,7 @@ def test_settled_usage_is_held_until_it_is_rated_then_spent_exactly(
     priced.take_now(events)
     priced.rate()
     if order == "usage first":
-        assert state(priced, bolt) == (210_000_000, 500_000_000)
+        assert state(priced, bolt) == (210_000_000, 290_000_000)
         priced.settle([Settlement("hld_a", 220_000_000, events=2)])
     assert state(priced, bolt) == (210_000_000, 0)
 

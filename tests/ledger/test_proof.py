@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sublet.ledger import journal
 from sublet.ledger.model import Entry, Posting, UnbalancedEntryError, postings_of
 from sublet.ledger.service import Ledger, new_budget
+from sublet.store import Store
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import POSTING_NANO_MAX
 
@@ -25,6 +26,15 @@ def test_the_database_itself_refuses_to_rewrite_history(busy: Ledger, table: str
     )
     with pytest.raises((DBAPIError, Exception), match="append-only"):
         busy.store.write(lambda connection: connection.execute(text(statement)))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_postgresql_refuses_to_empty_a_table_of_history(postgres_store: Store, table: str) -> None:
+    """TRUNCATE passes the triggers of rows by."""
+    for words in (f"TRUNCATE {table}", f"TRUNCATE {table} CASCADE", "TRUNCATE " + ", ".join(APPEND_ONLY)):
+        with pytest.raises(DBAPIError, match="append-only"):
+            postgres_store.write(lambda connection, words=words: connection.execute(text(words)))  # type: ignore[misc]
 
 
 def unguarded(ledger: Ledger, statement: str) -> None:

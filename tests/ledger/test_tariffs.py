@@ -84,3 +84,26 @@ def test_graduated_against_counting_unit_by_unit(steps: int, free: int) -> None:
             naive += 5
         naive += 3 if unit <= 100 else 2 if unit <= 1000 else Fraction(1, 2)
     assert tariff(kind="graduated", tiers=TIERS, free=free).exact(steps) == naive * NANO
+
+
+@st.composite
+def any_tariff(draw: st.DrawFn) -> Tariff:
+    """Any kind of price, dear and cheap tiers in any order."""
+    amounts = st.decimals("0", "9", places=4).map(str)
+    kind = draw(st.sampled_from(["flat", "per_unit", "graduated", "volume", "package"]))
+    free = draw(st.integers(0, 50))
+    if kind in ("flat", "per_unit"):
+        return tariff(kind=kind, amount=draw(amounts), free=free)
+    if kind == "package":
+        return tariff(kind=kind, amount=draw(amounts), size=draw(st.integers(1, 60)), free=free)
+    starts = sorted(draw(st.sets(st.integers(1, 400), max_size=4)))
+    tiers: list[dict[str, Any]] = [{"up_to": start, "amount": draw(amounts), "flat": draw(amounts)} for start in starts]
+    tiers.append({"amount": draw(amounts), "flat": draw(amounts)})
+    return tariff(kind=kind, tiers=tiers, free=free)
+
+
+@given(found=any_tariff(), before=st.integers(0, 600), steps=st.integers(1, 600))
+def test_no_further_steps_cost_more_than_the_ceiling(found: Tariff, before: int, steps: int) -> None:
+    once, unit = found.ceiling()
+    posted = found.nano(before + steps) - found.nano(before)
+    assert posted <= once + unit * steps + 1

@@ -1,17 +1,18 @@
-"""Proves the counters of budgets: spent is the sum of rated lines and direct settlements, held the sum of live holds."""
+"""Proves the counters of budgets: spent is the sum of rated lines and direct settlements, held the sum of live holds,
+and what each hold has let go of is what was billed for it."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 
 from sqlalchemy import Connection, select
 
 from sublet.ledger.budgets import Budget
 from sublet.ledger.findings import Proof
+from sublet.ledger.holds import DONE, LIVE, Hold, hold_of
 from sublet.ledger.intake import Parties
-from sublet.ledger.model import Party
-from sublet.ledger.spending import DONE, OPEN, SETTLED, budget_of
+from sublet.ledger.model import USAGE, Party
+from sublet.ledger.spending import budget_of
 from sublet.ledger.store import EventRow, LineRow
 from sublet.store.tables.ledger import budget_states, budgets, holds
 from sublet.values.clock import from_micros, to_micros
@@ -27,6 +28,7 @@ class BudgetProof:
         self._first_period: dict[str, int] = {}
         self._spent: dict[tuple[str, int], int] = defaultdict(int)
         self._held: dict[tuple[str, int], int] = defaultdict(int)
+        self._drawn: dict[tuple[str, str, int], int] = defaultdict(int)
         statement = select(budgets).where(budgets.c.ended_at.is_(None))
         if organisation_id:
             statement = statement.where(budgets.c.organisation_id == organisation_id)
@@ -35,17 +37,23 @@ class BudgetProof:
             timezone = parties.get(connection, row.organisation_id).timezone
             self._by_organisation[row.organisation_id].append((budget, row.opening_line))
             self._first_period[budget.id] = to_micros(budget.period_start(row.created_at, timezone))
+        live = connection.execute(select(holds).where(holds.c.state.in_(LIVE)).execution_options(yield_per=PAGE))
+        self._live: dict[str, Hold] = {hold.id: hold for hold in map(hold_of, live)}
 
     def add(self, line: LineRow, origin: EventRow, party: Party) -> None:
-        """Count a rated line for the budgets that cover its usage."""
+        """Count a rated line for the budgets that cover its usage, and for the hold that its usage names."""
+        drawn = max(0, line.nano) if line.kind == USAGE and origin.hold_id in self._live else 0
         for budget, opening_line in self._by_organisation.get(party.id, ()):
             if line.line_no > opening_line and budget.covers(origin.project, origin.key_id):
-                start = budget.period_start(from_micros(origin.at), party.timezone)
-                self._spent[budget.id, to_micros(start)] += line.nano
+                start = to_micros(budget.period_start(from_micros(origin.at), party.timezone))
+                self._spent[budget.id, start] += line.nano
+                if drawn and origin.hold_id:
+                    self._drawn[origin.hold_id, budget.id, start] += drawn
 
     def compare(self, connection: Connection, proof: Proof) -> None:
         """Note every budget whose counters are not these sums. Periods before a budget was set up are left out."""
-        self._add_holds(connection)
+        self._add_holds(proof)
+        self._add_direct(connection)
         for row in connection.execute(select(budget_states)):
             key = (row.budget_id, to_micros(row.period_start))
             if key[0] not in self._first_period or key[1] < self._first_period[key[0]]:
@@ -58,13 +66,21 @@ class BudgetProof:
                 )
                 proof.differs(sentence, row.spent_nano - spent)
 
-    def _add_holds(self, connection: Connection) -> None:
-        live = holds.c.state.in_((OPEN, SETTLED))
+    def _add_holds(self, proof: Proof) -> None:
+        for hold in self._live.values():
+            for part in hold.parts:
+                self._held[part.key] += part.held
+                billed = self._drawn[hold.id, part.budget_id, part.start]
+                if part.budget_id in self._first_period and part.drawn != billed:
+                    proof.differs(
+                        f"hold {hold.id} let go of {part.drawn} nano-units of budget {part.budget_id}, "
+                        f"its lines come to {billed}",
+                        part.drawn - billed,
+                    )
+
+    def _add_direct(self, connection: Connection) -> None:
         direct = (holds.c.state == DONE) & (holds.c.events == 0)
-        statement = select(holds.c.state, holds.c.nano, holds.c.settled_nano, holds.c.charges).where(live | direct)
-        for row in connection.execute(statement.execution_options(yield_per=PAGE)):
-            for budget_id, start in json.loads(row.charges):
-                if row.state == DONE:
-                    self._spent[budget_id, start] += row.settled_nano
-                else:
-                    self._held[budget_id, start] += row.nano if row.state == OPEN else row.settled_nano
+        for row in connection.execute(select(holds).where(direct).execution_options(yield_per=PAGE)):
+            hold = hold_of(row)
+            for part in hold.parts:
+                self._spent[part.key] += hold.settled_nano or 0

@@ -8,17 +8,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sublet.ledger.ceilings import Most
 from sublet.ledger.model import amount_text
 from sublet.ledger.periods import month_of
 from sublet.values.clock import EPOCH, format_time
 from sublet.values.errors import InvalidInputError, LimitExceededError
+from sublet.values.windows import Window
 
 SCOPES = ("organisation", "project", "key")
 PERIODS = ("day", "month", "ever")
 THRESHOLDS_MAX = 10
 LIMIT_NANO_MAX = 2**62
 HOLD_S_MAX = 86_400
+"""A hold lasts at most so long, or so much longer than its window."""
+HOLD_WINDOW_DAYS_MAX = 100
 PREPAID = "prepaid"
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class BudgetExceededError(LimitExceededError):
@@ -62,6 +67,10 @@ class Budget:
         if self.email and ("@" not in self.email or not self.email.isprintable() or " " in self.email):
             raise InvalidInputError(f"email {self.email!r} is not an address")
 
+    @property
+    def prepaid(self) -> bool:
+        return self.kind == PREPAID
+
     def covers(self, project: str, key_id: str) -> bool:
         if self.scope == "organisation":
             return True
@@ -84,6 +93,22 @@ class Budget:
             return month_of(start, timezone).end
         local = start.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) + timedelta(days=1)
         return local.replace(tzinfo=ZoneInfo(timezone)).astimezone(UTC)
+
+    def shares(self, nano: int, span: Window | datetime, timezone: str) -> list[tuple[datetime, int]]:
+        """How `nano` falls to the budget's periods, by their starts: all of it to the period of a moment; of a window to
+        each period its part of the time, rounded up."""
+        if not isinstance(span, Window):
+            return [(self.period_start(span, timezone), nano)]
+        found: list[tuple[datetime, int]] = []
+        at = span.start
+        while at < span.end:
+            start = self.period_start(at, timezone)
+            until = min(self.period_end(start, timezone) or span.end, span.end)
+            found.append(
+                (start, -(-nano * ((until - at) // _MICROSECOND) // ((span.end - span.start) // _MICROSECOND)))
+            )
+            at = until
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -126,7 +151,12 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """Hold `nano`, the worst case of some work, until it is settled or `expires_at` has passed."""
+    """Hold the worst case of some work, until it is settled or `expires_at` has passed: `nano`, and the most that `usage`
+    can cost at the prices of `at`.
+
+    `at` (the present where it is None) is the moment of the usage, which decides the periods that it falls into. Work
+    that lasts has a `window` instead: its cost falls to the periods in proportion to the time.
+    """
 
     hold_id: str
     organisation_id: str
@@ -134,6 +164,9 @@ class HoldRequest:
     expires_at: datetime
     project: str = ""
     key_id: str = ""
+    usage: tuple[Most, ...] = ()
+    at: datetime | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +174,8 @@ class Settlement:
     """What the work of a hold cost.
 
     With `events` above 0, that many usage events name this hold: `nano` stays held until they are rated, and their rated
-    amounts are what is spent. With `events` 0 the hold stands for itself and `nano` is spent at once.
+    amounts, which are let go of as they come, are what is spent. With `events` 0 the hold stands for itself and `nano` is
+    spent at once.
     """
 
     hold_id: str

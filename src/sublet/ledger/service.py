@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,18 +14,18 @@ from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.book import PriceBook
 from sublet.ledger.booking import Books
-from sublet.ledger.budgets import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets import PREPAID, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.closing import Closed
 from sublet.ledger.crediting import Credit
 from sublet.ledger.findings import Proof
+from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
 from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of
-from sublet.ledger.meters import meter_named
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.periods import Period, month_labelled, month_of
 from sublet.ledger.proof import Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
-from sublet.ledger.spending import Spending
+from sublet.ledger.spending import EXPIRE_MAX, Spending, budget_of
 from sublet.ledger.statements import aged_receivables, statement
 from sublet.ledger.store import LINES, RATING
 from sublet.ledger.taxes import NoTax, Profile, Taxes
@@ -46,7 +47,7 @@ class Ledger:
         self._parties = Parties()
         self._books = Books()
         self._intake = Intake(self._parties)
-        self._spending = Spending(self._parties)
+        self._spending = Spending(self._parties, self._books)
         self._rating = Rating(self._parties, self._books, self._spending)
         self._invoicing = Invoicing(self._books, taxes or NoTax(), issuer or Issuer())
         self._prover = Prover(self._parties, self._books, self._invoicing)
@@ -162,30 +163,6 @@ class Ledger:
         party = self._parties.get(connection, organisation_id)
         self._books.agree(connection, party, resource, meter, amount_nano, per_units, self._store.clock.now())
 
-    def worst_case(
-        self,
-        connection: Connection,
-        organisation_id: str,
-        quantities: Mapping[str, int],
-        dimensions: str = "{}",
-        resource: str = "",
-    ) -> int:
-        """The most that `quantities` (whole units by meter) can cost now, in nano-units, rounded up: what to reserve.
-
-        `dimensions` is canonical JSON. A meter without a price costs nothing yet. Raises InvalidInputError.
-        """
-        party = self._parties.get(connection, organisation_id)
-        book = self._books.current(connection)
-        if resource:
-            self._books.load_agreed(connection, [resource], {party.id: party})
-        total = 0
-        for name, quantity in quantities.items():
-            steps = meter_named(name).steps(quantity)
-            rate = self._books.rate(book, party, name, dimensions, to_micros(self._store.clock.now()), resource)
-            if rate is not None:
-                total += rate.tariff.worst_nano(steps)
-        return total
-
     # -- credits and money
 
     def credit(
@@ -217,15 +194,22 @@ class Ledger:
             return crediting.credits_of(connection, organisation_id)
 
     def expire(self) -> int:
-        """Let expired credits and holds go; how many there were."""
+        """Let expired credits and holds go; how many there were. Holds that are long over are forgotten."""
 
-        def write(connection: Connection) -> int:
+        def expire_credits(connection: Connection) -> int:
             now = self._store.clock.now()
             due = crediting.expired(connection, now)
             parties = {credit.organisation_id: self._parties.get(connection, credit.organisation_id) for credit in due}
-            return crediting.expire(connection, parties, now, due) + self._spending.expire(connection, now)
+            return crediting.expire(connection, parties, now, due)
 
-        return self._store.write(write)
+        count = self._store.write(expire_credits)
+        holds = EXPIRE_MAX
+        while holds == EXPIRE_MAX:
+            holds = self._store.write(lambda connection: self._spending.expire(connection, self._store.clock.now()))
+            count += holds
+        while self._store.write(lambda connection: prune(connection, self._store.clock.now())) == PRUNE_MAX:
+            continue
+        return count
 
     def balances(self, organisation_id: str) -> dict[str, int]:
         """Nano-units by account; debit is positive."""
@@ -356,6 +340,21 @@ class Ledger:
             # The rater holds the same head: no line is rated between the count and the first charge.
             sql.lock_head(connection, RATING)
             return create_budget(connection, self._parties, budget, self._store.clock.now())
+
+        return self._store.write(write)
+
+    def change_budget(self, budget_id: str, limit_nano: int) -> Budget:
+        """Another limit from now on; what is spent and held stays. Raises NotFoundError, InvalidInputError."""
+
+        def write(connection: Connection) -> Budget:
+            columns = budgets_table.c
+            live = (columns.id == budget_id) & columns.ended_at.is_(None) & (columns.kind != PREPAID)
+            row = connection.execute(select(budgets_table).where(live).with_for_update()).first()
+            if row is None:
+                raise NotFoundError(f"there is no live budget {budget_id!r}; `sublet ledger budget ls` lists them")
+            changed = replace(budget_of(row), limit_nano=limit_nano)
+            connection.execute(budgets_table.update().where(live).values(limit_nano=limit_nano))
+            return changed
 
         return self._store.write(write)
 

@@ -4,43 +4,34 @@ while they are read, compared and written.
 spent = what was rated for the budget's scope in the period, plus what was settled without usage events.
 held = what open holds may still cost, plus what was settled and is not rated yet.
 A reservation is given only while spent + held + worst case stays within the limit of every hard budget that covers it.
+Usage that names a hold moves from held to spent as it is rated, so that nothing is counted in both or in neither.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, tuple_, update
+from sqlalchemy import Connection, Row, select, tuple_
 
+from sublet.ledger import holds as rows_of
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import raise_alerts
-from sublet.ledger.budgets import (
-    HOLD_S_MAX,
-    LIMIT_NANO_MAX,
-    Budget,
-    BudgetExceededError,
-    BudgetState,
-    HoldOutcome,
-    HoldRequest,
-    Settlement,
-)
+from sublet.ledger.booking import Books
+from sublet.ledger.budgets import Budget, BudgetExceededError, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.ceilings import Most, most_nano
+from sublet.ledger.holds import DONE, EXPIRED, OPEN, SETTLED, Hold, Part, StateKey
 from sublet.ledger.intake import Parties
 from sublet.ledger.model import USAGE, amount_text
 from sublet.ledger.store import EventRow
 from sublet.store.tables.ledger import budget_states, budgets, holds
 from sublet.values.clock import format_time, from_micros, to_micros
-from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.errors import ConflictError
 
-OPEN, SETTLED, DONE, EXPIRED = "open", "settled", "done", "expired"
-SETTLED_KEPT = timedelta(days=1)
 EXPIRE_MAX = 1_000
-
-_StateKey = tuple[str, int]
 
 
 @dataclass(slots=True)
@@ -49,30 +40,54 @@ class _State:
     held: int
 
 
+_Charged = list[tuple[Part, Budget]]
+
+
 class Spending:
     """The one place where budgets' counters change."""
 
-    def __init__(self, parties: Parties) -> None:
+    def __init__(self, parties: Parties, books: Books) -> None:
         self._parties = parties
+        self._books = books
+
+    def most(self, connection: Connection, organisation_id: str, usage: Sequence[Most], at: datetime) -> int:
+        """The most that `usage` can cost the organisation at the prices of `at`, in nano-units."""
+        if not usage:
+            return 0
+        party = self._parties.get(connection, organisation_id)
+        return most_nano(connection, self._books, party, usage, to_micros(at))
 
     def reserve(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[HoldOutcome]:
         """Place holds, in order, each wholly or not at all. Repeating a request by its id changes nothing."""
-        known = self._holds(connection, [request.hold_id for request in requests], lock=False)
+        known = rows_of.load_holds(connection, [request.hold_id for request in requests], lock=False)
         covering = self._budgets(connection, {request.organisation_id for request in requests})
-        keys = [self._keys(connection, covering, request, now) for request in requests]
-        states = _lock_states(connection, {key for found in keys for key, _ in found})
+        amounts = [
+            request.nano + self.most(connection, request.organisation_id, request.usage, request.at or now)
+            for request in requests
+        ]
+        charged = [
+            self._charged(connection, covering, request, nano, now)
+            for request, nano in zip(requests, amounts, strict=True)
+        ]
+        states = _lock_states(connection, {part.key for found in charged for part, _ in found})
         outcomes: list[HoldOutcome] = []
         rows: list[tuple[Any, ...]] = []
-        placed: dict[str, HoldRequest] = {}
-        for request, charged in zip(requests, keys, strict=True):
-            error = _wrong(request, now) or _repeated(request, known.get(request.hold_id), placed.get(request.hold_id))
-            if error is None and request.hold_id not in known and request.hold_id not in placed:
-                error = self._refusal(connection, request, charged, states)
+        placed: dict[str, tuple[str, str, str, int]] = {name: hold.request for name, hold in known.items()}
+        for request, nano, found in zip(requests, amounts, charged, strict=True):
+            wanted = (request.organisation_id, request.project, request.key_id, nano)
+            error: Exception | None = rows_of.wrong_request(request, nano, now)
+            if error is None and request.hold_id in placed:
+                if placed[request.hold_id] != wanted:
+                    error = ConflictError(
+                        f"hold {request.hold_id} was placed before with other content; use an id of its own"
+                    )
+            elif error is None:
+                error = self._refusal(connection, request.organisation_id, found, states)
                 if error is None:
-                    for key, _ in charged:
-                        states[key].held += request.nano
-                    placed[request.hold_id] = request
-                    rows.append(_hold_row(request, [key for key, _ in charged], now))
+                    for part, _ in found:
+                        states[part.key].held += part.share
+                    placed[request.hold_id] = wanted
+                    rows.append(rows_of.insert_hold(request, nano, [part for part, _ in found], now))
             outcomes.append(HoldOutcome(request.hold_id, error))
         if rows:
             sql.bulk_insert(connection, holds, rows)
@@ -81,97 +96,88 @@ class Spending:
 
     def settle(self, connection: Connection, settlements: Sequence[Settlement], now: datetime) -> list[HoldOutcome]:
         """Replace what is held by what it cost. Repeating a settlement changes nothing; another amount is refused."""
-        found = self._holds(connection, [settlement.hold_id for settlement in settlements], lock=True)
-        charges = {
-            hold_id: [(key[0], int(key[1])) for key in json.loads(row.charges)] for hold_id, row in found.items()
-        }
-        states = _lock_states(connection, {key for keys in charges.values() for key in keys})
+        found = rows_of.load_holds(connection, [settlement.hold_id for settlement in settlements], lock=True)
+        states = _lock_states(connection, {part.key for hold in found.values() for part in hold.parts})
         outcomes: list[HoldOutcome] = []
-        changes: dict[str, dict[str, Any]] = {}
-        spent: set[_StateKey] = set()
+        changed: dict[str, Hold] = {}
+        spent: set[StateKey] = set()
         for settlement in settlements:
             hold = found.get(settlement.hold_id)
-            error = _unsettleable(settlement, hold, changes.get(settlement.hold_id))
-            repeated = settlement.hold_id in changes or (hold is not None and hold.state in (SETTLED, DONE))
-            if error is not None or repeated or hold is None:
+            error = rows_of.wrong_settlement(settlement, hold)
+            if error is not None or hold is None or hold.state in (SETTLED, DONE):
                 outcomes.append(HoldOutcome(settlement.hold_id, error))
                 continue
-            keys = charges[settlement.hold_id]
-            changes[settlement.hold_id] = _apply(settlement, hold, [states[key] for key in keys])
+            _apply(settlement, hold, states)
+            changed[hold.id] = hold
             if not settlement.events:
-                spent.update(keys)
+                spent.update(part.key for part in hold.parts)
             outcomes.append(HoldOutcome(settlement.hold_id, None, max(0, settlement.nano - hold.nano)))
-        _write_holds(connection, changes)
-        if changes:
+        rows_of.write_holds(connection, changed.values())
+        if changed:
             _write_states(connection, states)
             self._alert(connection, spent, now)
         return outcomes
 
+    def finish(self, connection: Connection, hold_id: str, now: datetime) -> None:
+        """The work of a hold is over and its usage is all announced: what is left comes free once that is rated, at once
+        where there is none. Nothing happens where there is no such hold."""
+        hold = rows_of.load_holds(connection, [hold_id], lock=True).get(hold_id)
+        if hold is not None:
+            nano = hold.nano if hold.announced else 0
+            self.settle(connection, [Settlement(hold_id, nano, hold.announced)], now)
+
     def expire(self, connection: Connection, now: datetime) -> int:
-        """Let go of holds that were never settled, and of settled ones whose usage never came. How many there were."""
-        columns = holds.c
-        overdue = ((columns.state == OPEN) & (columns.expires_at <= now)) | (
-            (columns.state == SETTLED) & (columns.expires_at <= now - SETTLED_KEPT)
-        )
-        statement = select(holds).where(overdue).order_by(columns.id).limit(EXPIRE_MAX).with_for_update()
-        rows = connection.execute(statement).all()
-        charges = {row.id: [(key[0], int(key[1])) for key in json.loads(row.charges)] for row in rows}
-        states = _lock_states(connection, {key for keys in charges.values() for key in keys})
-        changes: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            held = row.nano if row.state == OPEN else row.settled_nano
-            for key in charges[row.id]:
-                states[key].held -= held
-            state = EXPIRED if row.state == OPEN else DONE
-            changes[row.id] = _unchanged(row) | {"state": state}
-        _write_holds(connection, changes)
-        if changes:
+        """Let go of holds that were never settled, and of settled ones whose usage never came: up to EXPIRE_MAX of them.
+
+        How many there were.
+        """
+        overdue = rows_of.overdue_holds(connection, now, EXPIRE_MAX)
+        states = _lock_states(connection, {part.key for hold in overdue for part in hold.parts})
+        for hold in overdue:
+            for part in hold.parts:
+                states[part.key].held -= part.held
+            hold.state = EXPIRED if hold.state == OPEN else DONE
+        rows_of.write_holds(connection, overdue)
+        if overdue:
             _write_states(connection, states)
-        return len(rows)
+        return len(overdue)
 
     def charge(self, connection: Connection, rated: Iterable[tuple[EventRow, str, int]], now: datetime) -> None:
-        """Add rated amounts to the budgets that cover them, and let go of the holds whose usage they are."""
+        """Add rated amounts to the budgets that cover them, and take them from the holds that they were put by in."""
         items = list(rated)
-        released = self._released(connection, items)
+        named = {event.hold_id for event, kind, _ in items if event.hold_id and kind == USAGE}
+        found = rows_of.load_holds(connection, [name for name in named if name], lock=True) if named else {}
         covering = self._budgets(connection, {event.organisation_id for event, _, _ in items})
-        if not covering and not released:
+        if not covering and not found:
             return
-        change: dict[_StateKey, int] = defaultdict(int)
-        for event, _, nano in items:
+        spent: dict[StateKey, int] = defaultdict(int)
+        freed: dict[StateKey, int] = defaultdict(int)
+        for event, kind, nano in items:
+            hold = found.get(event.hold_id) if event.hold_id and kind == USAGE else None
             for budget in covering.get(event.organisation_id, ()):
                 if budget.covers(event.project, event.key_id):
-                    timezone = self._parties.get(connection, event.organisation_id).timezone
-                    start = budget.period_start(from_micros(event.at), timezone)
-                    change[budget.id, to_micros(start)] += nano
-        states = _lock_states(connection, {*change, *(key for key, _ in released)})
-        for key, nano in change.items():
+                    key = self._key(connection, budget, event)
+                    spent[key] += nano
+                    part = hold.part(key) if hold is not None and hold.live else None
+                    if part is not None:
+                        before = part.held
+                        part.drawn += max(0, nano)
+                        freed[key] += before - part.held
+            if hold is not None:
+                hold.awaiting -= 1
+        for hold in found.values():
+            if hold.state == SETTLED and hold.awaiting <= 0:
+                hold.state = DONE
+                for part in hold.parts:
+                    freed[part.key] += part.held
+        states = _lock_states(connection, {*spent, *freed})
+        for key, nano in spent.items():
             states[key].spent += nano
-        for key, nano in released:
+        for key, nano in freed.items():
             states[key].held -= nano
+        rows_of.write_holds(connection, found.values())
         _write_states(connection, states)
-        self._alert(connection, set(change), now)
-
-    def _released(
-        self, connection: Connection, items: Sequence[tuple[EventRow, str, int]]
-    ) -> list[tuple[_StateKey, int]]:
-        """Count the rated events of each hold; what held amounts come free where the last one was rated."""
-        arrived = Counter(event.hold_id for event, kind, _ in items if event.hold_id and kind == USAGE)
-        if not arrived:
-            return []
-        found = self._holds(connection, [hold_id for hold_id in arrived if hold_id], lock=True)
-        free: list[tuple[_StateKey, int]] = []
-        changes: dict[str, dict[str, Any]] = {}
-        for hold_id, row in found.items():
-            if row.state == DONE:
-                continue
-            awaiting = row.awaiting - arrived[hold_id]
-            state = row.state
-            if state == SETTLED and awaiting <= 0:
-                state = DONE
-                free += [((key[0], int(key[1])), row.settled_nano) for key in json.loads(row.charges)]
-            changes[hold_id] = _unchanged(row) | {"state": state, "awaiting": awaiting}
-        _write_holds(connection, changes)
-        return free
+        self._alert(connection, set(spent), now)
 
     def states(self, connection: Connection, organisation_id: str, now: datetime) -> list[BudgetState]:
         """Every budget of an organisation as it stands in its present period."""
@@ -187,7 +193,7 @@ class Spending:
             found.append(BudgetState(budget, start, row.spent_nano if row else 0, row.held_nano if row else 0))
         return found
 
-    def _alert(self, connection: Connection, keys: set[_StateKey], now: datetime) -> None:
+    def _alert(self, connection: Connection, keys: set[StateKey], now: datetime) -> None:
         if not keys:
             return
         found = connection.execute(select(budgets).where(budgets.c.id.in_({key[0] for key in keys}))).all()
@@ -198,37 +204,45 @@ class Spending:
                 party = self._parties.get(connection, budget.organisation_id)
                 raise_alerts(connection, budget, from_micros(key[1]), party, now)
 
-    def _keys(
-        self, connection: Connection, covering: dict[str, list[Budget]], request: HoldRequest, now: datetime
-    ) -> list[tuple[_StateKey, Budget]]:
-        found = []
+    def _key(self, connection: Connection, budget: Budget, event: EventRow) -> StateKey:
+        timezone = self._parties.get(connection, event.organisation_id).timezone
+        return budget.id, to_micros(budget.period_start(from_micros(event.at), timezone))
+
+    def _charged(
+        self, connection: Connection, covering: dict[str, list[Budget]], request: HoldRequest, nano: int, now: datetime
+    ) -> _Charged:
+        """What the request puts by of each budget that covers it, period by period."""
+        found: _Charged = []
         for budget in covering.get(request.organisation_id, ()):
             if budget.covers(request.project, request.key_id):
                 timezone = self._parties.get(connection, request.organisation_id).timezone
-                found.append(((budget.id, to_micros(budget.period_start(now, timezone))), budget))
+                for start, share in budget.shares(nano, request.window or request.at or now, timezone):
+                    found.append((Part(budget.id, to_micros(start), share), budget))
         return found
 
     def _refusal(
-        self,
-        connection: Connection,
-        request: HoldRequest,
-        charged: Sequence[tuple[_StateKey, Budget]],
-        states: dict[_StateKey, _State],
+        self, connection: Connection, organisation_id: str, charged: _Charged, states: dict[StateKey, _State]
     ) -> BudgetExceededError | None:
-        for key, budget in charged:
-            state = states[key]
+        for part, budget in charged:
+            state = states[part.key]
             free = budget.limit_nano - state.spent - state.held
-            if not budget.hard or request.nano <= free:
+            if not budget.hard or part.share <= free:
                 continue
-            party = self._parties.get(connection, request.organisation_id)
-            end = budget.period_end(from_micros(key[1]), party.timezone)
+            party = self._parties.get(connection, organisation_id)
+            end = budget.period_end(from_micros(part.start), party.timezone)
             again = f"; it starts anew at {format_time(end)}" if end else ""
-            covered = f"{budget.scope} {budget.scope_id}".strip()
+            what = "prepaid credit" if budget.prepaid else f"{budget.period} budget {budget.id}"
+            whose = f"{budget.scope} {budget.scope_id}".strip()
+            held = f" ({amount_text(state.held)} is held for work under way)" if state.held else ""
             return BudgetExceededError(
-                f"the {budget.period} budget {budget.id} of the {covered} has {amount_text(max(0, free))} "
-                f"{party.currency} left and this may cost {amount_text(request.nano)}{again}",
+                f"the {what} of the {whose} has {amount_text(max(0, free))} {party.currency} left{held} "
+                f"and this may cost {amount_text(part.share)}{again}",
                 budget=budget.id,
                 free=amount_text(max(0, free)),
+                held=amount_text(state.held),
+                worst_case=amount_text(part.share),
+                # What is held comes free by itself, for the most part.
+                fits_later=part.share <= budget.limit_nano - state.spent,
                 resets_at=format_time(end) if end else None,
             )
         return None
@@ -240,14 +254,6 @@ class Spending:
             statement = select(budgets).where(columns.organisation_id.in_(part), columns.ended_at.is_(None))
             for row in connection.execute(statement.order_by(columns.id)):
                 found[row.organisation_id].append(budget_of(row))
-        return found
-
-    def _holds(self, connection: Connection, ids: Sequence[str], *, lock: bool) -> dict[str, Row[Any]]:
-        found: dict[str, Row[Any]] = {}
-        for part in sql.chunks(sorted(set(ids))):
-            statement = select(holds).where(holds.c.id.in_(part)).order_by(holds.c.id)
-            rows = connection.execute(statement.with_for_update() if lock else statement)
-            found.update((row.id, row) for row in rows)
         return found
 
 
@@ -268,76 +274,30 @@ def budget_of(row: Row[Any]) -> Budget:
     )
 
 
-def _wrong(request: HoldRequest, now: datetime) -> Exception | None:
-    if type(request.nano) is not int or not 0 <= request.nano <= LIMIT_NANO_MAX:
-        return InvalidInputError("a hold is for 0 to 4.6 billion")
-    if not now < request.expires_at <= now + timedelta(seconds=HOLD_S_MAX):
-        return InvalidInputError(f"a hold must expire within {HOLD_S_MAX} seconds from now")
-    return None
+def hard_budgets(connection: Connection) -> list[Budget]:
+    """Every live budget that refuses work, prepaid money among them."""
+    rows = connection.execute(select(budgets).where(budgets.c.ended_at.is_(None), budgets.c.hard.is_(True)))
+    return [budget_of(row) for row in rows]
 
 
-def _repeated(request: HoldRequest, row: Row[Any] | None, placed: HoldRequest | None) -> Exception | None:
-    wanted = (request.organisation_id, request.project, request.key_id, request.nano)
-    for known in (row, placed):
-        if known is not None and (known.organisation_id, known.project, known.key_id, known.nano) != wanted:
-            return ConflictError(f"hold {request.hold_id} was placed before with other content; use an id of its own")
-    return None
-
-
-def _unsettleable(settlement: Settlement, hold: Row[Any] | None, change: dict[str, Any] | None) -> Exception | None:
-    if type(settlement.nano) is not int or not 0 <= settlement.nano <= LIMIT_NANO_MAX or settlement.events < 0:
-        return InvalidInputError("a hold is settled with 0 to 4.6 billion, and 0 or more events")
-    if hold is None:
-        return NotFoundError(f"there is no hold {settlement.hold_id!r}")
-    before = change["settled_nano"] if change else hold.settled_nano
-    if before is not None and before != settlement.nano:
-        return ConflictError(f"hold {settlement.hold_id} was settled with another amount; that amount stands")
-    return None
-
-
-def _apply(settlement: Settlement, hold: Row[Any], states: Sequence[_State]) -> dict[str, Any]:
-    """Change the states by one settlement; the new columns of its hold."""
-    awaiting = hold.awaiting + settlement.events
-    for state in states:
-        if hold.state == OPEN:
-            state.held -= hold.nano
+def _apply(settlement: Settlement, hold: Hold, states: dict[StateKey, _State]) -> None:
+    """Change a hold, and the states of what it has put by, by one settlement."""
+    hold.awaiting += settlement.events
+    waits = settlement.events > 0 and hold.awaiting > 0
+    for part in hold.parts:
+        before = part.held if hold.state == OPEN else 0
+        part.share = settlement.nano if part.share == hold.nano else min(part.share, settlement.nano)
+        states[part.key].held += (part.held if waits else 0) - before
         if not settlement.events:
-            state.spent += settlement.nano
-        elif awaiting > 0:
-            state.held += settlement.nano
-    waits = settlement.events > 0 and awaiting > 0
-    return {
-        "state": SETTLED if waits else DONE,
-        "settled_nano": settlement.nano,
-        "events": settlement.events,
-        "awaiting": awaiting,
-    }
+            states[part.key].spent += settlement.nano
+    hold.state = SETTLED if waits else DONE
+    hold.settled_nano = settlement.nano
+    hold.events = settlement.events
 
 
-def _unchanged(row: Row[Any]) -> dict[str, Any]:
-    return {"state": row.state, "settled_nano": row.settled_nano, "events": row.events, "awaiting": row.awaiting}
-
-
-def _hold_row(request: HoldRequest, keys: Sequence[_StateKey], now: datetime) -> tuple[Any, ...]:
-    return (
-        request.hold_id,
-        request.organisation_id,
-        request.project,
-        request.key_id,
-        request.nano,
-        None,
-        None,
-        0,
-        OPEN,
-        json.dumps(keys, separators=(",", ":")),
-        to_micros(now),
-        to_micros(request.expires_at),
-    )
-
-
-def _lock_states(connection: Connection, keys: set[_StateKey]) -> dict[_StateKey, _State]:
+def _lock_states(connection: Connection, keys: set[StateKey]) -> dict[StateKey, _State]:
     """Hold the rows of `keys` in one order everywhere, so that two writers can't wait for each other."""
-    found: dict[_StateKey, _State] = {}
+    found: dict[StateKey, _State] = {}
     columns = budget_states.c
     for part in sql.chunks(sorted(keys)):
         pairs = [(budget_id, from_micros(start)) for budget_id, start in part]
@@ -358,7 +318,7 @@ def _lock_states(connection: Connection, keys: set[_StateKey]) -> dict[_StateKey
     return found
 
 
-def _write_states(connection: Connection, states: dict[_StateKey, _State]) -> None:
+def _write_states(connection: Connection, states: dict[StateKey, _State]) -> None:
     for state in states.values():
         assert state.held >= 0, "more was let go than was held"
     rows = [(budget_id, start, state.spent, state.held) for (budget_id, start), state in sorted(states.items())]
@@ -369,14 +329,3 @@ def _write_states(connection: Connection, states: dict[_StateKey, _State]) -> No
         "ON CONFLICT (budget_id, period_start) "
         "DO UPDATE SET spent_nano = excluded.spent_nano, held_nano = excluded.held_nano",
     )
-
-
-def _write_holds(connection: Connection, changes: dict[str, dict[str, Any]]) -> None:
-    if not changes:
-        return
-    statement = (
-        update(holds)
-        .where(holds.c.id == bindparam("hold"))
-        .values(**{name: bindparam(name) for name in ("state", "settled_nano", "events", "awaiting")})
-    )
-    connection.execute(statement, [{"hold": hold_id, **change} for hold_id, change in sorted(changes.items())])

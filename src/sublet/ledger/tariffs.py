@@ -78,13 +78,22 @@ class Tariff:
         """The most that one further step can cost, fees and the rounding of packages left out."""
         return Fraction(max(self.units), self.scale * self.package)
 
-    def worst_nano(self, steps: int) -> int:
-        """The most that `steps` further steps can cost, rounded up: what a reservation holds.
+    def ceiling(self) -> tuple[int, Fraction]:
+        """(`once`, `unit`) in nano-units: whatever was used before, s further steps cost at most once + unit × s.
 
-        A volume price that gets dearer with more usage can pass it, since it reprices what came before.
+        A package may be begun by them; each tier may be entered; a volume price that gets dearer may reprice what came
+        before, which at each tier's start is at most as much as that start.
         """
-        packages = -(-steps // self.package)
-        return -(-(packages * max(self.units) + sum(self.fees)) // self.scale) if steps > 0 else 0
+        if self.kind == "volume":
+            once = max(self.fees) + sum(
+                max(0, dearer - cheaper) * start
+                for cheaper, dearer, start in zip(self.units, self.units[1:], self.starts[1:], strict=False)
+            )
+        elif self.kind == "package":
+            once = self.units[0]
+        else:
+            once = sum(self.fees)
+        return -(-once // self.scale), self.dearest_unit()
 
     def _volume(self, used: int) -> int:
         chosen = 0

@@ -320,6 +320,7 @@ holds = Table(
     Column("settled_nano", BigInteger, nullable=True),
     Column("events", Integer, nullable=True),
     Column("awaiting", Integer, nullable=False),
+    Column("announced", Integer, nullable=False, server_default="0"),
     Column("state", String(10), nullable=False),
     Column("charges", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -363,7 +364,7 @@ proofs = Table(
 
 
 def _append_only(table: Table) -> None:
-    """Refuse UPDATE and DELETE in the database itself, so that no program can rewrite history by accident."""
+    """Refuse UPDATE, DELETE and TRUNCATE in the database itself, so that no program can rewrite history by accident."""
     name = table.name
     for verb in ("update", "delete"):
         sqlite = (
@@ -379,7 +380,12 @@ def _append_only(table: Table) -> None:
         f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE ON {name} "
         f"FOR EACH ROW EXECUTE FUNCTION {name}_append_only()"
     )
-    for statement in (function, trigger):
+    # TRUNCATE passes the triggers of rows by.
+    whole = (
+        f"CREATE TRIGGER {name}_no_truncate BEFORE TRUNCATE ON {name} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {name}_append_only()"
+    )
+    for statement in (function, trigger, whole):
         event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,46 @@
+"""The most that usage can cost: what has to be held before it, and what is held of it until it is rated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sqlalchemy import Connection
+
+from sublet.ledger.booking import Books
+from sublet.ledger.model import Party
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """At most `steps` of the smallest steps of any of `meters`, however they are spread over them.
+
+    `dimensions` is canonical JSON, as on the usage event.
+    """
+
+    meters: tuple[str, ...]
+    steps: int
+    dimensions: str = "{}"
+
+
+def most_nano(connection: Connection, books: Books, party: Party, usage: Sequence[Most], at: int) -> int:
+    """The most that `usage` at the moment `at` (microseconds) can cost in nano-units, whatever was used before it.
+
+    Holds for one usage event per meter, or for several whose quantities fall into one month. Less usage never costs
+    more. A meter without a price costs nothing yet; free units are not counted on.
+    """
+    book = books.current(connection)
+    fixed, variable = 0, Fraction(0)
+    for item in usage:
+        dearest = Fraction(0)
+        for meter in item.meters if item.steps > 0 else ():
+            rate = books.rate(book, party, meter, item.dimensions, at, "")
+            if rate is None:
+                continue
+            once, unit = rate.tariff.ceiling()
+            # One more, because what is posted is the difference of two sums that are each rounded down.
+            fixed += once + 1
+            dearest = max(dearest, unit)
+        variable += dearest * item.steps
+    return fixed + -(-variable.numerator // variable.denominator)
