@@ -16,6 +16,7 @@ from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
 from sublet.actuals import actuals
 from sublet.app import Sublet
+from sublet.collecting import Collecting
 from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
 from sublet.demand import api as demand_api
@@ -45,6 +46,7 @@ BOOKKEEPING_INTERVAL_S = 60.0
 ALERTS_INTERVAL_S = 5.0
 NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
+COLLECTING_INTERVAL_S = 10.0
 PLANS_KEPT = 20
 PUSHED_S = 60.0
 """While somebody else tells a pool's demand, as a collector does, this machine's own load is not sampled as its demand."""
@@ -60,6 +62,7 @@ class ControlPlane:
         self._plans: list[Plan] = []
         self._samplers: dict[str, LocalSampler] = {}
         self._pushed_at: dict[str, datetime] = {}
+        self._collecting = Collecting(system)
         self._alerts = system.ledger.alerts(mailbox(self.settings))
         clock = system.clock
         tick_s = self.settings.control.tick_s
@@ -67,6 +70,7 @@ class ControlPlane:
             Loop("fleet", FLEET_INTERVAL_S, self._fleet, clock),
             # Nothing is sold before the owner's need was seen: the first samples come at once.
             Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock, quick_rounds=3),
+            Loop("collecting", COLLECTING_INTERVAL_S, self._collecting.round, clock),
             Loop("leases", tick_s, self._leases, clock),
             Loop("models", tick_s, self._models, clock),
             Loop("rating", RATING_INTERVAL_S, self._rate, clock),
@@ -114,6 +118,7 @@ class ControlPlane:
                 or pool.offline_at is not None
                 or not pool.in_service
                 or self._is_pushed(pool.id)
+                or self._collecting.feeds(pool.name)
             ):
                 continue
             sampler = self._samplers.get(pool.id)

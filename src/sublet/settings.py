@@ -197,6 +197,37 @@ class Models(_Section):
     context_tokens: int = Field(default=2048, ge=256, le=131_072, description="context length of each slot")
 
 
+class PrometheusSettings(_Section):
+    """Where the running service reads a pool's demand, instead of this machine's own load."""
+
+    url: str = Field(pattern="^https?://", description="address of Prometheus, such as http://127.0.0.1:9090")
+    token: SecretStr = Field(default=SecretStr(""), description="bearer token, where one is asked for")
+    exporter: Literal["", "dcgm", "slurm", "kubernetes"] = Field(
+        default="", description="whose metrics are there: the queries follow from it; empty: write in_use"
+    )
+    select: str = Field(
+        default="",
+        max_length=200,
+        description="hosts (dcgm) or nodes (kubernetes) as a regular expression; or a partition",
+    )
+    in_use: str = Field(
+        default="",
+        max_length=4000,
+        description="PromQL for what the owner uses, one number per time; $held is what tenants hold",
+    )
+    capacity: str = Field(
+        default="", max_length=4000, description="PromQL or a number; empty: the exporter's, or the pool's accelerators"
+    )
+    pending: str = Field(default="", max_length=4000, description="PromQL for what queued work waits for")
+    step_s: int = Field(default=60, ge=1, le=3600, description="seconds between two samples")
+
+    @model_validator(mode="after")
+    def _some_query(self) -> PrometheusSettings:
+        if not self.exporter and not self.in_use:
+            raise ValueError("name an exporter or write in_use")
+        return self
+
+
 class PoolSettings(_Section):
     """A pool that the operator states instead of what discovery finds."""
 
@@ -214,6 +245,7 @@ class PoolSettings(_Section):
     currency: str = Field(default="USD", description="ISO 4217 code of the price")
     tenure: Literal["owned", "leased_in"] = Field(default="owned", description="owned, or leased in from others")
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
+    prometheus: PrometheusSettings | None = None
 
     @field_validator("currency")
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sublet.app import Sublet
 from sublet.control import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
 from sublet.demand.model import Sample
 from sublet.settings import Settings, SettingsError, load
@@ -71,4 +72,31 @@ def test_a_mail_server_without_a_sender_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sublet.toml"
     path.write_text('[mail]\nhost = "mx"\n')
     with pytest.raises(SettingsError, match="sender must be an address"):
+        load(path)
+
+
+def test_where_demand_is_measured_elsewhere_the_machines_own_load_is_not_it(tmp_path: Path) -> None:
+    pools = [
+        {"name": "here", "accelerators": 1},
+        {"name": "there", "accelerators": 1, "prometheus": {"url": "http://127.0.0.1:9", "in_use": "up"}},
+    ]
+    system = Sublet(Settings.model_validate({"data_dir": tmp_path, "models": {"default": ""}, "pools": pools}))
+    try:
+        ids = {pool.name: pool.id for pool in system.sync_fleet()}
+        plane = ControlPlane(system)
+        loops = {loop.name: loop for loop in plane.loops}
+        plane._sample()
+        plane._sample()
+        assert system.demand.pools() == [ids["here"]]
+        assert not loops["collecting"].once()
+        (failing,) = plane.health()["failing"]
+        assert failing["name"] == "collecting" and "does not answer" in failing["last_error"]
+    finally:
+        system.close()
+
+
+def test_a_feed_without_a_query_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sublet.toml"
+    path.write_text('[[pools]]\nname = "a"\n[pools.prometheus]\nurl = "http://127.0.0.1:9090"\n')
+    with pytest.raises(SettingsError, match="name an exporter or write in_use"):
         load(path)

@@ -9,7 +9,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sublet.demand.alibaba import BadJobFileError, read_jobs, series_of_model
-from sublet.demand.prometheus import PoolQuery, PrometheusCollector, PrometheusError, dcgm_busy, kubernetes, parse_range
+from sublet.demand.feeds import PrometheusFeed
+from sublet.demand.model import Sample
+from sublet.demand.prometheus import POINTS_MAX as PROMETHEUS_POINTS_MAX
+from sublet.demand.prometheus import (
+    PoolQuery,
+    PrometheusCollector,
+    PrometheusError,
+    kubernetes,
+    parse_range,
+    query_of,
+)
+from sublet.demand.service import Demand
 from sublet.demand.slurm import (
     SACCT_FIELDS,
     BadSlurmOutputError,
@@ -18,6 +29,9 @@ from sublet.demand.slurm import (
     series_of_jobs,
     tres_gpus,
 )
+from sublet.store import Store
+from sublet.values.clock import SimulatedClock
+from sublet.values.errors import InvalidInputError
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -66,11 +80,78 @@ def test_prometheus_answers_that_are_none(body: bytes, words: str) -> None:
         parse_range(body)
 
 
-def test_queries_take_both_host_labels_and_leave_sublet_out() -> None:
-    query = dcgm_busy("gpu-.*")
-    assert 'hostname=~"gpu-.*"' in query
-    assert 'Hostname=~"gpu-.*"' in query
+def test_what_is_not_seen_idle_counts_as_used_and_tenants_do_not() -> None:
+    query = query_of("dcgm", "gpu-.*", "", "", "", 8, ["nvidia:3", "nvidia:0"])
+    assert query.in_use.startswith("clamp_min(6 - (count(") and query.capacity == 8
+    for label in ("hostname", "Hostname"):
+        assert f'{label}=~"gpu-.*",device!~"nvidia0|nvidia3"' in query.in_use
     assert 'namespace!~"sublet.*"' in kubernetes("gpu-.*").in_use
+
+
+def test_queries_of_ones_own_stand_before_the_exporters() -> None:
+    own = query_of("kubernetes", "n.*", "mine - $held", "16", "", 8, ["a", "b"])
+    assert (own.in_use, own.capacity, own.pending) == ("mine - 2", 16, kubernetes("n.*").pending)
+    assert query_of("", "", "mine", "", "", 8) == PoolQuery("mine", 8)
+    with pytest.raises(InvalidInputError, match="dcgm, slurm or kubernetes"):
+        query_of("", "", "", "", "", 8)
+    with pytest.raises(InvalidInputError, match="leave quotes"):
+        query_of("slurm", 'gpu"} or up{x="', "", "", "", 8)
+
+
+class Prometheus:
+    """One series of demand by the minute, and whoever asks is written down."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, float]] = []
+        self.unknown: set[float] = set()
+        self.broken = False
+
+    def fetch(self, url: str, parameters: Mapping[str, str]) -> bytes:
+        if self.broken:
+            raise PrometheusError("Prometheus does not answer")
+        first, last, step = (float(parameters[name]) for name in ("start", "end", "step"))
+        self.asked.append((first, last))
+        times = [first + step * index for index in range(int((last - first) // step) + 1)]
+        return matrix(*((at, str(at % 7)) for at in times if at not in self.unknown))
+
+
+def feed_of(store: Store, prometheus: Prometheus) -> tuple[PrometheusFeed, Demand]:
+    demand = Demand(store)
+    collector = PrometheusCollector("http://prom:9090", prometheus.fetch)
+    return PrometheusFeed(demand, "p", collector, lambda: PoolQuery("busy", 8), 60, store.clock), demand
+
+
+def seen(demand: Demand, clock: SimulatedClock) -> list[float]:
+    series = demand.history("p", clock.now() - timedelta(days=60), clock.now() + timedelta(seconds=1))
+    return (series.times_us / 1e6).tolist()
+
+
+def test_a_feed_brings_what_is_new_and_no_more(store: Store, clock: SimulatedClock) -> None:
+    prometheus = Prometheus()
+    feed, demand = feed_of(store, prometheus)
+    clock.set(START + timedelta(seconds=30))
+    assert feed.collect() == PROMETHEUS_POINTS_MAX, "the oldest of 28 days first"
+    while feed.collect():
+        pass
+    times = seen(demand, clock)
+    assert times == [START.timestamp() - 60 * back for back in reversed(range(28 * 24 * 60))]
+    assert feed.collect() == 0
+    clock.advance(90)
+    assert feed.collect() == 2 and prometheus.asked[-1] == (START.timestamp() + 60, START.timestamp() + 120)
+
+
+def test_a_gap_stays_a_gap_and_an_outage_is_made_up_for(store: Store, clock: SimulatedClock) -> None:
+    prometheus = Prometheus()
+    feed, demand = feed_of(store, prometheus)
+    clock.set(START + timedelta(minutes=5))
+    demand.record_samples("p", [Sample(START, 8, 1)])
+    prometheus.broken = True
+    with pytest.raises(PrometheusError):
+        feed.collect()
+    prometheus.broken = False
+    prometheus.unknown = {START.timestamp() + 120}
+    assert feed.collect() == 4
+    assert seen(demand, clock) == [START.timestamp() + 60 * minute for minute in (0, 1, 3, 4, 5)]
 
 
 SACCT = "\n".join(

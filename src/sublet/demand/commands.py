@@ -14,7 +14,7 @@ from sublet import settings
 from sublet.demand.alibaba import read_jobs, series_of_model
 from sublet.demand.csv_series import write_series
 from sublet.demand.peaks import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT
-from sublet.demand.prometheus import PoolQuery, PrometheusCollector
+from sublet.demand.prometheus import PrometheusCollector, query_of
 from sublet.demand.service import Demand, Recorded
 from sublet.demand.slurm import parse_sacct, series_of_jobs
 from sublet.fleet.service import Fleet
@@ -53,20 +53,22 @@ def import_file(
 def collect_prometheus(
     pool: PoolName,
     url: Annotated[str, typer.Argument(help="Address of Prometheus, such as http://127.0.0.1:9090.")],
-    in_use: Annotated[str, typer.Option(help="PromQL for the owner's accelerators in use: one number per time.")],
-    capacity: Annotated[str, typer.Option(help="PromQL for the accelerators there are, or a plain number.")],
-    pending: Annotated[str | None, typer.Option(help="PromQL for accelerators that queued work waits for.")] = None,
+    exporter: Annotated[str, typer.Option(help="Whose metrics are there: dcgm, slurm or kubernetes.")] = "",
+    select: Annotated[str, typer.Option(help="Hosts or nodes as a regular expression, or a partition.")] = "",
+    in_use: Annotated[str, typer.Option(help="PromQL for the owner's accelerators in use, one number per time.")] = "",
+    capacity: Annotated[str, typer.Option(help="PromQL or a number; the exporter's if left out.")] = "",
+    pending: Annotated[str, typer.Option(help="PromQL for accelerators that queued work waits for.")] = "",
     hours: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 24.0,
     step_s: Annotated[int, typer.Option(min=1, help="Seconds between two samples.")] = 60,
     as_json: JsonFlag = False,
 ) -> None:
-    """Collect a pool's demand from Prometheus; run it again to go on, what is known already is not doubled."""
+    """Collect a pool's demand from Prometheus once; with pools.prometheus in the settings the service does so by itself."""
     demand, fleet = _open()
-    pool_id = fleet.pool(pool).id
+    found = fleet.pool(pool)
     now = SystemClock().now()
-    query = PoolQuery(in_use, float(capacity) if capacity.replace(".", "", 1).isdigit() else capacity, pending)
+    query = query_of(exporter, select, in_use, capacity, pending, found.accelerators)
     samples = PrometheusCollector(url).samples(query, now - timedelta(hours=hours), now, step_s)
-    _report(demand.record_samples(pool_id, samples), pool, as_json)
+    _report(demand.record_samples(found.id, samples), pool, as_json)
 
 
 @app.command("sacct")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -44,45 +45,84 @@ class PoolQuery:
     pending: str | None = None
 
 
-def dcgm_busy(hosts: str, threshold: float = 0.05) -> str:
-    """GPUs of the hosts (a regular expression) that did work: the profiling counter, by either host label.
+def dcgm(hosts: str, accelerators: int, held: Collection[str] = (), threshold: float = 0.05) -> PoolQuery:
+    """GPUs of the hosts (a regular expression) that were not seen idle, by DCGM's exporter and either host label.
 
-    `DCGM_FI_PROF_GR_ENGINE_ACTIVE` is real use; `DCGM_FI_DEV_GPU_UTIL` would only say that some kernel ran.
-    The exporter's host label is `hostname` since May 2026 and `Hostname` before.
+    `DCGM_FI_PROF_GR_ENGINE_ACTIVE` is real use; `DCGM_FI_DEV_GPU_UTIL` would only say that some kernel ran. The
+    exporter's host label is `hostname` since May 2026 and `Hostname` before. What does not report counts as used; where
+    nothing reports at all there is no sample. `held` are the devices (`nvidia:K`) that Sublet's tenants hold: they are
+    nobody's demand.
     """
-    newer = f'DCGM_FI_PROF_GR_ENGINE_ACTIVE{{hostname=~"{hosts}"}}'
-    older = f'DCGM_FI_PROF_GR_ENGINE_ACTIVE{{Hostname=~"{hosts}"}}'
-    return f"count(({newer} or {older}) > {threshold}) or vector(0)"
-
-
-def slurm_exporter(partition: str) -> PoolQuery:
-    """GPUs of one partition by prometheus-slurm-exporter: allocated, total, and CPUs of pending jobs left out."""
+    lent = "|".join(sorted({device.replace(":", "") for device in held}))
+    others = f',device!~"{lent}"' if lent else ""
+    metric = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+    idle = f'(({metric}{{hostname=~"{hosts}"{others}}} or {metric}{{Hostname=~"{hosts}"{others}}}) <= {threshold})'
+    reports = f'({metric}{{hostname=~"{hosts}"}} or {metric}{{Hostname=~"{hosts}"}})'
     return PoolQuery(
-        f'sum(slurm_gpus_alloc{{partition="{partition}"}}) or sum(slurm_gpus_alloc)',
-        f'sum(slurm_gpus_total{{partition="{partition}"}}) or sum(slurm_gpus_total)',
+        f"clamp_min({accelerators - len(held)} - (count({idle}) or 0 * count({reports})), 0)", float(accelerators)
     )
+
+
+def slurm_exporter(partition: str, accelerators: int) -> PoolQuery:
+    """GPUs of one partition by prometheus-slurm-exporter: allocated of the pool's; it does not tell who waits."""
+    return PoolQuery(f'sum(slurm_gpus_alloc{{partition="{partition}"}}) or sum(slurm_gpus_alloc)', float(accelerators))
 
 
 def kubernetes(nodes: str, namespaces_not: str = "sublet.*") -> PoolQuery:
-    """GPUs requested by the owner's running and pending pods, by kube-state-metrics; Sublet's namespaces left out."""
-    request = f'kube_pod_container_resource_requests{{resource="nvidia_com_gpu",namespace!~"{namespaces_not}",node=~"{nodes}"}}'
-    waiting = f'kube_pod_container_resource_requests{{resource="nvidia_com_gpu",namespace!~"{namespaces_not}",node=""}}'
+    """GPUs requested by the owner's running and pending pods, by kube-state-metrics; Sublet's namespaces left out.
+
+    Where the nodes don't report either there is no sample.
+    """
+    what = f'kube_pod_container_resource_requests{{resource="nvidia_com_gpu",namespace!~"{namespaces_not}"'
+    capacity = f'sum(kube_node_status_allocatable{{resource="nvidia_com_gpu",node=~"{nodes}"}})'
     return PoolQuery(
-        f"sum({request}) or vector(0)",
-        f'sum(kube_node_status_allocatable{{resource="nvidia_com_gpu",node=~"{nodes}"}})',
-        f"sum({waiting}) or vector(0)",
+        f'sum({what},node=~"{nodes}"}}) or 0 * {capacity}', capacity, f'sum({what},node=""}}) or 0 * {capacity}'
     )
+
+
+def query_of(
+    exporter: str, select: str, in_use: str, capacity: str, pending: str, accelerators: int, held: Collection[str] = ()
+) -> PoolQuery:
+    """The queries of a known `exporter` for what `select` names, each replaced by one that is written out.
+
+    `in_use` may say `$held` for the number of accelerators that tenants hold. Raises InvalidInputError.
+    """
+    if any(sign in select for sign in '"\\\n'):
+        raise InvalidInputError(f"select is {select!r}; leave quotes and backslashes out of it")
+    if exporter == "dcgm":
+        known = dcgm(select or ".*", accelerators, held)
+    elif exporter == "slurm":
+        known = slurm_exporter(select, accelerators)
+    elif exporter == "kubernetes":
+        known = kubernetes(select or ".*")
+    elif in_use:
+        known = PoolQuery("", float(accelerators))
+    else:
+        raise InvalidInputError("name an exporter (dcgm, slurm or kubernetes) or write in_use")
+    return PoolQuery(
+        in_use.replace("$held", str(len(held))) or known.in_use,
+        _number_or_query(capacity) if capacity else known.capacity,
+        pending or known.pending,
+    )
+
+
+def _number_or_query(text: str) -> str | float:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) and number >= 0 else text
 
 
 class PrometheusCollector:
     """Asks one Prometheus for the samples of pools."""
 
-    def __init__(self, url: str, fetch: Fetch | None = None) -> None:
-        """`url` is Prometheus' own, such as http://127.0.0.1:9090."""
+    def __init__(self, url: str, fetch: Fetch | None = None, token: str = "") -> None:
+        """`url` is Prometheus' own, such as http://127.0.0.1:9090; `token` goes into the Authorization header."""
         if not url.startswith(("http://", "https://")):
             raise InvalidInputError(f"{url!r} is not an address of Prometheus; write http://host:9090")
         self._url = url.rstrip("/")
-        self._fetch = fetch or _get
+        self._fetch = fetch or partial(_get, token)
 
     def samples(self, query: PoolQuery, since: datetime, until: datetime, step_s: int = 60) -> list[Sample]:
         """Samples of `[since, until]`, one each `step_s` where demand and capacity are both known.
@@ -138,11 +178,12 @@ def parse_range(body: bytes, promql: str = "the query") -> dict[float, float]:
     return found
 
 
-def _get(url: str, parameters: Mapping[str, str]) -> bytes:
+def _get(token: str, url: str, parameters: Mapping[str, str]) -> bytes:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with (
             httpx2.Client(timeout=TIMEOUT_S, trust_env=False) as client,
-            client.stream("GET", url, params=dict(parameters)) as answer,
+            client.stream("GET", url, params=dict(parameters), headers=headers) as answer,
         ):
             body = bytearray()
             for piece in answer.iter_bytes():

@@ -1,0 +1,56 @@
+"""Keeps a pool's demand up to date from where it is measured, one round at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sublet.demand.prometheus import POINTS_MAX, PoolQuery, PrometheusCollector
+from sublet.demand.service import Demand
+from sublet.values.clock import Clock, from_micros, to_micros
+
+BACK = timedelta(days=28)
+
+
+class PrometheusFeed:
+    """Brings what Prometheus knows of a pool and Sublet does not yet, oldest first."""
+
+    def __init__(
+        self,
+        demand: Demand,
+        pool_id: str,
+        collector: PrometheusCollector,
+        query: Callable[[], PoolQuery],
+        step_s: int,
+        clock: Clock,
+    ) -> None:
+        """`query` is asked anew each round: what tenants hold changes. Samples lie on whole multiples of `step_s`."""
+        self._demand = demand
+        self._pool_id = pool_id
+        self._collector = collector
+        self._query = query
+        self._step = timedelta(seconds=step_s)
+        self._clock = clock
+
+    def collect(self) -> int:
+        """Take what is new since the last sample, of the last 28 days at the first time; how many samples that was.
+
+        One call asks for at most POINTS_MAX points, so that a long gap is made up over several rounds. A time without a
+        value stays a gap. Raises PrometheusError.
+        """
+        now = self._clock.now()
+        latest = self._demand.latest(self._pool_id)
+        since = max(now - BACK, latest.time + timedelta(microseconds=1)) if latest else now - BACK
+        first, last = self._grid(since + self._step - timedelta(microseconds=1)), self._grid(now)
+        taken = 0
+        while first <= last and not taken:
+            until = min(last, first + (POINTS_MAX - 1) * self._step)
+            step_s = int(self._step.total_seconds())
+            samples = self._collector.samples(self._query(), first, until, step_s)
+            taken = self._demand.record_samples(self._pool_id, samples).taken
+            first = until + self._step
+        return taken
+
+    def _grid(self, moment: datetime) -> datetime:
+        step_us = int(self._step.total_seconds() * 1_000_000)
+        return from_micros(to_micros(moment) // step_us * step_us)
