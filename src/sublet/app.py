@@ -17,6 +17,7 @@ from sublet.fleet import discovery
 from sublet.fleet import store as fleet_sql
 from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.service import Fleet
+from sublet.gateway.budgets import settle_requests, usage_events
 from sublet.gateway.model import UsageRecord
 from sublet.leases import calendar
 from sublet.leases.backends.base import Backend
@@ -35,6 +36,7 @@ from sublet.settings import PoolSettings, Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
+from sublet.surplus.record import Record
 from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
@@ -69,6 +71,7 @@ class Sublet:
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
+        self.record = Record(self.store, self.demand, self._facts, self.leases.promises, self.surplus.classes)
 
     def close(self) -> None:
         self.store.close()
@@ -232,22 +235,14 @@ class Sublet:
         self._taken([event], connection)
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
-        """Take the gateway's usage: durable in the ledger when this returns, and harmless twice."""
-        events = [
-            UsageEvent(
-                source=GATEWAY_SOURCE,
-                id=record.id,
-                organisation_id=record.organisation_id,
-                meter=record.meter,
-                quantity=record.quantity,
-                at=record.ended_at,
-                resource=record.request_id,
-                key_id=record.key_id,
-                dimensions={"model": record.model},
-            )
-            for record in records
-        ]
-        self.store.write(lambda connection: self._taken(events, connection))
+        """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""
+        events = usage_events(records, GATEWAY_SOURCE)
+
+        def write(connection: Connection) -> None:
+            self._taken(events, connection)
+            settle_requests(connection, self.ledger.spending, records, self.clock.now())
+
+        self.store.write(write)
 
     def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> None:
         refused = self.ledger.take(connection, events).refused

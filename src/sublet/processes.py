@@ -58,7 +58,9 @@ def _control(settings: Settings, fd: int | None) -> None:
 def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.app import Sublet
     from sublet.gateway import server as gateway_server
+    from sublet.gateway.budgets import DeskHolds
     from sublet.gateway.model import GatewaySettings
+    from sublet.ledger.desk import HoldDesk
     from sublet.models.catalogue import built_in
 
     held = _listener(fd, settings.gateway.host, settings.gateway.port, "gateway.port")
@@ -73,9 +75,11 @@ def _gateway(settings: Settings, fd: int | None) -> None:
         drain_s_max=DRAIN_S,
         built_in=built_in(settings.models.slots, settings.models.context_tokens),
     )
+    desk = HoldDesk(system.store, system.ledger.spending)
     try:
-        gateway_server.run(gateway_settings, system.store, system.emit_tokens, listener=held)
+        gateway_server.run(gateway_settings, system.store, system.emit_tokens, holds=DeskHolds(desk), listener=held)
     finally:
+        desk.close()
         system.close()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
+from sublet.gateway.held import Holds
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.server import run
 from sublet.store import Store
@@ -320,6 +321,8 @@ class Running:
     url: str = ""
     events: list[UsageRecord] = field(default_factory=list)
     refuse_events: bool = False
+    holds: Holds | None = None
+    ledger: Callable[[list[UsageRecord]], None] | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -379,6 +382,8 @@ class Running:
     def emit(self, records: list[UsageRecord]) -> None:
         if self.refuse_events:
             raise OSError("the ledger is away")
+        if self.ledger is not None:
+            self.ledger(records)
         self.events.extend(records)
 
     def start(self) -> Running:
@@ -392,7 +397,7 @@ class Running:
         self._thread = threading.Thread(
             target=run,
             args=(self.settings, self.store, self.emit),
-            kwargs={"on_ready": on_ready, "stop": self._stop},
+            kwargs={"on_ready": on_ready, "stop": self._stop, "holds": self.holds},
             daemon=True,
         )
         self._thread.start()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sublet.gateway.admission import KeyState, ReplicaState
 from sublet.gateway.assembly import Assembler
 from sublet.gateway.call import EMBEDDING, ENGINE_PATHS, Call
+from sublet.gateway.client import Client
 from sublet.gateway.engine_error import engine_error
 from sublet.gateway.journal import Record
 from sublet.gateway.meter import Meter
@@ -27,25 +28,9 @@ from sublet.values.errors import SubletError
 if TYPE_CHECKING:
     from sublet.gateway.service import Gateway
 
-QUEUED, ASKING, ANSWERING, CLOSING, OVER = range(5)
+QUEUED, ASKING, ANSWERING, CLOSING, OVER, HOLDING = range(6)
 
 CLIENT_GONE = 499
-
-
-class Client(Protocol):
-    """The client's side, as the protocol class gives it."""
-
-    def answer_whole(self, exchange: Exchange, body: bytes) -> None: ...
-
-    def answer_head(self, exchange: Exchange) -> None: ...
-
-    def answer_part(self, data: bytes) -> None: ...
-
-    def answer_end(self, *, complete: bool) -> None: ...
-
-    def refuse(self, error: SubletError, exchange: Exchange) -> None: ...
-
-    def cut(self) -> None: ...
 
 
 class Exchange:
@@ -54,6 +39,7 @@ class Exchange:
 
     __slots__ = (
         "_answer_bytes",
+        "_asked",
         "_assembler",
         "_connection",
         "_cutter",
@@ -66,11 +52,13 @@ class Exchange:
         "_retried",
         "_slot",
         "_status",
+        "body_bytes",
         "call",
         "client",
         "first_at",
         "gateway",
         "grant",
+        "held",
         "identity",
         "last_at",
         "meter",
@@ -95,6 +83,7 @@ class Exchange:
         grant: KeyGrant,
         key_state: KeyState,
         now: float,
+        body_bytes: int = 0,
     ) -> None:
         self.gateway = gateway
         self.client = client
@@ -102,6 +91,7 @@ class Exchange:
         self.call = call
         self.model = model
         self.grant = grant
+        self.body_bytes = body_bytes
         self._key_state = key_state
         self.started_at = self.last_at = now
         self.started_us = gateway.now_us()
@@ -119,6 +109,7 @@ class Exchange:
         self._cutter: EventCutter | None = None
         self._form: StreamForm | None = None
         self._assembler: Assembler | None = None
+        self.held = self._asked = False
         self._head_sent = self._retried = self._reserved = self._engine_ended = False
 
     @property
@@ -138,16 +129,19 @@ class Exchange:
 
     def start(self) -> None:
         """Take a slot or a place in the queue. Raises NoReplicaError or QueueFullError; then nothing was used up."""
-        admission = self.gateway.admission
         try:
-            # Whoever comes now stands behind those who wait.
-            waits = admission.waiting(self.model.name) > 0
-            replica = None if waits else admission.pick(self.model, self.started_at)
-            if replica is None:
-                admission.enqueue(self.model, self)
+            self._enter()
         except SubletError:
-            admission.refund(self._key_state)
+            self.gateway.admission.refund(self._key_state)
             raise
+
+    def _enter(self) -> None:
+        admission = self.gateway.admission
+        # Whoever comes now stands behind those who wait.
+        waits = admission.waiting(self.model.name) > 0
+        replica = None if waits else admission.pick(self.model, self.started_at)
+        if replica is None:
+            admission.enqueue(self.model, self)
         self.gateway.live.add(self)
         if replica is not None:
             self._ask(replica)
@@ -158,6 +152,7 @@ class Exchange:
 
     def _ask(self, replica: ReplicaState) -> None:
         self.state = ASKING
+        self._asked = True
         self.last_at = self.gateway.monotonic()
         self._replica = replica
         self._reserve(replica)
@@ -181,10 +176,12 @@ class Exchange:
                 sequence=self.sequence,
                 organisation=self.grant.organisation_id,
                 key=self.grant.id,
+                project=self.grant.project,
                 model=self.model.name,
                 pool=replica.route.pool_id,
                 replica=replica.route.id,
                 started_us=self.started_us,
+                held=self.held,
             )
         )
 
@@ -394,7 +391,7 @@ class Exchange:
 
     def stop(self) -> None:
         """The gateway ends: what was delivered is billed, the client's connection is cut."""
-        if self.state in (QUEUED, ASKING, ANSWERING):
+        if self.state in (HOLDING, QUEUED, ASKING, ANSWERING):
             self.client.cut()
             self.client_gone()
 
@@ -404,7 +401,7 @@ class Exchange:
         in_stream = self._head_sent
         if not in_stream:
             self.meter = Meter()
-        queued = self.state == QUEUED and not self._reserved
+        queued = self.state in (HOLDING, QUEUED) and not self._asked
         self._settle(error.status, error, queued=queued)
 
     def _settle(self, status: int, error: SubletError | None = None, *, queued: bool = False) -> None:
@@ -431,7 +428,10 @@ class Exchange:
             self._finish(error, ok=True)
             return
         delivered = status == CLIENT_GONE or self._form is not None or error is not None
-        gateway.journal.settle(self._record(status, error, now), lambda ok: self._finish(error, ok=ok), keep=delivered)
+        self._close(self._record(status, error, now), error, delivered=delivered)
+
+    def _close(self, record: Record, error: SubletError | None, *, delivered: bool) -> None:
+        self.gateway.journal.settle(record, lambda ok: self._finish(error, ok=ok), keep=delivered)
 
     def _record(self, status: int, error: SubletError | None, now: float) -> Record:
         replica = self._replica
@@ -440,6 +440,7 @@ class Exchange:
             request=self.identity.request_id,
             organisation=self.grant.organisation_id,
             key=self.grant.id,
+            project=self.grant.project,
             model=self.model.name,
             pool=replica.route.pool_id if replica else "",
             replica=replica.route.id if replica else "",
@@ -454,6 +455,7 @@ class Exchange:
             queue_us=int(self.queue_s * 1e6),
             first_us=int((self.first_at - self.started_at) * 1e6) if self.first_at else 0,
             total_us=int((now - self.started_at) * 1e6),
+            held=self.held,
         )
 
     def _finish(self, error: SubletError | None, *, ok: bool) -> None:

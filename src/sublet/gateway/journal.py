@@ -42,7 +42,8 @@ SETTLE = "settle"
 
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A line of the journal. A `reserve` opens a request, a `settle` closes it; both name it in full, so that a settled
-    line needs no other. Times are microseconds since the epoch, `*_us` durations in microseconds."""
+    line needs no other. Times are microseconds since the epoch, `*_us` durations in microseconds. `held` says that a hold on
+    budgets has the request's id, and is to be settled with it."""
 
     kind: str
     request: str
@@ -64,6 +65,8 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     queue_us: int = 0
     first_us: int = 0
     total_us: int = 0
+    project: str = ""
+    held: bool = False
 
 
 class OnDurable(Protocol):

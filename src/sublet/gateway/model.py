@@ -56,13 +56,17 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:
-    """A live key: whose it is, until when (None: for ever), and whether it may call models or see the operator's pages."""
+    """A live key: whose it is, until when (None: for ever), and whether it may call models or see the operator's pages.
+
+    `budgeted` says that a hard budget or prepaid credit covers what it does."""
 
     id: str
     organisation_id: str
     expires_at: datetime | None = None
     may_call: bool = True
     is_operator: bool = False
+    project: str = ""
+    budgeted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     """One event for the ledger: a quantity of one kind of token that one request used.
 
     `id` names the request and the meter, so that telling it twice is telling it once. `incomplete` marks an answer that
-    the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens.
+    the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens. `held` says that a
+    hold has the id of the request; one that used nothing is told as well then, as a quantity of 0.
     """
 
     id: str
@@ -138,6 +143,8 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     ended_at: datetime
     status: int
     incomplete: bool
+    project: str = ""
+    held: bool = False
 
 
 def event_id(request_id: str, meter: str) -> str:

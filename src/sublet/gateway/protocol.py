@@ -250,7 +250,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if not exchange.over:
             self._exchange = exchange
 
-    # The exchange's side (gateway.exchange.Client)
+    # The exchange's side (gateway.client.Client)
 
     def answer_whole(self, exchange: Exchange, body: bytes) -> None:
         self.transport.write(

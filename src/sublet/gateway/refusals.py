@@ -69,6 +69,19 @@ class RateLimitError(LimitExceededError):
     code = "rate_limit_exceeded"
 
 
+class InsufficientQuotaError(LimitExceededError):
+    """A budget or the prepaid credit has not enough left for the most that this request may cost; ask for fewer tokens with
+    max_tokens, wait for the budget's next period, or have it raised."""
+
+    code = "insufficient_quota"
+
+
+class BudgetUnreachableError(UnavailableError):
+    """A budget covers this key and what is left of it can't be read now; try again after the time in Retry-After."""
+
+    code = "budget_unreachable"
+
+
 class QueueFullError(UnavailableError):
     """Every slot of this model is taken and its queue is full; try again after the time in Retry-After."""
 

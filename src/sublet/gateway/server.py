@@ -20,11 +20,12 @@ import uvicorn
 from sqlalchemy import Connection
 
 from sublet.gateway.api import application
+from sublet.gateway.held import Holds
 from sublet.gateway.journal import Journal
 from sublet.gateway.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, Snapshot
 from sublet.gateway.protocol import gateway_protocol
-from sublet.gateway.service import Gateway, Hold
+from sublet.gateway.service import Gateway
 from sublet.gateway.shipper import Emit, Shipper
 from sublet.gateway.snapshot import SnapshotThread
 from sublet.gateway.store import drop_minutes, save_minutes
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 STATS_KEEP = timedelta(days=90)
 STATS_INTERVAL_S = 3.0
+HOLDS_S_MAX = 5.0
 BACKLOG = 2048
 
 
@@ -56,14 +58,15 @@ def run(
     store: Store,
     emit: Emit,
     *,
-    hold: Hold | None = None,
+    holds: Holds | None = None,
     on_ready: Callable[[str], None] | None = None,
     listener: socket.socket | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve the model API until SIGTERM or SIGINT. Blocks; to be called on the main thread of its own process.
 
-    `emit` takes usage events to the ledger (at least once each, on a thread). `listener` is a listening socket that a
+    `emit` takes usage events to the ledger (at least once each, on a thread). `holds` places holds for keys that a hard budget
+    covers; without it they are served as all others. `listener` is a listening socket that a
     supervisor hands down; by default one is made from the settings. `on_ready` is told the base URL once the port takes
     requests. Where `stop` is given it ends the gateway as a signal does, and `run` may be called on any thread. Raises
     AddressTakenError, UnavailableError where the database can't be read at the start, OSError where data_dir can't be
@@ -81,7 +84,7 @@ def run(
         snapshots = SnapshotThread(store, settings, lambda snapshot: None)
         first = snapshots.load()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, store, emit, _Outside(hold, on_ready, ending), listener, first))
+            runner.run(_serve(settings, store, emit, _Outside(holds, on_ready, ending), listener, first))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -102,7 +105,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class _Outside:
-    hold: Hold | None
+    holds: Holds | None
     on_ready: Callable[[str], None] | None
     stop: threading.Event
 
@@ -149,12 +152,13 @@ async def _serve(
         call_soon_threadsafe=loop.call_soon_threadsafe,
     )
     metrics = Metrics()
-    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.hold)
+    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.holds)
     gateway.adopt(first)
     snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
     snapshots.prime(first)
     figures = _Figures(store, journal.run, metrics)
     shipper = Shipper(settings.journal_dir, journal.run, emit, each_round=figures.save)
+    gateway.hold_over = shipper.wake
     surfaces: list[Surface] = [OpenAISurface()]
     config = uvicorn.Config(
         application(gateway, surfaces[0], lambda: snapshots.age_s),
@@ -185,6 +189,7 @@ async def _serve(
     finally:
         gateway.stop()
         sweeping.cancel()
+        await gateway.settled(HOLDS_S_MAX)
         # One more turn, so that what `stop` settled reaches the journal.
         await asyncio.sleep(0)
         await loop.run_in_executor(None, snapshots.stop)

@@ -7,10 +7,13 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Protocol
 
 from sublet.gateway.admission import Admission
-from sublet.gateway.exchange import Client, Exchange
+from sublet.gateway.client import Client
+from sublet.gateway.exchange import Exchange
+from sublet.gateway.held import HeldExchange, Holds, Wish
 from sublet.gateway.journal import Journal
 from sublet.gateway.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, Snapshot
@@ -24,18 +27,10 @@ from sublet.gateway.refusals import (
 from sublet.gateway.surface import Headers, Surface
 from sublet.gateway.upstream import EnginePool
 from sublet.values.clock import Clock, SystemClock, to_micros
-from sublet.values.errors import ForbiddenError
+from sublet.values.errors import ForbiddenError, SubletError
 
 SECRET_BYTES_MAX = 256
 SWEEP_S = 0.5
-
-
-class Hold(Protocol):
-    """What a budget needs to know of a request before it starts; None of it is priced here."""
-
-    def __call__(self, grant: KeyGrant, model: ModelRoute, body_bytes: int, output_tokens_max: int | None) -> None:
-        """Raises LimitExceededError where the budget has no room for the worst case of this request."""
-        ...
 
 
 class Swept(Protocol):
@@ -55,7 +50,7 @@ class Gateway:
         journal: Journal,
         metrics: Metrics,
         snapshot: Snapshot,
-        hold: Hold | None = None,
+        holds: Holds | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -70,7 +65,10 @@ class Gateway:
         self.receiving_bytes = 0
         self.stopping = False
         self.monotonic = monotonic
-        self._hold = hold
+        self.hold_over: Callable[[], None] = lambda: None
+        """Told when the record that settles a hold is written."""
+        self._holds = holds
+        self._placing: set[asyncio.Future[None]] = set()
         # The system's clock is read the short way: a datetime for each request would cost more than its admission.
         self._real_clock = isinstance(clock, SystemClock)
         self._engines: dict[tuple[str, str], EnginePool] = {}
@@ -104,13 +102,36 @@ class Gateway:
                 )
         if self.journal.failure is not None:
             raise JournalError(retry_after_s=5.0)
-        if self._hold is not None:
-            self._hold(grant, model, len(body), call.body.max_tokens)
         now = self.monotonic()
         key_state = self.admission.admit(grant.id, now)
-        exchange = Exchange(self, client, surface, call, model, grant, key_state, now)
+        kind_of = HeldExchange if grant.budgeted and self._holds is not None else Exchange
+        exchange = kind_of(self, client, surface, call, model, grant, key_state, now, len(body))
         exchange.start()
         return exchange
+
+    def place(self, exchange: HeldExchange, wish: Wish) -> None:
+        """Have a hold placed off the loop; the exchange is told on it, in a later turn."""
+        assert self._holds is not None
+        try:
+            asked = self._holds.place(wish)
+        except SubletError as error:
+            asked = Future()
+            asked.set_exception(error)
+        placing = asyncio.wrap_future(asked, loop=self.loop)
+        self._placing.add(placing)
+
+        def placed(done: asyncio.Future[None]) -> None:
+            self._placing.discard(done)
+            exchange.placed(done.exception())
+
+        placing.add_done_callback(placed)
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until no hold is being placed any more, at most so long."""
+        if self._placing:
+            await asyncio.wait(self._placing, timeout=seconds)
+            # The callbacks of what is done just now.
+            await asyncio.sleep(0)
 
     def authenticate(self, secret: bytes) -> KeyGrant:
         """Whose key this is. Raises InvalidApiKeyError, the same for every reason, or ForbiddenError."""

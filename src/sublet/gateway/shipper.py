@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from sublet.gateway.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
-from sublet.gateway.model import Tokens, UsageRecord, event_id, metered
+from sublet.gateway.model import METER_OUTPUT, Tokens, UsageRecord, event_id, metered
 from sublet.values.clock import from_micros
 from sublet.values.errors import InvalidInputError
 
@@ -44,6 +45,7 @@ class Shipper:
         self._interval_s = interval_s
         self._each_round = each_round
         self._stopped = threading.Event()
+        self._woken = threading.Event()
         self._failing = False
         self._thread = threading.Thread(target=self._loop, name="gateway-shipper", daemon=True)
 
@@ -53,9 +55,14 @@ class Shipper:
     def stop(self) -> None:
         """Ship what is there, then end."""
         self._stopped.set()
+        self._woken.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
         self.round()
+
+    def wake(self) -> None:
+        """Something is settled that somebody waits for: do not wait for the next round."""
+        self._woken.set()
 
     def round(self) -> int:
         """Ship everything that is settled by now; returns the number of events. Never raises."""
@@ -94,8 +101,14 @@ class Shipper:
         return shipped
 
     def _loop(self) -> None:
-        while not self._stopped.wait(RETRY_S if self._failing else self._interval_s):
-            self.round()
+        while not self._stopped.is_set():
+            if self._failing:
+                self._stopped.wait(RETRY_S)
+            else:
+                self._woken.wait(self._interval_s)
+            self._woken.clear()
+            if not self._stopped.is_set():
+                self.round()
 
 
 def close_open_requests(folder: Path) -> int:
@@ -166,22 +179,33 @@ def _emit(batch: list[UsageRecord], emit: Emit, refused: Path) -> None:
     try:
         emit(batch)
     except InvalidInputError:
-        for event in batch:
-            try:
-                emit([event])
-            except InvalidInputError as error:
-                log.error(
-                    "the ledger refuses a usage event; it is set aside", usage_event=event.id, error=error.message
-                )
-                with refused.open("ab") as file:
-                    file.write(_encode(event) + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+        for _, events in groupby(batch, key=lambda event: event.request_id):
+            _emit_request(list(events), emit, refused)
+
+
+def _emit_request(events: Sequence[UsageRecord], emit: Emit, refused: Path) -> None:
+    """The events of one request settle its hold together, or, where the ledger refuses one of them, not at all."""
+    with contextlib.suppress(InvalidInputError):
+        emit(list(events))
+        return
+    for event in events:
+        if not event.quantity:
+            continue
+        try:
+            emit([msgspec.structs.replace(event, held=False)])
+        except InvalidInputError as error:
+            log.error("the ledger refuses a usage event; it is set aside", usage_event=event.id, error=error.message)
+            with refused.open("ab") as file:
+                file.write(_encode(event) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def usage_of(record: Record) -> list[UsageRecord]:
-    """The events of a settled request, one for each kind of token that it used."""
+    """The events of a settled request, one for each kind of token that it used; at least one where it was held."""
     started_at, ended_at = from_micros(record.started_us), from_micros(record.ended_us)
+    tokens = Tokens(record.input, record.input_cached, record.output)
+    untouched = record.held and tokens == Tokens()
     return [
         UsageRecord(
             event_id(record.request, meter),
@@ -197,9 +221,11 @@ def usage_of(record: Record) -> list[UsageRecord]:
             ended_at,
             record.status,
             record.incomplete,
+            record.project,
+            record.held,
         )
-        for meter, quantity in metered(Tokens(record.input, record.input_cached, record.output))
-        if quantity > 0
+        for meter, quantity in metered(tokens)
+        if quantity > 0 or (untouched and meter == METER_OUTPUT)
     ]
 
 
@@ -209,6 +235,7 @@ def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
         request=record.request,
         organisation=record.organisation,
         key=record.key,
+        project=record.project,
         model=record.model,
         pool=record.pool,
         replica=record.replica,
@@ -220,6 +247,7 @@ def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
         output=given.output,
         incomplete=True,
         reason="gateway_died",
+        held=record.held,
     )
 
 

@@ -9,6 +9,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
+from sublet.ledger.budgets import Budget
+from sublet.ledger.spending import hard_budgets
 from sublet.models.catalogue import from_row
 from sublet.models.model import CatalogueEntry
 from sublet.store.tables.accounts import api_keys, organisations
@@ -63,9 +65,17 @@ def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
         .join(organisations, organisations.c.id == api_keys.c.organisation_id)
         .where(api_keys.c.revoked_at.is_(None), organisations.c.status == "active")
     )
+    limits: dict[str, list[Budget]] = {}
+    for budget in hard_budgets(connection):
+        limits.setdefault(budget.organisation_id, []).append(budget)
     return {
         bytes.fromhex(row.sha256): KeyGrant(
-            row.id, row.organisation_id, row.expires_at, "models" in row.scopes, "operate" in row.scopes
+            row.id,
+            row.organisation_id,
+            row.expires_at,
+            "models" in row.scopes,
+            "operate" in row.scopes,
+            budgeted=any(budget.covers("", row.id) for budget in limits.get(row.organisation_id, ())),
         )
         for row in rows
     }

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sqlalchemy import Connection
-
+from sublet.ledger.book import PriceBook
 from sublet.ledger.booking import Books
 from sublet.ledger.model import Party
 
@@ -24,13 +23,12 @@ class Most:
     dimensions: str = "{}"
 
 
-def most_nano(connection: Connection, books: Books, party: Party, usage: Sequence[Most], at: int) -> int:
-    """The most that `usage` at the moment `at` (microseconds) can cost in nano-units, whatever was used before it.
+def most_nano(books: Books, book: PriceBook, party: Party, usage: Sequence[Most], at: int) -> int:
+    """The most that `usage` at the moment `at` (microseconds) can cost under `book`, in nano-units, whatever was used before it.
 
     Holds for one usage event per meter, or for several whose quantities fall into one month. Less usage never costs
     more. A meter without a price costs nothing yet; free units are not counted on.
     """
-    book = books.current(connection)
     fixed, variable = 0, Fraction(0)
     for item in usage:
         dearest = Fraction(0)

@@ -52,19 +52,14 @@ class Spending:
 
     def most(self, connection: Connection, organisation_id: str, usage: Sequence[Most], at: datetime) -> int:
         """The most that `usage` can cost the organisation at the prices of `at`, in nano-units."""
-        if not usage:
-            return 0
         party = self._parties.get(connection, organisation_id)
-        return most_nano(connection, self._books, party, usage, to_micros(at))
+        return most_nano(self._books, self._books.current(connection), party, usage, to_micros(at))
 
     def reserve(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[HoldOutcome]:
         """Place holds, in order, each wholly or not at all. Repeating a request by its id changes nothing."""
         known = rows_of.load_holds(connection, [request.hold_id for request in requests], lock=False)
         covering = self._budgets(connection, {request.organisation_id for request in requests})
-        amounts = [
-            request.nano + self.most(connection, request.organisation_id, request.usage, request.at or now)
-            for request in requests
-        ]
+        amounts = self._amounts(connection, requests, now)
         charged = [
             self._charged(connection, covering, request, nano, now)
             for request, nano in zip(requests, amounts, strict=True)
@@ -192,6 +187,22 @@ class Spending:
             ).first()
             found.append(BudgetState(budget, start, row.spent_nano if row else 0, row.held_nano if row else 0))
         return found
+
+    def _amounts(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[int]:
+        if not any(request.usage for request in requests):
+            return [request.nano for request in requests]
+        book = self._books.current(connection)
+        return [
+            request.nano
+            + most_nano(
+                self._books,
+                book,
+                self._parties.get(connection, request.organisation_id),
+                request.usage,
+                to_micros(request.at or now),
+            )
+            for request in requests
+        ]
 
     def _alert(self, connection: Connection, keys: set[StateKey], now: datetime) -> None:
         if not keys:

@@ -243,6 +243,9 @@ def _own_names(fields: dict[str, Raw], identity: Identity, kind: str, *, chunk: 
 
 def _error_fields(error: SubletError) -> dict[str, Any]:
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    if error.code == "insufficient_quota":
+        # As OpenAI tells it from a rate limit.
+        kind = error.code
     return {"message": error.message, "type": kind, "param": error.details.get("param"), "code": error.code}
 
 

@@ -1,0 +1,98 @@
+"""The gateway's requests as the ledger's desk sees them: what is held for one before it begins, and settled when it is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from itertools import groupby
+
+from sqlalchemy import Connection
+
+from sublet.gateway.held import Wish
+from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT, UsageRecord
+from sublet.ledger.budgets import HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.ceilings import Most
+from sublet.ledger.desk import HoldDesk
+from sublet.ledger.model import UsageEvent
+from sublet.ledger.spending import Spending
+
+
+class DeskHolds:
+    """Places requests' holds at a desk, whose thread does it; see gateway.held.Holds."""
+
+    def __init__(self, desk: HoldDesk) -> None:
+        self._desk = desk
+
+    def place(self, wish: Wish) -> Future[None]:
+        dimensions = _dimensions(wish.model)
+        usage = (
+            Most((METER_INPUT, METER_INPUT_CACHED), wish.input_max, dimensions),
+            Most((METER_OUTPUT,), wish.output_max, dimensions),
+        )
+        request = HoldRequest(
+            wish.request_id, wish.organisation_id, 0, wish.expires_at, wish.project, wish.key_id, usage, wish.at
+        )
+        placed: Future[None] = Future()
+
+        def done(outcome: Future[HoldOutcome]) -> None:
+            error = outcome.exception() or outcome.result().error
+            if error is None:
+                placed.set_result(None)
+            else:
+                placed.set_exception(error)
+
+        self._desk.submit(request).add_done_callback(done)
+        return placed
+
+
+def usage_events(records: Sequence[UsageRecord], source: str) -> list[UsageEvent]:
+    """The gateway's usage as events for the ledger; under `source` their ids are their own."""
+    return [
+        UsageEvent(
+            source=source,
+            id=record.id,
+            organisation_id=record.organisation_id,
+            meter=record.meter,
+            quantity=record.quantity,
+            at=usage_at(record),
+            resource=record.request_id,
+            project=record.project,
+            key_id=record.key_id,
+            dimensions={"model": record.model},
+            hold_id=record.request_id if record.held else None,
+        )
+        for record in records
+        if record.quantity
+    ]
+
+
+def usage_at(record: UsageRecord) -> datetime:
+    """When the usage of a record counts: what was held counts when it was held, so that both fall into one period and
+    have one price."""
+    return record.started_at if record.held else record.ended_at
+
+
+def settle_requests(connection: Connection, spending: Spending, records: Sequence[UsageRecord], now: datetime) -> None:
+    """Settle the holds of the requests in `records`, each of which is there with all that it used.
+
+    What was settled before stays so, and a hold that is not there any more holds nothing: neither is an error.
+    """
+    settlements = []
+    held = sorted((record for record in records if record.held), key=lambda record: record.request_id)
+    for request_id, group in groupby(held, key=lambda record: record.request_id):
+        used = [record for record in group if record.quantity]
+        if not used:
+            settlements.append(Settlement(request_id, 0))
+            continue
+        first = used[0]
+        usage = [Most((record.meter,), record.quantity, _dimensions(record.model)) for record in used]
+        nano = spending.most(connection, first.organisation_id, usage, usage_at(first))
+        settlements.append(Settlement(request_id, nano, len(used)))
+    if settlements:
+        spending.settle(connection, settlements, now)
+
+
+def _dimensions(model: str) -> str:
+    return json.dumps({"model": model}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

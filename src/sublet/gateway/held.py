@@ -1,0 +1,171 @@
+"""A request that a hard budget or prepaid credit covers: the most that it may cost is held before it begins."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
+
+from sublet.gateway.call import EMBEDDING, Call
+from sublet.gateway.exchange import HOLDING, QUEUED, Exchange
+from sublet.gateway.journal import RESERVE, Record
+from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute
+from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
+from sublet.values.clock import from_micros
+from sublet.values.errors import SubletError
+
+TEMPLATE_TOKENS_MAX = 1024
+"""What a chat template adds to a prompt: its marks, a system prompt of its own."""
+PLACING_S_MAX = 10.0
+LEFT_OVER_S = 3600
+"""A hold outlives the longest request by so much: for so long may a gateway that was killed stay away before what it had
+under way is no longer held."""
+HOLD_S_MAX = 86_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Hold the most that a request may cost: `input_max` tokens of prompt, cached or not, and `output_max` of answer."""
+
+    request_id: str
+    organisation_id: str
+    key_id: str
+    project: str
+    model: str
+    input_max: int
+    output_max: int
+    at: datetime
+    expires_at: datetime
+
+
+class Holds(Protocol):
+    """Where holds are placed; the ledger's desk."""
+
+    def place(self, wish: Wish) -> Future[None]:
+        """Without waiting. The future raises LimitExceededError where a budget has not enough left, UnavailableError where
+        it can't be known. Raises UnavailableError itself where too many wait already."""
+        ...
+
+
+def tokens_max(call: Call, body_bytes: int, model: ModelRoute) -> tuple[int, int]:
+    """The most tokens of prompt and of answer that a request can use.
+
+    A token is at least a byte of the request's text, and prompt and answer fit the model's context. Tools and images
+    become more text than their bytes, so they may fill the context. Of embeddings each text has a context of its own.
+    """
+    context = model.context_tokens
+    text = body_bytes + TEMPLATE_TOKENS_MAX
+    if call.kind == EMBEDDING:
+        return text, 0
+    prompt = context if "tools" in call.needs or "images" in call.needs else min(text, context)
+    return prompt, min(call.body.max_tokens or context, context)
+
+
+class HeldExchange(Exchange):
+    """An exchange that begins with a hold.
+
+    The journal knows of the hold before the database does, and its last record names it: whatever ends the request, a
+    kill of the gateway among it, the hold is settled by whoever ships that record.
+    """
+
+    __slots__ = ("_body_bytes", "_owed", "_placing")
+
+    def start(self) -> None:
+        """Have the most that this may cost held, then go on as any other. Nothing is raised: a refusal is answered."""
+        call, gateway = self.call, self.gateway
+        self.held = self._placing = self._reserved = True
+        self._owed: Record | None = None
+        self.state = HOLDING
+        gateway.live.add(self)
+        gateway.journal.reserve(self._opening())
+        prompt, answer = tokens_max(call, self.body_bytes, self.model)
+        if call.kind != EMBEDDING and self.model.timings:
+            # Not every engine stops at the end of its context by itself.
+            call.body.max_tokens = answer
+        gateway.place(self, wish_of(self, prompt, answer, gateway.settings))
+
+    def placed(self, error: BaseException | None) -> None:
+        """The hold stands, or `error` says why not."""
+        self._placing = False
+        # Where the database did not answer the hold may stand all the same.
+        self.held = not (isinstance(error, SubletError) and error.status < 500)
+        if self._owed is not None:
+            # It ended meanwhile.
+            record = msgspec.structs.replace(self._owed, held=self.held)
+            self.gateway.journal.settle(record, lambda ok: self.gateway.hold_over(), keep=True)
+        elif error is not None:
+            self._fail(refusal_of(error))
+        else:
+            self.state = QUEUED
+            try:
+                self._enter()
+            except SubletError as refused:
+                self._fail(refused)
+
+    def tick(self, now: float) -> None:
+        if self.state == HOLDING:
+            if now - self.started_at > PLACING_S_MAX:
+                self._fail(BudgetUnreachableError(retry_after_s=2.0))
+            return
+        super().tick(now)
+
+    def _opening(self) -> Record:
+        grant = self.grant
+        return Record(
+            kind=RESERVE,
+            request=self.identity.request_id,
+            sequence=self.sequence,
+            organisation=grant.organisation_id,
+            key=grant.id,
+            project=grant.project,
+            model=self.model.name,
+            started_us=self.started_us,
+            held=True,
+        )
+
+    def _close(self, record: Record, error: SubletError | None, *, delivered: bool) -> None:
+        if self._placing:
+            self._owed = record
+            self._finish(error, ok=True)
+            return
+        journal = self.gateway.journal
+
+        def closed(ok: bool) -> None:
+            self._finish(error, ok=ok)
+            if not ok and not delivered:
+                # Its client got nothing and its record was dropped; the hold must be let go of all the same.
+                nothing = msgspec.structs.replace(record, input=0, input_cached=0, output=0, status=503)
+                journal.settle(nothing, None, keep=True)
+            self.gateway.hold_over()
+
+        journal.settle(record, closed, keep=delivered)
+
+
+def wish_of(exchange: Exchange, input_max: int, output_max: int, settings: GatewaySettings) -> Wish:
+    grant: KeyGrant = exchange.grant
+    at = from_micros(exchange.started_us)
+    longest_s = settings.queue_s_max + settings.answer_s_max + LEFT_OVER_S
+    return Wish(
+        exchange.identity.request_id,
+        grant.organisation_id,
+        grant.id,
+        grant.project,
+        exchange.model.name,
+        input_max,
+        output_max,
+        at,
+        at + timedelta(seconds=min(longest_s, HOLD_S_MAX)),
+    )
+
+
+def refusal_of(error: BaseException) -> SubletError:
+    """What the client is told where its hold was not placed."""
+    if isinstance(error, SubletError) and error.status == InsufficientQuotaError.status:
+        more = {"retry_after_s": 1.0} if error.details.get("fits_later") else {}
+        return InsufficientQuotaError(
+            f"{error.message}. Ask for fewer tokens with max_tokens, or have the budget raised", **more
+        )
+    return BudgetUnreachableError(retry_after_s=2.0)

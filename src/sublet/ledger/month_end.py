@@ -1,0 +1,65 @@
+"""Months that are over are closed and invoiced by themselves, once late usage has had its time to come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from sublet.accounts import store as accounts_sql
+from sublet.ledger.closing import Closed
+from sublet.ledger.periods import Period, following, month_of
+from sublet.ledger.service import Ledger
+from sublet.store.tables.ledger import periods, transactions
+
+MONTHS_MAX = 24
+"""Months of one organisation closed in one round; the next round goes on."""
+
+
+def close_due(ledger: Ledger, grace: timedelta) -> list[Closed]:
+    """Close every month of every organisation that ended `grace` ago or longer, the oldest first; those closed now.
+
+    What was closed already is left alone, so this may be killed anywhere, and two may do it at once. A month in which an
+    organisation has nothing to pay is closed without an invoice.
+    """
+    with ledger.store.read() as connection:
+        waiting = months_due(connection, ledger, ledger.store.clock.now() - grace)
+    found = [ledger.close(organisation, period.label) for organisation, period in waiting]
+    return [closed for closed in found if closed.by_this_call]
+
+
+def months_due(connection: Connection, ledger: Ledger, ended_before: datetime) -> list[tuple[str, Period]]:
+    """Open months that ended at or before `ended_before`, from each organisation's first month in the books on."""
+    closed = {
+        (row.organisation_id, row.period_start)
+        for row in connection.execute(select(periods.c.organisation_id, periods.c.period_start))
+    }
+    waiting: list[tuple[str, Period]] = []
+    for organisation, first in sorted(_begins(connection, ledger).items()):
+        timezone = ledger.party(connection, organisation).timezone
+        period = month_of(first, timezone)
+        mine: list[tuple[str, Period]] = []
+        while period.end <= ended_before and len(mine) < MONTHS_MAX:
+            if (organisation, period.start) not in closed:
+                mine.append((organisation, period))
+            period = following(period, timezone)
+        waiting += mine
+    return waiting
+
+
+def _begins(connection: Connection, ledger: Ledger) -> dict[str, datetime]:
+    """When each organisation's books begin: with its first booking, or with the first fee or minimum agreed with it."""
+    earliest = func.min(transactions.c.period_start, type_=transactions.c.period_start.type)
+    query = select(transactions.c.organisation_id, earliest.label("first")).group_by(transactions.c.organisation_id)
+    begins: dict[str, datetime] = {row.organisation_id: row.first for row in connection.execute(query)}
+    book = ledger.books.current(connection)
+    agreed: Sequence[tuple[str, datetime]] = [
+        (entry.organisation, entry.valid_from) for entry in (*book.fees, *book.commitments)
+    ]
+    for organisation, valid_from in agreed:
+        known = accounts_sql.organisation_by(connection, id=organisation)
+        if known is not None:
+            first = max(valid_from, known.created_at)
+            begins[organisation] = min(begins.get(organisation, first), first)
+    return begins
