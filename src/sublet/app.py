@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from sqlalchemy import Connection
 
@@ -23,10 +24,12 @@ from sublet.leases import calendar
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.metering import UsageInterval
-from sublet.leases.model import ClassTerms, Timing
+from sublet.leases.model import ClassTerms, Lease, Timing
 from sublet.leases.service import Leases
 from sublet.leases.terms import CreditNote, Surroundings
 from sublet.ledger.book import book_from_dict, book_from_toml
+from sublet.ledger.budgets import HoldRequest
+from sublet.ledger.holds import announce, buyer_of
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
 from sublet.models import store as models_sql
@@ -36,10 +39,10 @@ from sublet.settings import PoolSettings, Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
-from sublet.surplus.record import Record
 from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.ids import derived_id
 from sublet.values.money import CurrencyMismatchError, nano_from_decimal
 from sublet.values.plan import Plan
 from sublet.values.windows import Window
@@ -50,6 +53,8 @@ SUSTAINED_S = 30
 FEW_CORES = 4
 LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
+LEASE_HOLD_KEPT = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class Sublet:
@@ -71,7 +76,6 @@ class Sublet:
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
-        self.record = Record(self.store, self.demand, self._facts, self.leases.promises, self.surplus.classes)
 
     def close(self) -> None:
         self.store.close()
@@ -179,6 +183,8 @@ class Sublet:
             emit=self._emit_interval,
             post_credit=self._post_credit,
             authorise=self._authorise,
+            reserve=self._reserve_lease,
+            settle=self._settle_lease,
             shareable=self._shareable,
             classes=class_terms(self.settings),
             timing=Timing(),
@@ -212,11 +218,32 @@ class Sublet:
                 "ask the operator for a price in that currency"
             )
 
+    def _reserve_lease(self, connection: Connection, lease: Lease, key_id: str, project: str) -> None:
+        span_us = (lease.window.end - lease.window.start) // MICROSECOND
+        cost = Fraction(lease.price_nano * lease.accelerators * span_us, 3600 * 1_000_000)
+        request = HoldRequest(
+            lease_hold(lease.id),
+            lease.organisation_id,
+            math.ceil(cost),
+            lease.window.end + LEASE_HOLD_KEPT,
+            project,
+            key_id,
+            window=lease.window,
+        )
+        [outcome] = self.ledger.spending.reserve(connection, [request], self.clock.now())
+        if outcome.error is not None:
+            raise outcome.error
+
+    def _settle_lease(self, connection: Connection, lease: Lease) -> None:
+        self.ledger.spending.finish(connection, lease_hold(lease.id), self.clock.now())
+
     # -- earn
 
     def _emit_interval(self, connection: Connection, interval: UsageInterval) -> None:
         pool = _pool_of(connection, interval.pool_id)
         self.ledger.agree(connection, interval.organisation_id, interval.lease_id, interval.price_nano)
+        hold_id = lease_hold(interval.lease_id)
+        project, key_id = buyer_of(connection, hold_id)
         event = UsageEvent(
             source=LEASE_SOURCE,
             id=interval.id,
@@ -225,6 +252,9 @@ class Sublet:
             quantity=interval.accelerator_s,
             at=interval.start,
             resource=interval.lease_id,
+            project=project,
+            key_id=key_id,
+            hold_id=hold_id,
             dimensions={
                 "pool": pool.name,
                 "generation": pool.generation,
@@ -232,7 +262,7 @@ class Sublet:
                 "site": pool.site,
             },
         )
-        self._taken([event], connection)
+        announce(connection, hold_id, self._taken([event], connection))
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
         """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""
@@ -244,11 +274,15 @@ class Sublet:
 
         self.store.write(write)
 
-    def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> None:
-        refused = self.ledger.take(connection, events).refused
-        if refused:
-            first = refused[0]
-            raise InvalidInputError(f"the ledger refuses usage event {first.id}: {first.message}", refused=len(refused))
+    def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> int:
+        """How many of `events` were new. Raises InvalidInputError where one is refused."""
+        taken = self.ledger.take(connection, events)
+        if taken.refused:
+            first = taken.refused[0]
+            raise InvalidInputError(
+                f"the ledger refuses usage event {first.id}: {first.message}", refused=len(taken.refused)
+            )
+        return taken.accepted
 
     def _post_credit(self, connection: Connection, note: CreditNote) -> None:
         self.ledger.credit(connection, note.organisation_id, note.amount_nano, note.reason, note.id)
@@ -264,6 +298,11 @@ class Sublet:
     def room(self) -> dict[str, int]:
         """Room for replicas by pool."""
         return {pool.id: self.model_room(pool.id) for pool in self.fleet.pools()}
+
+
+def lease_hold(lease_id: str) -> str:
+    """The id of the hold that a lease's cost is put by under."""
+    return derived_id("hld", lease_id)
 
 
 def local_backend(settings: Settings) -> LocalBackend:

@@ -100,10 +100,19 @@ class Admission:
         return self._store.write(write)
 
     def accept(
-        self, organisation_id: str, quote_id: str, ssh_public_keys: Sequence[str], idempotency_key: str | None = None
+        self,
+        organisation_id: str,
+        quote_id: str,
+        ssh_public_keys: Sequence[str],
+        idempotency_key: str | None = None,
+        *,
+        key_id: str = "",
+        project: str = "",
     ) -> Lease:
-        """Turn a quote into a lease; a quote makes one lease, however often it is accepted. Raises NotFoundError,
-        InvalidInputError, QuoteExpiredError, NoCapacityError where the surplus has shrunk since, ConflictError."""
+        """Turn a quote into a lease; a quote makes one lease, however often it is accepted. `key_id` and `project` say whose
+        budgets it counts against besides the organisation's. Raises NotFoundError, InvalidInputError, QuoteExpiredError,
+        NoCapacityError where the surplus has shrunk since, ConflictError, and LimitExceededError where a budget has not
+        enough left; the quote then stays open."""
         key = checked_key(idempotency_key)
         keys = checked_authorized_keys(tuple(ssh_public_keys))
 
@@ -122,7 +131,7 @@ class Admission:
                 return taken
             if quote.expires_at <= now or quote.window.end <= now:
                 raise QuoteExpiredError()
-            return self._sell(connection, quote, keys, now, key)
+            return self._sell(connection, quote, keys, now, key, (key_id, project))
 
         return self._store.write(write)
 
@@ -168,7 +177,13 @@ class Admission:
         raise self._no_capacity(connection, candidates, organisation_id, wish, window, now)
 
     def _sell(
-        self, connection: Connection, quote: Quote, keys: tuple[str, ...], now: datetime, key: str | None
+        self,
+        connection: Connection,
+        quote: Quote,
+        keys: tuple[str, ...],
+        now: datetime,
+        key: str | None,
+        buyer: tuple[str, str],
     ) -> Lease:
         """The surplus is asked once more as if the hold were not there; what it held is then the lease's."""
         held = calendar.fences_of(connection, quote.id)
@@ -203,6 +218,7 @@ class Admission:
             credit_ratio=quote.credit_ratio,
             free_s=quote.free_s,
         )
+        self._around.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
         calendar.insert_fences(
             connection,

@@ -274,6 +274,7 @@ class Conduct:
         sql.update_lease(connection, lease.id, ended_at=now, end_reason=end_reason)
         self._change(connection, lease, after, actor, why, now)
         calendar.release(connection, lease.id)
+        self._around.settle(connection, lease)
         if clean:
             sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
         else:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from sublet.leases.metering import UsageInterval
-from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Timing
+from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
@@ -47,6 +47,22 @@ Authorise = Callable[[Connection, str, int, str], None]
 """(connection, organisation_id, total_nano, currency): raise a typed error where the organisation may not owe so much more."""
 
 
+Reserve = Callable[[Connection, Lease, str, str], None]
+"""(connection, lease, key_id, project): put by what the whole window of a lease that is being sold costs. Raises
+LimitExceededError where a budget or the prepaid credit has not enough left; nothing is then sold."""
+
+Settle = Callable[[Connection, Lease], None]
+"""A lease is over and all its usage is told: what was put by for the rest of its window is free again."""
+
+
+def _put_by(connection: Connection, lease: Lease, key_id: str, project: str) -> None:
+    return None
+
+
+def _let_go(connection: Connection, lease: Lease) -> None:
+    return None
+
+
 def _allowed(connection: Connection, organisation_id: str, total_nano: int, currency: str) -> None:
     return None
 
@@ -68,6 +84,8 @@ class Surroundings:
     emit: Emit
     post_credit: PostCredit
     authorise: Authorise = _allowed
+    reserve: Reserve = _put_by
+    settle: Settle = _let_go
     shareable: Callable[[str], bool] = _shared
     classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})
     timing: Timing = field(default_factory=Timing)

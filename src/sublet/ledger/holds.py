@@ -145,6 +145,12 @@ def announce(connection: Connection, hold_id: str, events: int) -> None:
     connection.execute(update(holds).where(columns.id == hold_id).values(announced=columns.announced + events))
 
 
+def buyer_of(connection: Connection, hold_id: str) -> tuple[str, str]:
+    """Project and key that a hold was placed for; empty where there is no such hold."""
+    row = connection.execute(select(holds.c.project, holds.c.key_id).where(holds.c.id == hold_id)).first()
+    return (row.project, row.key_id) if row else ("", "")
+
+
 def prune(connection: Connection, now: datetime) -> int:
     """Forget holds that are long over, up to PRUNE_MAX of them; how many there were.
 
