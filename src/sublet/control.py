@@ -30,6 +30,7 @@ from sublet.http import frame, requirement
 from sublet.leases import api as leases_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.alerts import Mailbox
+from sublet.ledger.month_end import close_due
 from sublet.loops import Loop
 from sublet.models import api as models_api
 from sublet.overview import Overviews
@@ -46,6 +47,7 @@ BOOKKEEPING_INTERVAL_S = 60.0
 ALERTS_INTERVAL_S = 5.0
 NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
+MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -75,6 +77,7 @@ class ControlPlane:
             Loop("models", tick_s, self._models, clock),
             Loop("rating", RATING_INTERVAL_S, self._rate, clock),
             Loop("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books, clock),
+            Loop("months", MONTHS_INTERVAL_S, self._close_months, clock),
             Loop("alerts", ALERTS_INTERVAL_S, self._alert, clock),
         ]
 
@@ -153,6 +156,13 @@ class ControlPlane:
             proof = self.system.ledger.prove_nightly()
             if not proof.ok:
                 log.error("books_differ", proof=proof.as_dict())
+
+    def _close_months(self) -> None:
+        billing = self.settings.billing
+        if billing.close_months:
+            for closed in close_due(self.system.ledger, timedelta(hours=billing.grace_hours)):
+                number = closed.invoice["number"] if closed.invoice else None
+                log.info("month_closed", month=closed.period.label, invoice=number)
 
     def _alert(self) -> None:
         """Budget alerts go out by webhook and e-mail, on a thread of their own: a receiver may be slow."""

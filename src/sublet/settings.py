@@ -119,6 +119,13 @@ class Demand(_Section):
     history_days: int = Field(default=400, ge=1, le=3660, description="days of samples kept")
 
 
+class Billing(_Section):
+    """Months of the ledger."""
+
+    close_months: bool = Field(default=True, description="close months that are over, and make their invoices")
+    grace_hours: float = Field(default=48.0, ge=0, le=720, description="hours that late usage has after a month's end")
+
+
 class Leasing(_Section):
     """Raw leases on this machine."""
 
@@ -281,6 +288,7 @@ class Settings(BaseSettings):
     network: Network = Network()
     log: Log = Log()
     mail: Mail = Mail()
+    billing: Billing = Billing()
     demand: Demand = Demand()
     leasing: Leasing = Leasing()
     classes: Classes = Classes()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sublet.app import Sublet
 from sublet.control import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
+from sublet.demand.local import LocalSampler
 from sublet.demand.model import Sample
+from sublet.ledger.month_end import months_due
 from sublet.settings import Settings, SettingsError, load
 from sublet.simulation.world import World
+from sublet.values.clock import SystemClock
 
 
 @pytest.fixture
@@ -75,7 +78,10 @@ def test_a_mail_server_without_a_sender_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
-def test_where_demand_is_measured_elsewhere_the_machines_own_load_is_not_it(tmp_path: Path) -> None:
+def test_where_demand_is_measured_elsewhere_the_machines_own_load_is_not_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalSampler, "sample", lambda self: Sample(SystemClock().now(), 1, 0.5))
     pools = [
         {"name": "here", "accelerators": 1},
         {"name": "there", "accelerators": 1, "prometheus": {"url": "http://127.0.0.1:9", "in_use": "up"}},
@@ -85,7 +91,6 @@ def test_where_demand_is_measured_elsewhere_the_machines_own_load_is_not_it(tmp_
         ids = {pool.name: pool.id for pool in system.sync_fleet()}
         plane = ControlPlane(system)
         loops = {loop.name: loop for loop in plane.loops}
-        plane._sample()
         plane._sample()
         assert system.demand.pools() == [ids["here"]]
         assert not loops["collecting"].once()
@@ -100,3 +105,23 @@ def test_a_feed_without_a_query_is_refused(tmp_path: Path) -> None:
     path.write_text('[[pools]]\nname = "a"\n[pools.prometheus]\nurl = "http://127.0.0.1:9090"\n')
     with pytest.raises(SettingsError, match="name an exporter or write in_use"):
         load(path)
+
+
+def test_months_close_by_themselves_unless_the_operator_wants_to(world: World) -> None:
+    system = world.system
+    organisation = system.accounts.create_organisation("acme").id
+    system.store.write(lambda connection: system.ledger.credit(connection, organisation, 10**9, "sorry", "c-1"))
+    begun = world.clock.now()
+
+    def open_months() -> int:
+        with system.store.read() as connection:
+            return len(months_due(connection, system.ledger, world.clock.now() - timedelta(hours=48)))
+
+    world.clock.advance((datetime(begun.year, begun.month + 1, 3, tzinfo=UTC) - begun).total_seconds())
+    assert open_months() == 1
+    for close_months, left in ((False, 1), (True, 0)):
+        plane = ControlPlane(system)
+        billing = plane.settings.billing.model_copy(update={"close_months": close_months})
+        plane.settings = plane.settings.model_copy(update={"billing": billing})
+        assert {loop.name: loop for loop in plane.loops}["months"].once()
+        assert open_months() == left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
@@ -10,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from sublet.accounts import store as accounts_sql
 from sublet.ledger.closing import Closed
 from sublet.ledger.periods import Period, following, month_of
+from sublet.ledger.prices import Commitment, Fee
 from sublet.ledger.service import Ledger
 from sublet.store.tables.ledger import periods, transactions
 
@@ -54,12 +54,10 @@ def _begins(connection: Connection, ledger: Ledger) -> dict[str, datetime]:
     query = select(transactions.c.organisation_id, earliest.label("first")).group_by(transactions.c.organisation_id)
     begins: dict[str, datetime] = {row.organisation_id: row.first for row in connection.execute(query)}
     book = ledger.books.current(connection)
-    agreed: Sequence[tuple[str, datetime]] = [
-        (entry.organisation, entry.valid_from) for entry in (*book.fees, *book.commitments)
-    ]
-    for organisation, valid_from in agreed:
-        known = accounts_sql.organisation_by(connection, id=organisation)
+    agreed: list[Fee | Commitment] = [*book.fees, *book.commitments]
+    for entry in agreed:
+        known = accounts_sql.organisation_by(connection, id=entry.organisation)
         if known is not None:
-            first = max(valid_from, known.created_at)
-            begins[organisation] = min(begins.get(organisation, first), first)
+            first = max(entry.valid_from, known.created_at)
+            begins[known.id] = min(begins.get(known.id, first), first)
     return begins
