@@ -97,7 +97,9 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         body: NewLease, actor: Actor = Depends(customer), idempotency_key: IdempotencyKey = None
     ) -> dict[str, Any]:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
-        lease = leases.accept(actor.organisation_id, body.quote_id, body.ssh_public_keys, idempotency_key)
+        lease = leases.accept(
+            actor.organisation_id, body.quote_id, body.ssh_public_keys, idempotency_key, key_id=actor.key_id
+        )
         return _told(lease, actor)
 
     @routes.get("/v1/leases")

@@ -73,10 +73,19 @@ class Leases:
         return self._admission.quote(organisation_id, wish, idempotency_key)
 
     def accept(
-        self, organisation_id: str, quote_id: str, ssh_public_keys: Sequence[str], idempotency_key: str | None = None
+        self,
+        organisation_id: str,
+        quote_id: str,
+        ssh_public_keys: Sequence[str],
+        idempotency_key: str | None = None,
+        *,
+        key_id: str = "",
+        project: str = "",
     ) -> Lease:
         """See Admission.accept."""
-        return self._admission.accept(organisation_id, quote_id, ssh_public_keys, idempotency_key)
+        return self._admission.accept(
+            organisation_id, quote_id, ssh_public_keys, idempotency_key, key_id=key_id, project=project
+        )
 
     def now(self) -> datetime:
         """The present, as everything here sees it."""
