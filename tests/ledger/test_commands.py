@@ -101,6 +101,11 @@ def test_budgets(run: Run) -> None:
     made = run("budget", "create", "acme", "12.5", "--scope", "project", "--scope-id", "search", "--json")
     [row] = run("budget", "ls", "acme", "--json")["budgets"]
     assert (row["id"], row["free"], row["scope_id"]) == (made["id"], "12.500000000", "search")
+    assert "20.000000000 a month" in run("budget", "set", made["id"], "20")
+    [row] = run("budget", "ls", "acme", "--json")["budgets"]
+    assert (row["limit"], row["spent"], row["held"], row["free"]) == (
+        "20.000000000", "0.000000000", "0.000000000", "20.000000000",
+    )  # fmt: skip
     assert "ended" in run("budget", "end", made["id"])
     assert "no budgets yet" in run("budget", "ls", "acme")
 

@@ -213,6 +213,10 @@ def test_the_operator_runs_the_books(doors: Doors, operator: TestClient, clock: 
     assert "webhook_secret" not in budget
     listed = operator.get("/v1/budgets", params={"organisation_id": bolt}).json()["budgets"]
     assert {entry["kind"] for entry in listed} == {"budget", "prepaid"}
+    raised = operator.patch(f"/v1/budgets/{budget['id']}", json={"limit": "25"})
+    assert (raised.status_code, raised.json()["limit"]) == (200, "25.000000000")
+    assert operator.patch(f"/v1/budgets/{budget['id']}", json={"limit": "-1"}).status_code == 400
+    assert operator.patch("/v1/budgets/bud_none", json={"limit": "1"}).status_code == 404
     assert operator.delete(f"/v1/budgets/{budget['id']}").status_code == 204
     assert operator.delete(f"/v1/budgets/{budget['id']}").status_code == 404
     profile = {"legal_name": "Bolt GmbH", "address": "Weg 1", "country": "DE", "payment_days": 14}

@@ -60,6 +60,12 @@ class NewBudget(BaseModel):
     email: str = Field(default="", max_length=320)
 
 
+class NewLimit(BaseModel):
+    """What a budget allows from now on."""
+
+    limit: Decimal
+
+
 class BillingProfile(BaseModel):
     """What stands on invoices about the customer."""
 
@@ -243,6 +249,11 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         fields = body.model_dump(exclude={"organisation_id", "limit"})
         fields["thresholds"] = tuple(fields["thresholds"])
         return ledger.create_budget(new_budget(body.organisation_id, nano_from_decimal(body.limit), **fields)).as_dict()
+
+    @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("operate"))])
+    def change_budget(budget_id: str, body: NewLimit) -> dict[str, Any]:
+        """Another limit from now on; what is spent and held stays."""
+        return ledger.change_budget(budget_id, nano_from_decimal(body.limit)).as_dict()
 
     @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("operate"))])
     def end_budget(budget_id: str) -> None:

@@ -13,7 +13,6 @@ from rich.console import Console
 from sublet import settings
 from sublet.accounts.service import Accounts
 from sublet.ledger.book import PriceBook, book_from_toml, check
-from sublet.ledger.budgets import Budget
 from sublet.ledger.cloudevents import BATCHED, read_request
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.model import amount_text
@@ -449,7 +448,7 @@ def create_budget(
 ) -> None:
     """Set up a budget; what its scope has spent in the present period counts already."""
     ledger = _ledger()
-    wanted: Budget = new_budget(
+    wanted = new_budget(
         _organisation(ledger, organisation),
         nano_from_decimal(limit),
         scope=scope,
@@ -479,6 +478,16 @@ def list_budgets(organisation: Organisation, as_json: JsonFlag = False) -> None:
         name: name for name in ("id", "scope", "scope_id", "period", "kind", "limit", "spent", "held", "free", "hard")
     }
     print_rows(rows, columns, "no budgets yet; `sublet ledger budget create ORGANISATION LIMIT` makes one")
+
+
+@budget.command("set")
+def change_budget(
+    budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")],
+    limit: Annotated[str, typer.Argument(help="In the organisation's currency, like 500.")],
+) -> None:
+    """Give a budget another limit, at once; what is spent and held stays."""
+    changed = _ledger().change_budget(budget_id, nano_from_decimal(limit))
+    typer.echo(f"{budget_id}  {changed.as_dict()['limit']} a {changed.period}")
 
 
 @budget.command("end")
