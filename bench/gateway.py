@@ -6,7 +6,9 @@
 Everything runs on loopback: a scripted upstream (one process), the contestant (one process; nginx has one worker), and
 the load generator (this process). CPU is user plus system time of all processes of the contestant, from /proc. `direct`
 is the generator against the upstream and shows what the two of them cost in latency. The gateway has keys, limits and
-durable metering on; its shipper runs and hands its events to nobody. nginx does no more than relay.
+durable metering on; its shipper runs and hands its events to nobody, or, where the name says so, into a ledger on SQLite.
+`held` is the same with a hard budget on the key: each request's worst case is held before it begins and settled after
+it; `held` in the results is its ratio to the same gateway without the budget. nginx does no more than relay.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ MODEL = "bench"
 EVENTS = 64
 PACE_S = 0.02
 TICK_S = os.sysconf("SC_CLK_TCK")
-CONTESTANTS = ("direct", "nginx", "sublet", "sublet, durability process")
+LEDGER, HELD = "sublet, into the ledger", "sublet, into the ledger, held"
+CONTESTANTS = ("direct", "nginx", "sublet", "sublet, durability process", LEDGER, HELD)
 
 WHOLE = json.dumps(
     {
@@ -250,7 +253,7 @@ def request_bytes(key: str, stream: bool) -> bytes:
 # The contestants
 
 
-def serve_sublet(folder: Path, port: int, upstream: int, durability: str) -> None:
+def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
     """The gateway with a database of its own and one model, which is the upstream."""
     from sqlalchemy import insert
 
@@ -266,7 +269,8 @@ def serve_sublet(folder: Path, port: int, upstream: int, durability: str) -> Non
     store = Store(f"sqlite:///{folder}/bench.db")
     metadata.create_all(store.engine)
     accounts = Accounts(store)
-    _, secret = accounts.create_key(accounts.create_organisation("bench").id)
+    organisation = accounts.create_organisation("bench").id
+    _, secret = accounts.create_key(organisation)
     now = store.clock.now()
     entry = parse_entry(
         {"name": MODEL, "engine": "openai_url", "source": {"url": f"http://127.0.0.1:{upstream}/v1"}, "slots": 1024},
@@ -296,9 +300,40 @@ def serve_sublet(folder: Path, port: int, upstream: int, durability: str) -> Non
         port=port,
         requests_per_minute_max=100_000_000,
         concurrency_max=10_000,
-        durability="disk" if durability == "disk" else "process",
+        durability="process" if "process" in name else "disk",
     )
-    run(settings, store, lambda records: None)
+    if name not in (LEDGER, HELD):
+        run(settings, store, lambda records: None)
+        return
+    from sublet.gateway.budgets import DeskHolds
+
+    emit, desk = into_ledger(store, organisation, budgeted=name == HELD)
+    run(settings, store, emit, holds=DeskHolds(desk))
+
+
+def into_ledger(store: Any, organisation: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
+    """What takes usage to a ledger with prices, and the desk that holds are placed at."""
+    from sublet.gateway.budgets import settle_requests, usage_events
+    from sublet.ledger.book import book_from_dict
+    from sublet.ledger.desk import HoldDesk
+    from sublet.ledger.service import Ledger, new_budget
+
+    ledger = Ledger(store)
+    price = {"kind": "per_unit", "currency": "USD", "amount": "0.1", "per": 1_000_000, "from": "2020-01-01T00:00:00Z"}
+    meters = ("tokens.input", "tokens.input_cached", "tokens.output")
+    book = {"prices": [{"id": f"p{number}", "meter": meter} | price for number, meter in enumerate(meters)]}
+    ledger.publish_prices(book_from_dict(book, "bench"))
+    if budgeted:
+        ledger.create_budget(new_budget(organisation, 10**18, thresholds=()))
+
+    def emit(records: list[Any]) -> None:
+        def write(connection: Any) -> None:
+            assert not ledger.take(connection, usage_events(records, "bench")).refused
+            settle_requests(connection, ledger.spending, records, store.clock.now())
+
+        store.write(write)
+
+    return emit, HoldDesk(store, ledger.spending)
 
 
 NGINX = """
@@ -363,8 +398,7 @@ def contestant(name: str, upstream: int, folder: Path) -> Iterator[tuple[int, in
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, upstream=upstream))
         command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
     else:
-        durability = "process" if "process" in name else "disk"
-        command = [sys.executable, __file__, "serve", str(folder), str(port), str(upstream), durability]
+        command = [sys.executable, __file__, "serve", str(folder), str(port), str(upstream), name]
     with process(command, port, folder / "log") as pid:
         yield port, pid, (folder / "key").read_text() if name != "nginx" else "none"
 
@@ -434,7 +468,7 @@ def scenarios(seconds: float) -> dict[str, tuple[Callable[[int, bytes], Load], b
     }
 
 
-def run_all(rounds: int, seconds: float) -> dict[str, Any]:
+def run_all(rounds: int, seconds: float, contestants: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     idle_mb: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="sublet-bench-") as temporary:
@@ -442,7 +476,7 @@ def run_all(rounds: int, seconds: float) -> dict[str, Any]:
         upstream = free_port()
         with process([sys.executable, __file__, "upstream", str(upstream)], upstream, folder / "upstream.log"):
             for number in range(rounds):
-                for name in CONTESTANTS:
+                for name in contestants:
                     with contestant(name, upstream, folder / f"{name.split(',')[0]}-{number}-{len(name)}") as (
                         port,
                         pid,
@@ -464,6 +498,7 @@ def run_all(rounds: int, seconds: float) -> dict[str, Any]:
         },
         "rounds": rounds,
         "seconds": seconds,
+        "held": ratios(found),
         "idle_rss_mb": {name: round(value, 1) for name, value in idle_mb.items()},
         "medians": {
             scenario: {
@@ -472,6 +507,23 @@ def run_all(rounds: int, seconds: float) -> dict[str, Any]:
             }
             for scenario, by_name in found.items()
         },
+    }
+
+
+def ratios(found: dict[str, dict[str, list[dict[str, float]]]]) -> dict[str, dict[str, float]]:
+    """What a hard budget costs: the held key against the other, medians of the same run."""
+    wanted = ("cpu_us_per_request", "latency_ms_p50", "requests_per_s")
+    return {
+        scenario: {
+            key: round(
+                statistics.median(item[key] for item in by_name[HELD])
+                / statistics.median(item[key] for item in by_name[LEDGER]),
+                3,
+            )
+            for key in wanted
+        }
+        for scenario, by_name in found.items()
+        if HELD in by_name and LEDGER in by_name
     }
 
 
@@ -489,13 +541,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the gateway against nginx.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), choices=CONTESTANTS, metavar="CONTESTANT")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists():
+    if "nginx" in options.only and shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists():
         raise SystemExit(
             "nginx is not installed, and without it there is nothing to compare with; install the package nginx"
         )
-    results = run_all(options.rounds, options.seconds)
+    results = run_all(options.rounds, options.seconds, tuple(options.only))
     options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written to {options.out}")
 

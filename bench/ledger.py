@@ -391,13 +391,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", default=["intake", "holds", "books"])
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "ledger.json")
     parser.add_argument("--part")
     parser.add_argument("--url", default="")
     options = parser.parse_args()
     if options.part:
         print(json.dumps(run_part(options.part, options.url, options.events)))
         return
-    path = ROOT / "bench" / "results" / "ledger.json"
+    path = options.out
     results = json.loads(path.read_text()) if path.exists() else {}
     results["machine"] = f"{os.cpu_count()} shared cores, {platform.machine()}, Python {platform.python_version()}"
     for database, server in (("sqlite", ""), ("postgresql", os.environ.get("SUBLET_TEST_POSTGRES", ""))):
