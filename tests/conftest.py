@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -15,6 +16,10 @@ import sublet.store.tables  # noqa: F401  registers every table
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.clock import SimulatedClock
+
+# How long an example takes is the machine's affair.
+settings.register_profile("sublet", deadline=None, print_blob=True)
+settings.load_profile("sublet")
 
 
 @pytest.fixture
