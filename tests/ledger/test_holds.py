@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, select, text
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_toml
+from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.budgets import BudgetExceededError, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.ceilings import Most
 from sublet.ledger.holds import announce
@@ -380,3 +380,47 @@ def test_the_proof_finds_a_hold_that_let_go_of_too_much(
         priced.store.write(lambda connection, words=statement: connection.execute(text(words)))  # type: ignore[misc]
         assert not priced.prove().ok
     assert [finding for finding in priced.prove().findings if "hold h0" in str(finding)]
+
+
+def test_the_manuals_example_in_numbers(priced: Ledger, bolt: str, clock: SimulatedClock) -> None:
+    """docs/ledger.md, "A budget in numbers"."""
+    price = {
+        "kind": "per_unit",
+        "currency": "USD",
+        "per": 1_000_000,
+        "organisation": bolt,
+        "from": "2026-01-01T00:00:00Z",
+    }
+    own = [
+        {"id": "own-in", "meter": "tokens.input", "amount": "0.05"} | price,
+        {"id": "own-cached", "meter": "tokens.input_cached", "amount": "0.01"} | price,
+        {"id": "own-out", "meter": "tokens.output", "amount": "0.10"} | price,
+    ]
+    content = dict(priced.prices().content)
+    priced.publish_prices(book_from_dict({**content, "prices": [*content["prices"], *own]}, "with its own"))
+    priced.create_budget(new_budget(bolt, 100_000, period="ever", scope="key", scope_id="key_1"))
+
+    def shown() -> tuple[int, int, int]:
+        [state] = priced.budgets(bolt)
+        return state.spent_nano, state.held_nano, state.free_nano
+
+    now = clock.now()
+    usage = (Most(("tokens.input", "tokens.input_cached"), 120 + 1024), Most(("tokens.output",), 256))
+    requests = [HoldRequest(f"req_{n}", bolt, 0, now + timedelta(hours=1), "", "key_1", usage) for n in (1, 2)]
+    first, second = priced.reserve(requests)
+    assert first.error is None and isinstance(second.error, BudgetExceededError)
+    assert second.error.details["fits_later"]
+    assert shown() == (0, 82_803, 17_197)
+    events = [
+        UsageEvent("g", meter, bolt, meter, quantity, now, key_id="key_1", hold_id="req_1")
+        for meter, quantity in (("tokens.input", 21), ("tokens.output", 60))
+    ]
+    with priced.store.read() as connection:
+        cost = priced.spending.most(connection, bolt, [Most(("tokens.input",), 21), Most(("tokens.output",), 60)], now)
+    priced.take_now(events)
+    priced.settle([Settlement("req_1", cost, 2)])
+    assert shown() == (0, 7_052, 92_948)
+    priced.store.write(lambda connection: priced._rating.rate_arrived(connection, 10**9, 1, now))
+    assert shown() == (1_050, 6_002, 92_948)
+    priced.rate()
+    assert shown() == (7_050, 0, 92_950)
