@@ -61,6 +61,17 @@ def test_the_key_opens_what_its_organisation_owns(accounts: Accounts) -> None:
     assert key.hint == secret[-4:]
 
 
+def test_a_key_counts_for_its_project(accounts: Accounts) -> None:
+    acme = accounts.create_organisation("Acme")
+    key, secret = accounts.create_key(acme.id, "laptop", project=" search ")
+    assert accounts.authenticate(secret).project == "search"
+    assert [found.as_dict()["project"] for found in accounts.keys(acme.id)] == ["search"]
+    assert key.project == "search"
+    for wrong in ("x" * 81, "a\nb"):
+        with pytest.raises(InvalidInputError, match="project"):
+            accounts.create_key(acme.id, project=wrong)
+
+
 def test_the_secret_is_nowhere_in_the_database_or_the_log(store: Store, tmp_path: Path, file_log: Path) -> None:
     accounts = Accounts(store)
     operator = accounts.ensure_operator()

@@ -42,7 +42,7 @@ from sublet.ledger.book import book_from_dict
 from sublet.ledger.desk import HoldDesk
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
-from sublet.store.tables.ledger import budget_states, holds
+from sublet.store.tables.ledger import budget_states, events, holds
 from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, UnavailableError
@@ -213,6 +213,20 @@ def test_a_keys_own_budget_covers_that_key_alone(money: Money, store: Store) -> 
     assert money.gateway.post(ask(max_tokens=1)).status == 429
     assert money.gateway.post(ask(max_tokens=1), key=secret).status == 200
     assert other.id != money.gateway.key_id
+
+
+def test_a_projects_budget_covers_the_keys_of_that_project(money: Money, store: Store) -> None:
+    _, secret = Accounts(store).create_key(money.organisation, project="search")
+    budget = money.limit(0, scope="project", scope_id="search")
+    refused = money.gateway.post(ask(max_tokens=1), key=secret)
+    assert refused.status == 429 and "project search" in refused.json["error"]["message"]
+    assert money.gateway.post(ask(max_tokens=1)).status == 200
+    assert money.rated() == (0, 0)
+    money.ledger.change_budget(budget, 100 * UNIT)
+    assert money.gateway.post(ask(max_tokens=10), key=secret).status == 200
+    assert money.rated() == (5 * INPUT_NANO + 3 * OUTPUT_NANO, 0)
+    with money.ledger.store.read() as connection:
+        assert set(connection.execute(select(events.c.project)).scalars()) == {"", "search"}
 
 
 def test_prepaid_credit_is_used_up_to_the_last_that_fits_and_goes_on_once_more_is_paid(money: Money) -> None:

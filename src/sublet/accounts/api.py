@@ -30,6 +30,7 @@ class NewKey(BaseModel):
     name: str = Field(default="default", max_length=120)
     scopes: list[str] | None = Field(default=None, max_length=16)
     expires_at: AwareDatetime | None = None
+    project: str = Field(default="", max_length=80)
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
@@ -58,7 +59,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
     def create_key(organisation: str, body: NewKey) -> dict[str, Any]:
         """The answer holds the secret, this once."""
         owner = accounts.organisation(organisation)
-        key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at)
+        key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at, body.project)
         return {**key.as_dict(), "secret": secret}
 
     @routes.delete("/v1/keys/{key_id}", status_code=204, dependencies=[operate])

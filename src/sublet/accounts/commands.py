@@ -66,6 +66,7 @@ def create_key(
         list[str] | None, typer.Option(help="Repeat for several; default: all of the organisation's kind.")
     ] = None,
     expires: Annotated[str | None, typer.Option(help="RFC 3339 time with offset.")] = None,
+    project: Annotated[str, typer.Option(help="What is used with it counts for this project and its budget.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Create a key and print its secret, once."""
@@ -73,7 +74,7 @@ def create_key(
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
         raise InvalidInputError(f"--expires: {error}") from error
-    made, secret = _accounts().create_key(organisation, name, scope, expires_at)
+    made, secret = _accounts().create_key(organisation, name, scope, expires_at, project)
     if as_json:
         print_json({**made.as_dict(), "secret": secret})
     else:
@@ -93,6 +94,7 @@ def list_keys(organisation: Annotated[str, typer.Argument(help="Id or name.")], 
             "name": "name",
             "hint": "ends in",
             "scopes": "scopes",
+            "project": "project",
             "expires_at": "expires",
             "revoked_at": "revoked",
         }

@@ -17,6 +17,7 @@ from sublet.values.money import currency_digits
 KEY_PREFIX = "sublet_"
 KEYS_PER_ORGANISATION_MAX = 1_000
 NAME_LENGTH_MAX = 120
+PROJECT_LENGTH_MAX = 80
 
 SCOPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "operator": ("operate", "claims", "leases", "models", "billing"),
@@ -60,7 +61,8 @@ class Organisation:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the database knows it: its SHA-256 alone, and the last four characters as a hint for people."""
+    """A key as the database knows it: its SHA-256 alone, and the last four characters as a hint for people. What is used
+    with it counts for its `project`, if it has one."""
 
     id: str
     organisation_id: str
@@ -70,6 +72,7 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    project: str = ""
 
     def usable(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -81,6 +84,7 @@ class ApiKey:
             "name": self.name,
             "hint": f"…{self.hint}",
             "scopes": list(self.scopes),
+            "project": self.project,
             "created_at": format_time(self.created_at),
             "expires_at": format_time(self.expires_at) if self.expires_at else None,
             "revoked_at": format_time(self.revoked_at) if self.revoked_at else None,
@@ -95,6 +99,7 @@ class Actor:
     organisation_id: str
     kind: str
     scopes: frozenset[str]
+    project: str = ""
 
     @property
     def is_operator(self) -> bool:
@@ -124,6 +129,14 @@ def checked_name(name: str, what: str) -> str:
     if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
         raise InvalidInputError(f"{what} must have 1 to {NAME_LENGTH_MAX} printable characters")
     return name
+
+
+def checked_project(project: str) -> str:
+    """`project` without surrounding space, empty for none. Raises InvalidInputError where it is long or not printable."""
+    project = project.strip()
+    if len(project) > PROJECT_LENGTH_MAX or not project.isprintable():
+        raise InvalidInputError(f"a project's name has at most {PROJECT_LENGTH_MAX} printable characters")
+    return project
 
 
 def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:

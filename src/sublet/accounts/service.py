@@ -17,6 +17,7 @@ from sublet.accounts.model import (
     checked_expiry,
     checked_name,
     checked_organisation,
+    checked_project,
     checked_scopes,
     new_secret,
     secret_sha256,
@@ -78,11 +79,12 @@ class Accounts:
         name: str = "default",
         scopes: Iterable[str] | None = None,
         expires_at: datetime | None = None,
+        project: str = "",
     ) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is shown this once: only its hash is kept. Raises InvalidInputError,
-        NotFoundError, LimitExceededError."""
+        """A new key and its secret, which is shown this once: only its hash is kept. What is used with it counts for
+        `project`. Raises InvalidInputError, NotFoundError, LimitExceededError."""
         owner = self.organisation(organisation)
-        key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now())
+        key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), project)
 
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"keys {owner.id}")
@@ -112,7 +114,7 @@ class Accounts:
         if found is None or not found[0].usable(self._store.clock.now()) or found[1].status != "active":
             raise UnauthenticatedError()
         key, owner = found
-        return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes))
+        return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes), key.project)
 
     def ensure_operator(self) -> str | None:
         """On an empty system, create the operator and return its first secret; afterwards None.
@@ -137,7 +139,12 @@ class Accounts:
 
 
 def _new_key(
-    owner: Organisation, name: str, scopes: Iterable[str] | None, expires_at: datetime | None, now: datetime
+    owner: Organisation,
+    name: str,
+    scopes: Iterable[str] | None,
+    expires_at: datetime | None,
+    now: datetime,
+    project: str = "",
 ) -> tuple[ApiKey, str]:
     secret = new_secret()
     key = ApiKey(
@@ -149,5 +156,6 @@ def _new_key(
         now,
         checked_expiry(expires_at, now),
         None,
+        checked_project(project),
     )
     return key, secret

@@ -51,6 +51,7 @@ def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
             created_at=key.created_at,
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
+            project=key.project,
         )
     )
 
@@ -100,4 +101,5 @@ def _key(row: Row[Any]) -> ApiKey:
         row.created_at,
         row.expires_at,
         row.revoked_at,
+        row.project,
     )

@@ -61,7 +61,14 @@ def recent_minutes(connection: Connection, since: datetime) -> list[dict[str, An
 
 def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
     rows = connection.execute(
-        select(api_keys.c.sha256, api_keys.c.id, api_keys.c.organisation_id, api_keys.c.scopes, api_keys.c.expires_at)
+        select(
+            api_keys.c.sha256,
+            api_keys.c.id,
+            api_keys.c.organisation_id,
+            api_keys.c.scopes,
+            api_keys.c.expires_at,
+            api_keys.c.project,
+        )
         .join(organisations, organisations.c.id == api_keys.c.organisation_id)
         .where(api_keys.c.revoked_at.is_(None), organisations.c.status == "active")
     )
@@ -75,7 +82,8 @@ def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
             row.expires_at,
             "models" in row.scopes,
             "operate" in row.scopes,
-            budgeted=any(budget.covers("", row.id) for budget in limits.get(row.organisation_id, ())),
+            project=row.project,
+            budgeted=any(budget.covers(row.project, row.id) for budget in limits.get(row.organisation_id, ())),
         )
         for row in rows
     }

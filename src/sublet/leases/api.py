@@ -98,7 +98,12 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
     ) -> dict[str, Any]:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
         lease = leases.accept(
-            actor.organisation_id, body.quote_id, body.ssh_public_keys, idempotency_key, key_id=actor.key_id
+            actor.organisation_id,
+            body.quote_id,
+            body.ssh_public_keys,
+            idempotency_key,
+            key_id=actor.key_id,
+            project=actor.project,
         )
         return _told(lease, actor)
 

@@ -26,6 +26,7 @@ api_keys = Table(
     Column("sha256", String(64), nullable=False, unique=True),
     Column("hint", String(8), nullable=False),
     Column("scopes", Json, nullable=False),
+    Column("project", String(80), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=True),
     Column("revoked_at", Instant, nullable=True),
