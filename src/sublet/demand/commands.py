@@ -171,18 +171,19 @@ def show_forecast(
         return
     now = "unknown" if found.in_use is None else f"{found.in_use:g}"
     typer.echo(f"{pool}: {now} in use in the last hour; {found.history_s // 3600} h of history")
-    rows, reasons = [], []
+    rows: list[dict[str, str]] = []
+    reasons: dict[str, list[str]] = {}
     for horizon_s, peaks in found.peaks.items():
         row: dict[str, str] = {"within": _span(horizon_s)}
         for peak in peaks:
             record = f" ({peak.held} of {peak.checks} held)" if peak.checks else ""
             row[f"{peak.quantile:g}"] = "unknown" if peak.accelerators is None else f"{peak.accelerators:.1f}{record}"
             if peak.accelerators is None:
-                reasons.append(f"  {_span(horizon_s)} at {peak.quantile:g}: {peak.why}")
+                reasons.setdefault(f"{_span(horizon_s)}: {peak.why}", []).append(f"{peak.quantile:g}")
         rows.append(row)
     print_rows(rows, {key: key if key == "within" else f"peak at {key}" for key in rows[0]}, "")
-    for line in reasons:
-        typer.echo(line)
+    for why, levels in reasons.items():
+        typer.echo(f"  {', '.join(levels)} within {why}")
 
 
 def _seconds(text: str) -> int:

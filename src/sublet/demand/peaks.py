@@ -176,7 +176,7 @@ class _Outlook:
             needed = SPANS_NEEDED / (1 - quantile)
             held, checks = int(self._held[index]), int(self._checks[index])
             if values is None:
-                why, value = "there is no sample now, or no history to compare with", None
+                why, value = "the history is too short to compare with", None
             elif spans < needed:
                 why = f"the history holds {spans:.0f} spans of this length and {needed:.0f} are needed"
                 value = None
