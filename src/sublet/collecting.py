@@ -8,7 +8,7 @@ import structlog
 
 from sublet.app import Sublet
 from sublet.demand.feeds import PrometheusFeed
-from sublet.demand.prometheus import PoolQuery, PrometheusCollector, query_of
+from sublet.demand.prometheus import PoolQuery, PrometheusCollector, PrometheusUnreachableError, query_of
 from sublet.leases import store as leases_sql
 from sublet.settings import PoolSettings
 from sublet.values.errors import SubletError
@@ -30,13 +30,19 @@ class Collecting:
     def round(self) -> None:
         """Bring what is new of every pool. Raises the first error after all had their turn."""
         errors: list[SubletError] = []
+        silent: set[str] = set()
         for pool in self._system.fleet.pools():
             stated = self._stated.get(pool.name)
-            if stated is None or pool.offline_at is not None:
+            if stated is None or stated.prometheus is None or pool.offline_at is not None:
+                continue
+            if stated.prometheus.url in silent:
+                # Waiting for it again for each of its pools would keep those of others waiting.
                 continue
             try:
                 self._feed(stated, pool.id, pool.accelerators).collect()
             except SubletError as error:
+                if isinstance(error, PrometheusUnreachableError):
+                    silent.add(stated.prometheus.url)
                 log.warning("demand_not_collected", pool=pool.name, error=error.message)
                 errors.append(error)
         if errors:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from sublet.app import Sublet
+from sublet.collecting import Collecting
 from sublet.control import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
 from sublet.demand.local import LocalSampler
 from sublet.demand.model import Sample
+from sublet.demand.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError
 from sublet.ledger.month_end import months_due
 from sublet.settings import Settings, SettingsError, load
 from sublet.simulation.world import World
@@ -125,3 +127,28 @@ def test_months_close_by_themselves_unless_the_operator_wants_to(world: World) -
         plane.settings = plane.settings.model_copy(update={"billing": billing})
         assert {loop.name: loop for loop in plane.loops}["months"].once()
         assert open_months() == left
+
+
+def test_a_prometheus_that_hangs_is_waited_for_once_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def samples(self: PrometheusCollector, *rest: object) -> list[Sample]:
+        asked.append(self._url)
+        if self._url.endswith(":1"):
+            raise PrometheusUnreachableError("it hangs")
+        raise PrometheusError("the query is wrong")
+
+    monkeypatch.setattr(PrometheusCollector, "samples", samples)
+    pools = [
+        {"name": f"p{number}", "backend": "simulated", "accelerators": 1, "generation": "H100", "watts": 700,
+         "prometheus": {"url": f"http://127.0.0.1:{port}", "in_use": "up"}}
+        for number, port in enumerate((1, 2, 1, 2))
+    ]  # fmt: skip
+    system = Sublet(Settings.model_validate({"data_dir": tmp_path, "models": {"default": ""}, "pools": pools}))
+    try:
+        system.sync_fleet()
+        with pytest.raises(PrometheusError):
+            Collecting(system).round()
+        assert sorted(url[-1] for url in asked) == ["1", "2", "2"]
+    finally:
+        system.close()

@@ -33,6 +33,12 @@ class PrometheusError(UnavailableError):
     code = "prometheus"
 
 
+class PrometheusUnreachableError(PrometheusError):
+    """Prometheus does not answer; check its address, and that it runs."""
+
+    code = "prometheus_unreachable"
+
+
 @dataclass(frozen=True, slots=True)
 class PoolQuery:
     """What to ask for one pool. `in_use` and `capacity` each give one number per time; `pending` may be left out.
@@ -194,4 +200,4 @@ def _get(token: str, url: str, parameters: Mapping[str, str]) -> bytes:
                     )
             return bytes(body)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise PrometheusError(f"Prometheus does not answer at {url} ({error}); check its address") from error
+        raise PrometheusUnreachableError(f"Prometheus does not answer at {url} ({error}); check its address") from error
