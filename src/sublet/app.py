@@ -39,6 +39,7 @@ from sublet.settings import PoolSettings, Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
+from sublet.surplus.record import Record
 from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
@@ -76,6 +77,7 @@ class Sublet:
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
+        self.record = Record(self.store, self.demand, self._facts, self.leases.promises, self.surplus.classes)
 
     def close(self) -> None:
         self.store.close()

@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help=(
         "Rents out the accelerators that their owner is not using, and gives them back the moment the owner needs them.\n\n"
-        "**own** `pool` · **need** `demand` · **spare** `surplus`, `shadow`, `backtest` · **sell** `lease`, `models` · "
+        "**own** `pool` · **need** `demand` · **spare** `surplus`, `record`, `shadow`, `backtest` · **sell** `lease`, `models` · "
         "**earn** `ledger`, `prices` · **worth** `desk`\n\n"
         "`sublet demo` plays all of it on this machine; `sublet up` runs it until Ctrl-C; `sublet doctor` says what this "
         "machine can do. Settings come from `sublet.toml` and from `SUBLET_…` variables; commands that ask a running system "

@@ -22,6 +22,7 @@ from sublet.ledger import figures
 from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule import View
 from sublet.values.clock import from_micros, to_micros
+from sublet.values.errors import NotFoundError
 from sublet.values.money import Money
 from sublet.values.plan import Plan
 
@@ -66,6 +67,15 @@ class Overviews:
             processes=self._processes(health),
             models_window_s=MODELS_WINDOW_S,
         )
+
+    def record(self, pool: str | None) -> view.RecordView:
+        """The record of one pool, by name or id; of the first where none is named. Raises NotFoundError."""
+        names = pool_names(self._system)
+        found = next((item for item in names.items() if pool in (None, *item)), None)
+        if found is None and pool is not None:
+            raise NotFoundError(f"there is no pool {pool!r}; open the record of another")
+        at = self._system.clock.now()
+        return view.RecordView(at, tuple(names.values()), self._system.record.of(*found) if found else None)
 
     def _pool(self, pool: Pool, leases: Sequence[Lease], at: datetime) -> view.PoolView:
         system = self._system
@@ -186,6 +196,11 @@ class Overviews:
             up = name in alive
             shown.append(view.ProcessView(name, "ok" if up else "down", "" if up else detail))
         return tuple(shown)
+
+
+def pool_names(system: Sublet) -> dict[str, str]:
+    """Names of the pools that are online, by id."""
+    return {pool.id: pool.name for pool in system.fleet.pools() if pool.offline_at is None}
 
 
 class _SoldOver:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import pytest
 from fastapi import FastAPI
@@ -11,13 +12,22 @@ from fastapi.testclient import TestClient
 
 from sublet.accounts.model import Actor
 from sublet.console import Overview, Sessions, router
-from sublet.console.sample import sample_overview
+from sublet.console.model import RecordView
+from sublet.console.sample import sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
-from sublet.values.errors import UnauthenticatedError
+from sublet.values.errors import NotFoundError, UnauthenticatedError
 
 OPERATOR_KEY = "sublet_operator"
 CUSTOMER_KEY = "sublet_customer"
 INTERNAL_KEY = "sublet_internal"
+
+
+def named_record(pool: str | None, at: datetime) -> RecordView:
+    """The sample's record; of a pool that nobody has filled there is none."""
+    if pool not in (None, "h100-berlin", "not-seen-yet"):
+        raise NotFoundError(f"there is no pool {pool!r}; open the record of another")
+    found = sample_record(at)
+    return found if pool != "not-seen-yet" else replace(found, record=None)
 
 
 @dataclass
@@ -58,7 +68,7 @@ def serve(sessions: Sessions) -> Callable[[Callable[[], Overview]], TestClient]:
 
     def start(overview: Callable[[], Overview]) -> TestClient:
         app = FastAPI()
-        app.include_router(router(overview, sessions))
+        app.include_router(router(overview, sessions, lambda pool: named_record(pool, sessions._clock.now())))
         return TestClient(app, base_url="http://console.test", follow_redirects=False)
 
     return start

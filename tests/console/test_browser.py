@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sublet.console import Overview, Sessions, router
-from sublet.console.sample import sample_overview
+from sublet.console.sample import sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import StorageFullError
 
@@ -55,7 +55,7 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
     hostile = replace(sample.leases[0], organisation=EVIL + "w" * 120)
     shown = Served("", replace(sample, leases=(hostile, *sample.leases[1:])), None)  # type: ignore[arg-type]
     app = FastAPI()
-    app.include_router(router(shown.gather, sessions))
+    app.include_router(router(shown.gather, sessions, lambda pool: sample_record(clock.now())))
     listener = socket.create_server(("127.0.0.1", 0))
     shown.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     shown.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
@@ -110,6 +110,30 @@ def test_the_page_fits_and_says_nothing_to_the_console(browser, served: Served, 
     folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
     if folder:
         page.screenshot(path=str(Path(folder) / f"overview-{scheme}-{width}.png"), full_page=True)
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 768, 400, 320])
+def test_the_record_fits_without_a_script_too(browser, served: Served, width: int, scheme: str) -> None:  # type: ignore[no-untyped-def]
+    page = open_page(browser, served, width, color_scheme=scheme, java_script_enabled=width != 768)
+    page.click("text=Record")
+    page.wait_for_selector("h1:has-text('What was promised')")
+    assert page.title() == "Record · Sublet"
+    if width != 768:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        too_wide = page.evaluate(
+            "w => [...document.querySelectorAll('main *')].filter(n => !n.closest('.unseen, thead')"
+            " && n.getBoundingClientRect().right > w + 0.5).map(n => n.outerHTML.slice(0, 80))",
+            width,
+        )
+        assert too_wide == []
+    assert page.locator("figure.curves path.line").count() >= 6
+    assert page.locator("svg.range").count() == 11
+    assert page.complaints == []
+    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"record-{scheme}-{width}.png"), full_page=True)
     page.context.close()
 
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pool": ("sublet.fleet.commands", "app", "Pools: what is owned, where, at how many watts."),
     "demand": ("sublet.demand.commands", "app", "What the owner needs: samples, history, claims."),
     "surplus": ("sublet.surplus.commands", "surplus", "What may be sold now, and why the rest is withheld."),
+    "record": ("sublet.surplus.commands", "record", "What was promised against what happened."),
     "shadow": ("sublet.surplus.commands", "shadow", "What would have been sold and earned, selling nothing."),
     "backtest": ("sublet.surplus.commands", "backtest", "How well policies sell a demand history."),
     "lease": ("sublet.leases.commands", "app", "Raw leases: quote, take, log in, hand back."),

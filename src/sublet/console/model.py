@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from sublet.surplus.calibration import PoolRecord
 from sublet.values.money import Money
 
 CLASSES = ("firm", "notice", "spot", "model")
@@ -184,3 +185,12 @@ class Overview:
     alerts: tuple[Alert, ...] = ()
     processes: tuple[ProcessView, ...] = ()
     models_window_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """What one pool's promises came to, as of `as_of`; None where there is no pool. `pools` are the names to choose from."""
+
+    as_of: datetime
+    pools: tuple[str, ...] = ()
+    record: PoolRecord | None = None

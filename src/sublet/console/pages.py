@@ -1,4 +1,4 @@
-"""The console's routes: the overview, signing in and out, static files; every answer with headers that keep it to itself."""
+"""The console's routes: overview, record, signing in and out, static files; every answer with headers that keep it to itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from sublet.console import chart, figures
 from sublet.console.assets import Assets
-from sublet.console.model import ROWS_MAX, Overview
+from sublet.console.model import ROWS_MAX, Overview, RecordView
+from sublet.console.record import draw_record
 from sublet.console.sessions import SESSION_HOURS, Session, Sessions
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
 
@@ -22,6 +23,7 @@ FORM_BYTES_MAX = 4096
 _FIELDS_MAX = 16
 REFRESH_S = 5
 REFRESH_WITHOUT_SCRIPT_S = 15
+REFRESH_RECORD_S = 60
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -70,6 +72,7 @@ class Pages:
         )
         templates.globals.update(asset=assets.path, refresh_s=REFRESH_S, rows_max=ROWS_MAX)
         templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, forecast_label=chart.forecast_label)
+        templates.globals.update(refresh_record_s=REFRESH_RECORD_S)
         for name in ("count", "money", "duration", "moment", "period", "share", "tone"):
             templates.filters[name] = getattr(figures, name)
         return cls(templates, assets)
@@ -78,6 +81,11 @@ class Pages:
         """The first page."""
         charts = {pool.id: chart.draw(pool, view.as_of) for pool in view.pools[:ROWS_MAX]}
         return self._page("overview.html", view=view, charts=charts, form_token=form_token)
+
+    def record(self, view: RecordView, form_token: str) -> HTMLResponse:
+        """What was promised against what happened, for one pool."""
+        page = draw_record(view.record) if view.record is not None else None
+        return self._page("record.html", view=view, page=page, form_token=form_token)
 
     def sign_in(self, error: SubletError | None = None) -> HTMLResponse:
         """The form that asks for the operator's key, with what was wrong about the last one."""
@@ -97,23 +105,18 @@ class Pages:
         return HTMLResponse(self.templates.get_template(template).render(**values), headers=HEADERS)
 
 
-def router(overview: Callable[[], Overview], sessions: Sessions) -> APIRouter:
-    """GET /, GET and POST /login, POST /logout, GET /static/…: the operator's console.
+def router(
+    overview: Callable[[], Overview], sessions: Sessions, record: Callable[[str | None], RecordView]
+) -> APIRouter:
+    """GET /, GET /record, GET and POST /login, POST /logout, GET /static/…: the operator's console.
 
-    `overview` gathers the present state; it runs on a worker thread and may raise SubletError, whose sentence is shown.
+    `overview` gathers the present state, `record` that of one pool's record by its name; they run on a worker thread and may
+    raise SubletError, whose sentence is shown.
     """
     pages = Pages.load()
     routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/")
-    def first_page(request: Request) -> Response:
-        session = _session(request, sessions)
-        if session is None:
-            return _to_sign_in()
-        try:
-            return pages.overview(overview(), session.form_token)
-        except SubletError as error:
-            return pages.problem(error)
+    _add_pages(routes, pages, overview, record, sessions)
 
     @routes.get("/login")
     def sign_in_page(request: Request) -> Response:
@@ -161,6 +164,32 @@ def router(overview: Callable[[], Overview], sessions: Sessions) -> APIRouter:
         return Response(asset.content, headers=kept, media_type=asset.media_type)
 
     return routes
+
+
+def _add_pages(
+    routes: APIRouter,
+    pages: Pages,
+    overview: Callable[[], Overview],
+    record: Callable[[str | None], RecordView],
+    sessions: Sessions,
+) -> None:
+    def shown(request: Request, draw: Callable[[str], Response]) -> Response:
+        """The page for who is signed in; `draw` is given the form's token."""
+        session = _session(request, sessions)
+        if session is None:
+            return _to_sign_in()
+        try:
+            return draw(session.form_token)
+        except SubletError as error:
+            return pages.problem(error)
+
+    @routes.get("/")
+    def first_page(request: Request) -> Response:
+        return shown(request, lambda token: pages.overview(overview(), token))
+
+    @routes.get("/record")
+    def record_page(request: Request, pool: Annotated[str | None, Query(max_length=60)] = None) -> Response:
+        return shown(request, lambda token: pages.record(record(pool), token))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A made-up overview, the same for the same moment: for tests, screenshots and the simulation."""
+"""A made-up overview and record, the same for the same moment: for tests, screenshots and the simulation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from sublet.console.model import (
     PoolPoint,
     PoolView,
     ProcessView,
+    RecordView,
     Sold,
     Withheld,
 )
+from sublet.surplus.calibration import Day, Figures, PoolRecord, Shadowed, Tuning, figures
+from sublet.surplus.model import ClassPolicy
 from sublet.values.money import Money
 
 _STEP = timedelta(minutes=10)
@@ -202,3 +205,74 @@ def _plan(as_of: datetime) -> tuple[PlanLine, ...]:
         line(151, "credit", "lse_7h1d3f5g", "10 % of the undelivered rest, as the notice class promises."),
         line(2400, "end_lease", "lse_2b4c6d8e", "The lease's window ends."),
     )
+
+
+def sample_record(as_of: datetime) -> RecordView:
+    """A pool whose leases are few yet, beside what its shadow has seen in three months."""
+    today = int(as_of.timestamp()) // 86_400
+    month = as_of - timedelta(days=30)
+    record = PoolRecord(
+        pool_id="pool_1",
+        pool="h100-berlin",
+        at=as_of,
+        days=90,
+        leases=tuple(
+            _promised(today, name, hours, windows, broken, 24, released=released)
+            for name, hours, windows, broken, released in (
+                ("firm", 4, 41, 0, 3),
+                ("firm", 24, 12, 0, 0),
+                ("notice", 4, 96, 7, 11),
+                ("spot", 4, 210, 33, 40),
+            )
+        ),
+        leases_since=as_of - timedelta(days=90),
+        shadow=tuple(
+            _promised(today, name, hours, windows, broken, hours, bound=bound)
+            for name, hours, windows, broken, bound in (
+                ("firm", 24, 0, 0, 0.0),
+                ("firm", 12, 5_160, 12, 0.303),
+                ("firm", 4, 61_700, 1_940, 0.617),
+                ("firm", 1, 402_300, 2_700, 0.813),
+                ("notice", 24, 18_300, 5_240, 0.945),
+                ("notice", 4, 118_900, 5_470, 0.922),
+                ("spot", 24, 21_700, 7_950, 0.98),
+                ("spot", 4, 131_200, 14_600, 0.974),
+            )
+        ),
+        lived=Shadowed(as_of - timedelta(days=112), as_of, 2_688, 14, 0),
+        tunings=(
+            Tuning(24 * 3600, 1.62, 0.79, month, month + timedelta(days=4)),
+            Tuning(12 * 3600, 1.31, 0.87, month, None),
+            Tuning(4 * 3600, 1.02, 0.99, None, None),
+            Tuning(3600, 0.71, 1.19, month - timedelta(days=40), None),
+        ),
+    )
+    return RecordView(as_of, ("h100-berlin", "a100-virginia", "not-seen-yet"), record)
+
+
+def _promised(
+    today: int, name: str, hours: int, windows: int, broken: int, parts: int, *, released: int = 0, bound: float = 0.0
+) -> Figures:
+    """Windows of one class and length, spread over 90 days, that broke on a few of them."""
+    notice_s = {"firm": None, "notice": 300, "spot": 120}[name]
+    policy = ClassPolicy(name, notice_s, 1000 if name == "spot" else 10)
+    days = []
+    for index in range(90):
+        over = windows * (index + 1) // 90 - windows * index // 90
+        gone = min(over, broken * (index // 9 + 1) // 10 - broken * (index // 9) // 10) if index % 9 == 8 else 0
+        left = min(over - gone, released * (index + 1) // 90 - released * index // 90)
+        after = {part: gone // parts + (part < gone % parts) for part in range(parts)}
+        days.append(
+            Day(
+                today - 89 + index,
+                over,
+                over - gone - left,
+                gone,
+                policy.broken_per_1000_max * over,
+                round((over - gone) * hours / bound) if bound else 0,
+                released=left,
+                broken_after=after,
+                released_after={parts // 2: left} if left else {},
+            )
+        )
+    return figures(policy, hours * 3600, days, parts, running=windows // 400)

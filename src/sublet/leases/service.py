@@ -25,10 +25,12 @@ from sublet.leases.model import (
     SoldWindow,
     Transition,
 )
+from sublet.leases.outcomes import promise_of
 from sublet.leases.planner import Quarantined, View, make_plan
 from sublet.leases.reclaim import ReclaimPlan, Victim, plan_reclaim
 from sublet.leases.terms import Surroundings
 from sublet.store import Store
+from sublet.surplus.calibration import Promise
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.ids import new_id
@@ -123,6 +125,13 @@ class Leases:
         """Every change of state of a lease or an accelerator, oldest first, the newest TRANSITIONS_MAX of them."""
         with self._store.read() as connection:
             return sql.transitions(connection, subject_id, TRANSITIONS_MAX)
+
+    def promises(self, pool_id: str, since: datetime, limit: int) -> list[Promise]:
+        """What became of the leases of a pool that were over since then, the newest first: the record's real side."""
+        with self._store.read() as connection:
+            return [
+                promise for row in sql.over_since(connection, pool_id, since, limit) if (promise := promise_of(row))
+            ]
 
     def end(self, lease_id: str, organisation_id: str | None = None) -> Lease:
         """Give a lease back, or cancel it before it began; one that is over stays as it is. Raises NotFoundError."""

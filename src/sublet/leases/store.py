@@ -177,6 +177,25 @@ def live_leases(connection: Connection, pool_id: str | None = None) -> list[Leas
     return [_lease(row) for row in connection.execute(query)]
 
 
+def over_since(connection: Connection, pool_id: str, since: datetime, limit: int) -> list[Row[Any]]:
+    """Leases of the pool that were over since then, the newest first: class_name, accelerators, start_at, end_at, active_at,
+    ended_at, end_reason, state, reclaim_at, notice_s, and told_at, when notice was given."""
+    told = (
+        select(func.min(lease_transitions.c.at))
+        .where(lease_transitions.c.subject_id == leases.c.id, lease_transitions.c.to_state == LeaseState.NOTICE.value)
+        .where(leases.c.reclaim_at.is_not(None))
+        .scalar_subquery()
+    )
+    names = ("class_name", "accelerators", "start_at", "end_at", "active_at", "ended_at", "end_reason", "state")
+    query = (
+        select(*(leases.c[name] for name in names), leases.c.reclaim_at, leases.c.notice_s, told.label("told_at"))
+        .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since)
+        .order_by(leases.c.ended_at.desc(), leases.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
 def states_of(connection: Connection, lease_ids: Sequence[str]) -> dict[str, LeaseState]:
     found = connection.execute(select(leases.c.id, leases.c.state).where(leases.c.id.in_(lease_ids)))
     return {row.id: LeaseState(row.state) for row in found}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from sublet.surplus.model import WINDOW_S_MAX
+from sublet.surplus.record import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.service import Surplus
+from sublet.values.errors import NotFoundError
 from sublet.values.windows import Window
 
 Require = Callable[[str], Callable[..., Any]]
@@ -36,5 +38,23 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
         """What one class could sell over `window_s` seconds from `start` (now by default)."""
         window = Window.starting(start or clock_now(), window_s)
         return surplus.sellable(pool_id, class_name, window).as_dict()
+
+    return routes
+
+
+def record_router(record: Record, pools: Callable[[], Mapping[str, str]], require: Require) -> APIRouter:
+    """`/v1/record`, for the operator. `pools` gives the names of the pools by id."""
+    routes = APIRouter(tags=["surplus"])
+
+    @routes.get("/v1/record", dependencies=[Depends(require("operate"))])
+    def show(
+        pool: Annotated[str | None, Query(max_length=60)] = None,
+        days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = DAYS_DEFAULT,
+    ) -> dict[str, Any]:
+        """What was promised against what happened, per pool, class and window: of leases, and beside them of the shadow."""
+        found = {pool_id: name for pool_id, name in pools().items() if pool in (None, pool_id, name)}
+        if pool is not None and not found:
+            raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
+        return {"pools": [record.of(pool_id, name, days).as_dict() for pool_id, name in found.items()]}
 
     return routes

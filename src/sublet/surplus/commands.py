@@ -55,6 +55,27 @@ def surplus(
         _print_ladder(ladder)
 
 
+def record(
+    pool: Annotated[str | None, typer.Argument(help="Pool, by id or name; all pools if left out.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=400, help="How many days back.")] = 90,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what was promised against what happened, per class and window length.
+
+    Two sources, side by side: the leases that were sold and are over, and the shadow that sells on paper, hour by hour, what
+    the same rule would have sold. And how far each length is tightened or loosened by its record now, since when, and why.
+    """
+    chosen = {"days": str(days), **({"pool": pool} if pool is not None else {})}
+    found = _get("/v1/record", chosen)
+    if as_json:
+        print_json(found)
+        return
+    for item in found["pools"]:
+        _print_record(item)
+    if not found["pools"]:
+        typer.echo("no pools yet; `sublet up` finds this machine's own")
+
+
 def backtest(
     files: Annotated[list[Path], typer.Argument(help="CSV files with time,capacity,in_use, one pool each.")],
     windows: Annotated[str, typer.Option(help="Window lengths in hours, separated by commas.")] = "1,4,12,24",
@@ -251,14 +272,56 @@ def _print_ladder(ladder: dict[str, Any]) -> None:
         typer.echo(f"  {note}")
 
 
-def _get(path: str) -> dict[str, Any]:
+def _print_record(told: dict[str, Any]) -> None:
+    leases, shadow = told["leases"], told["shadow"]
+    typer.echo(f"{told['pool']}, the last {told['days']} days")
+    typer.echo(f"\n  leases that were sold, over since {leases['since'][:10]}")
+    _print_figures(leases["figures"], "no lease is over yet")
+    lived = f"{shadow['hours']:,} h since {shadow['since'][:10]}" if shadow["since"] else "no demand is recorded yet"
+    if shadow["hours_without_samples"]:
+        lived += f", {shadow['hours_without_samples']:,} h of them without samples"
+    if shadow["hours_to_come"]:
+        lived += f"; {shadow['hours_to_come']:,} h are still to be lived through"
+    typer.echo(f"\n  the shadow, which sells on paper alone: {lived}")
+    _print_figures(shadow["figures"], "nothing would have been sold")
+    for item in told["tuning"]:
+        typer.echo(f"  {item['sentence']}")
+    typer.echo("")
+
+
+def _print_figures(figures: list[dict[str, Any]], empty: str) -> None:
+    rows = [
+        {
+            "class": item["class"],
+            "window": f"{item['window_s'] / 3600:g} h",
+            "over": f"{item['windows']:,}",
+            "kept": f"{item['kept'] + item['released']:,}",
+            "broken": f"{item['broken']:,}",
+            "bound": f"{item['share_of_bound']:.3f}" if item["share_of_bound"] is not None else "",
+            "says": item["sentence"],
+        }
+        for item in figures
+    ]
+    columns = {
+        "class": "class",
+        "window": "window",
+        "over": "over",
+        "kept": "kept",
+        "broken": "broken",
+        "bound": "of the bound",
+        "says": "what it says",
+    }
+    print_rows(rows, columns, empty)
+
+
+def _get(path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
     url = os.environ.get("SUBLET_URL", URL_DEFAULT).rstrip("/")
     key = os.environ.get("SUBLET_KEY", "")
     if not key:
         raise InvalidInputError("set SUBLET_KEY to the operator's key (and SUBLET_URL to where Sublet runs)")
     try:
         with httpx2.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-            answer = client.get(f"{url}{path}", headers={"Authorization": f"Bearer {key}"})
+            answer = client.get(f"{url}{path}", params=query, headers={"Authorization": f"Bearer {key}"})
         found = answer.json()
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise UnavailableError(

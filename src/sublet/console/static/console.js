@@ -37,7 +37,7 @@
     const live = document.getElementById("live");
     if (!busy()) {
       try {
-        const answer = await fetch("/", { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(10000) });
+        const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(10000) });
         if (answer.redirected) {
           location.assign("/login");
           return;

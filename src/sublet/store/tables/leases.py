@@ -64,6 +64,7 @@ leases = Table(
     UniqueConstraint("organisation_id", "idempotency_key"),
     Index("ix_leases_state", "state"),
     Index("ix_leases_organisation_id", "organisation_id", "created_at"),
+    Index("ix_leases_pool_id", "pool_id", "ended_at"),
 )
 
 # One row per accelerator and holder: [fence_start, fence_end) is the sold window with the gaps to prepare and to clean.

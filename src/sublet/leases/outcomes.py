@@ -1,0 +1,38 @@
+"""What became of a lease as a promise: kept, given back early by its tenant, broken by the owner, or failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from sublet.surplus.calibration import Outcome, Promise
+from sublet.values.windows import Window
+
+
+def promise_of(row: Row[Any]) -> Promise | None:
+    """The promise that a row of `store.over_since` stands for; None for a lease that its tenant cancelled before it began.
+
+    Whoever leaves while under notice was let down all the same: the owner's word came first.
+    """
+    over_at = min(row.ended_at, row.end_at)
+    if row.reclaim_at is not None and row.reclaim_at < row.end_at:
+        outcome, over_at = Outcome.BROKEN, min(over_at, row.reclaim_at)
+    elif row.state == "cancelled":
+        return None
+    elif row.end_reason in ("start_failed", "sandbox_failed"):
+        outcome = Outcome.FAILED
+    elif row.end_reason == "released" and row.ended_at < row.end_at:
+        outcome = Outcome.RELEASED
+    else:
+        outcome = Outcome.KEPT
+    told_s = (row.reclaim_at - row.told_at).total_seconds() if row.told_at is not None and row.reclaim_at else None
+    return Promise(
+        row.class_name,
+        row.accelerators,
+        Window(row.start_at, row.end_at),
+        outcome,
+        max(over_at, row.start_at),
+        row.notice_s,
+        told_s,
+    )

@@ -1,0 +1,303 @@
+"""The record of each pool: lets its shadow live through the hours that were recorded, and shows what came of it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import structlog
+from sqlalchemy import Connection
+
+from sublet.demand.model import Claim, Series, assemble
+from sublet.demand.service import Demand
+from sublet.store import Store
+from sublet.surplus import store as sql
+from sublet.surplus.calibration import (
+    PoolRecord,
+    Promise,
+    Shadowed,
+    Tuning,
+    by_cell,
+    figures,
+    figures_of_leases,
+)
+from sublet.surplus.memory import HISTORY, POOLS_MAX, Hours, hours_of
+from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.service import view_of
+from sublet.surplus.shadow_book import ShadowBook, hour_of, moment_of
+from sublet.values.clock import to_micros
+from sublet.values.errors import InvalidInputError
+from sublet.values.windows import Window
+
+DAYS_DEFAULT = 90
+DAYS_MAX = 400
+LATE = timedelta(minutes=5)
+"""An hour is lived through once its last samples had time to come in."""
+
+STEP_US = 300 * 1_000_000
+READ_AT_ONCE = timedelta(days=30)
+TRIM = timedelta(days=10)
+CLAIMS_AHEAD = timedelta(days=90)
+LEASES_MAX = 20_000
+KEPT_S = 15.0
+_log = structlog.get_logger("sublet.surplus")
+
+Leases = Callable[[str, datetime, int], Sequence[Promise]]
+"""(pool_id, since, limit) to leases of the pool that were over since then, the newest first."""
+
+
+@dataclass
+class _Life:
+    """A pool's shadow with the samples and hours that its next decision needs. `saved` is where the database has it."""
+
+    book: ShadowBook
+    saved: datetime | None
+    series: Series | None = None
+    hours: Hours | None = None
+    read_until: datetime | None = None
+
+
+class Record:
+    """`facts` tells about a pool by its id, `leases` what became of what was sold of it."""
+
+    def __init__(
+        self,
+        store: Store,
+        demand: Demand,
+        facts: Callable[[str], PoolFacts],
+        leases: Leases,
+        classes: Iterable[ClassPolicy],
+    ) -> None:
+        self._store = store
+        self._demand = demand
+        self._facts = facts
+        self._leases = leases
+        self._classes = {policy.name: policy for policy in classes}
+        self._lives: dict[str, _Life] = {}
+        self._shown: dict[tuple[str, int], PoolRecord] = {}
+        self._lock = threading.Lock()
+
+    def advance(self, pool_ids: Sequence[str], budget_s: float = math.inf, hours_max: int | None = None) -> int:
+        """Let the shadows of the pools live through what has been recorded since; returns how many hours they lived.
+
+        Stops between two hours once `budget_s` seconds are spent or a pool has lived `hours_max`, and goes on from there the
+        next time. What fails on one pool does not keep the others; the last such failure is raised at the end.
+        """
+        with self._lock:
+            until = time.monotonic() + budget_s
+            lived = 0
+            failure: Exception | None = None
+            for pool_id in pool_ids:
+                if time.monotonic() >= until:
+                    break
+                try:
+                    lived += self._live(pool_id, until, hours_max)
+                except Exception as error:
+                    _log.warning("shadow_failed", pool=pool_id, exc_info=error)
+                    self._lives.pop(pool_id, None)
+                    failure = error
+            if failure is not None:
+                raise failure
+            return lived
+
+    def of(self, pool_id: str, name: str, days: int = DAYS_DEFAULT) -> PoolRecord:
+        """What was promised against what happened over the last `days` days. Raises InvalidInputError."""
+        if not 1 <= days <= DAYS_MAX:
+            raise InvalidInputError(f"days is {days}; ask for 1 to {DAYS_MAX}")
+        shown = self._shown.get((pool_id, days))
+        if shown is not None and 0 <= (self._store.clock.now() - shown.at).total_seconds() < KEPT_S:
+            return shown
+        record = self._of(pool_id, name, days)
+        if len(self._shown) >= POOLS_MAX:
+            self._shown.clear()
+        self._shown[pool_id, days] = record
+        return record
+
+    def _of(self, pool_id: str, name: str, days: int) -> PoolRecord:
+        now = self._store.clock.now()
+        with self._store.read() as connection:
+            book = sql.shadow(connection, pool_id)
+            rows = sql.days_since(connection, pool_id, hour_of(now) // 24 - days + 1)
+        cells = by_cell(rows)
+        shadow = [
+            figures(
+                policy,
+                window_s,
+                cells.get((policy.name, window_s), []),
+                window_s // HOUR_S,
+                book.running(policy.name, window_s // HOUR_S),
+            )
+            for policy in self._classes.values()
+            for window_s in policy.windows_s
+            if book is not None and (policy.name, window_s // HOUR_S) in book.cells
+        ]
+        since = now - timedelta(days=days)
+        promises = self._leases(pool_id, since, LEASES_MAX)
+        if len(promises) == LEASES_MAX:
+            since = promises[-1].over_at
+        return PoolRecord(
+            pool_id=pool_id,
+            pool=name,
+            at=now,
+            days=days,
+            leases=figures_of_leases(self._classes.values(), promises),
+            leases_since=since,
+            shadow=tuple(shadow),
+            lived=_lived(book, now),
+            tunings=tuple(_tunings(book)),
+        )
+
+    def _live(self, pool_id: str, until: float, hours_max: int | None) -> int:
+        now = self._store.clock.now()
+        present = hour_of(now - LATE)
+        life = self._life(pool_id, now)
+        if life is None or life.book.next_hour >= present:
+            return 0
+        series = self._read(pool_id, life, moment_of(present))
+        last = present if hours_max is None else min(present, life.book.next_hour + hours_max)
+        slots = series.slots(HOUR_S)
+        first = slots.start_s // HOUR_S
+        claims = self._demand.claims(pool_id, Window(moment_of(life.book.next_hour), now + CLAIMS_AHEAD))
+        facts = self._facts(pool_id)
+        keep = facts.never_sell + facts.failure_reserve
+        lived = 0
+        while life.book.next_hour < last and (time.monotonic() < until or not lived):
+            place = life.book.next_hour - first
+            self._decide(life, series, claims, _facts_then(facts, slots.capacity, place - 1))
+            idle = None
+            if 0 <= place < len(slots) and math.isfinite(slots.in_use[place]):
+                idle = max(0, math.floor(slots.capacity[place] - slots.in_use[place]))
+            life.book.happen(idle, max(0, (idle or 0) - keep))
+            lived += 1
+        self._save(pool_id, life)
+        return lived
+
+    def _life(self, pool_id: str, now: datetime) -> _Life | None:
+        """The pool's shadow where it stands; a new one from the first sample on, also where older ones came in since."""
+        with self._store.read() as connection:
+            first = sql.first_sample_at(connection, pool_id)
+            life = self._lives.get(pool_id)
+            if life is None and first is not None:
+                book = sql.shadow(connection, pool_id)
+                life = _Life(book, moment_of(book.next_hour)) if book is not None else None
+        if first is None:
+            return None
+        begin = max(hour_of(first), hour_of(now - timedelta(days=DAYS_MAX))) + 1
+        if life is None or begin < life.book.since_hour:
+            if life is not None:
+                self._store.write(lambda connection: sql.forget(connection, pool_id))
+            life = _Life(ShadowBook(begin, begin), None)
+        if len(self._lives) >= POOLS_MAX and pool_id not in self._lives:
+            self._lives.pop(next(iter(self._lives)))
+        self._lives[pool_id] = life
+        return life
+
+    def _read(self, pool_id: str, life: _Life, until: datetime) -> Series:
+        """The samples from HISTORY before the shadow's next hour up to `until`, at most one in five minutes."""
+        oldest = moment_of(life.book.next_hour) - HISTORY
+        start = life.read_until or oldest
+        pieces = [] if life.series is None else [_from(life.series, oldest - TRIM)]
+        while start < until:
+            end = min(until, start + READ_AT_ONCE)
+            pieces.append(_thinned(self._demand.history(pool_id, start, end)))
+            start = end
+        life.series = _joined(pool_id, pieces)
+        life.read_until = until
+        return life.series
+
+    def _decide(self, life: _Life, series: Series, claims: Sequence[Claim], facts: PoolFacts) -> None:
+        at = moment_of(life.book.next_hour)
+        known = _from(series.until(at), at - HISTORY)
+        hours = hours_of(known, at)
+        life.hours = hours if life.hours is None else life.hours.extended(hours)
+        life.book.sell(view_of(known, life.hours, facts, claims, at), self._classes)
+        life.book.note_sellers(life.hours)
+
+    def _save(self, pool_id: str, life: _Life) -> None:
+        days = life.book.take_days()
+        oldest = life.book.next_hour // 24 - DAYS_MAX
+
+        def write(connection: Connection) -> bool:
+            return sql.save(connection, pool_id, life.saved, life.book, days, oldest)
+
+        try:
+            saved = self._store.write(write)
+        except Exception:
+            self._lives.pop(pool_id, None)
+            raise
+        self._shown = {key: shown for key, shown in self._shown.items() if key[0] != pool_id}
+        if saved:
+            life.saved = moment_of(life.book.next_hour)
+        else:
+            self._lives.pop(pool_id, None)
+
+
+def _lived(book: ShadowBook | None, now: datetime) -> Shadowed:
+    if book is None:
+        return Shadowed(None, None, 0, 0, 0)
+    behind = max(0, hour_of(now - LATE) - book.next_hour)
+    return Shadowed(moment_of(book.since_hour), moment_of(book.next_hour), book.hours, book.unseen, behind)
+
+
+def _tunings(book: ShadowBook | None) -> Iterable[Tuning]:
+    for window, turn in sorted(book.turns.items(), reverse=True) if book is not None else ():
+        yield Tuning(
+            window * HOUR_S,
+            turn.ratio,
+            turn.factor,
+            moment_of(turn.since_hour) if turn.since_hour is not None else None,
+            moment_of(turn.regime_hour) if turn.regime_hour is not None else None,
+        )
+
+
+def _facts_then(facts: PoolFacts, capacity: np.ndarray[tuple[int], np.dtype[np.float64]], place: int) -> PoolFacts:
+    """The pool as it was in that hour, as far as samples tell: what the settings keep back is as it is now."""
+    known = 0 <= place < capacity.size and math.isfinite(capacity[place])
+    return replace(facts, capacity=int(capacity[place]) if known else facts.capacity, absences=())
+
+
+def _from(series: Series, moment: datetime) -> Series:
+    first = int(np.searchsorted(series.times_us, to_micros(moment), side="left"))
+    if first == 0:
+        return series
+    return Series(
+        series.pool,
+        series.times_us[first:],
+        series.capacity[first:],
+        series.in_use[first:],
+        series.pending[first:],
+        series.step_s,
+    )
+
+
+def _thinned(series: Series) -> Series:
+    """At most one sample in five minutes, at its last time: the highest need and the lowest capacity."""
+    if len(series) < 2:
+        return series
+    ends = np.flatnonzero(np.append(np.diff(series.times_us // STEP_US) > 0, True))
+    if ends.size == len(series):
+        return series
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    return Series(
+        series.pool,
+        series.times_us[ends],
+        np.minimum.reduceat(series.capacity, starts),
+        np.maximum.reduceat(series.in_use, starts),
+        np.maximum.reduceat(series.pending, starts),
+        series.step_s,
+    )
+
+
+def _joined(pool_id: str, pieces: Sequence[Series]) -> Series:
+    if len(pieces) == 1:
+        return pieces[0]
+    columns = [
+        np.concatenate([np.asarray(getattr(piece, name)) for piece in pieces])
+        for name in ("times_us", "capacity", "in_use", "pending")
+    ]
+    return assemble(pool_id, *columns)

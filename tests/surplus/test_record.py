@@ -1,0 +1,302 @@
+"""The shadow lives through what was recorded, once, by the rule of the service, and goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.surplus import series as made
+
+from sublet.demand.model import Floats, Sample, Series
+from sublet.demand.service import Demand
+from sublet.store import Store
+from sublet.surplus import memory, record
+from sublet.surplus import store as sql
+from sublet.surplus.benchmark.scoring import Trace, bound
+from sublet.surplus.calibration import Figures, PoolRecord, Promise
+from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.record import Record
+from sublet.surplus.seller import Seller
+from sublet.surplus.shadow_book import Bound, ShadowBook, Turn
+from sublet.values.clock import SimulatedClock
+from sublet.values.errors import InvalidInputError
+from sublet.values.windows import Window
+
+CLASSES = (
+    ClassPolicy("firm", None, 50, windows_s=(HOUR_S, 4 * HOUR_S)),
+    ClassPolicy("notice", 300, 10, windows_s=(4 * HOUR_S,)),
+    ClassPolicy("spot", 120, 1000, windows_s=(4 * HOUR_S,)),
+)
+SERIES = made.series(21, seed=7, pool="pool_a")
+FACTS = PoolFacts("pool_a", "made", 100, never_sell=3)
+END = SERIES.end
+MINUTE = timedelta(minutes=1)
+
+
+class Watch:
+    """A record over one pool, and what was given to it as leases."""
+
+    def __init__(self, store: Store, facts: PoolFacts = FACTS, classes: Sequence[ClassPolicy] = CLASSES) -> None:
+        self.store = store
+        self.promises: list[Promise] = []
+        self.demand = Demand(store)
+        self.record = Record(store, self.demand, lambda _: facts, lambda *_: self.promises, classes)
+
+    def keep(self, series: Series) -> None:
+        self.demand.record_series(series)
+
+    def show(self, days: int = 90) -> PoolRecord:
+        return self.record.of("pool_a", "made", days)
+
+    def cell(self, name: str, hours: int) -> Figures:
+        found = [item for item in self.show().shadow if (item.class_name, item.window_s) == (name, hours * HOUR_S)]
+        assert len(found) == 1
+        return found[0]
+
+
+@pytest.fixture
+def watch(store: Store, clock: SimulatedClock) -> Watch:
+    clock.set(END + timedelta(minutes=10))
+    return Watch(store)
+
+
+def everything(watch: Watch) -> str:
+    """All that the record says, but the moment at which it is asked."""
+    return json.dumps({**watch.show().as_dict(), "at": None}, sort_keys=True)
+
+
+def test_nothing_is_recorded_where_nothing_was_seen(watch: Watch) -> None:
+    assert watch.record.advance(["pool_a"]) == 0
+    shown = watch.show()
+    assert (shown.shadow, shown.leases, shown.tunings, shown.lived.since) == ((), (), (), None)
+
+
+def test_every_recorded_hour_is_lived_once(watch: Watch) -> None:
+    watch.keep(SERIES)
+    assert watch.record.advance(["pool_a"]) == 21 * 24 - 1
+    assert watch.record.advance(["pool_a"]) == 0
+    shown = watch.show()
+    assert (shown.lived.hours, shown.lived.unseen, shown.lived.behind) == (21 * 24 - 1, 0, 0)
+    assert shown.lived.until == END
+    for item in shown.shadow:
+        assert item.windows == item.kept + item.broken
+        assert item.hours_sold == item.windows * item.window_s / HOUR_S
+        assert item.share_of_bound is None or 0 <= item.share_of_bound <= 1.01
+    spot, firm = watch.cell("spot", 4), watch.cell("firm", 4)
+    assert spot.windows > firm.windows > 0
+    assert (spot.broken_per_1000 or 0) > (firm.broken_per_1000 or 0)
+    assert [item.window_s for item in shown.tunings] == [4 * HOUR_S, HOUR_S]
+
+
+def test_in_slices_and_through_restarts_it_is_the_same_record(watch: Watch) -> None:
+    watch.keep(SERIES)
+    watch.record.advance(["pool_a"])
+    at_once = everything(watch)
+    watch.store.write(lambda connection: sql.forget(connection, "pool_a"))
+    slices = 0
+    again = Watch(watch.store)
+    while again.show().lived.behind or not slices:
+        slices += 1
+        if slices % 20 == 0:
+            again = Watch(watch.store)
+        assert 1 <= again.record.advance(["pool_a"], hours_max=7) <= 7
+        assert slices < 600, "it never arrives"
+    assert json.loads(everything(again)) == json.loads(at_once)
+
+
+def test_it_lives_on_as_samples_come_and_needs_them_all_only_once(watch: Watch, clock: SimulatedClock) -> None:
+    watch.keep(SERIES)
+    watch.record.advance(["pool_a"])
+    at_once = everything(watch)
+    watch.store.write(lambda connection: sql.forget(connection, "pool_a"))
+    stepped = Watch(watch.store)
+    for hours in range(12, 21 * 24 + 1, 12):
+        clock.set(SERIES.start + timedelta(hours=hours, minutes=10))
+        stepped.record.advance(["pool_a"])
+    clock.set(END + timedelta(minutes=10))
+    assert everything(stepped) == at_once
+
+
+def test_the_future_is_not_used(watch: Watch, clock: SimulatedClock) -> None:
+    """Whatever demand does from an hour on, what was sold and what became of it before that hour is the same."""
+    cut = END - timedelta(days=3)
+    other = replace(SERIES, in_use=np.where(SERIES.times_us >= cut.timestamp() * 1e6, 0.0, SERIES.in_use))
+    told = []
+    for series in (SERIES, other):
+        watch.store.write(lambda connection: sql.forget(connection, "pool_a"))
+        fresh = Watch(watch.store)
+        fresh.demand._store.write(lambda connection: connection.exec_driver_sql("DELETE FROM demand_samples"))
+        fresh.keep(series)
+        clock.set(cut + timedelta(minutes=10))
+        fresh.record.advance(["pool_a"])
+        told.append(everything(fresh))
+    assert told[0] == told[1]
+
+
+def test_two_at_once_count_nothing_twice(watch: Watch) -> None:
+    watch.keep(SERIES)
+    other = Watch(watch.store)
+    for _ in range(3):
+        watch.record.advance(["pool_a"], hours_max=1)
+        other.record.advance(["pool_a"], hours_max=1)
+    watch.record.advance(["pool_a"])
+    other.record.advance(["pool_a"])
+    watch.record.advance(["pool_a"])
+    together = everything(watch)
+    watch.store.write(lambda connection: sql.forget(connection, "pool_a"))
+    alone = Watch(watch.store)
+    alone.record.advance(["pool_a"])
+    assert everything(alone) == together
+
+
+def test_hours_without_samples_break_nothing_and_are_counted(watch: Watch) -> None:
+    gap = (SERIES.times_us < SERIES.times_us[300]) | (SERIES.times_us >= SERIES.times_us[310])
+    holes = Series(
+        "pool_a", SERIES.times_us[gap], SERIES.capacity[gap], SERIES.in_use[gap], SERIES.pending[gap], SERIES.step_s
+    )
+    watch.keep(holes)
+    watch.record.advance(["pool_a"])
+    assert watch.show().lived.unseen == 10
+
+
+def test_an_older_history_that_comes_in_later_makes_the_record_anew(watch: Watch) -> None:
+    late = SERIES.times_us >= SERIES.times_us[200]
+    watch.keep(
+        Series(
+            "pool_a",
+            SERIES.times_us[late],
+            SERIES.capacity[late],
+            SERIES.in_use[late],
+            SERIES.pending[late],
+            SERIES.step_s,
+        )
+    )
+    watch.record.advance(["pool_a"])
+    assert watch.show().lived.hours == 21 * 24 - 201
+    watch.keep(SERIES)
+    watch.record.advance(["pool_a"])
+    assert watch.show().lived.hours == 21 * 24 - 1
+
+
+def test_finer_samples_are_lived_by_the_hour(watch: Watch, clock: SimulatedClock) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    samples = [Sample(start + timedelta(minutes=n), 10, 2 + (n // 60 % 5)) for n in range(60 * 60)]
+    watch.demand.record_samples("pool_a", samples)
+    clock.set(start + timedelta(hours=60, minutes=10))
+    assert watch.record.advance(["pool_a"]) == 59
+    assert watch.cell("spot", 4).windows > 0
+
+
+def test_a_pool_that_fails_does_not_keep_the_others(store: Store, clock: SimulatedClock) -> None:
+    clock.set(END + timedelta(minutes=10))
+
+    def facts(pool_id: str) -> PoolFacts:
+        if pool_id == "pool_b":
+            raise InvalidInputError("no such pool")
+        return FACTS
+
+    demand = Demand(store)
+    both = Record(store, demand, facts, lambda *_: [], CLASSES)
+    for name in ("pool_b", "pool_a"):
+        demand.record_series(replace(SERIES, pool=name))
+    with pytest.raises(InvalidInputError):
+        both.advance(["pool_b", "pool_a"])
+    assert both.of("pool_a", "a").lived.hours == 21 * 24 - 1
+
+
+def test_what_was_learned_is_kept_while_the_history_moves_on(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_anew: list[int] = []
+    sellers = memory.sellers
+
+    def counted(in_use: Floats, first_hour: int, *others: Any) -> dict[int, Seller]:
+        made_anew.append(first_hour)
+        return sellers(in_use, first_hour, *others)
+
+    monkeypatch.setattr(memory, "sellers", counted)
+    for place in (memory, record):
+        monkeypatch.setattr(place, "HISTORY", timedelta(days=5))
+    watch.keep(SERIES)
+    watch.record.advance(["pool_a"])
+    assert len(set(made_anew)) <= 5, "learned again each hour"
+
+
+@pytest.mark.parametrize("days", [0, 401])
+def test_only_so_many_days_are_kept(watch: Watch, days: int) -> None:
+    with pytest.raises(InvalidInputError, match="days"):
+        watch.show(days)
+
+
+def test_the_last_days_alone_are_shown_where_only_these_are_asked_for(watch: Watch) -> None:
+    watch.keep(SERIES)
+    watch.record.advance(["pool_a"])
+    few, all_of_it = watch.show(3).shadow[0], watch.show(90).shadow[0]
+    assert 0 < few.windows < all_of_it.windows
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.sampled_from([1, 2, 4, 7]))
+def test_the_bound_hour_by_hour_is_the_benchmarks(idle: list[int], window: int) -> None:
+    trace = Trace("t", 0, np.array(idle, dtype=float), np.zeros(len(idle)), 0)
+    kept = Bound([], [])
+    assert sum(kept.add(free, window) for free in idle) == bound(trace, window)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12) | st.none()), min_size=1, max_size=40),
+    st.sampled_from([1, 3, 5]),
+)
+def test_a_book_loses_no_window_and_holds_no_more_than_is_idle(
+    hours: list[tuple[int, int | None]], window: int
+) -> None:
+    book = ShadowBook(0, 0)
+    book.cells["spot", window] = [0] * window
+    started = 0
+    for start, idle in hours:
+        book.cells["spot", window][-1] += start
+        started += start
+        held = book.running("spot", window)
+        book.happen(idle, idle or 0)
+        if idle is not None:
+            assert book.running("spot", window) <= min(held, idle)
+        again = ShadowBook.of_state(
+            book.since_hour, book.next_hour, book.hours, book.unseen, json.loads(json.dumps(book.as_state()))
+        )
+        assert (again.cells, again.bounds, again.turns) == (book.cells, book.bounds, book.turns)
+    days = [day for _, _, day in book.take_days()]
+    assert sum(day.kept + day.broken for day in days) + book.running("spot", window) == started
+    assert sum(sum(day.broken_after.values()) for day in days) == sum(day.broken for day in days)
+
+
+def test_a_turn_remembers_since_when() -> None:
+    class Told:
+        ratio = 1.0
+
+    turn, told = Turn(), Told()
+    for hour, ratio in enumerate((1.0, 1.3, 1.4, 1.6, 1.2, 1.0, 0.8)):
+        told.ratio = ratio
+        turn.note(told, hour)  # type: ignore[arg-type]
+        if hour == 3:
+            assert (turn.side, turn.since_hour, turn.regime_hour) == (-1, 1, 3)
+        if hour == 5:
+            assert (turn.side, turn.since_hour, turn.regime_hour) == (0, None, None)
+    assert (turn.side, turn.since_hour) == (1, 6)
+
+
+def test_the_record_holds_on_both_databases(any_store: Store, clock: SimulatedClock) -> None:
+    clock.set(END + timedelta(minutes=10))
+    watch = Watch(any_store)
+    watch.keep(SERIES.until(SERIES.start + timedelta(days=9)))
+    clock.set(SERIES.start + timedelta(days=9, minutes=10))
+    watch.record.advance(["pool_a"], hours_max=1)
+    watch.record.advance(["pool_a"])
+    assert watch.show().lived.hours == 9 * 24 - 1
+    assert sum(item.windows for item in watch.show().shadow) > 0
+    assert Window(watch.show().lived.since or END, END).seconds > 0
