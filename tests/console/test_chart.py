@@ -146,3 +146,13 @@ def test_a_year_of_ten_minute_points_is_drawn_in_few_bytes() -> None:
     assert len(chart.rows) <= 24
     assert chart.dense
     assert chart.x[0].label == "Jul 2025"
+
+
+def test_a_layer_without_height_has_no_outline() -> None:
+    """Before the present nobody recorded what was on sale: nothing of it is drawn there, not even a line."""
+    chart = draw(
+        pool(at(-60, 4), at(-30, 5), at(0, 5, on_sale=1, forecast=True), at(30, 5, on_sale=2, forecast=True)), NOW
+    )
+    paths = {layer.name: layer.path for layer in chart.layers}
+    assert paths["sale"].count("M") == 1 and float(paths["sale"][1:].split()[0]) > 0
+    assert paths["own"].startswith("M0 ")

@@ -55,6 +55,12 @@ def test_nothing_is_drawn_where_nothing_was_sold(record: PoolRecord) -> None:
     assert (page.leases.lines, page.shadow.lines, page.survival, page.told) == ((), (), (), ())
 
 
+def test_where_one_source_is_empty_the_other_is_shown_alone(record: PoolRecord) -> None:
+    assert draw_record(record).both
+    page = draw_record(replace(record, leases=()))
+    assert not page.both and all(leases is None for _, leases, _ in page.survival) and len(page.survival) == 3
+
+
 def test_ranges_stand_where_the_scale_has_them(page: RecordPage) -> None:
     assert [(mark.at, mark.label) for mark in page.scale] == [
         (0.0, "0.1"), (25.0, "1"), (50.0, "10"), (75.0, "100"), (100.0, "1,000"),

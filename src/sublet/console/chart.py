@@ -152,7 +152,10 @@ def _layers(known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) 
     layers = []
     for name, label, height in LAYERS:
         ceiling = [low + height(item.point) for low, item in zip(floor, known, strict=True)]
-        path = _area(known, floor, ceiling, scale) if ceiling != floor else ""
+        # Where a layer has no height its outline would be all that is seen of it.
+        seen = [index for index, low in enumerate(floor) if ceiling[index] > low]
+        heights = [floor[index] for index in seen], [ceiling[index] for index in seen]
+        path = _area([known[index] for index in seen], *heights, scale) if seen else ""
         unknown = {"own": current and current.own_demand, "sale": current and current.on_sale}
         now = None if current is None or unknown.get(name, 0) is None else height(current)
         layers.append(Layer(name, label, path, now))

@@ -90,11 +90,13 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """All that the template draws of a pool's record. `survival` pairs, per class, the leases' chart and the shadow's."""
+    """All that the template draws of a pool's record. `survival` pairs, per class, the leases' chart and the shadow's;
+    `both` says that there is some chart of either."""
 
     leases: Source
     shadow: Source
     survival: tuple[tuple[str, Curves | None, Curves | None], ...]
+    both: bool
     told: tuple[Told, ...]
     scale: tuple[Mark, ...]
 
@@ -113,6 +115,7 @@ def draw_record(record: PoolRecord) -> RecordPage:
         leases=_source(record.leases),
         shadow=_source(record.shadow),
         survival=tuple(pair for pair in pairs if pair[1] or pair[2]),
+        both=any(pair[1] for pair in pairs) and any(pair[2] for pair in pairs),
         told=tuple(_told(item) for item in record.tunings),
         scale=tuple(Mark(_place(rate), f"{rate:,.10g}", _anchor(rate)) for rate in (0.1, 1, 10, 100, 1000)),
     )
