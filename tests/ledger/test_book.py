@@ -143,7 +143,7 @@ def test_the_most_that_usage_can_cost_is_at_least_what_it_costs(
 ) -> None:
     def most(*usage: Most) -> int:
         with priced.store.read() as connection:
-            return priced.spending.most(connection, acme, usage, clock.now())
+            return priced.spending.most(connection, priced.spending.book(connection), acme, usage, clock.now())
 
     tokens = '{"model":"m"}'
     assert most(Most(("tokens.output",), 1_000_000, tokens), Most(("tokens.input",), 1, tokens)) == 600_000_152

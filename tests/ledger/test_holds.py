@@ -148,7 +148,8 @@ class HoldMachine(RuleBasedStateMachine):
 
         def write(connection: Connection) -> list[HoldOutcome]:
             assert not self.ledger.take(connection, events).refused
-            nano = self.ledger.spending.most(connection, self.owner, usage, work.at)
+            spending = self.ledger.spending
+            nano = spending.most(connection, spending.book(connection), self.owner, usage, work.at)
             return self.ledger.spending.settle(connection, [Settlement(work.hold, nano, len(events))], self.clock.now())
 
         [outcome] = self.ledger.store.write(write)
@@ -416,7 +417,8 @@ def test_the_manuals_example_in_numbers(priced: Ledger, bolt: str, clock: Simula
         for meter, quantity in (("tokens.input", 21), ("tokens.output", 60))
     ]
     with priced.store.read() as connection:
-        cost = priced.spending.most(connection, bolt, [Most(("tokens.input",), 21), Most(("tokens.output",), 60)], now)
+        used = [Most(("tokens.input",), 21), Most(("tokens.output",), 60)]
+        cost = priced.spending.most(connection, priced.spending.book(connection), bolt, used, now)
     priced.take_now(events)
     priced.settle([Settlement("req_1", cost, 2)])
     assert shown() == (0, 7_052, 92_948)

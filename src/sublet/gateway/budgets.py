@@ -79,8 +79,11 @@ def settle_requests(connection: Connection, spending: Spending, records: Sequenc
 
     What was settled before stays so, and a hold that is not there any more holds nothing: neither is an error.
     """
-    settlements = []
     held = sorted((record for record in records if record.held), key=lambda record: record.request_id)
+    if not held:
+        return
+    settlements = []
+    book = spending.book(connection)
     for request_id, group in groupby(held, key=lambda record: record.request_id):
         used = [record for record in group if record.quantity]
         if not used:
@@ -88,10 +91,9 @@ def settle_requests(connection: Connection, spending: Spending, records: Sequenc
             continue
         first = used[0]
         usage = [Most((record.meter,), record.quantity, _dimensions(record.model)) for record in used]
-        nano = spending.most(connection, first.organisation_id, usage, usage_at(first))
+        nano = spending.most(connection, book, first.organisation_id, usage, usage_at(first))
         settlements.append(Settlement(request_id, nano, len(used)))
-    if settlements:
-        spending.settle(connection, settlements, now)
+    spending.settle(connection, settlements, now)
 
 
 def _dimensions(model: str) -> str:

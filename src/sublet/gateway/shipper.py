@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_MAX = 500
 RETRY_S = 1.0
+GATHER_S = 0.01
+"""After being woken, so that requests that end together are one transaction."""
 
 Emit = Callable[[list[UsageRecord]], None]
 """Takes usage events to the ledger; returns once they are durable there, raises where they are not."""
@@ -104,8 +106,8 @@ class Shipper:
         while not self._stopped.is_set():
             if self._failing:
                 self._stopped.wait(RETRY_S)
-            else:
-                self._woken.wait(self._interval_s)
+            elif self._woken.wait(self._interval_s):
+                self._stopped.wait(GATHER_S)
             self._woken.clear()
             if not self._stopped.is_set():
                 self.round()

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, select, tuple_
 from sublet.ledger import holds as rows_of
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import raise_alerts
+from sublet.ledger.book import PriceBook
 from sublet.ledger.booking import Books
 from sublet.ledger.budgets import Budget, BudgetExceededError, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.ceilings import Most, most_nano
@@ -50,10 +51,15 @@ class Spending:
         self._parties = parties
         self._books = books
 
-    def most(self, connection: Connection, organisation_id: str, usage: Sequence[Most], at: datetime) -> int:
-        """The most that `usage` can cost the organisation at the prices of `at`, in nano-units."""
-        party = self._parties.get(connection, organisation_id)
-        return most_nano(self._books, self._books.current(connection), party, usage, to_micros(at))
+    def book(self, connection: Connection) -> PriceBook:
+        """The price book by which usage is rated now."""
+        return self._books.current(connection)
+
+    def most(
+        self, connection: Connection, book: PriceBook, organisation_id: str, usage: Sequence[Most], at: datetime
+    ) -> int:
+        """The most that `usage` can cost the organisation under `book` at the prices of `at`, in nano-units."""
+        return most_nano(self._books, book, self._parties.get(connection, organisation_id), usage, to_micros(at))
 
     def reserve(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[HoldOutcome]:
         """Place holds, in order, each wholly or not at all. Repeating a request by its id changes nothing."""
@@ -191,16 +197,9 @@ class Spending:
     def _amounts(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[int]:
         if not any(request.usage for request in requests):
             return [request.nano for request in requests]
-        book = self._books.current(connection)
+        book = self.book(connection)
         return [
-            request.nano
-            + most_nano(
-                self._books,
-                book,
-                self._parties.get(connection, request.organisation_id),
-                request.usage,
-                to_micros(request.at or now),
-            )
+            request.nano + self.most(connection, book, request.organisation_id, request.usage, request.at or now)
             for request in requests
         ]
 
