@@ -81,7 +81,7 @@ def _model_of(annotation: Any) -> Any:
 def errors() -> str:
     """A row per error, by status and code."""
     lines = ["| code | status | what it says |", "| --- | --- | --- |"]
-    for kind in sorted(error_types(), key=lambda kind: (kind.status, kind.code)):
+    for kind in sorted(error_types(), key=lambda kind: (kind.status, kind.code, kind.__doc__ or "")):
         lines.append(f"| `{kind.code}` | {kind.status} | {_cell(kind.__doc__ or '')} |")
     return "\n".join(lines)
 
