@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -189,12 +189,11 @@ class Admission:
         held = calendar.fences_of(connection, quote.id)
         units = {fence.unit_id for fence in held}
         calendar.release(connection, quote.id)
-        open_now = {
-            unit
-            for unit in self._available(
+        open_now = set(
+            self._available(
                 connection, quote.pool_id, quote.class_name, quote.window, quote.organisation_id, now, wanted=units
             )
-        }
+        )
         if len(held) != quote.accelerators or len(open_now) < quote.accelerators or not units <= open_now:
             raise NoCapacityError("the owner needs this capacity since you asked; ask for a new quote")
         self._around.authorise(connection, quote.organisation_id, quote.total_nano, quote.currency)
@@ -220,21 +219,7 @@ class Admission:
         )
         self._around.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
-        calendar.insert_fences(
-            connection,
-            [
-                Fence(
-                    lease.id,
-                    fence.unit_id,
-                    fence.pool_id,
-                    fence.class_name,
-                    fence.organisation_id,
-                    fence.window,
-                    fence.fenced,
-                )
-                for fence in held
-            ],
-        )
+        calendar.insert_fences(connection, [replace(fence, holder_id=lease.id, expires_at=None) for fence in held])
         sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
         actor = f"customer {quote.organisation_id}"
         sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
