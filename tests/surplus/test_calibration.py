@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -179,4 +180,8 @@ def test_tightening_says_since_when_and_why() -> None:
     )
     changed = Tuning(4 * HOUR_S, 2.0, 0.71, NOW, NOW)
     assert changed.sentence.startswith("windows of 4 h: demand changed, noticed on 14 March 2026")
+    lately = figures(FIRM, 4 * HOUR_S, [day(1, 1000, 18)], 4)
+    assert replace(tight, latest=lately).sentence == (
+        f"{tight.sentence}; on paper 18 of 1,000 broke in the last 30 days where 10 were accepted"
+    )
     assert "as forecast" in Tuning(HOUR_S, 1.0, 1.0, None, None).sentence

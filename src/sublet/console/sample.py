@@ -242,7 +242,7 @@ def sample_record(as_of: datetime) -> RecordView:
         lived=Shadowed(as_of - timedelta(days=112), as_of, 2_688, 14, 0),
         tunings=(
             Tuning(24 * 3600, 1.62, 0.79, month, month + timedelta(days=4)),
-            Tuning(12 * 3600, 1.31, 0.87, month, None),
+            Tuning(12 * 3600, 1.31, 0.87, month, None, _promised(today, "firm", 12, 4_000, 72, 12)),
             Tuning(4 * 3600, 1.02, 0.99, None, None),
             Tuning(3600, 0.71, 1.19, month - timedelta(days=40), None),
         ),

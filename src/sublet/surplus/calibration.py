@@ -18,6 +18,7 @@ from sublet.values.clock import format_time
 from sublet.values.windows import Window
 
 DAY_S = 24 * HOUR_S
+RECENT_DAYS = 30
 PARTS = 24
 """Into how many equal parts a lease's window is cut for its survival curve; the shadow's are hours."""
 
@@ -309,6 +310,7 @@ class Tuning:
 
     The factor is on the risk that the last unit sold may carry. `ratio` is what broke in the shadow's fading record over
     what the forecast had expected to. `regime_since` is set while that ratio says that demand is not what it was.
+    `latest` are the shadow's windows of the class that can't be taken back, over in the last RECENT_DAYS.
     """
 
     window_s: int
@@ -316,9 +318,24 @@ class Tuning:
     factor: float
     since: datetime | None
     regime_since: datetime | None
+    latest: Figures | None = None
 
     @property
     def sentence(self) -> str:
+        """How it sells now, since when and why; and what came of it lately."""
+        return f"{self._now}{self._lately}"
+
+    @property
+    def _lately(self) -> str:
+        if self.latest is None or not self.latest.windows:
+            return ""
+        return (
+            f"; on paper {_rate(self.latest.broken_per_1000 or 0.0)} of 1,000 broke in the last {RECENT_DAYS} days "
+            f"where {_rate(self.latest.accepted_per_1000 or 0.0)} were accepted"
+        )
+
+    @property
+    def _now(self) -> str:
         hours = f"{self.window_s / HOUR_S:g} h"
         if self.regime_since is not None:
             return (
@@ -340,6 +357,7 @@ class Tuning:
             "factor": round(self.factor, 4),
             "since": format_time(self.since) if self.since else None,
             "regime_changed_at": format_time(self.regime_since) if self.regime_since else None,
+            "broken_per_1000_lately": self.latest.broken_per_1000 if self.latest else None,
             "sentence": self.sentence,
         }
 

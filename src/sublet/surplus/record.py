@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,6 +18,8 @@ from sublet.demand.service import Demand
 from sublet.store import Store
 from sublet.surplus import store as sql
 from sublet.surplus.calibration import (
+    RECENT_DAYS,
+    Day,
     PoolRecord,
     Promise,
     Shadowed,
@@ -122,8 +124,10 @@ class Record:
         now = self._store.clock.now()
         with self._store.read() as connection:
             book = sql.shadow(connection, pool_id)
-            rows = sql.days_since(connection, pool_id, hour_of(now) // 24 - days + 1)
-        cells = by_cell(rows)
+            today = hour_of(now) // 24
+            rows = sql.days_since(connection, pool_id, today - max(days, RECENT_DAYS) + 1)
+        cells = by_cell(row for row in rows if row[2].day > today - days)
+        latest = by_cell(row for row in rows if row[2].day > today - RECENT_DAYS)
         shadow = [
             figures(
                 policy,
@@ -149,8 +153,25 @@ class Record:
             leases_since=since,
             shadow=tuple(shadow),
             lived=_lived(book, now),
-            tunings=tuple(_tunings(book)),
+            tunings=tuple(self._tunings(book, latest)),
         )
+
+    def _tunings(self, book: ShadowBook | None, latest: Mapping[tuple[str, int], list[Day]]) -> Iterable[Tuning]:
+        for window, turn in sorted(book.turns.items(), reverse=True) if book is not None else ():
+            window_s = window * HOUR_S
+            lately = [
+                figures(policy, window_s, latest[policy.name, window_s], window)
+                for policy in self._classes.values()
+                if policy.notice_s is None and (policy.name, window_s) in latest
+            ]
+            yield Tuning(
+                window_s,
+                turn.ratio,
+                turn.factor,
+                moment_of(turn.since_hour) if turn.since_hour is not None else None,
+                moment_of(turn.regime_hour) if turn.regime_hour is not None else None,
+                lately[0] if lately else None,
+            )
 
     def _live(self, pool_id: str, until: float, hours_max: int | None) -> int:
         now = self._store.clock.now()
@@ -242,17 +263,6 @@ def _lived(book: ShadowBook | None, now: datetime) -> Shadowed:
         return Shadowed(None, None, 0, 0, 0)
     behind = max(0, hour_of(now - LATE) - book.next_hour)
     return Shadowed(moment_of(book.since_hour), moment_of(book.next_hour), book.hours, book.unseen, behind)
-
-
-def _tunings(book: ShadowBook | None) -> Iterable[Tuning]:
-    for window, turn in sorted(book.turns.items(), reverse=True) if book is not None else ():
-        yield Tuning(
-            window * HOUR_S,
-            turn.ratio,
-            turn.factor,
-            moment_of(turn.since_hour) if turn.since_hour is not None else None,
-            moment_of(turn.regime_hour) if turn.regime_hour is not None else None,
-        )
 
 
 def _facts_then(facts: PoolFacts, capacity: np.ndarray[tuple[int], np.dtype[np.float64]], place: int) -> PoolFacts:
