@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
+from sublet.demand.forecast import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
@@ -23,7 +24,6 @@ from sublet.surplus.benchmark.scoring import Trace, bound
 from sublet.surplus.calibration import Figures, PoolRecord, Promise
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
 from sublet.surplus.record import Record
-from sublet.surplus.seller import Seller
 from sublet.surplus.shadow_book import Bound, ShadowBook, Turn
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
@@ -213,13 +213,13 @@ def test_a_pool_that_fails_does_not_keep_the_others(store: Store, clock: Simulat
 
 def test_what_was_learned_is_kept_while_the_history_moves_on(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     made_anew: list[int] = []
-    sellers = memory.sellers
+    candidates = memory.candidates
 
-    def counted(in_use: Floats, first_hour: int, *others: Any) -> dict[int, Seller]:
+    def counted(in_use: Floats, first_hour: int, *others: Any) -> dict[str, Forecaster]:
         made_anew.append(first_hour)
-        return sellers(in_use, first_hour, *others)
+        return candidates(in_use, first_hour, *others)
 
-    monkeypatch.setattr(memory, "sellers", counted)
+    monkeypatch.setattr(memory, "candidates", counted)
     for place in (memory, record):
         monkeypatch.setattr(place, "HISTORY", timedelta(days=5))
     watch.keep(SERIES)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.forecast import Futures, HourlyRises, PlainRises
-from sublet.surplus.seller import Seller, deepest, margin
+from sublet.demand.forecast import Fits, Futures, HourlyRises, PlainRises, candidates
+from sublet.surplus.seller import Seller, deepest, jump_caution, margin, phase_of, sellers
 
 paths = st.integers(1, 30).flatmap(
     lambda rows: st.lists(st.lists(st.integers(-50, 50), min_size=3, max_size=3), min_size=rows, max_size=rows)
@@ -52,7 +52,7 @@ def test_more_tail_is_never_shallower_and_less_room_never_deeper(
 def test_too_little_evidence_sells_nothing() -> None:
     assert deepest(futures([[0, 0, 0]]), np.array([9.0, 9.0, 9.0]), -0.1).count == 0
     demand = made.daily(6)
-    seller = Seller(24, HourlyRises(demand), 96)
+    seller = Seller(24, {"hours": HourlyRises(demand)}, 96)
     assert seller.tail(seller.forecaster.futures(demand.size, 24), 0.01) < 0
 
 
@@ -83,7 +83,85 @@ def test_jumpy_pools_are_forecast_by_level() -> None:
 
 
 def test_margins_lie_between_the_measured_points() -> None:
-    assert margin(1) == 8
+    assert margin(1) == 6
     assert margin(4) == pytest.approx(3.3)
-    assert 3.3 < margin(2) < 8
+    assert 3.3 < margin(2) < 6
     assert margin(1000) == margin(24)
+
+
+def test_large_jobs_lower_the_tail() -> None:
+    cautions = [jump_caution(jump) for jump in (0.0, 0.05, 0.06, 0.2)]
+    assert cautions == sorted(cautions, reverse=True)
+    assert (cautions[0], cautions[1], cautions[3]) == (1.0, 1.0, 0.5)
+
+
+@given(
+    st.lists(st.tuples(st.integers(-30, 30), st.integers(1, 9)), min_size=1, max_size=400),
+    st.floats(0, 1.2),
+    st.integers(0, 40),
+)
+def test_a_part_of_the_paths_decides_as_all_of_them_do(told: list[tuple[int, int]], share: float, room: int) -> None:
+    rises, weights = [[rise] for rise, _ in told], [float(weight) for _, weight in told]
+    tail = share * sum(weights)
+    found = deepest(futures(rises, weights), np.array([float(room)]), tail).count
+    worst = sorted(told, reverse=True)
+    past = 0.0
+    limit = room
+    for rise, weight in worst:
+        past += weight
+        if past > tail + 1e-6:
+            limit = min(room, room - rise)
+            break
+    assert found == max(0, limit)
+
+
+def test_origins_towards_the_high_of_the_day_expect_it_back() -> None:
+    demand = made.daily(40)
+    dip = demand.copy()
+    dip[-1] = dip[-24:].max() - 60
+    methods = candidates(dip)
+    plain, high = (methods[name].futures(dip.size, 4) for name in ("hours", "day_high"))
+    assert float(np.median(high.paths.max(axis=1))) > float(np.median(plain.paths.max(axis=1))) + 10
+
+
+def test_the_methods_agree_with_a_look_at_each_path() -> None:
+    demand = made.daily(20)
+    demand[100:104] = np.nan
+    known = candidates(demand, 5)
+    t, slots = demand.size, 3
+    anytime = known["anytime"].futures(t, slots)
+    rows = [demand[u : u + slots] - demand[u - 1] for u in range(1, t - slots + 1)]
+    rows = [row for row in rows if np.isfinite(row).all()]
+    np.testing.assert_allclose(anytime.paths, rows, atol=1e-4)
+    hours = known["hours"].futures(t, slots)
+    assert hours.paths.shape[1] == slots
+    assert 0 < hours.weights.size < anytime.weights.size
+    assert hours.jump == anytime.jump > 0
+
+
+def test_the_record_chooses_the_method_and_says_since_when() -> None:
+    random = np.random.default_rng(2)
+    # No day's shape, and calm, but for a job of a third of the pool that starts and ends at any hour.
+    demand = np.round(40 + 30 * (np.cumsum(random.random(70 * 24) < 0.08) % 2) + random.normal(0, 1, 70 * 24))
+    capacity = np.full(demand.size, 100.0)
+    chooser = sellers(demand, 0, 96, (4,))[4]
+    chooser.learn(demand, capacity, demand.size)
+    present = chooser.records[chooser.method]
+    assert all(record.worth <= present.worth + 0.2 * present.sold for record in chooser.records.values())
+    assert chooser.since is not None
+    again = sellers(demand, 0, 96, (4,))[4]
+    for t in range(96, demand.size + 1, 7):
+        again.learn(demand[:t], capacity[:t], t)
+        again.extend(demand)
+    again.learn(demand, capacity, demand.size)
+    assert (again.method, again.since, again.ratio) == (chooser.method, chooser.since, chooser.ratio)
+
+
+def test_the_fits_of_a_pool_are_renewed_at_hours_of_their_own() -> None:
+    assert len({phase_of(f"pool_{number}") % 24 for number in range(200)}) == 24
+    demand = made.daily(30)
+    renewed = {
+        slots: [t for t in range(600, 648) if Fits(demand, 0, 3).at(t, slots).at == t] for slots in (1, 4, 12, 48)
+    }
+    assert all(len(times) == 2 and times[1] - times[0] == 24 for times in renewed.values())
+    assert len({times[0] for times in renewed.values()}) == 3

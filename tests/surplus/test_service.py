@@ -17,6 +17,7 @@ from sublet.store import Store
 from sublet.surplus import rule
 from sublet.surplus.memory import Hours, hours_of
 from sublet.surplus.model import Absence, ClassPolicy, Ladder, PoolFacts, Sold, UnknownClassError
+from sublet.surplus.seller import phase_of
 from sublet.surplus.service import Surplus, view_of
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
@@ -33,9 +34,11 @@ _HOURS: dict[datetime, Hours] = {}
 
 
 def hours(history: Series, at: datetime) -> Hours:
-    """The hours of SERIES are learned from once for each hour; other series each time."""
+    """The hours of SERIES are learned from once for each hour; other series each time, as if they were the same pool."""
     if history.pool != SERIES.pool:
-        return hours_of(history, at)
+        found = hours_of(history, at)
+        found.phase = phase_of(SERIES.pool)
+        return found
     whole = at.replace(minute=0, second=0, microsecond=0)
     return _HOURS.setdefault(whole, hours_of(history, at))
 

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy import Connection
 
+from sublet.demand.forecast import Forecaster, candidates
 from sublet.demand.model import Floats, Series, assemble
 from sublet.demand.service import Demand
 from sublet.surplus.model import HOUR_S
-from sublet.surplus.seller import Seller, sellers
+from sublet.surplus.seller import PHASES, Seller, phase_of
 from sublet.values.clock import from_micros, to_micros
 
 HISTORY = timedelta(days=120)
@@ -27,6 +28,9 @@ SHADOW_HOURS_MIN = 96
 POOLS_MAX = 5_000
 
 _LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 13, 16, 20, 24, 25, 32, 48, 72, 96, 120, 168, 240, 336, 504, 720, 1440, 2161)
+LIVED_LENGTHS = (1, 4, 12, 24)
+"""Lengths that live a shadow. The others take the record of the next shorter one: a promise from the middle of an hour
+needs one hour more than it lasts."""
 
 
 @dataclass
@@ -36,7 +40,9 @@ class Hours:
     first_hour: int
     capacity: Floats
     in_use: Floats
+    phase: int = 0
     sellers: dict[int, Seller] = field(default_factory=dict)
+    methods: dict[str, Forecaster] = field(default_factory=dict)
     learning: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -54,18 +60,34 @@ class Hours:
         """Demand in the last whole hour, NaN where it was not seen."""
         return float(self.in_use[-1]) if self.t else float("nan")
 
-    def seller(self, slots: int) -> Seller:
-        """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date."""
+    def seller(self, slots: int, passed_s: float = HOUR_S) -> Seller:
+        """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date.
+
+        `passed_s` of the present hour have passed: the shadows live through the last whole hour once a few minutes have,
+        each pool's at a moment of its own, so that not all of them are due when the hour turns.
+        """
         length = next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
+        due = self.t if passed_s >= HOUR_S * self.phase / PHASES else self.t - 1
         with self.learning:
-            if length not in self.sellers:
-                start = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
-                self.sellers.update(sellers(self.in_use, self.first_hour, start, (length,)))
-            seller = self.sellers[length]
+            seller = self._seller(length)
             # A promise that no record could loosen enough needs no record.
-            if seller.hopeful(self.in_use, self.t):
-                seller.learn(self.in_use, self.capacity, self.t)
+            if seller.next < due and seller.hopeful(self.in_use, self.t):
+                seller.learn(self.in_use, self.capacity, due)
         return seller
+
+    def lived(self) -> list[tuple[int, Seller]]:
+        """The sellers that have a record of their own, shortest first."""
+        return [(slots, self.sellers[slots]) for slots in LIVED_LENGTHS if slots in self.sellers]
+
+    def _seller(self, length: int) -> Seller:
+        if length not in self.sellers:
+            if not self.methods:
+                self.methods.update(candidates(self.in_use, self.first_hour, self.phase))
+            begin = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
+            own = max(lived for lived in LIVED_LENGTHS if lived <= length)
+            lead = None if own == length else self._seller(own)
+            self.sellers[length] = Seller(length, self.methods, begin, lead)
+        return self.sellers[length]
 
     def extended(self, newer: Hours) -> Hours:
         """`newer`, with the sellers kept where all that they have seen is the same."""
@@ -82,11 +104,13 @@ class Hours:
             self.first_hour,
             np.concatenate([self.capacity[:shift], newer.capacity]),
             np.concatenate([self.in_use[:shift], newer.in_use]),
+            self.phase,
             self.sellers,
+            self.methods,
             self.learning,
         )
-        for seller in whole.sellers.values():
-            seller.forecaster.extend(whole.in_use)
+        for method in whole.methods.values():
+            method.extend(whole.in_use)
         return whole
 
 
@@ -179,7 +203,7 @@ def hours_of(series: Series, at: datetime) -> Hours:
     present = to_micros(at) // HOUR_US
     stop = int(np.searchsorted(series.times_us, present * HOUR_US, side="left"))
     if stop == 0:
-        return Hours(present, np.empty(0), np.empty(0))
+        return Hours(present, np.empty(0), np.empty(0), phase_of(series.pool))
     slots = Series(
         series.pool,
         series.times_us[:stop],
@@ -190,7 +214,12 @@ def hours_of(series: Series, at: datetime) -> Hours:
     ).slots(HOUR_S)
     first = slots.start_s // HOUR_S
     unseen = np.full(max(0, present - first - len(slots)), np.nan)
-    return Hours(first, np.concatenate([slots.capacity, unseen]), np.concatenate([slots.in_use, unseen]))
+    return Hours(
+        first,
+        np.concatenate([slots.capacity, unseen]),
+        np.concatenate([slots.in_use, unseen]),
+        phase_of(series.pool),
+    )
 
 
 def _joined(old: Series, new: Series) -> Series:

@@ -60,7 +60,7 @@ class View:
         # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
         passed_s = to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
         slots = max(1, math.ceil((passed_s + until_s) / HOUR_S - 1e-9))
-        seller = self.hours.seller(slots)
+        seller = self.hours.seller(slots, passed_s)
         futures = seller.forecaster.futures(self.hours.t, seller.slots)
         above = max(0.0, _or_zero(self.hours.newest - self.in_use))
         return Outlook(HOUR_S, passed_s, slots, futures, above, seller)

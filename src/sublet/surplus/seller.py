@@ -1,32 +1,52 @@
-"""How deep a promise may be sold: the tail of the forecast that a risk allows, and the shadow that keeps it honest."""
+"""How deep a promise may be sold: the tail of the forecast that a risk allows, and the shadows that keep it honest."""
 
 from __future__ import annotations
 
 import math
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from sublet.demand.forecast import Forecaster, Futures, HourlyRises, PlainRises
+from sublet.demand.forecast import (
+    CALM_METHOD,
+    JUMP_SHARE,
+    JUMPY_METHOD,
+    SHORT_METHOD,
+    Forecaster,
+    Futures,
+    Grid,
+    candidates,
+)
 from sublet.demand.model import Floats
 
 SURPRISE_PRIOR = 1 / 3
 """A third of an event worse than anything seen is counted among the evidence: what keeps a short history modest."""
 
 HOPE_RISK = 0.1
+PART_MIN = 64
+PHASES = 240
 SHADOW_RISK = 0.05
 SHADOW_HALF_LIFE_SLOTS = 30 * 24
 SHADOW_PRIOR_BOOKS = 0.5
 LOOSEN_MAX = 2.0
 REGIME_RATIO = 1.5
 
-JUMPY_CAUTION = 0.5
+BREAK_COST = (1 - SHADOW_RISK) / SHADOW_RISK
+"""What a broken promise costs in kept ones: at this price the best depth is the one whose last unit breaks with
+SHADOW_RISK, so that the forecast that knows the risk best earns most."""
+SWITCH_SHARE = 0.2
+
+JUMP_CALM = 0.05
+JUMP_CAUTION_MIN = 0.5
+CALM_SLOTS = 4
 LONG_SLOTS = 12
 LONG_LEVEL_QUANTILE = 0.97
 
 # The unit sold last is the riskiest; those below it are safer. The ratio of its risk to the average of all, by slots.
-_MARGIN = ((1, 8.0), (4, 3.3), (12, 6.0), (24, 8.5))
+_MARGIN = ((1, 6.0), (4, 3.3), (12, 5.0), (24, 7.0))
 
 
 @cache
@@ -38,7 +58,7 @@ def margin(slots: int) -> float:
 
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
 # them, its average comes near the risk of its last unit.
-_LADDER = ((1, 0.5), (4, 0.5), (12, 0.8), (24, 1.0))
+_LADDER = ((1, 0.5), (4, 0.6), (12, 0.7), (24, 1.0))
 
 
 @cache
@@ -68,47 +88,146 @@ def deepest(futures: Futures, room: Floats, tail: float, limit: float = math.inf
         return Depth(0, 0.0)
     if futures.weights.size == 0 or (tail >= futures.weight and not expect):
         return Depth(_whole(limit), 0.0)
-    excess = (futures.paths - room.astype(np.float32)).max(axis=1)
-    order = np.argsort(-excess, kind="stable")
-    worst = excess[order]
-    weights = futures.weights[order]
-    place = int(np.searchsorted(np.cumsum(weights, dtype=np.float64), tail + 1e-9, side="right"))
-    if place < worst.size:
-        limit = min(limit, -float(worst[place]))
+    excess: Grid = (futures.paths - room.astype(np.float32)).max(axis=1)
+    limit = min(limit, -_exceeded(excess, futures.weights, tail))
     count = _whole(limit)
     if count == 0 or not expect:
         return Depth(count, 0.0)
-    return Depth(count, float((np.clip(worst + count, 0, count) * weights).sum() / futures.weight))
+    broken = np.minimum(np.maximum(excess + np.float32(count), 0), np.float32(count))
+    return Depth(count, float((broken * futures.weights).sum() / futures.weight))
+
+
+def _exceeded(excess: Grid, weights: Grid, tail: float) -> float:
+    """The highest excess that more than the weight `tail` reaches; -inf where all of them together are no more."""
+    part = max(PART_MIN, excess.size // 6)
+    for size in (min(part, excess.size), excess.size):
+        worst = excess.argpartition(excess.size - size)[-size:] if size < excess.size else np.arange(excess.size)
+        worst = worst[(-excess[worst]).argsort(kind="stable")]
+        place = int(weights[worst].cumsum(dtype=np.float64).searchsorted(tail + 1e-9, side="right"))
+        if place < worst.size:
+            return float(excess[worst[place]])
+    return -math.inf
+
+
+class Record:
+    """What one method would have sold of one length at a fixed risk, and what became of it; fading."""
+
+    __slots__ = ("_book", "_largest", "broken", "expected", "sold")
+
+    def __init__(self, slots: int) -> None:
+        self.sold = 0.0
+        self.broken = 0.0
+        self.expected = 0.0
+        self._book = np.zeros(slots)
+        self._largest = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Broken over expected; 1 where there is none."""
+        prior = SHADOW_PRIOR_BOOKS * self._largest
+        return (self.broken + prior) / (self.expected + prior) if prior > 0 else 1.0
+
+    @property
+    def worth(self) -> float:
+        """Promises sold less BREAK_COST for each that broke, and the broken one itself."""
+        return self.sold - (1 + BREAK_COST) * self.broken
+
+    def live(self, forecaster: Forecaster, in_use: Floats, capacity: Floats, t: int) -> None:
+        """Slot `t` passes: sell by what was known before it, and break what its demand leaves no room for."""
+        self.sold *= _FADE
+        self.broken *= _FADE
+        self.expected *= _FADE
+        self._largest *= 0.999
+        idle = capacity[t] - in_use[t]
+        room = capacity[t - 1] - in_use[t - 1] if t > 0 else math.nan
+        if math.isfinite(idle) and math.isfinite(room):
+            if room > 0:
+                futures = forecaster.futures(t, self._book.size)
+                if futures.weights.size:
+                    depth = deepest(futures, room - self._book, SHADOW_RISK * futures.weight, expect=True)
+                    self._book += depth.count
+                    self.sold += depth.count
+                    self.expected += depth.broken
+            self._largest = max(self._largest, float(self._book[0]))
+            over = float(self._book[0]) - max(0, math.floor(idle))
+            if over > 0:
+                self.broken += over
+                # Youngest first: they run longest, so every later slot loses as many.
+                np.maximum(self._book - over, 0, out=self._book)
+        self._book[:-1] = self._book[1:]
+        self._book[-1] = 0.0
+
+
+_FADE = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
 
 
 class Seller:
     """Sells promises of `slots` slots on one pool, in shadow, and tells how deep a real one may go.
 
-    It is a function of the history alone: a restart computes the same again. The shadow sells at a fixed risk whatever
-    the operator set, and compares what broke with what the forecast said would: the ratio tightens or loosens.
+    Each method of forecasting lives a shadow of its own, which sells at a fixed risk whatever the operator set. The
+    method whose record is worth most decides, once it is ahead by SWITCH_SHARE of what the present one sold. What broke
+    of its promises against what it expected tightens or loosens. All is a function of the history alone.
     """
 
-    def __init__(self, slots: int, forecaster: Forecaster, start: int) -> None:
+    def __init__(self, slots: int, methods: Mapping[str, Forecaster], start: int, lead: Seller | None = None) -> None:
+        """`methods` by name. With `lead` the record of that length is taken for this one's too.
+
+        A pool begins with the method for calm, jumpy or short promises where it is there, else with the first.
+        """
         self.slots = slots
-        self.forecaster = forecaster
-        self.next = start
-        self.broken = 0.0
-        self.expected = 0.0
-        self._book = np.zeros(slots)
-        self._largest = 0.0
+        self._lead = lead
+        self._next = start
+        self._method = next(iter(methods))
+        self._since: int | None = None
+        self._records = {} if lead else {name: Record(slots) for name in methods}
+        self._methods = dict(methods)
         self._level_at, self._level = -1, math.inf
 
     @property
+    def next(self) -> int:
+        """The slot that the shadows live through next."""
+        return self._lead.next if self._lead else self._next
+
+    @property
+    def method(self) -> str:
+        """The name of the method that decides now."""
+        return self._lead.method if self._lead else self._method
+
+    @property
+    def since(self) -> int | None:
+        """The slot from which on it has decided because its record was the best; None where the pool began with it."""
+        return self._lead.since if self._lead else self._since
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """The record of each method."""
+        return self._lead.records if self._lead else self._records
+
+    @property
+    def forecaster(self) -> Forecaster:
+        """The method that decides now."""
+        return self._methods[self.method]
+
+    @property
     def ratio(self) -> float:
-        """Broken over expected in the shadow's fading record; 1 where there is none."""
-        prior = SHADOW_PRIOR_BOOKS * self._largest
-        return (self.broken + prior) / (self.expected + prior) if prior > 0 else 1.0
+        """Broken over expected in the fading record of the method that decides; 1 where there is none."""
+        return self.records[self.method].ratio
+
+    def extend(self, in_use: Floats) -> None:
+        """Go on with `in_use`, which begins as the demand did that was given before."""
+        for forecaster in self._methods.values():
+            forecaster.extend(in_use)
 
     def learn(self, in_use: Floats, capacity: Floats, t: int) -> None:
-        """Let the shadow live through every slot before `t` that it has not lived through yet."""
-        while self.next < t:
-            self._live(in_use, capacity, self.next)
-            self.next += 1
+        """Let the shadows live through every slot before `t` that they have not lived through yet."""
+        if self._lead:
+            self._lead.learn(in_use, capacity, t)
+            return
+        while self._next < t:
+            for name, record in self._records.items():
+                record.live(self._methods[name], in_use, capacity, self._next)
+            self._next += 1
+            self._choose()
 
     def hopeful(self, in_use: Floats, t: int) -> bool:
         """Whether any record could ever let a promise so long be made, at a risk of a tenth or less."""
@@ -120,9 +239,7 @@ class Seller:
         if risk >= 1:
             return math.inf
         allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(self.ratio))
-        if futures.method == HourlyRises.jumpy_method:
-            allowed *= JUMPY_CAUTION
-        return allowed * futures.weight - SURPRISE_PRIOR * self.slots
+        return allowed * jump_caution(futures.jump) * futures.weight - SURPRISE_PRIOR * self.slots
 
     def level(self, in_use: Floats, t: int) -> float:
         """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time.
@@ -134,40 +251,37 @@ class Seller:
         if self._level_at != t:
             known = in_use[:t]
             known = known[np.isfinite(known)]
-            self._level = float(np.quantile(known, LONG_LEVEL_QUANTILE)) if known.size else math.inf
+            place = math.ceil(LONG_LEVEL_QUANTILE * (known.size - 1))
+            self._level = float(np.partition(known, place)[place]) if known.size else math.inf
             self._level_at = t
         return self._level
 
-    def _live(self, in_use: Floats, capacity: Floats, t: int) -> None:
-        fade = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
-        self.broken *= fade
-        self.expected *= fade
-        self._largest *= 0.999
-        idle = capacity[t] - in_use[t]
-        room = capacity[t - 1] - in_use[t - 1] if t > 0 else math.nan
-        if math.isfinite(idle) and math.isfinite(room):
-            if room > 0:
-                futures = self.forecaster.futures(t, self.slots)
-                if futures.weights.size:
-                    depth = deepest(futures, room - self._book, SHADOW_RISK * futures.weight, expect=True)
-                    self._book += depth.count
-                    self.expected += depth.broken
-            self._largest = max(self._largest, float(self._book[0]))
-            over = float(self._book[0]) - max(0, math.floor(idle))
-            if over > 0:
-                self.broken += over
-                # Youngest first: they run longest, so every later slot loses as many.
-                self._book = np.maximum(self._book - over, 0)
-        self._book = np.append(self._book[1:], 0.0)
+    def _choose(self) -> None:
+        if self._since is None:
+            jump = self.forecaster.futures(self._next, self.slots).jump
+            calm = CALM_METHOD if self.slots >= CALM_SLOTS else SHORT_METHOD
+            begin = JUMPY_METHOD if jump > JUMP_SHARE else calm
+            self._method = begin if begin in self._methods else self._method
+        present = self._records[self._method]
+        best = max(self._records, key=lambda name: self._records[name].worth)
+        if self._records[best].worth > present.worth + SWITCH_SHARE * present.sold:
+            self._method, self._since = best, self._next
 
 
-def sellers(in_use: Floats, first_hour: int, start: int, lengths: tuple[int, ...]) -> dict[int, Seller]:
-    """A seller for each length in slots, over one forecaster of the pool."""
-    forecaster = HourlyRises(in_use, first_hour)
-    return {slots: Seller(slots, forecaster, start) for slots in lengths}
+def jump_caution(jump: float) -> float:
+    """By how much the tail is lowered where single jobs are large: one of them takes more of the book at once."""
+    return 1.0 if jump <= JUMP_CALM else max(JUMP_CAUTION_MIN, (JUMP_CALM / jump) ** 2)
 
 
-METHODS = {PlainRises.method: PlainRises, HourlyRises.method: HourlyRises}
+def sellers(in_use: Floats, first_hour: int, start: int, lengths: tuple[int, ...], phase: int = 0) -> dict[int, Seller]:
+    """A seller for each length in slots, over the same forecasters of the pool. `phase` spreads when they are refitted."""
+    methods = candidates(in_use, first_hour, phase)
+    return {slots: Seller(slots, methods, start) for slots in lengths}
+
+
+def phase_of(pool: str) -> int:
+    """A pool's own place, below PHASES: what is renewed daily and hourly falls due at it, so that many pools share it."""
+    return zlib.crc32(pool.encode()) % PHASES
 
 
 def _whole(number: float) -> int:

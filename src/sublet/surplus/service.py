@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy import Connection
 
-from sublet.demand.forecast import HourlyRises, recent
+from sublet.demand.forecast import recent
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus import rule
@@ -26,7 +26,7 @@ from sublet.surplus.model import (
     Withheld,
 )
 from sublet.surplus.seller import REGIME_RATIO
-from sublet.values.clock import Clock, as_utc, to_micros
+from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.windows import Window
 
 FINE_STEP_S_MAX = 300
@@ -84,7 +84,7 @@ class Surplus:
                 rungs.append(_told_apart(both, single, standing, offered, view))
                 if both.count:
                     offered.append(Sold(both.count, policy.name, window))
-        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, HourlyRises.method)
+        evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view.hours))
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
         notes = tuple(_notes(view.hours))
         return Ladder(pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence, notes)
@@ -149,8 +149,19 @@ def _latest_step_s(history: Series) -> float:
     return float(np.median(np.diff(latest))) / 1e6 if latest.size > 1 else float(history.step_s)
 
 
+def _methods(hours: Hours) -> str:
+    """The method of forecasting that decides for each length, such as `hours: 1 h; day_high: 4 h, 12 h, 24 h`."""
+    lengths: dict[str, list[str]] = {}
+    for slots, seller in hours.lived():
+        lengths.setdefault(seller.method, []).append(f"{slots} h")
+    return "; ".join(f"{method}: {', '.join(found)}" for method, found in lengths.items()) or "none"
+
+
 def _notes(hours: Hours) -> Iterable[str]:
-    for slots, seller in sorted(hours.sellers.items()):
+    for slots, seller in hours.lived():
+        if seller.since is not None:
+            since = format_time(from_micros((hours.first_hour + seller.since) * HOUR_S * 1_000_000))
+            yield f"promises of {slots} h are forecast by {seller.method} since {since}: its record was the best"
         if seller.ratio >= REGIME_RATIO:
             yield (
                 f"demand broke promises of {slots} h {seller.ratio:.1f} times as often as forecast in the fading record "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sublet.surplus.benchmark.scoring import Book, Trace
-from sublet.surplus.seller import Seller, deepest, ladder_caution, sellers
+from sublet.surplus.seller import Seller, deepest, ladder_caution, phase_of, sellers
 
 RISK = 0.01
 SHADOW_START = 96
@@ -19,7 +19,9 @@ class Sublet:
         self.risk = risk
         self._trace = trace
         start = max(SHADOW_START, trace.warmup // 3)
-        self.sellers: dict[int, Seller] = sellers(trace.in_use, trace.first_hour, start, self.windows)
+        self.sellers: dict[int, Seller] = sellers(
+            trace.in_use, trace.first_hour, start, self.windows, phase_of(trace.name)
+        )
 
     def starts(self, t: int, book: Book) -> dict[int, int]:
         demand, capacity = self._trace.in_use, self._trace.capacity
