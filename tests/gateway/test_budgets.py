@@ -33,6 +33,7 @@ from tests.gateway.harness import (
 
 from sublet.accounts.service import Accounts
 from sublet.gateway import held as held_requests
+from sublet.gateway import server
 from sublet.gateway.budgets import DeskHolds, settle_requests, usage_events
 from sublet.gateway.call import CHAT, EMBEDDING, Call, ChatBody, EmbeddingBody
 from sublet.gateway.held import HeldExchange, Wish, tokens_max
@@ -349,7 +350,11 @@ def test_b13_without_a_replica_nothing_stays_held_or_is_used_up(money: Money, st
     assert money.rated()[1] == 0
 
 
-def test_a_gateway_that_ends_lets_go_of_what_it_has_under_way(money: Money, engine: ScriptedEngine) -> None:
+def test_a_gateway_that_ends_lets_go_of_what_it_has_under_way(
+    money: Money, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HOLDS_S_MAX", 12.0)
+
     async def script(answering: Answering) -> None:
         await answering.gone()
 
@@ -400,7 +405,7 @@ def test_b15_a_budget_that_is_made_while_the_gateway_runs_is_known_within_a_seco
     money.gateway.start()
     assert money.gateway.post(ask(max_tokens=1)).status == 200
     money.ledger.create_budget(new_budget(money.organisation, 0))
-    until(lambda: money.gateway.post(ask(max_tokens=1)).status == 429, seconds=5)
+    until(lambda: money.gateway.post(ask(max_tokens=1)).status == 429)
 
 
 def test_b15_a_budget_that_is_raised_or_ended_is_so_at_once(money: Money) -> None:

@@ -152,6 +152,10 @@ def test_b12_b16_two_gateways_and_four_dozen_clients_pass_no_limit_to_the_last_u
             wire.send(post(ask(max_tokens=tokens), site.key, extra="connection: close\r\n"))
             answer = wire.answer()
             wire.close()
+            if answer.status == 503:
+                # Two processes write one SQLite file, and a busy machine may keep one of them waiting: nothing was asked.
+                assert answer.json["error"]["code"] == "budget_unreachable"
+                continue
             assert answer.status in (200, 429), answer.body
             if answer.status == 429:
                 refusals += 1
@@ -239,7 +243,7 @@ def test_a_gateway_killed_again_and_again_under_load_leaves_nothing_held(site: S
                     wire.close()
                 except OSError:
                     return
-                if not text.endswith(b"}"):
+                if not (text.startswith(b"HTTP/1.1 200") and text.endswith(b"}")):
                     return
                 complete.append(1)
 
