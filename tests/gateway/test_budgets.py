@@ -176,6 +176,8 @@ def test_what_does_not_fit_is_refused_in_openais_form_and_uses_nothing_up(money:
     assert answer.headers["x-ratelimit-remaining-requests"] == before
     assert not engine.asked
     assert money.rated() == (5 * INPUT_NANO + 3 * OUTPUT_NANO, 0)
+    assert money.gateway.metric("sublet_gateway_requests_total") == 1
+    assert money.gateway.metric("sublet_gateway_refused_total") == 1
     assert money.gateway.post(ask(max_tokens=100)).status == 200
 
 
@@ -292,6 +294,7 @@ def test_b13_a_client_that_leaves_before_its_hold_stands_leaves_nothing_held(
     wire = money.gateway.wire()
     wire.send(post(ask(), money.gateway.key))
     until(lambda: money.holds.wishes)
+    assert money.gateway.metric("sublet_gateway_holding") == 1
     wire.close()
     until(lambda: money.gateway.metric("sublet_gateway_in_flight") == 0)
     money.holds.let()

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT
+from sublet.gateway.refusals import InsufficientQuotaError
 from sublet.values.clock import from_micros
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _MINUTE_US = 60_000_000
 _GAUGES = {
     "in_flight": "Requests under way",
     "waiting": "Requests that wait for a slot",
+    "holding": "Requests whose worst case is being held on a budget",
     "receiving_bytes": "Bytes of bodies being received",
     "snapshot_age_seconds": "Age of what is known of keys and models",
     "journal_failed": "1 while usage can't be recorded",
@@ -73,6 +75,9 @@ class Metrics:
 
     def ended(self, exchange: Exchange, status: int, now: float) -> None:
         """Count a request that ended. Models come from the catalogue, so there are few of them."""
+        if status == InsufficientQuotaError.status:
+            # It was refused before any work, and is counted as the others that are.
+            return
         name = exchange.model.name
         totals = self._models.get(name)
         if totals is None:

@@ -177,6 +177,7 @@ class Gateway:
         gauges = self.metrics.gauges
         gauges["in_flight"] = len(self.live)
         gauges["waiting"] = sum(self.admission.waiting(name) for name in self.snapshot.models)
+        gauges["holding"] = len(self._placing)
         gauges["receiving_bytes"] = self.receiving_bytes
         gauges["journal_failed"] = self.journal.failure is not None
 
