@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.forecast import Fits, Futures, HourlyRises, PlainRises, candidates
+from sublet.demand.forecast import Alike, Fits, Futures, HourlyRises, PlainRises, candidates
 from sublet.surplus.seller import Seller, deepest, jump_caution, margin, phase_of, sellers
 
 paths = st.integers(1, 30).flatmap(
@@ -122,6 +122,18 @@ def test_origins_towards_the_high_of_the_day_expect_it_back() -> None:
     methods = candidates(dip)
     plain, high = (methods[name].futures(dip.size, 4) for name in ("hours", "day_high"))
     assert float(np.median(high.paths.max(axis=1))) > float(np.median(plain.paths.max(axis=1))) + 10
+
+
+def test_a_sign_beside_demand_weighs_moments_by_likeness() -> None:
+    demand = made.daily(30)
+    sign = np.where(np.arange(demand.size + 1) % 48 < 24, 0.0, 1.0)
+    alike = Alike(Fits(demand), "queue", sign).futures(demand.size, 4)
+    plain = candidates(demand)["hours"].futures(demand.size, 4)
+    np.testing.assert_array_equal(alike.paths, plain.paths)
+    shares = alike.weights / plain.weights
+    assert sorted(set(np.round(shares, 3))) == pytest.approx([0.2 + np.exp(-2), 1.2], abs=0.01)
+    same = Alike(Fits(demand), "queue", np.ones(demand.size + 1)).futures(demand.size, 4)
+    np.testing.assert_array_equal(same.weights, plain.weights)
 
 
 def test_the_methods_agree_with_a_look_at_each_path() -> None:

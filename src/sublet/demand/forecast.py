@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -189,7 +189,8 @@ class Fits:
                 recently = self.in_use[max(0, t - HIGH_HOURS) : t]
                 found.paths.T[...] += np.float32(self._pull * (np.fmax.reduce(recently) - recently[-1]))
             known = self._at_hour[length] = (t, found)
-        return known[1] if slots == length else _Set(known[1].paths[:, :slots], known[1].weights, known[1].before)
+        found = known[1]
+        return found if slots == length else replace(found, paths=found.paths[:, :slots])
 
 
 def _shared(slots: int) -> int:
@@ -250,6 +251,27 @@ class Filtered:
         return Futures(paths, found.weights * likeness, self.method, fit.jump)
 
 
+class Alike(Filtered):
+    """The same with a sign that is known beside demand, such as a queue: moments at which it stood elsewhere count less.
+
+    `sign` has a value for each slot, as it was known when that slot began; likeness falls with the distance in its
+    standard deviations.
+    """
+
+    def __init__(self, fits: Fits, method: str, sign: Floats, *, other: Fits | None = None) -> None:
+        super().__init__(fits, method, other=other)
+        self._sign = sign
+
+    def futures(self, t: int, slots: int) -> Futures:
+        plain, found = super().futures(t, slots), self._fits.set_at(t, slots)
+        spread = float(self._sign[max(0, t - MEMORY_HOURS) : t + 1].std())
+        if spread == 0:
+            return plain
+        apart = (self._sign[found.moments] - self._sign[t]) / spread
+        likeness = (np.exp(-0.5 * apart**2) + LEVEL_REST).astype(np.float32)
+        return Futures(plain.paths, plain.weights * likeness, self.method, plain.jump)
+
+
 class Anytime:
     """Past rises as they were, at any hour of the day, recent ones first."""
 
@@ -288,11 +310,12 @@ def candidates(in_use: Floats, first_hour: int = 0, phase: int = 0) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """Paths (moments, slots) at one hour, their say, and demand before each moment."""
+    """Paths (moments, slots) at one hour, their say, demand before each moment, and the moments themselves."""
 
     paths: Grid
     weights: Grid
     before: Floats
+    moments: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -360,7 +383,7 @@ class _Fit:
         before = np.concatenate([self.before[place] for place in places])
         hours = np.concatenate([np.arange(begin, end) for begin, end in runs])
         nearness = np.repeat(_NEARNESS[np.abs((hours - hour + DAY // 2) % DAY - DAY // 2)], self.counts[hours])
-        return _Set(paths.T, nearness * _faded(t - moments), before)
+        return _Set(paths.T, nearness * _faded(t - moments), before, moments)
 
 
 _NEARNESS = np.exp(-0.5 * (np.arange(NEAR_HOURS + 1) / KERNEL_HOURS) ** 2).astype(np.float32)

@@ -58,7 +58,7 @@ def margin(slots: int) -> float:
 
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
 # them, its average comes near the risk of its last unit.
-_LADDER = ((1, 0.5), (4, 0.6), (12, 0.7), (24, 1.0))
+_LADDER = ((1, 0.65), (4, 0.4), (12, 0.7), (24, 1.0))
 
 
 @cache
