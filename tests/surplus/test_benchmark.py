@@ -231,3 +231,20 @@ def test_the_baselines_are_the_published_ones_to_three_digits() -> None:
             lost = sum(tally.broken for tally in outcomes)
             assert finished * window / hours == pytest.approx(share, abs=0.0006), (name, window)
             assert 1000 * lost / (finished + lost) == pytest.approx(broken, abs=0.5 if broken >= 10 else 0.05)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not (TRACES / "a100.csv").is_file(), reason="the traces are not beside the project")
+@pytest.mark.parametrize("window", [1, 4, 12, 24])
+def test_both_halves_of_the_traces_break_no_more_than_was_promised(window: int) -> None:
+    warmups = {"philly": 14, "earth": 7}
+    sums = [[0, 0], [0, 0]]
+    for name in ("a100", "venus", "earth", "philly"):
+        whole = trace_of(read_series(TRACES / f"{name}.csv").slots(), warmups.get(name, 28) * 24)
+        first = whole.until(whole.warmup + (len(whole) - whole.warmup) // 2)
+        second = Trace(name, whole.first_hour, whole.capacity, whole.in_use, len(first))
+        for place, (part, known) in enumerate(((first, first), (second, whole))):
+            tally = run(part, Sublet(known, (window,))).tallies[window]
+            sums[place][0] += tally.broken
+            sums[place][1] += tally.finished + tally.broken
+    assert all(broken <= 0.010 * sold for broken, sold in sums)
