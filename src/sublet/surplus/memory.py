@@ -181,11 +181,17 @@ class Memory:
 
 
 def by_minute(series: Series) -> Series:
-    """At most one sample a minute, at its last time: the highest need and the lowest capacity of that minute."""
-    if len(series) < 2 or series.step_s >= 60:
+    """At most one sample a minute."""
+    return series if series.step_s >= 60 else thinned(series, MINUTE_US)
+
+
+def thinned(series: Series, slot_us: int) -> Series:
+    """At most one sample a slot, at its last time: the highest need and the lowest capacity of that slot."""
+    if len(series) < 2:
         return series
-    minute = series.times_us // MINUTE_US
-    ends = np.flatnonzero(np.append(np.diff(minute) > 0, True))
+    ends = np.flatnonzero(np.append(np.diff(series.times_us // slot_us) > 0, True))
+    if ends.size == len(series):
+        return series
     starts = np.concatenate([[0], ends[:-1] + 1])
     return Series(
         series.pool,

@@ -28,7 +28,7 @@ from sublet.surplus.calibration import (
     figures,
     figures_of_leases,
 )
-from sublet.surplus.memory import HISTORY, POOLS_MAX, Hours, hours_of
+from sublet.surplus.memory import HISTORY, POOLS_MAX, Hours, hours_of, thinned
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
 from sublet.surplus.service import view_of
 from sublet.surplus.shadow_book import ShadowBook, hour_of, moment_of
@@ -225,7 +225,7 @@ class Record:
         pieces = [] if life.series is None else [_from(life.series, oldest - TRIM)]
         while start < until:
             end = min(until, start + READ_AT_ONCE)
-            pieces.append(_thinned(self._demand.history(pool_id, start, end)))
+            pieces.append(thinned(self._demand.history(pool_id, start, end), STEP_US))
             start = end
         life.series = _joined(pool_id, pieces)
         life.read_until = until
@@ -281,24 +281,6 @@ def _from(series: Series, moment: datetime) -> Series:
         series.capacity[first:],
         series.in_use[first:],
         series.pending[first:],
-        series.step_s,
-    )
-
-
-def _thinned(series: Series) -> Series:
-    """At most one sample in five minutes, at its last time: the highest need and the lowest capacity."""
-    if len(series) < 2:
-        return series
-    ends = np.flatnonzero(np.append(np.diff(series.times_us // STEP_US) > 0, True))
-    if ends.size == len(series):
-        return series
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    return Series(
-        series.pool,
-        series.times_us[ends],
-        np.minimum.reduceat(series.capacity, starts),
-        np.maximum.reduceat(series.in_use, starts),
-        np.maximum.reduceat(series.pending, starts),
         series.step_s,
     )
 
