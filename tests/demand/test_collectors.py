@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,6 +19,7 @@ from sublet.demand.prometheus import (
     PoolQuery,
     PrometheusCollector,
     PrometheusError,
+    PrometheusUnreachableError,
     kubernetes,
     parse_range,
     query_of,
@@ -78,6 +82,48 @@ def test_prometheus_gives_samples_where_both_are_known() -> None:
 def test_prometheus_answers_that_are_none(body: bytes, words: str) -> None:
     with pytest.raises(PrometheusError, match=words):
         parse_range(body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (503, b"Service Unavailable", r"HTTP 503\); it may still be starting"),
+        (401, b"Unauthorized\n", "set token to one that may read"),
+        (404, b"<html>", "check that the address is Prometheus' own"),
+    ],
+)
+def test_an_http_error_is_told_with_what_to_do(status: int, body: bytes, words: str) -> None:
+    with answering(status, body) as url, pytest.raises(PrometheusUnreachableError, match=words):
+        PrometheusCollector(url).samples(PoolQuery("up", 8), START, START + timedelta(minutes=1))
+
+
+def test_what_prometheus_says_of_a_bad_query_is_passed_on() -> None:
+    body = b'{"status":"error","errorType":"bad_data","error":"unclosed left parenthesis"}'
+    with answering(400, body) as url, pytest.raises(PrometheusError, match="refused 'up': unclosed left") as raised:
+        PrometheusCollector(url).samples(PoolQuery("up", 8), START, START + timedelta(minutes=1))
+    assert not isinstance(raised.value, PrometheusUnreachableError)
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """The address of a server on loopback that says the same to everyone."""
+
+    class Same(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Same) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def test_what_is_not_seen_idle_counts_as_used_and_tenants_do_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.ports import free_port
 
-from sublet.demand.prometheus import PrometheusCollector, PrometheusError, query_of
+from sublet.demand.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError, query_of
 from sublet.values.clock import SystemClock
 
 pytestmark = pytest.mark.real
@@ -70,10 +71,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + WAIT_S
-        while not seen(address, "", "", in_use="slurm_gpus_alloc{partition='a100'}"):
-            assert time.monotonic() < deadline, "nothing was scraped"
-            time.sleep(0.1)
+        wait_for_samples(address)
         yield address
     finally:
         server.kill()
@@ -81,16 +79,22 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         exporter.shutdown()
 
 
+def wait_for_samples(url: str) -> None:
+    """Until it has scraped; while it starts it refuses connections first, then answers 503 for a moment."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        with contextlib.suppress(PrometheusUnreachableError):
+            if seen(url, "", "", in_use="slurm_gpus_alloc{partition='a100'}"):
+                return
+        assert time.monotonic() < deadline, "nothing was scraped"
+        time.sleep(0.1)
+
+
 def seen(url: str, exporter: str, select: str, *held: str, in_use: str = "") -> list[tuple[float, float, float]]:
     """Capacity, in use and pending of the last seconds."""
     now = SystemClock().now()
     query = query_of(exporter, select, in_use, "", "", 8, held)
-    try:
-        found = PrometheusCollector(url).samples(query, now - timedelta(seconds=1), now, 1)
-    except PrometheusError as error:
-        if "does not answer" in error.message or "refused" in error.message:
-            return []
-        raise
+    found = PrometheusCollector(url).samples(query, now - timedelta(seconds=1), now, 1)
     return [(item.capacity, item.in_use, item.pending) for item in found]
 
 

@@ -198,6 +198,19 @@ def _get(token: str, url: str, parameters: Mapping[str, str]) -> bytes:
                     raise PrometheusError(
                         f"Prometheus' answer is longer than {BODY_BYTES_MAX} bytes; use a longer step"
                     )
-            return bytes(body)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise PrometheusUnreachableError(f"Prometheus does not answer at {url} ({error}); check its address") from error
+    if answer.status_code >= 300 and not body.lstrip().startswith(b'{"status":'):
+        raise PrometheusUnreachableError(_no_answer(url, answer.status_code))
+    return bytes(body)
+
+
+def _no_answer(url: str, status: int) -> str:
+    """What an HTTP status without one of Prometheus' own answers says, and what to do about it."""
+    if status in (401, 403):
+        advice = "set token to one that may read"
+    elif status == 503:
+        advice = "it may still be starting"
+    else:
+        advice = "check that the address is Prometheus' own and what stands between"
+    return f"Prometheus does not answer at {url} (HTTP {status}); {advice}"
