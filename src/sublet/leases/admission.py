@@ -327,12 +327,20 @@ class Admission:
                         }
                     )
         return NoCapacityError(
-            f"{wish.accelerators} accelerators as {wish.class_name} are not on sale for that window; "
-            + (
-                "see details.alternatives for what is" if alternatives else "the owner needs it; ask for another window"
-            ),
+            f"there is no room for {_accelerators(wish.accelerators)} as {wish.class_name} in that window: it is sold, or the "
+            f"owner may need it; {_offer(alternatives[0], window) if alternatives else 'ask for another window'}",
             alternatives=alternatives,
         )
+
+
+def _accelerators(count: int) -> str:
+    return f"{count} accelerator{'' if count == 1 else 's'}"
+
+
+def _offer(alternative: dict[str, Any], window: Window) -> str:
+    """What could be had instead, in words."""
+    until = f" until {alternative['end']}" if alternative["end"] != format_time(window.end) else ""
+    return f"on sale is {_accelerators(alternative['accelerators'])} as {alternative['class']}{until}"
 
 
 def checked_key(key: str | None) -> str | None:

@@ -64,8 +64,9 @@ def quote(
     if as_json:
         print_json(found)
         return
+    count = found["accelerators"]
     typer.echo(
-        f"{found['accelerators']} accelerators as {found['class']} from {found['start']} to {found['end']}: "
+        f"{count} accelerator{'' if count == 1 else 's'} as {found['class']} from {found['start']} to {found['end']}: "
         f"{found['total']} {found['currency']} at {found['price_per_accelerator_hour']} per accelerator-hour"
     )
     typer.echo(f"held until {found['expires_at']}; take it with: sublet lease take --quote {found['id']}")
@@ -148,12 +149,15 @@ def ssh(
     lease_id: AnyLeaseId = None,
     command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell if left out.")] = None,
 ) -> None:
-    """Log in to a lease."""
+    """Log in to a lease, or run a command there: `sublet lease ssh -- nvidia-smi`."""
     remote = Remote()
+    words = list(command or [])
+    if lease_id is not None and not lease_id.startswith("lse_"):
+        words, lease_id = [lease_id, *words], None
     if lease_id is None:
         lease_id = _running(remote)[0]["id"]
     lease = _wait_ready(remote, _checked(str(lease_id)), quiet=True)
-    raise typer.Exit(login.shell(lease["id"], lease["ssh"], command or []))
+    raise typer.Exit(login.shell(lease["id"], lease["ssh"], words))
 
 
 def _running(remote: Remote) -> list[dict[str, Any]]:

@@ -1,0 +1,117 @@
+"""`sublet lease` against the routes themselves: what a customer types, and what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from tests.leases.test_api import Site
+from tests.leases.world import KEY, World
+from typer.testing import CliRunner
+
+from sublet.leases import commands, login
+from sublet.leases.model import NoCapacityError
+from sublet.leases.remote import Remote
+from sublet.values.errors import InvalidInputError, SubletError
+
+
+class Shell:
+    """Stands where the SSH client would be, and keeps what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def __call__(self, lease_id: str, door: dict[str, Any], command: Sequence[str]) -> int:
+        self.asked.append((lease_id, list(command)))
+        return 7
+
+
+class Customer:
+    """Alice at her terminal."""
+
+    def __init__(self, world: World, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.site = Site(world)
+        self.world = world
+        self.shell = Shell()
+        self.key_file = key_file
+
+        def connect(remote: Remote) -> None:
+            remote.url = "http://sublet"
+            headers = {"Authorization": f"Bearer {self.site.keys['alice']}"}
+            remote._client = TestClient(self.site.client.app, headers=headers)  # type: ignore[assignment]
+
+        monkeypatch.setattr(Remote, "__init__", connect)
+        monkeypatch.setattr(login, "shell", self.shell)
+
+    def types(self, *words: str, exit_code: int = 0) -> str:
+        pool = ("--pool", self.world.pool.name) if words[0] in ("quote", "take") else ()
+        done = CliRunner().invoke(commands.app, [words[0], *pool, *words[1:]])
+        if isinstance(done.exception, SubletError):
+            raise done.exception
+        assert done.exit_code == exit_code, done.output
+        return done.output
+
+    def take(self, *words: str) -> str:
+        """The id of a lease that is ready."""
+        lease = json.loads(self.types("take", "--no-wait", "--key", str(self.key_file), "--json", *words))
+        self.world.run(4)
+        return str(lease["id"])
+
+
+@pytest.fixture
+def alice(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Customer:
+    key_file = tmp_path / "key.pub"
+    key_file.write_text(KEY)
+    return Customer(world, key_file, monkeypatch)
+
+
+def test_a_quote_says_what_it_costs_and_how_to_take_it(alice: Customer) -> None:
+    said = alice.types("quote", "--minutes", "30")
+    assert said.startswith("1 accelerator as notice from ") and "per accelerator-hour" in said
+    assert "sublet lease take --quote quo" in said
+
+
+def test_where_there_is_no_room_the_nearest_offer_is_named(alice: Customer, world: World) -> None:
+    world.surplus = 1
+    with pytest.raises(
+        NoCapacityError, match=r"no room for 2 accelerators as spot .* on sale is 1 accelerator as spot$"
+    ):
+        alice.types("quote", "--class", "spot", "-n", "2")
+    world.surplus = 0
+    with pytest.raises(NoCapacityError, match=r"no room for 1 accelerator as spot .* ask for another window"):
+        alice.types("quote", "--class", "spot")
+
+
+def test_without_an_id_it_is_the_newest_lease_and_what_is_no_id_is_run_there(alice: Customer) -> None:
+    first, second = alice.take(), alice.take()
+    alice.types("ssh", exit_code=7)
+    alice.types("ssh", "--", "ls", "-l", exit_code=7)
+    alice.types("ssh", first, "id", exit_code=7)
+    assert alice.shell.asked == [(second, []), (second, ["ls", "-l"]), (first, ["id"])]
+
+
+def test_show_names_the_guarantees_and_end_gives_it_back(alice: Customer, world: World) -> None:
+    lease = alice.take()
+    shown = json.loads(alice.types("show", lease, "--json"))
+    assert shown["state"] == "active" and shown["guarantees"]
+    assert lease in alice.types("ls", "--live")
+    assert alice.types("end") == f"{lease} is ending\n"
+    world.run(2)
+    assert alice.types("ls", "--live").strip() == "no leases; `sublet lease take` rents one"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("show", "pool_1"), "is not a lease id"),
+        (("quote", "--start", "tomorrow"), "--start"),
+        (("take", "--key", "/nowhere/key.pub"), "can't be read; name a public key"),
+    ],
+)
+def test_bad_words_are_refused(alice: Customer, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        alice.types(*words)
