@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import text
 
 from sublet import supervisor
+from sublet.app import pool_specs
 from sublet.fleet import discovery
 from sublet.leases.backends.local import host
 from sublet.models import catalogue
@@ -23,6 +24,7 @@ from sublet.settings import Settings
 from sublet.store import Store
 from sublet.values.errors import SubletError
 
+POOLS_SHOWN = 8
 COMFORTABLE_BYTES = 2 * 1024**3
 
 GOOD, WARNING, BAD = "ok", "warning", "missing"
@@ -53,7 +55,7 @@ def examine(settings: Settings, running: bool | None = None) -> Iterator[Check]:
     if running is None:
         running = supervisor.running(settings.data_dir) is not None
     yield _python()
-    yield _accelerators()
+    yield _accelerators(settings)
     yield from _isolation()
     yield _runtime()
     yield _model_file(settings)
@@ -66,15 +68,29 @@ def _python() -> Check:
     return Check("python", GOOD, f"{sys.version.split()[0]} on {sys.platform}, {os.cpu_count()} cores")
 
 
-def _accelerators() -> Check:
-    found = discovery.discover()
-    text = f"{len(found.devices)} of generation {found.generation}, {found.watts} W each ({found.watts_source})"
-    if found.generation == "cpu":
+def _accelerators(settings: Settings) -> Check:
+    """The pools as the service will own them, settings and discovery together."""
+    try:
+        pools = pool_specs(settings)
+        found = discovery.discover()
+    except SubletError as error:
+        return Check("accelerators", BAD, error.message, "Sublet does not start", "mend [[pools]] in sublet.toml")
+    text = "; ".join(
+        f"{pool.name}: {len(pool.devices)} of generation {pool.generation}"
+        + (" (simulated)" if pool.backend == "simulated" else "")
+        + f", {pool.watts.normalize():f} W each ({pool.watts_source})"
+        for pool in pools[:POOLS_SHOWN]
+    )
+    if len(pools) > POOLS_SHOWN:
+        text += f"; and {len(pools) - POOLS_SHOWN} more"
+    local = sum(len(pool.devices) for pool in pools if pool.backend == "local")
+    if found.generation == "cpu" and local:
         return Check(
             "accelerators",
             GOOD,
             text,
-            "no NVIDIA GPU answers to NVML: the cores are the accelerators",
+            f"no NVIDIA GPU answers to NVML: the {len(found.devices)} cores are the accelerators"
+            + (", in shares, since they are few" if local > len(found.devices) else ""),
             "install the NVIDIA driver if there should be GPUs; or state [[pools]] in sublet.toml",
         )
     return Check("accelerators", GOOD, text)
