@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.forecast import HIGH_PULL, Alike, Fits, Forecaster, candidates
+from sublet.demand.fits import Fits
+from sublet.demand.forecast import HIGH_PULL, Alike, Forecaster, candidates
 from sublet.demand.model import Floats
 from sublet.surplus.benchmark.own import SHADOW_START, Sublet
 from sublet.surplus.benchmark.scoring import Trace, bound, run

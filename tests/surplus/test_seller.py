@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.forecast import Alike, Fits, Futures, HourlyRises, PlainRises, candidates
+from sublet.demand.fits import Fits
+from sublet.demand.forecast import Alike, Futures, HourlyRises, PlainRises, candidates
 from sublet.surplus.seller import Seller, deepest, jump_caution, margin, phase_of, sellers
 
 paths = st.integers(1, 30).flatmap(

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from sublet.demand.fits import MEMORY_HOURS, NEARBY, Fits, Grid, faded, keep
 from sublet.demand.model import Floats, Series
 
 PATHS_MAX = 10_000
-DAY = 24
-MEMORY_HOURS = 120 * DAY
-HALF_LIFE_HOURS = 20 * DAY
-NEAR_HOURS = 5
-KERNEL_HOURS = 2.0
-SHRINK = 5.0
-SPREAD_FLOOR = 0.25
-SPREAD_MIN = 1e-3
-JUMP_QUANTILE = 0.95
 JUMP_SHARE = 0.085
 LEVEL_SHARE = 0.10
 LEVEL_REST = 0.2
-HIGH_HOURS = 24
 HIGH_PULL = 0.5
-PHASE_STEP = 7
-SHARED_SLOTS = (5, 25)
 AGREED_SLOTS = 12
 CALM_METHOD = "day_high"
 JUMPY_METHOD = "levels"
 SHORT_METHOD = "hours"
-
-Grid = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -137,66 +123,6 @@ class PlainRises:
         return Futures(rises, np.ones(rises.shape[0], dtype=np.float32), self.method)
 
 
-class Fits:
-    """What is usual in a pool, hour by hour, fitted once for each length and shared by the forecasters that use it.
-
-    Rises count from an origin: the demand just before, or `pull` of the way from there to the highest demand of the last
-    HIGH_HOURS: what demand has just left it often comes back to. A fit is renewed once a day, at an hour that `phase` and its length
-    give, so that the fits of many pools do not fall into the same hour. It knows nothing later.
-    """
-
-    def __init__(self, in_use: Floats, first_hour: int = 0, phase: int = 0, pull: float = 0.0) -> None:
-        """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch."""
-        self.in_use = in_use
-        self.first_hour = first_hour
-        self._phase = phase
-        self._pull = pull
-        self._fits: dict[int, _Fit] = {}
-        self._before: dict[int, _Fit] = {}
-        self._at_hour: dict[int, tuple[int, _Set]] = {}
-
-    def extend(self, in_use: Floats) -> None:
-        """Go on with `in_use`, which begins as the demand did that was given before."""
-        self.in_use = in_use
-        self._at_hour.clear()
-
-    def at(self, t: int, slots: int) -> _Fit:
-        """The fit that is in force at slot `t`: of the first of SHARED_SLOTS that reaches so far, else of its own length."""
-        slots = _shared(slots)
-        renewed = t - (self.first_hour + t - self._phase - PHASE_STEP * slots) % DAY
-        at = renewed if renewed - slots >= 2 * DAY else t
-        fit = self._fits.get(slots)
-        if fit is not None and fit.at == at:
-            if t > at:
-                self._before.pop(slots, None)
-            return fit
-        # A shadow lives an hour behind a decision: where a fit is renewed, the one before it is still asked for.
-        before = self._before.get(slots)
-        if before is not None and before.at == at:
-            return before
-        if fit is not None:
-            self._before[slots] = fit
-        fit = self._fits[slots] = _Fit.of(self.in_use, self.first_hour, at, slots, self._pull)
-        return fit
-
-    def set_at(self, t: int, slots: int) -> _Set:
-        """The standard paths set back at the hour of slot `t`, above the demand of the slot before it."""
-        length = _shared(slots)
-        known = self._at_hour.get(length)
-        if known is None or known[0] != t:
-            found = self.at(t, slots).set_at(t, (self.first_hour + t) % DAY)
-            if self._pull and t > 0:
-                recently = self.in_use[max(0, t - HIGH_HOURS) : t]
-                found.paths.T[...] += np.float32(self._pull * (np.fmax.reduce(recently) - recently[-1]))
-            known = self._at_hour[length] = (t, found)
-        found = known[1]
-        return found if slots == length else replace(found, paths=found.paths[:, :slots])
-
-
-def _shared(slots: int) -> int:
-    return next((length for length in SHARED_SLOTS if length >= slots), slots)
-
-
 class HourlyRises:
     """Filtered past rises: moments near the same hour of the day, recent ones first, fitted to that hour's usual move.
 
@@ -235,19 +161,30 @@ class Filtered:
         self._fits = fits
         self._by_level = by_level
         self._other = other
+        self._told: dict[int, list[tuple[int, Futures]]] = {}
 
     def extend(self, in_use: Floats) -> None:
         self._fits.extend(in_use)
 
     def futures(self, t: int, slots: int) -> Futures:
+        told = self._told.setdefault(slots, [])
+        for at, futures in told:
+            if at == t:
+                return futures
+        futures = self._futures(t, slots)
+        keep(told, (t, futures))
+        return futures
+
+    def _futures(self, t: int, slots: int) -> Futures:
         fit, found = self._fits.at(t, slots), self._fits.set_at(t, slots)
         paths = found.paths
         if self._other is not None and slots >= AGREED_SLOTS:
-            paths = np.maximum(paths, self._other.set_at(t, slots).paths)
+            paths = self._fits.agreed(t, slots, self._other)
+        paths = paths[:, :slots]
         if not self._by_level or fit.highest <= 0:
             return Futures(paths, found.weights, self.method, fit.jump)
-        apart = (found.before - self._fits.in_use[t - 1]) / (LEVEL_SHARE * fit.highest)
-        likeness = (np.exp(-0.5 * apart**2) + LEVEL_REST).astype(np.float32)
+        apart = (found.before - np.float32(self._fits.in_use[t - 1])) / np.float32(LEVEL_SHARE * fit.highest)
+        likeness: Grid = np.exp(np.float32(-0.5) * apart**2) + np.float32(LEVEL_REST)
         return Futures(paths, found.weights * likeness, self.method, fit.jump)
 
 
@@ -290,7 +227,7 @@ class Anytime:
         for ahead in range(slots):
             np.subtract(known[1 + ahead : 1 + ahead + count], known[:count], out=rises[ahead])
         # As much evidence as the hours near the present one give: what lasts fills many moments in a row.
-        weights = _faded(t - np.arange(first, first + count)) * _NEARBY
+        weights = faded(t - np.arange(first, first + count)) * NEARBY
         whole = np.isfinite(rises).all(axis=0)
         if not whole.all():
             rises, weights = rises[:, whole], weights[whole]
@@ -299,127 +236,11 @@ class Anytime:
 
 def candidates(in_use: Floats, first_hour: int = 0, phase: int = 0) -> dict[str, Forecaster]:
     """The methods that a pool's own record chooses among, by name: where a pool begins is one of the first three."""
-    plain, high = Fits(in_use, first_hour, phase), Fits(in_use, first_hour, phase, HIGH_PULL)
+    plain = Fits(in_use, first_hour, phase)
+    high = Fits(in_use, first_hour, phase, HIGH_PULL, plain)
     return {
         CALM_METHOD: Filtered(high, CALM_METHOD, other=plain),
         JUMPY_METHOD: Filtered(high, JUMPY_METHOD, by_level=True, other=plain),
         SHORT_METHOD: Filtered(plain, SHORT_METHOD),
         "anytime": Anytime(plain, "anytime"),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Set:
-    """Paths (moments, slots) at one hour, their say, demand before each moment, and the moments themselves."""
-
-    paths: Grid
-    weights: Grid
-    before: Floats
-    moments: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Standard paths (slots, moments), sorted by hour of the day, and the hours' usual moves, as known at slot `at`.
-
-    `starts` says where in them each hour of the day begins; `before` is demand before each moment.
-    """
-
-    at: int
-    mean: Floats
-    spread: Floats
-    standard: Grid
-    moments: NDArray[np.int64]
-    before: Floats
-    starts: NDArray[np.int64]
-    highest: float
-    jump: float
-
-    @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """Moments of each hour of the day."""
-        return np.diff(self.starts)
-
-    @classmethod
-    def of(cls, in_use: Floats, first_hour: int, at: int, slots: int, pull: float) -> _Fit:
-        first = max(1, at - slots + 1 - MEMORY_HOURS)
-        moments = np.arange(first, max(first, at - slots + 1))
-        known = in_use[first - 1 : at]
-        origin = known[: moments.size]
-        if pull:
-            start = max(0, first - HIGH_HOURS)
-            high = _highest_lately(in_use[start : first - 1 + moments.size])[first - 1 - start :]
-            origin = (1 - pull) * origin + pull * high
-        if moments.size:
-            rises = sliding_window_view(known[1:], slots) - origin[:, None]
-            whole = np.isfinite(rises).all(axis=1)
-            rises, moments = rises[whole], moments[whole]
-        if moments.size == 0:
-            nothing, no_paths = np.zeros((DAY, slots)), np.empty((slots, 0), dtype=np.float32)
-            nowhere = np.zeros(DAY + 1, dtype=np.int64)
-            return cls(at, nothing, nothing, no_paths, moments[:0], np.empty(0), nowhere, 0.0, 0.0)
-        highest = float(np.fmax.reduce(known))
-        steps = in_use[moments] - in_use[moments - 1]
-        jump = float(np.quantile(steps, JUMP_QUANTILE)) / max(1.0, highest)
-        hours = (first_hour + moments) % DAY
-        order = np.argsort(hours, kind="stable")
-        rises, moments, hours = rises[order], moments[order], hours[order]
-        starts = np.searchsorted(hours, np.arange(DAY + 1))
-        mean, spread = _usual(rises, hours, starts)
-        standard = np.ascontiguousarray(((rises - mean[hours]) / spread[hours]).T, dtype=np.float32)
-        return cls(at, mean, spread, standard, moments, in_use[moments - 1], starts, highest, jump)
-
-    def set_at(self, t: int, hour: int) -> _Set:
-        """The standard paths set back at that hour of the day. Moments within NEAR_HOURS of it have a say."""
-        first, last = hour - NEAR_HOURS, hour + NEAR_HOURS + 1
-        # Sorted by hour of the day, they are one run, or two where midnight is among them.
-        runs = [(max(0, first), min(DAY, last))]
-        runs += [(first + DAY, DAY)] * (first < 0) + [(0, last - DAY)] * (last > DAY)
-        places = [slice(self.starts[begin], self.starts[end]) for begin, end in runs]
-        paths = np.concatenate([self.standard[:, place] for place in places], axis=1)
-        paths *= self.spread[hour].astype(np.float32)[:, None]
-        paths += self.mean[hour].astype(np.float32)[:, None]
-        moments = np.concatenate([self.moments[place] for place in places])
-        before = np.concatenate([self.before[place] for place in places])
-        hours = np.concatenate([np.arange(begin, end) for begin, end in runs])
-        nearness = np.repeat(_NEARNESS[np.abs((hours - hour + DAY // 2) % DAY - DAY // 2)], self.counts[hours])
-        return _Set(paths.T, nearness * _faded(t - moments), before, moments)
-
-
-_NEARNESS = np.exp(-0.5 * (np.arange(NEAR_HOURS + 1) / KERNEL_HOURS) ** 2).astype(np.float32)
-_NEARBY = np.float32((2 * _NEARNESS.sum() - 1) / DAY)
-
-
-def _faded(ages: NDArray[np.int64]) -> Grid:
-    faded: Grid = np.exp2(-ages.astype(np.float32) / np.float32(HALF_LIFE_HOURS))
-    return faded
-
-
-def _highest_lately(in_use: Floats) -> Floats:
-    """The highest demand of the HIGH_HOURS slots up to each, over what was seen of them."""
-    highest = in_use.copy()
-    covered = 1
-    while covered < HIGH_HOURS:
-        step = min(covered, HIGH_HOURS - covered)
-        highest[step:] = np.fmax(highest[step:], highest[:-step].copy())
-        covered += step
-    return highest
-
-
-def _usual(rises: Floats, hours: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Mean and mean absolute deviation per hour of the day and slot ahead, shrunk towards the whole day's."""
-    counts = np.diff(starts)[:, None]
-    say = counts / (counts + SHRINK)
-    mean = say * _sums(rises, starts) / np.maximum(counts, 1) + (1 - say) * rises.mean(axis=0)
-    off = np.abs(rises - mean[hours])
-    typical = off.mean(axis=0)
-    spread = say * _sums(off, starts) / np.maximum(counts, 1) + (1 - say) * typical
-    return mean, np.maximum(spread, SPREAD_FLOOR * typical + SPREAD_MIN)
-
-
-def _sums(rows: Floats, starts: NDArray[np.int64]) -> Floats:
-    """Sum of the rows of each hour of the day, in a fixed order: the same digits on every machine."""
-    sums = np.zeros((DAY, rows.shape[1]))
-    for hour in range(DAY):
-        sums[hour] = rows[starts[hour] : starts[hour + 1]].sum(axis=0)
-    return sums

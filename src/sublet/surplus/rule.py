@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -165,7 +165,8 @@ def offers(
         horizon_s = policy.horizon_s(window_s)
         if horizon_s not in known:
             known[horizon_s] = sellable(view, policy, Window.starting(view.at, window_s), sold, policies)
-        found.append(replace(known[horizon_s], window_s=window_s))
+        same = known[horizon_s]
+        found.append(Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld))
     return found
 
 

@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 
+from sublet.demand.fits import Grid
 from sublet.demand.forecast import (
     CALM_METHOD,
     JUMP_SHARE,
@@ -17,7 +18,6 @@ from sublet.demand.forecast import (
     SHORT_METHOD,
     Forecaster,
     Futures,
-    Grid,
     candidates,
 )
 from sublet.demand.model import Floats

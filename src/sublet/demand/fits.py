@@ -1,0 +1,330 @@
+"""What is usual in a pool at each hour of the day, and what demand did after every past moment, set back at the present."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from numpy.typing import NDArray
+
+from sublet.demand.model import Floats
+
+DAY = 24
+MEMORY_HOURS = 120 * DAY
+HALF_LIFE_HOURS = 20 * DAY
+NEAR_HOURS = 5
+KERNEL_HOURS = 2.0
+SHRINK = 5.0
+SPREAD_FLOOR = 0.25
+SPREAD_MIN = 1e-3
+JUMP_QUANTILE = 0.95
+HIGH_HOURS = 24
+PHASE_STEP = 7
+SHARED_SLOTS = (5, 25)
+WHOLE_DAYS = 14
+"""With so many whole days of moments the oldest part of a day is left out: each hour of the day then has as many."""
+
+KEPT_HOURS = 2
+"""A decision stands at the present hour while a shadow may still live an hour behind it."""
+
+Grid = NDArray[np.float32]
+Places = NDArray[np.int64]
+Item = TypeVar("Item")
+
+
+class Fits:
+    """What is usual in a pool, hour by hour, fitted once for each length and shared by the forecasters that use it.
+
+    Rises count from an origin: the demand just before, or `pull` of the way from there to the highest demand of the last
+    HIGH_HOURS: what demand has just left it often comes back to. A fit is renewed once a day, at an hour that `phase` and
+    its length give, so that the fits of many pools do not fall into the same hour. It knows nothing later.
+    """
+
+    def __init__(
+        self, in_use: Floats, first_hour: int = 0, phase: int = 0, pull: float = 0.0, beside: Fits | None = None
+    ) -> None:
+        """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch.
+
+        What fits of the same demand and phase found `beside` these need not be found again.
+        """
+        self.in_use = in_use
+        self.first_hour = first_hour
+        self._phase = phase
+        self._pull = pull
+        self._pasts: dict[int, Past] = {} if beside is None else beside._pasts
+        self._fits: dict[int, list[Fit]] = {}
+        self._sets: dict[int, list[Set]] = {}
+        self._agreed: dict[int, list[tuple[int, Grid]]] = {}
+
+    def extend(self, in_use: Floats) -> None:
+        """Go on with `in_use`, which begins as the demand did that was given before."""
+        self.in_use = in_use
+
+    def at(self, t: int, slots: int) -> Fit:
+        """The fit that is in force at slot `t`: of the first of SHARED_SLOTS that reaches so far, else of its own length."""
+        slots = shared(slots)
+        renewed = t - (self.first_hour + t - self._phase - PHASE_STEP * slots) % DAY
+        at = renewed if renewed - slots >= 2 * DAY else t
+        kept = self._fits.setdefault(slots, [])
+        for fit in kept:
+            if fit.past.at == at:
+                return fit
+        past = self._pasts.get(slots)
+        if past is None or past.at != at:
+            past = self._pasts[slots] = Past.of(self.in_use, at, slots)
+        fit = Fit(past, self._pull)
+        # A shadow lives an hour behind a decision: where a fit is renewed, the one before it is still asked for.
+        keep(kept, fit)
+        return fit
+
+    def set_at(self, t: int, slots: int) -> Set:
+        """The paths of the fit set back at the hour of slot `t`, above the demand of the slot before it.
+
+        They may be longer than `slots`.
+        """
+        length = shared(slots)
+        kept = self._sets.setdefault(length, [])
+        for found in kept:
+            if found.t == t:
+                return found
+        above = 0.0
+        if self._pull and t > 0:
+            recently = self.in_use[max(0, t - HIGH_HOURS) : t]
+            above = self._pull * float(np.fmax.reduce(recently) - recently[-1])
+        found = self.at(t, length).set_at(t, above)
+        keep(kept, found)
+        return found
+
+    def agreed(self, t: int, slots: int, other: Fits) -> Grid:
+        """Path by path the higher of these fits and of `other` ones of the same demand."""
+        length = shared(slots)
+        kept = self._agreed.setdefault(length, [])
+        for at, paths in kept:
+            if at == t:
+                return paths
+        highest: Grid = np.maximum(self.set_at(t, length).paths, other.set_at(t, length).paths)
+        keep(kept, (t, highest))
+        return highest
+
+
+def shared(slots: int) -> int:
+    """The length of the fit that serves promises of `slots` slots."""
+    return next((length for length in SHARED_SLOTS if length >= slots), slots)
+
+
+def faded(ages: Places) -> Grid:
+    """The say of moments so many hours ago."""
+    says: Grid = np.exp2(-ages.astype(np.float32) / np.float32(HALF_LIFE_HOURS))
+    return says
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was known at slot `at`, laid out by hour of the day: row r, column d is moment `first + r + 24 d`.
+
+    `ahead` has demand at each moment in its first DAY rows, and what came after it in the rows that follow; `before` is
+    demand just before each moment and `high` the highest of the HIGH_HOURS until then. `whole` says which moments were
+    seen to their end, None where all of them were.
+    """
+
+    at: int
+    slots: int
+    first: int
+    ahead: Grid
+    before: Grid
+    high: Grid
+    whole: NDArray[np.bool_] | None
+    highest: float
+    jump: float
+
+    @classmethod
+    def of(cls, in_use: Floats, at: int, slots: int) -> Past:
+        end = at - slots + 1
+        count = max(0, min(end - 1, MEMORY_HOURS))
+        days = count // DAY if count >= WHOLE_DAYS * DAY else -(-count // DAY)
+        first = end - DAY * days
+        if days == 0:
+            none = np.empty((DAY + slots - 1, 0), dtype=np.float32)
+            return cls(at, slots, first, none, none[:DAY], none[:DAY], None, 0.0, 0.0)
+        seen = np.full(HIGH_HOURS + DAY * days + slots - 1, np.nan, dtype=np.float32)
+        known = in_use[max(0, first - HIGH_HOURS) : at]
+        seen[seen.size - known.size :] = known
+        lately = seen[HIGH_HOURS - 1 :]
+        high = _highest_lately(seen)[HIGH_HOURS - 1 :]
+        step = lately.itemsize
+        ahead = as_strided(lately[1:], (DAY + slots - 1, days), (step, DAY * step)).copy()
+        before = _by_hour(lately, days)
+        whole = None
+        if not np.isfinite(lately).all():
+            every = sliding_window_view(np.isfinite(ahead), slots, axis=0).all(axis=-1)
+            whole = every & np.isfinite(before)
+        steps = ahead[:DAY] - before
+        steps = steps.ravel() if whole is None else steps[whole]
+        highest = float(np.fmax.reduce(lately))
+        jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
+        return cls(at, slots, first, ahead, before, _by_hour(high, days), whole, highest, jump)
+
+    @property
+    def days(self) -> int:
+        return int(self.before.shape[1])
+
+    @cached_property
+    def fading(self) -> Grid:
+        """The say of each column against the newest."""
+        return faded(DAY * np.arange(self.days - 1, -1, -1))
+
+
+class Fit:
+    """The usual move of each hour of the day from an origin, slot by slot ahead: its mean, and its mean deviation.
+
+    An hour's deviation is found when it is first asked for: a decision needs those near its own hour alone.
+    """
+
+    def __init__(self, past: Past, pull: float) -> None:
+        """The origin lies `pull` of the way from the demand before each moment to the highest of the hours before it."""
+        self.past = past
+        self._origin = past.before + np.float32(pull) * (past.high - past.before) if pull else past.before
+        self._counts = np.full(DAY, past.days, dtype=np.float32)
+        if past.whole is not None:
+            self._counts = past.whole.sum(axis=1).astype(np.float32)
+        self._mean = self._means()
+        self._deviation = np.zeros((past.slots, DAY), dtype=np.float32)
+        self._found = np.zeros(DAY, dtype=np.bool_)
+
+    @property
+    def at(self) -> int:
+        """The slot before which all of this was known."""
+        return self.past.at
+
+    @property
+    def jump(self) -> float:
+        """How large single jobs are: the JUMP_QUANTILE of one-slot rises over the highest demand, 0 if not known."""
+        return self.past.jump
+
+    @property
+    def highest(self) -> float:
+        return self.past.highest
+
+    def set_at(self, t: int, above: float) -> Set:
+        """The paths as they would be at slot `t` from `above` over the demand before it.
+
+        Moments within NEAR_HOURS of the same time of day have a say.
+        """
+        past = self.past
+        here = (t - past.first) % DAY
+        rows = (here + _NEAR) % DAY
+        moves = past.ahead[rows + np.arange(past.slots)[:, None]]
+        moves -= self._origin[rows]
+        spread = self._spread(rows, moves)
+        scale = spread[:, NEAR_HOURS, None] / spread
+        moves *= scale[:, :, None]
+        moves += (self._mean[:, here, None] - self._mean[:, rows] * scale + np.float32(above))[:, :, None]
+        newest = past.first + DAY * (past.days - 1)
+        weights = (_NEARNESS * faded(t - newest - rows))[:, None] * past.fading
+        paths = moves.reshape(past.slots, rows.size * past.days)
+        if past.whole is None:
+            return Set(t, paths.T, weights.ravel(), past, rows)
+        kept = past.whole[rows].ravel()
+        return Set(t, paths[:, kept].T, weights.ravel()[kept], past, rows)
+
+    def _means(self) -> Grid:
+        """The mean move per slot ahead and hour, shrunk towards the whole day's."""
+        past = self.past
+        if past.whole is None:
+            sums = sliding_window_view(past.ahead.sum(axis=1), DAY) - self._origin.sum(axis=1)
+        else:
+            sums = np.stack(
+                [
+                    np.where(past.whole, past.ahead[slot : slot + DAY] - self._origin, 0).sum(axis=1)
+                    for slot in range(past.slots)
+                ]
+            )
+        say = self._counts / (self._counts + np.float32(SHRINK))
+        every = sums.sum(axis=1, keepdims=True) / np.float32(max(1.0, float(self._counts.sum())))
+        mean: Grid = say * sums / np.maximum(self._counts, 1) + (1 - say) * every
+        return mean
+
+    def _spread(self, rows: Places, moves: Grid) -> Grid:
+        """The mean deviation of the hours `rows`, shrunk towards that of all of them."""
+        unknown = np.flatnonzero(~self._found[rows])
+        if unknown.size:
+            hours = rows[unknown]
+            off = moves[:, unknown] - self._mean[:, hours, None]
+            np.abs(off, out=off)
+            if self.past.whole is not None:
+                off[:, ~self.past.whole[hours]] = 0
+            self._deviation[:, hours] = off.sum(axis=2)
+            self._found[hours] = True
+        counts, deviation = self._counts[rows], self._deviation[:, rows]
+        say = counts / (counts + np.float32(SHRINK))
+        typical = deviation.sum(axis=1, keepdims=True) / np.float32(max(1.0, float(counts.sum())))
+        spread = say * deviation / np.maximum(counts, 1) + (1 - say) * typical
+        widest: Grid = np.maximum(spread, np.float32(SPREAD_FLOOR) * typical + np.float32(SPREAD_MIN))
+        return widest
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Paths (moments, slots) above the demand before slot `t`, and their say."""
+
+    t: int
+    paths: Grid
+    weights: Grid
+    past: Past
+    rows: Places
+
+    @property
+    def before(self) -> Grid:
+        """Demand before each moment."""
+        return self._of(self.past.before[self.rows])
+
+    @property
+    def moments(self) -> Places:
+        """The slots from which the paths rose."""
+        days = DAY * np.arange(self.past.days)
+        every = (self.past.first + self.rows)[:, None] + days
+        found: Places = every.ravel() if self.past.whole is None else every[self.past.whole[self.rows]]
+        return found
+
+    def _of(self, grid: Grid) -> Grid:
+        found: Grid = grid.ravel() if self.past.whole is None else grid[self.past.whole[self.rows]]
+        return found
+
+
+_NEAR = np.arange(-NEAR_HOURS, NEAR_HOURS + 1)
+_NEARNESS = np.exp(-0.5 * (_NEAR / KERNEL_HOURS) ** 2).astype(np.float32)
+NEARBY = np.float32(_NEARNESS.sum() / DAY)
+"""The say of a moment at any hour of the day that makes all of them worth what those near the present hour are."""
+
+
+def keep(kept: list[Item], item: Item) -> None:
+    """Put `item` at the end of what is kept for KEPT_HOURS."""
+    kept.append(item)
+    del kept[:-KEPT_HOURS]
+
+
+def _by_hour(row: Grid, days: int) -> Grid:
+    return np.ascontiguousarray(row[: DAY * days].reshape(days, DAY).T)
+
+
+def _quantile(values: Grid, level: float) -> float:
+    """With linear interpolation between order statistics."""
+    at = level * (values.size - 1)
+    low = int(at)
+    high = min(low + 1, values.size - 1)
+    sorted_there = np.partition(values, (low, high))
+    return float(sorted_there[low] + (at - low) * (sorted_there[high] - sorted_there[low]))
+
+
+def _highest_lately(in_use: Grid) -> Grid:
+    """The highest demand of the HIGH_HOURS slots up to each, over what was seen of them."""
+    highest = in_use.copy()
+    covered = 1
+    while covered < HIGH_HOURS:
+        step = min(covered, HIGH_HOURS - covered)
+        highest[step:] = np.fmax(highest[step:], highest[:-step].copy())
+        covered += step
+    return highest
