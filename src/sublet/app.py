@@ -31,7 +31,7 @@ from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.budgets import HoldRequest
 from sublet.ledger.holds import announce, buyer_of
 from sublet.ledger.model import UsageEvent
-from sublet.ledger.service import Ledger
+from sublet.ledger.opening import ledger_of
 from sublet.models import store as models_sql
 from sublet.models.catalogue import built_in
 from sublet.models.service import Models
@@ -72,7 +72,7 @@ class Sublet:
         self.accounts = Accounts(self.store)
         self.fleet = Fleet(self.store)
         self.demand = Demand(self.store, settings.demand.history_days)
-        self.ledger = Ledger(self.store)
+        self.ledger = ledger_of(self.store, settings.billing)
         self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
         self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}

@@ -120,10 +120,25 @@ class Demand(_Section):
 
 
 class Billing(_Section):
-    """Months of the ledger."""
+    """Months of the ledger, who sends its invoices, and the taxes on them."""
 
     close_months: bool = Field(default=True, description="close months that are over, and make their invoices")
     grace_hours: float = Field(default=48.0, ge=0, le=720, description="hours that late usage has after a month's end")
+    issuer_name: str = Field(default="Sublet operator", max_length=200, description="who sends the invoices")
+    issuer_address: str = Field(default="", max_length=500, description="address of the sender; lines end with \\n")
+    issuer_tax_number: str = Field(default="", max_length=100, description="tax number of the sender")
+    tax_percent: Decimal | None = Field(
+        default=None, ge=0, le=100, description="one tax on every invoice, in percent of its net amount, such as 19"
+    )
+    tax_name: str = Field(default="VAT", min_length=1, max_length=40, description="what that tax is called")
+    tax_country: str = Field(default="", pattern="^([A-Z]{2})?$", description="only its customers pay it; empty: all")
+    taxes: str = Field(default="", description="an installed tax calculator, instead of the one percentage")
+
+    @model_validator(mode="after")
+    def _one_tax(self) -> Billing:
+        if self.taxes and self.tax_percent is not None:
+            raise ValueError("set taxes or tax_percent, not both")
+        return self
 
 
 class Leasing(_Section):

@@ -12,7 +12,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.commands import app, prices
+from sublet.ledger.commands import app
+from sublet.ledger.price_commands import app as prices
+from sublet.settings import SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import InvalidInputError
@@ -120,3 +122,65 @@ def test_a_price_book_with_gaps_is_listed_and_one_with_overlaps_refused(run: Run
     overlaps.write_text(entry % ("a", "2026-01-01T00:00:00Z") + entry % ("b", "2026-02-01T00:00:00Z"))
     with pytest.raises(InvalidInputError, match="both price requests"):
         run("check", str(overlaps), of=prices)
+
+
+def test_a_file_of_usage_with_broken_lines_gives_what_is_whole_and_names_the_others(run: Run, tmp_path: Path) -> None:
+    owner = run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    file = write_usage(tmp_path / "usage.jsonl", 5, 6)
+    good = file.read_text().replace("ORG", owner).splitlines()
+    file.write_bytes(f"{good[0]}\n\nnot json\n".encode() + b"\xff\n" + good[1].encode())
+    shown = run("take", str(file), code=2)
+    assert "2 taken, 0 known already, 2 refused" in shown
+    assert f"{file}:3: this is no CloudEvent" in shown and f"{file}:4: this is no CloudEvent" in shown
+    file.write_text(f"\n[{','.join(good)}, 7]")
+    found = run("take", str(file), "--json", code=2)
+    assert (found["duplicates"], [bad["place"] for bad in found["refused"]]) == (2, [3])
+    file.write_text("")
+    assert "0 taken" in run("take", str(file))
+
+
+def test_a_credit_that_ends_and_who_is_billed(run: Run) -> None:
+    assert "no credits yet" in run("credits", "acme")
+    run("credit", "acme", "5", "--source", "trial", "--expires", "2100-01-01T00:00:00Z")
+    [found] = run("credits", "acme", "--json")["credits"]
+    assert (found["remaining"], found["expires_at"]) == ("5.000000000", "2100-01-01T00:00:00Z")
+    with pytest.raises(InvalidInputError, match="--expires: 'soon' is not a time"):
+        run("credit", "acme", "5", "--source", "other", "--expires", "soon")
+    run("profile", "acme", "--legal-name", "Acme Ltd", "--country", "DE")
+    run("profile", "acme", "--payment-days", "14")
+    assert run("profile", "acme", "--json") == {
+        "legal_name": "Acme Ltd", "address": "", "country": "DE", "tax_number": "", "email": "", "payment_days": 14,
+    }  # fmt: skip
+    with pytest.raises(InvalidInputError, match="ISO 3166"):
+        run("profile", "acme", "--country", "Germany")
+
+
+def test_the_settings_say_who_sends_invoices_and_which_tax_is_on_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("publish", str(EXAMPLE), of=prices)
+    monkeypatch.setenv("SUBLET_BILLING__ISSUER_NAME", "Example Compute GmbH")
+    monkeypatch.setenv("SUBLET_BILLING__TAX_PERCENT", "8.25")
+    file = write_usage(tmp_path / "usage.jsonl", 100_000_000)
+    owner = (
+        run("profile", "acme", "--json") and run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    )
+    file.write_text(file.read_text().replace("ORG", owner))
+    run("take", str(file))
+    made = run("invoice", "acme", "--final", "--json")
+    assert made["issuer"]["name"] == "Example Compute GmbH"
+    assert (made["net"], made["total"]) == ("14.000000000", "15.160000000")  # 15.00 less 1.00, and 1.155 of tax
+    assert made["taxes"] == [{"name": "VAT", "percent": "8.25", "amount": "1.160000000"}]
+    # Another tax from now on leaves what was invoiced proven.
+    monkeypatch.setenv("SUBLET_BILLING__TAX_PERCENT", "9")
+    assert run("prove", "--json")["ok"]
+    monkeypatch.setenv("SUBLET_BILLING__TAXES", "moon")
+    with pytest.raises(SettingsError, match="not both"):
+        run("prove")
+
+
+def test_a_webhook_needs_a_secret(run: Run) -> None:
+    with pytest.raises(InvalidInputError, match="needs a secret"):
+        run("budget", "create", "acme", "5", "--webhook", "https://example.com/hook")
+    made = run("budget", "create", "acme", "5", "--threshold", "90", "--threshold", "100", "--json")
+    assert made["thresholds"] == [90, 100]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -141,6 +142,22 @@ def test_of_a_batch_the_good_are_taken_and_the_bad_come_back_in_place(
 def test_what_is_no_event_is_refused(operator: TestClient, body: str, kind: str, status: int) -> None:
     content = body.encode("latin-1")
     assert operator.post("/v1/usage", content=content, headers={"content-type": kind}).status_code == status
+
+
+def test_an_event_without_data_or_with_two_and_a_packed_body_are_told_so(
+    operator: TestClient, acme: str, clock: SimulatedClock
+) -> None:
+    one = envelope(acme, clock)
+    kind = {"content-type": STRUCTURED}
+    both = one | {"data_base64": base64.b64encode(b"{}").decode()}
+    bare = {name: value for name, value in one.items() if name != "data"}
+    for event, named in ((both, "both data and data_base64"), (bare, "has no data")):
+        answer = operator.post("/v1/usage", content=json.dumps(event), headers=kind)
+        assert answer.status_code == 400 and named in answer.json()["refused"][0]["message"]
+    packed = operator.post(
+        "/v1/usage", content=gzip.compress(json.dumps(one).encode()), headers=kind | {"content-encoding": "gzip"}
+    )
+    assert packed.status_code == 400 and "content-encoding 'gzip'" in packed.json()["error"]["message"]
 
 
 def test_a_conflict_answers_409_and_shows_both(operator: TestClient, acme: str, clock: SimulatedClock) -> None:

@@ -6,15 +6,19 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 
+from sublet.ledger.meters import METERS
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
 from sublet.values.clock import SimulatedClock
-from sublet.values.errors import LimitExceededError
+from sublet.values.errors import InvalidInputError, LimitExceededError
 
 Used = Callable[..., UsageEvent]
 
@@ -34,6 +38,7 @@ def count(ledger: Ledger) -> int:
         ({"quantity": 1.5}, "invalid_input", "binary fraction"),
         ({"quantity": 10**13}, "invalid_input", "beyond"),
         ({"quantity": Decimal("1e400000")}, "invalid_input", "beyond"),
+        ({"quantity": Decimal("1e-999999999")}, "invalid_input", "a whole number"),
         ({"meter": "tokens.guessed"}, "invalid_input", "not known"),
         ({"organisation": "org_nobody"}, "not_found", "create it before"),
         ({"id": ""}, "invalid_input", "identity"),
@@ -149,3 +154,15 @@ def test_a_full_disk_refuses_and_tears_nothing(ledger: Ledger, acme: str, used: 
     result = ledger.take_now([used(acme, f"{batch}/{number}") for batch in range(50) for number in range(200)])
     assert result.accepted + result.duplicates == 10_000
     assert count(ledger) == 10_001
+
+
+@given(quantity=st.decimals(min_value=0, max_value=10**9, places=9, allow_nan=False))
+def test_a_quantity_is_metered_exactly_or_refused(quantity: Decimal) -> None:
+    """Against the arithmetic that a short number with a far exponent would keep busy for ever."""
+    for meter in METERS.values():
+        whole, rest = divmod(Fraction(quantity) * meter.steps_per_unit, 1)
+        if rest:
+            with pytest.raises(InvalidInputError, match="finer"):
+                meter.steps(quantity)
+        elif quantity <= meter.quantity_max:
+            assert meter.steps(quantity) == meter.steps(str(quantity)) == whole

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 from sqlalchemy.exc import DBAPIError
 
 from sublet.ledger import journal
 from sublet.ledger.model import Entry, Posting, UnbalancedEntryError, postings_of
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
+from sublet.store.tables.ledger import invoices
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import POSTING_NANO_MAX
 
@@ -136,3 +137,13 @@ def test_a_nightly_proof_is_kept_and_shown(busy: Ledger, bolt: str, used: Callab
     busy.store.clock.advance(60)  # type: ignore[attr-defined]
     busy.prove_nightly()
     assert not busy.health()["ok"]
+
+
+def test_a_tax_that_is_not_its_percentage_is_found(busy: Ledger, acme: str) -> None:
+    document = busy.invoices(acme)[0]
+    number = document["number"]
+    document["taxes"] = [{"name": "VAT", "percent": "19", "amount": "0.010000000"}]
+    change = update(invoices).where(invoices.c.number == number).values(document=document)
+    busy.store.write(lambda connection: connection.execute(change))
+    proof = busy.prove(invoice_id=number)
+    assert not proof.ok and "tax 'VAT' of 19 %" in str(proof.findings[0])

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "lease": ("sublet.leases.commands", "app", "Raw leases: quote, take, log in, hand back."),
     "models": ("sublet.models.commands", "app", "Managed models: the catalogue, deployments, replicas."),
     "ledger": ("sublet.ledger.commands", "app", "Usage, invoices, credits, exports, and the proof."),
-    "prices": ("sublet.ledger.commands", "prices", "The price book: check, publish, show."),
+    "prices": ("sublet.ledger.price_commands", "app", "The price book: check, publish, show."),
     "desk": ("sublet.desk.commands", "app", "What it is worth: cases, reports, scenarios."),
 }
 """Name of each command, where it is, and its line in the list; in the order in which the data flows."""

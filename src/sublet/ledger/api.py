@@ -1,6 +1,7 @@
 """Routes of the ledger: usage in, prices, credits, budgets, invoices and exports."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Actor
 from sublet.ledger.book import BOOK_BYTES_MAX, book_from_toml, check
-from sublet.ledger.budgets import THRESHOLDS_MAX
+from sublet.ledger.budgets import THRESHOLDS, THRESHOLDS_MAX
 from sublet.ledger.cloudevents import BATCHED, read_request, renumbered
 from sublet.ledger.exports import EXPORTS, export_rows
 from sublet.ledger.model import IntakeResult, amount_text
@@ -54,7 +55,7 @@ class NewBudget(BaseModel):
     scope_id: str = Field(default="", max_length=80)
     period: str = "month"
     hard: bool = True
-    thresholds: list[int] = Field(default=[50, 80, 100], max_length=THRESHOLDS_MAX)
+    thresholds: list[int] = Field(default=list(THRESHOLDS), max_length=THRESHOLDS_MAX)
     webhook_url: str = Field(default="", max_length=2000)
     webhook_secret: str = Field(default="", max_length=200)
     email: str = Field(default="", max_length=320)
@@ -185,6 +186,11 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         """Balances by account; debit is positive."""
         found = ledger.balances(_own(actor, organisation_id))
         return {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
+
+    @routes.get("/v1/billing-profiles/{organisation_id}")
+    def read_profile(organisation_id: str, actor: Annotated[Actor, Depends(require("billing"))]) -> dict[str, Any]:
+        """What stands on the organisation's invoices about it."""
+        return asdict(ledger.profile(_own(actor, organisation_id)))
 
     @routes.put("/v1/billing-profiles/{organisation_id}", dependencies=[Depends(require("operate"))])
     def set_profile(organisation_id: str, body: BillingProfile) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sublet.values.windows import Window
 
 SCOPES = ("organisation", "project", "key")
 PERIODS = ("day", "month", "ever")
+THRESHOLDS = (50, 80, 100)
 THRESHOLDS_MAX = 10
 LIMIT_NANO_MAX = 2**62
 HOLD_S_MAX = 86_400

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -65,15 +65,18 @@ _data = msgspec.json.Decoder(_Data)
 
 
 def read_request(content_type: str, headers: Mapping[str, str], body: bytes) -> tuple[list[UsageEvent], list[Refusal]]:
-    """The events of one request, in order, and what could not be read as one.
+    """The events of one request, in order, and what could not be read as one. Names in `headers` are lower-case.
 
     Raises InvalidInputError where the body as a whole is unreadable, LimitExceededError for too many events.
     """
     kind = content_type.partition(";")[0].strip().lower()
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidInputError(f"content-encoding {encoding!r} is not read here; send the body as it is")
     if kind == BATCHED:
         return _read_batch(body)
     if kind == STRUCTURED:
-        return _read_each([body])
+        return read_each([body])
     if "ce-specversion" in headers:
         return _read_binary(kind, headers, body)
     raise InvalidInputError(
@@ -81,17 +84,24 @@ def read_request(content_type: str, headers: Mapping[str, str], body: bytes) -> 
     )
 
 
-def _read_batch(body: bytes) -> tuple[list[UsageEvent], list[Refusal]]:
+def split_batch(body: bytes) -> list[bytes]:
+    """The events of a JSON array, each as it was written. Raises InvalidInputError where it is none."""
     try:
         parts = _batch.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(f"the batch is not a JSON array ({error})") from error
+    return [bytes(part) for part in parts]
+
+
+def _read_batch(body: bytes) -> tuple[list[UsageEvent], list[Refusal]]:
+    parts = split_batch(body)
     if len(parts) > BATCH_MAX:
         raise LimitExceededError(f"a batch holds at most {BATCH_MAX} events, not {len(parts)}; send several")
-    return _read_each([bytes(part) for part in parts])
+    return read_each(parts)
 
 
-def _read_each(parts: list[bytes]) -> tuple[list[UsageEvent], list[Refusal]]:
+def read_each(parts: Sequence[bytes]) -> tuple[list[UsageEvent], list[Refusal]]:
+    """The events in `parts`, in structured mode each, and what could not be read as one."""
     events: list[UsageEvent] = []
     refused: list[Refusal] = []
     for index, part in enumerate(parts):
@@ -110,6 +120,8 @@ def _structured(part: bytes) -> UsageEvent:
         raise InvalidInputError(f"this is no CloudEvent: {error}") from error
     raw: bytes | msgspec.Raw = envelope.data
     if envelope.data_base64:
+        if envelope.data:
+            raise InvalidInputError("the event has both data and data_base64; send one of the two")
         try:
             raw = base64.b64decode(envelope.data_base64, validate=True)
         except (binascii.Error, ValueError) as error:
@@ -146,6 +158,8 @@ def _usage(envelope: _Event, raw: bytes | msgspec.Raw) -> UsageEvent:
         raise InvalidInputError(f"type {envelope.type!r} must be one of {', '.join(TYPES)}")
     if "json" not in envelope.datacontenttype:
         raise InvalidInputError(f"datacontenttype {envelope.datacontenttype!r} must be application/json")
+    if not raw:
+        raise InvalidInputError("the event has no data; send organisation, meter and quantity in it")
     try:
         data = _data.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

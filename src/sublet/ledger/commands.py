@@ -1,53 +1,40 @@
-"""`sublet ledger` and `sublet prices`: on the database of this machine's settings, for whoever may read it."""
+"""`sublet ledger`: on the database of this machine's settings, for whoever may read it."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sublet import settings
-from sublet.accounts.service import Accounts
-from sublet.ledger.book import PriceBook, book_from_toml, check
-from sublet.ledger.cloudevents import BATCHED, read_request
+from sublet.ledger import budget_commands
+from sublet.ledger.cloudevents import read_each, renumbered, split_batch
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.model import amount_text
+from sublet.ledger.opening import Organisation, here, organisation_id
 from sublet.ledger.page import invoice_page
 from sublet.ledger.pdf import invoice_pdf
-from sublet.ledger.service import Ledger, new_budget
 from sublet.output import JsonFlag, print_json, print_rows
-from sublet.store import Store
-from sublet.store.schema import migrate
+from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import nano_from_decimal
 
 app = typer.Typer(
     no_args_is_help=True, help="Money: usage, invoices, credits, budgets, exports, and the proof of it all."
 )
-prices = typer.Typer(no_args_is_help=True, help="The price book: check, publish, show.")
-budget = typer.Typer(no_args_is_help=True, help="Budgets: hard ones refuse work, soft ones raise alerts.")
-app.add_typer(budget, name="budget")
+app.add_typer(budget_commands.app, name="budget")
 
 PROOF_FAILED = 1
-TAKE_LINES = 1_000
-Organisation = Annotated[str, typer.Argument(help="Id or name.")]
+TAKE_EVENTS = 1_000
 Month = Annotated[
     str, typer.Option(help="Month like 2026-11, in the organisation's time zone; the present one by default.")
 ]
-
-
-def _ledger() -> Ledger:
-    store = Store(settings.load().database_url)
-    migrate(store)
-    return Ledger(store)
-
-
-def _organisation(ledger: Ledger, name: str) -> str:
-    return Accounts(ledger.store).organisation(name).id
 
 
 @app.command("prove")
@@ -57,8 +44,8 @@ def prove(
     as_json: JsonFlag = False,
 ) -> None:
     """Derive money again from raw events and print the difference, which must be 0."""
-    ledger = _ledger()
-    wanted = _organisation(ledger, organisation) if organisation else ""
+    ledger = here()
+    wanted = organisation_id(ledger, organisation) if organisation else ""
     with Console(stderr=True).status("deriving everything from raw events"):
         proof = ledger.prove(wanted, invoice)
     if as_json:
@@ -77,7 +64,7 @@ def prove(
 @app.command("rate")
 def rate(as_json: JsonFlag = False) -> None:
     """Rate and post every usage event that has arrived."""
-    ledger = _ledger()
+    ledger = here()
     with Console(stderr=True).status("rating"):
         report = ledger.rate()
     if as_json:
@@ -94,31 +81,39 @@ def take(
     as_json: JsonFlag = False,
 ) -> None:
     """Take usage events from a file; what is known already is passed over."""
-    ledger = _ledger()
+    ledger = here()
     accepted = duplicates = 0
     refused: list[dict[str, Any]] = []
-    for body in _batches(file):
-        events, unreadable = read_request(BATCHED, {}, body)
+    found = _events_in(file)
+    while batch := list(islice(found, TAKE_EVENTS)):
+        events, unreadable = read_each([content for _, content in batch])
         result = ledger.take_now(events)
         accepted += result.accepted
         duplicates += result.duplicates
-        refused += [refusal.as_dict() for refusal in (*unreadable, *result.refused)]
+        places = renumbered(list(result.refused), unreadable)
+        refused += [{"place": batch[bad.index][0], **bad.as_dict()} for bad in places]
     if as_json:
         print_json({"accepted": accepted, "duplicates": duplicates, "refused": refused})
     else:
         typer.echo(f"{accepted} taken, {duplicates} known already, {len(refused)} refused")
         for refusal in refused:
-            typer.echo(f"refused: {refusal['source']} {refusal['id']}: {refusal['message']}")
+            name = f" ({refusal['source']} {refusal['id']})" if refusal["id"] else ""
+            typer.echo(f"refused: {file}:{refusal['place']}{name}: {refusal['message']}")
     if refused:
         raise typer.Exit(2)
 
 
-def _batches(file: Path) -> list[bytes]:
-    text = file.read_text()
-    if text.lstrip().startswith("["):
-        return [text.encode()]
-    lines = [line for line in text.splitlines() if line.strip()]
-    return [f"[{','.join(lines[at : at + TAKE_LINES])}]".encode() for at in range(0, len(lines), TAKE_LINES)]
+def _events_in(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Each event of a file with its place: its number in the array, or its line."""
+    with file.open("rb") as lines:
+        first = next((line.lstrip() for line in lines if line.strip()), b"")
+        lines.seek(0)
+        if first.startswith(b"["):
+            yield from enumerate(split_batch(lines.read()), 1)
+            return
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, line.strip()
 
 
 @app.command("invoice")
@@ -131,8 +126,8 @@ def invoice(
     as_json: JsonFlag = False,
 ) -> None:
     """The invoice that would be made now; with --final, make it."""
-    ledger = _ledger()
-    owner = _organisation(ledger, organisation)
+    ledger = here()
+    owner = organisation_id(ledger, organisation)
     document = ledger.invoice(owner, period, digest) if final else ledger.draft(owner, period)
     if document is None:
         typer.echo("nothing to invoice")
@@ -147,7 +142,7 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a final invoice, or write it as a page, PDF or JSON."""
-    _show(_ledger().invoice_by(invoice_id), out, as_json)
+    _show(here().invoice_by(invoice_id), out, as_json)
 
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
@@ -183,8 +178,8 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
 @app.command("invoices")
 def invoices(organisation: Organisation, as_json: JsonFlag = False) -> None:
     """List an organisation's invoices."""
-    ledger = _ledger()
-    found = ledger.invoices(_organisation(ledger, organisation))
+    ledger = here()
+    found = ledger.invoices(organisation_id(ledger, organisation))
     if as_json:
         print_json({"invoices": found})
         return
@@ -207,8 +202,8 @@ def close(
     as_json: JsonFlag = False,
 ) -> None:
     """Close a month that is over and make its invoice; doing so again changes nothing."""
-    ledger = _ledger()
-    closed = ledger.close(_organisation(ledger, organisation), period)
+    ledger = here()
+    closed = ledger.close(organisation_id(ledger, organisation), period)
     number = closed.invoice["number"] if closed.invoice else None
     if as_json:
         print_json({"period": period, "closed_now": closed.by_this_call, "invoice": number})
@@ -219,7 +214,7 @@ def close(
 @app.command("close-all")
 def close_all(period: Annotated[str, typer.Argument(help="Month like 2026-11.")], as_json: JsonFlag = False) -> None:
     """Close a month of every organisation in whose time zone it is over."""
-    ledger = _ledger()
+    ledger = here()
     with Console(stderr=True).status("closing"):
         found = ledger.close_all(period)
     numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
@@ -236,8 +231,8 @@ def rerate(
     as_json: JsonFlag = False,
 ) -> None:
     """Rate a month's usage again by the present price book: by reversal, never by rewriting."""
-    ledger = _ledger()
-    report = ledger.rerate(_organisation(ledger, organisation), period)
+    ledger = here()
+    report = ledger.rerate(organisation_id(ledger, organisation), period)
     if as_json:
         print_json(vars(report))
     else:
@@ -252,7 +247,7 @@ def pay(
     as_json: JsonFlag = False,
 ) -> None:
     """Record a payment, once per source."""
-    document = _ledger().pay(invoice_id, nano_from_decimal(amount), source)
+    document = here().pay(invoice_id, nano_from_decimal(amount), source)
     if as_json:
         print_json(document)
     else:
@@ -266,7 +261,7 @@ def void(
     as_json: JsonFlag = False,
 ) -> None:
     """Take a final invoice back by a reversal; its number stays used, its charges are invoiced again."""
-    document = _ledger().void(invoice_id, reason)
+    document = here().void(invoice_id, reason)
     if as_json:
         print_json(document)
     else:
@@ -280,25 +275,82 @@ def credit(
     source: Annotated[str, typer.Option(help="What names the credit, once.")],
     kind: Annotated[str, typer.Option(help="promotional, goodwill, reclaim or prepaid.")] = "promotional",
     reason: Annotated[str, typer.Option(help="What the customer reads.")] = "",
+    expires: Annotated[
+        str, typer.Option(help="RFC 3339 time with offset, from which what is left of it is gone; without it: never.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Give a credit, or book money paid in advance, once per source."""
-    ledger = _ledger()
-    owner, nano = _organisation(ledger, organisation), nano_from_decimal(amount)
-    given = ledger.store.write(lambda connection: ledger.credit(connection, owner, nano, reason, source, kind=kind))
+    try:
+        expires_at = parse_time(expires) if expires else None
+    except ValueError as error:
+        raise InvalidInputError(f"--expires: {error}") from error
+    ledger = here()
+    owner, nano = organisation_id(ledger, organisation), nano_from_decimal(amount)
+    given = ledger.store.write(
+        lambda connection: ledger.credit(connection, owner, nano, reason, source, kind=kind, expires_at=expires_at)
+    )
     if as_json:
         print_json(given.as_dict())
     else:
         typer.echo(f"{given.id}  {amount_text(given.remaining_nano)} left of {amount_text(given.nano)} ({given.kind})")
 
 
+@app.command("credits")
+def list_credits(organisation: Organisation, as_json: JsonFlag = False) -> None:
+    """List an organisation's credits and prepaid money, with what is left of each."""
+    ledger = here()
+    rows = [found.as_dict() for found in ledger.credits(organisation_id(ledger, organisation))]
+    if as_json:
+        print_json({"credits": rows})
+        return
+    columns = {"id": "id", "kind": "kind", "source_id": "source", "amount": "amount", "remaining": "left"}
+    columns |= {"granted_at": "given", "expires_at": "expires", "reason": "reason"}
+    print_rows(rows, columns, "no credits yet; `sublet ledger credit ORGANISATION AMOUNT` gives one")
+
+
+@app.command("profile")
+def profile(
+    organisation: Organisation,
+    legal_name: Annotated[
+        str | None, typer.Option(help="Name on the invoice; the organisation's own where empty.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Address on the invoice.")] = None,
+    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code, like DE; taxes may hang on it.")] = None,
+    tax_number: Annotated[str | None, typer.Option(help="The customer's tax number.")] = None,
+    email: Annotated[str | None, typer.Option(help="Whom to ask about invoices.")] = None,
+    payment_days: Annotated[int | None, typer.Option(help="Days until an invoice is due.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what stands on an organisation's invoices about it; with options, change it from the next invoice on."""
+    ledger = here()
+    owner = organisation_id(ledger, organisation)
+    given = {
+        "legal_name": legal_name,
+        "address": address,
+        "country": country,
+        "tax_number": tax_number,
+        "email": email,
+        "payment_days": payment_days,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    found = replace(ledger.profile(owner), **wanted)  # type: ignore[arg-type]
+    if wanted:
+        ledger.set_profile(owner, found)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for name, value in asdict(found).items():
+        typer.echo(f"{name:>12}  {value}")
+
+
 @app.command("balance")
 def balance(organisation: Organisation, as_json: JsonFlag = False) -> None:
     """Balances by account; debit is positive."""
-    ledger = _ledger()
+    ledger = here()
     found = {
         account: amount_text(nano)
-        for account, nano in sorted(ledger.balances(_organisation(ledger, organisation)).items())
+        for account, nano in sorted(ledger.balances(organisation_id(ledger, organisation)).items())
     }
     if as_json:
         print_json({"balances": found})
@@ -310,8 +362,8 @@ def balance(organisation: Organisation, as_json: JsonFlag = False) -> None:
 @app.command("statement")
 def statement(organisation: Organisation, period: Month = "", as_json: JsonFlag = False) -> None:
     """What an organisation owed at the start of a month, what changed it, and what it owed at the end."""
-    ledger = _ledger()
-    found = ledger.statement(_organisation(ledger, organisation), period)
+    ledger = here()
+    found = ledger.statement(organisation_id(ledger, organisation), period)
     if as_json:
         print_json(found)
         return
@@ -324,7 +376,7 @@ def statement(organisation: Organisation, period: Month = "", as_json: JsonFlag 
 @app.command("receivables")
 def receivables(as_json: JsonFlag = False) -> None:
     """What is owed, by organisation and days past due."""
-    found = _ledger().receivables()
+    found = here().receivables()
     if as_json:
         print_json({"receivables": found})
     else:
@@ -335,13 +387,15 @@ def receivables(as_json: JsonFlag = False) -> None:
 @app.command("health")
 def health(as_json: JsonFlag = False) -> None:
     """How far rating is, what waits and why, and what the last nightly proof said."""
-    found = _ledger().health()
+    found = here().health()
     if as_json:
         print_json(found)
         return
     typer.echo(f"{found['events']} events, rated to {found['rated_to']}, {found['lines']} lines")
     for entry in found["waiting"]:
-        typer.echo(f"waits: {entry['code']}: {entry['reason']}")
+        typer.echo(f"waits: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+    if found["waiting_events"] > len(found["waiting"]):
+        typer.echo(f"{found['waiting_events']} events wait in all")
     last = found["last_proof"]
     typer.echo(f"last proof {last['proved_at']}: difference {last['difference']}" if last else "no nightly proof yet")
 
@@ -357,8 +411,8 @@ def export(
     until: Annotated[str, typer.Option(help="Last month, like 2026-12.")] = "",
 ) -> None:
     """Export for finance tools, streamed: a year of usage needs no more memory than a day."""
-    ledger = _ledger()
-    owner = _organisation(ledger, organisation) if organisation else ""
+    ledger = here()
+    owner = organisation_id(ledger, organisation) if organisation else ""
     if out is not None and out.suffix == ".parquet":
         with Console(stderr=True).status("exporting"):
             count = write_parquet(ledger.store, ledger.books, name, owner, since, until, out)
@@ -372,126 +426,3 @@ def export(
     with Console(stderr=True).status("exporting"), out.open("wb") as file:
         file.writelines(rows)
     typer.echo(f"written to {out}")
-
-
-@prices.command("check")
-def check_prices(
-    file: Annotated[Path, typer.Argument(help="A price book in TOML.", exists=True, dir_okay=False)],
-    as_json: JsonFlag = False,
-) -> None:
-    """Check a price book: overlaps refuse it (exit code 2), gaps are listed."""
-    book = _book(file)
-    findings = [finding.as_dict() for finding in check(book)]
-    counts = {"prices": len(book.prices), "fees": len(book.fees), "discounts": len(book.discounts)}
-    if as_json:
-        print_json({"file": str(file), **counts, "commitments": len(book.commitments), "findings": findings})
-        return
-    for finding in findings:
-        typer.echo(f"{finding['severity']}: {finding['where']}: {finding['message']}")
-    typer.echo(f"{file}: {', '.join(f'{count} {name}' for name, count in counts.items())}, no overlap")
-
-
-@prices.command("publish")
-def publish_prices(
-    file: Annotated[Path, typer.Argument(help="A price book in TOML.", exists=True, dir_okay=False)],
-    as_json: JsonFlag = False,
-) -> None:
-    """Make a price book the current one. Published entries may end, but not change or vanish."""
-    version = _ledger().publish_prices(_book(file))
-    if as_json:
-        print_json({"version": version})
-    else:
-        typer.echo(f"version {version} of the price book is current")
-
-
-@prices.command("show")
-def show_prices(as_json: JsonFlag = False) -> None:
-    """Show the current price book."""
-    book = _ledger().prices()
-    if as_json:
-        print_json({"version": book.version, **book.content})
-        return
-    rows = [
-        {
-            "id": price.id,
-            "meter": price.meter,
-            "match": ", ".join(f"{name}={value}" for name, value in price.match),
-            "kind": price.kind,
-            "for": price.organisation or "everybody",
-            "currency": price.currency,
-        }
-        for price in book.prices
-    ]
-    columns = {"id": "id", "meter": "meter", "match": "match", "kind": "kind", "for": "for", "currency": "in"}
-    print_rows(rows, columns, "no prices yet; `sublet prices publish FILE` publishes a book")
-
-
-def _book(file: Path) -> PriceBook:
-    try:
-        return book_from_toml(file.read_text(), str(file))
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{file} is not UTF-8 text") from error
-
-
-@budget.command("create")
-def create_budget(
-    organisation: Organisation,
-    limit: Annotated[str, typer.Argument(help="In the organisation's currency, like 500.")],
-    scope: Annotated[str, typer.Option(help="organisation, project or key.")] = "organisation",
-    scope_id: Annotated[str, typer.Option(help="The project's name or the key's id.")] = "",
-    period: Annotated[str, typer.Option(help="day, month or ever.")] = "month",
-    soft: Annotated[bool, typer.Option("--soft", help="Raise alerts, refuse nothing.")] = False,
-    webhook: Annotated[str, typer.Option(help="Where alerts are posted, signed.")] = "",
-    secret: Annotated[str, typer.Option(help="What signs them.")] = "",
-    email: Annotated[str, typer.Option(help="Where alerts are mailed.")] = "",
-    as_json: JsonFlag = False,
-) -> None:
-    """Set up a budget; what its scope has spent in the present period counts already."""
-    ledger = _ledger()
-    wanted = new_budget(
-        _organisation(ledger, organisation),
-        nano_from_decimal(limit),
-        scope=scope,
-        scope_id=scope_id,
-        period=period,
-        hard=not soft,
-        webhook_url=webhook,
-        webhook_secret=secret,
-        email=email,
-    )
-    made = ledger.create_budget(wanted)
-    if as_json:
-        print_json(made.as_dict())
-    else:
-        typer.echo(f"{made.id}  {made.as_dict()['limit']} a {made.period}, {'hard' if made.hard else 'soft'}")
-
-
-@budget.command("ls")
-def list_budgets(organisation: Organisation, as_json: JsonFlag = False) -> None:
-    """List an organisation's budgets with what is spent, held and free."""
-    ledger = _ledger()
-    rows = [state.as_dict() for state in ledger.budgets(_organisation(ledger, organisation))]
-    if as_json:
-        print_json({"budgets": rows})
-        return
-    columns = {
-        name: name for name in ("id", "scope", "scope_id", "period", "kind", "limit", "spent", "held", "free", "hard")
-    }
-    print_rows(rows, columns, "no budgets yet; `sublet ledger budget create ORGANISATION LIMIT` makes one")
-
-
-@budget.command("set")
-def change_budget(
-    budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")],
-    limit: Annotated[str, typer.Argument(help="In the organisation's currency, like 500.")],
-) -> None:
-    """Give a budget another limit, at once; what is spent and held stays."""
-    changed = _ledger().change_budget(budget_id, nano_from_decimal(limit))
-    typer.echo(f"{budget_id}  {changed.as_dict()['limit']} a {changed.period}")
-
-
-@budget.command("end")
-def end_budget(budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")]) -> None:
-    """End a budget: from now on it limits nothing."""
-    _ledger().end_budget(budget_id)
-    typer.echo(f"{budget_id} ended")

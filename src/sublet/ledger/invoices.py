@@ -17,7 +17,7 @@ from sublet.ledger.booking import Books
 from sublet.ledger.lines import Line, Sums, lines_of, percent_text, plain, smallest_unit
 from sublet.ledger.model import Entry, Party, amount_text
 from sublet.ledger.periods import Period, month_of
-from sublet.ledger.taxes import Profile, TaxBasis, Taxes
+from sublet.ledger.taxes import Profile, TaxBasis, Taxes, TaxLine
 from sublet.store.tables.ledger import (
     credit_grants,
     invoice_transactions,
@@ -200,19 +200,32 @@ class Invoicing:
         return document, sums, profile
 
     def sums(
-        self, party: Party, profile: Profile, lines: Iterable[Line], credit_nano: int, prepaid_nano: int, now: datetime
+        self,
+        party: Party,
+        profile: Profile,
+        lines: Iterable[Line],
+        credit_nano: int,
+        prepaid_nano: int,
+        now: datetime,
+        taxes: Sequence[TaxLine] | None = None,
     ) -> Sums:
-        """The arithmetic: credits before rounding, rounding before tax, prepaid money after it."""
+        """The arithmetic: credits before rounding, rounding before tax, prepaid money after it. `taxes` are those that an
+        invoice states; without them the calculator is asked. Raises InvalidInputError for a tax that is not its percentage
+        of the net amount.
+        """
         subtotal = sum(line.nano for line in lines)
         if subtotal < 0:
             return Sums(subtotal, 0, 0, 0, (), 0, 0, -subtotal)
         used = min(subtotal, credit_nano)
         net = Money(subtotal - used, party.currency).rounded()
-        taxes = tuple(self._taxes.lines(TaxBasis(party.id, profile, net, now)))
+        if taxes is None:
+            taxes = self._taxes.lines(TaxBasis(party.id, profile, net, now))
+        for tax in taxes:
+            tax.check(net)
         total = net.nano + sum(tax.nano for tax in taxes)
         step = smallest_unit(party.currency)
         prepaid = min(total, prepaid_nano // step * step)
-        return Sums(subtotal, used, net.nano - (subtotal - used), net.nano, taxes, total, prepaid, 0)
+        return Sums(subtotal, used, net.nano - (subtotal - used), net.nano, tuple(taxes), total, prepaid, 0)
 
     def pay(self, connection: Connection, invoice_id: str, nano: int, source_id: str, now: datetime) -> dict[str, Any]:
         """Record a payment, once per `source_id`. Raises ConflictError, InvalidInputError, NotFoundError."""

@@ -51,13 +51,20 @@ class Meter:
             raise InvalidInputError(f"quantity {value} is not finite; send what was used")
         if value.adjusted() > 30:
             raise InvalidInputError(f"quantity {value} is beyond {self.quantity_max} {self.unit} an event")
-        numerator, denominator = value.as_integer_ratio()
-        steps, rest = divmod(numerator * self.steps_per_unit, denominator)
-        if rest:
+        # By digits and not by arithmetic: a number like 1e-999999999 is short to write and endless to work out.
+        _, digits, exponent = value.as_tuple()
+        shift = int(exponent) + self.decimals
+        if shift < 0 and any(digits[shift:]):
             raise InvalidInputError(
-                f"quantity {value} is finer than {self.name} is metered; send at most {self.decimals} decimals"
+                f"quantity {str(value)[:40]} is finer than {self.name} is metered; send {self._fineness}"
             )
-        return steps
+        kept = digits[:shift] if shift < 0 else digits
+        steps: int = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)
+        return -steps if value.is_signed() else steps
+
+    @property
+    def _fineness(self) -> str:
+        return f"at most {self.decimals} decimals" if self.decimals else "a whole number"
 
     def units(self, steps: int) -> Decimal:
         """Whole steps as a decimal number of units, exact."""

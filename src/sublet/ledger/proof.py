@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy import Connection, select, text
@@ -25,7 +26,7 @@ from sublet.ledger.model import USAGE, Party, amount_text
 from sublet.ledger.periods import month_of
 from sublet.ledger.rating import line_digest_part, period_of
 from sublet.ledger.store import EVENT_COLUMNS, LINE_COLUMNS, RATING, EventRow, LineRow
-from sublet.ledger.taxes import Profile
+from sublet.ledger.taxes import Profile, TaxLine
 from sublet.store.tables.ledger import (
     balances,
     credit_grants,
@@ -37,6 +38,8 @@ from sublet.store.tables.ledger import (
     transactions,
 )
 from sublet.values.clock import parse_time, to_micros
+from sublet.values.errors import InvalidInputError
+from sublet.values.money import nano_from_decimal
 
 PAGE = 5_000
 
@@ -132,9 +135,18 @@ class Prover:
         for use in connection.execute(statement):
             used[use.kind == "prepaid"] += use.nano
         customer = document["customer"]
-        # As it was on that day: the customer's details may have changed since.
+        # As it was on that day: the customer's details and the taxes that are set may have changed since.
         profile = Profile(customer["name"], customer["address"], customer["country"], customer["tax_number"])
-        sums = self._invoicing.sums(party, profile, lines, used[False], used[True], parse_time(document["issued_at"]))
+        issued = parse_time(document["issued_at"])
+        taxes = [
+            TaxLine(tax["name"], Fraction(tax["percent"]), nano_from_decimal(tax["amount"]))
+            for tax in document["taxes"]
+        ]
+        try:
+            sums = self._invoicing.sums(party, profile, lines, used[False], used[True], issued, taxes)
+        except InvalidInputError as error:
+            proof.differs(f"{row.number}: {error.message}", 1)
+            return
         for name, value in (
             ("subtotal", sums.subtotal),
             ("rounding", sums.rounding),
@@ -150,7 +162,8 @@ class Prover:
         posted: dict[str, int] = defaultdict(int)
         for posting in journal.transaction(connection, row.transaction_no).entry.postings:
             posted[posting.account] += posting.nano
-        if posted["unbilled"] != -sums.subtotal or posted["receivable"] != sums.due:
+        stated = (-sums.subtotal, sums.due, -sums.tax)
+        if (posted["unbilled"], posted["receivable"], posted["taxes_payable"]) != stated:
             proof.differs(
                 f"{row.number}: transaction {row.transaction_no} posts other amounts than the invoice",
                 posted["unbilled"] + sums.subtotal,

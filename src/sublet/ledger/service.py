@@ -14,20 +14,21 @@ from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.book import PriceBook
 from sublet.ledger.booking import Books
-from sublet.ledger.budgets import PREPAID, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets import PREPAID, THRESHOLDS, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.closing import Closed
 from sublet.ledger.crediting import Credit
 from sublet.ledger.findings import Proof
+from sublet.ledger.health import health_of
 from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
-from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of
+from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.periods import Period, month_labelled, month_of
 from sublet.ledger.proof import Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
 from sublet.ledger.spending import EXPIRE_MAX, Spending, budget_of
 from sublet.ledger.statements import aged_receivables, statement
-from sublet.ledger.store import LINES, RATING
+from sublet.ledger.store import RATING
 from sublet.ledger.taxes import NoTax, Profile, Taxes
 from sublet.store import Store
 from sublet.store.tables.ledger import budgets as budgets_table
@@ -218,6 +219,11 @@ class Ledger:
             return journal.balances_of(connection, organisation_id)
 
     # -- invoices
+
+    def profile(self, organisation_id: str) -> Profile:
+        """What stands on the organisation's invoices about it."""
+        with self._store.read() as connection:
+            return profile_of(connection, self._parties.get(connection, organisation_id))
 
     def set_profile(self, organisation_id: str, profile: Profile) -> None:
         """What stands on the organisation's invoices from now on."""
@@ -423,19 +429,7 @@ class Ledger:
     def health(self) -> dict[str, Any]:
         """How far the rating is, what waits and why, and what the last proof said."""
         with self._store.read() as connection:
-            position, _ = sql.read_head(connection, RATING)
-            last = connection.execute(select(proofs).order_by(proofs.c.proved_at.desc()).limit(1)).first()
-            held = connection.execute(
-                select(waiting.c.code, waiting.c.reason).order_by(waiting.c.event_seq).limit(10)
-            ).all()
-            return {
-                "events": sql.last_event_seq(connection),
-                "rated_to": position,
-                "lines": sql.read_head(connection, LINES)[0],
-                "waiting": [{"code": row.code, "reason": row.reason} for row in held],
-                "last_proof": last.report | {"proved_at": last.proved_at.isoformat()} if last else None,
-                "ok": last is None or last.ok,
-            }
+            return health_of(connection)
 
 
 def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
@@ -475,8 +469,12 @@ def new_budget(organisation_id: str, limit_nano: int, **fields: Any) -> Budget:
         "scope_id": "",
         "period": "month",
         "hard": True,
-        "thresholds": (50, 80, 100),
+        "thresholds": THRESHOLDS,
     }
+    if fields.get("webhook_url") and not fields.get("webhook_secret"):
+        raise InvalidInputError(
+            "a webhook needs a secret that signs what is sent; give one, and keep it to check it by"
+        )
     try:
         return Budget(new_id("bud"), organisation_id, limit_nano=limit_nano, **(defaults | fields))
     except TypeError as error:

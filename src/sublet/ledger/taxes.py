@@ -54,9 +54,25 @@ class TaxLine:
     percent: Fraction
     nano: int
 
+    @classmethod
+    def of(cls, name: str, percent: Fraction, net: Money) -> TaxLine:
+        """The tax of `percent` on `net`."""
+        step = NANO // 10 ** currency_digits(net.currency)
+        return cls(name, percent, round(net.nano * percent / (100 * step)) * step)
+
+    def check(self, net: Money) -> None:
+        """Raises InvalidInputError where the amount is not the percentage of `net`."""
+        due = TaxLine.of(self.name, self.percent, net).nano
+        if self.percent < 0 or self.nano != due:
+            raise InvalidInputError(
+                f"tax {self.name!r} of {self.percent} % on {net} is {self.nano} nano-units and should be {due}; "
+                "correct the calculator"
+            )
+
 
 class Taxes(Protocol):
-    """A tax calculator. It must be pure: the proof asks it again and expects the same lines."""
+    """A tax calculator: which percentages an invoice owes. What it said stands on the invoice, and the proof works out the
+    amounts again from there, so another calculator may be set at any time."""
 
     def lines(self, basis: TaxBasis) -> Sequence[TaxLine]:
         """The taxes on `basis.net`, which is not negative."""
@@ -79,8 +95,7 @@ class FlatTax:
     def lines(self, basis: TaxBasis) -> Sequence[TaxLine]:
         if self._country and basis.profile.country != self._country:
             return ()
-        step = NANO // 10 ** currency_digits(basis.net.currency)
-        return (TaxLine(self._name, self._percent, round(basis.net.nano * self._percent / (100 * step)) * step),)
+        return (TaxLine.of(self._name, self._percent, basis.net),)
 
 
 def taxes_named(name: str) -> Taxes:
