@@ -271,7 +271,8 @@ def test_a_receiver_that_never_answers_is_given_up_after_its_attempts(
     def fails(delivery: object, now: datetime) -> None:
         raise ConnectionError("nobody there")
 
-    priced.create_budget(new_budget(bolt, 1, hard=False, thresholds=(100,), webhook_url="http://127.0.0.1:9/x"))
+    hook = {"webhook_url": "http://127.0.0.1:9/x", "webhook_secret": "s"}
+    priced.create_budget(new_budget(bolt, 1, hard=False, thresholds=(100,), **hook))
     priced.take_now([used(bolt, "a")])
     priced.rate()
     outbox = Outbox(priced.store, {"webhook": fails})
