@@ -223,7 +223,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(ledger_api.router(system.ledger, require))
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
     overviews = Overviews(system, plane.plans, plane.health)
-    api.include_router(console_router(overviews.now, sessions, overviews.record))
+    api.include_router(console_router(overviews.now, sessions, overviews.record, overviews.budgets))
 
     @api.get("/health")
     def health() -> dict[str, Any]:

@@ -14,11 +14,14 @@ import numpy as np
 from sublet import supervisor
 from sublet.app import Sublet
 from sublet.console import model as view
+from sublet.console.figures import duration, moment
 from sublet.demand.model import Series
 from sublet.fleet.model import Pool
 from sublet.gateway.store import recent_minutes
 from sublet.leases.model import Lease
+from sublet.leases.store import ended_since, live_leases
 from sublet.ledger import figures
+from sublet.ledger.standing import Standing, Told, standings
 from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule import View
 from sublet.values.clock import from_micros, to_micros
@@ -34,7 +37,10 @@ PATHS_MIN = 20
 GAP_S_MIN = 120.0
 RHYTHM_MIN = 3
 MODELS_WINDOW_S = 300
-LEASES_MAX = 200
+ENDED_MAX = 2_000
+UPCOMING = timedelta(hours=1)
+UPCOMING_MAX = 10
+BUDGETS_MAX = 5
 
 
 class Overviews:
@@ -51,22 +57,39 @@ class Overviews:
         """The system as it is now. Raises what the database raises."""
         system = self._system
         at = system.clock.now()
-        leases = system.leases.leases(limit=LEASES_MAX)
         names = {item.id: item.name for item in system.accounts.organisations()}
         pools = [pool for pool in system.fleet.pools() if pool.offline_at is None]
         pool_names = {pool.id: pool.name for pool in pools}
+        with system.store.read() as connection:
+            live = live_leases(connection)
+            ended = ended_since(connection, list(pool_names), at - PAST, ENDED_MAX)
+        facts = {pool.id: system.surplus.view(pool.id, at) for pool in pools}
         health = self._health()
+        shown = tuple(_lease(lease, names, pool_names, at) for lease in live)
         return view.Overview(
             as_of=at,
-            pools=tuple(self._pool(pool, leases, at) for pool in pools),
-            leases=tuple(_lease(lease, names, pool_names, at) for lease in leases if not lease.state.terminal),
+            pools=tuple(self._pool(pool, facts[pool.id], [*live, *ended], at) for pool in pools),
+            leases=shown,
             models=self._models(at),
             money=self._money(at),
-            plan=tuple(view.PlanLine(step.at, step.kind, step.subject, step.reason) for step in system.plan().steps),
-            alerts=self._alerts(health),
+            plan=_next(system.plan(), shown, at),
+            alerts=(
+                *self._alerts(health),
+                *(alert for pool in pools for alert in _unseen(pool, facts[pool.id])),
+                *_taken_back(live, pool_names, at),
+            ),
             processes=self._processes(health),
             models_window_s=MODELS_WINDOW_S,
+            budgets=self.budgets(rows_max=BUDGETS_MAX),
         )
+
+    def budgets(self, wish: view.BudgetsWish = view.BudgetsWish(), rows_max: int = view.ROWS_MAX) -> view.BudgetsView:
+        """Live budgets as they stand in their present periods, at most `rows_max` of them."""
+        at = self._system.clock.now()
+        with self._system.store.read() as connection:
+            found = standings(connection, at, find=wish.find, order=wish.order, offset=wish.offset, limit=rows_max)
+        rows = tuple(_budget(item) for item in found.items)
+        return view.BudgetsView(at, rows, found.many, found.refusing, found.passed, found.near, wish)
 
     def record(self, pool: str | None) -> view.RecordView:
         """The record of one pool, by name or id; of the first where none is named. Raises NotFoundError."""
@@ -77,11 +100,10 @@ class Overviews:
         at = self._system.clock.now()
         return view.RecordView(at, tuple(names.values()), self._system.record.of(*found) if found else None)
 
-    def _pool(self, pool: Pool, leases: Sequence[Lease], at: datetime) -> view.PoolView:
+    def _pool(self, pool: Pool, facts: View, leases: Sequence[Lease], at: datetime) -> view.PoolView:
         system = self._system
         history = system.demand.history(pool.id, at - PAST, at)
         ladder = system.surplus.ladder(pool.id, at)
-        facts = system.surplus.view(pool.id, at)
         sold = _SoldOver(
             pool, leases, sum(item.accelerators for item in system.models.replicas() if item.pool_id == pool.id)
         )
@@ -113,7 +135,8 @@ class Overviews:
                 continue
             mine = [minute for minute in minutes if minute["model"] == row.entry.name]
             requests = sum(minute["requests"] for minute in mine)
-            first = [minute["ttft_ms_p50"] for minute in mine if minute["requests"]]
+            # A minute in which no request got a token, because all failed, has 0 here.
+            first = [minute["ttft_ms_p50"] for minute in mine if minute["ttft_ms_p50"]]
             ready = [replica for replica in row.replicas if replica.state == "ready"]
             state = "ready" if ready else row.replicas[0].state if row.replicas else "stopped"
             found.append(
@@ -306,7 +329,55 @@ def _withheld(ladder: Ladder) -> tuple[view.Withheld, ...]:
     if not spot:
         return ()
     shortest = min(spot, key=lambda rung: rung.window_s)
-    return tuple(view.Withheld(item.count, item.sentence) for item in shortest.withheld)
+    return tuple(view.Withheld(item.count, item.sentence.removeprefix(f"{item.count} ")) for item in shortest.withheld)
+
+
+def _unseen(pool: Pool, facts: View) -> list[view.Alert]:
+    """That nothing can be sold because the owner's demand is not seen. A pool that was never seen is a new one, and no alert."""
+    if not facts.stale or facts.sample_age_s is None:
+        return []
+    age = duration(facts.sample_age_s)
+    return [
+        view.Alert(
+            "warning",
+            f"the last sample of {pool.name} is {age} old: nothing of it is sold until its owner's demand is seen again",
+            facts.at - timedelta(seconds=facts.sample_age_s),
+        )
+    ]
+
+
+def _taken_back(leases: Sequence[Lease], pools: dict[str, str], at: datetime) -> list[view.Alert]:
+    """What the owner takes back now, pool by pool."""
+    found: dict[str, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        if lease.reclaim_at is not None:
+            found[lease.pool_id].append(lease)
+    alerts = []
+    for pool_id, taken in found.items():
+        many = sum(lease.accelerators for lease in taken)
+        by = max(lease.deadline for lease in taken)
+        whose = f"{len(taken)} leases end" if len(taken) > 1 else "1 lease ends"
+        name = pools.get(pool_id, pool_id)
+        what = "accelerator" if many == 1 else "accelerators"
+        alerts.append(
+            view.Alert("warning", f"the owner takes back {many} {what} of {name}: {whose} by {moment(by, at)} UTC")
+        )
+    return alerts
+
+
+def _next(plan: Plan, leases: Sequence[view.LeaseView], at: datetime) -> tuple[view.PlanLine, ...]:
+    """The planner's next steps, then the leases that end within UPCOMING."""
+    steps = [view.PlanLine(step.at, step.kind, step.subject, step.reason) for step in plan.steps]
+    planned = {step.subject for step in steps if step.kind in ("end", "stop", "abandon")}
+    ends = sorted(
+        (lease for lease in leases if lease.id not in planned and at < lease.over_at <= at + UPCOMING),
+        key=lambda lease: (lease.over_at, lease.id),
+    )
+    for lease in ends[:UPCOMING_MAX]:
+        why = "its window ends" if lease.reclaim_at is None else "the owner takes it back"
+        what = f"{lease.accelerators} of {lease.pool}, {lease.organisation}"
+        steps.append(view.PlanLine(lease.over_at, "end", lease.id, f"{what}: {why}"))
+    return tuple(steps)
 
 
 def _lease(lease: Lease, names: dict[str, str], pools: dict[str, str], at: datetime) -> view.LeaseView:
@@ -322,6 +393,37 @@ def _lease(lease: Lease, names: dict[str, str], pools: dict[str, str], at: datet
         reclaim_at=lease.reclaim_at,
         seconds_left=max(0.0, (lease.deadline - at).total_seconds()),
     )
+
+
+def _budget(item: Standing) -> view.BudgetView:
+    budget = item.budget
+    key = f"{item.key_name} …{item.key_hint}" if item.key_hint else ""
+    return view.BudgetView(
+        id=budget.id,
+        organisation=item.organisation,
+        scope=budget.scope,
+        subject=key or budget.scope_id,
+        period=budget.period,
+        limit=Money(budget.limit_nano, item.currency),
+        spent=Money(item.state.spent_nano, item.currency),
+        held=Money(item.state.held_nano, item.currency),
+        hard=budget.hard,
+        prepaid=budget.prepaid,
+        starts_anew=item.starts_anew,
+        thresholds=budget.thresholds,
+        told=tuple(view.Told(told.percent, told.at, _trouble(told)) for told in item.told),
+        channels=bool(budget.webhook_url) + bool(budget.email),
+    )
+
+
+def _trouble(told: Told) -> str:
+    """What failed in telling of a threshold. A message that waits for its first attempt is no trouble yet."""
+    names = {"webhook": "webhook", "email": "e-mail"}
+    if told.given_up:
+        return f"{' and '.join(names[one] for one in told.given_up)} given up: {told.last_error}"
+    if told.waiting and told.last_error:
+        return f"{' and '.join(names[one] for one in told.waiting)} will be tried again: {told.last_error}"
+    return ""
 
 
 def _sum_of(balances: dict[str, int], currency_of: dict[str, str], currency: str) -> int:

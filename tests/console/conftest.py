@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sublet.accounts.model import Actor
 from sublet.console import Overview, Sessions, router
 from sublet.console.model import RecordView
-from sublet.console.sample import sample_overview, sample_record
+from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import NotFoundError, UnauthenticatedError
 
@@ -68,7 +68,15 @@ def serve(sessions: Sessions) -> Callable[[Callable[[], Overview]], TestClient]:
 
     def start(overview: Callable[[], Overview]) -> TestClient:
         app = FastAPI()
-        app.include_router(router(overview, sessions, lambda pool: named_record(pool, sessions._clock.now())))
+        now = sessions._clock.now
+        app.include_router(
+            router(
+                overview,
+                sessions,
+                lambda pool: named_record(pool, now()),
+                lambda wish: sample_budgets(now(), wish),
+            )
+        )
         return TestClient(app, base_url="http://console.test", follow_redirects=False)
 
     return start

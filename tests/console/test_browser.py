@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sublet.console import Overview, Sessions, router
-from sublet.console.sample import sample_overview, sample_record
+from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import StorageFullError
 
@@ -55,7 +55,14 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
     hostile = replace(sample.leases[0], organisation=EVIL + "w" * 120)
     shown = Served("", replace(sample, leases=(hostile, *sample.leases[1:])), None)  # type: ignore[arg-type]
     app = FastAPI()
-    app.include_router(router(shown.gather, sessions, lambda pool: sample_record(clock.now())))
+    app.include_router(
+        router(
+            shown.gather,
+            sessions,
+            lambda pool: sample_record(clock.now()),
+            lambda wish: sample_budgets(clock.now(), wish),
+        )
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     shown.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     shown.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
@@ -105,7 +112,7 @@ def test_the_page_fits_and_says_nothing_to_the_console(browser, served: Served, 
     assert too_wide == []
     assert page.title() == "Overview · Sublet"
     assert EVIL in page.locator("table.cards").first.inner_text()
-    assert page.locator("svg[role=img]").count() == 2
+    assert page.locator("figure.chart svg[role=img]").count() == 2
     assert page.complaints == []
     folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
     if folder:

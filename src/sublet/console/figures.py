@@ -44,6 +44,18 @@ def share(part: Money, parts: tuple[tuple[str, Money], ...]) -> float:
     return max(0, part.nano) * 1000 // whole / 10 if whole else 0.0
 
 
+def per_cent(part: int, whole: int) -> str:
+    """`part` of `whole` as a percentage, rounded down: nothing that is left is written as nothing, and what is there is not 0."""
+    if part <= 0:
+        return "0 %"
+    if whole <= 0:
+        return "over"
+    tenths = 1000 * part // whole
+    if not tenths:
+        return "< 0.1 %"
+    return f"{tenths // 10:,} %" if tenths >= 1000 or not tenths % 10 else f"{tenths // 10}.{tenths % 10} %"
+
+
 def duration(seconds: float) -> str:
     """The two largest units: `3 d 04 h`, `2 h 05 min`, `4 min 31 s`, `12 s`; `over` once nothing is left."""
     left = int(seconds)

@@ -14,6 +14,12 @@ CLASSES = ("firm", "notice", "spot", "model")
 ROWS_MAX = 100
 """Rows of a table on the page; what is left out is counted and named."""
 
+FIND_LENGTH_MAX = 120
+"""Characters of a name to look for."""
+
+ORDERS = ("use", "organisation")
+OFFSET_MAX = 1_000_000
+
 SEVERITIES = ("critical", "warning", "info")
 
 
@@ -173,8 +179,84 @@ class ProcessView:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A threshold that was reached, when, and what failed in telling of it: a sentence, empty where nothing did."""
+
+    percent: int
+    at: datetime
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetView:
+    """A budget in its present period. `scope` is organisation, project or key, and `subject` the project's or the key's name.
+
+    `spent` was billed, `held` is put by for work under way. `starts_anew` is None for one that never does; a `prepaid` one is
+    money paid in advance. `channels` counts the ways in which its alerts are told.
+    """
+
+    id: str
+    organisation: str
+    scope: str
+    subject: str
+    period: str
+    limit: Money
+    spent: Money
+    held: Money
+    hard: bool = True
+    prepaid: bool = False
+    starts_anew: datetime | None = None
+    thresholds: tuple[int, ...] = ()
+    told: tuple[Told, ...] = ()
+    channels: int = 0
+
+    @property
+    def used(self) -> Money:
+        return self.spent + self.held
+
+    @property
+    def left(self) -> Money:
+        """What may still be spent; below zero where more was spent than the limit."""
+        return self.limit - self.used
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetsWish:
+    """Which budgets to show: those with `find` in the name of the organisation, project or key, ROWS_MAX of them from the one
+    at `offset` on, in the order of use (the most used first) or of organisation."""
+
+    find: str = ""
+    order: str = "use"
+    offset: int = 0
+
+    @classmethod
+    def of(cls, find: str, order: str, offset: str) -> BudgetsWish:
+        """What an address asks for. An address is typed by people: what can't be meant is taken for the first page."""
+        printable = "".join(character for character in find if character.isprintable())
+        number = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) <= len(str(OFFSET_MAX)) else 0
+        return cls(
+            printable.strip()[:FIND_LENGTH_MAX], order if order in ORDERS else ORDERS[0], min(number, OFFSET_MAX)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetsView:
+    """Budgets as of `as_of`: `rows` of the `many` that were wished for. Of these `many`, `refusing` are hard and used up,
+    `passed` soft and used up, `near` the others used to 80 % at least."""
+
+    as_of: datetime
+    rows: tuple[BudgetView, ...] = ()
+    many: int = 0
+    refusing: int = 0
+    passed: int = 0
+    near: int = 0
+    wish: BudgetsWish = BudgetsWish()
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
-    """The system at `as_of`, aware UTC. `money` has one view per currency: amounts of two can't be added."""
+    """The system at `as_of`, aware UTC. `money` has one view per currency: amounts of two can't be added. `budgets` holds
+    the most used alone."""
 
     as_of: datetime
     pools: tuple[PoolView, ...] = ()
@@ -185,6 +267,7 @@ class Overview:
     alerts: tuple[Alert, ...] = ()
     processes: tuple[ProcessView, ...] = ()
     models_window_s: int = 60
+    budgets: BudgetsView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The console's routes: overview, record, signing in and out, static files; every answer with headers that keep it to itself."""
+"""The console's routes: its pages, signing in and out, static files; every answer with headers that keep it to itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from sublet.console import chart, figures
 from sublet.console.assets import Assets
-from sublet.console.model import ROWS_MAX, Overview, RecordView
+from sublet.console.budgets import draw_budget, draw_budgets
+from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX, BudgetsView, BudgetsWish, Overview, RecordView
 from sublet.console.record import draw_record
 from sublet.console.sessions import SESSION_HOURS, Session, Sessions
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
@@ -24,6 +25,8 @@ _FIELDS_MAX = 16
 REFRESH_S = 5
 REFRESH_WITHOUT_SCRIPT_S = 15
 REFRESH_RECORD_S = 60
+REFRESH_BUDGETS_S = 10
+NAME_LENGTH_MAX = 120
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -72,7 +75,8 @@ class Pages:
         )
         templates.globals.update(asset=assets.path, refresh_s=REFRESH_S, rows_max=ROWS_MAX)
         templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, forecast_label=chart.forecast_label)
-        templates.globals.update(refresh_record_s=REFRESH_RECORD_S)
+        templates.globals.update(refresh_record_s=REFRESH_RECORD_S, refresh_budgets_s=REFRESH_BUDGETS_S)
+        templates.globals.update(find_length_max=FIND_LENGTH_MAX)
         for name in ("count", "money", "duration", "moment", "period", "share", "tone"):
             templates.filters[name] = getattr(figures, name)
         return cls(templates, assets)
@@ -80,7 +84,12 @@ class Pages:
     def overview(self, view: Overview, form_token: str) -> HTMLResponse:
         """The first page."""
         charts = {pool.id: chart.draw(pool, view.as_of) for pool in view.pools[:ROWS_MAX]}
-        return self._page("overview.html", view=view, charts=charts, form_token=form_token)
+        budgets = [draw_budget(item) for item in view.budgets.rows] if view.budgets else []
+        return self._page("overview.html", view=view, charts=charts, budgets=budgets, form_token=form_token)
+
+    def budgets(self, view: BudgetsView, form_token: str) -> HTMLResponse:
+        """Every budget as a bar, the most used first."""
+        return self._page("budgets.html", view=view, page=draw_budgets(view), form_token=form_token)
 
     def record(self, view: RecordView, form_token: str) -> HTMLResponse:
         """What was promised against what happened, for one pool."""
@@ -106,17 +115,20 @@ class Pages:
 
 
 def router(
-    overview: Callable[[], Overview], sessions: Sessions, record: Callable[[str | None], RecordView]
+    overview: Callable[[], Overview],
+    sessions: Sessions,
+    record: Callable[[str | None], RecordView],
+    budgets: Callable[[BudgetsWish], BudgetsView],
 ) -> APIRouter:
-    """GET /, GET /record, GET and POST /login, POST /logout, GET /static/…: the operator's console.
+    """GET /, GET /budgets, GET /record, GET and POST /login, POST /logout, GET /static/…: the operator's console.
 
-    `overview` gathers the present state, `record` that of one pool's record by its name; they run on a worker thread and may
-    raise SubletError, whose sentence is shown.
+    `overview` gathers the present state, `record` that of one pool's record by its name, `budgets` those that are wished for;
+    they run on a worker thread and may raise SubletError, whose sentence is shown.
     """
     pages = Pages.load()
     routes = APIRouter(include_in_schema=False)
 
-    _add_pages(routes, pages, overview, record, sessions)
+    _add_pages(routes, pages, sessions, overview, record, budgets)
 
     @routes.get("/login")
     def sign_in_page(request: Request) -> Response:
@@ -169,9 +181,10 @@ def router(
 def _add_pages(
     routes: APIRouter,
     pages: Pages,
+    sessions: Sessions,
     overview: Callable[[], Overview],
     record: Callable[[str | None], RecordView],
-    sessions: Sessions,
+    budgets: Callable[[BudgetsWish], BudgetsView],
 ) -> None:
     def shown(request: Request, draw: Callable[[str], Response]) -> Response:
         """The page for who is signed in; `draw` is given the form's token."""
@@ -188,8 +201,13 @@ def _add_pages(
         return shown(request, lambda token: pages.overview(overview(), token))
 
     @routes.get("/record")
-    def record_page(request: Request, pool: Annotated[str | None, Query(max_length=60)] = None) -> Response:
-        return shown(request, lambda token: pages.record(record(pool), token))
+    def record_page(request: Request, pool: str | None = None) -> Response:
+        return shown(request, lambda token: pages.record(record(pool and pool[:NAME_LENGTH_MAX]), token))
+
+    @routes.get("/budgets")
+    def budgets_page(request: Request, find: str = "", order: str = "", offset: str = "") -> Response:
+        wish = BudgetsWish.of(find, order, offset)
+        return shown(request, lambda token: pages.budgets(budgets(wish), token))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sublet.console.model import (
     Alert,
+    BudgetsView,
+    BudgetsWish,
+    BudgetView,
     LeaseView,
     ModelView,
     MoneyView,
@@ -17,6 +22,7 @@ from sublet.console.model import (
     ProcessView,
     RecordView,
     Sold,
+    Told,
     Withheld,
 )
 from sublet.surplus.calibration import Day, Figures, PoolRecord, Shadowed, Tuning, figures
@@ -30,6 +36,7 @@ _AHEAD = 36
 
 def sample_overview(as_of: datetime) -> Overview:
     """A fleet of three pools on a lively day."""
+    found = sample_budgets(as_of)
     return Overview(
         as_of=as_of,
         pools=(_h100(as_of), _a100(as_of), _fresh_pool()),
@@ -54,6 +61,7 @@ def sample_overview(as_of: datetime) -> Overview:
             ProcessView("engine smollm2", "ok"),
             ProcessView("ssh door", "degraded", "Port 22014 is taken by another program; new leases get the next one."),
         ),
+        budgets=replace(found, rows=found.rows[:3]),
     )
 
 
@@ -188,6 +196,49 @@ def _money() -> MoneyView:
             ("model", Money.of("6530.5425")),
         ),
     )
+
+
+def sample_budgets(as_of: datetime, wish: BudgetsWish = BudgetsWish()) -> BudgetsView:
+    """Budgets of every sort: used up, passed, nearly so, held, hardly begun, and of another currency."""
+    month = as_of + timedelta(days=9, hours=4)
+
+    def budget(key: str, organisation: str, limit: str, spent: str, held: str = "0", **fields: Any) -> BudgetView:
+        currency = fields.pop("currency", "USD")
+        given: dict[str, Any] = {
+            "scope": "organisation",
+            "subject": "",
+            "period": "month",
+            "starts_anew": month,
+            "thresholds": (50, 80, 100),
+            **{
+                name: Money.of(amount, currency)
+                for name, amount in (("limit", limit), ("spent", spent), ("held", held))
+            },
+            **fields,
+        }
+        return BudgetView(f"bud_{key}", organisation, **given)
+
+    def told(*percents: int, trouble: str = "") -> tuple[Told, ...]:
+        return tuple(
+            Told(percent, as_of - timedelta(hours=1), trouble if percent == 80 else "") for percent in percents
+        )
+
+    rows = (
+        budget("1f3h", "Small Lab", "20", "33.6", scope="key", subject="notebooks …_Crw", told=told(50, 80, 100), channels=1),
+        budget(
+            "2g4j", "Nordlicht Robotics", "100", "112.48", period="day", scope="project", subject="search",
+            hard=False, starts_anew=as_of + timedelta(hours=5), told=told(50, 80, 100),
+        ),
+        budget(
+            "3h5k", "Institute for Weather and Climate", "2500", "2238.6", "140.25", channels=2,
+            told=told(50, 80, trouble="webhook will be tried again: ConnectionError: the receiver answered 503"),
+        ),
+        budget("4j6m", "Kestrel Bio", "4000000000", "2189000", "46.4", period="ever", starts_anew=None, told=told()),
+        budget("5k7n", "Atelier Dumont", "100", "0", "0.21", period="ever", starts_anew=None, prepaid=True, channels=1),
+        budget("6m8p", "Yen Works KK", "250000", "0", currency="JPY", thresholds=()),
+    )  # fmt: skip
+    kept = tuple(row for row in rows if wish.find.lower() in f"{row.organisation} {row.subject}".lower())
+    return BudgetsView(as_of, kept, len(kept), 1, 1, 1, wish)
 
 
 def _plan(as_of: datetime) -> tuple[PlanLine, ...]:

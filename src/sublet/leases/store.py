@@ -177,6 +177,17 @@ def live_leases(connection: Connection, pool_id: str | None = None) -> list[Leas
     return [_lease(row) for row in connection.execute(query)]
 
 
+def ended_since(connection: Connection, pool_ids: Sequence[str], since: datetime, limit: int) -> list[Lease]:
+    """Leases of the pools that ended since then, the newest first."""
+    query = (
+        select(leases)
+        .where(leases.c.pool_id.in_(pool_ids), leases.c.ended_at >= since)
+        .order_by(leases.c.ended_at.desc(), leases.c.id)
+        .limit(limit)
+    )
+    return [_lease(row) for row in connection.execute(query)]
+
+
 def over_since(connection: Connection, pool_id: str, since: datetime, limit: int) -> list[Row[Any]]:
     """Leases of the pool that were over since then, the newest first: class_name, accelerators, start_at, end_at, active_at,
     ended_at, end_reason, state, reclaim_at, notice_s, and told_at, when notice was given."""

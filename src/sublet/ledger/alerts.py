@@ -31,6 +31,7 @@ TIMEOUT_S = 10
 DELIVERIES_MAX = 50
 
 WAITING, DELIVERED, GIVEN_UP = "waiting", "delivered", "given_up"
+CHANNELS = ("webhook", "email")
 
 
 def raise_alerts(connection: Connection, budget: Budget, period_start: datetime, party: Party, now: datetime) -> None:
@@ -58,6 +59,11 @@ def raise_alerts(connection: Connection, budget: Budget, period_start: datetime,
         _queue(connection, budget, period_start, percent, spent, party, now)
 
 
+def delivery_id(budget_id: str, period_start: datetime, percent: int, channel: str) -> str:
+    """The id of the message that tells of a threshold by `channel`."""
+    return derived_id("whk", budget_id, format_time(period_start), str(percent), channel)
+
+
 def _queue(
     connection: Connection,
     budget: Budget,
@@ -81,12 +87,12 @@ def _queue(
         "currency": party.currency,
         "raised_at": format_time(now),
     }
-    for channel, target in (("webhook", budget.webhook_url), ("email", budget.email)):
+    for channel, target in zip(CHANNELS, (budget.webhook_url, budget.email), strict=True):
         if target:
             sql.insert_row(
                 connection,
                 deliveries,
-                id=derived_id("whk", budget.id, format_time(period_start), str(percent), channel),
+                id=delivery_id(budget.id, period_start, percent, channel),
                 budget_id=budget.id,
                 channel=channel,
                 target=target,

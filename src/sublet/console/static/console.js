@@ -28,6 +28,9 @@
 
   function busy() {
     if (document.hidden) return true;
+    // What somebody has typed and not sent stays, however long it takes.
+    const field = document.activeElement;
+    if (field?.matches("main input") && field.value !== field.defaultValue) return true;
     if (performance.now() - gatheredAt > PATIENCE_MS) return false;
     const selection = document.getSelection();
     return document.querySelector(".pointer.shown") !== null || (selection !== null && !selection.isCollapsed);
@@ -61,13 +64,23 @@
     stamp.textContent = words;
   }
 
+  // How the same element is found on the renewed page, so that who moves by keyboard stays where they are.
+  function nameOf(node) {
+    if (node.id) return `#${CSS.escape(node.id)}`;
+    if (node.matches("a[href]")) return `main a[href="${CSS.escape(node.getAttribute("href"))}"]`;
+    const holder = node.closest("details[id]");
+    return holder ? `#${CSS.escape(holder.id)} > summary` : null;
+  }
+
   function put(live, next) {
     const open = [...live.querySelectorAll("details[open]")].map((node) => node.id);
-    const focused = document.activeElement?.closest("details")?.id;
+    const scrolled = [...live.querySelectorAll(".scroll")].map((node) => [node.id, node.scrollTop]);
+    const focused = live.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     live.replaceWith(document.adoptNode(next));
     gatheredAt = performance.now();
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (focused) document.getElementById(focused)?.querySelector("summary").focus({ preventScroll: true });
+    for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo(0, top);
+    if (focused) document.querySelector(focused)?.focus({ preventScroll: true });
     stamp.classList.remove("stale");
     stamp.removeAttribute("role");
     stamp.textContent = next.dataset.stamp;
