@@ -26,10 +26,11 @@ class Fleet:
 
     def pool(self, id_or_name: str) -> Pool:
         """Raises NotFoundError."""
-        for pool in self.pools():
-            if id_or_name in (pool.id, pool.name):
-                return pool
-        raise NotFoundError(f"there is no pool {id_or_name!r}; `sublet pool ls` lists them")
+        with self._store.read() as connection:
+            found = sql.pool_named(connection, id_or_name)
+        if found is None:
+            raise NotFoundError(f"there is no pool {id_or_name!r}; `sublet pool ls` lists them")
+        return found
 
     def sync(self, specs: Iterable[PoolSpec]) -> list[Pool]:
         """Make the books say what `specs` say: new pools come online, changed ones change, missing ones go offline.

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
 from sublet.store.tables.fleet import pools, units
@@ -17,6 +17,16 @@ def all_pools(connection: Connection) -> list[Pool]:
     for row in connection.execute(select(units).order_by(units.c.pool_id, units.c.position)):
         members.setdefault(row.pool_id, []).append(_unit(row))
     return [_pool(row, members.get(row.id, [])) for row in connection.execute(select(pools).order_by(pools.c.name))]
+
+
+def pool_named(connection: Connection, id_or_name: str) -> Pool | None:
+    """The pool of that id, else of that name."""
+    wanted = select(pools).where(or_(pools.c.id == id_or_name, pools.c.name == id_or_name))
+    row = min(connection.execute(wanted), key=lambda found: found.id != id_or_name, default=None)
+    if row is None:
+        return None
+    members = select(units).where(units.c.pool_id == row.id).order_by(units.c.position)
+    return _pool(row, [_unit(member) for member in connection.execute(members)])
 
 
 def insert_pool(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:
