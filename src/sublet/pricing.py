@@ -12,8 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from sublet.fleet.model import Pool
+from sublet.ledger.book import BUILT_IN
 from sublet.settings import Settings
-from sublet.values.clock import format_time
+from sublet.values.clock import format_time, parse_time
 from sublet.values.money import decimal_from_nano
 
 NAME = "from the settings"
@@ -61,13 +62,19 @@ def wanted(settings: Settings, pools: Iterable[Pool]) -> list[dict[str, Any]]:
 
 
 def merged(before: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
-    """The content of the next book: `before` with what is no longer wanted ended, and what is new begun, at `now`."""
-    fresh = {_subject(entry): dict(entry) for entry in entries}
+    """The content of the next book: `before` with what is no longer wanted ended, and what is new begun, at `now`.
+
+    What the operator published is left alone, and what that prices for everybody gets no built-in price beside it.
+    """
+    prices: list[Mapping[str, Any]] = before.get("prices", [])
+    own = [entry for entry in prices if not entry["id"].startswith(BUILT_IN)]
+    priced = {(entry["meter"], entry["currency"]) for entry in own if _stands(entry, now)}
+    fresh = {_subject(entry): dict(entry) for entry in entries if (entry["meter"], entry["currency"]) not in priced}
     kept: list[dict[str, Any]] = []
-    first = not before.get("prices")
-    for old in before.get("prices", []):
+    first = not prices
+    for old in prices:
         entry = dict(old)
-        if entry.get("until") is None:
+        if entry["id"].startswith(BUILT_IN) and entry.get("until") is None:
             same = fresh.get(_subject(entry))
             if same is not None and _terms(same) == _terms(entry):
                 del fresh[_subject(entry)]
@@ -77,7 +84,13 @@ def merged(before: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], now:
     for entry in fresh.values():
         start = BEGINNING if first else format_time(now)
         kept.append({**entry, "id": _id(entry, start), "from": start})
-    return {**before, "name": NAME, "prices": kept}
+    return {**before, "name": before.get("name", "") if own else NAME, "prices": kept}
+
+
+def _stands(entry: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a published price holds for everybody, now or later."""
+    until = entry.get("until")
+    return "meter" in entry and not entry.get("organisation") and (until is None or parse_time(until) > now)
 
 
 def _subject(entry: Mapping[str, Any]) -> str:
@@ -94,4 +107,4 @@ def _id(entry: Mapping[str, Any], start: str) -> str:
     text = f"{_subject(entry)}@{entry['amount']}@{start}"
     short = entry["meter"].replace(".", "-")
     kind = (entry.get("match") or {}).get("class", "")
-    return "-".join(filter(None, ["settings", short, kind, hashlib.sha256(text.encode()).hexdigest()[:10]]))
+    return BUILT_IN + "-".join(filter(None, [short, kind, hashlib.sha256(text.encode()).hexdigest()[:10]]))

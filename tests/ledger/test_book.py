@@ -131,6 +131,41 @@ def test_published_entries_may_end_but_not_change_or_vanish(ledger: Ledger) -> N
     assert ledger.publish_prices(book(ended, entry("b", **{"from": "2026-02-01T00:00:00Z"}))) == 2
 
 
+def test_built_in_prices_give_way_to_a_book_of_the_operators_own(ledger: Ledger) -> None:
+    tokens = {"meter": "tokens.input", "per": 1_000_000}
+    early = {"from": "2020-01-01T00:00:00Z"}
+    ledger.publish_prices(book(entry("settings-a", **early), entry("settings-b", **tokens, **early)))
+    own = book(entry("own", meter="accelerator.seconds", **{"from": "2026-01-01T00:00:00Z"}))
+    assert ledger.publish_prices(own) == 2
+    assert ledger.publish_prices(own) == 2
+    now = {price.id: price for price in ledger.prices().prices}
+    assert (now["settings-a"].valid_until, now["settings-b"].valid_until) == (now["own"].valid_from, None)
+    assert [price.meter for price in ledger.built_in_prices()] == ["tokens.input"]
+    # A price that holds from the very beginning leaves nothing of the built-in one.
+    whole = entry("whole", **tokens, **{"from": "2019-01-01T00:00:00Z"})
+    assert ledger.publish_prices(book(entry("own", meter="accelerator.seconds"), whole)) == 3
+    assert {price.id for price in ledger.prices().prices} == {"settings-a", "own", "whole"}
+
+
+def test_the_prices_of_a_currency_of_small_units_fit() -> None:
+    """What 20 USD a million tokens and 10 USD an accelerator-hour come to in rupiah and dong; a price of one token does not."""
+    for currency, factor in (("IDR", 17_000), ("VND", 27_000), ("USD", 1)):
+        book(
+            entry("a", amount=str(20 * factor), meter="tokens.output", per=1_000_000, currency=currency),
+            entry("b", amount=str(10 * factor), meter="accelerator.seconds", per=3600, currency=currency),
+        )
+    with pytest.raises(InvalidInputError, match="if it is the price of many, say of how many: per"):
+        book(entry("a", amount="2.49", meter="tokens.output"))
+
+
+def test_terms_of_one_organisation_must_be_able_to_hold(ledger: Ledger, acme: str) -> None:
+    with pytest.raises(InvalidInputError, match="own: there is no organisation 'acme'"):
+        ledger.publish_prices(book(entry("own", organisation="acme")))
+    with pytest.raises(InvalidInputError, match="own: it is in EUR, and acme is billed in USD"):
+        ledger.publish_prices(book(entry("own", organisation=acme, currency="EUR")))
+    assert ledger.publish_prices(book(entry("own", organisation=acme))) == 1
+
+
 def test_an_agreed_price_stands_for_the_life_of_its_resource(priced: Ledger, acme: str) -> None:
     priced.store.write(lambda connection: priced.agree(connection, acme, "lse_1", 10**9))
     priced.store.write(lambda connection: priced.agree(connection, acme, "lse_1", 10**9))

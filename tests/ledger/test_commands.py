@@ -66,7 +66,7 @@ def write_usage(path: Path, *quantities: int) -> Path:
 
 def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> None:
     assert "no overlap" in run("check", str(EXAMPLE), of=prices)
-    assert run("publish", str(EXAMPLE), "--json", of=prices) == {"version": 1}
+    assert run("publish", str(EXAMPLE), "--json", of=prices) == {"version": 1, "built_in": []}
     assert "input-2026" in run("show", of=prices)
     file = write_usage(tmp_path / "usage.jsonl", 1_000_000, -1, 2_000_000)
     owner = run("credit", "acme", "0.10", "--source", "s1", "--reason", "hello", "--json")["organisation_id"]

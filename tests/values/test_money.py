@@ -124,6 +124,18 @@ def test_currencies_never_mix() -> None:
 def test_unknown_currency_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="ISO 4217"):
         currency_digits("QQQ")
+
+
+def test_every_currency_has_the_digits_of_iso_4217() -> None:
+    assert [currency_digits(code) for code in ("USD", "JPY", "XOF", "KWD", "IQD", "UGX", "IDR")] == [
+        2,
+        0,
+        0,
+        3,
+        3,
+        0,
+        2,
+    ]
     with pytest.raises(InvalidInputError, match="ISO 4217"):
         Money(1, "usd").rounded()
 

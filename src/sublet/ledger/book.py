@@ -20,6 +20,8 @@ from sublet.values.errors import ConflictError, InvalidInputError
 
 BOOK_BYTES_MAX = 4 * 2**20
 ENTRIES_MAX = 20_000
+BUILT_IN = "settings-"
+"""How the ids of the prices begin that follow from the settings: they give way to a book of the operator's own."""
 _SECTIONS: dict[str, Callable[[Any, str], Any]] = {
     "prices": read_price,
     "discounts": read_discount,
@@ -266,14 +268,41 @@ def _commitment_overlaps(commitments: Sequence[Commitment]) -> list[Finding]:
 
 def ensure_continues(before: PriceBook, after: PriceBook) -> None:
     """An entry that was published may end, but not change or vanish: history is rated by it. Raises ConflictError."""
-    new = {entry.id: entry for entry in _entries(after)}
-    for entry in _entries(before):
+    new = {entry.id: entry for entry in entries_of(after)}
+    for entry in entries_of(before):
         successor = new.get(entry.id)
         if successor is None:
+            if entry.id.startswith(BUILT_IN):
+                continue
             raise ConflictError(f"{entry.id} is missing; keep it and give it an `until` instead of deleting it")
         if successor.content != entry.content:
             raise ConflictError(f"{entry.id} has changed; end it with `until` and add the new terms under a new id")
 
 
-def _entries(book: PriceBook) -> tuple[Price | Fee | Discount | Commitment, ...]:
+def with_built_in(before: PriceBook, book: PriceBook) -> PriceBook:
+    """`book`, and with it the built-in prices of `before` that it leaves out: each for good where `book` has no price of its
+    meter and currency for everybody, and else until the first of those begins."""
+    named = {price.id for price in book.prices}
+    begins: dict[tuple[str, str], datetime] = {}
+    for price in book.prices:
+        if not price.organisation:
+            key = (price.meter, price.currency)
+            begins[key] = min(begins.get(key, price.valid_from), price.valid_from)
+    carried: list[dict[str, Any]] = []
+    written = {entry["id"]: entry for entry in before.content.get("prices", ())}
+    for price in before.prices:
+        if not price.id.startswith(BUILT_IN) or price.id in named:
+            continue
+        end = begins.get((price.meter, price.currency))
+        if end is None or (price.valid_until is not None and price.valid_until <= end):
+            carried.append(dict(written[price.id]))
+        elif end > price.valid_from:
+            carried.append({**written[price.id], "until": format_time(end)})
+    if not carried:
+        return book
+    return book_from_dict({**book.content, "prices": [*carried, *book.content.get("prices", ())]}, "the price book")
+
+
+def entries_of(book: PriceBook) -> tuple[Price | Fee | Discount | Commitment, ...]:
+    """Everything that a book holds."""
     return (*book.prices, *book.fees, *book.discounts, *book.commitments)

@@ -11,10 +11,10 @@ from fractions import Fraction
 from sqlalchemy import Connection, func, insert, select, update
 
 from sublet.ledger import store as sql
-from sublet.ledger.book import PriceBook, Rate, book_from_dict, ensure_continues
+from sublet.ledger.book import PriceBook, Rate, book_from_dict, ensure_continues, entries_of, with_built_in
 from sublet.ledger.meters import METERS
 from sublet.ledger.model import Party
-from sublet.ledger.prices import Price
+from sublet.ledger.prices import Discount, Price
 from sublet.ledger.tariffs import Tariff, Tier
 from sublet.store.tables.ledger import agreed_prices, books, waiting
 from sublet.values.clock import EPOCH, from_micros, to_micros
@@ -52,13 +52,17 @@ class Books:
     def publish(self, connection: Connection, book: PriceBook, now: datetime) -> int:
         """Make `book` the current version; the number it got. Publishing the same book again changes nothing.
 
-        Raises ConflictError where an entry that was published before changed or vanished.
+        Built-in prices that `book` leaves out stay where it has none of its own. Raises ConflictError where an entry that
+        was published before changed or vanished, InvalidInputError where one is for an organisation that does not exist or is
+        billed in another currency.
         """
         sql.lock_head(connection, BOOK_HEAD)
         before = self.current(connection)
+        book = with_built_in(before, book)
         if before.version and before.sha256 == book.sha256:
             return before.version
         ensure_continues(before, book)
+        _ensure_owners(connection, before, book)
         number = before.version + 1
         connection.execute(
             insert(books).values(version=number, published_at=now, content=book.content, sha256=book.sha256)
@@ -143,6 +147,26 @@ class Books:
             segments = self._segments[key] = _segments(book, party, meter, dimensions)
         starts, rates = segments
         return rates[bisect_right(starts, at)]
+
+
+def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -> None:
+    """Entries of one organisation that are new in `book` must be able to hold. Raises InvalidInputError."""
+    known = {entry.id for entry in entries_of(before)}
+    parties: dict[str, Party | None] = {}
+    for entry in entries_of(book):
+        if not entry.organisation or entry.id in known:
+            continue
+        if entry.organisation not in parties:
+            parties[entry.organisation] = sql.party(connection, entry.organisation)
+        party = parties[entry.organisation]
+        if party is None:
+            raise InvalidInputError(
+                f"{entry.id}: there is no organisation {entry.organisation!r}; write its id, as `sublet org ls` shows it"
+            )
+        if not isinstance(entry, Discount) and entry.currency != party.currency:
+            raise InvalidInputError(
+                f"{entry.id}: it is in {entry.currency}, and {party.name} is billed in {party.currency}; write it in that"
+            )
 
 
 def _segments(book: PriceBook, party: Party, meter: str, dimensions: str) -> _Segments:

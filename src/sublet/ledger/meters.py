@@ -75,20 +75,22 @@ class Meter:
         return Decimal(f"{sign}{whole}.{rest:0{self.decimals}d}")
 
 
-_TOKENS_MAX = 10**12
+# The most of an event times the dearest price is what one posting must hold. In a currency of small units, like IDR, a
+# posting holds some 500,000 USD: so these are as low as any honest event allows.
+_TOKENS_MAX = 10**10
 
 METERS: dict[str, Meter] = {
     meter.name: meter
     for meter in (
-        Meter("accelerator.seconds", "Seconds", "leases", 3, 10**9, ("pool", "generation", "class", "site")),
+        Meter("accelerator.seconds", "Seconds", "leases", 3, 10**8, ("pool", "generation", "class", "site")),
         Meter("tokens.input", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
         Meter("tokens.input_cached", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
         Meter("tokens.output", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
         Meter("tokens.reasoning", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
         Meter("images", "Images", "models", 0, 10**7, ("model", "tier")),
-        Meter("audio.seconds", "Seconds", "models", 3, 10**9, ("model", "tier")),
-        Meter("requests", "Requests", "models", 0, 10**9, ("model", "tier")),
-        Meter("energy.wh", "Watt-Hours", "energy", 3, 10**12, ("pool", "generation", "site", "model")),
+        Meter("audio.seconds", "Seconds", "models", 3, 10**8, ("model", "tier")),
+        Meter("requests", "Requests", "models", 0, 10**8, ("model", "tier")),
+        Meter("energy.wh", "Watt-Hours", "energy", 3, 10**10, ("pool", "generation", "site", "model")),
     )
 }
 

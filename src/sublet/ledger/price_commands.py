@@ -37,12 +37,17 @@ def publish_prices(
     file: Annotated[Path, typer.Argument(help="A price book in TOML.", exists=True, dir_okay=False)],
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a price book the current one. Published entries may end, but not change or vanish."""
-    version = here().publish_prices(_book(file))
+    """Make a price book the current one. Published entries may end, but not change or vanish; built-in prices end where it
+    has its own."""
+    ledger = here()
+    version = ledger.publish_prices(_book(file))
+    built_in = sorted({price.meter for price in ledger.built_in_prices()})
     if as_json:
-        print_json({"version": version})
-    else:
-        typer.echo(f"version {version} of the price book is current")
+        print_json({"version": version, "built_in": built_in})
+        return
+    typer.echo(f"version {version} of the price book is current")
+    if built_in:
+        typer.echo(f"it has no price of its own for {', '.join(built_in)}: the built-in ones stay")
 
 
 @app.command("show")

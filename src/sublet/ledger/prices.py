@@ -231,7 +231,11 @@ def read_price(raw: Any, where: str) -> Price | Fee:
     meter = _meter(fields)
     per, tariff = _tariff(fields, kind, meter)
     if tariff.dearest_unit() * meter.quantity_max * meter.steps_per_unit > POSTING_NANO_MAX:
-        raise fields.fail("amount", f"is too dear: {meter.quantity_max} {meter.unit} would pass what one posting holds")
+        raise fields.fail(
+            "amount",
+            f"is too dear: an event of {meter.quantity_max} {meter.unit} would pass 9.2 billion {fields.currency()}; "
+            "if it is the price of many, say of how many: per = 1_000_000",
+        )
     return Price(
         identifier,
         organisation,

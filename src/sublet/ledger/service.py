@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select, text
 from sublet.ledger import closing, crediting, journal
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
-from sublet.ledger.book import PriceBook
+from sublet.ledger.book import BUILT_IN, PriceBook
 from sublet.ledger.booking import Books
 from sublet.ledger.budgets import PREPAID, THRESHOLDS, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.closing import Closed
@@ -24,6 +24,7 @@ from sublet.ledger.intake import Intake, Parties
 from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.periods import Period, month_labelled, month_of
+from sublet.ledger.prices import Price
 from sublet.ledger.proof import Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
 from sublet.ledger.spending import EXPIRE_MAX, Spending, budget_of
@@ -149,6 +150,11 @@ class Ledger:
     def prices(self) -> PriceBook:
         with self._store.read() as connection:
             return self._books.current(connection)
+
+    def built_in_prices(self) -> list[Price]:
+        """Prices that follow from the settings and hold now."""
+        now = self._store.clock.now()
+        return [price for price in self.prices().prices if price.id.startswith(BUILT_IN) and price.holds_at(now)]
 
     def agree(
         self,
