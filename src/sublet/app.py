@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -38,6 +39,7 @@ from sublet.models.service import Models
 from sublet.settings import PoolSettings, Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
+from sublet.surplus import store as surplus_sql
 from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
 from sublet.surplus.record import Record
 from sublet.surplus.service import Surplus
@@ -74,7 +76,9 @@ class Sublet:
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = ledger_of(self.store, settings.billing)
         self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
-        self.surplus = Surplus(self.demand, self._facts, self._book, class_policies(settings), self.clock)
+        self.surplus = Surplus(
+            self.demand, self._facts, self._book, class_policies(settings), self.clock, self._learned
+        )
         self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
         self.record = Record(self.store, self.demand, self._facts, self.leases.promises, self.surplus.classes)
@@ -116,6 +120,12 @@ class Sublet:
         floors = self._floor_accelerators(pool_id)
         kept = next((item.reserve for item in self.settings.pools if item.name == pool.name), 0)
         return PoolFacts(pool.id, pool.name, pool.capacity(self.clock.now()), never_sell=kept + floors)
+
+    def _learned(self, pool_id: str, connection: Connection | None) -> Mapping[str, Any] | None:
+        if connection is not None:
+            return surplus_sql.learned(connection, pool_id)
+        with self.store.read() as reading:
+            return surplus_sql.learned(reading, pool_id)
 
     def _floor_accelerators(self, pool_id: str) -> int:
         """What the floors of the models occupy: the operator pays for it, so it is never sold."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -215,13 +215,14 @@ class Fit:
         """
         past = self.past
         here = (t - past.first) % DAY
-        rows = (here + _NEAR) % DAY
-        moves = past.ahead[rows + np.arange(past.slots)[:, None]]
-        moves -= self._origin[rows]
+        rows, ahead = _places(here, past.slots)
+        moves = past.ahead.take(ahead, axis=0)
+        moves -= self._origin.take(rows, axis=0)
         spread = self._spread(rows, moves)
         scale = spread[:, NEAR_HOURS, None] / spread
         moves *= scale[:, :, None]
-        moves += (self._mean[:, here, None] - self._mean[:, rows] * scale + np.float32(above))[:, :, None]
+        mean = self._mean.take(rows, axis=1)
+        moves += (mean[:, NEAR_HOURS, None] - mean * scale + np.float32(above))[:, :, None]
         newest = past.first + DAY * (past.days - 1)
         weights = (_NEARNESS * faded(t - newest - rows))[:, None] * past.fading
         paths = moves.reshape(past.slots, rows.size * past.days)
@@ -249,8 +250,8 @@ class Fit:
 
     def _spread(self, rows: Places, moves: Grid) -> Grid:
         """The mean deviation of the hours `rows`, shrunk towards that of all of them."""
-        unknown = np.flatnonzero(~self._found[rows])
-        if unknown.size:
+        if not self._found[rows].all():
+            unknown = np.flatnonzero(~self._found[rows])
             hours = rows[unknown]
             off = moves[:, unknown] - self._mean[:, hours, None]
             np.abs(off, out=off)
@@ -258,7 +259,7 @@ class Fit:
                 off[:, ~self.past.whole[hours]] = 0
             self._deviation[:, hours] = off.sum(axis=2)
             self._found[hours] = True
-        counts, deviation = self._counts[rows], self._deviation[:, rows]
+        counts, deviation = self._counts.take(rows), self._deviation.take(rows, axis=1)
         say = counts / (counts + np.float32(SHRINK))
         typical = deviation.sum(axis=1, keepdims=True) / np.float32(max(1.0, float(counts.sum())))
         spread = say * deviation / np.maximum(counts, 1) + (1 - say) * typical
@@ -298,6 +299,13 @@ _NEAR = np.arange(-NEAR_HOURS, NEAR_HOURS + 1)
 _NEARNESS = np.exp(-0.5 * (_NEAR / KERNEL_HOURS) ** 2).astype(np.float32)
 NEARBY = np.float32(_NEARNESS.sum() / DAY)
 """The say of a moment at any hour of the day that makes all of them worth what those near the present hour are."""
+
+
+@cache
+def _places(here: int, slots: int) -> tuple[Places, Places]:
+    """The rows near hour `here`, and the rows of demand that lies ahead of them, slot by slot."""
+    rows = (here + _NEAR) % DAY
+    return rows, rows + np.arange(slots)[:, None]
 
 
 def keep(kept: list[Item], item: Item) -> None:

@@ -1,13 +1,17 @@
 """What the service remembers of a pool between two decisions, so that a decision reads only what is new.
 
-Everything here is a function of the stored samples: forgetting it costs time, never an answer.
+Everything here is a function of the stored samples: forgetting it costs time, never an answer. What the sellers learned is
+kept with the pool's record, under a mark of the samples it came from, so that a start need not live through weeks again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -25,12 +29,22 @@ MINUTE_US = 60_000_000
 HOUR_US = HOUR_S * 1_000_000
 SHADOW_HOURS_MAX = 60 * 24
 SHADOW_HOURS_MIN = 96
+MARKED_HOURS = 110 * 24
+"""Fewer than HISTORY: what was kept holds for a service that begins some days later, too."""
+
+STATE_VERSION = 1
+"""Goes up when what is learned from the same samples changes: what was kept by an older release is then learned anew."""
+
 POOLS_MAX = 5_000
 
 _LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 13, 16, 20, 24, 25, 32, 48, 72, 96, 120, 168, 240, 336, 504, 720, 1440, 2161)
 LIVED_LENGTHS = (1, 4, 12, 24)
 """Lengths that live a shadow. The others take the record of the next shorter one: a promise from the middle of an hour
 needs one hour more than it lasts."""
+
+
+Learned = Callable[[str, Connection | None], Mapping[str, Any] | None]
+"""(pool_id, connection) to what `Hours.as_state` told of the pool when it was last kept."""
 
 
 @dataclass
@@ -43,6 +57,7 @@ class Hours:
     phase: int = 0
     sellers: dict[int, Seller] = field(default_factory=dict)
     methods: dict[str, Forecaster] = field(default_factory=dict)
+    learned: Mapping[str, Any] | None = None
     learning: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -75,6 +90,29 @@ class Hours:
                 seller.learn(self.in_use, self.capacity, due)
         return seller
 
+    def as_state(self) -> dict[str, Any]:
+        """What the sellers learned, and a mark of the samples that they learned it from."""
+        with self.learning:
+            return {
+                "until": self.next_hour,
+                "mark": self._mark(self.next_hour),
+                "sellers": [[slots, seller.as_state(self.first_hour)] for slots, seller in self.lived()],
+            }
+
+    def resume(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from what was learned before from these very samples; from others, learn anew."""
+        if state is not None and state["until"] <= self.next_hour and state["mark"] == self._mark(state["until"]):
+            self.learned = state
+
+    def _mark(self, until: int) -> str:
+        """A digest of the samples of MARKED_HOURS before `until`, and of when the first of them was."""
+        first = max(self.first_hour, until - MARKED_HOURS)
+        seen = slice(first - self.first_hour, until - self.first_hour)
+        digest = hashlib.blake2b(f"{STATE_VERSION} {first} {until} {self.phase}".encode(), digest_size=16)
+        for column in (self.capacity[seen], self.in_use[seen]):
+            digest.update(np.where(np.isnan(column), -1.0, column).tobytes())
+        return digest.hexdigest()
+
     def lived(self) -> list[tuple[int, Seller]]:
         """The sellers that have a record of their own, shortest first."""
         return [(slots, self.sellers[slots]) for slots in LIVED_LENGTHS if slots in self.sellers]
@@ -86,7 +124,11 @@ class Hours:
             begin = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
             own = max(lived for lived in LIVED_LENGTHS if lived <= length)
             lead = None if own == length else self._seller(own)
-            self.sellers[length] = Seller(length, self.methods, begin, lead)
+            seller = self.sellers[length] = Seller(length, self.methods, begin, lead)
+            if lead is None and self.learned is not None:
+                for slots, state in self.learned["sellers"]:
+                    if slots == length:
+                        seller.resume(state, self.first_hour)
         return self.sellers[length]
 
     def extended(self, newer: Hours) -> Hours:
@@ -107,6 +149,7 @@ class Hours:
             self.phase,
             self.sellers,
             self.methods,
+            self.learned,
             self.learning,
         )
         for method in whole.methods.values():
@@ -126,10 +169,14 @@ class Remembered:
 
 
 class Memory:
-    """Remembers pools between decisions. Reads new samples each time, and all of them again when older ones appeared."""
+    """Remembers pools between decisions. Reads new samples each time, and all of them again when older ones appeared.
 
-    def __init__(self, demand: Demand) -> None:
+    `learned` tells what the record's sellers had learned of a pool, to go on from there after a start.
+    """
+
+    def __init__(self, demand: Demand, learned: Learned = lambda pool_id, connection: None) -> None:
         self._demand = demand
+        self._learned = learned
         self._pools: dict[str, Remembered] = {}
         self._lock = threading.RLock()
 
@@ -164,7 +211,11 @@ class Memory:
         series = by_minute(series)
         hours = hours_of(series, at)
         known = self._pools.get(pool_id)
-        return Remembered(series, known.hours.extended(hours) if known else hours, since, counted, at)
+        if known is not None:
+            hours = known.hours.extended(hours)
+        if not hours.sellers:
+            hours.resume(self._learned(pool_id, connection))
+        return Remembered(series, hours, since, counted, at)
 
     def _renew(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> Remembered:
         since = from_micros(int(known.series.times_us[-1]) + 1)

@@ -236,11 +236,15 @@ class Record:
         known = _from(series.until(at), at - HISTORY)
         hours = hours_of(known, at)
         life.hours = hours if life.hours is None else life.hours.extended(hours)
+        if not life.hours.sellers:
+            life.hours.resume(life.book.learned)
         life.book.sell(view_of(known, life.hours, facts, claims, at), self._classes)
         life.book.note_sellers(life.hours)
 
     def _save(self, pool_id: str, life: _Life) -> None:
         days = life.book.take_days()
+        if life.hours is not None:
+            life.book.learned = life.hours.as_state()
         oldest = life.book.next_hour // 24 - DAYS_MAX
 
         def write(connection: Connection) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -157,6 +158,19 @@ class Record:
         self._book[:-1] = self._book[1:]
         self._book[-1] = 0.0
 
+    def as_state(self) -> list[Any]:
+        """All that it holds, as a document."""
+        return [self.sold, self.broken, self.expected, self._largest, self._book.tolist()]
+
+    @classmethod
+    def of_state(cls, state: Sequence[Any]) -> Record:
+        """The record that `as_state` described."""
+        sold, broken, expected, largest, book = state
+        record = cls(len(book))
+        record.sold, record.broken, record.expected, record._largest = sold, broken, expected, largest
+        record._book = np.array(book, dtype=np.float64)
+        return record
+
 
 _FADE = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
 
@@ -228,6 +242,24 @@ class Seller:
                 record.live(self._methods[name], in_use, capacity, self._next)
             self._next += 1
             self._choose()
+
+    def as_state(self, first_hour: int) -> dict[str, Any]:
+        """Where its shadows stand, as a document; hours count since the epoch, slot 0 is `first_hour`."""
+        return {
+            "next": first_hour + self._next,
+            "method": self._method,
+            "since": None if self._since is None else first_hour + self._since,
+            "records": {name: record.as_state() for name, record in self._records.items()},
+        }
+
+    def resume(self, state: Mapping[str, Any], first_hour: int) -> None:
+        """Go on from where `as_state` stood, if the methods are still the same."""
+        if set(state["records"]) != set(self._records):
+            return
+        self._records = {name: Record.of_state(state["records"][name]) for name in self._records}
+        self._next = state["next"] - first_hour
+        self._method = state["method"]
+        self._since = None if state["since"] is None else state["since"] - first_hour
 
     def hopeful(self, in_use: Floats, t: int) -> bool:
         """Whether any record could ever let a promise so long be made, at a risk of a tenth or less."""

@@ -13,7 +13,7 @@ from sublet.demand.forecast import recent
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus import rule
-from sublet.surplus.memory import Hours, Memory
+from sublet.surplus.memory import Hours, Learned, Memory
 from sublet.surplus.model import (
     HOUR_S,
     ClassPolicy,
@@ -42,7 +42,8 @@ Book = Callable[[str, Connection | None], Sequence[Sold]]
 class Surplus:
     """The use cases of the surplus.
 
-    `facts` tells about a pool by its id, `book` what is sold of it (within the caller's transaction where there is one).
+    `facts` tells about a pool by its id, `book` what is sold of it (within the caller's transaction where there is one),
+    `learned` what the pool's record had learned when it was last kept.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Surplus:
         book: Book,
         classes: Iterable[ClassPolicy],
         clock: Clock,
+        learned: Learned = lambda pool_id, connection: None,
     ) -> None:
         self._demand = demand
         self._facts = facts
         self._book = book
         self._clock = clock
-        self._memory = Memory(demand)
+        self._memory = Memory(demand, learned)
         # The class that is taken back last is decided first: it needs the deepest units.
         self._classes = {policy.name: policy for policy in sorted(classes, key=_patience, reverse=True)}
 

@@ -88,6 +88,7 @@ class ShadowBook:
     turns: dict[int, Turn] = field(default_factory=dict)
     days: dict[tuple[str, int, int], Day] = field(default_factory=dict)
     risks: dict[str, float] = field(default_factory=dict)
+    learned: Mapping[str, Any] | None = None
 
     def sell(self, view: rule.View, policies: Mapping[str, ClassPolicy]) -> None:
         """At the full hour `view.at`, start as many windows of each class and length as the rule allows beside its own."""
@@ -159,6 +160,7 @@ class ShadowBook:
                 for window, turn in sorted(self.turns.items())
             ],
             "risks": self.risks,
+            "learned": self.learned,
         }
 
     @classmethod
@@ -173,6 +175,7 @@ class ShadowBook:
             {window: Bound(list(idle), list(used)) for window, idle, used in state["bounds"]},
             {window: Turn(*values) for window, *values in state["turns"]},
             risks=dict(state["risks"]),
+            learned=state.get("learned"),
         )
 
     def _broke(self, key: Key, count: int, served: int) -> None:

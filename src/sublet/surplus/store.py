@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -28,6 +29,13 @@ def shadow(connection: Connection, pool_id: str) -> ShadowBook | None:
     if row is None:
         return None
     return ShadowBook.of_state(hour_of(row.since_at), hour_of(row.next_at), row.hours, row.unseen, row.state)
+
+
+def learned(connection: Connection, pool_id: str) -> Mapping[str, Any] | None:
+    """What the sellers of the pool's record had learned when it was last saved."""
+    state = connection.execute(select(shadows.c.state).where(shadows.c.pool_id == pool_id)).scalar_one_or_none()
+    found: Mapping[str, Any] | None = None if state is None else state.get("learned")
+    return found
 
 
 def save(
