@@ -10,7 +10,7 @@ import httpx2
 
 from sublet.values.errors import SubletError, UnavailableError
 
-AGAIN_S_MAX = 30.0
+AGAIN_S_MAX = 60.0
 
 
 class RefusedError(SubletError):

@@ -9,6 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from httpx2 import HTTPError
+
 from sublet.story import history, ssh
 from sublet.story.client import RefusedError
 from sublet.story.stage import Stage
@@ -17,8 +19,8 @@ from sublet.values.errors import UnavailableError
 
 LEASE_MINUTES = 10
 SAMPLES_WAITED = 3
-MODEL_S_MAX = 60.0
-LEASE_S_MAX = 40.0
+MODEL_S_MAX = 120.0
+LEASE_S_MAX = 90.0
 QUOTE_S_MAX = 100.0
 HTTP_CONFLICT = 409
 CALM_S_MAX = 12.0
@@ -102,16 +104,11 @@ def spare(stage: Stage) -> dict[str, Any]:
 def sell_raw(stage: Stage) -> dict[str, Any]:
     """Quote, accept, log in over SSH."""
     pool = stage.facts["pool"]
-    quote = stage.facts.get("quote") or stage.wait("a quote", lambda: _quote(stage, pool["id"]), QUOTE_S_MAX)
+    quote, lease = stage.wait("a lease", lambda: _rent(stage, pool["id"]), QUOTE_S_MAX)
     stage.facts["quote"] = quote
     stage.say(
         f"{quote['accelerators']} accelerator, notice class, {LEASE_MINUTES} minutes: "
         f"{plain(quote['total'])} {quote['currency']} at {plain(quote['price_per_accelerator_hour'])} an hour"
-    )
-    lease = stage.customer.post(
-        "/v1/leases",
-        {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]},
-        idempotency_key="story-lease",
     )
     lease = wait_for_lease(stage, lease["id"], ("active",))
     stage.facts["lease"] = lease
@@ -123,22 +120,25 @@ def sell_raw(stage: Stage) -> dict[str, Any]:
     return {"lease": lease["id"], "quote": quote, "guarantees": lease["guarantees"], "seen_inside": seen}
 
 
-def _quote(stage: Stage, pool_id: str) -> dict[str, Any] | None:
-    """A quote, or None while the owner needs everything: what is spare changes by the minute."""
+def _rent(stage: Stage, pool_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """A quote and its lease, or None while the owner needs everything: what is spare changes by the minute."""
     wish = {"pool": pool_id, "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60}
+    turn = stage.facts.setdefault("turn", 0)
     try:
-        return stage.customer.post("/v1/quotes", wish, idempotency_key="story-quote")
+        quote = stage.customer.post("/v1/quotes", wish, idempotency_key=f"story-quote-{turn}")
+        accepted = {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]}
+        return quote, stage.customer.post("/v1/leases", accepted, idempotency_key=f"story-lease-{turn}")
     except RefusedError as error:
         if error.details.get("status") != HTTP_CONFLICT:
             raise
-        stage.facts["quote_refused"] = error.message
+        stage.facts["turn"] = turn + 1
         return None
 
 
 def sell_managed(stage: Stage) -> dict[str, Any]:
     """A streamed chat completion through the gateway, with the real SDK."""
     try:
-        from openai import APIConnectionError, APIStatusError, OpenAI
+        from openai import APIError, OpenAI
     except ImportError as error:
         raise UnavailableError("the openai SDK is not installed; `pip install 'sublet[demo]'` brings it") from error
     model = stage.theatre.settings.models.default
@@ -167,7 +167,8 @@ def sell_managed(stage: Stage) -> dict[str, Any]:
     def attempt() -> dict[str, Any] | None:
         try:
             return ask()
-        except (APIConnectionError, APIStatusError, UnavailableError) as error:
+        except (APIError, HTTPError, UnavailableError) as error:
+            # Refused at once, ended in the stream by an error event, or cut off in it: the SDK passes the last on as it is.
             stage.facts["model_waits"] = str(error)
             return None
 
