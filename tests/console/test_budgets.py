@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sublet.console import Sessions, router
 from sublet.console.budgets import BudgetRow, draw_budget, draw_budgets
 from sublet.console.figures import per_cent
 from sublet.console.model import FIND_LENGTH_MAX, OFFSET_MAX, ROWS_MAX, BudgetsView, BudgetsWish, BudgetView, Told
-from sublet.console.sample import sample_budgets
+from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import Money
 
@@ -190,3 +193,28 @@ def test_an_alert_that_could_not_be_told_is_named_and_others_are_not() -> None:
     assert [item.percent for item in row.trouble] == [80]
     assert row.told == "Alerts raised at 50 and 80 %."
     assert draw_budget(replace(row.view, told=told[:1])).told == "Alerts raised at 50 %."
+
+
+def test_hostile_names_are_inert(sessions: Sessions, clock: SimulatedClock) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
+    row = replace(
+        sample_budgets(clock.now()).rows[0],
+        id=evil,
+        organisation=evil,
+        scope=evil,
+        subject=evil,
+        period=evil,
+        told=(Told(50, clock.now(), evil),),
+    )
+    app = FastAPI()
+    view = BudgetsView(clock.now(), (row,), 1, wish=BudgetsWish(evil))
+    app.include_router(
+        router(
+            lambda: sample_overview(clock.now()), sessions, lambda pool: sample_record(clock.now()), lambda wish: view
+        )
+    )
+    client = TestClient(app, base_url="http://console.test")
+    client.post("/login", data={"key": "sublet_operator"})
+    text = client.get("/budgets").text
+    assert text.count("<script") == 1 and "<img src=x" not in text and "{{7*7}}" in text
+    assert text.count(html.escape("<script>alert(1)</script>")) >= 6

@@ -75,6 +75,27 @@ def test_text_has_enough_contrast(theme: str, text: str, ground: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("mark", "ground"),
+    [
+        *itertools.product(("c-notice", "c-busy", "c-bad"), ("surface", "raised")),
+        *itertools.product(("edge", "quiet", "c-capacity", "accent"), ("surface", "ground")),
+    ],
+)
+def test_what_is_drawn_stands_out(theme: str, mark: str, ground: str) -> None:
+    """WCAG 2.2, 1.4.11: bars, lines, the edge of a field and the focus."""
+    low, high = sorted(luminance(themes()[theme][name]) for name in (mark, ground))
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_nothing_moves_for_who_asked_for_stillness() -> None:
+    sheet = resources.files("sublet.console").joinpath("static/console.css").read_text()
+    moving = re.search(r"@media \(prefers-reduced-motion: no-preference\) \{\n(.*?)\n\}", sheet, re.DOTALL)
+    assert moving is not None
+    assert not re.findall(r"transition|animation|scroll-behavior", sheet.replace(moving[1], ""))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
 def test_areas_of_a_chart_are_told_apart(theme: str, deficiency: str) -> None:
     matrix = DEFICIENCIES[deficiency]

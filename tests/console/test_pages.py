@@ -12,7 +12,18 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sublet.console import Overview
-from sublet.console.model import Alert, LeaseView, ModelView, PlanLine, PoolView, ProcessView, Withheld
+from sublet.console.model import (
+    Alert,
+    BudgetsView,
+    BudgetView,
+    LeaseView,
+    ModelView,
+    PlanLine,
+    PoolView,
+    ProcessView,
+    Told,
+    Withheld,
+)
 from sublet.console.pages import COOKIE, FORM_BYTES_MAX
 from sublet.console.sample import empty_overview, sample_overview
 from sublet.values.clock import SimulatedClock
@@ -125,15 +136,23 @@ def test_signing_out_needs_the_pages_own_token(signed_in: TestClient) -> None:
 def test_every_answer_keeps_itself_to_itself(signed_in: TestClient) -> None:
     style = re.search(r'href="(/static/console\.[0-9a-f]{12}\.css)"', signed_in.get("/").text)
     assert style is not None
-    for path in ("/", "/login", style[1], "/static/nothing.css"):
-        headers = signed_in.get(path).headers
+    pages = ("/", "/budgets", "/budgets?find=nobody", "/record", "/record?pool=nowhere", "/login")
+    answers = [signed_in.get(path) for path in (*pages, style[1], "/static/nothing.css")]
+    answers += [signed_in.post(path, data={"form_token": "x"}) for path in ("/logout", "/login")]
+    signed_in.cookies.clear()
+    answers += [signed_in.get(path) for path in pages]
+    assert {answer.status_code for answer in answers} == {200, 303, 401, 403, 404}
+    for answer in answers:
+        headers = answer.headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self';")
+        assert "frame-ancestors 'none'" in policy and "base-uri 'none'" in policy and "form-action 'self'" in policy
         assert "unsafe" not in policy
         assert headers["x-frame-options"] == "DENY"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
-    assert signed_in.get("/").headers["cache-control"] == "no-store"
+        if not answer.url.path.startswith("/static/console"):
+            assert headers["cache-control"] == "no-store"
 
 
 def test_static_files_are_kept_by_their_hash_and_nothing_else_is_served(signed_in: TestClient) -> None:
@@ -181,6 +200,8 @@ def test_hostile_names_are_inert(serve: Serve, clock: SimulatedClock) -> None:
     now = clock.now()
     sample = sample_overview(now)
     lease = replace(sample.leases[0], organisation=EVIL, pool=EVIL, class_of_service=EVIL, state=EVIL, id=EVIL)
+    amount = Money.of(1)
+    budget = BudgetView(EVIL, EVIL, EVIL, EVIL, EVIL, amount, amount, amount, told=(Told(1, now, EVIL),))
     hostile = Overview(
         as_of=now,
         pools=(
@@ -200,6 +221,7 @@ def test_hostile_names_are_inert(serve: Serve, clock: SimulatedClock) -> None:
         plan=(PlanLine(now, EVIL, EVIL, EVIL),),
         alerts=(Alert(EVIL, EVIL),),
         processes=(ProcessView(EVIL, EVIL, EVIL),),
+        budgets=BudgetsView(now, (budget,), 1),
     )
     text = page(serve, hostile)
     elements = Elements(text).found

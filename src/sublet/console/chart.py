@@ -129,7 +129,9 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         capacity_path=_edge(drawn, lambda point: point.capacity, scale),
         own_edge_path=_edge([i for i in known if i.point.forecast], lambda point: point.own_demand or 0, scale),
         x=tuple(_x_mark(tick, scale) for tick in x_ticks(window)),
-        y=tuple(Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value), "end") for t in ticks),
+        y=tuple(
+            Mark(round(100 * (1 - t.value / scale.top), 2), axis_count(t.value, ticks[-1].value), "end") for t in ticks
+        ),
         gaps=(
             *(_gap("No samples", start, end, scale) for start, end in holes),
             *(_gap("No forecast yet", start, end, scale) for start, end in unforeseen(drawn)),

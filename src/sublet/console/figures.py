@@ -18,12 +18,19 @@ def count(value: float | None) -> str:
     return f"{int(rounded):,}" if rounded == int(rounded) else f"{rounded:,.1f}"
 
 
-def axis_count(value: float) -> str:
-    """The same, short enough for an axis."""
+def rate(value: float | None) -> str:
+    """A rate that was measured: what is there, however little, is not written as 0."""
+    return "< 0.1" if value is not None and 0 < value < 0.05 else count(value)
+
+
+def axis_count(value: float, top: float | None = None) -> str:
+    """The same, short enough for an axis. Ticks of one axis share the unit that suits its `top`."""
+    if not value:
+        return "0"
     for limit, unit in ((1_000_000, "M"), (10_000, "k")):
-        if value >= limit:
+        if max(value, top or 0) >= limit:
             divided = value / (1_000_000 if unit == "M" else 1_000)
-            return f"{divided:.1f}".removesuffix(".0") + unit
+            return f"{divided:.3g}{unit}" if divided < 100 else f"{divided:,.0f}{unit}"
     return count(value)
 
 

@@ -77,7 +77,7 @@ class Pages:
         templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, forecast_label=chart.forecast_label)
         templates.globals.update(refresh_record_s=REFRESH_RECORD_S, refresh_budgets_s=REFRESH_BUDGETS_S)
         templates.globals.update(find_length_max=FIND_LENGTH_MAX)
-        for name in ("count", "money", "duration", "moment", "period", "share", "tone"):
+        for name in ("count", "rate", "money", "duration", "moment", "period", "share", "tone"):
             templates.filters[name] = getattr(figures, name)
         return cls(templates, assets)
 
