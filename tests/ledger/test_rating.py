@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
-from sublet.ledger.book import book_from_toml
+from sublet.accounts.service import Accounts
+from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
+from sublet.store import Store
+from sublet.store.schema import migrate
 from sublet.values.clock import SimulatedClock
 
 Used = Callable[..., UsageEvent]
@@ -116,6 +124,56 @@ def test_told_to_the_past_is_rated_again_by_reversal(
     ledger.rate()
     assert owed(ledger, bolt) == 18 * 10**9
     assert ledger.prove().findings == []
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    first=st.lists(st.integers(0, 3000), min_size=1, max_size=4),
+    rounds=st.lists(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3000), st.integers(0, 30)), max_size=4),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_what_was_corrected_and_rated_again_any_number_of_times_is_owed_once(
+    first: list[int], rounds: list[list[tuple[int, int, int]]]
+) -> None:
+    """Corrections in any order between changes of the price, each rated again: the month costs what stands, at its price."""
+    terms = {"meter": "tokens.input", "kind": "per_unit", "currency": "USD", "per": 1000}
+    start = datetime(2026, 1, 5, tzinfo=UTC)
+    with (
+        TemporaryDirectory() as folder,
+        closing(Store(f"sqlite:///{folder}/sublet.db", SimulatedClock(start))) as store,
+    ):
+        migrate(store)
+        ledger = Ledger(store)
+        owner = Accounts(store).create_organisation("acme").id
+        entries: list[dict[str, object]] = [terms | {"id": "all", "amount": "1", "from": "2026-01-01T00:00:00Z"}]
+        ledger.publish_prices(book_from_dict({"prices": entries}, "test"))
+
+        def event(identifier: str, quantity: int, at: datetime, **named: Any) -> UsageEvent:
+            return UsageEvent("s", identifier, owner, "tokens.input", quantity, at, **named)
+
+        ledger.take_now([event(f"e{number}", quantity, start) for number, quantity in enumerate(first)])
+        stands = {number: (start, "", quantity) for number, quantity in enumerate(first)}
+        for turn, corrections in enumerate(rounds, 1):
+            for order, (which, quantity, after) in enumerate(corrections):
+                number, identifier, at = which % len(first), f"c{turn}.{order}", start + timedelta(seconds=1 + after)
+                ledger.take_now([event(identifier, quantity, at, kind="correction", corrects=("s", f"e{number}"))])
+                stands[number] = max(stands[number], (at, identifier, quantity))
+            if turn > 1:
+                entries[-1]["until"] = f"2026-01-01T00:00:{turn:02d}Z"
+            own = {
+                "id": f"own{turn}",
+                "organisation": owner,
+                "amount": str(turn + 1),
+                "from": f"2026-01-01T00:00:{turn:02d}Z",
+            }
+            entries.append(terms | own)
+            ledger.publish_prices(book_from_dict({"prices": entries}, "test"))
+            ledger.rerate(owner, "2026-01")
+            assert owed(ledger, owner) == sum(quantity for _, _, quantity in stands.values()) * (turn + 1) * 10**6
+        assert ledger.prove().findings == []
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,11 @@ def lines_of_events(connection: Connection, seqs: Sequence[int]) -> list[LineRow
 def standing_lines(
     connection: Connection, organisation_id: str, period_start: int, after: int, limit: int
 ) -> list[LineRow]:
-    """Lines of a period, with a number above `after`, that charge something and that nothing has reversed."""
+    """Lines of a period, with a number above `after`, that charge something and that nothing has reversed.
+
+    What can reverse a line belongs to its own event (a rerating), to a correction of that event, or, where the line is itself
+    a correction's, to another correction of the same event.
+    """
     statement = text(
         f"SELECT {LINE_COLUMNS} FROM ledger_lines l WHERE l.line_no > :after AND l.organisation_id = :organisation "
         "AND l.period_start = :start AND l.kind NOT IN ('reversal', 'superseded') AND NOT EXISTS "
@@ -222,6 +226,9 @@ def standing_lines(
         "AND NOT EXISTS (SELECT 1 FROM ledger_lines r JOIN ledger_events f ON f.seq = r.event_seq "
         "JOIN ledger_events e ON f.corrects_source = e.source AND f.corrects_id = e.event_id "
         "WHERE f.corrects_id IS NOT NULL AND e.seq = l.event_seq AND r.reverses = l.line_no) "
+        "AND NOT EXISTS (SELECT 1 FROM ledger_events e JOIN ledger_events f ON f.corrects_source = e.corrects_source "
+        "AND f.corrects_id = e.corrects_id JOIN ledger_lines r ON r.event_seq = f.seq "
+        "WHERE e.seq = l.event_seq AND e.corrects_id IS NOT NULL AND f.corrects_id IS NOT NULL AND r.reverses = l.line_no) "
         "ORDER BY l.line_no LIMIT :limit"
     )
     given = {"after": after, "organisation": organisation_id, "start": period_start, "limit": limit}
