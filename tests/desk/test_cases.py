@@ -346,6 +346,12 @@ def test_numbers_that_lead_nowhere_are_refused(old: str, new: str, words: str) -
     assert message.startswith("case.toml:")
 
 
+def test_a_number_that_overflows_on_its_way_is_refused_by_its_line() -> None:
+    text = (EXAMPLES / "university.toml").read_text()
+    with pytest.raises(SubletError, match=r"case.toml:\d+: .*number too large"):
+        build_case(parse_document(text.replace("throughput = 3500", "throughput = 1e308").encode(), "case.toml"))
+
+
 @pytest.mark.parametrize("name", ["university", "neocloud"])
 @given(st.data())
 @settings(deadline=None, max_examples=15)

@@ -13,7 +13,7 @@ import numpy as np
 from sublet.desk.distributions import Distribution
 from sublet.desk.errors import CaseError, UnknownNameError, nearest
 from sublet.desk.intervals import Interval
-from sublet.desk.terms import Term, evaluate, formula_text, names_in, reference
+from sublet.desk.terms import Term, evaluate, formula_text, is_finite, names_in, reference
 from sublet.desk.units import Unit, parse_unit
 
 RANGED_INPUTS_MAX = 10
@@ -177,8 +177,10 @@ class Sheet:
         where the result can't be had in `unit`, and CaseError for a result that is not a finite number.
         """
         result = term.in_unit(parse_unit(unit))
-        if not np.isfinite(result.value):
-            raise CaseError(f"{name!r} = {formula_text(result)} is not a finite number; check for a division by zero")
+        if not is_finite(result):
+            raise CaseError(
+                f"{name!r} = {formula_text(result)} is not a finite number; check for a division by zero or a number too large"
+            )
         used = names_in(result)
         leaves = tuple(dict.fromkeys(leaf for part in used for leaf in self.leaves(part)))
         given = [self._values[leaf] for leaf in leaves]

@@ -266,6 +266,19 @@ def names_in(term: Term) -> list[str]:
     return list(found)
 
 
+def is_finite(term: Term) -> bool:
+    """Whether the result and each constant in it is finite: what was divided by an overflow ends as a plausible 0."""
+    if not math.isfinite(term.value):
+        return False
+    pending = [term]
+    while pending:
+        current = pending.pop()
+        if current.op == "const" and not math.isfinite(current.value):
+            return False
+        pending.extend(current.args)
+    return True
+
+
 def formula_text(term: Term) -> str:
     """The calculation as a person would write it."""
     return _render(term, lambda name: name, {"**": "^"})[0]
@@ -303,6 +316,6 @@ def _bracket(part: tuple[str, int], rank: int) -> str:
 
 
 def _plain(value: float) -> str:
-    if value == int(value) and abs(value) < 1e15:
+    if abs(value) < 1e15 and value == int(value):
         return str(int(value))
     return repr(value)
