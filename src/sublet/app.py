@@ -24,6 +24,7 @@ from sublet.gateway.model import UsageRecord
 from sublet.leases import calendar
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
+from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, Timing
 from sublet.leases.service import Leases
@@ -79,7 +80,7 @@ class Sublet:
         self.surplus = Surplus(
             self.demand, self._facts, self._book, class_policies(settings), self.clock, self._learned
         )
-        self.backends: Mapping[str, Backend] = backends if backends is not None else {"local": local_backend(settings)}
+        self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
         self.record = Record(self.store, self.demand, self._facts, self.leases.promises, self.surplus.classes)
 
@@ -315,6 +316,12 @@ class Sublet:
 def lease_hold(lease_id: str) -> str:
     """The id of the hold that a lease's cost is put by under."""
     return derived_id("hld", lease_id)
+
+
+def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:
+    """Every backend that a pool of the settings may name. A simulated pool sells and bills as others do, to try Sublet without
+    the machines: its leases hold nothing, and nobody can log in."""
+    return {"local": local_backend(settings), "simulated": SimulatedBackend(clock)}
 
 
 def local_backend(settings: Settings) -> LocalBackend:

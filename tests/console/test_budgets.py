@@ -101,7 +101,8 @@ def test_no_bar_leaves_its_rail(limit: int, spent: int, held: int, thresholds: l
         (9_999, 10_000, "99.9 %"),
         (10_000, 10_000, "100 %"),
         (10_001, 10_000, "100 %"),
-        (18_000, 100, "18,000 %"),
+        (10_000, 100, "10,000 %"),
+        (18_000, 100, "> 10,000 %"),
     ],
 )
 def test_percent(part: int, whole: int, text: str) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from sublet.values.money import Money, currency_digits
 
 _TINY_DIGITS = 3
+PERCENT_MAX = 10_000
 
 
 def count(value: float | None) -> str:
@@ -60,6 +61,8 @@ def per_cent(part: int, whole: int) -> str:
     tenths = 1000 * part // whole
     if not tenths:
         return "< 0.1 %"
+    if tenths > 10 * PERCENT_MAX:
+        return f"> {PERCENT_MAX:,} %"
     return f"{tenths // 10:,} %" if tenths >= 1000 or not tenths % 10 else f"{tenths // 10}.{tenths % 10} %"
 
 
