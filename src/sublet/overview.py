@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ ENDED_MAX = 2_000
 UPCOMING = timedelta(hours=1)
 UPCOMING_MAX = 10
 BUDGETS_MAX = 5
+FRESH = timedelta(seconds=2)
 
 
 class Overviews:
@@ -52,11 +54,22 @@ class Overviews:
         self._system = system
         self._last_plans = last_plans
         self._health = health
+        self._lock = threading.Lock()
+        self._last: view.Overview | None = None
 
     def now(self) -> view.Overview:
-        """The system as it is now. Raises what the database raises."""
+        """The system as it is now, or was less than FRESH ago: however many look, it is gathered by one at a time.
+
+        Raises what the database raises.
+        """
+        with self._lock:
+            at = self._system.clock.now()
+            if self._last is None or not timedelta() <= at - self._last.as_of < FRESH:
+                self._last = self._gather(at)
+            return self._last
+
+    def _gather(self, at: datetime) -> view.Overview:
         system = self._system
-        at = system.clock.now()
         names = {item.id: item.name for item in system.accounts.organisations()}
         pools = [pool for pool in system.fleet.pools() if pool.offline_at is None]
         pool_names = {pool.id: pool.name for pool in pools}
@@ -74,7 +87,7 @@ class Overviews:
             money=self._money(at),
             plan=_next(system.plan(), shown, at),
             alerts=(
-                *self._alerts(health),
+                *self._alerts(health, pools),
                 *(alert for pool in pools for alert in _unseen(pool, facts[pool.id])),
                 *_taken_back(live, pool_names, at),
             ),
@@ -187,7 +200,7 @@ class Overviews:
             )
         return tuple(views)
 
-    def _alerts(self, health: dict[str, Any]) -> tuple[view.Alert, ...]:
+    def _alerts(self, health: dict[str, Any], pools: Sequence[Pool]) -> tuple[view.Alert, ...]:
         alerts = [
             view.Alert("warning", f"the {loop['name']} loop fails and is tried again: {loop['last_error']}")
             for loop in health["failing"]
@@ -198,9 +211,9 @@ class Overviews:
                     "critical", f"accelerator {unit.unit_id} is in quarantine: {unit.reason or 'not proved clean'}"
                 )
             )
-        for pool in self._system.fleet.pools():
+        for pool in pools:
             gone = pool.accelerators - len(pool.in_service)
-            if gone and pool.offline_at is None:
+            if gone:
                 alerts.append(
                     view.Alert("info", f"{gone} of {pool.accelerators} accelerators of {pool.name} are out of service")
                 )

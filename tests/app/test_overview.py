@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sublet.leases.admission import Wish
 from sublet.leases.model import Lease
 from sublet.leases.service import PAGE_MAX
 from sublet.ledger.service import new_budget
-from sublet.overview import BUDGETS_MAX, Overviews
+from sublet.overview import BUDGETS_MAX, FRESH, Overviews
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.tables.leases import leases
 from sublet.values.windows import Window
@@ -126,3 +127,19 @@ def test_a_model_whose_requests_all_failed_has_no_time_to_the_first_token(world:
     system.store.write(lambda connection: save_minutes(connection, "run", [stats]))
     [model] = overviews(world).now().models
     assert (model.requests, model.ttft_ms) == (3, None)
+
+
+def test_many_who_look_at_once_see_what_was_gathered_for_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = overviews(world)
+    gathered: list[object] = []
+    gather = shown._gather
+    monkeypatch.setattr(shown, "_gather", lambda at: gathered.append(at) or gather(at))
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(lambda _: shown.now(), range(12)))
+    assert len(gathered) == 1 and len(set(map(id, seen))) == 1
+    world.clock.advance(FRESH.total_seconds())
+    assert shown.now().as_of == world.clock.now()
+    # The clock of the machine is set back.
+    world.clock.set(world.clock.now() - timedelta(seconds=1))
+    assert shown.now().as_of == world.clock.now()
+    assert len(gathered) == 3

@@ -89,7 +89,7 @@ def test_over_https_the_cookie_is_for_https_only(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("key", "status", "sentence"),
     [
-        ("sublet_wrong", 401, "unknown, expired or revoked"),
+        ("sublet_wrong", 401, "unknown, expired or revoked; paste another one"),
         ("", 401, "unknown, expired or revoked"),
         ("sublet_customer", 403, "the console is for the operator so far"),
         ("sublet_internal", 403, "the console is for the operator so far"),

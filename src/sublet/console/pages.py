@@ -17,9 +17,10 @@ from sublet.console.budgets import draw_budget, draw_budgets
 from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX, BudgetsView, BudgetsWish, Overview, RecordView
 from sublet.console.record import draw_record
 from sublet.console.sessions import SESSION_HOURS, Session, Sessions
-from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
+from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError, UnauthenticatedError
 
 COOKIE = "sublet_session"
+WRONG_KEY = "This key is unknown, expired or revoked; paste another one."
 FORM_BYTES_MAX = 4096
 _FIELDS_MAX = 16
 REFRESH_S = 5
@@ -139,6 +140,8 @@ def router(
         try:
             _refuse_foreign(request)
             token = sessions.open(form.field("key"), request.client.host if request.client else "")
+        except UnauthenticatedError:
+            return pages.sign_in(UnauthenticatedError(WRONG_KEY))
         except SubletError as error:
             return pages.sign_in(error)
         answer = _to("/")
