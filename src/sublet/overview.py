@@ -22,6 +22,7 @@ from sublet.gateway.store import recent_minutes
 from sublet.leases.model import Lease
 from sublet.leases.store import ended_since, live_leases
 from sublet.ledger import figures
+from sublet.ledger.alerts import GIVEN_UP, WAITING
 from sublet.ledger.standing import Standing, Told, standings
 from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule import View
@@ -101,7 +102,8 @@ class Overviews:
         at = self._system.clock.now()
         with self._system.store.read() as connection:
             found = standings(connection, at, find=wish.find, order=wish.order, offset=wish.offset, limit=rows_max)
-        rows = tuple(_budget(item) for item in found.items)
+        mail = bool(self._system.settings.mail.host)
+        rows = tuple(_budget(item, mail) for item in found.items)
         return view.BudgetsView(at, rows, found.many, found.refusing, found.passed, found.near, wish)
 
     def record(self, pool: str | None) -> view.RecordView:
@@ -212,7 +214,7 @@ class Overviews:
                 )
             )
         for pool in pools:
-            gone = pool.accelerators - len(pool.in_service)
+            gone = pool.accelerators - pool.in_service
             if gone:
                 alerts.append(
                     view.Alert("info", f"{gone} of {pool.accelerators} accelerators of {pool.name} are out of service")
@@ -408,7 +410,7 @@ def _lease(lease: Lease, names: dict[str, str], pools: dict[str, str], at: datet
     )
 
 
-def _budget(item: Standing) -> view.BudgetView:
+def _budget(item: Standing, mail: bool) -> view.BudgetView:
     budget = item.budget
     key = f"{item.key_name} …{item.key_hint}" if item.key_hint else ""
     return view.BudgetView(
@@ -424,19 +426,24 @@ def _budget(item: Standing) -> view.BudgetView:
         prepaid=budget.prepaid,
         starts_anew=item.starts_anew,
         thresholds=budget.thresholds,
-        told=tuple(view.Told(told.percent, told.at, _trouble(told)) for told in item.told),
+        told=tuple(view.Told(told.percent, told.at, _trouble(told, mail)) for told in item.told),
         channels=bool(budget.webhook_url) + bool(budget.email),
     )
 
 
-def _trouble(told: Told) -> str:
-    """What failed in telling of a threshold. A message that waits for its first attempt is no trouble yet."""
-    names = {"webhook": "webhook", "email": "e-mail"}
-    if told.given_up:
-        return f"{' and '.join(names[one] for one in told.given_up)} given up: {told.last_error}"
-    if told.waiting and told.last_error:
-        return f"{' and '.join(names[one] for one in told.waiting)} will be tried again: {told.last_error}"
-    return ""
+def _trouble(told: Told, mail: bool) -> str:
+    """What failed in telling of a threshold. A message that waits for its first attempt is no trouble yet, but where nobody
+    carries mail."""
+    troubles = []
+    for message in told.messages:
+        name = "e-mail" if message.channel == "email" else message.channel
+        if message.state == GIVEN_UP:
+            troubles.append(f"{name} given up: {message.last_error}")
+        elif message.state == WAITING and message.last_error:
+            troubles.append(f"{name} will be tried again: {message.last_error}")
+        elif message.state == WAITING and message.channel == "email" and not mail:
+            troubles.append(f"{name} waits, the settings name no mail.host")
+    return "; ".join(troubles)
 
 
 def _sum_of(balances: dict[str, int], currency_of: dict[str, str], currency: str) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from sublet.console.model import BudgetsWish
 from sublet.control import ControlPlane, build_api
@@ -18,10 +18,13 @@ from sublet.gateway.store import save_minutes
 from sublet.leases.admission import Wish
 from sublet.leases.model import Lease
 from sublet.leases.service import PAGE_MAX
+from sublet.ledger.alerts import ATTEMPTS_MAX, Delivery, Outbox
+from sublet.ledger.budgets import HoldRequest, Settlement
 from sublet.ledger.service import new_budget
 from sublet.overview import BUDGETS_MAX, FRESH, Overviews
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.tables.leases import leases
+from sublet.store.tables.ledger import deliveries
 from sublet.values.windows import Window
 
 
@@ -143,3 +146,33 @@ def test_many_who_look_at_once_see_what_was_gathered_for_one(world: World, monke
     world.clock.set(world.clock.now() - timedelta(seconds=1))
     assert shown.now().as_of == world.clock.now()
     assert len(gathered) == 3
+
+
+def test_what_failed_in_telling_of_a_budget_is_said_and_what_goes_well_is_not(world: World) -> None:
+    ledger, now = world.system.ledger, world.clock.now()
+    customer = world.system.accounts.create_organisation("customer").id
+    both = {"webhook_url": "http://h", "webhook_secret": "s", "email": "a@b.test"}
+    ledger.create_budget(new_budget(customer, 100, thresholds=(50,), **both))
+    ledger.reserve([HoldRequest("hld_1", customer, 60, now + timedelta(seconds=60))])
+    ledger.settle([Settlement("hld_1", 60)])
+
+    def trouble() -> str:
+        [told] = overviews(world).budgets().rows[0].told
+        return told.trouble
+
+    assert trouble() == "e-mail waits, the settings name no mail.host"
+    mail = world.settings.mail.model_copy(update={"host": "mail.test"})
+    world.system.settings = world.settings.model_copy(update={"mail": mail})
+    assert trouble() == ""
+
+    def deaf(delivery: Delivery, now: datetime) -> None:
+        raise ConnectionError("nobody listens")
+
+    outbox = Outbox(world.system.store, {"webhook": deaf, "email": lambda delivery, now: None})
+    outbox.deliver_due()
+    assert trouble() == "webhook will be tried again: ConnectionError: nobody listens"
+    for _ in range(ATTEMPTS_MAX):
+        world.clock.advance(1)
+        world.system.store.write(lambda connection: connection.execute(update(deliveries).values(next_at=now)))
+        outbox.deliver_due()
+    assert trouble() == "webhook given up: ConnectionError: nobody listens"

@@ -191,8 +191,10 @@ def test_amounts_of_two_currencies_are_each_in_their_own() -> None:
 def test_an_alert_that_could_not_be_told_is_named_and_others_are_not() -> None:
     told = (Told(50, NOW), Told(80, NOW - timedelta(hours=1), "e-mail given up: it bounced"))
     row = drawn(100, 85, told=told, channels=1)
-    assert [item.percent for item in row.trouble] == [80]
+    assert row.trouble == (("80 %", "e-mail given up: it bounced"),)
     assert row.told == "Alerts raised at 50 and 80 %."
+    same = tuple(Told(percent, NOW, "webhook given up: gone") for percent in (50, 80, 90))
+    assert drawn(100, 95, told=same).trouble == (("50, 80 and 90 %", "webhook given up: gone"),)
     assert draw_budget(replace(row.view, told=told[:1])).told == "Alerts raised at 50 %."
 
 

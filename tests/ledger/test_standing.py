@@ -14,7 +14,7 @@ from sublet.ledger.alerts import Delivery, Outbox
 from sublet.ledger.budgets import HoldRequest
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
-from sublet.ledger.standing import PAGE_MAX, Standings, standings
+from sublet.ledger.standing import PAGE_MAX, Message, Standings, Told, standings
 from sublet.store import Store
 from sublet.store.tables.ledger import budget_states
 from sublet.values.clock import EPOCH, SimulatedClock
@@ -143,9 +143,8 @@ def test_what_became_of_alerts_is_told(priced: Ledger, acme: str, used: Used, cl
     priced.take_now([used(acme, "one", 12 * 10**6)])
     priced.rate()
     [item] = standing(priced).items
-    assert [(told.percent, told.at, told.waiting, told.given_up) for told in item.told] == [
-        (percent, clock.now(), ("webhook", "email"), ()) for percent in (50, 90)
-    ]
+    waiting = (Message("webhook", "waiting", ""), Message("email", "waiting", ""))
+    assert item.told == tuple(Told(percent, clock.now(), waiting) for percent in (50, 90))
 
     def deaf(delivery: Delivery, now: datetime) -> None:
         raise ConnectionError("nobody listens")
@@ -153,8 +152,9 @@ def test_what_became_of_alerts_is_told(priced: Ledger, acme: str, used: Used, cl
     outbox = Outbox(priced.store, {"webhook": deaf, "email": lambda delivery, now: None})
     outbox.deliver_due()
     [item] = standing(priced).items
-    assert [(told.waiting, told.last_error) for told in item.told] == [
-        (("webhook",), "ConnectionError: nobody listens")
+    error = "ConnectionError: nobody listens"
+    assert [told.messages for told in item.told] == [
+        (Message("webhook", "waiting", error), Message("email", "delivered", ""))
     ] * 2
     for _ in range(12):
         clock.advance(90_000)
@@ -162,7 +162,7 @@ def test_what_became_of_alerts_is_told(priced: Ledger, acme: str, used: Used, cl
     # By now another day has begun, and nothing was told in it.
     assert standing(priced).items[0].told == ()
     clock.set(item.told[0].at)
-    assert [told.given_up for told in standing(priced).items[0].told] == [("webhook",)] * 2
+    assert [told.messages[0] for told in standing(priced).items[0].told] == [Message("webhook", "given_up", error)] * 2
     priced.end_budget(made.id)
     assert standing(priced) == Standings()
 

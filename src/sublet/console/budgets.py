@@ -38,7 +38,7 @@ class BudgetRow:
     words: str
     rest: str
     told: str
-    trouble: tuple[Told, ...]
+    trouble: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def draw_budget(view: BudgetView) -> BudgetRow:
         words=_words(view),
         rest=_rest(view),
         told=_told(view),
-        trouble=tuple(item for item in view.told if item.trouble),
+        trouble=_trouble(view),
     )
 
 
@@ -118,11 +118,25 @@ def _rest(view: BudgetView) -> str:
 
 
 def _told(view: BudgetView) -> str:
-    marks = [f"{item.percent}" for item in view.told]
-    if not marks:
+    if not view.told:
         return ""
-    at = f"{', '.join(marks[:-1])} and {marks[-1]} %" if len(marks) > 1 else f"{marks[0]} %"
-    return f"Alerts raised at {at}" + ("." if view.channels else "; there is no webhook and no e-mail to tell.")
+    return f"Alerts raised at {_marks(view.told)}" + (
+        "." if view.channels else "; there is no webhook and no e-mail to tell."
+    )
+
+
+def _trouble(view: BudgetView) -> tuple[tuple[str, str], ...]:
+    """Each trouble once, with the thresholds that have it."""
+    found: dict[str, list[Told]] = {}
+    for item in view.told:
+        if item.trouble:
+            found.setdefault(item.trouble, []).append(item)
+    return tuple((_marks(items), trouble) for trouble, items in found.items())
+
+
+def _marks(told: Sequence[Told]) -> str:
+    marks = [f"{item.percent}" for item in told]
+    return f"{', '.join(marks[:-1])} and {marks[-1]} %" if len(marks) > 1 else f"{marks[0]} %"
 
 
 def _part(part: int, whole: int) -> float:

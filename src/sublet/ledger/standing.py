@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Numeric, Row, and_, case, cast, func, literal
 from sqlalchemy.sql import ColumnElement
 
 from sublet.ledger import store as sql
-from sublet.ledger.alerts import CHANNELS, DELIVERED, GIVEN_UP, WAITING, delivery_id
+from sublet.ledger.alerts import CHANNELS, delivery_id
 from sublet.ledger.budgets import PERIODS, Budget, BudgetState
 from sublet.ledger.spending import budget_of
 from sublet.store.tables.accounts import api_keys, organisations
@@ -27,17 +27,21 @@ _AMOUNT = Numeric(38, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A threshold of a budget that was reached in its present period, and what became of the messages that say so.
+class Message:
+    """A message that tells of a threshold: its `channel`, `waiting`, `delivered` or `given_up`, and why it last failed."""
 
-    `waiting` and `given_up` name the channels whose message is still on its way, or was given up after `last_error`.
-    """
+    channel: str
+    state: str
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A threshold of a budget that was reached in its present period, and the messages that say so."""
 
     percent: int
     at: datetime
-    waiting: tuple[str, ...] = ()
-    given_up: tuple[str, ...] = ()
-    last_error: str = ""
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,22 +182,17 @@ def _told(connection: Connection, present: Sequence[tuple[str, datetime]]) -> di
         .order_by(columns.budget_id, columns.threshold)
     )
     raised = [row for row in rows if row.period_start == starts[row.budget_id]]
-    messages = {
+    names_of = {
         row: [delivery_id(row.budget_id, row.period_start, row.threshold, channel) for channel in CHANNELS]
         for row in raised
     }
     sent: dict[str, Row[Any]] = {}
-    for part in sql.chunks([name for names in messages.values() for name in names]):
+    for part in sql.chunks([name for names in names_of.values() for name in names]):
         sent.update((row.id, row) for row in connection.execute(select(deliveries).where(deliveries.c.id.in_(part))))
     found: dict[str, list[Told]] = {}
-    for row, names in messages.items():
-        mine = [sent[name] for name in names if name in sent and sent[name].state != DELIVERED]
-        told = Told(
-            row.threshold,
-            row.raised_at,
-            tuple(item.channel for item in mine if item.state == WAITING),
-            tuple(item.channel for item in mine if item.state == GIVEN_UP),
-            next((item.last_error for item in mine if item.last_error), ""),
+    for row, names in names_of.items():
+        messages = tuple(
+            Message(sent[name].channel, sent[name].state, sent[name].last_error) for name in names if name in sent
         )
-        found.setdefault(row.budget_id, []).append(told)
+        found.setdefault(row.budget_id, []).append(Told(row.threshold, row.raised_at, messages))
     return found
