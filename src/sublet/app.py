@@ -309,8 +309,10 @@ class Sublet:
         return Plan(leases.made_at, (*leases.steps, *models.steps))
 
     def room(self) -> dict[str, int]:
-        """Room for replicas by pool."""
-        return {pool.id: self.model_room(pool.id) for pool in self.fleet.pools()}
+        """Room for replicas by pool, for the pools that models are deployed on."""
+        with self.store.read() as connection:
+            pools = {item.pool_id for item in models_sql.all_deployments(connection)}
+        return {pool_id: self.model_room(pool_id) for pool_id in sorted(pools)}
 
 
 def lease_hold(lease_id: str) -> str:

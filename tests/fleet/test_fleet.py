@@ -42,30 +42,38 @@ def test_two_control_planes_that_start_at_once_see_one_fleet(fleet: Fleet) -> No
 
 
 def test_a_smaller_pool_keeps_its_accelerators_out_of_service_and_gets_them_back(fleet: Fleet) -> None:
-    (before,) = fleet.sync([spec("a", 4)])
+    (pool,) = fleet.sync([spec("a", 4)])
+    before = fleet.units(pool.id)
     (smaller,) = fleet.sync([spec("a", 2)])
-    assert [unit.id for unit in smaller.units] == [unit.id for unit in before.units]
-    assert [unit.in_service for unit in smaller.units] == [True, True, False, False]
-    assert smaller.units[3].out_reason == "no longer in the settings or on the machine"
-    assert fleet.sync([spec("a", 4)]) == [before]
+    assert (smaller.accelerators, smaller.in_service) == (4, 2)
+    kept = fleet.units(pool.id)
+    assert [unit.id for unit in kept] == [unit.id for unit in before]
+    assert [unit.in_service for unit in kept] == [True, True, False, False]
+    assert kept[3].out_reason == "no longer in the settings or on the machine"
+    assert fleet.sync([spec("a", 4)]) == [pool]
+    assert fleet.units(pool.id) == before
 
 
 def test_an_accelerator_that_the_operator_took_out_stays_out(fleet: Fleet) -> None:
     (pool,) = fleet.sync([spec("a", 2)])
-    fleet.set_service(pool.units[0].id, False, "fan broken")
+    first = fleet.units(pool.id)[0]
+    fleet.set_service(first.id, False, "fan broken")
     (after,) = fleet.sync([spec("a", 2)])
-    assert (after.units[0].in_service, after.units[0].out_reason) == (False, "fan broken")
-    fleet.set_service(pool.units[0].id, True)
+    assert (after.accelerators, after.in_service) == (2, 1)
+    drained = fleet.units(pool.id)[0]
+    assert (drained.in_service, drained.out_reason) == (False, "fan broken")
+    fleet.set_service(first.id, True)
     assert fleet.pool("a") == pool
     with pytest.raises(NotFoundError, match="no accelerator"):
         fleet.set_service("unit_nobody", True)
 
 
 def test_an_accelerator_keeps_its_id_when_its_device_changes(fleet: Fleet) -> None:
-    (before,) = fleet.sync([spec("a", 1)])
-    (after,) = fleet.sync([spec("a", devices=("nvidia:3",))])
-    assert after.units[0].id == before.units[0].id
-    assert after.units[0].device == "nvidia:3"
+    (pool,) = fleet.sync([spec("a", 1)])
+    (before,) = fleet.units(pool.id)
+    fleet.sync([spec("a", devices=("nvidia:3",))])
+    (after,) = fleet.units(pool.id)
+    assert (after.id, after.device) == (before.id, "nvidia:3")
 
 
 def test_a_pool_that_leaves_the_settings_goes_offline_and_may_return(fleet: Fleet, clock: SimulatedClock) -> None:
@@ -82,7 +90,7 @@ def test_a_pool_that_leaves_the_settings_goes_offline_and_may_return(fleet: Flee
 
 def test_capacity_counts_what_exists_and_works_at_the_moment(fleet: Fleet, clock: SimulatedClock) -> None:
     (pool,) = fleet.sync([spec("a", 3)])
-    fleet.set_service(pool.units[1].id, False, "fan broken")
+    fleet.set_service(fleet.units(pool.id)[1].id, False, "fan broken")
     pool = fleet.pool("a")
     now = clock.now()
     assert pool.capacity(now) == 2
@@ -118,10 +126,10 @@ sizes = st.dictionaries(st.sampled_from("abc"), st.integers(min_value=1, max_val
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_the_settings_become_no_accelerator_vanishes(store: Store, history: list[dict[str, int]]) -> None:
     fleet = Fleet(store)
-    seen = {unit.id for pool in fleet.pools() for unit in pool.units}
+    seen = {unit.id for pool in fleet.pools() for unit in fleet.units(pool.id)}
     for wanted in history:
         pools = fleet.sync([spec(name, count) for name, count in wanted.items()])
-        units = {unit.id for pool in pools for unit in pool.units}
+        units = {unit.id for pool in pools for unit in fleet.units(pool.id)}
         assert seen <= units
         seen = units
         now = store.clock.now()

@@ -69,7 +69,8 @@ def test_an_accelerator_is_drained_and_restored_by_command(folder: Path) -> None
     assert "no pools yet" in run(fleet.app, "ls")
     store = Store(f"sqlite:///{folder}/sublet.db")
     (pool,) = Fleet(store).sync([spec("main", 2)])
-    run(fleet.app, "drain", pool.units[0].id, "fan broken")
+    unit = Fleet(store).units(pool.id)[0]
+    run(fleet.app, "drain", unit.id, "fan broken")
     shown = run(fleet.app, "show", "main", "--json")
     assert [(unit["in_service"], unit["out_reason"]) for unit in shown["units"]] == [
         (False, "fan broken"),
@@ -77,7 +78,7 @@ def test_an_accelerator_is_drained_and_restored_by_command(folder: Path) -> None
     ]
     assert run(fleet.app, "ls", "--json")["pools"][0]["in_service"] == 1
     assert "fan broken" in run(fleet.app, "show", "main")
-    run(fleet.app, "restore", pool.units[0].id)
+    run(fleet.app, "restore", unit.id)
     assert Fleet(store).pool("main") == pool
     store.close()
 

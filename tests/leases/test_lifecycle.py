@@ -113,9 +113,9 @@ def test_f2_back_to_back_leases_keep_the_gap_to_clean(world: World) -> None:
     first = world.sell(seconds=600)
     with pytest.raises(NoCapacityError):
         # It would begin the moment the first ends: the surplus has one, but the accelerator is being cleaned.
-        world.fleet.set_service(world.pool.units[1].id, False, "test")
-        world.fleet.set_service(world.pool.units[2].id, False, "test")
-        world.fleet.set_service(world.pool.units[3].id, False, "test")
+        world.fleet.set_service(world.fleet.units(world.pool.id)[1].id, False, "test")
+        world.fleet.set_service(world.fleet.units(world.pool.id)[2].id, False, "test")
+        world.fleet.set_service(world.fleet.units(world.pool.id)[3].id, False, "test")
         world.sell(seconds=600, ahead_s=600)
     second = world.sell(seconds=600, ahead_s=605)
     world.run(1300, step_s=5)

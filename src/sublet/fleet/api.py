@@ -22,6 +22,6 @@ def router(fleet: Fleet, require: Callable[[str], Callable[..., Actor]]) -> APIR
     @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("operate"))])
     def show_pool(pool: str) -> dict[str, Any]:
         found = fleet.pool(pool)
-        return {**found.as_dict(), "units": [unit.as_dict() for unit in found.units]}
+        return {**found.as_dict(), "units": [unit.as_dict() for unit in fleet.units(found.id)]}
 
     return routes

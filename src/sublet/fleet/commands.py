@@ -44,8 +44,9 @@ def list_pools(as_json: JsonFlag = False) -> None:
 @app.command("show")
 def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False) -> None:
     """Show a pool and every accelerator in it."""
-    found = _fleet().pool(pool)
-    units = [unit.as_dict() for unit in found.units]
+    fleet = _fleet()
+    found = fleet.pool(pool)
+    units = [unit.as_dict() for unit in fleet.units(found.id)]
     if as_json:
         print_json({**found.as_dict(), "units": units})
         return

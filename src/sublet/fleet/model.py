@@ -44,21 +44,14 @@ class Pool:
     tenure: str
     online_at: datetime
     offline_at: datetime | None
-    units: tuple[Unit, ...]
-
-    @property
-    def accelerators(self) -> int:
-        """How many there are, in service or not."""
-        return len(self.units)
-
-    @property
-    def in_service(self) -> tuple[Unit, ...]:
-        return tuple(unit for unit in self.units if unit.in_service)
+    accelerators: int
+    """How many there are, in service or not."""
+    in_service: int
 
     def capacity(self, at: datetime) -> int:
         """Accelerators that exist and work at that moment."""
         online = self.online_at <= at and (self.offline_at is None or at < self.offline_at)
-        return len(self.in_service) if online else 0
+        return self.in_service if online else 0
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -68,7 +61,7 @@ class Pool:
             "generation": self.generation,
             "backend": self.backend,
             "accelerators": self.accelerators,
-            "in_service": len(self.in_service),
+            "in_service": self.in_service,
             "watts_per_accelerator": str(self.watts),
             "watts_source": self.watts_source,
             "price_per_accelerator_hour": text_from_nano(self.price_nano),

@@ -20,7 +20,7 @@ class Fleet:
         self._store = store
 
     def pools(self) -> list[Pool]:
-        """Every pool, by name, with its units."""
+        """Every pool, by name."""
         with self._store.read() as connection:
             return sql.all_pools(connection)
 
@@ -31,6 +31,11 @@ class Fleet:
         if found is None:
             raise NotFoundError(f"there is no pool {id_or_name!r}; `sublet pool ls` lists them")
         return found
+
+    def units(self, pool_id: str) -> list[Unit]:
+        """The accelerators of a pool, by position."""
+        with self._store.read() as connection:
+            return sql.units_of(connection, pool_id)
 
     def sync(self, specs: Iterable[PoolSpec]) -> list[Pool]:
         """Make the books say what `specs` say: new pools come online, changed ones change, missing ones go offline.
@@ -50,7 +55,7 @@ class Fleet:
                     sql.update_pool(connection, pool_id, spec, now)
                 else:
                     sql.insert_pool(connection, pool_id, spec, now)
-                _sync_units(connection, pool_id, known.get(name), spec)
+                _sync_units(connection, pool_id, spec)
             for name, pool in known.items():
                 if name not in wanted:
                     sql.retire_pool(connection, pool.id, now)
@@ -79,8 +84,8 @@ def _checked(specs: Iterable[PoolSpec]) -> list[PoolSpec]:
 _GONE = "no longer in the settings or on the machine"
 
 
-def _sync_units(connection: Connection, pool_id: str, known: Pool | None, spec: PoolSpec) -> None:
-    present = {unit.position: unit for unit in known.units} if known else {}
+def _sync_units(connection: Connection, pool_id: str, spec: PoolSpec) -> None:
+    present = {unit.position: unit for unit in sql.units_of(connection, pool_id)}
     for position, device in enumerate(spec.devices):
         unit = present.pop(position, None)
         if unit is None:

@@ -6,27 +6,37 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
 from sublet.store.tables.fleet import pools, units
 
+# A large pool is read many times a second for its size, and seldom for what is in it.
+_COUNTED = select(
+    pools,
+    select(func.count()).where(units.c.pool_id == pools.c.id).scalar_subquery().label("accelerators"),
+    select(func.count())
+    .where(units.c.pool_id == pools.c.id, units.c.in_service == 1)
+    .scalar_subquery()
+    .label("working"),
+)
+
 
 def all_pools(connection: Connection) -> list[Pool]:
-    members: dict[str, list[Unit]] = {}
-    for row in connection.execute(select(units).order_by(units.c.pool_id, units.c.position)):
-        members.setdefault(row.pool_id, []).append(_unit(row))
-    return [_pool(row, members.get(row.id, [])) for row in connection.execute(select(pools).order_by(pools.c.name))]
+    return [_pool(row) for row in connection.execute(_COUNTED.order_by(pools.c.name))]
 
 
 def pool_named(connection: Connection, id_or_name: str) -> Pool | None:
     """The pool of that id, else of that name."""
-    wanted = select(pools).where(or_(pools.c.id == id_or_name, pools.c.name == id_or_name))
+    wanted = _COUNTED.where(or_(pools.c.id == id_or_name, pools.c.name == id_or_name))
     row = min(connection.execute(wanted), key=lambda found: found.id != id_or_name, default=None)
-    if row is None:
-        return None
-    members = select(units).where(units.c.pool_id == row.id).order_by(units.c.position)
-    return _pool(row, [_unit(member) for member in connection.execute(members)])
+    return _pool(row) if row is not None else None
+
+
+def units_of(connection: Connection, pool_id: str) -> list[Unit]:
+    """The accelerators of a pool, by position."""
+    wanted = select(units).where(units.c.pool_id == pool_id).order_by(units.c.position)
+    return [_unit(row) for row in connection.execute(wanted)]
 
 
 def insert_pool(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:
@@ -86,7 +96,7 @@ def _unit(row: Row[Any]) -> Unit:
     return Unit(row.id, row.pool_id, row.position, row.device, bool(row.in_service), row.out_reason)
 
 
-def _pool(row: Row[Any], members: list[Unit]) -> Pool:
+def _pool(row: Row[Any]) -> Pool:
     return Pool(
         row.id,
         row.name,
@@ -100,5 +110,6 @@ def _pool(row: Row[Any], members: list[Unit]) -> Pool:
         row.tenure,
         row.online_at,
         row.offline_at,
-        tuple(members),
+        row.accelerators,
+        row.working,
     )
