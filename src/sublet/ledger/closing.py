@@ -98,13 +98,8 @@ def make_invoice(
 def _periods_adjusted(connection: Connection, party: Party, period: Period) -> list[Period]:
     """Closed periods for which usage came late that is not invoiced yet."""
     found: set[datetime] = set()
-    for part in sql.chunks(billable(connection, party.id, period)):
-        statement = (
-            select(lines.c.period_start)
-            .join(transactions, transactions.c.transaction_no == lines.c.transaction_no)
-            .where(lines.c.transaction_no.in_(part), transactions.c.kind == "adjustment")
-            .distinct()
-        )
+    for part in sql.chunks(billable(connection, party.id, period, kinds=("adjustment",))):
+        statement = select(lines.c.period_start).where(lines.c.transaction_no.in_(part)).distinct()
         found |= set(connection.execute(statement).scalars())
     return [month_of(start, party.timezone) for start in sorted(found)]
 

@@ -127,12 +127,10 @@ class Invoicing:
         return invoice(connection, invoice_id)
 
     def _use_credits(self, connection: Connection, party: Party, sums: Sums, invoice_id: str, now: datetime) -> None:
-        crediting.use(
-            connection, crediting.usable(connection, party.id, now, prepaid=False, lock=True), sums.credit, invoice_id
-        )
-        crediting.use(
-            connection, crediting.usable(connection, party.id, now, prepaid=True, lock=True), sums.prepaid, invoice_id
-        )
+        for nano, prepaid in ((sums.credit, False), (sums.prepaid, True)):
+            if nano:
+                usable = crediting.usable(connection, party.id, now, prepaid=prepaid, lock=True)
+                crediting.use(connection, usable, nano, invoice_id)
         if sums.carried:
             sql.insert_row(
                 connection,
@@ -300,7 +298,9 @@ class Invoicing:
         return invoice(connection, row.id)
 
 
-def billable(connection: Connection, organisation_id: str, period: Period) -> list[int]:
+def billable(
+    connection: Connection, organisation_id: str, period: Period, kinds: Sequence[str] = BILLABLE
+) -> list[int]:
     """Transactions booked up to the end of `period` that stand on no invoice, or only on a void one."""
     mapped = (
         select(invoice_transactions.c.transaction_no)
@@ -312,7 +312,7 @@ def billable(connection: Connection, organisation_id: str, period: Period) -> li
         .where(
             transactions.c.organisation_id == organisation_id,
             transactions.c.period_start <= period.start,
-            transactions.c.kind.in_(BILLABLE),
+            transactions.c.kind.in_(kinds),
             ~mapped.exists(),
         )
         .order_by(transactions.c.transaction_no)

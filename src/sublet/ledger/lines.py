@@ -21,6 +21,8 @@ from sublet.values.clock import from_micros
 from sublet.values.ids import derived_id
 from sublet.values.money import NANO, currency_digits
 
+FIXED = ("fee", "commitment")
+"""Kinds of transactions that charge without usage."""
 _SPLIT = 10**9
 
 
@@ -89,31 +91,39 @@ class Sums:
 
 def lines_of(connection: Connection, books: Books, party: Party, numbers: Sequence[int]) -> list[Line]:
     """Lines from rated lines and fixed charges, in a stable order."""
-    found = _rated(connection, books, party, numbers) + _fixed(connection, party, numbers)
+    by_kind: dict[str, list[int]] = defaultdict(list)
+    for part in sql.chunks(list(numbers)):
+        statement = select(transactions.c.transaction_no, transactions.c.kind)
+        for row in connection.execute(statement.where(transactions.c.transaction_no.in_(part))):
+            by_kind[row.kind].append(row.transaction_no)
+    fixed = [number for kind in FIXED for number in by_kind.pop(kind, [])]
+    late = by_kind.pop("adjustment", [])
+    found = _rated(connection, books, party, "adjustment", late) if late else []
+    found += _rated(connection, books, party, "usage", sorted(number for rest in by_kind.values() for number in rest))
+    found += _fixed(connection, party, fixed) if fixed else []
     return sorted(found, key=lambda line: (line.used, line.product, line.kind, line.rate_id, line.description))
 
 
-def _rated(connection: Connection, books: Books, party: Party, numbers: Sequence[int]) -> list[Line]:
-    sums: dict[tuple[str, str, str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+def _rated(connection: Connection, books: Books, party: Party, kind: str, numbers: Sequence[int]) -> list[Line]:
+    """Rated lines of the transactions `numbers` summed up by rate and month, from the lines alone: a server asked for their
+    transactions or events beside them reads a thousand rows for each invoice."""
+    sums: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     for part in sql.chunks(list(numbers)):
         statement = text(
-            "SELECT CASE WHEN t.kind = 'adjustment' THEN t.kind ELSE 'usage' END, "
-            "l.rate_id, e.meter, l.period_start, max(l.book_version), "
-            f"sum(l.quantity / {_SPLIT}), sum(l.quantity % {_SPLIT}), sum(l.nano / {_SPLIT}), sum(l.nano % {_SPLIT}), "
-            f"sum(l.list_nano / {_SPLIT}), sum(l.list_nano % {_SPLIT}), sum(CASE WHEN l.kind = 'usage' THEN 1 ELSE 0 END) "
-            "FROM ledger_lines l JOIN ledger_transactions t ON t.transaction_no = l.transaction_no "
-            "JOIN ledger_events e ON e.seq = l.event_seq "
-            f"WHERE l.transaction_no IN ({', '.join(map(str, part))}) GROUP BY 1, 2, 3, 4"
+            "SELECT rate_id, period_start, max(book_version), "
+            f"sum(quantity / {_SPLIT}), sum(quantity % {_SPLIT}), sum(nano / {_SPLIT}), sum(nano % {_SPLIT}), "
+            f"sum(list_nano / {_SPLIT}), sum(list_nano % {_SPLIT}), sum(CASE WHEN kind = 'usage' THEN 1 ELSE 0 END) "
+            f"FROM ledger_lines WHERE transaction_no IN ({', '.join(map(str, part))}) GROUP BY 1, 2"
         )
         for row in connection.execute(statement):
-            into = sums[row[0], row[1], row[2], row[3]]
-            into[0] = max(into[0], row[4])
+            into = sums[row[0], row[1]]
+            into[0] = max(into[0], row[2])
             for index in range(3):
-                into[index + 1] += int(row[5 + 2 * index]) * _SPLIT + int(row[6 + 2 * index])
-            into[4] += int(row[11])
+                into[index + 1] += int(row[3 + 2 * index]) * _SPLIT + int(row[4 + 2 * index])
+            into[4] += int(row[9])
     lines = []
-    for (kind, rate_id, meter, start), (version, steps, nano, list_nano, events) in sums.items():
-        described, unit_price = _described(connection, books, rate_id, version)
+    for (rate_id, start), (version, steps, nano, list_nano, events) in sums.items():
+        meter, described, unit_price = _described(connection, books, rate_id, version)
         used = month_of(from_micros(start), party.timezone).label
         if kind == "adjustment":
             described = f"{described} ({kind} for {used})"
@@ -125,8 +135,8 @@ def _rated(connection: Connection, books: Books, party: Party, numbers: Sequence
     return lines
 
 
-def _described(connection: Connection, books: Books, rate_id: str, version: int) -> tuple[str, str]:
-    """What a rate is called, and its unit price where it has just one."""
+def _described(connection: Connection, books: Books, rate_id: str, version: int) -> tuple[str, str, str]:
+    """The meter of a rate, what it is called, and its unit price where it has just one."""
     price_id, _, discount_id = rate_id.partition("~")
     if price_id.startswith("agreed:"):
         _, resource, meter = price_id.split(":", 2)
@@ -135,7 +145,7 @@ def _described(connection: Connection, books: Books, rate_id: str, version: int)
             select(agreed_prices).where(columns.resource == resource, columns.meter == meter)
         ).one()
         price_text = f"{plain(row.amount_nano)} {row.currency} per {row.per_units} {METERS[meter].unit}"
-        return f"{resource}, as agreed", price_text + _discount_text(connection, books, discount_id, version)
+        return meter, f"{resource}, as agreed", price_text + _discount_text(connection, books, discount_id, version)
     book = books.version(connection, version)
     price = next(entry for entry in book.prices if entry.id == price_id)
     unit = price.tariff.unit_price()
@@ -143,7 +153,7 @@ def _described(connection: Connection, books: Books, rate_id: str, version: int)
     if unit is not None:
         per_nano = unit * price.per * METERS[price.meter].steps_per_unit
         price_text = f"{fraction_text(per_nano / NANO)} {price.currency} per {price.per} {METERS[price.meter].unit}"
-    return price.description, price_text + _discount_text(connection, books, discount_id, version)
+    return price.meter, price.description, price_text + _discount_text(connection, books, discount_id, version)
 
 
 def _discount_text(connection: Connection, books: Books, discount_id: str, version: int) -> str:
@@ -166,7 +176,7 @@ def _fixed(connection: Connection, party: Party, numbers: Sequence[int]) -> list
             .join(postings, postings.c.transaction_no == transactions.c.transaction_no)
             .where(
                 transactions.c.transaction_no.in_(part),
-                transactions.c.kind.in_(("fee", "commitment")),
+                transactions.c.kind.in_(FIXED),
                 postings.c.account == "unbilled",
             )
             .group_by(*transactions.c)
