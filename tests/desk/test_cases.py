@@ -352,6 +352,20 @@ def test_a_number_that_overflows_on_its_way_is_refused_by_its_line() -> None:
         build_case(parse_document(text.replace("throughput = 3500", "throughput = 1e308").encode(), "case.toml"))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("value = 17.4", "value = -1.0", "no deal is let for less than nothing"),
+        ("reprice = 0.7", "reprice = 1e308", "write the new price over the old"),
+    ],
+)
+def test_prices_that_nobody_pays_are_refused_by_their_line(old: str, new: str, words: str) -> None:
+    text = (EXAMPLES / "hyperscaler-2026.toml").read_text()
+    assert text.count(old) == 1
+    with pytest.raises(SubletError, match=rf"case.toml:\d+: .*{words}"):
+        build_case(parse_document(text.replace(old, new).encode(), "case.toml"))
+
+
 @pytest.mark.parametrize("name", ["university", "neocloud"])
 @given(st.data())
 @settings(deadline=None, max_examples=15)

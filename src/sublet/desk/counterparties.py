@@ -158,6 +158,9 @@ def renewal_ladder(contracts: Iterable[Contract]) -> dict[int, dict[str, float]]
     return {year: dict(ladder[year]) for year in sorted(ladder)}
 
 
+REPRICE_MAX = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class RenewalStress:
     """What happens at renewal: the share that renews, and the price it renews at as a share of the old one."""
@@ -171,9 +174,10 @@ class RenewalStress:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInputError(f"{name} is {value:g}; write a share between 0 and 1", field=name)
-        if not self.reprice >= 0:
+        if not 0 <= self.reprice <= REPRICE_MAX:
             raise InvalidInputError(
-                f"reprice is {self.reprice:g}; write the new price over the old, as 0.8", field="reprice"
+                f"reprice is {self.reprice:g}; write the new price over the old, as 0.8, at most {REPRICE_MAX}",
+                field="reprice",
             )
 
     def kept(self, contract: Contract) -> float:

@@ -55,6 +55,11 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
     term, is_per_watt = at_line(table, None, _price, table, build)
     name = f"comp.{id_}.{'usd_per_w_year' if is_per_watt else 'usd_per_gpu_hour'}"
     build.derive(table, name, term, "USD/W-yr" if is_per_watt else "USD/GPU-h", status, note)
+    price = build.ref(name).value
+    if price < 0:
+        raise table.fail(
+            None, f"the price comes to {price:g}, and no deal is let for less than nothing; check its parts"
+        )
     slip = None
     if is_per_watt:
         build.derive(table, f"comp.{id_}.usd_per_kw_month", per_kilowatt_month(build.ref(name)), "USD/kW-month", status)
