@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo up test check lint types bench ci manual lock clean
+.PHONY: help install demo up test explore check lint types bench ci manual lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -24,6 +24,9 @@ up: $(INSTALLED) ## run the system until Ctrl-C
 
 test: $(INSTALLED) ## the tests that need no services
 	@$(BIN)/python -m pytest -m "not real" -n 2 $(PYTEST_ARGS)
+
+explore: $(INSTALLED) ## the property tests on examples that nobody has tried yet
+	@SUBLET_TEST_PROFILE=explore $(BIN)/python -m pytest -m "hypothesis and not real" -n 2 $(PYTEST_ARGS)
 
 check: $(INSTALLED) lint types ## lint, types, layers, our own rules, docs against code
 	@$(BIN)/lint-imports --no-cache

@@ -17,9 +17,11 @@ from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.clock import SimulatedClock
 
-# How long an example takes is the machine's affair.
-settings.register_profile("sublet", deadline=None, print_blob=True)
-settings.load_profile("sublet")
+# How long an example takes is the machine's affair. A change is judged by the same examples wherever it is tested; `make explore`
+# looks for others.
+settings.register_profile("sublet", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("SUBLET_TEST_PROFILE", "sublet"))
 
 
 @pytest.fixture
