@@ -108,6 +108,23 @@ def test_the_template_is_never_written_over_a_file(tmp_path: Path) -> None:
         ('unit = "USD/GPU-h"', 'unit = "USD/share"', "per_accelerator_hour(", "can't be turned into 'USD/share'"),
         ('name = "my-case"', "name = 5", "name = 5", "write a text in quotes"),
         ("axis_power = [4, 8, 12]", 'axis_power = ["4"]', "axis_power", "write a list of numbers"),
+        ('"MW, IT"', '"MW, ITT"', "MW, ITT", "'ITT' is no basis of power; did you mean 'IT'?"),
+        ('"MW, IT"', '"MW, facilty"', "MW, facilty", "did you mean 'facility'?"),
+        (
+            'status = "external"',
+            'statsu = "external"',
+            "statsu",
+            "key 'statsu' is not known here; did you mean 'status'?",
+        ),
+        ("[bridge]", "[brigde]", "[brigde]", "there is no table 'brigde' in a case; did you mean 'bridge'?"),
+        ('[inputs."in.pue"]', "[inputs.in.pue]", "[inputs.in.pue]", 'stands in quotes: write [inputs."in.pue"]'),
+        (
+            "value = 80.0",
+            'value = "80.0"',
+            'value = "80.0"',
+            "value is the text '80.0'; write the number without quotes",
+        ),
+        ('version = "1"', 'version = "1"\ncurrency = "EUR"', "currency", "the desk computes in USD"),
         ("{in.power}", "{in.pwoer}", "en =", "did you mean 'in.power'"),
         ("{in.power} at {in.price}", "It", "en =", "names no value"),
         ('results = ["bridge.contribution"', 'results = ["bridge.eps"', "results =", "is not a value of this case"),
@@ -128,6 +145,10 @@ def test_refusals_name_file_and_line_and_what_to_write(old: str, new: str, at: s
     found = re.match(r"case\.toml:(\d+): ", message)
     assert found is not None, message
     assert abs(int(found[1]) - line_of(text, at)) <= 8, f"{message}\nexpected near line {line_of(text, at)}"
+
+
+def test_an_empty_file_says_how_to_start() -> None:
+    assert "there is no [case] table here; `sublet desk init`" in refused("")
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,8 @@ class Build:
         how, note = table.text("how", ""), table.text("note", "")
         dated = _day_text(table, "date") if table.has("date") else source.date
         parsed = at_line(table, "unit", parse_unit, unit)
+        if isinstance(content, str) and re.fullmatch(r"[-+]?[\d.,_]+(e[-+]?\d+)?", content.strip(), re.IGNORECASE):
+            raise table.fail("value", f"value is the text {content!r}; write the number without quotes")
         _check_fraction(table, name, content, unit)
         _check_limit(table, name, content)
         value = Value(
@@ -314,13 +316,21 @@ class Build:
 
 
 def read_heading(root: Table) -> Heading:
-    """The `[case]` table."""
+    """The `[case]` table. Raises CaseError where there is none, or where the desk computes in another currency."""
+    if not root.has("case"):
+        raise root.fail(None, "there is no [case] table here; `sublet desk init` writes a case to start from")
     table = root.table("case")
+    currency = table.text("currency", "USD")
+    if currency != "USD":
+        message = (
+            f"currency is {currency!r}, and the desk computes in USD; convert at a rate that is an input with a source"
+        )
+        raise table.fail("currency", message)
     titles = table.table("titles")
     named = {name: titles.text(name) for name in titles.data}
     heading = Heading(
         table.text("name"), table.text("title"), table.text("owner"), table.day("as_of"), table.text("version"),
-        table.text("currency", "USD"), table.text("summary", ""), tuple(table.texts("results", [])), named,
+        currency, table.text("summary", ""), tuple(table.texts("results", [])), named,
     )  # fmt: skip
     table.asked |= {"claims", "remarks"}
     table.finish()

@@ -78,6 +78,12 @@ class Desk:
         return found
 
 
+_TABLES = (
+    "case", "sources", "rows", "capacity_checks", "inputs", "hardware", "formulas", "comparables", "bridge", "capex", "channels",
+    "counterparties", "contracts", "signals", "positioning", "surplus", "monte_carlo", "scenarios",
+)  # fmt: skip
+
+
 def open_case(path: Path) -> Desk:
     """Read a case and calculate it. Raises CaseError with file and line for whatever can't be used."""
     return build_case(read_document(path))
@@ -98,6 +104,7 @@ def build_case(document: Document) -> Desk:
 
 def _built(document: Document, build: Build) -> Desk:
     root = document.root()
+    root.known(_TABLES)
     heading = read_heading(root)
     build.read_sources(root)
     build.read_statements(root)

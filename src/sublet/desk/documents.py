@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -38,8 +39,11 @@ class Document:
     digest: str
 
     def line_of(self, path: KeyPath) -> int:
-        """The line of a key, or of the nearest table around it."""
+        """The line of a key, of what stands first in it, or of the nearest table around it."""
         while path and path not in self.lines:
+            within = [line for found, line in self.lines.items() if found[: len(path)] == path]
+            if within:
+                return min(within)
             path = path[:-1]
         return self.lines.get(path, 1)
 
@@ -136,7 +140,15 @@ class Table:
         for name, item in outer.data.items():
             if not isinstance(item, dict):
                 raise outer.fail(name, f"{name!r} must be a table: write [{key}.{name}] and its keys below it")
+            if item and all(isinstance(inner, dict) for inner in item.values()):
+                dotted = f"{name}.{next(iter(item))}"
+                raise outer.fail(name, f'a name with dots in it stands in quotes: write [{key}."{dotted}"]')
             yield name, Table(self.document, (*outer.path, name), item)
+
+    def known(self, keys: Iterable[str]) -> None:
+        """Raises CaseError for a key that is not among `keys`: before anything within is read, which would complain of less."""
+        for key in self.data.keys() - set(keys):
+            raise self.fail(key, f"there is no table {key!r} in a case; {nearest(key, keys)}")
 
     def finish(self) -> None:
         """Raises CaseError for a key that this table does not have, with the nearest one that it has."""
@@ -158,6 +170,9 @@ class Table:
         self.asked.add(key)
         if key not in self.data:
             if default is None:
+                misspelt = difflib.get_close_matches(key, self.data.keys() - self.asked, n=1, cutoff=0.75)
+                if misspelt:
+                    raise self.fail(misspelt[0], f"key {misspelt[0]!r} is not known here; did you mean {key!r}?")
                 raise self.fail(None, f"{key!r} is missing here; write {key} = {wanted}")
             return default
         found = self.data[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -128,6 +130,7 @@ _BASIS_WORDS = {
     "server or rack": Basis.IT,
     "IT": Basis.IT,
 }
+_BASES_WRITTEN = ("IT", "facility", "utility", "basis unknown", "all-in utility", "self-operated IT")
 
 
 @lru_cache(maxsize=4096)
@@ -138,6 +141,7 @@ def parse_unit(text: str) -> Unit:
     """
     label = text.strip()
     main, _, qualifier = label.partition(",")
+    _check_qualifier(qualifier, text)
     basis = _basis_in(label)
     main = main.partition("(")[0].strip().removesuffix(" each")
     for word in ("IT", "footprint", "facility", "utility", "all-in"):
@@ -199,7 +203,16 @@ def _is_ratio(main: str) -> bool:
 
 
 def _basis_in(label: str) -> Basis | None:
-    return next((basis for word, basis in _BASIS_WORDS.items() if word in label), None)
+    return next((basis for word, basis in _BASIS_WORDS.items() if re.search(rf"\b{word}\b", label)), None)
+
+
+def _check_qualifier(qualifier: str, text: str) -> None:
+    """What stands after the comma may be any words, but not a basis that is spelled wrongly: it would count as none."""
+    for words in qualifier.split(","):
+        said = words.strip()
+        meant = difflib.get_close_matches(said, _BASES_WRITTEN, n=1, cutoff=0.75)
+        if said and _basis_in(said) is None and meant:
+            raise UnitError(f"unit {text!r}: {said!r} is no basis of power; did you mean {meant[0]!r}?")
 
 
 def _basis_of_product(left: Unit, right: Unit) -> Basis | None:
