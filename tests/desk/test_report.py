@@ -22,7 +22,7 @@ from sublet.desk.errors import CaseError
 from sublet.desk.phrases import SENTENCES
 from sublet.desk.report import charts, workbook
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
-from sublet.desk.report.drawing import Scale, nice_step, short
+from sublet.desk.report.drawing import Scale, nice_step, short, tick_text
 from sublet.desk.service import Reports, write_reports
 from sublet.values.windows import Window
 
@@ -273,3 +273,21 @@ def test_the_page_of_actuals_is_whole_and_says_what_was_earned() -> None:
     assert data["worth"]["per_accelerator_hour"]["value"] == pytest.approx(2.5)
     assert data["forecast"][0]["bias"] == pytest.approx(1.0)
     json.dumps(data, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (5_000, "5,000"),
+        (400_000, "400k"),
+        (-12_500, "-12.5k"),
+        (2.5e6, "2.5M"),
+        (1.2e9, "1.2bn"),
+        (3e12, "3tn"),
+        (0.25, "0.25"),
+    ],
+)
+def test_a_tick_fits_the_margin_beside_its_axis(value: float, text: str) -> None:
+    assert tick_text(value) == text
+    assert len(text) <= 6

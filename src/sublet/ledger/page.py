@@ -5,23 +5,26 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from sublet.ledger.typeset import money, short
+from sublet.ledger.typeset import amount, money, short
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
+body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff;
+  overflow-wrap:anywhere}
 h1{font-size:1.5rem}table{border-collapse:collapse;width:100%;margin:1rem 0}
 th,td{text-align:left;padding:.35rem .5rem;border-bottom:1px solid #ddd;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.parties{display:flex;gap:3rem;flex-wrap:wrap}.note{color:#555;font-size:.9rem}.status{text-transform:uppercase}
+.parties{display:flex;gap:1rem 3rem;flex-wrap:wrap}.parties p{margin:0;min-width:0}
+.note{color:#555;font-size:.9rem}.status{text-transform:uppercase}
 tr.total td{font-weight:bold;border-top:2px solid #1b1b1b}
-@media(max-width:40rem){.wide{display:none}}
+table:first-of-type td:nth-child(2){white-space:nowrap}
+@media(max-width:40rem){body{font-size:14px}.wide{display:none}th,td{padding:.35rem .3rem}td.n{white-space:normal;overflow-wrap:normal}}
 """
 
 
 def invoice_page(document: dict[str, Any]) -> str:
     """The HTML of an invoice or draft."""
     currency = document["currency"]
-    rows = "".join(_line(line) for line in document["lines"])
+    rows = "".join(_line(line, currency) for line in document["lines"])
     sums = "".join(_sum(name, value, currency, strong) for name, value, strong in summary(document))
     title = f"Invoice {document['number']}" if document["number"] else "Draft invoice"
     return (
@@ -60,19 +63,19 @@ def is_zero(text: str) -> bool:
     return not text.strip("-0.")
 
 
-def _line(line: dict[str, Any]) -> str:
+def _line(line: dict[str, Any], currency: str) -> str:
     quantity = f"{short(line['quantity'])} {line['unit']}".strip()
     return (
         f"<tr><td>{escape(line['description'])}<td>{escape(line['used'])}<td class=n>{escape(quantity)}"
-        f"<td class='n wide'>{escape(line['unit_price'])}<td class=n>{escape(short(line['amount']))}"
+        f"<td class='n wide'>{escape(line['unit_price'])}<td class=n>{escape(amount(line['amount'], currency))}"
     )
 
 
 def _sum(name: str, value: str, currency: str, strong: bool) -> str:
-    shown = money(value, currency) if strong else f"{short(value)} {currency}"
+    shown = money(value, currency)
     return f"<tr{' class=total' if strong else ''}><td>{escape(name)}<td class=n>{escape(shown)}"
 
 
 def _party(heading: str, party: dict[str, Any]) -> str:
     lines = [party["name"], *party["address"].splitlines(), party["tax_number"]]
-    return f"<p><b>{heading}</b><br>" + "<br>".join(escape(line) for line in lines if line) + "</p>"
+    return f"<p><b>{heading}</b><br>" + "<br>".join(f"<bdi>{escape(line)}</bdi>" for line in lines if line) + "</p>"

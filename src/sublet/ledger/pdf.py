@@ -8,7 +8,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from sublet.ledger.page import summary
-from sublet.ledger.typeset import money, short
+from sublet.ledger.typeset import amount, money, short
 
 _WIDTHS = (78, 18, 34, 26, 30)
 
@@ -65,7 +65,13 @@ def _lines(paper: FPDF, document: dict[str, Any]) -> None:
         table.row(headings)
         for line in document["lines"]:
             quantity = f"{short(line['quantity'])} {line['unit']}".strip()
-            cells = (line["description"], line["used"], quantity, line["unit_price"], short(line["amount"]))
+            cells = (
+                line["description"],
+                line["used"],
+                quantity,
+                line["unit_price"],
+                amount(line["amount"], document["currency"]),
+            )
             table.row(tuple(latin(cell) for cell in cells))
 
 
@@ -74,6 +80,6 @@ def _sums(paper: FPDF, document: dict[str, Any]) -> None:
     paper.ln(3)
     for name, value, strong in summary(document):
         paper.set_font("Helvetica", "B" if strong else "", 10)
-        shown = money(value, currency) if strong else f"{short(value)} {currency}"
+        shown = money(value, currency)
         paper.cell(140, 6, latin(name)[:90], align="R")
         paper.cell(0, 6, shown, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)

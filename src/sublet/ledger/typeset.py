@@ -12,11 +12,16 @@ def short(text: str) -> str:
     return f"{sign}{_grouped(whole)}" + (f".{fraction}" if fraction else "")
 
 
-def money(text: str, currency: str) -> str:
-    """The same with at least the currency's digits, and the currency: 1234.5 is 1,234.50 USD."""
+def amount(text: str, currency: str) -> str:
+    """The same with at least the currency's digits, so that amounts stand under one another: 1234.5 is 1,234.50."""
     sign, whole, fraction = _parts(text)
     fraction = fraction.rstrip("0").ljust(currency_digits(currency), "0")
-    return f"{sign}{_grouped(whole)}" + (f".{fraction}" if fraction else "") + f" {currency}"
+    return f"{sign}{_grouped(whole)}" + (f".{fraction}" if fraction else "")
+
+
+def money(text: str, currency: str) -> str:
+    """An amount with its currency: 1234.5 is 1,234.50 USD."""
+    return f"{amount(text, currency)} {currency}"
 
 
 def _parts(text: str) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import log10
 
-from sublet.desk.report.drawing import WIDTH, Drawing, Scale, short
+from sublet.desk.report.drawing import WIDTH, Drawing, Scale, short, tick_text
 
 ROW = 26
 SERIES = ("s0", "s1", "s2", "s3", "s4", "s5")
@@ -177,7 +177,7 @@ def stacked(columns: Sequence[str], series: Sequence[tuple[str, Sequence[float]]
     vertical = Scale(0.0, max([*totals, 1e-12]) * 1.1, 204, 16)
     for tick in vertical.ticks(4):
         drawing.line(44, vertical(tick), WIDTH - 6, vertical(tick), "grid")
-        drawing.text(38, vertical(tick) + 4, short(tick), "u", "end")
+        drawing.text(38, vertical(tick) + 4, tick_text(tick), "u", "end")
     width = (WIDTH - 56) / len(columns)
     for column, label in enumerate(columns):
         base, x = 0.0, 48 + column * width + width * 0.15
@@ -207,7 +207,7 @@ def ranges(rows: Sequence[tuple[str, float, float, bool]], unit: str, marker: tu
     bottom = len(rows) * ROW + 10
     for tick in scale.ticks(4):
         drawing.line(scale(tick), 4, scale(tick), bottom, "grid")
-        drawing.text(scale(tick), bottom + 14, short(tick), "u", "middle")
+        drawing.text(scale(tick), bottom + 14, tick_text(tick), "u", "middle")
     for row, (label, low, high, own) in enumerate(rows):
         y = 8 + row * ROW
         drawing.rect(scale(0), y, scale(low) - scale(0), ROW - 9, "s1" if own else "s0")
@@ -260,7 +260,7 @@ def histogram(counts: Sequence[int], edges: Sequence[float], marks: Sequence[tup
             "s0" if middle >= 0 else "bad",
         )  # fmt: skip
     for tick in horizontal.ticks(6):
-        drawing.text(horizontal(tick), 180, short(tick), "u", "middle")
+        drawing.text(horizontal(tick), 180, tick_text(tick), "u", "middle")
     for position, (value, label) in enumerate(marks):
         if edges[0] <= value <= edges[-1]:
             drawing.line(horizontal(value), 22, horizontal(value), 164, "dash")
@@ -284,9 +284,9 @@ def _axes(
     vertical = Scale(low, high + (high - low) * 0.06, bottom, 16)
     for tick in vertical.ticks(5):
         drawing.line(46, vertical(tick), WIDTH - 10, vertical(tick), "axis" if tick == 0 else "grid")
-        drawing.text(40, vertical(tick) + 4, short(tick), "u", "end")
+        drawing.text(40, vertical(tick) + 4, tick_text(tick), "u", "end")
     for tick in list(x) if whole else horizontal.ticks(6):
-        drawing.text(horizontal(tick), bottom + 16, f"{tick:.0f}" if whole else short(tick), "u", "middle")
+        drawing.text(horizontal(tick), bottom + 16, f"{tick:.0f}" if whole else tick_text(tick), "u", "middle")
     drawing.text(46, 10, y_title, "u")
     drawing.text(WIDTH - 10, bottom + 30, x_title, "u", "end")
     return horizontal, vertical

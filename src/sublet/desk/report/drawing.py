@@ -85,3 +85,11 @@ def short(value: float) -> str:
         digits = 3
     text = f"{value:.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text and float(text) == int(float(text)) else text
+
+
+def tick_text(value: float) -> str:
+    """A number for a tick, never wider than the margin beside an axis: 400k, 2.5M, 1.2bn."""
+    for limit, divisor, unit in ((1e12, 1e12, "tn"), (1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / divisor:.4g}{unit}"
+    return short(value)
