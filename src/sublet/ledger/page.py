@@ -17,7 +17,9 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .note{color:#555;font-size:.9rem}.status{text-transform:uppercase}
 tr.total td{font-weight:bold;border-top:2px solid #1b1b1b}
 table:first-of-type td:nth-child(2){white-space:nowrap}
-@media(max-width:40rem){body{font-size:14px}.wide{display:none}th,td{padding:.35rem .3rem}td.n{white-space:normal;overflow-wrap:normal}}
+@media(max-width:40rem){
+  body{font-size:14px}.wide{display:none}th,td{padding:.35rem .3rem}td.n{white-space:normal;overflow-wrap:normal}
+}
 """
 
 
