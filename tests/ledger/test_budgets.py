@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 from sqlalchemy import select
 
-from sublet.ledger.alerts import Mailbox, Outbox, mail_sender, post_webhook
+from sublet.ledger.alerts import Mailbox, Outbox, mail_sender, post_webhook, signature_headers
 from sublet.ledger.budgets import BudgetExceededError, HoldRequest, Settlement
 from sublet.ledger.desk import HoldDesk
 from sublet.ledger.model import UsageEvent
@@ -308,3 +308,14 @@ def test_several_processes_never_pass_the_limit(
     granted = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert sum(granted) == 1000 // 7
     assert state(priced, bolt) == (0, 7 * sum(granted))
+
+
+def test_a_webhook_is_signed_as_receivers_libraries_check_it() -> None:
+    """The example of the Standard Webhooks specification's own reference library."""
+    moment = datetime.fromtimestamp(1614265330, UTC)
+    headers = signature_headers(
+        "msg_p5jXN8AQM9LWM0D4loKWxJek", moment, '{"test": 2432232314}', "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    )
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    with pytest.raises(InvalidInputError, match="goes on in base64"):
+        new_budget("org_a", 1, webhook_url="https://example.com", webhook_secret="whsec_?")

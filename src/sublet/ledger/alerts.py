@@ -22,11 +22,13 @@ from sublet.ledger.model import Party, amount_text
 from sublet.store import Store
 from sublet.store.tables.ledger import alerts, budget_states, budgets, deliveries
 from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError
 from sublet.values.ids import derived_id
 
 ATTEMPTS_MAX = 12
 RETRY_S = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 86_400)
 CLAIM = timedelta(seconds=60)
+SECRET_PREFIX = "whsec_"
 TIMEOUT_S = 10
 DELIVERIES_MAX = 50
 
@@ -129,15 +131,29 @@ class Mailbox:
 
 
 def signature_headers(delivery_id: str, moment: datetime, body: str, secret: str) -> dict[str, str]:
-    """The headers of a signed webhook, by the Standard Webhooks specification (HMAC-SHA256 over id.timestamp.body)."""
+    """The headers of a signed webhook, by the Standard Webhooks specification (HMAC-SHA256 over id.timestamp.body).
+
+    A secret is written as the specification has it, `whsec_` and the key in base64; any other text is the key itself.
+    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    """
     stamp = str(int(moment.timestamp()))
-    digest = hmac.new(secret.encode(), f"{delivery_id}.{stamp}.{body}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(signing_key(secret), f"{delivery_id}.{stamp}.{body}".encode(), hashlib.sha256).digest()
     return {
         "webhook-id": delivery_id,
         "webhook-timestamp": stamp,
         "webhook-signature": "v1," + base64.b64encode(digest).decode(),
         "content-type": "application/json",
     }
+
+
+def signing_key(secret: str) -> bytes:
+    """Raises InvalidInputError for a secret that begins like one of the specification and is not base64."""
+    if not secret.startswith(SECRET_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError as error:
+        raise InvalidInputError(f"a webhook secret that begins with {SECRET_PREFIX} goes on in base64") from error
 
 
 def post_webhook(delivery: Delivery, now: datetime) -> None:

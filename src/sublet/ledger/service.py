@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select, text
 
 from sublet.ledger import closing, crediting, journal
 from sublet.ledger import store as sql
-from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
+from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook, signing_key
 from sublet.ledger.book import BUILT_IN, PriceBook
 from sublet.ledger.booking import Books
 from sublet.ledger.budgets import PREPAID, THRESHOLDS, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
@@ -481,6 +481,7 @@ def new_budget(organisation_id: str, limit_nano: int, **fields: Any) -> Budget:
         raise InvalidInputError(
             "a webhook needs a secret that signs what is sent; give one, and keep it to check it by"
         )
+    signing_key(str(fields.get("webhook_secret", "")))
     try:
         return Budget(new_id("bud"), organisation_id, limit_nano=limit_nano, **(defaults | fields))
     except TypeError as error:
