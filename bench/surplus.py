@@ -41,6 +41,7 @@ WINDOWS = (1, 4, 12, 24)
 POOLS = 1000
 DAYS = 90
 HOURS_PASSED = 2
+LIVED_HOURS = 6
 ROUND_EVERY_MINUTES = 5
 
 
@@ -121,9 +122,11 @@ def cost() -> dict[str, Any]:
 
 
 def _kept(hours: Hours) -> dict[str, Any]:
-    """The document that the pool's record keeps, as it comes from the database; its shadow begins at the present hour."""
+    """The document that the pool's record keeps, as it comes from the database; its shadow lived LIVED_HOURS."""
     hours.methods.update(candidates(hours.in_use, hours.first_hour, hours.phase))
-    hours.sellers.update({slots: Seller(slots, hours.methods, hours.t) for slots in WINDOWS})
+    hours.sellers.update({slots: Seller(slots, hours.methods, hours.t - LIVED_HOURS) for slots in WINDOWS})
+    for seller in hours.sellers.values():
+        seller.learn(hours.in_use, hours.capacity, hours.t)
     document: dict[str, Any] = json.loads(json.dumps(hours.as_state()))
     return document
 

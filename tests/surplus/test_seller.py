@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,17 @@ from tests.surplus import series as made
 
 from sublet.demand.fits import Fits
 from sublet.demand.forecast import Alike, Futures, HourlyRises, PlainRises, candidates
-from sublet.surplus.seller import Seller, deepest, jump_caution, margin, phase_of, sellers
+from sublet.surplus.seller import (
+    Depth,
+    Seller,
+    Voice,
+    agreed_depth,
+    deepest,
+    jump_caution,
+    margin,
+    phase_of,
+    sellers,
+)
 
 paths = st.integers(1, 30).flatmap(
     lambda rows: st.lists(st.lists(st.integers(-50, 50), min_size=3, max_size=3), min_size=rows, max_size=rows)
@@ -178,3 +190,47 @@ def test_the_fits_of_a_pool_are_renewed_at_hours_of_their_own() -> None:
     }
     assert all(len(times) == 2 and times[1] - times[0] == 24 for times in renewed.values())
     assert len({times[0] for times in renewed.values()}) == 3
+
+
+def test_depths_of_middle_lengths_are_averaged_by_what_the_records_are_worth() -> None:
+    demand, capacity = made.daily(40), np.full(40 * 24, 150.0)
+    t = demand.size
+    methods = sellers(demand, 0, 96, (1, 4, 12))
+    for slots, seller in methods.items():
+        seller.learn(demand, capacity, t)
+        assert sum(seller.shares(t).values()) == pytest.approx(1)
+        assert len(seller.shares(t)) == (3 if slots == 4 else 1)
+        assert [voice.share for voice in seller.voices(t)] == list(seller.shares(t).values())
+    middle = methods[4]
+    worths = {name: middle.records[name].worth for name in middle.shares(t)}
+    assert max(worths, key=lambda name: worths[name]) == max(middle.shares(t), key=lambda name: middle.shares(t)[name])
+    told = {0.5: 3, 0.25: 8, 0.125: 1}
+    voices = [Voice(share, futures([[0, 0, 0]]), 1.0) for share in told]
+    assert agreed_depth(voices, lambda voice: Depth(told[voice.share], 0.0)) == 3
+    middle.records["hours"].broken = 1e9
+    assert set(middle.shares(t)) == {"day_high", "levels"}
+    for record in middle.records.values():
+        record.broken = 1e9
+    assert middle.shares(t) == {middle.method: 1.0}
+    random = np.random.default_rng(5)
+    jumps = np.repeat(random.choice([10.0, 40.0, 70.0, 100.0], 40 * 12), 2)
+    jumpy = sellers(jumps, 0, 700, (4,))[4]
+    jumpy.learn(jumps, capacity, jumps.size)
+    assert jumpy.shares(jumps.size) == {jumpy.method: 1.0}
+
+
+def test_what_was_learned_goes_on_where_it_stood() -> None:
+    demand, capacity = made.daily(30), np.full(30 * 24, 150.0)
+    whole = sellers(demand, 100, 96, (4,))[4]
+    whole.learn(demand, capacity, demand.size)
+    half = sellers(demand, 100, 96, (4,))[4]
+    half.learn(demand, capacity, 300)
+    state = json.loads(json.dumps(half.as_state(100)))
+    # Whoever goes on sees a later part of the history: slots are counted from another hour.
+    again = sellers(demand[48:], 148, 96, (4,))[4]
+    again.resume(state, 148)
+    assert (again.next, again.method) == (300 - 48, half.method)
+    assert again.as_state(148) == half.as_state(100)
+    other = sellers(demand, 100, 96, (4,))[4]
+    other.resume({**state, "records": {"else": [0, 0, 0, 0, [0]]}}, 100)
+    assert other.next == 96

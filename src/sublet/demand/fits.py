@@ -172,6 +172,12 @@ class Past:
         return int(self.before.shape[1])
 
     @cached_property
+    def sums(self) -> Grid:
+        """The sum of demand so many slots after the moments of each hour (slots, hours), where all of them were seen."""
+        found: Grid = self.ahead.sum(axis=1).take(np.arange(self.slots)[:, None] + np.arange(DAY))
+        return found
+
+    @cached_property
     def fading(self) -> Grid:
         """The say of each column against the newest."""
         return faded(DAY * np.arange(self.days - 1, -1, -1))
@@ -235,7 +241,7 @@ class Fit:
         """The mean move per slot ahead and hour, shrunk towards the whole day's."""
         past = self.past
         if past.whole is None:
-            sums = sliding_window_view(past.ahead.sum(axis=1), DAY) - self._origin.sum(axis=1)
+            sums = past.sums - self._origin.sum(axis=1)
         else:
             sums = np.stack(
                 [

@@ -16,7 +16,7 @@ from sublet.demand.forecast import Futures, PlainRises, Recent
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, PoolFacts, Sellable, Sold, Withheld
-from sublet.surplus.seller import Seller, deepest, ladder_caution
+from sublet.surplus.seller import Depth, Seller, Voice, agreed_depth, deepest, ladder_caution
 from sublet.values.clock import format_time, to_micros
 from sublet.values.windows import Window
 
@@ -56,14 +56,14 @@ class View:
             slots = max(1, math.ceil(until_s / self.fine.slot_s))
             rises = self.fine.rises(slots)
             futures = Futures(rises, np.ones(rises.shape[0], dtype=np.float32), PlainRises.method)
-            return Outlook(self.fine.slot_s, 0.0, slots, futures, max(0.0, _or_zero(self.fine.newest - self.in_use)))
+            above = max(0.0, _or_zero(self.fine.newest - self.in_use))
+            return Outlook(self.fine.slot_s, 0.0, slots, (Voice(1.0, futures, 1.0),), above)
         # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
         passed_s = to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
         slots = max(1, math.ceil((passed_s + until_s) / HOUR_S - 1e-9))
         seller = self.hours.seller(slots, passed_s)
-        futures = seller.forecaster.futures(self.hours.t, seller.slots)
         above = max(0.0, _or_zero(self.hours.newest - self.in_use))
-        return Outlook(HOUR_S, passed_s, slots, futures, above, seller)
+        return Outlook(HOUR_S, passed_s, slots, seller.voices(self.hours.t), above, seller)
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,22 @@ class Outlook:
     slot_s: int
     passed_s: float
     slots: int
-    futures: Futures
+    voices: tuple[Voice, ...]
     above: float
     seller: Seller | None = None
 
-    def tail(self, policy: ClassPolicy) -> float:
+    @property
+    def futures(self) -> Futures:
+        """The futures of the method that leads."""
+        return self.voices[0].futures
+
+    def tail(self, policy: ClassPolicy, voice: Voice) -> float:
         """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
         if self.seller is None:
-            return policy.risk * self.futures.weight if policy.risk < 1 else math.inf
+            return policy.risk * voice.futures.weight if policy.risk < 1 else math.inf
         on_ladder = policy.notice_s is None and len(policy.windows_s) > 1 and policy.risk < 1
         risk = policy.risk * ladder_caution(self.seller.slots) if on_ladder else policy.risk
-        tail = self.seller.tail(self.futures, risk)
+        tail = self.seller.tail(voice.futures, risk, voice.ratio)
         return tail if policy.notice_s is None else max(0.0, tail)
 
 
@@ -175,14 +180,19 @@ def _demand_step(
 ) -> tuple[float, str, str]:
     """How deep the quantile of rising demand lets the class go. `free` is what would be left if the owner used nothing."""
     futures = outlook.futures
-    ahead = Futures(futures.paths[:, first:], futures.weights, futures.method)
-    tail = outlook.tail(policy)
+    tail = outlook.tail(policy, outlook.voices[0])
     limit = math.inf
     if outlook.seller is not None and policy.notice_s is None:
         limit = float(free.min()) - outlook.seller.level(view.hours.in_use, view.hours.t)
     # A class that promises nothing gets what is idle now, whatever demand may do.
     above = outlook.above if math.isfinite(tail) else 0.0
-    depth = deepest(ahead, free - view.in_use - above, tail, limit)
+    room = free - view.in_use - above
+
+    def depth_of(voice: Voice) -> Depth:
+        ahead = Futures(voice.futures.paths[:, first:], voice.futures.weights, voice.futures.method)
+        return deepest(ahead, room, outlook.tail(policy, voice), limit)
+
+    count = agreed_depth(outlook.voices, depth_of)
     if tail < 0:
         why = (
             f"{{}} because {_hours(view.history_s)} of history, faded by age, is too little evidence "
@@ -193,7 +203,7 @@ def _demand_step(
             f"{{}} because at {policy.broken_per_1000_max:g} broken in 1,000 the owner's demand may rise so far "
             f"within {_hours(until_s)}, by {futures.paths.shape[0]} past moments"
         )
-    return (depth.count, "demand_quantile", why)
+    return (count, "demand_quantile", why)
 
 
 def _or_zero(number: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -43,6 +43,7 @@ SWITCH_SHARE = 0.2
 JUMP_CALM = 0.05
 JUMP_CAUTION_MIN = 0.5
 CALM_SLOTS = 4
+AVERAGED = (SHORT_METHOD, CALM_METHOD, JUMPY_METHOD)
 LONG_SLOTS = 12
 LONG_LEVEL_QUANTILE = 0.97
 
@@ -59,7 +60,7 @@ def margin(slots: int) -> float:
 
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
 # them, its average comes near the risk of its last unit.
-_LADDER = ((1, 0.65), (4, 0.4), (12, 0.7), (24, 1.0))
+_LADDER = ((1, 0.6), (4, 0.4), (12, 0.7), (24, 1.0))
 
 
 @cache
@@ -75,6 +76,15 @@ class Depth:
 
     count: int
     broken: float
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One forecast of several that decide: its share, what it expects, and broken over expected in its record."""
+
+    share: float
+    futures: Futures
+    ratio: float
 
 
 def deepest(futures: Futures, room: Floats, tail: float, limit: float = math.inf, *, expect: bool = False) -> Depth:
@@ -266,11 +276,40 @@ class Seller:
         evidence = self.forecaster.futures(t, self.slots).weight
         return LOOSEN_MAX * margin(self.slots) * HOPE_RISK * evidence >= SURPRISE_PRIOR * self.slots
 
-    def tail(self, futures: Futures, risk: float) -> float:
-        """The weight of past paths that a promise at `risk` (share that may break, on average) may ignore."""
+    def shares(self, t: int) -> dict[str, float]:
+        """What each method has to say in a depth at slot `t`, by name, the chosen one first where it is among them.
+
+        They add up to 1. From CALM_SLOTS to LONG_SLOTS each of AVERAGED has a share by what its record is worth: methods
+        that err at different moments do not put the whole book at risk at once. To average the depths and not the
+        probabilities is sharper (Lichtendahl and others, 2013). Shorter and longer promises are decided by the chosen
+        method alone; for long ones day_high and levels are the more cautious of two forecasts already, path by path. So
+        are those of pools where single jobs are large: there one job takes the whole book, however its depth came about.
+        """
+        if not CALM_SLOTS <= self.slots < LONG_SLOTS:
+            return {self.method: 1.0}
+        if self.forecaster.futures(t, self.slots).jump > JUMP_SHARE:
+            return {self.method: 1.0}
+        worths = {name: self.records[name].worth for name in AVERAGED if name in self._methods}
+        worths = {name: worth for name, worth in worths.items() if worth > 0}
+        every = math.fsum(worths.values())
+        names = sorted(worths, key=lambda name: (name != self.method, name))
+        return {name: worths[name] / every for name in names} if names else {self.method: 1.0}
+
+    def voices(self, t: int) -> tuple[Voice, ...]:
+        """The forecasts that decide at slot `t`."""
+        return tuple(
+            Voice(share, self._methods[name].futures(t, self.slots), self.records[name].ratio)
+            for name, share in self.shares(t).items()
+        )
+
+    def tail(self, futures: Futures, risk: float, ratio: float | None = None) -> float:
+        """The weight of past paths that a promise at `risk` (share that may break, on average) may ignore.
+
+        `ratio` is the record of the method that told them; by default the one that leads.
+        """
         if risk >= 1:
             return math.inf
-        allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(self.ratio))
+        allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(ratio or self.ratio))
         return allowed * jump_caution(futures.jump) * futures.weight - SURPRISE_PRIOR * self.slots
 
     def level(self, in_use: Floats, t: int) -> float:
@@ -298,6 +337,11 @@ class Seller:
         best = max(self._records, key=lambda name: self._records[name].worth)
         if self._records[best].worth > present.worth + SWITCH_SHARE * present.sold:
             self._method, self._since = best, self._next
+
+
+def agreed_depth(voices: Sequence[Voice], depth_of: Callable[[Voice], Depth]) -> int:
+    """The depths that the voices would sell, averaged by their shares."""
+    return _whole(math.fsum(voice.share * depth_of(voice).count for voice in voices))
 
 
 def jump_caution(jump: float) -> float:

@@ -152,16 +152,16 @@ def _latest_step_s(history: Series) -> float:
 
 
 def _methods(hours: Hours) -> str:
-    """The method of forecasting that decides for each length, such as `hours: 1 h; day_high: 4 h, 12 h, 24 h`."""
+    """The method of forecasting that decides for each length, such as `hours: 1 h; day_high, levels: 4 h; day_high: 24 h`."""
     lengths: dict[str, list[str]] = {}
     for slots, seller in hours.lived():
-        lengths.setdefault(seller.method, []).append(f"{slots} h")
+        lengths.setdefault(", ".join(seller.shares(hours.t)), []).append(f"{slots} h")
     return "; ".join(f"{method}: {', '.join(found)}" for method, found in lengths.items()) or "none"
 
 
 def _notes(hours: Hours) -> Iterable[str]:
     for slots, seller in hours.lived():
-        if seller.since is not None:
+        if seller.since is not None and list(seller.shares(hours.t)) == [seller.method]:
             since = format_time(from_micros((hours.first_hour + seller.since) * HOUR_S * 1_000_000))
             yield f"promises of {slots} h are forecast by {seller.method} since {since}: its record was the best"
         if seller.ratio >= REGIME_RATIO:

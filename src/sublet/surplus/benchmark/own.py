@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sublet.surplus.benchmark.scoring import Book, Trace
-from sublet.surplus.seller import Seller, deepest, ladder_caution, phase_of, sellers
+from sublet.surplus.seller import Seller, agreed_depth, deepest, ladder_caution, phase_of, sellers
 
 RISK = 0.01
 SHADOW_START = 96
@@ -32,14 +32,18 @@ class Sublet:
         for window in self.windows:
             seller = self.sellers[window]
             seller.learn(demand, capacity, t)
-            futures = seller.forecaster.futures(t, window)
             offered = sum(started.values())
             # What was just started is longer: it runs through all of this window.
             room = room_now - book.running(window) - offered
             limit = capacity[t - 1] - seller.level(demand, t) - book.total - offered
             risk = self.risk * (ladder_caution(window) if len(self.windows) > 1 else 1.0)
-            depth = deepest(futures, room, seller.tail(futures, risk), limit)
-            started[window] = depth.count if t + window <= len(self._trace) else 0
+            count = agreed_depth(
+                seller.voices(t),
+                lambda voice, seller=seller, room=room, risk=risk, limit=limit: deepest(  # type: ignore[misc]
+                    voice.futures, room, seller.tail(voice.futures, risk, voice.ratio), limit
+                ),
+            )
+            started[window] = count if t + window <= len(self._trace) else 0
         return started
 
     def saw(self, t: int, finished: int, broken: int) -> None:
