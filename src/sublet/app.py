@@ -206,16 +206,30 @@ class Sublet:
     def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
         return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
 
-    def _price(self, connection: Connection, pool_id: str, class_name: str, window: Window, accelerators: int) -> int:
+    def _price(
+        self, connection: Connection, pool_id: str, class_name: str, window: Window, organisation_id: str
+    ) -> tuple[int, str]:
         pool = _pool_of(connection, pool_id)
+        organisation = accounts_sql.organisation_by(connection, id=organisation_id)
+        if organisation is None:
+            raise NotFoundError()
+        currency = organisation.currency
         dimensions = {"pool": pool.name, "generation": pool.generation, "class": class_name, "site": pool.site}
         book = self.ledger.books.current(connection)
-        rate = book.rate_for("", pool.currency, "accelerator.seconds", dimensions, self.clock.now())
-        unit = rate.tariff.unit_price() if rate is not None else None
+        rate = book.rate_for(organisation_id, currency, "accelerator.seconds", dimensions, self.clock.now())
+        if rate is None and currency != pool.currency:
+            raise CurrencyMismatchError(
+                f"this pool is priced in {pool.currency} and {organisation.name} is billed in {currency}; "
+                "ask the operator for a price in that currency"
+            )
+        # A discount is taken off what is used, when it is rated: in the quote it would be taken twice.
+        unit = rate.price.tariff.unit_price() if rate is not None else None
         if unit is None:
-            raise InvalidInputError(f"there is no price for {class_name} on {pool.name}; add one to the price book")
+            raise InvalidInputError(
+                f"there is no price per unit for {class_name} on {pool.name} in {currency}; add one to the price book"
+            )
         # The meter counts milliseconds; a quote is in whole nano-units per hour, rounded up.
-        return math.ceil(unit * 1000 * 3600)
+        return math.ceil(unit * 1000 * 3600), currency
 
     def _shareable(self, pool_id: str) -> bool:
         backend = self.backends.get(self.fleet.pool(pool_id).backend)

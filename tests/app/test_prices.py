@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sublet.app import Sublet
-from sublet.ledger.book import book_from_toml
+from sublet.leases.admission import Wish
+from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.settings import Settings
+from sublet.simulation.world import SSH_KEY, World
 from sublet.values.clock import SimulatedClock
+from sublet.values.money import CurrencyMismatchError
 
 NOW = datetime(2026, 7, 2, 14, 0, tzinfo=UTC)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prices.toml"
@@ -64,3 +68,58 @@ def test_a_price_of_the_settings_changes_from_now_on_and_the_start_after_changes
     again = started(tmp_path, clock, price="0.07")
     assert again.ledger.prices().version == version
     again.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, 1, accelerators=8)
+    made.remember(days=30, need=0.2, spread=0.02)
+    made.observe()
+    yield made
+    made.close()
+
+
+def publish(world: World, *entries: dict[str, Any], **sections: Any) -> None:
+    begun = {"from": "2020-01-01T00:00:00Z"}
+    terms = {"meter": "accelerator.seconds", "kind": "per_unit", "per": 3600} | begun
+    content = {"prices": [terms | entry for entry in entries], **sections}
+    world.system.ledger.publish_prices(book_from_dict(content, "test"))
+
+
+def quoted(world: World, organisation: str) -> tuple[int, str]:
+    quote = world.system.leases.quote(organisation, Wish(1, "spot", pool="simulated", duration_s=3600))
+    return quote.price_nano, quote.currency
+
+
+def test_a_quote_is_at_the_customers_own_price_and_in_its_currency(world: World) -> None:
+    accounts = world.system.accounts
+    plain, own = accounts.create_organisation("plain").id, accounts.create_organisation("own").id
+    euro = accounts.create_organisation("euro", currency="EUR").id
+    with pytest.raises(
+        CurrencyMismatchError, match="euro is billed in EUR; ask the operator for a price in that currency"
+    ):
+        quoted(world, euro)
+    publish(
+        world,
+        {"id": "all", "currency": "USD", "amount": "2"},
+        {"id": "all-eur", "currency": "EUR", "amount": "1.80"},
+        {"id": "negotiated", "currency": "USD", "amount": "1.50", "organisation": own},
+    )
+    assert quoted(world, plain) == (2 * 10**9, "USD")
+    assert quoted(world, own) == (1_500_000_000, "USD")
+    assert quoted(world, euro) == (1_800_000_000, "EUR")
+
+
+def test_a_discount_is_taken_off_a_lease_once(world: World) -> None:
+    buyer = world.system.accounts.create_organisation("buyer").id
+    tenth = {"id": "tenth", "percent": "10", "product": "leases", "from": "2020-01-01T00:00:00Z"}
+    publish(world, {"id": "all", "currency": "USD", "amount": "2"}, discounts=[tenth])
+    quote = world.system.leases.quote(buyer, Wish(1, "spot", pool="simulated", duration_s=600))
+    assert quote.price_nano == 2 * 10**9
+    world.system.leases.accept(buyer, quote.id, [SSH_KEY])
+    world.pass_time(900)
+    world.system.ledger.rate()
+    [line] = world.system.ledger.draft(buyer)["lines"]
+    seconds = Decimal(line["quantity"])
+    assert seconds > 500
+    assert abs(Decimal(line["amount"]) - seconds / 3600 * 2 * Decimal("0.9")) < Decimal("0.00000001")

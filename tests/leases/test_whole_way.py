@@ -45,7 +45,7 @@ class House:
         self.backend = LocalBackend(local_settings(self.path / "leases"))
         surroundings = Surroundings(
             sellable=lambda connection, pool, name, window: 10,
-            price=lambda connection, pool, name, window, count: PRICE_NANO,
+            price=lambda connection, pool, name, window, organisation: (PRICE_NANO, "USD"),
             may_stay=lambda connection, pool, window: self.pool.accelerators,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),

@@ -59,7 +59,7 @@ class World:
         """The control plane again, as after a crash: everything it knew is in the store and the backend."""
         surroundings = Surroundings(
             sellable=self.sellable,
-            price=lambda connection, pool, name, window, count: PRICE_NANO,
+            price=lambda connection, pool, name, window, organisation: (PRICE_NANO, "USD"),
             may_stay=lambda connection, pool, window: self.stay,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),

@@ -153,7 +153,7 @@ class Admission:
             if len(units) < wish.accelerators:
                 continue
             terms = self._around.class_named(wish.class_name)
-            price_nano = self._around.price(connection, pool.id, wish.class_name, window, wish.accelerators)
+            price_nano, currency = self._around.price(connection, pool.id, wish.class_name, window, organisation_id)
             expires_at = now + timedelta(seconds=QUOTE_HOLD_S)
             quote = Quote(
                 id=new_id("quo"),
@@ -164,13 +164,13 @@ class Admission:
                 accelerators=wish.accelerators,
                 window=window,
                 price_nano=price_nano,
-                currency=pool.currency,
+                currency=currency,
                 created_at=now,
                 expires_at=expires_at,
                 credit_ratio=terms.credit_ratio,
                 free_s=terms.free_s,
             )
-            self._around.authorise(connection, organisation_id, quote.total_nano, pool.currency)
+            self._around.authorise(connection, organisation_id, quote.total_nano, currency)
             sql.insert_quote(connection, quote, key, wish.as_dict())
             self._fence(connection, quote, units[: wish.accelerators], expires_at)
             return quote

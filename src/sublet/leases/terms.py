@@ -17,8 +17,9 @@ Sellable = Callable[[Connection, str, str, Window], int]
 """(connection, pool_id, class_name, window) to how many more accelerators the surplus lets be sold, on top of the book as
 that very transaction sees it."""
 
-Price = Callable[[Connection, str, str, Window, int], int]
-"""(connection, pool_id, class_name, window, accelerators) to nano-units per accelerator-hour."""
+Price = Callable[[Connection, str, str, Window, str], tuple[int, str]]
+"""(connection, pool_id, class_name, window, organisation_id) to nano-units per accelerator-hour and their currency, which is
+the organisation's."""
 
 MayStay = Callable[[Connection, str, Window], int]
 """(connection, pool_id, window) to how many accelerators tenants may go on holding, as the owner's need stands now."""

@@ -28,7 +28,7 @@ from sublet.values.ids import derived_id
 ATTEMPTS_MAX = 12
 RETRY_S = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 86_400)
 CLAIM = timedelta(seconds=60)
-SECRET_PREFIX = "whsec_"
+_SPECIFIED = "whsec_"
 TIMEOUT_S = 10
 DELIVERIES_MAX = 50
 
@@ -148,12 +148,12 @@ def signature_headers(delivery_id: str, moment: datetime, body: str, secret: str
 
 def signing_key(secret: str) -> bytes:
     """Raises InvalidInputError for a secret that begins like one of the specification and is not base64."""
-    if not secret.startswith(SECRET_PREFIX):
+    if not secret.startswith(_SPECIFIED):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        return base64.b64decode(secret.removeprefix(_SPECIFIED), validate=True)
     except ValueError as error:
-        raise InvalidInputError(f"a webhook secret that begins with {SECRET_PREFIX} goes on in base64") from error
+        raise InvalidInputError(f"a webhook secret that begins with {_SPECIFIED} goes on in base64") from error
 
 
 def post_webhook(delivery: Delivery, now: datetime) -> None:
