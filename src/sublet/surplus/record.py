@@ -185,7 +185,6 @@ class Record:
         first = slots.start_s // HOUR_S
         claims = self._demand.claims(pool_id, Window(moment_of(life.book.next_hour), now + CLAIMS_AHEAD))
         facts = self._facts(pool_id)
-        keep = facts.never_sell + facts.failure_reserve
         lived = 0
         while life.book.next_hour < last and (time.monotonic() < until or not lived):
             place = life.book.next_hour - first
@@ -193,7 +192,7 @@ class Record:
             idle = None
             if 0 <= place < len(slots) and math.isfinite(slots.in_use[place]):
                 idle = max(0, math.floor(slots.capacity[place] - slots.in_use[place]))
-            life.book.happen(idle, max(0, (idle or 0) - keep))
+            life.book.happen(idle, facts.capacity)
             lived += 1
         self._save(pool_id, life)
         return lived

@@ -111,14 +111,16 @@ class ShadowBook:
         for window in sorted({window for _, window in self.cells}):
             self.turns.setdefault(window, Turn()).note(hours.seller(window), self.next_hour)
 
-    def happen(self, idle: int | None, to_sell: int) -> None:
+    def happen(self, idle: int | None, capacity: int) -> None:
         """The hour passes: where less than was sold is `idle` the youngest windows break; others come to their end.
 
-        `idle` None: the hour was not seen, and nothing is known to have broken. `to_sell` is what the owner's reserve
-        leaves of the idle.
+        `idle` None: the hour was not seen, nothing is known to have broken, and for all that is known the whole
+        `capacity` was idle. The bound keeps no reserve: who knows the future needs none, and what is sold may outlive
+        a rise that the reserve takes.
         """
         self.hours += 1
         self.unseen += idle is None
+        held = self._held_most()
         for (name, window), cells in self.cells.items():
             key = (name, window)
             over = 0 if idle is None else max(0, sum(cells) - idle)
@@ -135,11 +137,19 @@ class ShadowBook:
                 day.kept += ended
                 day.accepted += ended * self.risks.get(name, 0.0)
         for window in sorted({window for _, window in self.cells}):
-            hours = self.bounds.setdefault(window, Bound([], [])).add(to_sell, window)
+            free = max(capacity, held[window]) if idle is None else idle
+            hours = self.bounds.setdefault(window, Bound([], [])).add(free, window)
             if hours:
                 for name in {name for name, length in self.cells if length == window}:
                     self._day((name, window)).bound_hours += hours
         self.next_hour += 1
+
+    def _held_most(self) -> dict[int, int]:
+        """By length, the windows that run now of the class that has most of them."""
+        most: dict[int, int] = {}
+        for (_, window), cells in self.cells.items():
+            most[window] = max(most.get(window, 0), sum(cells))
+        return most
 
     def running(self, class_name: str, window: int) -> int:
         return sum(self.cells.get((class_name, window), ()))
