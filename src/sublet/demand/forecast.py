@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -167,13 +168,7 @@ class Filtered:
         self._fits.extend(in_use)
 
     def futures(self, t: int, slots: int) -> Futures:
-        told = self._told.setdefault(slots, [])
-        for at, futures in told:
-            if at == t:
-                return futures
-        futures = self._futures(t, slots)
-        keep(told, (t, futures))
-        return futures
+        return _told_before(self._told, t, slots, self._futures)
 
     def _futures(self, t: int, slots: int) -> Futures:
         fit, found = self._fits.at(t, slots), self._fits.set_at(t, slots)
@@ -215,11 +210,15 @@ class Anytime:
     def __init__(self, fits: Fits, method: str) -> None:
         self.method = method
         self._fits = fits
+        self._told: dict[int, list[tuple[int, Futures]]] = {}
 
     def extend(self, in_use: Floats) -> None:
         self._fits.extend(in_use)
 
     def futures(self, t: int, slots: int) -> Futures:
+        return _told_before(self._told, t, slots, self._futures)
+
+    def _futures(self, t: int, slots: int) -> Futures:
         first = max(1, t - slots + 1 - MEMORY_HOURS)
         count = max(0, t - slots + 1 - first)
         known = self._fits.in_use[first - 1 : t].astype(np.float32)
@@ -232,6 +231,19 @@ class Anytime:
         if not whole.all():
             rises, weights = rises[:, whole], weights[whole]
         return Futures(rises.T, weights, self.method, self._fits.at(t, slots).jump)
+
+
+def _told_before(
+    told: dict[int, list[tuple[int, Futures]]], t: int, slots: int, tell: Callable[[int, int], Futures]
+) -> Futures:
+    """What was told of `slots` slots from slot `t` on, told now where it was not yet."""
+    kept = told.setdefault(slots, [])
+    for at, futures in kept:
+        if at == t:
+            return futures
+    futures = tell(t, slots)
+    keep(kept, (t, futures))
+    return futures
 
 
 def candidates(in_use: Floats, first_hour: int = 0, phase: int = 0) -> dict[str, Forecaster]:

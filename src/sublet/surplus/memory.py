@@ -110,7 +110,7 @@ class Hours:
         seen = slice(first - self.first_hour, until - self.first_hour)
         digest = hashlib.blake2b(f"{STATE_VERSION} {first} {until} {self.phase}".encode(), digest_size=16)
         for column in (self.capacity[seen], self.in_use[seen]):
-            digest.update(np.where(np.isnan(column), -1.0, column).tobytes())
+            digest.update(np.where(np.isnan(column), -1.0, column).astype(np.float32).tobytes())
         return digest.hexdigest()
 
     def lived(self) -> list[tuple[int, Seller]]:

@@ -132,7 +132,7 @@ def sellable(
     slots = outlook.futures.paths.shape[1]
     first = min(outlook.slots - 1, int(((start - view.at).total_seconds() + outlook.passed_s) // outlook.slot_s))
     grid_start = view.at - timedelta(seconds=outlook.passed_s)
-    span = Window(start, start + timedelta(seconds=max(until_s, outlook.slot_s)))
+    end = start + timedelta(seconds=max(until_s, outlook.slot_s))
 
     def over(items: Sequence[tuple[Window, float]]) -> Floats:
         return _held(items, grid_start, view.at, outlook.slot_s, slots)[first:]
@@ -140,7 +140,7 @@ def sellable(
     facts = view.facts
     held = over([_hold(item, policies, view.at) for item in sold])
     away = over([(absence.window, absence.count) for absence in facts.absences])
-    needs = unmet_claims(view, span.end)
+    needs = unmet_claims(view, end)
     needed = over([(claim.window, rest) for claim, rest in needs])
     keep = facts.never_sell + facts.failure_reserve
     now = facts.capacity - keep - view.in_use
@@ -149,7 +149,7 @@ def sellable(
     steps = [
         (facts.capacity - facts.never_sell, "never_sell", "the operator's setting never sells {}"),
         (facts.capacity - keep, "failure_reserve", "{} kept for accelerators that fail"),
-        (free.min(), "maintenance", "{} away within the window: " + _absences(facts.absences, span)),
+        (free.min(), "maintenance", "{} away within the window: " + _absences(facts.absences, start, end)),
         (min(now, room.min()), "in_use", f"the owner uses {view.in_use:g} now, which takes {{}}"),
         ((room - held).min(), "already_sold", "{} sold already for part of the window"),
         ((room - held - needed).min(), "claim", "{} claimed: " + _claims(needs)),
@@ -271,11 +271,11 @@ def _held(items: Sequence[tuple[Window, float]], grid_start: datetime, at: datet
     return held
 
 
-def _absences(absences: Sequence[Absence], span: Window) -> str:
+def _absences(absences: Sequence[Absence], start: datetime, end: datetime) -> str:
     return "; ".join(
         f"{absence.count} by {absence.reason} from {format_time(absence.window.start)}"
         for absence in absences
-        if absence.window.overlaps(span)
+        if absence.window.start < end and absence.window.end > start
     )
 
 

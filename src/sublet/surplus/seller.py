@@ -206,6 +206,7 @@ class Seller:
         self._records = {} if lead else {name: Record(slots) for name in methods}
         self._methods = dict(methods)
         self._level_at, self._level = -1, math.inf
+        self._heard: tuple[tuple[int, int], tuple[Voice, ...]] = ((-1, -1), ())
 
     @property
     def next(self) -> int:
@@ -297,10 +298,16 @@ class Seller:
 
     def voices(self, t: int) -> tuple[Voice, ...]:
         """The forecasts that decide at slot `t`."""
-        return tuple(
-            Voice(share, self._methods[name].futures(t, self.slots), self.records[name].ratio)
-            for name, share in self.shares(t).items()
-        )
+        now = (t, self.next)
+        # Replaced as a whole: several threads may ask.
+        at, voices = self._heard
+        if at != now:
+            voices = tuple(
+                Voice(share, self._methods[name].futures(t, self.slots), self.records[name].ratio)
+                for name, share in self.shares(t).items()
+            )
+            self._heard = (now, voices)
+        return voices
 
     def tail(self, futures: Futures, risk: float, ratio: float | None = None) -> float:
         """The weight of past paths that a promise at `risk` (share that may break, on average) may ignore.
