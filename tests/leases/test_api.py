@@ -12,7 +12,7 @@ from sublet.accounts.service import Accounts
 from sublet.http import frame, requirement
 from sublet.leases import api as leases_api
 from sublet.leases.backends.simulated import Faults
-from sublet.leases.model import told_to_tenant
+from sublet.leases.model import OWNER_NEEDS, told_to_tenant
 
 
 class Site:
@@ -116,7 +116,10 @@ def test_a_team_takes_capacity_back_and_gives_it_up_again(site: Site, world: Wor
     assert preview["victims"][0]["lease_id"] == lease["id"]
     status, made = site.call("team", "POST", "/v1/reclaims", body, "r1")
     assert status == 201 and site.call("team", "POST", "/v1/reclaims", body, "r1")[1]["id"] == made["id"]
-    assert site.call("alice", "GET", f"/v1/leases/{lease['id']}")[1]["state"] == "notice"
+    _, noticed = site.call("alice", "GET", f"/v1/leases/{lease['id']}")
+    assert (noticed["state"], noticed["reclaim_reason"]) == ("notice", OWNER_NEEDS)
+    assert "training run" not in str(noticed), "the owner's plans are the owner's"
+    assert site.call("operator", "GET", f"/v1/leases/{lease['id']}")[1]["reclaim_reason"].startswith("training run")
     _, plan = site.call("operator", "GET", "/v1/lease-plan")
     assert [step["kind"] for step in plan["steps"]] == ["notify"]
     site.call("team", "POST", f"/v1/reclaims/{made['id']}/withdraw")

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sublet.accounts.model import Actor
 from sublet.leases.admission import Wish
 from sublet.leases.backends.base import AUTHORIZED_KEYS_MAX
-from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, WINDOW_S_MAX, Lease, told_to_tenant
+from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, OWNER_NEEDS, WINDOW_S_MAX, Lease, told_to_tenant
 from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
@@ -192,10 +192,14 @@ def _whose(actor: Actor) -> str | None:
 
 
 def _told(lease: Lease, actor: Actor) -> dict[str, Any]:
-    """A lease as the asker may see it: what went wrong on the host is the operator's."""
+    """A lease as the asker may see it: what went wrong on the host, and for what it is taken back, is the operator's."""
     told = lease.as_dict()
-    if _whose(actor) is not None and lease.last_error:
+    if _whose(actor) is None:
+        return told
+    if lease.last_error:
         told["last_error"] = told_to_tenant(lease.last_error)
+    if lease.reclaim_reason:
+        told["reclaim_reason"] = OWNER_NEEDS
     return told
 
 

@@ -13,6 +13,7 @@ from sublet.leases import store as sql
 from sublet.leases.backends.base import Delivery, Observation
 from sublet.leases.metering import read_meter
 from sublet.leases.model import (
+    OWNER_NEEDS,
     UNIT_STATE_OF,
     Lease,
     LeaseState,
@@ -84,7 +85,7 @@ class Conduct:
             "credit_nano": victim.credit_nano,
         }
         sql.update_lease(connection, lease.id, **values)
-        why = f"{victim.reason}; access closes at {format_time(victim.reclaim_at)}"
+        why = f"{OWNER_NEEDS}; access closes at {format_time(victim.reclaim_at)}"
         if lease.state is LeaseState.SCHEDULED and victim.reclaim_at <= lease.window.start:
             self._close(connection, lease, LeaseState.CANCELLED, actor, why, "reclaimed", now, clean=True)
             self._credit(connection, self._read(connection, lease.id), now)
@@ -302,7 +303,7 @@ class Conduct:
                 organisation_id=lease.organisation_id,
                 amount_nano=lease.credit_nano,
                 currency=lease.currency,
-                reason=f"{lease.class_name} lease {lease.id} taken back: {lease.reclaim_reason or 'the owner needs it'}",
+                reason=f"{lease.class_name} lease {lease.id} taken back: {OWNER_NEEDS}",
                 at=now,
             ),
         )

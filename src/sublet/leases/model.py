@@ -309,6 +309,10 @@ class Transition:
         }
 
 
+OWNER_NEEDS = "the owner needs the accelerators"
+"""What a tenant is told of why; for what the owner needs them is the owner's own affair."""
+
+
 def told_to_tenant(reason: str) -> str:
     """What went wrong, as its tenant may read it: without the host's paths, addresses, users and processes, and of a
     program's traceback the last line alone. The operator reads it as it is."""

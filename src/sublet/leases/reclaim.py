@@ -17,7 +17,7 @@ from sublet.values.money import text_from_nano
 class Victim:
     """A lease to be taken back at `reclaim_at`, for `credit_nano`. `forced` breaks a firm one.
 
-    `reason` is the owner's, and is what the tenant is told. `cost` is what is destroyed.
+    `reason` is the owner's own affair; the tenant is told that it is needed. `cost` is what is destroyed.
     """
 
     lease: Lease
