@@ -75,7 +75,8 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     assert run("rate", "--json")["rated"] == 2
     draft = run("invoice", "acme", "--json")
     assert (draft["status"], draft["net"]) == ("draft", "0.350000000")
-    assert "digest" in run("invoice", "acme")
+    shown = run("invoice", "acme")
+    assert "digest" in shown and "Credit: hello  -0.100000000 USD" in shown and "To pay  0.350000000 USD" in shown
     made = run("invoice", "acme", "--final", "--digest", draft["digest"], "--json")
     assert run("invoice", "acme", "--final") == "nothing to invoice\n"
     assert "difference 0.000000000" in run("prove", made["number"])
@@ -95,6 +96,8 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     for name in ("focus-1.2", "focus-1.4", "journal", "usage", "focus-commitments"):
         run("export", name, "--out", str(tmp_path / f"{name}.csv"))
         assert (tmp_path / f"{name}.csv").read_text().count("\n") >= 1
+    with pytest.raises(InvalidInputError, match=r"must end in \.csv or \.parquet"):
+        run("export", "focus-1.4", "--out", str(tmp_path / "focus.xlsx"))
     run("export", "focus-1.4", "--out", str(tmp_path / "focus.parquet"))
     assert (tmp_path / "focus.parquet").read_bytes()[:4] == b"PAR1"
 

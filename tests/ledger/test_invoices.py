@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_toml
+from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.closing import PeriodOpenError
 from sublet.ledger.invoices import DraftChangedError
 from sublet.ledger.model import UsageEvent
@@ -175,6 +175,28 @@ from = 2026-01-01T00:00:00Z
     clock.set(FEBRUARY)
     document = ledger.close(bolt, "2026-01").invoice
     assert document is not None and document["total"] == "16.000000000"
+
+
+def test_a_draft_with_late_usage_is_the_invoice_that_is_then_made(
+    ledger: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    """What the minimum of a closed month is relieved of by late usage stands on the draft, though nothing is written yet."""
+    start = {"from": "2026-01-01T00:00:00Z", "currency": "USD"}
+    price = {"id": "p", "meter": "tokens.input", "kind": "per_unit", "amount": "1", "per": 1000} | start
+    least = {"id": "c", "organisation": bolt, "minimum": "10"} | start
+    ledger.publish_prices(book_from_dict({"prices": [price], "commitments": [least]}, "test"))
+    first = clock.now()
+    ledger.take_now([used(bolt, "a", 4_000)])
+    clock.set(FEBRUARY)
+    ledger.close(bolt, "2026-01")
+    ledger.take_now([used(bolt, "late", 1_000, at=first), used(bolt, "b", 2_000)])
+    draft = ledger.draft(bolt)
+    before = ledger.balances(bolt)
+    assert [line["amount"] for line in draft["lines"]] == ["1.000000000", "-1.000000000", "2.000000000"]
+    assert ledger.draft(bolt)["digest"] == draft["digest"] and ledger.balances(bolt) == before
+    made = ledger.invoice(bolt, digest=draft["digest"])
+    assert made is not None and (made["lines"], made["total"]) == (draft["lines"], "2.000000000")
+    assert ledger.prove().ok
 
 
 def test_a_void_invoice_is_reversed_and_its_charges_are_invoiced_again(priced: Ledger, bolt: str, used: Used) -> None:

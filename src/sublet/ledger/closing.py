@@ -18,6 +18,7 @@ from sublet.ledger.model import Entry, Party, postings_of
 from sublet.ledger.periods import Period, month_of
 from sublet.ledger.prices import Commitment, Fee
 from sublet.ledger.store import RATING
+from sublet.store import Store
 from sublet.store.tables.ledger import (
     counters,
     fixed_charges,
@@ -89,13 +90,44 @@ def make_invoice(
 ) -> dict[str, Any] | None:
     """A final invoice for everything booked up to the end of `period`, commitments of earlier periods brought up to
     date with their late usage first."""
-    sql.lock_head(connection, RATING)
-    for earlier in _periods_adjusted(connection, party, period):
-        post_fixed(connection, books, party, earlier, period, now)
+    _adjust_fixed(connection, books, party, period, now)
     return invoicing.finalise(connection, party, period, kind, now, digest)
 
 
-def _periods_adjusted(connection: Connection, party: Party, period: Period) -> list[Period]:
+class _RehearsedError(Exception):
+    """Carries a draft out of a transaction that is undone."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__()
+        self.document = document
+
+
+def draft(store: Store, books: Books, invoicing: Invoicing, party: Party, period: Period) -> dict[str, Any]:
+    """The invoice that `make_invoice` would make now. Where commitments of earlier periods would be brought up to date first,
+    they are, in a transaction that is then undone; else nothing but reading is done."""
+    with store.read() as connection:
+        if not periods_adjusted(connection, party, period):
+            return invoicing.draft(connection, party, period, store.clock.now())
+
+    def rehearse(connection: Connection) -> None:
+        now = store.clock.now()
+        _adjust_fixed(connection, books, party, period, now)
+        raise _RehearsedError(invoicing.draft(connection, party, period, now))
+
+    try:
+        store.write(rehearse)
+    except _RehearsedError as rehearsed:
+        return rehearsed.document
+    raise AssertionError("a rehearsal never commits")
+
+
+def _adjust_fixed(connection: Connection, books: Books, party: Party, period: Period, now: datetime) -> None:
+    sql.lock_head(connection, RATING)
+    for earlier in periods_adjusted(connection, party, period):
+        post_fixed(connection, books, party, earlier, period, now)
+
+
+def periods_adjusted(connection: Connection, party: Party, period: Period) -> list[Period]:
     """Closed periods for which usage came late that is not invoiced yet."""
     found: set[datetime] = set()
     for part in sql.chunks(billable(connection, party.id, period, kinds=("adjustment",))):

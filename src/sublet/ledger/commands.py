@@ -18,7 +18,7 @@ from sublet.ledger.cloudevents import read_each, renumbered, split_batch
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.model import amount_text
 from sublet.ledger.opening import Organisation, here, organisation_id
-from sublet.ledger.page import invoice_page
+from sublet.ledger.page import invoice_page, summary
 from sublet.ledger.pdf import invoice_pdf
 from sublet.output import JsonFlag, print_json, print_rows
 from sublet.values.clock import parse_time
@@ -170,8 +170,8 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
     }
     typer.echo(f"{document['number'] or 'draft'} for {document['customer']['name']}, {document['period']['label']}")
     print_rows(document["lines"], columns, "no lines")
-    for name in ("subtotal", "rounding", "net", "total", "due"):
-        typer.echo(f"{name:>10}  {document[name]} {document['currency']}")
+    for name, amount, _ in summary(document):
+        typer.echo(f"{name:>10}  {amount} {document['currency']}")
     typer.echo(f"{'digest':>10}  {document['digest']}")
 
 
@@ -418,6 +418,8 @@ def export(
             count = write_parquet(ledger.store, ledger.books, name, owner, since, until, out)
         typer.echo(f"{count} rows written to {out}")
         return
+    if out is not None and out.suffix != ".csv":
+        raise InvalidInputError(f"--out {out} must end in .csv or .parquet")
     rows = export_rows(ledger.store, ledger.books, name, owner, since, until)
     if out is None:
         for part in rows:

@@ -268,7 +268,7 @@ class Ledger:
         period = self.period(organisation_id, label)
         with self._store.read() as connection:
             party = self._parties.get(connection, organisation_id)
-            return self._invoicing.draft(connection, party, period, self._store.clock.now())
+        return closing.draft(self._store, self._books, self._invoicing, party, period)
 
     def invoice(self, organisation_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
         """Make a final invoice on demand for everything booked up to the end of the month, or None where there is nothing.

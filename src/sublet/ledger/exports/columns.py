@@ -46,19 +46,24 @@ _DECIMALS = {
     "ContractCommitmentQuantity": QUANTITY_DECIMALS,
 }
 _TIMES = ("PeriodStart", "PeriodEnd")
+_OWN_DECIMALS = {"quantity": 3, "amount": 9, "list_amount": 9, "debit": 9, "credit": 9}
+_OWN_WHOLE = ("transaction", "reverses", "line")
+_OWN_TIMES = ("time", "booked_at")
 
 
 def arrow_schema(name: str, columns: tuple[str, ...]) -> Any:
     """The Parquet schema of an export: decimals stay decimals, times are UTC timestamps, the rest is text."""
     import pyarrow as pa
 
+    focus = name.startswith("focus")
+    decimals = _DECIMALS if focus else _OWN_DECIMALS
     fields = []
     for column in columns:
-        if column in _DECIMALS:
-            kind = pa.decimal128(38, _DECIMALS[column])
-        elif name.startswith("focus") and column.endswith(_TIMES):
+        if column in decimals:
+            kind = pa.decimal128(38, decimals[column])
+        elif column.endswith(_TIMES) if focus else column in _OWN_TIMES:
             kind = pa.timestamp("us", tz="UTC")
-        elif column.startswith("x_"):
+        elif column.startswith("x_") if focus else column in _OWN_WHOLE:
             kind = pa.int64()
         else:
             kind = pa.string()

@@ -7,9 +7,8 @@ from typing import Any
 
 from sublet.ledger import journal
 from sublet.ledger.exports.charges import Charges
-from sublet.ledger.model import amount_text
 from sublet.ledger.periods import month_of
-from sublet.values.clock import format_time
+from sublet.values.money import decimal_from_nano
 
 JOURNAL_COLUMNS = (
     "transaction",
@@ -50,7 +49,7 @@ def journal_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                 yield {
                     "transaction": transaction.number,
                     "transaction_id": transaction.id,
-                    "booked_at": format_time(transaction.booked_at),
+                    "booked_at": transaction.booked_at,
                     "period": period.label,
                     "organisation_id": party.id,
                     "organisation": party.name,
@@ -58,8 +57,8 @@ def journal_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                     "kind": entry.kind,
                     "memo": entry.memo,
                     "account": posting.account,
-                    "debit": amount_text(posting.nano) if posting.nano > 0 else None,
-                    "credit": amount_text(-posting.nano) if posting.nano < 0 else None,
+                    "debit": decimal_from_nano(posting.nano) if posting.nano > 0 else None,
+                    "credit": decimal_from_nano(-posting.nano) if posting.nano < 0 else None,
                     "reverses": entry.reverses,
                     "hash": digest,
                 }

@@ -7,9 +7,9 @@ from typing import Any
 
 from sublet.ledger.exports.charges import Charges
 from sublet.ledger.meters import METERS
-from sublet.ledger.model import amount_text
 from sublet.ledger.rating import period_of
-from sublet.values.clock import format_time, from_micros
+from sublet.values.clock import from_micros
+from sublet.values.money import decimal_from_nano
 
 USAGE_COLUMNS = (
     "time",
@@ -44,7 +44,7 @@ def usage_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                 continue
             meter = METERS[line.meter]
             yield {
-                "time": format_time(from_micros(line.at)),
+                "time": from_micros(line.at),
                 "organisation_id": line.organisation_id,
                 "project": line.project,
                 "key": line.key_id,
@@ -55,8 +55,8 @@ def usage_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                 "dimensions": line.dimensions,
                 "kind": line.kind,
                 "rate": line.rate_id,
-                "amount": amount_text(line.nano),
-                "list_amount": amount_text(line.list_nano),
+                "amount": decimal_from_nano(line.nano),
+                "list_amount": decimal_from_nano(line.list_nano),
                 "currency": party.currency,
                 "booked_in": booked,
                 "source": line.source,
