@@ -96,7 +96,11 @@ def _block(block: Block, sheet: Sheet, linked: bool, defines: bool) -> str:
 
 
 def _table(block: TableBlock, sheet: Sheet, linked: bool, defines: bool) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in block.columns)
+    right = _columns_of_numbers(block)
+    head = "".join(
+        f'<th class="right">{escape(column)}</th>' if place in right else f"<th>{escape(column)}</th>"
+        for place, column in enumerate(block.columns)
+    )
     rows = []
     wide = {
         place for row in block.rows for place, cell in enumerate(row) if isinstance(cell, str) and len(cell) > WIDE_CELL
@@ -104,7 +108,7 @@ def _table(block: TableBlock, sheet: Sheet, linked: bool, defines: bool) -> str:
     for row in block.rows:
         anchor = f' id="v-{escape(str(row[0]), quote=True)}"' if defines else ""
         cells = "".join(
-            _cell(cell, sheet, linked, "key" if place == 0 else "long" if place in wide else "")
+            _cell(cell, sheet, linked, "key" if place == 0 else "long" if place in wide else "", place in right)
             for place, cell in enumerate(row)
         )
         rows.append(f"<tr{anchor}>{cells}</tr>")
@@ -113,11 +117,23 @@ def _table(block: TableBlock, sheet: Sheet, linked: bool, defines: bool) -> str:
     return f'<div class="scroll"><table{css}>{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _cell(cell: Cell, sheet: Sheet, linked: bool, css: str) -> str:
+def _columns_of_numbers(block: TableBlock) -> frozenset[int]:
+    """The columns to compare digit below digit: nothing but numbers in them. A list of names and values is read across."""
+    if len(block.columns) == 2:
+        return frozenset()
+    return frozenset(
+        place
+        for place in range(1, len(block.columns))
+        if block.rows and all(isinstance(row[place], Ref | float | int) for row in block.rows)
+    )
+
+
+def _cell(cell: Cell, sheet: Sheet, linked: bool, css: str, right: bool) -> str:
+    number = "num right" if right else "num"
     if isinstance(cell, Ref):
-        return f'<td class="num">{_number(sheet[cell.name], cell.digits, linked)}</td>'
+        return f'<td class="{number}">{_number(sheet[cell.name], cell.digits, linked)}</td>'
     if isinstance(cell, float | int):
-        return f'<td class="num">{figure(float(cell))}</td>'
+        return f'<td class="{number}">{figure(float(cell))}</td>'
     kind = "num" if _DATE.fullmatch(cell) else css
     return f'<td class="{kind}">{escape(cell)}</td>' if kind else f"<td>{escape(cell)}</td>"
 
