@@ -292,6 +292,19 @@ def test_taxes_plug_in(clock: SimulatedClock) -> None:
         Profile(country="Germany")
 
 
+def test_an_invoice_is_issued_on_the_day_of_its_customer(ledger: Ledger, used: Used, clock: SimulatedClock) -> None:
+    """Right after the end of a month in Tokyo it is still the month's last day in UTC."""
+    owner = Accounts(ledger.store).create_organisation("tokyo", currency="JPY", timezone="Asia/Tokyo").id
+    price = {"id": "p", "meter": "tokens.input", "kind": "per_unit", "amount": "1", "currency": "JPY"}
+    ledger.publish_prices(book_from_dict({"prices": [price | {"from": "2026-01-01T00:00:00Z", "per": 1000}]}, "test"))
+    ledger.take_now([used(owner, "a", 4_000)])
+    clock.set(datetime(2026, 1, 31, 15, 0, tzinfo=UTC))
+    document = ledger.close(owner, "2026-01").invoice
+    assert document is not None
+    page = invoice_page(document)
+    assert "2026-02-01" in page and "2026-03-03" in page and "2026-01-31" not in page
+
+
 def test_page_and_pdf_show_the_same_invoice(busy: Ledger, acme: str) -> None:
     busy.set_profile(acme, Profile("Acme <Ltd> Łódź", "1 Street\nTown", "PL", "PL123", "a@example.com", 14))
     document = busy.invoices(acme)[-1]

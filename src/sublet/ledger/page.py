@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from sublet.ledger.typeset import amount, money, short
+from sublet.ledger.typeset import amount, day, money, short
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff;
@@ -36,8 +36,8 @@ def invoice_page(document: dict[str, Any]) -> str:
         f"<h1>{escape(title)} <span class=status>({escape(document['status'])})</span></h1>"
         f"<div class=parties>{_party('From', document['issuer'])}{_party('To', document['customer'])}"
         f"<p><b>Period</b><br>{escape(document['period']['label'])} ({escape(document['period']['timezone'])})<br>"
-        f"<b>Issued</b> {escape(document['issued_at'][:10])}"
-        + (f"<br><b>Due</b> {escape(document['due_at'][:10])}" if document.get("due_at") else "")
+        f"<b>Issued</b> {day(document, 'issued_at')}"
+        + (f"<br><b>Due</b> {day(document, 'due_at')}" if document.get("due_at") else "")
         + "</p></div><table><thead><tr><th>What<th>Used in<th class=n>Quantity<th class='n wide'>Price"
         f"<th class=n>{escape(currency)}</thead><tbody>{rows}</tbody></table>"
         f"<table><tbody>{sums}</tbody></table>"

@@ -8,7 +8,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from sublet.ledger.page import summary
-from sublet.ledger.typeset import amount, money, short
+from sublet.ledger.typeset import amount, day, money, short
 
 _WIDTHS = (78, 18, 34, 26, 30)
 
@@ -39,8 +39,8 @@ def invoice_pdf(document: dict[str, Any]) -> bytes:
         )
     period = document["period"]
     paper.cell(0, 5, latin(f"Period: {period['label']} ({period['timezone']})"), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    due = f"   Due: {document['due_at'][:10]}" if document.get("due_at") else ""
-    paper.cell(0, 5, f"Issued: {document['issued_at'][:10]}{due}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    due = f"   Due: {day(document, 'due_at')}" if document.get("due_at") else ""
+    paper.cell(0, 5, f"Issued: {day(document, 'issued_at')}{due}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     paper.ln(4)
     _lines(paper, document)
     _sums(paper, document)

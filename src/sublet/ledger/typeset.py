@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sublet.values.clock import parse_time
 from sublet.values.money import currency_digits
 
 
@@ -22,6 +26,12 @@ def amount(text: str, currency: str) -> str:
 def money(text: str, currency: str) -> str:
     """An amount with its currency: 1234.5 is 1,234.50 USD."""
     return f"{amount(text, currency)} {currency}"
+
+
+def day(document: dict[str, Any], name: str) -> str:
+    """The day of a moment of a document, where the customer is: the month that ends there is over on it."""
+    zone = ZoneInfo(document["period"]["timezone"])
+    return parse_time(document[name]).astimezone(zone).date().isoformat()
 
 
 def _parts(text: str) -> tuple[str, str, str]:
