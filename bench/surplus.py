@@ -78,8 +78,8 @@ def cost() -> dict[str, Any]:
     """Seconds for one round over 1,000 pools with 90 days of hours: each class and window, firm, notice and spot.
 
     The first round is that of a service that has just started: the samples are read, what the shadows had learned is
-    there as the record keeps it, and nothing is fitted. Then two hours pass, with a round every five minutes: in them the
-    shadows live on and fits are renewed, as in the running service. Reading the samples is not a part of any round.
+    there as the record keeps it, and nothing is fitted. Then three hours go by, with a round every five minutes: in them
+    the shadows live on and fits are renewed, as in the running service. Reading the samples is not a part of any round.
     """
     classes = [ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), ClassPolicy("spot", 120, 1000)]
     policies = {policy.name: policy for policy in classes}
@@ -95,8 +95,8 @@ def cost() -> dict[str, Any]:
     first = _round(views, classes, policies, kept)
     steady = [_round(views, classes, policies) for _ in range(5)]
     passing = []
-    for minute in range(0, 60 * HOURS_PASSED, ROUND_EVERY_MINUTES):
-        views = _views(pools, known, present + timedelta(minutes=60 + minute))
+    for minute in range(ROUND_EVERY_MINUTES, 60 * (HOURS_PASSED + 1), ROUND_EVERY_MINUTES):
+        views = _views(pools, known, present + timedelta(minutes=minute))
         passing.append(_round(views, classes, policies))
     hours = views[0].hours
     began = time.process_time()
@@ -113,7 +113,7 @@ def cost() -> dict[str, Any]:
         "first_round_cpu_s": round(first[1], 3),
         "round_s": round(min(wall for wall, _ in steady), 3),
         "round_cpu_s": round(min(cpu for _, cpu in steady), 3),
-        # The first of the passing hours also makes the fits of the methods that did not decide so far.
+        # In the first hour the methods that did not decide so far are fitted, too.
         "passing_hours_round_cpu_s": [round(cpu, 3) for _, cpu in passing],
         "highest_round_cpu_s": round(max(cpu for _, cpu in [first, *steady, *passing]), 3),
         "highest_round_s": round(max(wall for wall, _ in [first, *steady, *passing]), 3),

@@ -234,3 +234,19 @@ def test_what_was_learned_goes_on_where_it_stood() -> None:
     other = sellers(demand, 100, 96, (4,))[4]
     other.resume({**state, "records": {"else": [0, 0, 0, 0, [0]]}}, 100)
     assert other.next == 96
+
+
+def test_what_is_prepared_for_the_next_hour_tells_the_same() -> None:
+    demand = made.daily(32)
+    for t in range(30 * 24, 31 * 24):
+        ready, late = candidates(demand[:t], 7, 3), candidates(demand, 7, 3)
+        for method in ready.values():
+            for slots in (1, 4, 12):
+                method.futures(t, slots)
+                method.prepare(t + 1, slots)
+        for name, method in ready.items():
+            method.extend(demand)
+            for slots in (1, 4, 12):
+                told, anew = method.futures(t + 1, slots), late[name].futures(t + 1, slots)
+                np.testing.assert_array_equal(told.paths, anew.paths)
+                np.testing.assert_array_equal(told.weights, anew.weights)

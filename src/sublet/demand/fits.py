@@ -57,6 +57,7 @@ class Fits:
         self._pasts: dict[int, Past] = {} if beside is None else beside._pasts
         self._fits: dict[int, list[Fit]] = {}
         self._sets: dict[int, list[Set]] = {}
+        self._bases: dict[int, list[Set]] = {}
         self._agreed: dict[int, list[tuple[int, Grid]]] = {}
 
     def extend(self, in_use: Floats) -> None:
@@ -66,8 +67,7 @@ class Fits:
     def at(self, t: int, slots: int) -> Fit:
         """The fit that is in force at slot `t`: of the first of SHARED_SLOTS that reaches so far, else of its own length."""
         slots = shared(slots)
-        renewed = t - (self.first_hour + t - self._phase - PHASE_STEP * slots) % DAY
-        at = renewed if renewed - slots >= 2 * DAY else t
+        at = self._renewed(t, slots)
         kept = self._fits.setdefault(slots, [])
         for fit in kept:
             if fit.past.at == at:
@@ -90,13 +90,32 @@ class Fits:
         for found in kept:
             if found.t == t:
                 return found
-        above = 0.0
+        found = self._base(t, length)
         if self._pull and t > 0:
             recently = self.in_use[max(0, t - HIGH_HOURS) : t]
-            above = self._pull * float(np.fmax.reduce(recently) - recently[-1])
-        found = self.at(t, length).set_at(t, above)
+            above = np.float32(self._pull * float(np.fmax.reduce(recently) - recently[-1]))
+            found = Set(t, (found.paths.T + above).T, found.weights, found.past, found.rows)
         keep(kept, found)
         return found
+
+    def prepare(self, t: int, slots: int) -> None:
+        """Get ready what the paths at slot `t` need but for the demand just before it, where the fit stays in force."""
+        length = shared(slots)
+        if any(fit.past.at == self._renewed(t, length) for fit in self._fits.get(length, ())):
+            self._base(t, length)
+
+    def _base(self, t: int, length: int) -> Set:
+        kept = self._bases.setdefault(length, [])
+        for found in kept:
+            if found.t == t:
+                return found
+        found = self.at(t, length).set_at(t)
+        keep(kept, found)
+        return found
+
+    def _renewed(self, t: int, length: int) -> int:
+        renewed = t - (self.first_hour + t - self._phase - PHASE_STEP * length) % DAY
+        return renewed if renewed - length >= 2 * DAY else t
 
     def agreed(self, t: int, slots: int, other: Fits) -> Grid:
         """Path by path the higher of these fits and of `other` ones of the same demand."""
@@ -214,8 +233,8 @@ class Fit:
     def highest(self) -> float:
         return self.past.highest
 
-    def set_at(self, t: int, above: float) -> Set:
-        """The paths as they would be at slot `t` from `above` over the demand before it.
+    def set_at(self, t: int) -> Set:
+        """The paths as they would be at slot `t`, above their origin.
 
         Moments within NEAR_HOURS of the same time of day have a say.
         """
@@ -228,7 +247,7 @@ class Fit:
         scale = spread[:, NEAR_HOURS, None] / spread
         moves *= scale[:, :, None]
         mean = self._mean.take(rows, axis=1)
-        moves += (mean[:, NEAR_HOURS, None] - mean * scale + np.float32(above))[:, :, None]
+        moves += (mean[:, NEAR_HOURS, None] - mean * scale)[:, :, None]
         newest = past.first + DAY * (past.days - 1)
         weights = (_NEARNESS * faded(t - newest - rows))[:, None] * past.fading
         paths = moves.reshape(past.slots, rows.size * past.days)

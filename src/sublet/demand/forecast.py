@@ -49,6 +49,10 @@ class Forecaster(Protocol):
         """Rises over slots t … t+slots-1 above the demand of slot t-1."""
         ...
 
+    def prepare(self, t: int, slots: int) -> None:
+        """Get ready what `futures(t, slots)` needs that is known before slot t-1 has passed."""
+        ...
+
     def extend(self, in_use: Floats) -> None:
         """Go on with `in_use`, which begins as the demand did that was given before."""
         ...
@@ -119,6 +123,9 @@ class PlainRises:
     def extend(self, in_use: Floats) -> None:
         self._in_use = in_use
 
+    def prepare(self, t: int, slots: int) -> None:
+        pass
+
     def futures(self, t: int, slots: int) -> Futures:
         rises = Recent(0, self._in_use[:0], self._in_use[max(0, t - MEMORY_HOURS) : t]).rises(slots)
         return Futures(rises, np.ones(rises.shape[0], dtype=np.float32), self.method)
@@ -146,6 +153,9 @@ class HourlyRises:
     def extend(self, in_use: Floats) -> None:
         self._fits.extend(in_use)
 
+    def prepare(self, t: int, slots: int) -> None:
+        self._fits.prepare(t, slots)
+
     def futures(self, t: int, slots: int) -> Futures:
         by_level = self._fits.at(t, slots).jump > JUMP_SHARE
         return Filtered(self._fits, self.jumpy_method if by_level else self.method, by_level=by_level).futures(t, slots)
@@ -166,6 +176,9 @@ class Filtered:
 
     def extend(self, in_use: Floats) -> None:
         self._fits.extend(in_use)
+
+    def prepare(self, t: int, slots: int) -> None:
+        self._fits.prepare(t, slots)
 
     def futures(self, t: int, slots: int) -> Futures:
         return _told_before(self._told, t, slots, self._futures)
@@ -214,6 +227,9 @@ class Anytime:
 
     def extend(self, in_use: Floats) -> None:
         self._fits.extend(in_use)
+
+    def prepare(self, t: int, slots: int) -> None:
+        pass
 
     def futures(self, t: int, slots: int) -> Futures:
         return _told_before(self._told, t, slots, self._futures)

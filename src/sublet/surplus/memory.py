@@ -79,7 +79,8 @@ class Hours:
         """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date.
 
         `passed_s` of the present hour have passed: the shadows live through the last whole hour once a few minutes have,
-        each pool's at a moment of its own, so that not all of them are due when the hour turns.
+        each pool's at a moment of its own, so that not all of them are due when the hour turns. What can be known of the next
+        hour is made ready then, too.
         """
         length = next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
         due = self.t if passed_s >= HOUR_S * self.phase / PHASES else self.t - 1
@@ -88,6 +89,9 @@ class Hours:
             # A promise that no record could loosen enough needs no record.
             if seller.next < due and seller.hopeful(self.in_use, self.t):
                 seller.learn(self.in_use, self.capacity, due)
+                if due == self.t:
+                    for method in self.methods.values():
+                        method.prepare(self.t + 1, length)
         return seller
 
     def as_state(self) -> dict[str, Any]:
