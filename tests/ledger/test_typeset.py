@@ -32,7 +32,8 @@ def test_a_page_is_inert_and_names_in_any_script_stand_by_themselves() -> None:
     page = invoice_page(
         {
             "number": evil, "status": evil, "currency": "USD", "issuer": party, "customer": party, "lines": [line],
-            "period": {"label": evil, "timezone": evil}, "issued_at": evil, "due_at": evil, "rounding_rule": evil, "digest": evil,
+            "period": {"label": evil, "timezone": "Asia/Tokyo"}, "issued_at": "2026-01-31T15:00:00Z",
+            "due_at": "2026-03-02T15:00:00Z", "rounding_rule": evil, "digest": evil,
             "credits": [{"kind": "goodwill", "reason": evil, "amount": "-1"}],
             "taxes": [{"name": evil, "percent": evil, "amount": "0"}],
             "prepaid": [], **amounts,
