@@ -32,7 +32,7 @@ class _Paper(FPDF):
             self._family = "face0"
             self.set_fallback_fonts([f"face{place}" for place in range(1, len(faces))])
 
-    def write_in(self, size: float, style: Literal["", "B"] = "") -> None:
+    def write_in(self, size: int, style: Literal["", "B"] = "") -> None:
         self.set_font(self._family, style, size)
 
     def drawable(self, text: str) -> str:
