@@ -88,6 +88,9 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     with pytest.raises(InvalidInputError, match="must end in"):
         run("show", made["number"], "--out", str(tmp_path / "invoice.doc"))
     assert "paid" in run("pay", made["number"], "0.35", "--source", "bank")
+    mistake = ("reverse-payment", made["number"], "--source", "bank", "--reason", "counted twice")
+    assert run(*mistake) == "INV-000001 is final, paid 0.000000000 of 0.350000000\n"
+    assert run("pay", made["number"], "0.35", "--source", "bank-2", "--json")["status"] == "paid"
     assert "INV-000001" in run("invoices", "acme")
     assert run("balance", "acme", "--json")["balances"]["receivable"] == "0.000000000"
     assert "closing 0.000000000" in run("statement", "acme")

@@ -247,6 +247,12 @@ def test_the_operator_runs_the_books(doors: Doors, operator: TestClient, clock: 
     paid = operator.post(f"/v1/invoices/{made['number']}/payments", json={"amount": made["due"], "source_id": "p"})
     assert paid.json()["status"] == "paid"
     assert operator.post(f"/v1/invoices/{made['number']}/void", json={"reason": "x"}).status_code == 409
+    mistaken = {"source_id": "p", "reason": "of another customer"}
+    opened = operator.post(f"/v1/invoices/{made['number']}/payments/reverse", json=mistaken)
+    assert (opened.status_code, opened.json()["status"], opened.json()["paid"]) == (200, "final", "0.000000000")
+    assert operator.post(f"/v1/invoices/{made['number']}/payments/reverse", json=mistaken).status_code == 409
+    unknown = operator.post(f"/v1/invoices/{made['number']}/payments/reverse", json=mistaken | {"source_id": "q"})
+    assert unknown.status_code == 404
     assert operator.post(f"/v1/periods/{bolt}/2026-03/close").status_code == 409
     assert operator.post(f"/v1/periods/{bolt}/2026-02/close").json()["closed_now"] is True
     assert operator.get("/v1/receivables").json()["receivables"]

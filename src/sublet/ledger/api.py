@@ -46,6 +46,13 @@ class NewPayment(BaseModel):
     source_id: str = Field(max_length=200)
 
 
+class MistakenPayment(BaseModel):
+    """A payment to take back, and why."""
+
+    source_id: str = Field(max_length=200)
+    reason: str = Field(max_length=500)
+
+
 class NewBudget(BaseModel):
     """A budget to set up."""
 
@@ -239,6 +246,11 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[operate])
     def pay_invoice(invoice_id: str, body: NewPayment) -> dict[str, Any]:
         return ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id)
+
+    @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[operate])
+    def reverse_payment(invoice_id: str, body: MistakenPayment) -> dict[str, Any]:
+        """Take a payment that was recorded by mistake back, once; the invoice is open again."""
+        return ledger.reverse_payment(invoice_id, body.source_id, body.reason)
 
     @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[operate])
     def void_invoice(invoice_id: str, body: Reason) -> dict[str, Any]:

@@ -254,6 +254,21 @@ def pay(
         typer.echo(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
 
 
+@app.command("reverse-payment")
+def reverse_payment(
+    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    source: Annotated[str, typer.Option(help="What the payment was recorded as.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Take a payment that was recorded by mistake back by a reversal, booked today; the invoice is open again."""
+    document = here().reverse_payment(invoice_id, source, reason)
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
+
+
 @app.command("void")
 def void(
     invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sublet.ledger import crediting, journal
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
-from sublet.ledger.lines import Line, Sums, lines_of, percent_text, plain, smallest_unit
+from sublet.ledger.lines import Line, Sums, lines_of, percent_text, smallest_unit
 from sublet.ledger.model import Entry, Party, amount_text
 from sublet.ledger.periods import Period, month_of
 from sublet.ledger.taxes import Profile, TaxBasis, Taxes, TaxLine
@@ -22,7 +22,6 @@ from sublet.store.tables.ledger import (
     credit_grants,
     invoice_transactions,
     invoices,
-    payments,
     profiles,
     transactions,
 )
@@ -56,7 +55,7 @@ class Issuer:
 
 
 class Invoicing:
-    """Drafts, final invoices, payments and voids."""
+    """Drafts, final invoices and voids."""
 
     def __init__(self, books: Books, taxes: Taxes, issuer: Issuer) -> None:
         self._books = books
@@ -225,50 +224,6 @@ class Invoicing:
         prepaid = min(total, prepaid_nano // step * step)
         return Sums(subtotal, used, net.nano - (subtotal - used), net.nano, tuple(taxes), total, prepaid, 0)
 
-    def pay(self, connection: Connection, invoice_id: str, nano: int, source_id: str, now: datetime) -> dict[str, Any]:
-        """Record a payment, once per `source_id`. Raises ConflictError, InvalidInputError, NotFoundError."""
-        sql.lock_head(connection, journal.CHAIN)
-        row = invoice_row(connection, invoice_id)
-        known = connection.execute(
-            select(payments).where(payments.c.organisation_id == row.organisation_id, payments.c.source_id == source_id)
-        ).first()
-        if known is not None:
-            if (known.invoice_id, known.nano) != (row.id, nano):
-                raise ConflictError(f"payment {source_id!r} was recorded with another invoice or amount")
-            return invoice(connection, row.id)
-        left = row.due_nano - row.paid_nano
-        if row.status != FINAL:
-            raise ConflictError(f"invoice {row.number} is {row.status}; nothing is to be paid on it")
-        if type(nano) is not int or not 0 < nano <= left or not 0 < len(source_id) <= 200:
-            raise InvalidInputError(
-                f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
-            )
-        party = sql.party(connection, row.organisation_id)
-        assert party is not None
-        entry = journal.entry_of(
-            party.id,
-            party.currency,
-            "payment",
-            source_id,
-            month_of(now, party.timezone).start,
-            f"payment of {row.number}",
-            {"cash": nano, "receivable": -nano},
-        )
-        journal.post(connection, [entry], now)
-        sql.insert_row(
-            connection,
-            payments,
-            organisation_id=party.id,
-            source_id=source_id,
-            invoice_id=row.id,
-            nano=nano,
-            received_at=now,
-        )
-        paid = row.paid_nano + nano
-        done = {"status": PAID, "settled_at": now} if paid == row.due_nano else {}
-        connection.execute(update(invoices).where(invoices.c.id == row.id).values(paid_nano=paid, **done))
-        return invoice(connection, row.id)
-
     def void(self, connection: Connection, invoice_id: str, reason: str, now: datetime) -> dict[str, Any]:
         """Take a final invoice back by a linked reversal; its number stays used, its charges are invoiced again.
 
@@ -279,7 +234,9 @@ class Invoicing:
         if row.status == VOID:
             return invoice(connection, row.id)
         if row.paid_nano:
-            raise ConflictError(f"invoice {row.number} has payments; grant a goodwill credit instead of voiding it")
+            raise ConflictError(
+                f"invoice {row.number} has payments; grant a goodwill credit instead of voiding it, or reverse them"
+            )
         if not 0 < len(reason) <= 500 or not reason.isprintable():
             raise InvalidInputError("say why the invoice is void, in 1 to 500 printable characters")
         carried_id = derived_id("crd", row.organisation_id, row.id)
@@ -348,6 +305,27 @@ def profile_of(connection: Connection, party: Party) -> Profile:
     if row is None:
         return Profile()
     return Profile(row.legal_name, row.address, row.country, row.tax_number, row.email, row.payment_days)
+
+
+def set_profile(connection: Connection, organisation_id: str, profile: Profile) -> None:
+    """What stands on the organisation's invoices from now on."""
+    row = (
+        organisation_id,
+        profile.legal_name,
+        profile.address,
+        profile.country,
+        profile.tax_number,
+        profile.email,
+        profile.payment_days,
+    )
+    sql.bulk_insert(
+        connection,
+        profiles,
+        [row],
+        "ON CONFLICT (organisation_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
+        "country = excluded.country, tax_number = excluded.tax_number, email = excluded.email, "
+        "payment_days = excluded.payment_days",
+    )
 
 
 def digest_of(document: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from sublet.ledger.invoices import VOID, Invoicing, invoice_row
 from sublet.ledger.lines import lines_of
 from sublet.ledger.meters import METERS
 from sublet.ledger.model import USAGE, Party, amount_text
+from sublet.ledger.payments import derived_paid
 from sublet.ledger.periods import month_of
 from sublet.ledger.rating import line_digest_part, period_of
 from sublet.ledger.store import EVENT_COLUMNS, LINE_COLUMNS, RATING, EventRow, LineRow
@@ -157,6 +158,10 @@ class Prover:
             if document[name] != amount_text(value):
                 proof.differs(f"{row.number}: {name} is {document[name]} and derives as {amount_text(value)}", 1)
         self._posted(connection, proof, row, numbers, sums)
+        paid = derived_paid(connection, row)
+        if paid != row.paid_nano:
+            sentence = f"{row.number}: {amount_text(row.paid_nano)} stand as paid and {amount_text(paid)} were posted"
+            proof.differs(sentence, paid - row.paid_nano)
 
     def _posted(self, connection: Connection, proof: Proof, row: Any, numbers: list[int], sums: Any) -> None:
         posted: dict[str, int] = defaultdict(int)

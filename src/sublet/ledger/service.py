@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from sublet.ledger import closing, crediting, journal
+from sublet.ledger import closing, crediting, journal, payments
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook, signing_key
 from sublet.ledger.book import BUILT_IN, PriceBook
@@ -21,7 +21,7 @@ from sublet.ledger.findings import Proof
 from sublet.ledger.health import health_of
 from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
-from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of
+from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of, set_profile
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.periods import Period, month_labelled, month_of
 from sublet.ledger.prices import Price
@@ -33,7 +33,7 @@ from sublet.ledger.store import RATING
 from sublet.ledger.taxes import NoTax, Profile, Taxes
 from sublet.store import Store
 from sublet.store.tables.ledger import budgets as budgets_table
-from sublet.store.tables.ledger import profiles, proofs, waiting
+from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
@@ -236,23 +236,7 @@ class Ledger:
 
         def write(connection: Connection) -> None:
             self._parties.get(connection, organisation_id)
-            row = (
-                organisation_id,
-                profile.legal_name,
-                profile.address,
-                profile.country,
-                profile.tax_number,
-                profile.email,
-                profile.payment_days,
-            )
-            sql.bulk_insert(
-                connection,
-                profiles,
-                [row],
-                "ON CONFLICT (organisation_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
-                "country = excluded.country, tax_number = excluded.tax_number, email = excluded.email, "
-                "payment_days = excluded.payment_days",
-            )
+            set_profile(connection, organisation_id, profile)
 
         self._store.write(write)
 
@@ -323,7 +307,13 @@ class Ledger:
     def pay(self, invoice_id: str, nano: int, source_id: str) -> dict[str, Any]:
         """Record a payment, once per `source_id`."""
         return self._store.write(
-            lambda connection: self._invoicing.pay(connection, invoice_id, nano, source_id, self._store.clock.now())
+            lambda connection: payments.pay(connection, invoice_id, nano, source_id, self._store.clock.now())
+        )
+
+    def reverse_payment(self, invoice_id: str, source_id: str, reason: str) -> dict[str, Any]:
+        """Take a payment that was recorded by mistake back by a linked reversal, booked today; the invoice is open again."""
+        return self._store.write(
+            lambda connection: payments.reverse(connection, invoice_id, source_id, reason, self._store.clock.now())
         )
 
     def void(self, invoice_id: str, reason: str) -> dict[str, Any]:
