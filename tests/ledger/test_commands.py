@@ -145,6 +145,28 @@ def test_a_file_of_usage_with_broken_lines_gives_what_is_whole_and_names_the_oth
     assert "0 taken" in run("take", str(file))
 
 
+def test_rating_a_month_again_says_what_it_left(run: Run, tmp_path: Path) -> None:
+    book = tmp_path / "prices.toml"
+    entry = (
+        '[[prices]]\nid = "a"\nmeter = "tokens.input"\nkind = "per_unit"\ncurrency = "USD"\namount = "1"\nper = 1000\n'
+    )
+    book.write_text(entry + "from = 2020-01-01T00:00:00Z\n")
+    run("publish", str(book), of=prices)
+    owner = run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    file = write_usage(tmp_path / "usage.jsonl", *range(1, 13))
+    file.write_text(file.read_text().replace("ORG", owner))
+    month = json.loads(file.read_text().splitlines()[0])["time"][:7]
+    run("take", str(file))
+    assert "12 lines in 1 transactions; 0 events wait" in run("rate")
+    book.write_text(entry + "from = 2020-01-01T00:00:00Z\nuntil = 2020-02-01T00:00:00Z\n")
+    run("publish", str(book), of=prices)
+    shown = run("rerate", "acme", month)
+    assert shown.startswith("0 lines in 0 transactions; 12 events stay as they were\nstays: 0 of s: no_price: ")
+    assert shown.endswith("\n2 more stay\n")
+    found = run("rerate", "acme", month, "--json")
+    assert (found["rated"], found["left"], len(found["left_events"])) == (0, 12, 10)
+
+
 def test_a_credit_that_ends_and_who_is_billed(run: Run) -> None:
     assert "no credits yet" in run("credits", "acme")
     run("credit", "acme", "5", "--source", "trial", "--expires", "2100-01-01T00:00:00Z")

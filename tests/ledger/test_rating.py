@@ -126,6 +126,35 @@ def test_told_to_the_past_is_rated_again_by_reversal(
     assert ledger.prove().findings == []
 
 
+def test_what_the_new_book_has_no_price_for_stays_and_is_named(
+    ledger: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    def book(name: str, amount: int, terms: str) -> str:
+        price = f'[[prices]]\nid="{name}"\nmeter="tokens.input"\nkind="per_unit"\ncurrency="USD"\namount="{amount}"\n'
+        return f"{price}per=1000\n{terms}\n"
+
+    clock.set(datetime(2026, 1, 25, tzinfo=UTC))
+    january, tenth = "from=2026-01-01T00:00:00Z", "2026-01-10T00:00:00Z"
+    ledger.publish_prices(book_from_toml(book("a", 1, january), "prices.toml"))
+    late = [used(bolt, f"late/{number:02}", 1000, at=clock.now() - timedelta(days=5)) for number in range(12)]
+    ledger.take_now([used(bolt, "early", 1000, at=clock.now() - timedelta(days=20)), *late])
+    ledger.rate()
+    ended = book("a", 1, f"{january}\nuntil={tenth}")
+    own = book("b", 9, f'{january}\nuntil={tenth}\norganisation="{bolt}"')
+    ledger.publish_prices(book_from_toml(ended + own, "prices.toml"))
+    report = ledger.rerate(bolt, "2026-01")
+    assert (report.rated, report.transactions, report.left) == (2, 1, 12)
+    assert [entry["id"] for entry in report.left_events] == [f"late/{number:02}" for number in range(10)]
+    assert report.left_events[0]["code"] == "no_price" and "has no price in USD" in report.left_events[0]["reason"]
+    assert owed(ledger, bolt) == (9 + 12) * 10**9
+    assert ledger.health()["waiting_events"] == 0
+    ledger.publish_prices(book_from_toml(ended + own + book("c", 2, f"from={tenth}"), "prices.toml"))
+    report = ledger.rerate(bolt, "2026-01")
+    assert (report.rated, report.left, report.left_events) == (24, 0, [])
+    assert owed(ledger, bolt) == (9 + 24) * 10**9
+    assert ledger.prove().findings == []
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     first=st.lists(st.integers(0, 3000), min_size=1, max_size=4),

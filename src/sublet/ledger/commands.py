@@ -236,7 +236,13 @@ def rerate(
     if as_json:
         print_json(vars(report))
     else:
-        typer.echo(f"{report.rated} lines in {report.transactions} transactions")
+        typer.echo(
+            f"{report.rated} lines in {report.transactions} transactions; {report.left} events stay as they were"
+        )
+        for entry in report.left_events:
+            typer.echo(f"stays: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+        if report.left > len(report.left_events):
+            typer.echo(f"{report.left - len(report.left_events)} more stay")
 
 
 @app.command("pay")

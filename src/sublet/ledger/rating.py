@@ -29,6 +29,7 @@ from sublet.values.money import POSTING_NANO_MAX
 BATCH_DEFAULT = 5_000
 NO_PRICE, NO_ORIGINAL, MISMATCH, BEYOND_LIMITS = "no_price", "no_original", "mismatch", "beyond_limits"
 RETRY_MAX = 2_000
+LEFT_NAMED_MAX = 10
 
 _CounterKey = tuple[str, str, int]
 
@@ -45,6 +46,27 @@ class RatingReport:
         self.rated += other.rated
         self.waiting += other.waiting
         self.transactions += other.transactions
+
+
+@dataclass
+class RerateReport(RatingReport):
+    """What rating a month again did, and what it left by its old price: `left` counts it, `left_events` names the first."""
+
+    left: int = 0
+    left_events: list[dict[str, str]] = field(default_factory=list)
+
+    def leave(self, event: EventRow, code: str, reason: str) -> None:
+        """Note usage that stays by its old price."""
+        self.left += 1
+        if len(self.left_events) < LEFT_NAMED_MAX:
+            named = {"code": code, "reason": reason, "source": event.source, "id": event.event_id}
+            self.left_events.append(named)
+
+    def add(self, other: RatingReport) -> None:
+        super().add(other)
+        if isinstance(other, RerateReport):
+            self.left += other.left
+            self.left_events = (self.left_events + other.left_events)[:LEFT_NAMED_MAX]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +162,7 @@ class Rating:
             party = parties[row.organisation_id]
             rate = self._books.rate(book, party, row.meter, row.dimensions, row.at, row.resource)
             if rate is None:
-                held_back.append((row, NO_PRICE, f"{row.meter} {row.dimensions} has no price in {party.currency} then"))
+                held_back.append((row, NO_PRICE, _no_price(row, party)))
                 continue
             charges.append(Charge(row, USAGE, party, rate, period_of(row.at, party.timezone), row.quantity, row))
         self._book(connection, charges, held_back, report, now)
@@ -197,8 +219,10 @@ class Rating:
 
     def rerate(
         self, connection: Connection, party: Party, period: Period, after: int, now: datetime
-    ) -> tuple[RatingReport, int]:
+    ) -> tuple[RerateReport, int]:
         """Rate the usage of a period again by the present book: what stands by another rate is reversed and charged anew.
+
+        What has no price in the present book, or would pass the limits of a line, stays as it stands and is reported.
 
         Works on a block of lines from the number `after` on; returns what was done and where to go on, 0 at the end.
         """
@@ -206,10 +230,10 @@ class Rating:
         book = self._books.current(connection)
         standing = sql.standing_lines(connection, party.id, to_micros(period.start), after, RETRY_MAX)
         if not standing:
-            return RatingReport(), 0
+            return RerateReport(), 0
         events = sql.events_by_seq(connection, [line.event_seq for line in standing])
         charges: list[Charge] = []
-        report = RatingReport()
+        report = RerateReport()
         held_back: list[tuple[EventRow, str, str]] = []
         self._books.load_agreed(connection, {event.resource for event in events.values()} - {""}, {party.id: party})
         for line in standing:
@@ -220,12 +244,17 @@ class Rating:
                 assert found is not None
                 origin = found
             rate = self._books.rate(book, party, origin.meter, origin.dimensions, origin.at, origin.resource)
-            if rate is None or (rate.id, rate.list_id) == (line.rate_id, line.list_rate_id):
+            if rate is None:
+                held_back.append((event, NO_PRICE, _no_price(origin, party)))
+                continue
+            if (rate.id, rate.list_id) == (line.rate_id, line.list_rate_id):
                 continue
             old = self.rate_of_line(connection, line, origin, party)
             charges.append(Charge(event, "reversal", party, old, period, -line.quantity, origin, line.line_no, True))
             charges.append(Charge(event, "rerating", party, rate, period, line.quantity, origin, None, True))
         self._book(connection, charges, held_back, report, now)
+        for left in held_back:
+            report.leave(*left)
         return report, standing[-1].line_no
 
     def rate_of_line(self, connection: Connection, line: LineRow, event: EventRow, party: Party) -> Rate:
@@ -368,6 +397,10 @@ def line_digest_part(line: LineRow, event: EventRow) -> bytes:
         f"{line.kind}\x1f{line.rate_id}\x1f{line.book_version}\x1f{line.period_start}\x1f{line.quantity}\x1f"
         f"{line.nano}\x1f{line.list_nano}\x1f{line.reverses}\n"
     ).encode()
+
+
+def _no_price(event: EventRow, party: Party) -> str:
+    return f"{event.meter} {event.dimensions} has no price in {party.currency} then"
 
 
 def _waves(corrections: Sequence[EventRow]) -> list[list[EventRow]]:

@@ -26,7 +26,7 @@ from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.periods import Period, month_labelled, month_of
 from sublet.ledger.prices import Price
 from sublet.ledger.proof import Prover
-from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport
+from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport, RerateReport
 from sublet.ledger.spending import EXPIRE_MAX, Spending, budget_of
 from sublet.ledger.statements import aged_receivables, statement
 from sublet.ledger.store import RATING
@@ -105,11 +105,11 @@ class Ledger:
             if not after:
                 return report
 
-    def rerate(self, organisation_id: str, label: str) -> RatingReport:
+    def rerate(self, organisation_id: str, label: str) -> RerateReport:
         """Rate the usage of a month again by the present price book: by reversal, and for a closed month as adjustments."""
         self.rate()
         period = self.period(organisation_id, label)
-        report = RatingReport()
+        report = RerateReport()
         after = 0
         while True:
             done, after = self._store.write(
