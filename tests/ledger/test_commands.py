@@ -167,6 +167,23 @@ def test_rating_a_month_again_says_what_it_left(run: Run, tmp_path: Path) -> Non
     assert (found["rated"], found["left"], len(found["left_events"])) == (0, 12, 10)
 
 
+def test_a_correction_of_nothing_is_dismissed(run: Run, tmp_path: Path) -> None:
+    owner = run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    file = write_usage(tmp_path / "usage.jsonl", 5)
+    event = json.loads(file.read_text().replace("ORG", owner)) | {"type": "sublet.usage.correction.v1"}
+    event["data"]["corrects"] = {"source": "s", "id": "nowhere"}
+    file.write_text(json.dumps(event))
+    run("take", str(file))
+    run("rate")
+    assert "waits: 0 of s: no_original" in run("health")
+    assert run("dismissed") == "nothing was dismissed\n"
+    assert run("dismiss", "s", "0", "--reason", "of no event") == "correction 0 of s is dismissed\n"
+    assert "waits" not in run("health") and run("health", "--json")["waiting_events"] == 0
+    [found] = run("dismissed", "--organisation", "acme", "--json")["dismissed"]
+    assert (found["id"], found["reason"]) == ("0", "of no event")
+    assert "difference 0.000000000" in run("prove")
+
+
 def test_a_credit_that_ends_and_who_is_billed(run: Run) -> None:
     assert "no credits yet" in run("credits", "acme")
     run("credit", "acme", "5", "--source", "trial", "--expires", "2100-01-01T00:00:00Z")

@@ -268,3 +268,23 @@ def test_prices_over_http(operator: TestClient) -> None:
     assert operator.put("/v1/prices", content=b"\xff").status_code == 400
     gone = operator.put("/v1/prices", content=b"name = 'empty'")
     assert gone.status_code == 409 and "is missing" in gone.json()["error"]["message"]
+
+
+def test_a_correction_of_nothing_is_dismissed_by_the_operator_alone(
+    doors: Doors, operator: TestClient, clock: SimulatedClock
+) -> None:
+    event = envelope(doors.bolt, clock, "fix", corrects={"source": "s", "id": "nowhere"})
+    event["type"] = "sublet.usage.correction.v1"
+    taken = operator.post("/v1/usage", content=json.dumps(event), headers={"content-type": STRUCTURED})
+    assert taken.json()["accepted"] == 1
+    given = {"source": event["source"], "id": "fix", "reason": "of no event"}
+    customer = doors.client(doors.bolt, "billing")
+    assert customer.post("/v1/ledger/dismissals", json=given).status_code == 403
+    assert customer.get("/v1/ledger/dismissals").status_code == 403
+    done = operator.post("/v1/ledger/dismissals", json=given)
+    assert (done.status_code, done.json()["reason"]) == (201, "of no event")
+    assert operator.post("/v1/ledger/dismissals", json=given).status_code == 409
+    assert operator.post("/v1/ledger/dismissals", json=given | {"id": "none"}).status_code == 404
+    assert operator.get("/v1/ledger/dismissals").json()["dismissed"] == [done.json()]
+    assert operator.get("/v1/ledger/health").json()["waiting_events"] == 0
+    assert operator.post("/v1/ledger/prove").json()["ok"]

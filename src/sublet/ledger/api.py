@@ -93,6 +93,14 @@ class NewInvoice(BaseModel):
     digest: str = Field(default="", max_length=64)
 
 
+class Dismissal(BaseModel):
+    """A waiting correction to put aside, and why."""
+
+    source: str = Field(max_length=512)
+    id: str = Field(max_length=256)
+    reason: str = Field(max_length=500)
+
+
 class Reason(BaseModel):
     """Why something is done."""
 
@@ -285,6 +293,15 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def read_health() -> dict[str, Any]:
         """How far rating is, what waits and why, and the last proof."""
         return ledger.health()
+
+    @routes.post("/v1/ledger/dismissals", status_code=201, dependencies=[Depends(require("operate"))])
+    def dismiss(body: Dismissal) -> dict[str, Any]:
+        """Put a correction that waits for an event which never comes aside for good."""
+        return ledger.dismiss(body.source, body.id, body.reason)
+
+    @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("operate"))])
+    def list_dismissed() -> dict[str, Any]:
+        return {"dismissed": ledger.dismissed()}
 
     @routes.post("/v1/ledger/prove")
     def prove(actor: reader, organisation_id: str = "", invoice_id: str = "") -> dict[str, Any]:

@@ -421,6 +421,35 @@ def health(as_json: JsonFlag = False) -> None:
     typer.echo(f"last proof {last['proved_at']}: difference {last['difference']}" if last else "no nightly proof yet")
 
 
+@app.command("dismiss")
+def dismiss(
+    source: Annotated[str, typer.Argument(help="The correction's source, as `sublet ledger health` shows it.")],
+    event_id: Annotated[str, typer.Argument(help="The correction's id.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a correction that waits for an event which never comes aside for good; it stays on record, with the reason."""
+    found = here().dismiss(source, event_id, reason)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found['kind']} {found['id']} of {found['source']} is dismissed")
+
+
+@app.command("dismissed")
+def list_dismissed(
+    organisation: Annotated[str, typer.Option(help="Id or name; without it, all.")] = "", as_json: JsonFlag = False
+) -> None:
+    """List the corrections that were dismissed, and why."""
+    ledger = here()
+    rows = ledger.dismissed(organisation_id(ledger, organisation) if organisation else "")
+    if as_json:
+        print_json({"dismissed": rows})
+        return
+    names = {"source": "source", "id": "id", "kind": "kind", "dismissed_at": "at", "reason": "reason"}
+    print_rows(rows, names, "nothing was dismissed")
+
+
 @app.command("export")
 def export(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPORTS)}.")],

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from sublet.ledger import journal
+from sublet.ledger import dismissals, journal
 from sublet.ledger import store as sql
 from sublet.ledger.book import Rate
 from sublet.ledger.booking import Books
@@ -74,6 +74,7 @@ class Prover:
             proof.differs(broken)
         _Replay(connection, self._parties, self._books, proof, organisation_id).run()
         _unrated(connection, proof, organisation_id)
+        dismissals.prove(connection, proof, organisation_id)
         _balances(connection, proof, organisation_id)
         if not invoice_id:
             self._fixed(connection, proof, organisation_id)
@@ -349,14 +350,16 @@ def connection_rows(connection: Connection, numbers: Any) -> dict[int, tuple[str
 
 
 def _unrated(connection: Connection, proof: Proof, organisation_id: str) -> None:
-    """Every event up to where the rating stands has a line, or waits with a reason."""
+    """Every event up to where the rating stands has a line, waits with a reason, or was dismissed with one."""
     position, _ = sql.read_head(connection, RATING)
     mine = "AND e.organisation_id = :organisation" if organisation_id else ""
     given: dict[str, Any] = {"position": position} | ({"organisation": organisation_id} if organisation_id else {})
     statement = text(
         f"SELECT {EVENT_COLUMNS} FROM ledger_events e WHERE e.seq <= :position {mine} "
         "AND NOT EXISTS (SELECT 1 FROM ledger_lines l WHERE l.event_seq = e.seq) "
-        "AND NOT EXISTS (SELECT 1 FROM ledger_waiting w WHERE w.event_seq = e.seq) ORDER BY e.seq LIMIT 5"
+        "AND NOT EXISTS (SELECT 1 FROM ledger_waiting w WHERE w.event_seq = e.seq) "
+        "AND NOT EXISTS (SELECT 1 FROM ledger_transactions t WHERE t.organisation_id = e.organisation_id "
+        f"AND t.kind = '{dismissals.DISMISSAL}' AND t.source_id = 'event ' || CAST(e.seq AS TEXT)) ORDER BY e.seq LIMIT 5"
     )
     for row in connection.execute(statement, given):
         proof.differs(f"event {row.event_id!r} of {row.source!r} was taken and never rated", 1)

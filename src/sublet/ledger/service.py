@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from sublet.ledger import closing, crediting, journal, payments
+from sublet.ledger import closing, crediting, dismissals, journal, payments
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook, signing_key
 from sublet.ledger.book import BUILT_IN, PriceBook
@@ -120,6 +120,17 @@ class Ledger:
             report.add(done)
             if not after:
                 return report
+
+    def dismiss(self, source: str, event_id: str, reason: str) -> dict[str, Any]:
+        """Put a correction that waits for an event which never comes aside for good; it stays on record, with the reason."""
+        self.rate()
+        return self._store.write(
+            lambda connection: dismissals.dismiss(connection, source, event_id, reason, self._store.clock.now())
+        )
+
+    def dismissed(self, organisation_id: str = "") -> list[dict[str, Any]]:
+        with self._store.read() as connection:
+            return dismissals.dismissed(connection, organisation_id)
 
     def _work_waits(self) -> bool:
         """Whether there is anything to rate: asked without writing, since it is asked every few seconds."""
