@@ -126,24 +126,34 @@ def open_page(browser, served: Served, width: int = 1280, **options):  # type: i
     return page
 
 
+def assert_fits(page, width: int, beside: str) -> None:  # type: ignore[no-untyped-def]
+    """Nothing reaches beyond the page's right edge, but for what lies in elements that match `beside`."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    too_wide = page.evaluate(
+        "([w, beside]) => [...document.querySelectorAll('main *')].filter(n => !n.closest(beside)"
+        " && n.getBoundingClientRect().right > w + 0.5).map(n => n.outerHTML.slice(0, 80))",
+        [width, beside],
+    )
+    assert too_wide == []
+
+
+def keep_picture(page, name: str) -> None:  # type: ignore[no-untyped-def]
+    """A screenshot in the folder that SUBLET_TEST_SCREENSHOTS names, where it names one."""
+    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768, 400, 320])
 def test_the_page_fits_and_says_nothing_to_the_console(browser, served: Served, width: int, scheme: str) -> None:  # type: ignore[no-untyped-def]
     page = open_page(browser, served, width, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    too_wide = page.evaluate(
-        "w => [...document.querySelectorAll('main *')].filter(n => !n.closest('.scroll, .unseen, thead')"
-        " && n.getBoundingClientRect().right > w + 0.5).map(n => n.outerHTML.slice(0, 80))",
-        width,
-    )
-    assert too_wide == []
+    assert_fits(page, width, beside=".scroll, .unseen, thead")
     assert page.title() == "Overview · Sublet"
     assert EVIL in page.locator("table.cards").first.inner_text()
     assert page.locator("figure.chart svg[role=img]").count() == 2
     assert page.complaints == []
-    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"overview-{scheme}-{width}.png"), full_page=True)
+    keep_picture(page, f"overview-{scheme}-{width}")
     page.context.close()
 
 
@@ -154,17 +164,9 @@ def test_the_record_fits(browser, served: Served, width: int, scheme: str) -> No
     page.click("text=Record")
     page.wait_for_selector("h1:has-text('What was promised')")
     assert page.title() == "Record · Sublet"
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    too_wide = page.evaluate(
-        "w => [...document.querySelectorAll('main *')].filter(n => !n.closest('.unseen, thead')"
-        " && n.getBoundingClientRect().right > w + 0.5).map(n => n.outerHTML.slice(0, 80))",
-        width,
-    )
-    assert too_wide == []
+    assert_fits(page, width, beside=".unseen, thead")
     assert page.complaints == []
-    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"record-{scheme}-{width}.png"), full_page=True)
+    keep_picture(page, f"record-{scheme}-{width}")
     page.context.close()
 
 
@@ -175,20 +177,12 @@ def test_the_budgets_fit(browser, served: Served, width: int, scheme: str) -> No
     page.click("text=Budgets")
     page.wait_for_selector("h1:has-text('Who may still spend')")
     assert page.title() == "Budgets · Sublet"
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    too_wide = page.evaluate(
-        "w => [...document.querySelectorAll('main *')].filter(n => !n.closest('.unseen, thead')"
-        " && n.getBoundingClientRect().right > w + 0.5).map(n => n.outerHTML.slice(0, 80))",
-        width,
-    )
-    assert too_wide == []
+    assert_fits(page, width, beside=".unseen, thead")
     for bar in page.locator("svg.use").all():
         assert bar.bounding_box()["width"] >= 100
     assert EVIL in page.locator("table.cards").first.inner_text()
     assert page.complaints == []
-    folder = os.environ.get("SUBLET_TEST_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"budgets-{scheme}-{width}.png"), full_page=True)
+    keep_picture(page, f"budgets-{scheme}-{width}")
     page.context.close()
 
 
