@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TypeVar
@@ -22,10 +23,17 @@ SPREAD_FLOOR = 0.25
 SPREAD_MIN = 1e-3
 JUMP_QUANTILE = 0.95
 HIGH_HOURS = 24
+SWING_HOURS = 24
+SWING_REST = 0.5
+SWING_SLOTS = 5
+JUMP_SHARE = 0.085
 PHASE_STEP = 7
 SHARED_SLOTS = (5, 25)
 WHOLE_DAYS = 14
 """With so many whole days of moments the oldest part of a day is left out: each hour of the day then has as many."""
+
+BEFORE_HOURS = SWING_HOURS + 2
+"""What is looked at before a moment: its swing is that of the hours until the one before the last."""
 
 KEPT_HOURS = 2
 """A decision stands at the present hour while a shadow may still live an hour behind it."""
@@ -109,7 +117,7 @@ class Fits:
         for found in kept:
             if found.t == t:
                 return found
-        found = self.at(t, length).set_at(t)
+        found = self.at(t, length).set_at(t, self.in_use[max(0, t - BEFORE_HOURS) : max(0, t - 1)])
         keep(kept, found)
         return found
 
@@ -140,6 +148,38 @@ def faded(ages: Places) -> Grid:
     return says
 
 
+@dataclass(frozen=True, slots=True)
+class Swings:
+    """How far demand moved from hour to hour just before each moment (rows by hour of the day, columns by day).
+
+    Rises are larger while demand swings: their spread is taken to grow with the square root of the mean move of SWING_HOURS
+    and SWING_REST of what is typical of all that was seen (`rest`). It is what filtered historical simulation does with a
+    volatility model (Barone-Adesi and others, 1999).
+    """
+
+    roots: Grid
+    rest: float
+
+    @classmethod
+    def of(cls, seen: Grid, days: int) -> Swings:
+        """`seen` begins BEFORE_HOURS before the first moment."""
+        moves = np.abs(np.diff(seen))
+        known = np.isfinite(moves)
+        moves[~known] = 0
+        sums = np.concatenate([[0.0], moves.cumsum(dtype=np.float64)])
+        counts = np.concatenate([[0], known.cumsum()])
+        rest = SWING_REST * float(sums[-1]) / max(1, int(counts[-1])) + SPREAD_MIN
+        over = (sums[SWING_HOURS:] - sums[:-SWING_HOURS]) / np.maximum(1, counts[SWING_HOURS:] - counts[:-SWING_HOURS])
+        return cls(_by_hour(np.sqrt(over + rest).astype(np.float32), days), rest)
+
+    def against(self, lately: Floats, rows: Places) -> Grid:
+        """How much wider rises are now than after each moment of the hours `rows`; `lately` is demand before now."""
+        moves = np.abs(np.diff(lately[-SWING_HOURS - 1 :]))
+        known = moves[np.isfinite(moves)]
+        now = math.sqrt((float(known.mean()) if known.size else 0.0) + self.rest)
+        return np.float32(now) / self.roots.take(rows, axis=0)
+
+
 @dataclass(frozen=True)
 class Past:
     """What was known at slot `at`, laid out by hour of the day: row r, column d is moment `first + r + 24 d`.
@@ -155,6 +195,7 @@ class Past:
     ahead: Grid
     before: Grid
     high: Grid
+    swings: Swings | None
     whole: NDArray[np.bool_] | None
     highest: float
     jump: float
@@ -167,12 +208,12 @@ class Past:
         first = end - DAY * days
         if days == 0:
             none = np.empty((DAY + slots - 1, 0), dtype=np.float32)
-            return cls(at, slots, first, none, none[:DAY], none[:DAY], None, 0.0, 0.0)
-        seen = np.full(HIGH_HOURS + DAY * days + slots - 1, np.nan, dtype=np.float32)
-        known = in_use[max(0, first - HIGH_HOURS) : at]
+            return cls(at, slots, first, none, none[:DAY], none[:DAY], None, None, 0.0, 0.0)
+        seen = np.full(BEFORE_HOURS + DAY * days + slots - 1, np.nan, dtype=np.float32)
+        known = in_use[max(0, first - BEFORE_HOURS) : at]
         seen[seen.size - known.size :] = known
-        lately = seen[HIGH_HOURS - 1 :]
-        high = _highest_lately(seen)[HIGH_HOURS - 1 :]
+        lately = seen[BEFORE_HOURS - 1 :]
+        high = _highest_lately(seen)[BEFORE_HOURS - 1 :]
         step = lately.itemsize
         ahead = as_strided(lately[1:], (DAY + slots - 1, days), (step, DAY * step)).copy()
         before = _by_hour(lately, days)
@@ -184,7 +225,8 @@ class Past:
         steps = steps.ravel() if whole is None else steps[whole]
         highest = float(np.fmax.reduce(lately))
         jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
-        return cls(at, slots, first, ahead, before, _by_hour(high, days), whole, highest, jump)
+        swings = Swings.of(seen, days) if slots <= SWING_SLOTS and jump <= JUMP_SHARE else None
+        return cls(at, slots, first, ahead, before, _by_hour(high, days), swings, whole, highest, jump)
 
     @property
     def days(self) -> int:
@@ -233,8 +275,8 @@ class Fit:
     def highest(self) -> float:
         return self.past.highest
 
-    def set_at(self, t: int) -> Set:
-        """The paths as they would be at slot `t`, above their origin.
+    def set_at(self, t: int, lately: Floats) -> Set:
+        """The paths as they would be at slot `t`, above their origin; `lately` is demand until the slot before its last.
 
         Moments within NEAR_HOURS of the same time of day have a say.
         """
@@ -245,9 +287,14 @@ class Fit:
         moves -= self._origin.take(rows, axis=0)
         spread = self._spread(rows, moves)
         scale = spread[:, NEAR_HOURS, None] / spread
-        moves *= scale[:, :, None]
         mean = self._mean.take(rows, axis=1)
-        moves += (mean[:, NEAR_HOURS, None] - mean * scale)[:, :, None]
+        if past.swings is None:
+            moves *= scale[:, :, None]
+            moves += (mean[:, NEAR_HOURS, None] - mean * scale)[:, :, None]
+        else:
+            moves -= mean[:, :, None]
+            moves *= scale[:, :, None] * past.swings.against(lately, rows)
+            moves += mean[:, NEAR_HOURS, None, None]
         newest = past.first + DAY * (past.days - 1)
         weights = (_NEARNESS * faded(t - newest - rows))[:, None] * past.fading
         paths = moves.reshape(past.slots, rows.size * past.days)

@@ -10,11 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sublet.demand.fits import MEMORY_HOURS, NEARBY, Fits, Grid, faded, keep
+from sublet.demand.fits import JUMP_SHARE, MEMORY_HOURS, NEARBY, Fits, Grid, faded, keep
 from sublet.demand.model import Floats, Series
 
 PATHS_MAX = 10_000
-JUMP_SHARE = 0.085
 LEVEL_SHARE = 0.10
 LEVEL_REST = 0.2
 HIGH_PULL = 0.5

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.fits import Grid
+from sublet.demand.fits import JUMP_SHARE, Grid
 from sublet.demand.forecast import (
     CALM_METHOD,
-    JUMP_SHARE,
     JUMPY_METHOD,
     SHORT_METHOD,
     Forecaster,
