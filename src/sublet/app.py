@@ -431,6 +431,7 @@ def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
             None if name == "firm" else getattr(settings.classes, name).notice_s,
             getattr(settings.classes, name).broken_per_1000_max,
             sell=getattr(settings.classes, name).sell,
+            long_share_max=settings.classes.firm.long_share_max,
         )
         for name in ("firm", "notice", "spot")
     )

@@ -179,6 +179,9 @@ class FirmClass(ClassOfService):
     credit_ratio: Decimal = Field(
         default=Decimal("1.25"), ge=0, description="penalty for breaking it, as a share of the undelivered rest"
     )
+    long_share_max: float = Field(
+        default=0.15, ge=0, le=1, description="share of what could be sold for an hour that may be sold for longer"
+    )
 
 
 class NoticeClass(ClassOfService):

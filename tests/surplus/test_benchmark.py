@@ -248,3 +248,28 @@ def test_both_halves_of_the_traces_break_no_more_than_was_promised(window: int) 
             sums[place][0] += tally.broken
             sums[place][1] += tally.finished + tally.broken
     assert all(broken <= 0.010 * sold for broken, sold in sums)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not (TRACES / "a100.csv").is_file(), reason="the traces are not beside the project")
+def test_the_ladder_sells_more_hours_than_windows_of_one_hour_alone_within_the_risk_of_each_class() -> None:
+    windows = (1, 4, 12, 24)
+    warmups = {"philly": 14, "earth": 7}
+    honoured = {(part, mix): 0 for part in range(3) for mix in ((1,), windows)}
+    tallies = {(part, window): [0, 0] for part in range(3) for window in windows}
+    for name in ("a100", "venus", "earth", "philly"):
+        whole = trace_of(read_series(TRACES / f"{name}.csv").slots(), warmups.get(name, 28) * 24)
+        first = whole.until(whole.warmup + (len(whole) - whole.warmup) // 2)
+        second = Trace(name, whole.first_hour, whole.capacity, whole.in_use, len(first))
+        for place, (part, known) in enumerate(((whole, whole), (first, first), (second, whole))):
+            for mix in ((1,), windows):
+                outcome = run(part, Sublet(known, mix), least_value_first)
+                honoured[place, mix] += sum(tally.honoured_hours for tally in outcome.tallies.values())
+                for window, tally in outcome.tallies.items():
+                    if mix == windows:
+                        tallies[place, window][0] += tally.broken
+                        tallies[place, window][1] += tally.finished + tally.broken
+    for place in range(3):
+        assert honoured[place, windows] > honoured[place, (1,)]
+        assert all(tallies[place, window][1] for window in windows)
+    assert all(broken <= 0.010 * sold for broken, sold in tallies.values())

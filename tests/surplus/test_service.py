@@ -208,6 +208,49 @@ def test_more_risk_never_sells_less(
 
 @settings(max_examples=40, deadline=None)
 @given(
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    window_h=st.sampled_from([2, 4, 12, 24]),
+    booked=st.lists(st.tuples(st.integers(1, 30), st.sampled_from([1, 5, 30])), max_size=3),
+    back_h=st.sampled_from([0, 7, 15]),
+)
+def test_long_promises_leave_room_for_short_ones(
+    shares: tuple[float, float], window_h: int, booked: list[tuple[int, int]], back_h: int
+) -> None:
+    at = END - timedelta(hours=back_h)
+    known = view(history=SERIES.until(at), at=at)
+    book = [Sold(many, "firm", Window.starting(at - timedelta(minutes=30), 3600 * length)) for many, length in booked]
+    fewer, more = (ClassPolicy("firm", None, 30, long_share_max=share) for share in sorted(shares))
+    hour, longer = (Window.starting(at, 3600 * length) for length in (1, window_h))
+    found = rule.sellable(known, fewer, longer, book, POLICIES)
+    assert found.count + sum(item.count for item in found.withheld) == 100
+    assert found.count <= rule.sellable(known, more, longer, book, POLICIES).count
+    assert (
+        rule.sellable(known, fewer, hour, book, POLICIES).count
+        >= rule.sellable(known, more, hour, book, POLICIES).count
+    )
+    short = rule.sellable(known, fewer, hour, (), POLICIES).count
+    running = sum(many for many, length in booked if length > 1)
+    assert found.count <= max(0, max(1, fewer.long_share_max * short) - running)
+
+
+def test_what_is_kept_for_short_promises_says_so() -> None:
+    at = END - timedelta(hours=21)
+    known = view(history=SERIES.until(at), at=at)
+    window = Window.starting(at, 4 * 3600)
+    many = rule.sellable(known, ClassPolicy("firm", None, 30, long_share_max=1), window, (), POLICIES)
+    few = rule.sellable(known, ClassPolicy("firm", None, 30), window, (), POLICIES)
+    assert many.count > few.count > 0
+    assert all(item.reason_code != "kept_short" for item in many.withheld)
+    told = next(item for item in few.withheld if item.reason_code == "kept_short")
+    assert told.count == many.count - few.count
+    assert "at most 15%" in told.sentence
+    assert "classes.firm.long_share_max" in told.sentence
+    alone = rule.offers(known, ClassPolicy("firm", None, 30), (), POLICIES)
+    assert [item.count for item in alone if item.window_s == 4 * 3600] == [few.count]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
     capacity=st.integers(0, 150),
     never=st.integers(0, 20),
     reserve=st.integers(0, 20),

@@ -11,6 +11,7 @@ from sublet.values.windows import Window
 
 HOUR_S = 3600
 WINDOW_S_MAX = 90 * 24 * HOUR_S
+LONG_SHARE = 0.15
 WINDOWS_DEFAULT_S = (24 * HOUR_S, 12 * HOUR_S, 4 * HOUR_S, HOUR_S)
 
 
@@ -26,7 +27,8 @@ class ClassPolicy:
 
     `notice_s` is None for a class that can't be taken back before its window ends. `teardown_s` is what clearing an
     accelerator takes after the notice. `broken_per_1000_max` counts promises that may be broken per 1,000 sold.
-    `windows_s` are the window lengths that the ladder offers, longest first.
+    `windows_s` are the window lengths that the ladder offers, longest first. Of a class that can't be taken back, at most
+    `long_share_max` of what could be sold for the shortest window is sold for longer ones.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ClassPolicy:
     teardown_s: int = 30
     windows_s: tuple[int, ...] = WINDOWS_DEFAULT_S
     sell: bool = True
+    long_share_max: float = LONG_SHARE
 
     def __post_init__(self) -> None:
         if not 0 < self.broken_per_1000_max <= 1000:
@@ -43,7 +46,21 @@ class ClassPolicy:
             )
         if not self.windows_s or any(not 0 < window <= WINDOW_S_MAX for window in self.windows_s):
             raise InvalidInputError(f"windows of class {self.name} must be from 1 to {WINDOW_S_MAX} seconds long")
+        if not 0 <= self.long_share_max <= 1:
+            raise InvalidInputError(
+                f"long_share_max of class {self.name} is {self.long_share_max}; write a number from 0 to 1"
+            )
         object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
+
+    @property
+    def shortest_s(self) -> int:
+        """The shortest window length of the ladder."""
+        return self.windows_s[-1]
+
+    @property
+    def laddered(self) -> bool:
+        """Whether long and short promises share the risk of one pool."""
+        return self.notice_s is None and len(self.windows_s) > 1 and self.risk < 1
 
     @property
     def risk(self) -> float:
@@ -111,6 +128,7 @@ REASONS: dict[str, str] = {
     "sold_deeper": "on sale as a longer window or a firmer class of the same ladder",
     "claim": "claimed by an internal team within the window",
     "demand_quantile": "the owner's demand may rise so far, at the risk accepted for the class",
+    "kept_short": "kept for the shortest window, so that few long ones share its risk",
     "cold_start": "too little history to know",
     "stale_demand": "the last sample is too old to decide on",
     "not_on_sale": "the class is not on sale",

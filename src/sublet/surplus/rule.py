@@ -16,7 +16,7 @@ from sublet.demand.forecast import Futures, PlainRises, Recent
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, PoolFacts, Sellable, Sold, Withheld
-from sublet.surplus.seller import Depth, Seller, Voice, agreed_depth, deepest, ladder_caution
+from sublet.surplus.seller import Depth, Seller, Voice, agreed_depth, deepest, ladder_caution, long_limit
 from sublet.values.clock import format_time, to_micros
 from sublet.values.windows import Window
 
@@ -90,8 +90,9 @@ class Outlook:
         """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
         if self.seller is None:
             return policy.risk * voice.futures.weight if policy.risk < 1 else math.inf
-        on_ladder = policy.notice_s is None and len(policy.windows_s) > 1 and policy.risk < 1
-        risk = policy.risk * ladder_caution(self.seller.slots) if on_ladder else policy.risk
+        risk = policy.risk
+        if policy.laddered:
+            risk *= ladder_caution(self.seller.slots, policy.long_share_max)
         tail = self.seller.tail(voice.futures, risk, voice.ratio)
         return tail if policy.notice_s is None else max(0.0, tail)
 
@@ -123,9 +124,17 @@ def claims_met(claims: Sequence[Claim], at: datetime, in_use: float, before: Map
 
 
 def sellable(
-    view: View, policy: ClassPolicy, window: Window, sold: Sequence[Sold], policies: Mapping[str, ClassPolicy]
+    view: View,
+    policy: ClassPolicy,
+    window: Window,
+    sold: Sequence[Sold],
+    policies: Mapping[str, ClassPolicy],
+    short: int | None = None,
 ) -> Sellable:
-    """How many accelerators of a class may be sold over `window`, and by which reason each other one is withheld."""
+    """How many accelerators of a class may be sold over `window`, and by which reason each other one is withheld.
+
+    `short` is what could be sold for the class's shortest window if nothing were sold; found here where it is needed.
+    """
     start = max(window.start, view.at)
     until_s = (start - view.at).total_seconds() + policy.horizon_s((window.end - start).total_seconds())
     outlook = view.outlook(until_s)
@@ -154,6 +163,7 @@ def sellable(
         ((room - held).min(), "already_sold", "{} sold already for part of the window"),
         ((room - held - needed).min(), "claim", "{} claimed: " + _claims(needs)),
         _demand_step(view, policy, until_s, outlook, first, free - held - needed),
+        *_kept_short(view, policy, window, sold, policies, short),
         *_doubts(view, policy, until_s, outlook, max(0.0, now), float(held.max(initial=0.0))),
     ]
     count, withheld = _waterfall(facts.capacity, steps)
@@ -164,15 +174,16 @@ def offers(
     view: View, policy: ClassPolicy, sold: Sequence[Sold], policies: Mapping[str, ClassPolicy]
 ) -> list[Sellable]:
     """What each window of the class could sell from now, if it were the only one. Equal horizons are decided once."""
-    found: list[Sellable] = []
     known: dict[float, Sellable] = {}
-    for window_s in policy.windows_s:
+    short: int | None = None
+    for window_s in reversed(policy.windows_s):
         horizon_s = policy.horizon_s(window_s)
         if horizon_s not in known:
-            known[horizon_s] = sellable(view, policy, Window.starting(view.at, window_s), sold, policies)
-        same = known[horizon_s]
-        found.append(Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld))
-    return found
+            known[horizon_s] = sellable(view, policy, Window.starting(view.at, window_s), sold, policies, short)
+        if window_s == policy.shortest_s and not sold:
+            short = known[horizon_s].count
+    each = [(window_s, known[policy.horizon_s(window_s)]) for window_s in policy.windows_s]
+    return [Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld) for window_s, same in each]
 
 
 def _demand_step(
@@ -204,6 +215,32 @@ def _demand_step(
             f"within {_hours(until_s)}, by {futures.paths.shape[0]} past moments"
         )
     return (count, "demand_quantile", why)
+
+
+def _kept_short(
+    view: View,
+    policy: ClassPolicy,
+    window: Window,
+    sold: Sequence[Sold],
+    policies: Mapping[str, ClassPolicy],
+    short: int | None,
+) -> list[tuple[float, str, str]]:
+    """How many may be sold for longer than the shortest window beside those that run or are booked for it."""
+    if not policy.laddered or policy.long_share_max >= 1 or window.seconds <= policy.shortest_s:
+        return []
+    if short is None:
+        shortest = Window.starting(max(window.start, view.at), policy.shortest_s)
+        short = sellable(view, policy, shortest, (), policies).count
+    longer = sum(
+        item.count
+        for item in sold
+        if item.class_name == policy.name and item.window.seconds > policy.shortest_s and item.window.overlaps(window)
+    )
+    why = (
+        f"{{}} kept for windows of {_hours(policy.shortest_s)}: at most {policy.long_share_max:.0%} of the {short} that could "
+        f"be sold so short are sold for longer (classes.{policy.name}.long_share_max)"
+    )
+    return [(long_limit(policy.long_share_max, short) - longer, "kept_short", why)]
 
 
 def _or_zero(number: float) -> float:

@@ -58,15 +58,29 @@ def margin(slots: int) -> float:
 
 
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
-# them, its average comes near the risk of its last unit.
-_LADDER = ((1, 0.6), (4, 0.4), (12, 0.7), (24, 1.0))
+# them, its average comes near the risk of its last unit. How far that goes for the shortest depends on how many are longer.
+_LADDER = ((4, 0.4), (12, 0.7), (24, 1.0))
+_SHORTEST = ((0.15, 1.05), (0.5, 0.7), (1.0, 0.6))
 
 
 @cache
-def ladder_caution(slots: int) -> float:
-    """By how much the risk of a promise is lowered where longer promises are sold from the same pool."""
+def ladder_caution(slots: int, long_share: float) -> float:
+    """The factor on the risk of a promise where longer promises are sold from the same pool.
+
+    `long_share` is how many of them there may be, as a share of what could be sold for the shortest window.
+    """
+    shortest = float(np.interp(long_share, [share for share, _ in _SHORTEST], [factor for _, factor in _SHORTEST]))
+    points = ((1, shortest), *_LADDER)
     at = math.log(max(1, slots))
-    return float(np.interp(at, [math.log(point) for point, _ in _LADDER], [value for _, value in _LADDER]))
+    return float(np.interp(at, [math.log(point) for point, _ in points], [value for _, value in points]))
+
+
+def long_limit(long_share: float, short: int) -> int:
+    """How many promises longer than the shortest may run at once, where `short` of the shortest could be sold if none did.
+
+    At least one, so that small pools have long windows too, unless `long_share` is 0.
+    """
+    return max(min(1, short), _whole(long_share * short)) if long_share > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
+
+from sublet.demand.model import Floats
 from sublet.surplus.benchmark.scoring import Book, Trace
-from sublet.surplus.seller import Seller, agreed_depth, deepest, ladder_caution, phase_of, sellers
+from sublet.surplus.model import LONG_SHARE
+from sublet.surplus.seller import Seller, agreed_depth, deepest, ladder_caution, long_limit, phase_of, sellers
 
 RISK = 0.01
 SHADOW_START = 96
 
 
 class Sublet:
-    """Ladder of one or more window lengths, longest first, each at its own risk."""
+    """Ladder of one or more window lengths, longest first, each at its own risk.
 
-    def __init__(self, trace: Trace, windows: tuple[int, ...], risk: float = RISK) -> None:
+    At most `long_share` of what could be sold for the shortest is sold for longer ones.
+    """
+
+    def __init__(
+        self, trace: Trace, windows: tuple[int, ...], risk: float = RISK, long_share: float = LONG_SHARE
+    ) -> None:
         self.windows = tuple(sorted(windows, reverse=True))
         self.risk = risk
+        self.long_share = long_share
         self._trace = trace
         start = max(SHADOW_START, trace.warmup // 3)
         self.sellers: dict[int, Seller] = sellers(
@@ -29,22 +40,30 @@ class Sublet:
         started: dict[int, int] = {}
         if room_now <= 0 or t < 1:
             return started
+        shortest = self.windows[-1]
+        longer = math.inf
+        if len(self.windows) > 1 and self.long_share < 1:
+            short = self._depth(shortest, t, np.full(shortest, room_now), math.inf)
+            longer = long_limit(self.long_share, short) - (book.total - book.of(shortest))
         for window in self.windows:
-            seller = self.sellers[window]
-            seller.learn(demand, capacity, t)
             offered = sum(started.values())
             # What was just started is longer: it runs through all of this window.
             room = room_now - book.running(window) - offered
-            limit = capacity[t - 1] - seller.level(demand, t) - book.total - offered
-            risk = self.risk * (ladder_caution(window) if len(self.windows) > 1 else 1.0)
-            count = agreed_depth(
-                seller.voices(t),
-                lambda voice, seller=seller, room=room, risk=risk, limit=limit: deepest(  # type: ignore[misc]
-                    voice.futures, room, seller.tail(voice.futures, risk, voice.ratio), limit
-                ),
-            )
+            limit = capacity[t - 1] - self.sellers[window].level(demand, t) - book.total - offered
+            if window > shortest:
+                limit = min(limit, longer - offered)
+            count = self._depth(window, t, room, limit)
             started[window] = count if t + window <= len(self._trace) else 0
         return started
+
+    def _depth(self, window: int, t: int, room: Floats, limit: float) -> int:
+        seller = self.sellers[window]
+        seller.learn(self._trace.in_use, self._trace.capacity, t)
+        risk = self.risk * (ladder_caution(window, self.long_share) if len(self.windows) > 1 else 1.0)
+        return agreed_depth(
+            seller.voices(t),
+            lambda voice: deepest(voice.futures, room, seller.tail(voice.futures, risk, voice.ratio), limit),
+        )
 
     def saw(self, t: int, finished: int, broken: int) -> None:
         pass
@@ -55,6 +74,8 @@ def single(window: int, risk: float = RISK) -> Callable[[Trace], Sublet]:
     return lambda trace: Sublet(trace, (window,), risk)
 
 
-def ladder(windows: tuple[int, ...] = (24, 12, 4, 1), risk: float = RISK) -> Callable[[Trace], Sublet]:
+def ladder(
+    windows: tuple[int, ...] = (24, 12, 4, 1), risk: float = RISK, long_share: float = LONG_SHARE
+) -> Callable[[Trace], Sublet]:
     """Sublet with all window lengths together."""
-    return lambda trace: Sublet(trace, windows, risk)
+    return lambda trace: Sublet(trace, windows, risk, long_share)

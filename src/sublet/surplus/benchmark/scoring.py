@@ -115,6 +115,10 @@ class Book:
     def total(self) -> int:
         return sum(sum(cells) for cells in self.cells.values())
 
+    def of(self, window: int) -> int:
+        """Running windows of one length."""
+        return sum(self.cells[window])
+
     def running(self, slots: int) -> Floats:
         """Windows still running in each of the next `slots` slots, the present one first."""
         ahead = np.zeros(slots)
