@@ -36,6 +36,13 @@ def test_reads_rows_with_offsets_as_utc() -> None:
         (HEADER, "no rows"),
         ("time,capacity\n", "no column 'in_use'"),
         ("time,capacity,in_use,in_use\n", "more than one column 'in_use'"),
+        (HEADER.replace(",", ";"), "line 1 is separated by semicolons"),
+        (HEADER.replace(",", "\t"), "line 1 is separated by tabs"),
+        (HEADER + "2026-03-01T00:00:00Z,2000,1,000\n", "line 2 has 4 cells where line 1 has 3"),
+        (HEADER + "2026-03-01T00:00:00Z,1,000,3\n", "line 2 has 4 cells"),
+        (HEADER + "2026-03-01T00:00:00Z,10\n", "line 2 has 2 cells"),
+        (HEADER + '"2026-03-01T00:00:00Z\n",10,3\n2026-03-01T01:00:00Z,10,x\n', "line 4: in_use is 'x'"),
+        (HEADER + "9999-12-31T23:00:00Z,10,3\n", "line 2: time is '9999-12-31T23:00:00Z'; write a year up to 9998"),
         (HEADER + "2026-03-01T00:00:00,10,3\n", "line 2: time 2026-03-01T00:00:00 has no offset"),
         (HEADER + "2026-03-01T00:00:00Z,10,3\nyesterday,10,3\n", "line 3: 'yesterday' is not a time"),
         (HEADER + "2026-03-01T00:00:00Z,ten,3\n", "line 2: capacity is 'ten'"),
@@ -124,3 +131,21 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert (series.in_use >= 0).all()
     assert (series.times_us[1:] > series.times_us[:-1]).all()
+
+
+def test_a_cell_that_is_empty_beyond_the_header_says_nothing() -> None:
+    assert parse(HEADER + "2026-03-01T00:00:00Z,10,3,\n").in_use.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "bent"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
+    rows = "".join(f"2026-03-01T{hour:02}:00:00Z,10,{hour % 7}\n" for hour in range(24))
+    packed = bytearray(gzip.compress((HEADER + rows).encode()))
+    if damage == "cut":
+        del packed[len(packed) // 2 :]
+    else:
+        packed[20] ^= 0xFF
+    path = tmp_path / "pool.csv.gz"
+    path.write_bytes(packed)
+    with pytest.raises(BadSeriesError):
+        read_series(path)

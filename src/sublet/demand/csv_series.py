@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from array import array
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from sublet.values.errors import InvalidInputError
 ROWS_MAX = 5_000_000
 LINE_CHARACTERS_MAX = 4_096
 COLUMNS = ("time", "capacity", "in_use")
+YEAR_MAX = 9998
+"""What follows the last sample has to have a date too."""
 
 
 class BadSeriesError(InvalidInputError):
@@ -38,6 +41,8 @@ def read_series(path: Path, pool: str | None = None) -> Series:
     try:
         with _opened(path) as stream:
             return parse_series(stream, name, str(path))
+    except (EOFError, zlib.error) as error:
+        raise BadSeriesError(f"{path} is damaged or cut off ({error}); compress the whole file again") from error
     except OSError as error:
         raise BadSeriesError(f"{path} can't be read ({error.strerror or error}); name a readable CSV file") from error
     except UnicodeDecodeError as error:
@@ -46,12 +51,14 @@ def read_series(path: Path, pool: str | None = None) -> Series:
 
 def parse_series(stream: IO[str], pool: str, source: str) -> Series:
     """The series in the CSV text `stream`; `source` is what messages call it. Raises BadSeriesError."""
-    rows = csv.reader(_lines(stream, source))
+    counted = _Lines(stream, source)
+    rows = csv.reader(counted)
     try:
-        places = _header(next(rows, None), source)
-        lines, times, numbers = _columns(rows, places, source)
+        header = next(rows, None)
+        places = _header(header, source)
+        lines, times, numbers = _columns(rows, places, len(header or ()), counted)
     except csv.Error as error:
-        raise BadSeriesError(f"{source} is not CSV: {error}") from error
+        raise BadSeriesError(f"{source} line {counted.number} is not CSV: {error}") from error
     if not times:
         raise BadSeriesError(f"{source} has a header and no rows; write at least one line of time,capacity,in_use")
     table = np.frombuffer(numbers, dtype=np.float64).reshape(-1, 3)
@@ -78,21 +85,35 @@ def _opened(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _lines(stream: IO[str], source: str) -> Iterator[str]:
-    number = 0
-    while line := stream.readline(LINE_CHARACTERS_MAX + 1):
-        number += 1
-        if len(line) > LINE_CHARACTERS_MAX:
-            raise BadSeriesError(f"{source} line {number} is longer than {LINE_CHARACTERS_MAX} characters; is it CSV?")
-        if "\0" in line:
-            raise BadSeriesError(f"{source} line {number} holds a null byte; save the file as UTF-8 CSV")
-        yield line
+class _Lines:
+    """The lines of a file, none too long; `number` is that of the last one, also where a quoted cell holds several."""
+
+    def __init__(self, stream: IO[str], source: str) -> None:
+        self._stream = stream
+        self.source = source
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._stream.readline(LINE_CHARACTERS_MAX + 1):
+            self.number += 1
+            if len(line) > LINE_CHARACTERS_MAX:
+                raise BadSeriesError(
+                    f"{self.source} line {self.number} is longer than {LINE_CHARACTERS_MAX} characters; is it CSV?"
+                )
+            if "\0" in line:
+                raise BadSeriesError(f"{self.source} line {self.number} holds a null byte; save the file as UTF-8 CSV")
+            yield line
 
 
 def _header(cells: list[str] | None, source: str) -> tuple[int, int, int, int | None]:
     if cells is None:
         raise BadSeriesError(f"{source} is empty; its first line must be time,capacity,in_use")
     names = [cell.strip().lower() for cell in cells]
+    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and sign in names[0]:
+            raise BadSeriesError(
+                f"{source} line 1 is separated by {called}; save the file with commas between its cells"
+            )
     for wanted in COLUMNS:
         if names.count(wanted) != 1:
             problem = "no column" if wanted not in names else "more than one column"
@@ -102,20 +123,23 @@ def _header(cells: list[str] | None, source: str) -> tuple[int, int, int, int | 
 
 
 def _columns(
-    rows: Iterator[list[str]], places: tuple[int, int, int, int | None], source: str
+    rows: Iterator[list[str]], places: tuple[int, int, int, int | None], width: int, counted: _Lines
 ) -> tuple[array[int], array[int], array[float]]:
     lines: array[int] = array("q")
     times: array[int] = array("q")
     numbers: array[float] = array("d")
     at_time, at_capacity, at_in_use, at_pending = places
-    width_min = max(place for place in places if place is not None) + 1
-    line = 1
+    source = counted.source
     for cells in rows:
-        line += 1
+        line = counted.number
         if not cells:
             continue
-        if len(cells) < width_min:
-            raise BadSeriesError(f"{source} line {line} has {len(cells)} cells; write time,capacity,in_use")
+        # A cell too many is most often a number such as 1,000, whose rest would be read as the next column.
+        if len(cells) < width or any(cells[width:]):
+            raise BadSeriesError(
+                f"{source} line {line} has {len(cells)} cells where line 1 has {width}; "
+                "write one cell for each column, and numbers without commas"
+            )
         if len(times) >= ROWS_MAX:
             raise BadSeriesError(f"{source} has more than {ROWS_MAX} rows; split it by time")
         lines.append(line)
@@ -137,6 +161,8 @@ def _micros(text: str, source: str, line: int) -> int:
         except ValueError as sentence:
             raise BadSeriesError(f"{source} line {line}: {sentence}") from error
         raise
+    if moment.year > YEAR_MAX:
+        raise BadSeriesError(f"{source} line {line}: time is {text.strip()!r}; write a year up to {YEAR_MAX}")
     whole = moment.replace(microsecond=0)
     return int(whole.timestamp()) * 1_000_000 + moment.microsecond
 
