@@ -26,7 +26,7 @@ from sublet.surplus.benchmark.backtest import Sum, backtest
 from sublet.surplus.benchmark.own import Sublet, single
 from sublet.surplus.benchmark.scoring import Trace, bound, least_value_first, run, score, trace_of
 from sublet.surplus.memory import SHADOW_HOURS_MAX, Hours, hours_of
-from sublet.surplus.model import ClassPolicy, PoolFacts
+from sublet.surplus.model import LONG_SHARE, ClassPolicy, PoolFacts
 from sublet.surplus.seller import Seller, sellers
 from sublet.surplus.service import view_of
 from sublet.values.clock import from_micros
@@ -38,6 +38,7 @@ FOUR = ("a100", "venus", "earth", "philly")
 GANGS = ("gang_series2", "gang_a800")
 WARMUP_DAYS = {"philly": 14, "earth": 7}
 WINDOWS = (1, 4, 12, 24)
+LONG_SHARES = (0.0, LONG_SHARE, 0.3, 0.5, 1.0)
 POOLS = 1000
 DAYS = 90
 HOURS_PASSED = 2
@@ -68,7 +69,8 @@ def quality() -> dict[str, Any]:
     return {
         **whole.as_dict(),
         "split": {f"{window}h": _split(traces, window) for window in WINDOWS},
-        "ladder_split": _ladder_split(traces),
+        "ladder_split": _ladder_split(traces, LONG_SHARE),
+        "ladder_by_long_share": {str(share): _ladder_split(traces, share) for share in LONG_SHARES},
         "gangs": {f"{window}h": _pooled(gangs, window) for window in (1, 4)},
         "gangs_split": {"4h": _split(gangs, 4)},
     }
@@ -220,20 +222,25 @@ def _split(traces: list[Trace], window: int) -> dict[str, Any]:
     return found
 
 
-def _ladder_split(traces: list[Trace]) -> dict[str, Any]:
-    """The ladder of all windows, least value first, on each half."""
+def _ladder_split(traces: list[Trace], long_share: float) -> dict[str, Any]:
+    """The ladder of all windows, least value first, on all scored hours and on each half."""
     found: dict[str, Any] = {}
-    for place, name in enumerate(("first_half", "second_half")):
-        totals, idle = {window: Sum(window) for window in WINDOWS}, 0.0
+    for place, name in enumerate(("whole", "first_half", "second_half")):
+        totals, idle, pools = {window: Sum(window) for window in WINDOWS}, 0.0, {}
         for trace in traces:
-            part = _halves(trace)[place]
-            outcome = run(part, Sublet(part if place == 0 else trace, WINDOWS), least_value_first)
+            part = trace if place == 0 else _halves(trace)[place - 1]
+            policy = Sublet(part if place == 1 else trace, WINDOWS, long_share=long_share)
+            outcome = run(part, policy, least_value_first)
             idle += float(part.idle[part.warmup :].sum())
+            pools[trace.name] = {f"{w}h": tally.broken_per_1000 for w, tally in outcome.tallies.items()}
             for total in totals.values():
                 total.add(outcome, 0)
+        honoured = sum(total.honoured for total in totals.values())
         found[name] = {
-            "sold_share_of_idle": sum(total.honoured for total in totals.values()) / idle,
+            "sold_share_of_idle": honoured / idle,
+            "share_of_sold": {f"{w}h": total.honoured / honoured for w, total in totals.items()},
             "broken_per_1000": {f"{w}h": total.as_dict()["broken_per_1000"] for w, total in totals.items()},
+            "pools_broken_per_1000": pools,
         }
     return found
 

@@ -24,6 +24,7 @@ from sublet.store.schema import migrate
 from sublet.surplus.benchmark.backtest import Backtest, pieces, prepare
 from sublet.surplus.benchmark.backtest import backtest as run_backtest
 from sublet.surplus.benchmark.page import page
+from sublet.surplus.model import LONG_SHARE
 from sublet.surplus.shadow import Report, Terms
 from sublet.surplus.shadow import shadow as run_shadow
 from sublet.values.clock import SystemClock
@@ -80,6 +81,12 @@ def backtest(
     files: Annotated[list[Path], typer.Argument(help="CSV files with time,capacity,in_use, one pool each.")],
     windows: Annotated[str, typer.Option(help="Window lengths in hours, separated by commas.")] = "1,4,12,24",
     per_1000: Annotated[float, typer.Option("--broken-per-1000", help="Promises per 1,000 that may break.")] = 10.0,
+    long_share: Annotated[
+        float,
+        typer.Option(
+            "--long-share", help="Of what could be sold for the shortest window, how much may be sold longer."
+        ),
+    ] = LONG_SHARE,
     warmup_days: Annotated[
         int | None, typer.Option(min=1, help="Days before scoring begins; 28, or fewer for a short series.")
     ] = None,
@@ -91,8 +98,7 @@ def backtest(
     Nothing is sold and nothing is stored. The same files give the same numbers to the last digit.
     """
     lengths = _window_lengths(windows)
-    if not 0 < per_1000 <= 1000:
-        raise InvalidInputError(f"--broken-per-1000 is {per_1000}; write a number above 0, at most 1000")
+    _accepted(per_1000, long_share)
     if len(files) > FILES_MAX:
         raise InvalidInputError(f"{len(files)} files; give at most {FILES_MAX} at once")
     prepared = [prepare(read_series(file), warmup_days) for file in files]
@@ -105,7 +111,9 @@ def backtest(
         def advance(what: str) -> None:
             progress.update(task, advance=1, description=what)
 
-        result = run_backtest([trace for trace, _ in prepared], lengths, per_1000 / 1000, advance)
+        result = run_backtest(
+            [trace for trace, _ in prepared], lengths, per_1000 / 1000, advance, long_share=long_share
+        )
     result.notes += [note for _, notes in prepared for note in notes]
     if page_file is not None:
         try:
@@ -127,6 +135,12 @@ def shadow(
     pool: Annotated[str | None, typer.Option(help="Only this pool of the database, by id or name.")] = None,
     windows: Annotated[str, typer.Option(help="Window lengths in hours, separated by commas.")] = "1,4,12,24",
     per_1000: Annotated[float, typer.Option("--broken-per-1000", help="Promises per 1,000 that may break.")] = 10.0,
+    long_share: Annotated[
+        float,
+        typer.Option(
+            "--long-share", help="Of what could be sold for the shortest window, how much may be sold longer."
+        ),
+    ] = LONG_SHARE,
     price: Annotated[str, typer.Option(help="Price of an accelerator-hour.")] = "1.00",
     currency: Annotated[str, typer.Option(help="ISO 4217 code of the price.")] = "USD",
     warmup_days: Annotated[
@@ -140,9 +154,8 @@ def shadow(
     be credited in full.
     """
     lengths = _window_lengths(windows)
-    if not 0 < per_1000 <= 1000:
-        raise InvalidInputError(f"--broken-per-1000 is {per_1000}; write a number above 0, at most 1000")
-    terms = Terms(per_1000 / 1000, Money.of(price, currency))
+    _accepted(per_1000, long_share)
+    terms = Terms(per_1000 / 1000, Money.of(price, currency), long_share=long_share)
     found = [read_series(file) for file in files] if files else _recorded(pool)
     reports = []
     with _progress() as progress:
@@ -156,6 +169,13 @@ def shadow(
         return
     for report in reports:
         _print_shadow(report)
+
+
+def _accepted(per_1000: float, long_share: float) -> None:
+    if not 0 < per_1000 <= 1000:
+        raise InvalidInputError(f"--broken-per-1000 is {per_1000}; write a number above 0, at most 1000")
+    if not 0 <= long_share <= 1:
+        raise InvalidInputError(f"--long-share is {long_share}; write a number from 0 to 1")
 
 
 def _recorded(pool: str | None) -> list[Series]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sublet.surplus.benchmark.own import Sublet
 from sublet.surplus.benchmark.scoring import Book, Trace, bound, least_value_first, run
+from sublet.surplus.model import LONG_SHARE
 from sublet.values.clock import format_time, from_micros
 from sublet.values.money import Money
 
@@ -20,12 +21,14 @@ HOUR_US = 3_600_000_000
 class Terms:
     """At what risk (share of promises that may break) and price per accelerator-hour the shadow would sell.
 
-    `broken_credit` is the share of a broken window's price that its customer would get back.
+    `broken_credit` is the share of a broken window's price that its customer would get back, `long_share` what may be sold
+    for longer than the shortest window, of what could be sold for that.
     """
 
     risk: float
     price: Money
     broken_credit: Decimal = Decimal("1")
+    long_share: float = LONG_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ class Report:
 class Watched(Sublet):
     """The policy, with a note of how much of each class it started and what it expected to break."""
 
-    def __init__(self, trace: Trace, windows: tuple[int, ...], risk: float) -> None:
-        super().__init__(trace, windows, risk)
+    def __init__(self, trace: Trace, windows: tuple[int, ...], risk: float, long_share: float) -> None:
+        super().__init__(trace, windows, risk, long_share)
         self.started = dict.fromkeys(self.windows, 0)
 
     def starts(self, t: int, book: Book) -> dict[int, int]:
@@ -79,7 +82,7 @@ class Watched(Sublet):
 
 def shadow(trace: Trace, windows: tuple[int, ...], terms: Terms, reclaims_max: int = 20) -> Report:
     """Live through the trace after its warm-up, selling nothing for real, in the order that destroys least value."""
-    policy = Watched(trace, windows, terms.risk)
+    policy = Watched(trace, windows, terms.risk, terms.long_share)
     outcome = run(trace, policy, least_value_first)
     per_class: dict[str, dict[str, Any]] = {}
     honoured = credited_hours = 0

@@ -20,6 +20,7 @@ from sublet.surplus.benchmark.scoring import (
     trace_of,
     youngest_first,
 )
+from sublet.surplus.model import LONG_SHARE
 from sublet.values.errors import InvalidInputError
 
 WINDOWS = (1, 4, 12, 24)
@@ -126,8 +127,12 @@ def backtest(
     advance: Advance = lambda _: None,
     *,
     curves: bool = True,
+    long_share: float = LONG_SHARE,
 ) -> Backtest:
-    """Run every policy on every trace. `advance` is told each piece of work as it is done."""
+    """Run every policy on every trace. `advance` is told each piece of work as it is done.
+
+    `long_share` is what may be sold for longer than the shortest window, of what could be sold for that.
+    """
     result = Backtest()
     sums: dict[str, dict[int, Sum]] = {}
     for trace in traces:
@@ -143,7 +148,7 @@ def backtest(
                 advance(f"{trace.name} {window} h {name}")
         result.pools[trace.name] = found
     result.pooled = {name: {f"{w}h": total.as_dict() for w, total in by.items()} for name, by in sums.items()}
-    result.ladder = _ladder(traces, tuple(windows), risk, result, advance)
+    result.ladder = _ladder(traces, tuple(windows), risk, long_share, result, advance)
     if curves:
         result.curves = _curves(traces, 4 if 4 in windows else windows[0], advance)
     return result
@@ -163,7 +168,12 @@ def pieces(traces: int, windows: int, *, curves: bool = True) -> int:
 
 
 def _ladder(
-    traces: Sequence[Trace], windows: tuple[int, ...], risk: float, result: Backtest, advance: Advance
+    traces: Sequence[Trace],
+    windows: tuple[int, ...],
+    risk: float,
+    long_share: float,
+    result: Backtest,
+    advance: Advance,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for order in (least_value_first, youngest_first):
@@ -171,7 +181,7 @@ def _ladder(
         idle = kept = displaced = 0.0
         pools = {}
         for trace in traces:
-            outcome = score(trace, ladder(windows, risk), order)
+            outcome = score(trace, ladder(windows, risk, long_share), order)
             trace_idle = float(trace.idle[trace.warmup :].sum())
             for window in windows:
                 totals[window].add(outcome, 0)
