@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from typing import TypeVar
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
 from sublet.demand.model import Floats
@@ -38,9 +38,13 @@ BEFORE_HOURS = SWING_HOURS + 2
 KEPT_HOURS = 2
 """A decision stands at the present hour while a shadow may still live an hour behind it."""
 
+SAYS_KEPT = 512
+"""Many pools were seen for as long: what their moments have to say is found once for all of them."""
+
 Grid = NDArray[np.float32]
 Places = NDArray[np.int64]
 Item = TypeVar("Item")
+Kind = TypeVar("Kind", np.float32, np.bool_)
 
 
 class Fits:
@@ -65,8 +69,8 @@ class Fits:
         self._pasts: dict[int, Past] = {} if beside is None else beside._pasts
         self._fits: dict[int, list[Fit]] = {}
         self._sets: dict[int, list[Set]] = {}
-        self._bases: dict[int, list[Set]] = {}
-        self._agreed: dict[int, list[tuple[int, Grid]]] = {}
+        self._ready: dict[tuple[int, int], Set] = {}
+        self._agreed: dict[int, list[Set]] = {}
 
     def extend(self, in_use: Floats) -> None:
         """Go on with `in_use`, which begins as the demand did that was given before."""
@@ -95,48 +99,56 @@ class Fits:
         """
         length = shared(slots)
         kept = self._sets.setdefault(length, [])
-        for found in kept:
-            if found.t == t:
-                return found
-        found = self._base(t, length)
-        if self._pull and t > 0:
-            recently = self.in_use[max(0, t - HIGH_HOURS) : t]
-            above = np.float32(self._pull * float(np.fmax.reduce(recently) - recently[-1]))
-            found = Set(t, (found.paths.T + above).T, found.weights, found.past, found.rows)
-        keep(kept, found)
+        found = _of_slot(kept, t)
+        if found is None:
+            found = self._new_set(t, length)
+            keep(kept, found)
         return found
 
     def prepare(self, t: int, slots: int) -> None:
         """Get ready what the paths at slot `t` need but for the demand just before it, where the fit stays in force."""
         length = shared(slots)
-        if any(fit.past.at == self._renewed(t, length) for fit in self._fits.get(length, ())):
-            self._base(t, length)
+        if (t, length) in self._ready or all(
+            fit.past.at != self._renewed(t, length) for fit in self._fits.get(length, ())
+        ):
+            return
+        for other in list(self._ready):
+            if other[1] == length:
+                self._ready.pop(other, None)
+        self._ready[t, length] = self._from_origin(t, length)
 
-    def _base(self, t: int, length: int) -> Set:
-        kept = self._bases.setdefault(length, [])
-        for found in kept:
-            if found.t == t:
-                return found
-        found = self.at(t, length).set_at(t, self.in_use[max(0, t - BEFORE_HOURS) : max(0, t - 1)])
-        keep(kept, found)
+    def agreed(self, t: int, slots: int, other: Fits) -> Set:
+        """Path by path the higher of these fits and of `other` ones of the same demand."""
+        length = shared(slots)
+        kept = self._agreed.setdefault(length, [])
+        found = _of_slot(kept, t)
+        if found is None:
+            # These alone are seldom asked for where they have to agree: they are not kept then.
+            own = _of_slot(self._sets.get(length, ()), t)
+            found = self._new_set(t, length) if own is None else replace(own, paths=own.paths.copy("K"))
+            np.maximum(found.paths, other.set_at(t, length).paths, out=found.paths)
+            keep(kept, found)
         return found
+
+    def _new_set(self, t: int, length: int) -> Set:
+        """A set that nobody else holds."""
+        # What is taken out here no other thread finds, so that it may be written to.
+        found = self._ready.pop((t, length), None) or self._from_origin(t, length)
+        if self._pull and t > 0:
+            recently = self.in_use[max(0, t - HIGH_HOURS) : t]
+            above = np.float32(self._pull * float(np.fmax.reduce(recently) - recently[-1]))
+            np.add(found.paths, above, out=found.paths)
+        return found
+
+    def _from_origin(self, t: int, length: int) -> Set:
+        return self.at(t, length).set_at(t, self.in_use[max(0, t - BEFORE_HOURS) : max(0, t - 1)])
 
     def _renewed(self, t: int, length: int) -> int:
         renewed = t - (self.first_hour + t - self._phase - PHASE_STEP * length) % DAY
         return renewed if renewed - length >= 2 * DAY else t
 
-    def agreed(self, t: int, slots: int, other: Fits) -> Grid:
-        """Path by path the higher of these fits and of `other` ones of the same demand."""
-        length = shared(slots)
-        kept = self._agreed.setdefault(length, [])
-        for at, paths in kept:
-            if at == t:
-                return paths
-        highest: Grid = np.maximum(self.set_at(t, length).paths, other.set_at(t, length).paths)
-        keep(kept, (t, highest))
-        return highest
 
-
+@cache
 def shared(slots: int) -> int:
     """The length of the fit that serves promises of `slots` slots."""
     return next((length for length in SHARED_SLOTS if length >= slots), slots)
@@ -145,6 +157,23 @@ def shared(slots: int) -> int:
 def faded(ages: Places) -> Grid:
     """The say of moments so many hours ago."""
     says: Grid = np.exp2(-ages.astype(np.float32) / np.float32(HALF_LIFE_HOURS))
+    return says
+
+
+@lru_cache(SAYS_KEPT)
+def says_since(oldest: int, count: int) -> Grid:
+    """The say of `count` moments, the first of them `oldest` hours ago and one each hour from there; not to be written to."""
+    says = faded(oldest - np.arange(count))
+    says.flags.writeable = False
+    return says
+
+
+@lru_cache(SAYS_KEPT)
+def _says_near(here: int, newest: int, days: int) -> Grid:
+    """The say of the moments near hour `here`, by hour and day; row 0 of the newest column was `newest` hours ago."""
+    near = _NEARNESS * faded(newest - (here + _NEAR) % DAY)
+    says: Grid = near[:, None] * faded(DAY * np.arange(days - 1, -1, -1))
+    says.flags.writeable = False
     return says
 
 
@@ -163,14 +192,15 @@ class Swings:
     @classmethod
     def of(cls, seen: Grid, days: int) -> Swings:
         """`seen` begins BEFORE_HOURS before the first moment."""
-        moves = np.abs(np.diff(seen))
+        moves = np.abs(seen[1:] - seen[:-1])
         known = np.isfinite(moves)
         moves[~known] = 0
-        sums = np.concatenate([[0.0], moves.cumsum(dtype=np.float64)])
-        counts = np.concatenate([[0], known.cumsum()])
+        sums, counts = np.zeros(seen.size), np.zeros(seen.size, dtype=np.int64)
+        moves.cumsum(dtype=np.float64, out=sums[1:])
+        known.cumsum(out=counts[1:])
         rest = SWING_REST * float(sums[-1]) / max(1, int(counts[-1])) + SPREAD_MIN
         over = (sums[SWING_HOURS:] - sums[:-SWING_HOURS]) / np.maximum(1, counts[SWING_HOURS:] - counts[:-SWING_HOURS])
-        return cls(_by_hour(np.sqrt(over + rest).astype(np.float32), days), rest)
+        return cls(_by_hour(np.sqrt(over + rest).astype(np.float32), DAY, days), rest)
 
     def against(self, lately: Floats, rows: Places) -> Grid:
         """How much wider rises are now than after each moment of the hours `rows`; `lately` is demand before now."""
@@ -184,16 +214,15 @@ class Swings:
 class Past:
     """What was known at slot `at`, laid out by hour of the day: row r, column d is moment `first + r + 24 d`.
 
-    `ahead` has demand at each moment in its first DAY rows, and what came after it in the rows that follow; `before` is
-    demand just before each moment and `high` the highest of the HIGH_HOURS until then. `whole` says which moments were
-    seen to their end, None where all of them were.
+    `demand` has demand just before each moment in its first DAY rows, and what came after it in the rows that follow;
+    `high` is the highest of the HIGH_HOURS until just before each moment. `whole` says which moments were seen to their
+    end, None where all of them were.
     """
 
     at: int
     slots: int
     first: int
-    ahead: Grid
-    before: Grid
+    demand: Grid
     high: Grid
     swings: Swings | None
     whole: NDArray[np.bool_] | None
@@ -207,41 +236,45 @@ class Past:
         days = count // DAY if count >= WHOLE_DAYS * DAY else -(-count // DAY)
         first = end - DAY * days
         if days == 0:
-            none = np.empty((DAY + slots - 1, 0), dtype=np.float32)
-            return cls(at, slots, first, none, none[:DAY], none[:DAY], None, None, 0.0, 0.0)
+            none = np.empty((DAY + slots, 0), dtype=np.float32)
+            return cls(at, slots, first, none, none[:DAY], None, None, 0.0, 0.0)
         seen = np.full(BEFORE_HOURS + DAY * days + slots - 1, np.nan, dtype=np.float32)
         known = in_use[max(0, first - BEFORE_HOURS) : at]
         seen[seen.size - known.size :] = known
         lately = seen[BEFORE_HOURS - 1 :]
-        high = _highest_lately(seen)[BEFORE_HOURS - 1 :]
-        step = lately.itemsize
-        ahead = as_strided(lately[1:], (DAY + slots - 1, days), (step, DAY * step)).copy()
-        before = _by_hour(lately, days)
-        whole = None
-        if not np.isfinite(lately).all():
-            every = sliding_window_view(np.isfinite(ahead), slots, axis=0).all(axis=-1)
-            whole = every & np.isfinite(before)
-        steps = ahead[:DAY] - before
-        steps = steps.ravel() if whole is None else steps[whole]
-        highest = float(np.fmax.reduce(lately))
+        demand = _by_hour(lately, DAY + slots, days)
+        steps = lately[1 : DAY * days + 1] - lately[: DAY * days]
+        whole, highest = None, float(lately.max())
+        if not math.isfinite(highest):
+            highest = float(np.fmax.reduce(lately))
+            seen_until = np.zeros(lately.size + 1, dtype=np.int64)
+            np.isfinite(lately).cumsum(out=seen_until[1:])
+            every = seen_until[slots + 1 :] - seen_until[: -slots - 1] == slots + 1
+            whole, steps = _by_hour(every, DAY, days), steps[every]
         jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
         swings = Swings.of(seen, days) if slots <= SWING_SLOTS and jump <= JUMP_SHARE else None
-        return cls(at, slots, first, ahead, before, _by_hour(high, days), swings, whole, highest, jump)
+        high = _by_hour(_highest_lately(seen)[BEFORE_HOURS - 1 :], DAY, days)
+        return cls(at, slots, first, demand, high, swings, whole, highest, jump)
 
     @property
     def days(self) -> int:
-        return int(self.before.shape[1])
+        return int(self.demand.shape[1])
+
+    @property
+    def before(self) -> Grid:
+        """Demand just before each moment."""
+        return self.demand[:DAY]
+
+    @property
+    def ahead(self) -> Grid:
+        """Demand at each moment in its first DAY rows, and what came after it in the rows that follow."""
+        return self.demand[1:]
 
     @cached_property
     def sums(self) -> Grid:
         """The sum of demand so many slots after the moments of each hour (slots, hours), where all of them were seen."""
-        found: Grid = self.ahead.sum(axis=1).take(np.arange(self.slots)[:, None] + np.arange(DAY))
+        found: Grid = self.ahead.sum(axis=1).take(_places_of_day(self.slots))
         return found
-
-    @cached_property
-    def fading(self) -> Grid:
-        """The say of each column against the newest."""
-        return faded(DAY * np.arange(self.days - 1, -1, -1))
 
 
 class Fit:
@@ -254,12 +287,10 @@ class Fit:
         """The origin lies `pull` of the way from the demand before each moment to the highest of the hours before it."""
         self.past = past
         self._origin = past.before + np.float32(pull) * (past.high - past.before) if pull else past.before
-        self._counts = np.full(DAY, past.days, dtype=np.float32)
-        if past.whole is not None:
-            self._counts = past.whole.sum(axis=1).astype(np.float32)
+        self._counts = None if past.whole is None else past.whole.sum(axis=1).astype(np.float32)
         self._mean = self._means()
         self._deviation = np.zeros((past.slots, DAY), dtype=np.float32)
-        self._found = np.zeros(DAY, dtype=np.bool_)
+        self._found = [False] * DAY
 
     @property
     def at(self) -> int:
@@ -285,23 +316,24 @@ class Fit:
         rows, ahead = _places(here, past.slots)
         moves = past.ahead.take(ahead, axis=0)
         moves -= self._origin.take(rows, axis=0)
-        spread = self._spread(rows, moves)
-        scale = spread[:, NEAR_HOURS, None] / spread
         mean = self._mean.take(rows, axis=1)
         if past.swings is None:
+            spread = self._spread(here, moves, mean)
+            scale = spread[:, NEAR_HOURS, None] / spread
             moves *= scale[:, :, None]
             moves += (mean[:, NEAR_HOURS, None] - mean * scale)[:, :, None]
         else:
             moves -= mean[:, :, None]
+            spread = self._spread(here, moves)
+            scale = spread[:, NEAR_HOURS, None] / spread
             moves *= scale[:, :, None] * past.swings.against(lately, rows)
             moves += mean[:, NEAR_HOURS, None, None]
-        newest = past.first + DAY * (past.days - 1)
-        weights = (_NEARNESS * faded(t - newest - rows))[:, None] * past.fading
+        says = _says_near(here, t - past.first - DAY * (past.days - 1), past.days)
         paths = moves.reshape(past.slots, rows.size * past.days)
         if past.whole is None:
-            return Set(t, paths.T, weights.ravel(), past, rows)
-        kept = past.whole[rows].ravel()
-        return Set(t, paths[:, kept].T, weights.ravel()[kept], past, rows)
+            return Set(t, paths.T, says.ravel(), past, rows)
+        kept = past.whole[rows]
+        return Set(t, paths[:, kept.ravel()].T, says[kept], past, rows)
 
     def _means(self) -> Grid:
         """The mean move per slot ahead and hour, shrunk towards the whole day's."""
@@ -309,34 +341,39 @@ class Fit:
         if past.whole is None:
             sums = past.sums - self._origin.sum(axis=1)
         else:
-            sums = np.stack(
-                [
-                    np.where(past.whole, past.ahead[slot : slot + DAY] - self._origin, 0).sum(axis=1)
-                    for slot in range(past.slots)
-                ]
-            )
-        say = self._counts / (self._counts + np.float32(SHRINK))
-        every = sums.sum(axis=1, keepdims=True) / np.float32(max(1.0, float(self._counts.sum())))
-        mean: Grid = say * sums / np.maximum(self._counts, 1) + (1 - say) * every
-        return mean
+            moves = past.ahead.take(_places_of_day(past.slots), axis=0)
+            moves -= self._origin
+            moves[:, ~past.whole] = 0
+            sums = moves.sum(axis=2)
+        return self._shrunk(sums, self._counts)[0]
 
-    def _spread(self, rows: Places, moves: Grid) -> Grid:
-        """The mean deviation of the hours `rows`, shrunk towards that of all of them."""
-        if not self._found[rows].all():
-            unknown = np.flatnonzero(~self._found[rows])
-            hours = rows[unknown]
-            off = moves[:, unknown] - self._mean[:, hours, None]
-            np.abs(off, out=off)
+    def _spread(self, here: int, moves: Grid, mean: Grid | None = None) -> Grid:
+        """The mean deviation of the hours near `here`, shrunk towards that of all of them; `moves` less `mean` are off."""
+        rows = _places(here, self.past.slots)[0]
+        unknown = [place for place, row in enumerate(rows.tolist()) if not self._found[row]]
+        if unknown:
+            some = slice(None) if len(unknown) == rows.size else np.array(unknown)
+            off = moves[:, some] if mean is None else moves[:, some] - mean[:, some, None]
+            off = np.abs(off)
+            hours = rows[some]
             if self.past.whole is not None:
                 off[:, ~self.past.whole[hours]] = 0
             self._deviation[:, hours] = off.sum(axis=2)
-            self._found[hours] = True
-        counts, deviation = self._counts.take(rows), self._deviation.take(rows, axis=1)
-        say = counts / (counts + np.float32(SHRINK))
-        typical = deviation.sum(axis=1, keepdims=True) / np.float32(max(1.0, float(counts.sum())))
-        spread = say * deviation / np.maximum(counts, 1) + (1 - say) * typical
+            for hour in hours.tolist():
+                self._found[hour] = True
+        counts = None if self._counts is None else self._counts.take(rows)
+        spread, typical = self._shrunk(self._deviation.take(rows, axis=1), counts)
         widest: Grid = np.maximum(spread, np.float32(SPREAD_FLOOR) * typical + np.float32(SPREAD_MIN))
         return widest
+
+    def _shrunk(self, sums: Grid, counts: Grid | None) -> tuple[Grid, Grid]:
+        """The mean of each hour (columns) shrunk towards that of all, and the latter; `counts` None for a moment each day."""
+        many: Grid = np.array(self.past.days, dtype=np.float32) if counts is None else counts
+        every = self.past.days * sums.shape[1] if counts is None else float(counts.sum())
+        typical: Grid = sums.sum(axis=1, keepdims=True) / np.float32(max(1.0, every))
+        say: Grid = many / (many + np.float32(SHRINK))
+        mean: Grid = say * sums / np.maximum(many, np.float32(1)) + (np.float32(1) - say) * typical
+        return mean, typical
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,14 +417,31 @@ def _places(here: int, slots: int) -> tuple[Places, Places]:
     return rows, rows + np.arange(slots)[:, None]
 
 
+@cache
+def _places_of_day(slots: int) -> Places:
+    """The rows of demand that lies ahead of each hour of the day, slot by slot."""
+    places: Places = np.arange(slots)[:, None] + np.arange(DAY)
+    return places
+
+
+def _of_slot(sets: Sequence[Set], t: int) -> Set | None:
+    for found in sets:
+        if found.t == t:
+            return found
+    return None
+
+
 def keep(kept: list[Item], item: Item) -> None:
     """Put `item` at the end of what is kept for KEPT_HOURS."""
     kept.append(item)
     del kept[:-KEPT_HOURS]
 
 
-def _by_hour(row: Grid, days: int) -> Grid:
-    return np.ascontiguousarray(row[: DAY * days].reshape(days, DAY).T)
+def _by_hour(row: NDArray[Kind], hours: int, days: int) -> NDArray[Kind]:
+    """Row r, column d is the element r + 24 d; there may be more rows than a day has hours."""
+    step = row.itemsize
+    found: NDArray[Kind] = np.ndarray((hours, days), row.dtype, row, 0, (step, DAY * step)).copy()
+    return found
 
 
 def _quantile(values: Grid, level: float) -> float:

@@ -183,11 +183,12 @@ class Filtered:
         return _told_before(self._told, t, slots, self._futures)
 
     def _futures(self, t: int, slots: int) -> Futures:
-        fit, found = self._fits.at(t, slots), self._fits.set_at(t, slots)
-        paths = found.paths
+        fit = self._fits.at(t, slots)
         if self._other is not None and slots >= AGREED_SLOTS:
-            paths = self._fits.agreed(t, slots, self._other)
-        paths = paths[:, :slots]
+            found = self._fits.agreed(t, slots, self._other)
+        else:
+            found = self._fits.set_at(t, slots)
+        paths = found.paths[:, :slots]
         if not self._by_level or fit.highest <= 0:
             return Futures(paths, found.weights, self.method, fit.jump)
         apart = (found.before - np.float32(self._fits.in_use[t - 1])) / np.float32(LEVEL_SHARE * fit.highest)
