@@ -215,7 +215,9 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     clock_now = system.clock.now
     api.include_router(accounts_api.router(system.accounts, require))
     api.include_router(fleet_api.router(system.fleet, require))
-    api.include_router(demand_api.router(PushedDemand(plane), require, clock_now))
+    api.include_router(
+        demand_api.router(PushedDemand(plane), require, clock_now, lambda pool: system.fleet.pool(pool).id)
+    )
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(leases_api.router(system.leases, require))

@@ -31,6 +31,7 @@ from sublet.demand.slurm import (
     parse_sacct,
     parse_squeue,
     series_of_jobs,
+    told_of,
     tres_gpus,
 )
 from sublet.store import Store
@@ -244,7 +245,7 @@ def test_squeue_tells_running_and_pending() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["JobID|Partition\n1|gpu", "|".join(SACCT_FIELDS) + "\n1|2", SACCT + "\n5|g|R|noon||||||a"]
+    "text", ["", "JobID|Partition\n1|gpu", "|".join(SACCT_FIELDS) + "\n1|2", SACCT + "\n5|g|R|noon||||||a"]
 )
 def test_what_sacct_never_prints_is_refused(text: str) -> None:
     with pytest.raises(BadSlurmOutputError, match="line"):
@@ -276,3 +277,33 @@ def test_alibaba_jobs_of_the_owner_are_demand() -> None:
         read_jobs([*ALIBABA.splitlines()[:1], "a,o,A,1,1,1,0,1,Other"], START)
     with pytest.raises(BadJobFileError, match="line 2: duration"):
         read_jobs([*ALIBABA.splitlines()[:1], "a,o,A,1,1,1,0,soon,HP"], START)
+
+
+def test_a_job_that_was_cancelled_before_it_began_waits_no_longer() -> None:
+    lines = [
+        SACCT.splitlines()[0],
+        "1|gpu|CANCELLED by 7|2026-03-01T00:10:00|None|2026-03-01T01:30:00||gres/gpu=8|60|a",
+    ]
+    series = series_of_jobs(parse_sacct(lines), "gpu", 8, START, START + timedelta(hours=3))
+    assert series.in_use.tolist() == [0, 0, 0]
+    assert series.pending.tolist() == [8, 8, 0]
+
+
+def test_sacct_tells_nothing_before_the_first_end_and_after_its_last_moment() -> None:
+    jobs = parse_sacct([*SACCT.splitlines(), "105|gpu|RUNNING|2026-03-01T07:20:00|Unknown|Unknown||gres/gpu=8|60|nlp"])
+    hour = timedelta(hours=1)
+    assert told_of(jobs, START - 2160 * hour, START + 90 * hour) == (START + 2 * hour, START + 7 * hour)
+    assert told_of(jobs, START + 3 * hour, START + 5 * hour) == (START + 3 * hour, START + 5 * hour)
+    with pytest.raises(InvalidInputError, match="no whole hour"):
+        told_of(jobs, START + 8 * hour, START + 90 * hour)
+    with pytest.raises(InvalidInputError, match="no job"):
+        told_of(parse_sacct(SACCT.splitlines()[:1]), START, START + hour)
+
+
+def test_jobs_of_absurd_times_and_sizes_are_refused() -> None:
+    head = ALIBABA.splitlines()[0]
+    for row in ("a,o,A,1,8,2,1e11,10,HP", "a,o,A,1,8,2,0,9e11,HP", "a,o,A,1,1e11,1,0,10,HP", "a,o,A,1,8"):
+        with pytest.raises(BadJobFileError, match="line 2"):
+            read_jobs([head, row], START)
+    with pytest.raises(InvalidInputError, match="at once"):
+        series_of_model(read_jobs([head, "a,o,A,1,1e7,9,0,10,HP"], START)["A"], "A", 8)

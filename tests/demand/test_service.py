@@ -6,12 +6,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from sublet.demand import service
+from sublet.demand.api import router
 from sublet.demand.model import Sample, claimed
 from sublet.demand.service import Demand
+from sublet.http import frame
 from sublet.store import Store
-from sublet.values.clock import SimulatedClock
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.clock import SimulatedClock, format_time
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.windows import Window
 
 
@@ -62,6 +66,10 @@ def test_csv_is_imported_whole_or_not_at_all(store: Store, clock: SimulatedClock
     assert demand.latest("pool_a") is None
     path.write_text("time,capacity,in_use\n2025-12-01T00:00:00Z,4,1\n2025-12-01T01:00:00Z,4,2\n")
     assert demand.import_csv("pool_a", path).taken == 2
+    path.write_text("time,capacity,in_use\n2025-12-02T00:00:00Z,4,1\n2062-12-02T01:00:00Z,4,2\n")
+    with pytest.raises(InvalidInputError, match=r"history\.csv: the row at 2062-12-02T01:00:00Z lies in the future"):
+        demand.import_csv("pool_a", path)
+    assert len(demand.history("pool_a", clock.now() - timedelta(days=90), clock.now())) == 2
 
 
 def test_claims_stand_until_withdrawn(any_store: Store, clock: SimulatedClock) -> None:
@@ -89,3 +97,45 @@ def test_claims_that_make_no_sense_are_refused(store: Store, clock: SimulatedClo
         demand.add_claim("pool_a", 1, Window.starting(now - timedelta(hours=2), 3600), "")
     with pytest.raises(InvalidInputError, match="characters"):
         demand.add_claim("pool_a", 1, Window.starting(now, 60), "x" * 501)
+    with pytest.raises(InvalidInputError, match="ten years"):
+        demand.add_claim("pool_a", 1, Window.starting(now, 11 * 366 * 86_400), "")
+
+
+def test_claims_that_are_over_are_not_listed(store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(store)
+    began = clock.now()
+    claim = demand.add_claim("pool_a", 8, Window.starting(began, 3600), "")
+    clock.advance(3600)
+    assert demand.claims("pool_a") == []
+    assert [item.id for item in demand.claims("pool_a", Window.starting(began, 60))] == [claim.id]
+
+
+def test_no_claim_of_a_pool_is_overlooked(store: Store, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CLAIMS_MAX", 2)
+    demand = Demand(store)
+    for day in (1, 2):
+        demand.add_claim("pool_a", 8, Window.starting(clock.now() + timedelta(days=day), 60), "")
+    with pytest.raises(ConflictError, match="not over yet"):
+        demand.add_claim("pool_a", 8, Window.starting(clock.now() + timedelta(days=3), 60), "")
+
+
+def test_the_routes_know_a_pool_by_its_name_and_refuse_one_that_nobody_has(store: Store, clock: SimulatedClock) -> None:
+    def id_of(pool: str) -> str:
+        if pool not in ("lab", "pool_a"):
+            raise NotFoundError(f"there is no pool {pool!r}")
+        return "pool_a"
+
+    demand = Demand(store)
+    api = frame("demand")
+    api.include_router(router(demand, lambda scope: lambda: None, clock.now, id_of))
+    start, end = format_time(clock.now() + timedelta(hours=1)), format_time(clock.now() + timedelta(hours=2))
+    sample = {"samples": [{"time": format_time(clock.now()), "capacity": 8, "in_use": 1}]}
+    with TestClient(api) as client:
+        for pool, status in (("lab", 201), ("elsewhere", 404)):
+            claim = {"pool_id": pool, "count": 3, "start": start, "end": end}
+            assert client.post("/v1/claims", json=claim).status_code == status
+            assert client.post(f"/v1/demand/{pool}/samples", json=sample).status_code == (200 if status == 201 else 404)
+            assert client.get(f"/v1/demand/{pool}/samples").status_code == (200 if status == 201 else 404)
+            assert client.get("/v1/claims", params={"pool_id": pool}).status_code == (200 if status == 201 else 404)
+    assert [claim.pool_id for claim in demand.claims()] == ["pool_a"]
+    assert list(demand.pools()) == ["pool_a"]

@@ -121,6 +121,29 @@ def test_what_is_sold_is_not_sold_again(store: Store, clock: SimulatedClock) -> 
         service.sellable("pool_a", "gold", Window.starting(clock.now(), 3600))
 
 
+def test_a_window_that_is_over_or_too_far_ahead_is_refused(store: Store, clock: SimulatedClock) -> None:
+    Demand(store).record_samples("pool_a", [Sample(clock.now(), 8, 1)])
+    service = surplus(store, clock, PoolFacts("pool_a", "new", 8))
+    now, day = clock.now(), timedelta(days=1)
+    assert service.sellable("pool_a", "spot", Window(now - day, now + day)).count == 4
+    for start in (now, now + 88 * day, now + 89 * day):
+        for class_name in ("firm", "notice", "spot"):
+            service.sellable("pool_a", class_name, Window(start, start + day))
+    service.sellable("pool_a", "firm", Window(now, now + 90 * day))
+    with pytest.raises(InvalidInputError, match="which is past"):
+        service.sellable("pool_a", "spot", Window(now - 2 * day, now))
+    for start in (now + 89.1 * day, now + 300 * day, now + 9_000 * day):
+        with pytest.raises(InvalidInputError, match="further than 90 days ahead"):
+            service.sellable("pool_a", "spot", Window(start, start + day / 24))
+
+
+def test_a_pool_is_the_same_by_its_name(store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(store)
+    demand.record_samples("pool_a", [Sample(clock.now(), 8, 1)])
+    service = surplus(store, clock, PoolFacts("pool_a", "new", 8))
+    assert service.ladder("new").as_dict() == service.ladder("pool_a").as_dict()
+
+
 def test_a_new_sample_and_a_late_import_are_seen(store: Store, clock: SimulatedClock) -> None:
     demand = Demand(store)
     service = surplus(store, clock, PoolFacts("pool_a", "new", 8))

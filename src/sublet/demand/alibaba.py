@@ -10,12 +10,14 @@ import csv
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sublet.demand.model import HOUR_S, Series
+from sublet.demand.model import ACCELERATORS_MAX, HOUR_S, Series
 from sublet.demand.slurm import Job, series_of_jobs
 from sublet.values.errors import InvalidInputError
 
 COLUMNS = ("job_name", "gpu_model", "gpu_request", "worker_num", "submit_time", "duration", "job_type")
 ROWS_MAX = 20_000_000
+SECONDS_MAX = 50 * 366 * 86_400
+"""Longer than any cluster has run."""
 
 
 class BadJobFileError(InvalidInputError):
@@ -34,15 +36,17 @@ def read_jobs(lines: Iterable[str], start: datetime) -> dict[str, list[Job]]:
     for line, row in enumerate(rows, start=2):
         if line > ROWS_MAX:
             raise BadJobFileError(f"more than {ROWS_MAX} rows; split the file")
+        if None in row.values():
+            raise BadJobFileError(f"line {line} lacks cells; write one for each column of line 1")
         if row["job_type"] not in ("HP", "Spot"):
             raise BadJobFileError(f"line {line}: job_type is {row['job_type']!r}; it must be HP or Spot")
         if row["job_type"] == "Spot":
             continue
-        gpus = _number(row, "gpu_request", line) * _number(row, "worker_num", line)
+        gpus = _number(row, "gpu_request", line, ACCELERATORS_MAX) * _number(row, "worker_num", line, ACCELERATORS_MAX)
         if gpus <= 0:
             continue
-        submitted = start + timedelta(seconds=_number(row, "submit_time", line))
-        end = submitted + timedelta(seconds=_number(row, "duration", line))
+        submitted = start + timedelta(seconds=_number(row, "submit_time", line, SECONDS_MAX))
+        end = submitted + timedelta(seconds=_number(row, "duration", line, SECONDS_MAX))
         # A part of a GPU keeps the whole of it from being sold.
         job = Job(row["job_name"], row["gpu_model"], int(-(-gpus // 1)), submitted, submitted, end)
         found.setdefault(row["gpu_model"], []).append(job)
@@ -60,11 +64,11 @@ def series_of_model(jobs: Iterable[Job], model: str, capacity: float, step_s: in
     return series_of_jobs(known, model, capacity, first, first + timedelta(seconds=slots * step_s), step_s)
 
 
-def _number(row: dict[str, str], column: str, line: int) -> float:
+def _number(row: dict[str, str], column: str, line: int, most: float) -> float:
     try:
         value = float(row[column])
     except (TypeError, ValueError) as error:
         raise BadJobFileError(f"line {line}: {column} is {row[column]!r}; it must be a number") from error
-    if not 0 <= value < 1e12:
-        raise BadJobFileError(f"line {line}: {column} is {row[column]!r}; it must be a number, at least 0")
+    if not 0 <= value <= most:
+        raise BadJobFileError(f"line {line}: {column} is {row[column]!r}; it must be a number from 0 to {most:,.0f}")
     return value

@@ -48,8 +48,14 @@ class NewClaim(BaseModel):
     reason: str = Field(default="", max_length=REASON_CHARACTERS_MAX)
 
 
-def router(demand: Demand, require: Require, clock_now: Callable[[], datetime]) -> APIRouter:
-    """`/v1/demand`: samples for the operator, claims for the operator and internal teams."""
+def router(
+    demand: Demand, require: Require, clock_now: Callable[[], datetime], id_of: Callable[[str], str] = str
+) -> APIRouter:
+    """`/v1/demand`: samples for the operator, claims for the operator and internal teams.
+
+    `id_of` gives a pool's id by its id or name and raises NotFoundError: what is said of a pool that nobody has would be
+    kept and never heeded.
+    """
     routes = APIRouter(tags=["demand"])
     operate, claims = Depends(require("operate")), Depends(require("claims"))
 
@@ -57,7 +63,7 @@ def router(demand: Demand, require: Require, clock_now: Callable[[], datetime]) 
     def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
         """Keep samples of a pool; the same ones again change nothing."""
         samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
-        return demand.record_samples(pool_id, samples).as_dict()
+        return demand.record_samples(id_of(pool_id), samples).as_dict()
 
     @routes.get("/v1/demand/{pool_id}/samples", dependencies=[operate])
     def history(
@@ -68,10 +74,11 @@ def router(demand: Demand, require: Require, clock_now: Callable[[], datetime]) 
     ) -> dict[str, Any]:
         """The newest `limit` samples in `[since, until)`, by default of the last seven days."""
         end = until or clock_now() + timedelta(seconds=1)
-        series = demand.history(pool_id, since or end - HISTORY_DEFAULT, end)
+        found = id_of(pool_id)
+        series = demand.history(found, since or end - HISTORY_DEFAULT, end)
         first = max(0, len(series) - limit)
         return {
-            "pool_id": pool_id,
+            "pool_id": found,
             "step_s": series.step_s,
             "findings": series.findings.as_dict(),
             "samples": [
@@ -92,16 +99,17 @@ def router(demand: Demand, require: Require, clock_now: Callable[[], datetime]) 
         quantile: Annotated[list[float] | None, Query(max_length=QUANTILES_MAX)] = None,
     ) -> dict[str, Any]:
         """Quantiles of the highest demand within each horizon, and how often such forecasts held."""
-        return demand.forecast(pool_id, horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT).as_dict()
+        horizons, quantiles = horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT
+        return demand.forecast(id_of(pool_id), horizons, quantiles).as_dict()
 
     @routes.get("/v1/claims", dependencies=[claims])
     def list_claims(pool_id: str | None = None) -> dict[str, Any]:
-        return {"claims": [claim.as_dict() for claim in demand.claims(pool_id)]}
+        return {"claims": [claim.as_dict() for claim in demand.claims(id_of(pool_id) if pool_id else None)]}
 
     @routes.post("/v1/claims", status_code=201, dependencies=[claims])
     def add_claim(body: NewClaim) -> dict[str, Any]:
         """Announce a need; it is honoured before anything that may still be sold."""
-        return demand.add_claim(body.pool_id, body.count, Window(body.start, body.end), body.reason).as_dict()
+        return demand.add_claim(id_of(body.pool_id), body.count, Window(body.start, body.end), body.reason).as_dict()
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[claims])
     def withdraw_claim(claim_id: str) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from rich.progress import Progress
 from sublet import settings
 from sublet.demand.alibaba import read_jobs, series_of_model
 from sublet.demand.csv_series import write_series
+from sublet.demand.model import ACCELERATORS_MAX
 from sublet.demand.peaks import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT
 from sublet.demand.prometheus import PrometheusCollector, query_of
 from sublet.demand.service import Demand, Recorded
-from sublet.demand.slurm import parse_sacct, series_of_jobs
+from sublet.demand.slurm import parse_sacct, series_of_jobs, told_of
 from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, print_json, print_rows
 from sublet.store import Store
@@ -29,6 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Demand: what the owner needs, obse
 
 PoolName = Annotated[str, typer.Argument(help="Pool, by id or name.")]
 SAMPLES_SHOWN_MAX = 100_000
+HOURS_MAX = 3660 * 24
 
 
 def _open() -> tuple[Demand, Fleet]:
@@ -66,6 +68,8 @@ def collect_prometheus(
     demand, fleet = _open()
     found = fleet.pool(pool)
     now = SystemClock().now()
+    if hours > HOURS_MAX:
+        raise InvalidInputError(f"--hours is {hours:g}; use at most {HOURS_MAX}")
     query = query_of(exporter, select, in_use, capacity, pending, found.accelerators)
     samples = PrometheusCollector(url).samples(query, now - timedelta(hours=hours), now, step_s)
     _report(demand.record_samples(found.id, samples), pool, as_json)
@@ -75,11 +79,11 @@ def collect_prometheus(
 def import_sacct(
     pool: PoolName,
     file: Annotated[Path, typer.Argument(help="What sacct --parsable2 printed, with TZ=UTC; docs/demand.md says how.")],
-    capacity: Annotated[int, typer.Option(min=0, help="Accelerators of the pool.")],
+    capacity: Annotated[int, typer.Option(min=0, max=ACCELERATORS_MAX, help="Accelerators of the pool.")],
     days: Annotated[int, typer.Option(min=1, max=3660, help="How far back.")] = 90,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import the owner's Slurm jobs as hourly demand."""
+    """Import the owner's Slurm jobs as hourly demand, for the hours of which the file tells everything."""
     demand, fleet = _open()
     pool_id = fleet.pool(pool).id
     try:
@@ -88,7 +92,8 @@ def import_sacct(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{file} can't be read ({error}); name what sacct printed") from error
     now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
-    series = series_of_jobs(jobs, pool_id, capacity, now - timedelta(days=days), now)
+    since, until = told_of(jobs, now - timedelta(days=days), now)
+    series = series_of_jobs(jobs, pool_id, capacity, since, until)
     _report(demand.record_series(series), pool, as_json)
 
 
@@ -96,7 +101,7 @@ def import_sacct(
 def convert_alibaba(
     file: Annotated[Path, typer.Argument(help="The job file of Alibaba's spot-GPU trace (job_info_df.csv).")],
     model: Annotated[str, typer.Option(help="GPU model, as the file names it.")],
-    capacity: Annotated[int, typer.Option(min=0, help="Accelerators of that model.")],
+    capacity: Annotated[int, typer.Option(min=0, max=ACCELERATORS_MAX, help="Accelerators of that model.")],
     out: Annotated[Path, typer.Option(help="CSV to write: time,capacity,in_use.")],
     start: Annotated[str, typer.Option(help="The moment that the file calls 0.")] = "2024-03-01T00:00:00Z",
 ) -> None:
@@ -226,17 +231,25 @@ def add_claim(
 ) -> None:
     """Announce that an internal team needs accelerators: they are not sold over that time."""
     demand, fleet = _open()
+    found = fleet.pool(pool)
     try:
         begin = parse_time(start) if start else SystemClock().now()
+        window = Window.starting(begin, hours * 3600)
     except ValueError as error:
         raise InvalidInputError(f"--start: {error}") from error
-    claim = demand.add_claim(fleet.pool(pool).id, count, Window.starting(begin, hours * 3600), reason)
+    except OverflowError as error:
+        raise InvalidInputError(
+            f"--hours is {hours:g}, which ends after the year 9999; claim a shorter time"
+        ) from error
+    claim = demand.add_claim(found.id, count, window, reason)
     if as_json:
         print_json(claim.as_dict())
         return
     typer.echo(
         f"{claim.id}: {count} of {pool} from {format_time(claim.window.start)} to {format_time(claim.window.end)}"
     )
+    if count > found.accelerators:
+        typer.echo(f"  {pool} has {found.accelerators}: until it has more, the claim keeps all of them from being sold")
 
 
 @app.command("withdraw")

@@ -22,7 +22,7 @@ from sublet.demand.model import (
 )
 from sublet.demand.peaks import HORIZONS_DEFAULT_S, HOURS, QUANTILES_DEFAULT, PeakForecast, forecast_peaks
 from sublet.store import Store
-from sublet.values.clock import as_utc, format_time
+from sublet.values.clock import as_utc, format_time, from_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
 from sublet.values.windows import Window
@@ -30,6 +30,7 @@ from sublet.values.windows import Window
 SAMPLES_PER_WRITE_MAX = 100_000
 CLAIMS_MAX = 1_000
 AHEAD_OF_CLOCK_S_MAX = 300
+CLAIM_AHEAD = timedelta(days=3660)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,19 @@ class Demand:
         """
         if len(samples) > SAMPLES_PER_WRITE_MAX:
             raise InvalidInputError(f"{len(samples)} samples at once; send at most {SAMPLES_PER_WRITE_MAX}")
-        ahead = self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX)
-        for sample in samples:
-            if sample.time > ahead:
-                raise InvalidInputError(
-                    f"the sample at {format_time(sample.time)} lies in the future; check the clock of its source"
-                )
-        return self._keep(series_of(pool_id, samples))
+        series = series_of(pool_id, samples)
+        self._refuse_future(series, "the sample")
+        return self._keep(series)
 
     def import_csv(self, pool_id: str, path: Path) -> Recorded:
         """Keep the CSV file `path` (`time,capacity,in_use`) as history of the pool, all of it or nothing.
 
         History may be older than `history_days`: what is imported counts from its own last sample.
-        Raises BadSeriesError naming the line.
+        Raises BadSeriesError naming the line, InvalidInputError for a sample from the future.
         """
-        return self._keep(read_series(path, pool_id))
+        series = read_series(path, pool_id)
+        self._refuse_future(series, f"{path}: the row")
+        return self._keep(series)
 
     def record_series(self, series: Series) -> Recorded:
         """Keep a series that a collector made; `series.pool` is the pool's id."""
@@ -123,7 +122,10 @@ class Demand:
     def add_claim(
         self, pool_id: str, count: int, window: Window, reason: str, connection: Connection | None = None
     ) -> Claim:
-        """Announce that the owner needs `count` accelerators over `window`. Raises InvalidInputError."""
+        """Announce that the owner needs `count` accelerators over `window`, which ends within ten years.
+
+        Raises InvalidInputError.
+        """
         if not 1 <= count <= ACCELERATORS_MAX:
             raise InvalidInputError(f"count is {count}; claim from 1 to {ACCELERATORS_MAX} accelerators")
         if len(reason) > REASON_CHARACTERS_MAX:
@@ -131,12 +133,13 @@ class Demand:
         now = self._store.clock.now()
         if window.end <= now:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}, which is past; claim a time to come")
+        if window.end > now + CLAIM_AHEAD:
+            raise InvalidInputError(f"the claim ends at {format_time(window.end)}; claim at most ten years ahead")
         claim = Claim(new_id("clm"), pool_id, count, window, reason, now)
 
         def write(writing: Connection) -> Claim:
-            around = Window(window.start, window.end)
-            if len(sql.claims_between(writing, pool_id, around, True, CLAIMS_MAX)) >= CLAIMS_MAX:
-                raise ConflictError(f"{CLAIMS_MAX} claims overlap this window already; withdraw some first")
+            if len(sql.claims_between(writing, pool_id, self._ahead(), True, CLAIMS_MAX)) >= CLAIMS_MAX:
+                raise ConflictError(f"{CLAIMS_MAX} claims of this pool are not over yet; withdraw some first")
             sql.insert_claim(writing, claim)
             return claim
 
@@ -145,7 +148,8 @@ class Demand:
     def claims(
         self, pool_id: str | None = None, window: Window | None = None, connection: Connection | None = None
     ) -> list[Claim]:
-        """Standing claims, oldest first; of one pool and overlapping `window` where these are given."""
+        """Standing claims, oldest first, of one pool where it is given; those that overlap `window`, or are not over yet."""
+        window = window or self._ahead()
         if connection is not None:
             return sql.claims_between(connection, pool_id, window, True, CLAIMS_MAX)
         with self._store.read() as reading:
@@ -169,6 +173,18 @@ class Demand:
 
         self._store.write(write)
         return self.claim(claim_id)
+
+    def _refuse_future(self, series: Series, what: str) -> None:
+        """Samples from the future would hide real demand, and age out all that is known of it."""
+        latest = from_micros(int(series.times_us[-1])) if len(series) else self._store.clock.now()
+        if latest > self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX):
+            raise InvalidInputError(
+                f"{what} at {format_time(latest)} lies in the future; check the times, or the clock of their source"
+            )
+
+    def _ahead(self) -> Window:
+        now = self._store.clock.now()
+        return Window(now, now + 2 * CLAIM_AHEAD)
 
     def _keep(self, series: Series) -> Recorded:
         if len(series) == 0:

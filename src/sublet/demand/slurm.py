@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from sublet.demand.model import HOUR_S, Floats, Series, assemble
-from sublet.values.clock import as_utc, to_micros
+from sublet.demand.model import ACCELERATORS_MAX, HOUR_S, SLOTS_MAX, Floats, Series, assemble
+from sublet.values.clock import EPOCH, as_utc, format_time, to_micros
 from sublet.values.errors import InvalidInputError
 
 SACCT_FIELDS = (
@@ -61,7 +61,8 @@ class Job:
 def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
     """Jobs from `sacct --parsable2` with the header line of SACCT_FIELDS. Sublet's own account's jobs are left out.
 
-    Times are taken as UTC: run sacct with TZ=UTC. Raises BadSlurmOutputError naming the line.
+    Times are taken as UTC: run sacct with TZ=UTC. A job that was cancelled before it began waited until then. Raises
+    BadSlurmOutputError naming the line.
     """
     jobs: list[Job] = []
     places: dict[str, int] = {}
@@ -86,7 +87,29 @@ def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
             continue
         start, end = _moment(cell["Start"], number), _moment(cell["End"], number)
         jobs.append(Job(cell["JobID"], cell["Partition"], count, submitted, start, end))
+    if not places:
+        raise BadSlurmOutputError(f"there is no line; print jobs with --format={','.join(SACCT_FIELDS)}")
     return jobs
+
+
+def told_of(jobs: Sequence[Job], since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """The whole hours of `[since, until)` of which the jobs that sacct printed tell everything.
+
+    sacct leaves out what had ended before the time that it was asked for, so that nothing is known before the first end;
+    and it knew nothing after the last moment that it printed. Raises InvalidInputError where no hour is left.
+    """
+    ends = [job.end for job in jobs if job.end is not None]
+    moments = [moment for job in jobs for moment in (job.submitted_at, job.start, job.end) if moment is not None]
+    if not ends:
+        raise InvalidInputError("no job with accelerators has ended in it, so it tells of no hour; print a longer time")
+    hour = timedelta(hours=1)
+    first = max(since, -(-(min(ends) - EPOCH) // hour) * hour + EPOCH)
+    last = min(until, (max(moments) - EPOCH) // hour * hour + EPOCH)
+    if first >= last:
+        raise InvalidInputError(
+            f"it tells of no whole hour between {format_time(since)} and {format_time(until)}; print a longer time"
+        )
+    return first, last
 
 
 def parse_squeue(lines: Iterable[str]) -> list[Job]:
@@ -123,17 +146,21 @@ def series_of_jobs(
 ) -> Series:
     """Demand of the jobs by slots of `step_s` in `[since, until)`: the most that ran, and the most that waited, in each.
 
-    A job that has not ended runs on; one that has not started waits from its submission.
+    A job that has not ended runs on; one that has not started waits from its submission, until it is cancelled if it was.
     """
     first, last = to_micros(as_utc(since)), to_micros(as_utc(until))
     step_us = step_s * 1_000_000
     count = (last - first) // step_us
     if count < 1:
         raise InvalidInputError(f"there is no whole slot of {step_s} s between the two times; ask for a longer time")
+    if count > SLOTS_MAX:
+        raise InvalidInputError(f"the jobs span {count} slots of {step_s} s; check their times (at most {SLOTS_MAX})")
     running = [(job.start, job.end, job.accelerators) for job in jobs if job.start is not None]
-    waiting = [(job.submitted_at, job.start, job.accelerators) for job in jobs]
+    waiting = [(job.submitted_at, job.start or job.end, job.accelerators) for job in jobs]
     in_use = _peaks(running, first, int(count), step_us)
     pending = _peaks(waiting, first, int(count), step_us)
+    if max(in_use.max(), pending.max()) > ACCELERATORS_MAX:
+        raise InvalidInputError(f"the jobs need more than {ACCELERATORS_MAX} accelerators at once; check their numbers")
     times = first + step_us * np.arange(count, dtype=np.int64)
     return assemble(pool, times, np.full(count, float(capacity)), in_use, pending)
 

@@ -16,6 +16,7 @@ from sublet.surplus import rule
 from sublet.surplus.memory import Hours, Learned, Memory
 from sublet.surplus.model import (
     HOUR_S,
+    WINDOW_S_MAX,
     ClassPolicy,
     Evidence,
     Ladder,
@@ -27,6 +28,7 @@ from sublet.surplus.model import (
 )
 from sublet.surplus.seller import REGIME_RATIO
 from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
+from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
 FINE_STEP_S_MAX = 300
@@ -34,6 +36,7 @@ FINE_HISTORY = timedelta(days=7)
 STALE_STEPS = 4
 STALE_S_MIN = 120
 LATEST_SAMPLES = 32
+AHEAD_MAX = timedelta(seconds=WINDOW_S_MAX)
 
 Facts = Callable[[str], PoolFacts]
 Book = Callable[[str, Connection | None], Sequence[Sold]]
@@ -71,6 +74,7 @@ class Surplus:
     def ladder(self, pool_id: str, at: datetime | None = None, sold: Sequence[Sold] | None = None) -> Ladder:
         """All that the pool has on sale at `at` (now by default), and why the rest is withheld."""
         view = self.view(pool_id, at)
+        pool_id = view.facts.pool_id
         booked = list(self._book(pool_id, None) if sold is None else sold)
         standing = [item for item in booked if item.window.end > view.at]
         rungs: list[Sellable] = []
@@ -102,22 +106,30 @@ class Surplus:
     ) -> Sellable:
         """How many accelerators of `class_name` may be sold over `window` on top of `sold` (by default, the book).
 
-        With `connection` all that is read is read inside the caller's transaction. Raises UnknownClassError.
+        With `connection` all that is read is read inside the caller's transaction. Raises UnknownClassError, and
+        InvalidInputError for a window that is over or reaches further than AHEAD_MAX.
         """
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
         view = self.view(pool_id, at, connection)
-        booked = self._book(pool_id, connection) if sold is None else sold
+        if window.end <= view.at:
+            raise InvalidInputError(f"the window ends at {format_time(window.end)}, which is past; ask for one to come")
+        if max(window.start + timedelta(days=1), window.end - timedelta(days=1)) > view.at + AHEAD_MAX:
+            raise InvalidInputError(
+                f"the window from {format_time(window.start)} to {format_time(window.end)} reaches further than "
+                f"{AHEAD_MAX.days} days ahead, where nothing is known; ask for an earlier one"
+            )
+        booked = self._book(view.facts.pool_id, connection) if sold is None else sold
         standing = [item for item in booked if item.window.end > view.at]
         return rule.sellable(view, self._classes[class_name], window, standing, self._classes)
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> rule.View:
         """What is known about the pool at `at`, and nothing later."""
         moment = as_utc(at) if at else self._clock.now()
-        known = self._memory.recall(pool_id, moment, connection)
-        horizon = Window(moment, moment + timedelta(days=90))
-        claims = self._demand.claims(pool_id, horizon, connection)
-        return view_of(known.series, known.hours, self._facts(pool_id), claims, moment)
+        facts = self._facts(pool_id)
+        known = self._memory.recall(facts.pool_id, moment, connection)
+        claims = self._demand.claims(facts.pool_id, Window(moment, moment + 2 * AHEAD_MAX), connection)
+        return view_of(known.series, known.hours, facts, claims, moment)
 
 
 def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> rule.View:
