@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,32 @@ def test_bad_options_are_refused(tmp_path: Path, extra: list[str]) -> None:
     for function in (surplus_commands.shadow, surplus_commands.backtest):
         found = CliRunner().invoke(app(function), [str(path), *extra])
         assert isinstance(found.exception, InvalidInputError)
+
+
+def test_shadow_refuses_what_would_be_a_wrong_number(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    write_series(made.series(16), path)
+    for extra, words in ((["--price", "-1"], "0 or more"), (["--pool", "lab"], "--pool names a pool of the database")):
+        found = CliRunner().invoke(app(surplus_commands.shadow), [str(path), *extra])
+        assert isinstance(found.exception, InvalidInputError) and words in found.exception.message
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    write_series(made.series(16), path)
+    for page in (tmp_path, tmp_path / "none" / "page.html"):
+        found = CliRunner().invoke(app(surplus_commands.backtest), [str(path), "--page", str(page)])
+        assert isinstance(found.exception, InvalidInputError) and "can't be written" in found.exception.message
+
+
+def test_shadow_of_all_pools_leaves_out_those_with_too_little_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, short = replace(made.series(16), pool="long"), replace(made.series(3), pool="short")
+    monkeypatch.setattr(surplus_commands, "_recorded", lambda pool: [short, long] if pool is None else [short])
+    arguments = ["--windows", "1", "--json"]
+    found = CliRunner().invoke(app(surplus_commands.shadow), arguments)
+    told = json.loads(found.stdout)
+    assert [report["pool"] for report in told["pools"]] == ["long"]
+    assert told["left_out"][0]["pool"] == "short" and "spans 72 hours" in told["left_out"][0]["why"]
+    assert "left out: short spans 72 hours" in CliRunner().invoke(app(surplus_commands.shadow), arguments[:2]).stdout
+    alone = CliRunner().invoke(app(surplus_commands.shadow), ["--pool", "short"])
+    assert isinstance(alone.exception, InvalidInputError) and "spans 72 hours" in alone.exception.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from tests.surplus import series as made
 
 from sublet.demand.csv_series import read_series
+from sublet.demand.model import assemble
 from sublet.surplus.benchmark.backtest import backtest, makers, pieces, prepare
 from sublet.surplus.benchmark.baselines import BASELINES
+from sublet.surplus.benchmark.charts import timeline
 from sublet.surplus.benchmark.own import Sublet
 from sublet.surplus.benchmark.page import page
 from sublet.surplus.benchmark.scoring import (
@@ -163,10 +166,37 @@ def test_a_backtest_is_the_same_to_the_last_digit_and_makes_a_page() -> None:
         "bound_hours",
     }
     assert set(found["pools"]) == {"made", "b"}
+    drawn = found["baseline_curves"]["4h"]
+    assert set(drawn) == {*BASELINES} - {"sell_all"}
+    stated = {point["quantile"]: point for point in drawn["rise_quantile"]}[0.95]
+    assert stated["share"] == found["pooled"]["rise_quantile"]["4h"]["share"]
+    assert not first.notes
     html = page(first, 0.01)
+    assert html.count("<path d=") == len(BASELINES)
+    assert html.count('<i style="background:') == len(BASELINES) + 1
     assert html.count("<svg") == 3
     assert "src=" not in html
     assert "http" not in html
+
+
+def test_a_chart_never_shows_more_sold_than_there_is() -> None:
+    hours = 1_000
+    demand = np.where(np.arange(hours) % 2 == 0, 90.0, 10.0)
+    trace = Trace("swing", 0, np.full(hours, 100.0), demand, 0)
+    outcome = run(trace, Fixed(1, {t: int(100 - demand[t]) for t in range(hours)}))
+    chart = timeline(trace, outcome)
+    heights = {
+        name: [float(point.split()[1]) for point in re.findall(r"[ML]([\d.]+ [\d.]+)", path)]
+        for name, path in re.findall(r'class="(\w+)"[^>]*? d="([^"]+)"', chart)
+    }
+    assert min(heights["sold"]) >= min(heights["capacity"])
+    assert len(set(heights["capacity"])) == 1
+
+
+def test_a_window_that_fits_nowhere_is_told() -> None:
+    assert backtest([made.trace(16)], (168,), curves=False).notes == [
+        "no window of 168 h fits into the hours that are scored"
+    ]
 
 
 def _arrays(days: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,8 +215,10 @@ def test_a_series_too_short_or_too_torn_is_refused() -> None:
     torn = type(whole)(
         whole.pool, whole.times_us[keep], whole.capacity[keep], whole.in_use[keep], whole.pending[keep], whole.step_s
     )
-    with pytest.raises(InvalidInputError, match="misses"):
+    with pytest.raises(InvalidInputError, match="misses 191 of 959 hours, 1 of them in one go from"):
         prepare(torn)
+    with pytest.raises(InvalidInputError, match="a sample every 2 hours"):
+        prepare(assemble("two", made.series(80).times_us[::2], *(np.ones(960) for _ in range(3))))
     trace, _ = prepare(whole)
     assert trace.warmup == 7 * 24
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from sublet.store.schema import migrate
 from sublet.surplus.benchmark.backtest import Backtest, pieces, prepare
 from sublet.surplus.benchmark.backtest import backtest as run_backtest
 from sublet.surplus.benchmark.page import page
+from sublet.surplus.benchmark.scoring import Trace
 from sublet.surplus.model import LONG_SHARE
 from sublet.surplus.shadow import Report, Terms
 from sublet.surplus.shadow import shadow as run_shadow
@@ -99,6 +101,8 @@ def backtest(
     """
     lengths = _window_lengths(windows)
     _accepted(per_1000, long_share)
+    if page_file is not None and (page_file.is_dir() or not page_file.absolute().parent.is_dir()):
+        raise InvalidInputError(f"{page_file} can't be written; name a file in a directory that is there")
     if len(files) > FILES_MAX:
         raise InvalidInputError(f"{len(files)} files; give at most {FILES_MAX} at once")
     prepared = [prepare(read_series(file), warmup_days) for file in files]
@@ -156,19 +160,42 @@ def shadow(
     lengths = _window_lengths(windows)
     _accepted(per_1000, long_share)
     terms = Terms(per_1000 / 1000, Money.of(price, currency), long_share=long_share)
+    if files and pool is not None:
+        raise InvalidInputError("--pool names a pool of the database; leave it out where there are files, or the files")
     found = [read_series(file) for file in files] if files else _recorded(pool)
+    prepared, left_out = _prepared(found, warmup_days, or_refuse=bool(files) or len(found) == 1)
     reports = []
     with _progress() as progress:
-        task = progress.add_task("shadow", total=len(found))
-        for series in found:
-            trace, notes = prepare(series, warmup_days)
+        task = progress.add_task("shadow", total=len(prepared))
+        for trace, notes in prepared:
+            progress.update(task, description=f"shadow {trace.name}")
             reports.append(replace(run_shadow(trace, lengths, terms), notes=tuple(notes)))
-            progress.update(task, advance=1, description=f"shadow {series.pool}")
+            progress.update(task, advance=1)
     if as_json:
-        print_json({"pools": [report.as_dict() for report in reports]})
+        print_json({"pools": [report.as_dict() for report in reports], "left_out": left_out})
         return
     for report in reports:
         _print_shadow(report)
+    for item in left_out:
+        typer.echo(f"left out: {item['why']}")
+
+
+def _prepared(
+    found: Sequence[Series], warmup_days: int | None, *, or_refuse: bool
+) -> tuple[list[tuple[Trace, list[str]]], list[dict[str, str]]]:
+    """The traces of all that have enough history, and why others have not. Refuses the first such with `or_refuse`, and
+    where none has enough."""
+    prepared, left_out = [], []
+    for series in found:
+        try:
+            prepared.append(prepare(series, warmup_days))
+        except InvalidInputError as error:
+            if or_refuse:
+                raise
+            left_out.append({"pool": series.pool, "why": error.message})
+    if not prepared:
+        raise InvalidInputError(f"no pool has enough history: {'; '.join(item['why'] for item in left_out)}")
+    return prepared, left_out
 
 
 def _accepted(per_1000: float, long_share: float) -> None:
@@ -223,6 +250,10 @@ def _print_shadow(report: Report) -> None:
         "ratio": "broken ÷ expected",
     }
     print_rows(rows, columns, "nothing would have been sold")
+    if report.break_hours > len(report.breaks):
+        typer.echo(
+            f"  the {len(report.breaks)} largest of {report.break_hours} hours in which something was taken back:"
+        )
     for item in report.breaks:
         typer.echo(f"  {item['at']}: {item['accelerators']} taken back")
     for note in report.notes:

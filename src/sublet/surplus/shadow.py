@@ -12,6 +12,7 @@ from sublet.surplus.benchmark.own import Sublet
 from sublet.surplus.benchmark.scoring import Book, Trace, bound, least_value_first, run
 from sublet.surplus.model import LONG_SHARE
 from sublet.values.clock import format_time, from_micros
+from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money
 
 HOUR_US = 3_600_000_000
@@ -30,10 +31,15 @@ class Terms:
     broken_credit: Decimal = Decimal("1")
     long_share: float = LONG_SHARE
 
+    def __post_init__(self) -> None:
+        if self.price.nano < 0:
+            raise InvalidInputError(f"the price is {self.price}; write 0 or more")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What would have been sold, earned and taken back."""
+    """What would have been sold, earned and taken back. `breaks` are the largest of the `break_hours` hours in which
+    something was."""
 
     pool: str
     since: str
@@ -45,6 +51,7 @@ class Report:
     earned: Money
     credited: Money
     breaks: list[dict[str, Any]]
+    break_hours: int
     calibration: dict[str, float]
     notes: tuple[str, ...] = ()
 
@@ -61,6 +68,7 @@ class Report:
             "earned": str(self.earned),
             "credited": str(self.credited),
             "reclaims": self.breaks,
+            "reclaim_hours": self.break_hours,
             "broken_over_expected": self.calibration,
             "notes": list(self.notes),
         }
@@ -116,6 +124,7 @@ def shadow(trace: Trace, windows: tuple[int, ...], terms: Terms, reclaims_max: i
             {"at": _when(trace, trace.warmup + int(slot)), "accelerators": int(outcome.broken[slot])}
             for slot in sorted(worst)
         ],
+        break_hours=sum(count > 0 for count in outcome.broken),
         calibration={f"{window}h": round(seller.ratio, 3) for window, seller in policy.sellers.items()},
     )
 

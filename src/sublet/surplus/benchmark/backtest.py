@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sublet.demand.model import HOUR_S, Series
-from sublet.surplus.benchmark.baselines import BASELINES
+import numpy as np
+
+from sublet.demand.model import HOUR_S, Series, Slots
+from sublet.surplus.benchmark.baselines import BASELINES, CURVED, QUANTILES
 from sublet.surplus.benchmark.own import RISK, Sublet, ladder, single
 from sublet.surplus.benchmark.scoring import (
     Outcome,
@@ -21,6 +23,7 @@ from sublet.surplus.benchmark.scoring import (
     youngest_first,
 )
 from sublet.surplus.model import LONG_SHARE
+from sublet.values.clock import format_time, from_micros
 from sublet.values.errors import InvalidInputError
 
 WINDOWS = (1, 4, 12, 24)
@@ -78,6 +81,7 @@ class Backtest:
     pooled: dict[str, Any] = field(default_factory=dict)
     ladder: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    baseline_curves: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: dict[str, tuple[Trace, Outcome]] = field(default_factory=dict)
 
@@ -87,6 +91,7 @@ class Backtest:
             "pools": self.pools,
             "ladder": self.ladder,
             "curves": self.curves,
+            "baseline_curves": self.baseline_curves,
             "notes": self.notes,
         }
 
@@ -97,10 +102,14 @@ def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list
     The warm-up is `warmup_days`, or 28 days, or 27 % of a series shorter than 104 days in whole weeks (at least
     one). Raises InvalidInputError for a series too short or with too many gaps to say anything.
     """
+    if series.step_s > HOUR_S:
+        raise InvalidInputError(
+            f"{series.pool} has a sample every {series.step_s / HOUR_S:g} hours; import one for each hour, or more often"
+        )
     slots = series.slots(HOUR_S)
     if len(slots) < SLOTS_MIN:
         raise InvalidInputError(
-            f"{series.pool} spans {len(slots)} hours; a backtest needs at least {SLOTS_MIN} (two weeks) of them"
+            f"{series.pool} spans {len(slots)} hours; a backtest or a shadow needs at least {SLOTS_MIN} (two weeks) of them"
         )
     if warmup_days is None:
         weeks = max(1, int(len(slots) * WARMUP_SHARE_MAX) // 168)
@@ -111,8 +120,10 @@ def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list
         )
     trace = trace_of(slots, warmup_days * 24)
     if trace.bridged > MISSING_SHARE_MAX * len(slots):
+        begin, hours = _longest_gap(slots)
         raise InvalidInputError(
-            f"{series.pool} misses {trace.bridged} of {len(slots)} hours; import a series with fewer gaps"
+            f"{series.pool} misses {trace.bridged} of {len(slots)} hours, {hours} of them in one go from {begin}; "
+            "check the times there, or import a series with fewer gaps"
         )
     notes = [f"{series.pool}: {sentence}" for sentence in series.findings.sentences()]
     if trace.bridged:
@@ -150,7 +161,12 @@ def backtest(
     result.pooled = {name: {f"{w}h": total.as_dict() for w, total in by.items()} for name, by in sums.items()}
     result.ladder = _ladder(traces, tuple(windows), risk, long_share, result, advance)
     if curves:
-        result.curves = _curves(traces, 4 if 4 in windows else windows[0], advance)
+        window = 4 if 4 in windows else windows[0]
+        result.curves = _curves(traces, window, advance)
+        result.baseline_curves = {f"{window}h": _baseline_curves(traces, window, advance)}
+    for window in windows:
+        if not any(trace.idle[trace.warmup :].size >= window for trace in traces):
+            result.notes.append(f"no window of {window} h fits into the hours that are scored")
     return result
 
 
@@ -164,7 +180,8 @@ def makers(window: int, risk: float) -> dict[str, Callable[[Trace], Policy]]:
 
 def pieces(traces: int, windows: int, *, curves: bool = True) -> int:
     """How many times `advance` is called."""
-    return traces * (windows * (1 + len(BASELINES)) + 2 + (len(RISKS) if curves else 0))
+    drawn = len(RISKS) + len(CURVED) * len(QUANTILES) if curves else 0
+    return traces * (windows * (1 + len(BASELINES)) + 2 + drawn)
 
 
 def _ladder(
@@ -229,3 +246,27 @@ def _curves(traces: Sequence[Trace], window: int, advance: Advance) -> dict[str,
         found = total.as_dict()
         points.append({"risk": risk, "share": found["share"], "broken_per_1000": found["broken_per_1000"]})
     return {f"{window}h": points}
+
+
+def _baseline_curves(traces: Sequence[Trace], window: int, advance: Advance) -> dict[str, list[dict[str, float]]]:
+    """The same for each simple policy that a quantile makes safer or bolder."""
+    found: dict[str, list[dict[str, float]]] = {}
+    bounds = [bound(trace, window) for trace in traces]
+    for name, build in CURVED.items():
+        for quantile in QUANTILES:
+            total = Sum(window)
+            for trace, hours in zip(traces, bounds, strict=True):
+                total.add(run(trace, build(trace, window, quantile)), hours)
+                advance(f"{trace.name} {window} h {name} {quantile:g}")
+            told = total.as_dict()
+            point = {"quantile": quantile, "share": told["share"], "broken_per_1000": told["broken_per_1000"]}
+            found.setdefault(name, []).append(point)
+    return found
+
+
+def _longest_gap(slots: Slots) -> tuple[str, int]:
+    """When the longest run of unseen hours begins, and how long it is."""
+    seen = np.flatnonzero(slots.seen)
+    gaps = np.diff(seen) - 1
+    place = int(gaps.argmax())
+    return format_time(from_micros((slots.start_s + (int(seen[place]) + 1) * HOUR_S) * 1_000_000)), int(gaps[place])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 
@@ -17,14 +18,16 @@ from sublet.surplus.benchmark.scoring import Book, Trace, whole
 
 WEEK = 168
 QUANTILE = 0.95
+GFS_QUANTILE = 0.9
 GAUSSIAN_90 = 1.2816
+"""As the rule states it for GFS_QUANTILE."""
 
 
 class Stated:
     """A policy that states a quantity for each slot and starts the difference to what runs."""
 
     def __init__(self, window: int, quantity: Floats) -> None:
-        self.windows = (window,)
+        self.windows: tuple[int, ...] = (window,)
         self._window = window
         self._quantity = quantity
 
@@ -62,35 +65,36 @@ class WithFeedback(Stated):
         self._past = [*self._past[-3:], (finished, broken)]
 
 
-def static_peak(trace: Trace, window: int) -> Stated:
-    """Capacity less the highest demand of the trailing warm-up length."""
+def static_peak(trace: Trace, window: int, quantile: float = 1.0) -> Stated:
+    """Capacity less the highest demand of the trailing warm-up length, or less another `quantile` of it."""
     demand, before = trace.in_use, _capacity_before(trace)
-    peaks = [demand[max(0, t - trace.warmup) : t].max() if t else math.inf for t in range(len(trace))]
-    return Stated(window, before - np.array(peaks))
+    levels = [np.quantile(demand[max(0, t - trace.warmup) : t], quantile) if t else math.inf for t in range(len(trace))]
+    return Stated(window, before - np.array(levels))
 
 
-def seasonal(trace: Trace, window: int) -> Stated:
-    """The same hours of last week, and the 95 % quantile of past errors of saying so."""
+def seasonal(trace: Trace, window: int, quantile: float = QUANTILE) -> Stated:
+    """The same hours of last week, and a `quantile` of past errors of saying so."""
     season = WEEK * math.ceil(window / WEEK)
     peak = forward_peak(trace.in_use, window)
     same = np.full(len(trace), np.nan)
     same[season:] = peak[: max(0, len(trace) - season)]
-    return Stated(window, _capacity_before(trace) - same - _trailing(peak - same, trace.warmup, window, _quantile))
+    error = _trailing(peak - same, trace.warmup, window, _quantile(quantile))
+    return Stated(window, _capacity_before(trace) - same - error)
 
 
-def rise_quantile(trace: Trace, window: int) -> Stated:
-    """Demand now, and the 95 % quantile of past maximum rises over the window."""
-    return Stated(window, _room(trace) - _trailing(_rise(trace, window), trace.warmup, window, _quantile))
+def rise_quantile(trace: Trace, window: int, quantile: float = QUANTILE) -> Stated:
+    """Demand now, and a `quantile` of past maximum rises over the window."""
+    return Stated(window, _room(trace) - _trailing(_rise(trace, window), trace.warmup, window, _quantile(quantile)))
 
 
-def gaussian(trace: Trace, window: int) -> Stated:
+def gaussian(trace: Trace, window: int, quantile: float = GFS_QUANTILE) -> Stated:
     """Demand now, and mean + 1.2816 standard deviations of past maximum rises: the rule of GFS at 90 %."""
-    return Stated(window, _gaussian_quantity(trace, window))
+    return Stated(window, _gaussian_quantity(trace, window, quantile))
 
 
-def gaussian_with_feedback(trace: Trace, window: int) -> Stated:
+def gaussian_with_feedback(trace: Trace, window: int, quantile: float = GFS_QUANTILE) -> Stated:
     """The same with GFS's feedback."""
-    return WithFeedback(window, _gaussian_quantity(trace, window))
+    return WithFeedback(window, _gaussian_quantity(trace, window, quantile))
 
 
 def sell_all(trace: Trace, window: int) -> Stated:
@@ -106,6 +110,17 @@ BASELINES: dict[str, Callable[[Trace, int], Stated]] = {
     "gaussian_feedback": gaussian_with_feedback,
     "sell_all": sell_all,
 }
+
+CURVED: dict[str, Callable[[Trace, int, float], Stated]] = {
+    "static_peak": static_peak,
+    "seasonal": seasonal,
+    "rise_quantile": rise_quantile,
+    "gaussian": gaussian,
+    "gaussian_feedback": gaussian_with_feedback,
+}
+"""Those that a quantile makes safer or bolder; to sell everything is one point."""
+
+QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 def forward_peak(demand: Floats, window: int) -> Floats:
@@ -132,16 +147,17 @@ def _rise(trace: Trace, window: int) -> Floats:
     return forward_peak(trace.in_use, window) - _before(trace.in_use)
 
 
-def _gaussian_quantity(trace: Trace, window: int) -> Floats:
-    return _room(trace) - _trailing(_rise(trace, window), trace.warmup, window, _gaussian_upper)
+def _gaussian_quantity(trace: Trace, window: int, quantile: float) -> Floats:
+    deviations = GAUSSIAN_90 if quantile == GFS_QUANTILE else NormalDist().inv_cdf(quantile)
+
+    def upper(errors: Floats) -> float:
+        return float(errors.mean() + deviations * errors.std(ddof=1))
+
+    return _room(trace) - _trailing(_rise(trace, window), trace.warmup, window, upper)
 
 
-def _quantile(errors: Floats) -> float:
-    return float(np.quantile(errors, QUANTILE))
-
-
-def _gaussian_upper(errors: Floats) -> float:
-    return float(errors.mean() + GAUSSIAN_90 * errors.std(ddof=1))
+def _quantile(quantile: float) -> Callable[[Floats], float]:
+    return lambda errors: float(np.quantile(errors, quantile))
 
 
 def _trailing(errors: Floats, memory: int, window: int, of: Callable[[Floats], float]) -> Floats:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sublet.demand.model import Floats
 from sublet.surplus.benchmark.scoring import Outcome, Trace
@@ -19,13 +20,18 @@ _PALETTE = ("#0b6e4f", "#c1440e", "#5b5f97", "#b8860b", "#7a7a7a", "#9b2c5e", "#
 
 
 def timeline(trace: Trace, outcome: Outcome) -> str:
-    """Capacity, the owner's demand, what was sold on top of it, longest windows lowest, and where promises broke."""
+    """Capacity, the owner's demand, what was sold on top of it, longest windows lowest, and where promises broke.
+
+    Where hours are too many, each point is the one hour of its group that left the least idle: all layers are of that
+    hour, so that they never stand above the capacity together.
+    """
     first = trace.warmup
     count = len(trace) - first
     group = max(1, math.ceil(count / POINTS_MAX))
-    demand = _grouped(np.minimum(trace.in_use, trace.capacity)[first:], group, np.max)
-    capacity = _grouped(trace.capacity[first:], group, np.min)
-    broken = _grouped(np.array(outcome.broken, dtype=np.float64), group, np.sum)
+    tightest = _tightest((trace.capacity - trace.in_use)[first:], group)
+    demand = np.minimum(trace.in_use, trace.capacity)[first:][tightest]
+    capacity = trace.capacity[first:][tightest]
+    broken = _sums(np.array(outcome.broken, dtype=np.float64), group)
     top = max(float(capacity.max()), 1.0) * 1.05
     across = max(1, demand.size - 1)
 
@@ -39,7 +45,7 @@ def timeline(trace: Trace, outcome: Outcome) -> str:
     layers = ""
     level, under = demand, below
     for place, (window, counts) in enumerate(sorted(outcome.sold_by_window.items(), reverse=True)):
-        level = level + _grouped(np.array(counts, dtype=np.float64), group, np.mean)
+        level = level + np.array(counts, dtype=np.float64)[tightest]
         over = [(x(i), y(min(top, value))) for i, value in enumerate(level)]
         layers += (
             f'<path class="sold" fill-opacity="{1 - 0.2 * min(place, 4):.1f}" d="{_path([*over, *under[::-1]])}Z">'
@@ -70,7 +76,8 @@ def timeline(trace: Trace, outcome: Outcome) -> str:
 
 
 def risk_curve(points: Mapping[str, Sequence[tuple[float, float]]], limit: float) -> str:
-    """Share of the hindsight bound against broken promises per 1,000 (logarithmic), one line or point per policy."""
+    """Share of the hindsight bound against broken promises per 1,000 (logarithmic), one line or point per policy; the
+    first is drawn boldest. `key` says which is which."""
     low, high = 1.0, 1000.0
 
     def x(broken: float) -> float:
@@ -84,32 +91,41 @@ def risk_curve(points: Mapping[str, Sequence[tuple[float, float]]], limit: float
         f'height="{HEIGHT - TOP - BOTTOM}" class="beyond"/>'
     )
     for index, (name, pairs) in enumerate(points.items()):
-        colour = _PALETTE[index % len(_PALETTE)]
-        ordered = sorted(pairs)
+        colour = colour_of(index)
+        # In the order of what was asked for, which is the order of risk even where the outcome turns back.
+        ordered = list(pairs)
         line = [(x(broken), y(share)) for broken, share in ordered]
         if len(line) > 1:
-            body += f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            body += f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="{1.5 if index else 3}"/>'
         for (px, py), (broken, share) in zip(line, ordered, strict=True):
             body += (
                 f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}">'
                 f"<title>{escape(name)}: {share:.3f} at {broken:.1f}</title></circle>"
             )
-        last = line[-1]
-        anchor = "end" if last[0] > WIDTH * 0.8 else "start"
-        shift = -7 if anchor == "end" else 7
-        body += (
-            f'<text x="{last[0] + shift:.1f}" y="{last[1] - 6:.1f}" fill="{colour}" text-anchor="{anchor}" '
-            f'class="name">{escape(name)}</text>'
-        )
     for broken in (1, 3, 10, 30, 100, 300, 1000):
-        body += f'<text x="{x(broken):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{broken}</text>'
+        body += f'<text x="{x(broken):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{"≤ 1" if broken == 1 else broken}</text>'
+    body += f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 24}" class="tick" text-anchor="end">broken per 1,000</text>'
+    body += f'<text x="{LEFT + 4}" y="{TOP - 4}" class="tick">share of the bound</text>'
     return _frame("share of the hindsight bound against broken promises per 1,000", body + _levels(1.0, y))
+
+
+def key(names: Iterable[str]) -> str:
+    """Which colour of `risk_curve` is whose, as a line of HTML."""
+    marks = "".join(
+        f'<span><i style="background:{colour_of(index)}"></i>{escape(name)}</span>' for index, name in enumerate(names)
+    )
+    return f'<p class="key">{marks}</p>'
+
+
+def colour_of(index: int) -> str:
+    """The colour of the policy that is drawn in place `index`."""
+    return _PALETTE[index % len(_PALETTE)]
 
 
 def _frame(title: str, body: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{body}</svg>"
+        f'<div class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{body}</svg></div>"
     )
 
 
@@ -130,9 +146,15 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _grouped(values: Floats, group: int, how: object) -> Floats:
-    assert callable(how)
-    return np.array([how(values[first : first + group]) for first in range(0, values.size, group)], dtype=np.float64)
+def _tightest(idle: Floats, group: int) -> NDArray[np.int64]:
+    """The place of the least idle of each `group` places."""
+    return np.array(
+        [first + int(idle[first : first + group].argmin()) for first in range(0, idle.size, group)], dtype=np.int64
+    )
+
+
+def _sums(values: Floats, group: int) -> Floats:
+    return np.array([values[first : first + group].sum() for first in range(0, values.size, group)], dtype=np.float64)
 
 
 def _hour(trace: Trace, slot: int) -> str:
