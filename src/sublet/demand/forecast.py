@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +10,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from sublet.demand.fits import JUMP_SHARE, MEMORY_HOURS, NEARBY, Fits, Grid, faded, keep
+from sublet.demand.fits import JUMP_SHARE, MEMORY_HOURS, NEARBY, Fits, Grid, keep, says_since
 from sublet.demand.model import Floats, Series
 
 PATHS_MAX = 10_000
+PART_MIN = 64
 LEVEL_SHARE = 0.10
 LEVEL_REST = 0.2
 HIGH_PULL = 0.5
@@ -21,6 +24,39 @@ AGREED_SLOTS = 12
 CALM_METHOD = "day_high"
 JUMPY_METHOD = "levels"
 SHORT_METHOD = "hours"
+
+
+@dataclass(frozen=True)
+class Heights:
+    """Heights and their weights, read from the highest down; the order is found once, as far down as it is asked for."""
+
+    heights: Grid
+    weights: Grid
+
+    def reached(self, weight: float) -> np.float32:
+        """The highest that all heights from it upwards have more than `weight` at; -inf where all have no more than that."""
+        for size in (min(max(PART_MIN, self.heights.size // 6), self.heights.size), self.heights.size):
+            heights, sums = self._highest if size < self.heights.size else self._all
+            place = int(sums.searchsorted(weight + 1e-9, side="right"))
+            if place < size:
+                reached: np.float32 = heights[place]
+                return reached
+        return np.float32(-math.inf)
+
+    @cached_property
+    def _highest(self) -> tuple[Grid, Floats]:
+        size = max(PART_MIN, self.heights.size // 6)
+        return self._ordered(self.heights.argpartition(self.heights.size - size)[-size:])
+
+    @cached_property
+    def _all(self) -> tuple[Grid, Floats]:
+        return self._ordered(np.arange(self.heights.size))
+
+    def _ordered(self, places: NDArray[np.int64]) -> tuple[Grid, Floats]:
+        """The heights at `places` from the highest down, and the weight of each and all above it."""
+        heights = self.heights[places]
+        down = (-heights).argsort(kind="stable")
+        return heights[down], self.weights[places[down]].cumsum(dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -39,6 +75,11 @@ class Futures:
     def weight(self) -> float:
         """How many moments' worth of evidence there is."""
         return float(self.weights.sum())
+
+    @cached_property
+    def peaks(self) -> Heights:
+        """The highest rise on each path."""
+        return Heights(self.paths.max(axis=1), self.weights)
 
 
 class Forecaster(Protocol):
@@ -238,13 +279,13 @@ class Anytime:
         first = max(1, t - slots + 1 - MEMORY_HOURS)
         count = max(0, t - slots + 1 - first)
         known = self._fits.in_use[first - 1 : t].astype(np.float32)
-        rises = np.empty((slots, count), dtype=np.float32)
-        for ahead in range(slots):
-            np.subtract(known[1 + ahead : 1 + ahead + count], known[:count], out=rises[ahead])
+        rises = (
+            sliding_window_view(known[1:], count) - known[:count] if count else np.empty((slots, 0), dtype=np.float32)
+        )
         # As much evidence as the hours near the present one give: what lasts fills many moments in a row.
-        weights = faded(t - np.arange(first, first + count)) * NEARBY
-        whole = np.isfinite(rises).all(axis=0)
-        if not whole.all():
+        weights: Grid = says_since(t - first, count) * NEARBY
+        if not np.isfinite(known).all():
+            whole = np.isfinite(rises).all(axis=0)
             rises, weights = rises[:, whole], weights[whole]
         return Futures(rises.T, weights, self.method, self._fits.at(t, slots).jump)
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Hours:
         each pool's at a moment of its own, so that not all of them are due when the hour turns. What can be known of the next
         hour is made ready then, too.
         """
-        length = next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
+        length = _length(slots)
         due = self.t if passed_s >= HOUR_S * self.phase / PHASES else self.t - 1
         with self.learning:
             seller = self._seller(length)
@@ -111,10 +112,12 @@ class Hours:
     def _mark(self, until: int) -> str:
         """A digest of the samples of MARKED_HOURS before `until`, and of when the first of them was."""
         first = max(self.first_hour, until - MARKED_HOURS)
-        seen = slice(first - self.first_hour, until - self.first_hour)
+        span = slice(first - self.first_hour, until - self.first_hour)
         digest = hashlib.blake2b(f"{STATE_VERSION} {first} {until} {self.phase}".encode(), digest_size=16)
-        for column in (self.capacity[seen], self.in_use[seen]):
-            digest.update(np.where(np.isnan(column), -1.0, column).astype(np.float32).tobytes())
+        for column in (self.capacity[span], self.in_use[span]):
+            seen = column.astype(np.float32)
+            seen[np.isnan(seen)] = -1
+            digest.update(seen.data)
         return digest.hexdigest()
 
     def lived(self) -> list[tuple[int, Seller]]:
@@ -233,6 +236,11 @@ class Memory:
             hours = hours.extended(hours_of(series, at))
         # Only a count of all samples is a check: what is asked for again and again would never be checked otherwise.
         return Remembered(series, hours, known.since, counted, known.checked_at)
+
+
+@cache
+def _length(slots: int) -> int:
+    return next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
 
 
 def by_minute(series: Series) -> Series:

@@ -6,7 +6,7 @@ Everything here is pure, so that the running service, the shadow and the backtes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +25,12 @@ COLD_S = 24 * HOUR_S
 COLD_FIRM_S = 7 * 24 * HOUR_S
 COLD_HORIZONS = 7
 PATHS_MIN = 20
+
+Counts = Floats | float
+"""By slot, or one number for all slots."""
+
+Step = tuple[float, str, Callable[[int], str]]
+"""The most that may be sold, the reason code, and the sentence that says why so many are withheld."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +149,8 @@ def sellable(
     grid_start = view.at - timedelta(seconds=outlook.passed_s)
     end = start + timedelta(seconds=max(until_s, outlook.slot_s))
 
-    def over(items: Sequence[tuple[Window, float]]) -> Floats:
-        return _held(items, grid_start, view.at, outlook.slot_s, slots)[first:]
+    def over(items: Sequence[tuple[Window, float]]) -> Counts:
+        return _held(items, grid_start, view.at, outlook.slot_s, slots)[first:] if items else 0.0
 
     facts = view.facts
     held = over([_hold(item, policies, view.at) for item in sold])
@@ -155,16 +161,26 @@ def sellable(
     now = facts.capacity - keep - view.in_use
     free = facts.capacity - keep - away
     room = free - view.in_use
-    steps = [
-        (facts.capacity - facts.never_sell, "never_sell", "the operator's setting never sells {}"),
-        (facts.capacity - keep, "failure_reserve", "{} kept for accelerators that fail"),
-        (free.min(), "maintenance", "{} away within the window: " + _absences(facts.absences, start, end)),
-        (min(now, room.min()), "in_use", f"the owner uses {view.in_use:g} now, which takes {{}}"),
-        ((room - held).min(), "already_sold", "{} sold already for part of the window"),
-        ((room - held - needed).min(), "claim", "{} claimed: " + _claims(needs)),
+    steps: list[Step] = [
+        (facts.capacity - facts.never_sell, "never_sell", lambda count: f"the operator's setting never sells {count}"),
+        (facts.capacity - keep, "failure_reserve", lambda count: f"{count} kept for accelerators that fail"),
+        (
+            _least(free),
+            "maintenance",
+            lambda count: f"{count} away within the window: {_absences(facts.absences, start, end)}",
+        ),
+        (
+            min(now, _least(room)),
+            "in_use",
+            lambda count: f"the owner uses {view.in_use:g} now, which takes {count}",
+        ),
+        (_least(room - held), "already_sold", lambda count: f"{count} sold already for part of the window"),
+        (_least(room - held - needed), "claim", lambda count: f"{count} claimed: {_claims(needs)}"),
         _demand_step(view, policy, until_s, outlook, first, free - held - needed),
         *_kept_short(view, policy, window, sold, policies, short),
-        *_doubts(view, policy, until_s, outlook, max(0.0, now), float(held.max(initial=0.0))),
+        *_doubts(
+            view, policy, until_s, outlook, max(0.0, now), held if isinstance(held, float) else held.max(initial=0.0)
+        ),
     ]
     count, withheld = _waterfall(facts.capacity, steps)
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
@@ -186,35 +202,36 @@ def offers(
     return [Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld) for window_s, same in each]
 
 
-def _demand_step(
-    view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Floats
-) -> tuple[float, str, str]:
+def _demand_step(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Counts) -> Step:
     """How deep the quantile of rising demand lets the class go. `free` is what would be left if the owner used nothing."""
-    futures = outlook.futures
-    tail = outlook.tail(policy, outlook.voices[0])
+    leading = outlook.voices[0]
+    tail = outlook.tail(policy, leading)
     limit = math.inf
     if outlook.seller is not None and policy.notice_s is None:
-        limit = float(free.min()) - outlook.seller.level(view.hours.in_use, view.hours.t)
+        limit = _least(free) - outlook.seller.level(view.hours.in_use, view.hours.t)
     # A class that promises nothing gets what is idle now, whatever demand may do.
     above = outlook.above if math.isfinite(tail) else 0.0
     room = free - view.in_use - above
 
     def depth_of(voice: Voice) -> Depth:
-        ahead = Futures(voice.futures.paths[:, first:], voice.futures.weights, voice.futures.method)
-        return deepest(ahead, room, outlook.tail(policy, voice), limit)
+        ahead = voice.futures
+        if first:
+            ahead = Futures(ahead.paths[:, first:], ahead.weights, ahead.method)
+        return deepest(ahead, room, tail if voice is leading else outlook.tail(policy, voice), limit)
 
-    count = agreed_depth(outlook.voices, depth_of)
-    if tail < 0:
-        why = (
-            f"{{}} because {_hours(view.history_s)} of history, faded by age, is too little evidence "
-            f"to promise {_hours(until_s)} at {policy.broken_per_1000_max:g} broken in 1,000"
+    def why(count: int) -> str:
+        promise = f"at {policy.broken_per_1000_max:g} broken in 1,000"
+        if tail < 0:
+            return (
+                f"{count} because {_hours(view.history_s)} of history, faded by age, is too little evidence "
+                f"to promise {_hours(until_s)} {promise}"
+            )
+        return (
+            f"{count} because {promise} the owner's demand may rise so far "
+            f"within {_hours(until_s)}, by {leading.futures.paths.shape[0]} past moments"
         )
-    else:
-        why = (
-            f"{{}} because at {policy.broken_per_1000_max:g} broken in 1,000 the owner's demand may rise so far "
-            f"within {_hours(until_s)}, by {futures.paths.shape[0]} past moments"
-        )
-    return (count, "demand_quantile", why)
+
+    return agreed_depth(outlook.voices, depth_of), "demand_quantile", why
 
 
 def _kept_short(
@@ -224,7 +241,7 @@ def _kept_short(
     sold: Sequence[Sold],
     policies: Mapping[str, ClassPolicy],
     short: int | None,
-) -> list[tuple[float, str, str]]:
+) -> list[Step]:
     """How many may be sold for longer than the shortest window beside those that run or are booked for it."""
     if not policy.laddered or policy.long_share_max >= 1 or window.seconds <= policy.shortest_s:
         return []
@@ -236,10 +253,13 @@ def _kept_short(
         for item in sold
         if item.class_name == policy.name and item.window.seconds > policy.shortest_s and item.window.overlaps(window)
     )
-    why = (
-        f"{{}} kept for windows of {_hours(policy.shortest_s)}: at most {policy.long_share_max:.0%} of the {short} that could "
-        f"be sold so short are sold for longer (classes.{policy.name}.long_share_max)"
-    )
+
+    def why(count: int) -> str:
+        return (
+            f"{count} kept for windows of {_hours(policy.shortest_s)}: at most {policy.long_share_max:.0%} of the {short} "
+            f"that could be sold so short are sold for longer (classes.{policy.name}.long_share_max)"
+        )
+
     return [(long_limit(policy.long_share_max, short) - longer, "kept_short", why)]
 
 
@@ -247,40 +267,42 @@ def _or_zero(number: float) -> float:
     return number if math.isfinite(number) else 0.0
 
 
-def _doubts(
-    view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, idle: float, held: float
-) -> list[tuple[float, str, str]]:
-    steps: list[tuple[float, str, str]] = []
+def _least(counts: Counts) -> float:
+    return counts if isinstance(counts, float) else float(counts.min())
+
+
+def _doubts(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, idle: float, held: float) -> list[Step]:
+    steps: list[Step] = []
     firm = policy.notice_s is None
     wanted_s = max(COLD_FIRM_S if firm else COLD_S, COLD_HORIZONS * until_s)
-    if view.history_s < wanted_s or outlook.futures.paths.shape[0] < PATHS_MIN:
+    moments = outlook.futures.paths.shape[0]
+    if view.history_s < wanted_s or moments < PATHS_MIN:
         least = 0.0 if firm else (idle + 1) // 2 - held
-        had, wanted = _hours(view.history_s), _hours(wanted_s)
         share = "a class that can't be taken back is not sold" if firm else "at most half of what is idle is sold"
         why = (
-            f"{had} of history is less than {wanted}"
+            f"{_hours(view.history_s)} of history is less than {_hours(wanted_s)}"
             if view.history_s < wanted_s
-            else f"so far ahead only {outlook.futures.paths.shape[0]} past moments are known"
+            else f"so far ahead only {moments} past moments are known"
         )
-        steps.append((least, "cold_start", f"{{}} because {why}: {share}"))
+        steps.append((least, "cold_start", lambda count: f"{count} because {why}: {share}"))
     if view.stale:
         age = (
             "there is no sample" if view.sample_age_s is None else f"the last sample is {_hours(view.sample_age_s)} old"
         )
-        steps.append((0.0, "stale_demand", f"{{}} because {age}"))
+        steps.append((0.0, "stale_demand", lambda count: f"{count} because {age}"))
     if not policy.sell:
-        steps.append((0.0, "not_on_sale", f"{{}} because the settings don't sell {policy.name}"))
+        steps.append((0.0, "not_on_sale", lambda count: f"{count} because the settings don't sell {policy.name}"))
     return steps
 
 
-def _waterfall(capacity: int, steps: Sequence[tuple[float, str, str]]) -> tuple[int, tuple[Withheld, ...]]:
+def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withheld, ...]]:
     """Each step may lower the count; what it lowers is withheld by its reason. Counts and the rest sum to `capacity`."""
     left = capacity
     withheld = []
     for most, code, sentence in steps:
         floor = max(0, min(left, math.floor(most + 1e-6)))
         if floor < left:
-            withheld.append(Withheld(left - floor, code, sentence.replace("{}", str(left - floor), 1)))
+            withheld.append(Withheld(left - floor, code, sentence(left - floor)))
         left = floor
     return left, tuple(withheld)
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.fits import JUMP_SHARE, Grid
+from sublet.demand.fits import JUMP_SHARE
 from sublet.demand.forecast import (
     CALM_METHOD,
     JUMPY_METHOD,
     SHORT_METHOD,
     Forecaster,
     Futures,
+    Heights,
     candidates,
 )
 from sublet.demand.model import Floats
@@ -26,7 +27,6 @@ SURPRISE_PRIOR = 1 / 3
 """A third of an event worse than anything seen is counted among the evidence: what keeps a short history modest."""
 
 HOPE_RISK = 0.1
-PART_MIN = 64
 PHASES = 240
 SHADOW_RISK = 0.05
 SHADOW_HALF_LIFE_SLOTS = 30 * 24
@@ -100,37 +100,31 @@ class Voice:
     ratio: float
 
 
-def deepest(futures: Futures, room: Floats, tail: float, limit: float = math.inf, *, expect: bool = False) -> Depth:
+def deepest(
+    futures: Futures, room: Floats | float, tail: float, limit: float = math.inf, *, expect: bool = False
+) -> Depth:
     """The largest count that fits under `room` on all past paths but those of total weight `tail`, at most `limit`.
 
-    `room` (slots) is what is left for the rise of demand and the count together. Never less for a larger tail, never
-    more for less room. A negative tail is less evidence than the promise needs: nothing is sold. With `expect` it is also
-    told how many of the count are expected to break.
+    `room` (slots, or one number for all of them) is what is left for the rise of demand and the count together. Never
+    less for a larger tail, never more for less room. A negative tail is less evidence than the promise needs: nothing is
+    sold. With `expect` it is also told how many of the count are expected to break.
     """
-    limit = min(limit, float(room.min(initial=math.inf)))
+    least = room if isinstance(room, float) else float(room.min(initial=math.inf))
+    limit = min(limit, least)
     if tail < 0 or limit <= 0:
         return Depth(0, 0.0)
     if futures.weights.size == 0 or (tail >= futures.weight and not expect):
         return Depth(_whole(limit), 0.0)
-    excess: Grid = (futures.paths - room.astype(np.float32)).max(axis=1)
-    limit = min(limit, -_exceeded(excess, futures.weights, tail))
+    if isinstance(room, float) or bool((room == least).all()):
+        above, level = futures.peaks, np.float32(least)
+    else:
+        above, level = Heights((futures.paths - room.astype(np.float32)).max(axis=1), futures.weights), np.float32(0)
+    limit = min(limit, -float(above.reached(tail) - level))
     count = _whole(limit)
     if count == 0 or not expect:
         return Depth(count, 0.0)
-    broken = np.minimum(np.maximum(excess + np.float32(count), 0), np.float32(count))
+    broken = np.minimum(np.maximum(above.heights - level + np.float32(count), 0), np.float32(count))
     return Depth(count, float((broken * futures.weights).sum() / futures.weight))
-
-
-def _exceeded(excess: Grid, weights: Grid, tail: float) -> float:
-    """The highest excess that more than the weight `tail` reaches; -inf where all of them together are no more."""
-    part = max(PART_MIN, excess.size // 6)
-    for size in (min(part, excess.size), excess.size):
-        worst = excess.argpartition(excess.size - size)[-size:] if size < excess.size else np.arange(excess.size)
-        worst = worst[(-excess[worst]).argsort(kind="stable")]
-        place = int(weights[worst].cumsum(dtype=np.float64).searchsorted(tail + 1e-9, side="right"))
-        if place < worst.size:
-            return float(excess[worst[place]])
-    return -math.inf
 
 
 class Record:
@@ -138,12 +132,12 @@ class Record:
 
     __slots__ = ("_book", "_largest", "broken", "expected", "sold")
 
-    def __init__(self, slots: int) -> None:
-        self.sold = 0.0
-        self.broken = 0.0
-        self.expected = 0.0
-        self._book = np.zeros(slots)
-        self._largest = 0.0
+    def __init__(self, slots: int, state: Sequence[Any] | None = None) -> None:
+        """A record of promises of `slots` slots, by default an empty one; `state` is what `as_state` told."""
+        # Most records are only compared for long: a book is laid out when its shadow lives on.
+        self._book: Floats | list[float] = [0.0] * slots if state is None else state[4]
+        numbers: Sequence[float] = (0.0, 0.0, 0.0, 0.0) if state is None else state[:4]
+        self.sold, self.broken, self.expected, self._largest = numbers
 
     @property
     def ratio(self) -> float:
@@ -162,37 +156,29 @@ class Record:
         self.broken *= _FADE
         self.expected *= _FADE
         self._largest *= 0.999
+        self._book = book = np.asarray(self._book, dtype=np.float64)
         idle = capacity[t] - in_use[t]
         room = capacity[t - 1] - in_use[t - 1] if t > 0 else math.nan
         if math.isfinite(idle) and math.isfinite(room):
             if room > 0:
-                futures = forecaster.futures(t, self._book.size)
+                futures = forecaster.futures(t, book.size)
                 if futures.weights.size:
-                    depth = deepest(futures, room - self._book, SHADOW_RISK * futures.weight, expect=True)
-                    self._book += depth.count
+                    depth = deepest(futures, room - book, SHADOW_RISK * futures.weight, expect=True)
+                    book += depth.count
                     self.sold += depth.count
                     self.expected += depth.broken
-            self._largest = max(self._largest, float(self._book[0]))
-            over = float(self._book[0]) - max(0, math.floor(idle))
+            self._largest = max(self._largest, float(book[0]))
+            over = float(book[0]) - max(0, math.floor(idle))
             if over > 0:
                 self.broken += over
                 # Youngest first: they run longest, so every later slot loses as many.
-                np.maximum(self._book - over, 0, out=self._book)
-        self._book[:-1] = self._book[1:]
-        self._book[-1] = 0.0
+                np.maximum(book - over, 0, out=book)
+        book[:-1] = book[1:]
+        book[-1] = 0.0
 
     def as_state(self) -> list[Any]:
         """All that it holds, as a document."""
-        return [self.sold, self.broken, self.expected, self._largest, self._book.tolist()]
-
-    @classmethod
-    def of_state(cls, state: Sequence[Any]) -> Record:
-        """The record that `as_state` described."""
-        sold, broken, expected, largest, book = state
-        record = cls(len(book))
-        record.sold, record.broken, record.expected, record._largest = sold, broken, expected, largest
-        record._book = np.array(book, dtype=np.float64)
-        return record
+        return [self.sold, self.broken, self.expected, self._largest, [float(count) for count in self._book]]
 
 
 _FADE = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
@@ -216,8 +202,9 @@ class Seller:
         self._next = start
         self._method = next(iter(methods))
         self._since: int | None = None
-        self._records = {} if lead else {name: Record(slots) for name in methods}
-        self._methods = dict(methods)
+        self._methods = methods
+        self._records: dict[str, Record] = {}
+        self._kept: Mapping[str, Sequence[Any]] = {}
         self._level_at, self._level = -1, math.inf
         self._heard: tuple[tuple[int, int], tuple[Voice, ...]] = ((-1, -1), ())
 
@@ -239,7 +226,7 @@ class Seller:
     @property
     def records(self) -> Mapping[str, Record]:
         """The record of each method."""
-        return self._lead.records if self._lead else self._records
+        return {name: self.record(name) for name in self._methods}
 
     @property
     def forecaster(self) -> Forecaster:
@@ -249,7 +236,15 @@ class Seller:
     @property
     def ratio(self) -> float:
         """Broken over expected in the fading record of the method that decides; 1 where there is none."""
-        return self.records[self.method].ratio
+        return self.record(self.method).ratio
+
+    def record(self, name: str) -> Record:
+        """The record of one method."""
+        if self._lead:
+            return self._lead.record(name)
+        # Few of those that were kept are asked for before their shadows live on.
+        found = self._records.get(name)
+        return found or self._records.setdefault(name, Record(self.slots, self._kept.get(name)))
 
     def extend(self, in_use: Floats) -> None:
         """Go on with `in_use`, which begins as the demand did that was given before."""
@@ -262,7 +257,7 @@ class Seller:
             self._lead.learn(in_use, capacity, t)
             return
         while self._next < t:
-            for name, record in self._records.items():
+            for name, record in self.records.items():
                 record.live(self._methods[name], in_use, capacity, self._next)
             self._next += 1
             self._choose()
@@ -273,14 +268,14 @@ class Seller:
             "next": first_hour + self._next,
             "method": self._method,
             "since": None if self._since is None else first_hour + self._since,
-            "records": {name: record.as_state() for name, record in self._records.items()},
+            "records": {name: record.as_state() for name, record in self.records.items()},
         }
 
     def resume(self, state: Mapping[str, Any], first_hour: int) -> None:
         """Go on from where `as_state` stood, if the methods are still the same."""
-        if set(state["records"]) != set(self._records):
+        if set(state["records"]) != set(self._methods):
             return
-        self._records = {name: Record.of_state(state["records"][name]) for name in self._records}
+        self._records, self._kept = {}, state["records"]
         self._next = state["next"] - first_hour
         self._method = state["method"]
         self._since = None if state["since"] is None else state["since"] - first_hour
@@ -303,7 +298,7 @@ class Seller:
             return {self.method: 1.0}
         if self.forecaster.futures(t, self.slots).jump > JUMP_SHARE:
             return {self.method: 1.0}
-        worths = {name: self.records[name].worth for name in AVERAGED if name in self._methods}
+        worths = {name: self.record(name).worth for name in AVERAGED if name in self._methods}
         worths = {name: worth for name, worth in worths.items() if worth > 0}
         every = math.fsum(worths.values())
         names = sorted(worths, key=lambda name: (name != self.method, name))
@@ -316,7 +311,7 @@ class Seller:
         at, voices = self._heard
         if at != now:
             voices = tuple(
-                Voice(share, self._methods[name].futures(t, self.slots), self.records[name].ratio)
+                Voice(share, self._methods[name].futures(t, self.slots), self.record(name).ratio)
                 for name, share in self.shares(t).items()
             )
             self._heard = (now, voices)
@@ -353,9 +348,10 @@ class Seller:
             calm = CALM_METHOD if self.slots >= CALM_SLOTS else SHORT_METHOD
             begin = JUMPY_METHOD if jump > JUMP_SHARE else calm
             self._method = begin if begin in self._methods else self._method
-        present = self._records[self._method]
-        best = max(self._records, key=lambda name: self._records[name].worth)
-        if self._records[best].worth > present.worth + SWITCH_SHARE * present.sold:
+        records = self.records
+        present = records[self._method]
+        best = max(records, key=lambda name: records[name].worth)
+        if records[best].worth > present.worth + SWITCH_SHARE * present.sold:
             self._method, self._since = best, self._next
 
 
