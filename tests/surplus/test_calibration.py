@@ -136,6 +136,12 @@ def test_a_class_that_may_be_taken_back_has_no_accepted_share() -> None:
     assert told.sentence.startswith("500 of 1,000 were taken back")
 
 
+def test_what_happened_once_in_very_many_is_not_told_as_never() -> None:
+    once = figures(NOTICE, HOUR_S, [day(1, 40_000, 1)], 1)
+    assert once.sentence.startswith("less than 0.1 of 1,000 were taken back")
+    assert figures(NOTICE, HOUR_S, [day(1, 40_000)], 1).sentence.startswith("0 of 1,000 were taken back")
+
+
 def test_a_risk_that_was_changed_counts_as_it_was_when_the_window_was_sold() -> None:
     assert figures(FIRM, HOUR_S, [day(1, 10, accepted=2), day(2, 30, accepted=10)], 1).accepted_per_1000 == 8
 

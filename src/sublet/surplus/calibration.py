@@ -183,7 +183,7 @@ class Figures:
         if not self.windows:
             return f"{self.running} running, none over yet" if self.running else "none was sold"
         span = f"{_rate(self.known.low)} to {_rate(self.known.high)}"
-        happened = f"{_rate(self.broken_per_1000 or 0.0)} of 1,000"
+        happened = f"{_happened(self.broken_per_1000 or 0.0)} of 1,000"
         if self.accepted_per_1000 is None:
             told = {None: "", 0: ", each with its notice"}.get(
                 self.short_notices, f", {self.short_notices} of them with less than its notice"
@@ -330,7 +330,7 @@ class Tuning:
         if self.latest is None or not self.latest.windows:
             return ""
         return (
-            f"; on paper {_rate(self.latest.broken_per_1000 or 0.0)} of 1,000 broke in the last {RECENT_DAYS} days "
+            f"; on paper {_happened(self.latest.broken_per_1000 or 0.0)} of 1,000 broke in the last {RECENT_DAYS} days "
             f"where {_rate(self.latest.accepted_per_1000 or 0.0)} were accepted"
         )
 
@@ -419,6 +419,11 @@ def by_cell(rows: Iterable[tuple[str, int, Day]]) -> Mapping[tuple[str, int], li
 
 def _rate(per_1000: float) -> str:
     return f"{per_1000:.0f}" if per_1000 >= 100 or per_1000 == 0 else f"{per_1000:.1f}".removesuffix(".0")
+
+
+def _happened(per_1000: float) -> str:
+    """What happened once is never told as never."""
+    return "less than 0.1" if 0 < per_1000 < 0.05 else _rate(per_1000)
 
 
 def _date(moment: datetime) -> str:

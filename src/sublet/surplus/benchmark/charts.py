@@ -102,8 +102,8 @@ def risk_curve(points: Mapping[str, Sequence[tuple[float, float]]], limit: float
                 f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}">'
                 f"<title>{escape(name)}: {share:.3f} at {broken:.1f}</title></circle>"
             )
-    for broken in (1, 3, 10, 30, 100, 300, 1000):
-        body += f'<text x="{x(broken):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{"≤ 1" if broken == 1 else broken}</text>'
+    for broken, shown in ((1, "≤ 1"), *((number, str(number)) for number in (3, 10, 30, 100, 300, 1000))):
+        body += f'<text x="{x(broken):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{shown}</text>'
     body += f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 24}" class="tick" text-anchor="end">broken per 1,000</text>'
     body += f'<text x="{LEFT + 4}" y="{TOP - 4}" class="tick">share of the bound</text>'
     return _frame("share of the hindsight bound against broken promises per 1,000", body + _levels(1.0, y))
