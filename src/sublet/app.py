@@ -37,11 +37,12 @@ from sublet.ledger.opening import ledger_of
 from sublet.models import store as models_sql
 from sublet.models.catalogue import built_in
 from sublet.models.service import Models
-from sublet.settings import PoolSettings, Settings, SettingsError
+from sublet.pool_settings import PoolSettings
+from sublet.settings import Settings, SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus import store as surplus_sql
-from sublet.surplus.model import ClassPolicy, PoolFacts, Sold
+from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
 from sublet.surplus.record import Record
 from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock
@@ -119,8 +120,20 @@ class Sublet:
     def _facts(self, pool_id: str) -> PoolFacts:
         pool = self.fleet.pool(pool_id)
         floors = self._floor_accelerators(pool_id)
-        kept = next((item.reserve for item in self.settings.pools if item.name == pool.name), 0)
-        return PoolFacts(pool.id, pool.name, pool.capacity(self.clock.now()), never_sell=kept + floors)
+        stated = next((item for item in self.settings.pools if item.name == pool.name), None)
+        now = self.clock.now()
+        return PoolFacts(
+            pool.id,
+            pool.name,
+            pool.capacity(now),
+            never_sell=floors + (stated.reserve if stated else 0),
+            failure_reserve=stated.failure_reserve if stated else 0,
+            absences=tuple(
+                Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
+                for item in (stated.maintenance if stated else ())
+                if item.end > now
+            ),
+        )
 
     def _learned(self, pool_id: str, connection: Connection | None) -> Mapping[str, Any] | None:
         if connection is not None:
@@ -162,7 +175,8 @@ class Sublet:
 
     def may_stay(self, connection: Connection, pool_id: str, window: Window) -> int:
         """Accelerators that tenants may go on holding over `window`: what neither the owner's sustained need nor a claim
-        takes. A short burst takes nothing back: need counts once it has lasted SUSTAINED_S seconds."""
+        takes. A short burst takes nothing back: need counts once it has lasted SUSTAINED_S seconds. What is kept for
+        accelerators that fail is what tenants go on with when some do."""
         now = self.clock.now()
         view = self.surplus.view(pool_id, now, connection)
         recent = self.demand.history(pool_id, now - timedelta(seconds=SUSTAINED_S), now, connection)
@@ -172,8 +186,7 @@ class Sublet:
             for claim in view.claims
             if claim.withdrawn_at is None and claim.window.overlaps(window)
         )
-        keep = view.facts.never_sell + view.facts.failure_reserve
-        return max(0, math.floor(view.facts.capacity - keep - needed - claimed + 1e-9))
+        return max(0, math.floor(view.facts.capacity - view.facts.never_sell - needed - claimed + 1e-9))
 
     def model_room(self, pool_id: str) -> int:
         """Accelerators that replicas may occupy in all: the floors, and what spot may sell beyond the leases."""

@@ -10,7 +10,7 @@ from sublet.app import Sublet
 from sublet.demand.feeds import PrometheusFeed
 from sublet.demand.prometheus import PoolQuery, PrometheusCollector, PrometheusUnreachableError, query_of
 from sublet.leases import store as leases_sql
-from sublet.settings import PoolSettings
+from sublet.pool_settings import PoolSettings
 from sublet.values.errors import SubletError
 
 log = structlog.get_logger(__name__)

@@ -8,19 +8,16 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariableError
 
+from sublet.pool_settings import PoolSettings, Section
 from sublet.values.errors import InvalidInputError
-from sublet.values.money import currency_digits, nano_from_decimal
-
-T = TypeVar("T")
 
 FILE_NAME = "sublet.toml"
 FILE_VARIABLE = "SUBLET_CONFIG"
@@ -35,17 +32,13 @@ class SettingsError(InvalidInputError):
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Database(_Section):
+class Database(Section):
     """Where the data lies."""
 
     url: str = Field(default="", description="SQLAlchemy URL; empty: an SQLite file in data_dir")
 
 
-class Control(_Section):
+class Control(Section):
     """The control plane: API, console, loops."""
 
     host: str = Field(default="127.0.0.1", description="address to bind")
@@ -53,7 +46,7 @@ class Control(_Section):
     tick_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two rounds of plan-then-act")
 
 
-class Gateway(_Section):
+class Gateway(Section):
     """The model API."""
 
     host: str = Field(default="127.0.0.1", description="address to bind")
@@ -63,7 +56,7 @@ class Gateway(_Section):
     queue_s_max: float = Field(default=30.0, gt=0, le=600, description="seconds a request may wait for the engine")
 
 
-class Ssh(_Section):
+class Ssh(Section):
     """The SSH door of raw leases: one port per lease."""
 
     host: str = Field(default="127.0.0.1", description="address to bind")
@@ -77,19 +70,19 @@ class Ssh(_Section):
         return self
 
 
-class Network(_Section):
+class Network(Section):
     """How far Sublet may be seen."""
 
     allow_non_loopback: bool = Field(default=False, description="let the hosts above be other than loopback addresses")
 
 
-class Log(_Section):
+class Log(Section):
     """Logs go to files in data_dir/logs, and warnings to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level written")
 
 
-class Mail(_Section):
+class Mail(Section):
     """The mail server that budget alerts go out through; without a host they go by webhook alone."""
 
     host: str = Field(default="", description="SMTP server; empty: no e-mail")
@@ -110,7 +103,7 @@ class Mail(_Section):
         return self
 
 
-class Demand(_Section):
+class Demand(Section):
     """How the owner's own need is observed."""
 
     sample_interval_s: float = Field(
@@ -119,7 +112,7 @@ class Demand(_Section):
     history_days: int = Field(default=400, ge=1, le=3660, description="days of samples kept")
 
 
-class Billing(_Section):
+class Billing(Section):
     """Months of the ledger, who sends its invoices, and the taxes on them."""
 
     close_months: bool = Field(default=True, description="close months that are over, and make their invoices")
@@ -141,7 +134,7 @@ class Billing(_Section):
         return self
 
 
-class Leasing(_Section):
+class Leasing(Section):
     """Raw leases on this machine."""
 
     memory_mib: int = Field(default=512, ge=64, description="memory cap of a lease, per accelerator")
@@ -155,7 +148,7 @@ class Leasing(_Section):
     )
 
 
-class ClassOfService(_Section):
+class ClassOfService(Section):
     """What a class of service promises and at what risk and price it is sold."""
 
     notice_s: int = Field(default=120, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
@@ -205,7 +198,7 @@ class SpotClass(ClassOfService):
     price_ratio: Decimal = Field(default=Decimal("0.4"), ge=0, description="price against the pool's price")
 
 
-class Classes(_Section):
+class Classes(Section):
     """The three classes of service."""
 
     firm: FirmClass = FirmClass()
@@ -213,83 +206,13 @@ class Classes(_Section):
     spot: SpotClass = SpotClass()
 
 
-class Models(_Section):
+class Models(Section):
     """The managed models."""
 
     default: str = Field(default="smollm2-135m-instruct", description="model deployed at the first start; empty: none")
     floor: int = Field(default=1, ge=0, le=64, description="replicas that the operator pays for whatever the surplus")
     slots: int = Field(default=4, ge=1, le=64, description="requests that a replica answers at once")
     context_tokens: int = Field(default=2048, ge=256, le=131_072, description="context length of each slot")
-
-
-class PrometheusSettings(_Section):
-    """Where the running service reads a pool's demand, instead of this machine's own load."""
-
-    url: str = Field(pattern="^https?://", description="address of Prometheus, such as http://127.0.0.1:9090")
-    token: SecretStr = Field(default=SecretStr(""), description="bearer token, where one is asked for")
-    exporter: Literal["", "dcgm", "slurm", "kubernetes"] = Field(
-        default="", description="whose metrics are there: the queries follow from it; empty: write in_use"
-    )
-    select: str = Field(
-        default="",
-        max_length=200,
-        description="hosts (dcgm) or nodes (kubernetes) as a regular expression; or a partition",
-    )
-    in_use: str = Field(
-        default="",
-        max_length=4000,
-        description="PromQL for what the owner uses, one number per time; $held is what tenants hold",
-    )
-    capacity: str = Field(
-        default="", max_length=4000, description="PromQL or a number; empty: the exporter's, or the pool's accelerators"
-    )
-    pending: str = Field(default="", max_length=4000, description="PromQL for what queued work waits for")
-    step_s: int = Field(default=60, ge=1, le=3600, description="seconds between two samples")
-
-    @model_validator(mode="after")
-    def _some_query(self) -> PrometheusSettings:
-        if not self.exporter and not self.in_use:
-            raise ValueError("name an exporter or write in_use")
-        return self
-
-
-class PoolSettings(_Section):
-    """A pool that the operator states instead of what discovery finds."""
-
-    name: str = Field(min_length=1, max_length=60, description="unique name")
-    site: str = Field(default="", max_length=60, description="site; empty: this host's name")
-    generation: str = Field(default="", max_length=40, description="generation; empty: as discovered")
-    backend: Literal["local", "simulated"] = Field(default="local", description="what provides the leases")
-    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many; 0: as discovered")
-    watts: Decimal | None = Field(
-        default=None, gt=0, description="watts per accelerator at IT level; unset: as discovered"
-    )
-    price_per_accelerator_hour: Decimal = Field(
-        default=Decimal("0.05"), ge=0, description="price before the class's ratio"
-    )
-    currency: str = Field(default="USD", description="ISO 4217 code of the price")
-    tenure: Literal["owned", "leased_in"] = Field(default="owned", description="owned, or leased in from others")
-    reserve: int = Field(default=0, ge=0, description="accelerators never sold")
-    prometheus: PrometheusSettings | None = None
-
-    @field_validator("currency")
-    @classmethod
-    def _known_currency(cls, currency: str) -> str:
-        return _checked(currency_digits, currency)
-
-    @field_validator("price_per_accelerator_hour")
-    @classmethod
-    def _exact_price(cls, price: Decimal) -> Decimal:
-        return _checked(nano_from_decimal, price)
-
-
-def _checked(check: Callable[[T], object], value: T) -> T:
-    try:
-        check(value)
-    except InvalidInputError as error:
-        # Pydantic adds the key to a ValueError.
-        raise ValueError(error.message) from error
-    return value
 
 
 class Settings(BaseSettings):

@@ -1,0 +1,107 @@
+"""What an operator states about pools in the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from sublet.values.errors import InvalidInputError
+from sublet.values.money import currency_digits, nano_from_decimal
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """A section of the settings: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrometheusSettings(Section):
+    """Where the running service reads a pool's demand, instead of this machine's own load."""
+
+    url: str = Field(pattern="^https?://", description="address of Prometheus, such as http://127.0.0.1:9090")
+    token: SecretStr = Field(default=SecretStr(""), description="bearer token, where one is asked for")
+    exporter: Literal["", "dcgm", "slurm", "kubernetes"] = Field(
+        default="", description="whose metrics are there: the queries follow from it; empty: write in_use"
+    )
+    select: str = Field(
+        default="",
+        max_length=200,
+        description="hosts (dcgm) or nodes (kubernetes) as a regular expression; or a partition",
+    )
+    in_use: str = Field(
+        default="",
+        max_length=4000,
+        description="PromQL for what the owner uses, one number per time; $held is what tenants hold",
+    )
+    capacity: str = Field(
+        default="", max_length=4000, description="PromQL or a number; empty: the exporter's, or the pool's accelerators"
+    )
+    pending: str = Field(default="", max_length=4000, description="PromQL for what queued work waits for")
+    step_s: int = Field(default=60, ge=1, le=3600, description="seconds between two samples")
+
+    @model_validator(mode="after")
+    def _some_query(self) -> PrometheusSettings:
+        if not self.exporter and not self.in_use:
+            raise ValueError("name an exporter or write in_use")
+        return self
+
+
+class MaintenanceSettings(Section):
+    """When accelerators of the pool will not be there: nothing is sold on them for that time."""
+
+    start: AwareDatetime = Field(description="when it begins, with an offset, such as 2026-12-01T08:00:00Z")
+    end: AwareDatetime = Field(description="when it ends")
+    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many are away; 0: all of the pool")
+    reason: str = Field(default="maintenance", max_length=200, description="why; shown wherever they are withheld")
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> MaintenanceSettings:
+        if self.end <= self.start:
+            raise ValueError("maintenance must end after it starts")
+        return self
+
+
+class PoolSettings(Section):
+    """A pool that the operator states instead of what discovery finds."""
+
+    name: str = Field(min_length=1, max_length=60, description="unique name")
+    site: str = Field(default="", max_length=60, description="site; empty: this host's name")
+    generation: str = Field(default="", max_length=40, description="generation; empty: as discovered")
+    backend: Literal["local", "simulated"] = Field(default="local", description="what provides the leases")
+    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many; 0: as discovered")
+    watts: Decimal | None = Field(
+        default=None, gt=0, description="watts per accelerator at IT level; unset: as discovered"
+    )
+    price_per_accelerator_hour: Decimal = Field(
+        default=Decimal("0.05"), ge=0, description="price before the class's ratio"
+    )
+    currency: str = Field(default="USD", description="ISO 4217 code of the price")
+    tenure: Literal["owned", "leased_in"] = Field(default="owned", description="owned, or leased in from others")
+    reserve: int = Field(default=0, ge=0, description="accelerators never sold")
+    failure_reserve: int = Field(default=0, ge=0, description="accelerators kept back for those that fail")
+    prometheus: PrometheusSettings | None = None
+    maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), max_length=1_000)
+
+    @field_validator("currency")
+    @classmethod
+    def _known_currency(cls, currency: str) -> str:
+        return _checked(currency_digits, currency)
+
+    @field_validator("price_per_accelerator_hour")
+    @classmethod
+    def _exact_price(cls, price: Decimal) -> Decimal:
+        return _checked(nano_from_decimal, price)
+
+
+def _checked(check: Callable[[T], object], value: T) -> T:
+    try:
+        check(value)
+    except InvalidInputError as error:
+        # Pydantic adds the key to a ValueError.
+        raise ValueError(error.message) from error
+    return value
