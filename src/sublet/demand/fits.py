@@ -123,10 +123,11 @@ class Fits:
         kept = self._agreed.setdefault(length, [])
         found = _of_slot(kept, t)
         if found is None:
-            # These alone are seldom asked for where they have to agree: they are not kept then.
-            own = _of_slot(self._sets.get(length, ()), t)
+            # Where they have to agree, they are seldom asked for alone: neither is kept for that.
+            own, theirs = _of_slot(self._sets.get(length, ()), t), _of_slot(other._sets.get(length, ()), t)
             found = self._new_set(t, length) if own is None else replace(own, paths=own.paths.copy("K"))
-            np.maximum(found.paths, other.set_at(t, length).paths, out=found.paths)
+            theirs = theirs or other._new_set(t, length)
+            np.maximum(found.paths, theirs.paths, out=found.paths)
             keep(kept, found)
         return found
 
@@ -193,20 +194,24 @@ class Swings:
     def of(cls, seen: Grid, days: int) -> Swings:
         """`seen` begins BEFORE_HOURS before the first moment."""
         moves = np.abs(seen[1:] - seen[:-1])
-        known = np.isfinite(moves)
-        moves[~known] = 0
-        sums, counts = np.zeros(seen.size), np.zeros(seen.size, dtype=np.int64)
+        unknown = ~np.isfinite(moves)
+        moves[unknown] = 0
+        sums, counts = np.zeros(seen.size), np.arange(seen.size, dtype=np.float64)
         moves.cumsum(dtype=np.float64, out=sums[1:])
-        known.cumsum(out=counts[1:])
-        rest = SWING_REST * float(sums[-1]) / max(1, int(counts[-1])) + SPREAD_MIN
-        over = (sums[SWING_HOURS:] - sums[:-SWING_HOURS]) / np.maximum(1, counts[SWING_HOURS:] - counts[:-SWING_HOURS])
-        return cls(_by_hour(np.sqrt(over + rest).astype(np.float32), DAY, days), rest)
+        counts[1:] -= unknown.cumsum()
+        rest = SWING_REST * float(sums[-1]) / max(1.0, float(counts[-1])) + SPREAD_MIN
+        over = sums[SWING_HOURS:] - sums[:-SWING_HOURS]
+        over /= np.maximum(1, counts[SWING_HOURS:] - counts[:-SWING_HOURS])
+        over += rest
+        return cls(_by_hour(np.sqrt(over).astype(np.float32), DAY, days), rest)
 
     def against(self, lately: Floats, rows: Places) -> Grid:
         """How much wider rises are now than after each moment of the hours `rows`; `lately` is demand before now."""
-        moves = np.abs(np.diff(lately[-SWING_HOURS - 1 :]))
-        known = moves[np.isfinite(moves)]
-        now = math.sqrt((float(known.mean()) if known.size else 0.0) + self.rest)
+        lately = lately[-SWING_HOURS - 1 :]
+        moves = np.abs(lately[1:] - lately[:-1])
+        if not math.isfinite(moves.sum()):
+            moves = moves[np.isfinite(moves)]
+        now = math.sqrt((float(moves.sum()) / moves.size if moves.size else 0.0) + self.rest)
         return np.float32(now) / self.roots.take(rows, axis=0)
 
 
@@ -253,7 +258,7 @@ class Past:
             whole, steps = _by_hour(every, DAY, days), steps[every]
         jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
         swings = Swings.of(seen, days) if slots <= SWING_SLOTS and jump <= JUMP_SHARE else None
-        high = _by_hour(_highest_lately(seen)[BEFORE_HOURS - 1 :], DAY, days)
+        high = _by_hour(_highest_lately(seen[BEFORE_HOURS - HIGH_HOURS :]), DAY, days)
         return cls(at, slots, first, demand, high, swings, whole, highest, jump)
 
     @property
@@ -287,7 +292,11 @@ class Fit:
         """The origin lies `pull` of the way from the demand before each moment to the highest of the hours before it."""
         self.past = past
         self._origin = past.before + np.float32(pull) * (past.high - past.before) if pull else past.before
-        self._counts = None if past.whole is None else past.whole.sum(axis=1).astype(np.float32)
+        # One number for all hours where each has as many moments.
+        self._counts = np.full(1, past.days, dtype=np.float32)
+        if past.whole is not None:
+            self._counts = past.whole.sum(axis=1).astype(np.float32)
+        self._say = self._counts / (self._counts + np.float32(SHRINK))
         self._mean = self._means()
         self._deviation = np.zeros((past.slots, DAY), dtype=np.float32)
         self._found = [False] * DAY
@@ -345,7 +354,7 @@ class Fit:
             moves -= self._origin
             moves[:, ~past.whole] = 0
             sums = moves.sum(axis=2)
-        return self._shrunk(sums, self._counts)[0]
+        return self._shrunk(sums, self._counts, self._say)[0]
 
     def _spread(self, here: int, moves: Grid, mean: Grid | None = None) -> Grid:
         """The mean deviation of the hours near `here`, shrunk towards that of all of them; `moves` less `mean` are off."""
@@ -361,18 +370,21 @@ class Fit:
             self._deviation[:, hours] = off.sum(axis=2)
             for hour in hours.tolist():
                 self._found[hour] = True
-        counts = None if self._counts is None else self._counts.take(rows)
-        spread, typical = self._shrunk(self._deviation.take(rows, axis=1), counts)
+        counts, say = self._counts, self._say
+        if self.past.whole is not None:
+            counts, say = counts.take(rows), say.take(rows)
+        spread, typical = self._shrunk(self._deviation.take(rows, axis=1), counts, say)
         widest: Grid = np.maximum(spread, np.float32(SPREAD_FLOOR) * typical + np.float32(SPREAD_MIN))
         return widest
 
-    def _shrunk(self, sums: Grid, counts: Grid | None) -> tuple[Grid, Grid]:
-        """The mean of each hour (columns) shrunk towards that of all, and the latter; `counts` None for a moment each day."""
-        many: Grid = np.array(self.past.days, dtype=np.float32) if counts is None else counts
-        every = self.past.days * sums.shape[1] if counts is None else float(counts.sum())
+    @staticmethod
+    def _shrunk(sums: Grid, counts: Grid, say: Grid) -> tuple[Grid, Grid]:
+        """The mean of each hour (columns) shrunk towards that of all of them, and the latter."""
+        every = float(counts.sum()) * (sums.shape[1] // counts.size)
         typical: Grid = sums.sum(axis=1, keepdims=True) / np.float32(max(1.0, every))
-        say: Grid = many / (many + np.float32(SHRINK))
-        mean: Grid = say * sums / np.maximum(many, np.float32(1)) + (np.float32(1) - say) * typical
+        mean: Grid = say * sums
+        mean /= np.maximum(counts, 1)
+        mean += (1 - say) * typical
         return mean, typical
 
 
@@ -454,11 +466,10 @@ def _quantile(values: Grid, level: float) -> float:
 
 
 def _highest_lately(in_use: Grid) -> Grid:
-    """The highest demand of the HIGH_HOURS slots up to each, over what was seen of them."""
-    highest = in_use.copy()
-    covered = 1
+    """The highest demand of HIGH_HOURS slots, over what was seen of them: the first element is of the first so many."""
+    highest, covered = in_use, 1
     while covered < HIGH_HOURS:
         step = min(covered, HIGH_HOURS - covered)
-        highest[step:] = np.fmax(highest[step:], highest[:-step].copy())
+        highest = np.fmax(highest[step:], highest[:-step])
         covered += step
     return highest

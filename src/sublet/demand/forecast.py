@@ -279,9 +279,8 @@ class Anytime:
         first = max(1, t - slots + 1 - MEMORY_HOURS)
         count = max(0, t - slots + 1 - first)
         known = self._fits.in_use[first - 1 : t].astype(np.float32)
-        rises = (
-            sliding_window_view(known[1:], count) - known[:count] if count else np.empty((slots, 0), dtype=np.float32)
-        )
+        step = known.itemsize
+        rises = np.ndarray((slots, count), known.dtype, known, step if count else 0, (step, step)) - known[:count]
         # As much evidence as the hours near the present one give: what lasts fills many moments in a row.
         weights: Grid = says_since(t - first, count) * NEARBY
         if not np.isfinite(known).all():

@@ -21,7 +21,7 @@ from sublet.demand.forecast import Forecaster, candidates
 from sublet.demand.model import Floats, Series, assemble
 from sublet.demand.service import Demand
 from sublet.surplus.model import HOUR_S
-from sublet.surplus.seller import PHASES, Seller, phase_of
+from sublet.surplus.seller import PHASES, HighLevel, Seller, phase_of
 from sublet.values.clock import from_micros, to_micros
 
 HISTORY = timedelta(days=120)
@@ -60,6 +60,7 @@ class Hours:
     methods: dict[str, Forecaster] = field(default_factory=dict)
     learned: Mapping[str, Any] | None = None
     learning: threading.Lock = field(default_factory=threading.Lock)
+    high: HighLevel = field(default_factory=HighLevel)
 
     @property
     def t(self) -> int:
@@ -131,7 +132,7 @@ class Hours:
             begin = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
             own = max(lived for lived in LIVED_LENGTHS if lived <= length)
             lead = None if own == length else self._seller(own)
-            seller = self.sellers[length] = Seller(length, self.methods, begin, lead)
+            seller = self.sellers[length] = Seller(length, self.methods, begin, lead, self.high)
             if lead is None and self.learned is not None:
                 for slots, state in self.learned["sellers"]:
                     if slots == length:
@@ -158,6 +159,7 @@ class Hours:
             self.methods,
             self.learned,
             self.learning,
+            self.high,
         )
         for method in whole.methods.values():
             method.extend(whole.in_use)

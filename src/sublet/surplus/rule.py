@@ -300,10 +300,11 @@ def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withhel
     left = capacity
     withheld = []
     for most, code, sentence in steps:
-        floor = max(0, min(left, math.floor(most + 1e-6)))
-        if floor < left:
-            withheld.append(Withheld(left - floor, code, sentence(left - floor)))
-        left = floor
+        if most + 1e-6 < left:
+            count = left - max(0, math.floor(most + 1e-6))
+            if count:
+                withheld.append(Withheld(count, code, sentence(count)))
+            left -= count
     return left, tuple(withheld)
 
 

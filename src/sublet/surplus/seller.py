@@ -181,6 +181,26 @@ class Record:
         return [self.sold, self.broken, self.expected, self._largest, [float(count) for count in self._book]]
 
 
+class HighLevel:
+    """The demand that a pool comes back to in time: found once for all its sellers."""
+
+    def __init__(self) -> None:
+        self._found = (-1, math.inf)
+
+    def before(self, in_use: Floats, t: int) -> float:
+        """The LONG_LEVEL_QUANTILE of all demand before slot `t`; infinite where none was seen."""
+        # Replaced as a whole: several threads may ask.
+        at, level = self._found
+        if at != t:
+            known = in_use[:t]
+            if not math.isfinite(known.sum()):
+                known = known[np.isfinite(known)]
+            place = math.ceil(LONG_LEVEL_QUANTILE * (known.size - 1))
+            level = float(np.partition(known, place)[place]) if known.size else math.inf
+            self._found = (t, level)
+        return level
+
+
 _FADE = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
 
 
@@ -192,8 +212,15 @@ class Seller:
     of its promises against what it expected tightens or loosens. All is a function of the history alone.
     """
 
-    def __init__(self, slots: int, methods: Mapping[str, Forecaster], start: int, lead: Seller | None = None) -> None:
-        """`methods` by name. With `lead` the record of that length is taken for this one's too.
+    def __init__(
+        self,
+        slots: int,
+        methods: Mapping[str, Forecaster],
+        start: int,
+        lead: Seller | None = None,
+        high: HighLevel | None = None,
+    ) -> None:
+        """`methods` by name. With `lead` the record of that length is taken for this one's too; `high` is the pool's.
 
         A pool begins with the method for calm, jumpy or short promises where it is there, else with the first.
         """
@@ -205,7 +232,7 @@ class Seller:
         self._methods = methods
         self._records: dict[str, Record] = {}
         self._kept: Mapping[str, Sequence[Any]] = {}
-        self._level_at, self._level = -1, math.inf
+        self._high = high or HighLevel()
         self._heard: tuple[tuple[int, int], tuple[Voice, ...]] = ((-1, -1), ())
 
     @property
@@ -334,13 +361,7 @@ class Seller:
         """
         if self.slots < LONG_SLOTS:
             return -math.inf
-        if self._level_at != t:
-            known = in_use[:t]
-            known = known[np.isfinite(known)]
-            place = math.ceil(LONG_LEVEL_QUANTILE * (known.size - 1))
-            self._level = float(np.partition(known, place)[place]) if known.size else math.inf
-            self._level_at = t
-        return self._level
+        return self._high.before(in_use, t)
 
     def _choose(self) -> None:
         if self._since is None:
@@ -368,7 +389,8 @@ def jump_caution(jump: float) -> float:
 def sellers(in_use: Floats, first_hour: int, start: int, lengths: tuple[int, ...], phase: int = 0) -> dict[int, Seller]:
     """A seller for each length in slots, over the same forecasters of the pool. `phase` spreads when they are refitted."""
     methods = candidates(in_use, first_hour, phase)
-    return {slots: Seller(slots, methods, start) for slots in lengths}
+    high = HighLevel()
+    return {slots: Seller(slots, methods, start, high=high) for slots in lengths}
 
 
 def phase_of(pool: str) -> int:
