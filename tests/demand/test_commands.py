@@ -6,13 +6,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.surplus import series as made
 from typer.testing import CliRunner
 
 from sublet.demand import commands
 from sublet.demand.csv_series import read_series, write_series
+from sublet.demand.service import Demand
+from sublet.fleet.model import PoolSpec
+from sublet.fleet.service import Fleet
+from sublet.settings import Settings
+from sublet.store import Store
 from sublet.surplus import commands as surplus_commands
+from sublet.surplus.benchmark.backtest import prepare
+from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
 
 HEADER = "job_name,organization,gpu_model,cpu_request,gpu_request,worker_num,submit_time,duration,job_type\n"
@@ -80,7 +88,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
 
 def test_shadow_of_all_pools_leaves_out_those_with_too_little_history(monkeypatch: pytest.MonkeyPatch) -> None:
     long, short = replace(made.series(16), pool="long"), replace(made.series(3), pool="short")
-    monkeypatch.setattr(surplus_commands, "_recorded", lambda pool: [short, long] if pool is None else [short])
+    monkeypatch.setattr(surplus_commands, "_recorded", lambda pool, kept: [short, long] if pool is None else [short])
     arguments = ["--windows", "1", "--json"]
     found = CliRunner().invoke(app(surplus_commands.shadow), arguments)
     told = json.loads(found.stdout)
@@ -89,3 +97,22 @@ def test_shadow_of_all_pools_leaves_out_those_with_too_little_history(monkeypatc
     assert "left out: short spans 72 hours" in CliRunner().invoke(app(surplus_commands.shadow), arguments[:2]).stdout
     alone = CliRunner().invoke(app(surplus_commands.shadow), ["--pool", "short"])
     assert isinstance(alone.exception, InvalidInputError) and "spans 72 hours" in alone.exception.message
+
+
+def test_shadow_sells_no_reserve(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = made.series(16)
+    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), 700, "stated", 10**9, "USD", "owned")
+    pool = Fleet(store).sync([spec])[0]
+    Demand(store).record_series(replace(series, pool=pool.id))
+    stated = {"name": "lab", "reserve": 2, "failure_reserve": 1}
+    monkeypatch.setattr(surplus_commands.settings, "load", lambda: Settings.model_validate({"pools": [stated]}))
+    monkeypatch.setattr(surplus_commands, "Store", lambda url: store)
+    monkeypatch.setattr(surplus_commands, "migrate", lambda _: None)
+    monkeypatch.setattr(surplus_commands, "SystemClock", lambda: SimulatedClock(series.end))
+    found = CliRunner().invoke(app(surplus_commands.shadow), ["--windows", "1", "--json"])
+    assert found.exit_code == 0, found.output
+    [told] = json.loads(found.stdout)["pools"]
+    whole, _ = prepare(series)
+    idle = whole.idle[whole.warmup :]
+    assert told["idle_hours"] == int(np.maximum(idle - 3, 0).sum()) < int(idle.sum())
+    assert any("3 accelerators are kept in reserve" in note for note in told["notes"])

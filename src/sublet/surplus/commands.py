@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -154,21 +155,24 @@ def shadow(
 ) -> None:
     """Decide as if selling, sell nothing, and report what would have been sold, earned and taken back.
 
-    Run it on the demand that the running system has recorded, or on CSV files of one's own. A window that breaks would
-    be credited in full.
+    Run it on the demand that the running system has recorded, without what the settings keep in reserve, or on CSV files
+    of one's own. A window that breaks would be credited in full.
     """
     lengths = _window_lengths(windows)
     _accepted(per_1000, long_share)
     terms = Terms(per_1000 / 1000, Money.of(price, currency), long_share=long_share)
     if files and pool is not None:
         raise InvalidInputError("--pool names a pool of the database; leave it out where there are files, or the files")
-    found = [read_series(file) for file in files] if files else _recorded(pool)
+    kept: dict[str, int] = {}
+    found = [read_series(file) for file in files] if files else _recorded(pool, kept)
     prepared, left_out = _prepared(found, warmup_days, or_refuse=bool(files) or len(found) == 1)
     reports = []
     with _progress() as progress:
         task = progress.add_task("shadow", total=len(prepared))
         for trace, notes in prepared:
             progress.update(task, description=f"shadow {trace.name}")
+            if kept.get(trace.name):
+                notes.append(f"{trace.name}: {kept[trace.name]} accelerators are kept in reserve and were not sold")
             reports.append(replace(run_shadow(trace, lengths, terms), notes=tuple(notes)))
             progress.update(task, advance=1)
     if as_json:
@@ -205,7 +209,8 @@ def _accepted(per_1000: float, long_share: float) -> None:
         raise InvalidInputError(f"--long-share is {long_share}; write a number from 0 to 1")
 
 
-def _recorded(pool: str | None) -> list[Series]:
+def _recorded(pool: str | None, kept: dict[str, int]) -> list[Series]:
+    """The demand of the database's pools, over what their reserves leave of them; `kept` is told what that is."""
     loaded = settings.load()
     store = Store(loaded.database_url)
     migrate(store)
@@ -216,7 +221,10 @@ def _recorded(pool: str | None) -> list[Series]:
     for item in pools:
         series = demand.history(item.id, now - timedelta(days=loaded.demand.history_days), now)
         if len(series):
-            found.append(replace(series, pool=item.name))
+            stated = next((one for one in loaded.pools if one.name == item.name), None)
+            kept[item.name] = stated.reserve + stated.failure_reserve if stated else 0
+            capacity = np.maximum(series.capacity - kept[item.name], 0.0)
+            found.append(replace(series, pool=item.name, capacity=capacity))
     if not found:
         raise InvalidInputError("no demand is recorded yet; import a CSV with `sublet demand import`, or name files")
     return found
@@ -226,7 +234,8 @@ def _print_shadow(report: Report) -> None:
     told = report.as_dict()
     typer.echo(
         f"{report.pool}: {report.since} to {report.until}: {100 * told['sold_share_of_idle']:.1f} % of "
-        f"{report.idle_hours} idle hours would have been sold for {report.earned}, {report.credited} credited back"
+        f"{report.idle_hours} idle hours would have been sold and kept, which earns {report.earned}; "
+        f"broken windows of another {report.credited} would have been credited back"
     )
     rows = [
         {
