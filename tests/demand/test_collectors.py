@@ -78,6 +78,10 @@ def test_prometheus_gives_samples_where_both_are_known() -> None:
             "gives 2 series; wrap it in sum",
         ),
         (b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[[1]]}]}}', "can't be read"),
+        (b'{"status": "success", "data": null}', "no range of numbers"),
+        (b'{"status": "success", "data": []}', "no range of numbers"),
+        (b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[[1e30,"5"]]}]}}', "is no time"),
+        (b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[["NaN","5"]]}]}}', "is no time"),
     ],
 )
 def test_prometheus_answers_that_are_none(body: bytes, words: str) -> None:
@@ -239,9 +243,11 @@ def test_squeue_tells_running_and_pending() -> None:
             "7|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T01:00:00|2026-03-01T09:00:00|gres/gpu:a100:4|2|8:00:00",
             "8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gpu:8|4|1-00:00:00",
             "9|cpu|PENDING|2026-03-01T02:00:00|N/A|N/A|N/A|1|1:00",
+            "10|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gres/gpu:8|2-3|1:00",
         ]
     )
-    assert [(job.id, job.accelerators, job.start is None) for job in jobs] == [("7", 8, False), ("8", 32, True)]
+    told = [(job.id, job.accelerators, job.start is None) for job in jobs]
+    assert told == [("7", 8, False), ("8", 32, True), ("10", 24, True)]
 
 
 @pytest.mark.parametrize(

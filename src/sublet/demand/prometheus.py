@@ -22,6 +22,7 @@ from sublet.values.errors import InvalidInputError, UnavailableError
 BODY_BYTES_MAX = 32 * 1024 * 1024
 POINTS_MAX = 11_000
 TIMEOUT_S = 30.0
+UNIX_TIME_MAX = 2**37
 
 Fetch = Callable[[str, Mapping[str, str]], bytes]
 """Gets a URL with query parameters and returns the body; raises UnavailableError."""
@@ -167,18 +168,21 @@ def parse_range(body: bytes, promql: str = "the query") -> dict[float, float]:
     if not isinstance(told, dict) or told.get("status") != "success":
         why = told.get("error", "no reason given") if isinstance(told, dict) else "no reason given"
         raise PrometheusError(f"Prometheus refused {promql!r}: {why}")
-    series = told.get("data", {}).get("result", [])
-    if told.get("data", {}).get("resultType") != "matrix" or not isinstance(series, list):
+    data = told.get("data")
+    series = data.get("result", []) if isinstance(data, dict) else []
+    if not isinstance(data, dict) or data.get("resultType") != "matrix" or not isinstance(series, list):
         raise PrometheusError(f"{promql!r} gives no range of numbers; it must be an instant vector")
     if len(series) > 1:
         raise PrometheusError(f"{promql!r} gives {len(series)} series; wrap it in sum(…) so that a pool has one number")
     found: dict[float, float] = {}
     try:
         for at, text in series[0]["values"] if series else []:
-            value = float(text)
+            value, moment = float(text), float(at)
+            if not 0 <= moment <= UNIX_TIME_MAX:
+                raise ValueError(f"{at} is no time")
             # Prometheus writes NaN and ±Inf for what it can't tell: no sample.
             if math.isfinite(value) and value >= 0:
-                found[float(at)] = value
+                found[moment] = value
     except (KeyError, TypeError, ValueError) as error:
         raise PrometheusError(f"Prometheus' answer to {promql!r} can't be read ({error})") from error
     return found

@@ -127,7 +127,9 @@ def parse_squeue(lines: Iterable[str]) -> list[Job]:
         submitted = _moment(cells[3], number)
         if submitted is None:
             raise BadSlurmOutputError(f"line {number}: {cells[3]!r} is no submit time; use -o '{SQUEUE_FORMAT}'")
-        count = int(per_node.group(1)) * (int(cells[7]) if cells[7].isdigit() else 1)
+        # What waits may say a range of nodes: it may need the most of them.
+        nodes = max((int(number) for number in re.findall(r"\d+", cells[7])), default=1)
+        count = int(per_node.group(1)) * nodes
         running = cells[2] == "RUNNING"
         start = _moment(cells[4], number) if running else None
         end = _moment(cells[5], number) if running else None
