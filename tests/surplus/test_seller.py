@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.fits import Fits
+from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits, Grid
 from sublet.demand.forecast import Alike, Futures, HourlyRises, PlainRises, candidates
+from sublet.demand.model import Floats
 from sublet.surplus.seller import (
     Depth,
     Seller,
@@ -250,3 +251,45 @@ def test_what_is_prepared_for_the_next_hour_tells_the_same() -> None:
                 told, anew = method.futures(t + 1, slots), late[name].futures(t + 1, slots)
                 np.testing.assert_array_equal(told.paths, anew.paths)
                 np.testing.assert_array_equal(told.weights, anew.weights)
+
+
+def _paths_after(past: Floats, since: Floats) -> Grid:
+    """What may come after `since`, by a fit that knows only the `past` and is in force since then."""
+    demand = np.concatenate([past, since])
+    fits = Fits(past, -past.size + PHASE_STEP * SHARED_SLOTS[0])
+    assert fits.at(past.size, 4).at == past.size
+    fits.extend(demand)
+    assert fits.at(demand.size, 4).at == past.size
+    return fits.set_at(demand.size, 4).paths
+
+
+def _widths(paths: Grid) -> Floats:
+    """By slot; the middle of the moments does not count."""
+    return np.quantile(paths, 0.95, axis=0) - np.quantile(paths, 0.05, axis=0)
+
+
+def test_paths_are_wider_after_hours_in_which_demand_swung() -> None:
+    past = made.daily(40, capacity=200)
+    calm, swung = (past[-1] + size * (-1.0) ** np.arange(23) for size in (0.5, 12.0))
+    after_calm, after_swings = _paths_after(past, calm), _paths_after(past, swung)
+    wider = _widths(after_swings) / _widths(after_calm)
+    assert wider.min() > 1.5
+    # All of them by as much: what is usual at this hour stays where it is.
+    np.testing.assert_allclose(wider, wider[0], rtol=1e-3)
+
+    # Hours that nobody saw are neither calm nor swings.
+    for unseen in (slice(8, 12), slice(0, 3), slice(20, 22)):
+        gaps = swung.copy()
+        gaps[unseen] = np.nan
+        np.testing.assert_allclose(_widths(_paths_after(past, gaps)) / _widths(after_swings), 1, atol=0.05)
+    blind = _paths_after(past, np.full(23, np.nan))
+    assert np.isfinite(blind).all()
+    assert (_widths(blind) < _widths(after_swings)).all()
+    holes = past.copy()
+    holes[300:340] = np.nan
+    assert np.isfinite(_paths_after(holes, swung)).all()
+
+    # Where jobs are large, a job that came says nothing of those to come.
+    jumpy = np.repeat(np.random.default_rng(5).choice([10.0, 40.0, 70.0, 100.0], 40 * 12), 2)
+    calm, swung = (jumpy[-1] + size * (-1.0) ** np.arange(23) for size in (0.5, 12.0))
+    np.testing.assert_array_equal(_paths_after(jumpy, calm), _paths_after(jumpy, swung))

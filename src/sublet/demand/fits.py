@@ -362,8 +362,11 @@ class Fit:
         unknown = [place for place, row in enumerate(rows.tolist()) if not self._found[row]]
         if unknown:
             some = slice(None) if len(unknown) == rows.size else np.array(unknown)
-            off = moves[:, some] if mean is None else moves[:, some] - mean[:, some, None]
-            off = np.abs(off)
+            if mean is None:
+                off = np.abs(moves[:, some])
+            else:
+                off = moves[:, some] - mean[:, some, None]
+                np.abs(off, out=off)
             hours = rows[some]
             if self.past.whole is not None:
                 off[:, ~self.past.whole[hours]] = 0
