@@ -104,9 +104,10 @@ def test_margins_lie_between_the_measured_points() -> None:
 
 
 def test_large_jobs_lower_the_tail() -> None:
-    cautions = [jump_caution(jump) for jump in (0.0, 0.05, 0.06, 0.2)]
-    assert cautions == sorted(cautions, reverse=True)
-    assert (cautions[0], cautions[1], cautions[3]) == (1.0, 1.0, 0.5)
+    for slots, least in ((1, 0.25), (4, 0.5), (24, 0.5)):
+        cautions = [jump_caution(jump, slots) for jump in (0.0, 0.05, 0.06, 0.2)]
+        assert cautions == sorted(cautions, reverse=True)
+        assert (cautions[0], cautions[1], cautions[3]) == (1.0, 1.0, least)
 
 
 @given(

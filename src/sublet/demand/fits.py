@@ -141,8 +141,12 @@ class Fits:
             np.add(found.paths, above, out=found.paths)
         return found
 
+    def lately(self, t: int) -> Floats:
+        """Demand by which the swings at slot `t` are known: until the slot before its last."""
+        return self.in_use[max(0, t - BEFORE_HOURS) : max(0, t - 1)]
+
     def _from_origin(self, t: int, length: int) -> Set:
-        return self.at(t, length).set_at(t, self.in_use[max(0, t - BEFORE_HOURS) : max(0, t - 1)])
+        return self.at(t, length).set_at(t, self.lately(t))
 
     def _renewed(self, t: int, length: int) -> int:
         renewed = t - (self.first_hour + t - self._phase - PHASE_STEP * length) % DAY
@@ -257,7 +261,7 @@ class Past:
             every = seen_until[slots + 1 :] - seen_until[: -slots - 1] == slots + 1
             whole, steps = _by_hour(every, DAY, days), steps[every]
         jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
-        swings = Swings.of(seen, days) if slots <= SWING_SLOTS and jump <= JUMP_SHARE else None
+        swings = Swings.of(seen, days) if slots <= SWING_SLOTS else None
         high = _by_hour(_highest_lately(seen[BEFORE_HOURS - HIGH_HOURS :]), DAY, days)
         return cls(at, slots, first, demand, high, swings, whole, highest, jump)
 
@@ -326,7 +330,8 @@ class Fit:
         moves = past.ahead.take(ahead, axis=0)
         moves -= self._origin.take(rows, axis=0)
         mean = self._mean.take(rows, axis=1)
-        if past.swings is None:
+        # One large job is as large in calm hours as in others.
+        if past.swings is None or past.jump > JUMP_SHARE:
             spread = self._spread(here, moves, mean)
             scale = spread[:, NEAR_HOURS, None] / spread
             moves *= scale[:, :, None]
@@ -413,6 +418,12 @@ class Set:
         every = (self.past.first + self.rows)[:, None] + days
         found: Places = every.ravel() if self.past.whole is None else every[self.past.whole[self.rows]]
         return found
+
+    def wider(self, lately: Floats) -> Grid | None:
+        """How much wider rises are now than after each moment, where the paths don't show it yet."""
+        if self.past.swings is None or self.past.jump <= JUMP_SHARE:
+            return None
+        return self._of(self.past.swings.against(lately, self.rows))
 
     def _of(self, grid: Grid) -> Grid:
         found: Grid = grid.ravel() if self.past.whole is None else grid[self.past.whole[self.rows]]

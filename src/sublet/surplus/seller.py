@@ -41,6 +41,7 @@ SWITCH_SHARE = 0.2
 
 JUMP_CALM = 0.05
 JUMP_CAUTION_MIN = 0.5
+JUMP_CAUTION_MIN_SHORT = 0.25
 CALM_SLOTS = 4
 AVERAGED = (SHORT_METHOD, CALM_METHOD, JUMPY_METHOD)
 LONG_SLOTS = 12
@@ -352,7 +353,7 @@ class Seller:
         if risk >= 1:
             return math.inf
         allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(ratio or self.ratio))
-        return allowed * jump_caution(futures.jump) * futures.weight - SURPRISE_PRIOR * self.slots
+        return allowed * jump_caution(futures.jump, self.slots) * futures.weight - SURPRISE_PRIOR * self.slots
 
     def level(self, in_use: Floats, t: int) -> float:
         """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time.
@@ -381,9 +382,10 @@ def agreed_depth(voices: Sequence[Voice], depth_of: Callable[[Voice], Depth]) ->
     return _whole(math.fsum(voice.share * depth_of(voice).count for voice in voices))
 
 
-def jump_caution(jump: float) -> float:
+def jump_caution(jump: float, slots: int) -> float:
     """By how much the tail is lowered where single jobs are large: one of them takes more of the book at once."""
-    return 1.0 if jump <= JUMP_CALM else max(JUMP_CAUTION_MIN, (JUMP_CALM / jump) ** 2)
+    least = JUMP_CAUTION_MIN if slots >= CALM_SLOTS else JUMP_CAUTION_MIN_SHORT
+    return 1.0 if jump <= JUMP_CALM else max(least, (JUMP_CALM / jump) ** 2)
 
 
 def sellers(in_use: Floats, first_hour: int, start: int, lengths: tuple[int, ...], phase: int = 0) -> dict[int, Seller]:
