@@ -149,3 +149,18 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_bytes(packed)
     with pytest.raises(BadSeriesError):
         read_series(path)
+
+
+def test_findings_are_told_in_sentences() -> None:
+    row = "2026-03-01T{:02}:00:00Z,10,{}\n".format
+    told = parse(HEADER + row(4, 3) + row(1, 11) + row(1, 11) + row(2, 3) + row(3, 3)).findings.sentences()
+    assert told == [
+        "1 row repeats another row and was counted once",
+        "time steps back once (unsorted, or the clock was set); sorted",
+        "1 sample needs more than the capacity (work queues)",
+    ]
+    rows = "".join(row(hour, 3) for hour in (0, 1, 2, 3, 6, 9))
+    assert parse(HEADER + rows).findings.sentences() == [
+        "2 gaps in time; nothing was filled in",
+        "4 slots have no sample",
+    ]

@@ -89,15 +89,27 @@ class Findings:
     def sentences(self) -> list[str]:
         """One sentence for each finding that is not nothing, for people."""
         told = {
-            "duplicates": "{} rows repeat another row and were counted once",
-            "out_of_order": "{} rows stood before an earlier time (unsorted, or the clock stepped back) and were sorted",
-            "gaps": "{} gaps in time; nothing was filled in",
-            "missing_slots": "{} slots have no sample",
-            "capacity_changes": "the capacity changed {} times",
-            "above_capacity": "{} samples need more than the capacity (work queues)",
-            "outages": "{} samples have no capacity at all",
+            "duplicates": (
+                "1 row repeats another row and was",
+                "{:,} rows repeat another row and were",
+                " counted once",
+            ),
+            "out_of_order": (
+                "time steps back once",
+                "time steps back {:,} times",
+                " (unsorted, or the clock was set); sorted",
+            ),
+            "gaps": ("1 gap", "{:,} gaps", " in time; nothing was filled in"),
+            "missing_slots": ("1 slot has", "{:,} slots have", " no sample"),
+            "capacity_changes": ("the capacity changed once", "the capacity changed {:,} times", ""),
+            "above_capacity": ("1 sample needs", "{:,} samples need", " more than the capacity (work queues)"),
+            "outages": ("1 sample has", "{:,} samples have", " no capacity at all"),
         }
-        return [text.format(getattr(self, name)) for name, text in told.items() if getattr(self, name)]
+        return [
+            (one if getattr(self, name) == 1 else many.format(getattr(self, name))) + rest
+            for name, (one, many, rest) in told.items()
+            if getattr(self, name)
+        ]
 
 
 @dataclass(frozen=True)
