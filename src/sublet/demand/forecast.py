@@ -230,10 +230,6 @@ class Filtered:
         else:
             found = self._fits.set_at(t, slots)
         paths = found.paths[:, :slots]
-        wider = found.wider(self._fits.lately(t)) if slots == 1 else None
-        if wider is not None and wider.size:
-            usual = np.float32(np.average(paths[:, 0], weights=found.weights))
-            paths = usual + (paths - usual) * wider[:, None]
         if not self._by_level or fit.highest <= 0:
             return Futures(paths, found.weights, self.method, fit.jump)
         apart = (found.before - np.float32(self._fits.in_use[t - 1])) / np.float32(LEVEL_SHARE * fit.highest)
@@ -268,7 +264,7 @@ class Anytime:
     def __init__(self, fits: Fits, method: str) -> None:
         self.method = method
         self._fits = fits
-        self._told: dict[int, list[tuple[int, Futures]]] = {}
+        self._told: dict[int, tuple[int, Futures]] = {}
 
     def extend(self, in_use: Floats) -> None:
         self._fits.extend(in_use)
@@ -277,7 +273,11 @@ class Anytime:
         pass
 
     def futures(self, t: int, slots: int) -> Futures:
-        return _told_before(self._told, t, slots, self._futures)
+        # All moments with all that came after them take much room: only the latest are kept.
+        told = self._told.get(slots)
+        if told is None or told[0] != t:
+            told = self._told[slots] = (t, self._futures(t, slots))
+        return told[1]
 
     def _futures(self, t: int, slots: int) -> Futures:
         first = max(1, t - slots + 1 - MEMORY_HOURS)
