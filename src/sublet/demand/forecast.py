@@ -230,6 +230,10 @@ class Filtered:
         else:
             found = self._fits.set_at(t, slots)
         paths = found.paths[:, :slots]
+        wider = found.wider(self._fits.lately(t)) if slots == 1 else None
+        if wider is not None and wider.size:
+            usual = np.float32(np.average(paths[:, 0], weights=found.weights))
+            paths = usual + (paths - usual) * wider[:, None]
         if not self._by_level or fit.highest <= 0:
             return Futures(paths, found.weights, self.method, fit.jump)
         apart = (found.before - np.float32(self._fits.in_use[t - 1])) / np.float32(LEVEL_SHARE * fit.highest)
