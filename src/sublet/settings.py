@@ -181,6 +181,9 @@ class NoticeClass(ClassOfService):
     """Taken back after its notice."""
 
     notice_s: int = Field(default=300, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    broken_per_1000_max: float = Field(
+        default=10.0, gt=0, le=1000, description="windows per 1,000 that may get less than their notice"
+    )
     credit_ratio: Decimal = Field(
         default=Decimal("0.10"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -102,6 +104,29 @@ def test_an_error_is_one_sentence_and_an_exit_code(
     assert error.message in printed.err
     assert "Traceback" not in printed.err
     assert len(printed.err.splitlines()) == 1
+
+
+def test_a_running_system_tells_its_own_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = {"kind": "restart", "subject": "lse_7", "reason": "its sandbox is gone", "at": None, "details": {}}
+    told = json.dumps({"next": {"made_at": "2026-01-01T00:00:00Z", "steps": [step]}, "last": []}).encode()
+
+    class Control(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/v1/plan" and self.headers["Authorization"] == "Bearer the-key"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(told if known else b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Control) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("SUBLET_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("SUBLET_KEY", "the-key")
+        assert [item["subject"] for item in run(cli.app, "plan", "--json")["steps"]] == ["lse_7"]
+        server.shutdown()
+    assert run(cli.app, "plan", "--json")["steps"] == []
 
 
 def test_a_plan_is_compared_with_an_earlier_one(folder: Path, tmp_path: Path) -> None:

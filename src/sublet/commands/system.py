@@ -15,7 +15,7 @@ from rich.markup import escape
 from sublet import settings as settings_module
 from sublet.output import JsonFlag, print_json, print_rows
 from sublet.values.clock import format_time
-from sublet.values.errors import InvalidInputError
+from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.plan import Plan, plan_from_dict
 
 database = typer.Typer(no_args_is_help=True, help="The database.")
@@ -104,16 +104,14 @@ def plan(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what the system will do next, before it does it; nothing is carried out."""
-    from sublet.app import Sublet
+    """Show what the system will do next, before it does it; nothing is carried out.
+
+    With SUBLET_KEY the running system at SUBLET_URL is asked; without, or where none runs, the database of these settings.
+    """
     from sublet.values.plan import diff
 
     before = _saved_plan(since) if since is not None else None
-    system = Sublet(settings_module.load())
-    try:
-        made = system.plan()
-    finally:
-        system.close()
+    made = _next_plan()
     if before is not None:
         lines = diff(before, made)
         if as_json:
@@ -128,6 +126,23 @@ def plan(
     print_rows(
         rows, {"at": "when", "kind": "step", "subject": "what", "reason": "why"}, "nothing to do: all is as intended"
     )
+
+
+def _next_plan() -> Plan:
+    """Only the running system knows what its backends hold; a system that does not run is told by its database."""
+    from sublet.app import Sublet
+    from sublet.leases.remote import KEY_VARIABLE, Remote
+
+    if os.environ.get(KEY_VARIABLE):
+        try:
+            return plan_from_dict(Remote().get("/v1/plan")["next"])
+        except UnavailableError as error:
+            typer.echo(f"{error.message}; this is the plan by the database", err=True)
+    system = Sublet(settings_module.load())
+    try:
+        return system.plan()
+    finally:
+        system.close()
 
 
 def _saved_plan(path: Path) -> Plan:

@@ -147,7 +147,7 @@ def sellable(
     slots = outlook.futures.paths.shape[1]
     first = min(outlook.slots - 1, int(((start - view.at).total_seconds() + outlook.passed_s) // outlook.slot_s))
     grid_start = view.at - timedelta(seconds=outlook.passed_s)
-    end = start + timedelta(seconds=max(until_s, outlook.slot_s))
+    end = max(view.at + timedelta(seconds=until_s), start + timedelta(seconds=outlook.slot_s))
 
     def over(items: Sequence[tuple[Window, float]]) -> Counts:
         return _held(items, grid_start, view.at, outlook.slot_s, slots)[first:] if items else 0.0
