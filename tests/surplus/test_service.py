@@ -17,7 +17,7 @@ from sublet.store import Store
 from sublet.surplus import rule
 from sublet.surplus.memory import Hours, hours_of
 from sublet.surplus.model import Absence, ClassPolicy, Ladder, PoolFacts, Sold, UnknownClassError
-from sublet.surplus.seller import phase_of
+from sublet.surplus.seller import Seller, phase_of
 from sublet.surplus.service import Surplus, view_of
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
@@ -254,6 +254,20 @@ def test_long_promises_leave_room_for_short_ones(
     short = rule.sellable(known, fewer, hour, (), POLICIES).count
     running = sum(many for many, length in booked if length > 1)
     assert found.count <= max(0, max(1, fewer.long_share_max * short) - running)
+
+
+def test_a_pool_without_room_asks_for_no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: Seller, t: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Seller, "voices", never)
+    full = view(facts=PoolFacts("pool_a", "made", int(SERIES.in_use[-1])))
+    day = Window.starting(END, 24 * 3600)
+    for policy in CLASSES:
+        assert rule.sellable(full, policy, day, (), POLICIES).count == 0
+    high = view(facts=PoolFacts("pool_a", "made", int(SERIES.in_use[-1]) + 1))
+    (told,) = (item for item in rule.sellable(high, FIRM, day, (), POLICIES).withheld if "high level" in item.sentence)
+    assert (told.count, told.reason_code) == (1, "demand_quantile")
 
 
 def test_what_is_kept_for_short_promises_says_so() -> None:

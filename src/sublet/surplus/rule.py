@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -25,6 +26,7 @@ COLD_S = 24 * HOUR_S
 COLD_FIRM_S = 7 * 24 * HOUR_S
 COLD_HORIZONS = 7
 PATHS_MIN = 20
+ROUNDING = 1e-6
 
 Counts = Floats | float
 """By slot, or one number for all slots."""
@@ -60,16 +62,14 @@ class View:
         """What demand may do until `until_s` seconds from now, on the grid that suits so short or long a time."""
         if self.fine is not None and until_s <= FINE_HORIZON_S:
             slots = max(1, math.ceil(until_s / self.fine.slot_s))
-            rises = self.fine.rises(slots)
-            futures = Futures(rises, np.ones(rises.shape[0], dtype=np.float32), PlainRises.method)
             above = max(0.0, _or_zero(self.fine.newest - self.in_use))
-            return Outlook(self.fine.slot_s, 0.0, slots, (Voice(1.0, futures, 1.0),), above)
+            return Outlook(self.fine.slot_s, 0.0, slots, partial(_plain_voice, self.fine, slots), above)
         # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
         passed_s = to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
         slots = max(1, math.ceil((passed_s + until_s) / HOUR_S - 1e-9))
         seller = self.hours.seller(slots, passed_s)
         above = max(0.0, _or_zero(self.hours.newest - self.in_use))
-        return Outlook(HOUR_S, passed_s, slots, seller.voices(self.hours.t), above, seller)
+        return Outlook(HOUR_S, passed_s, slots, partial(seller.voices, self.hours.t), above, seller)
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,26 @@ class Outlook:
     """Possible futures on a grid of `slot_s` that began `passed_s` ago; `slots` of it matter.
 
     `above` is how much higher than now demand stood in the slot that the futures rise from. Without a seller the risk is
-    taken as it is; with one it is corrected by the record.
+    taken as it is; with one it is corrected by the record. What demand may do is found when it is asked for: a pool without
+    room needs no forecast.
     """
 
     slot_s: int
     passed_s: float
     slots: int
-    voices: tuple[Voice, ...]
+    tell: Callable[[], tuple[Voice, ...]]
     above: float
     seller: Seller | None = None
+
+    @cached_property
+    def voices(self) -> tuple[Voice, ...]:
+        """The forecasts that decide, the leading one first."""
+        return self.tell()
+
+    @property
+    def told_slots(self) -> int:
+        """How many slots are forecast: those of the next longer length that has a seller."""
+        return self.slots if self.seller is None else self.seller.slots
 
     @property
     def futures(self) -> Futures:
@@ -144,7 +155,7 @@ def sellable(
     start = max(window.start, view.at)
     until_s = (start - view.at).total_seconds() + policy.horizon_s((window.end - start).total_seconds())
     outlook = view.outlook(until_s)
-    slots = outlook.futures.paths.shape[1]
+    slots = outlook.told_slots
     first = min(outlook.slots - 1, int(((start - view.at).total_seconds() + outlook.passed_s) // outlook.slot_s))
     grid_start = view.at - timedelta(seconds=outlook.passed_s)
     end = max(view.at + timedelta(seconds=until_s), start + timedelta(seconds=outlook.slot_s))
@@ -176,12 +187,13 @@ def sellable(
         ),
         (_least(room - held), "already_sold", lambda count: f"{count} sold already for part of the window"),
         (_least(room - held - needed), "claim", lambda count: f"{count} claimed: {_claims(needs)}"),
-        _demand_step(view, policy, until_s, outlook, first, free - held - needed),
-        *_kept_short(view, policy, window, sold, policies, short),
-        *_doubts(
-            view, policy, until_s, outlook, max(0.0, now), held if isinstance(held, float) else held.max(initial=0.0)
-        ),
     ]
+    if _some_left(steps):
+        steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - needed))
+    if _some_left(steps):
+        most_held = held if isinstance(held, float) else float(held.max(initial=0.0))
+        steps += _kept_short(view, policy, window, sold, policies, short)
+        steps += _doubts(view, policy, until_s, outlook, max(0.0, now), most_held)
     count, withheld = _waterfall(facts.capacity, steps)
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
 
@@ -204,11 +216,14 @@ def offers(
 
 def _demand_step(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Counts) -> Step:
     """How deep the quantile of rising demand lets the class go. `free` is what would be left if the owner used nothing."""
-    leading = outlook.voices[0]
-    tail = outlook.tail(policy, leading)
     limit = math.inf
     if outlook.seller is not None and policy.notice_s is None:
-        limit = _least(free) - outlook.seller.level(view.hours.in_use, view.hours.t)
+        level = outlook.seller.level(view.hours.in_use, view.hours.t)
+        limit = _least(free) - level
+        if limit < 1 - ROUNDING and math.isfinite(level):
+            return 0.0, "demand_quantile", partial(_high_level, level, until_s)
+    leading = outlook.voices[0]
+    tail = outlook.tail(policy, leading)
     # A class that promises nothing gets what is idle now, whatever demand may do.
     above = outlook.above if math.isfinite(tail) else 0.0
     room = free - view.in_use - above
@@ -263,6 +278,16 @@ def _kept_short(
     return [(long_limit(policy.long_share_max, short) - longer, "kept_short", why)]
 
 
+def _high_level(level: float, until_s: float, count: int) -> str:
+    return f"{count} because within {_hours(until_s)} the owner's demand may be back at its high level of {level:g}"
+
+
+def _plain_voice(fine: Recent, slots: int) -> tuple[Voice, ...]:
+    rises = fine.rises(slots)
+    futures = Futures(rises, np.ones(rises.shape[0], dtype=np.float32), PlainRises.method)
+    return (Voice(1.0, futures, 1.0),)
+
+
 def _or_zero(number: float) -> float:
     return number if math.isfinite(number) else 0.0
 
@@ -295,13 +320,17 @@ def _doubts(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, i
     return steps
 
 
+def _some_left(steps: Sequence[Step]) -> bool:
+    return all(most >= 1 - ROUNDING for most, _, _ in steps)
+
+
 def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withheld, ...]]:
     """Each step may lower the count; what it lowers is withheld by its reason. Counts and the rest sum to `capacity`."""
     left = capacity
     withheld = []
     for most, code, sentence in steps:
-        if most + 1e-6 < left:
-            count = left - max(0, math.floor(most + 1e-6))
+        if most + ROUNDING < left:
+            count = left - max(0, math.floor(most + ROUNDING))
             if count:
                 withheld.append(Withheld(count, code, sentence(count)))
             left -= count
