@@ -9,6 +9,7 @@ import structlog
 
 from sublet import logs, supervisor
 from sublet.settings import Settings
+from sublet.values import garbage
 from sublet.values.errors import InvalidInputError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ def _control(settings: Settings, fd: int | None) -> None:
         proxy_headers=False,
     )
     server = uvicorn.Server(config)
+    garbage.settle()
     try:
         asyncio.run(server.serve(sockets=[held]))
     finally:

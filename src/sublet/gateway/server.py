@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
 import signal
 import socket
@@ -32,10 +31,10 @@ from sublet.gateway.store import drop_minutes, save_minutes
 from sublet.gateway.surface import Surface
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.store import Store
+from sublet.values import garbage
 from sublet.values.clock import to_micros
 from sublet.values.errors import SubletError, UnavailableError
 
-GC_THRESHOLDS = (20_000, 20, 50)
 # Python's default lets a busy thread keep the loop waiting for 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -179,10 +178,7 @@ async def _serve(
     sweeping = loop.create_task(gateway.sweep_for_ever())
     snapshots.start()
     shipper.start()
-    # What is there now stays for good: the collector need not walk through it again and again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    garbage.settle()
     log.info("gateway serves", url=url, run=journal.run)
     try:
         await server.serve(sockets=[listener])
