@@ -321,7 +321,8 @@ def _doubts(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, i
 
 
 def _some_left(steps: Sequence[Step]) -> bool:
-    return all(most >= 1 - ROUNDING for most, _, _ in steps)
+    """Whether these steps leave anything on sale: each takes from what the one before it left."""
+    return steps[-1][0] >= 1 - ROUNDING
 
 
 def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withheld, ...]]:

@@ -379,6 +379,8 @@ class Seller:
 
 def agreed_depth(voices: Sequence[Voice], depth_of: Callable[[Voice], Depth]) -> int:
     """The depths that the voices would sell, averaged by their shares."""
+    if len(voices) == 1:
+        return depth_of(voices[0]).count
     return _whole(math.fsum(voice.share * depth_of(voice).count for voice in voices))
 
 
