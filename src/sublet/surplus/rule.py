@@ -198,12 +198,25 @@ def sellable(
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
 
 
+def short_count(view: View, policy: ClassPolicy, policies: Mapping[str, ClassPolicy]) -> int | None:
+    """What could be sold for the class's shortest window from now if nothing were sold; None where nothing hangs on it."""
+    if not _keeps_short(policy):
+        return None
+    return sellable(view, policy, Window.starting(view.at, policy.shortest_s), (), policies).count
+
+
 def offers(
-    view: View, policy: ClassPolicy, sold: Sequence[Sold], policies: Mapping[str, ClassPolicy]
+    view: View,
+    policy: ClassPolicy,
+    sold: Sequence[Sold],
+    policies: Mapping[str, ClassPolicy],
+    short: int | None = None,
 ) -> list[Sellable]:
-    """What each window of the class could sell from now, if it were the only one. Equal horizons are decided once."""
+    """What each window of the class could sell from now, if it were the only one. Equal horizons are decided once.
+
+    `short` is as `short_count` tells it, found here where it is needed.
+    """
     known: dict[float, Sellable] = {}
-    short: int | None = None
     for window_s in reversed(policy.windows_s):
         horizon_s = policy.horizon_s(window_s)
         if horizon_s not in known:
@@ -258,7 +271,7 @@ def _kept_short(
     short: int | None,
 ) -> list[Step]:
     """How many may be sold for longer than the shortest window beside those that run or are booked for it."""
-    if not policy.laddered or policy.long_share_max >= 1 or window.seconds <= policy.shortest_s:
+    if not _keeps_short(policy) or window.seconds <= policy.shortest_s:
         return []
     if short is None:
         shortest = Window.starting(max(window.start, view.at), policy.shortest_s)
@@ -276,6 +289,10 @@ def _kept_short(
         )
 
     return [(long_limit(policy.long_share_max, short) - longer, "kept_short", why)]
+
+
+def _keeps_short(policy: ClassPolicy) -> bool:
+    return policy.laddered and policy.long_share_max < 1
 
 
 def _high_level(level: float, until_s: float, count: int) -> str:

@@ -81,11 +81,11 @@ class Surplus:
         alone: list[Sellable] = []
         offered: list[Sold] = []
         for policy in self.classes:
-            for window_s, single in zip(
-                policy.windows_s, rule.offers(view, policy, standing, self._classes), strict=True
-            ):
+            short = rule.short_count(view, policy, self._classes)
+            singles = rule.offers(view, policy, standing, self._classes, short)
+            for window_s, single in zip(policy.windows_s, singles, strict=True):
                 window = Window.starting(view.at, window_s)
-                both = rule.sellable(view, policy, window, [*standing, *offered], self._classes)
+                both = rule.sellable(view, policy, window, [*standing, *offered], self._classes, short)
                 alone.append(single)
                 rungs.append(_told_apart(both, single, standing, offered, view))
                 if both.count:
