@@ -24,7 +24,7 @@ from sublet.demand.model import Series, assemble
 from sublet.surplus import rule
 from sublet.surplus.benchmark.backtest import Sum, backtest
 from sublet.surplus.benchmark.own import Sublet, single
-from sublet.surplus.benchmark.scoring import Trace, bound, least_value_first, run, score, trace_of
+from sublet.surplus.benchmark.scoring import Book, Trace, bound, least_value_first, run, score, trace_of
 from sublet.surplus.memory import SHADOW_HOURS_MAX, Hours, hours_of
 from sublet.surplus.model import LONG_SHARE, ClassPolicy, PoolFacts
 from sublet.surplus.seller import Seller, sellers
@@ -42,6 +42,7 @@ WINDOWS = (1, 4, 12, 24)
 LONG_SHARES = (0.0, LONG_SHARE, 0.3, 0.5, 1.0)
 POOLS = 1000
 DAYS = 90
+DRAWS = 10_000
 HOURS_PASSED = 2
 LIVED_HOURS = 6
 ROUND_EVERY_MINUTES = 5
@@ -70,6 +71,7 @@ def quality() -> dict[str, Any]:
     return {
         **whole.as_dict(),
         "split": {f"{window}h": _split(traces, window) for window in WINDOWS},
+        "weeks_drawn_anew": {f"{window}h": _luck(traces, window) for window in WINDOWS},
         "ladder_by_long_share": {str(share): _ladder_on_halves(traces, share) for share in LONG_SHARES},
         "gangs": {f"{window}h": _pooled(gangs, window) for window in (1, 4)},
         "gangs_split": {"4h": _split(gangs, 4)},
@@ -231,6 +233,33 @@ def _split(traces: list[Trace], window: int) -> dict[str, Any]:
             pools[trace.name] = alone.as_dict()
         found[name] = {**total.as_dict(), "pools": pools}
     return found
+
+
+class _Counting(Sublet):
+    """Sublet's policy, which also notes how many windows it started in each slot."""
+
+    def __init__(self, trace: Trace, windows: tuple[int, ...]) -> None:
+        super().__init__(trace, windows)
+        self.started: dict[int, int] = {}
+
+    def starts(self, t: int, book: Book) -> dict[int, int]:
+        started = super().starts(t, book)
+        self.started[t] = sum(started.values())
+        return started
+
+
+def _luck(traces: list[Trace], window: int) -> dict[str, float]:
+    """The rate that other bursts might have given: a block bootstrap, each pool's scored weeks drawn anew."""
+    random = np.random.default_rng(0)
+    sums = np.zeros((DRAWS, 2))
+    for trace in traces:
+        policy = _Counting(trace, (window,))
+        broken = np.array(run(trace, policy).broken)
+        started = np.array([policy.started.get(t, 0) for t in range(trace.warmup, len(trace))])
+        weeks = np.stack([np.add.reduceat(each, np.arange(0, each.size, 168)) for each in (started, broken)], axis=1)
+        sums += weeks[random.integers(0, len(weeks), (DRAWS, len(weeks)))].sum(axis=1)
+    rates = 1000 * sums[:, 1] / np.maximum(1, sums[:, 0])
+    return {"rate_90": float(np.quantile(rates, 0.9)), "share_above_10": float((rates > 10).mean())}
 
 
 def _ladder_on_halves(traces: list[Trace], long_share: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sublet.demand.fits import Fits
-from sublet.demand.forecast import HIGH_PULL, Alike, Forecaster, candidates
+from sublet.demand.forecast import HIGH, ORIGINS, Alike, Forecaster, candidates
 from sublet.demand.model import Floats
 from sublet.surplus.benchmark.own import SHADOW_START, Sublet
 from sublet.surplus.benchmark.scoring import Trace, bound, run
@@ -43,9 +43,8 @@ def main() -> None:
 def _compared(trace: Trace, signs: Mapping[str, Floats]) -> dict[str, Any]:
     """Share and broken per 1,000 of each method on its own, and of the choice without and with the signs."""
     own = candidates(trace.in_use, trace.first_hour, phase_of(trace.name))
-    plain = Fits(trace.in_use, trace.first_hour, phase_of(trace.name))
-    high = Fits(trace.in_use, trace.first_hour, phase_of(trace.name), HIGH_PULL)
-    more: dict[str, Forecaster] = {name: Alike(high, name, sign, other=plain) for name, sign in signs.items()}
+    fits = Fits(trace.in_use, trace.first_hour, phase_of(trace.name), ORIGINS)
+    more: dict[str, Forecaster] = {name: Alike(fits, name, sign, HIGH, agreed=True) for name, sign in signs.items()}
     sets = {name: {name: method} for name, method in {**own, **more}.items()}
     sets["chosen without signs"], sets["chosen with signs"] = own, {**own, **more}
     return {

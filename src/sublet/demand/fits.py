@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ SPREAD_FLOOR = 0.25
 SPREAD_MIN = 1e-3
 JUMP_QUANTILE = 0.95
 HIGH_HOURS = 24
+PLAIN_PULL = 0.0
 SWING_HOURS = 24
 SWING_REST = 0.5
 SWING_SLOTS = 5
@@ -50,23 +51,20 @@ Kind = TypeVar("Kind", np.float32, np.bool_)
 class Fits:
     """What is usual in a pool, hour by hour, fitted once for each length and shared by the forecasters that use it.
 
-    Rises count from an origin: the demand just before, or `pull` of the way from there to the highest demand of the last
-    HIGH_HOURS: what demand has just left it often comes back to. A fit is renewed once a day, at an hour that `phase` and
-    its length give, so that the fits of many pools do not fall into the same hour. It knows nothing later.
+    Rises count from an origin: `pulls` says for each how far it lies on the way from the demand just before (0) to the
+    highest demand of the last HIGH_HOURS: what demand has just left it often comes back to. All origins are fitted in one
+    go. A fit is renewed once a day, at an hour that `phase` and its length give, so that the fits of many pools do not fall
+    into the same hour. It knows nothing later.
     """
 
     def __init__(
-        self, in_use: Floats, first_hour: int = 0, phase: int = 0, pull: float = 0.0, beside: Fits | None = None
+        self, in_use: Floats, first_hour: int = 0, phase: int = 0, pulls: tuple[float, ...] = (PLAIN_PULL,)
     ) -> None:
-        """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch.
-
-        What fits of the same demand and phase found `beside` these need not be found again.
-        """
+        """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch."""
         self.in_use = in_use
         self.first_hour = first_hour
         self._phase = phase
-        self._pull = pull
-        self._pasts: dict[int, Past] = {} if beside is None else beside._pasts
+        self._pulls = np.array(pulls, dtype=np.float32)[:, None, None]
         self._fits: dict[int, list[Fit]] = {}
         self._sets: dict[int, list[Set]] = {}
         self._ready: dict[tuple[int, int], Set] = {}
@@ -84,10 +82,7 @@ class Fits:
         for fit in kept:
             if fit.past.at == at:
                 return fit
-        past = self._pasts.get(slots)
-        if past is None or past.at != at:
-            past = self._pasts[slots] = Past.of(self.in_use, at, slots)
-        fit = Fit(past, self._pull)
+        fit = Fit(Past.of(self.in_use, at, slots), self._pulls)
         # A shadow lives an hour behind a decision: where a fit is renewed, the one before it is still asked for.
         keep(kept, fit)
         return fit
@@ -117,33 +112,33 @@ class Fits:
                 self._ready.pop(other, None)
         self._ready[t, length] = self._from_origin(t, length)
 
-    def agreed(self, t: int, slots: int, other: Fits) -> Set:
-        """Path by path the higher of these fits and of `other` ones of the same demand."""
+    def agreed(self, t: int, slots: int) -> Set:
+        """Path by path the highest of what the origins say, as the paths of one origin."""
         length = shared(slots)
         kept = self._agreed.setdefault(length, [])
         found = _of_slot(kept, t)
         if found is None:
-            # Where they have to agree, they are seldom asked for alone: neither is kept for that.
-            own, theirs = _of_slot(self._sets.get(length, ()), t), _of_slot(other._sets.get(length, ()), t)
-            found = self._new_set(t, length) if own is None else replace(own, paths=own.paths.copy("K"))
-            theirs = theirs or other._new_set(t, length)
-            np.maximum(found.paths, theirs.paths, out=found.paths)
+            # Where they have to agree, they are seldom asked for alone: they are not kept for that.
+            each = _of_slot(self._sets.get(length, ()), t) or self._new_set(t, length)
+            found = replace(each, paths=each.paths.max(axis=0, keepdims=True))
             keep(kept, found)
-        return found
-
-    def _new_set(self, t: int, length: int) -> Set:
-        """A set that nobody else holds."""
-        # What is taken out here no other thread finds, so that it may be written to.
-        found = self._ready.pop((t, length), None) or self._from_origin(t, length)
-        if self._pull and t > 0:
-            recently = self.in_use[max(0, t - HIGH_HOURS) : t]
-            above = np.float32(self._pull * float(np.fmax.reduce(recently) - recently[-1]))
-            np.add(found.paths, above, out=found.paths)
         return found
 
     def lately(self, t: int) -> Floats:
         """Demand by which the swings at slot `t` are known: until the slot before its last."""
         return self.in_use[max(0, t - BEFORE_HOURS) : max(0, t - 1)]
+
+    def _new_set(self, t: int, length: int) -> Set:
+        """A set that nobody else holds."""
+        # What is taken out here no other thread finds, so that it may be written to.
+        found = self._ready.pop((t, length), None) or self._from_origin(t, length)
+        if t > 0:
+            recently = self.in_use[max(0, t - HIGH_HOURS) : t]
+            above = np.float32(float(np.fmax.reduce(recently) - recently[-1]))
+            for origin, pull in enumerate(self._pulls.ravel()):
+                if pull:
+                    found.paths[origin] += pull * above
+        return found
 
     def _from_origin(self, t: int, length: int) -> Set:
         return self.at(t, length).set_at(t, self.lately(t))
@@ -198,16 +193,18 @@ class Swings:
     def of(cls, seen: Grid, days: int) -> Swings:
         """`seen` begins BEFORE_HOURS before the first moment."""
         moves = np.abs(seen[1:] - seen[:-1])
-        unknown = ~np.isfinite(moves)
-        moves[unknown] = 0
-        sums, counts = np.zeros(seen.size), np.arange(seen.size, dtype=np.float64)
-        moves.cumsum(dtype=np.float64, out=sums[1:])
-        counts[1:] -= unknown.cumsum()
-        rest = SWING_REST * float(sums[-1]) / max(1.0, float(counts[-1])) + SPREAD_MIN
-        over = sums[SWING_HOURS:] - sums[:-SWING_HOURS]
-        over /= np.maximum(1, counts[SWING_HOURS:] - counts[:-SWING_HOURS])
-        over += rest
-        return cls(_by_hour(np.sqrt(over).astype(np.float32), DAY, days), rest)
+        unknown = np.isnan(moves)
+        if unknown.any():
+            moves[unknown] = 0
+            known = (~unknown).astype(np.float32)
+            moved, counts = float(known.sum()), _sums(known, SWING_HOURS)
+        else:
+            moved, counts = float(moves.size), np.full(1, SWING_HOURS, dtype=np.float32)
+        rest = SWING_REST * float(moves.sum()) / max(1.0, moved) + SPREAD_MIN
+        over = _sums(moves, SWING_HOURS)
+        over /= np.maximum(1, counts)
+        over += np.float32(rest)
+        return cls(_by_hour(np.sqrt(over), DAY, days), rest)
 
     def against(self, lately: Floats, rows: Places) -> Grid:
         """How much wider rises are now than after each moment of the hours `rows`; `lately` is demand before now."""
@@ -279,30 +276,27 @@ class Past:
         """Demand at each moment in its first DAY rows, and what came after it in the rows that follow."""
         return self.demand[1:]
 
-    @cached_property
-    def sums(self) -> Grid:
-        """The sum of demand so many slots after the moments of each hour (slots, hours), where all of them were seen."""
-        found: Grid = self.ahead.sum(axis=1).take(_places_of_day(self.slots))
-        return found
-
 
 class Fit:
-    """The usual move of each hour of the day from an origin, slot by slot ahead: its mean, and its mean deviation.
+    """The usual move of each hour of the day, slot by slot ahead: its mean, and its mean deviation; from each origin.
 
     An hour's deviation is found when it is first asked for: a decision needs those near its own hour alone.
     """
 
-    def __init__(self, past: Past, pull: float) -> None:
-        """The origin lies `pull` of the way from the demand before each moment to the highest of the hours before it."""
+    def __init__(self, past: Past, pulls: Grid) -> None:
+        """An origin lies so much of the way from the demand before each moment to the highest of the hours before it.
+
+        `pulls` has the shape (origins, 1, 1).
+        """
         self.past = past
-        self._origin = past.before + np.float32(pull) * (past.high - past.before) if pull else past.before
+        self._pulls = pulls
         # One number for all hours where each has as many moments.
         self._counts = np.full(1, past.days, dtype=np.float32)
         if past.whole is not None:
             self._counts = past.whole.sum(axis=1).astype(np.float32)
         self._say = self._counts / (self._counts + np.float32(SHRINK))
         self._mean = self._means()
-        self._deviation = np.zeros((past.slots, DAY), dtype=np.float32)
+        self._deviation = np.zeros((pulls.size, past.slots, DAY), dtype=np.float32)
         self._found = [False] * DAY
 
     @property
@@ -320,45 +314,48 @@ class Fit:
         return self.past.highest
 
     def set_at(self, t: int, lately: Floats) -> Set:
-        """The paths as they would be at slot `t`, above their origin; `lately` is demand until the slot before its last.
+        """The paths as they would be at slot `t`, above their origins; `lately` is demand until the slot before its last.
 
         Moments within NEAR_HOURS of the same time of day have a say.
         """
         past = self.past
         here = (t - past.first) % DAY
         rows, ahead = _places(here, past.slots)
-        moves = past.ahead.take(ahead, axis=0)
-        moves -= self._origin.take(rows, axis=0)
-        mean = self._mean.take(rows, axis=1)
+        before = past.before.take(rows, axis=0)
+        origins = before + self._pulls * (past.high.take(rows, axis=0) - before)
+        moves = past.ahead.take(ahead, axis=0) - origins[:, None]
+        mean = self._mean.take(rows, axis=2)
         # One large job is as large in calm hours as in others.
         if past.swings is None or past.jump > JUMP_SHARE:
             spread = self._spread(here, moves, mean)
-            scale = spread[:, NEAR_HOURS, None] / spread
-            moves *= scale[:, :, None]
-            moves += (mean[:, NEAR_HOURS, None] - mean * scale)[:, :, None]
+            scale = spread[:, :, NEAR_HOURS, None] / spread
+            moves *= scale[..., None]
+            moves += (mean[:, :, NEAR_HOURS, None] - mean * scale)[..., None]
         else:
-            moves -= mean[:, :, None]
+            moves -= mean[..., None]
             spread = self._spread(here, moves)
-            scale = spread[:, NEAR_HOURS, None] / spread
-            moves *= scale[:, :, None] * past.swings.against(lately, rows)
-            moves += mean[:, NEAR_HOURS, None, None]
+            scale = spread[:, :, NEAR_HOURS, None] / spread
+            moves *= scale[..., None] * past.swings.against(lately, rows)
+            moves += mean[:, :, NEAR_HOURS, None, None]
         says = _says_near(here, t - past.first - DAY * (past.days - 1), past.days)
-        paths = moves.reshape(past.slots, rows.size * past.days)
+        paths = moves.reshape(len(moves), past.slots, rows.size * past.days)
         if past.whole is None:
-            return Set(t, paths.T, says.ravel(), past, rows)
+            return Set(t, paths, says.ravel(), past, rows)
         kept = past.whole[rows]
-        return Set(t, paths[:, kept.ravel()].T, says[kept], past, rows)
+        return Set(t, paths[:, :, kept.ravel()], says[kept], past, rows)
 
     def _means(self) -> Grid:
-        """The mean move per slot ahead and hour, shrunk towards the whole day's."""
+        """The mean move from each origin per slot ahead and hour, shrunk towards the whole day's."""
         past = self.past
         if past.whole is None:
-            sums = past.sums - self._origin.sum(axis=1)
+            every = past.demand.sum(axis=1)
+            origins = every[:DAY] + self._pulls[:, 0] * (past.high.sum(axis=1) - every[:DAY])
+            sums = every[1:].take(_places_of_day(past.slots)) - origins[:, None]
         else:
-            moves = past.ahead.take(_places_of_day(past.slots), axis=0)
-            moves -= self._origin
-            moves[:, ~past.whole] = 0
-            sums = moves.sum(axis=2)
+            origins = past.before + self._pulls * (past.high - past.before)
+            moves = past.ahead.take(_places_of_day(past.slots), axis=0) - origins[:, None]
+            moves[:, :, ~past.whole] = 0
+            sums = moves.sum(axis=3)
         return self._shrunk(sums, self._counts, self._say)[0]
 
     def _spread(self, here: int, moves: Grid, mean: Grid | None = None) -> Grid:
@@ -368,28 +365,28 @@ class Fit:
         if unknown:
             some = slice(None) if len(unknown) == rows.size else np.array(unknown)
             if mean is None:
-                off = np.abs(moves[:, some])
+                off = np.abs(moves[:, :, some])
             else:
-                off = moves[:, some] - mean[:, some, None]
+                off = moves[:, :, some] - mean[:, :, some, None]
                 np.abs(off, out=off)
             hours = rows[some]
             if self.past.whole is not None:
-                off[:, ~self.past.whole[hours]] = 0
-            self._deviation[:, hours] = off.sum(axis=2)
+                off[:, :, ~self.past.whole[hours]] = 0
+            self._deviation[:, :, hours] = off.sum(axis=3)
             for hour in hours.tolist():
                 self._found[hour] = True
         counts, say = self._counts, self._say
         if self.past.whole is not None:
             counts, say = counts.take(rows), say.take(rows)
-        spread, typical = self._shrunk(self._deviation.take(rows, axis=1), counts, say)
+        spread, typical = self._shrunk(self._deviation.take(rows, axis=2), counts, say)
         widest: Grid = np.maximum(spread, np.float32(SPREAD_FLOOR) * typical + np.float32(SPREAD_MIN))
         return widest
 
     @staticmethod
     def _shrunk(sums: Grid, counts: Grid, say: Grid) -> tuple[Grid, Grid]:
-        """The mean of each hour (columns) shrunk towards that of all of them, and the latter."""
-        every = float(counts.sum()) * (sums.shape[1] // counts.size)
-        typical: Grid = sums.sum(axis=1, keepdims=True) / np.float32(max(1.0, every))
+        """The mean of each hour (the last axis) shrunk towards that of all of them, and the latter."""
+        every = float(counts.sum()) * (sums.shape[-1] // counts.size)
+        typical: Grid = sums.sum(axis=-1, keepdims=True) / np.float32(max(1.0, every))
         mean: Grid = say * sums
         mean /= np.maximum(counts, 1)
         mean += (1 - say) * typical
@@ -398,13 +395,18 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """Paths (moments, slots) above the demand before slot `t`, and their say."""
+    """Paths (origins, slots, moments) above the demand before slot `t`, and the say of each moment."""
 
     t: int
     paths: Grid
     weights: Grid
     past: Past
     rows: Places
+
+    def rises(self, slots: int, origin: int = 0) -> Grid:
+        """The paths (moments, slots) from one origin."""
+        found: Grid = self.paths[origin, :slots].T
+        return found
 
     @property
     def before(self) -> Grid:
@@ -471,12 +473,25 @@ def _by_hour(row: NDArray[Kind], hours: int, days: int) -> NDArray[Kind]:
 
 
 def _quantile(values: Grid, level: float) -> float:
-    """With linear interpolation between order statistics."""
+    """With linear interpolation between order statistics; `values` are put into another order."""
     at = level * (values.size - 1)
     low = int(at)
     high = min(low + 1, values.size - 1)
-    sorted_there = np.partition(values, (low, high))
-    return float(sorted_there[low] + (at - low) * (sorted_there[high] - sorted_there[low]))
+    values.partition((low, high))
+    return float(values[low] + (at - low) * (values[high] - values[low]))
+
+
+def _sums(values: Grid, count: int) -> Grid:
+    """The sum of `count` elements from each on, as long as there are so many; by powers of two."""
+    found, covered = np.zeros(values.size + 1, dtype=np.float32), 0
+    part, width = values, 1
+    while covered < count:
+        if count & width:
+            left = values.size - covered - width + 1
+            found = found[:left] + part[covered : covered + left]
+            covered += width
+        part, width = part[width:] + part[:-width], 2 * width
+    return found
 
 
 def _highest_lately(in_use: Grid) -> Grid:

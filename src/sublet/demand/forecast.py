@@ -12,14 +12,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from sublet.demand.fits import JUMP_SHARE, MEMORY_HOURS, NEARBY, Fits, Grid, keep, says_since
+from sublet.demand.fits import JUMP_SHARE, MEMORY_HOURS, NEARBY, PLAIN_PULL, Fits, Grid, keep, says_since
 from sublet.demand.model import Floats, Series
 
 PATHS_MAX = 10_000
 PART_MIN = 64
 LEVEL_SHARE = 0.10
 LEVEL_REST = 0.2
-HIGH_PULL = 0.5
+ORIGINS = (PLAIN_PULL, 0.5)
+PLAIN, HIGH = range(2)
 AGREED_SLOTS = 12
 CALM_METHOD = "day_high"
 JUMPY_METHOD = "levels"
@@ -202,16 +203,19 @@ class HourlyRises:
 
 
 class Filtered:
-    """One way of using fits: with or without regard to the level of demand.
+    """One way of using fits: from which of their origins, and with or without regard to the level of demand.
 
-    With `other` fits of the same demand, AGREED_SLOTS and more are forecast path by path by the higher of both.
+    With `agreed`, AGREED_SLOTS and more are forecast path by path by the highest of all origins.
     """
 
-    def __init__(self, fits: Fits, method: str, *, by_level: bool = False, other: Fits | None = None) -> None:
+    def __init__(
+        self, fits: Fits, method: str, origin: int = PLAIN, *, by_level: bool = False, agreed: bool = False
+    ) -> None:
         self.method = method
         self._fits = fits
+        self._origin = origin
         self._by_level = by_level
-        self._other = other
+        self._agreed = agreed
         self._told: dict[int, list[tuple[int, Futures]]] = {}
 
     def extend(self, in_use: Floats) -> None:
@@ -225,11 +229,12 @@ class Filtered:
 
     def _futures(self, t: int, slots: int) -> Futures:
         fit = self._fits.at(t, slots)
-        if self._other is not None and slots >= AGREED_SLOTS:
-            found = self._fits.agreed(t, slots, self._other)
+        if self._agreed and slots >= AGREED_SLOTS:
+            found = self._fits.agreed(t, slots)
+            paths = found.rises(slots)
         else:
             found = self._fits.set_at(t, slots)
-        paths = found.paths[:, :slots]
+            paths = found.rises(slots, self._origin)
         wider = found.wider(self._fits.lately(t)) if slots == 1 else None
         if wider is not None and wider.size:
             usual = np.float32(np.average(paths[:, 0], weights=found.weights))
@@ -248,8 +253,8 @@ class Alike(Filtered):
     standard deviations.
     """
 
-    def __init__(self, fits: Fits, method: str, sign: Floats, *, other: Fits | None = None) -> None:
-        super().__init__(fits, method, other=other)
+    def __init__(self, fits: Fits, method: str, sign: Floats, origin: int = PLAIN, *, agreed: bool = False) -> None:
+        super().__init__(fits, method, origin, agreed=agreed)
         self._sign = sign
 
     def futures(self, t: int, slots: int) -> Futures:
@@ -312,11 +317,10 @@ def _told_before(
 
 def candidates(in_use: Floats, first_hour: int = 0, phase: int = 0) -> dict[str, Forecaster]:
     """The methods that a pool's own record chooses among, by name: where a pool begins is one of the first three."""
-    plain = Fits(in_use, first_hour, phase)
-    high = Fits(in_use, first_hour, phase, HIGH_PULL, plain)
+    fits = Fits(in_use, first_hour, phase, ORIGINS)
     return {
-        CALM_METHOD: Filtered(high, CALM_METHOD, other=plain),
-        JUMPY_METHOD: Filtered(high, JUMPY_METHOD, by_level=True, other=plain),
-        SHORT_METHOD: Filtered(plain, SHORT_METHOD),
-        "anytime": Anytime(plain, "anytime"),
+        CALM_METHOD: Filtered(fits, CALM_METHOD, HIGH, agreed=True),
+        JUMPY_METHOD: Filtered(fits, JUMPY_METHOD, HIGH, by_level=True, agreed=True),
+        SHORT_METHOD: Filtered(fits, SHORT_METHOD),
+        "anytime": Anytime(fits, "anytime"),
     }

@@ -33,7 +33,7 @@ SHADOW_HOURS_MIN = 96
 MARKED_HOURS = 110 * 24
 """Fewer than HISTORY: what was kept holds for a service that begins some days later, too."""
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Goes up when what is learned from the same samples changes: what was kept by an older release is then learned anew."""
 
 POOLS_MAX = 5_000

@@ -58,6 +58,11 @@ class View:
         """Demand by whole hours as a plain grid."""
         return Recent(HOUR_S, self.hours.capacity, self.hours.in_use)
 
+    @cached_property
+    def passed_s(self) -> float:
+        """How much of the present hour has passed."""
+        return to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
+
     def outlook(self, until_s: float) -> Outlook:
         """What demand may do until `until_s` seconds from now, on the grid that suits so short or long a time."""
         if self.fine is not None and until_s <= FINE_HORIZON_S:
@@ -65,11 +70,10 @@ class View:
             above = max(0.0, _or_zero(self.fine.newest - self.in_use))
             return Outlook(self.fine.slot_s, 0.0, slots, partial(_plain_voice, self.fine, slots), above)
         # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
-        passed_s = to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
-        slots = max(1, math.ceil((passed_s + until_s) / HOUR_S - 1e-9))
-        seller = self.hours.seller(slots, passed_s)
+        slots = max(1, math.ceil((self.passed_s + until_s) / HOUR_S - 1e-9))
+        seller = self.hours.seller(slots, self.passed_s)
         above = max(0.0, _or_zero(self.hours.newest - self.in_use))
-        return Outlook(HOUR_S, passed_s, slots, partial(seller.voices, self.hours.t), above, seller)
+        return Outlook(HOUR_S, self.passed_s, slots, partial(seller.voices, self.hours.t), above, seller)
 
 
 @dataclass(frozen=True)
@@ -153,15 +157,17 @@ def sellable(
     `short` is what could be sold for the class's shortest window if nothing were sold; found here where it is needed.
     """
     start = max(window.start, view.at)
-    until_s = (start - view.at).total_seconds() + policy.horizon_s((window.end - start).total_seconds())
+    start_s = (start - view.at).total_seconds()
+    until_s = start_s + policy.horizon_s((window.end - start).total_seconds())
     outlook = view.outlook(until_s)
-    slots = outlook.told_slots
-    first = min(outlook.slots - 1, int(((start - view.at).total_seconds() + outlook.passed_s) // outlook.slot_s))
-    grid_start = view.at - timedelta(seconds=outlook.passed_s)
-    end = max(view.at + timedelta(seconds=until_s), start + timedelta(seconds=outlook.slot_s))
+    first = min(outlook.slots - 1, int((start_s + outlook.passed_s) // outlook.slot_s))
+    end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
 
     def over(items: Sequence[tuple[Window, float]]) -> Counts:
-        return _held(items, grid_start, view.at, outlook.slot_s, slots)[first:] if items else 0.0
+        if not items:
+            return 0.0
+        grid_start = view.at - timedelta(seconds=outlook.passed_s)
+        return _held(items, grid_start, view.at, outlook.slot_s, outlook.told_slots)[first:]
 
     facts = view.facts
     held = over([_hold(item, policies, view.at) for item in sold])
@@ -217,14 +223,19 @@ def offers(
     `short` is as `short_count` tells it, found here where it is needed.
     """
     known: dict[float, Sellable] = {}
+    found: list[Sellable] = []
     for window_s in reversed(policy.windows_s):
         horizon_s = policy.horizon_s(window_s)
-        if horizon_s not in known:
-            known[horizon_s] = sellable(view, policy, Window.starting(view.at, window_s), sold, policies, short)
+        same = known.get(horizon_s)
+        if same is None:
+            same = sellable(view, policy, Window.starting(view.at, window_s), sold, policies, short)
+            known[horizon_s] = same
+        else:
+            same = Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld)
+        found.append(same)
         if window_s == policy.shortest_s and not sold:
-            short = known[horizon_s].count
-    each = [(window_s, known[policy.horizon_s(window_s)]) for window_s in policy.windows_s]
-    return [Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld) for window_s, same in each]
+            short = same.count
+    return found[::-1]
 
 
 def _demand_step(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Counts) -> Step:

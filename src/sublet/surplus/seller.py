@@ -40,7 +40,7 @@ SHADOW_RISK, so that the forecast that knows the risk best earns most."""
 SWITCH_SHARE = 0.2
 
 JUMP_CALM = 0.05
-JUMP_CAUTION_MIN = 0.5
+JUMP_CAUTION_MIN = 0.385
 JUMP_CAUTION_MIN_SHORT = 0.25
 CALM_SLOTS = 4
 AVERAGED = (SHORT_METHOD, CALM_METHOD, JUMPY_METHOD)
@@ -48,7 +48,7 @@ LONG_SLOTS = 12
 LONG_LEVEL_QUANTILE = 0.97
 
 # The unit sold last is the riskiest; those below it are safer. The ratio of its risk to the average of all, by slots.
-_MARGIN = ((1, 6.0), (4, 3.3), (12, 5.0), (24, 7.0))
+_MARGIN = ((1, 6.0), (4, 4.3), (12, 5.75), (24, 7.0))
 
 
 @cache
@@ -60,7 +60,7 @@ def margin(slots: int) -> float:
 
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
 # them, its average comes near the risk of its last unit. How far that goes for the shortest depends on how many are longer.
-_LADDER = ((4, 0.4), (12, 0.7), (24, 1.0))
+_LADDER = ((4, 0.3), (12, 0.6), (24, 1.0))
 _SHORTEST = ((0.15, 1.05), (0.5, 0.7), (1.0, 0.6))
 
 
