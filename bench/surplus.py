@@ -99,7 +99,7 @@ def cost() -> dict[str, Any]:
     views = _views(pools, known, present)
     loaded = time.perf_counter() - began
     first = _round(views, classes, policies, kept)
-    steady = [_round(views, classes, policies) for _ in range(5)]
+    steady = [_round(_views(pools, known, present), classes, policies) for _ in range(5)]
     passing = []
     for minute in range(ROUND_EVERY_MINUTES, 60 * (HOURS_PASSED + 1), ROUND_EVERY_MINUTES):
         views = _views(pools, known, present + timedelta(minutes=minute))

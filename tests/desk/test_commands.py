@@ -6,14 +6,15 @@ import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from sublet.desk import commands
 from sublet.desk.actuals import PoolRecord, UsageRecord, gather
 from sublet.desk.commands import app
 from sublet.desk.errors import CaseError
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
+from sublet.remote import Remote
 from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.windows import Window
 
@@ -133,7 +134,8 @@ def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytes
         "/v1/desk/actuals": json.dumps(actuals_json(earned, date(2026, 7, 1))),
         "/v1/desk/actuals.html": render_actuals(earned, date(2026, 7, 1)),
     }
-    monkeypatch.setattr(commands, "ask", lambda path, days: pages[path])
+    monkeypatch.setenv("SUBLET_KEY", "key")
+    monkeypatch.setattr(Remote, "_call", lambda self, method, path, **options: httpx2.Response(200, text=pages[path]))
 
     text = run("actuals", "--out", str(tmp_path / "page.html")).stdout
 

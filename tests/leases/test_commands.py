@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from sublet.leases import commands, login
 from sublet.leases.model import NoCapacityError
-from sublet.leases.remote import Remote
+from sublet.remote import Remote
 from sublet.values.errors import InvalidInputError, SubletError
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits, Grid
+from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits
 from sublet.demand.forecast import Alike, Futures, HourlyRises, PlainRises, candidates
 from sublet.demand.model import Floats
+from sublet.demand.past import Grid
 from sublet.surplus.seller import (
     Depth,
     Seller,

@@ -131,7 +131,7 @@ def plan(
 def _next_plan() -> Plan:
     """Only the running system knows what its backends hold; a system that does not run is told by its database."""
     from sublet.app import Sublet
-    from sublet.leases.remote import KEY_VARIABLE, Remote
+    from sublet.remote import KEY_VARIABLE, Remote
 
     if os.environ.get(KEY_VARIABLE):
         try:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from sublet.demand.fits import JUMP_SHARE, MEMORY_HOURS, NEARBY, PLAIN_PULL, Fits, Grid, keep, says_since
+from sublet.demand.fits import JUMP_SHARE, NEARBY, PLAIN_PULL, Fits, keep, says_since
 from sublet.demand.model import Floats, Series
+from sublet.demand.past import MEMORY_HOURS, Grid
 
 PATHS_MAX = 10_000
 PART_MIN = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +17,13 @@ from sublet.desk.desk import LANGUAGES, open_case
 from sublet.desk.errors import CaseError
 from sublet.desk.formulas import FORMULAS
 from sublet.desk.montecarlo import SimulatedResult
-from sublet.desk.remote import ask
 from sublet.desk.report.page import figure
 from sublet.desk.sections.uncertainty import SAMPLES_MAX
 from sublet.desk.service import run_simulation, write_reports, write_text
 from sublet.desk.sheet import Explanation, Value
 from sublet.desk.template import write_template
 from sublet.output import JsonFlag, print_json, print_rows
+from sublet.remote import Remote
 
 app = typer.Typer(
     help="What capacity is worth: values with units, reports, uncertainty, briefings.", no_args_is_help=True
@@ -214,9 +213,10 @@ def actuals(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what was really earned, from a running Sublet at SUBLET_URL with the operator's key in SUBLET_KEY."""
+    remote = Remote()
     if out is not None:
-        write_text(out, ask("/v1/desk/actuals.html", days))
-    found = json.loads(ask("/v1/desk/actuals", days))
+        write_text(out, remote.text("/v1/desk/actuals.html", days=days))
+    found = remote.get("/v1/desk/actuals", days=days)
     if as_json:
         print_json(found)
         return

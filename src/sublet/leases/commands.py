@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sublet.leases import login
-from sublet.leases.remote import Remote
 from sublet.output import JsonFlag, print_json, print_rows
+from sublet.remote import Remote
 from sublet.values.clock import as_utc, format_time, parse_time
 from sublet.values.errors import InvalidInputError, NotFoundError, UnavailableError
 from sublet.values.ids import new_id

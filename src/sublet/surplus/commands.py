@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2
 import numpy as np
 import typer
 from rich.console import Console
@@ -21,6 +19,7 @@ from sublet.demand.model import Series
 from sublet.demand.service import Demand
 from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, print_json, print_rows
+from sublet.remote import Remote
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.benchmark.backtest import Backtest, pieces, prepare
@@ -31,11 +30,9 @@ from sublet.surplus.model import LONG_SHARE
 from sublet.surplus.shadow import Report, Terms
 from sublet.surplus.shadow import shadow as run_shadow
 from sublet.values.clock import SystemClock
-from sublet.values.errors import InvalidInputError, SubletError, UnavailableError, all_error_types
+from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money
 
-URL_DEFAULT = "http://127.0.0.1:8080"
-TIMEOUT_S = 30.0
 FILES_MAX = 200
 WINDOW_HOURS_MAX = 168
 
@@ -48,10 +45,11 @@ def surplus(
 
     Asks the running service at SUBLET_URL with the operator's key in SUBLET_KEY.
     """
-    pools = [item for item in _get("/v1/pools")["pools"] if pool is None or pool in (item["id"], item["name"])]
+    remote = Remote()
+    pools = [item for item in remote.get("/v1/pools")["pools"] if pool is None or pool in (item["id"], item["name"])]
     if pool is not None and not pools:
         raise InvalidInputError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
-    ladders = [{"pool": item["name"], **_get(f"/v1/surplus/{item['id']}")} for item in pools]
+    ladders = [{"pool": item["name"], **remote.get(f"/v1/surplus/{item['id']}")} for item in pools]
     if as_json:
         print_json({"pools": ladders})
         return
@@ -69,8 +67,7 @@ def record(
     Two sources, side by side: the leases that were sold and are over, and the shadow that sells on paper, hour by hour, what
     the same rule would have sold. And how far each length is tightened or loosened by its record now, since when, and why.
     """
-    chosen = {"days": str(days), **({"pool": pool} if pool is not None else {})}
-    found = _get("/v1/record", chosen)
+    found = Remote().get("/v1/record", days=days, pool=pool)
     if as_json:
         print_json(found)
         return
@@ -372,23 +369,3 @@ def _print_figures(figures: list[dict[str, Any]], empty: str) -> None:
         "says": "what it says",
     }
     print_rows(rows, columns, empty)
-
-
-def _get(path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
-    url = os.environ.get("SUBLET_URL", URL_DEFAULT).rstrip("/")
-    key = os.environ.get("SUBLET_KEY", "")
-    if not key:
-        raise InvalidInputError("set SUBLET_KEY to the operator's key (and SUBLET_URL to where Sublet runs)")
-    try:
-        with httpx2.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-            answer = client.get(f"{url}{path}", params=query, headers={"Authorization": f"Bearer {key}"})
-        found = answer.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        raise UnavailableError(
-            f"Sublet does not answer at {url} ({error}); start it with `sublet up` or set SUBLET_URL"
-        ) from error
-    if not answer.is_success or not isinstance(found, dict):
-        told = found.get("error", {}) if isinstance(found, dict) else {}
-        kind = all_error_types().get(str(told.get("code")), SubletError)
-        raise kind(told.get("message") or f"Sublet answered {answer.status_code}")
-    return found

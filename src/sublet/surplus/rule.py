@@ -65,12 +65,26 @@ class View:
 
     def outlook(self, until_s: float) -> Outlook:
         """What demand may do until `until_s` seconds from now, on the grid that suits so short or long a time."""
-        if self.fine is not None and until_s <= FINE_HORIZON_S:
-            slots = max(1, math.ceil(until_s / self.fine.slot_s))
-            above = max(0.0, _or_zero(self.fine.newest - self.in_use))
-            return Outlook(self.fine.slot_s, 0.0, slots, partial(_plain_voice, self.fine, slots), above)
+        fine = self.fine if until_s <= FINE_HORIZON_S else None
         # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
-        slots = max(1, math.ceil((self.passed_s + until_s) / HOUR_S - 1e-9))
+        ends = until_s / fine.slot_s if fine else (self.passed_s + until_s) / HOUR_S - 1e-9
+        slots = max(1, math.ceil(ends))
+        known = self._outlooks.get((fine is None, slots))
+        if known is None:
+            known = self._outlooks[fine is None, slots] = (
+                self._fine_outlook(fine, slots) if fine else self._hourly(slots)
+            )
+        return known
+
+    @cached_property
+    def _outlooks(self) -> dict[tuple[bool, int], Outlook]:
+        return {}
+
+    def _fine_outlook(self, fine: Recent, slots: int) -> Outlook:
+        above = max(0.0, _or_zero(fine.newest - self.in_use))
+        return Outlook(fine.slot_s, 0.0, slots, partial(_plain_voice, fine, slots), above)
+
+    def _hourly(self, slots: int) -> Outlook:
         seller = self.hours.seller(slots, self.passed_s)
         above = max(0.0, _or_zero(self.hours.newest - self.in_use))
         return Outlook(HOUR_S, self.passed_s, slots, partial(seller.voices, self.hours.t), above, seller)

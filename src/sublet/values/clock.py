@@ -49,6 +49,8 @@ class SimulatedClock:
 def as_utc(moment: datetime) -> datetime:
     """`moment` in UTC. Raises ValueError for a time without an offset: it could be any hour of the day; and for one that
     its offset moves out of the years 1 to 9999."""
+    if moment.tzinfo is UTC:
+        return moment
     if moment.tzinfo is None:
         raise ValueError(f"time {moment.isoformat()} has no offset; write it as {moment.isoformat()}Z or +hh:mm")
     try:

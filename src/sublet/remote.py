@@ -12,11 +12,14 @@ from sublet.values.errors import InvalidInputError, SubletError, UnavailableErro
 URL_VARIABLE = "SUBLET_URL"
 KEY_VARIABLE = "SUBLET_KEY"
 URL_DEFAULT = "http://127.0.0.1:8080"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class Remote:
-    """Calls with the key of SUBLET_KEY to the service at SUBLET_URL."""
+    """Calls with the key of SUBLET_KEY to the service at SUBLET_URL.
+
+    Each call raises the service's own error by its code, and UnavailableError where no Sublet answers.
+    """
 
     def __init__(self) -> None:
         """Raises InvalidInputError where no key is set."""
@@ -29,20 +32,28 @@ class Remote:
         )
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
-        return self._call("GET", path, params={name: value for name, value in params.items() if value is not None})
+        return self._document(self._call("GET", path, params=_given(params)))
+
+    def text(self, path: str, **params: Any) -> str:
+        """The body as it came, such as a page."""
+        answer = self._call("GET", path, params=_given(params))
+        if not answer.is_success:
+            self._document(answer)
+        return str(answer.text)
 
     def post(self, path: str, body: dict[str, Any] | None = None, idempotency_key: str | None = None) -> dict[str, Any]:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return self._call("POST", path, json=body if body is not None else {}, headers=headers)
+        return self._document(self._call("POST", path, json=body if body is not None else {}, headers=headers))
 
-    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Raises the service's own error by its code, UnavailableError where it can't be reached."""
+    def _call(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
-            answer = self._client.request(method, path, **options)
+            return self._client.request(method, path, **options)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise UnavailableError(
                 f"Sublet does not answer at {self.url} ({error}); start it with `sublet up` or set {URL_VARIABLE}"
             ) from error
+
+    def _document(self, answer: httpx2.Response) -> dict[str, Any]:
         try:
             found = answer.json() if answer.content else {}
         except ValueError as error:
@@ -50,5 +61,10 @@ class Remote:
         if answer.is_success and isinstance(found, dict):
             return found
         told = found.get("error", {}) if isinstance(found, dict) else {}
+        told = told if isinstance(told, dict) else {}
         kind = all_error_types().get(str(told.get("code")), SubletError)
         raise kind(told.get("message") or f"Sublet answered {answer.status_code}", **(told.get("details") or {}))
+
+
+def _given(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
