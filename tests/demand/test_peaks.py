@@ -158,3 +158,25 @@ def test_the_route_and_the_command_tell_the_same(
     assert f"{peak['accelerators']:.1f} ({peak['held']} of {peak['checks']} held)" in shown
     wrong = CliRunner().invoke(commands.app, ["forecast", "lab", "--horizon", "soon"])
     assert isinstance(wrong.exception, InvalidInputError) and "30m, 4h, 3d" in wrong.exception.message
+
+
+def by_step(in_use: list[float], step_s: int) -> Series:
+    return series_of("p", [Sample(BEGIN + timedelta(seconds=step_s * i), 100, x) for i, x in enumerate(in_use)])
+
+
+def test_a_week_of_minutes_is_looked_at() -> None:
+    week = [10.0] * (7 * 24 * 60)
+    for minute in range(3 * 24 * 60, 3 * 24 * 60 + 60):
+        week[minute] = 90.0
+    series = by_step(week, 60)
+    peak = forecast_peaks(series, series.end, (900,), (0.999,)).peaks[900][0]
+    assert peak.accelerators is not None and peak.accelerators > 80
+
+
+def test_each_horizon_is_told_that_samples_are_fine_enough_for() -> None:
+    series = by_step([10.0 + i % 3 for i in range(2000)], 600)
+    alone = forecast_peaks(series, series.end, (1800,)).peaks[1800]
+    both = forecast_peaks(series, series.end, (300, 1800)).peaks
+    assert both[1800] == alone and alone[0].accelerators is not None
+    assert both[300][0].accelerators is None
+    assert "samples come every 600 s" in both[300][0].why

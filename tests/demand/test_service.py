@@ -12,6 +12,7 @@ from sublet.demand import service
 from sublet.demand.api import router
 from sublet.demand.model import Sample, claimed
 from sublet.demand.service import Demand
+from sublet.demand.store import Tally
 from sublet.http import frame
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, format_time
@@ -42,6 +43,36 @@ def test_old_samples_expire_as_new_ones_come(store: Store, clock: SimulatedClock
     demand.record_samples("pool_a", [Sample(now - timedelta(days=15), 8, 1), Sample(now - timedelta(days=9), 8, 1)])
     assert demand.record_samples("pool_a", [Sample(now, 8, 1)]).expired == 1
     assert len(demand.history("pool_a", now - timedelta(days=30), now + timedelta(seconds=1))) == 2
+
+
+def test_a_tally_tells_what_came_between_and_what_was_corrected(any_store: Store, clock: SimulatedClock) -> None:
+    demand = Demand(any_store)
+    now = clock.now()
+    numbers = [0.0, 0.1, 0.0005, 2.49951, 7.9995, 1_234_567.891, 10_000_000.0]
+    samples = [
+        Sample(now - timedelta(minutes=place), 10_000_000 - number, number) for place, number in enumerate(numbers)
+    ]
+    demand.record_samples("pool_a", samples)
+    demand.record_samples("pool_b", [Sample(now, 8, 1)])
+    first, middle = now - timedelta(minutes=6), now - timedelta(minutes=3)
+    series = demand.history("pool_a", first, now + timedelta(seconds=1))
+    for valued_from in (None, middle, now + timedelta(minutes=1)):
+        told = demand.tally("pool_a", first, now, valued_from)
+        assert told == Tally.of(series, valued_from or first)
+        assert told.count == 7
+    before = demand.tally("pool_a", first, now)
+    assert demand.tally("pool_a", first, now - timedelta(minutes=1)).count == 6
+    assert demand.tally("pool_a", now - timedelta(days=2), now - timedelta(days=1)) == Tally()
+    demand.record_samples("pool_a", samples)
+    assert demand.tally("pool_a", first, now) == before
+    demand.record_samples("pool_a", [Sample(middle, 10_000_000, 2.5)])
+    needed = demand.tally("pool_a", first, now)
+    assert (needed.in_use - before.in_use, needed.capacity) == (0, before.capacity), "less than a thousandth"
+    demand.record_samples("pool_a", [Sample(middle, 10_000_000, 2.502)])
+    assert demand.tally("pool_a", first, now).in_use - before.in_use == 2
+    demand.record_samples("pool_a", [Sample(middle, 9_000_000, 0)])
+    assert demand.tally("pool_a", first, now).capacity < before.capacity
+    assert demand.tally("pool_a", first, now).count == 7
 
 
 def test_a_sample_from_the_future_is_refused(store: Store, clock: SimulatedClock) -> None:
@@ -139,3 +170,32 @@ def test_the_routes_know_a_pool_by_its_name_and_refuse_one_that_nobody_has(store
             assert client.get("/v1/claims", params={"pool_id": pool}).status_code == (200 if status == 201 else 404)
     assert [claim.pool_id for claim in demand.claims()] == ["pool_a"]
     assert list(demand.pools()) == ["pool_a"]
+
+
+@pytest.mark.parametrize("older_days", [0, 20])
+def test_a_long_import_lets_others_write_between_its_parts(
+    any_store: Store, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, older_days: int
+) -> None:
+    monkeypatch.setattr(service, "SAMPLES_AT_ONCE", 10)
+    pauses: list[int] = []
+
+    def others_write() -> None:
+        pauses.append(len(pauses))
+        Demand(any_store).record_samples("pool_b", [Sample(clock.now() - timedelta(minutes=len(pauses)), 8, 1)])
+
+    demand = Demand(any_store, history_days=1, pause=others_write)
+    demand.record_samples("pool_a", [Sample(clock.now(), 8, 2)])
+    end = clock.now() - timedelta(hours=1, days=older_days)
+    rows = [f"{format_time(end - timedelta(hours=hour))},8,{hour % 5}" for hour in range(35)]
+    path = tmp_path / "long.csv"
+    path.write_text("time,capacity,in_use\n" + "\n".join(rows) + "\n")
+
+    recorded = demand.import_csv("pool_a", path)
+    kept = demand.history("pool_a", clock.now() - timedelta(days=60), clock.now())
+    if older_days:
+        assert (recorded.taken, recorded.expired, len(kept), len(pauses)) == (35, 35, 0, 0)
+    else:
+        assert (recorded.taken, recorded.expired, len(kept), len(pauses)) == (35, 11, 24, 2)
+        assert kept.in_use.tolist() == [hour % 5 for hour in reversed(range(24))]
+    assert len(demand.history("pool_b", end, clock.now())) == len(pauses)
+    assert demand.import_csv("pool_a", path).taken == 35

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from tests.surplus import series as made
 
 from sublet.demand.forecast import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
-from sublet.surplus import memory, record
+from sublet.surplus import memory
 from sublet.surplus import store as sql
 from sublet.surplus.benchmark.scoring import Trace, bound
 from sublet.surplus.calibration import Figures, PoolRecord, Promise
+from sublet.surplus.memory import Memory
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
 from sublet.surplus.record import Record
 from sublet.surplus.shadow_book import Bound, ShadowBook, Turn
@@ -185,6 +188,93 @@ def test_an_older_history_that_comes_in_later_makes_the_record_anew(watch: Watch
     assert watch.show().lived.hours == 21 * 24 - 1
 
 
+@pytest.mark.parametrize("came", ["none", "some"])
+def test_samples_that_come_in_late_are_what_the_record_learns_from(
+    watch: Watch, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch, came: str
+) -> None:
+    """What it keeps is then what a service that begins knows, too; also where later samples came before the late ones."""
+    monkeypatch.setattr(memory, "SHADOW_HOURS_MAX", 3 * 24)
+    n = 15 * 24
+    pieces = [(0, n), (n, n)] if came == "none" else [(0, n), (n + 2, n + 3)]
+    for (first, stop), hours in zip([*pieces, (n, n + 4), (n + 4, n + 12)], (n, n + 3, n + 4, n + 12), strict=True):
+        watch.keep(SERIES.part(first, stop))
+        clock.set(SERIES.start + timedelta(hours=hours, minutes=10))
+        watch.record.advance(["pool_a"])
+    kept = watch.record._lives["pool_a"].hours
+    assert kept is not None
+    assert not np.isnan(kept.in_use).any()
+    assert resumed(watch, clock.now())
+
+
+def test_a_corrected_sample_is_what_the_record_learns_from(watch: Watch, clock: SimulatedClock) -> None:
+    n = 15 * 24
+    for first, stop in ((0, n), (n, n + 1), (n + 1, n + 2)):
+        watch.keep(SERIES.part(first, stop))
+        clock.set(SERIES.start + timedelta(hours=stop, minutes=10))
+        if first > n:
+            watch.demand.record_samples("pool_a", [Sample(SERIES.start + timedelta(hours=n - 20), 100, 99.0)])
+        watch.record.advance(["pool_a"])
+    kept = watch.record._lives["pool_a"].hours
+    assert kept is not None
+    assert kept.in_use[n - 20] == 99
+    assert resumed(watch, clock.now())
+
+
+def test_where_the_oldest_samples_are_dropped_a_start_goes_on_from_what_was_kept(
+    watch: Watch, clock: SimulatedClock
+) -> None:
+    watch.demand = Demand(watch.store, history_days=10)
+    watch.record = Record(watch.store, watch.demand, lambda _: FACTS, lambda *_: [], CLASSES)
+    watch.keep(SERIES.part(0, 15 * 24))
+    reads: list[timedelta] = []
+    history = watch.demand.history
+
+    def noted(pool_id: str, since: datetime, until: datetime, connection: Connection | None = None) -> Series:
+        reads.append(until - since)
+        return history(pool_id, since, until, connection)
+
+    for hours in range(15 * 24, 18 * 24):
+        watch.keep(SERIES.part(hours, hours + 1))
+        clock.set(SERIES.start + timedelta(hours=hours + 1, minutes=10))
+        watch.demand.history = noted  # type: ignore[method-assign]
+        watch.record.advance(["pool_a"])
+        watch.demand.history = history  # type: ignore[method-assign]
+        assert resumed(watch, clock.now() + timedelta(minutes=50))
+    assert sum(read > timedelta(days=2) for read in reads) <= 3 * 24 // 16 + 2
+
+
+def resumed(watch: Watch, at: datetime) -> bool:
+    """Whether a service that begins at `at` goes on from what the record kept."""
+
+    def learned(pool_id: str, connection: Connection | None) -> Mapping[str, Any] | None:
+        with watch.store.read() as reading:
+            return sql.learned(reading, pool_id)
+
+    return Memory(watch.demand, learned).recall("pool_a", at, None).hours.learned is not None
+
+
+def test_a_record_may_be_shown_while_another_is_saved(watch: Watch) -> None:
+    class Looked(dict[tuple[str, int], PoolRecord]):
+        """While somebody looks through it another thread shows a record."""
+
+        def __iter__(self) -> Iterator[tuple[str, int]]:
+            for key in super().__iter__():
+                shows.start()
+                # It has to wait for who looks through: whoever does not wait is done at once.
+                shows.join(0.2)
+                yield key
+
+        def items(self) -> Any:
+            return [(key, self[key]) for key in self]
+
+    watch.keep(SERIES)
+    shows = threading.Thread(target=lambda: watch.show(7))
+    watch.record._shown = Looked({("pool_a", 90): watch.show()})
+    watch.record.advance(["pool_a"], hours_max=1)
+    shows.join()
+    assert watch.show().lived.hours == 1
+
+
 def test_finer_samples_are_lived_by_the_hour(watch: Watch, clock: SimulatedClock) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     samples = [Sample(start + timedelta(minutes=n), 10, 2 + (n // 60 % 5)) for n in range(60 * 60)]
@@ -220,8 +310,7 @@ def test_what_was_learned_is_kept_while_the_history_moves_on(watch: Watch, monke
         return candidates(in_use, first_hour, *others)
 
     monkeypatch.setattr(memory, "candidates", counted)
-    for place in (memory, record):
-        monkeypatch.setattr(place, "HISTORY", timedelta(days=5))
+    monkeypatch.setattr(memory, "HISTORY", timedelta(days=5))
     watch.keep(SERIES)
     watch.record.advance(["pool_a"])
     assert len(set(made_anew)) <= 5, "learned again each hour"

@@ -17,10 +17,11 @@ from sublet.values.clock import (
     from_micros,
     parse_time,
     to_micros,
+    within_reach,
 )
 
 offsets = st.integers(min_value=-14 * 60, max_value=14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-moments = st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=offsets)  # noqa: DTZ001
+moments = st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(8999, 12, 30), timezones=offsets)  # noqa: DTZ001
 
 
 @given(moments)
@@ -58,10 +59,40 @@ def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
         parse_time(text)
 
 
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_time_outside_the_calendar_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="years 1 to 9999"):
+def test_a_time_outside_the_calendar_is_refused() -> None:
+    for text in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(ValueError, match="years 1 to 9999"):
+            as_utc(datetime.fromisoformat(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "1969-12-31T23:59:59Z",
+        "1970-01-01T01:59:59+02:00",
+        "9000-01-01T00:00:00Z",
+        "8999-12-31T23:59:59-00:01",
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
+def test_what_comes_from_outside_is_refused_where_reckoning_could_leave_the_calendar(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^time \S+ lies outside the years 1970 to 8999$"):
         parse_time(text)
+    with pytest.raises(ValueError, match="1970 to 8999"):
+        within_reach(datetime.fromisoformat(text))
+
+
+def test_ten_years_may_be_added_to_what_comes_from_outside_and_taken_off_it() -> None:
+    for text in ("1970-01-01T02:00:00+02:00", "8999-12-31T23:59:59.999999Z"):
+        moment = parse_time(text)
+        for years in (-10, 10):
+            assert from_micros(to_micros(moment + timedelta(days=366 * years))) == moment + timedelta(days=366 * years)
+
+
+def test_small_letters_are_rfc_3339_too() -> None:
+    assert parse_time("2026-07-02t14:00:00z") == datetime(2026, 7, 2, 14, tzinfo=UTC)
 
 
 def test_the_simulated_clock_moves_only_when_told() -> None:

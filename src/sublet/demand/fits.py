@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import TypeVar
 
 import numpy as np
 
+from sublet.demand.heights import Order
 from sublet.demand.model import Floats
-from sublet.demand.past import BEFORE_HOURS, DAY, HIGH_HOURS, SPREAD_MIN, Grid, Past, Places
+from sublet.demand.past import BEFORE_HOURS, DAY, HIGH_HOURS, SPREAD_MIN, Grid, Past, Places, last_seen
 
 HALF_LIFE_HOURS = 20 * DAY
+LONG_HALF_LIFE_HOURS = 90 * DAY
+"""What ends a long promise is rare: it is remembered for longer than how the days of these weeks go."""
+
 NEAR_HOURS = 5
 KERNEL_HOURS = 2.0
 SHRINK = 5.0
@@ -117,9 +121,9 @@ class Fits:
         found = self._ready.pop((t, length), None) or self._from_origin(t, length)
         if t > 0:
             recently = self.in_use[max(0, t - HIGH_HOURS) : t]
-            above = np.float32(float(np.fmax.reduce(recently) - recently[-1]))
+            above = np.float32(float(np.fmax.reduce(recently)) - last_seen(recently))
             for origin, pull in enumerate(self._pulls.ravel()):
-                if pull:
+                if pull and np.isfinite(above):
                     found.paths[origin] += pull * above
         return found
 
@@ -137,25 +141,26 @@ def shared(slots: int) -> int:
     return next((length for length in SHARED_SLOTS if length >= slots), slots)
 
 
-def faded(ages: Places) -> Grid:
-    """The say of moments so many hours ago."""
-    says: Grid = np.exp2(-ages.astype(np.float32) / np.float32(HALF_LIFE_HOURS))
+def faded(ages: Places, slots: int) -> Grid:
+    """The say of moments so many hours ago for promises of `slots` slots."""
+    half_life = HALF_LIFE_HOURS if slots <= SHARED_SLOTS[0] else LONG_HALF_LIFE_HOURS
+    says: Grid = np.exp2(-ages.astype(np.float32) / np.float32(half_life))
     return says
 
 
 @lru_cache(SAYS_KEPT)
-def says_since(oldest: int, count: int) -> Grid:
+def says_since(oldest: int, count: int, slots: int) -> Grid:
     """The say of `count` moments, the first of them `oldest` hours ago and one each hour from there; not to be written to."""
-    says = faded(oldest - np.arange(count))
+    says = faded(oldest - np.arange(count), slots)
     says.flags.writeable = False
     return says
 
 
 @lru_cache(SAYS_KEPT)
-def _says_near(here: int, newest: int, days: int) -> Grid:
+def _says_near(here: int, newest: int, days: int, slots: int) -> Grid:
     """The say of the moments near hour `here`, by hour and day; row 0 of the newest column was `newest` hours ago."""
-    near = _NEARNESS * faded(newest - (here + _NEAR) % DAY)
-    says: Grid = near[:, None] * faded(DAY * np.arange(days - 1, -1, -1))
+    near = _NEARNESS * faded(newest - (here + _NEAR) % DAY, slots)
+    says: Grid = near[:, None] * faded(DAY * np.arange(days - 1, -1, -1), slots)
     says.flags.writeable = False
     return says
 
@@ -220,7 +225,7 @@ class Fit:
             scale = spread[:, :, NEAR_HOURS, None] / spread
             moves *= scale[..., None] * past.swings.against(lately, rows)
             moves += mean[:, :, NEAR_HOURS, None, None]
-        says = _says_near(here, t - past.first - DAY * (past.days - 1), past.days)
+        says = _says_near(here, t - past.first - DAY * (past.days - 1), past.days, past.slots)
         paths = moves.reshape(len(moves), past.slots, rows.size * past.days)
         if past.whole is None:
             return Set(t, paths, says.ravel(), past, rows)
@@ -285,6 +290,12 @@ class Set:
     weights: Grid
     past: Past
     rows: Places
+    _orders: dict[tuple[int, int], Order] = field(default_factory=dict, init=False)
+
+    def order(self, slots: int, origin: int = 0) -> Order:
+        """The order of the highest rises within `slots` slots."""
+        found = self._orders.get((slots, origin))
+        return found or self._orders.setdefault((slots, origin), Order(self.paths[origin, :slots].max(axis=0)))
 
     def rises(self, slots: int, origin: int = 0) -> Grid:
         """The paths (moments, slots) from one origin."""

@@ -10,14 +10,13 @@ from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from sublet.demand.fits import JUMP_SHARE, NEARBY, PLAIN_PULL, Fits, keep, says_since
+from sublet.demand.heights import Heights, Order
 from sublet.demand.model import Floats, Series
-from sublet.demand.past import MEMORY_HOURS, Grid
+from sublet.demand.past import MEMORY_HOURS, Grid, last_seen
 
 PATHS_MAX = 10_000
-PART_MIN = 64
 LEVEL_SHARE = 0.10
 LEVEL_REST = 0.2
 ORIGINS = (PLAIN_PULL, 0.5)
@@ -29,49 +28,18 @@ SHORT_METHOD = "hours"
 
 
 @dataclass(frozen=True)
-class Heights:
-    """Heights and their weights, read from the highest down; the order is found once, as far down as it is asked for."""
-
-    heights: Grid
-    weights: Grid
-
-    def reached(self, weight: float) -> np.float32:
-        """The highest that all heights from it upwards have more than `weight` at; -inf where all have no more than that."""
-        for size in (min(max(PART_MIN, self.heights.size // 6), self.heights.size), self.heights.size):
-            heights, sums = self._highest if size < self.heights.size else self._all
-            place = int(sums.searchsorted(weight + 1e-9, side="right"))
-            if place < size:
-                reached: np.float32 = heights[place]
-                return reached
-        return np.float32(-math.inf)
-
-    @cached_property
-    def _highest(self) -> tuple[Grid, Floats]:
-        size = max(PART_MIN, self.heights.size // 6)
-        return self._ordered(self.heights.argpartition(self.heights.size - size)[-size:])
-
-    @cached_property
-    def _all(self) -> tuple[Grid, Floats]:
-        return self._ordered(np.arange(self.heights.size))
-
-    def _ordered(self, places: NDArray[np.int64]) -> tuple[Grid, Floats]:
-        """The heights at `places` from the highest down, and the weight of each and all above it."""
-        heights = self.heights[places]
-        down = (-heights).argsort(kind="stable")
-        return heights[down], self.weights[places[down]].cumsum(dtype=np.float64)
-
-
-@dataclass(frozen=True)
 class Futures:
     """What demand may do next: `paths` is (moments, slots) rises above the demand now, `weights` (moments) their say.
 
     `jump` says how large single jobs are: the JUMP_QUANTILE of one-slot rises over the highest demand, 0 if not known.
+    `order` is that of the highest rise on each path, where others who weigh the same paths found it.
     """
 
     paths: Grid
     weights: Grid
     method: str
     jump: float = 0.0
+    order: Order | None = None
 
     @cached_property
     def weight(self) -> float:
@@ -81,7 +49,7 @@ class Futures:
     @cached_property
     def peaks(self) -> Heights:
         """The highest rise on each path."""
-        return Heights(self.paths.max(axis=1), self.weights)
+        return Heights(self.order or Order(self.paths.max(axis=1)), self.weights)
 
 
 class Forecaster(Protocol):
@@ -169,7 +137,7 @@ class PlainRises:
         pass
 
     def futures(self, t: int, slots: int) -> Futures:
-        rises = Recent(0, self._in_use[:0], self._in_use[max(0, t - MEMORY_HOURS) : t]).rises(slots)
+        rises = Recent(0, self._in_use[:0], self._in_use[:t]).rises(slots)
         return Futures(rises, np.ones(rises.shape[0], dtype=np.float32), self.method)
 
 
@@ -178,7 +146,8 @@ class HourlyRises:
 
     Rises after each past moment are split into what is usual at that hour of the day (mean and mean deviation per slot
     ahead, shrunk towards the whole day's) and a standard path; the standard paths are then set back at the present
-    hour. Weights fall with the distance in hours of the day and halve every HALF_LIFE_HOURS. The idea is filtered
+    hour. Weights fall with the distance in hours of the day and halve every HALF_LIFE_HOURS, for long
+    promises every LONG_HALF_LIFE_HOURS. The idea is filtered
     historical simulation (Barone-Adesi and others, 1999), with hours of the day in place of a volatility model.
 
     Where single jobs are large against the pool (`jump` exceeds JUMP_SHARE), the level of demand says more than the
@@ -231,20 +200,21 @@ class Filtered:
     def _futures(self, t: int, slots: int) -> Futures:
         fit = self._fits.at(t, slots)
         if self._agreed and slots >= AGREED_SLOTS:
-            found = self._fits.agreed(t, slots)
-            paths = found.rises(slots)
+            found, origin = self._fits.agreed(t, slots), 0
         else:
-            found = self._fits.set_at(t, slots)
-            paths = found.rises(slots, self._origin)
+            found, origin = self._fits.set_at(t, slots), self._origin
+        paths = found.rises(slots, origin)
+        order: Order | None = found.order(slots, origin)
         wider = found.wider(self._fits.lately(t)) if slots == 1 else None
         if wider is not None and wider.size:
             usual = np.float32(np.average(paths[:, 0], weights=found.weights))
-            paths = usual + (paths - usual) * wider[:, None]
-        if not self._by_level or fit.highest <= 0:
-            return Futures(paths, found.weights, self.method, fit.jump)
-        apart = (found.before - np.float32(self._fits.in_use[t - 1])) / np.float32(LEVEL_SHARE * fit.highest)
+            paths, order = usual + (paths - usual) * wider[:, None], None
+        level = last_seen(self._fits.in_use[:t]) if self._by_level and fit.highest > 0 else math.nan
+        if math.isnan(level):
+            return Futures(paths, found.weights, self.method, fit.jump, order)
+        apart = (found.before - np.float32(level)) / np.float32(LEVEL_SHARE * fit.highest)
         likeness: Grid = np.exp(np.float32(-0.5) * apart**2) + np.float32(LEVEL_REST)
-        return Futures(paths, found.weights * likeness, self.method, fit.jump)
+        return Futures(paths, found.weights * likeness, self.method, fit.jump, order)
 
 
 class Alike(Filtered):
@@ -296,7 +266,7 @@ class Anytime:
         step = known.itemsize
         rises = np.ndarray((slots, count), known.dtype, known, step if count else 0, (step, step)) - known[:count]
         # As much evidence as the hours near the present one give: what lasts fills many moments in a row.
-        weights: Grid = says_since(t - first, count) * NEARBY
+        weights: Grid = says_since(t - first, count, slots) * NEARBY
         if not np.isfinite(known).all():
             whole = np.isfinite(rises).all(axis=0)
             rises, weights = rises[:, whole], weights[whole]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -18,6 +18,9 @@ Integers = NDArray[np.int64]
 
 ACCELERATORS_MAX = 10_000_000
 SLOTS_MAX = 4_000_000
+SLACK_SHARE = 0.01
+GAP_NEIGHBOURS = 5
+GAPS_AT_ONCE = 50_000
 REASON_CHARACTERS_MAX = 500
 HOUR_S = 3600
 
@@ -143,24 +146,29 @@ class Series:
     def until(self, moment: datetime) -> Series:
         """Only what was known at `moment`: samples that began before it."""
         stop = int(np.searchsorted(self.times_us, to_micros(moment), side="left"))
-        return Series(
-            self.pool,
-            self.times_us[:stop],
-            self.capacity[:stop],
-            self.in_use[:stop],
-            self.pending[:stop],
-            self.step_s,
-            self.findings,
-        )
+        return replace(self.part(0, stop), findings=self.findings)
+
+    def part(self, first: int, stop: int | None = None) -> Series:
+        """The samples from place `first` until place `stop`, by default to the end."""
+        span = slice(first, stop)
+        columns = (self.times_us[span], self.capacity[span], self.in_use[span], self.pending[span])
+        return Series(self.pool, *columns, self.step_s)
 
     def slots(self, slot_s: int = HOUR_S) -> Slots:
-        """The series on a regular grid: per slot the highest need and the lowest capacity, NaN where nothing was seen."""
+        """The series on a regular grid: per slot the highest need and the lowest capacity, NaN where nothing was seen.
+
+        A sample that comes alone, half a slot or more after the one before it, and up to SLACK_SHARE of a slot early belongs to
+        the slot that it was meant for.
+        """
         if len(self) == 0:
             empty = np.empty(0)
             return Slots(self.pool, 0, slot_s, empty, empty.copy(), empty.copy())
-        index = self.times_us // (slot_s * 1_000_000)
+        slot_us = slot_s * 1_000_000
+        since_us = np.diff(self.times_us, prepend=2 * self.times_us[0] - self.times_us[min(1, len(self) - 1)])
+        alone = 2 * since_us > slot_us if len(self) > 1 else np.ones(1, dtype=np.bool_)
+        index = (self.times_us + int(SLACK_SHARE * slot_us) * alone) // slot_us
         first = int(index[0])
-        count = int(index[-1]) - first + 1
+        count = int(index.max()) - first + 1
         if count > SLOTS_MAX:
             raise InvalidInputError(
                 f"the samples of {self.pool} span {count} slots of {slot_s} s; split the series or check its times"
@@ -236,14 +244,13 @@ def assemble(pool: str, times_us: Integers, capacity: Floats, in_use: Floats, pe
             in_use = np.maximum.reduceat(in_use, starts)
             pending = np.maximum.reduceat(pending, starts)
     step_s = _usual_step_s(times_us)
-    distances = np.diff(times_us) / 1e6 if times_us.size > 1 else np.empty(0)
-    wide = distances > 1.5 * step_s
+    gaps, missing = _gaps(np.diff(times_us) / 1e6, step_s)
     findings = Findings(
         rows=rows,
         duplicates=duplicates,
         out_of_order=out_of_order,
-        gaps=int(wide.sum()),
-        missing_slots=int(np.round(distances[wide] / step_s - 1).sum()) if wide.any() else 0,
+        gaps=gaps,
+        missing_slots=missing,
         capacity_changes=int((np.diff(capacity) != 0).sum()) if times_us.size > 1 else 0,
         above_capacity=int((in_use > capacity).sum()),
         outages=int((capacity == 0).sum()),
@@ -254,6 +261,27 @@ def assemble(pool: str, times_us: Integers, capacity: Floats, in_use: Floats, pe
 def claimed(claims: Sequence[Claim], moment: datetime) -> int:
     """Accelerators that standing claims cover at `moment`."""
     return sum(claim.count for claim in claims if claim.withdrawn_at is None and claim.window.contains(moment))
+
+
+def _gaps(distances_s: Floats, step_s: int) -> tuple[int, int]:
+    """How many distances are wider than is usual on both sides of them, and how many samples are missing in them.
+
+    What is usual on a side is the median of GAP_NEIGHBOURS distances there where there are so many, `step_s` at least.
+    """
+    wide = np.flatnonzero(distances_s > 1.5 * step_s)
+    gaps = missing = 0
+    for part in np.array_split(wide, wide.size // GAPS_AT_ONCE + 1):
+        usual = np.full(part.size, float(step_s))
+        for side in (np.arange(-GAP_NEIGHBOURS, 0), np.arange(1, GAP_NEIGHBOURS + 1)):
+            around = part[:, None] + side
+            inside = (around >= 0) & (around < distances_s.size)
+            near = distances_s[np.clip(around, 0, distances_s.size - 1)]
+            known = inside.all(axis=1)
+            usual[known] = np.maximum(usual[known], np.median(near[known], axis=1))
+        wider = distances_s[part] > 1.5 * usual
+        gaps += int(wider.sum())
+        missing += int(np.round(distances_s[part][wider] / usual[wider] - 1).sum())
+    return gaps, missing
 
 
 def _usual_step_s(times_us: Integers) -> int:

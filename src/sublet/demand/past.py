@@ -131,6 +131,15 @@ class Past:
         return self.demand[1:]
 
 
+def last_seen(demand: Floats) -> float:
+    """The last demand that was seen within HIGH_HOURS, NaN where none was."""
+    if demand.size and math.isfinite(demand[-1]):
+        return float(demand[-1])
+    recently = demand[-HIGH_HOURS:]
+    known = recently[np.isfinite(recently)]
+    return float(known[-1]) if known.size else math.nan
+
+
 def _by_hour(row: NDArray[Kind], hours: int, days: int) -> NDArray[Kind]:
     """Row r, column d is the element r + 24 d; there may be more rows than a day has hours."""
     step = row.itemsize

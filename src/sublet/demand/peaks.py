@@ -110,7 +110,8 @@ def forecast_peaks(
     stale = not past.size or age_s > max(STALE_S_MIN, STALE_STEPS * step_s)
     coarse = recent(history, at_us, HOUR_S, HOURS)
     fine_s = max(60, step_s)
-    fine = recent(history, at_us, fine_s, FINE_SLOTS) if fine_s <= horizons[0] < HOUR_S else None
+    fine_wanted = any(fine_s <= horizon_s < HOUR_S for horizon_s in horizons)
+    fine = recent(history, at_us, fine_s, FINE_SLOTS) if fine_wanted else None
     history_s = (to_micros(at) - int(past[0])) // 1_000_000 if past.size else 0
     found: dict[int, tuple[Peak, ...]] = {}
     method = ""
@@ -118,7 +119,7 @@ def forecast_peaks(
         if stale:
             why = f"the last sample is {age_s} s old" if past.size else "there is no sample"
             found[horizon_s] = tuple(Peak(level, None, why, 0, 0) for level in levels)
-        elif horizon_s < HOUR_S and fine is None:
+        elif horizon_s < min(HOUR_S, fine_s):
             why = f"samples come every {fine_s} s, so that nothing is known about {horizon_s} s"
             found[horizon_s] = tuple(Peak(level, None, why, 0, 0) for level in levels)
         elif horizon_s < HOUR_S and fine is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand import store as sql
@@ -21,13 +24,18 @@ from sublet.demand.model import (
     series_of,
 )
 from sublet.demand.peaks import HORIZONS_DEFAULT_S, HOURS, QUANTILES_DEFAULT, PeakForecast, forecast_peaks
+from sublet.demand.store import Tally
 from sublet.store import Store
-from sublet.values.clock import as_utc, format_time, from_micros
+from sublet.values.clock import EPOCH, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
 from sublet.values.windows import Window
 
 SAMPLES_PER_WRITE_MAX = 100_000
+SAMPLES_AT_ONCE = 10_000
+PAUSE_S = 0.1
+"""Between the parts of a long import: whoever waits for the database asks for it again within this."""
+
 CLAIMS_MAX = 1_000
 AHEAD_OF_CLOCK_S_MAX = 300
 CLAIM_AHEAD = timedelta(days=3660)
@@ -54,9 +62,18 @@ class Recorded:
 class Demand:
     """The use cases of demand. Samples older than `history_days` are dropped as new ones come in."""
 
-    def __init__(self, store: Store, history_days: int = 400) -> None:
+    def __init__(
+        self, store: Store, history_days: int = 400, pause: Callable[[], None] = lambda: time.sleep(PAUSE_S)
+    ) -> None:
+        """`pause` lets others write between two parts of a long import."""
         self._store = store
         self._history = timedelta(days=history_days)
+        self._pause = pause
+
+    @property
+    def kept(self) -> timedelta:
+        """Samples no older than this, counted from the newest, are never dropped."""
+        return self._history
 
     def record_samples(self, pool_id: str, samples: Sequence[Sample]) -> Recorded:
         """Keep `samples` of the pool. Taking the same ones again changes nothing.
@@ -70,9 +87,10 @@ class Demand:
         return self._keep(series)
 
     def import_csv(self, pool_id: str, path: Path) -> Recorded:
-        """Keep the CSV file `path` (`time,capacity,in_use`) as history of the pool, all of it or nothing.
+        """Keep the CSV file `path` (`time,capacity,in_use`) as history of the pool; of a file with a mistake nothing is kept.
 
-        History may be older than `history_days`: what is imported counts from its own last sample.
+        A long one is written in parts, so that others can write meanwhile: one that is cut off is completed by importing it
+        again. History may be older than `history_days`: what is imported counts from its own last sample.
         Raises BadSeriesError naming the line, InvalidInputError for a sample from the future.
         """
         series = read_series(path, pool_id)
@@ -90,12 +108,23 @@ class Demand:
         with self._store.read() as reading:
             return sql.samples_between(reading, pool_id, as_utc(since), as_utc(until))
 
-    def count_between(self, pool_id: str, first: datetime, last: datetime, connection: Connection | None = None) -> int:
-        """How many samples lie from `first` to `last`: whoever remembers them sees by it whether more came in."""
+    def tally(
+        self,
+        pool_id: str,
+        first: datetime,
+        last: datetime,
+        valued_from: datetime | None = None,
+        connection: Connection | None = None,
+    ) -> Tally:
+        """What the samples from `first` to `last` add up to, their values from `valued_from` on (by default, all).
+
+        Whoever remembers them sees by it whether others came in between, or one was corrected.
+        """
+        valued_from = as_utc(valued_from or first)
         if connection is not None:
-            return sql.count_samples(connection, pool_id, as_utc(first), as_utc(last))
+            return sql.tally(connection, pool_id, as_utc(first), as_utc(last), valued_from)
         with self._store.read() as reading:
-            return sql.count_samples(reading, pool_id, as_utc(first), as_utc(last))
+            return sql.tally(reading, pool_id, as_utc(first), as_utc(last), valued_from)
 
     def forecast(
         self,
@@ -190,11 +219,18 @@ class Demand:
         if len(series) == 0:
             return Recorded(series.pool, 0, 0, series.findings)
 
-        def write(connection: Connection) -> int:
-            sql.insert_samples(connection, series)
-            newest = sql.latest_sample(connection, series.pool)
-            assert newest is not None
-            return sql.delete_before(connection, series.pool, newest.time - self._history)
+        latest = self.latest(series.pool)
+        newest = max(from_micros(int(series.times_us[-1])), latest.time if latest else EPOCH)
+        first = int(np.searchsorted(series.times_us, to_micros(newest - self._history), side="left"))
+        expired = first
 
-        expired = self._store.write(write)
+        def write(part: Series, connection: Connection) -> int:
+            sql.insert_samples(connection, part)
+            return sql.delete_before(connection, series.pool, newest - self._history)
+
+        for begin in range(first, len(series), SAMPLES_AT_ONCE):
+            if begin > first:
+                self._pause()
+            part = series.part(begin, begin + SAMPLES_AT_ONCE)
+            expired += self._store.write(partial(write, part))
         return Recorded(series.pool, len(series), expired, series.findings)

@@ -9,23 +9,34 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand.forecast import Forecaster, candidates
-from sublet.demand.model import Floats, Series, assemble
+from sublet.demand.model import Floats, Series
 from sublet.demand.service import Demand
+from sublet.demand.store import Tally
 from sublet.surplus.model import HOUR_S
 from sublet.surplus.seller import PHASES, HighLevel, Seller, phase_of
 from sublet.values.clock import from_micros, to_micros
 
-HISTORY = timedelta(days=120)
+HISTORY = timedelta(days=125)
+"""What forecasts look back on, 120 days, and the days that a fit is older than the moment that it serves."""
+
+STEP_HOURS = PHASES
 RECHECK_S = 5
+LATELY = timedelta(days=2)
+LATE = timedelta(minutes=5)
+"""An hour is lived through once its last samples had time to come in."""
+
+DROPPED_HOURS = 3
+"""By so much the newest sample may be newer than the moment of a decision, the shadow's included."""
+
 MINUTE_US = 60_000_000
 HOUR_US = HOUR_S * 1_000_000
 SHADOW_HOURS_MAX = 60 * 24
@@ -33,7 +44,7 @@ SHADOW_HOURS_MIN = 96
 MARKED_HOURS = 110 * 24
 """Fewer than HISTORY: what was kept holds for a service that begins some days later, too."""
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 """Goes up when what is learned from the same samples changes: what was kept by an older release is then learned anew."""
 
 POOLS_MAX = 5_000
@@ -48,19 +59,81 @@ Learned = Callable[[str, Connection | None], Mapping[str, Any] | None]
 """(pool_id, connection) to what `Hours.as_state` told of the pool when it was last kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far back samples are looked at: `hours` at most, from a place that moves on by `step` hours at once.
+
+    It is a function of the time and the pool alone, so that a service that runs for long and one that has just begun look at
+    the same samples, and what was learned seldom moves. Each pool's turn is at an hour of its own. Where samples are kept for
+    less than HISTORY none of these is old enough to be dropped.
+    """
+
+    hours: int
+    step: int
+
+    @classmethod
+    def of(cls, kept: timedelta) -> Reach:
+        """The reach where samples are kept for `kept`."""
+        most = max(1, kept // timedelta(hours=1) - DROPPED_HOURS)
+        step = max(1, min(STEP_HOURS, most // 14))
+        return cls(min(most, HISTORY // timedelta(hours=1) + step), step)
+
+    def begin(self, hour: int, pool_id: str) -> int:
+        """The first hour that is looked at in hour `hour`; both count since the epoch."""
+        oldest = hour - self.hours
+        return oldest + (phase_of(pool_id) - oldest) % self.step
+
+    @property
+    def marked(self) -> int:
+        """Hours before any moment that are still looked at one turn later, too, for the mark of what was learned."""
+        return max(1, min(MARKED_HOURS, self.hours - 2 * self.step))
+
+
+@dataclass
+class Shared:
+    """What the hours of a pool share as they go on: the sellers, and the longest demand that anybody asked about."""
+
+    in_use: Floats = field(default_factory=lambda: np.empty(0))
+    sellers: dict[int, Seller] = field(default_factory=dict)
+    methods: dict[str, Forecaster] = field(default_factory=dict)
+    high: HighLevel = field(default_factory=HighLevel)
+    learning: threading.Lock = field(default_factory=threading.Lock)
+
+    def reach(self, in_use: Floats) -> None:
+        """Know `in_use`, too, where it is longer: who asks about an earlier hour takes nothing from who asks about a later one."""
+        if in_use.size > self.in_use.size:
+            self.in_use = in_use
+            for method in self.methods.values():
+                method.extend(in_use)
+
+
 @dataclass
 class Hours:
-    """Demand by whole hours up to the present one, and the sellers that learned from it."""
+    """Demand by whole hours up to the present one, and the sellers that learned from it.
+
+    `marked` says of how many hours what was learned bears a mark.
+    """
 
     first_hour: int
     capacity: Floats
     in_use: Floats
     phase: int = 0
-    sellers: dict[int, Seller] = field(default_factory=dict)
-    methods: dict[str, Forecaster] = field(default_factory=dict)
+    marked: int = MARKED_HOURS
     learned: Mapping[str, Any] | None = None
-    learning: threading.Lock = field(default_factory=threading.Lock)
-    high: HighLevel = field(default_factory=HighLevel)
+    shared: Shared = field(default_factory=Shared)
+
+    def __post_init__(self) -> None:
+        self.shared.reach(self.in_use)
+
+    @property
+    def sellers(self) -> dict[int, Seller]:
+        """By the hours that they promise."""
+        return self.shared.sellers
+
+    @property
+    def methods(self) -> dict[str, Forecaster]:
+        """The ways of forecasting, by name."""
+        return self.shared.methods
 
     @property
     def t(self) -> int:
@@ -77,20 +150,27 @@ class Hours:
         """Demand in the last whole hour, NaN where it was not seen."""
         return float(self.in_use[-1]) if self.t else float("nan")
 
+    @cached_property
+    def seen(self) -> int:
+        """The place after the last hour that was seen."""
+        known = np.flatnonzero(np.isfinite(self.in_use))
+        return int(known[-1]) + 1 if known.size else 0
+
     def seller(self, slots: int, passed_s: float = HOUR_S) -> Seller:
         """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date.
 
         `passed_s` of the present hour have passed: the shadows live through the last whole hour once a few minutes have,
         each pool's at a moment of its own, so that not all of them are due when the hour turns. What can be known of the next
-        hour is made ready then, too.
+        hour is made ready then, too. Hours that were not seen wait for one that was: their samples may still come.
         """
         length = _length(slots)
-        due = self.t if passed_s >= HOUR_S * self.phase / PHASES else self.t - 1
-        with self.learning:
+        late_s = LATE.total_seconds()
+        due = self.t if passed_s >= late_s + (HOUR_S - late_s) * self.phase / PHASES else self.t - 1
+        with self.shared.learning:
             seller = self._seller(length)
             # A promise that no record could loosen enough needs no record.
-            if seller.next < due and seller.hopeful(self.in_use, self.t):
-                seller.learn(self.in_use, self.capacity, due)
+            if seller.next < min(due, self.seen) and seller.hopeful(self.in_use, self.t):
+                seller.learn(self.in_use, self.capacity, min(due, self.seen))
                 if due == self.t:
                     for method in self.methods.values():
                         method.prepare(self.t + 1, length)
@@ -98,23 +178,28 @@ class Hours:
 
     def as_state(self) -> dict[str, Any]:
         """What the sellers learned, and a mark of the samples that they learned it from."""
-        with self.learning:
+        with self.shared.learning:
+            told = self._told()
+            told.update({slots: seller.as_state(self.first_hour) for slots, seller in self.lived()})
+            until = min(self.next_hour, max((state["next"] for state in told.values()), default=self.first_hour))
             return {
-                "until": self.next_hour,
-                "mark": self._mark(self.next_hour),
-                "sellers": [[slots, seller.as_state(self.first_hour)] for slots, seller in self.lived()],
+                "until": until,
+                "mark": self._mark(until),
+                "sellers": [[slots, state] for slots, state in sorted(told.items())],
             }
 
     def resume(self, state: Mapping[str, Any] | None) -> None:
         """Go on from what was learned before from these very samples; from others, learn anew."""
-        if state is not None and state["until"] <= self.next_hour and state["mark"] == self._mark(state["until"]):
+        if state is None or not state["sellers"] or state["until"] > self.next_hour:
+            return
+        if state["mark"] == self._mark(state["until"]):
             self.learned = state
 
     def _mark(self, until: int) -> str:
-        """A digest of the samples of MARKED_HOURS before `until`, and of when the first of them was."""
-        first = max(self.first_hour, until - MARKED_HOURS)
-        span = slice(first - self.first_hour, until - self.first_hour)
-        digest = hashlib.blake2b(f"{STATE_VERSION} {first} {until} {self.phase}".encode(), digest_size=16)
+        """A digest of the samples of `marked` hours before `until`, and of when the first of them was."""
+        first = max(self.first_hour, until - self.marked)
+        span = slice(first - self.first_hour, max(first, until) - self.first_hour)
+        digest = hashlib.sha256(f"{STATE_VERSION} {first} {until} {self.phase}".encode())
         for column in (self.capacity[span], self.in_use[span]):
             seen = column.astype(np.float32)
             seen[np.isnan(seen)] = -1
@@ -128,126 +213,151 @@ class Hours:
     def _seller(self, length: int) -> Seller:
         if length not in self.sellers:
             if not self.methods:
-                self.methods.update(candidates(self.in_use, self.first_hour, self.phase))
+                self.methods.update(candidates(self.shared.in_use, self.first_hour, self.phase))
             begin = max(SHADOW_HOURS_MIN, self.t - SHADOW_HOURS_MAX)
             own = max(lived for lived in LIVED_LENGTHS if lived <= length)
             lead = None if own == length else self._seller(own)
-            seller = self.sellers[length] = Seller(length, self.methods, begin, lead, self.high)
-            if lead is None and self.learned is not None:
-                for slots, state in self.learned["sellers"]:
-                    if slots == length:
-                        seller.resume(state, self.first_hour)
+            seller = self.sellers[length] = Seller(length, self.methods, begin, lead, self.shared.high)
+            told = self._told().get(length) if lead is None else None
+            if told is not None:
+                seller.resume(told, self.first_hour)
         return self.sellers[length]
 
+    def _told(self) -> dict[int, Mapping[str, Any]]:
+        """By length, what was learned before, but for what ends before the hours that are known."""
+        sellers = self.learned["sellers"] if self.learned is not None else ()
+        return {slots: state for slots, state in sellers if state["next"] >= self.first_hour + SHADOW_HOURS_MIN}
+
     def extended(self, newer: Hours) -> Hours:
-        """`newer`, with the sellers kept where all that they have seen is the same."""
-        shift = newer.first_hour - self.first_hour
-        if not 0 <= shift < self.t:
-            return newer
-        common = min(self.t - shift, newer.t)
-        for mine, theirs in ((self.in_use, newer.in_use), (self.capacity, newer.capacity)):
-            if not np.array_equal(mine[shift : shift + common], theirs[:common], equal_nan=True):
-                return newer
-        if shift + newer.t > 2 * HISTORY.days * 24:
-            return newer
-        whole = Hours(
-            self.first_hour,
-            np.concatenate([self.capacity[:shift], newer.capacity]),
-            np.concatenate([self.in_use[:shift], newer.in_use]),
-            self.phase,
-            self.sellers,
-            self.methods,
-            self.learned,
-            self.learning,
-            self.high,
-        )
-        for method in whole.methods.values():
-            method.extend(whole.in_use)
-        return whole
+        """`newer`, with what the sellers learned where all that they learned it from is the same.
+
+        Where nothing but hours came, it is the same sellers. Where it begins elsewhere, or hours that they have not lived
+        through differ, it is others that go on from the same place.
+        """
+        with self.shared.learning:
+            if self.first_hour == newer.first_hour and self._begins(newer):
+                return replace(newer, learned=self.learned, shared=self.shared)
+        newer.resume(self.as_state())
+        return newer
+
+    def _begins(self, newer: Hours) -> bool:
+        pairs = ((self.in_use, newer.in_use), (self.capacity, newer.capacity))
+        return self.t <= newer.t and all(np.array_equal(mine, its[: self.t], equal_nan=True) for mine, its in pairs)
 
 
 @dataclass
 class Remembered:
-    """One pool's samples, by the minute, and its hours."""
+    """One pool's samples, by the minute, and its hours. The samples begin at `since`.
+
+    `whole` is their tally, `late` the tally of which only what came from `late_since` on has its values summed.
+    """
 
     series: Series
     hours: Hours
     since: datetime
-    counted: int
+    late_since: datetime
+    whole: Tally
+    late: Tally
     checked_at: datetime
+
+    def after(self, at: datetime) -> bool:
+        """Whether more is known than could be known at `at`."""
+        at_us = to_micros(at)
+        newer = len(self.series) > 0 and at_us < int(self.series.times_us[-1])
+        return newer or at_us // HOUR_US < self.hours.next_hour
+
+    def round_of(self, at: datetime) -> int:
+        """Hours that end at a moment of the pool's own: once in each of them the values of all samples are checked."""
+        return (to_micros(at) - HOUR_US * self.hours.phase // PHASES) // HOUR_US
 
 
 class Memory:
-    """Remembers pools between decisions. Reads new samples each time, and all of them again when older ones appeared.
+    """Remembers pools between decisions. Reads new samples each time, and all of them again when older ones came or changed.
 
-    `learned` tells what the record's sellers had learned of a pool, to go on from there after a start.
+    What changed is seen RECHECK_S later at most, or at the next question; the value of a sample that was older than LATELY
+    when the pool was last read, within an hour. `learned` tells what the record's sellers had learned of a pool, to go on
+    from there after a start.
     """
 
     def __init__(self, demand: Demand, learned: Learned = lambda pool_id, connection: None) -> None:
         self._demand = demand
         self._learned = learned
         self._pools: dict[str, Remembered] = {}
+        self._earlier: dict[str, Remembered] = {}
         self._lock = threading.RLock()
 
     def recall(self, pool_id: str, at: datetime, connection: Connection | None) -> Remembered:
-        """What is known of the pool at `at`. Asking about an earlier moment than last time reads everything anew."""
+        """What is known of the pool at `at`, and nothing later.
+
+        What is known of the latest moment stays as it is where an earlier one is asked for: a clock that was read before
+        another thread's does not undo what that one learned.
+        """
         with self._lock:
-            known = self._pools.get(pool_id)
-            if known is None or not self._current(pool_id, known, at, connection):
-                known = self._read(pool_id, at, connection)
+            latest = self._pools.get(pool_id)
+            pools = self._earlier if latest is not None and latest.after(at) else self._pools
+            known = pools.get(pool_id)
+            if known is None or known.after(at) or not self._current(pool_id, known, at, connection):
+                known = self._read(pool_id, known or latest, at, connection)
             else:
-                known = self._renew(pool_id, known, at, connection)
-            if len(self._pools) >= POOLS_MAX and pool_id not in self._pools:
-                self._pools.pop(next(iter(self._pools)))
-            self._pools[pool_id] = known
+                known = self._renewed(pool_id, known, at, connection)
+            if latest is not None and pools is self._pools and known.hours.next_hour > latest.hours.next_hour:
+                self._earlier.pop(pool_id, None)
+            if len(pools) >= POOLS_MAX and pool_id not in pools:
+                pools.pop(next(iter(pools)))
+            pools[pool_id] = known
             return known
 
     def _current(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> bool:
-        if len(known.series) == 0 or to_micros(at) < int(known.series.times_us[-1]):
+        if len(known.series) == 0 or self._begin(pool_id, at) != known.since:
             return False
-        if 0 <= (at - known.checked_at).total_seconds() < RECHECK_S and at != known.checked_at:
+        if 0 < (at - known.checked_at).total_seconds() < RECHECK_S:
             return True
         newest = from_micros(int(known.series.times_us[-1]))
-        if self._demand.count_between(pool_id, known.since, newest, connection) != known.counted:
+        every = known.round_of(at) != known.round_of(known.checked_at)
+        valued_from, tally = (known.since, known.whole) if every else (known.late_since, known.late)
+        if self._demand.tally(pool_id, known.since, newest, valued_from, connection) != tally:
             return False
         known.checked_at = at
         return True
 
-    def _read(self, pool_id: str, at: datetime, connection: Connection | None) -> Remembered:
-        since = at - HISTORY
-        series = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
-        counted = len(series)
-        series = by_minute(series)
-        hours = hours_of(series, at)
-        known = self._pools.get(pool_id)
-        if known is not None:
-            hours = known.hours.extended(hours)
-        if not hours.sellers:
-            hours.resume(self._learned(pool_id, connection))
-        return Remembered(series, hours, since, counted, at)
+    def _begin(self, pool_id: str, at: datetime) -> datetime:
+        return from_micros(Reach.of(self._demand.kept).begin(to_micros(at) // HOUR_US, pool_id) * HOUR_US)
 
-    def _renew(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> Remembered:
+    def _read(self, pool_id: str, before: Remembered | None, at: datetime, connection: Connection | None) -> Remembered:
+        since = self._begin(pool_id, at)
+        late_since = max(since, at - LATELY)
+        series = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
+        whole, late = Tally.of(series, since), Tally.of(series, late_since)
+        series = thinned(series, MINUTE_US)
+        hours = hours_of(series, at, Reach.of(self._demand.kept).marked)
+        if before is not None:
+            hours = before.hours.extended(hours)
+        if not hours.sellers and hours.learned is None:
+            hours.resume(self._learned(pool_id, connection))
+        return Remembered(series, hours, since, late_since, whole, late, at)
+
+    def _renewed(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> Remembered:
         since = from_micros(int(known.series.times_us[-1]) + 1)
         fresh = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
-        series, counted = known.series, known.counted
+        changed = known.hours.next_hour
         if len(fresh):
-            series = by_minute(_joined(series, fresh))
-            counted = known.counted + len(fresh)
-        hours = known.hours
-        if hours.next_hour != to_micros(at) // HOUR_US:
-            hours = hours.extended(hours_of(series, at))
-        # Only a count of all samples is a check: what is asked for again and again would never be checked otherwise.
-        return Remembered(series, hours, known.since, counted, known.checked_at)
+            changed = min(changed, int(fresh.times_us[0]) // HOUR_US)
+            # Only a tally of all samples is a check: what is asked for again and again would never be checked otherwise.
+            known = replace(
+                known,
+                series=_joined(known.series, fresh),
+                whole=known.whole + Tally.of(fresh, known.since),
+                late=known.late + Tally.of(fresh, known.late_since),
+            )
+        if changed < known.hours.next_hour or known.hours.next_hour < to_micros(at) // HOUR_US:
+            hours = _hours_anew(known.hours, changed, known.series, at)
+            known = replace(known, hours=known.hours.extended(hours))
+        return known
 
 
 @cache
 def _length(slots: int) -> int:
     return next((length for length in _LENGTHS if length >= slots), _LENGTHS[-1])
-
-
-def by_minute(series: Series) -> Series:
-    """At most one sample a minute."""
-    return series if series.step_s >= 60 else thinned(series, MINUTE_US)
 
 
 def thinned(series: Series, slot_us: int) -> Series:
@@ -269,35 +379,58 @@ def thinned(series: Series, slot_us: int) -> Series:
     )
 
 
-def hours_of(series: Series, at: datetime) -> Hours:
+def hours_of(series: Series, at: datetime, marked: int = MARKED_HOURS) -> Hours:
     """Whole hours before `at`; the hours between the last sample and `at` were not seen."""
     present = to_micros(at) // HOUR_US
     stop = int(np.searchsorted(series.times_us, present * HOUR_US, side="left"))
     if stop == 0:
-        return Hours(present, np.empty(0), np.empty(0), phase_of(series.pool))
-    slots = Series(
-        series.pool,
-        series.times_us[:stop],
-        series.capacity[:stop],
-        series.in_use[:stop],
-        series.pending[:stop],
-        series.step_s,
-    ).slots(HOUR_S)
-    first = slots.start_s // HOUR_S
+        return Hours(present, np.empty(0), np.empty(0), phase_of(series.pool), marked)
+    slots = series.part(0, stop).slots(HOUR_S)
+    # A sample that came a moment early belongs to the present hour.
+    first = min(present, slots.start_s // HOUR_S)
+    whole = slice(present - first)
     unseen = np.full(max(0, present - first - len(slots)), np.nan)
     return Hours(
         first,
-        np.concatenate([slots.capacity, unseen]),
-        np.concatenate([slots.in_use, unseen]),
+        np.concatenate([slots.capacity[whole], unseen]),
+        np.concatenate([slots.in_use[whole], unseen]),
         phase_of(series.pool),
+        marked,
     )
 
 
-def _joined(old: Series, new: Series) -> Series:
-    return assemble(
-        old.pool,
-        np.concatenate([old.times_us, new.times_us]),
-        np.concatenate([old.capacity, new.capacity]),
-        np.concatenate([old.in_use, new.in_use]),
-        np.concatenate([old.pending, new.pending]),
+def chained(first: Series, *later: Series) -> Series:
+    """The samples of several series, each of them later than those before it."""
+    every = (first, *later)
+    return Series(
+        first.pool,
+        np.concatenate([series.times_us for series in every]),
+        np.concatenate([series.capacity for series in every]),
+        np.concatenate([series.in_use for series in every]),
+        np.concatenate([series.pending for series in every]),
+        first.step_s,
+    )
+
+
+def _joined(old: Series, fresh: Series) -> Series:
+    """`old` and the samples that came after it, at most one a minute: the minute that both share is one."""
+    shared = int(old.times_us[-1]) // MINUTE_US == int(fresh.times_us[0]) // MINUTE_US
+    whole = len(old) - shared
+    return chained(old.part(0, whole), thinned(chained(old.part(whole), fresh), MINUTE_US))
+
+
+def _hours_anew(known: Hours, changed: int, series: Series, at: datetime) -> Hours:
+    """Whole hours of `series` before `at`, of which those before hour `changed` are as `known` has them."""
+    # A sample tells by its distance from the one before it which hour it is meant for: one that lies well before is seen, too.
+    first = int(np.searchsorted(series.times_us, changed * HOUR_US - HOUR_US // 2, side="left")) - 1
+    if first <= 0:
+        return hours_of(series, at, known.marked)
+    found = hours_of(series.part(first), at, known.marked)
+    kept, skipped = changed - known.first_hour, changed - found.first_hour
+    return replace(
+        found,
+        first_hour=known.first_hour,
+        capacity=np.concatenate([known.capacity[:kept], found.capacity[skipped:]]),
+        in_use=np.concatenate([known.in_use[:kept], found.in_use[skipped:]]),
+        shared=Shared(),
     )

@@ -122,6 +122,7 @@ class Withheld:
 REASONS: dict[str, str] = {
     "never_sell": "the operator's setting",
     "failure_reserve": "kept for accelerators that fail",
+    "not_working": "do not work now, by the latest sample",
     "maintenance": "maintenance or an end of service within the window",
     "in_use": "in use by the owner now",
     "already_sold": "sold already",

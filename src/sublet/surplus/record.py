@@ -13,8 +13,9 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection
 
-from sublet.demand.model import Claim, Series, assemble
+from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
+from sublet.demand.store import Tally
 from sublet.store import Store
 from sublet.surplus import store as sql
 from sublet.surplus.calibration import (
@@ -28,7 +29,7 @@ from sublet.surplus.calibration import (
     figures,
     figures_of_leases,
 )
-from sublet.surplus.memory import HISTORY, POOLS_MAX, Hours, hours_of, thinned
+from sublet.surplus.memory import LATE, POOLS_MAX, Hours, Reach, chained, hours_of, thinned
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
 from sublet.surplus.service import view_of
 from sublet.surplus.shadow_book import ShadowBook, hour_of, moment_of
@@ -38,12 +39,8 @@ from sublet.values.windows import Window
 
 DAYS_DEFAULT = 90
 DAYS_MAX = 400
-LATE = timedelta(minutes=5)
-"""An hour is lived through once its last samples had time to come in."""
-
 STEP_US = 300 * 1_000_000
 READ_AT_ONCE = timedelta(days=30)
-TRIM = timedelta(days=10)
 CLAIMS_AHEAD = timedelta(days=90)
 LEASES_MAX = 20_000
 KEPT_S = 15.0
@@ -53,15 +50,24 @@ Leases = Callable[[str, datetime, int], Sequence[Promise]]
 """(pool_id, since, limit) to leases of the pool that were over since then, the newest first."""
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a pool's samples in `[since, until)`: at most one in five minutes, and the tally of all of them."""
+
+    series: Series
+    since: datetime
+    until: datetime
+    tally: Tally
+
+
 @dataclass
 class _Life:
     """A pool's shadow with the samples and hours that its next decision needs. `saved` is where the database has it."""
 
     book: ShadowBook
     saved: datetime | None
-    series: Series | None = None
+    read: _Read | None = None
     hours: Hours | None = None
-    read_until: datetime | None = None
 
 
 class Record:
@@ -82,6 +88,7 @@ class Record:
         self._classes = {policy.name: policy for policy in classes}
         self._lives: dict[str, _Life] = {}
         self._shown: dict[tuple[str, int], PoolRecord] = {}
+        self._showing = threading.Lock()
         self._lock = threading.Lock()
 
     def advance(self, pool_ids: Sequence[str], budget_s: float = math.inf, hours_max: int | None = None) -> int:
@@ -115,9 +122,10 @@ class Record:
         if shown is not None and 0 <= (self._store.clock.now() - shown.at).total_seconds() < KEPT_S:
             return shown
         record = self._of(pool_id, name, days)
-        if len(self._shown) >= POOLS_MAX:
-            self._shown.clear()
-        self._shown[pool_id, days] = record
+        with self._showing:
+            if len(self._shown) >= POOLS_MAX:
+                self._shown.clear()
+            self._shown[pool_id, days] = record
         return record
 
     def _of(self, pool_id: str, name: str, days: int) -> PoolRecord:
@@ -218,24 +226,34 @@ class Record:
         return life
 
     def _read(self, pool_id: str, life: _Life, until: datetime) -> Series:
-        """The samples from HISTORY before the shadow's next hour up to `until`, at most one in five minutes."""
-        oldest = moment_of(life.book.next_hour) - HISTORY
-        start = life.read_until or oldest
-        pieces = [] if life.series is None else [_from(life.series, oldest - TRIM)]
+        """The samples that the shadow's next hour looks at, up to `until`; all of them again where others came or changed."""
+        since = self._begin(pool_id, life.book.next_hour)
+        read = life.read
+        if read is None or read.since != since or not self._current(pool_id, read):
+            read = _Read(self._demand.history(pool_id, since, since), since, since, Tally())
+        pieces, tally, start = [read.series], read.tally, read.until
         while start < until:
             end = min(until, start + READ_AT_ONCE)
-            pieces.append(thinned(self._demand.history(pool_id, start, end), STEP_US))
+            piece = self._demand.history(pool_id, start, end)
+            tally += Tally.of(piece, since)
+            pieces.append(thinned(piece, STEP_US))
             start = end
-        life.series = _joined(pool_id, pieces)
-        life.read_until = until
-        return life.series
+        life.read = _Read(chained(*pieces), since, start, tally)
+        return life.read.series
+
+    def _begin(self, pool_id: str, hour: int) -> datetime:
+        return moment_of(Reach.of(self._demand.kept).begin(hour, pool_id))
+
+    def _current(self, pool_id: str, read: _Read) -> bool:
+        last = read.until - timedelta(microseconds=1)
+        return self._demand.tally(pool_id, read.since, last) == read.tally
 
     def _decide(self, life: _Life, series: Series, claims: Sequence[Claim], facts: PoolFacts) -> None:
         at = moment_of(life.book.next_hour)
-        known = _from(series.until(at), at - HISTORY)
-        hours = hours_of(known, at)
+        known = _from(series.until(at), self._begin(series.pool, life.book.next_hour))
+        hours = hours_of(known, at, Reach.of(self._demand.kept).marked)
         life.hours = hours if life.hours is None else life.hours.extended(hours)
-        if not life.hours.sellers:
+        if not life.hours.sellers and life.hours.learned is None:
             life.hours.resume(life.book.learned)
         life.book.sell(view_of(known, life.hours, facts, claims, at), self._classes)
         life.book.note_sellers(life.hours)
@@ -254,7 +272,9 @@ class Record:
         except Exception:
             self._lives.pop(pool_id, None)
             raise
-        self._shown = {key: shown for key, shown in self._shown.items() if key[0] != pool_id}
+        with self._showing:
+            for key in [key for key in self._shown if key[0] == pool_id]:
+                del self._shown[key]
         if saved:
             life.saved = moment_of(life.book.next_hour)
         else:
@@ -275,24 +295,4 @@ def _facts_then(facts: PoolFacts, capacity: np.ndarray[tuple[int], np.dtype[np.f
 
 
 def _from(series: Series, moment: datetime) -> Series:
-    first = int(np.searchsorted(series.times_us, to_micros(moment), side="left"))
-    if first == 0:
-        return series
-    return Series(
-        series.pool,
-        series.times_us[first:],
-        series.capacity[first:],
-        series.in_use[first:],
-        series.pending[first:],
-        series.step_s,
-    )
-
-
-def _joined(pool_id: str, pieces: Sequence[Series]) -> Series:
-    if len(pieces) == 1:
-        return pieces[0]
-    columns = [
-        np.concatenate([np.asarray(getattr(piece, name)) for piece in pieces])
-        for name in ("times_us", "capacity", "in_use", "pending")
-    ]
-    return assemble(pool_id, *columns)
+    return series.part(int(np.searchsorted(series.times_us, to_micros(moment), side="left")))

@@ -15,6 +15,7 @@ import numpy as np
 
 from sublet.demand.forecast import Futures, PlainRises, Recent
 from sublet.demand.model import Claim, Floats
+from sublet.demand.past import last_seen
 from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, PoolFacts, Sellable, Sold, Withheld
 from sublet.surplus.seller import Depth, Seller, Voice, agreed_depth, deepest, ladder_caution, long_limit
@@ -39,12 +40,14 @@ Step = tuple[float, str, Callable[[int], str]]
 class View:
     """All that is known about a pool at one moment.
 
-    `hours` is demand by whole hours, for an hour ahead and more; `fine` has shorter slots where samples allow.
+    `hours` is demand by whole hours, for an hour ahead and more; `fine` has shorter slots where samples allow. `working` is
+    how many accelerators the latest sample counted, infinite without one.
     """
 
     at: datetime
     facts: PoolFacts
     in_use: float
+    working: float
     stale: bool
     sample_age_s: float | None
     history_s: float
@@ -59,13 +62,28 @@ class View:
         return Recent(HOUR_S, self.hours.capacity, self.hours.in_use)
 
     @cached_property
+    def works(self) -> float:
+        """How many accelerators may be used or sold at all; the failure reserve is there for those that don't work."""
+        facts = self.facts
+        return min(facts.capacity - facts.never_sell - facts.failure_reserve, self.working - facts.never_sell)
+
+    @cached_property
+    def plain_steps(self) -> tuple[Step, ...]:
+        """The first steps of any decision where nothing is sold, claimed or away."""
+        return tuple(_first_steps(self, 0.0, 0.0, 0.0, "", ""))
+
+    @cached_property
     def passed_s(self) -> float:
         """How much of the present hour has passed."""
         return to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
 
-    def outlook(self, until_s: float) -> Outlook:
-        """What demand may do until `until_s` seconds from now, on the grid that suits so short or long a time."""
-        fine = self.fine if until_s <= FINE_HORIZON_S else None
+    def outlook(self, until_s: float, *, firm: bool) -> Outlook:
+        """What demand may do until `until_s` seconds from now.
+
+        A `firm` promise stands on whole hours, where its kind has a record; what can be taken back soon on shorter slots,
+        where samples allow.
+        """
+        fine = self.fine if until_s <= FINE_HORIZON_S and not firm else None
         # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
         ends = until_s / fine.slot_s if fine else (self.passed_s + until_s) / HOUR_S - 1e-9
         slots = max(1, math.ceil(ends))
@@ -86,7 +104,7 @@ class View:
 
     def _hourly(self, slots: int) -> Outlook:
         seller = self.hours.seller(slots, self.passed_s)
-        above = max(0.0, _or_zero(self.hours.newest - self.in_use))
+        above = max(0.0, _or_zero(last_seen(self.hours.in_use) - self.in_use))
         return Outlook(HOUR_S, self.passed_s, slots, partial(seller.voices, self.hours.t), above, seller)
 
 
@@ -173,7 +191,7 @@ def sellable(
     start = max(window.start, view.at)
     start_s = (start - view.at).total_seconds()
     until_s = start_s + policy.horizon_s((window.end - start).total_seconds())
-    outlook = view.outlook(until_s)
+    outlook = view.outlook(until_s, firm=policy.notice_s is None)
     first = min(outlook.slots - 1, int((start_s + outlook.passed_s) // outlook.slot_s))
     end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
 
@@ -188,34 +206,43 @@ def sellable(
     away = over([(absence.window, absence.count) for absence in facts.absences])
     needs = unmet_claims(view, end)
     needed = over([(claim.window, rest) for claim, rest in needs])
-    keep = facts.never_sell + facts.failure_reserve
-    now = facts.capacity - keep - view.in_use
-    free = facts.capacity - keep - away
-    room = free - view.in_use
-    steps: list[Step] = [
-        (facts.capacity - facts.never_sell, "never_sell", lambda count: f"the operator's setting never sells {count}"),
-        (facts.capacity - keep, "failure_reserve", lambda count: f"{count} kept for accelerators that fail"),
-        (
-            _least(free),
-            "maintenance",
-            lambda count: f"{count} away within the window: {_absences(facts.absences, start, end)}",
-        ),
-        (
-            min(now, _least(room)),
-            "in_use",
-            lambda count: f"the owner uses {view.in_use:g} now, which takes {count}",
-        ),
-        (_least(room - held), "already_sold", lambda count: f"{count} sold already for part of the window"),
-        (_least(room - held - needed), "claim", lambda count: f"{count} claimed: {_claims(needs)}"),
-    ]
+    free = view.works - away
+    if sold or needs or facts.absences:
+        steps = _first_steps(view, away, held, needed, _absences(facts.absences, start, end), _claims(needs))
+    else:
+        steps = list(view.plain_steps)
     if _some_left(steps):
         steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - needed))
     if _some_left(steps):
         most_held = held if isinstance(held, float) else float(held.max(initial=0.0))
         steps += _kept_short(view, policy, window, sold, policies, short)
-        steps += _doubts(view, policy, until_s, outlook, max(0.0, now), most_held)
+        steps += _doubts(view, policy, until_s, outlook, max(0.0, view.works - view.in_use), most_held)
     count, withheld = _waterfall(facts.capacity, steps)
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
+
+
+def _first_steps(view: View, away: Counts, held: Counts, needed: Counts, absences: str, claims: str) -> list[Step]:
+    """What is withheld whatever demand may do: by setting, by what does not work, by the owner's use, leases and claims."""
+    facts = view.facts
+    keep = facts.never_sell + facts.failure_reserve
+    room = view.works - away - view.in_use
+    return [
+        (facts.capacity - facts.never_sell, "never_sell", lambda count: f"the operator's setting never sells {count}"),
+        (facts.capacity - keep, "failure_reserve", lambda count: f"{count} kept for accelerators that fail"),
+        (view.works, "not_working", lambda count: f"{count} don't work now: the latest sample counts {view.working:g}"),
+        (
+            _least(view.works - away),
+            "maintenance",
+            lambda count: f"{count} away within the window: {absences}",
+        ),
+        (
+            min(view.works - view.in_use, _least(room)),
+            "in_use",
+            lambda count: f"the owner uses {view.in_use:g} now, which takes {count}",
+        ),
+        (_least(room - held), "already_sold", lambda count: f"{count} sold already for part of the window"),
+        (_least(room - held - needed), "claim", lambda count: f"{count} claimed: {claims}"),
+    ]
 
 
 def short_count(view: View, policy: ClassPolicy, policies: Mapping[str, ClassPolicy]) -> int | None:

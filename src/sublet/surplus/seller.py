@@ -18,10 +18,11 @@ from sublet.demand.forecast import (
     SHORT_METHOD,
     Forecaster,
     Futures,
-    Heights,
     candidates,
 )
+from sublet.demand.heights import Heights, Order
 from sublet.demand.model import Floats
+from sublet.demand.past import MEMORY_HOURS
 
 SURPRISE_PRIOR = 1 / 3
 """A third of an event worse than anything seen is counted among the evidence: what keeps a short history modest."""
@@ -45,10 +46,11 @@ JUMP_CAUTION_MIN_SHORT = 0.25
 CALM_SLOTS = 4
 AVERAGED = (SHORT_METHOD, CALM_METHOD, JUMPY_METHOD)
 LONG_SLOTS = 12
-LONG_LEVEL_QUANTILE = 0.97
+LEVELS = ((LONG_SLOTS, 0.8), (24, 0.95))
+"""By slots, the quantile of all demand that a promise so long and longer leaves room for: demand comes back there in time."""
 
 # The unit sold last is the riskiest; those below it are safer. The ratio of its risk to the average of all, by slots.
-_MARGIN = ((1, 6.0), (4, 4.3), (12, 5.75), (24, 7.0))
+_MARGIN = ((1, 6.0), (4, 4.3), (12, 4.0), (24, 4.4))
 
 
 @cache
@@ -60,7 +62,7 @@ def margin(slots: int) -> float:
 
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
 # them, its average comes near the risk of its last unit. How far that goes for the shortest depends on how many are longer.
-_LADDER = ((4, 0.3), (12, 0.6), (24, 1.0))
+_LADDER = ((4, 0.3), (12, 0.5), (24, 1.0))
 _SHORTEST = ((0.15, 1.05), (0.5, 0.7), (1.0, 0.6))
 
 
@@ -112,19 +114,23 @@ def deepest(
     """
     least = room if isinstance(room, float) else float(room.min(initial=math.inf))
     limit = min(limit, least)
-    if tail < 0 or limit <= 0:
+    # A forecast that is not a number is no evidence either.
+    if not tail >= 0 or limit <= 0:
         return Depth(0, 0.0)
     if futures.weights.size == 0 or (tail >= futures.weight and not expect):
         return Depth(_whole(limit), 0.0)
     if isinstance(room, float) or bool((room == least).all()):
         above, level = futures.peaks, np.float32(least)
     else:
-        above, level = Heights((futures.paths - room.astype(np.float32)).max(axis=1), futures.weights), np.float32(0)
-    limit = min(limit, -float(above.reached(tail) - level))
-    count = _whole(limit)
+        above, level = (
+            Heights(Order((futures.paths - room.astype(np.float32)).max(axis=1)), futures.weights),
+            np.float32(0),
+        )
+    reached = float(above.reached(tail) - level)
+    count = 0 if math.isnan(reached) else _whole(min(limit, -reached))
     if count == 0 or not expect:
         return Depth(count, 0.0)
-    broken = np.minimum(np.maximum(above.heights - level + np.float32(count), 0), np.float32(count))
+    broken = np.minimum(np.maximum(above.order.heights - level + np.float32(count), 0), np.float32(count))
     return Depth(count, float((broken * futures.weights).sum() / futures.weight))
 
 
@@ -186,20 +192,26 @@ class HighLevel:
     """The demand that a pool comes back to in time: found once for all its sellers."""
 
     def __init__(self) -> None:
-        self._found = (-1, math.inf)
+        self._found: tuple[int, dict[int, float]] = (-1, {})
 
-    def before(self, in_use: Floats, t: int) -> float:
-        """The LONG_LEVEL_QUANTILE of all demand before slot `t`; infinite where none was seen."""
+    def before(self, in_use: Floats, t: int, slots: int) -> float:
+        """The quantile of the demand of MEMORY_HOURS before slot `t` that LEVELS names for promises of `slots` slots.
+
+        -inf for shorter promises than any there; infinite where no demand was seen.
+        """
+        if slots < LONG_SLOTS:
+            return -math.inf
         # Replaced as a whole: several threads may ask.
-        at, level = self._found
+        at, levels = self._found
         if at != t:
-            known = in_use[:t]
+            known = in_use[max(0, t - MEMORY_HOURS) : t].astype(np.float32)
             if not math.isfinite(known.sum()):
                 known = known[np.isfinite(known)]
-            place = math.ceil(LONG_LEVEL_QUANTILE * (known.size - 1))
-            level = float(np.partition(known, place)[place]) if known.size else math.inf
-            self._found = (t, level)
-        return level
+            places = {least: math.ceil(quantile * (known.size - 1)) for least, quantile in LEVELS}
+            known = np.partition(known, list(places.values())) if known.size else known
+            levels = {least: float(known[place]) if known.size else math.inf for least, place in places.items()}
+            self._found = (t, levels)
+        return levels[max(least for least in levels if least <= slots)]
 
 
 _FADE = 0.5 ** (1 / SHADOW_HALF_LIFE_SLOTS)
@@ -287,8 +299,9 @@ class Seller:
         while self._next < t:
             for name, record in self.records.items():
                 record.live(self._methods[name], in_use, capacity, self._next)
+            # Whoever asks meanwhile hears the old choice under the old slot.
+            self._choose(self._next + 1)
             self._next += 1
-            self._choose()
 
     def as_state(self, first_hour: int) -> dict[str, Any]:
         """Where its shadows stand, as a document; hours count since the epoch, slot 0 is `first_hour`."""
@@ -356,17 +369,13 @@ class Seller:
         return allowed * jump_caution(futures.jump, self.slots) * futures.weight - SURPRISE_PRIOR * self.slots
 
     def level(self, in_use: Floats, t: int) -> float:
-        """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time.
+        """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time."""
+        return self._high.before(in_use, t, self.slots)
 
-        The LONG_LEVEL_QUANTILE of all demand before slot `t` for LONG_SLOTS and more; -inf for shorter promises.
-        """
-        if self.slots < LONG_SLOTS:
-            return -math.inf
-        return self._high.before(in_use, t)
-
-    def _choose(self) -> None:
+    def _choose(self, t: int) -> None:
+        """Which method decides from slot `t` on."""
         if self._since is None:
-            jump = self.forecaster.futures(self._next, self.slots).jump
+            jump = self.forecaster.futures(t, self.slots).jump
             calm = CALM_METHOD if self.slots >= CALM_SLOTS else SHORT_METHOD
             begin = JUMPY_METHOD if jump > JUMP_SHARE else calm
             self._method = begin if begin in self._methods else self._method
@@ -374,7 +383,7 @@ class Seller:
         present = records[self._method]
         best = max(records, key=lambda name: records[name].worth)
         if records[best].worth > present.worth + SWITCH_SHARE * present.sold:
-            self._method, self._since = best, self._next
+            self._method, self._since = best, t
 
 
 def agreed_depth(voices: Sequence[Voice], depth_of: Callable[[Voice], Depth]) -> int:

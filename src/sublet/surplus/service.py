@@ -147,7 +147,8 @@ def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Cl
     known = [claim for claim in claims if claim.created_at <= at]
     before = {claim.id: _before(history, claim) for claim in known if claim.window.contains(at) and len(history)}
     met = rule.claims_met(known, at, in_use, before)
-    return rule.View(at, facts, in_use, stale, age_s, seen_s, hours, fine, tuple(known), met)
+    working = float(history.capacity[-1]) if len(history) else math.inf
+    return rule.View(at, facts, in_use, working, stale, age_s, seen_s, hours, fine, tuple(known), met)
 
 
 def _seen_s(history: Series, hours: Hours, at_us: int) -> float:

@@ -59,13 +59,22 @@ def as_utc(moment: datetime) -> datetime:
         raise ValueError(f"time {moment.isoformat()} lies outside the years 1 to 9999 in UTC") from error
 
 
-def parse_time(text: str) -> datetime:
-    """Read RFC 3339 with an offset, as aware UTC. Raises ValueError that says what to write instead."""
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a time; write it like 2026-07-02T14:00:00Z") from error
+def within_reach(moment: datetime) -> datetime:
+    """`moment`, which came from outside, in UTC. Raises ValueError as `as_utc` does, and for one before EARLIEST or not before
+    LATEST: nothing that is added to it or taken off it may leave the calendar."""
+    if moment.tzinfo is not None and not EARLIEST <= moment < LATEST:
+        shown = moment.isoformat().replace("+00:00", "Z")
+        raise ValueError(f"time {shown} lies outside the years {EARLIEST.year} to {LATEST.year - 1}")
     return as_utc(moment)
+
+
+def parse_time(text: str) -> datetime:
+    """Read RFC 3339 with an offset, as aware UTC `within_reach`. Raises ValueError that says what to write instead."""
+    try:
+        moment = datetime.fromisoformat(text.strip().upper())
+    except ValueError as error:
+        raise ValueError(f"{text[:80]!r} is not a time; write it like 2026-07-02T14:00:00Z") from error
+    return within_reach(moment)
 
 
 def format_time(moment: datetime) -> str:
@@ -74,6 +83,8 @@ def format_time(moment: datetime) -> str:
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = EPOCH, datetime(9000, 1, 1, tzinfo=UTC)
+"""What comes from outside lies in `[EARLIEST, LATEST)`."""
 _MICROSECOND = timedelta(microseconds=1)
 
 

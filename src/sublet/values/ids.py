@@ -6,6 +6,7 @@ import hashlib
 import secrets
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_DIGITS = 24
 
 PREFIXES = {
     "org": "organisation",
@@ -31,6 +32,12 @@ PREFIXES = {
 }
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` is what an id looks like, whatever of."""
+    prefix, _, rest = text.partition("_")
+    return prefix in PREFIXES and len(rest) == _DIGITS and set(rest) <= set(_ALPHABET)
+
+
 def new_id(prefix: str) -> str:
     """A new random id with `prefix`, which must be one of PREFIXES."""
     if prefix not in PREFIXES:
@@ -51,7 +58,7 @@ def derived_id(prefix: str, *parts: str) -> str:
 
 def _encode(number: int) -> str:
     digits = []
-    for _ in range(24):
+    for _ in range(_DIGITS):
         digits.append(_ALPHABET[number & 31])
         number >>= 5
     return "".join(reversed(digits))

@@ -1,0 +1,28 @@
+"""The moment as a field of what comes from outside: bodies and queries of the API, settings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from sublet.values.clock import parse_time, within_reach
+
+
+def _moment(value: object) -> datetime:
+    try:
+        if isinstance(value, datetime):
+            return within_reach(value)
+        if isinstance(value, str):
+            return parse_time(value)
+    except ValueError as error:
+        # Unlike a ValueError, this reaches whoever asks as the sentence alone.
+        raise PydanticCustomError("moment", "{sentence}", {"sentence": str(error)}) from error
+    raise PydanticCustomError("moment", "this is not a time; write it like 2026-07-02T14:00:00Z")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""RFC 3339 text with an offset, or an aware datetime; aware UTC, and so far from the ends of the calendar that adding to it
+or taking off it is safe."""
