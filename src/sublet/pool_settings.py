@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from sublet.values.errors import InvalidInputError
+from sublet.values.moments import Moment
 from sublet.values.money import currency_digits, nano_from_decimal
 
 T = TypeVar("T")
@@ -44,6 +46,11 @@ class PrometheusSettings(Section):
     pending: str = Field(default="", max_length=4000, description="PromQL for what queued work waits for")
     step_s: int = Field(default=60, ge=1, le=3600, description="seconds between two samples")
 
+    @field_validator("capacity")
+    @classmethod
+    def _positive_capacity(cls, capacity: str) -> str:
+        return _checked(fixed_capacity, capacity)
+
     @model_validator(mode="after")
     def _some_query(self) -> PrometheusSettings:
         if not self.exporter and not self.in_use:
@@ -54,8 +61,8 @@ class PrometheusSettings(Section):
 class MaintenanceSettings(Section):
     """When accelerators of the pool will not be there: nothing is sold on them for that time."""
 
-    start: AwareDatetime = Field(description="when it begins, with an offset, such as 2026-12-01T08:00:00Z")
-    end: AwareDatetime = Field(description="when it ends")
+    start: Moment = Field(description="when it begins, with an offset, such as 2026-12-01T08:00:00Z")
+    end: Moment = Field(description="when it ends")
     accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many are away; 0: all of the pool")
     reason: str = Field(default="maintenance", max_length=200, description="why; shown wherever they are withheld")
 
@@ -96,6 +103,17 @@ class PoolSettings(Section):
     @classmethod
     def _exact_price(cls, price: Decimal) -> Decimal:
         return _checked(nano_from_decimal, price)
+
+
+def fixed_capacity(text: str) -> float | None:
+    """The number that `text` is, or None where it is PromQL. Raises InvalidInputError for a number that is no capacity."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if not 0 < number < math.inf:
+        raise InvalidInputError(f"capacity is {text.strip()}; write a number above 0, or PromQL")
+    return number
 
 
 def _checked(check: Callable[[T], object], value: T) -> T:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariableError
 
@@ -238,6 +238,15 @@ class Settings(BaseSettings):
     classes: Classes = Classes()
     models: Models = Models()
     pools: tuple[PoolSettings, ...] = ()
+
+    @field_validator("pools")
+    @classmethod
+    def _names_of_their_own(cls, pools: tuple[PoolSettings, ...]) -> tuple[PoolSettings, ...]:
+        names = [pool.name for pool in pools]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two pools are named {name!r}; give each a name of its own")
+        return pools
 
     @property
     def database_url(self) -> str:

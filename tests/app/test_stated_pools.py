@@ -70,7 +70,7 @@ def test_nothing_is_sold_over_maintenance(tmp_path: Path, clock: SimulatedClock)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("start = 2026-12-01T08:00:00\nend = 2026-12-01T09:00:00Z", "timezone"),
+        ("start = 2026-12-01T08:00:00\nend = 2026-12-01T09:00:00Z", "has no offset"),
         ("start = 2026-12-01T08:00:00Z\nend = 2026-12-01T08:00:00Z", "must end after it starts"),
         ("start = 2026-12-01T08:00:00Z\nend = 2026-12-01T09:00:00Z\naccelerators = -1", "greater than or equal to 0"),
         ("start = 2026-12-01T08:00:00Z\nuntil = 2026-12-01T09:00:00Z", "maintenance"),

@@ -16,6 +16,7 @@ from sublet.demand.feeds import PrometheusFeed
 from sublet.demand.model import Sample
 from sublet.demand.prometheus import POINTS_MAX as PROMETHEUS_POINTS_MAX
 from sublet.demand.prometheus import (
+    Numbers,
     PoolQuery,
     PrometheusCollector,
     PrometheusError,
@@ -65,6 +66,14 @@ def test_prometheus_gives_samples_where_both_are_known() -> None:
     ]
     assert asked[0]["step"] == "60"
     assert len(collector.samples(PoolQuery("busy", 16), START, START + timedelta(minutes=2))) == 2
+
+
+def test_what_prometheus_lacks_is_named() -> None:
+    at = START.timestamp()
+    assert Numbers({}, {at: 8}, {}).lack() == "in_use gives no number at any time of it"
+    assert Numbers({at: 3}, {}, {}).lack() == "capacity gives no number at any time of it"
+    assert Numbers({at: 3}, {at + 60: 8}, {}).lack() == "in_use and capacity give numbers at other times"
+    assert Numbers({at: 3}, {at: 8}, {}).lack() == ""
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,9 @@ def test_queries_of_ones_own_stand_before_the_exporters() -> None:
     assert query_of("", "", "mine", "", "", 8) == PoolQuery("mine", 8)
     with pytest.raises(InvalidInputError, match="dcgm, slurm or kubernetes"):
         query_of("", "", "", "", "", 8)
+    for number in ("-5", "0", "inf", "nan", "-1e3"):
+        with pytest.raises(InvalidInputError, match=f"capacity is {number}; write a number above 0, or PromQL"):
+            query_of("", "", "mine", number, "", 8)
     with pytest.raises(InvalidInputError, match="leave quotes"):
         query_of("slurm", 'gpu"} or up{x="', "", "", "", 8)
 
@@ -256,6 +268,33 @@ def test_squeue_tells_running_and_pending() -> None:
 def test_what_sacct_never_prints_is_refused(text: str) -> None:
     with pytest.raises(BadSlurmOutputError, match="line"):
         parse_sacct(text.splitlines())
+
+
+def test_a_byte_order_mark_and_blank_lines_say_nothing() -> None:
+    lines = SACCT.splitlines()
+    assert parse_sacct(["\ufeff" + lines[0], "", *lines[1:], "", "  "]) == parse_sacct(lines)
+    with pytest.raises(BadSlurmOutputError, match="line 4 has 1 cells"):
+        parse_sacct([lines[0], "", lines[1], "7"])
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59"])
+def test_a_job_at_the_end_of_the_calendar_is_refused(moment: str) -> None:
+    sacct = f"1|gpu|COMPLETED|{moment}|2026-03-01T00:30:00|2026-03-01T02:00:00|gres/gpu=4||120|vision"
+    with pytest.raises(BadSlurmOutputError, match=r"line 2: time .* lies outside the years 1970 to 8999"):
+        parse_sacct([SACCT.splitlines()[0], sacct])
+    with pytest.raises(BadSlurmOutputError, match=r"line 1: time .* lies outside"):
+        parse_squeue([f"7|gpu|RUNNING|{moment}|2026-03-01T01:00:00|2026-03-01T09:00:00|gpu:4|2|8:00:00"])
+
+
+@pytest.mark.parametrize("digits", ["10000001", "9" * 400, "9" * 5_000])
+def test_a_job_with_more_gpus_than_there_are_is_refused(digits: str) -> None:
+    for tres in (f"gres/gpu={digits}", f"gres/gpu:a100={digits}"):
+        sacct = f"1|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T00:30:00|Unknown|{tres}||120|vision"
+        with pytest.raises(BadSlurmOutputError, match="line 2: the job has more than 10000000 GPUs"):
+            parse_sacct([SACCT.splitlines()[0], sacct])
+    for cells in (f"gpu:{digits}|2", f"gpu:8|{digits}"):
+        with pytest.raises(BadSlurmOutputError, match="line 1: the job has more than 10000000 GPUs"):
+            parse_squeue([f"8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|{cells}|1-00:00:00"])
 
 
 def test_tres_counts_the_total_or_the_typed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from sublet.demand import commands
 from sublet.demand.csv_series import read_series, write_series
+from sublet.demand.model import Sample, series_of
 from sublet.demand.service import Demand
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
@@ -20,10 +22,11 @@ from sublet.settings import Settings
 from sublet.store import Store
 from sublet.surplus import commands as surplus_commands
 from sublet.surplus.benchmark.backtest import prepare
-from sublet.values.clock import SimulatedClock
+from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import InvalidInputError
 
 HEADER = "job_name,organization,gpu_model,cpu_request,gpu_request,worker_num,submit_time,duration,job_type\n"
+HALF_AN_HOUR = timedelta(minutes=30)
 
 
 def app(function: object) -> object:
@@ -116,3 +119,53 @@ def test_shadow_sells_no_reserve(store: Store, monkeypatch: pytest.MonkeyPatch) 
     idle = whole.idle[whole.warmup :]
     assert told["idle_hours"] == int(np.maximum(idle - 3, 0).sum()) < int(idle.sum())
     assert any("3 accelerators are kept in reserve" in note for note in told["notes"])
+
+
+@pytest.fixture
+def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The database of a pool `lab` with the demand of sixteen days, until half past an hour."""
+    series = made.series(16)
+    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), 700, "stated", 10**9, "USD", "owned")
+    pool = Fleet(store).sync([spec])[0]
+    demand = Demand(store)
+    demand.record_series(replace(series, pool=pool.id))
+    demand.record_series(
+        series_of(pool.id, [Sample(series.end, 1_000, 1), Sample(series.end + HALF_AN_HOUR, 1_000, 1)])
+    )
+    monkeypatch.setattr(surplus_commands.settings, "load", lambda: Settings.model_validate({}))
+    monkeypatch.setattr(surplus_commands, "Store", lambda url: store)
+    monkeypatch.setattr(surplus_commands, "migrate", lambda _: None)
+    monkeypatch.setattr(surplus_commands, "SystemClock", lambda: SimulatedClock(series.end + HALF_AN_HOUR))
+    return store
+
+
+@pytest.mark.usefixtures("lab")
+def test_shadow_ends_with_the_last_whole_hour() -> None:
+    found = CliRunner().invoke(app(surplus_commands.shadow), ["--pool", "lab", "--windows", "1", "--json"])
+    assert found.exit_code == 0, found.output
+    [told] = json.loads(found.stdout)["pools"]
+    assert told["until"] == format_time(made.series(16).end)
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [
+        (
+            [200],
+            "own: 1 gap in time; 1 hour has no sample and repeats the hour before it, as the benchmark's rules say",
+        ),
+        (
+            [200, 201, 300],
+            "own: 2 gaps in time; 3 hours have no sample and repeat the hour before them, as the benchmark's rules say",
+        ),
+    ],
+)
+def test_of_gaps_one_thing_is_said(tmp_path: Path, without: list[int], words: str) -> None:
+    whole = made.series(16)
+    kept = np.delete(np.arange(len(whole)), without)
+    path = tmp_path / "own.csv"
+    write_series(
+        replace(whole, times_us=whole.times_us[kept], capacity=whole.capacity[kept], in_use=whole.in_use[kept]), path
+    )
+    _, notes = prepare(read_series(path))
+    assert [note for note in notes if "gap" in note or "no sample" in note or "filled" in note] == [words]

@@ -15,6 +15,7 @@ from sublet.demand.csv_series import BadSeriesError, parse_series, read_series
 from sublet.demand.model import Series
 
 HEADER = "time,capacity,in_use\n"
+ROWS = "2026-03-01T02:00:00Z,10,3\n2026-03-01T03:00:00Z,10,3\n"
 
 
 def parse(text: str) -> Series:
@@ -42,7 +43,11 @@ def test_reads_rows_with_offsets_as_utc() -> None:
         (HEADER + "2026-03-01T00:00:00Z,1,000,3\n", "line 2 has 4 cells"),
         (HEADER + "2026-03-01T00:00:00Z,10\n", "line 2 has 2 cells"),
         (HEADER + '"2026-03-01T00:00:00Z\n",10,3\n2026-03-01T01:00:00Z,10,x\n', "line 4: in_use is 'x'"),
-        (HEADER + "9999-12-31T23:00:00Z,10,3\n", "line 2: time is '9999-12-31T23:00:00Z'; write a year up to 9998"),
+        (HEADER + "9999-12-31T23:00:00Z,10,3\n", "line 2: time 9999-12-31T23:00:00Z lies outside the years"),
+        (
+            HEADER + "0001-01-01T00:00:00Z,10,3\n",
+            "line 2: time 0001-01-01T00:00:00Z lies outside the years 1970 to 8999",
+        ),
         (HEADER + "2026-03-01T00:00:00,10,3\n", "line 2: time 2026-03-01T00:00:00 has no offset"),
         (HEADER + "2026-03-01T00:00:00Z,10,3\nyesterday,10,3\n", "line 3: 'yesterday' is not a time"),
         (HEADER + "2026-03-01T00:00:00Z,ten,3\n", "line 2: capacity is 'ten'"),
@@ -52,6 +57,12 @@ def test_reads_rows_with_offsets_as_utc() -> None:
         (HEADER + "2026-03-01T00:00:00Z,10,-1\n", "line 2: in_use is '-1'"),
         (HEADER + "2026-03-01T00:00:00Z,10,\n", "line 2: in_use is ''"),
         (HEADER + "\n2026-03-01T00:00:00Z,10\n", "line 3 has 2 cells"),
+        (HEADER + "2026-03-01T00:00:00Z;10;3\n", "line 2 is separated by semicolons; save the file with commas"),
+        (HEADER + "2026-03-01T00:00:00Z\t10\t3\n", "line 2 is separated by tabs; save the file with commas"),
+        (HEADER + "2026-03-01T00:00:00Z,10,3\n" + '"2026-03-01T01:00:00Z,10,3\n' + ROWS, "line 3 opens a quote"),
+        (HEADER + '"2026-03-01T01:00:00Z,10,3\n' + 5_000 * ROWS, "line 2 opens a quote and does not close it"),
+        (HEADER + '2026-03-01T01:00:00Z,10,"3', "line 2 opens a quote and does not close it"),
+        (HEADER + '"2026-03-01T01:00:00Z"Z,10,3\n', "line 2 is not CSV"),
         (HEADER + "2026-03-01T00:00:00Z,10,1\n\n2026-03-01T00:00:00Z,10,2\n", "lines 2 and 4 give the same time"),
         (HEADER + "2026-03-01T00:00:00Z,10,1\0\n", "line 2 holds a null byte"),
         (HEADER + "x" * 5000 + "\n", "line 2 is longer"),

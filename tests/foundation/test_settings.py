@@ -87,6 +87,20 @@ def test_pools_are_read_from_the_file_and_money_is_exact() -> None:
         ("[[pools]]\nsite = 'x'\n", "sublet.toml: pools.0.name: field required"),
         ("[[pools]]\nname = 'x'\nnme = 'y'\n", "there is no setting pools.0.nme; did you mean pools.name?"),
         ("[[pools]]\nname = 'x'\ncurrency = 'QQQ'\n", "sublet.toml: pools.0.currency: currency 'QQQ' is not known"),
+        ("[[pools]]\nname = 'x'\n" * 2, "sublet.toml: pools: two pools are named 'x'; give each a name of its own"),
+        (
+            "[[pools]]\nname = 'x'\n[pools.prometheus]\nurl = 'http://p:9090'\nin_use = 'a'\ncapacity = '-5'\n",
+            "sublet.toml: pools.0.prometheus.capacity: capacity is -5; write a number above 0, or PromQL",
+        ),
+        (
+            "[[pools]]\nname = 'x'\n[[pools.maintenance]]\n"
+            "start = '0001-01-01T00:00:00+05:00'\nend = '2026-12-31T23:59:59-05:00'\n",
+            "pools.0.maintenance.0.start: time 0001-01-01T00:00:00+05:00 lies outside the years 1970 to 8999",
+        ),
+        (
+            "[[pools]]\nname = 'x'\n[[pools.maintenance]]\nstart = 2026-12-01T08:00:00Z\nend = 9999-12-31T23:59:59Z\n",
+            "pools.0.maintenance.0.end: time 9999-12-31T23:59:59Z lies outside the years 1970 to 8999",
+        ),
         (
             "[[pools]]\nname = 'x'\nprice_per_accelerator_hour = '0.0000000001'\n",
             "sublet.toml: pools.0.price_per_accelerator_hour: 1E-10 has more than nine decimals",

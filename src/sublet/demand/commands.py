@@ -48,7 +48,7 @@ def import_file(
 ) -> None:
     """Import history from CSV, all of it or nothing; importing it again changes nothing."""
     demand, fleet = _open()
-    _report(demand.import_csv(fleet.pool(pool).id, file), pool, as_json)
+    _report(demand, demand.import_csv(fleet.pool(pool).id, file), pool, as_json)
 
 
 @app.command("prometheus")
@@ -68,11 +68,17 @@ def collect_prometheus(
     demand, fleet = _open()
     found = fleet.pool(pool)
     now = SystemClock().now()
-    if hours > HOURS_MAX:
-        raise InvalidInputError(f"--hours is {hours:g}; use at most {HOURS_MAX}")
+    _not_too_long(hours)
     query = query_of(exporter, select, in_use, capacity, pending, found.accelerators)
-    samples = PrometheusCollector(url).samples(query, now - timedelta(hours=hours), now, step_s)
-    _report(demand.record_samples(found.id, samples), pool, as_json)
+    since = now - timedelta(hours=hours)
+    numbers = PrometheusCollector(url).numbers(query, since, now, step_s)
+    recorded = demand.record_samples(found.id, numbers.samples())
+    if recorded.taken or as_json:
+        _report(demand, recorded, pool, as_json)
+        return
+    typer.echo(f"no sample of {pool} came in: from {format_time(since)} to {format_time(now)} {numbers.lack()}")
+    queries = [text for text in (query.in_use, query.capacity) if isinstance(text, str)]
+    typer.echo(f"  try in Prometheus' own page: {' and '.join(queries)}")
 
 
 @app.command("sacct")
@@ -87,14 +93,14 @@ def import_sacct(
     demand, fleet = _open()
     pool_id = fleet.pool(pool).id
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             jobs = parse_sacct(lines)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{file} can't be read ({error}); name what sacct printed") from error
     now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
     since, until = told_of(jobs, now - timedelta(days=days), now)
     series = series_of_jobs(jobs, pool_id, capacity, since, until)
-    _report(demand.record_series(series), pool, as_json)
+    _report(demand, demand.record_series(series), pool, as_json)
 
 
 @app.command("alibaba")
@@ -118,11 +124,27 @@ def convert_alibaba(
     typer.echo(f"{len(series)} hours of {model} are in {out}")
 
 
-def _report(recorded: Recorded, pool: str, as_json: bool) -> None:
+def _not_too_long(hours: float) -> None:
+    if hours > HOURS_MAX:
+        raise InvalidInputError(f"--hours is {hours:g}; use at most {HOURS_MAX}")
+
+
+def _report(demand: Demand, recorded: Recorded, pool: str, as_json: bool) -> None:
     if as_json:
         print_json(recorded.as_dict())
         return
-    typer.echo(f"{recorded.taken} samples of {pool} are in")
+    some = f"{recorded.taken:,} {'sample' if recorded.taken == 1 else 'samples'} of {pool}"
+    singular = recorded.taken == 1
+    newest = demand.latest(recorded.pool_id) if recorded.expired else None
+    if newest is None:
+        typer.echo(f"{some} {'is' if singular else 'are'} in")
+    else:
+        # Some of what expired may be older than what was just taken: how many of these stay is not known here.
+        typer.echo(
+            f"{some} {'was' if singular else 'were'} taken, and {recorded.expired:,} expired: what is from before "
+            f"{format_time(newest.time - demand.kept)} is more than {demand.kept.days} days older than the pool's newest "
+            "sample; demand.history_days keeps more"
+        )
     for sentence in recorded.findings.sentences():
         typer.echo(f"  {sentence}")
 
@@ -232,15 +254,12 @@ def add_claim(
     """Announce that an internal team needs accelerators: they are not sold over that time."""
     demand, fleet = _open()
     found = fleet.pool(pool)
+    _not_too_long(hours)
     try:
         begin = parse_time(start) if start else SystemClock().now()
-        window = Window.starting(begin, hours * 3600)
     except ValueError as error:
         raise InvalidInputError(f"--start: {error}") from error
-    except OverflowError as error:
-        raise InvalidInputError(
-            f"--hours is {hours:g}, which ends after the year 9999; claim a shorter time"
-        ) from error
+    window = Window.starting(begin, hours * 3600)
     claim = demand.add_claim(found.id, count, window, reason)
     if as_json:
         print_json(claim.as_dict())

@@ -9,7 +9,6 @@ import math
 import zlib
 from array import array
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -22,8 +21,7 @@ from sublet.values.errors import InvalidInputError
 ROWS_MAX = 5_000_000
 LINE_CHARACTERS_MAX = 4_096
 COLUMNS = ("time", "capacity", "in_use")
-YEAR_MAX = 9998
-"""What follows the last sample has to have a date too."""
+SEPARATORS = ((";", "semicolons"), ("\t", "tabs"))
 
 
 class BadSeriesError(InvalidInputError):
@@ -52,13 +50,10 @@ def read_series(path: Path, pool: str | None = None) -> Series:
 def parse_series(stream: IO[str], pool: str, source: str) -> Series:
     """The series in the CSV text `stream`; `source` is what messages call it. Raises BadSeriesError."""
     counted = _Lines(stream, source)
-    rows = csv.reader(counted)
-    try:
-        header = next(rows, None)
-        places = _header(header, source)
-        lines, times, numbers = _columns(rows, places, len(header or ()), counted)
-    except csv.Error as error:
-        raise BadSeriesError(f"{source} line {counted.number} is not CSV: {error}") from error
+    rows = _rows(counted)
+    header = next(rows, None)
+    places = _header(header, source)
+    lines, times, numbers = _columns(rows, places, len(header or ()), counted)
     if not times:
         raise BadSeriesError(f"{source} has a header and no rows; write at least one line of time,capacity,in_use")
     table = np.frombuffer(numbers, dtype=np.float64).reshape(-1, 3)
@@ -105,15 +100,39 @@ class _Lines:
             yield line
 
 
+def _rows(counted: _Lines) -> Iterator[list[str]]:
+    """The cells of each row. Raises BadSeriesError naming the line; of a quote that stays open, the one where it opens."""
+    rows = csv.reader(counted, strict=True)
+    while True:
+        first = counted.number + 1
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if counted.number > first or "end of data" in str(error):
+                raise BadSeriesError(
+                    f"{counted.source} line {first} opens a quote and does not close it; close it, or write no quotes"
+                ) from error
+            raise BadSeriesError(f"{counted.source} line {counted.number} is not CSV: {error}") from error
+        yield cells
+
+
+def _separated(cells: list[str], source: str, line: int) -> None:
+    """Refuse cells that something other than commas stands between."""
+    for sign, called in SEPARATORS:
+        if any(sign in cell for cell in cells):
+            raise BadSeriesError(
+                f"{source} line {line} is separated by {called}; save the file with commas between its cells"
+            )
+
+
 def _header(cells: list[str] | None, source: str) -> tuple[int, int, int, int | None]:
     if cells is None:
         raise BadSeriesError(f"{source} is empty; its first line must be time,capacity,in_use")
     names = [cell.strip().lower() for cell in cells]
-    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
-        if len(names) == 1 and sign in names[0]:
-            raise BadSeriesError(
-                f"{source} line 1 is separated by {called}; save the file with commas between its cells"
-            )
+    if len(names) == 1:
+        _separated(cells, source, 1)
     for wanted in COLUMNS:
         if names.count(wanted) != 1:
             problem = "no column" if wanted not in names else "more than one column"
@@ -136,6 +155,7 @@ def _columns(
             continue
         # A cell too many is most often a number such as 1,000, whose rest would be read as the next column.
         if len(cells) < width or any(cells[width:]):
+            _separated(cells, source, line)
             raise BadSeriesError(
                 f"{source} line {line} has {len(cells)} cells where line 1 has {width}; "
                 "write one cell for each column, and numbers without commas"
@@ -152,17 +172,9 @@ def _columns(
 
 def _micros(text: str, source: str, line: int) -> int:
     try:
-        moment = datetime.fromisoformat(text.strip())
-        if moment.tzinfo is not UTC:
-            moment = parse_time(text)
+        moment = parse_time(text)
     except ValueError as error:
-        try:
-            parse_time(text)
-        except ValueError as sentence:
-            raise BadSeriesError(f"{source} line {line}: {sentence}") from error
-        raise
-    if moment.year > YEAR_MAX:
-        raise BadSeriesError(f"{source} line {line}: time is {text.strip()!r}; write a year up to {YEAR_MAX}")
+        raise BadSeriesError(f"{source} line {line}: {error}") from error
     whole = moment.replace(microsecond=0)
     return int(whole.timestamp()) * 1_000_000 + moment.microsecond
 

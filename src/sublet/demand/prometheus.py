@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 
 from sublet.demand.model import Sample
+from sublet.pool_settings import fixed_capacity
 from sublet.values.clock import as_utc
 from sublet.values.errors import InvalidInputError, UnavailableError
 
@@ -106,19 +107,36 @@ def query_of(
         known = PoolQuery("", float(accelerators))
     else:
         raise InvalidInputError("name an exporter (dcgm, slurm or kubernetes) or write in_use")
+    fixed = fixed_capacity(capacity) if capacity else None
     return PoolQuery(
         in_use.replace("$held", str(len(held))) or known.in_use,
-        _number_or_query(capacity) if capacity else known.capacity,
+        fixed if fixed is not None else capacity or known.capacity,
         pending or known.pending,
     )
 
 
-def _number_or_query(text: str) -> str | float:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) and number >= 0 else text
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What Prometheus said of one pool, by Unix time; what is no number at or above 0 is left out."""
+
+    in_use: Mapping[float, float]
+    capacity: Mapping[float, float]
+    pending: Mapping[float, float]
+
+    def samples(self) -> list[Sample]:
+        """One for each time at which demand and capacity are both known."""
+        return [
+            Sample(datetime.fromtimestamp(at, UTC), self.capacity[at], self.in_use[at], self.pending.get(at, 0.0))
+            for at in sorted(self.in_use.keys() & self.capacity.keys())
+        ]
+
+    def lack(self) -> str:
+        """Why there is no sample, in a few words; empty where there is one."""
+        if not self.in_use:
+            return "in_use gives no number at any time of it"
+        if not self.capacity:
+            return "capacity gives no number at any time of it"
+        return "" if self.in_use.keys() & self.capacity.keys() else "in_use and capacity give numbers at other times"
 
 
 class PrometheusCollector:
@@ -136,6 +154,10 @@ class PrometheusCollector:
 
         A time at which Prometheus has no value gives no sample: a gap, never a zero. Raises PrometheusError.
         """
+        return self.numbers(query, since, until, step_s).samples()
+
+    def numbers(self, query: PoolQuery, since: datetime, until: datetime, step_s: int = 60) -> Numbers:
+        """What the samples of `[since, until]` are made of, and by which one sees why there are none. Raises PrometheusError."""
         if step_s < 1 or (until - since).total_seconds() / step_s > POINTS_MAX:
             raise InvalidInputError(f"ask for at most {POINTS_MAX} points at once; use a longer step or a shorter time")
         in_use = self._range(query.in_use, since, until, step_s)
@@ -144,10 +166,7 @@ class PrometheusCollector:
             capacity = self._range(query.capacity, since, until, step_s)
         else:
             capacity = dict.fromkeys(in_use, float(query.capacity))
-        return [
-            Sample(datetime.fromtimestamp(at, UTC), capacity[at], in_use[at], pending.get(at, 0.0))
-            for at in sorted(in_use.keys() & capacity.keys())
-        ]
+        return Numbers(in_use, capacity, pending)
 
     def _range(self, promql: str, since: datetime, until: datetime, step_s: int) -> dict[float, float]:
         parameters = {

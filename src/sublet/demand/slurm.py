@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from sublet.demand.model import ACCELERATORS_MAX, HOUR_S, SLOTS_MAX, Floats, Series, assemble
-from sublet.values.clock import EPOCH, as_utc, format_time, to_micros
+from sublet.values.clock import EPOCH, as_utc, format_time, to_micros, within_reach
 from sublet.values.errors import InvalidInputError
 
 SACCT_FIELDS = (
@@ -34,6 +34,7 @@ SACCT_COMMAND = (
 SQUEUE_FORMAT = "%i|%P|%T|%V|%S|%e|%b|%D|%L"
 SQUEUE_COMMAND = ("squeue", "--noheader", "--states=PENDING,RUNNING", "-o", SQUEUE_FORMAT)
 LINES_MAX = 5_000_000
+DIGITS_MAX = 20
 _UNKNOWN = {"", "Unknown", "None", "N/A", "NONE"}
 _GPUS = re.compile(r"(?:^|,)gres/gpu=(\d+)")
 _GPUS_TYPED = re.compile(r"(?:^|,)gres/gpu:[^=,]+=(\d+)")
@@ -69,19 +70,23 @@ def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
     for number, line in enumerate(lines, start=1):
         if number > LINES_MAX:
             raise BadSlurmOutputError(f"more than {LINES_MAX} lines; ask sacct for a shorter time")
-        cells = line.rstrip("\n").split("|")
-        if number == 1:
+        if not line.strip():
+            continue
+        cells = line.removeprefix("\ufeff").rstrip("\r\n").split("|")
+        if not places:
             places = {name: cells.index(name) for name in SACCT_FIELDS if name in cells}
             if len(places) < len(SACCT_FIELDS):
                 missing = [name for name in SACCT_FIELDS if name not in places]
-                raise BadSlurmOutputError(f"line 1 lacks {', '.join(missing)}; use --format={','.join(SACCT_FIELDS)}")
+                raise BadSlurmOutputError(
+                    f"line {number} lacks {', '.join(missing)}; use --format={','.join(SACCT_FIELDS)}"
+                )
             continue
         if len(cells) < len(places):
             raise BadSlurmOutputError(f"line {number} has {len(cells)} cells, not {len(places)}; use --parsable2")
         cell = {name: cells[place] for name, place in places.items()}
         if "." in cell["JobID"] or cell["Account"] == account_not:
             continue
-        count = tres_gpus(cell["AllocTRES"]) or tres_gpus(cell["ReqTRES"])
+        count = _possible(tres_gpus(cell["AllocTRES"]) or tres_gpus(cell["ReqTRES"]), number)
         submitted = _moment(cell["Submit"], number)
         if count == 0 or submitted is None:
             continue
@@ -128,8 +133,8 @@ def parse_squeue(lines: Iterable[str]) -> list[Job]:
         if submitted is None:
             raise BadSlurmOutputError(f"line {number}: {cells[3]!r} is no submit time; use -o '{SQUEUE_FORMAT}'")
         # What waits may say a range of nodes: it may need the most of them.
-        nodes = max((int(number) for number in re.findall(r"\d+", cells[7])), default=1)
-        count = int(per_node.group(1)) * nodes
+        nodes = max((_count(digits) for digits in re.findall(r"\d+", cells[7])), default=1)
+        count = _possible(_count(per_node.group(1)) * nodes, number)
         running = cells[2] == "RUNNING"
         start = _moment(cells[4], number) if running else None
         end = _moment(cells[5], number) if running else None
@@ -140,7 +145,18 @@ def parse_squeue(lines: Iterable[str]) -> list[Job]:
 def tres_gpus(tres: str) -> int:
     """GPUs in a TRES string such as `cpu=8,gres/gpu=4,gres/gpu:a100=4`: the total, or the sum of the typed ones."""
     total = _GPUS.search(tres)
-    return int(total.group(1)) if total else sum(int(count) for count in _GPUS_TYPED.findall(tres))
+    return _count(total.group(1)) if total else sum(map(_count, _GPUS_TYPED.findall(tres)))
+
+
+def _count(digits: str) -> int:
+    """Their number, or one that is too many: what thousands of digits say is not worth reading, and Python refuses to."""
+    return int(digits) if len(digits) <= DIGITS_MAX else ACCELERATORS_MAX + 1
+
+
+def _possible(count: int, number: int) -> int:
+    if count > ACCELERATORS_MAX:
+        raise BadSlurmOutputError(f"line {number}: the job has more than {ACCELERATORS_MAX} GPUs; check their number")
+    return count
 
 
 def series_of_jobs(
@@ -197,6 +213,9 @@ def _moment(text: str, number: int) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadSlurmOutputError(
-            f"line {number}: {text!r} is not a time; print times as 2026-07-02T14:00:00"
+            f"line {number}: {text[:80]!r} is not a time; print times as 2026-07-02T14:00:00"
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else as_utc(moment)
+    try:
+        return within_reach(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment)
+    except ValueError as error:
+        raise BadSlurmOutputError(f"line {number}: {error}") from error

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 
 from sublet.surplus.model import WINDOW_S_MAX
 from sublet.surplus.record import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.service import Surplus
 from sublet.values.errors import NotFoundError
+from sublet.values.moments import Moment
 from sublet.values.windows import Window
 
 Require = Callable[[str], Callable[..., Any]]
@@ -33,7 +33,7 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
         pool_id: str,
         class_name: str,
         window_s: Annotated[int, Query(ge=1, le=WINDOW_S_MAX)] = 3600,
-        start: AwareDatetime | None = None,
+        start: Moment | None = None,
     ) -> dict[str, Any]:
         """What one class could sell over `window_s` seconds from `start` (now by default)."""
         window = Window.starting(start or clock_now(), window_s)

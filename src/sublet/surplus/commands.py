@@ -212,7 +212,8 @@ def _recorded(pool: str | None, kept: dict[str, int]) -> list[Series]:
     store = Store(loaded.database_url)
     migrate(store)
     demand, fleet = Demand(store, loaded.demand.history_days), Fleet(store)
-    now = SystemClock().now()
+    # Of an hour that is not over nobody knows yet how much of it was needed.
+    now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
     pools = [fleet.pool(pool)] if pool else fleet.pools()
     found = []
     for item in pools:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -125,10 +125,20 @@ def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list
             f"{series.pool} misses {trace.bridged} of {len(slots)} hours, {hours} of them in one go from {begin}; "
             "check the times there, or import a series with fewer gaps"
         )
-    notes = [f"{series.pool}: {sentence}" for sentence in series.findings.sentences()]
-    if trace.bridged:
-        notes.append(f"{series.pool}: {trace.bridged} hours without a sample repeat the hour before them")
-    return trace, notes
+    return trace, [f"{series.pool}: {sentence}" for sentence in _noticed(series, trace.bridged)]
+
+
+def _noticed(series: Series, bridged: int) -> list[str]:
+    """What was noticed while the series was read; of gaps, what became of them here: the benchmark bridges whole hours."""
+    if not bridged:
+        return series.findings.sentences()
+    count = series.findings.gaps
+    gaps = f"{count:,} {'gap' if count == 1 else 'gaps'} in time; " if count else ""
+    hours = "1 hour has no sample and repeats the hour before it"
+    if bridged > 1:
+        hours = f"{bridged:,} hours have no sample and repeat the hour before them"
+    rest = replace(series.findings, gaps=0, missing_slots=0).sentences()
+    return [*rest, f"{gaps}{hours}, as the benchmark's rules say"]
 
 
 def backtest(

@@ -1,0 +1,96 @@
+"""The routes of demand take what is meant and refuse the rest with the field's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sublet.demand.api import router
+from sublet.demand.service import Demand
+from sublet.http import frame
+from sublet.store import Store
+from sublet.values.clock import SimulatedClock, format_time
+
+EDGES = [
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+05:00",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-05:00",
+]
+
+
+@pytest.fixture
+def client(store: Store, clock: SimulatedClock) -> Iterator[TestClient]:
+    api = frame("demand")
+    api.include_router(router(Demand(store), lambda scope: lambda: None, clock.now))
+    with TestClient(api, raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def claim(clock: SimulatedClock) -> dict[str, object]:
+    start = clock.now() + timedelta(hours=1)
+    return {"pool_id": "p", "count": 3, "start": format_time(start), "end": format_time(start + timedelta(hours=1))}
+
+
+def refusal(client: TestClient, path: str, body: object) -> str:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    return str(answer.json()["error"]["message"])
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_times_at_the_ends_of_the_calendar_are_refused(client: TestClient, clock: SimulatedClock, edge: str) -> None:
+    for name in ("since", "until"):
+        answer = client.get("/v1/demand/p/samples", params={name: edge})
+        assert answer.status_code == 400, answer.text
+        assert "lies outside the years 1970 to 8999" in answer.json()["error"]["message"]
+    for name in ("start", "end"):
+        assert refusal(client, "/v1/claims", {**claim(clock), name: edge}).startswith(f"{name}: time {edge[:19]}")
+    samples = {"samples": [{"time": edge, "capacity": 8, "in_use": 1}]}
+    assert refusal(client, "/v1/demand/p/samples", samples).startswith("samples.0.time: time")
+
+
+@pytest.mark.parametrize("edge", ["1970-01-01T00:00:00Z", "8999-12-31T23:59:59Z"])
+def test_history_up_to_the_bounds_is_empty(client: TestClient, edge: str) -> None:
+    for name in ("since", "until"):
+        answer = client.get("/v1/demand/p/samples", params={name: edge})
+        assert (answer.status_code, answer.json().get("samples")) == (200, []), answer.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"reson": "typing error"}, "reson: extra inputs are not permitted"),
+        ({"count": True}, "count: input should be a valid integer"),
+        ({"count": "3"}, "count: input should be a valid integer"),
+        ({"count": 3.0}, "count: input should be a valid integer"),
+        ({"start": 1767600000}, "start: this is not a time; write it like 2026-07-02T14:00:00Z"),
+        ({"start": "1767600000"}, "start: '1767600000' is not a time"),
+    ],
+)
+def test_a_claim_is_what_it_says_or_refused(
+    client: TestClient, clock: SimulatedClock, changed: dict[str, object], words: str
+) -> None:
+    assert words in refusal(client, "/v1/claims", {**claim(clock), **changed})
+    assert client.get("/v1/claims").json() == {"claims": []}
+    assert client.post("/v1/claims", json=claim(clock)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"pendng": 4}, "samples.0.pendng: extra inputs are not permitted"),
+        ({"in_use": True}, "samples.0.in_use: input should be a valid number"),
+        ({"time": 1767600000}, "samples.0.time: this is not a time"),
+    ],
+)
+def test_a_sample_is_what_it_says_or_refused(
+    client: TestClient, clock: SimulatedClock, changed: dict[str, object], words: str
+) -> None:
+    sample = {"time": format_time(clock.now()), "capacity": 8, "in_use": 1.5}
+    assert words in refusal(client, "/v1/demand/p/samples", {"samples": [{**sample, **changed}]})
+    answer = client.post("/v1/demand/p/samples", json={"samples": [sample]})
+    assert answer.json()["taken"] == 1

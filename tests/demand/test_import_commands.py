@@ -1,0 +1,136 @@
+"""What the commands that bring samples in say about them: how many came, how many expired, and why none did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from sublet.demand import commands
+from sublet.demand.csv_series import BadSeriesError
+from sublet.demand.prometheus import PrometheusCollector
+from sublet.demand.slurm import SACCT_FIELDS, BadSlurmOutputError
+from sublet.fleet.model import PoolSpec
+from sublet.fleet.service import Fleet
+from sublet.settings import Settings
+from sublet.store import Store
+from sublet.values.clock import SimulatedClock, format_time
+from sublet.values.errors import InvalidInputError
+
+
+@pytest.fixture(autouse=True)
+def beta(store: Store, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool of that name, whose samples are kept for ten days."""
+    Fleet(store).sync([PoolSpec("beta", "here", "H100", "simulated", ("s:0",), 700, "stated", 10**9, "USD", "owned")])
+    stated = Settings.model_validate({"demand": {"history_days": 10}})
+    monkeypatch.setattr(commands.settings, "load", lambda: stated)
+    monkeypatch.setattr(commands, "Store", lambda url: store)
+    monkeypatch.setattr(commands, "migrate", lambda _: None)
+    monkeypatch.setattr(commands, "SystemClock", lambda: clock)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(commands.app, list(arguments))
+
+
+def said(*arguments: str) -> str:
+    found = run(*arguments)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def hours(path: Path, clock: SimulatedClock, first_day: int, count: int) -> str:
+    rows = [clock.now() - timedelta(days=first_day) + timedelta(hours=hour) for hour in range(count)]
+    path.write_text("time,capacity,in_use\n" + "".join(f"{format_time(at)},16,4\n" for at in rows))
+    return str(path)
+
+
+def test_an_import_says_what_is_in_and_what_expired(tmp_path: Path, clock: SimulatedClock) -> None:
+    assert said("import", "beta", hours(tmp_path / "one.csv", clock, 9, 1)) == "1 sample of beta is in\n"
+    assert said("import", "beta", hours(tmp_path / "new.csv", clock, 4, 25)) == "25 samples of beta are in\n"
+    old = hours(tmp_path / "old.csv", clock, 90, 1200)
+    first = format_time(clock.now() - timedelta(days=13))
+    assert said("import", "beta", old) == (
+        f"1,200 samples of beta were taken, and 1,200 expired: what is from before {first} is more than 10 days older than "
+        "the pool's newest sample; demand.history_days keeps more\n"
+    )
+    told = json.loads(said("import", "beta", old, "--json"))
+    assert (told["taken"], told["expired"]) == (1200, 1200)
+
+
+@pytest.mark.parametrize(
+    ("in_use", "capacity", "words"),
+    [
+        ("NaN", "8", "in_use gives no number at any time of it"),
+        ("", "8", "in_use gives no number at any time of it"),
+        ("3", "NaN", "capacity gives no number at any time of it"),
+    ],
+)
+def test_prometheus_without_a_number_is_told_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, in_use: str, capacity: str, words: str
+) -> None:
+    def fetch(url: str, parameters: Mapping[str, str]) -> bytes:
+        value = in_use if parameters["query"] == "busy" else capacity
+        series = [{"values": [[float(parameters["end"]), value]]}] if value else []
+        return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": series}}).encode()
+
+    monkeypatch.setattr(commands, "PrometheusCollector", lambda url: PrometheusCollector(url, fetch))
+    arguments = ("prometheus", "beta", "http://prom:9090", "--in-use", "busy", "--capacity", "all", "--hours", "1")
+    assert said(*arguments) == (
+        f"no sample of beta came in: from 2026-01-04T23:00:00Z to 2026-01-05T00:00:00Z {words}\n"
+        "  try in Prometheus' own page: busy and all\n"
+    )
+    assert json.loads(said(*arguments, "--json"))["taken"] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--capacity", "-5"), "capacity is -5; write a number above 0, or PromQL"),
+        (("--hours", "1e300"), r"--hours is 1e\+300"),
+    ],
+)
+def test_prometheus_is_not_asked_for_what_can_not_be(option: tuple[str, str], words: str) -> None:
+    found = run("prometheus", "beta", "http://127.0.0.1:9", "--in-use", "busy", *option)
+    with pytest.raises(InvalidInputError, match=words):
+        raise found.exception or AssertionError(found.output)
+
+
+def test_a_claim_that_no_date_can_end_is_refused() -> None:
+    for hours in ("1e300", "1e9"):
+        found = run("claim", "beta", "1", "--hours", hours)
+        assert isinstance(found.exception, InvalidInputError), found.output
+        assert found.exception.message.startswith("--hours is")
+    found = run("claim", "beta", "1", "--start", "9999-12-31T23:59:59-05:00")
+    assert isinstance(found.exception, InvalidInputError), found.output
+    assert found.exception.message.startswith("--start: time 9999-12-31T23:59:59-05:00 lies outside the years")
+
+
+def test_rows_of_the_first_year_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "y1.csv"
+    path.write_text("time,capacity,in_use\n0001-01-01T00:00:00Z,16,1\n")
+    found = run("import", "beta", str(path))
+    assert isinstance(found.exception, BadSeriesError), found.output
+    assert "line 2: time 0001-01-01T00:00:00Z lies outside the years" in found.exception.message
+
+
+def test_what_sacct_printed_is_read_with_its_mark_and_blank_lines_and_refused_by_line(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    at = [format_time(clock.now() - timedelta(hours=back)).removesuffix("Z") for back in (9, 8, 7, 2)]
+    head = "|".join(SACCT_FIELDS)
+    jobs = f"1|g|C|{at[0]}|{at[1]}|{at[2]}|gres/gpu=4||60|acc\n2|g|C|{at[0]}|{at[2]}|{at[3]}|gres/gpu=4||60|acc\n"
+    path = tmp_path / "sacct.txt"
+    path.write_text(f"\ufeff{head}\n{jobs}\n", encoding="utf-8")
+    assert said("sacct", "beta", str(path), "--capacity", "16") == "5 samples of beta are in\n"
+    path.write_text(f"{head}\n{jobs}".replace(at[0], "0001-01-01T00:00:00+05:00"))
+    found = run("sacct", "beta", str(path), "--capacity", "16")
+    assert isinstance(found.exception, BadSlurmOutputError), found.output
+    path.write_text(f"{head}\n{jobs}".replace("gpu=4", f"gpu={'9' * 400}"))
+    found = run("sacct", "beta", str(path), "--capacity", "16")
+    assert isinstance(found.exception, BadSlurmOutputError), found.output

@@ -1,0 +1,39 @@
+"""The routes of the surplus answer every time that there is, or say why not."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sublet.demand.service import Demand
+from sublet.http import frame
+from sublet.store import Store
+from sublet.surplus.api import router
+from sublet.surplus.model import WINDOW_S_MAX, ClassPolicy, PoolFacts
+from sublet.surplus.service import Surplus
+from sublet.values.clock import SimulatedClock
+
+POLICIES = (ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), ClassPolicy("spot", 120, 1000))
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("0001-01-01T00:00:00+23:59", "start: time 0001-01-01T00:00:00+23:59 lies outside the years 1970 to 8999"),
+        ("0001-01-01T00:00:00Z", "lies outside the years 1970 to 8999"),
+        ("9999-12-31T23:59:59Z", "lies outside the years 1970 to 8999"),
+        ("9999-12-31T23:59:59-05:00", "lies outside the years 1970 to 8999"),
+        ("1970-01-01T00:00:00Z", "which is past"),
+        ("8999-12-31T23:59:59Z", "days ahead, where nothing is known"),
+    ],
+)
+def test_a_start_at_the_ends_of_the_calendar_is_refused(
+    store: Store, clock: SimulatedClock, start: str, words: str
+) -> None:
+    surplus = Surplus(Demand(store), lambda _: PoolFacts("p", "new", 8), lambda _, __: (), POLICIES, clock)
+    api = frame("surplus")
+    api.include_router(router(surplus, lambda scope: lambda: None, clock.now))
+    with TestClient(api, raise_server_exceptions=False) as client:
+        answer = client.get("/v1/surplus/p/firm", params={"start": start, "window_s": WINDOW_S_MAX})
+    assert answer.status_code == 400, answer.text
+    assert words in answer.json()["error"]["message"]
