@@ -79,6 +79,8 @@ def _one_line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
     if failed is True:
         failed = sys.exc_info()
     error = failed[1] if isinstance(failed, tuple) else failed
-    reasons = [entry.get("reason") or entry.get("last_words"), error if isinstance(error, BaseException) else None]
+    reasons = [entry.get("reason"), error if isinstance(error, BaseException) else None]
     why = "".join(f": {' '.join(str(reason).split())}" for reason in reasons if reason)
-    return f"sublet: {entry.get('level', '')}: {entry.get('event', '')}{why}"
+    # Other people's events may end with a line break.
+    event = " ".join(str(entry.get("event", "")).split())
+    return f"sublet: {entry.get('level', '')}: {event}{why}"

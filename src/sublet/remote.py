@@ -7,12 +7,38 @@ from typing import Any
 
 import httpx2
 
-from sublet.values.errors import InvalidInputError, SubletError, UnavailableError, all_error_types
+from sublet.values.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    StorageFullError,
+    SubletError,
+    UnauthenticatedError,
+    UnavailableError,
+    all_error_types,
+)
 
 URL_VARIABLE = "SUBLET_URL"
 KEY_VARIABLE = "SUBLET_KEY"
 URL_DEFAULT = "http://127.0.0.1:8080"
 TIMEOUT_S = 60.0
+
+# Not every command knows every part's errors: one of an unknown code is at least told by its status.
+_BY_STATUS: dict[int, type[SubletError]] = {
+    kind.status: kind
+    for kind in (
+        InvalidInputError,
+        UnauthenticatedError,
+        ForbiddenError,
+        NotFoundError,
+        ConflictError,
+        LimitExceededError,
+        UnavailableError,
+        StorageFullError,
+    )
+}
 
 
 class Remote:
@@ -22,14 +48,21 @@ class Remote:
     """
 
     def __init__(self) -> None:
-        """Raises InvalidInputError where no key is set."""
+        """Raises InvalidInputError where there is no key that could be one, or no address."""
         key = os.environ.get(KEY_VARIABLE, "")
         if not key:
             raise InvalidInputError(f"set {KEY_VARIABLE} to your key (and {URL_VARIABLE} to where Sublet runs)")
+        if not (key.isascii() and key.isprintable()):
+            raise InvalidInputError(f"{KEY_VARIABLE} holds characters that no key has; copy the key as it was shown")
         self.url = os.environ.get(URL_VARIABLE, URL_DEFAULT).rstrip("/")
-        self._client = httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S, trust_env=False
-        )
+        try:
+            self._client = httpx2.Client(
+                base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S, trust_env=False
+            )
+        except httpx2.InvalidURL as error:
+            raise InvalidInputError(
+                f"{URL_VARIABLE} is {self.url!r}, which is no address ({error}); write it like {URL_DEFAULT}"
+            ) from error
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         return self._document(self._call("GET", path, params=_given(params)))
@@ -62,7 +95,9 @@ class Remote:
             return found
         told = found.get("error", {}) if isinstance(found, dict) else {}
         told = told if isinstance(told, dict) else {}
-        kind = all_error_types().get(str(told.get("code")), SubletError)
+        unknown = InvalidInputError if answer.is_client_error else SubletError
+        by_status = _BY_STATUS.get(answer.status_code, unknown)
+        kind = all_error_types().get(str(told.get("code")), by_status)
         raise kind(told.get("message") or f"Sublet answered {answer.status_code}", **(told.get("details") or {}))
 
 

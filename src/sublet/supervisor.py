@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import selectors
 import shutil
@@ -46,6 +47,8 @@ STDERR_BYTES_MAX = 1024 * 1024
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CALM_S = 30.0
 READY_S_MAX = 60.0
+WORDS_S_MAX = 2.0
+"""What a process wrote longer than this before its end says nothing about its end."""
 
 
 class AlreadyRunningError(ConflictError):
@@ -70,6 +73,10 @@ class Child:
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
+    stderr_bytes: int = 0
+    spoke_at: float = -math.inf
+    end: str = ""
+    """How the last process of this name ended."""
 
 
 @dataclass
@@ -129,7 +136,9 @@ class Supervisor:
             dying = [child.name for child in self.children.values() if child.failures >= 3]
             if dying or time.monotonic() > deadline:
                 name = dying[0] if dying else waiting[0] if waiting else ""
-                raise UnavailableError(f"{name} does not start: {self.last_words(name)}")
+                end = self.children[name].end if dying else ""
+                why = f"it {end}" if end else self.last_words(name)
+                raise UnavailableError(f"{name} does not start: {why}")
             if waiting:
                 self._stop.wait(0.05)
 
@@ -140,6 +149,15 @@ class Supervisor:
         except OSError:
             lines = []
         return lines[-1] if lines else f"it said nothing; see {self.settings.data_dir}/logs/{name}.log"
+
+    def how_it_ended(self, child: Child, code: int) -> str:
+        """What to say of a process that ended with `code`, as `Popen.returncode` has it; what it wrote just before that is
+        quoted where it ended by itself."""
+        words = f": {self.last_words(child.name)}" if time.monotonic() - child.spoke_at <= WORDS_S_MAX else ""
+        if code >= 0:
+            return f"ended with exit code {code}{words}"
+        # The C library's abort() has its say first; whoever is sent any other signal is not asked.
+        return f"was ended by signal {-code} ({_signal_name(-code)}){words if -code == signal.SIGABRT else ''}"
 
     def run(self) -> None:
         """Tend the processes until `stop` is called from another thread or a signal handler."""
@@ -155,8 +173,10 @@ class Supervisor:
         for child in self.children.values():
             process = child.process
             if process is not None and process.poll() is not None:
+                self._listen(child)
+                child.end = self.how_it_ended(child, process.returncode)
                 log.warning(
-                    "process_died", name=child.name, code=process.returncode, last_words=self.last_words(child.name)
+                    "process_died", name=child.name, code=process.returncode, reason=f"{child.name} {child.end}"
                 )
                 _close_pipe(process)
                 child.process = None
@@ -164,6 +184,7 @@ class Supervisor:
                 child.start_at = now + BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
             if child.process is None and now >= child.start_at:
                 self._launch_again(child)
+            self._listen(child)
             self._bound_stderr(child)
 
     def end(self) -> None:
@@ -195,11 +216,19 @@ class Supervisor:
             child.start_at = time.monotonic() + BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)]
             log.warning("process_not_started", name=child.name, reason=str(error))
 
+    def _listen(self, child: Child) -> None:
+        """Note when a process wrote to its standard error."""
+        with contextlib.suppress(OSError):
+            size = self._stderr(child.name).stat().st_size
+            if size != child.stderr_bytes:
+                child.stderr_bytes, child.spoke_at = size, time.monotonic()
+
     def _bound_stderr(self, child: Child) -> None:
         path = self._stderr(child.name)
         with contextlib.suppress(OSError):
             if path.stat().st_size > STDERR_BYTES_MAX:
                 os.truncate(path, 0)
+                child.stderr_bytes = 0
 
     def _stderr(self, name: str) -> Path:
         return self.settings.data_dir / "logs" / f"{name}.stderr"
@@ -227,6 +256,7 @@ class Supervisor:
                 start_new_session=True,
             )
         child.started = time.monotonic()
+        child.stderr_bytes, child.spoke_at = 0, -math.inf
         self._publish()
 
     def _publish(self) -> None:
@@ -404,6 +434,13 @@ def live_on_pipe() -> None:
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     if process.poll() is None:
         process.send_signal(number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unnamed"
 
 
 def _close_pipe(process: subprocess.Popen[bytes]) -> None:

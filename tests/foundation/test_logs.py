@@ -58,7 +58,7 @@ def test_a_person_sees_warnings_on_one_line_with_the_reason(folder: Path, capsys
     logs.configure("test", folder)
     log = structlog.get_logger("sublet.test")
     log.info("not for people")
-    log.warning("process_died", last_words="no\nmemory")
+    log.warning("process_died", reason="no\nmemory")
     try:
         raise ValueError("pool is\nempty")
     except ValueError:
@@ -143,6 +143,17 @@ def test_a_key_is_masked_wherever_it_stands(folder: Path, capsys: pytest.Capture
     for place in (written, shown):
         assert secret not in place
         assert secret[-20:] not in place
+
+
+def test_an_event_of_another_library_that_ends_with_a_line_break_stays_on_its_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("test", folder)
+    try:
+        raise OverflowError("date value out of range")
+    except OverflowError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application\n")
+    assert capsys.readouterr().err == "sublet: error: Exception in ASGI application: date value out of range\n"
 
 
 def test_files_turn_over_and_old_ones_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,28 @@ def test_without_a_key_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> N
         Remote()
 
 
+@pytest.mark.parametrize("key", ["sublet_\u2026", "\u00e9", "sublet_1\n"])
+def test_what_can_be_no_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("SUBLET_KEY", key)
+    with pytest.raises(InvalidInputError, match="copy the key as it was shown"):
+        Remote()
+
+
+def test_what_can_be_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBLET_KEY", "the-key")
+    monkeypatch.setenv("SUBLET_URL", "http://[::1")
+    with pytest.raises(InvalidInputError, match=r"SUBLET_URL is 'http://\[::1', which is no address"):
+        Remote()
+
+
+@pytest.mark.parametrize(("status", "told"), [(409, 409), (429, 429), (418, 400), (500, 500), (507, 507)])
+def test_an_error_of_an_unknown_code_is_told_by_its_status(answering: Answering, status: int, told: int) -> None:
+    refusal = httpx2.Response(status, json={"error": {"code": "of_a_part_not_loaded", "message": "no"}})
+    with pytest.raises(SubletError, match="no") as raised:
+        answering(refusal).get("/v1/quotes")
+    assert raised.value.status == told
+
+
 def test_a_document_comes_back_and_what_is_not_given_is_not_asked(answering: Answering) -> None:
     answer = httpx2.Response(200, json={"pools": []})
     assert answering(answer).get("/v1/record", days=7, pool=None) == {"pools": []}

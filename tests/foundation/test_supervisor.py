@@ -24,6 +24,7 @@ from sublet.supervisor import (
     BACKOFF_S,
     CALM_S,
     AlreadyRunningError,
+    Child,
     PortTakenError,
     Supervisor,
     bind,
@@ -237,8 +238,45 @@ def test_what_keeps_dying_is_started_ever_more_slowly(system: FakeSystem, monkey
 
 def test_a_process_that_never_starts_is_reported_with_its_last_words(system: FakeSystem) -> None:
     started(system, engines=DIES)
-    with pytest.raises(UnavailableError, match="engines does not start: out of memory at last"):
+    with pytest.raises(
+        UnavailableError, match="engines does not start: it ended with exit code 3: out of memory at last"
+    ):
         system.wait_ready(lambda name: name != "engines")
+
+
+def ended(system: FakeSystem, name: str) -> str:
+    """How the supervisor says that a process ended, once it knows."""
+    child = system.children[name]
+    until(lambda: system.tend() or child.end, f"the end of {name}")
+    return child.end
+
+
+def test_a_process_that_was_killed_is_said_to_be_and_nothing_else_is_quoted(system: FakeSystem) -> None:
+    started(system, engines="print('an old story', file=sys.stderr, flush=True)\n" + OBEYS)
+    until(lambda: system.last_words("engines") == "an old story")
+    os.kill(system.starts("engines")[0], signal.SIGKILL)
+    assert ended(system, "engines") == "was ended by signal 9 (SIGKILL)"
+
+
+def test_the_words_of_a_process_belong_to_its_end_only_where_it_said_them_just_then(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = Moments()
+    monkeypatch.setattr(module, "time", moments)
+    started(system, engines="print('an old story', file=sys.stderr, flush=True)\n" + OBEYS + "; sys.exit(4)")
+    until(lambda: system.last_words("engines") == "an old story")
+    system.tend()
+    moments.present += module.WORDS_S_MAX + 0.1
+    process = system.children["engines"].process
+    assert process is not None and process.stdin is not None
+    process.stdin.close()
+    assert ended(system, "engines") == "ended with exit code 4"
+    assert system.how_it_ended(Child("control", None), -signal.SIGRTMIN - 1).startswith("was ended by signal")
+
+
+def test_what_a_process_says_as_it_aborts_is_quoted(system: FakeSystem) -> None:
+    started(system, engines="print('terminate called', file=sys.stderr, flush=True); os.abort()")
+    assert ended(system, "engines") == "was ended by signal 6 (SIGABRT): terminate called"
 
 
 def test_waiting_for_readiness_ends_when_asked_to_stop(system: FakeSystem) -> None:

@@ -201,7 +201,8 @@ def test_what_would_fit_but_for_requests_under_way_is_worth_another_try(money: M
 
 def test_without_a_hard_budget_nothing_is_held(money: Money, store: Store) -> None:
     money.ledger.create_budget(new_budget(money.organisation, 1, hard=False))
-    money.ledger.create_budget(new_budget(money.organisation, 1, scope="key", scope_id="key_of_another"))
+    another, _ = Accounts(store).create_key(money.organisation)
+    money.ledger.create_budget(new_budget(money.organisation, 1, scope="key", scope_id=another.id))
     other = Accounts(store).create_organisation("other")
     money.ledger.create_budget(new_budget(other.id, 1))
     money.gateway.start()

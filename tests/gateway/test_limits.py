@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from tests.gateway.harness import (
     MODEL,
     Answering,
@@ -32,6 +33,7 @@ from sublet.gateway.admission import Admission
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitError
 from sublet.store import Store
+from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock
 
 
@@ -231,11 +233,63 @@ def test_c28_a_dead_replica_costs_no_client_an_error(
         other.stop()
 
 
-def test_c28_with_no_replica_left_it_says_when_to_come_back(gateway: Running, engine: ScriptedEngine) -> None:
-    engine.close_port()
-    answer = gateway.post(ask())
-    assert (answer.status, answer.json["error"]["code"]) == (503, "no_replica")
+def only_replica(gateway: Running) -> str:
+    with gateway.store.read() as connection:
+        return str(connection.execute(select(replicas.c.id)).scalar_one())
+
+
+def test_c28_where_no_replica_is_wanted_it_says_when_to_come_back(gateway: Running) -> None:
+    set_replica(gateway.store, only_replica(gateway), state="failed", endpoint=None)
+    answer = until(lambda: found if (found := gateway.post(ask())).status == 503 else None)
+    assert answer.json["error"]["code"] == "no_replica"
     assert answer.headers["retry-after"] == "2"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_c28_requests_wait_for_an_engine_that_is_lost_and_wanted(
+    gateway: Running, engine: ScriptedEngine, stream: bool
+) -> None:
+    engine.close_port()
+    wires = sent(gateway, 6, stream=stream)
+    until(
+        lambda: (
+            gateway.metric("sublet_gateway_waiting") == 6 and gateway.metric("sublet_gateway_engine_failures_total") > 6
+        )
+    )
+    assert engine.asked == []
+    following = ScriptedEngine()
+    try:
+        set_replica(gateway.store, only_replica(gateway), state="starting", endpoint=None)
+        set_replica(gateway.store, only_replica(gateway), state="ready", endpoint=following.url)
+        assert [wire.answer().status for wire in wires] == [200] * 6
+    finally:
+        following.stop()
+    reserved = [line["request"] for line in gateway.journal("reserve")]
+    assert len(reserved) == len(set(reserved)) == 6
+    assert len(gateway.settled(6)) == 6
+
+
+def test_c28_requests_wait_for_a_replica_that_is_starting_within_the_limits_of_the_queue(
+    make_gateway: Callable[..., Running], engine: ScriptedEngine
+) -> None:
+    gateway = make_gateway(slots=2, queue_per_slot_max=1, start=False)
+    set_replica(gateway.store, only_replica(gateway), state="starting", endpoint=None)
+    gateway.start()
+    wires = sent(gateway, 2)
+    until(lambda: gateway.metric("sublet_gateway_waiting") == 2)
+    assert gateway.post(ask()).json["error"]["code"] == "queue_full"
+    set_replica(gateway.store, only_replica(gateway), state="ready", endpoint=engine.url)
+    assert [wire.answer().status for wire in wires] == [200] * 2
+
+
+def test_c28_a_wait_for_an_engine_that_never_comes_ends_and_uses_nothing_up(
+    make_gateway: Callable[..., Running], engine: ScriptedEngine
+) -> None:
+    gateway = make_gateway(queue_s_max=0.6, requests_per_minute_max=2)
+    engine.close_port()
+    answers = [gateway.post(ask()) for _ in range(3)]
+    assert [answer.json["error"]["code"] for answer in answers] == ["queue_timeout"] * 3
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
 
 
 def test_a_draining_replica_gets_nothing_new_and_finishes_what_it_has(
@@ -309,8 +363,14 @@ def test_a_suspect_is_left_alone_for_a_moment_where_there_is_another() -> None:
     assert again is not None and again is not first
     found.suspect(again, 1.0)
     assert found.pick(ROUTE, 1.5) is first
+
+
+def test_there_is_something_to_wait_for_while_a_replica_is_wanted() -> None:
+    found = admission()
+    assert found.pick(ModelRoute("m", "m", frozenset(), 1, 0, ROUTE.replicas[:1]), 1.5, besides="a") is None
+    assert found.pick(ModelRoute("m", "m", frozenset(), 1, 0, slots_coming=2), 1.5) is None
     with pytest.raises(NoReplicaError):
-        found.pick(ModelRoute("m", "m", frozenset(), 1, 0, ROUTE.replicas[:1]), 1.5, besides="a")
+        found.pick(ModelRoute("m", "m", frozenset(), 1, 0), 1.5)
 
 
 def test_the_bucket_refills_evenly() -> None:

@@ -44,6 +44,12 @@ def ask(**fields: Any) -> dict[str, Any]:
         (ask(messages=[]), "messages", "1 to 4096"),
         (ask(messages="hi"), "messages", "messages"),
         (ask(messages=[{"content": "x"}]), "messages", "role"),
+        (
+            ask(messages=[{"role": "xx", "content": "x"}]),
+            "messages",
+            "'xx' - at `$[0].role`; a role is one of system, developer, user, assistant, tool, function",
+        ),
+        (ask(messages=[{"role": 1, "content": "x"}]), "messages", "role"),
         (ask(foo=1), "foo", "Unrecognized request argument supplied: foo"),
         (ask(timings_per_token=True), "timings_per_token", "Unrecognized"),
         (ask(prompt="x"), "prompt", "Unrecognized"),

@@ -109,13 +109,12 @@ class Admission:
     # Replicas
 
     def pick(self, model: ModelRoute, now: float, besides: str | None = None) -> ReplicaState | None:
-        """The least loaded replica with a free slot, taken; None where all are full.
+        """The least loaded replica with a free slot, taken; None where there is something to wait for: a slot, a replica
+        that is starting, or `besides`, which just failed this very request and is wanted all the same.
 
-        `besides` is a replica that just failed this very request. A suspect is only picked where there is nobody else.
-        Raises NoReplicaError where none is left at all.
+        A suspect is only picked where there is nobody else. Raises NoReplicaError where no replica is wanted at all.
         """
         best: ReplicaState | None = None
-        candidates = 0
         count = len(model.replicas)
         self._turn += 1
         for offset in range(count):
@@ -126,14 +125,14 @@ class Admission:
             state = self._replicas.get(route.id)
             if state is None:
                 state = self._replicas[route.id] = ReplicaState(route)
-            candidates += 1
             if state.in_flight < route.slots and (best is None or _better(state, best, now)):
                 best = state
         if best is not None:
             best.in_flight += 1
-        elif not candidates:
+        elif not count and not model.slots_coming:
             raise NoReplicaError(
-                f"no replica of {model.name} is running now; try again in {SUSPECT_S:.0f} s", retry_after_s=SUSPECT_S
+                f"no replica of {model.name} is running or starting now; try again in {SUSPECT_S:.0f} s",
+                retry_after_s=SUSPECT_S,
             )
         return best
 
@@ -150,7 +149,7 @@ class Admission:
     def enqueue(self, model: ModelRoute, request: Waiting) -> None:
         """Wait for a slot. Raises QueueFullError, with the time after which there should be room."""
         queue = self.queue(model)
-        if len(queue.waiting) >= model.slots * self._settings.queue_per_slot_max:
+        if len(queue.waiting) >= (model.slots + model.slots_coming) * self._settings.queue_per_slot_max:
             wait_s = self.wait_s(model)
             raise QueueFullError(
                 f"{len(queue.waiting)} requests wait for {model.name} already; try again in {wait_s:.0f} s",

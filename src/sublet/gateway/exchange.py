@@ -49,6 +49,7 @@ class Exchange:
         "_key_state",
         "_replica",
         "_reserved",
+        "_reserved_for",
         "_retried",
         "_slot",
         "_status",
@@ -103,6 +104,7 @@ class Exchange:
         self.state = QUEUED
         self._status = 0
         self._slot = -1
+        self._reserved_for = ""
         self._answer_bytes = 0
         self._replica: ReplicaState | None = None
         self._connection: EngineConnection | None = None
@@ -152,7 +154,6 @@ class Exchange:
 
     def _ask(self, replica: ReplicaState) -> None:
         self.state = ASKING
-        self._asked = True
         self.last_at = self.gateway.monotonic()
         self._replica = replica
         self._reserve(replica)
@@ -164,10 +165,13 @@ class Exchange:
         pool.request(self, ENGINE_PATHS[self.call.kind], self.call.for_engine(self.model), self._taken)
 
     def _reserve(self, replica: ReplicaState) -> None:
+        if self._reserved_for == replica.route.id:
+            return
         journal = self.gateway.journal
         if self._slot < 0:
             self._slot = journal.board.take(self.sequence)
         self._reserved = True
+        self._reserved_for = replica.route.id
         journal.reserve(
             Record(
                 kind="reserve",
@@ -188,6 +192,7 @@ class Exchange:
     def _taken(self, connection: EngineConnection) -> bool:
         if self.state != ASKING:
             return False
+        self._asked = True
         self._connection = connection
         return True
 
@@ -307,22 +312,28 @@ class Exchange:
             if not answered:
                 self.gateway.admission.suspect(failed, now)
             self.gateway.metrics.engine_failures[self.model.name] += 1
-        if answered or self._retried:
+        if answered or (self._retried and connection is not None):
             self._fail(EngineFailedError())
             return
-        self._retried = True
         self._replica = None
         self.gateway.admission.release(failed)
+        self._ask_another(now, None if stale else failed.route.id)
+
+    def _ask_another(self, now: float, besides: str | None) -> None:
+        """Once at once; after that, what never left waits for its turn like any other, so that two dead engines do not pass
+        a request to and fro."""
+        admission = self.gateway.admission
+        # The snapshot may know of other replicas by now.
+        model = self.gateway.snapshot.models.get(self.model.name, self.model)
+        first, self._retried = not self._retried, True
         try:
-            # The snapshot may know of other replicas by now.
-            model = self.gateway.snapshot.models.get(self.model.name, self.model)
-            replica = self.gateway.admission.pick(model, now, None if stale else failed.route.id)
+            replica = admission.pick(model, now, besides) if first or not model.replicas else None
         except NoReplicaError as error:
             self._fail(error)
             return
         if replica is None:
             self.state = QUEUED
-            self.gateway.admission.queue(self.model).waiting.appendleft(self)
+            admission.queue(self.model).waiting.appendleft(self)
         else:
             self._ask(replica)
 

@@ -85,7 +85,8 @@ class ModelRoute:
 
     `timings` says that the engine counts tokens in every chunk when asked to (llama.cpp), `reuse_connections` that it
     takes several requests on one connection, `stream_only` that it is asked for streams alone (see assembly.py).
-    `key_variable` names the environment variable with the engine's own key.
+    `key_variable` names the environment variable with the engine's own key. `slots_coming` are those of replicas that are
+    wanted and do not answer yet.
     """
 
     name: str
@@ -98,6 +99,7 @@ class ModelRoute:
     reuse_connections: bool = False
     stream_only: bool = False
     key_variable: str | None = None
+    slots_coming: int = 0
 
     @property
     def slots(self) -> int:

@@ -95,7 +95,7 @@ class QueueTimeoutError(UnavailableError):
 
 
 class NoReplicaError(UnavailableError):
-    """No replica of this model is running now; try again after the time in Retry-After."""
+    """No replica of this model is running or starting now; try again after the time in Retry-After."""
 
     code = "no_replica"
 

@@ -19,7 +19,7 @@ from sublet.store.tables.models import deployments, models, replicas
 
 
 def load_snapshot(connection: Connection, version: int, built_in: CatalogueEntry) -> Snapshot:
-    """Live keys, and the models that are deployed with their ready replicas."""
+    """Live keys, and the models that are deployed with their replicas."""
     return Snapshot(_keys(connection), _models(connection, built_in), version)
 
 
@@ -95,19 +95,27 @@ def _models(connection: Connection, built_in: CatalogueEntry) -> dict[str, Model
         entry = from_row(row.entry)
         entries[entry.name] = entry
     ready: dict[str, list[ReplicaRoute]] = {}
+    coming: dict[str, int] = {}
     for row in connection.execute(
-        select(replicas).where(replicas.c.state == "ready", replicas.c.endpoint.is_not(None)).order_by(replicas.c.id)
+        select(replicas).where(replicas.c.state.in_(("starting", "ready"))).order_by(replicas.c.id)
     ):
-        ready.setdefault(row.model, []).append(ReplicaRoute(row.id, row.endpoint, row.slots, row.pool_id))
+        if row.state == "ready" and row.endpoint is not None:
+            ready.setdefault(row.model, []).append(ReplicaRoute(row.id, row.endpoint, row.slots, row.pool_id))
+        else:
+            coming[row.model] = coming.get(row.model, 0) + row.slots
     routes = {}
     for row in connection.execute(select(deployments).where(deployments.c.state == "active")):
         entry_found = entries.get(row.model)
         if entry_found is not None:
-            routes[row.model] = _route(entry_found, row.created_at, tuple(ready.get(row.model, ())))
+            routes[row.model] = _route(
+                entry_found, row.created_at, tuple(ready.get(row.model, ())), coming.get(row.model, 0)
+            )
     return routes
 
 
-def _route(entry: CatalogueEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...]) -> ModelRoute:
+def _route(
+    entry: CatalogueEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...], slots_coming: int
+) -> ModelRoute:
     llamacpp = entry.engine == "llamacpp"
     return ModelRoute(
         name=entry.name,
@@ -121,4 +129,5 @@ def _route(entry: CatalogueEntry, created_at: datetime, replica_routes: tuple[Re
         # llama.cpp's server failed now and then on a connection used again.
         reuse_connections=not llamacpp,
         key_variable=entry.source.get("key_variable"),
+        slots_coming=slots_coming,
     )

@@ -7,7 +7,7 @@ that it knows and that only describe the caller (`user`, `metadata`, …) are ac
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Raw
@@ -70,10 +70,13 @@ def _described(body: type[EngineBody]) -> msgspec.json.Decoder[EngineBody]:
     return msgspec.json.Decoder(wide)
 
 
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
 class Message(msgspec.Struct):
     """As much of a chat message as the gateway needs to look at."""
 
-    role: str
+    role: Role
     content: Raw = ABSENT
 
 
@@ -302,7 +305,8 @@ def _chat_needs(fields: ChatBody) -> list[str]:
     except RecursionError as error:
         raise InvalidRequestError("messages are nested too deeply; flatten them", param="messages") from error
     except msgspec.MsgspecError as error:
-        raise InvalidRequestError(f"Invalid value for messages: {error}", param="messages") from error
+        roles = f"; a role is one of {', '.join(get_args(Role))}" if "enum value" in str(error) else ""
+        raise InvalidRequestError(f"Invalid value for messages: {str(error)[:200]}{roles}", param="messages") from error
     if not 1 <= len(messages) <= MESSAGES_MAX:
         raise InvalidRequestError(f"messages must have 1 to {MESSAGES_MAX} entries", param="messages")
     needs = []
