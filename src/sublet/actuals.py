@@ -11,8 +11,9 @@ from sqlalchemy import Connection, select
 
 from sublet import hindsight
 from sublet.app import Sublet
-from sublet.desk.actuals import Actuals, PoolRecord, UsageRecord, commitment, gather
+from sublet.desk.actuals import Actuals, CreditRecord, PoolRecord, UsageRecord, commitment, gather
 from sublet.desk.counterparties import Contract
+from sublet.leases import store as leases_sql
 from sublet.leases.model import value_nano
 from sublet.ledger import figures
 from sublet.store.tables.models import replicas
@@ -23,12 +24,15 @@ OWNER = "this owner"
 
 
 def actuals(system: Sublet, window: Window, currency: str = "USD") -> Actuals:
-    """What was sold in `window` and billed in `currency`: raw hours as metered, managed hours as replicas stood ready."""
+    """What was sold in `window` and billed in `currency`: raw hours as metered, managed hours as replicas stood ready; and
+    what was credited in it for broken promises."""
     names = {item.id: item.name for item in system.accounts.organisations()}
     pools = system.fleet.pools()
     with system.store.read() as connection:
         earned = [item for item in figures.earned(connection, window.start, window.end) if item.currency == currency]
         replica_hours = _replica_hours(connection, window, system.clock.now())
+        given = figures.penalties(connection, window.start, window.end)
+        credited = leases_sql.credited_pools(connection, window.start)
     homes = {row.deployment.model: row.deployment.pool_id for row in system.models.rows() if row.deployment is not None}
     pool_names = {pool.id: pool.name for pool in pools}
     hours = {pool.id: hindsight.hours_of(system.demand, pool, window) for pool in pools}
@@ -46,8 +50,15 @@ def actuals(system: Sublet, window: Window, currency: str = "USD") -> Actuals:
     usage = [*_raw(earned, names), *_managed(earned, names, homes, pool_names, replica_hours)]
     known = {record.pool for record in records}
     sold = [item for item in usage if item.pool in known]
+    owed = [
+        CreditRecord(pool_names.get(credited.get(item.source_id, ""), ""), item.nano)
+        for item in given
+        if item.currency == currency
+    ]
     contracts = _contracts(system, names, currency)
-    return gather(OWNER, window, records, sold, currency=currency, contracts=contracts, forecasts=foreseen)
+    return gather(
+        OWNER, window, records, sold, currency=currency, contracts=contracts, forecasts=foreseen, credits=owed
+    )
 
 
 def _contracts(system: Sublet, names: dict[str, str], currency: str) -> Iterator[Contract]:

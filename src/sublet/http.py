@@ -102,6 +102,8 @@ async def _known(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _answer(InvalidInputError(f"the body is not JSON: {first.get('ctx', {}).get('error', 'it breaks off')}"))
     where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     return _answer(InvalidInputError(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}", field=where))
 

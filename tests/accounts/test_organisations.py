@@ -12,6 +12,7 @@ from sublet.accounts.service import Accounts
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.ids import new_id
 
 
 @pytest.fixture
@@ -59,6 +60,8 @@ def test_the_operators_name_is_the_operators(accounts: Accounts) -> None:
         (("Acme", "customer", "USD", "../../etc/passwd"), "timezone"),
         (("Acme", "customer", "USD", "x" * 5000), "timezone"),
         (("", "customer", "USD", "UTC"), "an organisation's name must have 1 to"),
+        (("org_acme", "customer", "USD", "UTC"), "'org_acme' looks like an id"),
+        ((new_id("key"), "customer", "USD", "UTC"), "looks like an id"),
     ],
 )
 def test_a_wrong_field_is_named_and_nothing_is_written(

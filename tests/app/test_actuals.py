@@ -10,6 +10,7 @@ import pytest
 
 from sublet.actuals import actuals
 from sublet.desk.actuals import forecast_scores, pool_lines
+from sublet.ledger import figures
 from sublet.simulation.story import play
 from sublet.simulation.world import World
 from sublet.values.windows import Window
@@ -31,6 +32,11 @@ def test_what_was_spare_and_what_was_foreseen_are_told_from_the_demand_that_was_
     assert 0.65 * 16 * 240 < offered < 0.85 * 16 * 240
     (line,) = [line for line in pool_lines(seen) if line.channel == "raw"]
     assert line.utilisation == pytest.approx(line.accelerator_hours / offered)
+    # The lease was taken back: what was credited is what the books were charged with, in the pool that it was of.
+    with world.system.store.read() as connection:
+        charged = sum(figures.balance(connection, "penalties").values())
+    assert charged > 0
+    assert seen.by_pool_channel["simulated", "raw"].credits_nano == seen.total.credits_nano == charged
     (score,) = forecast_scores(seen)
     assert score.pool == "simulated"
     # Nine of ten hours should lie between the 5 % and the 95 % quantile.

@@ -127,7 +127,17 @@ def open_page(browser, served: Served, width: int = 1280, **options):  # type: i
 
 
 def assert_fits(page, width: int, beside: str) -> None:  # type: ignore[no-untyped-def]
-    """Nothing reaches beyond the page's right edge, but for what lies in elements that match `beside`."""
+    """Nothing reaches beyond the page's right edge, but for what lies in elements that match `beside`; nor does it with all
+    details open."""
+    assert_nothing_sticks_out(page, width, beside)
+    opened = page.evaluate(
+        "[...document.querySelectorAll('main details:not([open])')].map(n => { n.open = true; return n.id; })"
+    )
+    assert_nothing_sticks_out(page, width, beside)
+    page.evaluate("ids => ids.forEach(id => document.getElementById(id).open = false)", opened)
+
+
+def assert_nothing_sticks_out(page, width: int, beside: str) -> None:  # type: ignore[no-untyped-def]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     too_wide = page.evaluate(
         "([w, beside]) => [...document.querySelectorAll('main *')].filter(n => !n.closest(beside)"

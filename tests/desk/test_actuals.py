@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sublet.desk.actuals import (
     Actuals,
+    CreditRecord,
     ForecastRecord,
     PoolRecord,
     UsageRecord,
@@ -42,6 +43,42 @@ def test_worth_gives_price_per_hour_and_per_it_watt_year_with_two_sourced_compar
     assert all(other.source and other.date for other in line.comparables)
     assert "2.5 USD per accelerator-hour" in line.sentence
     assert "2026-07-02" in line.sentence
+
+
+def test_credits_for_broken_promises_lower_what_was_earned_and_not_the_price() -> None:
+    usage = [
+        UsageRecord("h100", "raw", "acme", 1000.0, 2500 * NANO + 1),
+        UsageRecord("h100", "managed", "b", 1.0, 0),
+    ]
+    owed = [CreditRecord("h100", 400 * NANO + 3), CreditRecord("", 100 * NANO)]
+    actuals = gather("lab", WINDOW, [H100], usage, credits=owed)
+
+    line = worth(actuals)
+
+    assert actuals.total.credits_nano == 500 * NANO + 3
+    assert (line.revenue, line.credits, line.earned) == pytest.approx((2500, 500, 2000), rel=1e-9)
+    assert line.per_accelerator_hour == pytest.approx(2500 / 1001)
+    assert line.earned_per_watt_year_it == pytest.approx(2000 * 8760 / (1001 * 1275))
+    assert "Earned 2,000.00 USD" in line.sentence
+    assert "(2,500.00 of revenue less 500.00 credited for broken promises)" in line.sentence
+    assert f"{line.earned_per_watt_year_it:.4g} after the credits" in line.sentence
+    raw = {row.channel: row for row in pool_lines(actuals)}["raw"]
+    assert (raw.revenue, raw.credits, raw.earned) == pytest.approx((2500, 400, 2100), rel=1e-9)
+    assert {row.channel: row for row in pool_lines(actuals)}["managed"].credits == 0.0
+
+
+def test_credits_alone_are_told_too() -> None:
+    line = worth(gather("lab", WINDOW, [H100], [], credits=[CreditRecord("h100", NANO // 2)]))
+
+    assert line.earned == -0.5
+    assert line.sentence.endswith("there is no realised price. 0.5 USD were credited for broken promises.")
+
+
+def test_without_credits_nothing_is_said_of_them() -> None:
+    line = worth(gather("lab", WINDOW, [H100], [UsageRecord("h100", "raw", "acme", 1.0, NANO)]))
+
+    assert line.earned == line.revenue == 1.0
+    assert "credit" not in line.sentence
 
 
 def test_worth_of_nothing_says_so_instead_of_dividing_by_zero() -> None:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from sublet.desk.actuals import PoolRecord, UsageRecord, gather
+from sublet.desk.actuals import CreditRecord, PoolRecord, UsageRecord, gather
 from sublet.desk.commands import app
 from sublet.desk.errors import CaseError
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
@@ -129,7 +129,13 @@ def test_actuals_need_a_key_and_a_running_system(monkeypatch: pytest.MonkeyPatch
 def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     window = Window(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
     pool = PoolRecord("h100", "H100", 8, 1275.0, 100.0)
-    earned = gather("A lab", window, [pool], [UsageRecord("h100", "raw", "acme", 40.0, 100 * 10**9)])
+    earned = gather(
+        "A lab",
+        window,
+        [pool],
+        [UsageRecord("h100", "raw", "acme", 40.0, 100 * 10**9)],
+        credits=[CreditRecord("h100", 7 * 10**9)],
+    )
     pages = {
         "/v1/desk/actuals": json.dumps(actuals_json(earned, date(2026, 7, 1))),
         "/v1/desk/actuals.html": render_actuals(earned, date(2026, 7, 1)),
@@ -141,4 +147,7 @@ def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytes
 
     assert "h100" in text and "2.5" in text
     assert (tmp_path / "page.html").read_text() == pages["/v1/desk/actuals.html"]
-    assert json.loads(run("actuals", "--json").stdout)["worth"]["revenue"]["value"] == 100.0
+    assert "7.00" in pages["/v1/desk/actuals.html"] and "credits, USD" in text
+    found = json.loads(run("actuals", "--json").stdout)
+    assert [found["worth"][name]["value"] for name in ("revenue", "credits", "earned")] == [100.0, 7.0, 93.0]
+    assert [found["pools"][0][name]["value"] for name in ("revenue", "credits", "earned")] == [100.0, 7.0, 93.0]

@@ -99,6 +99,50 @@ def test_a_bad_quote_is_refused(site: Site, world: World, wrong: dict[str, Any])
     assert status in (400, 422) and answer["error"]["message"]
 
 
+FAR = [
+    ({"start": "9999-12-31T23:59:59Z", "duration_s": 21600}, "lies outside the years"),
+    ({"start": "9999-12-31T23:59:59-05:00", "duration_s": 21600}, "lies outside the years"),
+    ({"start": "2999-12-31T12:00:00Z", "duration_s": 21600}, "more than two years ahead"),
+    ({"start": "2999-12-31T12:00:00Z", "end": "2999-12-31T23:59:59Z"}, "more than two years ahead"),
+]
+
+
+@pytest.mark.parametrize(("window", "why"), FAR)
+def test_a_start_beyond_all_plans_is_refused_with_a_sentence(
+    site: Site, world: World, window: dict[str, Any], why: str
+) -> None:
+    wish = {"pool": world.pool.name, **window}
+    order = {**wish, "accelerators": 4, "reason": "x"}
+    for who, path, body in (
+        ("alice", "/v1/quotes", wish),
+        ("team", "/v1/reclaims/preview", order),
+        ("team", "/v1/reclaims", order),
+    ):
+        status, answer = site.call(who, "POST", path, body)
+        assert (status, answer["error"]["code"]) == (400, "invalid_input")
+        assert why in answer["error"]["message"]
+    assert site.call("team", "GET", "/v1/reclaims")[1]["reclaims"] == []
+
+
+@pytest.mark.parametrize("body", ["{", "not json", ""])
+def test_a_body_that_is_not_json_is_said_to_be_none(site: Site, body: str) -> None:
+    headers = {"Authorization": f"Bearer {site.keys['alice']}", "Content-Type": "application/json"}
+    answer = site.client.post("/v1/quotes", content=body, headers=headers)
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    if body:
+        assert error["message"].startswith("the body is not JSON: ") and error["details"] == {}
+    else:
+        assert error["message"] == "body: field required"
+
+
+def test_a_reclaim_may_name_any_time_in_the_past_and_any_end(site: Site, world: World) -> None:
+    site.take("alice", world)
+    order = {"pool": world.pool.name, "accelerators": 1, "start": "1970-01-01T00:00:00Z", "reason": "x"}
+    status, plan = site.call("team", "POST", "/v1/reclaims/preview", {**order, "end": "8999-12-31T23:59:59Z"})
+    assert status == 200 and plan["short"] == 0
+
+
 @pytest.mark.parametrize(
     "key", ["", "ssh-ed25519", "ssh-ed25519 AAAA", f"command=x {KEY}", KEY + "\nssh-rsa x", "x" * 20_000]
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from typer.testing import CliRunner
 
 from sublet.leases import commands, login
 from sublet.leases.model import NoCapacityError
+from sublet.ledger.budgets import BudgetExceededError
 from sublet.remote import Remote
-from sublet.values.errors import InvalidInputError, SubletError
+from sublet.values.clock import parse_time
+from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 
 
 class Shell:
@@ -86,6 +90,15 @@ def test_where_there_is_no_room_the_nearest_offer_is_named(alice: Customer, worl
         alice.types("quote", "--class", "spot")
 
 
+def test_a_generation_of_which_there_is_no_pool_is_named_with_those_that_there_are(
+    alice: Customer, world: World
+) -> None:
+    with pytest.raises(NotFoundError) as refused:
+        alice.types("quote", "--generation", "mi300x")
+    there = world.pool.generation
+    assert refused.value.message == f"there is no pool of generation 'mi300x'; there is {there}"
+
+
 def test_without_an_id_it_is_the_newest_lease_and_what_is_no_id_is_run_there(alice: Customer) -> None:
     first, second = alice.take(), alice.take()
     alice.types("ssh", exit_code=7)
@@ -102,6 +115,32 @@ def test_show_names_the_guarantees_and_end_gives_it_back(alice: Customer, world:
     assert alice.types("end") == f"{lease} is ending\n"
     world.run(2)
     assert alice.types("ls", "--live").strip() == "no leases; `sublet lease take` rents one"
+
+
+def test_of_several_leases_the_one_to_end_is_named_and_the_help_says_so(alice: Customer) -> None:
+    alice.take(), alice.take()
+    with pytest.raises(InvalidInputError, match="you have 2 leases; name the one to end"):
+        alice.types("end")
+    told = " ".join(alice.types("end", "--help").replace("│", " ").split())
+    assert "your only one if left out" in told and "newest" not in told
+
+
+def test_a_budget_that_refuses_leaves_the_quote_and_the_command_says_how_to_go_on(
+    alice: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise BudgetExceededError("the budget has 0.10 USD free", free="0.10")
+
+    with monkeypatch.context() as for_now, pytest.raises(BudgetExceededError) as refused:
+        for_now.setattr(alice.world.leases, "accept", full)
+        alice.take()
+    assert refused.value.details == {"free": "0.10"}
+    said = re.fullmatch(
+        r"the budget has 0\.10 USD free\. The quote is held until (\S+); go on with: sublet lease take --quote (quo_\w+)",
+        refused.value.message,
+    )
+    assert said is not None and parse_time(said[1]) == alice.world.clock.now() + timedelta(seconds=60)
+    alice.take("--quote", said[2])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from sublet.accounts.model import ApiKey, secret_sha256
 from sublet.accounts.service import Accounts
+from sublet.accounts.store import insert_key
 from sublet.ledger.book import book_from_toml
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
@@ -63,6 +65,12 @@ def acme(ledger: Ledger) -> str:
 def bolt(ledger: Ledger) -> str:
     """An organisation whose months begin in UTC."""
     return Accounts(ledger.store).create_organisation("bolt").id
+
+
+def give_key(store: Store, organisation: str, key_id: str) -> None:
+    """A key of that organisation with an id of the test's own choice."""
+    key = ApiKey(key_id, organisation, "test", "test", ("models",), store.clock.now(), None, None)
+    store.write(lambda connection: insert_key(connection, key, secret_sha256(key_id)))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import pytest
 from sqlalchemy import select
+from tests.ledger.conftest import give_key
 
 from sublet.ledger.alerts import Mailbox, Outbox, mail_sender, post_webhook, signature_headers
 from sublet.ledger.budgets import BudgetExceededError, HoldRequest, Settlement
@@ -106,6 +107,7 @@ def test_scopes_and_periods(priced: Ledger, bolt: str, used: Used, clock: Simula
     clock.set(datetime(2026, 1, 31, 23, 59, tzinfo=UTC))
     priced.take_now([used(bolt, "a", 10**6, project="search", key_id="key_1"), used(bolt, "b", 10**6, project="chat")])
     priced.rate()
+    give_key(priced.store, bolt, "key_1")
     made = {
         "all": priced.create_budget(new_budget(bolt, 1000, hard=False)),
         "search": priced.create_budget(new_budget(bolt, 10**9, scope="project", scope_id="search")),
@@ -181,6 +183,17 @@ def test_sixty_four_clients_on_two_desks_never_pass_the_limit(
 def test_a_bad_budget_is_refused(bolt: str, fields: dict[str, object]) -> None:
     with pytest.raises(InvalidInputError):
         new_budget(bolt, 1, **fields)
+
+
+def test_a_budget_for_a_key_that_the_organisation_does_not_have_is_refused(
+    priced: Ledger, acme: str, bolt: str
+) -> None:
+    give_key(priced.store, acme, "key_of_acme")
+    for key_id in ("nope", "key_of_acme"):
+        with pytest.raises(NotFoundError, match=f"bolt has no key '{key_id}'; `sublet key ls {bolt}` lists"):
+            priced.create_budget(new_budget(bolt, 1, scope="key", scope_id=key_id))
+    assert priced.budgets(bolt) == []
+    priced.create_budget(new_budget(acme, 1, scope="key", scope_id="key_of_acme"))
 
 
 class _Receiver(BaseHTTPRequestHandler):

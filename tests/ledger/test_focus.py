@@ -17,6 +17,7 @@ import pytest
 
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.service import Ledger
+from sublet.values.errors import InvalidInputError
 
 KNOWN_DEFECTS = {"InvoiceId-C-004-C", "InvoiceId-C-005-C"}
 """Rules of the bundled model that contradict each other: InvoiceId must be null and must not be null."""
@@ -102,6 +103,14 @@ def test_months_bound_an_export(busy: Ledger, acme: str) -> None:
     ]
     assert parts[1] == 2
     assert sum(parts) == len(rows_of(busy, "usage", acme))
+
+
+def test_an_export_that_ends_before_it_begins_is_refused_and_writes_nothing(busy: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="until 2026-01 lies before since 2027-01; exchange them"):
+        export_rows(busy.store, busy.books, "usage", since="2027-01", until="2026-01")
+    with pytest.raises(InvalidInputError, match="until 2026-01 lies before since 2026-02"):
+        write_parquet(busy.store, busy.books, "usage", "", "2026-02", "2026-01", tmp_path / "x.parquet")
+    assert not (tmp_path / "x.parquet").exists()
 
 
 def test_the_journal_balances(busy: Ledger) -> None:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import Connection, select, text
+from tests.ledger.conftest import give_key
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.book import book_from_dict, book_from_toml
@@ -99,6 +100,7 @@ class HoldMachine(RuleBasedStateMachine):
         self.ledger.publish_prices(book_from_toml(BOOK, "book"))
         self.owner = Accounts(store).create_organisation("o", timezone="Europe/Berlin", currency="EUR").id
         unit = 30 * MINUTE_NANO
+        give_key(store, self.owner, "key_1")
         self.ledger.create_budget(new_budget(self.owner, day * unit, period="day", scope="key", scope_id="key_1"))
         self.ledger.create_budget(new_budget(self.owner, month * unit))
         self.ledger.prepay(self.owner, prepaid * unit, "bank")
@@ -399,6 +401,7 @@ def test_the_manuals_example_in_numbers(priced: Ledger, bolt: str, clock: Simula
     ]
     content = dict(priced.prices().content)
     priced.publish_prices(book_from_dict({**content, "prices": [*content["prices"], *own]}, "with its own"))
+    give_key(priced.store, bolt, "key_1")
     priced.create_budget(new_budget(bolt, 100_000, period="ever", scope="key", scope_id="key_1"))
 
     def shown() -> tuple[int, int, int]:

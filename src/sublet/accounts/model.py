@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sublet.values.clock import as_utc, format_time
 from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.ids import is_id
 from sublet.values.money import currency_digits
 
 KEY_PREFIX = "sublet_"
@@ -177,4 +178,9 @@ def checked_organisation(name: str, kind: str, currency: str, timezone: str) -> 
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidInputError(f"timezone {timezone!r} is not known; write one like UTC or Europe/Berlin") from error
-    return checked_name(name, "an organisation's name"), kind, currency, timezone
+    name = checked_name(name, "an organisation's name")
+    if name.startswith("org_") or is_id(name):
+        raise InvalidInputError(
+            f"{name!r} looks like an id, and an organisation is found by its id or its name; choose another name"
+        )
+    return name, kind, currency, timezone

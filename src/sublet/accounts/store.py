@@ -73,6 +73,12 @@ def keys_of(connection: Connection, organisation_id: str) -> list[ApiKey]:
     return [_key(row) for row in rows]
 
 
+def is_key_of(connection: Connection, organisation_id: str, key_id: str) -> bool:
+    """Whether it is, or was before it was revoked, a key of that organisation."""
+    found = select(api_keys.c.id).where(api_keys.c.id == key_id, api_keys.c.organisation_id == organisation_id)
+    return connection.execute(found).first() is not None
+
+
 def count_keys(connection: Connection, organisation_id: str) -> int:
     return connection.execute(
         select(func.count()).select_from(api_keys).where(api_keys.c.organisation_id == organisation_id)

@@ -51,13 +51,21 @@ class PoolRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """Usage of one customer in one pool and channel. `revenue_nano` is before tax, after discounts."""
+    """Usage of one customer in one pool and channel. `revenue_nano` is before tax, after discounts, before credits."""
 
     pool: str
     channel: str
     customer: str
     accelerator_hours: float
     revenue_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRecord:
+    """What a customer was credited for a broken promise. `pool` is where the lease was; empty where that is not known."""
+
+    pool: str
+    nano: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +119,12 @@ MARKET_COMPARABLES = (
 
 @dataclass(slots=True)
 class Tally:
-    """Revenue and accelerator-hours of one group."""
+    """Revenue, credits for broken promises and accelerator-hours of one group."""
 
     revenue_nano: int = 0
     accelerator_hours: float = 0.0
     watt_hours: float = 0.0
+    credits_nano: int = 0
 
     def add(self, usage: UsageRecord, watts_it_w: float) -> None:
         self.revenue_nano += usage.revenue_nano
@@ -128,6 +137,16 @@ class Tally:
         return self.revenue_nano / NANO
 
     @property
+    def credits(self) -> float:
+        """In major units of the currency."""
+        return self.credits_nano / NANO
+
+    @property
+    def earned(self) -> float:
+        """Revenue less credits, in major units of the currency."""
+        return (self.revenue_nano - self.credits_nano) / NANO
+
+    @property
     def per_accelerator_hour(self) -> float | None:
         """Realised price per accelerator-hour; None where nothing was used."""
         return self.revenue / self.accelerator_hours if self.accelerator_hours else None
@@ -136,6 +155,11 @@ class Tally:
     def per_watt_year(self) -> float | None:
         """Realised price per IT watt and year of use: revenue / (watt-hours / 8760). None where nothing was used."""
         return self.revenue * HOURS_PER_YEAR / self.watt_hours if self.watt_hours else None
+
+    @property
+    def earned_per_watt_year(self) -> float | None:
+        """The same of what was earned."""
+        return self.earned * HOURS_PER_YEAR / self.watt_hours if self.watt_hours else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +176,13 @@ class Actuals:
     forecasts: tuple[ForecastRecord, ...] = ()
     comparables: tuple[Comparable, ...] = field(default=MARKET_COMPARABLES)
     usage_rows: int = 0
+    elsewhere_nano: int = 0
+    """Credits of which no pool is known."""
 
     @property
     def total(self) -> Tally:
-        """Everything that was sold."""
-        return _merged(self.by_pool_channel.values())
+        """Everything that was sold and credited."""
+        return _merged([*self.by_pool_channel.values(), Tally(credits_nano=self.elsewhere_nano)])
 
     def channel(self, channel: str) -> Tally:
         """Everything sold in one channel."""
@@ -177,6 +203,7 @@ def gather(
     contracts: Iterable[Contract] = (),
     forecasts: Iterable[ForecastRecord] = (),
     comparables: Sequence[Comparable] = MARKET_COMPARABLES,
+    credits: Iterable[CreditRecord] = (),
 ) -> Actuals:
     """Group usage by pool, channel and customer in one pass over `usage`, which may be a stream of any length.
 
@@ -193,36 +220,53 @@ def gather(
         else:
             grouped[record.pool, record.channel].add(record, pool.watts_it_w)
             customers[record.customer].add(record, pool.watts_it_w)
+    elsewhere = 0
+    for credit in credits:
+        if credit.pool in known:
+            grouped[credit.pool, "raw"].credits_nano += credit.nano
+        else:
+            elsewhere += credit.nano
     return Actuals(
         owner, window, currency, known, dict(grouped), dict(customers), tuple(contracts), tuple(forecasts),
-        tuple(comparables), rows,
+        tuple(comparables), rows, elsewhere,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class WorthLine:
-    """What was earned, per accelerator-hour and per IT watt and year, next to what others get."""
+    """What was earned, per accelerator-hour and per IT watt and year, next to what others get. Prices are of the
+    `revenue`; `earned` is what the `credits` for broken promises leave of it."""
 
     currency: str
     revenue: float
+    credits: float
+    earned: float
     accelerator_hours: float
     per_accelerator_hour: float | None
     per_watt_year_it: float | None
+    earned_per_watt_year_it: float | None
     comparables: tuple[Comparable, ...]
 
     @property
     def sentence(self) -> str:
         """One line for a terminal. Each comparable carries its source, its date and its basis."""
         if self.per_accelerator_hour is None or self.per_watt_year_it is None:
-            return "Nothing was sold in this window, so there is no realised price."
+            given = (
+                f" {_amount(self.credits)} {self.currency} were credited for broken promises." if self.credits else ""
+            )
+            return f"Nothing was sold in this window, so there is no realised price.{given}"
         others = "; ".join(
             f"{other.name}: {other.usd_per_watt_year:g} USD/W-yr, basis {other.basis} ({other.source}, {other.date})"
             for other in self.comparables
         )
+        less = after = ""
+        if self.credits:
+            less = f" ({_amount(self.revenue)} of revenue less {_amount(self.credits)} credited for broken promises)"
+            after = f", {self.earned_per_watt_year_it:.4g} after the credits"
         return (
-            f"Earned {_amount(self.revenue)} {self.currency} on {_amount(self.accelerator_hours)} accelerator-hours: "
+            f"Earned {_amount(self.earned)} {self.currency} on {_amount(self.accelerator_hours)} accelerator-hours{less}: "
             f"{self.per_accelerator_hour:.4g} {self.currency} per accelerator-hour, which is "
-            f"{self.per_watt_year_it:.4g} {self.currency}/W-yr at IT level while in use. For comparison: {others}."
+            f"{self.per_watt_year_it:.4g} {self.currency}/W-yr at IT level while in use{after}. For comparison: {others}."
         )
 
 
@@ -235,8 +279,8 @@ def worth(actuals: Actuals) -> WorthLine:
     """The line that the whole of Sublet leads to. Prices are over hours in use; `pool_lines` has them over offered hours too."""
     total = actuals.total
     return WorthLine(
-        actuals.currency, total.revenue, total.accelerator_hours, total.per_accelerator_hour, total.per_watt_year,
-        actuals.comparables[:2],
+        actuals.currency, total.revenue, total.credits, total.earned, total.accelerator_hours, total.per_accelerator_hour,
+        total.per_watt_year, total.earned_per_watt_year, actuals.comparables[:2],
     )  # fmt: skip
 
 
@@ -248,6 +292,8 @@ class PoolLine:
     generation: str
     channel: str
     revenue: float
+    credits: float
+    earned: float
     accelerator_hours: float
     per_accelerator_hour: float | None
     per_watt_year: float | None
@@ -267,6 +313,8 @@ def pool_lines(actuals: Actuals) -> list[PoolLine]:
                 record.generation,
                 channel,
                 tally.revenue,
+                tally.credits,
+                tally.earned,
                 tally.accelerator_hours,
                 tally.per_accelerator_hour,
                 tally.per_watt_year,
@@ -379,6 +427,7 @@ def _merged(tallies: Iterable[Tally]) -> Tally:
     total = Tally()
     for tally in tallies:
         total.revenue_nano += tally.revenue_nano
+        total.credits_nano += tally.credits_nano
         total.accelerator_hours += tally.accelerator_hours
         total.watt_hours += tally.watt_hours
     return total

@@ -220,14 +220,14 @@ def actuals(
     if as_json:
         print_json(found)
         return
+    shown = ("revenue", "credits", "per_accelerator_hour", "per_watt_year", "utilisation")
     rows = [
-        {"pool": row["pool"], "channel": row["channel"],
-         **{key: _content(row[key]["value"]) for key in ("revenue", "per_accelerator_hour", "per_watt_year", "utilisation")}}
+        {"pool": row["pool"], "channel": row["channel"], **{key: _content(row[key]["value"]) for key in shown}}
         for row in found["pools"]
-    ]  # fmt: skip
+    ]
     currency = found["worth"]["revenue"]["unit"]
     heads = {
-        "pool": "pool", "channel": "channel", "revenue": f"revenue, {currency}",
+        "pool": "pool", "channel": "channel", "revenue": f"revenue, {currency}", "credits": f"credits, {currency}",
         "per_accelerator_hour": f"{currency} per accelerator-hour", "per_watt_year": f"{currency}/W-yr in use",
         "utilisation": "share sold",
     }  # fmt: skip

@@ -22,6 +22,7 @@ from sublet.leases.model import (
     Quote,
     QuoteExpiredError,
     UnitState,
+    checked_ahead,
     checked_window,
 )
 from sublet.leases.terms import Surroundings
@@ -51,11 +52,11 @@ class Wish:
 
     def window(self, now: datetime) -> Window:
         """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
-        start = self.start or now
+        start = checked_ahead(self.start or now, now)
         if (self.end is None) == (self.duration_s is None):
             raise InvalidInputError("send either end or duration_s")
-        end = self.end or start + timedelta(seconds=self.duration_s or 0)
-        return checked_window(Window(start, end), now)
+        window = Window(start, self.end) if self.end else Window.starting(start, self.duration_s or 0)
+        return checked_window(window, now)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -267,9 +268,7 @@ class Admission:
             found = sql.pools_of(connection, wish.generation)
         standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= window.end]
         if not found:
-            raise NotFoundError(
-                f"there is no pool {wish.pool or f'of generation {wish.generation}'!r}; GET /v1/pools lists them"
-            )
+            raise NotFoundError(_no_pool(wish, sql.pools_of(connection)))
         if not standing:
             raise NoCapacityError(
                 f"pool {found[0].name} goes offline before {format_time(window.end)}; choose another one"
@@ -335,6 +334,15 @@ class Admission:
 
 def _accelerators(count: int) -> str:
     return f"{count} accelerator{'' if count == 1 else 's'}"
+
+
+def _no_pool(wish: Wish, pools: Sequence[Row[Any]]) -> str:
+    """What to say of a pool or a generation that there is not."""
+    if wish.pool is not None:
+        return f"there is no pool {wish.pool!r}; GET /v1/pools lists them"
+    there = ", ".join(sorted({str(pool.generation) for pool in pools}))
+    what = f"no pool of generation {wish.generation!r}" if wish.generation is not None else "no pool"
+    return f"there is {what}; {f'there is {there}' if there else 'this Sublet has none yet'}"
 
 
 def _offer(alternative: dict[str, Any], window: Window) -> str:

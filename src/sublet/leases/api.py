@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from sublet.accounts.model import Actor
 from sublet.leases.admission import Wish
@@ -15,6 +14,7 @@ from sublet.leases.backends.base import AUTHORIZED_KEYS_MAX
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, OWNER_NEEDS, WINDOW_S_MAX, Lease, told_to_tenant
 from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
 from sublet.values.errors import InvalidInputError
+from sublet.values.moments import Moment
 from sublet.values.windows import Window
 
 Require = Callable[[str], Callable[..., Actor]]
@@ -34,8 +34,8 @@ class NewQuote(_Body):
     class_name: str = Field(default="notice", alias="class", max_length=16)
     pool: str | None = Field(default=None, max_length=60)
     generation: str | None = Field(default=None, max_length=40)
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     duration_s: int | None = Field(default=None, ge=1, le=WINDOW_S_MAX)
 
 
@@ -53,8 +53,8 @@ class NewReclaim(_Body):
 
     pool: str = Field(max_length=60)
     accelerators: int = Field(ge=1, le=1_000_000)
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     duration_s: int | None = Field(default=None, ge=1, le=WINDOW_S_MAX)
     reason: str = Field(min_length=1, max_length=500)
     force: bool = False
@@ -203,7 +203,7 @@ def _told(lease: Lease, actor: Actor) -> dict[str, Any]:
     return told
 
 
-def _window(start: AwareDatetime, end: AwareDatetime | None, duration_s: int | None) -> Window:
+def _window(start: Moment, end: Moment | None, duration_s: int | None) -> Window:
     if (end is None) == (duration_s is None):
         raise InvalidInputError("send either end or duration_s")
-    return Window(start, end if end is not None else start + timedelta(seconds=duration_s or 0))
+    return Window(start, end) if end is not None else Window.starting(start, duration_s or 0)

@@ -14,7 +14,7 @@ from sublet.leases import login
 from sublet.output import JsonFlag, print_json, print_rows
 from sublet.remote import Remote
 from sublet.values.clock import as_utc, format_time, parse_time
-from sublet.values.errors import InvalidInputError, NotFoundError, UnavailableError
+from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
 from sublet.values.ids import new_id
 
 READY_S_MAX = 120.0
@@ -34,6 +34,7 @@ PoolName = Annotated[str | None, typer.Option("--pool", help="Pool, by id or nam
 Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that may log in; yours if left out.")]
 LeaseId = Annotated[str, typer.Argument(help="Id of a lease.")]
+OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")]
 AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
 
 _COLUMNS = {
@@ -88,8 +89,10 @@ def take(
     """Rent: ask for a price and accept it."""
     remote, public_key = Remote(), login.public_key(key)
     if quote_id is None:
-        quote_id = _quote(remote, accelerators, class_name, minutes, start, pool, generation)["id"]
-    lease = remote.post("/v1/leases", {"quote_id": quote_id, "ssh_public_keys": [public_key]}, new_id("req"))
+        made = _quote(remote, accelerators, class_name, minutes, start, pool, generation)
+        lease = _accept_new(remote, made, public_key)
+    else:
+        lease = _accept(remote, quote_id, public_key)
     begins_later = parse_time(lease["start"]).timestamp() > time.time() + READY_S_MAX / 2
     if wait and not begins_later:
         lease = _wait_ready(remote, lease["id"], quiet=as_json)
@@ -127,8 +130,8 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def end(lease_id: AnyLeaseId = None, as_json: JsonFlag = False) -> None:
-    """Give a lease back, or cancel it before it begins. Without an id: your only one."""
+def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
+    """Give a lease back, or cancel it before it begins."""
     remote = Remote()
     if lease_id is None:
         running = _running(remote)
@@ -190,6 +193,22 @@ def _quote(
         except ValueError as error:
             raise InvalidInputError(f"--start: {error}") from error
     return remote.post("/v1/quotes", body, new_id("req"))
+
+
+def _accept(remote: Remote, quote_id: str, public_key: str) -> dict[str, Any]:
+    return remote.post("/v1/leases", {"quote_id": quote_id, "ssh_public_keys": [public_key]}, new_id("req"))
+
+
+def _accept_new(remote: Remote, made: dict[str, Any], public_key: str) -> dict[str, Any]:
+    """Accept a quote of which nobody has heard yet; a refusal that leaves it open says how to go on with it."""
+    try:
+        return _accept(remote, made["id"], public_key)
+    except LimitExceededError as error:
+        raise type(error)(
+            f"{error.message}. The quote is held until {made['expires_at']}; go on with: "
+            f"sublet lease take --quote {made['id']}",
+            **error.details,
+        ) from error
 
 
 def _wait_ready(remote: Remote, lease_id: str, *, quiet: bool) -> dict[str, Any]:

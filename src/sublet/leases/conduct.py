@@ -19,13 +19,13 @@ from sublet.leases.model import (
     LeaseState,
     UnitState,
     checked_transition,
+    credit_id,
 )
 from sublet.leases.reclaim import Victim
 from sublet.leases.terms import CreditNote, Surroundings
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import NotFoundError
-from sublet.values.ids import derived_id
 
 METER_ROUNDS_MAX = 64
 
@@ -298,7 +298,7 @@ class Conduct:
         self._around.post_credit(
             connection,
             CreditNote(
-                id=derived_id("crd", lease.id, "reclaim"),
+                id=credit_id(lease.id),
                 lease_id=lease.id,
                 organisation_id=lease.organisation_id,
                 amount_nano=lease.credit_nano,

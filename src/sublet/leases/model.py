@@ -14,6 +14,7 @@ from typing import Any
 
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, SubletError
+from sublet.values.ids import derived_id
 from sublet.values.money import text_from_nano
 from sublet.values.windows import Window
 
@@ -368,14 +369,23 @@ def credit_nano(lease: Lease, reclaim_at: datetime) -> int:
     return round(credit)
 
 
+def credit_id(lease_id: str) -> str:
+    """What the credit for taking that lease back is known by: it is given once."""
+    return derived_id("crd", lease_id, "reclaim")
+
+
+def checked_ahead(start: datetime, now: datetime) -> datetime:
+    """`start`, if anybody may plan for it now. Raises InvalidInputError."""
+    if start > now + timedelta(seconds=AHEAD_S_MAX):
+        raise InvalidInputError(f"start {format_time(start)} is more than two years ahead; choose an earlier one")
+    return start
+
+
 def checked_window(window: Window, now: datetime) -> Window:
     """`window`, if such a lease can be sold. Raises InvalidInputError."""
     if window.start < now - timedelta(seconds=METER_STEP_S):
         raise InvalidInputError(f"start {format_time(window.start)} is over; it is {format_time(now)} now")
-    if window.start > now + timedelta(seconds=AHEAD_S_MAX):
-        raise InvalidInputError(
-            f"start {format_time(window.start)} is more than two years ahead; choose an earlier one"
-        )
+    checked_ahead(window.start, now)
     if not WINDOW_S_MIN <= window.seconds <= WINDOW_S_MAX:
         raise InvalidInputError(
             f"a lease lasts {WINDOW_S_MIN} seconds to {WINDOW_S_MAX // 86400} days; "

@@ -24,6 +24,7 @@ from sublet.leases.model import (
     Quote,
     SoldWindow,
     Transition,
+    checked_ahead,
 )
 from sublet.leases.outcomes import promise_of
 from sublet.leases.planner import Quarantined, View, make_plan
@@ -418,6 +419,7 @@ class Leases:
         now = self._store.clock.now()
         if not 0 < order.accelerators <= ACCELERATORS_PER_LEASE_MAX * 256:
             raise InvalidInputError("accelerators must be at least 1")
+        checked_ahead(order.window.start, now)
         if order.window.end <= now:
             raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is over")
         if not order.reason.strip() or len(order.reason) > 500:

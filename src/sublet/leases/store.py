@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState
+from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState, credit_id
 from sublet.store.tables.fleet import pools, units
 from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, reclaims, unit_states
 from sublet.values.windows import Window
@@ -186,6 +186,14 @@ def ended_since(connection: Connection, pool_ids: Sequence[str], since: datetime
         .limit(limit)
     )
     return [_lease(row) for row in connection.execute(query)]
+
+
+def credited_pools(connection: Connection, since: datetime) -> dict[str, str]:
+    """The pools of leases for which a credit may have been given since then, by the credit's id."""
+    query = select(leases.c.id, leases.c.pool_id).where(
+        leases.c.credit_nano > 0, leases.c.ended_at.is_(None) | (leases.c.ended_at >= since)
+    )
+    return {credit_id(row.id): row.pool_id for row in connection.execute(query)}
 
 
 def over_since(connection: Connection, pool_id: str, since: datetime, limit: int) -> list[Row[Any]]:

@@ -11,7 +11,8 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, select
 
 from sublet.ledger.meters import METERS
-from sublet.store.tables.ledger import balances, events, lines, transactions
+from sublet.store.tables.accounts import organisations
+from sublet.store.tables.ledger import balances, credit_grants, events, lines, transactions
 from sublet.values.money import NANO
 
 
@@ -60,6 +61,28 @@ def earned(connection: Connection, since: datetime, until: datetime) -> list[Ear
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """What an organisation was credited for a promise that was broken; `source_id` says for which."""
+
+    organisation_id: str
+    currency: str
+    source_id: str
+    nano: int
+
+
+def penalties(connection: Connection, since: datetime, until: datetime) -> list[Penalty]:
+    """Credits for broken promises that were granted in `[since, until)`: what the account `penalties` was charged with."""
+    given = credit_grants.c
+    rows = connection.execute(
+        select(given.organisation_id, organisations.c.currency, given.source_id, given.nano)
+        .join(organisations, organisations.c.id == given.organisation_id)
+        .where(given.kind == "reclaim", given.granted_at >= since, given.granted_at < until)
+        .order_by(given.granted_at, given.id)
+    )
+    return [Penalty(*row) for row in rows]
 
 
 def balance(connection: Connection, account: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
+from sublet.accounts.store import is_key_of
 from sublet.ledger import closing, crediting, dismissals, journal, payments
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook, signing_key
@@ -440,8 +441,13 @@ class Ledger:
 
 
 def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
-    """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken."""
+    """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken, NotFoundError
+    where it is for a key that the organisation does not have."""
     party = parties.get(connection, budget.organisation_id)
+    if budget.scope == "key" and not is_key_of(connection, party.id, budget.scope_id):
+        raise NotFoundError(
+            f"{party.name} has no key {budget.scope_id!r}; `sublet key ls {party.id}` lists those that it has"
+        )
     if connection.execute(select(budgets_table.c.id).where(budgets_table.c.id == budget.id)).first():
         raise ConflictError(f"there is a budget {budget.id!r} already; leave the id out to get a new one")
     sql.insert_row(

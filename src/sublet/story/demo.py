@@ -174,6 +174,7 @@ _TELL: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
     "worth": lambda f: (
         f"{f['per_accelerator_hour']:.4f} USD per accelerator-hour, {f['per_watt_year_it']:.2f} USD per W and year (IT)"
+        + (f", {f['earned_per_watt_year_it']:.2f} after credits" if f["credits"] else "")
         if f.get("per_accelerator_hour") is not None
         else "nothing sold"
     ),

@@ -72,9 +72,12 @@ def actuals_json(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_
         "window": {"start": format_time(actuals.window.start), "end": format_time(actuals.window.end)},
         "worth": {
             "revenue": number(line.revenue, currency),
+            "credits": number(line.credits, currency),
+            "earned": number(line.earned, currency),
             "accelerator_hours": number(line.accelerator_hours, "GPU-h"),
             "per_accelerator_hour": number(line.per_accelerator_hour, f"{currency}/GPU-h"),
             "per_watt_year": number(line.per_watt_year_it, f"{currency}/W-yr, IT"),
+            "earned_per_watt_year": number(line.earned_per_watt_year_it, f"{currency}/W-yr, IT"),
             "comparables": [
                 {"name": other.name, "value": other.usd_per_watt_year, "unit": "USD/W-yr", "basis": str(other.basis),
                  "status": "external", "source": other.source, "date": other.date}
@@ -83,6 +86,7 @@ def actuals_json(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_
         },
         "pools": [
             {"pool": row.pool, "generation": row.generation, "channel": row.channel, "revenue": number(row.revenue, currency),
+             "credits": number(row.credits, currency), "earned": number(row.earned, currency),
              "per_accelerator_hour": number(row.per_accelerator_hour, f"{currency}/GPU-h"),
              "per_watt_year": number(row.per_watt_year, f"{currency}/W-yr, IT"),
              "per_offered_watt_year": number(row.per_offered_watt_year, f"{currency}/W-yr, IT"),
@@ -118,7 +122,7 @@ def _worth(actuals: Actuals) -> Section:
     return Section(
         "worth",
         "What it is worth",
-        "Realised, not quoted: what customers were billed, over what they used.",
+        "Realised, not quoted: what customers were billed, over what they used, and what credits for broken promises leave of it.",
         tuple(blocks),
     )
 
@@ -135,21 +139,27 @@ def _pools(actuals: Actuals) -> Section | None:
     unit = actuals.currency
     rows: list[tuple[Cell, ...]] = [
         (
-            f"{row.pool} ({row.generation})", row.channel, f"{row.revenue:,.2f}", f"{row.accelerator_hours:,.2f}",
-            _shown(row.per_accelerator_hour), _shown(row.per_watt_year), _shown(row.per_offered_watt_year),
+            f"{row.pool} ({row.generation})", row.channel, f"{row.revenue:,.2f}", f"{row.credits:,.2f}",
+            f"{row.accelerator_hours:,.2f}", _shown(row.per_accelerator_hour), _shown(row.per_watt_year),
+            _shown(row.per_offered_watt_year),
             "not offered" if row.utilisation is None else f"{row.utilisation:.1%}",
         )
         for row in lines
     ]  # fmt: skip
     heads = (
-        "pool", "channel", f"revenue, {unit}", "accelerator-hours", f"{unit} per accelerator-hour", f"{unit}/W-yr in use",
-        f"{unit}/W-yr offered", "surplus sold",
+        "pool", "channel", f"revenue, {unit}", f"credits, {unit}", "accelerator-hours", f"{unit} per accelerator-hour",
+        f"{unit}/W-yr in use", f"{unit}/W-yr offered", "surplus sold",
     )  # fmt: skip
     pairs: list[tuple[Cell, ...]] = [
         (item.pool, _shown(item.raw), _shown(item.managed), item.verdict) for item in raw_against_managed(actuals)
     ]
     blocks: list[Block] = [
-        TableBlock(heads, tuple(rows), "The share sold is of the hours that the owner left idle, over both channels."),
+        TableBlock(
+            heads,
+            tuple(rows),
+            "The share sold is of the hours that the owner left idle, over both channels. Prices are of the revenue, "
+            "before the credits for broken promises.",
+        ),
         TableBlock(("pool", "raw", "managed", "per accelerator-hour"), tuple(pairs), "Raw against managed by pool."),
     ]
     return Section("pools", "By pool and channel", "Where the surplus was, and what it brought.", tuple(blocks))

@@ -16,6 +16,7 @@ from sublet.ledger.periods import month_labelled
 from sublet.store import Store
 from sublet.store.tables.ledger import invoices
 from sublet.values.clock import to_micros
+from sublet.values.errors import InvalidInputError
 
 PAGE = 5_000
 _WIDEST_ZONE = timedelta(hours=26)
@@ -30,10 +31,12 @@ class Span:
 
     @classmethod
     def of(cls, since: str, until: str) -> Span:
-        """Raises InvalidInputError for something that is no month."""
+        """Raises InvalidInputError for something that is no month, and for an end before the start."""
         for label in (since, until):
             if label:
                 month_labelled(label, "UTC")
+        if since and until and until < since:
+            raise InvalidInputError(f"until {until} lies before since {since}; exchange them")
         return cls(since, until)
 
     def has(self, label: str) -> bool:
