@@ -366,3 +366,20 @@ def test_a_regime_that_changed_is_noticed_and_sold_less() -> None:
     assert two.ratio > 1.5 > one.ratio
     futures = two.forecaster.futures(view(history=other, at=at).hours.t, 4)
     assert two.tail(futures, 0.01) < one.tail(futures, 0.01)
+
+
+@given(st.integers(0, 20), st.sampled_from([2, 5, 10, 30]), st.integers(0, 30))
+@settings(max_examples=40, deadline=None)
+def test_a_shorter_promise_may_go_as_deep_as_a_longer_one(seed: int, per_1000: int, taken: int) -> None:
+    firm = ClassPolicy("firm", None, per_1000)
+    history = made.series(45, seed=seed, pool="other")
+    at = history.end - timedelta(hours=seed % 24)
+    seen = view_of(history.until(at), hours_of(history.until(at), at), PoolFacts("pool_a", "made", 100), (), at)
+    sold = [Sold(taken, "firm", Window.starting(at, 6 * 3600))] if taken else []
+    counts = [offer.count for offer in rule.offers(seen, firm, sold, {"firm": firm})]
+    assert counts == sorted(counts)
+    alone = [
+        rule.sellable(seen, firm, Window.starting(at, window_s), sold, {"firm": firm}).count
+        for window_s in firm.windows_s
+    ]
+    assert alone == counts

@@ -183,10 +183,12 @@ def sellable(
     sold: Sequence[Sold],
     policies: Mapping[str, ClassPolicy],
     short: int | None = None,
+    longer: int | None = None,
 ) -> Sellable:
     """How many accelerators of a class may be sold over `window`, and by which reason each other one is withheld.
 
-    `short` is what could be sold for the class's shortest window if nothing were sold; found here where it is needed.
+    `short` is what could be sold for the class's shortest window if nothing were sold, `longer` what could be for the next
+    longer one; found here where they are needed.
     """
     start = max(window.start, view.at)
     start_s = (start - view.at).total_seconds()
@@ -213,6 +215,8 @@ def sellable(
         steps = list(view.plain_steps)
     if _some_left(steps):
         steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - needed))
+        least = _as_longer(view, policy, window, sold, policies, short) if longer is None else longer
+        steps[-1] = (max(least, steps[-1][0]), *steps[-1][1:])
     if _some_left(steps):
         most_held = held if isinstance(held, float) else float(held.max(initial=0.0))
         steps += _kept_short(view, policy, window, sold, policies, short)
@@ -245,6 +249,25 @@ def _first_steps(view: View, away: Counts, held: Counts, needed: Counts, absence
     ]
 
 
+def _as_longer(
+    view: View,
+    policy: ClassPolicy,
+    window: Window,
+    sold: Sequence[Sold],
+    policies: Mapping[str, ClassPolicy],
+    short: int | None,
+) -> int:
+    """What could be sold for the next longer window: a shorter promise breaks no sooner.
+
+    On a ladder each length has a caution of its own. The shortest, which has the least, needs no look at the others.
+    """
+    longer_s = min((length for length in policy.windows_s if length > window.seconds), default=None)
+    if longer_s is None or not policy.laddered or window.seconds <= policy.shortest_s:
+        return 0
+    longer = Window.starting(max(window.start, view.at), longer_s)
+    return sellable(view, policy, longer, sold, policies, short).count
+
+
 def short_count(view: View, policy: ClassPolicy, policies: Mapping[str, ClassPolicy]) -> int | None:
     """What could be sold for the class's shortest window from now if nothing were sold; None where nothing hangs on it."""
     if not _keeps_short(policy):
@@ -264,19 +287,23 @@ def offers(
     `short` is as `short_count` tells it, found here where it is needed.
     """
     known: dict[float, Sellable] = {}
-    found: list[Sellable] = []
-    for window_s in reversed(policy.windows_s):
+    found: dict[int, Sellable] = {}
+    longer = 0
+    # The shortest first, which tells how many may be longer; then from the longest down.
+    for window_s in (policy.shortest_s, *policy.windows_s[:-1]):
         horizon_s = policy.horizon_s(window_s)
         same = known.get(horizon_s)
         if same is None:
-            same = sellable(view, policy, Window.starting(view.at, window_s), sold, policies, short)
+            same = sellable(view, policy, Window.starting(view.at, window_s), sold, policies, short, longer)
             known[horizon_s] = same
         else:
             same = Sellable(same.pool_id, same.class_name, window_s, same.count, same.withheld)
-        found.append(same)
-        if window_s == policy.shortest_s and not sold:
+        found[window_s] = same
+        if window_s > policy.shortest_s:
+            longer = same.count if policy.laddered else 0
+        elif not sold:
             short = same.count
-    return found[::-1]
+    return [found[window_s] for window_s in policy.windows_s]
 
 
 def _demand_step(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Counts) -> Step:
