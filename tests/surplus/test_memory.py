@@ -319,10 +319,10 @@ def test_a_sample_that_comes_after_its_hour_makes_nothing_be_learned_again(store
         at = hour(place + 1) + timedelta(minutes=40)
         waiting = remembers.recall("pool_a", at, None).hours
         odds(waiting)
-        assert np.isnan(waiting.newest)
+        assert np.isnan(waiting.in_use[-1])
         keep(demand, place, place + 1)
         known = remembers.recall("pool_a", at + timedelta(minutes=1), None).hours
         odds(known)
-        assert known.newest == SERIES.in_use[place]
+        assert known.in_use[-1] == SERIES.in_use[place]
     assert len(lived) == 2 * 4 * 2 * 24
     assert odds(known) == odds(Memory(demand, lambda *_: known.as_state()).recall("pool_a", at, None).hours)

@@ -145,11 +145,6 @@ class Hours:
         """The present hour, since the epoch."""
         return self.first_hour + self.t
 
-    @property
-    def newest(self) -> float:
-        """Demand in the last whole hour, NaN where it was not seen."""
-        return float(self.in_use[-1]) if self.t else float("nan")
-
     @cached_property
     def seen(self) -> int:
         """The place after the last hour that was seen."""

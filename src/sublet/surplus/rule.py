@@ -56,11 +56,6 @@ class View:
     claims: tuple[Claim, ...]
     claims_met: Mapping[str, float]
 
-    @property
-    def coarse(self) -> Recent:
-        """Demand by whole hours as a plain grid."""
-        return Recent(HOUR_S, self.hours.capacity, self.hours.in_use)
-
     @cached_property
     def works(self) -> float:
         """How many accelerators may be used or sold at all; the failure reserve is there for those that don't work."""
