@@ -97,18 +97,18 @@ class HeldExchange(Exchange):
             record = msgspec.structs.replace(self._owed, held=self.held)
             self.gateway.journal.settle(record, lambda ok: self.gateway.hold_over(), keep=True)
         elif error is not None:
-            self._fail(refusal_of(error))
+            self.fail(refusal_of(error))
         else:
             self.state = QUEUED
             try:
                 self._enter()
             except SubletError as refused:
-                self._fail(refused)
+                self.fail(refused)
 
     def tick(self, now: float) -> None:
         if self.state == HOLDING:
             if now - self.started_at > PLACING_S_MAX:
-                self._fail(BudgetUnreachableError(retry_after_s=2.0))
+                self.fail(BudgetUnreachableError(retry_after_s=2.0))
             return
         super().tick(now)
 

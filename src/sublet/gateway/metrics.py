@@ -84,7 +84,7 @@ class Metrics:
             totals = self._models[name] = ModelTotals()
         total_s = now - exchange.started_at
         first_s = exchange.first_at - exchange.started_at if exchange.first_at else 0.0
-        meter = exchange.meter
+        meter = exchange.reply.meter
         failed = status >= 500
         if status == 200:
             totals.ok += 1

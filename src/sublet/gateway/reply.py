@@ -1,0 +1,139 @@
+"""One request's answer on its way from the engine's form to the client's, counted as it passes."""
+
+from __future__ import annotations
+
+from sublet.gateway.assembly import Assembler
+from sublet.gateway.call import EMBEDDING, Call
+from sublet.gateway.engine_error import engine_error
+from sublet.gateway.meter import Meter
+from sublet.gateway.model import ModelRoute
+from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
+from sublet.gateway.sse import EventCutter
+from sublet.gateway.surface import Identity, StreamForm, Surface
+from sublet.values.errors import SubletError
+
+_DONE = b"[DONE]"
+
+
+class Reply:
+    """Relayed event by event (`form` is set), assembled from an engine's stream, or taken whole.
+
+    Knows nothing of connections, slots and records: bytes of an engine go in, bytes for the client and counts come out.
+    """
+
+    __slots__ = (
+        "_assembler",
+        "_bytes",
+        "_cutter",
+        "_parts",
+        "call",
+        "form",
+        "identity",
+        "meter",
+        "status",
+        "surface",
+        "whole",
+    )
+
+    def __init__(self, surface: Surface, call: Call, identity: Identity) -> None:
+        self.surface = surface
+        self.call = call
+        self.identity = identity
+        self.meter = Meter()
+        self.form: StreamForm | None = None
+        self.whole = b""
+        """The whole answer in the client's form, once it is complete."""
+        self.status = 0
+        self._bytes = 0
+        self._parts: list[bytes] = []
+        self._assembler: Assembler | None = None
+        self._cutter: EventCutter | None = None
+
+    def begin(self, model: ModelRoute) -> None:
+        """An engine of `model` is about to be asked; of an earlier one, nothing has reached the client."""
+        self.status = self._bytes = 0
+        self._parts = []
+        self._cutter = None
+        if self.call.stream:
+            self.form = self.form or self.surface.stream(self.call, self.identity)
+        elif model.stream_only and self.call.kind != EMBEDDING:
+            self._assembler = Assembler(self.call.kind)
+
+    def head(self, status: int) -> None:
+        """The engine's status."""
+        self.status = status
+        if status == 200 and (self.form is not None or self._assembler is not None):
+            self._cutter = EventCutter()
+
+    @property
+    def paced(self) -> bool:
+        """Whether the engine sends a stream, so that a long silence means something."""
+        return self.form is not None or self._assembler is not None
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the engine's bytes are for `relay`; all others are for `collect`."""
+        return self._cutter is not None and self.form is not None
+
+    def relay(self, data: bytes) -> tuple[bytes, bool, SubletError | None]:
+        """What `data` means for the client of a stream: bytes for it, whether the stream is complete, and what ended it early.
+
+        The meter counts exactly what the returned bytes deliver.
+        """
+        cutter, form, meter = self._cutter, self.form, self.meter
+        assert cutter is not None and form is not None
+        out: list[bytes] = []
+        failure: SubletError | None = None
+        done = False
+        before = meter.state()
+        payloads: list[bytes] = []
+        passed = 0
+        try:
+            payloads = cutter.feed(data)
+            for payload in payloads:
+                if payload == _DONE:
+                    done = True
+                    break
+                if payload.startswith(b'{"error"'):
+                    raise EngineFailedError
+                form_bytes = form.event(meter.chunk(payload))
+                if form_bytes:
+                    out.append(form_bytes)
+                passed += 1
+        except EngineFailedError as error:
+            failure = error
+            # The chunk that can't be passed on may have been counted: count again what is delivered.
+            meter.restore(before)
+            for payload in payloads[:passed]:
+                meter.chunk(payload)
+        return (out[0] if len(out) == 1 else b"".join(out)), done, failure
+
+    def collect(self, data: bytes, bytes_max: int) -> bool:
+        """Keep a part of an answer that is passed on whole; whether it is complete.
+
+        Raises EngineAnswerTooLargeError, EngineFailedError.
+        """
+        self._bytes += len(data)
+        if self._bytes > bytes_max:
+            raise EngineAnswerTooLargeError
+        cutter, assembler = self._cutter, self._assembler
+        if cutter is None or assembler is None:
+            self._parts.append(data)
+            return False
+        for payload in cutter.feed(data):
+            if payload == _DONE:
+                self.whole = self.surface.answer(self.call, self.identity, assembler.body())
+                return True
+            assembler.take(self.meter.chunk(payload))
+        return False
+
+    def complete(self) -> None:
+        """The engine's answer has ended. Raises the error that it is, or EngineFailedError where it broke off."""
+        if self._cutter is not None:
+            # No [DONE] came.
+            raise EngineFailedError
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if self.status != 200:
+            raise engine_error(self.status, body)
+        self.meter.whole(body)
+        self.whole = self.surface.answer(self.call, self.identity, body)
