@@ -31,9 +31,11 @@ class Attempt:
     def start(self) -> None:
         """Send the request to the replica."""
         exchange = self._exchange
-        call, model = exchange.call, exchange.model
+        call, route, gateway = exchange.call, self.replica.route, exchange.gateway
+        # The catalogue may have changed while the request waited, and the replica may be of an entry before that.
+        model = route.served_as or gateway.snapshot.models.get(exchange.model.name, exchange.model)
         exchange.reply.begin(model)
-        pool = exchange.gateway.engines(self.replica.route.endpoint, model)
+        pool = gateway.engines(route.endpoint, model)
         pool.request(self, ENGINE_PATHS[call.kind], call.for_engine(model), self._taken)
 
     def stop(self, *, at_once: bool) -> None:

@@ -71,12 +71,16 @@ class KeyGrant:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRoute:
-    """A replica that takes requests. `endpoint` is `unix:///path` or an http(s) base URL to which `/v1/…` is added."""
+    """A replica that takes requests. `endpoint` is `unix:///path` or an http(s) base URL to which `/v1/…` is added.
+
+    `served_as` is the model as this replica serves it, where the catalogue's entry has changed since the replica was started.
+    """
 
     id: str
     endpoint: str
     slots: int
     pool_id: str = ""
+    served_as: ModelRoute | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Gateway:
         self._placing: set[asyncio.Future[None]] = set()
         # The system's clock is read the short way: a datetime for each request would cost more than its admission.
         self._real_clock = isinstance(clock, SystemClock)
-        self._engines: dict[tuple[str, str], EnginePool] = {}
+        self._engines: dict[tuple[str, str | None], EnginePool] = {}
         self._sequence = 0
         self._run = secrets.token_hex(8)
 
@@ -144,16 +144,20 @@ class Gateway:
 
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool:
         """The connections to one endpoint."""
-        pool = self._engines.get((endpoint, model.name))
+        pool = self._engines.get((endpoint, model.key_variable))
         if pool is None:
-            pool = self._engines[endpoint, model.name] = EnginePool(endpoint, model, self.loop)
+            pool = self._engines[endpoint, model.key_variable] = EnginePool(endpoint, model, self.loop)
         return pool
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Use `snapshot` from the next request on. To be called on the loop."""
         self.snapshot = snapshot
         self.admission.adopt(snapshot)
-        known = {(route.endpoint, model.name) for model in snapshot.models.values() for route in model.replicas}
+        known = {
+            (route.endpoint, (route.served_as or model).key_variable)
+            for model in snapshot.models.values()
+            for route in model.replicas
+        }
         for key in [key for key in self._engines if key not in known]:
             self._engines.pop(key).close()
         now = self.monotonic()

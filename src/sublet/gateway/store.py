@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -95,22 +96,36 @@ def _models(connection: Connection, built_in: CatalogueEntry) -> dict[str, Model
         entry = from_row(row.entry)
         entries[entry.name] = entry
     ready: dict[str, list[ReplicaRoute]] = {}
+    began: dict[str, CatalogueEntry] = {}
     coming: dict[str, int] = {}
     for row in connection.execute(
         select(replicas).where(replicas.c.state.in_(("starting", "ready"))).order_by(replicas.c.id)
     ):
         if row.state == "ready" and row.endpoint is not None:
             ready.setdefault(row.model, []).append(ReplicaRoute(row.id, row.endpoint, row.slots, row.pool_id))
+            if row.entry:
+                began[row.id] = from_row(row.entry)
         else:
             coming[row.model] = coming.get(row.model, 0) + row.slots
     routes = {}
     for row in connection.execute(select(deployments).where(deployments.c.state == "active")):
         entry_found = entries.get(row.model)
         if entry_found is not None:
-            routes[row.model] = _route(
-                entry_found, row.created_at, tuple(ready.get(row.model, ())), coming.get(row.model, 0)
-            )
+            own = [
+                _as_served(route, began.get(route.id), entry_found, row.created_at)
+                for route in ready.get(row.model, ())
+            ]
+            routes[row.model] = _route(entry_found, row.created_at, tuple(own), coming.get(row.model, 0))
     return routes
+
+
+def _as_served(
+    route: ReplicaRoute, began: CatalogueEntry | None, entry: CatalogueEntry, created_at: datetime
+) -> ReplicaRoute:
+    """`route` with the entry that its engine was started from, where that is not the catalogue's any more."""
+    if began is None or (began.engine, began.source) == (entry.engine, entry.source):
+        return route
+    return replace(route, served_as=_route(began, created_at, (), 0))
 
 
 def _route(

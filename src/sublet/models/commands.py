@@ -76,8 +76,13 @@ def add(
     if as_json:
         print_json({"models": [entry.as_dict() for entry in entries]})
         return
+    deployed = {row.entry.name for row in models.rows() if row.deployment}
     for entry in entries:
-        typer.echo(f"{entry.name} is in the catalogue; `sublet models scale {entry.name} 1` deploys it")
+        typer.echo(
+            f"{entry.name} is changed; its replicas are replaced where their engines run differently now"
+            if entry.name in deployed
+            else f"{entry.name} is in the catalogue; `sublet models scale {entry.name} 1` deploys it"
+        )
 
 
 @app.command("scale")

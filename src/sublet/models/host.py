@@ -139,7 +139,7 @@ class Host:
         elif entry is None:
             self._fail(replica, f"{replica.model} is no longer in the catalogue")
         elif seat is None:
-            self._start(replica, entry)
+            self._start(replica, replica.entry or entry)
         elif not seat.engine.running():
             self._ended(replica, seat)
         else:

@@ -124,7 +124,8 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One engine of a deployment. `endpoint` is `unix:///path` or an http(s) URL, there only while it is ready."""
+    """One engine of a deployment. `endpoint` is `unix:///path` or an http(s) URL, there only while it is ready. `entry` is
+    the catalogue's entry that it was started from, None where an older version started it."""
 
     id: str
     deployment_id: str
@@ -143,6 +144,7 @@ class Replica:
     healthy_at: datetime | None = None
     drain_deadline: datetime | None = None
     stopped_at: datetime | None = None
+    entry: CatalogueEntry | None = None
 
     @property
     def live(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sublet.models.model import DRAIN_S, CatalogueEntry, Deployment, Replica
+from sublet.models.replacement import Standing, is_outdated, replacement, replicas_max_of
 from sublet.values.ids import derived_id
 from sublet.values.plan import Plan, Step
 
@@ -47,16 +48,16 @@ def plan(world: World) -> Plan:
             room[replica.pool_id] = room.get(replica.pool_id, 0) - replica.accelerators
     granted: dict[str, int] = {}
     for deployment in world.deployments:
-        granted[deployment.id] = min(deployment.floor, deployment.target) if deployment.model in world.catalogue else 0
+        granted[deployment.id] = min(deployment.floor, _wanted(world, deployment))
         needs = _accelerators(world, deployment)
         room[deployment.pool_id] = room.get(deployment.pool_id, 0) - granted[deployment.id] * needs
     for deployment in world.deployments:
-        wanted = deployment.target if deployment.model in world.catalogue else 0
+        wanted = _wanted(world, deployment)
         while granted[deployment.id] < wanted and room[deployment.pool_id] >= _accelerators(world, deployment):
             granted[deployment.id] += 1
             room[deployment.pool_id] -= _accelerators(world, deployment)
     for deployment in world.deployments:
-        steps.extend(_towards(world, deployment, granted[deployment.id]))
+        steps.extend(_towards(world, deployment, granted[deployment.id], room))
     steps.extend(
         _drain(world, replica, "its deployment is gone")
         for replica in world.replicas
@@ -65,10 +66,25 @@ def plan(world: World) -> Plan:
     return Plan(world.now, tuple(steps))
 
 
-def _towards(world: World, deployment: Deployment, granted: int) -> list[Step]:
+def _towards(world: World, deployment: Deployment, granted: int, room: dict[str, int]) -> list[Step]:
+    """`room` is what is left of each pool; what a replacement needs besides is taken from it."""
     own = [replica for replica in world.replicas if replica.deployment_id == deployment.id]
     serving = [replica for replica in own if replica.state in ("starting", "ready")]
     pausing = [replica for replica in own if _pauses(replica, world.now)]
+    entry = world.catalogue.get(deployment.model)
+    outdated = [replica for replica in serving if entry is not None and is_outdated(replica, entry)]
+    if outdated and entry is not None and granted:
+        current = [replica for replica in serving if replica not in outdated]
+        place = granted * entry.accelerators
+        draining = sum(replica.state == "draining" for replica in own)
+        standing = Standing(current, outdated, len(pausing), draining)
+        found = replacement(entry, granted, standing, place + max(0, room[deployment.pool_id]))
+        occupied = sum(replica.accelerators for replica in serving) + found.starts * entry.accelerators
+        room[deployment.pool_id] -= max(0, occupied - place)
+        return [
+            *(_start(world, deployment, ordinal) for ordinal in range(found.starts)),
+            *(_drain(world, replica, f"{deployment.model}: its entry has changed") for replica in found.drains),
+        ]
     missing = granted - len(serving) - len(pausing)
     if missing > 0:
         return [_start(world, deployment, ordinal) for ordinal in range(missing)]
@@ -97,6 +113,7 @@ def _start(world: World, deployment: Deployment, ordinal: int) -> Step:
             "pool": deployment.pool_id,
             "accelerators": entry.accelerators,
             "slots": entry.slots,
+            "entry": entry.as_dict(),
         },
     )
 
@@ -112,6 +129,14 @@ def _pauses(replica: Replica, now: datetime) -> bool:
         and replica.stopped_at is not None
         and now < replica.stopped_at + timedelta(seconds=FAILED_PAUSE_S)
     )
+
+
+def _wanted(world: World, deployment: Deployment) -> int:
+    entry = world.catalogue.get(deployment.model)
+    if entry is None:
+        return 0
+    most = replicas_max_of(entry)
+    return deployment.target if most is None else min(deployment.target, most)
 
 
 def _accelerators(world: World, deployment: Deployment) -> int:

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection
 
 from sublet.models import store as sql
-from sublet.models.catalogue import BUILT_IN, REQUIREMENTS, is_present, read_toml, verified_weights
+from sublet.models.catalogue import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
 from sublet.models.model import (
     DRAIN_S,
     REPLICAS_MAX,
@@ -25,6 +25,7 @@ from sublet.models.model import (
     checked_scale,
 )
 from sublet.models.planner import DRAIN, FAILED_PAUSE_S, START, World, plan
+from sublet.models.replacement import replicas_max_of
 from sublet.store import Store
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.ids import new_id
@@ -106,8 +107,9 @@ class Models:
     ) -> Deployment:
         """Offer a model on a pool. One that is deployed there already is left as it is. Raises UnknownModelError,
         InvalidInputError, ConflictError where it is deployed on another pool."""
-        self.entry(model)
+        entry = self.entry(model)
         checked_scale(scale)
+        _check_one_per_url(entry, max(floor, scale or 0))
         if not 0 <= floor <= replicas_max <= REPLICAS_MAX:
             raise InvalidInputError(f"floor {floor} must be 0 to replicas_max ({replicas_max}), at most {REPLICAS_MAX}")
         now = self._store.clock.now()
@@ -140,6 +142,9 @@ class Models:
     def scale(self, model: str, replicas: int | None) -> Deployment:
         """Ask for so many replicas, None for automatic. Spare capacity may give fewer. Raises UnknownModelError."""
         checked_scale(replicas)
+        found_entry = self.catalogue().get(model)
+        if found_entry is not None:
+            _check_one_per_url(found_entry, replicas or 0)
         now = self._store.clock.now()
 
         def write(connection: Connection) -> Deployment:
@@ -223,6 +228,7 @@ class Models:
             slots=details["slots"],
             reason=step.reason,
             created_at=self._store.clock.now(),
+            entry=from_row(details["entry"]) if "entry" in details else None,
         )
         if self._store.write(lambda connection: sql.insert_replica(connection, replica)):
             log.info("replica to be started", replica=replica.id, model=replica.model, reason=step.reason)
@@ -242,6 +248,15 @@ class Models:
 
         if self._store.write(write):
             log.info("replica drains", replica=step.subject, reason=step.reason)
+
+
+def _check_one_per_url(entry: CatalogueEntry, replicas: int) -> None:
+    most = replicas_max_of(entry)
+    if most is not None and replicas > most:
+        raise InvalidInputError(
+            f"{entry.name} is served at one URL, so it has {most} replica at most, not {replicas}; to send it more requests "
+            "at once, raise its slots with `sublet models add`"
+        )
 
 
 def _whole(entry: CatalogueEntry) -> bool:

@@ -100,6 +100,7 @@ def insert_replica(connection: Connection, replica: Replica) -> bool:
             restarts=0,
             reason=replica.reason,
             created_at=replica.created_at,
+            entry=replica.entry.as_dict() if replica.entry else None,
         )
     )
     return True
@@ -146,4 +147,5 @@ def _replica(row: Row[Any]) -> Replica:
         healthy_at=row.healthy_at,
         drain_deadline=row.drain_deadline,
         stopped_at=row.stopped_at,
+        entry=from_row(row.entry) if row.entry else None,
     )

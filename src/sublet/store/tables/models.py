@@ -47,6 +47,7 @@ replicas = Table(
     Column("healthy_at", Instant, nullable=True),
     Column("drain_deadline", Instant, nullable=True),
     Column("stopped_at", Instant, nullable=True),
+    Column("entry", Json, nullable=True),
     Index(None, "deployment_id"),
     Index(None, "state"),
 )

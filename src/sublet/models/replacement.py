@@ -1,0 +1,88 @@
+"""Replicas whose catalogue entry has changed since they were started: which are outdated, and how they are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sublet.models.model import CatalogueEntry, Replica
+
+OPENAI_URL = "openai_url"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A deployment's replicas: those of the present entry and those of an older one that serve or start, how many failed
+    lately and keep their place, and how many drain."""
+
+    current: Sequence[Replica]
+    outdated: Sequence[Replica]
+    pausing: int = 0
+    draining: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """One round of a replacement: so many new replicas to start, and these outdated ones to drain."""
+
+    starts: int
+    drains: tuple[Replica, ...]
+
+
+def replicas_max_of(entry: CatalogueEntry) -> int | None:
+    """The most replicas that a model can have whatever is asked for: one per URL, since a second one would be the same
+    server again, with its slots counted twice. None where there is no such bound."""
+    return 1 if entry.engine == OPENAI_URL else None
+
+
+def is_outdated(replica: Replica, entry: CatalogueEntry) -> bool:
+    """Whether a replica was started from an entry that its engine would run differently by now.
+
+    What only the gateway reads of an entry (capabilities, time-outs, words) takes effect without a new engine.
+    """
+    began = replica.entry
+    if began is None:
+        # Started by a version that did not write the entry down.
+        return (replica.slots, replica.accelerators) != (entry.slots, entry.accelerators)
+    return _running(began) != _running(entry)
+
+
+def replacement(entry: CatalogueEntry, wanted: int, standing: Standing, room: int) -> Replacement:
+    """The next round towards `wanted` replicas of `entry`, where outdated ones serve still.
+
+    New replicas come first where there is room for both, so that a wrong entry takes nothing out of service: an outdated
+    one drains once a new one answers. Without room one outdated replica at a time makes place. Two replicas of one URL
+    would count its slots twice, so there the change is at once, and requests wait the moment in the queue.
+
+    `room` is how many accelerators the deployment may occupy, those that drain left aside.
+    """
+    current, outdated = standing.current, standing.outdated
+    missing = max(0, wanted - len(current) - standing.pausing)
+    silent = [replica for replica in outdated if replica.state != "ready"]
+    serving = sorted(
+        (replica for replica in outdated if replica.state == "ready"),
+        key=lambda replica: (replica.created_at, replica.id),
+    )
+    if any(_same_url(replica, entry) for replica in outdated):
+        return Replacement(missing, tuple(outdated))
+    free = room - sum(replica.accelerators for replica in (*current, *outdated))
+    starts = min(missing, max(0, free // entry.accelerators)) if entry.accelerators else missing
+    answering = sum(replica.state == "ready" for replica in current)
+    keep = max(0, wanted - answering)
+    drains = serving[keep:] if keep < len(serving) else []
+    on_its_way = starts or silent or standing.draining or answering < len(current)
+    if missing and not drains and not on_its_way:
+        # All places are taken: the youngest goes.
+        drains = serving[-1:]
+    return Replacement(starts, tuple((*silent, *drains)))
+
+
+def _running(entry: CatalogueEntry) -> tuple[object, ...]:
+    return (entry.engine, entry.source, entry.sha256, entry.context_tokens, entry.slots, entry.accelerators)
+
+
+def _same_url(replica: Replica, entry: CatalogueEntry) -> bool:
+    began = replica.entry
+    if entry.engine != OPENAI_URL:
+        return False
+    return began is None or (began.engine == OPENAI_URL and began.source.get("url") == entry.source.get("url"))
