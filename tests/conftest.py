@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def store(tmp_path: Path, clock: SimulatedClock) -> Iterator[Store]:
     opened.close()
 
 
-def _postgres(clock: SimulatedClock) -> Iterator[Store]:
+@contextmanager
+def _postgres_database() -> Iterator[str]:
+    """The address of a fresh, empty database, dropped afterwards."""
     server = os.environ.get("SUBLET_TEST_POSTGRES")
     if not server:
         pytest.skip("SUBLET_TEST_POSTGRES names no server")
@@ -46,15 +49,29 @@ def _postgres(clock: SimulatedClock) -> Iterator[Store]:
     admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    opened = Store(str(make_url(server).set(database=name).render_as_string(hide_password=False)), clock)
     try:
-        metadata.create_all(opened.engine)
-        yield opened
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
-        opened.close()
         with admin.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
         admin.dispose()
+
+
+def _postgres(clock: SimulatedClock) -> Iterator[Store]:
+    with _postgres_database() as url:
+        opened = Store(url, clock)
+        try:
+            metadata.create_all(opened.engine)
+            yield opened
+        finally:
+            opened.close()
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """A fresh, empty database on the server that SUBLET_TEST_POSTGRES names."""
+    with _postgres_database() as url:
+        yield url
 
 
 @pytest.fixture

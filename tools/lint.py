@@ -23,7 +23,7 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 
 
 def main() -> int:
-    breaches = [breach for rule in (code_rules, package_rules, text_rules) for breach in rule()]
+    breaches = [breach for rule in (code_rules, transaction_rules, package_rules, text_rules) for breach in rule()]
     for breach in breaches:
         print(breach)
     print(f"{len(breaches)} breaches of our own rules" if breaches else "our own rules hold")
@@ -80,6 +80,13 @@ def naive_time(name: Path, tree: ast.AST) -> Iterator[str]:
             owner = node.func.value
             if isinstance(owner, ast.Name) and owner.id in ("datetime", "date"):
                 yield f"{name}:{node.lineno}: {owner.id}.{node.func.attr}(); take the time from an injected Clock"
+
+
+def transaction_rules() -> Iterator[str]:
+    """Nothing takes a second connection while it has one."""
+    from transactions import Sources, modules_of
+
+    yield from Sources(modules_of(ROOT / "src", ROOT)).breaches()
 
 
 def package_rules() -> Iterator[str]:

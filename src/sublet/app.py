@@ -83,7 +83,7 @@ class Sublet:
         )
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.leases = Leases(self.store, self.backends, self._surroundings(), workers=4 if backends is None else 1)
-        self.record = Record(self.store, self.demand, self._facts, self.leases.promises, self.surplus.classes)
+        self.record = Record(self.store, self.demand, self.pool_facts, self.leases.promises, self.surplus.classes)
 
     def close(self) -> None:
         self.store.close()
@@ -117,9 +117,14 @@ class Sublet:
 
     # -- spare
 
-    def _facts(self, pool_id: str) -> PoolFacts:
-        pool = self.fleet.pool(pool_id)
-        floors = self._floor_accelerators(pool_id)
+    def pool_facts(self, pool_id: str) -> PoolFacts:
+        """What the surplus counts with of a pool, by its id or name. Raises NotFoundError."""
+        with self.store.read() as connection:
+            return self._facts(pool_id, connection)
+
+    def _facts(self, pool_id: str, connection: Connection) -> PoolFacts:
+        pool = self.fleet.pool(pool_id, connection)
+        floors = self._floor_accelerators(connection, pool.id)
         stated = next((item for item in self.settings.pools if item.name == pool.name), None)
         now = self.clock.now()
         return PoolFacts(
@@ -135,31 +140,22 @@ class Sublet:
             ),
         )
 
-    def _learned(self, pool_id: str, connection: Connection | None) -> Mapping[str, Any] | None:
-        if connection is not None:
-            return surplus_sql.learned(connection, pool_id)
-        with self.store.read() as reading:
-            return surplus_sql.learned(reading, pool_id)
+    def _learned(self, pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
+        return surplus_sql.learned(connection, pool_id)
 
-    def _floor_accelerators(self, pool_id: str) -> int:
+    def _floor_accelerators(self, connection: Connection, pool_id: str) -> int:
         """What the floors of the models occupy: the operator pays for it, so it is never sold."""
-        with self.store.read() as connection:
-            deployed = [
-                item for item in models_sql.all_deployments(connection) if item.pool_id == pool_id and item.floor
-            ]
+        deployed = [item for item in models_sql.all_deployments(connection) if item.pool_id == pool_id and item.floor]
         if not any(item.state == "active" for item in deployed):
             return 0
-        catalogue = self.models.catalogue()
+        catalogue = self.models.catalogue(connection)
         return sum(
             item.floor * catalogue[item.model].accelerators
             for item in deployed
             if item.state == "active" and item.model in catalogue
         )
 
-    def _book(self, pool_id: str, connection: Connection | None) -> Sequence[Sold]:
-        if connection is None:
-            with self.store.read() as reading:
-                return self._book(pool_id, reading)
+    def _book(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
         now = self.clock.now()
         sold = [
             Sold(item.accelerators, item.class_name, item.window) for item in calendar.book(connection, pool_id, now)
@@ -171,7 +167,7 @@ class Sublet:
 
     def _replicas_beyond_floor(self, connection: Connection, pool_id: str) -> int:
         used = sum(item.accelerators for item in models_sql.live_replicas(connection) if item.pool_id == pool_id)
-        return max(0, used - self._floor_accelerators(pool_id))
+        return max(0, used - self._floor_accelerators(connection, pool_id))
 
     def may_stay(self, connection: Connection, pool_id: str, window: Window) -> int:
         """Accelerators that tenants may go on holding over `window`: what neither the owner's sustained need nor a claim
@@ -190,14 +186,15 @@ class Sublet:
 
     def model_room(self, pool_id: str) -> int:
         """Accelerators that replicas may occupy in all: the floors, and what spot may sell beyond the leases."""
+        now = self.clock.now()
+        hour = Window(now, now + timedelta(hours=1))
         with self.store.read() as connection:
-            now = self.clock.now()
             sold = [
                 Sold(item.accelerators, item.class_name, item.window)
                 for item in calendar.book(connection, pool_id, now)
             ]
-        spot = self.surplus.sellable(pool_id, "spot", Window(now, now + timedelta(hours=1)), sold=sold)
-        return self._floor_accelerators(pool_id) + spot.count
+            spot = self.surplus.sellable(pool_id, "spot", hour, sold=sold, connection=connection)
+            return self._floor_accelerators(connection, pool_id) + spot.count
 
     # -- sell
 
@@ -244,8 +241,8 @@ class Sublet:
         # The meter counts milliseconds; a quote is in whole nano-units per hour, rounded up.
         return math.ceil(unit * 1000 * 3600), currency
 
-    def _shareable(self, pool_id: str) -> bool:
-        backend = self.backends.get(self.fleet.pool(pool_id).backend)
+    def _shareable(self, connection: Connection, pool_id: str) -> bool:
+        backend = self.backends.get(self.fleet.pool(pool_id, connection).backend)
         return backend is None or backend.tenants_max is None or backend.tenants_max > 1
 
     def _authorise(self, connection: Connection, organisation_id: str, total_nano: int, currency: str) -> None:

@@ -63,7 +63,7 @@ class World:
             may_stay=lambda connection, pool, window: self.stay,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
-            shareable=lambda pool: not self.exclusive,
+            shareable=lambda connection, pool: not self.exclusive,
             timing=self.timing,
         )
         self.leases = Leases(self.store, {"simulated": self.backend}, surroundings)

@@ -30,7 +30,7 @@ POLICIES = (ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), Class
 def test_a_start_at_the_ends_of_the_calendar_is_refused(
     store: Store, clock: SimulatedClock, start: str, words: str
 ) -> None:
-    surplus = Surplus(Demand(store), lambda _: PoolFacts("p", "new", 8), lambda _, __: (), POLICIES, clock)
+    surplus = Surplus(Demand(store), lambda _, __: PoolFacts("p", "new", 8), lambda _, __: (), POLICIES, clock)
     api = frame("surplus")
     api.include_router(router(surplus, lambda scope: lambda: None, clock.now))
     with TestClient(api, raise_server_exceptions=False) as client:

@@ -56,7 +56,7 @@ def claim(count: int, start: datetime, hours: float, created: int = 0) -> Claim:
 
 
 def surplus(store: Store, clock: SimulatedClock, facts: PoolFacts, book: Sequence[Sold] = ()) -> Surplus:
-    return Surplus(Demand(store), lambda _: facts, lambda _, __: book, CLASSES, clock)
+    return Surplus(Demand(store), lambda _, __: facts, lambda _, __: book, CLASSES, clock)
 
 
 def assert_whole(ladder: Ladder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -100,6 +101,10 @@ class Demand:
     def record_series(self, series: Series) -> Recorded:
         """Keep a series that a collector made; `series.pool` is the pool's id."""
         return self._keep(series)
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection that sees demand at one moment, for a caller that asks several things of it."""
+        return self._store.read()
 
     def history(self, pool_id: str, since: datetime, until: datetime, connection: Connection | None = None) -> Series:
         """The pool's samples in `[since, until)`, strictly the past of `until`."""

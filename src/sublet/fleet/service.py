@@ -24,10 +24,12 @@ class Fleet:
         with self._store.read() as connection:
             return sql.all_pools(connection)
 
-    def pool(self, id_or_name: str) -> Pool:
+    def pool(self, id_or_name: str, connection: Connection | None = None) -> Pool:
         """Raises NotFoundError."""
-        with self._store.read() as connection:
-            found = sql.pool_named(connection, id_or_name)
+        if connection is None:
+            with self._store.read() as reading:
+                return self.pool(id_or_name, reading)
+        found = sql.pool_named(connection, id_or_name)
         if found is None:
             raise NotFoundError(f"there is no pool {id_or_name!r}; `sublet pool ls` lists them")
         return found

@@ -247,7 +247,7 @@ class Admission:
     ) -> list[str]:
         """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
         fenced = self._around.timing.fence(window)
-        if not self._around.shareable(pool_id) and calendar.other_tenants(
+        if not self._around.shareable(connection, pool_id) and calendar.other_tenants(
             connection, pool_id, organisation_id, fenced, now
         ):
             return []

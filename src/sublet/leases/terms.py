@@ -68,7 +68,7 @@ def _allowed(connection: Connection, organisation_id: str, total_nano: int, curr
     return None
 
 
-def _shared(pool_id: str) -> bool:
+def _shared(connection: Connection, pool_id: str) -> bool:
     return True
 
 
@@ -76,7 +76,7 @@ def _shared(pool_id: str) -> bool:
 class Surroundings:
     """The calls, the classes of service and the timing that one system of leases runs with.
 
-    `shareable(pool_id)` is False where two organisations may not hold accelerators of the pool at the same time.
+    `shareable(connection, pool_id)` is False where two organisations may not hold accelerators of the pool at the same time.
     """
 
     sellable: Sellable
@@ -87,7 +87,7 @@ class Surroundings:
     authorise: Authorise = _allowed
     reserve: Reserve = _put_by
     settle: Settle = _let_go
-    shareable: Callable[[str], bool] = _shared
+    shareable: Callable[[Connection, str], bool] = _shared
     classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})
     timing: Timing = field(default_factory=Timing)
 

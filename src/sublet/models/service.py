@@ -46,10 +46,12 @@ class Models:
 
     # Catalogue
 
-    def catalogue(self) -> dict[str, CatalogueEntry]:
+    def catalogue(self, connection: Connection | None = None) -> dict[str, CatalogueEntry]:
         """Every model that can be deployed, by name; an entry of one's own replaces the built-in one."""
-        with self._store.read() as connection:
-            rows = sql.catalogue_rows(connection)
+        if connection is None:
+            with self._store.read() as reading:
+                return self.catalogue(reading)
+        rows = sql.catalogue_rows(connection)
         return {self._built_in.name: self._built_in} | {entry.name: entry for entry in rows}
 
     def entry(self, name: str) -> CatalogueEntry:

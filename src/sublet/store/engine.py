@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sublet.store.writer import Writer
 from sublet.values.clock import Clock, SystemClock
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 WRITE_ATTEMPTS_MAX = 8
 BUSY_TIMEOUT_MS = 15_000
+BUSY = "every connection to the database is in use; try again"
 # serialization_failure, deadlock_detected: PostgreSQL asks for the transaction to be repeated.
 _REPEATABLE = {"40001", "40P01"}
 
@@ -35,16 +37,16 @@ class Store:
         """`url` as SQLAlchemy's: `sqlite:////path/to/file.db` or `postgresql+psycopg://user@host/name`."""
         self.url = _checked(url)
         self.clock: Clock = clock or SystemClock()
-        self._writing = threading.local()
+        self._inside = threading.local()
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self._reader = _sqlite_engine(self.url, "BEGIN", query_only=True)
             self._writer_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", query_only=False)
             self._writer: Writer | None = Writer(self._writer_engine)
         else:
-            self._reader = self._writer_engine = create_engine(
-                self.url, pool_size=10, max_overflow=10, pool_pre_ping=True
-            )
+            # Writers that wait for a lock leave readers their connections, among them the keys that every request checks.
+            self._reader = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
+            self._writer_engine = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
             self._writer = None
 
     @property
@@ -54,7 +56,11 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection in a read transaction. Raises UnavailableError where the database can't be reached."""
+        """A connection in a read transaction. Raises UnavailableError where the database can't be reached, and RuntimeError
+        inside another read or a write: a thread that waits for a second connection while it keeps the first stops everybody
+        once the pool is used up, and what a write decides by must come from its own connection, which sees what it wrote."""
+        self._refuse_inside("read")
+        self._inside.what = "read"
         try:
             with self._reader.connect() as connection:
                 if not self.is_sqlite:
@@ -62,27 +68,36 @@ class Store:
                 yield connection
         except DBAPIError as error:
             _raise(error)
+        except PoolTimeoutError as error:
+            raise UnavailableError(BUSY) from error
+        finally:
+            self._inside.what = None
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in one write transaction and return its result once that is durable.
 
-        `fn` must be repeatable, must not touch the network and must not start another write (RuntimeError). Raises
+        `fn` must be repeatable, must not touch the network and must not start a read or another write (RuntimeError). Raises
         what `fn` raises (nothing is then written), StorageFullError where the disk is full, UnavailableError where the
         database can't be reached.
         """
-        if getattr(self._writing, "now", False):
-            raise RuntimeError("a write can't start another write; pass the connection on instead")
+        self._refuse_inside("write")
 
         def marked(connection: Connection) -> T:
-            self._writing.now = True
+            self._inside.what = "write"
             try:
                 return fn(connection)
             finally:
-                self._writing.now = False
+                self._inside.what = None
 
         if self._writer is not None:
             return self._writer.run(marked)
         return self._write_repeatably(marked)
+
+    def _refuse_inside(self, wanted: str) -> None:
+        """Raises RuntimeError where this thread is inside a read or a write of this store."""
+        inside = getattr(self._inside, "what", None)
+        if inside is not None:
+            raise RuntimeError(f"a {inside} can't start a {wanted}; pass the connection on instead")
 
     def _write_repeatably(self, fn: Callable[[Connection], T]) -> T:
         for attempt in range(WRITE_ATTEMPTS_MAX):
@@ -93,6 +108,8 @@ class Store:
                 if getattr(error.orig, "sqlstate", None) not in _REPEATABLE or attempt + 1 == WRITE_ATTEMPTS_MAX:
                     _raise(error)
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))
+            except PoolTimeoutError as error:
+                raise UnavailableError(BUSY) from error
         raise AssertionError("unreachable")
 
     def lock(self, connection: Connection, name: str) -> None:

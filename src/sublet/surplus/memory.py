@@ -55,7 +55,7 @@ LIVED_LENGTHS = (1, 4, 12, 24)
 needs one hour more than it lasts."""
 
 
-Learned = Callable[[str, Connection | None], Mapping[str, Any] | None]
+Learned = Callable[[str, Connection], Mapping[str, Any] | None]
 """(pool_id, connection) to what `Hours.as_state` told of the pool when it was last kept."""
 
 
@@ -281,9 +281,10 @@ class Memory:
         self._earlier: dict[str, Remembered] = {}
         self._lock = threading.RLock()
 
-    def recall(self, pool_id: str, at: datetime, connection: Connection | None) -> Remembered:
+    def recall(self, pool_id: str, at: datetime, connection: Connection) -> Remembered:
         """What is known of the pool at `at`, and nothing later.
 
+        The connection is the caller's: whoever waited for one while holding the lock would stop those who have one.
         What is known of the latest moment stays as it is where an earlier one is asked for: a clock that was read before
         another thread's does not undo what that one learned.
         """
@@ -302,7 +303,7 @@ class Memory:
             pools[pool_id] = known
             return known
 
-    def _current(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> bool:
+    def _current(self, pool_id: str, known: Remembered, at: datetime, connection: Connection) -> bool:
         if len(known.series) == 0 or self._begin(pool_id, at) != known.since:
             return False
         if 0 < (at - known.checked_at).total_seconds() < RECHECK_S:
@@ -318,7 +319,7 @@ class Memory:
     def _begin(self, pool_id: str, at: datetime) -> datetime:
         return from_micros(Reach.of(self._demand.kept).begin(to_micros(at) // HOUR_US, pool_id) * HOUR_US)
 
-    def _read(self, pool_id: str, before: Remembered | None, at: datetime, connection: Connection | None) -> Remembered:
+    def _read(self, pool_id: str, before: Remembered | None, at: datetime, connection: Connection) -> Remembered:
         since = self._begin(pool_id, at)
         late_since = max(since, at - LATELY)
         series = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
@@ -331,7 +332,7 @@ class Memory:
             hours.resume(self._learned(pool_id, connection))
         return Remembered(series, hours, since, late_since, whole, late, at)
 
-    def _renewed(self, pool_id: str, known: Remembered, at: datetime, connection: Connection | None) -> Remembered:
+    def _renewed(self, pool_id: str, known: Remembered, at: datetime, connection: Connection) -> Remembered:
         since = from_micros(int(known.series.times_us[-1]) + 1)
         fresh = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
         changed = known.hours.next_hour

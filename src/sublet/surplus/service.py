@@ -38,15 +38,15 @@ STALE_S_MIN = 120
 LATEST_SAMPLES = 32
 AHEAD_MAX = timedelta(seconds=WINDOW_S_MAX)
 
-Facts = Callable[[str], PoolFacts]
-Book = Callable[[str, Connection | None], Sequence[Sold]]
+Facts = Callable[[str, Connection], PoolFacts]
+Book = Callable[[str, Connection], Sequence[Sold]]
 
 
 class Surplus:
     """The use cases of the surplus.
 
-    `facts` tells about a pool by its id, `book` what is sold of it (within the caller's transaction where there is one),
-    `learned` what the pool's record had learned when it was last kept.
+    `facts` tells about a pool by its id or name, `book` what is sold of it, `learned` what the pool's record had learned when
+    it was last kept: each as the connection given sees it.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class Surplus:
 
     def ladder(self, pool_id: str, at: datetime | None = None, sold: Sequence[Sold] | None = None) -> Ladder:
         """All that the pool has on sale at `at` (now by default), and why the rest is withheld."""
-        view = self.view(pool_id, at)
-        pool_id = view.facts.pool_id
-        booked = list(self._book(pool_id, None) if sold is None else sold)
+        with self._demand.read() as connection:
+            view = self.view(pool_id, at, connection)
+            pool_id = view.facts.pool_id
+            booked = list(self._book(pool_id, connection) if sold is None else sold)
         standing = [item for item in booked if item.window.end > view.at]
         rungs: list[Sellable] = []
         alone: list[Sellable] = []
@@ -111,6 +112,9 @@ class Surplus:
         """
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
+        if connection is None:
+            with self._demand.read() as reading:
+                return self.sellable(pool_id, class_name, window, at, sold, reading)
         view = self.view(pool_id, at, connection)
         if window.end <= view.at:
             raise InvalidInputError(f"the window ends at {format_time(window.end)}, which is past; ask for one to come")
@@ -125,8 +129,11 @@ class Surplus:
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> rule.View:
         """What is known about the pool at `at`, and nothing later."""
+        if connection is None:
+            with self._demand.read() as reading:
+                return self.view(pool_id, at, reading)
         moment = as_utc(at) if at else self._clock.now()
-        facts = self._facts(pool_id)
+        facts = self._facts(pool_id, connection)
         known = self._memory.recall(facts.pool_id, moment, connection)
         claims = self._demand.claims(facts.pool_id, Window(moment, moment + 2 * AHEAD_MAX), connection)
         return view_of(known.series, known.hours, facts, claims, moment)

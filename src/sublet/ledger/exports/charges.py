@@ -106,10 +106,9 @@ class Charges:
             last, _ = sql.read_head(connection, sql.LINES)
         for after in range(0, last, PAGE):
             with self.store.read() as connection:
-                rows = connection.execute(_CHARGED, {"after": after, "through": min(after + PAGE, last)})
-                yield [
-                    Charged._make(row) for row in rows if low <= row[5] < high and self.organisation_id in ("", row[4])
-                ]
+                rows = connection.execute(_CHARGED, {"after": after, "through": min(after + PAGE, last)}).all()
+            # Told when the connection is given back: whoever downloads may be slow.
+            yield [Charged._make(row) for row in rows if low <= row[5] < high and self.organisation_id in ("", row[4])]
 
     def party(self, organisation_id: str) -> Party:
         known = self._parties.get(organisation_id)
