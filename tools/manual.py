@@ -68,7 +68,7 @@ def _section_heading(model: Any, section: str) -> list[str]:
         return ["## At the top of the file"]
     for part in section.split("."):
         model = _model_of(model.model_fields[part].annotation)
-    brackets = f"[[{section}]]" if section in ("pools", "pools.maintenance") else f"[{section}]"
+    brackets = f"[[{section}]]" if section in ("pools", "pools.maintenance", "gateway.models") else f"[{section}]"
     meaning = " ".join((model.__doc__ or "").split())
     return [f"## `{brackets}`", "", meaning]
 

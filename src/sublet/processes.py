@@ -69,13 +69,11 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     system = Sublet(settings)
     gateway_settings = GatewaySettings(
         data_dir=settings.data_dir,
-        host=settings.gateway.host,
-        port=settings.gateway.port,
-        requests_per_minute_max=settings.gateway.requests_per_minute_max,
-        concurrency_max=settings.gateway.concurrency_max,
-        queue_s_max=settings.gateway.queue_s_max,
         drain_s_max=DRAIN_S,
         built_in=built_in(settings.models.slots, settings.models.context_tokens),
+        overrides={model.name: model.overrides() for model in settings.gateway.models},
+        # What an operator may set has the same name there.
+        **{name: value for name, value in settings.gateway if name != "models"},
     )
     desk = HoldDesk(system.store, system.ledger.spending)
     try:

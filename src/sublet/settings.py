@@ -10,12 +10,13 @@ import types
 import typing
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariableError
 
+from sublet.gateway_settings import Gateway, Port
 from sublet.pool_settings import PoolSettings, Section
 from sublet.values.errors import InvalidInputError
 
@@ -27,9 +28,6 @@ class SettingsError(InvalidInputError):
     """A setting is wrong; the message names the file or variable, the key, and what to write instead."""
 
     code = "settings"
-
-
-Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Database(Section):
@@ -44,16 +42,6 @@ class Control(Section):
     host: str = Field(default="127.0.0.1", description="address to bind")
     port: Port = Field(default=8080, description="port; 0 picks a free one")
     tick_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two rounds of plan-then-act")
-
-
-class Gateway(Section):
-    """The model API."""
-
-    host: str = Field(default="127.0.0.1", description="address to bind")
-    port: Port = Field(default=8081, description="port; 0 picks a free one")
-    requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
-    concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
-    queue_s_max: float = Field(default=30.0, gt=0, le=600, description="seconds a request may wait for the engine")
 
 
 class Ssh(Section):

@@ -126,7 +126,7 @@ class Attempt:
     def _collect(self, data: bytes) -> None:
         exchange = self._exchange
         try:
-            if exchange.reply.collect(data, exchange.gateway.settings.answer_bytes_max):
+            if exchange.reply.collect(data, exchange.settings.answer_bytes_max):
                 exchange.answer()
         except SubletError as error:
             exchange.fail(error)

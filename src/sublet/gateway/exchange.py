@@ -53,6 +53,7 @@ class Exchange:
         "reply",
         "retried",
         "sequence",
+        "settings",
         "stalled_at",
         "started_at",
         "started_us",
@@ -73,6 +74,7 @@ class Exchange:
         body_bytes: int = 0,
     ) -> None:
         self.gateway = gateway
+        self.settings = gateway.limits_of(model.name)
         self.client = client
         self.surface = surface
         self.call = call
@@ -227,7 +229,7 @@ class Exchange:
 
     def tick(self, now: float) -> None:
         """Called about twice a second: deadlines, and a comment in a long silence."""
-        settings = self.gateway.settings
+        settings = self.settings
         if self.state == QUEUED:
             if now - self.started_at > settings.queue_s_max:
                 wait_s = self.gateway.admission.wait_s(self.model)
@@ -258,7 +260,7 @@ class Exchange:
         self.client.answer_part(form.keep_alive())
 
     def _overdue(self, now: float) -> bool:
-        settings = self.gateway.settings
+        settings = self.settings
         if now - self.started_at > settings.answer_s_max:
             return True
         if self.stalled_at or not self.reply.paced:

@@ -12,7 +12,7 @@ import msgspec
 from sublet.gateway.call import EMBEDDING, Call
 from sublet.gateway.exchange import HOLDING, QUEUED, Exchange
 from sublet.gateway.journal import RESERVE, Record
-from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute
+from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
 from sublet.values.clock import from_micros
 from sublet.values.errors import SubletError
@@ -85,7 +85,7 @@ class HeldExchange(Exchange):
         if call.kind != EMBEDDING and self.model.timings:
             # Not every engine stops at the end of its context by itself.
             call.body.max_tokens = answer
-        gateway.place(self, wish_of(self, prompt, answer, gateway.settings))
+        gateway.place(self, wish_of(self, prompt, answer))
 
     def placed(self, error: BaseException | None) -> None:
         """The hold stands, or `error` says why not."""
@@ -144,8 +144,9 @@ class HeldExchange(Exchange):
         journal.settle(record, closed, keep=delivered)
 
 
-def wish_of(exchange: Exchange, input_max: int, output_max: int, settings: GatewaySettings) -> Wish:
+def wish_of(exchange: Exchange, input_max: int, output_max: int) -> Wish:
     grant: KeyGrant = exchange.grant
+    settings = exchange.settings
     at = from_micros(exchange.started_us)
     longest_s = settings.queue_s_max + settings.answer_s_max + LEFT_OVER_S
     return Wish(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,7 +23,8 @@ class GatewaySettings:
     """What an operator may set for the gateway; every limit is per process.
 
     `durability` says when the client may see the end of its answer: "disk" once its usage is synced to disk, "process"
-    once the operating system has it (safe from the gateway's death, not from a power cut of the last 50 ms).
+    once the operating system has it (safe from the gateway's death, not from a power cut of the last 50 ms). `overrides`
+    has what differs for single models, by model and field; `of_model` gives the settings that hold for one.
     """
 
     data_dir: Path
@@ -48,6 +50,17 @@ class GatewaySettings:
     journal_segment_bytes_max: int = 64 * 1024 * 1024
     drain_s_max: float = 5.0
     built_in: CatalogueEntry = BUILT_IN
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def of_model(self, name: str) -> GatewaySettings:
+        """These settings as they hold for one model."""
+        changed = self.overrides.get(name)
+        return replace(self, **changed, overrides={}) if changed else self
+
+    @property
+    def received_bytes_max(self) -> int:
+        """The most bytes of body that a request for any model may have: which model it asks for is known once it is read."""
+        return max(self.body_bytes_max, *(self.of_model(name).body_bytes_max for name in self.overrides), 0)
 
     @property
     def journal_dir(self) -> Path:

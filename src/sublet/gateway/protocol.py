@@ -13,11 +13,11 @@ from uvicorn.server import ServerState
 
 from sublet.gateway.exchange import Exchange
 from sublet.gateway.refusals import (
-    BodyTooLargeError,
     HeadersTooLargeError,
     InvalidRequestError,
     ReceiveTimeoutError,
     ServerFullError,
+    too_large,
 )
 from sublet.gateway.service import Gateway
 from sublet.gateway.surface import Surface
@@ -195,8 +195,8 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self._hot = hot
         for name, value in self.headers:
-            if name == b"content-length" and (not value.isdigit() or int(value) > self.gateway.settings.body_bytes_max):
-                self._refuse_and_linger(self._too_large())
+            if name == b"content-length" and (not value.isdigit() or int(value) > self.gateway.received_bytes_max):
+                self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
                 return
         if self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -208,7 +208,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._hot is None:
             self._body_bytes += len(body)
             gateway.receiving_bytes += len(body)
-            if self._body_bytes > gateway.settings.body_bytes_max:
+            if self._body_bytes > gateway.received_bytes_max:
                 self._deaf = True
                 self.transport.abort()
                 return
@@ -217,8 +217,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._body.append(body)
         self._body_bytes += len(body)
         gateway.receiving_bytes += len(body)
-        if self._body_bytes > gateway.settings.body_bytes_max:
-            self._refuse_and_linger(self._too_large())
+        if self._body_bytes > gateway.received_bytes_max:
+            self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
         elif gateway.receiving_bytes > gateway.settings.receiving_bytes_max:
             self._refuse_and_linger(
                 ServerFullError("the gateway is receiving as much as it may; try again in 1 s", retry_after_s=1.0)
@@ -309,10 +309,6 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _asgi_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
-
-    def _too_large(self) -> SubletError:
-        mib = self.gateway.settings.body_bytes_max / 1048576
-        return BodyTooLargeError(f"The request's body is larger than {mib:.0f} MiB; send a smaller one")
 
     def _own_headers(self, exchange: Exchange) -> bytes:
         return exchange.headers()

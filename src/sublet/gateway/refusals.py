@@ -49,6 +49,12 @@ class BodyTooLargeError(InvalidInputError):
     status = 413
 
 
+def too_large(bytes_max: int) -> BodyTooLargeError:
+    """The refusal of a body of more than `bytes_max` bytes."""
+    shown = f"{bytes_max / 1048576:.0f} MiB" if bytes_max >= 1048576 else f"{bytes_max} bytes"
+    return BodyTooLargeError(f"The request's body is larger than {shown}; send a smaller one")
+
+
 class HeadersTooLargeError(InvalidInputError):
     """The request's headers are too large; send fewer or shorter ones."""
 

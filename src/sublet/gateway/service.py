@@ -23,6 +23,7 @@ from sublet.gateway.refusals import (
     JournalError,
     ModelNotFoundError,
     StoppingError,
+    too_large,
 )
 from sublet.gateway.surface import Headers, Surface
 from sublet.gateway.upstream import EnginePool
@@ -71,6 +72,8 @@ class Gateway:
         self._placing: set[asyncio.Future[None]] = set()
         # The system's clock is read the short way: a datetime for each request would cost more than its admission.
         self._real_clock = isinstance(clock, SystemClock)
+        self._limits = {name: settings.of_model(name) for name in settings.overrides}
+        self.received_bytes_max = settings.received_bytes_max
         self._engines: dict[tuple[str, str | None], EnginePool] = {}
         self._sequence = 0
         self._run = secrets.token_hex(8)
@@ -100,6 +103,9 @@ class Gateway:
                 raise InvalidRequestError(
                     f"{model.name} can't do {need}; GET /v1/models shows what each model can", param="model"
                 )
+        limits = self.limits_of(model.name)
+        if len(body) > limits.body_bytes_max:
+            raise too_large(limits.body_bytes_max)
         if self.journal.failure is not None:
             raise JournalError(retry_after_s=5.0)
         now = self.monotonic()
@@ -108,6 +114,10 @@ class Gateway:
         exchange = kind_of(self, client, surface, call, model, grant, key_state, now, len(body))
         exchange.start()
         return exchange
+
+    def limits_of(self, model: str) -> GatewaySettings:
+        """The settings that hold for a model."""
+        return self._limits.get(model, self.settings)
 
     def place(self, exchange: HeldExchange, wish: Wish) -> None:
         """Have a hold placed off the loop; the exchange is told on it, in a later turn."""
