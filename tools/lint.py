@@ -44,6 +44,7 @@ def code_rules() -> Iterator[str]:
         if written:
             yield from function_length(name, tree)
         yield from naive_time(name, tree)
+        yield from terminal_output(name, tree)
         if path.relative_to(ROOT / "src" / "sublet").parts[0] in EXACT:
             yield from floats(name, tree)
 
@@ -87,6 +88,19 @@ def transaction_rules() -> Iterator[str]:
     from transactions import Sources, modules_of
 
     yield from Sources(modules_of(ROOT / "src", ROOT)).breaches()
+
+
+def terminal_output(name: Path, tree: ast.AST) -> Iterator[str]:
+    """What others wrote is shown on terminals and never obeyed: only `output.py` prints."""
+    if name.parts[-2:] == ("sublet", "output.py"):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            echo = isinstance(called, ast.Attribute) and called.attr in ("echo", "secho")
+            bare = isinstance(called, ast.Name) and called.id in ("print", "Console")
+            if echo or bare:
+                yield f"{name}:{node.lineno}: prints past sublet.output; use say, print_rows, print_json or Screen"
 
 
 def package_rules() -> Iterator[str]:

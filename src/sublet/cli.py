@@ -35,7 +35,9 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"sublet {__version__}")
+        from sublet.output import say
+
+        say(f"sublet {__version__}")
         raise typer.Exit
 
 
@@ -64,7 +66,9 @@ def main() -> None:
     try:
         app()
     except SubletError as error:
-        typer.secho(f"sublet: {error.message}", fg="red", err=True)
+        from sublet.output import say_error
+
+        say_error(f"sublet: {error.message}")
         sys.exit(EXIT_BAD_INPUT if 400 <= error.status < 500 else EXIT_FAILED)
     except BrokenPipeError:
         # The reader (head, less) has enough; that is no failure.

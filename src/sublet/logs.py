@@ -12,6 +12,8 @@ from typing import Any
 
 import structlog
 
+from sublet.values.text import visible_json
+
 FILE_BYTES_MAX = 10 * 1024 * 1024
 FILES_MAX = 5
 
@@ -62,7 +64,8 @@ def mask(text: str) -> str:
 
 
 class _MaskedFormatter(structlog.stdlib.ProcessorFormatter):
-    """Masks the finished line, so that a key is caught wherever it stood: nested data, an exception, another's log call."""
+    """Masks the finished line, so that a key is caught wherever it stood: nested data, an exception, another's log call; and
+    spells out what a terminal that shows the log would obey."""
 
     def __init__(self, shared: list[structlog.typing.Processor], last: list[structlog.typing.Processor]) -> None:
         super().__init__(
@@ -70,7 +73,7 @@ class _MaskedFormatter(structlog.stdlib.ProcessorFormatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        return mask(super().format(record))
+        return mask(visible_json(super().format(record)))
 
 
 def _one_line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:

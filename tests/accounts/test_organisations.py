@@ -13,6 +13,7 @@ from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
+from sublet.values.text import visible
 
 
 @pytest.fixture
@@ -83,12 +84,13 @@ def test_a_name_that_is_taken_can_be_printed_on_one_line(name: str) -> None:
     try:
         kept = checked_name(name, "a name")
     except InvalidInputError:
-        inner = name.strip()
-        assert not inner or len(inner) > NAME_LENGTH_MAX or not inner.isprintable()
+        plain = name.isascii() and name.strip().isprintable()
+        assert not plain or not 0 < len(name.strip()) <= NAME_LENGTH_MAX, "plain ASCII is never refused"
         return
-    assert kept == kept.strip() == name.strip()
+    assert kept == kept.strip() == checked_name(kept, "a name")
     assert 0 < len(kept) <= NAME_LENGTH_MAX
-    assert kept.isprintable()
+    assert len(kept.splitlines()) == 1
+    assert visible(kept) == kept
     kept.encode()
 
 

@@ -171,3 +171,17 @@ def test_files_turn_over_and_old_ones_go(folder: Path, monkeypatch: pytest.Monke
 def test_the_folder_is_its_owners_alone(folder: Path) -> None:
     logs.configure("test", folder)
     assert (folder / "logs").stat().st_mode & 0o077 == 0
+
+
+def test_what_a_customer_wrote_is_shown_and_never_obeyed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b]0;owned\x07\u202egnp.exe\x9b31m\r\nforged: line"
+    logs.configure("test", folder)
+    structlog.get_logger("sublet.test").warning("refused", reason=hostile)
+    logging.getLogger("other").warning(hostile)
+    assert _lines(folder)[0]["reason"] == hostile, "the record keeps what was sent"
+    raw = (folder / "logs" / "test.log").read_text()
+    assert not [sign for sign in raw if not sign.isprintable() and sign != "\n"]
+    assert raw.count("\n") == 2
+    shown = capsys.readouterr().err
+    assert not [sign for sign in shown if not sign.isprintable() and sign != "\n"]
+    assert shown.count("\n") == 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.tree import Tree
 
-from sublet.output import print_json, print_rows
+from sublet.output import Screen, print_json, print_rows, say, say_error
 
 
 def test_json_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,3 +46,23 @@ def test_nothing_is_a_dash_and_a_list_is_joined(capsys: pytest.CaptureFixture[st
 def test_numbers_stand_right(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows([{"n": 5}, {"n": "-1.50"}, {"n": 12345}], {"n": "count"}, "")
     assert capsys.readouterr().out.splitlines() == ["count", "    5", "-1.50", "12345"]
+
+
+HOSTILE = "a\x1b[2J\x1b]52;c;AAAA\x07b\u202ec\x9b31md\x00"
+
+
+def test_what_others_wrote_is_shown_and_never_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    """On every way to the terminal: sentences, errors, tables, styled output, JSON."""
+    say(HOSTILE)
+    say(HOSTILE, err=True)
+    say_error(HOSTILE)
+    print_rows([{"name": HOSTILE}], {"name": "name"}, "")
+    print_json({"name": HOSTILE})
+    Screen().print(HOSTILE, markup=False)
+    Screen().print(Tree(HOSTILE))
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert "\\x1b[2J" in text or "\\u001b[2J" in text
+        assert not [sign for sign in text if not sign.isprintable() and sign != "\n"]
+    told = next(line for line in printed.out.splitlines() if line.startswith("{"))
+    assert json.loads(told) == {"name": HOSTILE}, "the data is the same"

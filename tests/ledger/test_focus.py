@@ -14,9 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import literal, update
 
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.service import Ledger
+from sublet.store.tables.accounts import organisations
 from sublet.values.errors import InvalidInputError
 
 KNOWN_DEFECTS = {"InvoiceId-C-004-C", "InvoiceId-C-005-C"}
@@ -94,6 +96,19 @@ def test_commitments_have_their_dataset_and_are_named_where_they_apply(busy: Led
     assert (row["ContractCommitmentId"], Decimal(row["ContractCommitmentCost"])) == ("minimum-of-acme", 50)
     applied = [entry for entry in rows_of(busy, "focus-1.4", acme) if entry["ContractApplied"]]
     assert {entry["ServiceName"] for entry in applied} == {"Model API", "Account"}
+
+
+@pytest.mark.parametrize("start", list("=+-@|＝＋－＠"))
+def test_a_name_is_never_a_formula_in_a_spreadsheet(busy: Ledger, start: str) -> None:
+    hostile = f"{start}cmd|' /C calc'!A0"
+    busy.store.write(
+        lambda connection: connection.execute(update(organisations).values(name=literal(hostile) + organisations.c.id))
+    )
+    for name in EXPORTS:
+        for row in rows_of(busy, name):
+            for column, cell in row.items():
+                assert not cell.startswith(start) or Decimal(cell) <= 0, (name, column, cell)
+    assert all(row["BillingAccountName"].startswith(f"'{hostile}") for row in rows_of(busy, "focus-1.2"))
 
 
 def test_months_bound_an_export(busy: Ledger, acme: str) -> None:

@@ -43,7 +43,7 @@ def count(ledger: Ledger) -> int:
         ({"organisation": "org_nobody"}, "not_found", "create it before"),
         ({"id": ""}, "invalid_input", "identity"),
         ({"id": "x" * 257}, "invalid_input", "256"),
-        ({"project": "new\nline"}, "invalid_input", "printable"),
+        ({"project": "new\nline"}, "invalid_input", "project holds U+000A"),
         ({"dimensions": {"model": 5}}, "invalid_input", "strings"),
         ({"dimensions": {str(n): "x" for n in range(17)}}, "invalid_input", "16 dimensions"),
         ({"kind": "refund"}, "invalid_input", "must be one of"),

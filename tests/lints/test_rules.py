@@ -104,3 +104,11 @@ def test_text_that_must_not_be_kept(
     (found,) = lint.text_rules()
     assert found.startswith(name)
     assert words in found
+
+
+@pytest.mark.parametrize("source", ["typer.echo(x)\n", "click.secho(x)\n", "print(x)\n", "screen = Console()\n"])
+def test_only_one_place_writes_to_a_terminal(tree: Path, source: str) -> None:
+    (tree / "src" / "sublet" / "output.py").write_text(source)
+    (tree / "src" / "sublet" / "commands.py").write_text("say(x)\nscreen.print(x)\nScreen().print(x)\n")
+    assert list(lint.code_rules()) == []
+    assert "past sublet.output" in _code(tree, "src/sublet/commands.py", source)[0]

@@ -8,7 +8,7 @@ import typer
 
 from sublet import settings
 from sublet.accounts.service import Accounts
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.clock import parse_time
@@ -37,7 +37,7 @@ def create_organisation(
     if as_json:
         print_json(made.as_dict())
     else:
-        typer.echo(f"{made.id}  {made.name} ({made.kind}, {made.currency})")
+        say(f"{made.id}  {made.name} ({made.kind}, {made.currency})")
 
 
 @org.command("ls")
@@ -78,7 +78,7 @@ def create_key(
     if as_json:
         print_json({**made.as_dict(), "secret": secret})
     else:
-        typer.echo(f"{made.id}  scopes {', '.join(made.scopes)}\n{secret}\nThis is shown once: only its hash is kept.")
+        say(f"{made.id}  scopes {', '.join(made.scopes)}\n{secret}\nThis is shown once: only its hash is kept.")
 
 
 @key.command("ls")
@@ -105,4 +105,4 @@ def list_keys(organisation: Annotated[str, typer.Argument(help="Id or name.")], 
 def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` shows it.")]) -> None:
     """Make a key useless from now on."""
     _accounts().revoke_key(key_id)
-    typer.echo(f"{key_id} is revoked")
+    say(f"{key_id} is revoked")

@@ -14,6 +14,7 @@ from sublet.values.clock import as_utc, format_time
 from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.ids import is_id
 from sublet.values.money import currency_digits
+from sublet.values.text import checked_line
 
 KEY_PREFIX = "sublet_"
 KEYS_PER_ORGANISATION_MAX = 1_000
@@ -125,19 +126,13 @@ def secret_sha256(secret: str) -> str:
 
 
 def checked_name(name: str, what: str) -> str:
-    """`name` without surrounding space. Raises InvalidInputError where it is empty, long or has control characters."""
-    name = name.strip()
-    if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
-        raise InvalidInputError(f"{what} must have 1 to {NAME_LENGTH_MAX} printable characters")
-    return name
+    """`name` as `checked_line` makes it. Raises InvalidInputError where it is empty, long or has control characters."""
+    return checked_line(name, what, NAME_LENGTH_MAX, 1)
 
 
 def checked_project(project: str) -> str:
-    """`project` without surrounding space, empty for none. Raises InvalidInputError where it is long or not printable."""
-    project = project.strip()
-    if len(project) > PROJECT_LENGTH_MAX or not project.isprintable():
-        raise InvalidInputError(f"a project's name has at most {PROJECT_LENGTH_MAX} printable characters")
-    return project
+    """`project` as `checked_line` makes it, empty for none. Raises InvalidInputError where it is long or not printable."""
+    return checked_line(project, "a project's name", PROJECT_LENGTH_MAX)
 
 
 def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:

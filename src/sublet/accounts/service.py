@@ -31,6 +31,7 @@ from sublet.values.errors import (
     UnauthenticatedError,
 )
 from sublet.values.ids import new_id
+from sublet.values.text import normal_form
 
 LIST_MAX = 10_000
 OPERATOR_NAME = "operator"
@@ -63,6 +64,7 @@ class Accounts:
 
     def organisation(self, id_or_name: str) -> Organisation:
         """Raises NotFoundError."""
+        id_or_name = normal_form(id_or_name)
         with self._store.read() as connection:
             found = sql.organisation_by(connection, id=id_or_name) or sql.organisation_by(connection, name=id_or_name)
         if found is None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from sublet import settings as settings_module
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.plan import Plan, plan_from_dict
@@ -33,19 +32,19 @@ def up(as_json: JsonFlag = False) -> None:
     running = Running(settings_module.load(), _config())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.stop())
-    screen = Console(stderr=True)
+    screen = Screen(stderr=True)
     try:
         with screen.status("Sublet starts …"):
             running.start()
         if as_json:
             print_json(running.as_dict())
         else:
-            typer.echo(running.welcome())
+            say(running.welcome())
         running.run()
     finally:
         with screen.status("Sublet ends what it started …"):
             running.end()
-    typer.echo("Sublet has ended everything that it started.", err=True)
+    say("Sublet has ended everything that it started.", err=True)
 
 
 def demo(
@@ -68,7 +67,7 @@ def doctor(as_json: JsonFlag = False) -> None:
         print_json({"checks": [check.as_dict() for check in checks]})
     else:
         checks = []
-        screen = Console(soft_wrap=True, highlight=False)
+        screen = Screen(soft_wrap=True, highlight=False)
         marks = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "missing": "[red]✗[/red]"}
         for check in examination.examine(settings):
             checks.append(check)
@@ -90,10 +89,10 @@ def status(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"running": found is not None, "data_dir": str(settings.data_dir), **(found or {})})
     elif found is None:
-        typer.echo(f"not running on {settings.data_dir}; `sublet up` starts it")
+        say(f"not running on {settings.data_dir}; `sublet up` starts it")
     else:
-        typer.echo(f"running on {settings.data_dir}: process {found['pid']}\nconsole and API  {found['control']}")
-        typer.echo(f"model API        {found['gateway']}/v1")
+        say(f"running on {settings.data_dir}: process {found['pid']}\nconsole and API  {found['control']}")
+        say(f"model API        {found['gateway']}/v1")
     if found is None:
         raise typer.Exit(1)
 
@@ -117,7 +116,7 @@ def plan(
         if as_json:
             print_json({"since": format_time(before.made_at), "changes": lines})
         else:
-            typer.echo("\n".join(lines) or "nothing changed")
+            say("\n".join(lines) or "nothing changed")
         return
     if as_json:
         print_json(made.as_dict())
@@ -137,7 +136,7 @@ def _next_plan() -> Plan:
         try:
             return plan_from_dict(Remote().get("/v1/plan")["next"])
         except UnavailableError as error:
-            typer.echo(f"{error.message}; this is the plan by the database", err=True)
+            say(f"{error.message}; this is the plan by the database", err=True)
     system = Sublet(settings_module.load())
     try:
         return system.plan()
@@ -178,4 +177,4 @@ def migrate() -> None:
     store = Store(settings.database_url)
     upgrade(store)
     store.close()
-    typer.echo("the database has the schema of this version")
+    say("the database has the schema of this version")

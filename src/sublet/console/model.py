@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sublet.surplus.calibration import PoolRecord
 from sublet.values.money import Money
+from sublet.values.text import cleaned_line
 
 CLASSES = ("firm", "notice", "spot", "model")
 """Who may hold a sold accelerator: the three classes of raw lease, and the replicas of managed models."""
@@ -232,10 +233,9 @@ class BudgetsWish:
     @classmethod
     def of(cls, find: str, order: str, offset: str) -> BudgetsWish:
         """What an address asks for. An address is typed by people: what can't be meant is taken for the first page."""
-        printable = "".join(character for character in find if character.isprintable())
         number = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) <= len(str(OFFSET_MAX)) else 0
         return cls(
-            printable.strip()[:FIND_LENGTH_MAX], order if order in ORDERS else ORDERS[0], min(number, OFFSET_MAX)
+            cleaned_line(find, FIND_LENGTH_MAX), order if order in ORDERS else ORDERS[0], min(number, OFFSET_MAX)
         )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from sublet import settings
@@ -19,7 +18,7 @@ from sublet.demand.prometheus import PrometheusCollector, query_of
 from sublet.demand.service import Demand, Recorded
 from sublet.demand.slurm import parse_sacct, series_of_jobs, told_of
 from sublet.fleet.service import Fleet
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.clock import SystemClock, format_time, from_micros, parse_time
@@ -76,9 +75,9 @@ def collect_prometheus(
     if recorded.taken or as_json:
         _report(demand, recorded, pool, as_json)
         return
-    typer.echo(f"no sample of {pool} came in: from {format_time(since)} to {format_time(now)} {numbers.lack()}")
+    say(f"no sample of {pool} came in: from {format_time(since)} to {format_time(now)} {numbers.lack()}")
     queries = [text for text in (query.in_use, query.capacity) if isinstance(text, str)]
-    typer.echo(f"  try in Prometheus' own page: {' and '.join(queries)}")
+    say(f"  try in Prometheus' own page: {' and '.join(queries)}")
 
 
 @app.command("sacct")
@@ -121,7 +120,7 @@ def convert_alibaba(
         raise InvalidInputError(f"--start: {error}") from error
     series = series_of_model(jobs.get(model, []), model, capacity)
     write_series(series, out)
-    typer.echo(f"{len(series)} hours of {model} are in {out}")
+    say(f"{len(series)} hours of {model} are in {out}")
 
 
 def _not_too_long(hours: float) -> None:
@@ -137,16 +136,16 @@ def _report(demand: Demand, recorded: Recorded, pool: str, as_json: bool) -> Non
     singular = recorded.taken == 1
     newest = demand.latest(recorded.pool_id) if recorded.expired else None
     if newest is None:
-        typer.echo(f"{some} {'is' if singular else 'are'} in")
+        say(f"{some} {'is' if singular else 'are'} in")
     else:
         # Some of what expired may be older than what was just taken: how many of these stay is not known here.
-        typer.echo(
+        say(
             f"{some} {'was' if singular else 'were'} taken, and {recorded.expired:,} expired: what is from before "
             f"{format_time(newest.time - demand.kept)} is more than {demand.kept.days} days older than the pool's newest "
             "sample; demand.history_days keeps more"
         )
     for sentence in recorded.findings.sentences():
-        typer.echo(f"  {sentence}")
+        say(f"  {sentence}")
 
 
 @app.command("samples")
@@ -188,7 +187,7 @@ def show_forecast(
     """Forecast how high a pool's demand may rise, and say how often such forecasts held."""
     demand, fleet = _open()
     horizons = [_seconds(text) for text in horizon] if horizon else HORIZONS_DEFAULT_S
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
+    with Progress(console=Screen(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("forecasting", total=1.0)
         found = demand.forecast(
             fleet.pool(pool).id, horizons, quantile or QUANTILES_DEFAULT, lambda done: bar.update(task, completed=done)
@@ -197,7 +196,7 @@ def show_forecast(
         print_json(found.as_dict())
         return
     now = "unknown" if found.in_use is None else f"{found.in_use:g}"
-    typer.echo(f"{pool}: {now} in use in the last hour; {found.history_s // 3600} h of history")
+    say(f"{pool}: {now} in use in the last hour; {found.history_s // 3600} h of history")
     rows: list[dict[str, str]] = []
     reasons: dict[str, list[str]] = {}
     for horizon_s, peaks in found.peaks.items():
@@ -210,7 +209,7 @@ def show_forecast(
         rows.append(row)
     print_rows(rows, {key: key if key == "within" else f"peak at {key}" for key in rows[0]}, "")
     for why, levels in reasons.items():
-        typer.echo(f"  {', '.join(levels)} within {why}")
+        say(f"  {', '.join(levels)} within {why}")
 
 
 def _seconds(text: str) -> int:
@@ -264,11 +263,9 @@ def add_claim(
     if as_json:
         print_json(claim.as_dict())
         return
-    typer.echo(
-        f"{claim.id}: {count} of {pool} from {format_time(claim.window.start)} to {format_time(claim.window.end)}"
-    )
+    say(f"{claim.id}: {count} of {pool} from {format_time(claim.window.start)} to {format_time(claim.window.end)}")
     if count > found.accelerators:
-        typer.echo(f"  {pool} has {found.accelerators}: until it has more, the claim keeps all of them from being sold")
+        say(f"  {pool} has {found.accelerators}: until it has more, the claim keeps all of them from being sold")
 
 
 @app.command("withdraw")
@@ -279,4 +276,4 @@ def withdraw_claim(claim: Annotated[str, typer.Argument(help="Id of a claim.")],
     if as_json:
         print_json(withdrawn.as_dict())
         return
-    typer.echo(f"{withdrawn.id} is withdrawn")
+    say(f"{withdrawn.id} is withdrawn")

@@ -30,6 +30,7 @@ from sublet.store import Store
 from sublet.values.clock import EPOCH, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
+from sublet.values.text import checked_line
 from sublet.values.windows import Window
 
 SAMPLES_PER_WRITE_MAX = 100_000
@@ -162,8 +163,7 @@ class Demand:
         """
         if not 1 <= count <= ACCELERATORS_MAX:
             raise InvalidInputError(f"count is {count}; claim from 1 to {ACCELERATORS_MAX} accelerators")
-        if len(reason) > REASON_CHARACTERS_MAX:
-            raise InvalidInputError(f"reason has {len(reason)} characters; use at most {REASON_CHARACTERS_MAX}")
+        reason = checked_line(reason, "reason", REASON_CHARACTERS_MAX)
         now = self._store.clock.now()
         if window.end <= now:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}, which is past; claim a time to come")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.tree import Tree
 
@@ -22,7 +21,7 @@ from sublet.desk.sections.uncertainty import SAMPLES_MAX
 from sublet.desk.service import run_simulation, write_reports, write_text
 from sublet.desk.sheet import Explanation, Value
 from sublet.desk.template import write_template
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.remote import Remote
 
 app = typer.Typer(
@@ -39,7 +38,7 @@ _PROGRESS_FROM = 2_000_000
 def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("case.toml")) -> None:
     """Write a commented case to start from."""
     write_template(path)
-    typer.echo(f"Wrote {path}. Next: sublet desk report {path}")
+    say(f"Wrote {path}. Next: sublet desk report {path}")
 
 
 @app.command()
@@ -69,7 +68,7 @@ def explain(
         return
     tree = Tree(_line(explanation.value), guide_style="dim")
     _grow(tree, explanation)
-    Console(markup=False, highlight=False).print(tree)
+    Screen(markup=False, highlight=False).print(tree)
 
 
 @app.command()
@@ -84,7 +83,7 @@ def report(
         print_json({"html": str(written.html), "xlsx": str(written.xlsx), "json": str(written.json)})
         return
     for path in (written.html, written.xlsx, written.json):
-        typer.echo(str(path))
+        say(str(path))
 
 
 @app.command()
@@ -99,7 +98,7 @@ def mc(
     """Draw the case's distributions: quantiles of its results and contributions to variance."""
     desk = open_case(case)
     count = samples or (desk.simulation.samples if desk.simulation is not None else 0)
-    with Progress(console=Console(stderr=True), disable=count < _PROGRESS_FROM) as progress:
+    with Progress(console=Screen(stderr=True), disable=count < _PROGRESS_FROM) as progress:
         task = progress.add_task("drawing", total=count)
         found = run_simulation(desk, samples, seed, lambda done: progress.advance(task, done))
     if as_json:
@@ -116,7 +115,7 @@ def mc(
         for point in found[0].quantiles
     ]
     print_rows(rows, {"what": "", **columns}, "nothing was drawn")
-    typer.echo()
+    say()
     inputs = dict.fromkeys(name for item in found for name in item.contributions)
     shares = [
         {"what": desk.title(name), **{item.name: f"{item.contributions.get(name, 0.0):.1%}" for item in found}}
@@ -158,7 +157,7 @@ def diff(
     rows += [{"name": name, "before": one, "after": other, "unit": "formula"} for name, one, other in found.formulas]
     columns = {"name": "assumption", "before": "before", "after": "after", "unit": "unit"}
     print_rows(rows, columns, "no assumption or formula differs")
-    typer.echo()
+    say()
     explained = []
     for item in found.results:
         total = {"result": new.title(item.name), "before": figure(item.before), "after": figure(item.after)}
@@ -182,7 +181,7 @@ def brief(
         sentences = [{"part": item.part, "text": item.text, "values": list(item.values)} for item in text.sentences]
         print_json({"title": text.title, "language": language, "sentences": sentences})
         return
-    typer.echo(text.render())
+    say(text.render())
 
 
 @app.command()

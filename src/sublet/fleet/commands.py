@@ -8,7 +8,7 @@ import typer
 
 from sublet import settings
 from sublet.fleet.service import Fleet
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
 
@@ -51,7 +51,7 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
         print_json({**found.as_dict(), "units": units})
         return
     for name, value in found.as_dict().items():
-        typer.echo(f"{name:28} {value if value is not None else '–'}")
+        say(f"{name:28} {value if value is not None else '–'}")
     print_rows(units, {"id": "accelerator", "device": "device", "in_service": "in service", "out_reason": "reason"}, "")
 
 
@@ -62,11 +62,11 @@ def drain(
 ) -> None:
     """Take one accelerator out of sale; a lease that holds it is re-planned."""
     _fleet().set_service(unit, False, reason)
-    typer.echo(f"{unit} is out of service: {reason}")
+    say(f"{unit} is out of service: {reason}")
 
 
 @app.command("restore")
 def restore(unit: Annotated[str, typer.Argument(help="The accelerator's id.")]) -> None:
     """Put an accelerator back on sale."""
     _fleet().set_service(unit, True)
-    typer.echo(f"{unit} is in service")
+    say(f"{unit} is in service")

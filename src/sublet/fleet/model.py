@@ -11,6 +11,7 @@ from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
 
 UNITS_PER_POOL_MAX = 1_000_000
+REASON_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from sublet.fleet import store as sql
-from sublet.fleet.model import UNITS_PER_POOL_MAX, Pool, PoolSpec, Unit
+from sublet.fleet.model import REASON_MAX, UNITS_PER_POOL_MAX, Pool, PoolSpec, Unit
 from sublet.store import Store
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
+from sublet.values.text import checked_line
 
 
 class Fleet:
@@ -66,7 +67,9 @@ class Fleet:
         return self._store.write(write)
 
     def set_service(self, unit_id: str, in_service: bool, reason: str | None = None) -> None:
-        """Take an accelerator out of sale, or put it back. Raises NotFoundError."""
+        """Take an accelerator out of sale, or put it back. Raises NotFoundError, InvalidInputError for such a reason."""
+        if reason is not None:
+            reason = checked_line(reason, "reason", REASON_MAX, 1)
         if not self._store.write(lambda connection: sql.set_service(connection, unit_id, in_service, reason)):
             raise NotFoundError(f"there is no accelerator {unit_id!r}")
 

@@ -30,6 +30,7 @@ from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.ids import new_id
+from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
 OPEN_QUOTES_MAX = 20
@@ -353,6 +354,9 @@ def _offer(alternative: dict[str, Any], window: Window) -> str:
 
 def checked_key(key: str | None) -> str | None:
     """An idempotency key, or None. Raises InvalidInputError."""
-    if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX and key.isprintable()):
+    if key is None:
+        return None
+    if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX:
         raise InvalidInputError(f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} printable characters")
+    refuse_unsafe(key, "Idempotency-Key")
     return key

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sublet.leases import login
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.remote import Remote
 from sublet.values.clock import as_utc, format_time, parse_time
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
@@ -66,11 +65,11 @@ def quote(
         print_json(found)
         return
     count = found["accelerators"]
-    typer.echo(
+    say(
         f"{count} accelerator{'' if count == 1 else 's'} as {found['class']} from {found['start']} to {found['end']}: "
         f"{found['total']} {found['currency']} at {found['price_per_accelerator_hour']} per accelerator-hour"
     )
-    typer.echo(f"held until {found['expires_at']}; take it with: sublet lease take --quote {found['id']}")
+    say(f"held until {found['expires_at']}; take it with: sublet lease take --quote {found['id']}")
 
 
 @app.command()
@@ -144,7 +143,7 @@ def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(lease)
         return
-    typer.echo(f"{lease['id']} is {lease['state']}")
+    say(f"{lease['id']} is {lease['state']}")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -215,7 +214,7 @@ def _wait_ready(remote: Remote, lease_id: str, *, quiet: bool) -> dict[str, Any]
     """The lease once one can log in. Raises UnavailableError where it fails or takes too long."""
     deadline = time.monotonic() + READY_S_MAX
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    with Progress(*columns, console=Screen(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task("lease requested")
         while True:
             lease = remote.get(f"/v1/leases/{lease_id}")
@@ -235,12 +234,10 @@ def _show(lease: dict[str, Any]) -> None:
     print_rows([lease], _COLUMNS, "")
     if lease["ssh"]:
         door = lease["ssh"]
-        typer.echo(f"log in with: sublet lease ssh {lease['id']}")
-        typer.echo(
-            f"         or: ssh -p {door['port']} {door['user']}@{door['host']}   (host key {door['fingerprint']})"
-        )
+        say(f"log in with: sublet lease ssh {lease['id']}")
+        say(f"         or: ssh -p {door['port']} {door['user']}@{door['host']}   (host key {door['fingerprint']})")
     if lease["last_error"]:
-        typer.echo(f"last error: {lease['last_error']}")
+        say(f"last error: {lease['last_error']}")
 
 
 def _checked(lease_id: str) -> str:

@@ -36,9 +36,11 @@ from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.ids import new_id
 from sublet.values.plan import Plan, Step
+from sublet.values.text import checked_line
 from sublet.values.windows import Window
 
 PAGE_MAX = 200
+REASON_MAX = 500
 TRANSITIONS_MAX = 500
 OLD_QUOTES_PER_TICK = 500
 OLD_QUOTE = timedelta(days=1)
@@ -240,7 +242,7 @@ class Leases:
 
     def release_unit(self, unit_id: str, actor: str, reason: str) -> None:
         """The operator says that an accelerator is clean. Raises NotFoundError where it is in no quarantine."""
-        if not self._conduct.release_unit(unit_id, actor, reason):
+        if not self._conduct.release_unit(unit_id, actor, checked_line(reason, "reason", REASON_MAX, 1)):
             raise NotFoundError(f"accelerator {unit_id!r} is in no quarantine")
 
     def plan(self) -> Plan:
@@ -422,8 +424,7 @@ class Leases:
         checked_ahead(order.window.start, now)
         if order.window.end <= now:
             raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is over")
-        if not order.reason.strip() or len(order.reason) > 500:
-            raise InvalidInputError("reason must say in 1 to 500 characters why the capacity is needed")
+        checked_line(order.reason, "reason, which says why the capacity is needed,", REASON_MAX, 1)
         return now
 
     def _stale_holds(self, now: datetime) -> bool:

@@ -9,7 +9,7 @@ import typer
 from sublet.ledger.budgets import THRESHOLDS
 from sublet.ledger.opening import Organisation, here, organisation_id
 from sublet.ledger.service import new_budget
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.money import nano_from_decimal
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: hard ones refuse work, soft ones raise alerts.")
@@ -50,7 +50,7 @@ def create_budget(
     if as_json:
         print_json(made.as_dict())
     else:
-        typer.echo(f"{made.id}  {made.as_dict()['limit']} a {made.period}, {'hard' if made.hard else 'soft'}")
+        say(f"{made.id}  {made.as_dict()['limit']} a {made.period}, {'hard' if made.hard else 'soft'}")
 
 
 @app.command("ls")
@@ -74,11 +74,11 @@ def change_budget(
 ) -> None:
     """Give a budget another limit, at once; what is spent and held stays."""
     changed = here().change_budget(budget_id, nano_from_decimal(limit))
-    typer.echo(f"{budget_id}  {changed.as_dict()['limit']} a {changed.period}")
+    say(f"{budget_id}  {changed.as_dict()['limit']} a {changed.period}")
 
 
 @app.command("end")
 def end_budget(budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")]) -> None:
     """End a budget: from now on it limits nothing."""
     here().end_budget(budget_id)
-    typer.echo(f"{budget_id} ended")
+    say(f"{budget_id} ended")

@@ -13,6 +13,7 @@ from sublet.ledger.model import amount_text
 from sublet.ledger.periods import month_of
 from sublet.values.clock import EPOCH, format_time
 from sublet.values.errors import InvalidInputError, LimitExceededError
+from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
 SCOPES = ("organisation", "project", "key")
@@ -65,8 +66,10 @@ class Budget:
             raise InvalidInputError(f"thresholds are at most {THRESHOLDS_MAX} percentages from 1 to 1000")
         if self.webhook_url and not self.webhook_url.startswith(("https://", "http://")):
             raise InvalidInputError("webhook_url must start with https:// or http://")
-        if self.email and ("@" not in self.email or not self.email.isprintable() or " " in self.email):
+        if self.email and ("@" not in self.email or any(sign.isspace() for sign in self.email)):
             raise InvalidInputError(f"email {self.email!r} is not an address")
+        for name in ("scope_id", "webhook_url", "webhook_secret", "email"):
+            refuse_unsafe(getattr(self, name), name)
 
     @property
     def prepaid(self) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sublet.ledger import budget_commands
 from sublet.ledger.cloudevents import read_each, renumbered, split_batch
@@ -20,7 +19,7 @@ from sublet.ledger.model import amount_text
 from sublet.ledger.opening import Organisation, here, organisation_id
 from sublet.ledger.page import invoice_page, summary
 from sublet.ledger.pdf import invoice_pdf
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import nano_from_decimal
@@ -46,7 +45,7 @@ def prove(
     """Derive money again from raw events and print the difference, which must be 0."""
     ledger = here()
     wanted = organisation_id(ledger, organisation) if organisation else ""
-    with Console(stderr=True).status("deriving everything from raw events"):
+    with Screen(stderr=True).status("deriving everything from raw events"):
         proof = ledger.prove(wanted, invoice)
     if as_json:
         print_json(proof.as_dict())
@@ -54,9 +53,9 @@ def prove(
         counted = (
             f"{proof.events} events, {proof.lines} lines, {proof.transactions} transactions, {proof.invoices} invoices"
         )
-        typer.echo(f"difference {amount_text(proof.difference_nano)} ({counted})")
+        say(f"difference {amount_text(proof.difference_nano)} ({counted})")
         for finding in proof.findings:
-            typer.echo(f"differs: {finding}")
+            say(f"differs: {finding}")
     if not proof.ok:
         raise typer.Exit(PROOF_FAILED)
 
@@ -65,12 +64,12 @@ def prove(
 def rate(as_json: JsonFlag = False) -> None:
     """Rate and post every usage event that has arrived."""
     ledger = here()
-    with Console(stderr=True).status("rating"):
+    with Screen(stderr=True).status("rating"):
         report = ledger.rate()
     if as_json:
         print_json(vars(report))
     else:
-        typer.echo(f"{report.rated} lines in {report.transactions} transactions; {report.waiting} events wait")
+        say(f"{report.rated} lines in {report.transactions} transactions; {report.waiting} events wait")
 
 
 @app.command("take")
@@ -95,10 +94,10 @@ def take(
     if as_json:
         print_json({"accepted": accepted, "duplicates": duplicates, "refused": refused})
     else:
-        typer.echo(f"{accepted} taken, {duplicates} known already, {len(refused)} refused")
+        say(f"{accepted} taken, {duplicates} known already, {len(refused)} refused")
         for refusal in refused:
             name = f" ({refusal['source']} {refusal['id']})" if refusal["id"] else ""
-            typer.echo(f"refused: {file}:{refusal['place']}{name}: {refusal['message']}")
+            say(f"refused: {file}:{refusal['place']}{name}: {refusal['message']}")
     if refused:
         raise typer.Exit(2)
 
@@ -130,7 +129,7 @@ def invoice(
     owner = organisation_id(ledger, organisation)
     document = ledger.invoice(owner, period, digest) if final else ledger.draft(owner, period)
     if document is None:
-        typer.echo("nothing to invoice")
+        say("nothing to invoice")
         return
     _show(document, out, as_json)
 
@@ -155,7 +154,7 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
             out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         else:
             raise InvalidInputError(f"--out {out} must end in .json, .html or .pdf")
-        typer.echo(f"written to {out}")
+        say(f"written to {out}")
         return
     if as_json:
         print_json(document)
@@ -168,11 +167,11 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
         "unit_price": "price",
         "amount": document["currency"],
     }
-    typer.echo(f"{document['number'] or 'draft'} for {document['customer']['name']}, {document['period']['label']}")
+    say(f"{document['number'] or 'draft'} for {document['customer']['name']}, {document['period']['label']}")
     print_rows(document["lines"], columns, "no lines")
     for name, amount, _ in summary(document):
-        typer.echo(f"{name:>10}  {amount} {document['currency']}")
-    typer.echo(f"{'digest':>10}  {document['digest']}")
+        say(f"{name:>10}  {amount} {document['currency']}")
+    say(f"{'digest':>10}  {document['digest']}")
 
 
 @app.command("invoices")
@@ -208,20 +207,20 @@ def close(
     if as_json:
         print_json({"period": period, "closed_now": closed.by_this_call, "invoice": number})
     else:
-        typer.echo(f"{period} {'closed' if closed.by_this_call else 'was closed already'}; invoice {number or 'none'}")
+        say(f"{period} {'closed' if closed.by_this_call else 'was closed already'}; invoice {number or 'none'}")
 
 
 @app.command("close-all")
 def close_all(period: Annotated[str, typer.Argument(help="Month like 2026-11.")], as_json: JsonFlag = False) -> None:
     """Close a month of every organisation in whose time zone it is over."""
     ledger = here()
-    with Console(stderr=True).status("closing"):
+    with Screen(stderr=True).status("closing"):
         found = ledger.close_all(period)
     numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
     if as_json:
         print_json({"period": period, "closed_now": sum(closed.by_this_call for closed in found), "invoices": numbers})
     else:
-        typer.echo(f"{sum(closed.by_this_call for closed in found)} closed, {len(numbers)} invoices made")
+        say(f"{sum(closed.by_this_call for closed in found)} closed, {len(numbers)} invoices made")
 
 
 @app.command("rerate")
@@ -236,13 +235,11 @@ def rerate(
     if as_json:
         print_json(vars(report))
     else:
-        typer.echo(
-            f"{report.rated} lines in {report.transactions} transactions; {report.left} events stay as they were"
-        )
+        say(f"{report.rated} lines in {report.transactions} transactions; {report.left} events stay as they were")
         for entry in report.left_events:
-            typer.echo(f"stays: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+            say(f"stays: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
         if report.left > len(report.left_events):
-            typer.echo(f"{report.left - len(report.left_events)} more stay")
+            say(f"{report.left - len(report.left_events)} more stay")
 
 
 @app.command("pay")
@@ -257,7 +254,7 @@ def pay(
     if as_json:
         print_json(document)
     else:
-        typer.echo(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
+        say(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
 
 
 @app.command("reverse-payment")
@@ -272,7 +269,7 @@ def reverse_payment(
     if as_json:
         print_json(document)
     else:
-        typer.echo(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
+        say(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
 
 
 @app.command("void")
@@ -286,7 +283,7 @@ def void(
     if as_json:
         print_json(document)
     else:
-        typer.echo(f"{document['number']} is void")
+        say(f"{document['number']} is void")
 
 
 @app.command("credit")
@@ -314,7 +311,7 @@ def credit(
     if as_json:
         print_json(given.as_dict())
     else:
-        typer.echo(f"{given.id}  {amount_text(given.remaining_nano)} left of {amount_text(given.nano)} ({given.kind})")
+        say(f"{given.id}  {amount_text(given.remaining_nano)} left of {amount_text(given.nano)} ({given.kind})")
 
 
 @app.command("credits")
@@ -362,7 +359,7 @@ def profile(
         print_json(asdict(found))
         return
     for name, value in asdict(found).items():
-        typer.echo(f"{name:>12}  {value}")
+        say(f"{name:>12}  {value}")
 
 
 @app.command("balance")
@@ -388,10 +385,10 @@ def statement(organisation: Organisation, period: Month = "", as_json: JsonFlag 
     if as_json:
         print_json(found)
         return
-    typer.echo(f"{found['name']}, {found['period']}: opening {found['opening']} {found['currency']}")
+    say(f"{found['name']}, {found['period']}: opening {found['opening']} {found['currency']}")
     columns = {"booked_at": "booked", "kind": "kind", "text": "what", "amount": "amount", "balance": "balance"}
     print_rows(found["movements"], columns, "no movements")
-    typer.echo(f"closing {found['closing']} {found['currency']}")
+    say(f"closing {found['closing']} {found['currency']}")
 
 
 @app.command("receivables")
@@ -412,13 +409,13 @@ def health(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    typer.echo(f"{found['events']} events, rated to {found['rated_to']}, {found['lines']} lines")
+    say(f"{found['events']} events, rated to {found['rated_to']}, {found['lines']} lines")
     for entry in found["waiting"]:
-        typer.echo(f"waits: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+        say(f"waits: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
     if found["waiting_events"] > len(found["waiting"]):
-        typer.echo(f"{found['waiting_events']} events wait in all")
+        say(f"{found['waiting_events']} events wait in all")
     last = found["last_proof"]
-    typer.echo(f"last proof {last['proved_at']}: difference {last['difference']}" if last else "no nightly proof yet")
+    say(f"last proof {last['proved_at']}: difference {last['difference']}" if last else "no nightly proof yet")
 
 
 @app.command("dismiss")
@@ -433,7 +430,7 @@ def dismiss(
     if as_json:
         print_json(found)
     else:
-        typer.echo(f"{found['kind']} {found['id']} of {found['source']} is dismissed")
+        say(f"{found['kind']} {found['id']} of {found['source']} is dismissed")
 
 
 @app.command("dismissed")
@@ -464,9 +461,9 @@ def export(
     ledger = here()
     owner = organisation_id(ledger, organisation) if organisation else ""
     if out is not None and out.suffix == ".parquet":
-        with Console(stderr=True).status("exporting"):
+        with Screen(stderr=True).status("exporting"):
             count = write_parquet(ledger.store, ledger.books, name, owner, since, until, out)
-        typer.echo(f"{count} rows written to {out}")
+        say(f"{count} rows written to {out}")
         return
     if out is not None and out.suffix != ".csv":
         raise InvalidInputError(f"--out {out} must end in .csv or .parquet")
@@ -475,6 +472,6 @@ def export(
         for part in rows:
             sys.stdout.buffer.write(part)
         return
-    with Console(stderr=True).status("exporting"), out.open("wb") as file:
+    with Screen(stderr=True).status("exporting"), out.open("wb") as file:
         file.writelines(rows)
-    typer.echo(f"written to {out}")
+    say(f"written to {out}")

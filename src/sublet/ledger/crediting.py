@@ -23,6 +23,7 @@ from sublet.values.clock import EPOCH, format_time
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.ids import derived_id
 from sublet.values.money import POSTING_NANO_MAX
+from sublet.values.text import refuse_unsafe
 
 CREDIT_KINDS = {
     "reclaim": "penalties",
@@ -124,8 +125,10 @@ def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, exp
         raise InvalidInputError(f"credit kind {kind!r} must be one of {', '.join(CREDIT_KINDS)}")
     if type(nano) is not int or not 0 < nano <= POSTING_NANO_MAX:
         raise InvalidInputError("a credit must be above 0 and at most 9.2 billion")
-    if not 0 < len(source_id) <= 200 or len(reason) > 500 or not reason.isprintable():
+    if not 0 < len(source_id) <= 200 or len(reason) > 500:
         raise InvalidInputError("a credit needs a source_id of at most 200 characters and a printable reason of 500")
+    refuse_unsafe(source_id, "source_id")
+    refuse_unsafe(reason, "reason")
     if expires_at is not None and expires_at <= now:
         raise InvalidInputError("a credit can't expire in the past; choose a later expires_at")
 

@@ -17,7 +17,8 @@ from sublet.ledger.periods import month_of
 from sublet.ledger.store import RATING, EventRow
 from sublet.store.tables.ledger import transactions, waiting
 from sublet.values.clock import format_time
-from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.errors import ConflictError, NotFoundError
+from sublet.values.text import checked_line
 
 DISMISSAL = "dismissal"
 SHOWN_MAX = 1_000
@@ -43,8 +44,7 @@ def dismiss(connection: Connection, source: str, event_id: str, reason: str, now
     """
     # The rater holds the same head: nothing is rated while it is dismissed.
     sql.lock_head(connection, RATING)
-    if not 0 < len(reason) <= 500 or not reason.isprintable():
-        raise InvalidInputError("say why the correction is dismissed, in 1 to 500 printable characters")
+    reason = checked_line(reason, "the reason why the correction is dismissed", 500, 1)
     event = sql.event_named(connection, source, event_id)
     if event is None:
         raise NotFoundError(f"there is no event {event_id!r} of {source!r}; `sublet ledger health` names what waits")

@@ -15,6 +15,7 @@ from sublet.ledger.model import EVENT_KINDS, USAGE, EventConflictError, IntakeRe
 from sublet.store.tables.ledger import events as events_table
 from sublet.values.clock import format_time, from_micros, to_micros
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, SubletError
+from sublet.values.text import refuse_unsafe
 
 BATCH_MAX = 10_000
 FUTURE_S_MAX = 300
@@ -94,8 +95,9 @@ class Intake:
             raise InvalidInputError("source and id must not be empty: together they are the event's identity")
         for name, limit in _TEXT_MAX.items():
             value = getattr(event, name)
-            if len(value) > limit or not value.isprintable():
+            if len(value) > limit:
                 raise InvalidInputError(f"{name} must be at most {limit} printable characters")
+            refuse_unsafe(value, name)
         at = limits.check(event.at)
         corrects_source, corrects_id = _corrected(event)
         return (
@@ -174,8 +176,8 @@ def _dimensions(dimensions: Any) -> str:
     for name, value in key:
         if not isinstance(name, str) or not isinstance(value, str) or len(name) > 40 or len(value) > 200:
             raise InvalidInputError("dimensions must be strings: names of at most 40 characters, values of 200")
-        if not name.isprintable() or not value.isprintable():
-            raise InvalidInputError(f"dimension {name!r} must be printable")
+        refuse_unsafe(name, "the name of a dimension")
+        refuse_unsafe(value, f"dimension {name}")
     written = json.dumps(dict(key), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if len(_PLAIN_DIMENSIONS) > 50_000:
         _PLAIN_DIMENSIONS.clear()

@@ -26,9 +26,10 @@ from sublet.store.tables.ledger import (
     transactions,
 )
 from sublet.values.clock import format_time
-from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.errors import ConflictError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.money import Money
+from sublet.values.text import checked_line
 
 BILLABLE = ("usage", "adjustment", "correction", "rerating", "fee", "commitment")
 NUMBERS = "invoice numbers"
@@ -237,8 +238,7 @@ class Invoicing:
             raise ConflictError(
                 f"invoice {row.number} has payments; grant a goodwill credit instead of voiding it, or reverse them"
             )
-        if not 0 < len(reason) <= 500 or not reason.isprintable():
-            raise InvalidInputError("say why the invoice is void, in 1 to 500 printable characters")
+        reason = checked_line(reason, "the reason why the invoice is void", 500, 1)
         carried_id = derived_id("crd", row.organisation_id, row.id)
         carried = connection.execute(select(credit_grants).where(credit_grants.c.id == carried_id)).first()
         if carried is not None and carried.remaining_nano != carried.nano:

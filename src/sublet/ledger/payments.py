@@ -14,6 +14,7 @@ from sublet.ledger.lines import plain
 from sublet.ledger.periods import month_of
 from sublet.store.tables.ledger import invoices, payments
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.text import checked_line
 
 PAYMENT, REVERSAL = "payment", "payment reversal"
 NAMED_MAX = 10
@@ -76,8 +77,7 @@ def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str
     row = invoice_row(connection, invoice_id)
     if row.status == VOID:
         raise ConflictError(f"invoice {row.number} is void; no payment stands on it")
-    if not 0 < len(reason) <= 500 or not reason.isprintable():
-        raise InvalidInputError("say why the payment is reversed, in 1 to 500 printable characters")
+    reason = checked_line(reason, "the reason why the payment is reversed", 500, 1)
     statement = select(payments).where(payments.c.invoice_id == row.id).order_by(payments.c.received_at)
     found = {payment.source_id: payment for payment in connection.execute(statement).all()}
     payment = found.get(source_id)

@@ -9,7 +9,7 @@ import typer
 
 from sublet.ledger.book import PriceBook, book_from_toml, check
 from sublet.ledger.opening import here
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.errors import InvalidInputError
 
 app = typer.Typer(no_args_is_help=True, help="The price book: check, publish, show.")
@@ -28,8 +28,8 @@ def check_prices(
         print_json({"file": str(file), **counts, "commitments": len(book.commitments), "findings": findings})
         return
     for finding in findings:
-        typer.echo(f"{finding['severity']}: {finding['where']}: {finding['message']}")
-    typer.echo(f"{file}: {', '.join(f'{count} {name}' for name, count in counts.items())}, no overlap")
+        say(f"{finding['severity']}: {finding['where']}: {finding['message']}")
+    say(f"{file}: {', '.join(f'{count} {name}' for name, count in counts.items())}, no overlap")
 
 
 @app.command("publish")
@@ -45,9 +45,9 @@ def publish_prices(
     if as_json:
         print_json({"version": version, "built_in": built_in})
         return
-    typer.echo(f"version {version} of the price book is current")
+    say(f"version {version} of the price book is current")
     if built_in:
-        typer.echo(f"it has no price of its own for {', '.join(built_in)}: the built-in ones stay")
+        say(f"it has no price of its own for {', '.join(built_in)}: the built-in ones stay")
 
 
 @app.command("show")

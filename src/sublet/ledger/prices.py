@@ -15,6 +15,7 @@ from sublet.ledger.tariffs import Tariff, Tier
 from sublet.values.clock import as_utc, format_time, parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO, POSTING_NANO_MAX, currency_digits
+from sublet.values.text import refuse_unsafe
 
 KINDS = ("flat", "per_unit", "graduated", "volume", "package")
 TIERS_MAX = 100
@@ -137,8 +138,9 @@ class Fields:
 
     def text(self, field: str, default: str | None = None) -> str:
         value = self._raw.get(field, default)
-        if not isinstance(value, str) or len(value) > 200 or not (value.isprintable()):
+        if not isinstance(value, str) or len(value) > 200:
             raise self.fail(field, "must be a string of at most 200 printable characters")
+        refuse_unsafe(value, f"{self.where}: {field}")
         return value
 
     def identifier(self) -> str:

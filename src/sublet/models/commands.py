@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sublet import settings
 from sublet.fleet.service import Fleet
 from sublet.models.catalogue import built_in
 from sublet.models.model import CatalogueEntry, ModelRow
 from sublet.models.service import Models
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import InvalidInputError
@@ -54,15 +53,15 @@ def list_models(as_json: JsonFlag = False) -> None:
 def pull(name: Name, as_json: JsonFlag = False) -> None:
     """Fetch a model's file and check it; what is there and whole is left as it is."""
     models, _ = _open()
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     with console.status(f"checking {name}", spinner="dots") as status:
         path = models.pull(name, status.update)
     if as_json:
         print_json({"model": name, "path": str(path) if path else None})
     elif path is None:
-        typer.echo(f"{name} is served elsewhere; there is nothing to fetch")
+        say(f"{name} is served elsewhere; there is nothing to fetch")
     else:
-        typer.echo(f"{name} is at {path}, its SHA-256 is right")
+        say(f"{name} is at {path}, its SHA-256 is right")
 
 
 @app.command("add")
@@ -78,7 +77,7 @@ def add(
         return
     deployed = {row.entry.name for row in models.rows() if row.deployment}
     for entry in entries:
-        typer.echo(
+        say(
             f"{entry.name} is changed; its replicas are replaced where their engines run differently now"
             if entry.name in deployed
             else f"{entry.name} is in the catalogue; `sublet models scale {entry.name} 1` deploys it"
@@ -102,7 +101,7 @@ def scale(
     if as_json:
         print_json(deployment.as_dict())
     else:
-        typer.echo(f"{name}: {deployment.target} replicas wanted, as far as there is spare capacity")
+        say(f"{name}: {deployment.target} replicas wanted, as far as there is spare capacity")
 
 
 @app.command("rm")
@@ -111,7 +110,7 @@ def remove(name: Name) -> None:
     models, _ = _open()
     deployed = any(row.deployment for row in models.rows() if row.entry.name == name)
     models.remove(name)
-    typer.echo(f"{name} drains" if deployed else f"{name} is out of the catalogue")
+    say(f"{name} drains" if deployed else f"{name} is out of the catalogue")
 
 
 def _line(row: ModelRow) -> dict[str, Any]:

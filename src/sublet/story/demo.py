@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from sublet.app import local_backend
 from sublet.fleet import discovery
 from sublet.leases.backends.local.host import probe
-from sublet.output import print_json
+from sublet.output import Screen, print_json, say
 from sublet.settings import Settings
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import STEPS, plain
@@ -39,7 +38,7 @@ SLICES_PER_CORE = 2
 
 def play(settings: Settings, *, as_json: bool, keep: bool) -> None:
     """Play the story and print the summary. Exit code 0 where every step that this machine allows was played."""
-    screen = Console(stderr=True, soft_wrap=True, highlight=False)
+    screen = Screen(stderr=True, soft_wrap=True, highlight=False)
     folder = settings.data_dir / "demo"
     started = time.monotonic()
     clear(folder)
@@ -71,12 +70,12 @@ def play(settings: Settings, *, as_json: bool, keep: bool) -> None:
         print_json(results)
     else:
         screen.print("")
-        typer.echo(summary(results, folder if keep or problem is not None else None))
+        say(summary(results, folder if keep or problem is not None else None))
     if not results["ok"]:
         raise typer.Exit(1)
 
 
-def _steps(stage: Stage, screen: Console, results: dict[str, Any]) -> SubletError | None:
+def _steps(stage: Stage, screen: Screen, results: dict[str, Any]) -> SubletError | None:
     can = probe()
     for number, (name, step) in enumerate(STEPS.items(), 1):
         screen.print(f"\n[bold]{number}. {TITLES[name]}[/bold]")

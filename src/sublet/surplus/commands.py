@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sublet import settings
@@ -18,7 +17,7 @@ from sublet.demand.csv_series import read_series
 from sublet.demand.model import Series
 from sublet.demand.service import Demand
 from sublet.fleet.service import Fleet
-from sublet.output import JsonFlag, print_json, print_rows
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.remote import Remote
 from sublet.store import Store
 from sublet.store.schema import migrate
@@ -74,7 +73,7 @@ def record(
     for item in found["pools"]:
         _print_record(item)
     if not found["pools"]:
-        typer.echo("no pools yet; `sublet up` finds this machine's own")
+        say("no pools yet; `sublet up` finds this machine's own")
 
 
 def backtest(
@@ -127,7 +126,7 @@ def backtest(
         return
     _print_backtest(result)
     if page_file is not None:
-        typer.echo(f"charts: {page_file}")
+        say(f"charts: {page_file}")
 
 
 def shadow(
@@ -178,7 +177,7 @@ def shadow(
     for report in reports:
         _print_shadow(report)
     for item in left_out:
-        typer.echo(f"left out: {item['why']}")
+        say(f"left out: {item['why']}")
 
 
 def _prepared(
@@ -230,7 +229,7 @@ def _recorded(pool: str | None, kept: dict[str, int]) -> list[Series]:
 
 def _print_shadow(report: Report) -> None:
     told = report.as_dict()
-    typer.echo(
+    say(
         f"{report.pool}: {report.since} to {report.until}: {100 * told['sold_share_of_idle']:.1f} % of "
         f"{report.idle_hours} idle hours would have been sold and kept, which earns {report.earned}; "
         f"broken windows of another {report.credited} would have been credited back"
@@ -258,13 +257,11 @@ def _print_shadow(report: Report) -> None:
     }
     print_rows(rows, columns, "nothing would have been sold")
     if report.break_hours > len(report.breaks):
-        typer.echo(
-            f"  the {len(report.breaks)} largest of {report.break_hours} hours in which something was taken back:"
-        )
+        say(f"  the {len(report.breaks)} largest of {report.break_hours} hours in which something was taken back:")
     for item in report.breaks:
-        typer.echo(f"  {item['at']}: {item['accelerators']} taken back")
+        say(f"  {item['at']}: {item['accelerators']} taken back")
     for note in report.notes:
-        typer.echo(f"  {note}")
+        say(f"  {note}")
 
 
 def _window_lengths(text: str) -> tuple[int, ...]:
@@ -279,7 +276,7 @@ def _window_lengths(text: str) -> tuple[int, ...]:
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=Screen(stderr=True), transient=True)
 
 
 def _print_backtest(result: Backtest) -> None:
@@ -296,21 +293,21 @@ def _print_backtest(result: Backtest) -> None:
             }
             for policy, windows in found.items()
         ]
-        typer.echo(f"\n{name}: share of the hindsight bound @ broken per 1,000 (displaced)")
+        say(f"\n{name}: share of the hindsight bound @ broken per 1,000 (displaced)")
         print_rows(rows, {key: key for key in rows[0]}, "")
     for order, found in result.ladder.items():
         broken = ", ".join(f"{window} {by['broken_per_1000']:.1f}" for window, by in found["windows"].items())
-        typer.echo(
+        say(
             f"ladder, {order.replace('_', ' ')}: {found['sold_share_of_idle']:.3f} of idle hours sold; "
             f"broken per 1,000: {broken}; {found['lost_hours']} h of work lost"
         )
     for note in result.notes:
-        typer.echo(f"  {note}")
+        say(f"  {note}")
 
 
 def _print_ladder(ladder: dict[str, Any]) -> None:
     evidence = ladder["evidence"]
-    typer.echo(
+    say(
         f"{ladder['pool']}: {ladder['capacity']} accelerators, the owner uses {evidence['in_use']:g}, "
         f"{ladder['sold']} sold, {ladder['on_sale']} on sale ({evidence['history_s'] / 3600:.0f} h of history)"
     )
@@ -327,24 +324,24 @@ def _print_ladder(ladder: dict[str, Any]) -> None:
     columns = {"class": "class", "window": "window", "count": "on sale", "alone": "if alone", "withheld": "withheld"}
     print_rows(rows, columns, "nothing is on sale")
     for note in ladder["notes"]:
-        typer.echo(f"  {note}")
+        say(f"  {note}")
 
 
 def _print_record(told: dict[str, Any]) -> None:
     leases, shadow = told["leases"], told["shadow"]
-    typer.echo(f"{told['pool']}, the last {told['days']} days")
-    typer.echo(f"\n  leases that were sold, over since {leases['since'][:10]}")
+    say(f"{told['pool']}, the last {told['days']} days")
+    say(f"\n  leases that were sold, over since {leases['since'][:10]}")
     _print_figures(leases["figures"], "no lease is over yet")
     lived = f"{shadow['hours']:,} h since {shadow['since'][:10]}" if shadow["since"] else "no demand is recorded yet"
     if shadow["hours_without_samples"]:
         lived += f", {shadow['hours_without_samples']:,} h of them without samples"
     if shadow["hours_to_come"]:
         lived += f"; {shadow['hours_to_come']:,} h are still to be lived through"
-    typer.echo(f"\n  the shadow, which sells on paper alone: {lived}")
+    say(f"\n  the shadow, which sells on paper alone: {lived}")
     _print_figures(shadow["figures"], "nothing would have been sold")
     for item in told["tuning"]:
-        typer.echo(f"  {item['sentence']}")
-    typer.echo("")
+        say(f"  {item['sentence']}")
+    say("")
 
 
 def _print_figures(figures: list[dict[str, Any]], empty: str) -> None:

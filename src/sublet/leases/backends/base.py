@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
+from sublet.values.text import cleaned_line
 
 AUTHORIZED_KEYS_MAX = 32
+KEY_COMMENT_MAX = 120
 DEVICES_PER_LEASE_MAX = 4096
 
 
@@ -204,11 +206,12 @@ def checked_authorized_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     checked = []
     for position, key in enumerate(keys):
         parts = key.strip().split(None, 2)
-        if len(parts) < 2 or parts[0] not in _KEY_TYPES or not _is_blob(parts[0], parts[1]) or "\n" in key.strip():
+        single = len(key) <= _KEY_LINE_MAX and len(key.strip().splitlines()) == 1 and "\0" not in key
+        if not single or len(parts) < 2 or parts[0] not in _KEY_TYPES or not _is_blob(parts[0], parts[1]):
             raise InvalidInputError(
                 f"ssh_public_keys[{position}] is not an OpenSSH public key; send a line like 'ssh-ed25519 AAAA… name'"
             )
-        comment = "".join(sign for sign in (parts[2] if len(parts) == 3 else "") if sign.isprintable())[:120]
+        comment = cleaned_line(parts[2] if len(parts) == 3 else "", KEY_COMMENT_MAX)
         checked.append(" ".join(filter(None, [parts[0], parts[1], comment])))
     return tuple(checked)
 
@@ -225,6 +228,7 @@ _KEY_TYPES = frozenset(
     }
 )
 _KEY_BLOB_MAX = 8192
+_KEY_LINE_MAX = 16_384
 
 
 def _is_blob(kind: str, text: str) -> bool:

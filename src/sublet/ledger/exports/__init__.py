@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,8 @@ from sublet.values.errors import InvalidInputError
 Rows = Iterator[Mapping[str, Any]]
 PARQUET_ROWS = 5_000
 CSV_ROWS = 1_000
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_FORMULA_STARTS = tuple("=+-@\t\r\n|＝＋－＠")
 
 EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
     "focus-1.2": (tuple(COLUMNS_1_2), lambda charges: focus_rows(charges, "1.2")),
@@ -71,6 +74,10 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, datetime):
         return format_time(value)
+    if isinstance(value, str):
+        # A spreadsheet takes such a text for a formula, and would run what a customer wrote as a name.
+        formula = value.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value)
+        return f"'{value}" if formula else value
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
