@@ -199,11 +199,19 @@ def _opening(path: Path) -> tuple[str, str]:
     return heading.lstrip("# ").strip(), (sentence[0].rstrip(":") if sentence else plain)
 
 
+def openai_fields() -> str:
+    """A table per route of the model API: every field of OpenAI's requests, and what becomes of it."""
+    from sublet.gateway.surfaces.openai_fields import table
+
+    return table()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": contents,
     "settings.md": settings,
     "errors.md": errors,
     "commands.md": commands,
+    "openai-fields.md": openai_fields,
 }
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def ask(**fields: Any) -> dict[str, Any]:
         (ask(max_tokens=-1), "max_tokens", ">= 1"),
         (ask(temperature=2.5), "temperature", "<= 2"),
         (ask(top_p=-0.1), "top_p", ">= 0"),
-        (ask(n=2), "n", "n must be 1"),
+        (ask(n=0), "n", ">= 1"),
+        (ask(n=129), "n", "<= 128"),
         (ask(stop=["a"] * 17), "stop", "16"),
         (ask(stream="yes"), "stream", "bool"),
         (ask(stream_options={"include_usage": True}), "stream_options", "only for stream"),
@@ -96,6 +97,10 @@ def test_refusals_name_the_field(fields: Any, param: str | None, words: str) -> 
             ("chat", "images"),
         ),
         (ask(messages=[{"role": "user", "content": 'say "image_url"'}]), ("chat",)),
+        (ask(messages=[{"role": "user", "content": "file"}]), ("chat",)),
+        (ask(messages=[{"role": "user", "content": [{"type": "text", "text": "file"}]}]), ("chat",)),
+        (ask(messages=[{"role": "user", "content": [{"type": "file", "file": {}}]}]), ("chat", "files")),
+        (ask(messages=[{"role": "user", "content": [{"type": "input_audio"}]}]), ("chat", "audio")),
     ],
 )
 def test_what_a_request_needs_of_a_model(fields: Any, needs: tuple[str, ...]) -> None:
@@ -115,7 +120,7 @@ def test_completions_take_one_prompt() -> None:
 def test_the_engine_gets_what_was_asked_and_no_more() -> None:
     messages = [{"role": "user", "content": "ä", "name": "n", "tool_calls": []}]
     call = parse(ask(messages=messages, stream=True, logit_bias={"5": 1}, user="u", store=False, tools=[], top_k=5))
-    assert json.loads(call.for_engine(replace(ROUTE, timings=True))) == {
+    assert json.loads(call.for_engine(replace(ROUTE, timings=True, dialect="llamacpp"))) == {
         "model": "engine-model",
         "messages": messages,
         "stream": True,

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
+from sublet.gateway.dialects import ABSENT, DIALECTS, EngineParameters
 from sublet.gateway.model import ModelRoute
+from sublet.gateway.refusals import InvalidRequestError
 
 CHAT = "chat"
 COMPLETION = "completions"
@@ -16,11 +18,20 @@ EMBEDDING = "embeddings"
 
 ENGINE_PATHS = {CHAT: b"/v1/chat/completions", COMPLETION: b"/v1/completions", EMBEDDING: b"/v1/embeddings"}
 
-ABSENT = Raw(b"")
-"""A field that was not sent. (msgspec has no union of Raw and None.)"""
-
 _NULL = b"null"
+# The field that a capability is about, where the model as a whole is not.
+_PARAMS = {
+    "tools": "tools",
+    "json_schema": "response_format",
+    "images": "messages",
+    "audio": "messages",
+    "files": "messages",
+    "suffix": "suffix",
+    "reasoning": "reasoning_effort",
+    "verbosity": "verbosity",
+}
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
+_RUNNING_USAGE = Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
 _encode = msgspec.json.Encoder().encode
 
 PositiveInt = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -34,7 +45,7 @@ class EngineBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True,
     model: str
     stream: bool | None = None
     stream_options: Raw = ABSENT
-    max_tokens: PositiveInt | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     timings_per_token: bool | None = None
 
 
@@ -43,20 +54,19 @@ class GenerationBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True,
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     stop: Stop | None = None
     seed: int | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: Raw = ABSENT
-    n: int | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
 
 
 class ChatBody(GenerationBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     """A chat."""
 
     messages: Raw = ABSENT
+    max_tokens: PositiveInt | None = None
     max_completion_tokens: PositiveInt | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -86,12 +96,15 @@ class EmbeddingBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, 
 
 def present(value: Raw) -> bool:
     """Whether a field was sent and is not null."""
-    return len(value) > 0 and bytes(value) != _NULL
+    # The length first: comparing would copy the whole of a long field.
+    return len(value) > 0 and (len(value) != len(_NULL) or bytes(value) != _NULL)
 
 
 @dataclass(slots=True)
 class Call:
-    """One request to a model. `needs` are the capabilities without which it can't be answered as asked."""
+    """One request to a model. `needs` are the capabilities without which it can't be answered as asked, `parameters` the
+    fields that only some engines know, `asked` those that only some models know, `told` what the answer says besides.
+    `running` says that the engine which is asked counts in every chunk."""
 
     kind: str
     model: str
@@ -99,7 +112,35 @@ class Call:
     stream: bool = False
     include_usage: bool = False
     needs: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    parameters: EngineParameters | None = None
+    asked: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+    running: bool = False
+
+    def check(self, route: ModelRoute) -> None:
+        """Raises InvalidRequestError where the model or its engine can't answer this as asked."""
+        for need in self.needs:
+            if need not in route.capabilities:
+                raise InvalidRequestError(
+                    f"{route.name} can't do {need}; GET /v1/models shows what each model can",
+                    param=_PARAMS.get(need, "model"),
+                )
+        if self.parameters is not None:
+            known = DIALECTS[route.dialect].parameters
+            for name, value in msgspec.structs.asdict(self.parameters).items():
+                if _is_sent(value) and name not in known:
+                    raise InvalidRequestError(
+                        f"Unrecognized request argument supplied: {name}; the engine of {route.name} does not know it",
+                        param=name,
+                    )
+        if self.choices > 1 and route.timings:
+            # llama.cpp reports the usage of one choice only, so that several could not be billed right.
+            raise InvalidRequestError("n must be 1; send a request for each answer", param="n")
+
+    @property
+    def choices(self) -> int:
+        """Answers asked for."""
+        return (self.body.n or 1) if isinstance(self.body, GenerationBody) else 1
 
     def for_engine(self, route: ModelRoute) -> bytes:
         """The request's body as the engine of `route` gets it: its own model name, usage always reported."""
@@ -107,10 +148,30 @@ class Call:
         body.model = route.engine_model
         if self.stream or (route.stream_only and self.kind != EMBEDDING):
             body.stream = True
-            body.stream_options = _INCLUDE_USAGE
+            self.running = DIALECTS[route.dialect].running_usage
+            body.stream_options = _RUNNING_USAGE if self.running else _INCLUDE_USAGE
             if route.timings:
                 body.timings_per_token = True
         else:
             body.stream = None
             body.stream_options = ABSENT
-        return _encode(body)
+        if self.parameters is None and not self.asked:
+            return _encode(body)
+        return self._with_more(_encode(body), route)
+
+    def _with_more(self, body: bytes, route: ModelRoute) -> bytes:
+        more: dict[str, Any] = {
+            name: value
+            for name, value in self.asked.items()
+            if (name if name == "verbosity" else "reasoning") in route.capabilities
+        }
+        if self.parameters is not None:
+            renamed = DIALECTS[route.dialect].renamed
+            for name, value in msgspec.structs.asdict(self.parameters).items():
+                if _is_sent(value):
+                    more.setdefault(renamed.get(name, name), value)
+        return body if not more else body[:-1] + b"," + _encode(more)[1:]
+
+
+def _is_sent(value: Any) -> bool:
+    return present(value) if isinstance(value, Raw) else value is not None

@@ -61,7 +61,7 @@ def tokens_max(call: Call, body_bytes: int, model: ModelRoute) -> tuple[int, int
     if call.kind == EMBEDDING:
         return text, 0
     prompt = context if "tools" in call.needs or "images" in call.needs else min(text, context)
-    return prompt, min(call.body.max_tokens or context, context)
+    return prompt, min(call.body.max_tokens or context, context) * call.choices
 
 
 class HeldExchange(Exchange):
@@ -84,7 +84,7 @@ class HeldExchange(Exchange):
         prompt, answer = tokens_max(call, self.body_bytes, self.model)
         if call.kind != EMBEDDING and self.model.timings:
             # Not every engine stops at the end of its context by itself.
-            call.body.max_tokens = answer
+            call.body.max_tokens = answer // call.choices
         gateway.place(self, wish_of(self, prompt, answer))
 
     def placed(self, error: BaseException | None) -> None:

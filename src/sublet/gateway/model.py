@@ -102,6 +102,7 @@ class ModelRoute:
 
     `timings` says that the engine counts tokens in every chunk when asked to (llama.cpp), `reuse_connections` that it
     takes several requests on one connection, `stream_only` that it is asked for streams alone (see assembly.py).
+    `dialect` names what the engine knows beyond OpenAI's API (see dialects.py).
     `key_variable` names the environment variable with the engine's own key. `slots_coming` are those of replicas that are
     wanted and do not answer yet.
     """
@@ -115,6 +116,7 @@ class ModelRoute:
     timings: bool = False
     reuse_connections: bool = False
     stream_only: bool = False
+    dialect: str = "openai"
     key_variable: str | None = None
     slots_coming: int = 0
 

@@ -19,7 +19,6 @@ from sublet.gateway.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, Snapshot
 from sublet.gateway.refusals import (
     InvalidApiKeyError,
-    InvalidRequestError,
     JournalError,
     ModelNotFoundError,
     StoppingError,
@@ -98,11 +97,7 @@ class Gateway:
             raise ModelNotFoundError(
                 f"The model {call.model[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"
             )
-        for need in call.needs:
-            if need not in model.capabilities:
-                raise InvalidRequestError(
-                    f"{model.name} can't do {need}; GET /v1/models shows what each model can", param="model"
-                )
+        call.check(model)
         limits = self.limits_of(model.name)
         if len(body) > limits.body_bytes_max:
             raise too_large(limits.body_bytes_max)

@@ -141,6 +141,7 @@ def _route(
         replicas=replica_routes,
         timings=llamacpp,
         stream_only=llamacpp,
+        dialect="llamacpp" if llamacpp else entry.source.get("dialect", "openai"),
         # llama.cpp's server failed now and then on a connection used again.
         reuse_connections=not llamacpp,
         key_variable=entry.source.get("key_variable"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sublet.models.model import CAPABILITIES, ENGINES, CatalogueEntry, ModelFileError
+from sublet.models.model import CAPABILITIES, DIALECTS, ENGINES, CatalogueEntry, ModelFileError
 from sublet.values.errors import InvalidInputError
 
 BUILT_IN = CatalogueEntry(
@@ -52,7 +52,7 @@ _FIELDS = {
     "licence": str,
     "description": str,
 }
-_SOURCES = {"llamacpp": ({"path"}, {"path"}), "openai_url": ({"url"}, {"url", "model", "key_variable"})}
+_SOURCES = {"llamacpp": ({"path"}, {"path"}), "openai_url": ({"url"}, {"url", "model", "key_variable", "dialect"})}
 _CHUNK_BYTES = 1 << 20
 
 
@@ -196,6 +196,8 @@ def _source(engine: str, source: dict[str, Any], where: str) -> dict[str, str]:
             raise InvalidInputError(f"{where}.source.url: write it like http://127.0.0.1:8000/v1")
         if "key_variable" in source and not _VARIABLE.fullmatch(source["key_variable"]):
             raise InvalidInputError(f"{where}.source.key_variable: name an environment variable, not the key itself")
+        if source.get("dialect", "openai") not in DIALECTS:
+            raise InvalidInputError(f"{where}.source.dialect: choose from {', '.join(DIALECTS)}")
     return dict(source)
 
 

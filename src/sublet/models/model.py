@@ -10,7 +10,21 @@ from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, SubletError
 
 ENGINES = ("llamacpp", "openai_url")
-CAPABILITIES = ("chat", "completions", "embeddings", "tools", "json_schema", "images")
+CAPABILITIES = (
+    "chat",
+    "completions",
+    "embeddings",
+    "tools",
+    "json_schema",
+    "images",
+    "audio",
+    "files",
+    "suffix",
+    "reasoning",
+    "verbosity",
+)
+DIALECTS = ("openai", "vllm", "sglang", "llamacpp")
+"""What a server at a URL knows beyond OpenAI's API; `openai` is nothing."""
 
 REPLICA_STATES = ("starting", "ready", "draining", "stopped", "failed")
 """starting: no engine answers yet; ready: takes requests; draining: finishes what it has; stopped and failed: gone."""
@@ -53,7 +67,7 @@ class CatalogueEntry:
     """A model that can be deployed.
 
     `source` says where the engine finds it: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model",
-    "key_variable"} for openai_url. `context_tokens` is the context of one slot, prompt and answer together; `slots` the
+    "key_variable", "dialect"} for openai_url. `context_tokens` is the context of one slot, prompt and answer together; `slots` the
     requests that a replica answers at once; `accelerators` what a replica occupies (0: it runs on somebody else's).
     """
 

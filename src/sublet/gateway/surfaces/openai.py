@@ -1,7 +1,7 @@
 """OpenAI's surface: chat completions, completions and embeddings, as its SDKs ask and expect them.
 
-Format: https://platform.openai.com/docs/api-reference. Fields that OpenAI does not know are refused as OpenAI does; those
-that it knows and that only describe the caller (`user`, `metadata`, …) are accepted and go no further.
+Format: https://platform.openai.com/docs/api-reference. What becomes of each field is in openai_fields.py. Fields that neither
+OpenAI nor the model's engine knows are refused, as OpenAI does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.call import (
-    ABSENT,
     CHAT,
     COMPLETION,
     EMBEDDING,
@@ -25,8 +24,10 @@ from sublet.gateway.call import (
     GenerationBody,
     present,
 )
+from sublet.gateway.dialects import ABSENT, PARAMETERS, EngineParameters
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.surface import Headers, Identity
+from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
 from sublet.values.errors import SubletError
 
 ROUTES = {b"/v1/chat/completions": CHAT, b"/v1/completions": COMPLETION, b"/v1/embeddings": EMBEDDING}
@@ -46,30 +47,6 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool = False
 
 
-# What OpenAI's clients may say of themselves: accepted, and not passed on.
-_DESCRIPTION = (
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "safety_identifier",
-    "reasoning_effort",
-    "verbosity",
-    "modalities",
-)
-
-
-def _described(body: type[EngineBody]) -> msgspec.json.Decoder[EngineBody]:
-    """A decoder of `body` that takes a description of the caller as well."""
-    fields = [(name, Any, None) for name in _DESCRIPTION]
-    wide = msgspec.defstruct(
-        f"Described{body.__name__}", fields, bases=(body,), omit_defaults=True, forbid_unknown_fields=True, kw_only=True
-    )
-    return msgspec.json.Decoder(wide)
-
-
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -86,13 +63,20 @@ class ResponseFormat(msgspec.Struct):
     type: str
 
 
-# Most requests describe nothing: the narrow form is tried first.
+class Part(msgspec.Struct):
+    """As much of a part of a message as the gateway needs to look at."""
+
+    type: str
+
+
+# Most requests have nothing but these fields: they are read at once, and all others field by field.
 _NARROW: dict[str, msgspec.json.Decoder[Any]] = {
     CHAT: msgspec.json.Decoder(ChatBody),
     COMPLETION: msgspec.json.Decoder(CompletionBody),
     EMBEDDING: msgspec.json.Decoder(EmbeddingBody),
 }
-_WIDE = {CHAT: _described(ChatBody), COMPLETION: _described(CompletionBody), EMBEDDING: _described(EmbeddingBody)}
+_parameters = msgspec.json.Decoder(EngineParameters)
+_parts = msgspec.json.Decoder(list[Part])
 _messages = msgspec.json.Decoder(list[Message])
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _stream_options = msgspec.json.Decoder(StreamOptions)
@@ -101,10 +85,11 @@ _encode = msgspec.json.Encoder().encode
 
 _ROLE = Raw(b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]')
 
-_BRACKET = ord("]")
+_BRACKET, _OPEN_BRACKET = ord("]"), ord("[")
 
-# Fields that OpenAI knows and that would change the answer in a way that no engine here can honour.
-_UNSUPPORTED = ("prediction", "audio", "web_search_options", "functions", "function_call")
+_PART_NEEDS = {"text": "", "refusal": "", "image_url": "images", "input_audio": "audio", "file": "files"}
+_UNREAD = ("logit_bias", "response_format", "tools", "tool_choice", "stream_options")
+COMPLETION_TOKENS_DEFAULT = 16
 
 
 class OpenAISurface:
@@ -120,32 +105,30 @@ class OpenAISurface:
         return b""
 
     def parse(self, kind: str, body: bytes) -> Call:
-        fields = _decoded(kind, body)
+        call = _decoded(kind, body)
+        fields = call.body
+        if b"null" in body:
+            _forget_nulls(fields)
         if fields.timings_per_token is not None:
             raise _unknown("timings_per_token")
         if isinstance(fields, ChatBody):
-            needs = (kind, *_chat_needs(fields))
+            call.needs = (kind, *_chat_needs(fields), *call.needs)
             if fields.max_completion_tokens is not None:
                 fields.max_tokens, fields.max_completion_tokens = fields.max_completion_tokens, None
         elif isinstance(fields, CompletionBody):
-            needs = (kind,)
-            _check_prompt(fields)
-            if fields.best_of not in (None, 1):
-                raise InvalidRequestError("best_of must be 1", param="best_of")
-            fields.best_of = None
-        else:
-            needs = (kind,)
-            if not isinstance(fields, EmbeddingBody) or not present(fields.input):
-                raise InvalidRequestError("Missing required parameter: 'input'", param="input")
+            call.needs = (kind, *_completion_needs(fields), *call.needs)
+        elif isinstance(fields, EmbeddingBody):
+            call.needs = (kind, *call.needs)
+            _check_embedding(fields)
         if isinstance(fields, GenerationBody):
-            if fields.n not in (None, 1):
-                # llama.cpp reports the usage of one choice only, so that several could not be billed right.
-                raise InvalidRequestError("n must be 1; send a request for each answer", param="n")
-            fields.n = None
-        return Call(kind, fields.model, fields, bool(fields.stream), _includes_usage(fields), needs)
+            if fields.n == 1:
+                fields.n = None
+            call.include_usage = _includes_usage(fields)
+        call.stream = bool(fields.stream)
+        return call
 
     def stream(self, call: Call, identity: Identity) -> OpenAIStream:
-        return OpenAIStream(identity, call.kind, call.include_usage)
+        return OpenAIStream(identity, call)
 
     def answer(self, call: Call, identity: Identity, body: bytes) -> bytes:
         try:
@@ -155,7 +138,7 @@ class OpenAISurface:
         if not fields:
             raise EngineFailedError
         fields.pop("timings", None)
-        return _encode(_own_names(fields, identity, call.kind))
+        return _encode({**_own_names(fields, identity, call.kind), **call.told})
 
     def refusal(self, error: SubletError) -> bytes:
         return _encode({"error": _error_fields(error)})
@@ -168,13 +151,12 @@ class OpenAIStream:
     replaced by position in the others; a chunk that is not of that shape is parsed.
     """
 
-    __slots__ = ("_begun", "_head", "_identity", "_include_usage", "_kind", "_new_head", "_new_tail", "_tail")
+    __slots__ = ("_begun", "_call", "_head", "_identity", "_new_head", "_new_tail", "_tail")
 
-    def __init__(self, identity: Identity, kind: str, include_usage: bool) -> None:
+    def __init__(self, identity: Identity, call: Call) -> None:
         self._identity = identity
-        self._kind = kind
-        self._include_usage = include_usage
-        self._begun = kind != CHAT
+        self._call = call
+        self._begun = call.kind != CHAT
         self._head = self._tail = b""
         self._new_head = self._new_tail = b""
 
@@ -203,21 +185,24 @@ class OpenAIStream:
         if choices is None:
             raise EngineFailedError
         has_usage = bytes(fields.get("usage", b"null")) != b"null"
-        if not self._include_usage:
+        if not self._call.include_usage:
             fields.pop("usage", None)
             if has_usage and bytes(choices) == b"[]":
                 return b""
         if not has_usage and b"usage" not in payload:
             self._learn(payload, fields, bytes(choices))
-        event = b"data: %b\n\n" % _encode(_own_names(fields, self._identity, self._kind, chunk=True))
+        event = b"data: %b\n\n" % _encode(self._named(fields))
         if not self._begun:
             self._begun = True
             if b'"role":' not in bytes(choices):
                 # Clients expect the role in the first chunk; llama.cpp leaves it out when it reports timings.
-                first = _own_names({**fields, "choices": _ROLE}, self._identity, self._kind, chunk=True)
+                first = self._named({**fields, "choices": _ROLE})
                 first.pop("usage", None)
                 return b"data: %b\n\n%b" % (_encode(first), event)
         return event
+
+    def _named(self, fields: dict[str, Raw]) -> dict[str, Any]:
+        return {**_own_names(fields, self._identity, self._call.kind, chunk=True), **self._call.told}
 
     def _learn(self, payload: bytes, fields: dict[str, Raw], choices: bytes) -> None:
         marked = b'"choices":' + choices
@@ -225,7 +210,7 @@ class OpenAIStream:
         if at < 0:
             return
         others = {name: value for name, value in fields.items() if name != "choices"}
-        opening = _encode(_own_names(others, self._identity, self._kind, chunk=True))
+        opening = _encode(self._named(others))
         self._head, self._tail = payload[:at], payload[at + len(marked) :]
         self._new_head, self._new_tail = b"data: " + opening[:-1] + b",", b"}\n\n"
 
@@ -252,16 +237,16 @@ def _error_fields(error: SubletError) -> dict[str, Any]:
     return {"message": error.message, "type": kind, "param": error.details.get("param"), "code": error.code}
 
 
-def _decoded(kind: str, body: bytes) -> EngineBody:
+def _decoded(kind: str, body: bytes) -> Call:
     try:
         if not body.isascii():
             # Fields that are passed on unread are not checked by the JSON decoder.
             body.decode()
         try:
             narrow: EngineBody = _NARROW[kind].decode(body)
-            return narrow
+            return Call(kind, narrow.model, narrow)
         except msgspec.ValidationError:
-            return _without_description(_WIDE[kind].decode(body))
+            return _field_by_field(kind, _fields.decode(body))
     except UnicodeDecodeError as error:
         raise InvalidRequestError("The body is not UTF-8; encode it so") from error
     except RecursionError as error:
@@ -272,17 +257,40 @@ def _decoded(kind: str, body: bytes) -> EngineBody:
         raise InvalidRequestError(f"The body is not a JSON object: {error}") from error
 
 
-def _without_description(fields: Any) -> EngineBody:
-    if fields.modalities not in (None, ["text"]):
-        raise InvalidRequestError('modalities must be ["text"]; other kinds are not supported', param="modalities")
-    for name in _DESCRIPTION:
-        setattr(fields, name, None)
-    body: EngineBody = fields
-    return body
+def _field_by_field(kind: str, fields: dict[str, Raw]) -> Call:
+    """A request with fields that not every engine gets. Raises InvalidRequestError, or what msgspec says of the rest."""
+    others: dict[str, Raw] = {}
+    parameters: dict[str, Raw] = {}
+    rest: dict[str, Raw] = {}
+    for name, value in fields.items():
+        if not present(value) and (name in NAMES[kind] or name in PARAMETERS):
+            continue
+        if name in UNSUPPORTED:
+            raise _unknown(name)
+        if name in DESCRIBED and name in NAMES[kind]:
+            others[name] = value
+        elif name in PARAMETERS and kind != EMBEDDING:
+            parameters[name] = value
+        else:
+            rest[name] = value
+    body: EngineBody = _NARROW[kind].decode(_encode(rest))
+    found = described(others)
+    call = Call(kind, body.model, body, needs=found.needs, asked=found.asked, told=found.told)
+    if parameters:
+        call.parameters = _parameters.decode(_encode(parameters))
+    return call
+
+
+def _forget_nulls(fields: EngineBody) -> None:
+    """Fields that are passed on unread are absent where they are null, like all others."""
+    for name in _UNREAD:
+        value = getattr(fields, name, None)
+        if value is not None and not present(value):
+            setattr(fields, name, ABSENT)
 
 
 def _unknown(name: str) -> InvalidRequestError:
-    if name in _UNSUPPORTED:
+    if name in UNSUPPORTED:
         return InvalidRequestError(f"{name} is not supported here; leave it out", param=name)
     return InvalidRequestError(f"Unrecognized request argument supplied: {name}", param=name)
 
@@ -309,10 +317,7 @@ def _chat_needs(fields: ChatBody) -> list[str]:
         raise InvalidRequestError(f"Invalid value for messages: {str(error)[:200]}{roles}", param="messages") from error
     if not 1 <= len(messages) <= MESSAGES_MAX:
         raise InvalidRequestError(f"messages must have 1 to {MESSAGES_MAX} entries", param="messages")
-    needs = []
-    text = bytes(raw)
-    if b'"image_url"' in text or b'"input_audio"' in text or b'"file"' in text:
-        needs.append("images")
+    needs = _parts_need(messages)
     if present(fields.tools) and bytes(fields.tools) != b"[]":
         needs.append("tools")
     else:
@@ -326,6 +331,43 @@ def _chat_needs(fields: ChatBody) -> list[str]:
         if wanted != "text":
             needs.append("json_schema")
     return needs
+
+
+def _parts_need(messages: list[Message]) -> list[str]:
+    """The capabilities that the parts of messages need. A message of plain text has none."""
+    needs: list[str] = []
+    for message in messages:
+        content = message.content
+        if not len(content) or memoryview(content)[0] != _OPEN_BRACKET:
+            continue
+        try:
+            parts = _parts.decode(content)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise InvalidRequestError(f"Invalid value for messages: {str(error)[:200]}", param="messages") from error
+        for part in parts:
+            need = _PART_NEEDS.get(part.type)
+            if need is None:
+                raise InvalidRequestError(
+                    f"Invalid value for messages: a part is one of {', '.join(_PART_NEEDS)}, not {part.type[:80]!r}",
+                    param="messages",
+                )
+            if need and need not in needs:
+                needs.append(need)
+    return needs
+
+
+def _completion_needs(fields: CompletionBody) -> list[str]:
+    _check_prompt(fields)
+    if fields.best_of not in (None, fields.n or 1):
+        raise InvalidRequestError("best_of must be as many as n", param="best_of")
+    fields.best_of = None
+    if fields.max_tokens is None:
+        fields.max_tokens = COMPLETION_TOKENS_DEFAULT
+    if fields.max_tokens == 0 and not fields.echo:
+        raise InvalidRequestError("max_tokens must be at least 1, or 0 with echo", param="max_tokens")
+    if not fields.suffix:
+        fields.suffix = None
+    return ["suffix"] if fields.suffix else []
 
 
 def _check_prompt(fields: CompletionBody) -> None:
@@ -342,6 +384,18 @@ def _check_prompt(fields: CompletionBody) -> None:
     raise InvalidRequestError(
         "prompt must be one string or one list of token ids; send a request for each", param="prompt"
     )
+
+
+def _check_embedding(fields: EmbeddingBody) -> None:
+    for name, sent in (
+        ("stream", fields.stream is not None),
+        ("stream_options", present(fields.stream_options)),
+        ("max_tokens", fields.max_tokens is not None),
+    ):
+        if sent:
+            raise _unknown(name)
+    if not present(fields.input):
+        raise InvalidRequestError("Missing required parameter: 'input'", param="input")
 
 
 def _includes_usage(fields: EngineBody) -> bool:
