@@ -214,7 +214,15 @@ class Sublet:
         )
 
     def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
-        return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
+        """What the surplus allows, and what the disk of this machine has room for."""
+        count = self.surplus.sellable(pool_id, class_name, window, connection=connection).count
+        backend = self.backends.get(_pool_of(connection, pool_id).backend)
+        if not isinstance(backend, LocalBackend) or not backend.without_room():
+            return count
+        now = self.clock.now()
+        local = [pool.id for pool in fleet_sql.all_pools(connection) if pool.backend == backend.name]
+        sold = [item for each in local for item in calendar.book(connection, each, now, window)]
+        return max(0, min(count, backend.served_max() - calendar.most_at_once(sold, window)))
 
     def _price(
         self, connection: Connection, pool_id: str, class_name: str, window: Window, organisation_id: str

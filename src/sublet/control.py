@@ -35,6 +35,7 @@ from sublet.loops import Loop
 from sublet.models import api as models_api
 from sublet.overview import Overviews, pool_names
 from sublet.settings import Settings
+from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
 from sublet.tenants import tenants
 from sublet.values.plan import Plan
@@ -50,6 +51,7 @@ RECORD_BUDGET_S = 0.3
 """A tenth of one core at most goes into what the shadow still has to live through; once it is there, an hour takes milliseconds."""
 NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
+DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
 PLANS_KEPT = 20
@@ -77,6 +79,7 @@ class ControlPlane:
             # Nothing is sold before the owner's need was seen: the first samples come at once.
             Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock, quick_rounds=3),
             Loop("collecting", COLLECTING_INTERVAL_S, self._collecting.round, clock),
+            Loop("disk", DISK_INTERVAL_S, Ballast(self.settings.data_dir).tend, clock),
             Loop("leases", tick_s, self._leases, clock),
             Loop("models", tick_s, self._models, clock),
             Loop("rating", RATING_INTERVAL_S, self._rate, clock),

@@ -22,6 +22,7 @@ from sublet.models import catalogue
 from sublet.models.model import ModelFileError
 from sublet.settings import Settings
 from sublet.store import Store
+from sublet.store.ballast import Ballast
 from sublet.values.errors import SubletError
 
 POOLS_SHOWN = 8
@@ -152,14 +153,14 @@ def _disk(folder: Path) -> Check:
     below = folder
     while not below.exists():
         below = below.parent
-    free = shutil.disk_usage(below).free
+    free = shutil.disk_usage(below).free + Ballast(below).held_bytes
     text = f"{free / 1024**3:.1f} GiB free for {folder}"
     if free < supervisor.FREE_BYTES_MIN:
         return Check(
             "disk", BAD, text, "Sublet refuses to start: it could not keep its books", "free space, or set data_dir"
         )
     if free < COMFORTABLE_BYTES:
-        return Check("disk", WARNING, text, "homes of leases and usage may fill it", "free space, or set data_dir")
+        return Check("disk", WARNING, text, "few leases have room for their homes", "free space, or set data_dir")
     if not os.access(below, os.W_OK):
         return Check(
             "disk", BAD, f"{below} is not writable", "Sublet can't start", "set data_dir to a folder of your own"

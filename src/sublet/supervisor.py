@@ -30,6 +30,7 @@ from typing import IO, Any
 import structlog
 
 from sublet.settings import Settings
+from sublet.store.ballast import Ballast
 from sublet.values.clock import SystemClock, format_time
 from sublet.values.errors import ConflictError, StorageFullError, UnavailableError
 
@@ -359,8 +360,8 @@ def _is_alive(process: int) -> bool:
 
 
 def check_disk(data_dir: Path) -> None:
-    """Raises StorageFullError where too little is free to keep honest books."""
-    free = shutil.disk_usage(data_dir).free
+    """Raises StorageFullError where too little is free to keep honest books; the reserve beside them counts as free."""
+    free = shutil.disk_usage(data_dir).free + Ballast(data_dir).held_bytes
     if free < FREE_BYTES_MIN:
         raise StorageFullError(
             f"{data_dir} has {free // 2**20} MiB free and Sublet needs {FREE_BYTES_MIN // 2**20}; free space there, or set data_dir"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, insert, or_, select, update
@@ -70,6 +70,13 @@ def book(connection: Connection, pool_id: str, now: datetime, within: Window | N
             )
             found.setdefault(row.holder_id, []).append(fence)
     return [SoldWindow(len(held), held[0].class_name, held[0].window) for held in found.values()]
+
+
+def most_at_once(sold: Sequence[SoldWindow], window: Window) -> int:
+    """How many accelerators are held at the busiest moment of `window`."""
+    inside = [item for item in sold if item.window.overlaps(window)]
+    moments = {window.start, *(item.window.start for item in inside if item.window.start > window.start)}
+    return max(sum(item.accelerators for item in inside if item.window.start <= at < item.window.end) for at in moments)
 
 
 def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +28,7 @@ from sublet.leases.backends.base import (
     StartOrder,
     checked_authorized_keys,
 )
-from sublet.leases.backends.local import archive, runtime, sandbox
+from sublet.leases.backends.local import archive, disk, runtime, sandbox
 from sublet.leases.backends.local.cgroups import LeaseCgroup
 from sublet.leases.backends.local.control import ask, kill_shim, wait_until
 from sublet.leases.backends.local.devices import cores_and_share, device_nodes
@@ -36,11 +38,12 @@ from sublet.leases.backends.local.host import HostCapabilities, probe
 from sublet.leases.backends.local.teardown import shim_alive, tear_down
 from sublet.leases.backends.local.uids import LeaseUids
 from sublet.values.clock import from_micros, to_micros
-from sublet.values.errors import InvalidInputError, StorageFullError
+from sublet.values.errors import InvalidInputError, StorageFullError, SubletError
 
 MIB = 1 << 20
 STOP_TIMEOUT_S = 20.0
 SPAWN_TIMEOUT_S = 10.0
+ROOM_KEPT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class LocalBackend:
         self._base = settings.base.resolve()
         self._capabilities = capabilities
         self._preparing = threading.Lock()
+        self._measuring = threading.Lock()
+        self._served_max = (-ROOM_KEPT_S, 0)
         self._instance = hashlib.sha256(os.fsencode(self._base)).hexdigest()[:8]
 
     @property
@@ -96,6 +101,20 @@ class LocalBackend:
         """1 where memory and processes can't be capped per lease, unless the operator allows soft isolation."""
         return None if self.capabilities.hard or self._settings.allow_soft_isolation else 1
 
+    def served_max(self) -> int:
+        """How many accelerators can be leased at the same time, as far as the disk has room for their homes. A measurement
+        of the last ROOM_KEPT_S seconds."""
+        with self._measuring:
+            measured, served = self._served_max
+            if time.monotonic() - measured > ROOM_KEPT_S:
+                served = max(0, disk.lease_bytes_max(self._base)) // self._settings.disk_bytes
+                self._served_max = (time.monotonic(), served)
+            return served
+
+    def without_room(self) -> int:
+        """How many of this machine's accelerators the disk has no room for, were all leased at once."""
+        return max(0, self._settings.accelerators - self.served_max())
+
     def start(self, order: StartOrder) -> Observation:
         """Raises IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError, BackendFailedError."""
         self.capabilities.require()
@@ -107,7 +126,7 @@ class LocalBackend:
                 return self.observe(order.lease_id)
             if spec is None:
                 self._refuse_second_tenant(order)
-                spec = self._prepare(files, order)
+                spec = self._prepare_or_nothing(files, order)
             else:
                 spec = self._again(files, spec, order)
         # Two shims of one lease may be started here; the one that does not get the lock ends at once.
@@ -194,6 +213,16 @@ class LocalBackend:
         archive.purge(self._base)
         return ended
 
+    def _prepare_or_nothing(self, files: LeaseFiles, order: StartOrder) -> Spec:
+        """What was allocated for a lease that can't be prepared is given back at once. Raises StorageFullError."""
+        try:
+            return self._prepare(files, order)
+        except (SubletError, OSError) as error:
+            files.remove()
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFullError(f"the disk of {self._base} is full; end a lease or free space there") from error
+            raise
+
     def _prepare(self, files: LeaseFiles, order: StartOrder) -> Spec:
         """Make the directory; the spec is written last, so that what a crash leaves half-made is made again."""
         settings, able = self._settings, self.capabilities
@@ -205,10 +234,6 @@ class LocalBackend:
         nodes = device_nodes(order.devices)
         self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
         archive.purge(self._base)
-        if shutil.disk_usage(self._base).free < settings.disk_bytes * count:
-            raise StorageFullError(
-                f"the disk of {self._base} has no room for the lease's {settings.disk_bytes * count} bytes"
-            )
         shutil.rmtree(files.contents, ignore_errors=True)
         files.create()
         for directory in (files.contents, files.home, files.etc, files.notices):
@@ -235,11 +260,17 @@ class LocalBackend:
             **self._host_part(),
         )
         write_etc(files, spec, keys)
-        mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-        if able.loop_disks and mkfs:
-            sandbox.make_disk(spec, files, mkfs)
-        files.write_spec(spec)
+        self._take_room(files, spec)
         return spec
+
+    def _take_room(self, files: LeaseFiles, spec: Spec) -> None:
+        """What the lease is promised is counted and allocated before it exists. Raises StorageFullError."""
+        mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        with disk.counted(self._base):
+            disk.require_room(self._base, spec.disk_bytes)
+            if self.capabilities.loop_disks and mkfs:
+                disk.make_disk(spec, files, mkfs)
+            files.write_spec(spec)
 
     def _host_part(self) -> dict[str, Any]:
         """What of a spec may change between two runs of a lease: programs, paths, ports, and where groups are made."""

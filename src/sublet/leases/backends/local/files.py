@@ -241,9 +241,15 @@ def _typed(kind: type[Any], document: dict[str, Any]) -> Any:
 
 def _replace(path: Path, document: dict[str, Any], *, durable: bool) -> None:
     temporary = path.with_name(path.name + ".new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(document, file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        # On a full disk the half of a document would keep blocks that somebody needs.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 
@@ -78,6 +79,12 @@ class Countdown:
     def _replace(self, name: str, text: str) -> None:
         # The directory is bound into the sandbox; a name that starts with a dot and is renamed is never seen half-written.
         temporary = self._files.notices / f".{name}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.chmod(0o644)
-        temporary.replace(self._files.notices / name)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.chmod(0o644)
+            temporary.replace(self._files.notices / name)
+        except OSError as error:
+            # A full disk costs the tenant a line on the terminal, and nobody the lease.
+            temporary.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise

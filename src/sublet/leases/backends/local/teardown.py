@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sublet.leases.backends.local.archive import keep_home
+from sublet.leases.backends.local.disk import loop_devices
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State, boot_id, process_started
 from sublet.leases.backends.local.sandbox import lease_cgroup
 
 DISAPPEAR_TIMEOUT_S = 10.0
+DETACH_TIMEOUT_S = 2.0
 _PAUSE_S = 0.005
 
 
@@ -26,10 +28,32 @@ def tear_down(spec: Spec, files: LeaseFiles, state: State) -> list[str]:
     end_processes(spec, state)
     cgroups_left = lease_cgroup(spec).remove()
     _unmount_below(files.root)
-    keep_home(spec, files)
+    _free_all_but_home(files)
+    _wait_until_detached(files)
+    if not keep_home(spec, files):
+        state.error = "the disk is full: the home of this lease could not be kept"
     for path in (files.contents, files.control):
         shutil.rmtree(path, ignore_errors=True)
     return proof(spec, files, state, cgroups_left)
+
+
+def _free_all_but_home(files: LeaseFiles) -> None:
+    """Before anything is written: on a full disk, keeping the home needs what this frees."""
+    if files.contents.is_dir():
+        for path in files.contents.iterdir():
+            if path in (files.home, files.image):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _wait_until_detached(files: LeaseFiles) -> None:
+    """The kernel lets go of a dead namespace's disk a moment after its last process."""
+    deadline = time.monotonic() + DETACH_TIMEOUT_S
+    while files.image.exists() and loop_devices(files.image) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
 
 
 def end_processes(spec: Spec, state: State) -> None:
@@ -61,7 +85,7 @@ def proof(spec: Spec, files: LeaseFiles, state: State, cgroups_left: list[str]) 
         if init_alive(state):
             left.append(f"PID 1 of the sandbox, process {state.init_pid}")
         left += [f"mount {target}" for target in mounts_below(files.root)]
-        left += [f"disk {device}" for device in _loop_devices(files.image)]
+        left += [f"disk {device}" for device in loop_devices(files.image)]
         left += [f"directory {path}" for path in (files.contents, files.control) if path.exists()]
         # The kernel lets go of a dead namespace's mounts and disks a moment after its last process.
         if not left or time.monotonic() >= deadline:
@@ -134,14 +158,3 @@ def _real_uid(pid: str) -> int:
     except OSError:
         pass
     return -1
-
-
-def _loop_devices(image: Path) -> list[str]:
-    found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            if backing.read_text().strip().removesuffix(" (deleted)") == str(image):
-                found.append(f"/dev/{backing.parent.parent.name}")
-        except OSError:
-            continue
-    return found
