@@ -29,6 +29,7 @@ from sublet.surplus.memory import SHADOW_HOURS_MAX, Hours, hours_of
 from sublet.surplus.model import LONG_SHARE, ClassPolicy, PoolFacts
 from sublet.surplus.seller import Seller, sellers
 from sublet.surplus.service import view_of
+from sublet.surplus.view import View
 from sublet.values import garbage
 from sublet.values.clock import from_micros
 
@@ -146,7 +147,7 @@ def _kept(hours: Hours) -> dict[str, Any]:
     return document
 
 
-def _views(pools: list[Series], known: list[Hours | None], at: datetime) -> list[rule.View]:
+def _views(pools: list[Series], known: list[Hours | None], at: datetime) -> list[View]:
     """The views at `at`; `known` keeps each pool's hours from the last time, as the service does."""
     views = []
     for place, series in enumerate(pools):
@@ -180,7 +181,7 @@ def memory() -> dict[str, Any]:
 
 
 def _round(
-    views: list[rule.View],
+    views: list[View],
     classes: list[ClassPolicy],
     policies: dict[str, ClassPolicy],
     kept: list[dict[str, Any]] | None = None,

@@ -16,6 +16,7 @@ from sublet.surplus.memory import Hours, hours_of
 from sublet.surplus.model import ClassPolicy, PoolFacts
 from sublet.surplus.seller import Depth, HighLevel, deepest
 from sublet.surplus.service import view_of
+from sublet.surplus.view import View
 from sublet.values.windows import Window
 
 HOUR_US = 3_600_000_000
@@ -41,12 +42,12 @@ def by_minute(hours: int) -> Series:
     return series(np.r_[WHOLE.times_us[known], fine], np.r_[WHOLE.in_use[known], WHOLE.in_use[place]])
 
 
-def view(history: Series, facts: PoolFacts = FACTS) -> rule.View:
+def view(history: Series, facts: PoolFacts = FACTS) -> View:
     at = WHOLE.end + timedelta(seconds=1)
     return view_of(history, hours_of(history, at), facts, (), at)
 
 
-def on_sale(seen: rule.View, policy: ClassPolicy, hours: float) -> int:
+def on_sale(seen: View, policy: ClassPolicy, hours: float) -> int:
     return rule.sellable(seen, policy, Window.starting(seen.at, round(hours * 3600)), (), POLICIES).count
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.model import Claim, Sample, Series
+from sublet.demand.model import Claim, Sample, Series, assemble
 from sublet.demand.service import Demand
 from sublet.store import Store
 from sublet.surplus import rule
@@ -19,6 +19,7 @@ from sublet.surplus.memory import Hours, hours_of
 from sublet.surplus.model import Absence, ClassPolicy, Ladder, PoolFacts, Sold, UnknownClassError
 from sublet.surplus.seller import Seller, phase_of
 from sublet.surplus.service import Surplus, view_of
+from sublet.surplus.view import View, claims_met
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
@@ -45,7 +46,7 @@ def hours(history: Series, at: datetime) -> Hours:
 
 def view(
     claims: Sequence[Claim] = (), facts: PoolFacts | None = None, history: Series = SERIES, at: datetime = END
-) -> rule.View:
+) -> View:
     return view_of(history, hours(history, at), facts or PoolFacts("pool_a", "made", 100), claims, at)
 
 
@@ -332,9 +333,9 @@ def test_what_comes_later_is_not_looked_at(back_h: int, later: int) -> None:
 def test_a_claim_that_runs_is_not_counted_twice() -> None:
     at = END
     running = claim(30, at - timedelta(hours=1), 48)
-    assert rule.claims_met([running], at, 60, {running.id: 40}) == {running.id: 20}
+    assert claims_met([running], at, 60, {running.id: 40}) == {running.id: 20}
     second = claim(30, at - timedelta(hours=1), 48, created=5)
-    assert rule.claims_met([running, second], at, 60, {running.id: 40, second.id: 40}) == {running.id: 20, second.id: 0}
+    assert claims_met([running, second], at, 60, {running.id: 40, second.id: 40}) == {running.id: 20, second.id: 0}
 
 
 def test_minutes_decide_on_the_next_minutes(store: Store, clock: SimulatedClock) -> None:
@@ -383,3 +384,77 @@ def test_a_shorter_promise_may_go_as_deep_as_a_longer_one(seed: int, per_1000: i
         for window_s in firm.windows_s
     ]
     assert alone == counts
+
+
+LATER = END + timedelta(minutes=20)
+
+
+def spiky(days: int, spikes: Sequence[tuple[int, int, float]], step_s: int = 60, level: float = 2.0) -> Series:
+    """Samples every `step_s` seconds of a calm pool of 16, with `spikes` of (seconds before the end, length, height)."""
+    count = days * 86_400 // step_s
+    seconds = np.arange(count)[::-1] * step_s
+    in_use = np.full(count, level)
+    for before, length, height in spikes:
+        in_use[(seconds <= before) & (seconds > before - length)] = height
+    times = int(LATER.timestamp()) * 1_000_000 - seconds * 1_000_000
+    return assemble("spiky", times.astype(np.int64), np.full(count, 16.0), in_use, np.zeros(count))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    spikes=st.lists(st.tuples(st.integers(0, 7200), st.integers(60, 600), st.floats(0, 16)), max_size=3),
+    window_s=st.integers(60, 48 * 3600),
+    ahead_s=st.sampled_from([0, 30, 600, 7200]),
+    booked=st.lists(
+        st.tuples(st.integers(1, 6), st.sampled_from(["firm", "notice", "spot"]), st.integers(60, 90_000)), max_size=3
+    ),
+    risks=st.tuples(st.floats(0.5, 1000), st.floats(0.5, 1000), st.floats(0.5, 1000)),
+    cold=st.booleans(),
+)
+def test_what_is_firmer_is_never_sold_further(
+    spikes: list[tuple[int, int, float]],
+    window_s: int,
+    ahead_s: int,
+    booked: list[tuple[int, str, int]],
+    risks: tuple[float, float, float],
+    cold: bool,
+) -> None:
+    at = LATER + timedelta(seconds=7)
+    history = spiky(2 if cold else 9, spikes)
+    classes = [ClassPolicy(name, notice_s, risk) for (name, notice_s), risk in zip(FIRMEST_FIRST, risks, strict=True)]
+    policies = {policy.name: policy for policy in classes}
+    known = view_of(history, hours_of(history, at), PoolFacts("pool_a", "spiky", 16), (), at)
+    book = [Sold(count, name, Window.starting(at - timedelta(seconds=30), long_s)) for count, name, long_s in booked]
+    window = Window.starting(at + timedelta(seconds=ahead_s), window_s)
+    found = [rule.sellable(known, policy, window, book, policies) for policy in classes]
+    counts = [item.count for item in found]
+    assert counts == sorted(counts), found
+    assert all(item.count + sum(part.count for part in item.withheld) == 16 for item in found)
+
+
+FIRMEST_FIRST = (("firm", None), ("notice", 300), ("spot", 120))
+
+
+def test_right_after_a_spike_nothing_firm_is_sold_where_notice_is_refused() -> None:
+    history = spiky(9, [(30, 30, 16.0)], step_s=15)
+    at = LATER + timedelta(seconds=1)
+    known = view_of(history, hours_of(history, at), PoolFacts("pool_a", "spiky", 16), (), at)
+    ten = Window.starting(at, 600)
+    loose = {policy.name: policy for policy in (ClassPolicy("firm", None, 100), ClassPolicy("notice", 300, 1), SPOT)}
+    firm, notice, spot = (rule.sellable(known, loose[name], ten, (), loose) for name in ("firm", "notice", "spot"))
+    assert firm.count <= notice.count <= spot.count
+    alone = rule.sellable(known, loose["firm"], ten, (), {"firm": loose["firm"]})
+    assert alone.count > notice.count
+    assert "looser_class" in {item.reason_code for item in firm.withheld}
+
+
+@pytest.mark.parametrize("minute", [0, 1, 17, 30, 59])
+def test_after_calm_months_an_hour_is_promised_at_any_minute(minute: int) -> None:
+    """A promise from the middle of an hour touches two hours and is exposed for one."""
+    hours_seen = 120 * 24
+    times = int(END.timestamp()) * 1_000_000 - np.arange(hours_seen, dtype=np.int64)[::-1] * 3_600_000_000
+    flat = assemble("flat", times, np.full(hours_seen, 8.0), np.zeros(hours_seen), np.zeros(hours_seen))
+    at = END + timedelta(minutes=minute)
+    known = view_of(flat, hours_of(flat, at), PoolFacts("pool_a", "flat", 8), (), at)
+    default = {policy.name: policy for policy in (ClassPolicy("firm", None, 1), NOTICE, SPOT)}
+    assert rule.sellable(known, default["firm"], Window.starting(at, 3600), (), default).count == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sublet.demand.model import Claim
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
@@ -53,6 +54,11 @@ class ClassPolicy:
         object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
 
     @property
+    def patience_s(self) -> float:
+        """Seconds until a promise of the class is over at the latest once it is taken back; infinite where it can't be."""
+        return float("inf") if self.notice_s is None else self.notice_s + self.teardown_s
+
+    @property
     def shortest_s(self) -> int:
         """The shortest window length of the ladder."""
         return self.windows_s[-1]
@@ -84,10 +90,21 @@ class Absence:
 
 
 @dataclass(frozen=True, slots=True)
+class BackOff:
+    """Demand took capacity back when it stood at `level`: what it needs then is on sale again once demand has stayed lower
+    for `hold_s` seconds."""
+
+    level: float
+    hold_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolFacts:
     """What the rule has to know about a pool besides its demand.
 
     `capacity` works now; `never_sell` is the operator's setting; `failure_reserve` covers accelerators that may die.
+    `quarantined` ones are not proved clean. `reclaims` are what the owner asked back and what is kept for it since;
+    `back_off` is there where demand took capacity back lately.
     """
 
     pool_id: str
@@ -96,6 +113,9 @@ class PoolFacts:
     never_sell: int = 0
     failure_reserve: int = 0
     absences: tuple[Absence, ...] = ()
+    quarantined: int = 0
+    reclaims: tuple[Claim, ...] = ()
+    back_off: BackOff | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +143,16 @@ REASONS: dict[str, str] = {
     "never_sell": "the operator's setting",
     "failure_reserve": "kept for accelerators that fail",
     "not_working": "do not work now, by the latest sample",
+    "quarantined": "in quarantine: what a lease left there is not proved gone",
     "maintenance": "maintenance or an end of service within the window",
     "in_use": "in use by the owner now",
     "already_sold": "sold already",
     "sold_deeper": "on sale as a longer window or a firmer class of the same ladder",
     "claim": "claimed by an internal team within the window",
+    "reclaimed": "taken back by the owner, and kept for it until the reclaim ends",
+    "back_off": "needed by the owner a moment ago, so that they are not sold and taken back again and again",
+    "fragmented": "free for parts of the window only: no single accelerator is free for all of it",
+    "looser_class": "not on sale even in a class that can be taken back sooner",
     "demand_quantile": "the owner's demand may rise so far, at the risk accepted for the class",
     "kept_short": "kept for the shortest window, so that few long ones share its risk",
     "cold_start": "too little history to know",

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
-from sublet.demand.forecast import Futures, PlainRises, Recent
+from sublet.demand.forecast import Futures
 from sublet.demand.model import Claim, Floats
-from sublet.demand.past import last_seen
-from sublet.surplus.memory import Hours
-from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, PoolFacts, Sellable, Sold, Withheld
-from sublet.surplus.seller import Depth, Seller, Voice, agreed_depth, deepest, ladder_caution, long_limit
-from sublet.values.clock import format_time, to_micros
+from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, Sellable, Sold, Withheld
+from sublet.surplus.seller import Depth, Voice, agreed_depth, deepest, long_limit
+from sublet.surplus.view import Outlook, View, unmet
+from sublet.values.clock import format_time
 from sublet.values.windows import Window
 
-FINE_HORIZON_S = HOUR_S
 COLD_S = 24 * HOUR_S
 COLD_FIRM_S = 7 * 24 * HOUR_S
 COLD_HORIZONS = 7
@@ -36,141 +33,6 @@ Step = tuple[float, str, Callable[[int], str]]
 """The most that may be sold, the reason code, and the sentence that says why so many are withheld."""
 
 
-@dataclass(frozen=True)
-class View:
-    """All that is known about a pool at one moment.
-
-    `hours` is demand by whole hours, for an hour ahead and more; `fine` has shorter slots where samples allow. `working` is
-    how many accelerators the latest sample counted, infinite without one.
-    """
-
-    at: datetime
-    facts: PoolFacts
-    in_use: float
-    working: float
-    stale: bool
-    sample_age_s: float | None
-    history_s: float
-    hours: Hours
-    fine: Recent | None
-    claims: tuple[Claim, ...]
-    claims_met: Mapping[str, float]
-
-    @cached_property
-    def works(self) -> float:
-        """How many accelerators may be used or sold at all; the failure reserve is there for those that don't work."""
-        facts = self.facts
-        return min(facts.capacity - facts.never_sell - facts.failure_reserve, self.working - facts.never_sell)
-
-    @cached_property
-    def plain_steps(self) -> tuple[Step, ...]:
-        """The first steps of any decision where nothing is sold, claimed or away."""
-        return tuple(_first_steps(self, 0.0, 0.0, 0.0, "", ""))
-
-    @cached_property
-    def passed_s(self) -> float:
-        """How much of the present hour has passed."""
-        return to_micros(self.at) / 1e6 - self.hours.next_hour * HOUR_S
-
-    def outlook(self, until_s: float, *, firm: bool) -> Outlook:
-        """What demand may do until `until_s` seconds from now.
-
-        A `firm` promise stands on whole hours, where its kind has a record; what can be taken back soon on shorter slots,
-        where samples allow.
-        """
-        fine = self.fine if until_s <= FINE_HORIZON_S and not firm else None
-        # The present hour has begun already: what ends in the middle of an hour needs all of that hour.
-        ends = until_s / fine.slot_s if fine else (self.passed_s + until_s) / HOUR_S - 1e-9
-        slots = max(1, math.ceil(ends))
-        known = self._outlooks.get((fine is None, slots))
-        if known is None:
-            known = self._outlooks[fine is None, slots] = (
-                self._fine_outlook(fine, slots) if fine else self._hourly(slots)
-            )
-        return known
-
-    @cached_property
-    def _outlooks(self) -> dict[tuple[bool, int], Outlook]:
-        return {}
-
-    def _fine_outlook(self, fine: Recent, slots: int) -> Outlook:
-        above = max(0.0, _or_zero(fine.newest - self.in_use))
-        return Outlook(fine.slot_s, 0.0, slots, partial(_plain_voice, fine, slots), above)
-
-    def _hourly(self, slots: int) -> Outlook:
-        seller = self.hours.seller(slots, self.passed_s)
-        above = max(0.0, _or_zero(last_seen(self.hours.in_use) - self.in_use))
-        return Outlook(HOUR_S, self.passed_s, slots, partial(seller.voices, self.hours.t), above, seller)
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """Possible futures on a grid of `slot_s` that began `passed_s` ago; `slots` of it matter.
-
-    `above` is how much higher than now demand stood in the slot that the futures rise from. Without a seller the risk is
-    taken as it is; with one it is corrected by the record. What demand may do is found when it is asked for: a pool without
-    room needs no forecast.
-    """
-
-    slot_s: int
-    passed_s: float
-    slots: int
-    tell: Callable[[], tuple[Voice, ...]]
-    above: float
-    seller: Seller | None = None
-
-    @cached_property
-    def voices(self) -> tuple[Voice, ...]:
-        """The forecasts that decide, the leading one first."""
-        return self.tell()
-
-    @property
-    def told_slots(self) -> int:
-        """How many slots are forecast: those of the next longer length that has a seller."""
-        return self.slots if self.seller is None else self.seller.slots
-
-    @property
-    def futures(self) -> Futures:
-        """The futures of the method that leads."""
-        return self.voices[0].futures
-
-    def tail(self, policy: ClassPolicy, voice: Voice) -> float:
-        """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
-        if self.seller is None:
-            return policy.risk * voice.futures.weight if policy.risk < 1 else math.inf
-        risk = policy.risk
-        if policy.laddered:
-            risk *= ladder_caution(self.seller.slots, policy.long_share_max)
-        tail = self.seller.tail(voice.futures, risk, voice.ratio)
-        return tail if policy.notice_s is None else max(0.0, tail)
-
-
-def unmet_claims(view: View, until: datetime) -> list[tuple[Claim, float]]:
-    """The part of each claim that observed demand does not show yet, for claims that begin before `until`."""
-    unmet = []
-    for claim in view.claims:
-        if claim.withdrawn_at is None and claim.window.start < until and claim.window.end > view.at:
-            rest = claim.count - view.claims_met.get(claim.id, 0.0)
-            if rest > 0:
-                unmet.append((claim, rest))
-    return unmet
-
-
-def claims_met(claims: Sequence[Claim], at: datetime, in_use: float, before: Mapping[str, float]) -> dict[str, float]:
-    """How much of each running claim the present demand shows already.
-
-    `before` gives, by claim, the demand just before it began. A rise since then is counted towards claims in the order
-    in which they were announced, and only once, so that a new claim never loosens an older one.
-    """
-    met: dict[str, float] = {}
-    counted = 0.0
-    for claim in sorted(claims, key=lambda item: (item.created_at, item.id)):
-        if claim.window.contains(at) and claim.id in before:
-            met[claim.id] = min(float(claim.count), max(0.0, in_use - before[claim.id] - counted))
-            counted += met[claim.id]
-    return met
-
-
 def sellable(
     view: View,
     policy: ClassPolicy,
@@ -182,9 +44,31 @@ def sellable(
 ) -> Sellable:
     """How many accelerators of a class may be sold over `window`, and by which reason each other one is withheld.
 
-    `short` is what could be sold for the class's shortest window if nothing were sold, `longer` what could be for the next
-    longer one; found here where they are needed.
+    Never more than of a class of `policies` that can be taken back sooner: whatever speaks against that one, such as a
+    demand that has just been higher, speaks against a firmer promise all the more. `short` is what could be sold for the
+    class's shortest window if nothing were sold, `longer` what could be for the next longer one; found where they are needed.
     """
+    found = _by_itself(view, policy, window, sold, policies, short, longer)
+    for other in policies.values():
+        if found.count and other.sell and other.patience_s < policy.patience_s:
+            most = _by_itself(view, other, window, sold, policies).count
+            if most < found.count:
+                spare = found.count - most
+                why = f"{spare} because even {other.name}, which can be taken back sooner, is on sale no further"
+                withheld = (*found.withheld, Withheld(spare, "looser_class", why))
+                found = Sellable(found.pool_id, found.class_name, found.window_s, most, withheld)
+    return found
+
+
+def _by_itself(
+    view: View,
+    policy: ClassPolicy,
+    window: Window,
+    sold: Sequence[Sold],
+    policies: Mapping[str, ClassPolicy],
+    short: int | None = None,
+    longer: int | None = None,
+) -> Sellable:
     start = max(window.start, view.at)
     start_s = (start - view.at).total_seconds()
     until_s = start_s + policy.horizon_s((window.end - start).total_seconds())
@@ -201,15 +85,17 @@ def sellable(
     facts = view.facts
     held = over([_hold(item, policies, view.at) for item in sold])
     away = over([(absence.window, absence.count) for absence in facts.absences])
-    needs = unmet_claims(view, end)
-    needed = over([(claim.window, rest) for claim, rest in needs])
+    claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
+    claimed = over([(claim.window, rest) for claim, rest in claims])
+    reclaimed = over([(claim.window, rest) for claim, rest in reclaims])
     free = view.works - away
-    if sold or needs or facts.absences:
-        steps = _first_steps(view, away, held, needed, _absences(facts.absences, start, end), _claims(needs))
+    if sold or claims or reclaims or facts.absences:
+        words = (_absences(facts.absences, start, end), _claims(claims), _claims(reclaims))
+        steps = _first_steps(view, away, held, claimed, reclaimed, words)
     else:
-        steps = list(view.plain_steps)
+        steps = list(_plain_steps(view))
     if _some_left(steps):
-        steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - needed))
+        steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - claimed - reclaimed))
         least = _as_longer(view, policy, window, sold, policies, short) if longer is None else longer
         steps[-1] = (max(least, steps[-1][0]), *steps[-1][1:])
     if _some_left(steps):
@@ -220,15 +106,27 @@ def sellable(
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
 
 
-def _first_steps(view: View, away: Counts, held: Counts, needed: Counts, absences: str, claims: str) -> list[Step]:
-    """What is withheld whatever demand may do: by setting, by what does not work, by the owner's use, leases and claims."""
+def _first_steps(
+    view: View, away: Counts, held: Counts, claimed: Counts, reclaimed: Counts, words: tuple[str, str, str]
+) -> list[Step]:
+    """What is withheld whatever demand may do: by setting, by what does not work, by the owner's use, leases and claims.
+
+    `words` name the absences, claims and reclaims.
+    """
     facts = view.facts
     keep = facts.never_sell + facts.failure_reserve
     room = view.works - away - view.in_use
+    left = room - held - claimed - reclaimed
+    absences, claims, reclaims = words
     return [
         (facts.capacity - facts.never_sell, "never_sell", lambda count: f"the operator's setting never sells {count}"),
         (facts.capacity - keep, "failure_reserve", lambda count: f"{count} kept for accelerators that fail"),
-        (view.works, "not_working", lambda count: f"{count} don't work now: the latest sample counts {view.working:g}"),
+        (
+            min(facts.capacity - keep, view.working - facts.never_sell),
+            "not_working",
+            lambda count: f"{count} don't work now: the latest sample counts {view.working:g}",
+        ),
+        (view.works, "quarantined", lambda count: f"{count} in quarantine until proved clean"),
         (
             _least(view.works - away),
             "maintenance",
@@ -240,8 +138,26 @@ def _first_steps(view: View, away: Counts, held: Counts, needed: Counts, absence
             lambda count: f"the owner uses {view.in_use:g} now, which takes {count}",
         ),
         (_least(room - held), "already_sold", lambda count: f"{count} sold already for part of the window"),
-        (_least(room - held - needed), "claim", lambda count: f"{count} claimed: {claims}"),
+        (_least(room - held - claimed), "claim", lambda count: f"{count} claimed: {claims}"),
+        (_least(left), "reclaimed", lambda count: f"{count} taken back by the owner: {reclaims}"),
+        (_least(left) - max(0.0, view.settled - view.in_use), "back_off", partial(_backed_off, view)),
     ]
+
+
+def _backed_off(view: View, count: int) -> str:
+    hold_s = view.facts.back_off.hold_s if view.facts.back_off else 0
+    return (
+        f"{count} taken back lately, when the owner's demand rose to {view.settled:g}: "
+        f"on sale again once it has stayed lower for {_hours(hold_s)}"
+    )
+
+
+def _plain_steps(view: View) -> list[Step]:
+    """The first steps of any decision where nothing is sold, claimed or away."""
+    if "plain_steps" not in view.kept:
+        view.kept["plain_steps"] = _first_steps(view, 0.0, 0.0, 0.0, 0.0, ("", "", ""))
+    found: list[Step] = view.kept["plain_steps"]
+    return found
 
 
 def _as_longer(
@@ -260,14 +176,14 @@ def _as_longer(
     if longer_s is None or not policy.laddered or window.seconds <= policy.shortest_s:
         return 0
     longer = Window.starting(max(window.start, view.at), longer_s)
-    return sellable(view, policy, longer, sold, policies, short).count
+    return _by_itself(view, policy, longer, sold, policies, short).count
 
 
 def short_count(view: View, policy: ClassPolicy, policies: Mapping[str, ClassPolicy]) -> int | None:
     """What could be sold for the class's shortest window from now if nothing were sold; None where nothing hangs on it."""
     if not _keeps_short(policy):
         return None
-    return sellable(view, policy, Window.starting(view.at, policy.shortest_s), (), policies).count
+    return _by_itself(view, policy, Window.starting(view.at, policy.shortest_s), (), policies).count
 
 
 def offers(
@@ -349,7 +265,7 @@ def _kept_short(
         return []
     if short is None:
         shortest = Window.starting(max(window.start, view.at), policy.shortest_s)
-        short = sellable(view, policy, shortest, (), policies).count
+        short = _by_itself(view, policy, shortest, (), policies).count
     longer = sum(
         item.count
         for item in sold
@@ -371,16 +287,6 @@ def _keeps_short(policy: ClassPolicy) -> bool:
 
 def _high_level(level: float, until_s: float, count: int) -> str:
     return f"{count} because within {_hours(until_s)} the owner's demand may be back at its high level of {level:g}"
-
-
-def _plain_voice(fine: Recent, slots: int) -> tuple[Voice, ...]:
-    rises = fine.rises(slots)
-    futures = Futures(rises, np.ones(rises.shape[0], dtype=np.float32), PlainRises.method)
-    return (Voice(1.0, futures, 1.0),)
-
-
-def _or_zero(number: float) -> float:
-    return number if math.isfinite(number) else 0.0
 
 
 def _least(counts: Counts) -> float:

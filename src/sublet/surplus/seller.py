@@ -358,15 +358,17 @@ class Seller:
             self._heard = (now, voices)
         return voices
 
-    def tail(self, futures: Futures, risk: float, ratio: float | None = None) -> float:
+    def tail(self, futures: Futures, risk: float, ratio: float | None = None, lasts: int | None = None) -> float:
         """The weight of past paths that a promise at `risk` (share that may break, on average) may ignore.
 
-        `ratio` is the record of the method that told them; by default the one that leads.
+        `ratio` is the record of the method that told them; by default the one that leads. `lasts` is how many slots long the
+        promise is: one that begins within a slot touches one slot more than it lasts, and is exposed no longer for that.
         """
         if risk >= 1:
             return math.inf
-        allowed = min(1.0, margin(self.slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(ratio or self.ratio))
-        return allowed * jump_caution(futures.jump, self.slots) * futures.weight - SURPRISE_PRIOR * self.slots
+        slots = self.slots if lasts is None else min(lasts, self.slots)
+        allowed = min(1.0, margin(slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(ratio or self.ratio))
+        return allowed * jump_caution(futures.jump, slots) * futures.weight - SURPRISE_PRIOR * slots
 
     def level(self, in_use: Floats, t: int) -> float:
         """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time."""

@@ -17,6 +17,7 @@ from sublet.surplus.memory import Hours, Learned, Memory
 from sublet.surplus.model import (
     HOUR_S,
     WINDOW_S_MAX,
+    BackOff,
     ClassPolicy,
     Evidence,
     Ladder,
@@ -27,6 +28,7 @@ from sublet.surplus.model import (
     Withheld,
 )
 from sublet.surplus.seller import REGIME_RATIO
+from sublet.surplus.view import View, claims_met
 from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
@@ -64,7 +66,9 @@ class Surplus:
         self._clock = clock
         self._memory = Memory(demand, learned)
         # The class that is taken back last is decided first: it needs the deepest units.
-        self._classes = {policy.name: policy for policy in sorted(classes, key=_patience, reverse=True)}
+        self._classes = {
+            policy.name: policy for policy in sorted(classes, key=lambda policy: policy.patience_s, reverse=True)
+        }
 
     @property
     def classes(self) -> tuple[ClassPolicy, ...]:
@@ -127,7 +131,7 @@ class Surplus:
         standing = [item for item in booked if item.window.end > view.at]
         return rule.sellable(view, self._classes[class_name], window, standing, self._classes)
 
-    def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> rule.View:
+    def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
         """What is known about the pool at `at`, and nothing later."""
         if connection is None:
             with self._demand.read() as reading:
@@ -139,7 +143,7 @@ class Surplus:
         return view_of(known.series, known.hours, facts, claims, moment)
 
 
-def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> rule.View:
+def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> View:
     """The view that `history` (all of it before or at `at`) and its whole hours give of a pool."""
     at_us = to_micros(at)
     fine = None
@@ -151,11 +155,21 @@ def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Cl
     stale = age_s is None or age_s > max(STALE_S_MIN, STALE_STEPS * step_s)
     in_use = float(history.in_use[-1]) if len(history) else 0.0
     seen_s = _seen_s(history, hours, at_us)
-    known = [claim for claim in claims if claim.created_at <= at]
-    before = {claim.id: _before(history, claim) for claim in known if claim.window.contains(at) and len(history)}
-    met = rule.claims_met(known, at, in_use, before)
+    known = tuple(claim for claim in claims if claim.created_at <= at)
+    running = [claim for claim in (*known, *facts.reclaims) if claim.window.contains(at) and len(history)]
+    before = {claim.id: _before(history, claim) for claim in running}
+    met = claims_met((*known, *facts.reclaims), at, in_use, before)
     working = float(history.capacity[-1]) if len(history) else math.inf
-    return rule.View(at, facts, in_use, working, stale, age_s, seen_s, hours, fine, tuple(known), met)
+    settled = _settled(history, facts.back_off, at_us)
+    return View(at, facts, in_use, working, stale, age_s, seen_s, hours, fine, known, met, before, settled)
+
+
+def _settled(history: Series, back_off: BackOff | None, at_us: int) -> float:
+    """The demand that the pool is sold by after it took capacity back: the highest while it is held, at most as it was then."""
+    if back_off is None or len(history) == 0:
+        return 0.0
+    lately = history.times_us >= at_us - back_off.hold_s * 1_000_000
+    return min(back_off.level, float(history.in_use[lately].max(initial=float(history.in_use[-1]))))
 
 
 def _seen_s(history: Series, hours: Hours, at_us: int) -> float:
@@ -196,12 +210,8 @@ def _before(history: Series, claim: Claim) -> float:
     return float(history.in_use[index]) if index >= 0 else float(history.in_use.max())
 
 
-def _patience(policy: ClassPolicy) -> float:
-    return float("inf") if policy.notice_s is None else policy.notice_s + policy.teardown_s
-
-
 def _told_apart(
-    both: Sellable, single: Sellable, standing: Sequence[Sold], offered: Sequence[Sold], view: rule.View
+    both: Sellable, single: Sellable, standing: Sequence[Sold], offered: Sequence[Sold], view: View
 ) -> Sellable:
     """Split what is sold already from what the ladder itself offers above this rung."""
     before = sum(item.count for item in single.withheld if item.reason_code == "already_sold")

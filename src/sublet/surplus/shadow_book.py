@@ -17,6 +17,7 @@ from sublet.surplus.calibration import Day
 from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, ClassPolicy, Sold
 from sublet.surplus.seller import LOOSEN_MAX, REGIME_RATIO, Seller
+from sublet.surplus.view import View
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.windows import Window
 
@@ -90,7 +91,7 @@ class ShadowBook:
     risks: dict[str, float] = field(default_factory=dict)
     learned: Mapping[str, Any] | None = None
 
-    def sell(self, view: rule.View, policies: Mapping[str, ClassPolicy]) -> None:
+    def sell(self, view: View, policies: Mapping[str, ClassPolicy]) -> None:
         """At the full hour `view.at`, start as many windows of each class and length as the rule allows beside its own."""
         for policy, window in _windows(policies.values()):
             key = (policy.name, window)
