@@ -25,6 +25,7 @@ from sublet.leases import calendar
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.backends.simulated import SimulatedBackend
+from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, Timing
 from sublet.leases.service import Leases
@@ -209,6 +210,7 @@ class Sublet:
             reserve=self._reserve_lease,
             settle=self._settle_lease,
             shareable=self._shareable,
+            holds=hold_limits(self.settings),
             classes=class_terms(self.settings),
             timing=Timing(),
         )
@@ -452,6 +454,18 @@ def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
             long_share_max=settings.classes.firm.long_share_max,
         )
         for name in ("firm", "notice", "spot")
+    )
+
+
+def hold_limits(settings: Settings) -> HoldLimits:
+    """What the open quotes of one organization may hold."""
+    quotes = settings.quotes
+    return HoldLimits(
+        quotes.open_max,
+        quotes.hold_s,
+        round(quotes.hold_window_hours * 3600),
+        quotes.idle_share_max,
+        quotes.pool_share_max,
     )
 
 

@@ -136,6 +136,30 @@ class Leasing(Section):
     )
 
 
+class Quotes(Section):
+    """What the open quotes of one organization may hold, so that asking for prices never keeps capacity from others."""
+
+    open_max: int = Field(default=20, ge=1, le=1000, description="quotes that an organization may have open at once")
+    hold_s: int = Field(
+        default=60, ge=0, le=60, description="seconds for which a quote holds its capacity; 0: quotes hold nothing"
+    )
+    hold_window_hours: float = Field(
+        default=24.0,
+        ge=1,
+        description="windows longer than this are held for proportionally fewer seconds, at least 10",
+    )
+    idle_share_max: float = Field(
+        default=0.10,
+        ge=0,
+        le=1,
+        description="share of a pool's accelerator-time of the last hour that an organization's quotes may hold without "
+        "becoming leases; beyond it its quotes are prices without a hold",
+    )
+    pool_share_max: float = Field(
+        default=1.0, ge=0, le=1, description="share of a pool that an organization's quotes may hold at one moment"
+    )
+
+
 class ClassOfService(Section):
     """What a class of service promises and at what risk and price it is sold."""
 
@@ -223,6 +247,7 @@ class Settings(BaseSettings):
     billing: Billing = Billing()
     demand: Demand = Demand()
     leasing: Leasing = Leasing()
+    quotes: Quotes = Quotes()
     classes: Classes = Classes()
     models: Models = Models()
     pools: tuple[PoolSettings, ...] = ()

@@ -136,7 +136,7 @@ def test_a_budget_that_refuses_leaves_the_quote_and_the_command_says_how_to_go_o
         alice.take()
     assert refused.value.details == {"free": "0.10"}
     said = re.fullmatch(
-        r"the budget has 0\.10 USD free\. The quote is held until (\S+); go on with: sublet lease take --quote (quo_\w+)",
+        r"the budget has 0\.10 USD free\. The price stands until (\S+); go on with: sublet lease take --quote (quo_\w+)",
         refused.value.message,
     )
     assert said is not None and parse_time(said[1]) == alice.world.clock.now() + timedelta(seconds=60)

@@ -13,6 +13,7 @@ from sublet.fleet.service import Fleet
 from sublet.leases import calendar
 from sublet.leases.admission import Wish
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
+from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import Lease, SoldWindow, Timing
 from sublet.leases.service import Leases
@@ -43,6 +44,7 @@ class World:
     faults: Faults = field(default_factory=Faults)
     timing: Timing = field(default_factory=Timing)
     seed: int = 0
+    holds: HoldLimits = field(default_factory=HoldLimits)
 
     def __post_init__(self) -> None:
         self.surplus = self.stay = self.accelerators
@@ -65,6 +67,7 @@ class World:
             post_credit=lambda connection, note: self.credits.append(note),
             shareable=lambda connection, pool: not self.exclusive,
             timing=self.timing,
+            holds=self.holds,
         )
         self.leases = Leases(self.store, {"simulated": self.backend}, surroundings)
         return self.leases

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,16 +12,19 @@ from sqlalchemy import Connection, Row
 from sublet.leases import calendar
 from sublet.leases import store as sql
 from sublet.leases.backends.base import checked_authorized_keys
+from sublet.leases.holds import ROLLING_S, hold_s
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
-    QUOTE_HOLD_S,
+    QUOTE_S,
     Fence,
     Lease,
     LeaseState,
     NoCapacityError,
+    OnFailure,
     Quote,
     QuoteExpiredError,
     UnitState,
+    WrongStateError,
     checked_ahead,
     checked_window,
 )
@@ -33,7 +36,6 @@ from sublet.values.ids import new_id
 from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
-OPEN_QUOTES_MAX = 20
 IDEMPOTENCY_KEY_MAX = 128
 _STALE_HOLDS_PER_WRITE = 200
 
@@ -50,6 +52,7 @@ class Wish:
     pool: str | None = None
     generation: str | None = None
     duration_s: int | None = None
+    on_failure: OnFailure = OnFailure.SHRINK
 
     def window(self, now: datetime) -> Window:
         """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
@@ -68,6 +71,7 @@ class Wish:
             "start": format_time(self.start) if self.start else None,
             "pool": self.pool,
             "generation": self.generation,
+            "on_failure": self.on_failure.value,
         }
 
 
@@ -79,8 +83,8 @@ class Admission:
         self._around = surroundings
 
     def quote(self, organisation_id: str, wish: Wish, idempotency_key: str | None = None) -> Quote:
-        """An offer that holds its capacity for 60 seconds. Raises InvalidInputError, NotFoundError, NoCapacityError with
-        alternatives, LimitExceededError, ConflictError where the key was used for another wish."""
+        """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows. Raises InvalidInputError,
+        NotFoundError, NoCapacityError with alternatives, LimitExceededError, ConflictError where the key was used for another wish."""
         key = checked_key(idempotency_key)
         if not 0 < wish.accelerators <= ACCELERATORS_PER_LEASE_MAX:
             raise InvalidInputError(f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {wish.accelerators}")
@@ -95,8 +99,9 @@ class Admission:
                 if known[1] != wish.as_dict():
                     raise ConflictError("this idempotency key was used for another quote; choose a new key")
                 return known[0]
-            if sql.open_quotes(connection, organisation_id, now) >= OPEN_QUOTES_MAX:
-                raise LimitExceededError(f"{OPEN_QUOTES_MAX} quotes are open; accept one or wait until they expire")
+            open_max = self._around.holds.open_max
+            if len(sql.open_quotes(connection, organisation_id, now)) >= open_max:
+                raise LimitExceededError(f"{open_max} quotes are open; accept or cancel one, or wait until they expire")
             return self._hold(connection, organisation_id, wish, wish.window(now), now, key)
 
         return self._store.write(write)
@@ -156,7 +161,6 @@ class Admission:
                 continue
             terms = self._around.class_named(wish.class_name)
             price_nano, currency = self._around.price(connection, pool.id, wish.class_name, window, organisation_id)
-            expires_at = now + timedelta(seconds=QUOTE_HOLD_S)
             quote = Quote(
                 id=new_id("quo"),
                 organisation_id=organisation_id,
@@ -168,15 +172,53 @@ class Admission:
                 price_nano=price_nano,
                 currency=currency,
                 created_at=now,
-                expires_at=expires_at,
+                expires_at=now + timedelta(seconds=QUOTE_S),
                 credit_ratio=terms.credit_ratio,
                 free_s=terms.free_s,
+                held_until=self._held_until(connection, organisation_id, pool.id, wish.accelerators, window, now),
+                on_failure=wish.on_failure,
             )
             self._around.authorise(connection, organisation_id, quote.total_nano, currency)
             sql.insert_quote(connection, quote, key, wish.as_dict())
-            self._fence(connection, quote, units[: wish.accelerators], expires_at)
+            if quote.held_until is not None:
+                self._fence(connection, quote, units[: wish.accelerators], quote.held_until)
             return quote
         raise self._no_capacity(connection, candidates, organisation_id, wish, window, now)
+
+    def cancel(self, organisation_id: str, quote_id: str) -> Quote:
+        """Give up a quote: what it holds is on sale again. One that has expired or was canceled stays as it is. Raises
+        NotFoundError, and WrongStateError where it became a lease."""
+
+        def write(connection: Connection) -> Quote:
+            now = self._store.clock.now()
+            quote = sql.quote(connection, quote_id, organisation_id)
+            if quote is None:
+                raise NotFoundError(f"there is no quote {quote_id!r}")
+            self._store.lock(connection, f"pool:{quote.pool_id}")
+            taken = sql.lease_of_quote(connection, quote_id)
+            if taken is not None:
+                raise WrongStateError(f"quote {quote_id} became lease {taken.id}; end that with `sublet lease end`")
+            if quote.expires_at > now:
+                calendar.release(connection, quote_id)
+                sql.close_quote(connection, quote, now)
+            return sql.quote(connection, quote_id, organisation_id) or quote
+
+        return self._store.write(write)
+
+    def _held_until(
+        self,
+        connection: Connection,
+        organisation_id: str,
+        pool_id: str,
+        accelerators: int,
+        window: Window,
+        now: datetime,
+    ) -> datetime | None:
+        since = now - timedelta(seconds=ROLLING_S)
+        holds = sql.idle_holds(connection, organisation_id, pool_id, since)
+        capacity = sql.capacity(connection, pool_id)
+        seconds = hold_s(self._around.holds, accelerators, window, capacity, holds, now)
+        return now + timedelta(seconds=seconds) if seconds else None
 
     def _sell(
         self,
@@ -187,17 +229,16 @@ class Admission:
         key: str | None,
         buyer: tuple[str, str],
     ) -> Lease:
-        """The surplus is asked once more as if the hold were not there; what it held is then the lease's."""
-        held = calendar.fences_of(connection, quote.id)
-        units = {fence.unit_id for fence in held}
+        """The surplus is asked once more as if the hold were not there. What it held is the lease's, or else others that are
+        free: a hold that is over, or an accelerator that has failed since, is no reason to refuse."""
+        units = {fence.unit_id for fence in calendar.fences_of(connection, quote.id)}
         calendar.release(connection, quote.id)
-        open_now = set(
-            self._available(
-                connection, quote.pool_id, quote.class_name, quote.window, quote.organisation_id, now, wanted=units
-            )
+        open_now = self._available(
+            connection, quote.pool_id, quote.class_name, quote.window, quote.organisation_id, now, wanted=units
         )
-        if len(held) != quote.accelerators or len(open_now) < quote.accelerators or not units <= open_now:
-            raise NoCapacityError("the owner needs this capacity since you asked; ask for a new quote")
+        if len(open_now) < quote.accelerators:
+            raise NoCapacityError("the owner needs this capacity since you asked, or it is sold; ask for a new quote")
+        units = set(open_now[: quote.accelerators])
         self._around.authorise(connection, quote.organisation_id, quote.total_nano, quote.currency)
         devices = calendar.devices_of(connection, sorted(units))
         lease = Lease(
@@ -218,10 +259,11 @@ class Admission:
             created_at=now,
             credit_ratio=quote.credit_ratio,
             free_s=quote.free_s,
+            on_failure=quote.on_failure,
         )
         self._around.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
-        calendar.insert_fences(connection, [replace(fence, holder_id=lease.id, expires_at=None) for fence in held])
+        self._fence(connection, quote, sorted(units), None, holder_id=lease.id)
         sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
         actor = f"customer {quote.organisation_id}"
         sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
@@ -276,13 +318,20 @@ class Admission:
             )
         return sorted(standing, key=lambda pool: str(pool.id))
 
-    def _fence(self, connection: Connection, quote: Quote, units: list[str], expires_at: datetime) -> None:
+    def _fence(
+        self,
+        connection: Connection,
+        quote: Quote,
+        units: list[str],
+        expires_at: datetime | None,
+        holder_id: str | None = None,
+    ) -> None:
         fenced = self._around.timing.fence(quote.window)
         calendar.insert_fences(
             connection,
             [
                 Fence(
-                    quote.id,
+                    holder_id or quote.id,
                     unit,
                     quote.pool_id,
                     quote.class_name,

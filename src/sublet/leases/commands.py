@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,16 @@ Start = Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; 
 PoolName = Annotated[str | None, typer.Option("--pool", help="Pool, by id or name; the first one if left out.")]
 Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that may log in; yours if left out.")]
+Failing = Annotated[
+    str,
+    typer.Option(
+        "--on-failure",
+        help="When an accelerator fails and no equal one is free: shrink (go on with fewer, cheaper), replace or end "
+        "(end with credit); end ends even where an equal one is free.",
+    ),
+]
 LeaseId = Annotated[str, typer.Argument(help="Id of a lease.")]
+QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as `sublet lease quotes` shows it.")]
 OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")]
 AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
 
@@ -57,10 +67,12 @@ def quote(
     start: Start = None,
     pool: PoolName = None,
     generation: Generation = None,
+    on_failure: Failing = "shrink",
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask for a price; it holds the capacity for 60 seconds."""
-    found = _quote(Remote(), accelerators, class_name, minutes, start, pool, generation)
+    """Ask for a price, which stands for 60 seconds; the answer says until when the capacity is held."""
+    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
+    found = _quote(Remote(), wanted)
     if as_json:
         print_json(found)
         return
@@ -69,7 +81,42 @@ def quote(
         f"{count} accelerator{'' if count == 1 else 's'} as {found['class']} from {found['start']} to {found['end']}: "
         f"{found['total']} {found['currency']} at {found['price_per_accelerator_hour']} per accelerator-hour"
     )
-    say(f"held until {found['expires_at']}; take it with: sublet lease take --quote {found['id']}")
+    held = f"held until {found['held_until']}" if found["held_until"] else "not held: others may take it first"
+    say(f"{held}; the price stands until {found['expires_at']}")
+    say(f"take it with: sublet lease take --quote {found['id']}")
+
+
+@app.command("quotes")
+def list_quotes(as_json: JsonFlag = False) -> None:
+    """List your quotes that can still be accepted."""
+    found = Remote().get("/v1/quotes")
+    if as_json:
+        print_json(found)
+        return
+    columns = {
+        "id": "quote",
+        "class": "class",
+        "accelerators": "accelerators",
+        "start": "start",
+        "end": "end",
+        "total": "total",
+        "currency": "",
+        "held_until": "held until",
+        "expires_at": "expires",
+    }
+    print_rows(found["quotes"], columns, "no open quotes; `sublet lease quote` asks for one")
+
+
+@app.command("cancel-quote")
+def cancel_quote(quote_id: QuoteId, as_json: JsonFlag = False) -> None:
+    """Give up a quote, so that what it holds is on sale again."""
+    if not quote_id.startswith("quo_") or not quote_id.replace("_", "").isalnum():
+        raise InvalidInputError(f"{quote_id!r} is not a quote id; `sublet lease quotes` lists yours")
+    found = Remote().post(f"/v1/quotes/{quote_id}/cancel")
+    if as_json:
+        print_json(found)
+        return
+    say(f"{found['id']} is canceled")
 
 
 @app.command()
@@ -80,6 +127,7 @@ def take(
     start: Start = None,
     pool: PoolName = None,
     generation: Generation = None,
+    on_failure: Failing = "shrink",
     quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
     key: KeyFile = None,
     wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
@@ -88,7 +136,7 @@ def take(
     """Rent: ask for a price and accept it."""
     remote, public_key = Remote(), login.public_key(key)
     if quote_id is None:
-        made = _quote(remote, accelerators, class_name, minutes, start, pool, generation)
+        made = _quote(remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure))
         lease = _accept_new(remote, made, public_key)
     else:
         lease = _accept(remote, quote_id, public_key)
@@ -170,25 +218,36 @@ def _running(remote: Remote) -> list[dict[str, Any]]:
     return running
 
 
-def _quote(
-    remote: Remote,
-    accelerators: int,
-    class_name: str,
-    minutes: int,
-    start: str | None,
-    pool: str | None,
-    generation: str | None,
-) -> dict[str, Any]:
-    if pool is None and generation is None:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the options of `quote` and `take` ask for."""
+
+    accelerators: int
+    class_name: str
+    minutes: int
+    start: str | None
+    pool: str | None
+    generation: str | None
+    on_failure: str
+
+
+def _quote(remote: Remote, wanted: _Wanted) -> dict[str, Any]:
+    pool = wanted.pool
+    if pool is None and wanted.generation is None:
         pools = remote.get("/v1/pools")["pools"]
         if not pools:
             raise NotFoundError("this Sublet has no pool yet")
         pool = pools[0]["id"]
-    body = {"accelerators": accelerators, "class": class_name, "duration_s": minutes * 60}
-    body |= {"pool": pool} if generation is None else {"generation": generation}
-    if start is not None:
+    body: dict[str, Any] = {
+        "accelerators": wanted.accelerators,
+        "class": wanted.class_name,
+        "duration_s": wanted.minutes * 60,
+        "on_failure": wanted.on_failure,
+    }
+    body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
+    if wanted.start is not None:
         try:
-            body["start"] = format_time(as_utc(parse_time(start)))
+            body["start"] = format_time(as_utc(parse_time(wanted.start)))
         except ValueError as error:
             raise InvalidInputError(f"--start: {error}") from error
     return remote.post("/v1/quotes", body, new_id("req"))
@@ -204,7 +263,7 @@ def _accept_new(remote: Remote, made: dict[str, Any], public_key: str) -> dict[s
         return _accept(remote, made["id"], public_key)
     except LimitExceededError as error:
         raise type(error)(
-            f"{error.message}. The quote is held until {made['expires_at']}; go on with: "
+            f"{error.message}. The price stands until {made['expires_at']}; go on with: "
             f"sublet lease take --quote {made['id']}",
             **error.details,
         ) from error

@@ -19,7 +19,8 @@ from sublet.values.money import text_from_nano
 from sublet.values.windows import Window
 
 HOUR_S = 3600
-QUOTE_HOLD_S = 60
+QUOTE_S = 60
+"""For how long the price of a quote stands."""
 WINDOW_S_MIN = 60
 WINDOW_S_MAX = 90 * 24 * HOUR_S
 AHEAD_S_MAX = 2 * 366 * 24 * HOUR_S
@@ -34,7 +35,7 @@ class NoCapacityError(ConflictError):
 
 
 class QuoteExpiredError(ConflictError):
-    """The quote's hold has expired; ask for a new quote and accept it within 60 seconds."""
+    """The quote has expired or was canceled; ask for a new quote and accept it within 60 seconds."""
 
     code = "quote_expired"
 
@@ -89,6 +90,14 @@ TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
     _S.ENDING: frozenset({_S.ENDED}),
     **{state: frozenset() for state in TERMINAL},
 }
+
+
+class OnFailure(StrEnum):
+    """What becomes of a running lease of which an accelerator fails, as its tenant chose when it asked for the quote."""
+
+    REPLACE = "replace"
+    SHRINK = "shrink"
+    END = "end"
 
 
 class UnitState(StrEnum):
@@ -169,7 +178,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """An offer that holds capacity until `expires_at`. `price_nano` is per accelerator-hour and fixed for the lease."""
+    """A price that stands until `expires_at`, with capacity held until `held_until`.
+
+    `price_nano` is per accelerator-hour and fixed for the lease."""
 
     id: str
     organisation_id: str
@@ -184,6 +195,9 @@ class Quote:
     expires_at: datetime
     credit_ratio: Decimal = Decimal(0)
     free_s: int = 0
+    held_until: datetime | None = None
+    """Until when the capacity is held; None where the quote is a price alone."""
+    on_failure: OnFailure = OnFailure.SHRINK
 
     @property
     def total_nano(self) -> int:
@@ -203,8 +217,22 @@ class Quote:
             "total": text_from_nano(self.total_nano),
             "currency": self.currency,
             "credit_ratio": str(self.credit_ratio),
+            "on_failure": self.on_failure.value,
+            "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """An accelerator of a lease did not work during `[start, end)`: it isn't billed, whatever the sandbox delivered."""
+
+    unit_id: str
+    start: datetime
+    end: datetime
+
+    def as_dict(self) -> dict[str, str]:
+        return {"unit_id": self.unit_id, "start": format_time(self.start), "end": format_time(self.end)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +267,10 @@ class Lease:
     endpoint: Mapping[str, Any] | None = None
     guarantees: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     last_error: str | None = None
+    on_failure: OnFailure = OnFailure.SHRINK
+    shrunk_by: int = 0
+    """How many accelerators fewer it has than were sold, since they failed and none was free."""
+    outages: tuple[Outage, ...] = ()
 
     @property
     def deadline(self) -> datetime:
@@ -271,6 +303,8 @@ class Lease:
             "ssh": dict(self.endpoint) if self.endpoint and self.state.served else None,
             "guarantees": {name: dict(value) for name, value in self.guarantees.items()},
             "last_error": self.last_error,
+            "on_failure": self.on_failure.value,
+            "shrunk_by": self.shrunk_by,
         }
 
 

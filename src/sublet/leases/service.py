@@ -92,6 +92,15 @@ class Leases:
             organisation_id, quote_id, ssh_public_keys, idempotency_key, key_id=key_id, project=project
         )
 
+    def cancel_quote(self, organisation_id: str, quote_id: str) -> Quote:
+        """See Admission.cancel."""
+        return self._admission.cancel(organisation_id, quote_id)
+
+    def open_quotes(self, organisation_id: str) -> list[Quote]:
+        """Quotes that the organisation can still accept, the newest first."""
+        with self._store.read() as connection:
+            return sql.open_quotes(connection, organisation_id, self._store.clock.now())
+
     def now(self) -> datetime:
         """The present, as everything here sees it."""
         return self._store.clock.now()
@@ -264,6 +273,15 @@ class Leases:
         if self._stale_holds(now):
             self._store.write(tidy)
         return plan, outcome
+
+    def pause_all(self) -> list[Observation]:
+        """Stop every sandbox but keep what the tenants have, so that the next start brings the same leases back."""
+        paused = []
+        for backend in self._backends.values():
+            for lease_id, seen in backend.observe_all().items():
+                if seen.state.live:
+                    paused.append(backend.pause(lease_id))
+        return paused
 
     def _recover(self) -> None:
         """Once, before anything is started: what a crash left with the backends that is in no book is ended."""

@@ -9,11 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState, credit_id
+from sublet.leases.holds import Hold
+from sublet.leases.model import TERMINAL, Lease, LeaseState, OnFailure, Outage, Quote, Transition, UnitState, credit_id
 from sublet.store.tables.fleet import pools, units
 from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, reclaims, unit_states
+from sublet.values.clock import parse_time
 from sublet.values.windows import Window
 
+_TAKEN = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
 _LIVE = [state.value for state in LeaseState if state not in TERMINAL]
 
 
@@ -54,6 +57,8 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             currency=quote.currency,
             created_at=quote.created_at,
             expires_at=quote.expires_at,
+            held_until=quote.held_until or quote.created_at,
+            on_failure=quote.on_failure.value,
             idempotency_key=key,
             request=request,
         )
@@ -75,20 +80,40 @@ def quote_by_key(connection: Connection, organisation_id: str, key: str) -> tupl
     return (_quote(row), row.request) if row else None
 
 
-def open_quotes(connection: Connection, organisation_id: str, now: datetime) -> int:
-    taken = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
+def open_quotes(connection: Connection, organisation_id: str, now: datetime) -> list[Quote]:
+    """Quotes of the organisation that can still be accepted, the newest first."""
     found = connection.execute(
-        select(func.count())
-        .select_from(quotes)
-        .where(quotes.c.organisation_id == organisation_id, quotes.c.expires_at > now, ~taken)
+        select(quotes)
+        .where(quotes.c.organisation_id == organisation_id, quotes.c.expires_at > now, ~_TAKEN)
+        .order_by(quotes.c.created_at.desc(), quotes.c.id)
     )
-    return int(found.scalar_one())
+    return [_quote(row) for row in found]
+
+
+def idle_holds(connection: Connection, organisation_id: str, pool_id: str, since: datetime) -> list[Hold]:
+    """What quotes of the organisation that became no lease held of the pool since then, or hold now."""
+    held_until = func.coalesce(quotes.c.held_until, quotes.c.expires_at)
+    found = connection.execute(
+        select(quotes.c.accelerators, quotes.c.created_at, quotes.c.held_until, quotes.c.expires_at).where(
+            quotes.c.organisation_id == organisation_id,
+            quotes.c.pool_id == pool_id,
+            quotes.c.expires_at > since,
+            held_until > quotes.c.created_at,
+            ~_TAKEN,
+        )
+    )
+    return [Hold(row.accelerators, row.created_at, row.held_until or row.expires_at) for row in found]
+
+
+def close_quote(connection: Connection, quote: Quote, now: datetime) -> None:
+    """It can't be accepted from now on and holds nothing; how long it held is kept."""
+    held_until = min(quote.held_until or quote.created_at, now)
+    connection.execute(update(quotes).where(quotes.c.id == quote.id).values(expires_at=now, held_until=held_until))
 
 
 def delete_quotes_before(connection: Connection, moment: datetime, limit: int) -> int:
     """Forget quotes that expired before `moment` and became no lease."""
-    taken = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
-    stale = select(quotes.c.id).where(quotes.c.expires_at < moment, ~taken).limit(limit)
+    stale = select(quotes.c.id).where(quotes.c.expires_at < moment, ~_TAKEN).limit(limit)
     return connection.execute(delete(quotes).where(quotes.c.id.in_(stale))).rowcount
 
 
@@ -121,6 +146,7 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             created_at=lease.created_at,
             credit_nano=0,
             metered_s=0,
+            on_failure=lease.on_failure.value,
             idempotency_key=key,
         )
     )
@@ -369,6 +395,8 @@ def _quote(row: Row[Any]) -> Quote:
         row.expires_at,
         Decimal(row.credit_ratio),
         row.free_s,
+        row.held_until if row.held_until is None or row.held_until > row.created_at else None,
+        OnFailure(row.on_failure),
     )
 
 
@@ -402,4 +430,9 @@ def _lease(row: Row[Any]) -> Lease:
         endpoint=row.endpoint,
         guarantees=row.guarantees or {},
         last_error=row.last_error,
+        on_failure=OnFailure(row.on_failure),
+        shrunk_by=row.shrunk_by,
+        outages=tuple(
+            Outage(item["unit_id"], parse_time(item["start"]), parse_time(item["end"])) for item in row.outages or ()
+        ),
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
 from sublet.values.errors import InvalidInputError
@@ -88,6 +89,7 @@ class Surroundings:
     reserve: Reserve = _put_by
     settle: Settle = _let_go
     shareable: Callable[[Connection, str], bool] = _shared
+    holds: HoldLimits = field(default_factory=HoldLimits)
     classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})
     timing: Timing = field(default_factory=Timing)
 

@@ -32,5 +32,6 @@ units = Table(
     Column("device", String(40), nullable=False),
     Column("in_service", Integer, nullable=False),
     Column("out_reason", Text, nullable=True),
+    Column("out_at", Instant, nullable=True),
     UniqueConstraint("pool_id", "position"),
 )

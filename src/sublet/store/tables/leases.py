@@ -22,10 +22,13 @@ quotes = Table(
     Column("currency", String(3), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
+    Column("held_until", Instant, nullable=True),
+    Column("on_failure", String(8), nullable=False, server_default="shrink"),
     Column("idempotency_key", String(128), nullable=True),
     Column("request", Json, nullable=False),
     UniqueConstraint("organisation_id", "idempotency_key"),
     Index("ix_quotes_expires_at", "expires_at"),
+    Index("ix_quotes_organisation_id", "organisation_id", "expires_at"),
 )
 
 leases = Table(
@@ -60,6 +63,9 @@ leases = Table(
     Column("endpoint", Json, nullable=True),
     Column("guarantees", Json, nullable=True),
     Column("last_error", Text, nullable=True),
+    Column("on_failure", String(8), nullable=False, server_default="shrink"),
+    Column("shrunk_by", Integer, nullable=False, server_default="0"),
+    Column("outages", Json, nullable=True),
     Column("idempotency_key", String(128), nullable=True),
     UniqueConstraint("organisation_id", "idempotency_key"),
     Index("ix_leases_state", "state"),
