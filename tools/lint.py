@@ -45,6 +45,8 @@ def code_rules() -> Iterator[str]:
             yield from function_length(name, tree)
         yield from naive_time(name, tree)
         yield from terminal_output(name, tree)
+        if path.name == "api.py" or "APIRouter" in source:
+            yield from bodies(name, tree)
         if path.relative_to(ROOT / "src" / "sublet").parts[0] in EXACT:
             yield from floats(name, tree)
 
@@ -66,6 +68,15 @@ def floats(name: Path, tree: ast.AST) -> Iterator[str]:
             isinstance(node, ast.Name) and node.id == "float" and not isinstance(getattr(node, "ctx", None), ast.Store)
         ):
             yield f"{name}:{node.lineno}: float named in an exact package"
+
+
+def bodies(path: Path, tree: ast.AST) -> Iterator[str]:
+    """A request body is made by `values.wire.body`, which refuses unknown fields; no route has a model of its own."""
+    for node in ast.walk(tree):
+        named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        named += [item.name for item in node.names] if isinstance(node, ast.Import) else []
+        if any(name.startswith("pydantic") for name in named):
+            yield f"{path}:{node.lineno}: a module of routes imports pydantic; make its bodies in wire.py with @body"
 
 
 def naive_time(name: Path, tree: ast.AST) -> Iterator[str]:

@@ -35,6 +35,12 @@ class Gateway(Section):
     requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
     concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
     queue_s_max: QueueSeconds = Field(default=30.0, description="seconds a request may wait for the engine")
+    drain_s_max: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="seconds that answers under way may take to end when the gateway is stopped",
+    )
     body_bytes_max: BodyBytes = Field(
         default=10 * MIB, description="bytes that a request's body may have, unpacked where it is compressed"
     )

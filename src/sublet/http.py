@@ -1,15 +1,19 @@
-"""The frame of Sublet's own HTTP interface: who is asking, how errors look, request ids, and limits on bodies."""
+"""The frame of Sublet's own HTTP interface: who is asking, how errors look, request ids, and limits on what is sent."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI, Header, Request
+from fastapi._compat import ModelField
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,10 +21,21 @@ from sublet import __version__
 from sublet.accounts.model import SCOPES, Actor
 from sublet.accounts.service import Accounts
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
+from sublet.values.text import refuse_unsafe
+from sublet.values.wire import unknown_name
 
 log = structlog.get_logger(__name__)
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
+PARAMETER_CHARACTERS_MAX = 2_000
+FAULTS_SHOWN_MAX = 20
+
+
+class MethodNotAllowedError(SubletError):
+    """There is such a path, but not with this method; the header Allow lists those that it has."""
+
+    code = "method_not_allowed"
+    status = 405
 
 
 class BodyTooLargeError(InvalidInputError):
@@ -30,24 +45,71 @@ class BodyTooLargeError(InvalidInputError):
     status = 413
 
 
-def requirement(accounts: Accounts) -> Callable[[str], Callable[..., Actor]]:
+def requirement(accounts: Accounts) -> Callable[[str], Callable[..., Any]]:
     """Makes `require(scope)`, which makes a dependency that yields the Actor; the empty scope takes any valid key."""
 
-    def require(scope: str) -> Callable[..., Actor]:
+    def require(scope: str) -> Callable[..., Any]:
         if scope and scope not in SCOPES:
             raise ValueError(f"there is no scope {scope!r}")
 
-        def actor(authorization: Annotated[str | None, Header()] = None) -> Actor:
+        async def actor(request: Request, authorization: Annotated[str | None, Header()] = None) -> Actor:
             kind, _, secret = (authorization or "").partition(" ")
-            found = accounts.authenticate(secret.strip() if kind.lower() == "bearer" else None)
+            found = await run_in_threadpool(accounts.authenticate, secret.strip() if kind.lower() == "bearer" else None)
             if scope:
                 found.require(scope)
             structlog.contextvars.bind_contextvars(organisation_id=found.organisation_id, key_id=found.key_id)
+            _check_parameters(request)
+            await _check_no_body(request)
             return found
 
         return actor
 
     return require
+
+
+def _check_parameters(request: Request) -> None:
+    """Raises InvalidInputError for a query parameter that nobody reads or that is there twice, and for a value that no id,
+    name or time can be."""
+    route = request.scope.get("route")
+    known = _query_names(route) if isinstance(route, APIRoute) else {}
+    seen: set[str] = set()
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise InvalidInputError(f"{name[:80]}: {unknown_name(name, list(known))}", field=name[:80])
+        if name in seen and not known[name]:
+            raise InvalidInputError(f"{name}: send it once", field=name)
+        seen.add(name)
+        _check_text(name, value)
+    for name, value in request.path_params.items():
+        _check_text(name, str(value))
+
+
+def _check_text(name: str, value: str) -> None:
+    if len(value) > PARAMETER_CHARACTERS_MAX:
+        raise InvalidInputError(f"{name} must have at most {PARAMETER_CHARACTERS_MAX} characters", field=name)
+    refuse_unsafe(value, name)
+
+
+def _query_names(route: APIRoute) -> dict[str, bool]:
+    """The query parameters of a route, and whether each may come several times."""
+    return {field.alias: "list[" in str(field.field_info.annotation) for field in _query_fields(route.dependant)}
+
+
+def _query_fields(dependant: Dependant) -> list[ModelField]:
+    deeper = [field for inner in dependant.dependencies for field in _query_fields(inner)]
+    return [*dependant.query_params, *deeper]
+
+
+async def _check_no_body(request: Request) -> None:
+    """Raises InvalidInputError where a route that takes no body is sent one that says something."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or route.body_field is not None:
+        return
+    if "requestBody" in (route.openapi_extra or {}):
+        return
+    sent = await request.body()
+    if sent.strip() not in (b"", b"{}", b"null"):
+        raise InvalidInputError(f"{request.method} {route.path} takes no body; leave it out")
 
 
 def frame(title: str) -> FastAPI:
@@ -101,11 +163,28 @@ async def _known(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return _answer(InvalidInputError(f"the body is not JSON: {first.get('ctx', {}).get('error', 'it breaks off')}"))
-    where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-    return _answer(InvalidInputError(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}", field=where))
+    faults = list(_faults(error))
+    field, sentence = faults[0]
+    shown = [{"field": name, "message": text} for name, text in faults[:FAULTS_SHOWN_MAX]]
+    return _answer(
+        InvalidInputError(f"{field}: {sentence}" if field else sentence, field=field or "body", faults=shown)
+    )
+
+
+def _faults(error: RequestValidationError) -> Iterator[tuple[str, str]]:
+    """Each field that is wrong, by its path, and what is wrong with it."""
+    for found in error.errors():
+        kind, place = found["type"], [str(part) for part in found["loc"]]
+        inside = place[1:] if place[:1] in (["body"], ["query"], ["path"], ["header"]) else place
+        context = found.get("ctx", {})
+        if kind == "json_invalid":
+            yield "", f"the body is not JSON: {context.get('error', 'it breaks off')}"
+        elif kind == "unknown_field":
+            yield ".".join([*inside, str(context["name"])]), found["msg"]
+        elif not inside and place[:1] == ["body"] and kind in ("missing", "dataclass_type", "model_attributes_type"):
+            yield "", "the body must be a JSON object, sent with content-type application/json"
+        else:
+            yield ".".join(inside) or "body", f"{found['msg'][:1].lower()}{found['msg'][1:]}"
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -114,8 +193,35 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return _answer(
             NotFoundError(f"there is no {request.method} {request.url.path}; /v1/openapi.json lists what there is")
         )
+    if error.status_code == 405:
+        allowed = ", ".join(_methods_at(request))
+        answer = _answer(MethodNotAllowedError(f"{request.url.path} has no {request.method}; it has {allowed}"))
+        answer.headers["allow"] = allowed
+        return answer
+    if error.status_code == 400:
+        # FastAPI's word for a body that its JSON reader could not even begin to read, such as one that is not UTF-8.
+        return _answer(InvalidInputError("the body is not JSON: it must be UTF-8 text"))
     shown = {"error": {"code": "http", "message": str(error.detail), "details": {}}}
     return JSONResponse(shown, error.status_code, headers=dict(error.headers or {}))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """The methods that the path has, over all routes: a path may have one route for each."""
+    path = request.url.path
+    return sorted(
+        {name for route in api_routes(request.app) if route.path_regex.match(path) for name in route.methods or ()}
+    )
+
+
+def api_routes(api: FastAPI) -> Iterator[APIRoute]:
+    """Every route, those of included routers too."""
+    pending = list(api.routes)
+    while pending:
+        route = pending.pop(0)
+        if isinstance(route, APIRoute):
+            yield route
+        else:
+            pending = [*getattr(getattr(route, "original_router", None), "routes", ()), *pending]
 
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:

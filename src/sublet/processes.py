@@ -69,7 +69,6 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     system = Sublet(settings)
     gateway_settings = GatewaySettings(
         data_dir=settings.data_dir,
-        drain_s_max=DRAIN_S,
         built_in=built_in(settings.models.slots, settings.models.context_tokens),
         overrides={model.name: model.overrides() for model in settings.gateway.models},
         # What an operator may set has the same name there.

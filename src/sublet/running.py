@@ -1,8 +1,11 @@
-"""The running system as `sublet up` has it: prepared, started, told of, and ended with everything it started."""
+"""The running system as `sublet up` has it: prepared, started, told of, and ended; its leases only when that is said."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,13 +13,15 @@ from typing import Any
 
 from sublet import logs
 from sublet.accounts.service import Accounts
-from sublet.app import local_backend
+from sublet.app import Sublet
 from sublet.settings import Settings
 from sublet.store import Store
 from sublet.store.schema import migrate
-from sublet.supervisor import Supervisor
+from sublet.supervisor import Supervisor, running
+from sublet.values.errors import UnavailableError
 
 HEALTH_TIMEOUT_S = 2.0
+LEASES_S_MAX = 60.0
 
 
 class Running:
@@ -27,6 +32,7 @@ class Running:
         self.supervisor = Supervisor(settings, config)
         self.operator_key: str | None = None
         self._taken = False
+        self._stopping = False
 
     @property
     def control_url(self) -> str:
@@ -58,17 +64,17 @@ class Running:
         self.supervisor.run()
 
     def stop(self) -> None:
+        """End `run`; a second call lets `end` wait no longer for answers under way."""
+        if self._stopping:
+            self.supervisor.hurry()
+        self._stopping = True
         self.supervisor.stop()
 
     def end(self) -> None:
-        """End every process, and pause the leases: their homes and host keys wait for the next start."""
+        """End every process that was started. Leases are no such: they run on by themselves, and the next start finds them."""
         if not self._taken:
             return
         self.supervisor.end()
-        backend = local_backend(self.settings)
-        for lease_id, seen in backend.observe_all().items():
-            if seen.state.live:
-                backend.pause(lease_id)
         self._taken = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,7 +96,7 @@ class Running:
             key = "made at the first start; `sublet key create operator` makes another"
             variable = "<the operator's key>"
         model = self.settings.models.default or "<a model>"
-        return f"""Sublet runs on {self.settings.data_dir}. Ctrl-C ends everything that it started.
+        return f"""Sublet runs on {self.settings.data_dir}. Ctrl-C ends it; leases run on (`sublet down --end-leases` ends them too).
 
   console, API   {self.control_url}
   model API      {self.gateway_url}/v1
@@ -116,6 +122,50 @@ Three things to try, in another terminal:
             child = self.supervisor.children[name].process
             return child is not None and child.poll() is None
         return healthy(self.supervisor.address(name))
+
+
+def stop_running(data_dir: Path, patience_s: float) -> bool:
+    """End the system that runs on `data_dir` as Ctrl-C does, and wait; False where none runs. Raises UnavailableError where it
+    has not ended after `patience_s` seconds."""
+    found = running(data_dir)
+    if found is None:
+        return False
+    try:
+        os.kill(int(found["pid"]), signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    deadline = time.monotonic() + patience_s
+    while running(data_dir) is not None:
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"process {found['pid']} has not ended after {patience_s:.0f} s; repeat, or kill it")
+        time.sleep(0.05)
+    return True
+
+
+def end_leases(settings: Settings) -> list[str]:
+    """End every lease of this machine, bill it and prove that nothing is left; the ids of those that ended. To be called while
+    nothing runs on the data directory. Raises UnavailableError naming the leases that did not end in LEASES_S_MAX seconds."""
+    system = Sublet(settings)
+    try:
+        local = {pool.id for pool in system.fleet.pools() if pool.backend == "local"}
+
+        def live() -> list[str]:
+            return [lease.id for lease in system.leases.leases(live_only=True) if lease.pool_id in local]
+
+        ending = live()
+        for lease_id in ending:
+            system.leases.end(lease_id)
+        deadline = time.monotonic() + LEASES_S_MAX
+        while left := live():
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{', '.join(left)} did not end; `sublet lease show ID` says why")
+            system.leases.tick()
+            time.sleep(0.05)
+        # What no book knows any more is ended too, and what is over is forgotten.
+        system.leases.tick()
+        return ending
+    finally:
+        system.close()
 
 
 def healthy(address: str) -> bool:

@@ -90,6 +90,7 @@ class Supervisor:
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     _lock: IO[str] | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+    _hurry: threading.Event = field(default_factory=threading.Event)
 
     def take(self) -> None:
         """Take the lock and the ports. Raises AlreadyRunningError, PortTakenError, StorageFullError, UnavailableError;
@@ -188,8 +189,17 @@ class Supervisor:
             self._listen(child)
             self._bound_stderr(child)
 
+    def hurry(self) -> None:
+        """Let `end` wait no longer for answers under way."""
+        self._hurry.set()
+
     def end(self) -> None:
-        """End every process that was started: politely, then, after STOP_S_MAX seconds, by SIGKILL."""
+        """End every process that was started: politely, then, after STOP_S_MAX seconds, by SIGKILL.
+
+        The gateway finishes the answers under way first, for up to `gateway.drain_s_max` seconds or until `hurry`; the engines
+        that give them run until then.
+        """
+        self._drain()
         alive = [child.process for child in self.children.values() if child.process is not None]
         for process in alive:
             _signal(process, signal.SIGTERM)
@@ -203,6 +213,19 @@ class Supervisor:
             _close_pipe(process)
         self.children.clear()
         self._release()
+
+    def _drain(self) -> None:
+        """Tell everybody but the engines to end, and wait for the gateway."""
+        for child in self.children.values():
+            if child.name != "engines" and child.process is not None:
+                _signal(child.process, signal.SIGTERM)
+        gateway = self.children["gateway"].process if "gateway" in self.children else None
+        deadline = time.monotonic() + self.settings.gateway.drain_s_max
+        while gateway is not None and gateway.poll() is None and time.monotonic() < deadline:
+            if self._hurry.wait(0.02):
+                # A second word ends a server that finishes its answers.
+                _signal(gateway, signal.SIGINT)
+                return
 
     def command(self, name: str) -> list[str]:
         """What runs a process of the system."""

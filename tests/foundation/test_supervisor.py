@@ -320,6 +320,38 @@ def test_what_ignores_the_polite_end_is_killed_within_the_time(
     assert not any(alive(process) for process in children)
 
 
+FINISHES = """
+import threading
+import sublet.supervisor
+asked = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: asked.set())
+ready()
+asked.wait()
+engine = int(open(sys.argv[1].replace('gateway', 'engines')).read())
+time.sleep(0.3)
+os.kill(engine, 0)
+open(sys.argv[1] + '.finished', 'w').close()
+"""
+GOES_AT_THE_SECOND_WORD = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: signal.pause()"
+
+
+def test_answers_under_way_are_finished_before_the_engines_that_give_them_end(
+    system: FakeSystem, tmp_path: Path
+) -> None:
+    started(system, gateway=FINISHES)
+    system.end()
+    assert (tmp_path / "data" / "gateway.starts.finished").exists()
+
+
+def test_who_asks_twice_waits_for_no_answer(system: FakeSystem) -> None:
+    assert system.settings.gateway.drain_s_max > 5
+    started(system, gateway=GOES_AT_THE_SECOND_WORD)
+    begun = time.monotonic()
+    system.hurry()
+    system.end()
+    assert time.monotonic() - begun < 5
+
+
 def test_the_stop_leaves_room_within_ten_seconds() -> None:
     assert module.STOP_S_MAX <= 5
 

@@ -112,3 +112,12 @@ def test_only_one_place_writes_to_a_terminal(tree: Path, source: str) -> None:
     (tree / "src" / "sublet" / "commands.py").write_text("say(x)\nscreen.print(x)\nScreen().print(x)\n")
     assert list(lint.code_rules()) == []
     assert "past sublet.output" in _code(tree, "src/sublet/commands.py", source)[0]
+
+
+@pytest.mark.parametrize("source", ["from pydantic import BaseModel\n", "import pydantic\n"])
+def test_a_module_of_routes_has_no_bodies_of_its_own(tree: Path, source: str) -> None:
+    (found,) = _code(tree, "src/sublet/ledger/api.py", source)
+    assert "@body" in found
+    assert _code(tree, "src/sublet/ledger/api.py", "from sublet.ledger.wire import NewCredit\n") == []
+    (tree / "src/sublet/ledger/api.py").unlink()
+    assert _code(tree, "src/sublet/ledger/model.py", source) == []

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
 
 from sublet.values.errors import InvalidInputError
 from sublet.values.text import MARKS_MAX, checked_line, cleaned_line, refuse_unsafe, visible, visible_json
-from sublet.values.text_fields import Line
 
 NAMES = [
     "Acme",
@@ -112,16 +109,3 @@ def test_the_table_of_hidden_characters_is_the_categories() -> None:
         hidden = unicodedata.category(sign) in ("Cc", "Cf", "Zl", "Zp", "Cs") and sign not in kept
         if hidden:
             assert visible(sign) != sign, hex(number)
-
-
-class Body(BaseModel):
-    reason: Annotated[str, Line(10, 1)]
-
-
-def test_a_field_of_a_body_says_what_is_wrong_in_one_sentence() -> None:
-    assert Body(reason=" e\u0301 ").reason == "é"
-    assert Body.model_json_schema()["properties"]["reason"]["maxLength"] == 10
-    for bad in ("", "a\nb", "x" * 11):
-        with pytest.raises(ValidationError) as caught:
-            Body(reason=bad)
-        assert caught.value.errors()[0]["msg"].startswith("reason ")

@@ -6,31 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import AwareDatetime, BaseModel, Field
 
 from sublet.accounts.model import Actor
 from sublet.accounts.service import Accounts
+from sublet.accounts.wire import NewKey, NewOrganization
 
 Require = Callable[[str], Callable[..., Actor]]
 """Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
-
-
-class NewOrganisation(BaseModel):
-    """An organisation to create."""
-
-    name: str = Field(max_length=120)
-    kind: str = "customer"
-    currency: str = "USD"
-    timezone: str = "UTC"
-
-
-class NewKey(BaseModel):
-    """A key to create for an organisation."""
-
-    name: str = Field(default="default", max_length=120)
-    scopes: list[str] | None = Field(default=None, max_length=16)
-    expires_at: AwareDatetime | None = None
-    project: str = Field(default="", max_length=80)
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
@@ -48,7 +30,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         return {"organisations": [item.as_dict() for item in accounts.organisations()]}
 
     @routes.post("/v1/organisations", status_code=201, dependencies=[operate])
-    def create_organisation(body: NewOrganisation) -> dict[str, Any]:
+    def create_organisation(body: NewOrganization) -> dict[str, Any]:
         return accounts.create_organisation(body.name, body.kind, body.currency, body.timezone).as_dict()
 
     @routes.get("/v1/organisations/{organisation}/keys", dependencies=[operate])

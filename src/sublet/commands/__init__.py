@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("sublet.commands.system", "up", "Run the system until Ctrl-C."),
+    "down": ("sublet.commands.system", "down", "Stop the system; leases run on unless --end-leases."),
     "demo": ("sublet.commands.system", "demo", "Play the whole story on this machine."),
     "doctor": ("sublet.commands.system", "doctor", "Say what this machine can do, what is missing, what follows."),
     "status": ("sublet.commands.system", "status", "Say whether the system runs here, and where."),

@@ -17,6 +17,8 @@ from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.plan import Plan, plan_from_dict
 
+DOWN_S_MAX = 20.0
+
 database = typer.Typer(no_args_is_help=True, help="The database.")
 
 
@@ -26,7 +28,7 @@ def _config() -> Path | None:
 
 
 def up(as_json: JsonFlag = False) -> None:
-    """Run the system until Ctrl-C: control plane, gateway, engines, and the SSH doors of leases."""
+    """Run the system until Ctrl-C: control plane, gateway and engines. Leases run on when it ends, and the next start finds them."""
     from sublet.running import Running
 
     running = Running(settings_module.load(), _config())
@@ -42,9 +44,29 @@ def up(as_json: JsonFlag = False) -> None:
             say(running.welcome())
         running.run()
     finally:
-        with screen.status("Sublet ends what it started …"):
+        with screen.status("Sublet ends: answers under way are finished (Ctrl-C again: at once) …"):
             running.end()
-    say("Sublet has ended everything that it started.", err=True)
+    say("Sublet has ended. Leases run on until their windows end; `sublet down --end-leases` ends them.", err=True)
+
+
+def down(
+    end_leases: Annotated[
+        bool, typer.Option("--end-leases", help="Also end every lease of this machine, at once and for good.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Stop the system that runs on this data directory. Leases run on, unless --end-leases says otherwise."""
+    from sublet import running
+
+    settings = settings_module.load()
+    stopped = running.stop_running(settings.data_dir, settings.gateway.drain_s_max + DOWN_S_MAX)
+    ended = running.end_leases(settings) if end_leases else []
+    if as_json:
+        print_json({"stopped": stopped, "leases_ended": ended})
+        return
+    say("Sublet has ended." if stopped else f"nothing runs on {settings.data_dir}")
+    if end_leases:
+        say(f"{len(ended)} leases ended" + (f": {', '.join(ended)}" if ended else ""))
 
 
 def demo(

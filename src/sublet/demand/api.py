@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
 
-from sublet.demand.model import ACCELERATORS_MAX, REASON_CHARACTERS_MAX, Sample
+from sublet.demand.model import Sample
 from sublet.demand.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX
 from sublet.demand.service import Demand
+from sublet.demand.wire import NewClaim, NewSamples
 from sublet.values.clock import format_time, from_micros
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
@@ -19,39 +19,8 @@ from sublet.values.windows import Window
 Require = Callable[[str], Callable[..., Any]]
 """Makes a FastAPI dependency that refuses keys without the scope."""
 
-SAMPLES_PER_REQUEST_MAX = 10_000
 SAMPLES_PER_PAGE_MAX = 5_000
 HISTORY_DEFAULT = timedelta(days=7)
-
-
-class _Body(BaseModel):
-    # A field that nobody reads, or a `true` that counts as 1, would be another need than the one that was meant.
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class NewSample(_Body):
-    """One observation of a pool."""
-
-    time: Moment
-    capacity: float = Field(ge=0, le=ACCELERATORS_MAX, allow_inf_nan=False)
-    in_use: float = Field(ge=0, le=ACCELERATORS_MAX, allow_inf_nan=False)
-    pending: float = Field(default=0.0, ge=0, le=ACCELERATORS_MAX, allow_inf_nan=False)
-
-
-class NewSamples(_Body):
-    """Observations of a pool, in any order."""
-
-    samples: list[NewSample] = Field(min_length=1, max_length=SAMPLES_PER_REQUEST_MAX)
-
-
-class NewClaim(_Body):
-    """What an internal team announces that it will need."""
-
-    pool_id: str = Field(min_length=1, max_length=40)
-    count: int = Field(ge=1, le=ACCELERATORS_MAX)
-    start: Moment
-    end: Moment
-    reason: str = Field(default="", max_length=REASON_CHARACTERS_MAX)
 
 
 def router(

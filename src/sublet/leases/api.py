@@ -6,20 +6,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from sublet.accounts.model import Actor
 from sublet.leases.admission import Wish
-from sublet.leases.backends.base import AUTHORIZED_KEYS_MAX
-from sublet.leases.model import (
-    ACCELERATORS_PER_LEASE_MAX,
-    OWNER_NEEDS,
-    WINDOW_S_MAX,
-    Lease,
-    OnFailure,
-    told_to_tenant,
-)
+from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, told_to_tenant
 from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
+from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
 from sublet.values.errors import InvalidInputError
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
@@ -28,54 +20,6 @@ Require = Callable[[str], Callable[..., Actor]]
 """Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
 
 IdempotencyKey = Annotated[str | None, Header(max_length=128)]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class NewQuote(_Body):
-    """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`."""
-
-    accelerators: int = Field(default=1, ge=1, le=ACCELERATORS_PER_LEASE_MAX)
-    class_name: str = Field(default="notice", alias="class", max_length=16)
-    pool: str | None = Field(default=None, max_length=60)
-    generation: str | None = Field(default=None, max_length=40)
-    start: Moment | None = None
-    end: Moment | None = None
-    duration_s: int | None = Field(default=None, ge=1, le=WINDOW_S_MAX)
-    on_failure: OnFailure = Field(
-        default=OnFailure.SHRINK,
-        description="when an accelerator fails and no equal one is free: `shrink` (go on with fewer, at a lower price), "
-        "`replace` or `end` (end with credit); `end` ends even where an equal one is free",
-    )
-
-
-class NewLease(_Body):
-    """A quote to accept, and the public keys that may log in."""
-
-    quote_id: str = Field(max_length=40)
-    ssh_public_keys: list[Annotated[str, Field(max_length=16_384)]] = Field(
-        min_length=1, max_length=AUTHORIZED_KEYS_MAX
-    )
-
-
-class NewReclaim(_Body):
-    """What the owner takes back: `start` (now if left out); `end` or `duration_s`; `force` breaks firm leases too."""
-
-    pool: str = Field(max_length=60)
-    accelerators: int = Field(ge=1, le=1_000_000)
-    start: Moment | None = None
-    end: Moment | None = None
-    duration_s: int | None = Field(default=None, ge=1, le=WINDOW_S_MAX)
-    reason: str = Field(min_length=1, max_length=500)
-    force: bool = False
-
-
-class Release(_Body):
-    """Why an accelerator in quarantine is clean."""
-
-    reason: str = Field(min_length=1, max_length=500)
 
 
 def router(leases: Leases, require: Require) -> APIRouter:
@@ -96,13 +40,13 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         while the capacity is there."""
         wish = Wish(
             accelerators=body.accelerators,
-            class_name=body.class_name,
+            class_name=body.class_,
             end=body.end,
             start=body.start,
             pool=body.pool,
             generation=body.generation,
             duration_s=body.duration_s,
-            on_failure=body.on_failure,
+            on_failure=OnFailure(body.on_failure),
         )
         return leases.quote(actor.organisation_id, wish, idempotency_key).as_dict()
 

@@ -274,15 +274,6 @@ class Leases:
             self._store.write(tidy)
         return plan, outcome
 
-    def pause_all(self) -> list[Observation]:
-        """Stop every sandbox but keep what the tenants have, so that the next start brings the same leases back."""
-        paused = []
-        for backend in self._backends.values():
-            for lease_id, seen in backend.observe_all().items():
-                if seen.state.live:
-                    paused.append(backend.pause(lease_id))
-        return paused
-
     def _recover(self) -> None:
         """Once, before anything is started: what a crash left with the backends that is in no book is ended."""
         with self._store.read() as connection:

@@ -2,109 +2,55 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Actor
 from sublet.ledger.book import BOOK_BYTES_MAX, book_from_toml, check
-from sublet.ledger.budgets import THRESHOLDS, THRESHOLDS_MAX
-from sublet.ledger.cloudevents import BATCHED, read_request, renumbered
+from sublet.ledger.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
 from sublet.ledger.exports import EXPORTS, export_rows
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.page import invoice_page
 from sublet.ledger.pdf import invoice_pdf
 from sublet.ledger.service import Ledger, new_budget
 from sublet.ledger.taxes import Profile
+from sublet.ledger.wire import (
+    BillingProfile,
+    Dismissal,
+    MistakenPayment,
+    NewBudget,
+    NewCredit,
+    NewInvoice,
+    NewLimit,
+    NewPayment,
+    Reason,
+)
 from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.money import nano_from_decimal
 
 Require = Callable[[str], Callable[..., Actor]]
 _STATUS = {"event_conflict": 409, "not_found": 404}
-
-
-class NewCredit(BaseModel):
-    """A credit to give."""
-
-    organisation_id: str = Field(max_length=40)
-    amount: Decimal
-    kind: str = "promotional"
-    reason: str = Field(default="", max_length=500)
-    source_id: str = Field(max_length=200)
-    expires_at: datetime | None = None
-
-
-class NewPayment(BaseModel):
-    """Money received for an invoice."""
-
-    amount: Decimal
-    source_id: str = Field(max_length=200)
-
-
-class MistakenPayment(BaseModel):
-    """A payment to take back, and why."""
-
-    source_id: str = Field(max_length=200)
-    reason: str = Field(max_length=500)
-
-
-class NewBudget(BaseModel):
-    """A budget to set up."""
-
-    organisation_id: str = Field(max_length=40)
-    limit: Decimal
-    scope: str = "organisation"
-    scope_id: str = Field(default="", max_length=80)
-    period: str = "month"
-    hard: bool = True
-    thresholds: list[int] = Field(default=list(THRESHOLDS), max_length=THRESHOLDS_MAX)
-    webhook_url: str = Field(default="", max_length=2000)
-    webhook_secret: str = Field(default="", max_length=200)
-    email: str = Field(default="", max_length=320)
-
-
-class NewLimit(BaseModel):
-    """What a budget allows from now on."""
-
-    limit: Decimal
-
-
-class BillingProfile(BaseModel):
-    """What stands on invoices about the customer."""
-
-    legal_name: str = ""
-    address: str = ""
-    country: str = ""
-    tax_number: str = ""
-    email: str = ""
-    payment_days: int = 30
-
-
-class NewInvoice(BaseModel):
-    """An invoice on demand: for everything up to the end of `period`, as reviewed in the draft with `digest`."""
-
-    organisation_id: str = Field(max_length=40)
-    period: str = Field(default="", max_length=7)
-    digest: str = Field(default="", max_length=64)
-
-
-class Dismissal(BaseModel):
-    """A waiting correction to put aside, and why."""
-
-    source: str = Field(max_length=512)
-    id: str = Field(max_length=256)
-    reason: str = Field(max_length=500)
-
-
-class Reason(BaseModel):
-    """Why something is done."""
-
-    reason: str = Field(max_length=500)
+_USAGE_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "One CloudEvent, or a batch of them.",
+        "content": {
+            STRUCTURED: {"schema": {"type": "object"}},
+            BATCHED: {"schema": {"type": "array", "items": {"type": "object"}}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+_PRICES_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A price book.",
+        "content": {"application/toml": {"schema": {"type": "string", "maxLength": BOOK_BYTES_MAX}}},
+    }
+}
 
 
 def router(ledger: Ledger, require: Require) -> APIRouter:
@@ -124,7 +70,7 @@ def _own(actor: Actor, organisation_id: str) -> str:
 
 
 def _usage_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
-    @routes.post("/v1/usage", dependencies=[Depends(require("operate"))])
+    @routes.post("/v1/usage", dependencies=[Depends(require("operate"))], openapi_extra=_USAGE_BODY)
     async def take_usage(request: Request) -> Response:
         """CloudEvents 1.0: structured, batched or binary. A single event that is refused answers 4xx; of a batch the good
         are taken and the bad returned with reasons."""
@@ -159,7 +105,7 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             ]
         return {"version": book.version, **content}
 
-    @routes.put("/v1/prices", dependencies=[Depends(require("operate"))])
+    @routes.put("/v1/prices", dependencies=[Depends(require("operate"))], openapi_extra=_PRICES_BODY)
     async def publish_prices(request: Request) -> dict[str, Any]:
         """Publish a price book (TOML). Overlaps refuse it; gaps are listed in the answer."""
         body = await request.body()
@@ -209,8 +155,8 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.put("/v1/billing-profiles/{organisation_id}", dependencies=[Depends(require("operate"))])
     def set_profile(organisation_id: str, body: BillingProfile) -> dict[str, Any]:
-        ledger.set_profile(organisation_id, Profile(**body.model_dump()))
-        return body.model_dump()
+        ledger.set_profile(organisation_id, Profile(**asdict(body)))
+        return asdict(body)
 
 
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
@@ -272,7 +218,7 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.post("/v1/budgets", status_code=201, dependencies=[Depends(require("operate"))])
     def create_budget(body: NewBudget) -> dict[str, Any]:
-        fields = body.model_dump(exclude={"organisation_id", "limit"})
+        fields = {name: value for name, value in asdict(body).items() if name not in ("organisation_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
         return ledger.create_budget(new_budget(body.organisation_id, nano_from_decimal(body.limit), **fields)).as_dict()
 

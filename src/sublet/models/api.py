@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
 
 from sublet.accounts.model import Actor
-from sublet.models.model import REPLICAS_MAX
 from sublet.models.service import Models
+from sublet.models.wire import NewDeployment, Scale
 
 Require = Callable[[str], Callable[..., Actor]]
 """Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
-
-
-class NewDeployment(BaseModel):
-    """A model to offer on a pool."""
-
-    model: str = Field(max_length=80)
-    pool_id: str = Field(max_length=40)
-    floor: int = Field(default=0, ge=0, le=REPLICAS_MAX)
-    replicas_max: int = Field(default=REPLICAS_MAX, ge=0, le=REPLICAS_MAX)
-
-
-class Scale(BaseModel):
-    """How many replicas; null for automatic."""
-
-    replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] | None = None
 
 
 def router(models: Models, require: Require) -> APIRouter:

@@ -1,0 +1,44 @@
+"""Demand and claims as they cross the API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Interval, MaxLen, MinLen
+
+from sublet.values.moments import Moment
+from sublet.values.wire import LINE, LINES, Number, Whole, body
+
+ACCELERATORS_MAX = 10_000_000
+REASON_CHARACTERS_MAX = 500
+SAMPLES_PER_REQUEST_MAX = 10_000
+
+Accelerators = Annotated[Number, Interval(ge=0, le=ACCELERATORS_MAX)]
+
+
+@body
+class NewSample:
+    """One observation of a pool."""
+
+    time: Moment
+    capacity: Accelerators
+    in_use: Accelerators
+    pending: Accelerators = 0.0
+
+
+@body
+class NewSamples:
+    """Observations of a pool, in any order."""
+
+    samples: Annotated[list[NewSample], MinLen(1), MaxLen(SAMPLES_PER_REQUEST_MAX)]
+
+
+@body
+class NewClaim:
+    """What an internal team announces that it will need."""
+
+    pool_id: Annotated[str, MinLen(1), MaxLen(60), LINE]
+    count: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
+    start: Moment
+    end: Moment
+    reason: Annotated[str, MaxLen(REASON_CHARACTERS_MAX), LINES] = ""
