@@ -3,7 +3,7 @@
     python bench/desk.py [--rounds 5] [--no-office] [--out bench/results/desk.json]
 
 squigglepy and modelx are measured if they are installed, LibreOffice if `soffice` is on the path; the desk and numpy by
-hand always are. Rounds alternate between the contestants, so that a busy neighbour slows all of them; medians are given.
+hand always are. Rounds alternate between the contestants, so that a busy neighbor slows all of them; medians are given.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
     from sublet.accounts.service import Accounts
     from sublet.gateway.model import GatewaySettings
     from sublet.gateway.server import run
-    from sublet.models.catalogue import parse_entry
+    from sublet.models.catalog import parse_entry
     from sublet.store import Store
     from sublet.store.metadata import metadata
     from sublet.store.tables.models import deployments, models, replicas
@@ -269,8 +269,8 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
     store = Store(f"sqlite:///{folder}/bench.db")
     metadata.create_all(store.engine)
     accounts = Accounts(store)
-    organisation = accounts.create_organisation("bench").id
-    _, secret = accounts.create_key(organisation)
+    organization = accounts.create_organization("bench").id
+    _, secret = accounts.create_key(organization)
     now = store.clock.now()
     entry = parse_entry(
         {"name": MODEL, "engine": "openai_url", "source": {"url": f"http://127.0.0.1:{upstream}/v1"}, "slots": 1024},
@@ -307,11 +307,11 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
         return
     from sublet.gateway.budgets import DeskHolds
 
-    emit, desk = into_ledger(store, organisation, budgeted=name == HELD)
+    emit, desk = into_ledger(store, organization, budgeted=name == HELD)
     run(settings, store, emit, holds=DeskHolds(desk))
 
 
-def into_ledger(store: Any, organisation: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
+def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
     """What takes usage to a ledger with prices, and the desk that holds are placed at."""
     from sublet.gateway.budgets import settle_requests, usage_events
     from sublet.ledger.book import book_from_dict
@@ -324,7 +324,7 @@ def into_ledger(store: Any, organisation: str, *, budgeted: bool) -> tuple[Calla
     book = {"prices": [{"id": f"p{number}", "meter": meter} | price for number, meter in enumerate(meters)]}
     ledger.publish_prices(book_from_dict(book, "bench"))
     if budgeted:
-        ledger.create_budget(new_budget(organisation, 10**18, thresholds=()))
+        ledger.create_budget(new_budget(organization, 10**18, thresholds=()))
 
     def emit(records: list[Any]) -> None:
         def write(connection: Any) -> None:

@@ -45,12 +45,12 @@ from sublet.values.clock import SimulatedClock
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 100
 BLOCK = 10
-ORGANISATIONS = 1000
+ORGANIZATIONS = 1000
 START = datetime(2026, 1, 1, tzinfo=UTC)
 METERS = ("tokens.input", "tokens.output", "tokens.input_cached", "accelerator.seconds")
 
 
-def events_for(organisations: list[str], first: int, count: int) -> list[UsageEvent]:
+def events_for(organizations: list[str], first: int, count: int) -> list[UsageEvent]:
     made = []
     for number in range(first, first + count):
         meter = METERS[number % 4]
@@ -59,7 +59,7 @@ def events_for(organisations: list[str], first: int, count: int) -> list[UsageEv
             UsageEvent(
                 "bench",
                 f"req-{number:012d}/{meter}",
-                organisations[number * 7919 % len(organisations)],
+                organizations[number * 7919 % len(organizations)],
                 meter,
                 number * 31 % 4000 + 1,
                 START + timedelta(seconds=number * 2_500_000 // 1_000_000),
@@ -70,7 +70,7 @@ def events_for(organisations: list[str], first: int, count: int) -> list[UsageEv
     return made
 
 
-def bodies_for(organisations: list[str], count: int) -> list[bytes]:
+def bodies_for(organizations: list[str], count: int) -> list[bytes]:
     """CloudEvents batches of 100, as they come over HTTP."""
     bodies = []
     for first in range(0, count, BATCH):
@@ -82,29 +82,29 @@ def bodies_for(organisations: list[str], count: int) -> list[bytes]:
                 "type": "sublet.usage.v1",
                 "time": event.at.isoformat(),
                 "data": {
-                    "organisation": event.organisation_id,
+                    "organization": event.organization_id,
                     "meter": event.meter,
                     "quantity": event.quantity,
                     "project": event.project,
                     "dimensions": dict(event.dimensions),
                 },
             }
-            for event in events_for(organisations, first, BATCH)
+            for event in events_for(organizations, first, BATCH)
         ]
         bodies.append(json.dumps(batch).encode())
     return bodies
 
 
 class Bench:
-    """One database with a ledger, a price book and organisations."""
+    """One database with a ledger, a price book and organizations."""
 
-    def __init__(self, url: str, organisations: int) -> None:
+    def __init__(self, url: str, organizations: int) -> None:
         self.url = url
         self.store = Store(url, SimulatedClock(START + timedelta(days=30)))
         metadata.create_all(self.store.engine)
         self.ledger = Ledger(self.store)
         accounts = Accounts(self.store)
-        self.organisations = [accounts.create_organisation(f"org {number}").id for number in range(organisations)]
+        self.organizations = [accounts.create_organization(f"org {number}").id for number in range(organizations)]
         self.ledger.publish_prices(book_from_toml((ROOT / "examples" / "prices.toml").read_text(), "prices.toml"))
 
 
@@ -117,8 +117,8 @@ def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
 
 def intake(bench: Bench, count: int, folder: Path) -> dict[str, Any]:
     """Three ways in, a block of ten batches each in turn, so that a noisy disk is noisy for all of them."""
-    bodies = bodies_for(bench.organisations, count)
-    batches = [events_for(bench.organisations, count + first, BATCH) for first in range(0, count, BATCH)]
+    bodies = bodies_for(bench.organizations, count)
+    batches = [events_for(bench.organizations, count + first, BATCH) for first in range(0, count, BATCH)]
     rows = raw_rows(bench, 2 * count, count)
     raw = RawSqlite(folder) if bench.store.is_sqlite else RawPostgres(bench.url)
     walls, cpus = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
@@ -156,7 +156,7 @@ def intake(bench: Bench, count: int, folder: Path) -> dict[str, Any]:
 
 
 COLUMNS = (
-    "source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, project, key_id, dimensions, "
+    "source, event_id, kind, organization_id, meter, quantity, at, received_at, resource, project, key_id, dimensions, "
     "corrects_source, corrects_id, hold_id"
 )
 
@@ -169,7 +169,7 @@ def raw_rows(bench: Bench, first: int, count: int) -> list[list[tuple[Any, ...]]
             event.source,
             event.id,
             "usage",
-            event.organisation_id,
+            event.organization_id,
             event.meter,
             event.quantity,
             int(event.at.timestamp() * 1e6),
@@ -182,7 +182,7 @@ def raw_rows(bench: Bench, first: int, count: int) -> list[list[tuple[Any, ...]]
             None,
             None,
         )
-        for event in events_for(bench.organisations, first, count)
+        for event in events_for(bench.organizations, first, count)
     ]
     return [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
 
@@ -229,7 +229,7 @@ class RawPostgres:
 
 def rating(bench: Bench, count: int) -> dict[str, Any]:
     for first in range(0, count, 5000):
-        bench.ledger.take_now(events_for(bench.organisations, first, min(5000, count - first)))
+        bench.ledger.take_now(events_for(bench.organizations, first, min(5000, count - first)))
     wall, cpu, report = timed(lambda: bench.ledger.rate(batch=20_000))
     bench.store.clock.set(START + timedelta(days=32))  # type: ignore[attr-defined]
 
@@ -239,7 +239,7 @@ def rating(bench: Bench, count: int) -> dict[str, Any]:
     wall_close, cpu_close, invoices = timed(close_all)
     return {
         "events": count,
-        "organisations": len(bench.organisations),
+        "organizations": len(bench.organizations),
         "lines": report.rated,
         "transactions": report.transactions,
         "rating_s": round(wall, 1),
@@ -291,11 +291,11 @@ def export(bench: Bench, folder: Path) -> dict[str, Any]:
 
 def holds(bench: Bench, clients: int, seconds: int) -> dict[str, Any]:
     """Clients that reserve and settle on one account, with a budget that they reach."""
-    owner = bench.organisations[0]
+    owner = bench.organizations[0]
     cost = 1_000_000
     limit = 10**15
     bench.ledger.create_budget(new_budget(owner, limit, thresholds=()))
-    tight = new_budget(bench.organisations[1], cost * 1000, thresholds=())
+    tight = new_budget(bench.organizations[1], cost * 1000, thresholds=())
     bench.ledger.create_budget(tight)
     desk = HoldDesk(bench.store, bench.ledger.spending)
     now = bench.store.clock.now()
@@ -315,7 +315,7 @@ def holds(bench: Bench, clients: int, seconds: int) -> dict[str, Any]:
 
     def greedy(number: int) -> None:
         for serial in range(100):
-            request = HoldRequest(f"hld_g{number}_{serial}", tight.organisation_id, cost, now + timedelta(seconds=60))
+            request = HoldRequest(f"hld_g{number}_{serial}", tight.organization_id, cost, now + timedelta(seconds=60))
             granted[number] += desk.reserve(request).error is None
 
     wall, cpu, _ = timed(lambda: _together(client, clients))
@@ -353,7 +353,7 @@ def resident_mib() -> int:
 def run_part(part: str, url: str, count: int) -> dict[str, Any]:
     """One part in this process, on a fresh database."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        bench = Bench(url or f"sqlite:///{folder}/ledger.db", 50 if part == "holds" else ORGANISATIONS)
+        bench = Bench(url or f"sqlite:///{folder}/ledger.db", 50 if part == "holds" else ORGANIZATIONS)
         try:
             if part == "intake":
                 return intake(bench, min(count, 100_000), Path(folder))

@@ -276,10 +276,10 @@ def _ladder_on_halves(traces: list[Trace], long_share: float) -> dict[str, Any]:
             pools[trace.name] = {f"{w}h": tally.broken_per_1000 for w, tally in outcome.tallies.items()}
             for total in totals.values():
                 total.add(outcome, 0)
-        honoured = sum(total.honoured for total in totals.values())
+        honored = sum(total.honored for total in totals.values())
         found[name] = {
-            "sold_share_of_idle": honoured / idle,
-            "share_of_sold": {f"{w}h": total.honoured / honoured for w, total in totals.items()},
+            "sold_share_of_idle": honored / idle,
+            "share_of_sold": {f"{w}h": total.honored / honored for w, total in totals.items()},
             "broken_per_1000": {f"{w}h": total.as_dict()["broken_per_1000"] for w, total in totals.items()},
             "pools_broken_per_1000": pools,
         }

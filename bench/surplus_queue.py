@@ -57,7 +57,7 @@ def _scored(trace: Trace, window: int, methods: Mapping[str, Forecaster]) -> dic
     policy.sellers = {window: Seller(window, methods, max(SHADOW_START, trace.warmup // 3))}
     tally = run(trace, policy).tallies[window]
     return {
-        "share": tally.honoured_hours / bound(trace, window),
+        "share": tally.honored_hours / bound(trace, window),
         "broken_per_1000": tally.broken_per_1000,
         "broken": tally.broken,
     }

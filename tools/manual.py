@@ -50,7 +50,7 @@ def with_generated(page: str, text: str) -> str:
 
 def settings() -> str:
     """A table per section, in the order of the settings."""
-    from sublet.settings import Settings, describe
+    from sublet.config.settings import Settings, describe
 
     lines: list[str] = []
     section = None

@@ -10,9 +10,9 @@ from tests.fleet.specs import spec
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.service import Accounts
+from sublet.api.http import frame, requirement
 from sublet.fleet import api as fleet_api
 from sublet.fleet.service import Fleet
-from sublet.http import frame, requirement
 from sublet.store import Store
 
 
@@ -28,7 +28,7 @@ class Door:
         api.include_router(fleet_api.router(self.fleet, require))
         self.client = TestClient(api, raise_server_exceptions=False)
         self.operator = self.accounts.ensure_operator() or ""
-        self.accounts.create_organisation("Acme")
+        self.accounts.create_organization("Acme")
         self.customer = self.accounts.create_key("Acme")[1]
 
     def ask(self, method: str, path: str, key: str | None = None, **arguments: Any) -> tuple[int, Any]:
@@ -44,10 +44,10 @@ def door(store: Store) -> Door:
 
 ROUTES = [
     ("GET", "/v1/whoami", ""),
-    ("GET", "/v1/organisations", "operate"),
-    ("POST", "/v1/organisations", "operate"),
-    ("GET", "/v1/organisations/Acme/keys", "operate"),
-    ("POST", "/v1/organisations/Acme/keys", "operate"),
+    ("GET", "/v1/organizations", "operate"),
+    ("POST", "/v1/organizations", "operate"),
+    ("GET", "/v1/organizations/Acme/keys", "operate"),
+    ("POST", "/v1/organizations/Acme/keys", "operate"),
     ("DELETE", "/v1/keys/key_1", "operate"),
     ("GET", "/v1/pools", ""),
     ("GET", "/v1/pools/main", "operate"),
@@ -58,7 +58,7 @@ def test_these_are_all_the_routes(door: Door) -> None:
     paths = door.client.get("/v1/openapi.json").json()["paths"]
     listed = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     templated = {
-        (method, path.replace("/Acme/", "/{organisation}/").replace("key_1", "{key_id}").replace("/main", "/{pool}"))
+        (method, path.replace("/Acme/", "/{organization}/").replace("key_1", "{key_id}").replace("/main", "/{pool}"))
         for method, path, _ in ROUTES
     }
     assert listed == templated
@@ -81,29 +81,29 @@ def test_a_customers_key_gets_403_where_the_operators_is_needed(door: Door, meth
     status, body = door.ask(method, path, door.customer, json={"name": "x"} if method == "POST" else None)
     assert (status, body["error"]["code"]) == (403, "forbidden")
     assert f"'{scope}'" in body["error"]["message"]
-    assert {item.name for item in door.accounts.organisations()} == {"operator", "Acme"}
+    assert {item.name for item in door.accounts.organizations()} == {"operator", "Acme"}
 
 
 def test_a_key_says_who_it_is(door: Door) -> None:
     status, body = door.ask("GET", "/v1/whoami", door.customer)
     assert status == 200
-    assert body["organisation_id"] == door.accounts.organisation("Acme").id
+    assert body["organization_id"] == door.accounts.organization("Acme").id
     assert body["scopes"] == ["billing", "leases", "models"]
 
 
-def test_an_organisation_and_its_key_from_creation_to_revocation(door: Door) -> None:
-    status, made = door.ask("POST", "/v1/organisations", door.operator, json={"name": "Beta", "currency": "EUR"})
+def test_an_organization_and_its_key_from_creation_to_revocation(door: Door) -> None:
+    status, made = door.ask("POST", "/v1/organizations", door.operator, json={"name": "Beta", "currency": "EUR"})
     assert (status, made["currency"], made["kind"]) == (201, "EUR", "customer")
     status, key = door.ask(
         "POST",
-        f"/v1/organisations/{made['id']}/keys",
+        f"/v1/organizations/{made['id']}/keys",
         door.operator,
         json={"scopes": ["models"], "expires_at": "2027-01-01T00:00:00Z"},
     )
     assert status == 201
     assert door.ask("GET", "/v1/whoami", key["secret"])[1]["scopes"] == ["models"]
     listed = door.client.get(
-        f"/v1/organisations/{made['id']}/keys", headers={"authorization": f"Bearer {door.operator}"}
+        f"/v1/organizations/{made['id']}/keys", headers={"authorization": f"Bearer {door.operator}"}
     )
     assert key["secret"] not in listed.text
     assert [item["id"] for item in listed.json()["keys"]] == [key["id"]]
@@ -124,21 +124,21 @@ def test_an_organisation_and_its_key_from_creation_to_revocation(door: Door) -> 
     ],
 )
 def test_a_wrong_field_is_400_and_named(door: Door, body: dict[str, Any], named: str) -> None:
-    status, answer = door.ask("POST", "/v1/organisations", door.operator, json=body)
+    status, answer = door.ask("POST", "/v1/organizations", door.operator, json=body)
     assert (status, answer["error"]["code"]) == (400, "invalid_input")
     assert named in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("expires_at", ["2027-01-01T00:00:00", "2020-01-01T00:00:00Z", "soon"])
 def test_an_expiry_without_zone_or_in_the_past_is_400(door: Door, expires_at: str) -> None:
-    status, answer = door.ask("POST", "/v1/organisations/Acme/keys", door.operator, json={"expires_at": expires_at})
+    status, answer = door.ask("POST", "/v1/organizations/Acme/keys", door.operator, json={"expires_at": expires_at})
     assert (status, answer["error"]["code"]) == (400, "invalid_input")
     assert "expire" in answer["error"]["message"]
 
 
-def test_a_taken_name_is_409_and_an_unknown_organisation_404(door: Door) -> None:
-    assert door.ask("POST", "/v1/organisations", door.operator, json={"name": "Acme"})[0] == 409
-    assert door.ask("GET", "/v1/organisations/nobody/keys", door.operator)[0] == 404
+def test_a_taken_name_is_409_and_an_unknown_organization_404(door: Door) -> None:
+    assert door.ask("POST", "/v1/organizations", door.operator, json={"name": "Acme"})[0] == 409
+    assert door.ask("GET", "/v1/organizations/nobody/keys", door.operator)[0] == 404
 
 
 def test_pools_are_for_everybody_and_their_accelerators_for_the_operator(door: Door) -> None:

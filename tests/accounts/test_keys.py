@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 from tests.store.notes import WAIT_S, spawn
 
-from sublet import logs
 from sublet.accounts.model import SCOPES, SCOPES_BY_KIND, Actor, new_secret, secret_sha256
 from sublet.accounts.service import Accounts
+from sublet.config import logs
 from sublet.store import Store
-from sublet.store.tables.accounts import organisations
+from sublet.store.tables.accounts import organizations
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import (
     ForbiddenError,
@@ -54,15 +54,15 @@ def test_a_secret_has_256_bits_and_only_its_hash_is_compared() -> None:
     assert len({new_secret() for _ in range(1000)}) == 1000
 
 
-def test_the_key_opens_what_its_organisation_owns(accounts: Accounts) -> None:
-    acme = accounts.create_organisation("Acme")
+def test_the_key_opens_what_its_organization_owns(accounts: Accounts) -> None:
+    acme = accounts.create_organization("Acme")
     key, secret = accounts.create_key(acme.id, "laptop", ["leases"])
     assert accounts.authenticate(secret) == Actor(key.id, acme.id, "customer", frozenset({"leases"}))
     assert key.hint == secret[-4:]
 
 
 def test_a_key_counts_for_its_project(accounts: Accounts) -> None:
-    acme = accounts.create_organisation("Acme")
+    acme = accounts.create_organization("Acme")
     key, secret = accounts.create_key(acme.id, "laptop", project=" search ")
     assert accounts.authenticate(secret).project == "search"
     assert [found.as_dict()["project"] for found in accounts.keys(acme.id)] == ["search"]
@@ -94,7 +94,7 @@ def test_the_secret_is_nowhere_in_the_database_or_the_log(store: Store, tmp_path
 
 
 def test_every_bad_key_gets_the_same_answer(accounts: Accounts, clock: SimulatedClock) -> None:
-    accounts.create_organisation("Acme")
+    accounts.create_organization("Acme")
     revoked, revoked_secret = accounts.create_key("Acme")
     accounts.revoke_key(revoked.id)
     _, expired_secret = accounts.create_key("Acme", expires_at=clock.now() + timedelta(seconds=1))
@@ -119,7 +119,7 @@ def test_every_bad_key_gets_the_same_answer(accounts: Accounts, clock: Simulated
 
 
 def test_a_key_opens_until_the_moment_it_expires(accounts: Accounts, clock: SimulatedClock) -> None:
-    accounts.create_organisation("Acme")
+    accounts.create_organization("Acme")
     expires_at = clock.now() + timedelta(hours=1)
     _, secret = accounts.create_key("Acme", expires_at=expires_at)
     clock.set(expires_at - timedelta(microseconds=1))
@@ -130,7 +130,7 @@ def test_a_key_opens_until_the_moment_it_expires(accounts: Accounts, clock: Simu
 
 
 def test_a_key_expires_in_the_future_and_says_in_which_zone(accounts: Accounts, clock: SimulatedClock) -> None:
-    accounts.create_organisation("Acme")
+    accounts.create_organization("Acme")
     with pytest.raises(InvalidInputError, match="later expires_at"):
         accounts.create_key("Acme", expires_at=clock.now())
     with pytest.raises(InvalidInputError, match=r"expires_at: .*no offset"):
@@ -140,7 +140,7 @@ def test_a_key_expires_in_the_future_and_says_in_which_zone(accounts: Accounts, 
 
 
 def test_revoking_is_once_and_for_all(accounts: Accounts) -> None:
-    accounts.create_organisation("Acme")
+    accounts.create_organization("Acme")
     key, secret = accounts.create_key("Acme")
     accounts.revoke_key(key.id)
     with pytest.raises(UnauthenticatedError):
@@ -148,13 +148,13 @@ def test_revoking_is_once_and_for_all(accounts: Accounts) -> None:
     for unknown in (key.id, "key_nobody"):
         with pytest.raises(NotFoundError, match="no live key"):
             accounts.revoke_key(unknown)
-    assert accounts.keys(key.organisation_id)[0].revoked_at is not None
+    assert accounts.keys(key.organization_id)[0].revoked_at is not None
 
 
-def test_the_keys_of_an_organisation_that_is_not_active_open_nothing(accounts: Accounts, any_store: Store) -> None:
-    acme = accounts.create_organisation("Acme")
+def test_the_keys_of_an_organization_that_is_not_active_open_nothing(accounts: Accounts, any_store: Store) -> None:
+    acme = accounts.create_organization("Acme")
     _, secret = accounts.create_key("Acme")
-    suspend = update(organisations).where(organisations.c.id == acme.id).values(status="suspended")
+    suspend = update(organizations).where(organizations.c.id == acme.id).values(status="suspended")
     any_store.write(lambda connection: connection.execute(suspend))
     with pytest.raises(UnauthenticatedError):
         accounts.authenticate(secret)
@@ -162,14 +162,14 @@ def test_the_keys_of_an_organisation_that_is_not_active_open_nothing(accounts: A
 
 @pytest.mark.parametrize("kind", SCOPES_BY_KIND)
 def test_a_key_carries_its_kinds_scopes_and_no_others(accounts: Accounts, kind: str) -> None:
-    accounts.create_organisation("somebody", kind)
+    accounts.create_organization("somebody", kind)
     default, _ = accounts.create_key("somebody")
     assert default.scopes == SCOPES_BY_KIND[kind]
     for scope in SCOPES:
         if scope in SCOPES_BY_KIND[kind]:
             assert accounts.create_key("somebody", scopes=[scope, scope])[0].scopes == (scope,)
         else:
-            with pytest.raises(InvalidInputError, match=f"scope '{scope}' is not for an organisation of kind {kind}"):
+            with pytest.raises(InvalidInputError, match=f"scope '{scope}' is not for an organization of kind {kind}"):
                 accounts.create_key("somebody", scopes=[scope])
     with pytest.raises(InvalidInputError, match="at least one scope"):
         accounts.create_key("somebody", scopes=[])
@@ -192,9 +192,9 @@ def test_an_actor_may_do_exactly_what_its_scopes_say(scopes: set[str], wanted: s
     assert caught.value.details == {"scope": wanted}
 
 
-def test_an_organisation_has_a_limit_of_keys(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sublet.accounts.service.KEYS_PER_ORGANISATION_MAX", 3)
-    accounts.create_organisation("Acme")
+def test_an_organization_has_a_limit_of_keys(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sublet.accounts.service.KEYS_PER_ORGANIZATION_MAX", 3)
+    accounts.create_organization("Acme")
     attempts = [spawn(lambda: accounts.create_key("Acme")) for _ in range(8)]
     failures = [error for done in attempts if (error := done.exception(WAIT_S)) is not None]
     assert [type(error) for error in failures] == [LimitExceededError] * 5
@@ -204,5 +204,5 @@ def test_the_operators_first_key_is_given_once_even_to_a_crowd(accounts: Account
     found = [done.result(WAIT_S) for done in [spawn(accounts.ensure_operator) for _ in range(6)]]
     (secret,) = [secret for secret in found if secret is not None]
     assert accounts.authenticate(secret).is_operator
-    assert [item.kind for item in accounts.organisations()] == ["operator"]
+    assert [item.kind for item in accounts.organizations()] == ["operator"]
     assert accounts.ensure_operator() is None

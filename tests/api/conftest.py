@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from sublet.control import ControlPlane, build_api
-from sublet.http import api_routes
+from sublet.api.http import api_routes
+from sublet.control.plane import ControlPlane, build_api
 from sublet.simulation.world import World
 
 
@@ -28,7 +28,7 @@ class Service:
         self.keys = {"operator": accounts.ensure_operator() or ""}
         self.organizations: dict[str, str] = {}
         for name, kind in (("acme", "customer"), ("bolt", "customer"), ("team", "internal")):
-            self.organizations[name] = accounts.create_organisation(name, kind).id
+            self.organizations[name] = accounts.create_organization(name, kind).id
             self.keys[name] = accounts.create_key(name)[1]
 
     def ask(self, who: str, method: str, path: str, body: Any = None, **more: Any) -> Response:

@@ -61,25 +61,25 @@ def _unbounded(document: dict[str, Any], schema: dict[str, Any], where: str) -> 
 
 
 def test_a_misspelled_field_is_named_with_the_nearest_known_one(service: Service) -> None:
-    error = _refusal(service, "POST", "/v1/organisations", {"name": "acme2", "currancy": "EUR"})
+    error = _refusal(service, "POST", "/v1/organizations", {"name": "acme2", "currancy": "EUR"})
     assert error["message"] == "currancy: there is no such field; did you mean currency?"
     assert error["details"]["field"] == "currancy"
-    assert "acme2" not in [item.name for item in service.system.accounts.organisations()]
-    budget = {"organisation_id": service.organizations["acme"], "limit": "10", "hrad": False}
+    assert "acme2" not in [item.name for item in service.system.accounts.organizations()]
+    budget = {"organization_id": service.organizations["acme"], "limit": "10", "hrad": False}
     assert "did you mean hard?" in _refusal(service, "POST", "/v1/budgets", budget)["message"]
-    far = _refusal(service, "POST", "/v1/organisations", {"name": "a", "zzzzzz": 1})["message"]
+    far = _refusal(service, "POST", "/v1/organizations", {"name": "a", "zzzzzz": 1})["message"]
     assert far == "zzzzzz: there is no such field; there are name, kind, currency, timezone"
 
 
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
-        ("/v1/organisations", {"name": "a\x00b"}, "name"),
-        ("/v1/organisations", {"name": "a\u202eb"}, "name"),
-        ("/v1/organisations", {"name": "\ud800"}, "name"),
-        ("/v1/organisations/acme/keys", {"expires_at": "2027-01-01T00:00:00"}, "expires_at"),
-        ("/v1/organisations/acme/keys", {"expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
-        ("/v1/organisations/acme/keys", {"scopes": ["leases"] * 17}, "scopes"),
+        ("/v1/organizations", {"name": "a\x00b"}, "name"),
+        ("/v1/organizations", {"name": "a\u202eb"}, "name"),
+        ("/v1/organizations", {"name": "\ud800"}, "name"),
+        ("/v1/organizations/acme/keys", {"expires_at": "2027-01-01T00:00:00"}, "expires_at"),
+        ("/v1/organizations/acme/keys", {"expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
+        ("/v1/organizations/acme/keys", {"scopes": ["leases"] * 17}, "scopes"),
         ("/v1/credits", {"amount": "NaN"}, "amount"),
         ("/v1/credits", {"amount": True}, "amount"),
         ("/v1/credits", {"amount": "1" * 100}, "amount"),
@@ -93,9 +93,9 @@ def test_a_misspelled_field_is_named_with_the_nearest_known_one(service: Service
     ],
 )
 def test_what_is_not_meant_is_refused_by_name(service: Service, path: str, body: dict[str, Any], field: str) -> None:
-    filled = {**({"organisation_id": "acme", "source_id": "s"} if path == "/v1/credits" else {}), **body}
+    filled = {**({"organization_id": "acme", "source_id": "s"} if path == "/v1/credits" else {}), **body}
     if path == "/v1/budgets":
-        filled["organisation_id"] = "acme"
+        filled["organization_id"] = "acme"
     headers = {"Content-Type": "application/json"}
     answer = service.ask("operator", "POST", path, content=json.dumps(filled), headers=headers)
     assert answer.status_code == 400, answer.text
@@ -110,7 +110,7 @@ def test_every_wrong_field_is_listed(service: Service) -> None:
 @pytest.mark.parametrize("body", [b"[]", b"5", b'"x"', b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
 def test_a_body_that_is_no_json_object_is_400_with_a_sentence(service: Service, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = service.ask("operator", "POST", "/v1/organisations", content=body, headers=headers)
+    answer = service.ask("operator", "POST", "/v1/organizations", content=body, headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("the body ")
 
@@ -150,7 +150,7 @@ def test_no_route_breaks_on_a_control_character_or_a_long_word_in_its_path(servi
 
 
 def test_a_method_that_a_path_lacks_is_405_and_all_that_it_has_are_listed(service: Service) -> None:
-    answer = service.ask("operator", "PATCH", "/v1/organisations")
+    answer = service.ask("operator", "PATCH", "/v1/organizations")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"

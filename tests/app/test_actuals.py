@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sublet.actuals import actuals
 from sublet.desk.actuals import forecast_scores, pool_lines
 from sublet.ledger import figures
+from sublet.reporting.actuals import actuals
 from sublet.simulation.story import play
 from sublet.simulation.world import World
 from sublet.values.windows import Window
@@ -31,7 +31,7 @@ def test_what_was_spare_and_what_was_foreseen_are_told_from_the_demand_that_was_
     # A quarter of 16 accelerators was in use: some 12 were idle in each of 240 hours.
     assert 0.65 * 16 * 240 < offered < 0.85 * 16 * 240
     (line,) = [line for line in pool_lines(seen) if line.channel == "raw"]
-    assert line.utilisation == pytest.approx(line.accelerator_hours / offered)
+    assert line.utilization == pytest.approx(line.accelerator_hours / offered)
     # The lease was taken back: what was credited is what the books were charged with, in the pool that it was of.
     with world.system.store.read() as connection:
         charged = sum(figures.balance(connection, "penalties").values())

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from sublet.app import Sublet
-from sublet.collecting import Collecting
-from sublet.control import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
+from sublet.config.settings import Settings, SettingsError, load
+from sublet.control.collecting import Collecting
+from sublet.control.plane import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
 from sublet.demand.local import LocalSampler
 from sublet.demand.model import Sample
 from sublet.demand.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError
 from sublet.ledger.month_end import months_due
-from sublet.settings import Settings, SettingsError, load
 from sublet.simulation.world import World
 from sublet.values.clock import SystemClock
+from sublet.wiring.system import Sublet
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_a_feed_without_a_query_is_refused(tmp_path: Path) -> None:
 
 def test_months_close_by_themselves_unless_the_operator_wants_to(world: World) -> None:
     system = world.system
-    organisation = system.accounts.create_organisation("acme").id
-    system.store.write(lambda connection: system.ledger.credit(connection, organisation, 10**9, "sorry", "c-1"))
+    organization = system.accounts.create_organization("acme").id
+    system.store.write(lambda connection: system.ledger.credit(connection, organization, 10**9, "sorry", "c-1"))
     begun = world.clock.now()
 
     def open_months() -> int:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sublet.app import Sublet
+from sublet.config.settings import PoolSettings, Settings
 from sublet.demand.model import Sample
-from sublet.leases.admission import NoCapacityError, Wish
+from sublet.leases.admission import NoCapacityError, QuoteRequest
 from sublet.leases.backends.local import disk
 from sublet.leases.backends.local.backend import LocalBackend
-from sublet.settings import PoolSettings, Settings
 from sublet.simulation.world import SSH_KEY
 from sublet.values.clock import SimulatedClock
 from sublet.values.ids import new_id
+from sublet.wiring.system import Sublet
 
 MIB = 1 << 20
 
@@ -33,8 +33,8 @@ def system(tmp_path: Path, clock: SimulatedClock) -> Iterator[Sublet]:
 
 
 def sell(system: Sublet, count: int) -> None:
-    customer = system.accounts.create_organisation(f"customer {new_id('org')}").id
-    quote = system.leases.quote(customer, Wish(count, "spot", duration_s=600, pool="here"))
+    customer = system.accounts.create_organization(f"customer {new_id('org')}").id
+    quote = system.leases.quote(customer, QuoteRequest(count, "spot", duration_s=600, pool="here"))
     system.leases.accept(customer, quote.id, [SSH_KEY])
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from sublet import doctor
-from sublet.doctor import BAD, GOOD, WARNING, Check
+from sublet.config.settings import Settings
 from sublet.fleet import discovery
 from sublet.fleet.discovery import Found
+from sublet.launch import doctor
+from sublet.launch.doctor import BAD, GOOD, WARNING, Check
 from sublet.leases.backends.local import host
-from sublet.models import catalogue
-from sublet.settings import Settings
+from sublet.models import catalog
 
 
 def checks(tmp_path: Path, running: bool = False, **settings: Any) -> dict[str, Check]:
@@ -89,10 +89,10 @@ def test_a_damaged_model_file_is_told_with_how_to_get_it_again(tmp_path: Path, m
     def damaged(*rest: object) -> Path:
         raise doctor.ModelFileError("smollm2.gguf is damaged: its SHA-256 is wrong")
 
-    monkeypatch.setattr(catalogue, "verified_weights", damaged)
+    monkeypatch.setattr(catalog, "verified_weights", damaged)
     told = checks(tmp_path)["model file"]
     assert told.status == BAD and "is damaged" in told.found
-    assert told.cure == f"sublet models pull {catalogue.BUILT_IN.name}"
+    assert told.cure == f"sublet models pull {catalog.BUILT_IN.name}"
     assert checks(tmp_path, models={"default": ""})["model file"].found == "no default model is set"
 
 

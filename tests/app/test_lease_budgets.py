@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from sublet.app import lease_hold
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, Quote
 from sublet.leases.service import ReclaimOrder
@@ -22,6 +21,7 @@ from sublet.ledger.service import new_budget
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.tables.ledger import budget_states, events, holds
 from sublet.values.windows import Window
+from sublet.wiring.system import lease_hold
 
 DOLLAR = 10**9
 # Two hours before February begins in UTC.
@@ -33,7 +33,7 @@ class Market:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.customer = world.system.accounts.create_organisation("customer").id
+        self.customer = world.system.accounts.create_organization("customer").id
         world.remember(days=30, need=0.2, spread=0.02)
         world.observe()
 
@@ -42,8 +42,8 @@ class Market:
         return self.world.system.ledger
 
     def quote(self, hours: float, accelerators: int = 1, start: datetime | None = None) -> Quote:
-        wish = Wish(accelerators, "spot", start=start, pool="simulated", duration_s=int(hours * 3600))
-        return self.world.system.leases.quote(self.customer, wish)
+        request = QuoteRequest(accelerators, "spot", start=start, pool="simulated", duration_s=int(hours * 3600))
+        return self.world.system.leases.quote(self.customer, request)
 
     def accept(self, quote: Quote, **buyer: str) -> Lease:
         return self.world.system.leases.accept(self.customer, quote.id, [SSH_KEY], **buyer)
@@ -149,15 +149,15 @@ def test_a_lease_over_a_months_end_is_held_in_both_months_and_refused_by_either(
     assert found.world.system.leases.lease(lease.id).state.terminal
 
 
-@pytest.mark.parametrize("how", ["released", "cancelled", "reclaimed", "never started"])
+@pytest.mark.parametrize("how", ["released", "canceled", "reclaimed", "never started"])
 def test_whatever_ends_a_lease_the_rest_is_free_again(market: Callable[..., Market], how: str) -> None:
     found = market(faults=Faults(start_fails=1.0) if how == "never started" else None)
     found.budget(1000 * DOLLAR, period="day")
     leases = found.world.system.leases
-    start = EVENING + timedelta(hours=1) if how == "cancelled" else None
+    start = EVENING + timedelta(hours=1) if how == "canceled" else None
     lease = found.accept(found.quote(6, start=start))
     assert found.sums()[1] >= cost_nano(lease, 6 * 3600)
-    if how == "cancelled":
+    if how == "canceled":
         leases.end(lease.id, found.customer)
     elif how == "released":
         found.world.pass_time(1200)
@@ -172,7 +172,7 @@ def test_whatever_ends_a_lease_the_rest_is_free_again(market: Callable[..., Mark
     assert leases.lease(lease.id).state.terminal
     spent, held = found.sums()
     assert held == 0
-    assert (spent == 0) == (how in ("cancelled", "never started"))
+    assert (spent == 0) == (how in ("canceled", "never started"))
     assert spent < cost_nano(lease, 3000)
     assert found.ledger.prove().ok
 

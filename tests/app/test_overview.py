@@ -11,17 +11,17 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, insert, select, update
 
-from sublet.console.model import BudgetsWish
-from sublet.control import ControlPlane, build_api
+from sublet.console.model import BudgetsQuery
+from sublet.control.plane import ControlPlane, build_api
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.store import save_minutes
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import Lease
 from sublet.leases.service import PAGE_MAX
 from sublet.ledger.alerts import ATTEMPTS_MAX, Delivery, Outbox
 from sublet.ledger.budgets import HoldRequest, Settlement
 from sublet.ledger.service import new_budget
-from sublet.overview import BUDGETS_MAX, FRESH, Overviews
+from sublet.reporting.overview import BUDGETS_MAX, FRESH, Overviews
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.tables.leases import leases
 from sublet.store.tables.ledger import deliveries
@@ -42,14 +42,14 @@ def overviews(world: World) -> Overviews:
     return Overviews(world.system, plane.plans, plane.health)
 
 
-def take(world: World, organisation: str, seconds: int, count: int = 1) -> Lease:
+def take(world: World, organization: str, seconds: int, count: int = 1) -> Lease:
     end = world.clock.now() + timedelta(seconds=seconds)
-    quote = world.system.leases.quote(organisation, Wish(count, "spot", end, pool=world.pool.id))
-    return world.system.leases.accept(organisation, quote.id, [SSH_KEY])
+    quote = world.system.leases.quote(organization, QuoteRequest(count, "spot", end, pool=world.pool.id))
+    return world.system.leases.accept(organization, quote.id, [SSH_KEY])
 
 
 def test_what_the_owner_takes_back_is_an_alert_and_its_end_is_what_happens_next(world: World) -> None:
-    customer = world.system.accounts.create_organisation("معهد").id
+    customer = world.system.accounts.create_organization("معهد").id
     lease = take(world, customer, 4 * 3600, count=2)
     world.pass_time(300)
     calm = overviews(world).now()
@@ -80,7 +80,7 @@ def test_a_pool_that_is_no_longer_seen_is_an_alert(world: World) -> None:
 
 
 def test_a_lease_that_lives_is_shown_however_many_were_over_since(world: World) -> None:
-    customer = world.system.accounts.create_organisation("customer").id
+    customer = world.system.accounts.create_organization("customer").id
     kept = take(world, customer, 4 * 3600)
     world.clock.advance(1)
     over = take(world, customer, 3600)
@@ -98,7 +98,7 @@ def test_a_lease_that_lives_is_shown_however_many_were_over_since(world: World) 
 
 def test_budgets_are_shown_as_they_stand_and_found_by_name(world: World) -> None:
     system = world.system
-    customer = system.accounts.create_organisation("Aurora <b>").id
+    customer = system.accounts.create_organization("Aurora <b>").id
     key, secret = system.accounts.create_key(customer, "notebooks")
     made = system.ledger.create_budget(
         new_budget(customer, 40 * 10**9, scope="key", scope_id=key.id, webhook_url="http://h", webhook_secret="s")
@@ -106,14 +106,14 @@ def test_budgets_are_shown_as_they_stand_and_found_by_name(world: World) -> None
     for number in range(BUDGETS_MAX):
         system.ledger.create_budget(new_budget(customer, 10**12 + number, scope="project", scope_id=f"p{number}"))
     end = world.clock.now() + timedelta(hours=1)
-    quote = system.leases.quote(customer, Wish(1, "spot", end, pool=world.pool.id))
+    quote = system.leases.quote(customer, QuoteRequest(1, "spot", end, pool=world.pool.id))
     system.leases.accept(customer, quote.id, [SSH_KEY], key_id=key.id)
     shown = overviews(world).now().budgets
     assert shown is not None and (len(shown.rows), shown.many) == (BUDGETS_MAX, BUDGETS_MAX + 1)
     first = shown.rows[0]
-    assert (first.id, first.organisation, first.subject) == (made.id, "Aurora <b>", f"notebooks …{key.hint}")
+    assert (first.id, first.organization, first.subject) == (made.id, "Aurora <b>", f"notebooks …{key.hint}")
     assert (first.held.nano > 0, first.spent.nano, first.channels, first.hard) == (True, 0, 1, True)
-    assert [row.subject for row in overviews(world).budgets(BudgetsWish(find="p3")).rows] == ["p3"]
+    assert [row.subject for row in overviews(world).budgets(BudgetsQuery(find="p3")).rows] == ["p3"]
     with TestClient(build_api(system, ControlPlane(system)), follow_redirects=False) as client:
         assert client.post("/login", data={"key": secret}).status_code == 403
         assert client.get("/budgets").headers["location"] == "/login"
@@ -150,7 +150,7 @@ def test_many_who_look_at_once_see_what_was_gathered_for_one(world: World, monke
 
 def test_what_failed_in_telling_of_a_budget_is_said_and_what_goes_well_is_not(world: World) -> None:
     ledger, now = world.system.ledger, world.clock.now()
-    customer = world.system.accounts.create_organisation("customer").id
+    customer = world.system.accounts.create_organization("customer").id
     both = {"webhook_url": "http://h", "webhook_secret": "s", "email": "a@b.test"}
     ledger.create_budget(new_budget(customer, 100, thresholds=(50,), **both))
     ledger.reserve([HoldRequest("hld_1", customer, 60, now + timedelta(seconds=60))])

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from sublet import app
+from sublet.config.settings import Settings, SettingsError
 from sublet.fleet import discovery
-from sublet.settings import Settings, SettingsError
+from sublet.wiring import system as app
 
 
 def _found(monkeypatch: pytest.MonkeyPatch, generation: str, count: int) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from sublet.app import Sublet
-from sublet.leases.admission import Wish
+from sublet.config.settings import Settings
+from sublet.leases.admission import QuoteRequest
 from sublet.ledger.book import book_from_dict, book_from_toml
-from sublet.settings import Settings
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import CurrencyMismatchError
+from sublet.wiring.system import Sublet
 
 NOW = datetime(2026, 7, 2, 14, 0, tzinfo=UTC)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prices.toml"
@@ -86,15 +86,15 @@ def publish(world: World, *entries: dict[str, Any], **sections: Any) -> None:
     world.system.ledger.publish_prices(book_from_dict(content, "test"))
 
 
-def quoted(world: World, organisation: str) -> tuple[int, str]:
-    quote = world.system.leases.quote(organisation, Wish(1, "spot", pool="simulated", duration_s=3600))
+def quoted(world: World, organization: str) -> tuple[int, str]:
+    quote = world.system.leases.quote(organization, QuoteRequest(1, "spot", pool="simulated", duration_s=3600))
     return quote.price_nano, quote.currency
 
 
 def test_a_quote_is_at_the_customers_own_price_and_in_its_currency(world: World) -> None:
     accounts = world.system.accounts
-    plain, own = accounts.create_organisation("plain").id, accounts.create_organisation("own").id
-    euro = accounts.create_organisation("euro", currency="EUR").id
+    plain, own = accounts.create_organization("plain").id, accounts.create_organization("own").id
+    euro = accounts.create_organization("euro", currency="EUR").id
     with pytest.raises(
         CurrencyMismatchError, match="euro is billed in EUR; ask the operator for a price in that currency"
     ):
@@ -103,7 +103,7 @@ def test_a_quote_is_at_the_customers_own_price_and_in_its_currency(world: World)
         world,
         {"id": "all", "currency": "USD", "amount": "2"},
         {"id": "all-eur", "currency": "EUR", "amount": "1.80"},
-        {"id": "negotiated", "currency": "USD", "amount": "1.50", "organisation": own},
+        {"id": "negotiated", "currency": "USD", "amount": "1.50", "organization": own},
     )
     assert quoted(world, plain) == (2 * 10**9, "USD")
     assert quoted(world, own) == (1_500_000_000, "USD")
@@ -111,10 +111,10 @@ def test_a_quote_is_at_the_customers_own_price_and_in_its_currency(world: World)
 
 
 def test_a_discount_is_taken_off_a_lease_once(world: World) -> None:
-    buyer = world.system.accounts.create_organisation("buyer").id
+    buyer = world.system.accounts.create_organization("buyer").id
     tenth = {"id": "tenth", "percent": "10", "product": "leases", "from": "2020-01-01T00:00:00Z"}
     publish(world, {"id": "all", "currency": "USD", "amount": "2"}, discounts=[tenth])
-    quote = world.system.leases.quote(buyer, Wish(1, "spot", pool="simulated", duration_s=600))
+    quote = world.system.leases.quote(buyer, QuoteRequest(1, "spot", pool="simulated", duration_s=600))
     assert quote.price_nano == 2 * 10**9
     world.system.leases.accept(buyer, quote.id, [SSH_KEY])
     world.pass_time(900)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from sublet.control import ControlPlane, build_api
-from sublet.leases.admission import Wish
+from sublet.control.plane import ControlPlane, build_api
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import Lease
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.windows import Window
@@ -24,10 +24,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-def take(world: World, name: str, seconds: int, organisation: str, count: int = 1) -> Lease:
+def take(world: World, name: str, seconds: int, organization: str, count: int = 1) -> Lease:
     end = world.clock.now() + timedelta(seconds=seconds)
-    quote = world.system.leases.quote(organisation, Wish(count, name, end, pool=world.pool.id))
-    return world.system.leases.accept(organisation, quote.id, [SSH_KEY])
+    quote = world.system.leases.quote(organization, QuoteRequest(count, name, end, pool=world.pool.id))
+    return world.system.leases.accept(organization, quote.id, [SSH_KEY])
 
 
 def test_the_loop_lives_through_what_was_recorded_and_then_rests(world: World) -> None:
@@ -47,12 +47,12 @@ def test_the_loop_lives_through_what_was_recorded_and_then_rests(world: World) -
 def test_leases_that_are_over_count_as_what_became_of_them(world: World) -> None:
     world.pass_time(600)
     system = world.system
-    customer = system.accounts.create_organisation("Aurora").id
+    customer = system.accounts.create_organization("Aurora").id
     kept = take(world, "notice", 1200, customer)
     left = take(world, "notice", 3600, customer)
     broken = take(world, "notice", 3600, customer, count=2)
-    cancelled = take(world, "spot", 3600, customer)
-    system.leases.end(cancelled.id, customer)
+    canceled = take(world, "spot", 3600, customer)
+    system.leases.end(canceled.id, customer)
     world.pass_time(700)
     system.leases.end(left.id, customer)
     now = world.clock.now()
@@ -76,8 +76,8 @@ def test_the_api_and_the_console_show_it_to_the_operator_alone(world: World) -> 
     system.record.advance([world.pool.id])
     plane = ControlPlane(system)
     client = TestClient(build_api(system, plane), base_url="http://console.test", follow_redirects=False)
-    operator = system.accounts.create_organisation("owner", "operator")
-    customer = system.accounts.create_organisation("Aurora")
+    operator = system.accounts.create_organization("owner", "operator")
+    customer = system.accounts.create_organization("Aurora")
     keys = [system.accounts.create_key(item.id)[1] for item in (operator, customer)]
     owner, other = ({"Authorization": f"Bearer {key}"} for key in keys)
     (told,) = client.get("/v1/record", headers=owner).json()["pools"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from sublet.app import Sublet
 from sublet.demand.model import Sample
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.simulation.world import SSH_KEY, settings_for
 from sublet.values.clock import SimulatedClock
+from sublet.wiring.system import Sublet
 
 
 def test_its_leases_start_outlive_a_restart_and_end(tmp_path: Path, clock: SimulatedClock) -> None:
@@ -18,8 +18,8 @@ def test_its_leases_start_outlive_a_restart_and_end(tmp_path: Path, clock: Simul
     [pool] = system.sync_fleet()
     hours = [Sample(clock.now() - timedelta(hours=hour), 8, 2) for hour in range(10 * 24, -1, -1)]
     system.demand.record_samples(pool.id, hours)
-    customer = system.accounts.create_organisation("customer").id
-    quote = system.leases.quote(customer, Wish(1, "spot", duration_s=1200, pool=pool.id))
+    customer = system.accounts.create_organization("customer").id
+    quote = system.leases.quote(customer, QuoteRequest(1, "spot", duration_s=1200, pool=pool.id))
     lease = system.leases.accept(customer, quote.id, [SSH_KEY])
 
     def pass_s(seconds: int) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sublet.app import Sublet
+from sublet.config.settings import Settings, SettingsError, load
 from sublet.demand.model import Sample
-from sublet.settings import Settings, SettingsError, load
 from sublet.values.clock import SimulatedClock
 from sublet.values.windows import Window
+from sublet.wiring.system import Sublet
 
 
 def system_of(folder: Path, clock: SimulatedClock, stated: dict[str, Any]) -> tuple[Sublet, str]:

@@ -19,19 +19,19 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from sublet.app import Sublet
-from sublet.control import ControlPlane, build_api
+from sublet.config.settings import Settings
+from sublet.control.plane import ControlPlane, build_api
 from sublet.demand.model import Sample
 from sublet.fleet.model import Pool
-from sublet.settings import Settings
+from sublet.launch.supervisor import bind
 from sublet.simulation.world import SSH_KEY, settings_for
 from sublet.store.tables.leases import fences
-from sublet.supervisor import bind
+from sublet.wiring.system import Sublet
 
 pytestmark = pytest.mark.real
 
 CUSTOMERS = 200
-ORGANISATIONS = 20
+ORGANIZATIONS = 20
 ACCELERATORS = 48
 ANSWER_S_MAX = 60.0
 
@@ -83,7 +83,7 @@ def test_two_hundred_quotes_accepts_and_reclaims_at_once(system: Sublet) -> None
     system.demand.record_samples(pool.id, hours)
     owner = system.accounts.ensure_operator()
     assert owner is not None
-    names = [system.accounts.create_organisation(f"customer {number}").id for number in range(ORGANISATIONS)]
+    names = [system.accounts.create_organization(f"customer {number}").id for number in range(ORGANIZATIONS)]
     keys = [system.accounts.create_key(name, "storm", ["leases"])[1] for name in names]
     with _served(system) as ask:
 
@@ -91,7 +91,7 @@ def test_two_hundred_quotes_accepts_and_reclaims_at_once(system: Sublet) -> None
             if number % 10 == 0:
                 body = {"pool": pool.name, "accelerators": 1, "duration_s": 3600, "reason": f"run {number}"}
                 return [ask(owner, "/v1/reclaims", body)]
-            key = keys[number % ORGANISATIONS]
+            key = keys[number % ORGANIZATIONS]
             order = {"pool": pool.name, "accelerators": 1, "class": ("spot", "notice")[number % 2], "duration_s": 1200}
             status, quote = ask(key, "/v1/quotes", order)
             if status != 201:

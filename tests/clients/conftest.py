@@ -14,7 +14,7 @@ from tests.gateway.harness import Running, until
 import sublet.store.tables  # noqa: F401  registers every table
 from sublet.accounts.service import Accounts
 from sublet.gateway.model import GatewaySettings
-from sublet.models.catalogue import BUILT_IN, is_present
+from sublet.models.catalog import BUILT_IN, is_present
 from sublet.models.engines.llamacpp import LlamaCppEngine
 from sublet.models.host import HostSettings
 from sublet.models.host import run as run_host
@@ -49,7 +49,7 @@ class Served:
         return self.engine.metrics()
 
     def count_tokens(self, messages: list[dict[str, Any]]) -> int:
-        """By the engine's own tokeniser and template."""
+        """By the engine's own tokenizer and template."""
         return self.engine.count_tokens(messages)
 
     def ready(self) -> None:
@@ -84,7 +84,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     host = threading.Thread(target=run_host, args=(HostSettings(folder), store), kwargs={"stop": stop}, daemon=True)
     host.start()
     accounts = Accounts(store)
-    key, secret = accounts.create_key(accounts.create_organisation("customer").id)
+    key, secret = accounts.create_key(accounts.create_organization("customer").id)
     settings = GatewaySettings(
         data_dir=folder,
         port=0,

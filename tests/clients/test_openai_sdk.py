@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from tests.clients.conftest import Served
 from tests.gateway.harness import ask, post, until
 
-from sublet.models.catalogue import BUILT_IN
+from sublet.models.catalog import BUILT_IN
 
 pytestmark = pytest.mark.real
 

@@ -74,7 +74,7 @@ def serve(sessions: Sessions) -> Callable[[Callable[[], Overview]], TestClient]:
                 overview,
                 sessions,
                 lambda pool: named_record(pool, now()),
-                lambda wish: sample_budgets(now(), wish),
+                lambda query: sample_budgets(now(), query),
             )
         )
         return TestClient(app, base_url="http://console.test", follow_redirects=False)

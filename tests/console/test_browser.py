@@ -1,4 +1,4 @@
-"""The console in a real Chromium: at two widths, in two colour schemes, with and without JavaScript."""
+"""The console in a real Chromium: at two widths, in two color schemes, with and without JavaScript."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sublet.console import Overview, Sessions, router
-from sublet.console.model import BudgetsView, BudgetsWish, Told
+from sublet.console.model import BudgetsQuery, BudgetsView, Told
 from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import StorageFullError
@@ -56,9 +56,9 @@ class Served:
 @pytest.fixture
 def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
     sample = sample_overview(clock.now())
-    hostile = replace(sample.leases[0], organisation=EVIL + "w" * 120)
+    hostile = replace(sample.leases[0], organization=EVIL + "w" * 120)
     assert sample.budgets is not None
-    rows = (replace(sample.budgets.rows[0], organisation=EVIL + "w" * 120), *sample.budgets.rows[1:])
+    rows = (replace(sample.budgets.rows[0], organization=EVIL + "w" * 120), *sample.budgets.rows[1:])
     shown = Served(
         "",
         replace(sample, leases=(hostile, *sample.leases[1:]), budgets=replace(sample.budgets, rows=rows)),
@@ -70,7 +70,7 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
             shown.gather,
             sessions,
             lambda pool: sample_record(clock.now()),
-            lambda wish: hostile_budgets(clock, wish),
+            lambda query: hostile_budgets(clock, query),
         )
     )
     listener = socket.create_server(("127.0.0.1", 0))
@@ -84,14 +84,14 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
     listener.close()
 
 
-def hostile_budgets(clock: SimulatedClock, wish: BudgetsWish) -> BudgetsView:
+def hostile_budgets(clock: SimulatedClock, query: BudgetsQuery) -> BudgetsView:
     """The sample's budgets with names and figures that nobody would choose."""
-    found = sample_budgets(clock.now(), wish)
-    if wish.find:
+    found = sample_budgets(clock.now(), query)
+    if query.find:
         return found
     odd = replace(
         found.rows[0],
-        organisation=EVIL + "w" * 120,
+        organization=EVIL + "w" * 120,
         subject="معهد " + "ж" * 80,
         limit=Money(2**62),
         spent=Money(2**63),
@@ -205,11 +205,11 @@ def test_budgets_are_found_and_ordered_without_javascript(browser, served: Serve
     page.wait_for_url("**/budgets?find=kestrel")
     assert page.locator("svg.use").count() == 1
     assert "2,189,000.00" in page.locator("main").inner_text()
-    page.click("text=By organisation")
-    page.wait_for_url("**/budgets?find=kestrel&order=organisation")
+    page.click("text=By organization")
+    page.wait_for_url("**/budgets?find=kestrel&order=organization")
     page.fill("#find", "<b>")
     page.click("text=Find")
-    assert "No budget of an organisation, project or key with <b>" in page.locator("main").inner_text()
+    assert "No budget of an organization, project or key with <b>" in page.locator("main").inner_text()
     page.context.close()
 
 
@@ -269,13 +269,13 @@ def test_the_keyboard_reaches_everything_and_is_seen_where_it_is(browser, served
 
 TOO_FAINT = """() => {
   const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const over = (colours) => {
+  const over = (colors) => {
     paint.fillStyle = '#fff'; paint.fillRect(0, 0, 1, 1);
-    for (const colour of colours) { paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1); }
+    for (const color of colors) { paint.fillStyle = color; paint.fillRect(0, 0, 1, 1); }
     return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
   };
-  const light = (colour) => {
-    const [r, g, b] = colour.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  const light = (color) => {
+    const [r, g, b] = color.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
   const grounds = (node) => {

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sublet.console import Sessions, router
 from sublet.console.budgets import BudgetRow, draw_budget, draw_budgets
 from sublet.console.figures import per_cent
-from sublet.console.model import FIND_LENGTH_MAX, OFFSET_MAX, ROWS_MAX, BudgetsView, BudgetsWish, BudgetView, Told
+from sublet.console.model import FIND_LENGTH_MAX, OFFSET_MAX, ROWS_MAX, BudgetsQuery, BudgetsView, BudgetView, Told
 from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import Money
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
 def budget(limit: int, spent: int = 0, held: int = 0, **fields: object) -> BudgetView:
     amounts = (Money(nano) for nano in (limit, spent, held))
-    return BudgetView("bud_1", "acme", "organisation", "", "month", *amounts, **fields)  # type: ignore[arg-type]
+    return BudgetView("bud_1", "acme", "organization", "", "month", *amounts, **fields)  # type: ignore[arg-type]
 
 
 def drawn(limit: int, spent: int = 0, held: int = 0, **fields: object) -> BudgetRow:
@@ -118,27 +118,27 @@ def test_only_what_is_all_used_is_written_as_100(part: int, whole: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("find", "order", "offset", "wish"),
+    ("find", "order", "offset", "query"),
     [
-        ("", "", "", BudgetsWish()),
-        (" acme\n", "organisation", "100", BudgetsWish("acme", "organisation", 100)),
-        ("a\x00b\u202e", "drop table", "-5", BudgetsWish("ab")),
-        ("x" * 999, "use", "9" * 400, BudgetsWish("x" * FIND_LENGTH_MAX)),
-        ("", "", "٣", BudgetsWish()),
-        ("", "", "1e3", BudgetsWish()),
-        ("", "", str(OFFSET_MAX * 9), BudgetsWish(offset=OFFSET_MAX)),
+        ("", "", "", BudgetsQuery()),
+        (" acme\n", "organization", "100", BudgetsQuery("acme", "organization", 100)),
+        ("a\x00b\u202e", "drop table", "-5", BudgetsQuery("ab")),
+        ("x" * 999, "use", "9" * 400, BudgetsQuery("x" * FIND_LENGTH_MAX)),
+        ("", "", "٣", BudgetsQuery()),
+        ("", "", "1e3", BudgetsQuery()),
+        ("", "", str(OFFSET_MAX * 9), BudgetsQuery(offset=OFFSET_MAX)),
     ],
 )
-def test_an_address_can_ask_for_no_more_than_there_is(find: str, order: str, offset: str, wish: BudgetsWish) -> None:
-    assert BudgetsWish.of(find, order, offset) == wish
+def test_an_address_can_ask_for_no_more_than_there_is(find: str, order: str, offset: str, query: BudgetsQuery) -> None:
+    assert BudgetsQuery.of(find, order, offset) == query
 
 
 def test_pages_lead_on_and_back_and_keep_what_was_asked_for() -> None:
     rows = (budget(1),) * ROWS_MAX
-    wish = BudgetsWish("a & b", "organisation", 200)
-    page = draw_budgets(BudgetsView(NOW, rows, 412, wish=wish))
-    assert page.earlier == "/budgets?find=a+%26+b&order=organisation&offset=100"
-    assert page.later == "/budgets?find=a+%26+b&order=organisation&offset=300"
+    query = BudgetsQuery("a & b", "organization", 200)
+    page = draw_budgets(BudgetsView(NOW, rows, 412, query=query))
+    assert page.earlier == "/budgets?find=a+%26+b&order=organization&offset=100"
+    assert page.later == "/budgets?find=a+%26+b&order=organization&offset=300"
     assert page.by_use == "/budgets?find=a+%26+b"
     only = draw_budgets(BudgetsView(NOW, rows, ROWS_MAX))
     assert (only.earlier, only.later, only.by_use) == (None, None, "/budgets")
@@ -165,8 +165,8 @@ def test_what_is_looked_for_is_found_or_named(signed_in: TestClient) -> None:
     assert "1</dd><dt>budget<" in text.replace("\n", "").replace("  ", "")
     none = signed_in.get("/budgets", params={"find": '"><script>alert(1)</script>'}).text
     assert "<script>alert" not in none and "&lt;script&gt;alert(1)" in none
-    assert "No budget of an organisation" in none
-    assert signed_in.get("/budgets?order=organisation&offset=x&find=%00").status_code == 200
+    assert "No budget of an organization" in none
+    assert signed_in.get("/budgets?order=organization&offset=x&find=%00").status_code == 200
 
 
 def test_who_is_not_signed_in_sees_no_budget(client: TestClient) -> None:
@@ -203,17 +203,17 @@ def test_hostile_names_are_inert(sessions: Sessions, clock: SimulatedClock) -> N
     row = replace(
         sample_budgets(clock.now()).rows[0],
         id=evil,
-        organisation=evil,
+        organization=evil,
         scope=evil,
         subject=evil,
         period=evil,
         told=(Told(50, clock.now(), evil),),
     )
     app = FastAPI()
-    view = BudgetsView(clock.now(), (row,), 1, wish=BudgetsWish(evil))
+    view = BudgetsView(clock.now(), (row,), 1, query=BudgetsQuery(evil))
     app.include_router(
         router(
-            lambda: sample_overview(clock.now()), sessions, lambda pool: sample_record(clock.now()), lambda wish: view
+            lambda: sample_overview(clock.now()), sessions, lambda pool: sample_record(clock.now()), lambda query: view
         )
     )
     client = TestClient(app, base_url="http://console.test")

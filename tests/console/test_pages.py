@@ -199,7 +199,7 @@ def test_a_new_system_says_what_to_do(serve: Serve, clock: SimulatedClock) -> No
 def test_hostile_names_are_inert(serve: Serve, clock: SimulatedClock) -> None:
     now = clock.now()
     sample = sample_overview(now)
-    lease = replace(sample.leases[0], organisation=EVIL, pool=EVIL, class_of_service=EVIL, state=EVIL, id=EVIL)
+    lease = replace(sample.leases[0], organization=EVIL, pool=EVIL, class_of_service=EVIL, state=EVIL, id=EVIL)
     amount = Money.of(1)
     budget = BudgetView(EVIL, EVIL, EVIL, EVIL, EVIL, amount, amount, amount, told=(Told(1, now, EVIL),))
     hostile = Overview(

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from sublet.api.http import frame
 from sublet.demand.api import router
 from sublet.demand.service import Demand
-from sublet.http import frame
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, format_time
 

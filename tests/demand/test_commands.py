@@ -12,15 +12,15 @@ import pytest
 from tests.surplus import series as made
 from typer.testing import CliRunner
 
-from sublet.demand import commands
+from sublet.commands import demand as commands
+from sublet.commands import surplus as surplus_commands
+from sublet.config.settings import Settings
 from sublet.demand.csv_series import read_series, write_series
 from sublet.demand.model import Sample, series_of
 from sublet.demand.service import Demand
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
-from sublet.settings import Settings
 from sublet.store import Store
-from sublet.surplus import commands as surplus_commands
 from sublet.surplus.benchmark.backtest import prepare
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import InvalidInputError
@@ -54,7 +54,7 @@ def test_shadow_and_backtest_of_a_file_of_ones_own(tmp_path: Path) -> None:
     )
     assert shadow.exit_code == 0, shadow.output
     told = json.loads(shadow.stdout)["pools"][0]
-    assert told["earned"] == f"{2.5 * told['honoured_hours']:.2f} USD"
+    assert told["earned"] == f"{2.5 * told['honored_hours']:.2f} USD"
     assert set(told["windows"]) == {"4h", "1h"}
     page = tmp_path / "page.html"
     arguments = [str(path), "--windows", "4", "--json", "--page", str(page)]

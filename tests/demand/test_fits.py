@@ -18,8 +18,8 @@ from sublet.demand.fits import (
     Fits,
 )
 from sublet.demand.forecast import HIGH, ORIGINS, candidates
+from sublet.demand.lookback import DAY, HIGH_HOURS, JUMP_QUANTILE, MEMORY_HOURS, SPREAD_MIN, SWING_REST, SWING_SLOTS
 from sublet.demand.model import Floats
-from sublet.demand.past import DAY, HIGH_HOURS, JUMP_QUANTILE, MEMORY_HOURS, SPREAD_MIN, SWING_REST, SWING_SLOTS
 
 HOURS = 40 * DAY + 5
 Cells = dict[tuple[int, int], Floats]

@@ -11,13 +11,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from sublet.demand import commands
+from sublet.commands import demand as commands
+from sublet.config.settings import Settings
 from sublet.demand.csv_series import BadSeriesError
 from sublet.demand.prometheus import PrometheusCollector
 from sublet.demand.slurm import SACCT_FIELDS, BadSlurmOutputError
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
-from sublet.settings import Settings
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import InvalidInputError

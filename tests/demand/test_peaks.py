@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sublet.demand import commands
+from sublet.commands import demand as commands
 from sublet.demand.api import router
 from sublet.demand.model import Sample, Series, series_of
 from sublet.demand.peaks import HOUR_S, forecast_peaks

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from sublet.api.http import frame
 from sublet.demand import service
 from sublet.demand.api import router
 from sublet.demand.model import Sample, claimed
 from sublet.demand.service import Demand
 from sublet.demand.store import Tally
-from sublet.http import frame
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError

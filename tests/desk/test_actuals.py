@@ -71,7 +71,7 @@ def test_credits_alone_are_told_too() -> None:
     line = worth(gather("lab", WINDOW, [H100], [], credits=[CreditRecord("h100", NANO // 2)]))
 
     assert line.earned == -0.5
-    assert line.sentence.endswith("there is no realised price. 0.5 USD were credited for broken promises.")
+    assert line.sentence.endswith("there is no realized price. 0.5 USD were credited for broken promises.")
 
 
 def test_without_credits_nothing_is_said_of_them() -> None:
@@ -85,7 +85,7 @@ def test_worth_of_nothing_says_so_instead_of_dividing_by_zero() -> None:
     line = worth(gather("lab", WINDOW, [H100], []))
 
     assert line.per_accelerator_hour is None
-    assert line.sentence == "Nothing was sold in this window, so there is no realised price."
+    assert line.sentence == "Nothing was sold in this window, so there is no realized price."
 
 
 def test_price_per_watt_year_over_two_pools_weighs_by_watt_hours() -> None:
@@ -100,7 +100,7 @@ def test_price_per_watt_year_over_two_pools_weighs_by_watt_hours() -> None:
     assert line.per_watt_year_it == pytest.approx(50 * 8760 / (10 * 1275 + 20 * 812.5), rel=1e-12)
 
 
-def test_pool_lines_show_utilisation_of_offered_hours_and_both_channels() -> None:
+def test_pool_lines_show_utilization_of_offered_hours_and_both_channels() -> None:
     usage = [
         UsageRecord("h100", "raw", "acme", 3000.0, 6000 * NANO),
         UsageRecord("h100", "managed", "b", 1000.0, 4000 * NANO),
@@ -108,17 +108,17 @@ def test_pool_lines_show_utilisation_of_offered_hours_and_both_channels() -> Non
 
     lines = {line.channel: line for line in pool_lines(gather("lab", WINDOW, [H100], usage))}
 
-    assert lines["raw"].utilisation == lines["managed"].utilisation == pytest.approx(0.4)
+    assert lines["raw"].utilization == lines["managed"].utilization == pytest.approx(0.4)
     assert lines["raw"].per_accelerator_hour == pytest.approx(2.0)
     assert lines["managed"].per_offered_watt_year == pytest.approx(4000 * 8760 / (10_000 * 1275))
 
 
-def test_a_pool_that_offered_nothing_has_no_utilisation() -> None:
+def test_a_pool_that_offered_nothing_has_no_utilization() -> None:
     idle = PoolRecord("h100", "H100", 100, 1275.0, 0.0)
 
     line = pool_lines(gather("lab", WINDOW, [idle], [UsageRecord("h100", "raw", "acme", 1.0, NANO)]))[0]
 
-    assert line.utilisation is None
+    assert line.utilization is None
     assert line.per_offered_watt_year is None
 
 

@@ -306,7 +306,7 @@ def test_explain_goes_down_to_what_was_given() -> None:
 
 def test_status_follows_the_weakest_input_unless_the_case_says_otherwise() -> None:
     sheet = open_case(EXAMPLES / "hyperscaler-2026.toml").sheet
-    assert sheet["bridge.eps"].status is Status.MODELLED
+    assert sheet["bridge.eps"].status is Status.MODELED
     assert sheet["comp.iren_microsoft.usd_per_kw_month"].status is Status.EXTERNAL
     assert sheet["capex.sum_2026_2028"].status is Status.DERIVED
 

@@ -10,11 +10,11 @@ import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
+from sublet.client.remote import Remote
+from sublet.commands.desk import app
 from sublet.desk.actuals import CreditRecord, PoolRecord, UsageRecord, gather
-from sublet.desk.commands import app
 from sublet.desk.errors import CaseError
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
-from sublet.remote import Remote
 from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.windows import Window
 
@@ -43,7 +43,7 @@ def test_values_as_a_table_can_be_narrowed() -> None:
 
 def test_explain_prints_the_tree_down_to_sources() -> None:
     text = run("explain", HYPERSCALER, "chk.ms.cost_w_year").stdout
-    assert "chk.ms.cost_w_year = 4.0385412 USD/W-yr [modelled]" in text
+    assert "chk.ms.cost_w_year = 4.0385412 USD/W-yr [modeled]" in text
     assert "Morgan Stanley, body: Morgan Stanley note, as reported, 2026-07-01" in text
     assert "par.tax = 0.15 rate [assumption], range 0.12 to 0.21" in text
 

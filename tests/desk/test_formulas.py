@@ -31,7 +31,7 @@ def arguments_of(formula: Formula, draw: float = 1.0) -> dict[str, float]:
         "renewal": 0.6,
         "load": 0.8,
         "pue": 1.3,
-        "utilisation": 0.5,
+        "utilization": 0.5,
     }
     return {name: chosen.get(name, 3.0 + draw + position) for position, name in enumerate(formula.units)}
 
@@ -122,7 +122,7 @@ def values(name: str) -> Term:
         "a": ("MW, IT", 250.0, ""),
         "b": ("USD/W-yr", 40.0, ""),
         "c": ("GW, IT", 3.0, "capacity.it"),
-        "d": ("GW, total data-centre footprint", 20.0, "capacity.footprint"),
+        "d": ("GW, total data-center footprint", 20.0, "capacity.footprint"),
         "e": ("GW, IT", 2.0, "capacity.other"),
         "par.tax": ("rate", 0.15, ""),
         "gpuh.1538.46W": ("USD/GPU-h", 7.0, ""),

@@ -137,7 +137,7 @@ def test_the_index_lies_between_its_floor_and_every_ceiling(known: list[float], 
 
 def test_four_backlogs_are_four_fields() -> None:
     found = backlogs(
-        [contract(recognised=4.0), contract(id="y", performance_obligation=3.0)], date(2027, 1, 1), reported=99.0
+        [contract(recognized=4.0), contract(id="y", performance_obligation=3.0)], date(2027, 1, 1), reported=99.0
     )
 
     assert found.signing == 20.0
@@ -262,7 +262,7 @@ def test_a_prior_of_certainty_is_refused() -> None:
         posterior(1.0, [])
 
 
-def test_percentiles_come_from_the_history_or_are_labelled() -> None:
+def test_percentiles_come_from_the_history_or_are_labeled() -> None:
     history = list(np.arange(-10.0, 11.0))
     found = standing(10.0, history, "21 weeks")
     assert found.is_empirical
@@ -287,7 +287,7 @@ def test_surplus_and_glut_are_independent_verdicts(
 ) -> None:
     owner = [OwnerWindow(str(year), idle, 0.0) for year in range(3)]
 
-    found = judge(owner, industry, target_utilisation=0.95, contract_price_falling=falling, capex_guidance_cut=cut)
+    found = judge(owner, industry, target_utilization=0.95, contract_price_falling=falling, capex_guidance_cut=cut)
 
     assert found.owner_surplus is (idle > 0)
     assert found.industry_glut is (industry is SLACK and falling and cut)
@@ -296,7 +296,7 @@ def test_surplus_and_glut_are_independent_verdicts(
 def test_one_slack_window_is_not_a_run() -> None:
     owner = [OwnerWindow(str(year), 0.0, 0.0) for year in range(3)]
     mixed = [SLACK[0], TIGHT[1], SLACK[2]]
-    found = judge(owner, mixed, target_utilisation=0.95, contract_price_falling=True, capex_guidance_cut=True)
+    found = judge(owner, mixed, target_utilization=0.95, contract_price_falling=True, capex_guidance_cut=True)
     assert (found.longest_slack_run, found.industry_glut) == (1, False)
 
 
@@ -305,7 +305,7 @@ def test_windows_must_match() -> None:
         judge(
             [OwnerWindow("a", 0, 0)],
             TIGHT,
-            target_utilisation=0.9,
+            target_utilization=0.9,
             contract_price_falling=True,
             capex_guidance_cut=True,
         )

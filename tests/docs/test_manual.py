@@ -7,7 +7,7 @@ import re
 import pytest
 from tests.docs.manual import DOCS, manual
 
-from sublet.settings import describe
+from sublet.config.settings import describe
 from sublet.values.errors import all_error_types
 
 

@@ -110,7 +110,7 @@ def test_nothing_names_the_place_where_it_was_written() -> None:
     assert found == []
 
 
-def test_the_licence_is_whole() -> None:
+def test_the_license_is_whole() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text

@@ -14,9 +14,8 @@ from tests.fleet.specs import spec
 from typer.testing import CliRunner
 
 from sublet import cli
-from sublet.accounts import commands as accounts
 from sublet.accounts.service import Accounts
-from sublet.fleet import commands as fleet
+from sublet.commands import accounts, fleet
 from sublet.fleet.service import Fleet
 from sublet.store import Store
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
@@ -39,13 +38,13 @@ def run(app: Any, *words: str) -> Any:
     return json.loads(result.stdout) if "--json" in words else result.stdout
 
 
-def test_an_organisation_and_its_key_by_command(folder: Path) -> None:
+def test_an_organization_and_its_key_by_command(folder: Path) -> None:
     made = run(accounts.org, "create", "Acme", "--currency", "EUR", "--timezone", "Europe/Berlin", "--json")
-    assert [item["id"] for item in run(accounts.org, "ls", "--json")["organisations"]] == [made["id"]]
+    assert [item["id"] for item in run(accounts.org, "ls", "--json")["organizations"]] == [made["id"]]
     key = run(accounts.key, "create", "Acme", "--scope", "models", "--expires", "2090-01-01T00:00:00Z", "--json")
     assert (key["scopes"], key["expires_at"]) == (["models"], "2090-01-01T00:00:00Z")
     store = Store(f"sqlite:///{folder}/sublet.db")
-    assert Accounts(store).authenticate(key["secret"]).organisation_id == made["id"]
+    assert Accounts(store).authenticate(key["secret"]).organization_id == made["id"]
     assert key["secret"] not in run(accounts.key, "ls", "Acme")
     run(accounts.key, "revoke", key["id"])
     (listed,) = run(accounts.key, "ls", "Acme", "--json")["keys"]

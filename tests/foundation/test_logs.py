@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import structlog
 
-from sublet import logs
 from sublet.accounts.model import new_secret
+from sublet.config import logs
 
 
 @pytest.fixture

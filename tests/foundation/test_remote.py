@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from sublet.remote import Remote
+from sublet.client.remote import Remote
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError, UnavailableError
 
 Answering = Callable[[httpx2.Response], Remote]

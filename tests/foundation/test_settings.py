@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sublet import settings as module
-from sublet.settings import Settings, SettingsError, describe, is_loopback, load, setting_names
+from sublet.config import settings as module
+from sublet.config.settings import Settings, SettingsError, describe, is_loopback, load, setting_names
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from tests.ports import free_port
 
-from sublet import supervisor as module
-from sublet.settings import Settings
-from sublet.supervisor import (
+from sublet.config.settings import Settings
+from sublet.launch import supervisor as module
+from sublet.launch.supervisor import (
     BACKOFF_S,
     CALM_S,
     AlreadyRunningError,
@@ -39,7 +39,7 @@ OBEYS = "sys.stdin.buffer.read()"
 IGNORES = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: signal.pause()"
 DIES = "print('out of memory at last', file=sys.stderr); sys.exit(3)"
 TALKS = "while True: sys.stderr.write('x' * 10_000); sys.stderr.flush(); time.sleep(0.002)"
-LIVES_ON_PIPE = "from sublet.supervisor import live_on_pipe\nlive_on_pipe()\nready()\nwhile True: signal.pause()"
+LIVES_ON_PIPE = "from sublet.launch.supervisor import live_on_pipe\nlive_on_pipe()\nready()\nwhile True: signal.pause()"
 ANSWERS = """
 import http.server
 class Hello(http.server.BaseHTTPRequestHandler):
@@ -322,7 +322,7 @@ def test_what_ignores_the_polite_end_is_killed_within_the_time(
 
 FINISHES = """
 import threading
-import sublet.supervisor
+import sublet.launch.supervisor
 asked = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: asked.set())
 ready()

@@ -28,8 +28,8 @@ def make_gateway(tmp_path: Path, store: Store, engine: ScriptedEngine) -> Iterat
 
     def make(*, slots: int = 4, start: bool = True, llamacpp: bool = False, **settings: Any) -> Running:
         accounts = Accounts(store)
-        organisation = accounts.create_organisation(f"customer {len(made)}")
-        key, secret = accounts.create_key(organisation.id)
+        organization = accounts.create_organization(f"customer {len(made)}")
+        key, secret = accounts.create_key(organization.id)
         if not made:
             add_model(store, MODEL, engine="llamacpp" if llamacpp else "openai_url")
             add_replica(store, MODEL, engine.url, slots)

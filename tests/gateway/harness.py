@@ -425,7 +425,7 @@ def add_model(store: Store, name: str, *, engine: str = "openai_url", **fields: 
         "accelerators": 1,
         "capabilities": ["chat", "completions"],
         "surplus_class": "spot",
-        "licence": "",
+        "license": "",
         "description": "",
         **fields,
     }

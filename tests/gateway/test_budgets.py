@@ -36,7 +36,7 @@ from sublet.gateway import held as held_requests
 from sublet.gateway import server
 from sublet.gateway.budgets import DeskHolds, settle_requests, usage_events
 from sublet.gateway.call import CHAT, EMBEDDING, Call, ChatBody, EmbeddingBody
-from sublet.gateway.held import HeldExchange, Wish, tokens_max
+from sublet.gateway.held import BudgetHold, HeldExchange, tokens_max
 from sublet.gateway.journal import Record, _parsed, line_of
 from sublet.gateway.model import ModelRoute, UsageRecord
 from sublet.ledger.book import book_from_dict
@@ -72,35 +72,35 @@ class Gated:
 
     def __init__(self, holds: DeskHolds) -> None:
         self._holds = holds
-        self.wishes: list[tuple[Wish, Future[None]]] = []
+        self.wishes: list[tuple[BudgetHold, Future[None]]] = []
         self.open = True
         self.error: Exception | None = None
 
-    def place(self, wish: Wish) -> Future[None]:
+    def place(self, wanted: BudgetHold) -> Future[None]:
         if self.error is not None:
             raise self.error
         if self.open:
-            return self._holds.place(wish)
+            return self._holds.place(wanted)
         answered: Future[None] = Future()
-        self.wishes.append((wish, answered))
+        self.wishes.append((wanted, answered))
         return answered
 
     def let(self) -> None:
         """Place what waits; they stand when this returns."""
-        for wish, answered in self.wishes:
-            self._holds.place(wish).result(20)
+        for wanted, answered in self.wishes:
+            self._holds.place(wanted).result(20)
             answered.set_result(None)
         self.wishes.clear()
 
 
 @dataclass
 class Money:
-    """The gateway's ledger, and the organisation whose key it serves."""
+    """The gateway's ledger, and the organization whose key it serves."""
 
     ledger: Ledger
     desk: HoldDesk
     holds: Gated
-    organisation: str
+    organization: str
     gateway: Running
 
     def state(self) -> tuple[int, int]:
@@ -111,7 +111,7 @@ class Money:
 
     def limit(self, nano: int, **fields: Any) -> str:
         """A budget that the gateway knows of from its start."""
-        budget = self.ledger.create_budget(new_budget(self.organisation, nano, **{"thresholds": ()} | fields)).id
+        budget = self.ledger.create_budget(new_budget(self.organization, nano, **{"thresholds": ()} | fields)).id
         self.gateway.start()
         return budget
 
@@ -138,7 +138,7 @@ def money(make_gateway: Callable[..., Running], store: Store) -> Iterator[Money]
     gateway = make_gateway(start=False, llamacpp=True)
     desk = HoldDesk(store, ledger.spending)
     gated = Gated(DeskHolds(desk))
-    organisation = Accounts(store).authenticate(gateway.key).organisation_id
+    organization = Accounts(store).authenticate(gateway.key).organization_id
 
     def take(records: list[UsageRecord]) -> None:
         def write(connection: Connection) -> None:
@@ -148,7 +148,7 @@ def money(make_gateway: Callable[..., Running], store: Store) -> Iterator[Money]
         store.write(write)
 
     gateway.holds, gateway.ledger = gated, take
-    yield Money(ledger, desk, gated, organisation, gateway)
+    yield Money(ledger, desk, gated, organization, gateway)
     gateway.stop()
     desk.close()
 
@@ -200,10 +200,10 @@ def test_what_would_fit_but_for_requests_under_way_is_worth_another_try(money: M
 
 
 def test_without_a_hard_budget_nothing_is_held(money: Money, store: Store) -> None:
-    money.ledger.create_budget(new_budget(money.organisation, 1, hard=False))
-    another, _ = Accounts(store).create_key(money.organisation)
-    money.ledger.create_budget(new_budget(money.organisation, 1, scope="key", scope_id=another.id))
-    other = Accounts(store).create_organisation("other")
+    money.ledger.create_budget(new_budget(money.organization, 1, hard=False))
+    another, _ = Accounts(store).create_key(money.organization)
+    money.ledger.create_budget(new_budget(money.organization, 1, scope="key", scope_id=another.id))
+    other = Accounts(store).create_organization("other")
     money.ledger.create_budget(new_budget(other.id, 1))
     money.gateway.start()
     money.holds.error = AssertionError("nothing is to be held")
@@ -212,7 +212,7 @@ def test_without_a_hard_budget_nothing_is_held(money: Money, store: Store) -> No
 
 
 def test_a_keys_own_budget_covers_that_key_alone(money: Money, store: Store) -> None:
-    other, secret = Accounts(store).create_key(money.organisation)
+    other, secret = Accounts(store).create_key(money.organization)
     money.limit(0, scope="key", scope_id=money.gateway.key_id)
     assert money.gateway.post(ask(max_tokens=1)).status == 429
     assert money.gateway.post(ask(max_tokens=1), key=secret).status == 200
@@ -220,7 +220,7 @@ def test_a_keys_own_budget_covers_that_key_alone(money: Money, store: Store) -> 
 
 
 def test_a_projects_budget_covers_the_keys_of_that_project(money: Money, store: Store) -> None:
-    _, secret = Accounts(store).create_key(money.organisation, project="search")
+    _, secret = Accounts(store).create_key(money.organization, project="search")
     budget = money.limit(0, scope="project", scope_id="search")
     refused = money.gateway.post(ask(max_tokens=1), key=secret)
     assert refused.status == 429 and "project search" in refused.json["error"]["message"]
@@ -234,7 +234,7 @@ def test_a_projects_budget_covers_the_keys_of_that_project(money: Money, store: 
 
 
 def test_prepaid_credit_is_used_up_to_the_last_that_fits_and_goes_on_once_more_is_paid(money: Money) -> None:
-    money.ledger.prepay(money.organisation, 3 * UNIT, "bank-1")
+    money.ledger.prepay(money.organization, 3 * UNIT, "bank-1")
     money.gateway.start()
     fits = 0
     while money.gateway.post(ask(max_tokens=100)).status == 200:
@@ -245,7 +245,7 @@ def test_prepaid_credit_is_used_up_to_the_last_that_fits_and_goes_on_once_more_i
     assert spent == fits * (5 * INPUT_NANO + 3 * OUTPUT_NANO)
     answer = money.gateway.post(ask(max_tokens=100))
     assert answer.status == 429 and "prepaid credit" in answer.json["error"]["message"]
-    money.ledger.prepay(money.organisation, 3 * UNIT, "bank-2")
+    money.ledger.prepay(money.organization, 3 * UNIT, "bank-2")
     assert money.gateway.post(ask(max_tokens=100)).status == 200
 
 
@@ -384,7 +384,7 @@ def test_a_gateway_that_ends_lets_go_of_what_it_has_under_way(
 
 
 def test_b14_with_the_budget_out_of_reach_what_it_covers_waits_and_the_rest_goes_on(money: Money, store: Store) -> None:
-    _, secret = Accounts(store).create_key(Accounts(store).create_organisation("free").id)
+    _, secret = Accounts(store).create_key(Accounts(store).create_organization("free").id)
     money.limit(1000 * UNIT)
     money.holds.error = UnavailableError("the database can't be reached")
     refused = money.gateway.post(ask())
@@ -408,7 +408,7 @@ def test_a_hold_that_takes_too_long_is_given_up(money: Money, monkeypatch: pytes
 def test_b15_a_budget_that_is_made_while_the_gateway_runs_is_known_within_a_second(money: Money) -> None:
     money.gateway.start()
     assert money.gateway.post(ask(max_tokens=1)).status == 200
-    money.ledger.create_budget(new_budget(money.organisation, 0))
+    money.ledger.create_budget(new_budget(money.organization, 0))
     until(lambda: money.gateway.post(ask(max_tokens=1)).status == 429)
 
 
@@ -478,7 +478,7 @@ def test_events_that_the_ledger_refuses_are_set_aside_and_hold_up_no_other(money
 
 
 def test_a_journal_of_before_is_read() -> None:
-    line = b'{"kind":"settle","request":"req_1","organisation":"org","key":"k","model":"m","output":3}'
+    line = b'{"kind":"settle","request":"req_1","organization":"org","key":"k","model":"m","output":3}'
     old = _parsed(b"%08x %b\n" % (zlib.crc32(line), line))
     assert old is not None and not old.held and old.project == ""
     assert b"held" not in line_of(old) and b"project" not in line_of(old)

@@ -41,11 +41,11 @@ from sublet.store.tables.ledger import budget_states, holds
 
 @dataclass
 class Site:
-    """Gateways as processes, one database, one organisation."""
+    """Gateways as processes, one database, one organization."""
 
     store: Store
     ledger: Ledger
-    organisation: str
+    organization: str
     key: str
     folder: Path
     children: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -98,13 +98,13 @@ def site(any_store: Store, tmp_path: Path, engine: ScriptedEngine) -> Iterator[S
     # The gateways have the system's clock, and so must whoever rates their usage.
     store = Store(any_store.url.render_as_string(hide_password=False))
     accounts = Accounts(store)
-    organisation = accounts.create_organisation("customer").id
-    _, secret = accounts.create_key(organisation)
+    organization = accounts.create_organization("customer").id
+    _, secret = accounts.create_key(organization)
     add_model(store, MODEL, engine="llamacpp")
     add_replica(store, MODEL, engine.url, slots=64)
     ledger = Ledger(store)
     ledger.publish_prices(book_from_dict(PRICES, "prices"))
-    made = Site(store, ledger, organisation, secret, tmp_path)
+    made = Site(store, ledger, organization, secret, tmp_path)
     yield made
     for child in made.children:
         if child.poll() is None:
@@ -136,9 +136,9 @@ def test_b12_b16_two_gateways_and_four_dozen_clients_pass_no_limit_to_the_last_u
     answered = whole_answers(engine)
     limit = 40 * UNIT
     if kind == "budget":
-        budget = site.ledger.create_budget(new_budget(site.organisation, limit, period="ever", thresholds=())).id
+        budget = site.ledger.create_budget(new_budget(site.organization, limit, period="ever", thresholds=())).id
     else:
-        site.ledger.prepay(site.organisation, limit, "bank-1")
+        site.ledger.prepay(site.organization, limit, "bank-1")
     addresses = [site.start("one"), site.start("two")]
     got: Counter[int] = Counter()
     counting = threading.Lock()
@@ -180,7 +180,7 @@ def test_b12_b16_two_gateways_and_four_dozen_clients_pass_no_limit_to_the_last_u
     if kind == "budget":
         site.ledger.change_budget(budget, limit * 2)
     else:
-        site.ledger.prepay(site.organisation, limit, "bank-2")
+        site.ledger.prepay(site.organization, limit, "bank-2")
     for address in addresses:
         wire = Wire(address)
         wire.send(post(ask(max_tokens=100), site.key))
@@ -203,7 +203,7 @@ def test_a_gateway_killed_with_requests_held_leaves_nothing_held_and_bills_what_
         await answering.gone()
 
     engine.script = script
-    site.ledger.create_budget(new_budget(site.organisation, 10_000 * UNIT, period="ever", thresholds=()))
+    site.ledger.create_budget(new_budget(site.organization, 10_000 * UNIT, period="ever", thresholds=()))
     address = site.start("one")
     wires = []
     for seed in range(70):
@@ -228,7 +228,7 @@ def test_a_gateway_killed_with_requests_held_leaves_nothing_held_and_bills_what_
 def test_a_gateway_killed_again_and_again_under_load_leaves_nothing_held(site: Site, engine: ScriptedEngine) -> None:
     answered = whole_answers(engine)
     limit = 10_000 * UNIT
-    site.ledger.create_budget(new_budget(site.organisation, limit, period="ever", thresholds=()))
+    site.ledger.create_budget(new_budget(site.organization, limit, period="ever", thresholds=()))
     seen = 0
     for _ in range(3):
         address = site.start("one")

@@ -23,7 +23,7 @@ def test_a_connection_serves_many_requests(gateway: Running) -> None:
     wire.close()
 
 
-def test_connection_close_is_honoured(gateway: Running) -> None:
+def test_connection_close_is_honored(gateway: Running) -> None:
     wire = gateway.wire()
     wire.send(post(ask(), gateway.key, extra="connection: close\r\n"))
     assert wire.answer().headers["connection"] == "close"

@@ -99,7 +99,7 @@ def process(tmp_path: Path, engine: ScriptedEngine) -> Iterator[Process]:
     store = Store(f"sqlite:///{tmp_path}/crash.db")
     metadata.create_all(store.engine)
     accounts = Accounts(store)
-    _, secret = accounts.create_key(accounts.create_organisation("customer").id)
+    _, secret = accounts.create_key(accounts.create_organization("customer").id)
     add_model(store, MODEL, engine="llamacpp")
     add_replica(store, MODEL, engine.url, slots=64)
     made = Process(store, tmp_path, secret)

@@ -10,14 +10,14 @@ from tests.gateway.harness import Running, add_model, add_replica, ask, set_repl
 from sublet.accounts.service import Accounts
 from sublet.gateway.metrics import Histogram, MinuteStats
 from sublet.gateway.store import drop_minutes, load_snapshot, recent_minutes, save_minutes
-from sublet.models.catalogue import BUILT_IN
+from sublet.models.catalog import BUILT_IN
 from sublet.store import Store
 from sublet.values.clock import EPOCH
 
 
 def test_the_snapshot_has_live_keys_and_ready_replicas_of_active_deployments(any_store: Store) -> None:
     accounts = Accounts(any_store)
-    owner = accounts.create_organisation("customer")
+    owner = accounts.create_organization("customer")
     kept, secret = accounts.create_key(owner.id)
     gone, _ = accounts.create_key(owner.id)
     accounts.revoke_key(gone.id)

@@ -63,7 +63,7 @@ class Opened:
 
 def record(kind: str, request: str, **more: int) -> Record:
     return Record(
-        kind=kind, request=request, organisation="org_1", key="key_1", model="m", started_us=10, ended_us=20, **more
+        kind=kind, request=request, organization="org_1", key="key_1", model="m", started_us=10, ended_us=20, **more
     )
 
 

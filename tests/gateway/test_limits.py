@@ -72,7 +72,7 @@ def test_d30_unknown_keys_get_the_same_401(gateway: Running, key: str) -> None:
 
 def test_a_key_without_the_scope_is_told_so(gateway: Running) -> None:
     accounts = Accounts(gateway.store)
-    owner = accounts.create_organisation("readers")
+    owner = accounts.create_organization("readers")
     _, secret = accounts.create_key(owner.id, scopes=["billing"])
     until(lambda: gateway.post(ask(), key=secret).status == 403)
 
@@ -85,13 +85,13 @@ def test_b18_a_revoked_key_is_refused_within_a_second(gateway: Running) -> None:
 
 def test_a_new_key_works_within_a_second(gateway: Running) -> None:
     accounts = Accounts(gateway.store)
-    _, secret = accounts.create_key(accounts.create_organisation("late").id)
+    _, secret = accounts.create_key(accounts.create_organization("late").id)
     until(lambda: gateway.post(ask(), key=secret).status == 200, seconds=1.0)
 
 
 def test_an_expired_key_is_refused(gateway: Running, clock: SimulatedClock) -> None:
     accounts = Accounts(gateway.store)
-    owner = accounts.create_organisation("brief")
+    owner = accounts.create_organization("brief")
     _, secret = accounts.create_key(owner.id, expires_at=clock.now() + timedelta(seconds=60))
     until(lambda: gateway.post(ask(), key=secret).status == 200)
     clock.advance(60)
@@ -431,7 +431,7 @@ def test_c22_unknown_keys_and_models_grow_nothing(gateway: Running) -> None:
 
 
 def test_d32_usage_can_not_be_forged_by_the_request(gateway: Running) -> None:
-    gateway.post(ask(metadata={"organisation": "somebody-else", "usage": {"completion_tokens": 0}}, user="other"))
+    gateway.post(ask(metadata={"organization": "somebody-else", "usage": {"completion_tokens": 0}}, user="other"))
     record = gateway.settled(1)[0]
     assert record["key"] == gateway.key_id and record["output"] == 3
 
@@ -448,7 +448,7 @@ def test_d31_the_key_is_in_no_journal_answer_or_metric(gateway: Running, capfd: 
 
 def test_two_snapshots_of_the_same_database_are_equal(gateway: Running, store: Store) -> None:
     from sublet.gateway.store import load_snapshot
-    from sublet.models.catalogue import BUILT_IN
+    from sublet.models.catalog import BUILT_IN
 
     with store.read() as connection:
         first, second = (load_snapshot(connection, 1, BUILT_IN) for _ in range(2))

@@ -122,7 +122,7 @@ def test_parameters_of_an_engine_reach_it_and_no_other() -> None:
     assert (sent["repeat_penalty"], sent["top_k"]) == (1.1, 5) and "repetition_penalty" not in sent
 
 
-def test_every_dialect_of_the_catalogue_is_known() -> None:
+def test_every_dialect_of_the_catalog_is_known() -> None:
     assert set(model.DIALECTS) == set(DIALECTS)
     for dialect in DIALECTS.values():
         assert dialect.parameters <= PARAMETERS and set(dialect.renamed) <= dialect.parameters

@@ -1,4 +1,4 @@
-"""A model whose catalogue entry changes under load: its requests move to the new replica."""
+"""A model whose catalog entry changes under load: its requests move to the new replica."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, ask, until, whole
 
 from sublet.gateway.store import load_snapshot
-from sublet.models.catalogue import BUILT_IN
-from sublet.models.model import CatalogueEntry
+from sublet.models.catalog import BUILT_IN
+from sublet.models.model import CatalogEntry
 from sublet.models.service import Models
 from sublet.models.store import save_entry, update_replica
 from sublet.store import Store
@@ -27,8 +27,8 @@ def test_adding_a_model_anew_moves_its_requests_to_the_new_url_and_none_fails(
     gateway = make_gateway()
     models = Models(store)
 
-    def entry(url: str, model: str, slots: int) -> CatalogueEntry:
-        return CatalogueEntry(MODEL, "openai_url", {"url": url, "model": model}, slots=slots, accelerators=0)
+    def entry(url: str, model: str, slots: int) -> CatalogEntry:
+        return CatalogEntry(MODEL, "openai_url", {"url": url, "model": model}, slots=slots, accelerators=0)
 
     def served_by() -> str:
         answer = gateway.post(ask())
@@ -51,7 +51,7 @@ def test_adding_a_model_anew_moves_its_requests_to_the_new_url_and_none_fails(
                 )
             )
 
-    def change(entry: CatalogueEntry) -> None:
+    def change(entry: CatalogEntry) -> None:
         store.write(lambda connection: save_entry(connection, entry, store.clock.now()))
 
     try:

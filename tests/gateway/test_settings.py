@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, add_model, add_replica, ask, post, until
 
+from sublet.config.gateway import Gateway, GatewayModelSettings
+from sublet.config.settings import SettingsError, load
 from sublet.gateway.model import GatewaySettings
-from sublet.gateway_settings import Gateway, GatewayModelSettings
-from sublet.settings import SettingsError, load
 
 
 def test_every_setting_of_the_gateway_has_its_field_and_default() -> None:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from tests.leases.world import KEY, World
 
 from sublet.accounts.service import Accounts
-from sublet.http import frame, requirement
+from sublet.api.http import frame, requirement
 from sublet.leases import api as leases_api
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import OWNER_NEEDS, told_to_tenant
@@ -25,16 +25,16 @@ class Site:
         self.client = TestClient(app)
         self.keys = {}
         for name, kind in (("operator", "operator"), ("team", "internal"), ("alice", "customer"), ("bob", "customer")):
-            organisation = accounts.create_organisation(name, kind)
-            self.keys[name] = accounts.create_key(organisation.id)[1]
+            organization = accounts.create_organization(name, kind)
+            self.keys[name] = accounts.create_key(organization.id)[1]
 
     def call(self, who: str, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {self.keys[who]}"} | ({"Idempotency-Key": key} if key else {})
         answer = self.client.request(method, path, json=body, headers=headers)
         return answer.status_code, answer.json() if answer.content else None
 
-    def take(self, who: str, world: World, **wish: Any) -> dict[str, Any]:
-        body = {"pool": world.pool.name, "class": "notice", "duration_s": 3600, **wish}
+    def take(self, who: str, world: World, **asked: Any) -> dict[str, Any]:
+        body = {"pool": world.pool.name, "class": "notice", "duration_s": 3600, **asked}
         _, quote = self.call(who, "POST", "/v1/quotes", body)
         status, lease = self.call(who, "POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]})
         assert status == 201
@@ -111,10 +111,10 @@ FAR = [
 def test_a_start_beyond_all_plans_is_refused_with_a_sentence(
     site: Site, world: World, window: dict[str, Any], why: str
 ) -> None:
-    wish = {"pool": world.pool.name, **window}
-    order = {**wish, "accelerators": 4, "reason": "x"}
+    asked = {"pool": world.pool.name, **window}
+    order = {**asked, "accelerators": 4, "reason": "x"}
     for who, path, body in (
-        ("alice", "/v1/quotes", wish),
+        ("alice", "/v1/quotes", asked),
         ("team", "/v1/reclaims/preview", order),
         ("team", "/v1/reclaims", order),
     ):
@@ -191,7 +191,7 @@ def test_why_a_lease_did_not_start_is_told_to_its_tenant_without_the_host(site: 
     failed = site.call("alice", "GET", path)[1]
     assert (failed["state"], failed["end_reason"]) == ("failed", "start_failed")
     assert failed["last_error"] == "it did not start: simulated start failure"
-    world.leases._conduct.note(lease["id"], HOST)
+    world.leases._transitions.note(lease["id"], HOST)
     told = site.call("alice", "GET", path)[1]["last_error"]
     assert told.startswith("the sandbox did not start: bwrap: Can't mkdir a path of the host")
     for secret in ("/srv", "2100003", "10.1.2.3", "fe80", "22"):

@@ -1,4 +1,4 @@
-"""No oversell: whatever is quoted, accepted, cancelled and reclaimed, checked against a model that cannot be clever."""
+"""No oversell: whatever is quoted, accepted, canceled and reclaimed, checked against a model that cannot be clever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection
 from tests.leases.world import KEY, World, peak
 
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import NoCapacityError, SoldWindow, Timing
 from sublet.store import Store
 from sublet.store.metadata import metadata
@@ -86,10 +86,10 @@ class Book(RuleBasedStateMachine):
         now = self.clock.now()
         window = Window.starting(now + timedelta(minutes=start), 60 * minutes)
         self.names += 1
-        wish = Wish(count, "notice", window.end, window.start, self.world.pool.name)
+        request = QuoteRequest(count, "notice", window.end, window.start, self.world.pool.name)
         expected = self.naive.fits(count, window, now, self.world.surplus)
         try:
-            quote = self.world.leases.quote(f"org_{self.names}", wish)
+            quote = self.world.leases.quote(f"org_{self.names}", request)
         except NoCapacityError:
             # Windows that each fit the count may still leave no single accelerator free throughout.
             assert not expected or self._fragmented(count, window)
@@ -108,7 +108,7 @@ class Book(RuleBasedStateMachine):
     def take(self, quote: str) -> str:
         if not quote:
             return ""
-        quote_id, organisation = quote.split()
+        quote_id, organization = quote.split()
         if quote_id not in self.naive.held:
             return ""
         count, window, expires_at = self.naive.held[quote_id]
@@ -118,7 +118,7 @@ class Book(RuleBasedStateMachine):
         others.held = {key: value for key, value in self.naive.held.items() if key != quote_id}
         fits = expires_at is None or others.fits(count, window, now, self.world.surplus)
         try:
-            lease = self.world.leases.accept(organisation, quote_id, [KEY])
+            lease = self.world.leases.accept(organization, quote_id, [KEY])
         except ConflictError:
             assert not (live and fits)
             return ""
@@ -180,7 +180,7 @@ def test_four_control_planes_on_postgresql_never_oversell(postgres_store: Store,
         world = worlds[number % 4]
         for turn in range(5):
             start = (number * 7 + turn * 13) % 50
-            wish = Wish(
+            request = QuoteRequest(
                 1 + number % 2,
                 "notice",
                 clock.now() + timedelta(minutes=start + 20),
@@ -188,7 +188,7 @@ def test_four_control_planes_on_postgresql_never_oversell(postgres_store: Store,
                 world.pool.name,
             )
             try:
-                quote = world.leases.quote(f"org_{number}", wish)
+                quote = world.leases.quote(f"org_{number}", request)
                 sold.append(world.leases.accept(f"org_{number}", quote.id, [KEY]))
             except (NoCapacityError, LimitExceededError):
                 continue
@@ -211,7 +211,7 @@ def race(world: World, count: int) -> int:
     def buy(number: int) -> None:
         barrier.wait()
         try:
-            quote = world.leases.quote(f"org_{number}", world.wish())
+            quote = world.leases.quote(f"org_{number}", world.request())
             got.append(world.leases.accept(f"org_{number}", quote.id, [KEY]))
         except NoCapacityError:
             return
@@ -246,10 +246,10 @@ def test_a_generation_is_met_by_any_of_its_pools(store: Store, clock: SimulatedC
     world = World(store, clock, accelerators=1)
     world.fleet.sync([pool_spec("metal", 1), pool_spec("metal-2", 1)])
     end = clock.now() + timedelta(hours=1)
-    pools = {world.leases.quote("org_a", Wish(1, "spot", end, None, None, "cpu")).pool_id for _ in range(2)}
+    pools = {world.leases.quote("org_a", QuoteRequest(1, "spot", end, None, None, "cpu")).pool_id for _ in range(2)}
     assert len(pools) == 2
     with pytest.raises(NoCapacityError):
-        world.leases.quote("org_a", Wish(1, "spot", end, None, None, "cpu"))
+        world.leases.quote("org_a", QuoteRequest(1, "spot", end, None, None, "cpu"))
 
 
 def test_f13_a_pool_that_closes_before_the_end_is_not_sold(world: World) -> None:

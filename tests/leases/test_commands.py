@@ -15,10 +15,11 @@ from tests.leases.test_api import Site
 from tests.leases.world import KEY, World
 from typer.testing import CliRunner
 
-from sublet.leases import commands, login
+from sublet.client.remote import Remote
+from sublet.commands import leases as commands
+from sublet.leases import login
 from sublet.leases.model import NoCapacityError
 from sublet.ledger.budgets import BudgetExceededError
-from sublet.remote import Remote
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 

@@ -137,7 +137,7 @@ def test_stop_is_complete_and_may_be_repeated(bench: Bench) -> None:
 def test_stop_before_it_runs(bench: Bench) -> None:
     order = bench.order()
     bench.backend.start(order)
-    seen = bench.backend.stop(order.lease_id, "cancelled")
+    seen = bench.backend.stop(order.lease_id, "canceled")
     assert seen.state.over and seen.clean
 
 

@@ -27,7 +27,7 @@ HOUR = Window.starting(START, 3600)
 def free_for_others(world: World) -> bool:
     """Whether somebody else could rent the whole pool at this moment."""
     try:
-        quote = world.leases.quote("org_other", world.wish(count=4, seconds=60))
+        quote = world.leases.quote("org_other", world.request(count=4, seconds=60))
     except NoCapacityError:
         return False
     world.leases.cancel_quote("org_other", quote.id)
@@ -41,23 +41,23 @@ def test_quotes_renewed_every_minute_hold_a_tenth_of_the_pool_at_most(world: Wor
     for _ in range(100):
         for size in sizes:
             with suppress(NoCapacityError, LimitExceededError):
-                world.leases.quote(CUSTOMER, world.wish(size, "firm", 90 * DAY_S))
+                world.leases.quote(CUSTOMER, world.request(size, "firm", 90 * DAY_S))
         for step_s in (5, 5, 10, 40):
             held_s += step_s * sum(item.accelerators for item in world.leases.book(world.pool.id))
             passed_s += step_s
             world.clock.advance(step_s)
     # The first hour's share may be spent at once; after it, a tenth an hour.
     assert held_s <= 0.10 * 4 * (passed_s + ROLLING_S)
-    assert world.leases.quote("org_other", world.wish(4)).held_until is not None
+    assert world.leases.quote("org_other", world.request(4)).held_until is not None
 
 
 def test_a_customer_beyond_the_limit_still_rents_what_is_there(world: World) -> None:
     for _ in range(30):
-        quote = world.leases.quote(CUSTOMER, world.wish(count=4, seconds=3600))
+        quote = world.leases.quote(CUSTOMER, world.request(count=4, seconds=3600))
         world.clock.advance(60)
         world.leases.tick()
     assert quote.held_until is None
-    quote = world.leases.quote(CUSTOMER, world.wish(count=4, seconds=3600))
+    quote = world.leases.quote(CUSTOMER, world.request(count=4, seconds=3600))
     assert quote.held_until is None and quote.price_nano > 0
     lease = world.leases.accept(CUSTOMER, quote.id, [KEY])
     world.run(5)
@@ -67,9 +67,9 @@ def test_a_customer_beyond_the_limit_still_rents_what_is_there(world: World) -> 
 def test_a_quote_without_a_hold_is_refused_once_others_have_the_capacity(world: World) -> None:
     world.holds = HoldLimits(hold_s=0)
     world.restart()
-    quote = world.leases.quote(CUSTOMER, world.wish(count=3))
+    quote = world.leases.quote(CUSTOMER, world.request(count=3))
     assert quote.held_until is None and world.leases.book(world.pool.id) == []
-    world.sell(count=2, organisation="org_other")
+    world.sell(count=2, organization="org_other")
     with pytest.raises(NoCapacityError, match="or it is sold"):
         world.leases.accept(CUSTOMER, quote.id, [KEY])
 
@@ -79,13 +79,13 @@ def test_quotes_that_become_leases_do_not_count(world: World) -> None:
         lease = world.sell(count=4, seconds=60)
         world.run(70, 10)
         assert world.lease(lease).state == "ended"
-    assert world.leases.quote(CUSTOMER, world.wish(count=4)).held_until is not None
+    assert world.leases.quote(CUSTOMER, world.request(count=4)).held_until is not None
 
 
 def test_a_long_window_is_held_for_less_and_its_price_stands_as_long(world: World) -> None:
     now = world.clock.now()
-    day = world.leases.quote(CUSTOMER, world.wish(1, seconds=DAY_S))
-    long = world.leases.quote(CUSTOMER, world.wish(1, seconds=3 * DAY_S))
+    day = world.leases.quote(CUSTOMER, world.request(1, seconds=DAY_S))
+    long = world.leases.quote(CUSTOMER, world.request(1, seconds=3 * DAY_S))
     assert (day.held_until, long.held_until) == (now + timedelta(seconds=60), now + timedelta(seconds=20))
     assert long.expires_at == day.expires_at == now + timedelta(seconds=60)
     world.clock.advance(30)
@@ -94,7 +94,7 @@ def test_a_long_window_is_held_for_less_and_its_price_stands_as_long(world: Worl
 
 
 def test_an_accelerator_that_fails_under_a_quote_is_replaced_at_acceptance(world: World) -> None:
-    quote = world.leases.quote(CUSTOMER, world.wish(count=2))
+    quote = world.leases.quote(CUSTOMER, world.request(count=2))
     for unit in world.fleet.units(world.pool.id)[:2]:
         world.fleet.set_service(unit.id, False, "XID 79")
     lease = world.leases.accept(CUSTOMER, quote.id, [KEY])
@@ -102,7 +102,7 @@ def test_an_accelerator_that_fails_under_a_quote_is_replaced_at_acceptance(world
 
 
 def test_a_canceled_quote_holds_nothing_and_makes_no_lease(world: World) -> None:
-    quote = world.leases.quote(CUSTOMER, world.wish(count=4))
+    quote = world.leases.quote(CUSTOMER, world.request(count=4))
     assert not free_for_others(world)
     canceled = world.leases.cancel_quote(CUSTOMER, quote.id)
     assert world.leases.cancel_quote(CUSTOMER, quote.id) == canceled
@@ -117,7 +117,7 @@ def test_a_canceled_quote_holds_nothing_and_makes_no_lease(world: World) -> None
 
 def test_a_canceled_quote_counts_for_the_seconds_that_it_held(world: World) -> None:
     for _ in range(40):
-        quote = world.leases.quote(CUSTOMER, world.wish(count=4))
+        quote = world.leases.quote(CUSTOMER, world.request(count=4))
         assert quote.held_until is not None
         world.clock.advance(5)
         world.leases.cancel_quote(CUSTOMER, quote.id)
@@ -126,7 +126,7 @@ def test_a_canceled_quote_counts_for_the_seconds_that_it_held(world: World) -> N
 def test_canceling_and_asking_again_is_bounded_too(world: World) -> None:
     held_s = 0
     for _ in range(60):
-        quote = world.leases.quote(CUSTOMER, world.wish(count=4, seconds=7200))
+        quote = world.leases.quote(CUSTOMER, world.request(count=4, seconds=7200))
         held_s += 30 if quote.held_until is not None else 0
         world.clock.advance(30)
         world.leases.cancel_quote(CUSTOMER, quote.id)
@@ -135,7 +135,7 @@ def test_canceling_and_asking_again_is_bounded_too(world: World) -> None:
 
 def test_one_moment_has_a_limit_of_its_own(store: Store, clock: SimulatedClock) -> None:
     world = World(store, clock, holds=HoldLimits(pool_share_max=0.5))
-    kept = [world.leases.quote(CUSTOMER, world.wish(1, seconds=600)).held_until for _ in range(3)]
+    kept = [world.leases.quote(CUSTOMER, world.request(1, seconds=600)).held_until for _ in range(3)]
     assert [moment is not None for moment in kept] == [True, True, False]
 
 
@@ -177,7 +177,7 @@ def test_cancel_over_http(world: World) -> None:
 
 
 def test_a_retried_request_gets_the_same_quote_whatever_it_holds(world: World) -> None:
-    wish = replace(world.wish(4), on_failure=world.wish().on_failure)
-    first = world.leases.quote(CUSTOMER, wish, "k")
+    request = replace(world.request(4), on_failure=world.request().on_failure)
+    first = world.leases.quote(CUSTOMER, request, "k")
     world.clock.advance(59)
-    assert world.leases.quote(CUSTOMER, wish, "k") == first
+    assert world.leases.quote(CUSTOMER, request, "k") == first

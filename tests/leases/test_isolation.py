@@ -1,4 +1,4 @@
-"""A hostile tenant against a real sandbox and a real neighbour: no known way out may work. Needs this machine's kernel."""
+"""A hostile tenant against a real sandbox and a real neighbor: no known way out may work. Needs this machine's kernel."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def backend(request: pytest.FixtureRequest, base: Path) -> LocalBackend:
 
 @pytest.fixture(scope="module")
 def pair(backend: LocalBackend, base: Path) -> Iterator[tuple[Tenant, Tenant]]:
-    """The hostile tenant on one core and the neighbour on another."""
+    """The hostile tenant on one core and the neighbor on another."""
     key = client_key(base)
-    hostile, neighbour = tenant(backend, base, key, "cpu:0"), tenant(backend, base, key, "cpu:1", who="org_b")
-    yield hostile, neighbour
-    for one in (hostile, neighbour):
+    hostile, neighbor = tenant(backend, base, key, "cpu:0"), tenant(backend, base, key, "cpu:1", who="org_b")
+    yield hostile, neighbor
+    for one in (hostile, neighbor):
         assert one.stop().clean
 
 
@@ -57,7 +57,7 @@ def hostile(pair: tuple[Tenant, Tenant]) -> Tenant:
 
 
 @pytest.fixture
-def neighbour(pair: tuple[Tenant, Tenant]) -> Tenant:
+def neighbor(pair: tuple[Tenant, Tenant]) -> Tenant:
     return pair[1]
 
 
@@ -76,12 +76,12 @@ def test_login_lands_on_the_leased_core_as_nobody(hostile: Tenant) -> None:
                             "Seccomp:", "2"]  # fmt: skip
 
 
-def test_nothing_of_the_neighbour_or_the_host_is_seen(hostile: Tenant, neighbour: Tenant, base: Path) -> None:
-    neighbour.run("echo secret > ~/only-mine; nohup sleep 600 >/dev/null 2>&1 &")
+def test_nothing_of_the_neighbor_or_the_host_is_seen(hostile: Tenant, neighbor: Tenant, base: Path) -> None:
+    neighbor.run("echo secret > ~/only-mine; nohup sleep 600 >/dev/null 2>&1 &")
     _, said = hostile.run("find / -xdev -name only-mine 2>/dev/null; ls /home/tenant -A; ps -e -o comm= || true")
     assert "only-mine" not in said and "sleep" not in said
     _, said = hostile.run(f"ls {base} /root /home /var /srv /etc/shadow /etc/ssh/ssh_host_ed25519_key /sys 2>&1")
-    assert str(neighbour.lease_id) not in said and said.count("No such file") >= 6, said
+    assert str(neighbor.lease_id) not in said and said.count("No such file") >= 6, said
     _, said = hostile.run("grep -r -l PRIVATE /run/sublet-etc 2>/dev/null")
     assert said == "/run/sublet-etc/host_key", "its own door's key alone"
 
@@ -160,11 +160,11 @@ def test_a_32_bit_call_is_deadly(hostile: Tenant) -> None:
     assert status != 0 and "alive" not in said
 
 
-def test_no_network_but_its_own_loopback(hostile: Tenant, neighbour: Tenant) -> None:
+def test_no_network_but_its_own_loopback(hostile: Tenant, neighbor: Tenant) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        for port in (listener.getsockname()[1], neighbour.port):
+        for port in (listener.getsockname()[1], neighbor.port):
             status, said = hostile.run(f"timeout 3 bash -c 'echo > /dev/tcp/127.0.0.1/{port}'")
             assert status != 0 and "refused" in said
     status, said = hostile.run("timeout 3 bash -c 'echo > /dev/tcp/192.0.2.1/53'")
@@ -206,7 +206,7 @@ def test_descriptors_cannot_be_pulled_out_of_pid_1(hostile: Tenant) -> None:
     assert hostile.run(python(code)) == (0, "True")
 
 
-def test_memory_is_capped_for_the_lease_as_a_whole(hostile: Tenant, neighbour: Tenant) -> None:
+def test_memory_is_capped_for_the_lease_as_a_whole(hostile: Tenant, neighbor: Tenant) -> None:
     status, _ = hostile.run(python(f"a=bytearray({MEMORY_BYTES * 2}); print(len(a))"))
     assert status != 0
     if not hard(hostile, "memory"):
@@ -218,7 +218,7 @@ def test_memory_is_capped_for_the_lease_as_a_whole(hostile: Tenant, neighbour: T
     )
     _, said = hostile.run(python(code))
     assert not said or int(said.split()[-1]) <= 4, said
-    assert neighbour.run("echo unhurt") == (0, "unhurt")
+    assert neighbor.run("echo unhurt") == (0, "unhurt")
     assert hostile.wait(RunState.RUNNING).state is RunState.RUNNING
 
 
@@ -236,12 +236,12 @@ def test_tmpfs_and_disk_are_capped(hostile: Tenant) -> None:
     assert status == 0
 
 
-def test_ten_thousand_files_hurt_nobody(hostile: Tenant, neighbour: Tenant) -> None:
+def test_ten_thousand_files_hurt_nobody(hostile: Tenant, neighbor: Tenant) -> None:
     hostile.run(
         python("fs=[]\ntry:\n    for i in range(10000): fs.append(open('/dev/null'))\nexcept OSError as e: print(e)")
     )
     hostile.run("cd /tmp; for i in $(seq 3000); do : > f$i; done; rm -f f*")
-    assert neighbour.run("echo unhurt") == (0, "unhurt")
+    assert neighbor.run("echo unhurt") == (0, "unhurt")
 
 
 def test_pid_1_cannot_be_killed_from_inside(hostile: Tenant) -> None:
@@ -253,13 +253,13 @@ def test_pid_1_cannot_be_killed_from_inside(hostile: Tenant) -> None:
     assert len(hostile.seen.deliveries) == runs, "the same run: PID 1 never died"
 
 
-def test_a_fork_bomb_stays_inside(hostile: Tenant, neighbour: Tenant) -> None:
+def test_a_fork_bomb_stays_inside(hostile: Tenant, neighbor: Tenant) -> None:
     if not hard(hostile, "processes"):
         pytest.skip("the process limit is shared on this host; the lease says so")
     bomb = hostile.background("b() { b | b & }; b; sleep 2; b; sleep 5")
     try:
         time.sleep(1.5)
-        assert neighbour.run("echo unhurt", WAIT_S) == (0, "unhurt")
+        assert neighbor.run("echo unhurt", WAIT_S) == (0, "unhurt")
     finally:
         bomb.kill()
         bomb.wait()
@@ -270,25 +270,25 @@ def test_a_fork_bomb_stays_inside(hostile: Tenant, neighbour: Tenant) -> None:
         hostile.run("kill -9 -1")
 
 
-def test_files_go_in_and_out(neighbour: Tenant, tmp_path: Path) -> None:
+def test_files_go_in_and_out(neighbor: Tenant, tmp_path: Path) -> None:
     sent, back = tmp_path / "sent.bin", tmp_path / "back.bin"
     sent.write_bytes(os.urandom(1 << 20))
     for extra in ([], ["-O"]):
-        if extra and "asyncssh" in neighbour.seen.guarantees["ssh"]["how"]:
+        if extra and "asyncssh" in neighbor.seen.guarantees["ssh"]["how"]:
             continue
         for source, target in ((str(sent), "tenant@127.0.0.1:there.bin"), ("tenant@127.0.0.1:there.bin", str(back))):
             done = subprocess.run(
-                ["scp", *extra, *neighbour.arguments("-P"), source, target], capture_output=True, text=True, check=False
+                ["scp", *extra, *neighbor.arguments("-P"), source, target], capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, done.stderr
         assert back.read_bytes() == sent.read_bytes()
 
 
-def test_a_port_inside_is_reached_through_ssh(neighbour: Tenant) -> None:
-    neighbour.run(f"cd ~; (setsid nohup {PYTHON} -m http.server 8888 --bind 127.0.0.1 >/dev/null 2>&1 &)")
+def test_a_port_inside_is_reached_through_ssh(neighbor: Tenant) -> None:
+    neighbor.run(f"cd ~; (setsid nohup {PYTHON} -m http.server 8888 --bind 127.0.0.1 >/dev/null 2>&1 &)")
     port = free_port()
     tunnel = subprocess.Popen(
-        ["ssh", "-N", "-L", f"127.0.0.1:{port}:127.0.0.1:8888", *neighbour.arguments(), "tenant@127.0.0.1"],
+        ["ssh", "-N", "-L", f"127.0.0.1:{port}:127.0.0.1:8888", *neighbor.arguments(), "tenant@127.0.0.1"],
         stdin=subprocess.DEVNULL,
     )
     try:
@@ -306,31 +306,31 @@ def test_a_port_inside_is_reached_through_ssh(neighbour: Tenant) -> None:
         tunnel.wait()
 
 
-def test_notice_is_seen_on_the_terminal_and_in_the_file(neighbour: Tenant) -> None:
-    terminal = neighbour.background("tty; sleep 5", terminal=True)
+def test_notice_is_seen_on_the_terminal_and_in_the_file(neighbor: Tenant) -> None:
+    terminal = neighbor.background("tty; sleep 5", terminal=True)
     assert terminal.stdout is not None
     first = terminal.stdout.readline()
     assert "/dev/pts/" in first, first
     reclaim_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=600)
-    neighbour.backend.notice(neighbour.lease_id, reclaim_at, "*** NOTICE: save your work ***")
+    neighbor.backend.notice(neighbor.lease_id, reclaim_at, "*** NOTICE: save your work ***")
     said = terminal.communicate(timeout=30)[0]
     assert "save your work" in said
-    document = json.loads(neighbour.run("cat /run/sublet/lease.json")[1])
+    document = json.loads(neighbor.run("cat /run/sublet/lease.json")[1])
     assert document["reclaim_at"] == reclaim_at.isoformat().replace("+00:00", "Z") and document["action"] == "terminate"
-    neighbour.backend.withdraw_notice(neighbour.lease_id)
-    assert json.loads(neighbour.run("cat /run/sublet/lease.json")[1])["reclaim_at"] is None
+    neighbor.backend.withdraw_notice(neighbor.lease_id)
+    assert json.loads(neighbor.run("cat /run/sublet/lease.json")[1])["reclaim_at"] is None
 
 
-def test_too_many_connections_are_turned_away_and_the_door_stays_open(neighbour: Tenant) -> None:
+def test_too_many_connections_are_turned_away_and_the_door_stays_open(neighbor: Tenant) -> None:
     held = []
     try:
         for _ in range(200):
-            held.append(socket.create_connection(("127.0.0.1", neighbour.port), 5))
+            held.append(socket.create_connection(("127.0.0.1", neighbor.port), 5))
     finally:
         for connection in held:
             connection.close()
     deadline = time.monotonic() + WAIT_S
-    while neighbour.run("echo open")[1] != "open":
+    while neighbor.run("echo open")[1] != "open":
         assert time.monotonic() < deadline
 
 

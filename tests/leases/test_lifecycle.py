@@ -39,24 +39,24 @@ def test_usage_is_told_once_a_minute_and_the_rest_at_the_end(world: World) -> No
 
 
 def test_quote_holds_capacity_for_sixty_seconds(world: World) -> None:
-    quote = world.leases.quote(CUSTOMER, world.wish(count=4))
+    quote = world.leases.quote(CUSTOMER, world.request(count=4))
     with pytest.raises(NoCapacityError):
-        world.leases.quote("org_other", world.wish())
+        world.leases.quote("org_other", world.request())
     world.clock.advance(60)
     with pytest.raises(QuoteExpiredError):
         world.leases.accept(CUSTOMER, quote.id, [KEY])
-    assert world.leases.quote("org_other", world.wish(count=4)).accelerators == 4
+    assert world.leases.quote("org_other", world.request(count=4)).accelerators == 4
 
 
 def test_no_capacity_says_what_there_is(world: World) -> None:
     world.sell(count=3)
     with pytest.raises(NoCapacityError) as caught:
-        world.leases.quote(CUSTOMER, world.wish(count=2))
+        world.leases.quote(CUSTOMER, world.request(count=2))
     assert {"kind": "fewer", "accelerators": 1}.items() <= caught.value.details["alternatives"][0].items()
 
 
 def test_a_surplus_that_shrinks_between_quote_and_acceptance_is_not_sold(world: World) -> None:
-    quote = world.leases.quote(CUSTOMER, world.wish(count=2))
+    quote = world.leases.quote(CUSTOMER, world.request(count=2))
     world.surplus = 1
     with pytest.raises(NoCapacityError):
         world.leases.accept(CUSTOMER, quote.id, [KEY])
@@ -65,20 +65,20 @@ def test_a_surplus_that_shrinks_between_quote_and_acceptance_is_not_sold(world: 
 
 
 def test_f33_a_repeated_request_makes_one_quote_and_one_lease(world: World) -> None:
-    wish = world.wish()
-    first = world.leases.quote(CUSTOMER, wish, "k1")
-    assert world.leases.quote(CUSTOMER, wish, "k1") == first
+    request = world.request()
+    first = world.leases.quote(CUSTOMER, request, "k1")
+    assert world.leases.quote(CUSTOMER, request, "k1") == first
     with pytest.raises(ConflictError):
-        world.leases.quote(CUSTOMER, replace(wish, accelerators=2), "k1")
+        world.leases.quote(CUSTOMER, replace(request, accelerators=2), "k1")
     lease = world.leases.accept(CUSTOMER, first.id, [KEY], "k2")
     assert world.leases.accept(CUSTOMER, first.id, [KEY], "k2").id == lease.id
     assert world.leases.accept(CUSTOMER, first.id, [KEY]).id == lease.id, "a quote makes one lease, with or without key"
     with pytest.raises(ConflictError):
-        world.leases.accept(CUSTOMER, world.leases.quote(CUSTOMER, wish).id, [KEY], "k2")
+        world.leases.accept(CUSTOMER, world.leases.quote(CUSTOMER, request).id, [KEY], "k2")
     assert len(world.leases.leases()) == 1
 
 
-def test_another_organisation_sees_nothing(world: World) -> None:
+def test_another_organization_sees_nothing(world: World) -> None:
     lease = world.sell()
     assert world.leases.leases("org_other") == []
     for call in (world.leases.lease, world.leases.end):
@@ -97,7 +97,7 @@ def test_a_bad_wish_is_refused_before_anything_changes(
     world: World, count: int, class_name: str, seconds: int, ahead_s: int
 ) -> None:
     with pytest.raises(InvalidInputError):
-        world.leases.quote(CUSTOMER, world.wish(count, class_name, seconds, ahead_s))
+        world.leases.quote(CUSTOMER, world.request(count, class_name, seconds, ahead_s))
     assert world.leases.book(world.pool.id) == []
 
 
@@ -105,7 +105,7 @@ def test_open_quotes_have_a_limit(world: World) -> None:
     world.surplus = 4
     with pytest.raises(LimitExceededError):
         for ahead in range(21):
-            world.leases.quote(CUSTOMER, world.wish(seconds=60, ahead_s=100 + 100 * ahead))
+            world.leases.quote(CUSTOMER, world.request(seconds=60, ahead_s=100 + 100 * ahead))
 
 
 def test_f2_back_to_back_leases_keep_the_gap_to_clean(world: World) -> None:
@@ -123,16 +123,16 @@ def test_f2_back_to_back_leases_keep_the_gap_to_clean(world: World) -> None:
     assert first.unit_ids == second.unit_ids
 
 
-def test_f12_cancelled_while_it_is_prepared(store: Store, clock: SimulatedClock) -> None:
+def test_f12_canceled_while_it_is_prepared(store: Store, clock: SimulatedClock) -> None:
     world = World(store, clock, faults=Faults(start_s=30))
     lease = world.sell()
     world.run(5)
     assert world.lease(lease).state is LeaseState.PREPARING
     world.leases.end(lease.id, CUSTOMER)
     world.run(2)
-    assert (world.lease(lease).state, world.lease(lease).last_error) == (LeaseState.CANCELLED, None)
+    assert (world.lease(lease).state, world.lease(lease).last_error) == (LeaseState.CANCELED, None)
     assert world.billed_s(lease) == 0 and world.leases.book(world.pool.id) == []
-    assert world.leases.quote(CUSTOMER, world.wish(count=4)).accelerators == 4
+    assert world.leases.quote(CUSTOMER, world.request(count=4)).accelerators == 4
 
 
 def test_f14_f18_a_lease_that_never_starts_is_never_billed(store: Store, clock: SimulatedClock) -> None:
@@ -232,7 +232,7 @@ def test_one_tenant_at_a_time_where_isolation_is_soft(world: World) -> None:
     world.sell()
     assert world.sell().state is LeaseState.SCHEDULED
     with pytest.raises(NoCapacityError):
-        world.sell(organisation="org_other")
+        world.sell(organization="org_other")
 
 
 def test_the_plan_is_shown_before_it_is_carried_out_and_changes_nothing(world: World) -> None:

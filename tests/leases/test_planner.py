@@ -70,7 +70,7 @@ def test_a_lease_at_its_deadline_is_ended_though_its_backend_runs_on() -> None:
         ({"state": LeaseState.PREPARING}, {"state": RunState.STARTING}, []),
         ({"state": LeaseState.PREPARING}, {}, ["activate"]),
         ({"state": LeaseState.PREPARING}, {"state": RunState.FAILED, "error": "no port"}, ["abandon"]),
-        ({"state": LeaseState.PREPARING, "end_reason": "cancelled"}, {}, ["abandon"]),
+        ({"state": LeaseState.PREPARING, "end_reason": "canceled"}, {}, ["abandon"]),
         ({}, None, ["restart", "degrade"]),
         ({}, {"state": RunState.PAUSED}, ["restart", "degrade"]),
         ({}, {"state": RunState.STARTING}, ["degrade"]),
@@ -155,9 +155,9 @@ def test_nobody_is_asked_back_for_a_need_that_is_over_before_his_notice(world: W
     spot, notice = world.sell(class_name="spot", seconds=3600), world.sell(count=2, seconds=3600)
     world.run(5)
     until = world.clock.now() + timedelta(seconds=240)
-    around = world.leases._around
+    around = world.leases._ports
     busy = replace(around, may_stay=lambda connection, pool, window: 0 if window.start < until else 4)
-    world.leases._around = busy
+    world.leases._ports = busy
     world.run(2)
     assert world.lease(spot).state is LeaseState.NOTICE
     assert world.lease(notice).state is LeaseState.ACTIVE

@@ -128,7 +128,7 @@ def test_a_scheduled_lease_is_bumped_before_it_begins(world: World) -> None:
     lease = world.sell(count=4, seconds=3600, ahead_s=7200)
     world.leases.reclaim(order(world, 4), "team")
     bumped = world.lease(lease)
-    assert (bumped.state, bumped.end_reason) == (LeaseState.CANCELLED, "reclaimed")
+    assert (bumped.state, bumped.end_reason) == (LeaseState.CANCELED, "reclaimed")
     assert len(world.credits) == 1 and world.billed == {}
 
 
@@ -211,7 +211,7 @@ def a_lease(number: int, class_name: str, count: int, *, ends_s: int = 7200, age
     terms = CLASSES[class_name]
     return Lease(
         id=f"lse_{number:024}",
-        organisation_id=CUSTOMER,
+        organization_id=CUSTOMER,
         pool_id="pool_1",
         quote_id=f"quo_{number}",
         class_name=class_name,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tests.leases.test_calendar import assert_no_overlap
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World
 
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.base import RunState
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.model import FirmLeaseError, Lease, LeaseState, NoCapacityError
@@ -69,8 +69,8 @@ def play(world: World) -> Lease:
             except Killed:
                 world.restart()
 
-    wish = world.wish(count=2, seconds=900)
-    quote = insist(lambda: world.leases.quote(CUSTOMER, wish, "q"))
+    request = world.request(count=2, seconds=900)
+    quote = insist(lambda: world.leases.quote(CUSTOMER, request, "q"))
     lease: Lease = insist(lambda: world.leases.accept(CUSTOMER, quote.id, [KEY], "l"))
 
     def run(seconds: int) -> None:
@@ -197,7 +197,7 @@ def test_seeded_days_keep_every_promise(tmp_path: Path, seed: int) -> None:
     assert world.leases.quarantined() == []
     for lease in map(world.lease, leases):
         assert world.billed_s(lease) == lease.metered_s
-        if lease.state in (LeaseState.FAILED, LeaseState.CANCELLED):
+        if lease.state in (LeaseState.FAILED, LeaseState.CANCELED):
             assert lease.metered_s == 0
         longest_s = (lease.deadline - (lease.active_at or lease.deadline)).total_seconds()
         assert lease.metered_s <= lease.accelerators * max(0, longest_s)
@@ -210,10 +210,12 @@ def test_seeded_days_keep_every_promise(tmp_path: Path, seed: int) -> None:
 def buy(world: World, rng: random.Random) -> list[Lease]:
     start = world.clock.now() + timedelta(seconds=rng.choice([0, 0, 300]))
     name = rng.choice(["spot", "notice", "firm"])
-    wish = Wish(rng.randint(1, 3), name, start + timedelta(seconds=rng.randint(60, 2400)), start, world.pool.name)
+    request = QuoteRequest(
+        rng.randint(1, 3), name, start + timedelta(seconds=rng.randint(60, 2400)), start, world.pool.name
+    )
     try:
-        quote = world.leases.quote(f"org_{rng.randint(1, 9)}", wish)
-        return [world.leases.accept(quote.organisation_id, quote.id, [KEY])] if rng.random() < 0.8 else []
+        quote = world.leases.quote(f"org_{rng.randint(1, 9)}", request)
+        return [world.leases.accept(quote.organization_id, quote.id, [KEY])] if rng.random() < 0.8 else []
     except (NoCapacityError, LimitExceededError):
         return []
 

@@ -15,12 +15,12 @@ from tests.leases.machine import WAIT_S, Tenant, client_key, kill_shim, local_se
 from tests.leases.world import PRICE_NANO, pool_spec
 
 from sublet.fleet.service import Fleet
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, LeaseState, credit_nano
 from sublet.leases.service import Leases, ReclaimOrder
-from sublet.leases.terms import CreditNote, Surroundings
+from sublet.leases.terms import CreditNote, LeasePorts
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.windows import Window
@@ -43,15 +43,15 @@ class House:
 
     def restart(self) -> None:
         self.backend = LocalBackend(local_settings(self.path / "leases"))
-        surroundings = Surroundings(
+        ports = LeasePorts(
             sellable=lambda connection, pool, name, window: 10,
-            price=lambda connection, pool, name, window, organisation: (PRICE_NANO, "USD"),
+            price=lambda connection, pool, name, window, organization: (PRICE_NANO, "USD"),
             may_stay=lambda connection, pool, window: self.pool.accelerators,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
             classes={"notice": ClassTerms("notice", NOTICE_S, Decimal("0.10"))},
         )
-        self.leases = Leases(self.store, {"local": self.backend}, surroundings, workers=4)
+        self.leases = Leases(self.store, {"local": self.backend}, ports, workers=4)
 
     def emit(self, connection: Connection, interval: UsageInterval) -> None:
         assert self.billed.setdefault(interval.id, interval) == interval
@@ -70,7 +70,7 @@ class House:
 def test_the_whole_way(tmp_path: Path) -> None:
     house, key = House(tmp_path), client_key(tmp_path)
     now = house.store.clock.now()
-    quote = house.leases.quote("org_a", Wish(1, "notice", now + timedelta(minutes=10), None, house.pool.name))
+    quote = house.leases.quote("org_a", QuoteRequest(1, "notice", now + timedelta(minutes=10), None, house.pool.name))
     lease = house.leases.accept("org_a", quote.id, [key.with_name("client_key.pub").read_text()])
     active = house.until(lease, lambda item: item.state is LeaseState.ACTIVE)
     assert active.endpoint is not None
@@ -114,8 +114,8 @@ def test_many_leases_are_started_and_ended_side_by_side(tmp_path: Path) -> None:
     house.pool = Fleet(house.store).sync([pool_spec("this-machine", 10, backend="local")])[0]
     sold = []
     for number in range(8):
-        wish = Wish(1, "notice", now + timedelta(minutes=10), None, house.pool.name)
-        quote = house.leases.quote(f"org_{number}", wish)
+        request = QuoteRequest(1, "notice", now + timedelta(minutes=10), None, house.pool.name)
+        quote = house.leases.quote(f"org_{number}", request)
         sold.append(house.leases.accept(f"org_{number}", quote.id, [line]))
     for lease in sold:
         house.until(lease, lambda item: item.state is LeaseState.ACTIVE)

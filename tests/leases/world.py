@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.service import Fleet
 from sublet.leases import calendar
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import Lease, SoldWindow, Timing
 from sublet.leases.service import Leases
-from sublet.leases.terms import CreditNote, Surroundings
+from sublet.leases.terms import CreditNote, LeasePorts
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.windows import Window
@@ -59,9 +59,9 @@ class World:
 
     def restart(self) -> Leases:
         """The control plane again, as after a crash: everything it knew is in the store and the backend."""
-        surroundings = Surroundings(
+        ports = LeasePorts(
             sellable=self.sellable,
-            price=lambda connection, pool, name, window, organisation: (PRICE_NANO, "USD"),
+            price=lambda connection, pool, name, window, organization: (PRICE_NANO, "USD"),
             may_stay=lambda connection, pool, window: self.stay,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
@@ -69,7 +69,7 @@ class World:
             timing=self.timing,
             holds=self.holds,
         )
-        self.leases = Leases(self.store, {"simulated": self.backend}, surroundings)
+        self.leases = Leases(self.store, {"simulated": self.backend}, ports)
         return self.leases
 
     def sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
@@ -81,9 +81,11 @@ class World:
         known = self.billed.setdefault(interval.id, interval)
         assert known == interval, "the same interval was worked out differently"
 
-    def wish(self, count: int = 1, class_name: str = "notice", seconds: int = 600, ahead_s: int = 0) -> Wish:
+    def request(self, count: int = 1, class_name: str = "notice", seconds: int = 600, ahead_s: int = 0) -> QuoteRequest:
         start = self.clock.now() + timedelta(seconds=ahead_s)
-        return Wish(count, class_name, start + timedelta(seconds=seconds), start if ahead_s else None, self.pool.name)
+        return QuoteRequest(
+            count, class_name, start + timedelta(seconds=seconds), start if ahead_s else None, self.pool.name
+        )
 
     def sell(
         self,
@@ -91,10 +93,10 @@ class World:
         class_name: str = "notice",
         seconds: int = 600,
         ahead_s: int = 0,
-        organisation: str = CUSTOMER,
+        organization: str = CUSTOMER,
     ) -> Lease:
-        quote = self.leases.quote(organisation, self.wish(count, class_name, seconds, ahead_s))
-        return self.leases.accept(organisation, quote.id, [KEY])
+        quote = self.leases.quote(organization, self.request(count, class_name, seconds, ahead_s))
+        return self.leases.accept(organization, quote.id, [KEY])
 
     def run(self, seconds: int, step_s: int = 1) -> None:
         """Let time pass, with a round of plan-then-act after each step."""

@@ -1,4 +1,4 @@
-"""A ledger on a database of its own, two organisations, and a month that has everything in it."""
+"""A ledger on a database of its own, two organizations, and a month that has everything in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "prices.toml"
 NEGOTIATED = """
 [[prices]]
 id = "cached-of-acme"
-organisation = "{acme}"
+organization = "{acme}"
 meter = "tokens.input_cached"
 kind = "per_unit"
 currency = "USD"
@@ -33,7 +33,7 @@ from = 2026-01-01T00:00:00Z
 
 [[prices]]
 id = "support-of-acme"
-organisation = "{acme}"
+organization = "{acme}"
 kind = "flat"
 currency = "USD"
 amount = "100"
@@ -41,7 +41,7 @@ from = 2026-01-16T00:00:00Z
 
 [[commitments]]
 id = "minimum-of-acme"
-organisation = "{acme}"
+organization = "{acme}"
 description = "Monthly minimum"
 product = "models"
 currency = "USD"
@@ -57,19 +57,19 @@ def ledger(any_store: Store) -> Ledger:
 
 @pytest.fixture
 def acme(ledger: Ledger) -> str:
-    """An organisation whose months begin in Berlin."""
-    return Accounts(ledger.store).create_organisation("acme", timezone="Europe/Berlin").id
+    """An organization whose months begin in Berlin."""
+    return Accounts(ledger.store).create_organization("acme", timezone="Europe/Berlin").id
 
 
 @pytest.fixture
 def bolt(ledger: Ledger) -> str:
-    """An organisation whose months begin in UTC."""
-    return Accounts(ledger.store).create_organisation("bolt").id
+    """An organization whose months begin in UTC."""
+    return Accounts(ledger.store).create_organization("bolt").id
 
 
-def give_key(store: Store, organisation: str, key_id: str) -> None:
-    """A key of that organisation with an id of the test's own choice."""
-    key = ApiKey(key_id, organisation, "test", "test", ("models",), store.clock.now(), None, None)
+def give_key(store: Store, organization: str, key_id: str) -> None:
+    """A key of that organization with an id of the test's own choice."""
+    key = ApiKey(key_id, organization, "test", "test", ("models",), store.clock.now(), None, None)
     store.write(lambda connection: insert_key(connection, key, secret_sha256(key_id)))
 
 
@@ -85,7 +85,7 @@ def priced(ledger: Ledger, acme: str) -> Ledger:
 def used(clock: SimulatedClock) -> Callable[..., UsageEvent]:
     """Makes usage events of input tokens, other fields by keyword."""
 
-    def make(organisation: str, identifier: str, quantity: Any = 1000, **fields: Any) -> UsageEvent:
+    def make(organization: str, identifier: str, quantity: Any = 1000, **fields: Any) -> UsageEvent:
         given = {
             "source": "gateway",
             "meter": "tokens.input",
@@ -93,7 +93,7 @@ def used(clock: SimulatedClock) -> Callable[..., UsageEvent]:
             "project": "search",
             "dimensions": {"model": "smollm2"},
         } | fields
-        return UsageEvent(id=identifier, organisation_id=organisation, quantity=quantity, **given)
+        return UsageEvent(id=identifier, organization_id=organization, quantity=quantity, **given)
 
     return make
 

@@ -44,7 +44,7 @@ def book(*prices: dict[str, Any], **sections: Any) -> Any:
         ({"currency": "ABC"}, "ISO 4217"),
         ({"meter": "watts"}, "not known"),
         ({"kind": "free"}, "must be one of"),
-        ({"match": {"colour": "red"}}, "no dimension"),
+        ({"match": {"color": "red"}}, "no dimension"),
         ({"from": None}, "offset"),
         ({"from": "2026-01-01T00:00:00"}, "offset"),
         ({"until": "2026-01-01T00:00:00Z"}, "must be after from"),
@@ -55,7 +55,7 @@ def book(*prices: dict[str, Any], **sections: Any) -> Any:
         ({"kind": "graduated", "tiers": []}, "tiers"),
         ({"kind": "volume", "tiers": [{"up_to": 5, "amount": "1"}]}, "left out of the last"),
         ({"kind": "volume", "tiers": [{"amount": "1"}, {"amount": "1"}]}, "is missing"),
-        ({"kind": "flat", "meter": None}, "only a flat price of one organisation"),
+        ({"kind": "flat", "meter": None}, "only a flat price of one organization"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], named: str) -> None:
@@ -83,7 +83,7 @@ def test_overlaps_are_refused_and_gaps_listed() -> None:
 
 
 def test_commitments_of_the_same_usage_may_not_overlap() -> None:
-    one = {"organisation": "org_a", "currency": "USD", "minimum": "5", "from": "2026-01-01T00:00:00Z"}
+    one = {"organization": "org_a", "currency": "USD", "minimum": "5", "from": "2026-01-01T00:00:00Z"}
     with pytest.raises(PriceOverlapError, match="commit the same usage twice"):
         book(commitments=[{"id": "a", "product": "leases", **one}, {"id": "b", **one}])
 
@@ -92,12 +92,12 @@ def test_own_prices_come_first_then_the_narrower_match() -> None:
     found = book(
         entry("wide"),
         entry("narrow", match={"generation": "h100"}),
-        entry("own", organisation="org_a", amount="0.5"),
+        entry("own", organization="org_a", amount="0.5"),
     )
     dimensions = {"generation": "h100"}
 
-    def chosen(organisation: str, at: datetime = AT) -> Any:
-        return found.rate_for(organisation, "USD", "accelerator.seconds", dimensions, at)
+    def chosen(organization: str, at: datetime = AT) -> Any:
+        return found.rate_for(organization, "USD", "accelerator.seconds", dimensions, at)
 
     assert chosen("org_b").id == "narrow"
     assert (chosen("org_a").id, chosen("org_a").list_price.id) == ("own", "narrow")
@@ -158,12 +158,12 @@ def test_the_prices_of_a_currency_of_small_units_fit() -> None:
         book(entry("a", amount="2.49", meter="tokens.output"))
 
 
-def test_terms_of_one_organisation_must_be_able_to_hold(ledger: Ledger, acme: str) -> None:
-    with pytest.raises(InvalidInputError, match="own: there is no organisation 'acme'"):
-        ledger.publish_prices(book(entry("own", organisation="acme")))
+def test_terms_of_one_organization_must_be_able_to_hold(ledger: Ledger, acme: str) -> None:
+    with pytest.raises(InvalidInputError, match="own: there is no organization 'acme'"):
+        ledger.publish_prices(book(entry("own", organization="acme")))
     with pytest.raises(InvalidInputError, match="own: it is in EUR, and acme is billed in USD"):
-        ledger.publish_prices(book(entry("own", organisation=acme, currency="EUR")))
-    assert ledger.publish_prices(book(entry("own", organisation=acme))) == 1
+        ledger.publish_prices(book(entry("own", organization=acme, currency="EUR")))
+    assert ledger.publish_prices(book(entry("own", organization=acme))) == 1
 
 
 def test_an_agreed_price_stands_for_the_life_of_its_resource(priced: Ledger, acme: str) -> None:

@@ -185,7 +185,7 @@ def test_a_bad_budget_is_refused(bolt: str, fields: dict[str, object]) -> None:
         new_budget(bolt, 1, **fields)
 
 
-def test_a_budget_for_a_key_that_the_organisation_does_not_have_is_refused(
+def test_a_budget_for_a_key_that_the_organization_does_not_have_is_refused(
     priced: Ledger, acme: str, bolt: str
 ) -> None:
     give_key(priced.store, acme, "key_of_acme")

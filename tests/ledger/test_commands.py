@@ -12,9 +12,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.commands import app
-from sublet.ledger.price_commands import app as prices
-from sublet.settings import SettingsError
+from sublet.commands.ledger import app
+from sublet.commands.prices import app as prices
+from sublet.config.settings import SettingsError
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import InvalidInputError
@@ -31,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("SUBLET_DATA_DIR", str(tmp_path))
     store = Store(url)
     migrate(store)
-    Accounts(store).create_organisation("acme")
+    Accounts(store).create_organization("acme")
     store.close()
 
     def invoke(*words: str, code: int = 0, of: Any = app) -> Any:
@@ -50,7 +50,7 @@ def write_usage(path: Path, *quantities: int) -> Path:
     now = datetime.now(UTC).isoformat()  # the command runs on the machine's clock
     lines = []
     for number, quantity in enumerate(quantities):
-        data = {"organisation": "ORG", "meter": "tokens.input", "quantity": quantity, "dimensions": {"model": "m"}}
+        data = {"organization": "ORG", "meter": "tokens.input", "quantity": quantity, "dimensions": {"model": "m"}}
         event = {
             "specversion": "1.0",
             "id": str(number),
@@ -69,7 +69,7 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     assert run("publish", str(EXAMPLE), "--json", of=prices) == {"version": 1, "built_in": []}
     assert "input-2026" in run("show", of=prices)
     file = write_usage(tmp_path / "usage.jsonl", 1_000_000, -1, 2_000_000)
-    owner = run("credit", "acme", "0.10", "--source", "s1", "--reason", "hello", "--json")["organisation_id"]
+    owner = run("credit", "acme", "0.10", "--source", "s1", "--reason", "hello", "--json")["organization_id"]
     file.write_text(file.read_text().replace("ORG", owner))
     assert "2 taken, 0 known already, 1 refused" in run("take", str(file), code=2)
     assert run("rate", "--json")["rated"] == 2
@@ -80,7 +80,7 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     made = run("invoice", "acme", "--final", "--digest", draft["digest"], "--json")
     assert run("invoice", "acme", "--final") == "nothing to invoice\n"
     assert "difference 0.000000000" in run("prove", made["number"])
-    assert run("prove", "--organisation", "acme", "--json")["ok"]
+    assert run("prove", "--organization", "acme", "--json")["ok"]
     for suffix in ("pdf", "html", "json"):
         out = tmp_path / f"invoice.{suffix}"
         run("show", made["number"], "--out", str(out))
@@ -131,7 +131,7 @@ def test_a_price_book_with_gaps_is_listed_and_one_with_overlaps_refused(run: Run
 
 
 def test_a_file_of_usage_with_broken_lines_gives_what_is_whole_and_names_the_others(run: Run, tmp_path: Path) -> None:
-    owner = run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    owner = run("credit", "acme", "1", "--source", "s", "--json")["organization_id"]
     file = write_usage(tmp_path / "usage.jsonl", 5, 6)
     good = file.read_text().replace("ORG", owner).splitlines()
     file.write_bytes(f"{good[0]}\n\nnot json\n".encode() + b"\xff\n" + good[1].encode())
@@ -152,7 +152,7 @@ def test_rating_a_month_again_says_what_it_left(run: Run, tmp_path: Path) -> Non
     )
     book.write_text(entry + "from = 2020-01-01T00:00:00Z\n")
     run("publish", str(book), of=prices)
-    owner = run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    owner = run("credit", "acme", "1", "--source", "s", "--json")["organization_id"]
     file = write_usage(tmp_path / "usage.jsonl", *range(1, 13))
     file.write_text(file.read_text().replace("ORG", owner))
     month = json.loads(file.read_text().splitlines()[0])["time"][:7]
@@ -168,7 +168,7 @@ def test_rating_a_month_again_says_what_it_left(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_correction_of_nothing_is_dismissed(run: Run, tmp_path: Path) -> None:
-    owner = run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+    owner = run("credit", "acme", "1", "--source", "s", "--json")["organization_id"]
     file = write_usage(tmp_path / "usage.jsonl", 5)
     event = json.loads(file.read_text().replace("ORG", owner)) | {"type": "sublet.usage.correction.v1"}
     event["data"]["corrects"] = {"source": "s", "id": "nowhere"}
@@ -179,7 +179,7 @@ def test_a_correction_of_nothing_is_dismissed(run: Run, tmp_path: Path) -> None:
     assert run("dismissed") == "nothing was dismissed\n"
     assert run("dismiss", "s", "0", "--reason", "of no event") == "correction 0 of s is dismissed\n"
     assert "waits" not in run("health") and run("health", "--json")["waiting_events"] == 0
-    [found] = run("dismissed", "--organisation", "acme", "--json")["dismissed"]
+    [found] = run("dismissed", "--organization", "acme", "--json")["dismissed"]
     assert (found["id"], found["reason"]) == ("0", "of no event")
     assert "difference 0.000000000" in run("prove")
 
@@ -208,7 +208,7 @@ def test_the_settings_say_who_sends_invoices_and_which_tax_is_on_them(
     monkeypatch.setenv("SUBLET_BILLING__TAX_PERCENT", "8.25")
     file = write_usage(tmp_path / "usage.jsonl", 100_000_000)
     owner = (
-        run("profile", "acme", "--json") and run("credit", "acme", "1", "--source", "s", "--json")["organisation_id"]
+        run("profile", "acme", "--json") and run("credit", "acme", "1", "--source", "s", "--json")["organization_id"]
     )
     file.write_text(file.read_text().replace("ORG", owner))
     run("take", str(file))

@@ -116,7 +116,7 @@ def lives(url: str, kills: int, seed: int) -> None:
     metadata.create_all(store.engine)
     ledger = Ledger(store)
     ledger.publish_prices(book_from_toml(BOOK, "book"))
-    owners = [Accounts(store).create_organisation(f"o{number}").id for number in range(3)]
+    owners = [Accounts(store).create_organization(f"o{number}").id for number in range(3)]
     for owner in owners:
         ledger.create_budget(new_budget(owner, 10**15, period="ever"))
     store.close()
@@ -151,7 +151,7 @@ def _judge(url: str, owners: list[str]) -> None:
     used: dict[tuple[str, str], int] = defaultdict(int)
     for number in range(BATCHES):
         for event in batch_of(owners, number):
-            used[event.organisation_id, event.at.strftime("%Y-%m")] += int(event.quantity)
+            used[event.organization_id, event.at.strftime("%Y-%m")] += int(event.quantity)
     numbers = []
     for owner in owners:
         expected = sum(

@@ -18,7 +18,7 @@ from sqlalchemy import literal, update
 
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.service import Ledger
-from sublet.store.tables.accounts import organisations
+from sublet.store.tables.accounts import organizations
 from sublet.values.errors import InvalidInputError
 
 KNOWN_DEFECTS = {"InvoiceId-C-004-C", "InvoiceId-C-005-C"}
@@ -32,8 +32,8 @@ SUB_ACCOUNT BILLING_BASED_ON_PROVISIONED_RESOURCES RESOURCE_TYPE_ASSIGNMENT REGI
 since the validator passes over the condition of its two rules; PUBLIC_PRICE_LIST would ask for columns of other currencies."""
 
 
-def rows_of(ledger: Ledger, name: str, organisation: str = "") -> list[dict[str, str]]:
-    text = b"".join(export_rows(ledger.store, ledger.books, name, organisation)).decode()
+def rows_of(ledger: Ledger, name: str, organization: str = "") -> list[dict[str, str]]:
+    text = b"".join(export_rows(ledger.store, ledger.books, name, organization)).decode()
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -102,7 +102,7 @@ def test_commitments_have_their_dataset_and_are_named_where_they_apply(busy: Led
 def test_a_name_is_never_a_formula_in_a_spreadsheet(busy: Ledger, start: str) -> None:
     hostile = f"{start}cmd|' /C calc'!A0"
     busy.store.write(
-        lambda connection: connection.execute(update(organisations).values(name=literal(hostile) + organisations.c.id))
+        lambda connection: connection.execute(update(organizations).values(name=literal(hostile) + organizations.c.id))
     )
     for name in EXPORTS:
         for row in rows_of(busy, name):

@@ -82,7 +82,7 @@ def states(ledger: Ledger) -> dict[tuple[str, datetime], tuple[int, int]]:
 
 
 class HoldMachine(RuleBasedStateMachine):
-    """Requests and leases of one organisation against a day's, a month's and a prepaid limit, rated in odd pieces."""
+    """Requests and leases of one organization against a day's, a month's and a prepaid limit, rated in odd pieces."""
 
     url = ""
 
@@ -98,7 +98,7 @@ class HoldMachine(RuleBasedStateMachine):
         metadata.create_all(store.engine)
         self.ledger = Ledger(store)
         self.ledger.publish_prices(book_from_toml(BOOK, "book"))
-        self.owner = Accounts(store).create_organisation("o", timezone="Europe/Berlin", currency="EUR").id
+        self.owner = Accounts(store).create_organization("o", timezone="Europe/Berlin", currency="EUR").id
         unit = 30 * MINUTE_NANO
         give_key(store, self.owner, "key_1")
         self.ledger.create_budget(new_budget(self.owner, day * unit, period="day", scope="key", scope_id="key_1"))
@@ -391,7 +391,7 @@ def test_the_manuals_example_in_numbers(priced: Ledger, bolt: str, clock: Simula
         "kind": "per_unit",
         "currency": "USD",
         "per": 1_000_000,
-        "organisation": bolt,
+        "organization": bolt,
         "from": "2026-01-01T00:00:00Z",
     }
     own = [

@@ -31,8 +31,8 @@ class Doors:
         self._ledger = ledger
         self.acme, self.bolt = acme, bolt
 
-    def client(self, organisation: str, *scopes: str) -> TestClient:
-        actor = Actor("key_1", organisation, "customer", frozenset(scopes))
+    def client(self, organization: str, *scopes: str) -> TestClient:
+        actor = Actor("key_1", organization, "customer", frozenset(scopes))
 
         def require(scope: str) -> Callable[[], Actor]:
             def depend() -> Actor:
@@ -72,7 +72,7 @@ def envelope(owner: str, clock: SimulatedClock, identifier: str = "e1", **fields
         "type": "sublet.usage.v1",
         "time": format_time(clock.now()),
         "somebodysextension": "passed over",
-        "data": {"organisation": owner, "meter": "tokens.input", "quantity": 12} | fields,
+        "data": {"organization": owner, "meter": "tokens.input", "quantity": 12} | fields,
     }
 
 
@@ -184,29 +184,29 @@ def test_no_bytes_break_the_reader(body: bytes, kind: str) -> None:
 
 def test_customers_read_their_own_account_and_nothing_else(doors: Doors, operator: TestClient) -> None:
     mine, theirs = doors.client(doors.bolt, "billing"), doors.acme
-    assert mine.get("/v1/invoices").json()["invoices"][0]["customer"]["organisation_id"] == doors.bolt
-    number = operator.get("/v1/invoices", params={"organisation_id": theirs}).json()["invoices"][0]["number"]
+    assert mine.get("/v1/invoices").json()["invoices"][0]["customer"]["organization_id"] == doors.bolt
+    number = operator.get("/v1/invoices", params={"organization_id": theirs}).json()["invoices"][0]["number"]
     for path in (
-        f"/v1/invoices?organisation_id={theirs}",
+        f"/v1/invoices?organization_id={theirs}",
         f"/v1/invoices/{number}",
-        f"/v1/credits?organisation_id={theirs}",
-        f"/v1/balances?organisation_id={theirs}",
-        f"/v1/budgets?organisation_id={theirs}",
-        f"/v1/statements?organisation_id={theirs}",
-        f"/v1/exports/usage?organisation_id={theirs}",
+        f"/v1/credits?organization_id={theirs}",
+        f"/v1/balances?organization_id={theirs}",
+        f"/v1/budgets?organization_id={theirs}",
+        f"/v1/statements?organization_id={theirs}",
+        f"/v1/exports/usage?organization_id={theirs}",
         "/v1/receivables",
         "/v1/ledger/health",
     ):
         assert mine.get(path).status_code == 403, path
     for path, body in (
         ("/v1/usage", {}),
-        ("/v1/credits", {"organisation_id": doors.bolt, "amount": "5", "source_id": "x"}),
-        ("/v1/invoices", {"organisation_id": doors.bolt}),
-        ("/v1/budgets", {"organisation_id": doors.bolt, "limit": "5"}),
+        ("/v1/credits", {"organization_id": doors.bolt, "amount": "5", "source_id": "x"}),
+        ("/v1/invoices", {"organization_id": doors.bolt}),
+        ("/v1/budgets", {"organization_id": doors.bolt, "limit": "5"}),
     ):
         assert mine.post(path, json=body).status_code == 403, path
     prices = mine.get("/v1/prices").json()["prices"]
-    assert prices and all("organisation" not in price for price in prices)
+    assert prices and all("organization" not in price for price in prices)
     assert doors.client(doors.bolt, "models").get("/v1/invoices").status_code == 403
     assert mine.post("/v1/ledger/prove").json()["subject"] == doors.bolt
 
@@ -223,12 +223,12 @@ def test_invoices_as_json_page_and_pdf(operator: TestClient) -> None:
 
 def test_the_operator_runs_the_books(doors: Doors, operator: TestClient, clock: SimulatedClock) -> None:
     bolt = doors.bolt
-    credit = {"organisation_id": bolt, "amount": "5.25", "source_id": "x", "kind": "goodwill", "reason": "sorry"}
+    credit = {"organization_id": bolt, "amount": "5.25", "source_id": "x", "kind": "goodwill", "reason": "sorry"}
     assert operator.post("/v1/credits", json=credit).json()["amount"] == "5.250000000"
     assert operator.post("/v1/credits", json=credit | {"amount": "NaN"}).status_code in (400, 422)
-    budget = operator.post("/v1/budgets", json={"organisation_id": bolt, "limit": "10", "webhook_secret": "s"}).json()
+    budget = operator.post("/v1/budgets", json={"organization_id": bolt, "limit": "10", "webhook_secret": "s"}).json()
     assert "webhook_secret" not in budget
-    listed = operator.get("/v1/budgets", params={"organisation_id": bolt}).json()["budgets"]
+    listed = operator.get("/v1/budgets", params={"organization_id": bolt}).json()["budgets"]
     assert {entry["kind"] for entry in listed} == {"budget", "prepaid"}
     raised = operator.patch(f"/v1/budgets/{budget['id']}", json={"limit": "25"})
     assert (raised.status_code, raised.json()["limit"]) == (200, "25.000000000")
@@ -241,8 +241,8 @@ def test_the_operator_runs_the_books(doors: Doors, operator: TestClient, clock: 
     operator.post(
         "/v1/usage", content=json.dumps(envelope(bolt, clock, quantity=10**10)), headers={"content-type": STRUCTURED}
     )
-    draft = operator.get("/v1/invoices/draft", params={"organisation_id": bolt}).json()
-    made = operator.post("/v1/invoices", json={"organisation_id": bolt, "digest": draft["digest"]}).json()["invoice"]
+    draft = operator.get("/v1/invoices/draft", params={"organization_id": bolt}).json()
+    made = operator.post("/v1/invoices", json={"organization_id": bolt, "digest": draft["digest"]}).json()["invoice"]
     assert made["customer"]["name"] == "Bolt GmbH"
     paid = operator.post(f"/v1/invoices/{made['number']}/payments", json={"amount": made["due"], "source_id": "p"})
     assert paid.json()["status"] == "paid"

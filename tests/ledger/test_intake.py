@@ -40,7 +40,7 @@ def count(ledger: Ledger) -> int:
         ({"quantity": Decimal("1e400000")}, "invalid_input", "beyond"),
         ({"quantity": Decimal("1e-999999999")}, "invalid_input", "a whole number"),
         ({"meter": "tokens.guessed"}, "invalid_input", "not known"),
-        ({"organisation": "org_nobody"}, "not_found", "create it before"),
+        ({"organization": "org_nobody"}, "not_found", "create it before"),
         ({"id": ""}, "invalid_input", "identity"),
         ({"id": "x" * 257}, "invalid_input", "256"),
         ({"project": "new\nline"}, "invalid_input", "project holds U+000A"),
@@ -56,8 +56,8 @@ def count(ledger: Ledger) -> int:
 def test_a_bad_event_is_refused_and_the_good_ones_taken(
     ledger: Ledger, acme: str, used: Used, fields: dict[str, Any], code: str, named: str
 ) -> None:
-    given = {"organisation": acme, "id": "bad", "quantity": 1} | fields
-    bad = used(given.pop("organisation"), given.pop("id"), given.pop("quantity"), **given)
+    given = {"organization": acme, "id": "bad", "quantity": 1} | fields
+    bad = used(given.pop("organization"), given.pop("id"), given.pop("quantity"), **given)
     result = ledger.take_now([used(acme, "one"), bad, used(acme, "two")])
     assert (result.accepted, result.duplicates) == (2, 0)
     [refusal] = result.refused

@@ -30,7 +30,7 @@ FEBRUARY = datetime(2026, 2, 2, tzinfo=UTC)
 def test_the_worked_example_of_the_manual(any_store: object, clock: SimulatedClock, used: Used) -> None:
     """docs/ledger.md walks through these numbers."""
     ledger = Ledger(any_store, taxes=FlatTax("VAT", Fraction(19)))  # type: ignore[arg-type]
-    owner = Accounts(ledger.store).create_organisation("example").id
+    owner = Accounts(ledger.store).create_organization("example").id
     text = '[[prices]]\nid="cached"\nmeter="tokens.input_cached"\nkind="per_unit"\ncurrency="USD"\namount="0.01875"\n'
     ledger.publish_prices(book_from_toml(text + "per=1_000_000\nfrom=2026-01-01T00:00:00Z", "prices.toml"))
     ledger.store.write(lambda connection: ledger.agree(connection, owner, "lse_1", 2_490_000_000))
@@ -84,7 +84,7 @@ def test_a_draft_writes_nothing_and_its_digest_guards_the_final(priced: Ledger, 
 
 def test_numbers_have_no_gaps_under_concurrency(priced: Ledger, used: Used) -> None:
     accounts = Accounts(priced.store)
-    owners = [accounts.create_organisation(f"o{number}").id for number in range(8)]
+    owners = [accounts.create_organization(f"o{number}").id for number in range(8)]
     priced.take_now([used(owner, owner, 10**6) for owner in owners])
     priced.rate()
     numbers: list[str] = []
@@ -164,7 +164,7 @@ per = 1000
 from = 2026-01-01T00:00:00Z
 [[commitments]]
 id = "c"
-organisation = "{bolt}"
+organization = "{bolt}"
 currency = "USD"
 minimum = "10"
 overage_percent = "120"
@@ -183,7 +183,7 @@ def test_a_draft_with_late_usage_is_the_invoice_that_is_then_made(
     """What the minimum of a closed month is relieved of by late usage stands on the draft, though nothing is written yet."""
     start = {"from": "2026-01-01T00:00:00Z", "currency": "USD"}
     price = {"id": "p", "meter": "tokens.input", "kind": "per_unit", "amount": "1", "per": 1000} | start
-    least = {"id": "c", "organisation": bolt, "minimum": "10"} | start
+    least = {"id": "c", "organization": bolt, "minimum": "10"} | start
     ledger.publish_prices(book_from_dict({"prices": [price], "commitments": [least]}, "test"))
     first = clock.now()
     ledger.take_now([used(bolt, "a", 4_000)])
@@ -270,7 +270,7 @@ def test_credits_are_granted_once_used_in_order_and_expire(
 
 
 def test_yen_have_no_cents(ledger: Ledger, used: Used) -> None:
-    owner = Accounts(ledger.store).create_organisation("tokyo", currency="JPY", timezone="Asia/Tokyo").id
+    owner = Accounts(ledger.store).create_organization("tokyo", currency="JPY", timezone="Asia/Tokyo").id
     text = '[[prices]]\nid="a"\nmeter="tokens.input"\nkind="per_unit"\ncurrency="JPY"\namount="0.5"\nper=1000\n'
     ledger.publish_prices(book_from_toml(text + "from=2025-01-01T00:00:00Z", "prices.toml"))
     ledger.take_now([used(owner, "a", 5000)])
@@ -294,7 +294,7 @@ def test_taxes_plug_in(clock: SimulatedClock) -> None:
 
 def test_an_invoice_is_issued_on_the_day_of_its_customer(ledger: Ledger, used: Used, clock: SimulatedClock) -> None:
     """Right after the end of a month in Tokyo it is still the month's last day in UTC."""
-    owner = Accounts(ledger.store).create_organisation("tokyo", currency="JPY", timezone="Asia/Tokyo").id
+    owner = Accounts(ledger.store).create_organization("tokyo", currency="JPY", timezone="Asia/Tokyo").id
     price = {"id": "p", "meter": "tokens.input", "kind": "per_unit", "amount": "1", "currency": "JPY"}
     ledger.publish_prices(book_from_dict({"prices": [price | {"from": "2026-01-01T00:00:00Z", "per": 1000}]}, "test"))
     ledger.take_now([used(owner, "a", 4_000)])

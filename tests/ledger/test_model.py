@@ -71,7 +71,7 @@ from = 2026-01-10T00:00:00Z
 until = 2026-02-10T00:00:00Z
 """
 TABLES = [
-    table for table in metadata.sorted_tables if table.name == "organisations" or table.name.startswith("ledger_")
+    table for table in metadata.sorted_tables if table.name == "organizations" or table.name.startswith("ledger_")
 ]
 METERS = ("tokens.input", "tokens.input_cached", "tokens.output")
 
@@ -87,7 +87,7 @@ class Naive:
         (self.usage if event.kind == USAGE else self.corrections)[event.source, event.id] = event
 
     def owed(self) -> dict[tuple[str, str], int]:
-        """Nano-units by organisation and month."""
+        """Nano-units by organization and month."""
         standing: dict[tuple[str, str], UsageEvent] = {}
         for event in self.corrections.values():
             assert event.corrects is not None
@@ -97,7 +97,7 @@ class Naive:
         sums: dict[tuple[str, str, str], int] = defaultdict(int)
         for key, event in self.usage.items():
             quantity = int(standing[key].quantity if key in standing else event.quantity)
-            sums[event.organisation_id, event.at.strftime("%Y-%m"), price_of(event)] += quantity
+            sums[event.organization_id, event.at.strftime("%Y-%m"), price_of(event)] += quantity
         found: dict[tuple[str, str], int] = defaultdict(int)
         for (owner, month, price), quantity in sums.items():
             exact = cost(price, quantity) * NANO
@@ -134,7 +134,7 @@ def cost(price: str, quantity: int) -> Fraction:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[UsageEvent]:
-    """Usage of January and February of two organisations, with corrections of some of it."""
+    """Usage of January and February of two organizations, with corrections of some of it."""
     events: list[UsageEvent] = []
     for number in range(draw(st.integers(1, 25))):
         owner = draw(st.sampled_from(["one", "two"]))
@@ -167,14 +167,14 @@ def opened(url: str) -> tuple[Ledger, SimulatedClock, dict[str, str]]:
     metadata.create_all(store.engine, TABLES)
     ledger = Ledger(store)
     ledger.publish_prices(book_from_toml(BOOK, "book"))
-    owners = {name: Accounts(store).create_organisation(name).id for name in ("one", "two")}
+    owners = {name: Accounts(store).create_organization(name).id for name in ("one", "two")}
     return ledger, clock, owners
 
 
 def owned(event: UsageEvent, owners: dict[str, str]) -> UsageEvent:
     from dataclasses import replace
 
-    return replace(event, organisation_id=owners[event.organisation_id])
+    return replace(event, organization_id=owners[event.organization_id])
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.real)])
@@ -273,7 +273,7 @@ class LedgerMachine(RuleBasedStateMachine):
             UsageEvent(
                 "s",
                 f"c{self.serial}",
-                event.organisation_id,
+                event.organization_id,
                 event.meter,
                 quantity,
                 at,

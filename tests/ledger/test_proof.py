@@ -20,10 +20,10 @@ APPEND_ONLY = ("ledger_events", "ledger_lines", "ledger_transactions", "ledger_p
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
-@pytest.mark.parametrize("verb", ["UPDATE {0} SET organisation_id = organisation_id", "DELETE FROM {0}"])
+@pytest.mark.parametrize("verb", ["UPDATE {0} SET organization_id = organization_id", "DELETE FROM {0}"])
 def test_the_database_itself_refuses_to_rewrite_history(busy: Ledger, table: str, verb: str) -> None:
     statement = verb.format(table).replace(
-        "organisation_id", "account" if table.endswith("postings") else "organisation_id"
+        "organization_id", "account" if table.endswith("postings") else "organization_id"
     )
     with pytest.raises((DBAPIError, Exception), match="append-only"):
         busy.store.write(lambda connection: connection.execute(text(statement)))

@@ -25,8 +25,8 @@ from sublet.values.clock import SimulatedClock
 Used = Callable[..., UsageEvent]
 
 
-def owed(ledger: Ledger, organisation: str) -> int:
-    return ledger.balances(organisation).get("unbilled", 0)
+def owed(ledger: Ledger, organization: str) -> int:
+    return ledger.balances(organization).get("unbilled", 0)
 
 
 def test_cheaper_than_a_nano_unit_is_not_lost(priced: Ledger, bolt: str, used: Used) -> None:
@@ -95,7 +95,7 @@ def test_a_new_price_does_not_rate_the_past_again(ledger: Ledger, acme: str, use
     ledger.publish_prices(book_from_toml(head + start, "prices.toml"))
     ledger.take_now([used(acme, "one", 1000)])
     ledger.rate()
-    own = head.replace('"a"', '"b"').replace('"1"', '"9"') + f'organisation="{acme}"\n'
+    own = head.replace('"a"', '"b"').replace('"1"', '"9"') + f'organization="{acme}"\n'
     ledger.publish_prices(book_from_toml(head + start + own + start, "prices.toml"))
     ledger.take_now([used(acme, "two", 1000), used(acme, "fix", 500, kind="correction", corrects=("gateway", "one"))])
     ledger.rate()
@@ -112,7 +112,7 @@ def test_told_to_the_past_is_rated_again_by_reversal(
     ledger.take_now([used(bolt, "one", 1000), used(bolt, "two", 2000)])
     ledger.take_now([used(bolt, "fix", 500, kind="correction", corrects=("gateway", "one"))])
     ledger.rate()
-    own = head.replace('"a"', '"b"').replace('"1"', '"9"') + f'organisation="{bolt}"\n'
+    own = head.replace('"a"', '"b"').replace('"1"', '"9"') + f'organization="{bolt}"\n'
     ledger.publish_prices(book_from_toml(head + start + own + start, "prices.toml"))
     assert owed(ledger, bolt) == 2_500_000_000
     assert ledger.rerate(bolt, "2026-01").rated == 4
@@ -140,7 +140,7 @@ def test_what_the_new_book_has_no_price_for_stays_and_is_named(
     ledger.take_now([used(bolt, "early", 1000, at=clock.now() - timedelta(days=20)), *late])
     ledger.rate()
     ended = book("a", 1, f"{january}\nuntil={tenth}")
-    own = book("b", 9, f'{january}\nuntil={tenth}\norganisation="{bolt}"')
+    own = book("b", 9, f'{january}\nuntil={tenth}\norganization="{bolt}"')
     ledger.publish_prices(book_from_toml(ended + own, "prices.toml"))
     report = ledger.rerate(bolt, "2026-01")
     assert (report.rated, report.transactions, report.left) == (2, 1, 12)
@@ -176,7 +176,7 @@ def test_what_was_corrected_and_rated_again_any_number_of_times_is_owed_once(
     ):
         migrate(store)
         ledger = Ledger(store)
-        owner = Accounts(store).create_organisation("acme").id
+        owner = Accounts(store).create_organization("acme").id
         entries: list[dict[str, object]] = [terms | {"id": "all", "amount": "1", "from": "2026-01-01T00:00:00Z"}]
         ledger.publish_prices(book_from_dict({"prices": entries}, "test"))
 
@@ -194,7 +194,7 @@ def test_what_was_corrected_and_rated_again_any_number_of_times_is_owed_once(
                 entries[-1]["until"] = f"2026-01-01T00:00:{turn:02d}Z"
             own = {
                 "id": f"own{turn}",
-                "organisation": owner,
+                "organization": owner,
                 "amount": str(turn + 1),
                 "from": f"2026-01-01T00:00:{turn:02d}Z",
             }
@@ -209,7 +209,7 @@ def test_what_was_corrected_and_rated_again_any_number_of_times_is_owed_once(
     ("moment", "month"),
     [("2026-01-31T22:59:59.999999", "2026-01"), ("2026-01-31T23:00:00", "2026-02"), ("2026-03-31T22:00:00", "2026-04")],
 )
-def test_months_begin_at_midnight_of_the_organisation(
+def test_months_begin_at_midnight_of_the_organization(
     priced: Ledger, acme: str, used: Used, clock: SimulatedClock, moment: str, month: str
 ) -> None:
     clock.set(datetime(2026, 4, 15, tzinfo=UTC))

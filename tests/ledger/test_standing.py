@@ -70,7 +70,7 @@ def test_each_budget_stands_as_it_does_alone(
     assert {item.budget.id: item.state for item in found.items} == alone
     assert found.many == len(found.items) == 9
     spent = {
-        (item.organisation, item.budget.period): item.state.spent_nano
+        (item.organization, item.budget.period): item.state.spent_nano
         for item in found.items
         if not item.budget.scope_id
     }
@@ -106,7 +106,7 @@ def test_the_most_used_come_first_and_are_counted_by_how_they_stand(ledger: Ledg
     order = [names[item.budget.id] for item in found.items]
     assert order[:6] == ["nothing allowed", "passed softly", "used up", "most of a fortune", "80 percent", "79 percent"]
     assert (found.many, found.refusing, found.passed, found.near) == (8, 2, 2, 2)
-    assert [item.organisation for item in standing(ledger, order="organisation").items] == ["acme"] * 5 + ["bolt"] * 3
+    assert [item.organization for item in standing(ledger, order="organization").items] == ["acme"] * 5 + ["bolt"] * 3
 
 
 def test_names_are_found_as_they_are_written_and_nothing_is_a_pattern(ledger: Ledger, acme: str, bolt: str) -> None:
@@ -179,16 +179,16 @@ def test_the_state_of_another_period_is_not_this_ones(ledger: Ledger, bolt: str,
 
 def test_without_budgets_there_is_nothing(ledger: Ledger) -> None:
     assert standing(ledger) == Standings()
-    assert standing(ledger, find="x", order="organisation", offset=5) == Standings()
+    assert standing(ledger, find="x", order="organization", offset=5) == Standings()
 
 
-def test_every_timezone_of_an_organisation_has_its_own_day(ledger: Ledger, clock: SimulatedClock) -> None:
+def test_every_timezone_of_an_organization_has_its_own_day(ledger: Ledger, clock: SimulatedClock) -> None:
     clock.set(datetime(2026, 3, 29, 0, 30, tzinfo=UTC))
     for name, timezone in (("a", "Pacific/Kiritimati"), ("b", "America/Los_Angeles"), ("c", "Europe/Berlin")):
-        owner = Accounts(ledger.store).create_organisation(name, timezone=timezone).id
+        owner = Accounts(ledger.store).create_organization(name, timezone=timezone).id
         for period in ("day", "month", "ever"):
             ledger.create_budget(new_budget(owner, 100, period=period))
-    for item in standing(ledger, order="organisation").items:
+    for item in standing(ledger, order="organization").items:
         assert item.state.period_start == item.budget.period_start(clock.now(), item.timezone)
         assert item.starts_anew == item.budget.period_end(item.state.period_start, item.timezone)
         assert item.starts_anew is None or item.starts_anew > clock.now()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sublet.models import service as service_module
-from sublet.models.catalogue import BUILT_IN
+from sublet.models.catalog import BUILT_IN
 from sublet.models.host import (
     DRAIN_S_MIN,
     FAILURES_MAX,
@@ -25,7 +25,7 @@ from sublet.models.host import (
     socket_dir,
 )
 from sublet.models.model import (
-    CatalogueEntry,
+    CatalogEntry,
     EngineMetrics,
     EngineStartError,
     HostRunningError,
@@ -91,7 +91,7 @@ class Stage:
         self.at = 0.0
         self.host = Host(HostSettings(tmp_path), store, tmp_path, self._make, lambda: self.at)
 
-    def _make(self, entry: CatalogueEntry, replica_id: str, run_dir: Path, threads: int) -> ToyEngine:
+    def _make(self, entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> ToyEngine:
         engine = ToyEngine(replica_id)
         engine.refusal = self.refusal
         self.engines.append(engine)

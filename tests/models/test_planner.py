@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.models.catalogue import BUILT_IN
-from sublet.models.model import CatalogueEntry, Deployment, Replica
+from sublet.models.catalog import BUILT_IN
+from sublet.models.model import CatalogEntry, Deployment, Replica
 from sublet.models.planner import DRAIN, FAILED_PAUSE_S, START, World, plan
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -30,12 +30,10 @@ def replica(number: int, state: str = "ready", **fields: object) -> Replica:
 
 
 def world(
-    deployments: list[Deployment], replicas: list[Replica], room: int, entries: list[CatalogueEntry] | None = None
+    deployments: list[Deployment], replicas: list[Replica], room: int, entries: list[CatalogEntry] | None = None
 ) -> World:
-    catalogue = {entry.name: entry for entry in entries or [ENTRY]}
-    return World(
-        NOW, deployments, replicas, catalogue, {"pool": room}, Counter(item.deployment_id for item in replicas)
-    )
+    catalog = {entry.name: entry for entry in entries or [ENTRY]}
+    return World(NOW, deployments, replicas, catalog, {"pool": room}, Counter(item.deployment_id for item in replicas))
 
 
 def kinds(planned: World) -> Counter[str]:
@@ -79,7 +77,7 @@ def test_scaled_to_nothing_or_retired_everything_drains() -> None:
     assert kinds(world([], [replica(1), replica(2, "draining")], room=5)) == {DRAIN: 1}
 
 
-def test_a_model_that_left_the_catalogue_drains() -> None:
+def test_a_model_that_left_the_catalog_drains() -> None:
     assert kinds(World(NOW, [deployment(floor=1)], [replica(1)], {}, {"pool": 5}, {})) == {DRAIN: 1}
 
 

@@ -1,4 +1,4 @@
-"""A catalogue entry that changes: its replicas are replaced by plan, and what serves goes on serving meanwhile."""
+"""A catalog entry that changes: its replicas are replaced by plan, and what serves goes on serving meanwhile."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.models.catalogue import BUILT_IN
-from sublet.models.model import CatalogueEntry, Deployment, Replica
+from sublet.models.catalog import BUILT_IN
+from sublet.models.model import CatalogEntry, Deployment, Replica
 from sublet.models.planner import DRAIN, START, World, plan
 from sublet.models.service import Models
 from sublet.store import Store
@@ -20,14 +20,14 @@ from sublet.values.errors import InvalidInputError
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 ENTRY = replace(BUILT_IN, name="m")
-URL_ENTRY = CatalogueEntry("m", "openai_url", {"url": "http://one/v1"}, accelerators=0)
+URL_ENTRY = CatalogEntry("m", "openai_url", {"url": "http://one/v1"}, accelerators=0)
 
 
 def deployment(scale: int) -> Deployment:
     return Deployment("dep_m", "m", "pool", 0, 64, scale, "active", NOW, NOW)
 
 
-def replica(number: int, entry: CatalogueEntry | None, state: str = "ready") -> Replica:
+def replica(number: int, entry: CatalogEntry | None, state: str = "ready") -> Replica:
     began = entry or ENTRY
     return Replica(
         f"rep_{number}",
@@ -43,11 +43,11 @@ def replica(number: int, entry: CatalogueEntry | None, state: str = "ready") -> 
     )
 
 
-def world(entry: CatalogueEntry, scale: int, replicas: Sequence[Replica], room: int) -> World:
+def world(entry: CatalogEntry, scale: int, replicas: Sequence[Replica], room: int) -> World:
     return World(NOW, [deployment(scale)], replicas, {"m": entry}, {"pool": room}, {"dep_m": 100})
 
 
-def steps(entry: CatalogueEntry, scale: int, replicas: Sequence[Replica], room: int = 8) -> list[tuple[str, str]]:
+def steps(entry: CatalogEntry, scale: int, replicas: Sequence[Replica], room: int = 8) -> list[tuple[str, str]]:
     found = plan(world(entry, scale, replicas, room)).steps
     return [(step.kind, step.subject if step.kind == DRAIN else "") for step in found]
 
@@ -62,7 +62,7 @@ def steps(entry: CatalogueEntry, scale: int, replicas: Sequence[Replica], room: 
         URL_ENTRY,
     ],
 )
-def test_a_new_replica_comes_first_and_the_old_one_drains_once_it_answers(changed: CatalogueEntry) -> None:
+def test_a_new_replica_comes_first_and_the_old_one_drains_once_it_answers(changed: CatalogEntry) -> None:
     old = replica(1, ENTRY)
     assert steps(changed, 1, [old]) == [(START, "")]
     assert steps(changed, 1, [old, replica(2, changed, "starting")]) == []
@@ -93,7 +93,7 @@ def test_the_same_url_is_never_there_twice() -> None:
 
 
 def test_words_and_capabilities_need_no_new_engine() -> None:
-    told = replace(ENTRY, description="new", licence="MIT", capabilities=frozenset({"chat"}))
+    told = replace(ENTRY, description="new", license="MIT", capabilities=frozenset({"chat"}))
     assert steps(told, 1, [replica(1, ENTRY)]) == []
 
 

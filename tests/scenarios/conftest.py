@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from sublet.app import local_backend
 from sublet.story.demo import write_settings
 from sublet.story.stage import Stage, UpProcess
+from sublet.wiring.system import local_backend
 
 
 @pytest.fixture

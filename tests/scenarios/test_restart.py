@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sublet.app import local_backend
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand
 from sublet.leases.backends.local.files import LeaseFiles
@@ -23,6 +22,7 @@ from sublet.story.demo import write_settings
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import wait_for_lease
 from sublet.values.clock import SystemClock
+from sublet.wiring.system import local_backend
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 

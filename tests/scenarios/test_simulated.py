@@ -71,7 +71,7 @@ def test_random_days_break_no_promise(seed: int, world_of: Callable[..., World])
     """Quotes, claims, faults of the backend and crashes at random: never sold twice, never late, the money right."""
     faults = Faults(start_fails=0.05, deaf=0.05, deaf_after=0.05, dies=0.0002)
     world = world_of(seed, accelerators=8, faults=faults)
-    customers = [world.system.accounts.create_organisation(name) for name in ("one", "two")]
+    customers = [world.system.accounts.create_organization(name) for name in ("one", "two")]
     world.remember(days=14, need=0.3, spread=0.05)
     sold = 0
     for _ in range(HOURS * 4):
@@ -87,7 +87,7 @@ def test_random_days_break_no_promise(seed: int, world_of: Callable[..., World])
             world.observe()
         elif kind == "end":
             for lease in world.system.leases.leases(live_only=True)[:1]:
-                world.system.leases.end(lease.id, lease.organisation_id)
+                world.system.leases.end(lease.id, lease.organization_id)
         world.pass_time(world.chance.choice([60, 300, 900]))
     world.pass_time(4 * 3600, tick_s=300)
     assert sold > 0, "nothing was sold: the test would prove nothing"
@@ -95,7 +95,7 @@ def test_random_days_break_no_promise(seed: int, world_of: Callable[..., World])
     world.prove()
 
 
-def _take(world: World, organisation_id: str) -> int:
+def _take(world: World, organization_id: str) -> int:
     now = world.clock.now()
     wish = Wish(
         world.chance.randint(1, 3),
@@ -104,8 +104,8 @@ def _take(world: World, organisation_id: str) -> int:
         pool=world.pool.id,
     )
     try:
-        quote = world.system.leases.quote(organisation_id, wish)
-        world.system.leases.accept(organisation_id, quote.id, [SSH_KEY])
+        quote = world.system.leases.quote(organization_id, wish)
+        world.system.leases.accept(organization_id, quote.id, [SSH_KEY])
     except SubletError as error:
         assert error.status < 500, error
         return 0
@@ -124,10 +124,10 @@ def _claim(world: World) -> None:
 
 def _check_money(world: World) -> None:
     """Every reclaimed lease has its credit, once; what was metered is what was rated, and no more than was delivered."""
-    for organisation in world.system.accounts.organisations():
-        leases = world.system.leases.leases(organisation.id)
+    for organization in world.system.accounts.organizations():
+        leases = world.system.leases.leases(organization.id)
         owed = {f"{lease.id}" for lease in leases if lease.credit_nano > 0 and lease.end_reason == "reclaimed"}
-        given = [credit.reason for credit in world.system.ledger.credits(organisation.id) if credit.kind == "reclaim"]
+        given = [credit.reason for credit in world.system.ledger.credits(organization.id) if credit.kind == "reclaim"]
         assert len(given) == len(owed)
         assert all(any(lease_id in reason for reason in given) for lease_id in owed)
         for lease in leases:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sublet import supervisor
+from sublet.launch import supervisor
 from sublet.store.ballast import GIVE_UP_BELOW_BYTES, MAKE_AGAIN_ABOVE_BYTES, MIB, SIZE_BYTES, Ballast
 from sublet.values.errors import StorageFullError
 

@@ -115,7 +115,7 @@ def test_a_commit_that_fails_fails_every_write_of_its_batch(sqlite_notes: Store)
         connection.execute(text("PRAGMA defer_foreign_keys=ON"))
         connection.execute(
             text(
-                "INSERT INTO api_keys (id, organisation_id, name, sha256, hint, scopes, created_at) "
+                "INSERT INTO api_keys (id, organization_id, name, sha256, hint, scopes, created_at) "
                 "VALUES ('key_1', 'org_nobody', 'n', 's', 'h', '[]', 0)"
             )
         )

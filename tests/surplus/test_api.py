@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from sublet.api.http import frame
 from sublet.demand.service import Demand
-from sublet.http import frame
 from sublet.store import Store
 from sublet.surplus.api import router
 from sublet.surplus.model import WINDOW_S_MAX, ClassPolicy, PoolFacts

@@ -57,7 +57,7 @@ def test_windows_that_end_count_and_the_youngest_break() -> None:
     outcome = run(flat([0, 0, 5, 0, 0]), policy)
     tally = outcome.tallies[3]
     assert (tally.finished, tally.broken, tally.lost_hours) == (5, 2, 2)
-    assert tally.honoured_hours == 15
+    assert tally.honored_hours == 15
     assert tally.survival() == {1: 1.0, 2: 5 / 7, 3: 5 / 7}
     assert outcome.broken == [0, 0, 2, 0, 0]
     assert policy.seen == [(0, 0, 0), (1, 0, 0), (2, 0, 2), (3, 4, 0), (4, 1, 0)]
@@ -128,8 +128,8 @@ def test_sublet_sells_within_the_capacity_and_beats_the_static_peak() -> None:
     trace = made.trace(35, seed=3)
     own, static = score(trace, makers(4, 0.01)["sublet"]), score(trace, makers(4, 0.01)["static_peak"])
     assert max(own.sold) <= 100
-    assert own.tallies[4].honoured_hours > static.tallies[4].honoured_hours
-    assert own.tallies[4].honoured_hours <= bound(trace, 4)
+    assert own.tallies[4].honored_hours > static.tallies[4].honored_hours
+    assert own.tallies[4].honored_hours <= bound(trace, 4)
 
 
 def test_more_risk_sells_more_and_breaks_more() -> None:
@@ -162,7 +162,7 @@ def test_a_backtest_is_the_same_to_the_last_digit_and_makes_a_page() -> None:
         "share",
         "broken_per_1000",
         "displaced_share",
-        "honoured_hours",
+        "honored_hours",
         "bound_hours",
     }
     assert set(found["pools"]) == {"made", "b"}
@@ -287,7 +287,7 @@ def test_both_halves_of_the_traces_break_no_more_than_was_promised(window: int) 
 def test_the_ladder_sells_more_hours_than_windows_of_one_hour_alone_within_the_risk_of_each_class() -> None:
     windows = (1, 4, 12, 24)
     warmups = {"philly": 14, "earth": 7}
-    honoured = {(part, mix): 0 for part in range(3) for mix in ((1,), windows)}
+    honored = {(part, mix): 0 for part in range(3) for mix in ((1,), windows)}
     tallies = {(part, window): [0, 0] for part in range(3) for window in windows}
     for name in ("a100", "venus", "earth", "philly"):
         whole = trace_of(read_series(TRACES / f"{name}.csv").slots(), warmups.get(name, 28) * 24)
@@ -296,12 +296,12 @@ def test_the_ladder_sells_more_hours_than_windows_of_one_hour_alone_within_the_r
         for place, (part, known) in enumerate(((whole, whole), (first, first), (second, whole))):
             for mix in ((1,), windows):
                 outcome = run(part, Sublet(known, mix), least_value_first)
-                honoured[place, mix] += sum(tally.honoured_hours for tally in outcome.tallies.values())
+                honored[place, mix] += sum(tally.honored_hours for tally in outcome.tallies.values())
                 for window, tally in outcome.tallies.items():
                     if mix == windows:
                         tallies[place, window][0] += tally.broken
                         tallies[place, window][1] += tally.finished + tally.broken
     for place in range(3):
-        assert honoured[place, windows] > honoured[place, (1,)]
+        assert honored[place, windows] > honored[place, (1,)]
         assert all(tallies[place, window][1] for window in windows)
     assert all(broken <= 0.010 * sold for broken, sold in tallies.values())

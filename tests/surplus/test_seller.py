@@ -12,8 +12,8 @@ from tests.surplus import series as made
 
 from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits
 from sublet.demand.forecast import Alike, Futures, HourlyRises, PlainRises, candidates
+from sublet.demand.lookback import Grid
 from sublet.demand.model import Floats
-from sublet.demand.past import Grid
 from sublet.surplus.seller import (
     Depth,
     Seller,

@@ -33,7 +33,7 @@ def test_overlap_intersection_and_contents_agree(one: Window, other: Window) -> 
         assert common.start == START + timedelta(seconds=both[0])
 
 
-def test_the_end_is_not_inside_and_neighbours_do_not_overlap() -> None:
+def test_the_end_is_not_inside_and_neighbors_do_not_overlap() -> None:
     first = Window.starting(START, 60)
     assert first.contains(first.start)
     assert not first.contains(first.end)

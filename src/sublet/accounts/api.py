@@ -1,4 +1,4 @@
-"""Routes of organisations and keys."""
+"""Routes of organizations and keys."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ Require = Callable[[str], Callable[..., Actor]]
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
-    """`/v1/organisations`, for the operator, and `/v1/whoami`, for anybody with a key."""
+    """`/v1/organizations`, for the operator, and `/v1/whoami`, for anybody with a key."""
     routes = APIRouter(tags=["accounts"])
     operate = Depends(require("operate"))
 
     @routes.get("/v1/whoami")
     def whoami(actor: Actor = Depends(require(""))) -> dict[str, Any]:
-        """The organisation and the scopes of the key in use."""
-        return {"key_id": actor.key_id, "organisation_id": actor.organisation_id, "scopes": sorted(actor.scopes)}
+        """The organization and the scopes of the key in use."""
+        return {"key_id": actor.key_id, "organization_id": actor.organization_id, "scopes": sorted(actor.scopes)}
 
-    @routes.get("/v1/organisations", dependencies=[operate])
-    def list_organisations() -> dict[str, Any]:
-        return {"organisations": [item.as_dict() for item in accounts.organisations()]}
+    @routes.get("/v1/organizations", dependencies=[operate])
+    def list_organizations() -> dict[str, Any]:
+        return {"organizations": [item.as_dict() for item in accounts.organizations()]}
 
-    @routes.post("/v1/organisations", status_code=201, dependencies=[operate])
-    def create_organisation(body: NewOrganization) -> dict[str, Any]:
-        return accounts.create_organisation(body.name, body.kind, body.currency, body.timezone).as_dict()
+    @routes.post("/v1/organizations", status_code=201, dependencies=[operate])
+    def create_organization(body: NewOrganization) -> dict[str, Any]:
+        return accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict()
 
-    @routes.get("/v1/organisations/{organisation}/keys", dependencies=[operate])
-    def list_keys(organisation: str) -> dict[str, Any]:
-        return {"keys": [key.as_dict() for key in accounts.keys(accounts.organisation(organisation).id)]}
+    @routes.get("/v1/organizations/{organization}/keys", dependencies=[operate])
+    def list_keys(organization: str) -> dict[str, Any]:
+        return {"keys": [key.as_dict() for key in accounts.keys(accounts.organization(organization).id)]}
 
-    @routes.post("/v1/organisations/{organisation}/keys", status_code=201, dependencies=[operate])
-    def create_key(organisation: str, body: NewKey) -> dict[str, Any]:
+    @routes.post("/v1/organizations/{organization}/keys", status_code=201, dependencies=[operate])
+    def create_key(organization: str, body: NewKey) -> dict[str, Any]:
         """The answer holds the secret, this once."""
-        owner = accounts.organisation(organisation)
+        owner = accounts.organization(organization)
         key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at, body.project)
         return {**key.as_dict(), "secret": secret}
 

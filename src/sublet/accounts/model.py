@@ -1,4 +1,4 @@
-"""Organisations, their keys, and who may do what."""
+"""Organizations, their keys, and who may do what."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sublet.values.money import currency_digits
 from sublet.values.text import checked_line
 
 KEY_PREFIX = "sublet_"
-KEYS_PER_ORGANISATION_MAX = 1_000
+KEYS_PER_ORGANIZATION_MAX = 1_000
 NAME_LENGTH_MAX = 120
 PROJECT_LENGTH_MAX = 80
 
@@ -26,19 +26,19 @@ SCOPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "internal": ("claims",),
     "customer": ("leases", "models", "billing"),
 }
-"""The kinds of organisation and the scopes a key of each may carry, the first set being the default."""
+"""The kinds of organization and the scopes a key of each may carry, the first set being the default."""
 
 SCOPES: dict[str, str] = {
-    "operate": "run the fleet: pools, organisations, plans, every tenant's leases and money",
+    "operate": "run the fleet: pools, organizations, plans, every tenant's leases and money",
     "claims": "say what the owner needs and take capacity back",
-    "leases": "quote, take and use raw leases of one's own organisation",
+    "leases": "quote, take and use raw leases of one's own organization",
     "models": "call the model API",
-    "billing": "read usage and invoices of one's own organisation",
+    "billing": "read usage and invoices of one's own organization",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Organisation:
+class Organization:
     """Somebody with an account. `kind` is operator, internal or customer; amounts are in its one `currency`."""
 
     id: str
@@ -67,7 +67,7 @@ class ApiKey:
     with it counts for its `project`, if it has one."""
 
     id: str
-    organisation_id: str
+    organization_id: str
     name: str
     hint: str
     scopes: tuple[str, ...]
@@ -82,7 +82,7 @@ class ApiKey:
     def as_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "organisation_id": self.organisation_id,
+            "organization_id": self.organization_id,
             "name": self.name,
             "hint": f"…{self.hint}",
             "scopes": list(self.scopes),
@@ -95,10 +95,10 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: a key of an organisation, with what it may do."""
+    """Who is asking: a key of an organization, with what it may do."""
 
     key_id: str
-    organisation_id: str
+    organization_id: str
     kind: str
     scopes: frozenset[str]
     project: str = ""
@@ -144,7 +144,7 @@ def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:
     for scope in wanted:
         if scope not in allowed:
             raise InvalidInputError(
-                f"scope {scope!r} is not for an organisation of kind {kind}; it may have {', '.join(allowed)}"
+                f"scope {scope!r} is not for an organization of kind {kind}; it may have {', '.join(allowed)}"
             )
     if not wanted:
         raise InvalidInputError(f"a key needs at least one scope of {', '.join(allowed)}")
@@ -164,7 +164,7 @@ def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | Non
     return moment
 
 
-def checked_organisation(name: str, kind: str, currency: str, timezone: str) -> tuple[str, str, str, str]:
+def checked_organization(name: str, kind: str, currency: str, timezone: str) -> tuple[str, str, str, str]:
     """The four fields, checked. Raises InvalidInputError naming the wrong one."""
     if kind not in SCOPES_BY_KIND:
         raise InvalidInputError(f"kind {kind!r} is not one of {', '.join(SCOPES_BY_KIND)}")
@@ -173,9 +173,9 @@ def checked_organisation(name: str, kind: str, currency: str, timezone: str) -> 
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidInputError(f"timezone {timezone!r} is not known; write one like UTC or Europe/Berlin") from error
-    name = checked_name(name, "an organisation's name")
+    name = checked_name(name, "an organization's name")
     if name.startswith("org_") or is_id(name):
         raise InvalidInputError(
-            f"{name!r} looks like an id, and an organisation is found by its id or its name; choose another name"
+            f"{name!r} looks like an id, and an organization is found by its id or its name; choose another name"
         )
     return name, kind, currency, timezone

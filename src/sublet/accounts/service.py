@@ -1,4 +1,4 @@
-"""Create organisations and keys, and tell from a secret who is asking."""
+"""Create organizations and keys, and tell from a secret who is asking."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from sublet.accounts import store as sql
 from sublet.accounts.model import (
     KEY_PREFIX,
-    KEYS_PER_ORGANISATION_MAX,
+    KEYS_PER_ORGANIZATION_MAX,
     Actor,
     ApiKey,
-    Organisation,
+    Organization,
     checked_expiry,
     checked_name,
-    checked_organisation,
+    checked_organization,
     checked_project,
     checked_scopes,
     new_secret,
@@ -44,40 +44,40 @@ class Accounts:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def create_organisation(
+    def create_organization(
         self, name: str, kind: str = "customer", currency: str = "USD", timezone: str = "UTC"
-    ) -> Organisation:
-        """A new organisation. Raises InvalidInputError, or ConflictError where the name is taken."""
-        name, kind, currency, timezone = checked_organisation(name, kind, currency, timezone)
+    ) -> Organization:
+        """A new organization. Raises InvalidInputError, or ConflictError where the name is taken."""
+        name, kind, currency, timezone = checked_organization(name, kind, currency, timezone)
         if name == OPERATOR_NAME and kind != "operator":
             raise InvalidInputError(f"the name {OPERATOR_NAME!r} is the operator's own; choose another name")
-        organisation = Organisation(new_id("org"), name, kind, currency, timezone, "active", self._store.clock.now())
+        organization = Organization(new_id("org"), name, kind, currency, timezone, "active", self._store.clock.now())
 
-        def write(connection: Connection) -> Organisation:
-            self._store.lock(connection, "organisations")
-            if sql.organisation_by(connection, name=name):
-                raise ConflictError(f"there is an organisation named {name!r} already; choose another name")
-            sql.insert_organisation(connection, organisation)
-            return organisation
+        def write(connection: Connection) -> Organization:
+            self._store.lock(connection, "organizations")
+            if sql.organization_by(connection, name=name):
+                raise ConflictError(f"there is an organization named {name!r} already; choose another name")
+            sql.insert_organization(connection, organization)
+            return organization
 
         return self._store.write(write)
 
-    def organisation(self, id_or_name: str) -> Organisation:
+    def organization(self, id_or_name: str) -> Organization:
         """Raises NotFoundError."""
         id_or_name = normal_form(id_or_name)
         with self._store.read() as connection:
-            found = sql.organisation_by(connection, id=id_or_name) or sql.organisation_by(connection, name=id_or_name)
+            found = sql.organization_by(connection, id=id_or_name) or sql.organization_by(connection, name=id_or_name)
         if found is None:
-            raise NotFoundError(f"there is no organisation {id_or_name!r}; `sublet org ls` lists them")
+            raise NotFoundError(f"there is no organization {id_or_name!r}; `sublet org ls` lists them")
         return found
 
-    def organisations(self) -> list[Organisation]:
+    def organizations(self) -> list[Organization]:
         with self._store.read() as connection:
-            return sql.all_organisations(connection, LIST_MAX)
+            return sql.all_organizations(connection, LIST_MAX)
 
     def create_key(
         self,
-        organisation: str,
+        organization: str,
         name: str = "default",
         scopes: Iterable[str] | None = None,
         expires_at: datetime | None = None,
@@ -85,21 +85,21 @@ class Accounts:
     ) -> tuple[ApiKey, str]:
         """A new key and its secret, which is shown this once: only its hash is kept. What is used with it counts for
         `project`. Raises InvalidInputError, NotFoundError, LimitExceededError."""
-        owner = self.organisation(organisation)
+        owner = self.organization(organization)
         key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), project)
 
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"keys {owner.id}")
-            if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANISATION_MAX:
-                raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANISATION_MAX} keys; reuse one")
+            if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANIZATION_MAX:
+                raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANIZATION_MAX} keys; reuse one")
             sql.insert_key(connection, key, secret_sha256(secret))
 
         self._store.write(write)
         return key, secret
 
-    def keys(self, organisation_id: str) -> list[ApiKey]:
+    def keys(self, organization_id: str) -> list[ApiKey]:
         with self._store.read() as connection:
-            return sql.keys_of(connection, organisation_id)
+            return sql.keys_of(connection, organization_id)
 
     def revoke_key(self, key_id: str) -> None:
         """From now on the key opens nothing. Raises NotFoundError where there is no such live key."""
@@ -124,13 +124,13 @@ class Accounts:
         Several control planes may start at once on one database: one of them gets the secret.
         """
         now = self._store.clock.now()
-        fresh = Organisation(new_id("org"), OPERATOR_NAME, "operator", "USD", "UTC", "active", now)
+        fresh = Organization(new_id("org"), OPERATOR_NAME, "operator", "USD", "UTC", "active", now)
 
         def write(connection: Connection) -> str | None:
-            self._store.lock(connection, "organisations")
-            owner = sql.organisation_by(connection, name=OPERATOR_NAME)
+            self._store.lock(connection, "organizations")
+            owner = sql.organization_by(connection, name=OPERATOR_NAME)
             if owner is None:
-                sql.insert_organisation(connection, fresh)
+                sql.insert_organization(connection, fresh)
             elif sql.count_keys(connection, owner.id):
                 return None
             key, secret = _new_key(owner or fresh, "first key", None, None, now)
@@ -141,7 +141,7 @@ class Accounts:
 
 
 def _new_key(
-    owner: Organisation,
+    owner: Organization,
     name: str,
     scopes: Iterable[str] | None,
     expires_at: datetime | None,

@@ -1,4 +1,4 @@
-"""The SQL of organisations and keys."""
+"""The SQL of organizations and keys."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from sublet.accounts.model import ApiKey, Organisation
-from sublet.store.tables.accounts import api_keys, organisations
+from sublet.accounts.model import ApiKey, Organization
+from sublet.store.tables.accounts import api_keys, organizations
 
 
-def insert_organisation(connection: Connection, organisation: Organisation) -> None:
+def insert_organization(connection: Connection, organization: Organization) -> None:
     connection.execute(
-        insert(organisations).values(
-            id=organisation.id,
-            name=organisation.name,
-            kind=organisation.kind,
-            currency=organisation.currency,
-            timezone=organisation.timezone,
-            status=organisation.status,
-            created_at=organisation.created_at,
+        insert(organizations).values(
+            id=organization.id,
+            name=organization.name,
+            kind=organization.kind,
+            currency=organization.currency,
+            timezone=organization.timezone,
+            status=organization.status,
+            created_at=organization.created_at,
         )
     )
 
 
-def organisation_by(connection: Connection, *, id: str | None = None, name: str | None = None) -> Organisation | None:
-    """The organisation with that id, or with that name."""
-    condition = organisations.c.id == id if id is not None else organisations.c.name == name
-    row = connection.execute(select(organisations).where(condition)).first()
-    return _organisation(row) if row else None
+def organization_by(connection: Connection, *, id: str | None = None, name: str | None = None) -> Organization | None:
+    """The organization with that id, or with that name."""
+    condition = organizations.c.id == id if id is not None else organizations.c.name == name
+    row = connection.execute(select(organizations).where(condition)).first()
+    return _organization(row) if row else None
 
 
-def all_organisations(connection: Connection, limit: int) -> list[Organisation]:
+def all_organizations(connection: Connection, limit: int) -> list[Organization]:
     rows = connection.execute(
-        select(organisations).order_by(organisations.c.created_at, organisations.c.id).limit(limit)
+        select(organizations).order_by(organizations.c.created_at, organizations.c.id).limit(limit)
     )
-    return [_organisation(row) for row in rows]
+    return [_organization(row) for row in rows]
 
 
 def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
     connection.execute(
         insert(api_keys).values(
             id=key.id,
-            organisation_id=key.organisation_id,
+            organization_id=key.organization_id,
             name=key.name,
             sha256=sha256,
             hint=key.hint,
@@ -56,32 +56,32 @@ def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
     )
 
 
-def key_by_sha256(connection: Connection, sha256: str) -> tuple[ApiKey, Organisation] | None:
+def key_by_sha256(connection: Connection, sha256: str) -> tuple[ApiKey, Organization] | None:
     row = connection.execute(select(api_keys).where(api_keys.c.sha256 == sha256)).first()
     if row is None:
         return None
-    owner = organisation_by(connection, id=row.organisation_id)
+    owner = organization_by(connection, id=row.organization_id)
     return (_key(row), owner) if owner else None
 
 
-def keys_of(connection: Connection, organisation_id: str) -> list[ApiKey]:
+def keys_of(connection: Connection, organization_id: str) -> list[ApiKey]:
     rows = connection.execute(
         select(api_keys)
-        .where(api_keys.c.organisation_id == organisation_id)
+        .where(api_keys.c.organization_id == organization_id)
         .order_by(api_keys.c.created_at, api_keys.c.id)
     )
     return [_key(row) for row in rows]
 
 
-def is_key_of(connection: Connection, organisation_id: str, key_id: str) -> bool:
-    """Whether it is, or was before it was revoked, a key of that organisation."""
-    found = select(api_keys.c.id).where(api_keys.c.id == key_id, api_keys.c.organisation_id == organisation_id)
+def is_key_of(connection: Connection, organization_id: str, key_id: str) -> bool:
+    """Whether it is, or was before it was revoked, a key of that organization."""
+    found = select(api_keys.c.id).where(api_keys.c.id == key_id, api_keys.c.organization_id == organization_id)
     return connection.execute(found).first() is not None
 
 
-def count_keys(connection: Connection, organisation_id: str) -> int:
+def count_keys(connection: Connection, organization_id: str) -> int:
     return connection.execute(
-        select(func.count()).select_from(api_keys).where(api_keys.c.organisation_id == organisation_id)
+        select(func.count()).select_from(api_keys).where(api_keys.c.organization_id == organization_id)
     ).scalar_one()
 
 
@@ -93,14 +93,14 @@ def revoke(connection: Connection, key_id: str, at: datetime) -> bool:
     return done.rowcount == 1
 
 
-def _organisation(row: Row[Any]) -> Organisation:
-    return Organisation(row.id, row.name, row.kind, row.currency, row.timezone, row.status, row.created_at)
+def _organization(row: Row[Any]) -> Organization:
+    return Organization(row.id, row.name, row.kind, row.currency, row.timezone, row.status, row.created_at)
 
 
 def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         row.id,
-        row.organisation_id,
+        row.organization_id,
         row.name,
         row.hint,
         tuple(row.scopes),

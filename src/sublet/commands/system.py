@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from sublet import settings as settings_module
+from sublet.config import settings as settings_module
 from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, UnavailableError
@@ -29,7 +29,7 @@ def _config() -> Path | None:
 
 def up(as_json: JsonFlag = False) -> None:
     """Run the system until Ctrl-C: control plane, gateway and engines. Leases run on when it ends, and the next start finds them."""
-    from sublet.running import Running
+    from sublet.launch.running import Running
 
     running = Running(settings_module.load(), _config())
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -56,7 +56,7 @@ def down(
     as_json: JsonFlag = False,
 ) -> None:
     """Stop the system that runs on this data directory. Leases run on, unless --end-leases says otherwise."""
-    from sublet import running
+    from sublet.launch import running
 
     settings = settings_module.load()
     stopped = running.stop_running(settings.data_dir, settings.gateway.drain_s_max + DOWN_S_MAX)
@@ -81,7 +81,7 @@ def demo(
 
 def doctor(as_json: JsonFlag = False) -> None:
     """Say what this machine can do, what is missing, and what follows from it. Exit code 1 if something is missing."""
-    from sublet import doctor as examination
+    from sublet.launch import doctor as examination
 
     settings = settings_module.load()
     if as_json:
@@ -104,7 +104,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 def status(as_json: JsonFlag = False) -> None:
     """Say whether the system runs here, and where."""
-    from sublet import supervisor
+    from sublet.launch import supervisor
 
     settings = settings_module.load()
     found = supervisor.running(settings.data_dir)
@@ -151,8 +151,8 @@ def plan(
 
 def _next_plan() -> Plan:
     """Only the running system knows what its backends hold; a system that does not run is told by its database."""
-    from sublet.app import Sublet
-    from sublet.remote import KEY_VARIABLE, Remote
+    from sublet.client.remote import KEY_VARIABLE, Remote
+    from sublet.wiring.system import Sublet
 
     if os.environ.get(KEY_VARIABLE):
         try:
@@ -182,7 +182,7 @@ def serve(
     supervised: Annotated[bool, typer.Option(help="End with the parent.", hidden=True)] = False,
 ) -> None:
     """Run one process of the system alone, for instance several gateways against one PostgreSQL."""
-    from sublet import processes, supervisor
+    from sublet.launch import processes, supervisor
 
     if supervised:
         supervisor.live_on_pipe()

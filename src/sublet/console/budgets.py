@@ -49,18 +49,18 @@ class BudgetsPage:
     earlier: str | None
     later: str | None
     by_use: str
-    by_organisation: str
+    by_organization: str
 
 
 def draw_budgets(view: BudgetsView) -> BudgetsPage:
     """The page of `view`."""
-    after = view.wish.offset + len(view.rows)
+    after = view.query.offset + len(view.rows)
     return BudgetsPage(
         tuple(draw_budget(item) for item in view.rows),
-        _address(view, max(0, view.wish.offset - ROWS_MAX)) if view.wish.offset else None,
+        _address(view, max(0, view.query.offset - ROWS_MAX)) if view.query.offset else None,
         _address(view, after) if after < view.many else None,
         _address(view, 0, order="use"),
-        _address(view, 0, order="organisation"),
+        _address(view, 0, order="organization"),
     )
 
 
@@ -145,8 +145,8 @@ def _part(part: int, whole: int) -> float:
 
 def _address(view: BudgetsView, offset: int, order: str = "") -> str:
     asked: Sequence[tuple[str, object]] = [
-        ("find", view.wish.find),
-        ("order", order or view.wish.order),
+        ("find", view.query.find),
+        ("order", order or view.query.order),
         ("offset", offset),
     ]
     query = urlencode([(name, value) for name, value in asked if value not in ("", 0, "use")])

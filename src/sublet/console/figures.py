@@ -105,7 +105,7 @@ def span_text(start: datetime, end: datetime) -> str:
 
 
 def tone(state: str) -> str:
-    """The colour family of a state: good, busy, bad or quiet. The word itself always stands beside the colour."""
+    """The color family of a state: good, busy, bad or quiet. The word itself always stands beside the color."""
     return _TONES.get(state, "quiet")
 
 

@@ -18,7 +18,7 @@ ROWS_MAX = 100
 FIND_LENGTH_MAX = 120
 """Characters of a name to look for."""
 
-ORDERS = ("use", "organisation")
+ORDERS = ("use", "organization")
 OFFSET_MAX = 1_000_000
 
 SEVERITIES = ("critical", "warning", "info")
@@ -106,7 +106,7 @@ class LeaseView:
     """
 
     id: str
-    organisation: str
+    organization: str
     pool: str
     class_of_service: str
     accelerators: int
@@ -190,14 +190,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """A budget in its present period. `scope` is organisation, project or key, and `subject` the project's or the key's name.
+    """A budget in its present period. `scope` is organization, project or key, and `subject` the project's or the key's name.
 
     `spent` was billed, `held` is put by for work under way. `starts_anew` is None for one that never does; a `prepaid` one is
     money paid in advance. `channels` counts the ways in which its alerts are told.
     """
 
     id: str
-    organisation: str
+    organization: str
     scope: str
     subject: str
     period: str
@@ -222,16 +222,16 @@ class BudgetView:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetsWish:
-    """Which budgets to show: those with `find` in the name of the organisation, project or key, ROWS_MAX of them from the one
-    at `offset` on, in the order of use (the most used first) or of organisation."""
+class BudgetsQuery:
+    """Which budgets to show: those with `find` in the name of the organization, project or key, ROWS_MAX of them from the one
+    at `offset` on, in the order of use (the most used first) or of organization."""
 
     find: str = ""
     order: str = "use"
     offset: int = 0
 
     @classmethod
-    def of(cls, find: str, order: str, offset: str) -> BudgetsWish:
+    def of(cls, find: str, order: str, offset: str) -> BudgetsQuery:
         """What an address asks for. An address is typed by people: what can't be meant is taken for the first page."""
         number = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) <= len(str(OFFSET_MAX)) else 0
         return cls(
@@ -250,7 +250,7 @@ class BudgetsView:
     refusing: int = 0
     passed: int = 0
     near: int = 0
-    wish: BudgetsWish = BudgetsWish()
+    query: BudgetsQuery = BudgetsQuery()
 
 
 @dataclass(frozen=True, slots=True)

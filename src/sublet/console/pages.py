@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from sublet.console import chart, figures
 from sublet.console.assets import Assets
 from sublet.console.budgets import draw_budget, draw_budgets
-from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX, BudgetsView, BudgetsWish, Overview, RecordView
+from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX, BudgetsQuery, BudgetsView, Overview, RecordView
 from sublet.console.record import draw_record
 from sublet.console.sessions import SESSION_HOURS, Session, Sessions
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError, UnauthenticatedError
@@ -119,7 +119,7 @@ def router(
     overview: Callable[[], Overview],
     sessions: Sessions,
     record: Callable[[str | None], RecordView],
-    budgets: Callable[[BudgetsWish], BudgetsView],
+    budgets: Callable[[BudgetsQuery], BudgetsView],
 ) -> APIRouter:
     """GET /, GET /budgets, GET /record, GET and POST /login, POST /logout, GET /static/…: the operator's console.
 
@@ -187,7 +187,7 @@ def _add_pages(
     sessions: Sessions,
     overview: Callable[[], Overview],
     record: Callable[[str | None], RecordView],
-    budgets: Callable[[BudgetsWish], BudgetsView],
+    budgets: Callable[[BudgetsQuery], BudgetsView],
 ) -> None:
     def shown(request: Request, draw: Callable[[str], Response]) -> Response:
         """The page for who is signed in; `draw` is given the form's token."""
@@ -209,8 +209,8 @@ def _add_pages(
 
     @routes.get("/budgets")
     def budgets_page(request: Request, find: str = "", order: str = "", offset: str = "") -> Response:
-        wish = BudgetsWish.of(find, order, offset)
-        return shown(request, lambda token: pages.budgets(budgets(wish), token))
+        query = BudgetsQuery.of(find, order, offset)
+        return shown(request, lambda token: pages.budgets(budgets(query), token))
 
 
 @dataclass(frozen=True, slots=True)

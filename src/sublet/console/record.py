@@ -81,7 +81,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One length's tightening or loosening, with the family of its colour."""
+    """One length's tightening or loosening, with the family of its color."""
 
     tuning: Tuning
     tone: str

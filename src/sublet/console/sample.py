@@ -9,8 +9,8 @@ from typing import Any
 
 from sublet.console.model import (
     Alert,
+    BudgetsQuery,
     BudgetsView,
-    BudgetsWish,
     BudgetView,
     LeaseView,
     ModelView,
@@ -139,7 +139,7 @@ def _point(as_of: datetime, index: int, capacity: int, level: float, swing: floa
 def _leases(as_of: datetime) -> tuple[LeaseView, ...]:
     def lease(
         key: str,
-        organisation: str,
+        organization: str,
         pool: str,
         kind: str,
         many: int,
@@ -151,7 +151,7 @@ def _leases(as_of: datetime) -> tuple[LeaseView, ...]:
         reclaim_at = as_of + timedelta(seconds=back_s) if back_s else None
         return LeaseView(
             id=f"lse_{key}",
-            organisation=organisation,
+            organization=organization,
             pool=pool,
             class_of_service=kind,
             accelerators=many,
@@ -198,14 +198,14 @@ def _money() -> MoneyView:
     )
 
 
-def sample_budgets(as_of: datetime, wish: BudgetsWish = BudgetsWish()) -> BudgetsView:
+def sample_budgets(as_of: datetime, query: BudgetsQuery = BudgetsQuery()) -> BudgetsView:
     """Budgets of every sort: used up, passed, nearly so, held, hardly begun, and of another currency."""
     month = as_of + timedelta(days=9, hours=4)
 
-    def budget(key: str, organisation: str, limit: str, spent: str, held: str = "0", **fields: Any) -> BudgetView:
+    def budget(key: str, organization: str, limit: str, spent: str, held: str = "0", **fields: Any) -> BudgetView:
         currency = fields.pop("currency", "USD")
         given: dict[str, Any] = {
-            "scope": "organisation",
+            "scope": "organization",
             "subject": "",
             "period": "month",
             "starts_anew": month,
@@ -216,7 +216,7 @@ def sample_budgets(as_of: datetime, wish: BudgetsWish = BudgetsWish()) -> Budget
             },
             **fields,
         }
-        return BudgetView(f"bud_{key}", organisation, **given)
+        return BudgetView(f"bud_{key}", organization, **given)
 
     def told(*percents: int, trouble: str = "") -> tuple[Told, ...]:
         return tuple(
@@ -237,8 +237,8 @@ def sample_budgets(as_of: datetime, wish: BudgetsWish = BudgetsWish()) -> Budget
         budget("5k7n", "Atelier Dumont", "100", "0", "0.21", period="ever", starts_anew=None, prepaid=True, channels=1),
         budget("6m8p", "Yen Works KK", "250000", "0", currency="JPY", thresholds=()),
     )  # fmt: skip
-    kept = tuple(row for row in rows if wish.find.lower() in f"{row.organisation} {row.subject}".lower())
-    return BudgetsView(as_of, kept, len(kept), 1, 1, 1, wish)
+    kept = tuple(row for row in rows if query.find.lower() in f"{row.organization} {row.subject}".lower())
+    return BudgetsView(as_of, kept, len(kept), 1, 1, 1, query)
 
 
 def _plan(as_of: datetime) -> tuple[PlanLine, ...]:

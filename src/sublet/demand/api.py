@@ -83,7 +83,7 @@ def router(
 
     @routes.post("/v1/claims", status_code=201, dependencies=[claims])
     def add_claim(body: NewClaim) -> dict[str, Any]:
-        """Announce a need; it is honoured before anything that may still be sold."""
+        """Announce a need; it is honored before anything that may still be sold."""
         return demand.add_claim(id_of(body.pool_id), body.count, Window(body.start, body.end), body.reason).as_dict()
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[claims])

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from sublet.demand.heights import Order
+from sublet.demand.lookback import BEFORE_HOURS, DAY, HIGH_HOURS, SPREAD_MIN, Grid, Lookback, Places, last_seen
 from sublet.demand.model import Floats
-from sublet.demand.past import BEFORE_HOURS, DAY, HIGH_HOURS, SPREAD_MIN, Grid, Past, Places, last_seen
+from sublet.demand.ranking import Ranking
 
 HALF_LIFE_HOURS = 20 * DAY
 LONG_HALF_LIFE_HOURS = 90 * DAY
@@ -69,7 +69,7 @@ class Fits:
         for fit in kept:
             if fit.past.at == at:
                 return fit
-        fit = Fit(Past.of(self.in_use, at, slots), self._pulls)
+        fit = Fit(Lookback.of(self.in_use, at, slots), self._pulls)
         # A shadow lives an hour behind a decision: where a fit is renewed, the one before it is still asked for.
         keep(kept, fit)
         return fit
@@ -171,7 +171,7 @@ class Fit:
     An hour's deviation is found when it is first asked for: a decision needs those near its own hour alone.
     """
 
-    def __init__(self, past: Past, pulls: Grid) -> None:
+    def __init__(self, past: Lookback, pulls: Grid) -> None:
         """An origin lies so much of the way from the demand before each moment to the highest of the hours before it.
 
         `pulls` has the shape (origins, 1, 1).
@@ -288,14 +288,14 @@ class Set:
     t: int
     paths: Grid
     weights: Grid
-    past: Past
+    past: Lookback
     rows: Places
-    _orders: dict[tuple[int, int], Order] = field(default_factory=dict, init=False)
+    _orders: dict[tuple[int, int], Ranking] = field(default_factory=dict, init=False)
 
-    def order(self, slots: int, origin: int = 0) -> Order:
+    def order(self, slots: int, origin: int = 0) -> Ranking:
         """The order of the highest rises within `slots` slots."""
         found = self._orders.get((slots, origin))
-        return found or self._orders.setdefault((slots, origin), Order(self.paths[origin, :slots].max(axis=0)))
+        return found or self._orders.setdefault((slots, origin), Ranking(self.paths[origin, :slots].max(axis=0)))
 
     def rises(self, slots: int, origin: int = 0) -> Grid:
         """The paths (moments, slots) from one origin."""

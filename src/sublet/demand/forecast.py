@@ -12,9 +12,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sublet.demand.fits import JUMP_SHARE, NEARBY, PLAIN_PULL, Fits, keep, says_since
-from sublet.demand.heights import Heights, Order
+from sublet.demand.lookback import MEMORY_HOURS, Grid, last_seen
 from sublet.demand.model import Floats, Series
-from sublet.demand.past import MEMORY_HOURS, Grid, last_seen
+from sublet.demand.ranking import Ranking, WeightedLevels
 
 PATHS_MAX = 10_000
 LEVEL_SHARE = 0.10
@@ -39,7 +39,7 @@ class Futures:
     weights: Grid
     method: str
     jump: float = 0.0
-    order: Order | None = None
+    order: Ranking | None = None
 
     @cached_property
     def weight(self) -> float:
@@ -47,9 +47,9 @@ class Futures:
         return float(self.weights.sum())
 
     @cached_property
-    def peaks(self) -> Heights:
+    def peaks(self) -> WeightedLevels:
         """The highest rise on each path."""
-        return Heights(self.order or Order(self.paths.max(axis=1)), self.weights)
+        return WeightedLevels(self.order or Ranking(self.paths.max(axis=1)), self.weights)
 
 
 class Forecaster(Protocol):
@@ -204,7 +204,7 @@ class Filtered:
         else:
             found, origin = self._fits.set_at(t, slots), self._origin
         paths = found.rises(slots, origin)
-        order: Order | None = found.order(slots, origin)
+        order: Ranking | None = found.order(slots, origin)
         wider = found.wider(self._fits.lately(t)) if slots == 1 else None
         if wider is not None and wider.size:
             usual = np.float32(np.average(paths[:, 0], weights=found.weights))
@@ -239,7 +239,7 @@ class Alike(Filtered):
 
 
 class Anytime:
-    """Past rises as they were, at any hour of the day, recent ones first."""
+    """Lookback rises as they were, at any hour of the day, recent ones first."""
 
     def __init__(self, fits: Fits, method: str) -> None:
         self.method = method

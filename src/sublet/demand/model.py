@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 ACCELERATORS_MAX = 10_000_000
 SLOTS_MAX = 4_000_000
 SLACK_SHARE = 0.01
-GAP_NEIGHBOURS = 5
+GAP_NEIGHBORS = 5
 GAPS_AT_ONCE = 50_000
 REASON_CHARACTERS_MAX = 500
 HOUR_S = 3600
@@ -266,13 +266,13 @@ def claimed(claims: Sequence[Claim], moment: datetime) -> int:
 def _gaps(distances_s: Floats, step_s: int) -> tuple[int, int]:
     """How many distances are wider than is usual on both sides of them, and how many samples are missing in them.
 
-    What is usual on a side is the median of GAP_NEIGHBOURS distances there where there are so many, `step_s` at least.
+    What is usual on a side is the median of GAP_NEIGHBORS distances there where there are so many, `step_s` at least.
     """
     wide = np.flatnonzero(distances_s > 1.5 * step_s)
     gaps = missing = 0
     for part in np.array_split(wide, wide.size // GAPS_AT_ONCE + 1):
         usual = np.full(part.size, float(step_s))
-        for side in (np.arange(-GAP_NEIGHBOURS, 0), np.arange(1, GAP_NEIGHBOURS + 1)):
+        for side in (np.arange(-GAP_NEIGHBORS, 0), np.arange(1, GAP_NEIGHBORS + 1)):
             around = part[:, None] + side
             inside = (around >= 0) & (around < distances_s.size)
             near = distances_s[np.clip(around, 0, distances_s.size - 1)]

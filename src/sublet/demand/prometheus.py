@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx2
 
+from sublet.config.pools import fixed_capacity
 from sublet.demand.model import Sample
-from sublet.pool_settings import fixed_capacity
 from sublet.values.clock import as_utc
 from sublet.values.errors import InvalidInputError, UnavailableError
 

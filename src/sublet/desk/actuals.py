@@ -148,12 +148,12 @@ class Tally:
 
     @property
     def per_accelerator_hour(self) -> float | None:
-        """Realised price per accelerator-hour; None where nothing was used."""
+        """Realized price per accelerator-hour; None where nothing was used."""
         return self.revenue / self.accelerator_hours if self.accelerator_hours else None
 
     @property
     def per_watt_year(self) -> float | None:
-        """Realised price per IT watt and year of use: revenue / (watt-hours / 8760). None where nothing was used."""
+        """Realized price per IT watt and year of use: revenue / (watt-hours / 8760). None where nothing was used."""
         return self.revenue * HOURS_PER_YEAR / self.watt_hours if self.watt_hours else None
 
     @property
@@ -254,7 +254,7 @@ class WorthLine:
             given = (
                 f" {_amount(self.credits)} {self.currency} were credited for broken promises." if self.credits else ""
             )
-            return f"Nothing was sold in this window, so there is no realised price.{given}"
+            return f"Nothing was sold in this window, so there is no realized price.{given}"
         others = "; ".join(
             f"{other.name}: {other.usd_per_watt_year:g} USD/W-yr, basis {other.basis} ({other.source}, {other.date})"
             for other in self.comparables
@@ -286,7 +286,7 @@ def worth(actuals: Actuals) -> WorthLine:
 
 @dataclass(frozen=True, slots=True)
 class PoolLine:
-    """One pool and channel of the actuals page. `utilisation` is of the pool's offered hours, over both channels."""
+    """One pool and channel of the actuals page. `utilization` is of the pool's offered hours, over both channels."""
 
     pool: str
     generation: str
@@ -298,11 +298,11 @@ class PoolLine:
     per_accelerator_hour: float | None
     per_watt_year: float | None
     per_offered_watt_year: float | None
-    utilisation: float | None
+    utilization: float | None
 
 
 def pool_lines(actuals: Actuals) -> list[PoolLine]:
-    """Realised prices by pool and channel, and the share of offered surplus that was sold."""
+    """Realized prices by pool and channel, and the share of offered surplus that was sold."""
     lines = []
     for (pool, channel), tally in sorted(actuals.by_pool_channel.items()):
         record = actuals.pools[pool]
@@ -386,7 +386,7 @@ class ChannelComparison:
 
 
 def raw_against_managed(actuals: Actuals) -> list[ChannelComparison]:
-    """Realised price per accelerator-hour by pool in the two channels."""
+    """Realized price per accelerator-hour by pool in the two channels."""
     empty = Tally()
     return [
         ChannelComparison(

@@ -370,7 +370,7 @@ def _phrase_range(content: float | tuple[float, ...] | str, qualifier: str, unit
 
 
 def _check_fraction(table: Table, name: str, content: float | tuple[float, ...] | str, unit: str) -> None:
-    if unit in ("rate", "prob", "share", "utilisation") and isinstance(content, float) and abs(content) > 1:
+    if unit in ("rate", "prob", "share", "utilization") and isinstance(content, float) and abs(content) > 1:
         raise table.fail(
             "value", f"{name} is {content:g} as a {unit}; write a fraction, {content:g} % as {content / 100:g}"
         )

@@ -20,7 +20,7 @@ DAYS_PER_YEAR = 365.0
 class Contract:
     """What a customer has committed to. `value` is the signing value in one currency; the window is [start, end).
 
-    `is_competitor` says that the customer could sell the same thing itself; `recognised` is revenue booked so far;
+    `is_competitor` says that the customer could sell the same thing itself; `recognized` is revenue booked so far;
     `performance_obligation` is RPO where the seller reports it, and is never guessed from the other three.
     """
 
@@ -30,7 +30,7 @@ class Contract:
     start: date
     end: date | None
     is_competitor: bool = False
-    recognised: float | None = None
+    recognized: float | None = None
     performance_obligation: float | None = None
     source: str = ""
 
@@ -64,9 +64,9 @@ class Contract:
         return min(1.0, max(0.0, (self.last_day - max(as_of, self.start)).days / whole))
 
     def remaining(self, as_of: date) -> float:
-        """Signing value less what was recognised; straight line over the term where that isn't reported."""
-        if self.recognised is not None:
-            return max(0.0, self.value - self.recognised)
+        """Signing value less what was recognized; straight line over the term where that isn't reported."""
+        if self.recognized is not None:
+            return max(0.0, self.value - self.recognized)
         return self.value * self.share_left(as_of)
 
 
@@ -113,7 +113,7 @@ def shares(values: Mapping[str, float], backlog: float) -> dict[str, float]:
 
 
 def hhi_floor(values: Sequence[Number], backlog: Number) -> Number:
-    """Herfindahl-Hirschman index (sum of squared shares) when everybody unknown is atomised."""
+    """Herfindahl-Hirschman index (sum of squared shares) when everybody unknown is atomized."""
     return _sum_of_squares(values) / backlog**2
 
 

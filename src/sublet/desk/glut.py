@@ -84,7 +84,7 @@ def judge(
     owner: Sequence[OwnerWindow],
     industry: Sequence[IndustryWindow],
     *,
-    target_utilisation: float,
+    target_utilization: float,
     contract_price_falling: bool,
     capex_guidance_cut: bool,
 ) -> Verdicts:
@@ -97,9 +97,9 @@ def judge(
         raise InvalidInputError(
             "owner and industry must cover the same windows in the same order; give both for each one"
         )
-    if not 0 < target_utilisation <= 1:
-        raise InvalidInputError(f"target_utilisation is {target_utilisation:g}; write a fraction above 0, at most 1")
-    spare = tuple(float(slack(row.capacity_mw, row.demand_mw, target_utilisation)) for row in industry)
+    if not 0 < target_utilization <= 1:
+        raise InvalidInputError(f"target_utilization is {target_utilization:g}; write a fraction above 0, at most 1")
+    spare = tuple(float(slack(row.capacity_mw, row.demand_mw, target_utilization)) for row in industry)
     run = longest_run([value > 0 for value in spare])
     largest = [mine.idle_mw / whole.capacity_mw for mine, whole in zip(owner, industry, strict=True)]
     return Verdicts(

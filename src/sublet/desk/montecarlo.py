@@ -95,7 +95,7 @@ def simulate(
             if progress is not None:
                 progress(count)
         contributions = [sums.contributions(list(inputs), position, samples) for position in range(len(results))]
-        return list(pool.map(_summarise, results, [outputs[name] for name in results], contributions))
+        return list(pool.map(_summarize, results, [outputs[name] for name in results], contributions))
 
 
 def fan(sheet: Sheet, result: str, over: str, points: Sequence[float], samples: int, seed: int) -> Fan:
@@ -162,7 +162,7 @@ class _Moments:
         return {name: float(share) / whole if whole else 0.0 for name, share in ranked}
 
 
-def _summarise(name: str, values: FloatArray, contributions: dict[str, float]) -> SimulatedResult:
+def _summarize(name: str, values: FloatArray, contributions: dict[str, float]) -> SimulatedResult:
     mean, sd = float(values.mean()), float(values.std(ddof=1))
     if not np.isfinite(mean) or not np.isfinite(sd):
         raise CaseError(f"{name!r} is not a finite number for some draws; narrow the distributions that divide it")

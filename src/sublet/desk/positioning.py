@@ -14,7 +14,7 @@ from sublet.values.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a reading stands in its history. `is_empirical` is False for the normal fallback, which must be labelled."""
+    """Where a reading stands in its history. `is_empirical` is False for the normal fallback, which must be labeled."""
 
     z: float
     percentile: float
@@ -43,7 +43,7 @@ def standing(reading: float, history: Sequence[float], window: str) -> Standing:
 
 
 def standing_of_z(z: float, window: str, observations: int) -> Standing:
-    """The fallback where only a z-score was published: the normal distribution's percentile, labelled as such."""
+    """The fallback where only a z-score was published: the normal distribution's percentile, labeled as such."""
     return Standing(z, float(normal_share_below(z)), observations, window, False)
 
 

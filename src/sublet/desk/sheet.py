@@ -32,7 +32,7 @@ class Status(StrEnum):
     BOUND = "bound"
     ASSUMPTION = "assumption"
     EXTERNAL = "external"
-    MODELLED = "modelled"
+    MODELED = "modeled"
 
 
 STATUS_MEANINGS: Mapping[Status, str] = {
@@ -41,7 +41,7 @@ STATUS_MEANINGS: Mapping[Status, str] = {
     Status.BOUND: "a limit, not an estimate",
     Status.ASSUMPTION: "set by this case",
     Status.EXTERNAL: "from another public source",
-    Status.MODELLED: "depends on an assumption",
+    Status.MODELED: "depends on an assumption",
 }
 
 
@@ -252,8 +252,8 @@ class Sheet:
 def _inferred(given: list[Value]) -> Status:
     """A number is as good as the worst it was made from: an assumption anywhere makes a model of it."""
     statuses = {value.status for value in given}
-    if statuses & {Status.ASSUMPTION, Status.MODELLED}:
-        return Status.MODELLED
+    if statuses & {Status.ASSUMPTION, Status.MODELED}:
+        return Status.MODELED
     if Status.BOUND in statuses:
         return Status.BOUND
     return Status.EXTERNAL if Status.EXTERNAL in statuses else Status.DERIVED

@@ -32,7 +32,7 @@ class Attempt:
         """Send the request to the replica."""
         exchange = self._exchange
         call, route, gateway = exchange.call, self.replica.route, exchange.gateway
-        # The catalogue may have changed while the request waited, and the replica may be of an entry before that.
+        # The catalog may have changed while the request waited, and the replica may be of an entry before that.
         model = route.served_as or gateway.snapshot.models.get(exchange.model.name, exchange.model)
         exchange.reply.begin(model)
         pool = gateway.engines(route.endpoint, model)

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
-from sublet.gateway.held import Wish
+from sublet.gateway.held import BudgetHold
 from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT, UsageRecord
 from sublet.ledger.budgets import HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.ceilings import Most
@@ -25,14 +25,21 @@ class DeskHolds:
     def __init__(self, desk: HoldDesk) -> None:
         self._desk = desk
 
-    def place(self, wish: Wish) -> Future[None]:
-        dimensions = _dimensions(wish.model)
+    def place(self, wanted: BudgetHold) -> Future[None]:
+        dimensions = _dimensions(wanted.model)
         usage = (
-            Most((METER_INPUT, METER_INPUT_CACHED), wish.input_max, dimensions),
-            Most((METER_OUTPUT,), wish.output_max, dimensions),
+            Most((METER_INPUT, METER_INPUT_CACHED), wanted.input_max, dimensions),
+            Most((METER_OUTPUT,), wanted.output_max, dimensions),
         )
         request = HoldRequest(
-            wish.request_id, wish.organisation_id, 0, wish.expires_at, wish.project, wish.key_id, usage, wish.at
+            wanted.request_id,
+            wanted.organization_id,
+            0,
+            wanted.expires_at,
+            wanted.project,
+            wanted.key_id,
+            usage,
+            wanted.at,
         )
         placed: Future[None] = Future()
 
@@ -53,7 +60,7 @@ def usage_events(records: Sequence[UsageRecord], source: str) -> list[UsageEvent
         UsageEvent(
             source=source,
             id=record.id,
-            organisation_id=record.organisation_id,
+            organization_id=record.organization_id,
             meter=record.meter,
             quantity=record.quantity,
             at=usage_at(record),
@@ -91,7 +98,7 @@ def settle_requests(connection: Connection, spending: Spending, records: Sequenc
             continue
         first = used[0]
         usage = [Most((record.meter,), record.quantity, _dimensions(record.model)) for record in used]
-        nano = spending.most(connection, book, first.organisation_id, usage, usage_at(first))
+        nano = spending.most(connection, book, first.organization_id, usage, usage_at(first))
         settlements.append(Settlement(request_id, nano, len(used)))
     spending.settle(connection, settlements, now)
 

@@ -137,4 +137,4 @@ DIALECTS = {
         Dialect("llamacpp", frozenset(_LLAMACPP), {"repetition_penalty": "repeat_penalty"}, tokenize=True),
     )
 }
-"""By the name that the catalogue uses."""
+"""By the name that the catalog uses."""

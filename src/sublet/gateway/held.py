@@ -27,11 +27,11 @@ HOLD_S_MAX = 86_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class BudgetHold:
     """Hold the most that a request may cost: `input_max` tokens of prompt, cached or not, and `output_max` of answer."""
 
     request_id: str
-    organisation_id: str
+    organization_id: str
     key_id: str
     project: str
     model: str
@@ -44,7 +44,7 @@ class Wish:
 class Holds(Protocol):
     """Where holds are placed; the ledger's desk."""
 
-    def place(self, wish: Wish) -> Future[None]:
+    def place(self, wanted: BudgetHold) -> Future[None]:
         """Without waiting. The future raises LimitExceededError where a budget has not enough left, UnavailableError where
         it can't be known. Raises UnavailableError itself where too many wait already."""
         ...
@@ -85,7 +85,7 @@ class HeldExchange(Exchange):
         if call.kind != EMBEDDING and self.model.timings:
             # Not every engine stops at the end of its context by itself.
             call.body.max_tokens = answer // call.choices
-        gateway.place(self, wish_of(self, prompt, answer))
+        gateway.place(self, budget_hold_of(self, prompt, answer))
 
     def placed(self, error: BaseException | None) -> None:
         """The hold stands, or `error` says why not."""
@@ -118,7 +118,7 @@ class HeldExchange(Exchange):
             kind=RESERVE,
             request=self.identity.request_id,
             sequence=self.sequence,
-            organisation=grant.organisation_id,
+            organization=grant.organization_id,
             key=grant.id,
             project=grant.project,
             model=self.model.name,
@@ -144,14 +144,14 @@ class HeldExchange(Exchange):
         journal.settle(record, closed, keep=delivered)
 
 
-def wish_of(exchange: Exchange, input_max: int, output_max: int) -> Wish:
+def budget_hold_of(exchange: Exchange, input_max: int, output_max: int) -> BudgetHold:
     grant: KeyGrant = exchange.grant
     settings = exchange.settings
     at = from_micros(exchange.started_us)
     longest_s = settings.queue_s_max + settings.answer_s_max + LEFT_OVER_S
-    return Wish(
+    return BudgetHold(
         exchange.identity.request_id,
-        grant.organisation_id,
+        grant.organization_id,
         grant.id,
         grant.project,
         exchange.model.name,

@@ -49,7 +49,7 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     request: str
     slot: int = -1
     sequence: int = 0
-    organisation: str = ""
+    organization: str = ""
     key: str = ""
     model: str = ""
     pool: str = ""

@@ -74,7 +74,7 @@ class Metrics:
         self._registry.register(self)
 
     def ended(self, exchange: Exchange, status: int, now: float) -> None:
-        """Count a request that ended. Models come from the catalogue, so there are few of them."""
+        """Count a request that ended. Models come from the catalog, so there are few of them."""
         if status == InsufficientQuotaError.status:
             # It was refused before any work, and is counted as the others that are.
             return

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from sublet.models.catalogue import BUILT_IN
-from sublet.models.model import CatalogueEntry
+from sublet.models.catalog import BUILT_IN
+from sublet.models.model import CatalogEntry
 
 METER_INPUT = "tokens.input"
 METER_INPUT_CACHED = "tokens.input_cached"
@@ -49,7 +49,7 @@ class GatewaySettings:
     durability: Literal["disk", "process"] = "disk"
     journal_segment_bytes_max: int = 64 * 1024 * 1024
     drain_s_max: float = 5.0
-    built_in: CatalogueEntry = BUILT_IN
+    built_in: CatalogEntry = BUILT_IN
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of_model(self, name: str) -> GatewaySettings:
@@ -74,7 +74,7 @@ class KeyGrant:
     `budgeted` says that a hard budget or prepaid credit covers what it does."""
 
     id: str
-    organisation_id: str
+    organization_id: str
     expires_at: datetime | None = None
     may_call: bool = True
     is_operator: bool = False
@@ -86,7 +86,7 @@ class KeyGrant:
 class ReplicaRoute:
     """A replica that takes requests. `endpoint` is `unix:///path` or an http(s) base URL to which `/v1/…` is added.
 
-    `served_as` is the model as this replica serves it, where the catalogue's entry has changed since the replica was started.
+    `served_as` is the model as this replica serves it, where the catalog's entry has changed since the replica was started.
     """
 
     id: str
@@ -153,7 +153,7 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
 
     id: str
     request_id: str
-    organisation_id: str
+    organization_id: str
     key_id: str
     model: str
     pool_id: str

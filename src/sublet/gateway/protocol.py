@@ -68,7 +68,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._keep = True
         self._chunked = True
         # Set once no further request of this connection is read: after a refusal in mid-body, or on pipelining.
-        self._deaf = False
+        self._ignores_input = False
         self._lingering_since = 0.0
         self._lingered_bytes = 0
         # Since when a request is being received; 0 between requests.
@@ -148,7 +148,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._exchange is not None or not self._asgi_idle():
             # A pipelined request: none of the clients sends them, so the connection ends after the present answer.
-            self._deaf = True
+            self._ignores_input = True
             self._keep = False
             if self.cycle is not None:
                 self.cycle.keep_alive = False
@@ -163,14 +163,14 @@ class GatewayProtocol(HttpToolsProtocol):
             self._receiving_since = self.gateway.monotonic()
 
     def on_url(self, url: bytes) -> None:
-        if not self._deaf:
+        if not self._ignores_input:
             self._header_bytes += len(url)
             if self._header_bytes > HEADER_BYTES_MAX:
                 self._refuse_and_linger(HeadersTooLargeError())
             self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._deaf:
+        if self._ignores_input:
             return
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEADER_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
@@ -182,7 +182,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._deaf:
+        if self._ignores_input:
             return
         path = self.url if b"?" not in self.url else self.url[: self.url.index(b"?")]
         hot = self.hot_routes.get(path)
@@ -202,14 +202,14 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        if self._deaf:
+        if self._ignores_input:
             return
         gateway = self.gateway
         if self._hot is None:
             self._body_bytes += len(body)
             gateway.receiving_bytes += len(body)
             if self._body_bytes > gateway.received_bytes_max:
-                self._deaf = True
+                self._ignores_input = True
                 self.transport.abort()
                 return
             super().on_body(body)
@@ -225,7 +225,7 @@ class GatewayProtocol(HttpToolsProtocol):
             )
 
     def on_message_complete(self) -> None:
-        if self._deaf:
+        if self._ignores_input:
             return
         self._receiving_since = 0.0
         gateway = self.gateway
@@ -299,7 +299,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._write_refusal(error, surface.refusal(error), b"")
 
     def send_400_response(self, msg: str) -> None:
-        if not self._deaf:
+        if not self._ignores_input:
             self.refuse_raw(InvalidRequestError("The request is not HTTP/1.1; check the client"))
         self.transport.close()
 
@@ -330,9 +330,9 @@ class GatewayProtocol(HttpToolsProtocol):
         )
 
     def _refuse_and_linger(self, error: SubletError) -> None:
-        if self._deaf:
+        if self._ignores_input:
             return
-        self._deaf = True
+        self._ignores_input = True
         self._keep = False
         gateway = self.gateway
         gateway.receiving_bytes -= self._body_bytes

@@ -22,7 +22,7 @@ def opening(exchange: Exchange, replica: ReplicaRoute, slot: int) -> Record:
         request=exchange.identity.request_id,
         slot=slot,
         sequence=exchange.sequence,
-        organisation=grant.organisation_id,
+        organization=grant.organization_id,
         key=grant.id,
         project=grant.project,
         model=exchange.model.name,
@@ -40,7 +40,7 @@ def closing(exchange: Exchange, replica: ReplicaRoute | None, status: int, error
     return Record(
         kind=SETTLE,
         request=exchange.identity.request_id,
-        organisation=grant.organisation_id,
+        organization=grant.organization_id,
         key=grant.id,
         project=grant.project,
         model=exchange.model.name,

@@ -13,7 +13,7 @@ from typing import Protocol
 from sublet.gateway.admission import Admission
 from sublet.gateway.client import Client
 from sublet.gateway.exchange import Exchange
-from sublet.gateway.held import HeldExchange, Holds, Wish
+from sublet.gateway.held import BudgetHold, HeldExchange, Holds
 from sublet.gateway.journal import Journal
 from sublet.gateway.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, Snapshot
@@ -114,11 +114,11 @@ class Gateway:
         """The settings that hold for a model."""
         return self._limits.get(model, self.settings)
 
-    def place(self, exchange: HeldExchange, wish: Wish) -> None:
+    def place(self, exchange: HeldExchange, wanted: BudgetHold) -> None:
         """Have a hold placed off the loop; the exchange is told on it, in a later turn."""
         assert self._holds is not None
         try:
-            asked = self._holds.place(wish)
+            asked = self._holds.place(wanted)
         except SubletError as error:
             asked = Future()
             asked.set_exception(error)

@@ -212,7 +212,7 @@ def usage_of(record: Record) -> list[UsageRecord]:
         UsageRecord(
             event_id(record.request, meter),
             record.request,
-            record.organisation,
+            record.organization,
             record.key,
             record.model,
             record.pool,
@@ -235,7 +235,7 @@ def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
     return Record(
         kind=SETTLE,
         request=record.request,
-        organisation=record.organisation,
+        organization=record.organization,
         key=record.key,
         project=record.project,
         model=record.model,

@@ -12,14 +12,14 @@ from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.ledger.budgets import Budget
 from sublet.ledger.spending import hard_budgets
-from sublet.models.catalogue import from_row
-from sublet.models.model import CatalogueEntry
-from sublet.store.tables.accounts import api_keys, organisations
+from sublet.models.catalog import from_row
+from sublet.models.model import CatalogEntry
+from sublet.store.tables.accounts import api_keys, organizations
 from sublet.store.tables.gateway import model_stats
 from sublet.store.tables.models import deployments, models, replicas
 
 
-def load_snapshot(connection: Connection, version: int, built_in: CatalogueEntry) -> Snapshot:
+def load_snapshot(connection: Connection, version: int, built_in: CatalogEntry) -> Snapshot:
     """Live keys, and the models that are deployed with their replicas."""
     return Snapshot(_keys(connection), _models(connection, built_in), version)
 
@@ -65,38 +65,38 @@ def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
         select(
             api_keys.c.sha256,
             api_keys.c.id,
-            api_keys.c.organisation_id,
+            api_keys.c.organization_id,
             api_keys.c.scopes,
             api_keys.c.expires_at,
             api_keys.c.project,
         )
-        .join(organisations, organisations.c.id == api_keys.c.organisation_id)
-        .where(api_keys.c.revoked_at.is_(None), organisations.c.status == "active")
+        .join(organizations, organizations.c.id == api_keys.c.organization_id)
+        .where(api_keys.c.revoked_at.is_(None), organizations.c.status == "active")
     )
     limits: dict[str, list[Budget]] = {}
     for budget in hard_budgets(connection):
-        limits.setdefault(budget.organisation_id, []).append(budget)
+        limits.setdefault(budget.organization_id, []).append(budget)
     return {
         bytes.fromhex(row.sha256): KeyGrant(
             row.id,
-            row.organisation_id,
+            row.organization_id,
             row.expires_at,
             "models" in row.scopes,
             "operate" in row.scopes,
             project=row.project,
-            budgeted=any(budget.covers(row.project, row.id) for budget in limits.get(row.organisation_id, ())),
+            budgeted=any(budget.covers(row.project, row.id) for budget in limits.get(row.organization_id, ())),
         )
         for row in rows
     }
 
 
-def _models(connection: Connection, built_in: CatalogueEntry) -> dict[str, ModelRoute]:
-    entries: dict[str, CatalogueEntry] = {built_in.name: built_in}
+def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRoute]:
+    entries: dict[str, CatalogEntry] = {built_in.name: built_in}
     for row in connection.execute(select(models.c.entry)):
         entry = from_row(row.entry)
         entries[entry.name] = entry
     ready: dict[str, list[ReplicaRoute]] = {}
-    began: dict[str, CatalogueEntry] = {}
+    began: dict[str, CatalogEntry] = {}
     coming: dict[str, int] = {}
     for row in connection.execute(
         select(replicas).where(replicas.c.state.in_(("starting", "ready"))).order_by(replicas.c.id)
@@ -120,16 +120,16 @@ def _models(connection: Connection, built_in: CatalogueEntry) -> dict[str, Model
 
 
 def _as_served(
-    route: ReplicaRoute, began: CatalogueEntry | None, entry: CatalogueEntry, created_at: datetime
+    route: ReplicaRoute, began: CatalogEntry | None, entry: CatalogEntry, created_at: datetime
 ) -> ReplicaRoute:
-    """`route` with the entry that its engine was started from, where that is not the catalogue's any more."""
+    """`route` with the entry that its engine was started from, where that is not the catalog's any more."""
     if began is None or (began.engine, began.source) == (entry.engine, entry.source):
         return route
     return replace(route, served_as=_route(began, created_at, (), 0))
 
 
 def _route(
-    entry: CatalogueEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...], slots_coming: int
+    entry: CatalogEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...], slots_coming: int
 ) -> ModelRoute:
     llamacpp = entry.engine == "llamacpp"
     return ModelRoute(

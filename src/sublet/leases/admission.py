@@ -28,7 +28,7 @@ from sublet.leases.model import (
     checked_ahead,
     checked_window,
 )
-from sublet.leases.terms import Surroundings
+from sublet.leases.terms import LeasePorts
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
@@ -41,7 +41,7 @@ _STALE_HOLDS_PER_WRITE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class QuoteRequest:
     """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`, or
     for `duration_s`."""
 
@@ -78,37 +78,39 @@ class Wish:
 class Admission:
     """Sells. Everything that decides is read again inside the write transaction, under the pool's lock."""
 
-    def __init__(self, store: Store, surroundings: Surroundings) -> None:
+    def __init__(self, store: Store, ports: LeasePorts) -> None:
         self._store = store
-        self._around = surroundings
+        self._ports = ports
 
-    def quote(self, organisation_id: str, wish: Wish, idempotency_key: str | None = None) -> Quote:
+    def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows. Raises InvalidInputError,
-        NotFoundError, NoCapacityError with alternatives, LimitExceededError, ConflictError where the key was used for another wish."""
+        NotFoundError, NoCapacityError with alternatives, LimitExceededError, ConflictError where the key was used for another request."""
         key = checked_key(idempotency_key)
-        if not 0 < wish.accelerators <= ACCELERATORS_PER_LEASE_MAX:
-            raise InvalidInputError(f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {wish.accelerators}")
-        self._around.class_named(wish.class_name)
-        if (wish.pool is None) == (wish.generation is None):
+        if not 0 < request.accelerators <= ACCELERATORS_PER_LEASE_MAX:
+            raise InvalidInputError(
+                f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {request.accelerators}"
+            )
+        self._ports.class_named(request.class_name)
+        if (request.pool is None) == (request.generation is None):
             raise InvalidInputError("name either a pool or a generation")
 
         def write(connection: Connection) -> Quote:
             now = self._store.clock.now()
-            self._store.lock(connection, f"quotes:{organisation_id}")
-            if key is not None and (known := sql.quote_by_key(connection, organisation_id, key)) is not None:
-                if known[1] != wish.as_dict():
+            self._store.lock(connection, f"quotes:{organization_id}")
+            if key is not None and (known := sql.quote_by_key(connection, organization_id, key)) is not None:
+                if known[1] != request.as_dict():
                     raise ConflictError("this idempotency key was used for another quote; choose a new key")
                 return known[0]
-            open_max = self._around.holds.open_max
-            if len(sql.open_quotes(connection, organisation_id, now)) >= open_max:
+            open_max = self._ports.holds.open_max
+            if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
                 raise LimitExceededError(f"{open_max} quotes are open; accept or cancel one, or wait until they expire")
-            return self._hold(connection, organisation_id, wish, wish.window(now), now, key)
+            return self._hold(connection, organization_id, request, request.window(now), now, key)
 
         return self._store.write(write)
 
     def accept(
         self,
-        organisation_id: str,
+        organization_id: str,
         quote_id: str,
         ssh_public_keys: Sequence[str],
         idempotency_key: str | None = None,
@@ -117,7 +119,7 @@ class Admission:
         project: str = "",
     ) -> Lease:
         """Turn a quote into a lease; a quote makes one lease, however often it is accepted. `key_id` and `project` say whose
-        budgets it counts against besides the organisation's. Raises NotFoundError, InvalidInputError, QuoteExpiredError,
+        budgets it counts against besides the organization's. Raises NotFoundError, InvalidInputError, QuoteExpiredError,
         NoCapacityError where the surplus has shrunk since, ConflictError, and LimitExceededError where a budget has not
         enough left; the quote then stays open."""
         key = checked_key(idempotency_key)
@@ -125,11 +127,11 @@ class Admission:
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
-            quote = sql.quote(connection, quote_id, organisation_id)
+            quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}; ask for a new one")
             self._store.lock(connection, f"pool:{quote.pool_id}")
-            if key is not None and (known := sql.lease_by_key(connection, organisation_id, key)) is not None:
+            if key is not None and (known := sql.lease_by_key(connection, organization_id, key)) is not None:
                 if known.quote_id != quote_id:
                     raise ConflictError("this idempotency key was used for another quote; choose a new key")
                 return known
@@ -145,29 +147,29 @@ class Admission:
     def _hold(
         self,
         connection: Connection,
-        organisation_id: str,
-        wish: Wish,
+        organization_id: str,
+        request: QuoteRequest,
         window: Window,
         now: datetime,
         key: str | None,
     ) -> Quote:
-        candidates = self._pools(connection, wish, window)
+        candidates = self._pools(connection, request, window)
         for pool in candidates:
             # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
             self._store.lock(connection, f"pool:{pool.id}")
             calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
-            units = self._available(connection, pool.id, wish.class_name, window, organisation_id, now)
-            if len(units) < wish.accelerators:
+            units = self._available(connection, pool.id, request.class_name, window, organization_id, now)
+            if len(units) < request.accelerators:
                 continue
-            terms = self._around.class_named(wish.class_name)
-            price_nano, currency = self._around.price(connection, pool.id, wish.class_name, window, organisation_id)
+            terms = self._ports.class_named(request.class_name)
+            price_nano, currency = self._ports.price(connection, pool.id, request.class_name, window, organization_id)
             quote = Quote(
                 id=new_id("quo"),
-                organisation_id=organisation_id,
+                organization_id=organization_id,
                 pool_id=pool.id,
-                class_name=wish.class_name,
+                class_name=request.class_name,
                 notice_s=terms.notice_s,
-                accelerators=wish.accelerators,
+                accelerators=request.accelerators,
                 window=window,
                 price_nano=price_nano,
                 currency=currency,
@@ -175,23 +177,23 @@ class Admission:
                 expires_at=now + timedelta(seconds=QUOTE_S),
                 credit_ratio=terms.credit_ratio,
                 free_s=terms.free_s,
-                held_until=self._held_until(connection, organisation_id, pool.id, wish.accelerators, window, now),
-                on_failure=wish.on_failure,
+                held_until=self._held_until(connection, organization_id, pool.id, request.accelerators, window, now),
+                on_failure=request.on_failure,
             )
-            self._around.authorise(connection, organisation_id, quote.total_nano, currency)
-            sql.insert_quote(connection, quote, key, wish.as_dict())
+            self._ports.authorize(connection, organization_id, quote.total_nano, currency)
+            sql.insert_quote(connection, quote, key, request.as_dict())
             if quote.held_until is not None:
-                self._fence(connection, quote, units[: wish.accelerators], quote.held_until)
+                self._fence(connection, quote, units[: request.accelerators], quote.held_until)
             return quote
-        raise self._no_capacity(connection, candidates, organisation_id, wish, window, now)
+        raise self._no_capacity(connection, candidates, organization_id, request, window, now)
 
-    def cancel(self, organisation_id: str, quote_id: str) -> Quote:
+    def cancel(self, organization_id: str, quote_id: str) -> Quote:
         """Give up a quote: what it holds is on sale again. One that has expired or was canceled stays as it is. Raises
         NotFoundError, and WrongStateError where it became a lease."""
 
         def write(connection: Connection) -> Quote:
             now = self._store.clock.now()
-            quote = sql.quote(connection, quote_id, organisation_id)
+            quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
                 raise NotFoundError(f"there is no quote {quote_id!r}")
             self._store.lock(connection, f"pool:{quote.pool_id}")
@@ -201,23 +203,23 @@ class Admission:
             if quote.expires_at > now:
                 calendar.release(connection, quote_id)
                 sql.close_quote(connection, quote, now)
-            return sql.quote(connection, quote_id, organisation_id) or quote
+            return sql.quote(connection, quote_id, organization_id) or quote
 
         return self._store.write(write)
 
     def _held_until(
         self,
         connection: Connection,
-        organisation_id: str,
+        organization_id: str,
         pool_id: str,
         accelerators: int,
         window: Window,
         now: datetime,
     ) -> datetime | None:
         since = now - timedelta(seconds=ROLLING_S)
-        holds = sql.idle_holds(connection, organisation_id, pool_id, since)
+        holds = sql.idle_holds(connection, organization_id, pool_id, since)
         capacity = sql.capacity(connection, pool_id)
-        seconds = hold_s(self._around.holds, accelerators, window, capacity, holds, now)
+        seconds = hold_s(self._ports.holds, accelerators, window, capacity, holds, now)
         return now + timedelta(seconds=seconds) if seconds else None
 
     def _sell(
@@ -234,16 +236,16 @@ class Admission:
         units = {fence.unit_id for fence in calendar.fences_of(connection, quote.id)}
         calendar.release(connection, quote.id)
         open_now = self._available(
-            connection, quote.pool_id, quote.class_name, quote.window, quote.organisation_id, now, wanted=units
+            connection, quote.pool_id, quote.class_name, quote.window, quote.organization_id, now, wanted=units
         )
         if len(open_now) < quote.accelerators:
             raise NoCapacityError("the owner needs this capacity since you asked, or it is sold; ask for a new quote")
         units = set(open_now[: quote.accelerators])
-        self._around.authorise(connection, quote.organisation_id, quote.total_nano, quote.currency)
+        self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
         devices = calendar.devices_of(connection, sorted(units))
         lease = Lease(
             id=new_id("lse"),
-            organisation_id=quote.organisation_id,
+            organization_id=quote.organization_id,
             pool_id=quote.pool_id,
             quote_id=quote.id,
             class_name=quote.class_name,
@@ -261,11 +263,11 @@ class Admission:
             free_s=quote.free_s,
             on_failure=quote.on_failure,
         )
-        self._around.reserve(connection, lease, *buyer)
+        self._ports.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
         self._fence(connection, quote, sorted(units), None, holder_id=lease.id)
         sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
-        actor = f"customer {quote.organisation_id}"
+        actor = f"customer {quote.organization_id}"
         sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
         sql.record(
             connection,
@@ -284,14 +286,14 @@ class Admission:
         pool_id: str,
         class_name: str,
         window: Window,
-        organisation_id: str,
+        organization_id: str,
         now: datetime,
         wanted: set[str] | None = None,
     ) -> list[str]:
         """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
-        fenced = self._around.timing.fence(window)
-        if not self._around.shareable(connection, pool_id) and calendar.other_tenants(
-            connection, pool_id, organisation_id, fenced, now
+        fenced = self._ports.timing.fence(window)
+        if not self._ports.shareable(connection, pool_id) and calendar.other_tenants(
+            connection, pool_id, organization_id, fenced, now
         ):
             return []
         free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]
@@ -300,18 +302,18 @@ class Admission:
         room = len(free) - sql.held_for_owner(connection, pool_id, window)
         if room <= 0:
             return []
-        return free[: max(0, min(room, self._around.sellable(connection, pool_id, class_name, window)))]
+        return free[: max(0, min(room, self._ports.sellable(connection, pool_id, class_name, window)))]
 
-    def _pools(self, connection: Connection, wish: Wish, window: Window) -> list[Row[Any]]:
-        """Where the wish may be met, in the order of their ids. Raises NotFoundError."""
-        if wish.pool is not None:
-            named = sql.pool_named(connection, wish.pool)
+    def _pools(self, connection: Connection, request: QuoteRequest, window: Window) -> list[Row[Any]]:
+        """Where the request may be met, in the order of their ids. Raises NotFoundError."""
+        if request.pool is not None:
+            named = sql.pool_named(connection, request.pool)
             found = [named] if named is not None else []
         else:
-            found = sql.pools_of(connection, wish.generation)
+            found = sql.pools_of(connection, request.generation)
         standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= window.end]
         if not found:
-            raise NotFoundError(_no_pool(wish, sql.pools_of(connection)))
+            raise NotFoundError(_no_pool(request, sql.pools_of(connection)))
         if not standing:
             raise NoCapacityError(
                 f"pool {found[0].name} goes offline before {format_time(window.end)}; choose another one"
@@ -326,7 +328,7 @@ class Admission:
         expires_at: datetime | None,
         holder_id: str | None = None,
     ) -> None:
-        fenced = self._around.timing.fence(quote.window)
+        fenced = self._ports.timing.fence(quote.window)
         calendar.insert_fences(
             connection,
             [
@@ -335,7 +337,7 @@ class Admission:
                     unit,
                     quote.pool_id,
                     quote.class_name,
-                    quote.organisation_id,
+                    quote.organization_id,
                     quote.window,
                     fenced,
                     expires_at,
@@ -348,22 +350,22 @@ class Admission:
         self,
         connection: Connection,
         pools: list[Row[Any]],
-        organisation_id: str,
-        wish: Wish,
+        organization_id: str,
+        request: QuoteRequest,
         window: Window,
         now: datetime,
     ) -> NoCapacityError:
         """Fewer of the same, another class, or half the time: what the same customer could have right now."""
         half = Window(window.start, window.start + (window.end - window.start) / 2)
-        tries = [(wish.class_name, window, "fewer")]
-        tries += [(name, window, "class") for name in self._around.classes if name != wish.class_name]
+        tries = [(request.class_name, window, "fewer")]
+        tries += [(name, window, "class") for name in self._ports.classes if name != request.class_name]
         if half.seconds >= 60:
-            tries.append((wish.class_name, half, "shorter"))
+            tries.append((request.class_name, half, "shorter"))
         alternatives: list[dict[str, Any]] = []
         for pool in pools:
             for class_name, span, kind in tries:
-                units = self._available(connection, pool.id, class_name, span, organisation_id, now)
-                count = min(len(units), wish.accelerators)
+                units = self._available(connection, pool.id, class_name, span, organization_id, now)
+                count = min(len(units), request.accelerators)
                 if count:
                     alternatives.append(
                         {
@@ -376,7 +378,7 @@ class Admission:
                         }
                     )
         return NoCapacityError(
-            f"there is no room for {_accelerators(wish.accelerators)} as {wish.class_name} in that window: it is sold, or the "
+            f"there is no room for {_accelerators(request.accelerators)} as {request.class_name} in that window: it is sold, or the "
             f"owner may need it; {_offer(alternatives[0], window) if alternatives else 'ask for another window'}",
             alternatives=alternatives,
         )
@@ -386,12 +388,12 @@ def _accelerators(count: int) -> str:
     return f"{count} accelerator{'' if count == 1 else 's'}"
 
 
-def _no_pool(wish: Wish, pools: Sequence[Row[Any]]) -> str:
+def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
     """What to say of a pool or a generation that there is not."""
-    if wish.pool is not None:
-        return f"there is no pool {wish.pool!r}; GET /v1/pools lists them"
+    if request.pool is not None:
+        return f"there is no pool {request.pool!r}; GET /v1/pools lists them"
     there = ", ".join(sorted({str(pool.generation) for pool in pools}))
-    what = f"no pool of generation {wish.generation!r}" if wish.generation is not None else "no pool"
+    what = f"no pool of generation {request.generation!r}" if request.generation is not None else "no pool"
     return f"there is {what}; {f'there is {there}' if there else 'this Sublet has none yet'}"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 
 from sublet.accounts.model import Actor
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, told_to_tenant
 from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
@@ -38,7 +38,7 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
     ) -> dict[str, Any]:
         """A fixed price for 60 seconds. `held_until` says until when its capacity is held; without it the quote can be accepted
         while the capacity is there."""
-        wish = Wish(
+        asked = QuoteRequest(
             accelerators=body.accelerators,
             class_name=body.class_,
             end=body.end,
@@ -48,17 +48,17 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
             duration_s=body.duration_s,
             on_failure=OnFailure(body.on_failure),
         )
-        return leases.quote(actor.organisation_id, wish, idempotency_key).as_dict()
+        return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()
 
     @routes.get("/v1/quotes")
     def list_quotes(actor: Actor = Depends(customer)) -> dict[str, Any]:
         """One's own quotes that can still be accepted, the newest first."""
-        return {"quotes": [item.as_dict() for item in leases.open_quotes(actor.organisation_id)]}
+        return {"quotes": [item.as_dict() for item in leases.open_quotes(actor.organization_id)]}
 
     @routes.post("/v1/quotes/{quote_id}/cancel")
     def cancel_quote(quote_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
         """Give up a quote: what it holds is on sale again. Repeating it changes nothing."""
-        return leases.cancel_quote(actor.organisation_id, quote_id).as_dict()
+        return leases.cancel_quote(actor.organization_id, quote_id).as_dict()
 
     @routes.post("/v1/leases", status_code=201)
     def accept(
@@ -66,7 +66,7 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
     ) -> dict[str, Any]:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
         lease = leases.accept(
-            actor.organisation_id,
+            actor.organization_id,
             body.quote_id,
             body.ssh_public_keys,
             idempotency_key,
@@ -82,7 +82,7 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
         after: Annotated[str | None, Query(max_length=40)] = None,
     ) -> dict[str, Any]:
-        """Newest first; the operator sees every organisation's. `next` is `after` of the next page."""
+        """Newest first; the operator sees every organization's. `next` is `after` of the next page."""
         found = leases.leases(_whose(actor), live_only=live, limit=limit, after=after)
         following = found[-1].id if len(found) == limit else None
         return {"leases": [_told(lease, actor) for lease in found], "next": following}
@@ -114,7 +114,7 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, owner: Callable[..., 
         body: NewReclaim, actor: Actor = Depends(owner), idempotency_key: IdempotencyKey = None
     ) -> dict[str, Any]:
         """Take capacity back: the plan names whom, when and for what credit, and notice is given."""
-        return leases.reclaim(order(body, actor), f"owner {actor.organisation_id}", idempotency_key)
+        return leases.reclaim(order(body, actor), f"owner {actor.organization_id}", idempotency_key)
 
     @routes.post("/v1/reclaims/preview")
     def preview(body: NewReclaim, actor: Actor = Depends(owner)) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, owner: Callable[..., 
     @routes.post("/v1/reclaims/{reclaim_id}/withdraw")
     def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> dict[str, Any]:
         """The owner does not need it after all; notices that are not due yet are withdrawn."""
-        found = leases.withdraw_reclaim(reclaim_id, f"owner {actor.organisation_id}")
+        found = leases.withdraw_reclaim(reclaim_id, f"owner {actor.organization_id}")
         return {"leases": [lease.as_dict() for lease in found]}
 
 
@@ -155,8 +155,8 @@ def _add_operator_routes(routes: APIRouter, leases: Leases, operator: Callable[.
 
 
 def _whose(actor: Actor) -> str | None:
-    """Whose leases a key may see: its organisation's; with the operator's scope, everybody's."""
-    return None if "operate" in actor.scopes else actor.organisation_id
+    """Whose leases a key may see: its organization's; with the operator's scope, everybody's."""
+    return None if "operate" in actor.scopes else actor.organization_id
 
 
 def _told(lease: Lease, actor: Actor) -> dict[str, Any]:

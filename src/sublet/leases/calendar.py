@@ -39,15 +39,15 @@ def free_units(connection: Connection, pool_id: str, fenced: Window, now: dateti
 
 
 def other_tenants(
-    connection: Connection, pool_id: str, organisation_id: str, fenced: Window, now: datetime
+    connection: Connection, pool_id: str, organization_id: str, fenced: Window, now: datetime
 ) -> set[str]:
-    """Organisations other than this one that hold accelerators of the pool during `fenced`."""
+    """Organizations other than this one that hold accelerators of the pool during `fenced`."""
     found = connection.execute(
-        select(fences.c.organisation_id)
-        .where(*_overlap(pool_id, fenced, now), fences.c.organisation_id != organisation_id)
+        select(fences.c.organization_id)
+        .where(*_overlap(pool_id, fenced, now), fences.c.organization_id != organization_id)
         .distinct()
     )
-    return {row.organisation_id for row in found}
+    return {row.organization_id for row in found}
 
 
 def book(connection: Connection, pool_id: str, now: datetime, within: Window | None = None) -> list[SoldWindow]:
@@ -64,7 +64,7 @@ def book(connection: Connection, pool_id: str, now: datetime, within: Window | N
                 row.unit_id,
                 row.pool_id,
                 row.class_name,
-                row.organisation_id,
+                row.organization_id,
                 Window(row.start_at, row.end_at),
                 Window(row.fence_start, row.fence_end),
             )
@@ -86,7 +86,7 @@ def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:
             "unit_id": fence.unit_id,
             "pool_id": fence.pool_id,
             "class_name": fence.class_name,
-            "organisation_id": fence.organisation_id,
+            "organization_id": fence.organization_id,
             "start_at": fence.window.start,
             "end_at": fence.window.end,
             "fence_start": fence.fenced.start,
@@ -107,7 +107,7 @@ def fences_of(connection: Connection, holder_id: str) -> list[Fence]:
             row.unit_id,
             row.pool_id,
             row.class_name,
-            row.organisation_id,
+            row.organization_id,
             Window(row.start_at, row.end_at),
             Window(row.fence_start, row.fence_end),
             row.expires_at,

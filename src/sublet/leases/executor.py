@@ -19,9 +19,9 @@ from sublet.leases.backends.base import (
     SoftIsolationError,
     StartOrder,
 )
-from sublet.leases.conduct import Conduct
 from sublet.leases.model import Lease, LeaseState, WrongStateError
 from sublet.leases.planner import KINDS
+from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, NotFoundError, StorageFullError, SubletError
@@ -50,13 +50,13 @@ class Executor:
     def __init__(
         self,
         store: Store,
-        conduct: Conduct,
+        transitions: Transitions,
         backends: Mapping[str, Backend],
         take_back: Callable[[Step], None],
         workers: int = 1,
     ) -> None:
         self._store = store
-        self._conduct = conduct
+        self._transitions = transitions
         self._backends = backends
         self._take_back = take_back
         self._workers = workers
@@ -93,7 +93,7 @@ class Executor:
         return None
 
     def _prepare(self, step: Step) -> None:
-        self._conduct.prepare(step.subject, ACTOR)
+        self._transitions.prepare(step.subject, ACTOR)
         self._start(step)
 
     def _start(self, step: Step) -> None:
@@ -105,8 +105,8 @@ class Executor:
             self._backend(lease).start(_order(lease))
         except (IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError) as error:
             seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
-            self._conduct.note(lease.id, error.message)
-            self._conduct.abandon(lease.id, seen, ACTOR, error.message)
+            self._transitions.note(lease.id, error.message)
+            self._transitions.abandon(lease.id, seen, ACTOR, error.message)
 
     def _restart(self, step: Step) -> None:
         lease = self._lease(step)
@@ -116,18 +116,18 @@ class Executor:
     def _activate(self, step: Step) -> None:
         lease, seen = self._seen(step)
         if seen.state is RunState.RUNNING:
-            self._conduct.activate(lease.id, seen, ACTOR)
+            self._transitions.activate(lease.id, seen, ACTOR)
 
     def _recover(self, step: Step) -> None:
         lease, seen = self._seen(step)
         if seen.state is RunState.RUNNING:
-            self._conduct.recover(lease.id, seen, ACTOR)
+            self._transitions.recover(lease.id, seen, ACTOR)
 
     def _degrade(self, step: Step) -> None:
-        self._conduct.degrade(step.subject, step.reason, ACTOR)
+        self._transitions.degrade(step.subject, step.reason, ACTOR)
 
     def _announce(self, step: Step) -> None:
-        self._conduct.announce(step.subject, ACTOR)
+        self._transitions.announce(step.subject, ACTOR)
 
     def _notify(self, step: Step) -> None:
         lease = self._lease(step)
@@ -147,7 +147,7 @@ class Executor:
         self._take_back(step)
 
     def _end(self, step: Step) -> None:
-        self._conduct.begin_end(step.subject, str(step.details["end_reason"]), ACTOR, step.reason)
+        self._transitions.begin_end(step.subject, str(step.details["end_reason"]), ACTOR, step.reason)
 
     def _stop(self, step: Step) -> None:
         lease = self._lease(step)
@@ -160,7 +160,7 @@ class Executor:
 
     def _finish_with(self, lease: Lease, seen: Observation) -> None:
         if lease.state is LeaseState.ENDING and seen.state.over:
-            self._conduct.finish(lease.id, seen, ACTOR)
+            self._transitions.finish(lease.id, seen, ACTOR)
 
     def _abandon(self, step: Step) -> None:
         """What was started is stopped before the accelerators are anybody's again."""
@@ -169,16 +169,16 @@ class Executor:
             return
         seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
         if seen.state.over:
-            if lease.end_reason != "cancelled":
-                self._conduct.note(lease.id, step.reason)
-            self._conduct.abandon(lease.id, seen, ACTOR, step.reason)
+            if lease.end_reason != "canceled":
+                self._transitions.note(lease.id, step.reason)
+            self._transitions.abandon(lease.id, seen, ACTOR, step.reason)
 
     def _meter(self, step: Step) -> None:
         lease, seen = self._seen(step)
-        self._conduct.meter(lease.id, seen.deliveries)
+        self._transitions.meter(lease.id, seen.deliveries)
 
     def _quarantine(self, step: Step) -> None:
-        self._conduct.quarantine(step.subject, step.reason, ACTOR)
+        self._transitions.quarantine(step.subject, step.reason, ACTOR)
 
     def _reap(self, step: Step) -> None:
         """The books are asked once more: a lease that was sold since the plan was made is nobody's orphan."""
@@ -197,7 +197,7 @@ class Executor:
             backend.forget(step.subject)
 
     def _release_unit(self, step: Step) -> None:
-        self._conduct.release_unit(step.subject, ACTOR, step.reason)
+        self._transitions.release_unit(step.subject, ACTOR, step.reason)
 
     def _seen(self, step: Step) -> tuple[Lease, Observation]:
         lease = self._lease(step)
@@ -222,7 +222,7 @@ class Executor:
         with self._store.read() as connection:
             lease = sql.lease(connection, step.subject)
         if lease is not None and lease.last_error != message[:500]:
-            self._conduct.note(step.subject, message)
+            self._transitions.note(step.subject, message)
 
 
 def notice_text(lease: Lease) -> str:
@@ -237,7 +237,7 @@ def notice_text(lease: Lease) -> str:
 def _order(lease: Lease) -> StartOrder:
     return StartOrder(
         lease_id=lease.id,
-        tenant=lease.organisation_id,
+        tenant=lease.organization_id,
         devices=lease.devices,
         authorized_keys=lease.ssh_public_keys,
         ends_at=lease.window.end,

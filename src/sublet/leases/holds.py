@@ -20,7 +20,7 @@ HOLD_S_MIN = 10
 
 @dataclass(frozen=True, slots=True)
 class HoldLimits:
-    """What the open quotes of one organisation may hold.
+    """What the open quotes of one organization may hold.
 
     `hold_s` is how long a quote holds capacity for a window of at most `window_s`; a longer window is held for
     proportionally less. `idle_share_max` is the share of a pool's accelerator-time of the last hour that quotes which
@@ -46,7 +46,7 @@ class Hold:
 def hold_s(
     limits: HoldLimits, accelerators: int, window: Window, capacity: int, holds: Iterable[Hold], now: datetime
 ) -> int:
-    """For how many seconds a new quote holds `accelerators` of a pool of `capacity`, given the organisation's `holds` on that
+    """For how many seconds a new quote holds `accelerators` of a pool of `capacity`, given the organization's `holds` on that
     pool; 0 where it holds nothing. Seconds that were held count for an hour, whatever the windows were."""
     since = now - timedelta(seconds=ROLLING_S)
     listed = list(holds)

@@ -24,7 +24,7 @@ class UsageInterval:
 
     id: str
     lease_id: str
-    organisation_id: str
+    organization_id: str
     pool_id: str
     class_name: str
     start: datetime
@@ -103,7 +103,7 @@ def _interval(lease: Lease, pieces: list[tuple[int, int, int]], minute: int) -> 
     return UsageInterval(
         id=derived_id("evt", lease.id, format_time(from_micros(minute))),
         lease_id=lease.id,
-        organisation_id=lease.organisation_id,
+        organization_id=lease.organization_id,
         pool_id=lease.pool_id,
         class_name=lease.class_name,
         start=from_micros(inside[0][0]),

@@ -65,7 +65,7 @@ class LeaseState(StrEnum):
     ENDING = "ending"
     ENDED = "ended"
     REJECTED = "rejected"
-    CANCELLED = "cancelled"
+    CANCELED = "canceled"
     FAILED = "failed"
 
     @property
@@ -79,11 +79,11 @@ class LeaseState(StrEnum):
 
 
 _S = LeaseState
-TERMINAL = frozenset({_S.ENDED, _S.REJECTED, _S.CANCELLED, _S.FAILED})
+TERMINAL = frozenset({_S.ENDED, _S.REJECTED, _S.CANCELED, _S.FAILED})
 TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
     _S.REQUESTED: frozenset({_S.SCHEDULED, _S.REJECTED}),
-    _S.SCHEDULED: frozenset({_S.PREPARING, _S.CANCELLED, _S.FAILED}),
-    _S.PREPARING: frozenset({_S.ACTIVE, _S.FAILED, _S.CANCELLED}),
+    _S.SCHEDULED: frozenset({_S.PREPARING, _S.CANCELED, _S.FAILED}),
+    _S.PREPARING: frozenset({_S.ACTIVE, _S.FAILED, _S.CANCELED}),
     _S.ACTIVE: frozenset({_S.DEGRADED, _S.NOTICE, _S.ENDING}),
     _S.DEGRADED: frozenset({_S.ACTIVE, _S.NOTICE, _S.ENDING}),
     _S.NOTICE: frozenset({_S.ACTIVE, _S.ENDING}),
@@ -183,7 +183,7 @@ class Quote:
     `price_nano` is per accelerator-hour and fixed for the lease."""
 
     id: str
-    organisation_id: str
+    organization_id: str
     pool_id: str
     class_name: str
     notice_s: int | None
@@ -237,10 +237,10 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """`accelerators` of a pool for a window, sold to one organisation. `devices[i]` is what `unit_ids[i]` is on its node."""
+    """`accelerators` of a pool for a window, sold to one organization. `devices[i]` is what `unit_ids[i]` is on its node."""
 
     id: str
-    organisation_id: str
+    organization_id: str
     pool_id: str
     quote_id: str
     class_name: str
@@ -280,7 +280,7 @@ class Lease:
     def as_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "organisation_id": self.organisation_id,
+            "organization_id": self.organization_id,
             "pool_id": self.pool_id,
             "state": self.state.value,
             "class": self.class_name,
@@ -316,7 +316,7 @@ class Fence:
     unit_id: str
     pool_id: str
     class_name: str
-    organisation_id: str
+    organization_id: str
     window: Window
     fenced: Window
     expires_at: datetime | None = None

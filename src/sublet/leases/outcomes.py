@@ -11,14 +11,14 @@ from sublet.values.windows import Window
 
 
 def promise_of(row: Row[Any]) -> Promise | None:
-    """The promise that a row of `store.over_since` stands for; None for a lease that its tenant cancelled before it began.
+    """The promise that a row of `store.over_since` stands for; None for a lease that its tenant canceled before it began.
 
     Whoever leaves while under notice was let down all the same: the owner's word came first.
     """
     over_at = min(row.ended_at, row.end_at)
     if row.reclaim_at is not None and row.reclaim_at < row.end_at:
         outcome, over_at = Outcome.BROKEN, min(over_at, row.reclaim_at)
-    elif row.state == "cancelled":
+    elif row.state == "canceled":
         return None
     elif row.end_reason in ("start_failed", "sandbox_failed"):
         outcome = Outcome.FAILED

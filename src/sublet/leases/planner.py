@@ -111,8 +111,8 @@ def _scheduled_steps(view: View, lease: Lease) -> Iterator[Step]:
 
 def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
     late = view.now > max(lease.window.start, lease.created_at) + timedelta(seconds=view.timing.start_grace_s)
-    if lease.end_reason == "cancelled":
-        yield Step("abandon", lease.id, "cancelled by the tenant")
+    if lease.end_reason == "canceled":
+        yield Step("abandon", lease.id, "canceled by the tenant")
     elif view.now >= lease.deadline:
         yield Step("abandon", lease.id, "its window was over before the tenant could log in")
     elif seen.state is RunState.FAILED or (seen.state is RunState.STOPPED):

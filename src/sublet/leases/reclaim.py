@@ -35,7 +35,7 @@ class Victim:
     def as_dict(self) -> dict[str, Any]:
         return {
             "lease_id": self.lease.id,
-            "organisation_id": self.lease.organisation_id,
+            "organization_id": self.lease.organization_id,
             "class": self.lease.class_name,
             "accelerators": self.lease.accelerators,
             "reclaim_at": format_time(self.reclaim_at),

@@ -12,9 +12,8 @@ from sqlalchemy import Connection
 
 from sublet.leases import calendar
 from sublet.leases import store as sql
-from sublet.leases.admission import Admission, Wish, checked_key
+from sublet.leases.admission import Admission, QuoteRequest, checked_key
 from sublet.leases.backends.base import Backend, BackendFailedError, Observation
-from sublet.leases.conduct import Conduct
 from sublet.leases.executor import Executor, Outcome
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
@@ -29,7 +28,8 @@ from sublet.leases.model import (
 from sublet.leases.outcomes import promise_of
 from sublet.leases.planner import Quarantined, View, make_plan
 from sublet.leases.reclaim import ReclaimPlan, Victim, plan_reclaim
-from sublet.leases.terms import Surroundings
+from sublet.leases.terms import LeasePorts
+from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.surplus.calibration import Promise
 from sublet.values.clock import format_time
@@ -61,25 +61,23 @@ class ReclaimOrder:
 class Leases:
     """The use cases of raw leases. `backends` are keyed by the name that pools carry."""
 
-    def __init__(
-        self, store: Store, backends: Mapping[str, Backend], surroundings: Surroundings, workers: int = 1
-    ) -> None:
+    def __init__(self, store: Store, backends: Mapping[str, Backend], ports: LeasePorts, workers: int = 1) -> None:
         """`workers` leases are started or ended at the same time; one keeps a simulation deterministic."""
         self._store = store
         self._backends = backends
-        self._around = surroundings
-        self._admission = Admission(store, surroundings)
-        self._conduct = Conduct(store, surroundings)
-        self._executor = Executor(store, self._conduct, backends, self._take_back, workers)
+        self._ports = ports
+        self._admission = Admission(store, ports)
+        self._transitions = Transitions(store, ports)
+        self._executor = Executor(store, self._transitions, backends, self._take_back, workers)
         self._recovered = False
 
-    def quote(self, organisation_id: str, wish: Wish, idempotency_key: str | None = None) -> Quote:
+    def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """See Admission.quote."""
-        return self._admission.quote(organisation_id, wish, idempotency_key)
+        return self._admission.quote(organization_id, request, idempotency_key)
 
     def accept(
         self,
-        organisation_id: str,
+        organization_id: str,
         quote_id: str,
         ssh_public_keys: Sequence[str],
         idempotency_key: str | None = None,
@@ -89,33 +87,33 @@ class Leases:
     ) -> Lease:
         """See Admission.accept."""
         return self._admission.accept(
-            organisation_id, quote_id, ssh_public_keys, idempotency_key, key_id=key_id, project=project
+            organization_id, quote_id, ssh_public_keys, idempotency_key, key_id=key_id, project=project
         )
 
-    def cancel_quote(self, organisation_id: str, quote_id: str) -> Quote:
+    def cancel_quote(self, organization_id: str, quote_id: str) -> Quote:
         """See Admission.cancel."""
-        return self._admission.cancel(organisation_id, quote_id)
+        return self._admission.cancel(organization_id, quote_id)
 
-    def open_quotes(self, organisation_id: str) -> list[Quote]:
-        """Quotes that the organisation can still accept, the newest first."""
+    def open_quotes(self, organization_id: str) -> list[Quote]:
+        """Quotes that the organization can still accept, the newest first."""
         with self._store.read() as connection:
-            return sql.open_quotes(connection, organisation_id, self._store.clock.now())
+            return sql.open_quotes(connection, organization_id, self._store.clock.now())
 
     def now(self) -> datetime:
         """The present, as everything here sees it."""
         return self._store.clock.now()
 
-    def lease(self, lease_id: str, organisation_id: str | None = None) -> Lease:
-        """A lease of the organisation, or of any where none is given. Raises NotFoundError, the same for another's."""
+    def lease(self, lease_id: str, organization_id: str | None = None) -> Lease:
+        """A lease of the organization, or of any where none is given. Raises NotFoundError, the same for another's."""
         with self._store.read() as connection:
-            found = sql.lease(connection, lease_id, organisation_id)
+            found = sql.lease(connection, lease_id, organization_id)
         if found is None:
             raise NotFoundError(f"there is no lease {lease_id!r}; `sublet lease ls` lists yours")
         return found
 
     def leases(
         self,
-        organisation_id: str | None = None,
+        organization_id: str | None = None,
         *,
         live_only: bool = False,
         limit: int = PAGE_MAX,
@@ -127,11 +125,11 @@ class Leases:
         with self._store.read() as connection:
             before = None
             if after is not None:
-                last = sql.lease(connection, after, organisation_id)
+                last = sql.lease(connection, after, organization_id)
                 if last is None:
                     raise NotFoundError(f"there is no lease {after!r} to page on from")
                 before = (last.created_at, last.id)
-            return sql.list_leases(connection, organisation_id, live_only=live_only, limit=limit, before=before)
+            return sql.list_leases(connection, organization_id, live_only=live_only, limit=limit, before=before)
 
     def history(self, subject_id: str) -> list[Transition]:
         """Every change of state of a lease or an accelerator, oldest first, the newest TRANSITIONS_MAX of them."""
@@ -145,11 +143,11 @@ class Leases:
                 promise for row in sql.over_since(connection, pool_id, since, limit) if (promise := promise_of(row))
             ]
 
-    def end(self, lease_id: str, organisation_id: str | None = None) -> Lease:
+    def end(self, lease_id: str, organization_id: str | None = None) -> Lease:
         """Give a lease back, or cancel it before it began; one that is over stays as it is. Raises NotFoundError."""
-        lease = self.lease(lease_id, organisation_id)
-        actor = f"customer {organisation_id}" if organisation_id else "operator"
-        return lease if lease.state.terminal else self._conduct.release(lease_id, actor)
+        lease = self.lease(lease_id, organization_id)
+        actor = f"customer {organization_id}" if organization_id else "operator"
+        return lease if lease.state.terminal else self._transitions.release(lease_id, actor)
 
     def book(self, pool_id: str, connection: Connection | None = None) -> list[SoldWindow]:
         """What is sold or held of the pool from now on, as the caller's transaction sees it."""
@@ -187,7 +185,7 @@ class Leases:
                     plan=plan.as_dict(),
                 )
             for victim in plan.victims:
-                self._conduct.give_notice(connection, victim, actor, now)
+                self._transitions.give_notice(connection, victim, actor, now)
             reclaim_id = new_id("clm")
             sql.insert_reclaim(
                 connection,
@@ -219,7 +217,7 @@ class Leases:
             return []
         victims = [str(victim["lease_id"]) for victim in found[0].plan["victims"]]
         return [
-            self._conduct.withdraw_notice(lease_id, actor, "the owner does not need it after all")
+            self._transitions.withdraw_notice(lease_id, actor, "the owner does not need it after all")
             for lease_id in victims
         ]
 
@@ -251,7 +249,7 @@ class Leases:
 
     def release_unit(self, unit_id: str, actor: str, reason: str) -> None:
         """The operator says that an accelerator is clean. Raises NotFoundError where it is in no quarantine."""
-        if not self._conduct.release_unit(unit_id, actor, checked_line(reason, "reason", REASON_MAX, 1)):
+        if not self._transitions.release_unit(unit_id, actor, checked_line(reason, "reason", REASON_MAX, 1)):
             raise NotFoundError(f"accelerator {unit_id!r} is in no quarantine")
 
     def plan(self) -> Plan:
@@ -309,7 +307,7 @@ class Leases:
                     for row in sql.quarantined(connection)
                 ],
                 reclaims=reclaims,
-                timing=self._around.timing,
+                timing=self._ports.timing,
             )
 
     def _observe(self) -> tuple[dict[str, Observation], frozenset[str]]:
@@ -331,7 +329,7 @@ class Leases:
         here = [lease for lease in leases if lease.pool_id == pool_id and lease.state is not LeaseState.ENDING]
         if not here:
             return None
-        clean_s = self._around.timing.clean_s
+        clean_s = self._ports.timing.clean_s
         notices = sorted({lease.notice_s for lease in here if lease.notice_s is not None})
         victims: list[Victim] = []
         needed = short = 0
@@ -366,13 +364,13 @@ class Leases:
     def _room(self, connection: Connection, pool_id: str, window: Window) -> int:
         """Accelerators that tenants may hold: what the owner's need leaves, and what no reclaim keeps for its asker."""
         kept = sql.capacity(connection, pool_id) - sql.held_for_owner(connection, pool_id, window)
-        return max(0, min(self._around.may_stay(connection, pool_id, window), kept))
+        return max(0, min(self._ports.may_stay(connection, pool_id, window), kept))
 
     def _plan_for(self, connection: Connection, order: ReclaimOrder, now: datetime) -> ReclaimPlan:
         pool_id = self._pool_id(connection, order.pool)
         window = order.window
         kept = sql.capacity(connection, pool_id) - sql.held_for_owner(connection, pool_id, window)
-        room = max(0, min(self._around.may_stay(connection, pool_id, window), kept) - order.accelerators)
+        room = max(0, min(self._ports.may_stay(connection, pool_id, window), kept) - order.accelerators)
         holding = [
             lease
             for lease in sql.live_leases(connection, pool_id)
@@ -389,7 +387,7 @@ class Leases:
             askable,
             now,
             why=order.reason,
-            clean_s=self._around.timing.clean_s,
+            clean_s=self._ports.timing.clean_s,
             force=order.force,
         )
         # What other reclaims keep, or what the pool does not have, no tenant can give.
@@ -407,7 +405,7 @@ class Leases:
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"pool:{lease.pool_id}")
             for victim in plan.victims:
-                self._conduct.give_notice(connection, victim, "planner", now)
+                self._transitions.give_notice(connection, victim, "planner", now)
 
         self._store.write(write)
 

@@ -44,7 +44,7 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
     connection.execute(
         insert(quotes).values(
             id=quote.id,
-            organisation_id=quote.organisation_id,
+            organization_id=quote.organization_id,
             pool_id=quote.pool_id,
             class_name=quote.class_name,
             notice_s=quote.notice_s,
@@ -65,37 +65,37 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
     )
 
 
-def quote(connection: Connection, quote_id: str, organisation_id: str) -> Quote | None:
+def quote(connection: Connection, quote_id: str, organization_id: str) -> Quote | None:
     row = connection.execute(
-        select(quotes).where(quotes.c.id == quote_id, quotes.c.organisation_id == organisation_id)
+        select(quotes).where(quotes.c.id == quote_id, quotes.c.organization_id == organization_id)
     ).first()
     return _quote(row) if row else None
 
 
-def quote_by_key(connection: Connection, organisation_id: str, key: str) -> tuple[Quote, dict[str, Any]] | None:
+def quote_by_key(connection: Connection, organization_id: str, key: str) -> tuple[Quote, dict[str, Any]] | None:
     """The quote made under an idempotency key, and what was asked for then."""
     row = connection.execute(
-        select(quotes).where(quotes.c.organisation_id == organisation_id, quotes.c.idempotency_key == key)
+        select(quotes).where(quotes.c.organization_id == organization_id, quotes.c.idempotency_key == key)
     ).first()
     return (_quote(row), row.request) if row else None
 
 
-def open_quotes(connection: Connection, organisation_id: str, now: datetime) -> list[Quote]:
-    """Quotes of the organisation that can still be accepted, the newest first."""
+def open_quotes(connection: Connection, organization_id: str, now: datetime) -> list[Quote]:
+    """Quotes of the organization that can still be accepted, the newest first."""
     found = connection.execute(
         select(quotes)
-        .where(quotes.c.organisation_id == organisation_id, quotes.c.expires_at > now, ~_TAKEN)
+        .where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
         .order_by(quotes.c.created_at.desc(), quotes.c.id)
     )
     return [_quote(row) for row in found]
 
 
-def idle_holds(connection: Connection, organisation_id: str, pool_id: str, since: datetime) -> list[Hold]:
-    """What quotes of the organisation that became no lease held of the pool since then, or hold now."""
+def idle_holds(connection: Connection, organization_id: str, pool_id: str, since: datetime) -> list[Hold]:
+    """What quotes of the organization that became no lease held of the pool since then, or hold now."""
     held_until = func.coalesce(quotes.c.held_until, quotes.c.expires_at)
     found = connection.execute(
         select(quotes.c.accelerators, quotes.c.created_at, quotes.c.held_until, quotes.c.expires_at).where(
-            quotes.c.organisation_id == organisation_id,
+            quotes.c.organization_id == organization_id,
             quotes.c.pool_id == pool_id,
             quotes.c.expires_at > since,
             held_until > quotes.c.created_at,
@@ -127,7 +127,7 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
     connection.execute(
         insert(leases).values(
             id=lease.id,
-            organisation_id=lease.organisation_id,
+            organization_id=lease.organization_id,
             pool_id=lease.pool_id,
             quote_id=lease.quote_id,
             class_name=lease.class_name,
@@ -152,11 +152,11 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
     )
 
 
-def lease(connection: Connection, lease_id: str, organisation_id: str | None = None) -> Lease | None:
-    """The lease, of any organisation or of the one given."""
+def lease(connection: Connection, lease_id: str, organization_id: str | None = None) -> Lease | None:
+    """The lease, of any organization or of the one given."""
     query = select(leases).where(leases.c.id == lease_id)
-    if organisation_id is not None:
-        query = query.where(leases.c.organisation_id == organisation_id)
+    if organization_id is not None:
+        query = query.where(leases.c.organization_id == organization_id)
     row = connection.execute(query).first()
     return _lease(row) if row else None
 
@@ -166,16 +166,16 @@ def lease_of_quote(connection: Connection, quote_id: str) -> Lease | None:
     return _lease(row) if row else None
 
 
-def lease_by_key(connection: Connection, organisation_id: str, key: str) -> Lease | None:
+def lease_by_key(connection: Connection, organization_id: str, key: str) -> Lease | None:
     row = connection.execute(
-        select(leases).where(leases.c.organisation_id == organisation_id, leases.c.idempotency_key == key)
+        select(leases).where(leases.c.organization_id == organization_id, leases.c.idempotency_key == key)
     ).first()
     return _lease(row) if row else None
 
 
 def list_leases(
     connection: Connection,
-    organisation_id: str | None,
+    organization_id: str | None,
     *,
     live_only: bool,
     limit: int,
@@ -183,8 +183,8 @@ def list_leases(
 ) -> list[Lease]:
     """Newest first; `before` is the (created_at, id) of the last one of the page before."""
     query = select(leases)
-    if organisation_id is not None:
-        query = query.where(leases.c.organisation_id == organisation_id)
+    if organization_id is not None:
+        query = query.where(leases.c.organization_id == organization_id)
     if live_only:
         query = query.where(leases.c.state.in_(_LIVE))
     if before is not None:
@@ -383,7 +383,7 @@ def withdraw_reclaim(connection: Connection, reclaim_id: str, now: datetime) -> 
 def _quote(row: Row[Any]) -> Quote:
     return Quote(
         row.id,
-        row.organisation_id,
+        row.organization_id,
         row.pool_id,
         row.class_name,
         row.notice_s,
@@ -403,7 +403,7 @@ def _quote(row: Row[Any]) -> Quote:
 def _lease(row: Row[Any]) -> Lease:
     return Lease(
         id=row.id,
-        organisation_id=row.organisation_id,
+        organization_id=row.organization_id,
         pool_id=row.pool_id,
         quote_id=row.quote_id,
         class_name=row.class_name,

@@ -19,8 +19,8 @@ Sellable = Callable[[Connection, str, str, Window], int]
 that very transaction sees it."""
 
 Price = Callable[[Connection, str, str, Window, str], tuple[int, str]]
-"""(connection, pool_id, class_name, window, organisation_id) to nano-units per accelerator-hour and their currency, which is
-the organisation's."""
+"""(connection, pool_id, class_name, window, organization_id) to nano-units per accelerator-hour and their currency, which is
+the organization's."""
 
 MayStay = Callable[[Connection, str, Window], int]
 """(connection, pool_id, window) to how many accelerators tenants may go on holding, as the owner's need stands now."""
@@ -35,7 +35,7 @@ class CreditNote:
 
     id: str
     lease_id: str
-    organisation_id: str
+    organization_id: str
     amount_nano: int
     currency: str
     reason: str
@@ -45,8 +45,8 @@ class CreditNote:
 PostCredit = Callable[[Connection, CreditNote], None]
 """Post a credit. The same id again must change nothing."""
 
-Authorise = Callable[[Connection, str, int, str], None]
-"""(connection, organisation_id, total_nano, currency): raise a typed error where the organisation may not owe so much more."""
+Authorize = Callable[[Connection, str, int, str], None]
+"""(connection, organization_id, total_nano, currency): raise a typed error where the organization may not owe so much more."""
 
 
 Reserve = Callable[[Connection, Lease, str, str], None]
@@ -57,15 +57,15 @@ Settle = Callable[[Connection, Lease], None]
 """A lease is over and all its usage is told: what was put by for the rest of its window is free again."""
 
 
-def _put_by(connection: Connection, lease: Lease, key_id: str, project: str) -> None:
+def _reserve_nothing(connection: Connection, lease: Lease, key_id: str, project: str) -> None:
     return None
 
 
-def _let_go(connection: Connection, lease: Lease) -> None:
+def _release_nothing(connection: Connection, lease: Lease) -> None:
     return None
 
 
-def _allowed(connection: Connection, organisation_id: str, total_nano: int, currency: str) -> None:
+def _allowed(connection: Connection, organization_id: str, total_nano: int, currency: str) -> None:
     return None
 
 
@@ -74,10 +74,10 @@ def _shared(connection: Connection, pool_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LeasePorts:
     """The calls, the classes of service and the timing that one system of leases runs with.
 
-    `shareable(connection, pool_id)` is False where two organisations may not hold accelerators of the pool at the same time.
+    `shareable(connection, pool_id)` is False where two organizations may not hold accelerators of the pool at the same time.
     """
 
     sellable: Sellable
@@ -85,9 +85,9 @@ class Surroundings:
     may_stay: MayStay
     emit: Emit
     post_credit: PostCredit
-    authorise: Authorise = _allowed
-    reserve: Reserve = _put_by
-    settle: Settle = _let_go
+    authorize: Authorize = _allowed
+    reserve: Reserve = _reserve_nothing
+    settle: Settle = _release_nothing
     shareable: Callable[[Connection, str], bool] = _shared
     holds: HoldLimits = field(default_factory=HoldLimits)
     classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})

@@ -78,8 +78,8 @@ def _queue(
     body = {
         "type": "budget.threshold_reached",
         "budget": budget.id,
-        "organisation": party.id,
-        "organisation_name": party.name,
+        "organization": party.id,
+        "organization_name": party.name,
         "scope": budget.scope,
         "scope_id": budget.scope_id,
         "period_start": format_time(period_start),
@@ -175,7 +175,7 @@ def mail_sender(mailbox: Mailbox) -> Callable[[Delivery, datetime], None]:
         content = json.loads(delivery.body)
         message = EmailMessage()
         message["From"], message["To"] = mailbox.sender, delivery.target
-        message["Subject"] = f"{content['organisation_name']}: {content['threshold_percent']} % of a budget is spent"
+        message["Subject"] = f"{content['organization_name']}: {content['threshold_percent']} % of a budget is spent"
         message["Message-ID"] = f"<{delivery.id}@sublet>"
         message.set_content("\n".join(f"{name}: {value}" for name, value in content.items()))
         context = ssl.create_default_context()

@@ -61,11 +61,11 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
     return routes
 
 
-def _own(actor: Actor, organisation_id: str) -> str:
-    """The organisation that is asked about: one's own, or any for the operator. Raises ForbiddenError."""
-    wanted = organisation_id or actor.organisation_id
-    if wanted != actor.organisation_id and not actor.is_operator:
-        raise ForbiddenError("this key reads its own organisation's account only")
+def _own(actor: Actor, organization_id: str) -> str:
+    """The organization that is asked about: one's own, or any for the operator. Raises ForbiddenError."""
+    wanted = organization_id or actor.organization_id
+    if wanted != actor.organization_id and not actor.is_operator:
+        raise ForbiddenError("this key reads its own organization's account only")
     return wanted
 
 
@@ -98,10 +98,10 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         book = ledger.prices()
         content = dict(book.content)
         for section in ("prices", "discounts", "commitments"):
-            mine = ("", actor.organisation_id)
+            mine = ("", actor.organization_id)
             entries = content.get(section, [])
             content[section] = [
-                entry for entry in entries if actor.is_operator or entry.get("organisation", "") in mine
+                entry for entry in entries if actor.is_operator or entry.get("organization", "") in mine
             ]
         return {"version": book.version, **content}
 
@@ -121,8 +121,8 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
 def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/credits")
-    def list_credits(actor: Annotated[Actor, Depends(require("billing"))], organisation_id: str = "") -> dict[str, Any]:
-        return {"credits": [credit.as_dict() for credit in ledger.credits(_own(actor, organisation_id))]}
+    def list_credits(actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = "") -> dict[str, Any]:
+        return {"credits": [credit.as_dict() for credit in ledger.credits(_own(actor, organization_id))]}
 
     @routes.post("/v1/credits", status_code=201, dependencies=[Depends(require("operate"))])
     def give_credit(body: NewCredit) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return ledger.store.write(
             lambda connection: ledger.credit(
                 connection,
-                body.organisation_id,
+                body.organization_id,
                 nano,
                 body.reason,
                 body.source_id,
@@ -142,20 +142,20 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/balances")
     def read_balances(
-        actor: Annotated[Actor, Depends(require("billing"))], organisation_id: str = ""
+        actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = ""
     ) -> dict[str, Any]:
         """Balances by account; debit is positive."""
-        found = ledger.balances(_own(actor, organisation_id))
+        found = ledger.balances(_own(actor, organization_id))
         return {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
 
-    @routes.get("/v1/billing-profiles/{organisation_id}")
-    def read_profile(organisation_id: str, actor: Annotated[Actor, Depends(require("billing"))]) -> dict[str, Any]:
-        """What stands on the organisation's invoices about it."""
-        return asdict(ledger.profile(_own(actor, organisation_id)))
+    @routes.get("/v1/billing-profiles/{organization_id}")
+    def read_profile(organization_id: str, actor: Annotated[Actor, Depends(require("billing"))]) -> dict[str, Any]:
+        """What stands on the organization's invoices about it."""
+        return asdict(ledger.profile(_own(actor, organization_id)))
 
-    @routes.put("/v1/billing-profiles/{organisation_id}", dependencies=[Depends(require("operate"))])
-    def set_profile(organisation_id: str, body: BillingProfile) -> dict[str, Any]:
-        ledger.set_profile(organisation_id, Profile(**asdict(body)))
+    @routes.put("/v1/billing-profiles/{organization_id}", dependencies=[Depends(require("operate"))])
+    def set_profile(organization_id: str, body: BillingProfile) -> dict[str, Any]:
+        ledger.set_profile(organization_id, Profile(**asdict(body)))
         return asdict(body)
 
 
@@ -164,30 +164,30 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     operate = Depends(require("operate"))
 
     @routes.get("/v1/invoices")
-    def list_invoices(actor: reader, organisation_id: str = "") -> dict[str, Any]:
-        return {"invoices": ledger.invoices(_own(actor, organisation_id))}
+    def list_invoices(actor: reader, organization_id: str = "") -> dict[str, Any]:
+        return {"invoices": ledger.invoices(_own(actor, organization_id))}
 
     @routes.get("/v1/invoices/draft")
-    def read_draft(actor: reader, organisation_id: str = "", period: str = "") -> dict[str, Any]:
+    def read_draft(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
         """What would be invoiced now."""
-        return ledger.draft(_own(actor, organisation_id), period)
+        return ledger.draft(_own(actor, organization_id), period)
 
     @routes.post("/v1/invoices", status_code=201, dependencies=[operate])
     def make_invoice(body: NewInvoice) -> dict[str, Any]:
         """A final invoice on demand; `{"invoice": null}` where there is nothing to invoice."""
-        return {"invoice": ledger.invoice(body.organisation_id, body.period, body.digest)}
+        return {"invoice": ledger.invoice(body.organization_id, body.period, body.digest)}
 
-    @routes.post("/v1/periods/{organisation_id}/{label}/close", dependencies=[operate])
-    def close_period(organisation_id: str, label: str) -> dict[str, Any]:
+    @routes.post("/v1/periods/{organization_id}/{label}/close", dependencies=[operate])
+    def close_period(organization_id: str, label: str) -> dict[str, Any]:
         """Close a month that is over and make its invoice; a second call changes nothing."""
-        closed = ledger.close(organisation_id, label)
+        closed = ledger.close(organization_id, label)
         return {"period": label, "closed_now": closed.by_this_call, "invoice": closed.invoice}
 
     @routes.get("/v1/invoices/{invoice_id}")
     def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
         """`format` is json, html or pdf."""
         document = ledger.invoice_by(invoice_id)
-        _own(actor, document["customer"]["organisation_id"])
+        _own(actor, document["customer"]["organization_id"])
         if format == "html":
             return HTMLResponse(invoice_page(document))
         if format == "pdf":
@@ -213,14 +213,14 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
 def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/budgets")
-    def list_budgets(actor: Annotated[Actor, Depends(require("billing"))], organisation_id: str = "") -> dict[str, Any]:
-        return {"budgets": [state.as_dict() for state in ledger.budgets(_own(actor, organisation_id))]}
+    def list_budgets(actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = "") -> dict[str, Any]:
+        return {"budgets": [state.as_dict() for state in ledger.budgets(_own(actor, organization_id))]}
 
     @routes.post("/v1/budgets", status_code=201, dependencies=[Depends(require("operate"))])
     def create_budget(body: NewBudget) -> dict[str, Any]:
-        fields = {name: value for name, value in asdict(body).items() if name not in ("organisation_id", "limit")}
+        fields = {name: value for name, value in asdict(body).items() if name not in ("organization_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
-        return ledger.create_budget(new_budget(body.organisation_id, nano_from_decimal(body.limit), **fields)).as_dict()
+        return ledger.create_budget(new_budget(body.organization_id, nano_from_decimal(body.limit), **fields)).as_dict()
 
     @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("operate"))])
     def change_budget(budget_id: str, body: NewLimit) -> dict[str, Any]:
@@ -250,33 +250,33 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return {"dismissed": ledger.dismissed()}
 
     @routes.post("/v1/ledger/prove")
-    def prove(actor: reader, organisation_id: str = "", invoice_id: str = "") -> dict[str, Any]:
-        """Derive an invoice, an organisation, or (operator, without either) everything again from the raw events."""
+    def prove(actor: reader, organization_id: str = "", invoice_id: str = "") -> dict[str, Any]:
+        """Derive an invoice, an organization, or (operator, without either) everything again from the raw events."""
         if invoice_id:
-            _own(actor, ledger.invoice_by(invoice_id)["customer"]["organisation_id"])
+            _own(actor, ledger.invoice_by(invoice_id)["customer"]["organization_id"])
             return ledger.prove(invoice_id=invoice_id).as_dict()
-        if organisation_id or not actor.is_operator:
-            return ledger.prove(_own(actor, organisation_id)).as_dict()
+        if organization_id or not actor.is_operator:
+            return ledger.prove(_own(actor, organization_id)).as_dict()
         return ledger.prove().as_dict()
 
     @routes.get("/v1/statements")
-    def read_statement(actor: reader, organisation_id: str = "", period: str = "") -> dict[str, Any]:
-        """Receivable of an organisation over a month: opening balance, movements, closing balance."""
-        return ledger.statement(_own(actor, organisation_id), period)
+    def read_statement(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
+        """Receivable of an organization over a month: opening balance, movements, closing balance."""
+        return ledger.statement(_own(actor, organization_id), period)
 
     @routes.get("/v1/receivables", dependencies=[Depends(require("operate"))])
     def read_receivables() -> dict[str, Any]:
-        """What is owed, by organisation and age."""
+        """What is owed, by organization and age."""
         return {"receivables": ledger.receivables()}
 
     @routes.get("/v1/exports/{name}")
     def read_export(
-        name: str, actor: reader, organisation_id: str = "", since: str = "", until: str = ""
+        name: str, actor: reader, organization_id: str = "", since: str = "", until: str = ""
     ) -> StreamingResponse:
         """CSV, streamed: focus-1.2, focus-1.4, focus-commitments, journal, usage. Months `since` to `until`, inclusive."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
-        wanted = "" if actor.is_operator and not organisation_id else _own(actor, organisation_id)
+        wanted = "" if actor.is_operator and not organization_id else _own(actor, organization_id)
         rows = export_rows(ledger.store, ledger.books, name, wanted, since, until)
         disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)

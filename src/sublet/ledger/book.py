@@ -37,7 +37,7 @@ class PriceOverlapError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A price as it applies to one organisation: under a discount or none, next to the list price.
+    """A price as it applies to one organization: under a discount or none, next to the list price.
 
     What counts together towards tiers and free quantities is one rate in one billing period.
     """
@@ -84,35 +84,35 @@ class PriceBook:
         for price in self.prices:
             self._by_meter.setdefault((price.meter, price.currency), []).append(price)
         for found in self._by_meter.values():
-            found.sort(key=lambda price: (bool(price.organisation), len(price.match)), reverse=True)
+            found.sort(key=lambda price: (bool(price.organization), len(price.match)), reverse=True)
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps(self.content, sort_keys=True, default=str).encode()).hexdigest()
 
     def rate_for(
-        self, organisation: str, currency: str, meter: str, dimensions: Mapping[str, str], at: datetime
+        self, organization: str, currency: str, meter: str, dimensions: Mapping[str, str], at: datetime
     ) -> Rate | None:
         """The rate of one event, or None where no price holds: own prices first, then the one that matches most."""
         price = list_price = None
         for candidate in self._by_meter.get((meter, currency), ()):
-            if candidate.organisation not in ("", organisation):
+            if candidate.organization not in ("", organization):
                 continue
             if candidate.holds_at(at) and candidate.matches(dimensions):
                 price = price or candidate
-                if not candidate.organisation:
+                if not candidate.organization:
                     list_price = candidate
                     break
         if price is None:
             return None
-        return self.rate_of(price, list_price or price, organisation, at)
+        return self.rate_of(price, list_price or price, organization, at)
 
-    def rate_of(self, price: Price, list_price: Price, organisation: str, at: datetime) -> Rate:
+    def rate_of(self, price: Price, list_price: Price, organization: str, at: datetime) -> Rate:
         """`price` under the greatest discount that applies."""
         meter = METERS[price.meter]
         best: Discount | None = None
         for discount in self.discounts:
-            if discount.applies(organisation, meter, at) and (
+            if discount.applies(organization, meter, at) and (
                 best is None or (discount.percent, discount.id) > (best.percent, best.id)
             ):
                 best = discount
@@ -192,7 +192,7 @@ def check(book: PriceBook) -> list[Finding]:
     """Overlaps (errors) and gaps of a book, in the book's own order."""
     groups: dict[tuple[str, str, str], list[Price]] = defaultdict(list)
     for price in book.prices:
-        groups[price.organisation, price.meter, price.currency].append(price)
+        groups[price.organization, price.meter, price.currency].append(price)
     found: list[Finding] = []
     for group in groups.values():
         found += _price_overlaps(group)
@@ -258,7 +258,7 @@ def _commitment_overlaps(commitments: Sequence[Commitment]) -> list[Finding]:
     found: list[Finding] = []
     for index, first in enumerate(commitments):
         for second in commitments[index + 1 :]:
-            same = first.organisation == second.organisation and (
+            same = first.organization == second.organization and (
                 first.product == second.product or not first.product or not second.product
             )
             if same and _overlap(first, second):
@@ -285,7 +285,7 @@ def with_built_in(before: PriceBook, book: PriceBook) -> PriceBook:
     named = {price.id for price in book.prices}
     begins: dict[tuple[str, str], datetime] = {}
     for price in book.prices:
-        if not price.organisation:
+        if not price.organization:
             key = (price.meter, price.currency)
             begins[key] = min(begins.get(key, price.valid_from), price.valid_from)
     carried: list[dict[str, Any]] = []

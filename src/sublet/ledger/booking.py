@@ -53,7 +53,7 @@ class Books:
         """Make `book` the current version; the number it got. Publishing the same book again changes nothing.
 
         Built-in prices that `book` leaves out stay where it has none of its own. Raises ConflictError where an entry that
-        was published before changed or vanished, InvalidInputError where one is for an organisation that does not exist or is
+        was published before changed or vanished, InvalidInputError where one is for an organization that does not exist or is
         billed in another currency.
         """
         sql.lock_head(connection, BOOK_HEAD)
@@ -93,7 +93,7 @@ class Books:
         ).first()
         wanted = (party.id, party.currency, amount_nano, per_units)
         if row is not None:
-            if (row.organisation_id, row.currency, row.amount_nano, row.per_units) != wanted:
+            if (row.organization_id, row.currency, row.amount_nano, row.per_units) != wanted:
                 raise ConflictError(f"another price was agreed for {meter} of {resource}; it stands for its whole life")
             return
         sql.insert_row(
@@ -101,7 +101,7 @@ class Books:
             agreed_prices,
             resource=resource,
             meter=meter,
-            organisation_id=party.id,
+            organization_id=party.id,
             currency=party.currency,
             amount_nano=amount_nano,
             per_units=per_units,
@@ -109,7 +109,7 @@ class Books:
         )
         connection.execute(
             update(waiting)
-            .where(waiting.c.organisation_id == party.id, waiting.c.code == "no_price")
+            .where(waiting.c.organization_id == party.id, waiting.c.code == "no_price")
             .values(book_version=-1)
         )
 
@@ -120,7 +120,7 @@ class Books:
         for part in sql.chunks(sorted(set(resources))):
             rows = connection.execute(select(agreed_prices).where(agreed_prices.c.resource.in_(part)))
             for row in rows:
-                party = parties.get(row.organisation_id)
+                party = parties.get(row.organization_id)
                 if party is not None:
                     self._agreed[row.resource, row.meter] = _agreed_price(
                         party, row.resource, row.meter, row.amount_nano, row.per_units, row.agreed_at
@@ -133,7 +133,7 @@ class Books:
         """
         listed = self._listed(book, party, meter, dimensions, at)
         agreed = self._agreed.get((resource, meter)) if resource else None
-        if agreed is None or agreed.organisation != party.id:
+        if agreed is None or agreed.organization != party.id:
             return listed
         list_price = listed.list_price if listed else agreed
         return book.rate_of(agreed, list_price, party.id, from_micros(at))
@@ -150,18 +150,18 @@ class Books:
 
 
 def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -> None:
-    """Entries of one organisation that are new in `book` must be able to hold. Raises InvalidInputError."""
+    """Entries of one organization that are new in `book` must be able to hold. Raises InvalidInputError."""
     known = {entry.id for entry in entries_of(before)}
     parties: dict[str, Party | None] = {}
     for entry in entries_of(book):
-        if not entry.organisation or entry.id in known:
+        if not entry.organization or entry.id in known:
             continue
-        if entry.organisation not in parties:
-            parties[entry.organisation] = sql.party(connection, entry.organisation)
-        party = parties[entry.organisation]
+        if entry.organization not in parties:
+            parties[entry.organization] = sql.party(connection, entry.organization)
+        party = parties[entry.organization]
         if party is None:
             raise InvalidInputError(
-                f"{entry.id}: there is no organisation {entry.organisation!r}; write its id, as `sublet org ls` shows it"
+                f"{entry.id}: there is no organization {entry.organization!r}; write its id, as `sublet org ls` shows it"
             )
         if not isinstance(entry, Discount) and entry.currency != party.currency:
             raise InvalidInputError(

@@ -23,19 +23,19 @@ PAGE = 2_000
 class BudgetProof:
     """Adds up again what each budget has spent and holds, from the lines that the proof reads anyway."""
 
-    def __init__(self, connection: Connection, parties: Parties, organisation_id: str) -> None:
-        self._by_organisation: dict[str, list[tuple[Budget, int]]] = defaultdict(list)
+    def __init__(self, connection: Connection, parties: Parties, organization_id: str) -> None:
+        self._by_organization: dict[str, list[tuple[Budget, int]]] = defaultdict(list)
         self._first_period: dict[str, int] = {}
         self._spent: dict[tuple[str, int], int] = defaultdict(int)
         self._held: dict[tuple[str, int], int] = defaultdict(int)
         self._drawn: dict[tuple[str, str, int], int] = defaultdict(int)
         statement = select(budgets).where(budgets.c.ended_at.is_(None))
-        if organisation_id:
-            statement = statement.where(budgets.c.organisation_id == organisation_id)
+        if organization_id:
+            statement = statement.where(budgets.c.organization_id == organization_id)
         for row in connection.execute(statement):
             budget = budget_of(row)
-            timezone = parties.get(connection, row.organisation_id).timezone
-            self._by_organisation[row.organisation_id].append((budget, row.opening_line))
+            timezone = parties.get(connection, row.organization_id).timezone
+            self._by_organization[row.organization_id].append((budget, row.opening_line))
             self._first_period[budget.id] = to_micros(budget.period_start(row.created_at, timezone))
         live = connection.execute(select(holds).where(holds.c.state.in_(LIVE)).execution_options(yield_per=PAGE))
         self._live: dict[str, Hold] = {hold.id: hold for hold in map(hold_of, live)}
@@ -43,7 +43,7 @@ class BudgetProof:
     def add(self, line: LineRow, origin: EventRow, party: Party) -> None:
         """Count a rated line for the budgets that cover its usage, and for the hold that its usage names."""
         drawn = max(0, line.nano) if line.kind == USAGE and origin.hold_id in self._live else 0
-        for budget, opening_line in self._by_organisation.get(party.id, ()):
+        for budget, opening_line in self._by_organization.get(party.id, ()):
             if line.line_no > opening_line and budget.covers(origin.project, origin.key_id):
                 start = to_micros(budget.period_start(from_micros(origin.at), party.timezone))
                 self._spent[budget.id, start] += line.nano

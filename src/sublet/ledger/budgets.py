@@ -16,7 +16,7 @@ from sublet.values.errors import InvalidInputError, LimitExceededError
 from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
-SCOPES = ("organisation", "project", "key")
+SCOPES = ("organization", "project", "key")
 PERIODS = ("day", "month", "ever")
 THRESHOLDS = (50, 80, 100)
 THRESHOLDS_MAX = 10
@@ -36,14 +36,14 @@ class BudgetExceededError(LimitExceededError):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most `limit_nano` in a period for an organisation, or for one of its projects or keys.
+    """At most `limit_nano` in a period for an organization, or for one of its projects or keys.
 
     A `hard` budget refuses reservations that would pass it; a soft one only raises alerts. A `prepaid` budget is the
     money paid in advance: its limit grows with each payment and it never starts anew.
     """
 
     id: str
-    organisation_id: str
+    organization_id: str
     scope: str
     scope_id: str
     period: str
@@ -56,8 +56,8 @@ class Budget:
     kind: str = "budget"
 
     def __post_init__(self) -> None:
-        if self.scope not in SCOPES or (self.scope == "organisation") != (not self.scope_id):
-            raise InvalidInputError("a budget's scope is organisation, or project or key together with its scope_id")
+        if self.scope not in SCOPES or (self.scope == "organization") != (not self.scope_id):
+            raise InvalidInputError("a budget's scope is organization, or project or key together with its scope_id")
         if self.period not in PERIODS:
             raise InvalidInputError(f"period {self.period!r} must be one of {', '.join(PERIODS)}")
         if not 0 <= self.limit_nano <= LIMIT_NANO_MAX:
@@ -76,12 +76,12 @@ class Budget:
         return self.kind == PREPAID
 
     def covers(self, project: str, key_id: str) -> bool:
-        if self.scope == "organisation":
+        if self.scope == "organization":
             return True
         return self.scope_id == (project if self.scope == "project" else key_id)
 
     def period_start(self, moment: datetime, timezone: str) -> datetime:
-        """The start of the budget's period that `moment` falls into, in the organisation's time zone."""
+        """The start of the budget's period that `moment` falls into, in the organization's time zone."""
         if self.period == "ever":
             return EPOCH
         if self.period == "month":
@@ -117,7 +117,7 @@ class Budget:
     def as_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "organisation_id": self.organisation_id,
+            "organization_id": self.organization_id,
             "scope": self.scope,
             "scope_id": self.scope_id,
             "period": self.period,
@@ -163,7 +163,7 @@ class HoldRequest:
     """
 
     hold_id: str
-    organisation_id: str
+    organization_id: str
     nano: int
     expires_at: datetime
     project: str = ""

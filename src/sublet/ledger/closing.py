@@ -60,7 +60,7 @@ def close(
     # The rater holds the same head, so nothing is booked into the period while it closes.
     sql.lock_head(connection, RATING)
     row = connection.execute(
-        select(periods).where(periods.c.organisation_id == party.id, periods.c.period_start == period.start)
+        select(periods).where(periods.c.organization_id == party.id, periods.c.period_start == period.start)
     ).first()
     if row is not None:
         return Closed(period, False, invoice(connection, row.invoice_id) if row.invoice_id else None)
@@ -68,7 +68,7 @@ def close(
     made = make_invoice(connection, books, invoicing, party, period, "monthly", now)
     connection.execute(
         insert(periods).values(
-            organisation_id=party.id,
+            organization_id=party.id,
             period_start=period.start,
             period_end=period.end,
             closed_at=now,
@@ -91,7 +91,7 @@ def make_invoice(
     """A final invoice for everything booked up to the end of `period`, commitments of earlier periods brought up to
     date with their late usage first."""
     _adjust_fixed(connection, books, party, period, now)
-    return invoicing.finalise(connection, party, period, kind, now, digest)
+    return invoicing.finalize(connection, party, period, kind, now, digest)
 
 
 class _RehearsedError(Exception):
@@ -146,7 +146,7 @@ def post_fixed(
         columns = fixed_charges.c
         row = connection.execute(
             select(fixed_charges).where(
-                columns.organisation_id == party.id, columns.charge_id == charge_id, columns.period_start == used.start
+                columns.organization_id == party.id, columns.charge_id == charge_id, columns.period_start == used.start
             )
         ).first()
         change = due - (row.nano if row else 0)
@@ -162,7 +162,7 @@ def post_fixed(
             connection,
             fixed_charges,
             [(party.id, charge_id, to_micros(used.start), str(due), book.version, revision)],
-            "ON CONFLICT (organisation_id, charge_id, period_start) DO UPDATE SET "
+            "ON CONFLICT (organization_id, charge_id, period_start) DO UPDATE SET "
             "nano = excluded.nano, book_version = excluded.book_version, revision = excluded.revision",
         )
     journal.post(connection, entries, now)
@@ -170,10 +170,10 @@ def post_fixed(
 
 
 def fixed_due(connection: Connection, book: PriceBook, party: Party, used: Period) -> list[tuple[str, str, str, int]]:
-    """What each fee and commitment of an organisation comes to in a period: (id, description, account, nano-units)."""
+    """What each fee and commitment of an organization comes to in a period: (id, description, account, nano-units)."""
     found: list[tuple[str, str, str, int]] = []
     everybodys: list[Fee | Commitment] = [*book.fees, *book.commitments]
-    own = [entry for entry in everybodys if entry.organisation == party.id and entry.currency == party.currency]
+    own = [entry for entry in everybodys if entry.organization == party.id and entry.currency == party.currency]
     if not own:
         return found
     by_product = used_by_product(connection, party, used)
@@ -192,7 +192,7 @@ def fixed_due(connection: Connection, book: PriceBook, party: Party, used: Perio
 def used_by_product(connection: Connection, party: Party, used: Period) -> dict[str, int]:
     """What the usage of a period costs in all, by product, from the counters."""
     statement = select(counters.c.meter, counters.c.rate_id, counters.c.nano).where(
-        counters.c.organisation_id == party.id, counters.c.period_start == used.start
+        counters.c.organization_id == party.id, counters.c.period_start == used.start
     )
     found: dict[str, int] = {}
     for row in connection.execute(statement):
@@ -209,7 +209,7 @@ def adjustments_pending(connection: Connection, party: Party, used: Period) -> b
         .join(transactions, transactions.c.transaction_no == lines.c.transaction_no)
         .outerjoin(invoice_transactions, invoice_transactions.c.transaction_no == transactions.c.transaction_no)
         .where(
-            transactions.c.organisation_id == party.id,
+            transactions.c.organization_id == party.id,
             transactions.c.kind == "adjustment",
             lines.c.period_start == used.start,
             invoice_transactions.c.invoice_id.is_(None),
@@ -222,6 +222,6 @@ def adjustments_pending(connection: Connection, party: Party, used: Period) -> b
 def is_closed(connection: Connection, party: Party, period: Period) -> bool:
     columns = periods.c
     statement = select(columns.closed_at).where(
-        columns.organisation_id == party.id, columns.period_start == period.start
+        columns.organization_id == party.id, columns.period_start == period.start
     )
     return connection.execute(statement).first() is not None

@@ -35,7 +35,7 @@ class _Corrects(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True):
-    organisation: str
+    organization: str
     meter: str
     quantity: int | Decimal = 0
     resource: str = ""
@@ -159,7 +159,7 @@ def _usage(envelope: _Event, raw: bytes | msgspec.Raw) -> UsageEvent:
     if "json" not in envelope.datacontenttype:
         raise InvalidInputError(f"datacontenttype {envelope.datacontenttype!r} must be application/json")
     if not raw:
-        raise InvalidInputError("the event has no data; send organisation, meter and quantity in it")
+        raise InvalidInputError("the event has no data; send organization, meter and quantity in it")
     try:
         data = _data.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -167,7 +167,7 @@ def _usage(envelope: _Event, raw: bytes | msgspec.Raw) -> UsageEvent:
     return UsageEvent(
         envelope.source,
         envelope.id,
-        data.organisation,
+        data.organization,
         data.meter,
         data.quantity,
         _moment(envelope.time),

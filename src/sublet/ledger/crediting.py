@@ -42,7 +42,7 @@ class Credit:
     """`remaining_nano` of `nano` may still be used, until `expires_at`."""
 
     id: str
-    organisation_id: str
+    organization_id: str
     kind: str
     source_id: str
     reason: str
@@ -63,7 +63,7 @@ class Credit:
     def as_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "organisation_id": self.organisation_id,
+            "organization_id": self.organization_id,
             "kind": self.kind,
             "source_id": self.source_id,
             "reason": self.reason,
@@ -105,7 +105,7 @@ def grant(
     connection.execute(
         insert(credit_grants).values(
             id=identifier,
-            organisation_id=party.id,
+            organization_id=party.id,
             kind=kind,
             source_id=source_id,
             reason=reason,
@@ -142,8 +142,8 @@ def _raise_wallet(connection: Connection, party: Party, nano: int, now: datetime
             connection,
             budgets,
             id=identifier,
-            organisation_id=party.id,
-            scope="organisation",
+            organization_id=party.id,
+            scope="organization",
             scope_id="",
             period="ever",
             kind=PREPAID,
@@ -164,12 +164,12 @@ def _raise_wallet(connection: Connection, party: Party, nano: int, now: datetime
 
 
 def wallet_id(party: Party) -> str:
-    """The id of the budget that an organisation's prepaid money is."""
+    """The id of the budget that an organization's prepaid money is."""
     return derived_id("bud", party.id, PREPAID)
 
 
 def usable(
-    connection: Connection, organisation_id: str, now: datetime, *, prepaid: bool, lock: bool = False
+    connection: Connection, organization_id: str, now: datetime, *, prepaid: bool, lock: bool = False
 ) -> list[Credit]:
     """Credits that an invoice may use now, in order: what expires first, then what was granted first.
 
@@ -178,7 +178,7 @@ def usable(
     columns = credit_grants.c
     statement = (
         select(credit_grants)
-        .where(columns.organisation_id == organisation_id, columns.remaining_nano > 0)
+        .where(columns.organization_id == organization_id, columns.remaining_nano > 0)
         .where((columns.expires_at.is_(None)) | (columns.expires_at > now))
         .where(columns.kind == "prepaid" if prepaid else columns.kind != "prepaid")
     )
@@ -230,7 +230,7 @@ def give_back(connection: Connection, invoice_id: str) -> None:
 def expire(connection: Connection, parties: dict[str, Party], now: datetime, due: Sequence[Credit]) -> int:
     """Post what is left of expired credits as breakage, once each."""
     for credit in due:
-        party = parties[credit.organisation_id]
+        party = parties[credit.organization_id]
         period = month_of(now, party.timezone).start
         left = credit.remaining_nano
         amounts = {credit.liability: left, "breakage": -left}
@@ -270,8 +270,8 @@ def expired(connection: Connection, now: datetime) -> list[Credit]:
     return [credit_of(row) for row in connection.execute(statement)]
 
 
-def credits_of(connection: Connection, organisation_id: str) -> list[Credit]:
-    statement = select(credit_grants).where(credit_grants.c.organisation_id == organisation_id)
+def credits_of(connection: Connection, organization_id: str) -> list[Credit]:
+    statement = select(credit_grants).where(credit_grants.c.organization_id == organization_id)
     found = [credit_of(row) for row in connection.execute(statement.order_by(credit_grants.c.granted_at))]
     return found
 
@@ -286,7 +286,7 @@ def wallet_spent(connection: Connection, party: Party) -> int:
 def credit_of(row: Row[Any]) -> Credit:
     return Credit(
         row.id,
-        row.organisation_id,
+        row.organization_id,
         row.kind,
         row.source_id,
         row.reason,

@@ -28,7 +28,7 @@ _EVENT = (
     "source",
     "event_id",
     "kind",
-    "organisation_id",
+    "organization_id",
     "meter",
     "quantity",
     "at",
@@ -52,7 +52,7 @@ def dismiss(connection: Connection, source: str, event_id: str, reason: str, now
         raise ConflictError(f"{event_id!r} of {source!r} is usage; give it a price, of 0 if it is to be free")
     if not connection.execute(delete(waiting).where(waiting.c.event_seq == event.seq)).rowcount:
         raise ConflictError(f"{event_id!r} of {source!r} does not wait: it was rated or dismissed already")
-    party = sql.party(connection, event.organisation_id)
+    party = sql.party(connection, event.organization_id)
     assert party is not None
     entry = Entry(
         party.id,
@@ -70,11 +70,11 @@ def dismiss(connection: Connection, source: str, event_id: str, reason: str, now
     return _shown(event, posted.number, now, entry.memo)
 
 
-def dismissed(connection: Connection, organisation_id: str = "") -> list[dict[str, Any]]:
-    """What was dismissed and why, newest first; of one organisation or of all."""
+def dismissed(connection: Connection, organization_id: str = "") -> list[dict[str, Any]]:
+    """What was dismissed and why, newest first; of one organization or of all."""
     statement = select(transactions).where(transactions.c.kind == DISMISSAL)
-    if organisation_id:
-        statement = statement.where(transactions.c.organisation_id == organisation_id)
+    if organization_id:
+        statement = statement.where(transactions.c.organization_id == organization_id)
     rows = connection.execute(statement.order_by(transactions.c.transaction_no.desc()).limit(SHOWN_MAX)).all()
     events = sql.events_by_seq(connection, [_seq(row.source_id) for row in rows])
     return [
@@ -84,11 +84,11 @@ def dismissed(connection: Connection, organisation_id: str = "") -> list[dict[st
     ]
 
 
-def prove(connection: Connection, proof: Proof, organisation_id: str) -> None:
+def prove(connection: Connection, proof: Proof, organization_id: str) -> None:
     """Every dismissal is of a correction that is still what it was, and that was never rated."""
     statement = select(transactions).where(transactions.c.kind == DISMISSAL)
-    if organisation_id:
-        statement = statement.where(transactions.c.organisation_id == organisation_id)
+    if organization_id:
+        statement = statement.where(transactions.c.organization_id == organization_id)
     rows = connection.execute(statement.order_by(transactions.c.transaction_no)).all()
     for part in sql.chunks(rows):
         seqs = [_seq(row.source_id) for row in part]
@@ -119,7 +119,7 @@ def _shown(event: EventRow, number: int, at: datetime, memo: str) -> dict[str, A
     return {
         "transaction": number,
         "dismissed_at": format_time(at),
-        "organisation_id": event.organisation_id,
+        "organization_id": event.organization_id,
         "kind": event.kind,
         "source": event.source,
         "id": event.event_id,

@@ -1,4 +1,4 @@
-"""What was earned, added up in the database: by organisation, meter and dimensions over a window of use."""
+"""What was earned, added up in the database: by organization, meter and dimensions over a window of use."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, select
 
 from sublet.ledger.meters import METERS
-from sublet.store.tables.accounts import organisations
+from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import balances, credit_grants, events, lines, transactions
 from sublet.values.money import NANO
 
 
 @dataclass(frozen=True, slots=True)
 class Earned:
-    """`units` of a meter and what they were rated at, for one organisation and one set of dimensions."""
+    """`units` of a meter and what they were rated at, for one organization and one set of dimensions."""
 
-    organisation_id: str
+    organization_id: str
     currency: str
     meter: str
     dimensions: Mapping[str, str]
@@ -36,7 +36,7 @@ class Earned:
 def earned(connection: Connection, since: datetime, until: datetime) -> list[Earned]:
     """Rated usage of the window `[since, until)`, reversals subtracted, before credits. Exact beyond 64 bits."""
     # The sum of billionths may pass 2**63 where SQLite adds in 64 bits: wholes and rests are added apart.
-    groups = (events.c.organisation_id, transactions.c.currency, events.c.meter, events.c.dimensions)
+    groups = (events.c.organization_id, transactions.c.currency, events.c.meter, events.c.dimensions)
     rows = connection.execute(
         select(
             *groups,
@@ -52,7 +52,7 @@ def earned(connection: Connection, since: datetime, until: datetime) -> list[Ear
     )
     return [
         Earned(
-            row.organisation_id,
+            row.organization_id,
             row.currency,
             row.meter,
             json.loads(row.dimensions or "{}"),
@@ -65,9 +65,9 @@ def earned(connection: Connection, since: datetime, until: datetime) -> list[Ear
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """What an organisation was credited for a promise that was broken; `source_id` says for which."""
+    """What an organization was credited for a promise that was broken; `source_id` says for which."""
 
-    organisation_id: str
+    organization_id: str
     currency: str
     source_id: str
     nano: int
@@ -77,8 +77,8 @@ def penalties(connection: Connection, since: datetime, until: datetime) -> list[
     """Credits for broken promises that were granted in `[since, until)`: what the account `penalties` was charged with."""
     given = credit_grants.c
     rows = connection.execute(
-        select(given.organisation_id, organisations.c.currency, given.source_id, given.nano)
-        .join(organisations, organisations.c.id == given.organisation_id)
+        select(given.organization_id, organizations.c.currency, given.source_id, given.nano)
+        .join(organizations, organizations.c.id == given.organization_id)
         .where(given.kind == "reclaim", given.granted_at >= since, given.granted_at < until)
         .order_by(given.granted_at, given.id)
     )
@@ -86,6 +86,6 @@ def penalties(connection: Connection, since: datetime, until: datetime) -> list[
 
 
 def balance(connection: Connection, account: str) -> dict[str, int]:
-    """The balance of one account in nano-units, by organisation."""
-    rows = connection.execute(select(balances.c.organisation_id, balances.c.nano).where(balances.c.account == account))
-    return {row.organisation_id: int(row.nano) for row in rows}
+    """The balance of one account in nano-units, by organization."""
+    rows = connection.execute(select(balances.c.organization_id, balances.c.nano).where(balances.c.account == account))
+    return {row.organization_id: int(row.nano) for row in rows}

@@ -32,7 +32,7 @@ def health_of(connection: Connection) -> dict[str, Any]:
             {
                 "code": row.code,
                 "reason": row.reason,
-                "organisation": row.organisation_id,
+                "organization": row.organization_id,
                 "source": row.source,
                 "id": row.event_id,
             }

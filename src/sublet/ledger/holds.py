@@ -57,7 +57,7 @@ class Hold:
     announced: int
     parts: list[Part]
     request: tuple[str, str, str, int]
-    """What it was placed with: organisation, project, key, amount."""
+    """What it was placed with: organization, project, key, amount."""
 
     @property
     def live(self) -> bool:
@@ -77,7 +77,7 @@ def hold_of(row: Row[Any]) -> Hold:
         row.awaiting,
         row.announced,
         [Part(*part) for part in json.loads(row.charges)],
-        (row.organisation_id, row.project, row.key_id, row.nano),
+        (row.organization_id, row.project, row.key_id, row.nano),
     )
 
 
@@ -105,7 +105,7 @@ def insert_hold(request: HoldRequest, nano: int, parts: Sequence[Part], now: dat
     """The row of a new hold, for `store.bulk_insert`."""
     return (
         request.hold_id,
-        request.organisation_id,
+        request.organization_id,
         request.project,
         request.key_id,
         nano,

@@ -28,22 +28,22 @@ _Row = tuple[Any, ...]
 
 
 class Parties:
-    """Organisations as the ledger needs them, remembered: their currency and time zone never change."""
+    """Organizations as the ledger needs them, remembered: their currency and time zone never change."""
 
     def __init__(self) -> None:
         self._known: dict[str, Party] = {}
 
-    def get(self, connection: Connection, organisation_id: str) -> Party:
-        """Raises NotFoundError for an organisation that does not exist."""
-        found = self._known.get(organisation_id)
+    def get(self, connection: Connection, organization_id: str) -> Party:
+        """Raises NotFoundError for an organization that does not exist."""
+        found = self._known.get(organization_id)
         if found is not None:
             return found
-        loaded = sql.party(connection, organisation_id)
+        loaded = sql.party(connection, organization_id)
         if loaded is None:
-            raise NotFoundError(f"there is no organisation {organisation_id!r}; create it before its usage is sent")
+            raise NotFoundError(f"there is no organization {organization_id!r}; create it before its usage is sent")
         if len(self._known) >= PARTIES_CACHED_MAX:
             self._known.clear()
-        self._known[organisation_id] = loaded
+        self._known[organization_id] = loaded
         return loaded
 
 
@@ -89,7 +89,7 @@ class Intake:
         meter = METERS.get(event.meter)
         if meter is None:
             raise InvalidInputError(f"meter {event.meter!r} is not known; use one of {', '.join(METERS)}")
-        self._parties.get(connection, event.organisation_id)
+        self._parties.get(connection, event.organization_id)
         source, identifier = event.source, event.id
         if not source or not identifier:
             raise InvalidInputError("source and id must not be empty: together they are the event's identity")
@@ -104,7 +104,7 @@ class Intake:
             source,
             identifier,
             event.kind,
-            event.organisation_id,
+            event.organization_id,
             event.meter,
             meter.steps(event.quantity),
             at,
@@ -241,7 +241,7 @@ def _shown(row: _Row) -> dict[str, Any]:
     meter = METERS[row[4]]
     return {
         "kind": row[2],
-        "organisation": row[3],
+        "organization": row[3],
         "meter": row[4],
         "quantity": str(meter.units(row[5])),
         "time": format_time(from_micros(row[6])),

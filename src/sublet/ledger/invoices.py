@@ -69,7 +69,7 @@ class Invoicing:
         document, _, _ = self._document(connection, party, period, numbers, now)
         return document
 
-    def finalise(
+    def finalize(
         self, connection: Connection, party: Party, period: Period, kind: str, now: datetime, digest: str = ""
     ) -> dict[str, Any] | None:
         """Make the invoice: number it, post it, use the credits. None where there is nothing to invoice.
@@ -105,7 +105,7 @@ class Invoicing:
         connection.execute(
             insert(invoices).values(
                 id=invoice_id,
-                organisation_id=party.id,
+                organization_id=party.id,
                 kind=kind,
                 status=PAID if paid else FINAL,
                 number=number,
@@ -113,7 +113,7 @@ class Invoicing:
                 period_start=period.start,
                 period_end=period.end,
                 created_at=now,
-                finalised_at=now,
+                finalized_at=now,
                 due_at=due_at,
                 settled_at=now if paid else None,
                 transaction_no=posted.number,
@@ -136,7 +136,7 @@ class Invoicing:
                 connection,
                 credit_grants,
                 id=derived_id("crd", party.id, invoice_id),
-                organisation_id=party.id,
+                organization_id=party.id,
                 kind="carried",
                 source_id=invoice_id,
                 reason="carried over from an invoice below zero",
@@ -165,7 +165,7 @@ class Invoicing:
                 "tax_number": self._issuer.tax_number,
             },
             "customer": {
-                "organisation_id": party.id,
+                "organization_id": party.id,
                 "name": profile.legal_name or party.name,
                 "address": profile.address,
                 "tax_number": profile.tax_number,
@@ -239,13 +239,13 @@ class Invoicing:
                 f"invoice {row.number} has payments; grant a goodwill credit instead of voiding it, or reverse them"
             )
         reason = checked_line(reason, "the reason why the invoice is void", 500, 1)
-        carried_id = derived_id("crd", row.organisation_id, row.id)
+        carried_id = derived_id("crd", row.organization_id, row.id)
         carried = connection.execute(select(credit_grants).where(credit_grants.c.id == carried_id)).first()
         if carried is not None and carried.remaining_nano != carried.nano:
             raise ConflictError(f"the credit that {row.number} carried over was used; it can't be voided any more")
         if carried is not None:
             connection.execute(update(credit_grants).where(credit_grants.c.id == carried_id).values(remaining_nano=0))
-        party = sql.party(connection, row.organisation_id)
+        party = sql.party(connection, row.organization_id)
         assert party is not None
         original = journal.transaction(connection, row.transaction_no)
         period = month_of(now, party.timezone).start
@@ -256,7 +256,7 @@ class Invoicing:
 
 
 def billable(
-    connection: Connection, organisation_id: str, period: Period, kinds: Sequence[str] = BILLABLE
+    connection: Connection, organization_id: str, period: Period, kinds: Sequence[str] = BILLABLE
 ) -> list[int]:
     """Transactions booked up to the end of `period` that stand on no invoice, or only on a void one."""
     mapped = (
@@ -267,7 +267,7 @@ def billable(
     statement = (
         select(transactions.c.transaction_no)
         .where(
-            transactions.c.organisation_id == organisation_id,
+            transactions.c.organization_id == organization_id,
             transactions.c.period_start <= period.start,
             transactions.c.kind.in_(kinds),
             ~mapped.exists(),
@@ -295,22 +295,22 @@ def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
     return {**row.document, "status": row.status, "paid": amount_text(row.paid_nano)}
 
 
-def invoices_of(connection: Connection, organisation_id: str, limit: int = 1_000) -> list[Row[Any]]:
-    statement = select(invoices).where(invoices.c.organisation_id == organisation_id)
+def invoices_of(connection: Connection, organization_id: str, limit: int = 1_000) -> list[Row[Any]]:
+    statement = select(invoices).where(invoices.c.organization_id == organization_id)
     return list(connection.execute(statement.order_by(invoices.c.number.desc()).limit(limit)))
 
 
 def profile_of(connection: Connection, party: Party) -> Profile:
-    row = connection.execute(select(profiles).where(profiles.c.organisation_id == party.id)).first()
+    row = connection.execute(select(profiles).where(profiles.c.organization_id == party.id)).first()
     if row is None:
         return Profile()
     return Profile(row.legal_name, row.address, row.country, row.tax_number, row.email, row.payment_days)
 
 
-def set_profile(connection: Connection, organisation_id: str, profile: Profile) -> None:
-    """What stands on the organisation's invoices from now on."""
+def set_profile(connection: Connection, organization_id: str, profile: Profile) -> None:
+    """What stands on the organization's invoices from now on."""
     row = (
-        organisation_id,
+        organization_id,
         profile.legal_name,
         profile.address,
         profile.country,
@@ -322,7 +322,7 @@ def set_profile(connection: Connection, organisation_id: str, profile: Profile) 
         connection,
         profiles,
         [row],
-        "ON CONFLICT (organisation_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
+        "ON CONFLICT (organization_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
         "country = excluded.country, tax_number = excluded.tax_number, email = excluded.email, "
         "payment_days = excluded.payment_days",
     )

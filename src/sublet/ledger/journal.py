@@ -29,7 +29,7 @@ def post(connection: Connection, entries: Sequence[Entry], now: datetime) -> lis
     hashes: list[str] = []
     for entry in entries:
         number += 1
-        identifier = derived_id("txn", entry.organisation_id, entry.kind, entry.source_id)
+        identifier = derived_id("txn", entry.organization_id, entry.kind, entry.source_id)
         transaction = Transaction(number, identifier, entry, now, previous)
         previous = transaction.hash
         posted.append(transaction)
@@ -43,7 +43,7 @@ def post(connection: Connection, entries: Sequence[Entry], now: datetime) -> lis
 def post_once(connection: Connection, entry: Entry, now: datetime) -> int:
     """Post `entry` unless it was posted before; its transaction number either way."""
     sql.lock_head(connection, CHAIN)
-    known = number_of(connection, entry.organisation_id, entry.kind, entry.source_id)
+    known = number_of(connection, entry.organization_id, entry.kind, entry.source_id)
     return known if known is not None else post(connection, [entry], now)[0].number
 
 
@@ -52,7 +52,7 @@ def reversal(transaction: Transaction, kind: str, period_start: datetime, memo: 
     entry = transaction.entry
     turned = tuple(Posting(posting.account, -posting.nano) for posting in entry.postings)
     return Entry(
-        entry.organisation_id,
+        entry.organization_id,
         entry.currency,
         kind,
         f"reversal of {transaction.number}",
@@ -63,12 +63,12 @@ def reversal(transaction: Transaction, kind: str, period_start: datetime, memo: 
     )
 
 
-def number_of(connection: Connection, organisation_id: str, kind: str, source_id: str) -> int | None:
+def number_of(connection: Connection, organization_id: str, kind: str, source_id: str) -> int | None:
     """The number of a transaction by what makes it unique."""
     columns = transactions.c
     return connection.execute(
         select(columns.transaction_no).where(
-            columns.organisation_id == organisation_id, columns.kind == kind, columns.source_id == source_id
+            columns.organization_id == organization_id, columns.kind == kind, columns.source_id == source_id
         )
     ).scalar_one_or_none()
 
@@ -95,7 +95,7 @@ def walk(connection: Connection, after: int = 0, through: int | None = None) -> 
             entry = object.__new__(Entry)
             # A tampered row may not balance; it is rebuilt as it lies so that the proof can say so.
             for name, value in (
-                ("organisation_id", row.organisation_id),
+                ("organization_id", row.organization_id),
                 ("currency", row.currency),
                 ("kind", row.kind),
                 ("source_id", row.source_id),
@@ -141,28 +141,28 @@ def broken_link(connection: Connection) -> str | None:
     return None
 
 
-def balance(connection: Connection, organisation_id: str, account: str) -> int:
+def balance(connection: Connection, organization_id: str, account: str) -> int:
     """The running balance of one account in nano-units; debit is positive."""
     found = connection.execute(
-        select(balances.c.nano).where(balances.c.organisation_id == organisation_id, balances.c.account == account)
+        select(balances.c.nano).where(balances.c.organization_id == organization_id, balances.c.account == account)
     ).scalar_one_or_none()
     return found or 0
 
 
-def balances_of(connection: Connection, organisation_id: str) -> dict[str, int]:
-    """Every running balance of an organisation, by account."""
-    rows = connection.execute(select(balances).where(balances.c.organisation_id == organisation_id))
+def balances_of(connection: Connection, organization_id: str) -> dict[str, int]:
+    """Every running balance of an organization, by account."""
+    rows = connection.execute(select(balances).where(balances.c.organization_id == organization_id))
     return {row.account: row.nano for row in rows}
 
 
-def summed_balances(connection: Connection, organisation_id: str | None = None) -> dict[tuple[str, str], int]:
+def summed_balances(connection: Connection, organization_id: str | None = None) -> dict[tuple[str, str], int]:
     """The balances again, from every posting. Sums are taken in two halves, so that none passes 2**63."""
-    condition = "WHERE t.organisation_id = :organisation" if organisation_id else ""
+    condition = "WHERE t.organization_id = :organization" if organization_id else ""
     statement = text(
-        f"SELECT t.organisation_id, p.account, sum(p.nano / {_SPLIT}), sum(p.nano % {_SPLIT}) FROM ledger_postings p "
+        f"SELECT t.organization_id, p.account, sum(p.nano / {_SPLIT}), sum(p.nano % {_SPLIT}) FROM ledger_postings p "
         f"JOIN ledger_transactions t ON t.transaction_no = p.transaction_no {condition} GROUP BY 1, 2"
     )
-    rows = connection.execute(statement, {"organisation": organisation_id} if organisation_id else {})
+    rows = connection.execute(statement, {"organization": organization_id} if organization_id else {})
     return {(row[0], row[1]): int(row[2]) * _SPLIT + int(row[3]) for row in rows}
 
 
@@ -175,7 +175,7 @@ def _insert(connection: Connection, posted: Sequence[Transaction], hashes: Seque
             (
                 transaction.number,
                 transaction.id,
-                entry.organisation_id,
+                entry.organization_id,
                 entry.currency,
                 entry.kind,
                 entry.source_id,
@@ -200,23 +200,23 @@ def _add_to_balances(connection: Connection, entries: Sequence[Entry]) -> None:
     change: dict[tuple[str, str], int] = defaultdict(int)
     for entry in entries:
         for posting in entry.postings:
-            change[entry.organisation_id, posting.account] += posting.nano
-    for part in sql.chunks(sorted({organisation for organisation, _ in change})):
+            change[entry.organization_id, posting.account] += posting.nano
+    for part in sql.chunks(sorted({organization for organization, _ in change})):
         wanted = set(part)
-        rows = connection.execute(select(balances).where(balances.c.organisation_id.in_(part)))
-        known = {(row.organisation_id, row.account): row.nano for row in rows}
+        rows = connection.execute(select(balances).where(balances.c.organization_id.in_(part)))
+        known = {(row.organization_id, row.account): row.nano for row in rows}
         changed = [
-            (organisation, account, str(known.get((organisation, account), 0) + nano))
-            for (organisation, account), nano in change.items()
-            if organisation in wanted
+            (organization, account, str(known.get((organization, account), 0) + nano))
+            for (organization, account), nano in change.items()
+            if organization in wanted
         ]
         sql.bulk_insert(
-            connection, balances, changed, "ON CONFLICT (organisation_id, account) DO UPDATE SET nano = excluded.nano"
+            connection, balances, changed, "ON CONFLICT (organization_id, account) DO UPDATE SET nano = excluded.nano"
         )
 
 
 def entry_of(
-    organisation_id: str,
+    organization_id: str,
     currency: str,
     kind: str,
     source_id: str,
@@ -225,4 +225,4 @@ def entry_of(
     amounts: dict[str, int],
 ) -> Entry:
     """An entry from amounts by account, each split where it is more than one posting holds."""
-    return Entry(organisation_id, currency, kind, source_id, period_start, memo, postings_of(amounts))
+    return Entry(organization_id, currency, kind, source_id, period_start, memo, postings_of(amounts))

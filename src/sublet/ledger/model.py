@@ -64,7 +64,7 @@ class UsageEvent:
 
     source: str
     id: str
-    organisation_id: str
+    organization_id: str
     meter: str
     quantity: int | Decimal | str
     at: datetime
@@ -125,9 +125,9 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A transaction to be posted. (`organisation_id`, `kind`, `source_id`) is unique: posting it again is refused."""
+    """A transaction to be posted. (`organization_id`, `kind`, `source_id`) is unique: posting it again is refused."""
 
-    organisation_id: str
+    organization_id: str
     currency: str
     kind: str
     source_id: str
@@ -166,7 +166,7 @@ class Transaction:
         content = [
             self.number,
             self.id,
-            entry.organisation_id,
+            entry.organization_id,
             entry.currency,
             entry.kind,
             entry.source_id,
@@ -183,7 +183,7 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """What the ledger needs to know of an organisation."""
+    """What the ledger needs to know of an organization."""
 
     id: str
     name: str

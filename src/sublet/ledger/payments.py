@@ -25,7 +25,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
     sql.lock_head(connection, journal.CHAIN)
     row = invoice_row(connection, invoice_id)
     known = connection.execute(
-        select(payments).where(payments.c.organisation_id == row.organisation_id, payments.c.source_id == source_id)
+        select(payments).where(payments.c.organization_id == row.organization_id, payments.c.source_id == source_id)
     ).first()
     if known is not None:
         if _is_reversed(connection, known):
@@ -42,7 +42,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
         raise InvalidInputError(
             f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
         )
-    party = sql.party(connection, row.organisation_id)
+    party = sql.party(connection, row.organization_id)
     assert party is not None
     entry = journal.entry_of(
         party.id,
@@ -57,7 +57,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
     sql.insert_row(
         connection,
         payments,
-        organisation_id=party.id,
+        organization_id=party.id,
         source_id=source_id,
         invoice_id=row.id,
         nano=nano,
@@ -86,7 +86,7 @@ def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str
         raise NotFoundError(f"invoice {row.number} has no payment {source_id!r}; it has {named or 'none'}")
     if _is_reversed(connection, payment):
         raise ConflictError(f"payment {source_id!r} of {row.number} was reversed already")
-    party = sql.party(connection, row.organisation_id)
+    party = sql.party(connection, row.organization_id)
     assert party is not None
     original = journal.transaction(connection, _number(connection, payment))
     memo = f"payment {source_id} of {row.number} reversed: {reason}"
@@ -115,12 +115,12 @@ def _set_paid(connection: Connection, row: Row[Any], paid: int, now: datetime) -
 
 def _number(connection: Connection, payment: Row[Any]) -> int:
     """The transaction of a payment; 0 where it is not there."""
-    return journal.number_of(connection, payment.organisation_id, PAYMENT, payment.source_id) or 0
+    return journal.number_of(connection, payment.organization_id, PAYMENT, payment.source_id) or 0
 
 
 def _reversal_number(connection: Connection, payment: Row[Any]) -> int:
     source = f"reversal of {_number(connection, payment)}"
-    return journal.number_of(connection, payment.organisation_id, REVERSAL, source) or 0
+    return journal.number_of(connection, payment.organization_id, REVERSAL, source) or 0
 
 
 def _is_reversed(connection: Connection, payment: Row[Any]) -> bool:

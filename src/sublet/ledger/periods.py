@@ -1,4 +1,4 @@
-"""Billing periods: calendar months in the organisation's own time zone."""
+"""Billing periods: calendar months in the organization's own time zone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def month_of(moment: datetime, timezone: str) -> Period:
     return _month(local.year, local.month, timezone)
 
 
-def month_labelled(label: str, timezone: str) -> Period:
+def month_labeled(label: str, timezone: str) -> Period:
     """The period that `label` names. Raises InvalidInputError."""
     match = _LABEL.fullmatch(label)
     if not match or not 1 <= int(match[2]) <= 12 or not 1970 < int(match[1]) < 9999:

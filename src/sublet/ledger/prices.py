@@ -22,21 +22,21 @@ TIERS_MAX = 100
 AMOUNT_MAX = Decimal(10) ** 12
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PRICE_FIELDS = frozenset(
-    "id organisation description meter match kind currency amount per tiers size free from until".split()
+    "id organization description meter match kind currency amount per tiers size free from until".split()
 )
 _TIER_FIELDS = frozenset(("up_to", "amount", "flat"))
-_DISCOUNT_FIELDS = frozenset("id organisation description meter product percent from until".split())
+_DISCOUNT_FIELDS = frozenset("id organization description meter product percent from until".split())
 _COMMITMENT_FIELDS = frozenset(
-    "id organisation description product currency minimum overage_percent from until".split()
+    "id organization description product currency minimum overage_percent from until".split()
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One price of one meter, for everybody (`organisation` empty) or for one organisation, while it is valid."""
+    """One price of one meter, for everybody (`organization` empty) or for one organization, while it is valid."""
 
     id: str
-    organisation: str
+    organization: str
     description: str
     meter: str
     match: tuple[tuple[str, str], ...]
@@ -61,7 +61,7 @@ class Fee:
     """A fixed amount for each billing period, in proportion to the part of it in which the fee is valid."""
 
     id: str
-    organisation: str
+    organization: str
     description: str
     currency: str
     nano: int
@@ -75,7 +75,7 @@ class Discount:
     """`percent` off a meter's, a product's or all usage. Discounts do not add up: the greatest that applies is given."""
 
     id: str
-    organisation: str
+    organization: str
     description: str
     meter: str
     product: str
@@ -84,9 +84,9 @@ class Discount:
     valid_until: datetime | None
     content: str
 
-    def applies(self, organisation: str, meter: Meter, at: datetime) -> bool:
+    def applies(self, organization: str, meter: Meter, at: datetime) -> bool:
         return (
-            self.organisation in ("", organisation)
+            self.organization in ("", organization)
             and self.meter in ("", meter.name)
             and self.product in ("", meter.product)
             and self.valid_from <= at
@@ -99,7 +99,7 @@ class Commitment:
     """At least `minimum_nano` for each billing period; what is used beyond it costs `overage` times its price."""
 
     id: str
-    organisation: str
+    organization: str
     description: str
     product: str
     currency: str
@@ -223,13 +223,13 @@ def read_price(raw: Any, where: str) -> Price | Fee:
     if kind not in KINDS:
         raise fields.fail("kind", f"{kind!r} must be one of {', '.join(KINDS)}")
     start, end = fields.validity()
-    identifier, organisation = fields.identifier(), fields.text("organisation", "")
+    identifier, organization = fields.identifier(), fields.text("organization", "")
     description = fields.text("description", "") or identifier
     if not fields.has("meter"):
-        if kind != "flat" or not organisation:
-            raise fields.fail("meter", "is missing; only a flat price of one organisation may go without")
+        if kind != "flat" or not organization:
+            raise fields.fail("meter", "is missing; only a flat price of one organization may go without")
         nano = _fee_nano(fields)
-        return Fee(identifier, organisation, description, fields.currency(), nano, start, end, fields.content())
+        return Fee(identifier, organization, description, fields.currency(), nano, start, end, fields.content())
     meter = _meter(fields)
     per, tariff = _tariff(fields, kind, meter)
     if tariff.dearest_unit() * meter.quantity_max * meter.steps_per_unit > POSTING_NANO_MAX:
@@ -240,7 +240,7 @@ def read_price(raw: Any, where: str) -> Price | Fee:
         )
     return Price(
         identifier,
-        organisation,
+        organization,
         description,
         meter.name,
         _match(fields, meter),
@@ -334,7 +334,7 @@ def read_discount(raw: Any, where: str) -> Discount:
     identifier = fields.identifier()
     return Discount(
         identifier,
-        fields.text("organisation", ""),
+        fields.text("organization", ""),
         fields.text("description", "") or identifier,
         meter,
         _product(fields),
@@ -356,9 +356,9 @@ def _product(fields: Fields) -> str:
 def read_commitment(raw: Any, where: str) -> Commitment:
     """One `[[commitments]]` entry. Raises InvalidInputError."""
     fields = Fields(raw, where, _COMMITMENT_FIELDS)
-    organisation = fields.text("organisation", "")
-    if not organisation:
-        raise fields.fail("organisation", "is missing; a commitment is somebody's")
+    organization = fields.text("organization", "")
+    if not organization:
+        raise fields.fail("organization", "is missing; a commitment is somebody's")
     minimum = fields.decimal("minimum") * NANO
     if minimum != int(minimum) or minimum > POSTING_NANO_MAX:
         raise fields.fail("minimum", "may have at most nine decimals and be at most 9 billion")
@@ -369,7 +369,7 @@ def read_commitment(raw: Any, where: str) -> Commitment:
     identifier = fields.identifier()
     return Commitment(
         identifier,
-        organisation,
+        organization,
         fields.text("description", "") or identifier,
         _product(fields),
         fields.currency(),

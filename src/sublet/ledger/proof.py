@@ -54,39 +54,39 @@ class _Booked:
 
 
 class Prover:
-    """Proves an invoice, an organisation, or everything."""
+    """Proves an invoice, an organization, or everything."""
 
     def __init__(self, parties: Parties, books: Books, invoicing: Invoicing) -> None:
         self._parties = parties
         self._books = books
         self._invoicing = invoicing
 
-    def prove(self, connection: Connection, organisation_id: str = "", invoice_id: str = "") -> Proof:
-        """Compare; nothing is written. Raises NotFoundError for an unknown invoice or organisation."""
+    def prove(self, connection: Connection, organization_id: str = "", invoice_id: str = "") -> Proof:
+        """Compare; nothing is written. Raises NotFoundError for an unknown invoice or organization."""
         if invoice_id:
             row = invoice_row(connection, invoice_id)
-            organisation_id, invoice_id = row.organisation_id, row.id
-        if organisation_id:
-            self._parties.get(connection, organisation_id)
-        proof = Proof(invoice_id or organisation_id or "everything")
+            organization_id, invoice_id = row.organization_id, row.id
+        if organization_id:
+            self._parties.get(connection, organization_id)
+        proof = Proof(invoice_id or organization_id or "everything")
         broken = journal.broken_link(connection)
         if broken:
             proof.differs(broken)
-        _Replay(connection, self._parties, self._books, proof, organisation_id).run()
-        _unrated(connection, proof, organisation_id)
-        dismissals.prove(connection, proof, organisation_id)
-        _balances(connection, proof, organisation_id)
+        _Replay(connection, self._parties, self._books, proof, organization_id).run()
+        _unrated(connection, proof, organization_id)
+        dismissals.prove(connection, proof, organization_id)
+        _balances(connection, proof, organization_id)
         if not invoice_id:
-            self._fixed(connection, proof, organisation_id)
-        self._invoices(connection, proof, organisation_id, invoice_id)
+            self._fixed(connection, proof, organization_id)
+        self._invoices(connection, proof, organization_id, invoice_id)
         return proof
 
-    def _fixed(self, connection: Connection, proof: Proof, organisation_id: str) -> None:
+    def _fixed(self, connection: Connection, proof: Proof, organization_id: str) -> None:
         statement = select(fixed_charges)
-        if organisation_id:
-            statement = statement.where(fixed_charges.c.organisation_id == organisation_id)
+        if organization_id:
+            statement = statement.where(fixed_charges.c.organization_id == organization_id)
         for row in connection.execute(statement).all():
-            party = self._parties.get(connection, row.organisation_id)
+            party = self._parties.get(connection, row.organization_id)
             used = month_of(row.period_start, party.timezone)
             posted = _posted_fixed(connection, row, used.label)
             if not adjustments_pending(connection, party, used):
@@ -100,10 +100,10 @@ class Prover:
             if posted != row.nano:
                 proof.differs(f"{row.charge_id}: posted {posted}, noted {row.nano} nano-units", posted - row.nano)
 
-    def _invoices(self, connection: Connection, proof: Proof, organisation_id: str, invoice_id: str) -> None:
+    def _invoices(self, connection: Connection, proof: Proof, organization_id: str, invoice_id: str) -> None:
         statement = select(invoices).where(invoices.c.status != VOID)
-        if organisation_id:
-            statement = statement.where(invoices.c.organisation_id == organisation_id)
+        if organization_id:
+            statement = statement.where(invoices.c.organization_id == organization_id)
         if invoice_id:
             statement = statement.where(invoices.c.id == invoice_id)
         for row in connection.execute(statement.order_by(invoices.c.number)).all():
@@ -112,7 +112,7 @@ class Prover:
 
     def _invoice(self, connection: Connection, proof: Proof, row: Any) -> None:
         """An invoice is the sum of its transactions, and its own transaction posts just that."""
-        party = self._parties.get(connection, row.organisation_id)
+        party = self._parties.get(connection, row.organization_id)
         numbers = list(
             connection.execute(
                 select(invoice_transactions.c.transaction_no)
@@ -190,17 +190,17 @@ class _Replay:
     """Reads the rated lines in their order next to their events and derives each again."""
 
     def __init__(
-        self, connection: Connection, parties: Parties, books: Books, proof: Proof, organisation_id: str
+        self, connection: Connection, parties: Parties, books: Books, proof: Proof, organization_id: str
     ) -> None:
         self._connection = connection
         self._parties = parties
         self._books = books
         self._proof = proof
-        self._organisation_id = organisation_id
+        self._organization_id = organization_id
         self._counters: dict[tuple[str, str, int], list[int]] = {}
         self._meters: dict[tuple[str, str, int], str] = {}
         self._booked: dict[int, _Booked] = {}
-        self._budgets = BudgetProof(connection, parties, organisation_id)
+        self._budgets = BudgetProof(connection, parties, organization_id)
 
     def run(self) -> None:
         for page in self._pages():
@@ -216,7 +216,7 @@ class _Replay:
         position = 0
         line_columns = ", ".join(f"l.{name}" for name in LineRow._fields)
         event_columns = ", ".join(f"e.{name}" for name in EventRow._fields)
-        mine = "AND l.organisation_id = :organisation" if self._organisation_id else ""
+        mine = "AND l.organization_id = :organization" if self._organization_id else ""
         statement = text(
             f"SELECT {line_columns}, {event_columns} FROM ledger_lines l LEFT JOIN ledger_events e ON e.seq = l.event_seq "
             f"WHERE l.line_no > :after {mine} ORDER BY l.line_no LIMIT :limit"
@@ -224,8 +224,8 @@ class _Replay:
         width = len(LineRow._fields)
         while True:
             given: dict[str, Any] = {"after": position, "limit": PAGE}
-            if self._organisation_id:
-                given["organisation"] = self._organisation_id
+            if self._organization_id:
+                given["organization"] = self._organization_id
             rows = self._connection.execute(statement, given).all()
             if not rows:
                 return
@@ -237,7 +237,7 @@ class _Replay:
 
     def _prepare(self, page: list[tuple[LineRow, EventRow | None]]) -> None:
         resources = {event.resource for _, event in page if event is not None and event.resource}
-        parties = {line.organisation_id: self._parties.get(self._connection, line.organisation_id) for line, _ in page}
+        parties = {line.organization_id: self._parties.get(self._connection, line.organization_id) for line, _ in page}
         self._books.load_agreed(self._connection, resources, parties)
 
     def _line(self, line: LineRow, event: EventRow | None) -> None:
@@ -252,7 +252,7 @@ class _Replay:
         if origin is None:
             proof.differs(f"{named} corrects an event that is not there", line.nano)
             return
-        party = self._parties.get(self._connection, line.organisation_id)
+        party = self._parties.get(self._connection, line.organization_id)
         book = self._books.version(self._connection, line.book_version)
         rate = self._books.rate(book, party, origin.meter, origin.dimensions, origin.at, origin.resource)
         if rate is None or (rate.id, rate.list_id) != (line.rate_id, line.list_rate_id):
@@ -349,28 +349,28 @@ def connection_rows(connection: Connection, numbers: Any) -> dict[int, tuple[str
     return found
 
 
-def _unrated(connection: Connection, proof: Proof, organisation_id: str) -> None:
+def _unrated(connection: Connection, proof: Proof, organization_id: str) -> None:
     """Every event up to where the rating stands has a line, waits with a reason, or was dismissed with one."""
     position, _ = sql.read_head(connection, RATING)
-    mine = "AND e.organisation_id = :organisation" if organisation_id else ""
-    given: dict[str, Any] = {"position": position} | ({"organisation": organisation_id} if organisation_id else {})
+    mine = "AND e.organization_id = :organization" if organization_id else ""
+    given: dict[str, Any] = {"position": position} | ({"organization": organization_id} if organization_id else {})
     statement = text(
         f"SELECT {EVENT_COLUMNS} FROM ledger_events e WHERE e.seq <= :position {mine} "
         "AND NOT EXISTS (SELECT 1 FROM ledger_lines l WHERE l.event_seq = e.seq) "
         "AND NOT EXISTS (SELECT 1 FROM ledger_waiting w WHERE w.event_seq = e.seq) "
-        "AND NOT EXISTS (SELECT 1 FROM ledger_transactions t WHERE t.organisation_id = e.organisation_id "
+        "AND NOT EXISTS (SELECT 1 FROM ledger_transactions t WHERE t.organization_id = e.organization_id "
         f"AND t.kind = '{dismissals.DISMISSAL}' AND t.source_id = 'event ' || CAST(e.seq AS TEXT)) ORDER BY e.seq LIMIT 5"
     )
     for row in connection.execute(statement, given):
         proof.differs(f"event {row.event_id!r} of {row.source!r} was taken and never rated", 1)
 
 
-def _balances(connection: Connection, proof: Proof, organisation_id: str) -> None:
+def _balances(connection: Connection, proof: Proof, organization_id: str) -> None:
     statement = select(balances)
-    if organisation_id:
-        statement = statement.where(balances.c.organisation_id == organisation_id)
-    running = {(row.organisation_id, row.account): row.nano for row in connection.execute(statement)}
-    summed = journal.summed_balances(connection, organisation_id or None)
+    if organization_id:
+        statement = statement.where(balances.c.organization_id == organization_id)
+    running = {(row.organization_id, row.account): row.nano for row in connection.execute(statement)}
+    summed = journal.summed_balances(connection, organization_id or None)
     for key in sorted(running.keys() | summed.keys()):
         difference = running.get(key, 0) - summed.get(key, 0)
         if difference:
@@ -382,7 +382,7 @@ def _posted_fixed(connection: Connection, row: Any, label: str) -> int:
         select(postings.c.nano)
         .join(transactions, transactions.c.transaction_no == postings.c.transaction_no)
         .where(
-            transactions.c.organisation_id == row.organisation_id,
+            transactions.c.organization_id == row.organization_id,
             transactions.c.kind.in_(("fee", "commitment")),
             transactions.c.source_id.startswith(f"{row.charge_id} {label} r", autoescape=True),
             postings.c.account == "unbilled",

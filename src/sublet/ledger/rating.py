@@ -149,7 +149,7 @@ class Rating:
 
     def _rate(self, connection: Connection, rows: Sequence[EventRow], now: datetime) -> RatingReport:
         book = self._books.current(connection)
-        parties = {row.organisation_id: self._parties.get(connection, row.organisation_id) for row in rows}
+        parties = {row.organization_id: self._parties.get(connection, row.organization_id) for row in rows}
         self._books.load_agreed(connection, (row.resource for row in rows if row.resource), parties)
         report = RatingReport()
         held_back: list[tuple[EventRow, str, str]] = []
@@ -159,7 +159,7 @@ class Rating:
             if row.kind != USAGE:
                 corrections.append(row)
                 continue
-            party = parties[row.organisation_id]
+            party = parties[row.organization_id]
             rate = self._books.rate(book, party, row.meter, row.dimensions, row.at, row.resource)
             if rate is None:
                 held_back.append((row, NO_PRICE, _no_price(row, party)))
@@ -176,7 +176,7 @@ class Rating:
         self, connection: Connection, held_back: Iterable[tuple[EventRow, str, str]], version: int, now: datetime
     ) -> None:
         rows = [
-            (row.seq, row.organisation_id, code, reason, version, to_micros(now)) for row, code, reason in held_back
+            (row.seq, row.organization_id, code, reason, version, to_micros(now)) for row, code, reason in held_back
         ]
         sql.bulk_insert(connection, waiting, rows)
 
@@ -202,14 +202,14 @@ class Rating:
         original = sql.event_named(connection, row.corrects_source, row.corrects_id)
         if original is None:
             raise _WaitsError(NO_ORIGINAL, f"{row.corrects_id!r} of {row.corrects_source!r} has not arrived")
-        if (original.organisation_id, original.meter) != (row.organisation_id, row.meter) or original.kind != USAGE:
-            raise _WaitsError(MISMATCH, "it names an event of another organisation or meter, or one that is no usage")
+        if (original.organization_id, original.meter) != (row.organization_id, row.meter) or original.kind != USAGE:
+            raise _WaitsError(MISMATCH, "it names an event of another organization or meter, or one that is no usage")
         others = sql.corrections_of(connection, row.corrects_source, row.corrects_id)
         by_seq = {event.seq: event for event in (original, *others)}
         standing = standing_line(sql.lines_of_events(connection, list(by_seq)))
         if standing is None:
             raise _WaitsError(NO_ORIGINAL, f"{row.corrects_id!r} of {row.corrects_source!r} has not been rated")
-        party = self._parties.get(connection, row.organisation_id)
+        party = self._parties.get(connection, row.organization_id)
         rate = self.rate_of_line(connection, standing, original, party)
         period = period_of(original.at, party.timezone)
         if later(by_seq[standing.event_seq], row, original):
@@ -306,7 +306,7 @@ class Rating:
             connection,
             counters_table,
             [(*key, meters[key], str(quantity), str(nano)) for key, (quantity, nano) in changed.items()],
-            "ON CONFLICT (organisation_id, rate_id, period_start) "
+            "ON CONFLICT (organization_id, rate_id, period_start) "
             "DO UPDATE SET quantity = excluded.quantity, nano = excluded.nano",
         )
 

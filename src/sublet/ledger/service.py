@@ -24,7 +24,7 @@ from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
 from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of, set_profile
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
-from sublet.ledger.periods import Period, month_labelled, month_of
+from sublet.ledger.periods import Period, month_labeled, month_of
 from sublet.ledger.prices import Price
 from sublet.ledger.proof import Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport, RerateReport
@@ -67,9 +67,9 @@ class Ledger:
     def spending(self) -> Spending:
         return self._spending
 
-    def party(self, connection: Connection, organisation_id: str) -> Party:
+    def party(self, connection: Connection, organization_id: str) -> Party:
         """Raises NotFoundError."""
-        return self._parties.get(connection, organisation_id)
+        return self._parties.get(connection, organization_id)
 
     # -- usage
 
@@ -106,16 +106,16 @@ class Ledger:
             if not after:
                 return report
 
-    def rerate(self, organisation_id: str, label: str) -> RerateReport:
+    def rerate(self, organization_id: str, label: str) -> RerateReport:
         """Rate the usage of a month again by the present price book: by reversal, and for a closed month as adjustments."""
         self.rate()
-        period = self.period(organisation_id, label)
+        period = self.period(organization_id, label)
         report = RerateReport()
         after = 0
         while True:
             done, after = self._store.write(
                 lambda connection, after=after: self._rating.rerate(  # type: ignore[misc]
-                    connection, self.party(connection, organisation_id), period, after, self._store.clock.now()
+                    connection, self.party(connection, organization_id), period, after, self._store.clock.now()
                 )
             )
             report.add(done)
@@ -129,9 +129,9 @@ class Ledger:
             lambda connection: dismissals.dismiss(connection, source, event_id, reason, self._store.clock.now())
         )
 
-    def dismissed(self, organisation_id: str = "") -> list[dict[str, Any]]:
+    def dismissed(self, organization_id: str = "") -> list[dict[str, Any]]:
         with self._store.read() as connection:
-            return dismissals.dismissed(connection, organisation_id)
+            return dismissals.dismissed(connection, organization_id)
 
     def _work_waits(self) -> bool:
         """Whether there is anything to rate: asked without writing, since it is asked every few seconds."""
@@ -171,7 +171,7 @@ class Ledger:
     def agree(
         self,
         connection: Connection,
-        organisation_id: str,
+        organization_id: str,
         resource: str,
         amount_nano: int,
         *,
@@ -179,7 +179,7 @@ class Ledger:
         per_units: int = 3600,
     ) -> None:
         """Fix the price of one resource (a lease, by its quote) for its whole life: `amount_nano` for `per_units` units."""
-        party = self._parties.get(connection, organisation_id)
+        party = self._parties.get(connection, organization_id)
         self._books.agree(connection, party, resource, meter, amount_nano, per_units, self._store.clock.now())
 
     # -- credits and money
@@ -187,7 +187,7 @@ class Ledger:
     def credit(
         self,
         connection: Connection,
-        organisation_id: str,
+        organization_id: str,
         nano: int,
         reason: str,
         source_id: str,
@@ -196,21 +196,21 @@ class Ledger:
         expires_at: datetime | None = None,
     ) -> Credit:
         """Give a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
-        party = self._parties.get(connection, organisation_id)
+        party = self._parties.get(connection, organization_id)
         now = self._store.clock.now()
         return crediting.grant(connection, party, nano, kind, reason, source_id, now, expires_at)
 
-    def prepay(self, organisation_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
+    def prepay(self, organization_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
         """Book money paid in advance; usage can be reserved against it at once."""
         return self._store.write(
             lambda connection: self.credit(
-                connection, organisation_id, nano, "paid in advance", source_id, kind="prepaid", expires_at=expires_at
+                connection, organization_id, nano, "paid in advance", source_id, kind="prepaid", expires_at=expires_at
             )
         )
 
-    def credits(self, organisation_id: str) -> list[Credit]:
+    def credits(self, organization_id: str) -> list[Credit]:
         with self._store.read() as connection:
-            return crediting.credits_of(connection, organisation_id)
+            return crediting.credits_of(connection, organization_id)
 
     def expire(self) -> int:
         """Let expired credits and holds go; how many there were. Holds that are long over are forgotten."""
@@ -218,7 +218,7 @@ class Ledger:
         def expire_credits(connection: Connection) -> int:
             now = self._store.clock.now()
             due = crediting.expired(connection, now)
-            parties = {credit.organisation_id: self._parties.get(connection, credit.organisation_id) for credit in due}
+            parties = {credit.organization_id: self._parties.get(connection, credit.organization_id) for credit in due}
             return crediting.expire(connection, parties, now, due)
 
         count = self._store.write(expire_credits)
@@ -230,52 +230,52 @@ class Ledger:
             continue
         return count
 
-    def balances(self, organisation_id: str) -> dict[str, int]:
+    def balances(self, organization_id: str) -> dict[str, int]:
         """Nano-units by account; debit is positive."""
         with self._store.read() as connection:
-            self._parties.get(connection, organisation_id)
-            return journal.balances_of(connection, organisation_id)
+            self._parties.get(connection, organization_id)
+            return journal.balances_of(connection, organization_id)
 
     # -- invoices
 
-    def profile(self, organisation_id: str) -> Profile:
-        """What stands on the organisation's invoices about it."""
+    def profile(self, organization_id: str) -> Profile:
+        """What stands on the organization's invoices about it."""
         with self._store.read() as connection:
-            return profile_of(connection, self._parties.get(connection, organisation_id))
+            return profile_of(connection, self._parties.get(connection, organization_id))
 
-    def set_profile(self, organisation_id: str, profile: Profile) -> None:
-        """What stands on the organisation's invoices from now on."""
+    def set_profile(self, organization_id: str, profile: Profile) -> None:
+        """What stands on the organization's invoices from now on."""
 
         def write(connection: Connection) -> None:
-            self._parties.get(connection, organisation_id)
-            set_profile(connection, organisation_id, profile)
+            self._parties.get(connection, organization_id)
+            set_profile(connection, organization_id, profile)
 
         self._store.write(write)
 
-    def period(self, organisation_id: str, label: str = "") -> Period:
-        """The month that `label` names in the organisation's time zone; the present one where it is empty."""
+    def period(self, organization_id: str, label: str = "") -> Period:
+        """The month that `label` names in the organization's time zone; the present one where it is empty."""
         with self._store.read() as connection:
-            timezone = self._parties.get(connection, organisation_id).timezone
-        return month_labelled(label, timezone) if label else month_of(self._store.clock.now(), timezone)
+            timezone = self._parties.get(connection, organization_id).timezone
+        return month_labeled(label, timezone) if label else month_of(self._store.clock.now(), timezone)
 
-    def draft(self, organisation_id: str, label: str = "") -> dict[str, Any]:
+    def draft(self, organization_id: str, label: str = "") -> dict[str, Any]:
         """The invoice that would be made now. Rates what has arrived first."""
         self.rate()
-        period = self.period(organisation_id, label)
+        period = self.period(organization_id, label)
         with self._store.read() as connection:
-            party = self._parties.get(connection, organisation_id)
+            party = self._parties.get(connection, organization_id)
         return closing.draft(self._store, self._books, self._invoicing, party, period)
 
-    def invoice(self, organisation_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
+    def invoice(self, organization_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
         """Make a final invoice on demand for everything booked up to the end of the month, or None where there is nothing.
 
         With `digest`, that of a draft, only if nothing changed since: raises DraftChangedError.
         """
         self.rate()
-        period = self.period(organisation_id, label)
+        period = self.period(organization_id, label)
 
         def write(connection: Connection) -> dict[str, Any] | None:
-            party = self._parties.get(connection, organisation_id)
+            party = self._parties.get(connection, organization_id)
             now = self._store.clock.now()
             return closing.make_invoice(
                 connection, self._books, self._invoicing, party, period, "on_demand", now, digest
@@ -283,17 +283,17 @@ class Ledger:
 
         return self._store.write(write)
 
-    def close(self, organisation_id: str, label: str) -> Closed:
+    def close(self, organization_id: str, label: str) -> Closed:
         """Close a month that is over and make its invoice; the second call changes nothing. Raises PeriodOpenError."""
         self.rate()
-        period = self.period(organisation_id, label)
-        return self._store.write(lambda connection: self._close(connection, organisation_id, period))
+        period = self.period(organization_id, label)
+        return self._store.write(lambda connection: self._close(connection, organization_id, period))
 
     def close_all(self, label: str) -> list[Closed]:
-        """Close a month of every organisation in whose time zone it is over; those closed already change nothing."""
+        """Close a month of every organization in whose time zone it is over; those closed already change nothing."""
         self.rate()
         with self._store.read() as connection:
-            owners = sql.organisations_with_transactions(connection)
+            owners = sql.organizations_with_transactions(connection)
         found = []
         for owner in owners:
             period = self.period(owner, label)
@@ -301,8 +301,8 @@ class Ledger:
                 found.append(self._store.write(lambda connection, o=owner, p=period: self._close(connection, o, p)))  # type: ignore[misc]
         return found
 
-    def _close(self, connection: Connection, organisation_id: str, period: Period) -> Closed:
-        party = self._parties.get(connection, organisation_id)
+    def _close(self, connection: Connection, organization_id: str, period: Period) -> Closed:
+        party = self._parties.get(connection, organization_id)
         return closing.close(connection, self._books, self._invoicing, party, period, self._store.clock.now())
 
     def invoice_by(self, invoice_id: str) -> dict[str, Any]:
@@ -310,11 +310,11 @@ class Ledger:
         with self._store.read() as connection:
             return invoice(connection, invoice_id)
 
-    def invoices(self, organisation_id: str) -> list[dict[str, Any]]:
-        """The invoices of an organisation, newest first."""
+    def invoices(self, organization_id: str) -> list[dict[str, Any]]:
+        """The invoices of an organization, newest first."""
         with self._store.read() as connection:
-            self._parties.get(connection, organisation_id)
-            return [{**row.document, "status": row.status} for row in invoices_of(connection, organisation_id)]
+            self._parties.get(connection, organization_id)
+            return [{**row.document, "status": row.status} for row in invoices_of(connection, organization_id)]
 
     def pay(self, invoice_id: str, nano: int, source_id: str) -> dict[str, Any]:
         """Record a payment, once per `source_id`."""
@@ -334,14 +334,14 @@ class Ledger:
             lambda connection: self._invoicing.void(connection, invoice_id, reason, self._store.clock.now())
         )
 
-    def statement(self, organisation_id: str, label: str = "") -> dict[str, Any]:
-        """What the organisation owed at the start of a month, what changed it, and what it owed at the end."""
-        period = self.period(organisation_id, label)
+    def statement(self, organization_id: str, label: str = "") -> dict[str, Any]:
+        """What the organization owed at the start of a month, what changed it, and what it owed at the end."""
+        period = self.period(organization_id, label)
         with self._store.read() as connection:
-            return statement(connection, self._parties.get(connection, organisation_id), period)
+            return statement(connection, self._parties.get(connection, organization_id), period)
 
     def receivables(self) -> list[dict[str, Any]]:
-        """What is owed, by organisation and days past due."""
+        """What is owed, by organization and days past due."""
         with self._store.read() as connection:
             return aged_receivables(connection, self._store.clock.now())
 
@@ -387,9 +387,9 @@ class Ledger:
 
         self._store.write(write)
 
-    def budgets(self, organisation_id: str) -> list[BudgetState]:
+    def budgets(self, organization_id: str) -> list[BudgetState]:
         with self._store.read() as connection:
-            return self._spending.states(connection, organisation_id, self._store.clock.now())
+            return self._spending.states(connection, organization_id, self._store.clock.now())
 
     def reserve(self, requests: Sequence[HoldRequest]) -> list[HoldOutcome]:
         """Place holds in one transaction; each outcome says whether its hold stands."""
@@ -412,10 +412,10 @@ class Ledger:
 
     # -- proof
 
-    def prove(self, organisation_id: str = "", invoice_id: str = "") -> Proof:
-        """Derive everything again from the raw events: an invoice, an organisation, or all of it."""
+    def prove(self, organization_id: str = "", invoice_id: str = "") -> Proof:
+        """Derive everything again from the raw events: an invoice, an organization, or all of it."""
         with self._store.read() as connection:
-            return self._prover.prove(connection, organisation_id, invoice_id)
+            return self._prover.prove(connection, organization_id, invoice_id)
 
     def prove_nightly(self) -> Proof:
         """Prove everything and keep the report, which health shows."""
@@ -442,8 +442,8 @@ class Ledger:
 
 def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
     """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken, NotFoundError
-    where it is for a key that the organisation does not have."""
-    party = parties.get(connection, budget.organisation_id)
+    where it is for a key that the organization does not have."""
+    party = parties.get(connection, budget.organization_id)
     if budget.scope == "key" and not is_key_of(connection, party.id, budget.scope_id):
         raise NotFoundError(
             f"{party.name} has no key {budget.scope_id!r}; `sublet key ls {party.id}` lists those that it has"
@@ -454,7 +454,7 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
         connection,
         budgets_table,
         id=budget.id,
-        organisation_id=party.id,
+        organization_id=party.id,
         scope=budget.scope,
         scope_id=budget.scope_id,
         period=budget.period,
@@ -475,10 +475,10 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
     return budget
 
 
-def new_budget(organisation_id: str, limit_nano: int, **fields: Any) -> Budget:
-    """A budget with a new id; by default a hard monthly one of the whole organisation. Raises InvalidInputError."""
+def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
+    """A budget with a new id; by default a hard monthly one of the whole organization. Raises InvalidInputError."""
     defaults: dict[str, Any] = {
-        "scope": "organisation",
+        "scope": "organization",
         "scope_id": "",
         "period": "month",
         "hard": True,
@@ -490,6 +490,6 @@ def new_budget(organisation_id: str, limit_nano: int, **fields: Any) -> Budget:
         )
     signing_key(str(fields.get("webhook_secret", "")))
     try:
-        return Budget(new_id("bud"), organisation_id, limit_nano=limit_nano, **(defaults | fields))
+        return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **(defaults | fields))
     except TypeError as error:
         raise InvalidInputError(f"a budget has no such field: {error}") from error

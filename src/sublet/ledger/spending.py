@@ -56,15 +56,15 @@ class Spending:
         return self._books.current(connection)
 
     def most(
-        self, connection: Connection, book: PriceBook, organisation_id: str, usage: Sequence[Most], at: datetime
+        self, connection: Connection, book: PriceBook, organization_id: str, usage: Sequence[Most], at: datetime
     ) -> int:
-        """The most that `usage` can cost the organisation under `book` at the prices of `at`, in nano-units."""
-        return most_nano(self._books, book, self._parties.get(connection, organisation_id), usage, to_micros(at))
+        """The most that `usage` can cost the organization under `book` at the prices of `at`, in nano-units."""
+        return most_nano(self._books, book, self._parties.get(connection, organization_id), usage, to_micros(at))
 
     def reserve(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[HoldOutcome]:
         """Place holds, in order, each wholly or not at all. Repeating a request by its id changes nothing."""
         known = rows_of.load_holds(connection, [request.hold_id for request in requests], lock=False)
-        covering = self._budgets(connection, {request.organisation_id for request in requests})
+        covering = self._budgets(connection, {request.organization_id for request in requests})
         amounts = self._amounts(connection, requests, now)
         charged = [
             self._charged(connection, covering, request, nano, now)
@@ -75,7 +75,7 @@ class Spending:
         rows: list[tuple[Any, ...]] = []
         placed: dict[str, tuple[str, str, str, int]] = {name: hold.request for name, hold in known.items()}
         for request, nano, found in zip(requests, amounts, charged, strict=True):
-            wanted = (request.organisation_id, request.project, request.key_id, nano)
+            wanted = (request.organization_id, request.project, request.key_id, nano)
             error: Exception | None = rows_of.wrong_request(request, nano, now)
             if error is None and request.hold_id in placed:
                 if placed[request.hold_id] != wanted:
@@ -83,7 +83,7 @@ class Spending:
                         f"hold {request.hold_id} was placed before with other content; use an id of its own"
                     )
             elif error is None:
-                error = self._refusal(connection, request.organisation_id, found, states)
+                error = self._refusal(connection, request.organization_id, found, states)
                 if error is None:
                     for part, _ in found:
                         states[part.key].held += part.share
@@ -148,14 +148,14 @@ class Spending:
         items = list(rated)
         named = {event.hold_id for event, kind, _ in items if event.hold_id and kind == USAGE}
         found = rows_of.load_holds(connection, [name for name in named if name], lock=True) if named else {}
-        covering = self._budgets(connection, {event.organisation_id for event, _, _ in items})
+        covering = self._budgets(connection, {event.organization_id for event, _, _ in items})
         if not covering and not found:
             return
         spent: dict[StateKey, int] = defaultdict(int)
         freed: dict[StateKey, int] = defaultdict(int)
         for event, kind, nano in items:
             hold = found.get(event.hold_id) if event.hold_id and kind == USAGE else None
-            for budget in covering.get(event.organisation_id, ()):
+            for budget in covering.get(event.organization_id, ()):
                 if budget.covers(event.project, event.key_id):
                     key = self._key(connection, budget, event)
                     spent[key] += nano
@@ -180,11 +180,11 @@ class Spending:
         _write_states(connection, states)
         self._alert(connection, set(spent), now)
 
-    def states(self, connection: Connection, organisation_id: str, now: datetime) -> list[BudgetState]:
-        """Every budget of an organisation as it stands in its present period."""
-        timezone = self._parties.get(connection, organisation_id).timezone
+    def states(self, connection: Connection, organization_id: str, now: datetime) -> list[BudgetState]:
+        """Every budget of an organization as it stands in its present period."""
+        timezone = self._parties.get(connection, organization_id).timezone
         found = []
-        for budget in self._budgets(connection, {organisation_id}).get(organisation_id, ()):
+        for budget in self._budgets(connection, {organization_id}).get(organization_id, ()):
             start = budget.period_start(now, timezone)
             row = connection.execute(
                 select(budget_states).where(
@@ -199,7 +199,7 @@ class Spending:
             return [request.nano for request in requests]
         book = self.book(connection)
         return [
-            request.nano + self.most(connection, book, request.organisation_id, request.usage, request.at or now)
+            request.nano + self.most(connection, book, request.organization_id, request.usage, request.at or now)
             for request in requests
         ]
 
@@ -211,11 +211,11 @@ class Spending:
         for key in sorted(keys):
             budget = by_id.get(key[0])
             if budget is not None:
-                party = self._parties.get(connection, budget.organisation_id)
+                party = self._parties.get(connection, budget.organization_id)
                 raise_alerts(connection, budget, from_micros(key[1]), party, now)
 
     def _key(self, connection: Connection, budget: Budget, event: EventRow) -> StateKey:
-        timezone = self._parties.get(connection, event.organisation_id).timezone
+        timezone = self._parties.get(connection, event.organization_id).timezone
         return budget.id, to_micros(budget.period_start(from_micros(event.at), timezone))
 
     def _charged(
@@ -223,22 +223,22 @@ class Spending:
     ) -> _Charged:
         """What the request puts by of each budget that covers it, period by period."""
         found: _Charged = []
-        for budget in covering.get(request.organisation_id, ()):
+        for budget in covering.get(request.organization_id, ()):
             if budget.covers(request.project, request.key_id):
-                timezone = self._parties.get(connection, request.organisation_id).timezone
+                timezone = self._parties.get(connection, request.organization_id).timezone
                 for start, share in budget.shares(nano, request.window or request.at or now, timezone):
                     found.append((Part(budget.id, to_micros(start), share), budget))
         return found
 
     def _refusal(
-        self, connection: Connection, organisation_id: str, charged: _Charged, states: dict[StateKey, _State]
+        self, connection: Connection, organization_id: str, charged: _Charged, states: dict[StateKey, _State]
     ) -> BudgetExceededError | None:
         for part, budget in charged:
             state = states[part.key]
             free = budget.limit_nano - state.spent - state.held
             if not budget.hard or part.share <= free:
                 continue
-            party = self._parties.get(connection, organisation_id)
+            party = self._parties.get(connection, organization_id)
             end = budget.period_end(from_micros(part.start), party.timezone)
             again = f"; it starts anew at {format_time(end)}" if end else ""
             what = "prepaid credit" if budget.prepaid else f"{budget.period} budget {budget.id}"
@@ -257,20 +257,20 @@ class Spending:
             )
         return None
 
-    def _budgets(self, connection: Connection, organisations: set[str]) -> dict[str, list[Budget]]:
+    def _budgets(self, connection: Connection, organizations: set[str]) -> dict[str, list[Budget]]:
         found: dict[str, list[Budget]] = defaultdict(list)
-        for part in sql.chunks(sorted(organisations)):
+        for part in sql.chunks(sorted(organizations)):
             columns = budgets.c
-            statement = select(budgets).where(columns.organisation_id.in_(part), columns.ended_at.is_(None))
+            statement = select(budgets).where(columns.organization_id.in_(part), columns.ended_at.is_(None))
             for row in connection.execute(statement.order_by(columns.id)):
-                found[row.organisation_id].append(budget_of(row))
+                found[row.organization_id].append(budget_of(row))
         return found
 
 
 def budget_of(row: Row[Any]) -> Budget:
     return Budget(
         row.id,
-        row.organisation_id,
+        row.organization_id,
         row.scope,
         row.scope_id,
         row.period,

@@ -14,7 +14,7 @@ from sublet.ledger import store as sql
 from sublet.ledger.alerts import CHANNELS, delivery_id
 from sublet.ledger.budgets import PERIODS, Budget, BudgetState
 from sublet.ledger.spending import budget_of
-from sublet.store.tables.accounts import api_keys, organisations
+from sublet.store.tables.accounts import api_keys, organizations
 from sublet.store.tables.ledger import alerts, budget_states, budgets, deliveries
 from sublet.store.types import Instant
 from sublet.values.clock import EPOCH
@@ -22,7 +22,7 @@ from sublet.values.clock import EPOCH
 PAGE_MAX = 100
 FIND_LENGTH_MAX = 120
 NEAR_PERCENT = 80
-ORDERS = ("use", "organisation")
+ORDERS = ("use", "organization")
 _AMOUNT = Numeric(38, 0)
 
 
@@ -50,7 +50,7 @@ class Standing:
     `starts_anew` is None for a budget that never does."""
 
     state: BudgetState
-    organisation: str
+    organization: str
     currency: str
     timezone: str
     key_name: str
@@ -81,9 +81,9 @@ class Standings:
 def standings(
     connection: Connection, now: datetime, *, find: str = "", order: str = "use", offset: int = 0, limit: int = PAGE_MAX
 ) -> Standings:
-    """Live budgets as they stand: at most `limit` of them, the most used first or, with `order` organisation, by name.
+    """Live budgets as they stand: at most `limit` of them, the most used first or, with `order` organization, by name.
 
-    `find` keeps those whose organisation, project or key has these characters in its name.
+    `find` keeps those whose organization, project or key has these characters in its name.
     """
     spent = func.coalesce(budget_states.c.spent_nano, 0)
     held = func.coalesce(budget_states.c.held_nano, 0)
@@ -94,13 +94,13 @@ def standings(
     near = and_(~full, used * 100 >= most * NEAR_PERCENT)
     # In tenths of a percent, so that whole numbers order them; what may spend nothing stands first once it is used.
     share = case((most > 0, used * 1000 / most), (used > 0, 2**62), else_=0)
-    by_name = (organisations.c.name, budgets.c.scope, budgets.c.scope_id, budgets.c.id)
+    by_name = (organizations.c.name, budgets.c.scope, budgets.c.scope_id, budgets.c.id)
     statement = (
         select(
             budgets,
-            organisations.c.name.label("organisation"),
-            organisations.c.currency,
-            organisations.c.timezone,
+            organizations.c.name.label("organization"),
+            organizations.c.currency,
+            organizations.c.timezone,
             func.coalesce(api_keys.c.name, "").label("key_name"),
             func.coalesce(api_keys.c.hint, "").label("key_hint"),
             start.label("present"),
@@ -111,7 +111,7 @@ def standings(
             _count(and_(~hard, full)).label("passed"),
             _count(near).label("near"),
         )
-        .join(organisations, organisations.c.id == budgets.c.organisation_id)
+        .join(organizations, organizations.c.id == budgets.c.organization_id)
         .outerjoin(
             budget_states, and_(budget_states.c.budget_id == budgets.c.id, budget_states.c.period_start == start)
         )
@@ -122,7 +122,7 @@ def standings(
         .offset(max(0, offset))
     )
     if find:
-        names = (organisations.c.name, budgets.c.scope_id, api_keys.c.name)
+        names = (organizations.c.name, budgets.c.scope_id, api_keys.c.name)
         statement = statement.where(or_(*(name.icontains(find[:FIND_LENGTH_MAX], autoescape=True) for name in names)))
     rows = connection.execute(statement).all()
     if not rows:
@@ -137,7 +137,7 @@ def _standing(row: Any, told: Sequence[Told]) -> Standing:
     budget = budget_of(row)
     return Standing(
         BudgetState(budget, row.present, int(row.spent), int(row.held)),
-        row.organisation,
+        row.organization,
         row.currency,
         row.timezone,
         row.key_name,
@@ -152,20 +152,20 @@ def _count(condition: ColumnElement[bool]) -> ColumnElement[Any]:
 
 
 def _timezones(connection: Connection) -> list[str]:
-    return sorted(connection.execute(select(organisations.c.timezone).distinct()).scalars())
+    return sorted(connection.execute(select(organizations.c.timezone).distinct()).scalars())
 
 
 def _period_start(timezones: Sequence[str], now: datetime) -> ColumnElement[datetime]:
     """The start of a budget's present period as an expression: the database finds its state by the primary key."""
     zones: dict[tuple[str, datetime], list[str]] = {}
     for period in PERIODS:
-        clock = Budget("", "", "organisation", "", period, 0, False, ())
+        clock = Budget("", "", "organization", "", period, 0, False, ())
         for timezone in timezones:
             start = clock.period_start(now, timezone)
             if start != EPOCH:
                 zones.setdefault((period, start), []).append(timezone)
     branches = [
-        (and_(budgets.c.period == period, organisations.c.timezone.in_(names)), literal(start, Instant()))
+        (and_(budgets.c.period == period, organizations.c.timezone.in_(names)), literal(start, Instant()))
         for (period, start), names in zones.items()
     ]
     never = literal(EPOCH, Instant())

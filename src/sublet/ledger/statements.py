@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period
-from sublet.store.tables.accounts import organisations
+from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import invoices, postings, transactions
 from sublet.values.clock import format_time
 
@@ -25,7 +25,7 @@ def statement(connection: Connection, party: Party, period: Period) -> dict[str,
         select(transactions, postings.c.nano)
         .join(postings, postings.c.transaction_no == transactions.c.transaction_no)
         .where(
-            transactions.c.organisation_id == party.id,
+            transactions.c.organization_id == party.id,
             postings.c.account == "receivable",
             transactions.c.booked_at >= period.start,
             transactions.c.booked_at < period.end,
@@ -48,7 +48,7 @@ def statement(connection: Connection, party: Party, period: Period) -> dict[str,
             }
         )
     return {
-        "organisation_id": party.id,
+        "organization_id": party.id,
         "name": party.name,
         "currency": party.currency,
         "period": period.label,
@@ -63,7 +63,7 @@ def _receivable(connection: Connection, party: Party, since: datetime | None, un
         select(postings.c.nano)
         .join(transactions, postings.c.transaction_no == transactions.c.transaction_no)
         .where(
-            transactions.c.organisation_id == party.id,
+            transactions.c.organization_id == party.id,
             postings.c.account == "receivable",
             transactions.c.booked_at < until,
         )
@@ -74,22 +74,22 @@ def _receivable(connection: Connection, party: Party, since: datetime | None, un
 
 
 def aged_receivables(connection: Connection, now: datetime) -> list[dict[str, Any]]:
-    """What is open by organisation, in buckets of days past due."""
+    """What is open by organization, in buckets of days past due."""
     rows = connection.execute(
-        select(invoices, organisations.c.name)
-        .join(organisations, organisations.c.id == invoices.c.organisation_id)
+        select(invoices, organizations.c.name)
+        .join(organizations, organizations.c.id == invoices.c.organization_id)
         .where(invoices.c.status == "final")
-        .order_by(organisations.c.name, invoices.c.number)
+        .order_by(organizations.c.name, invoices.c.number)
     )
     found: dict[str, dict[str, Any]] = {}
     open_nano: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in rows:
         found.setdefault(
-            row.organisation_id, {"organisation_id": row.organisation_id, "name": row.name, "currency": row.currency}
+            row.organization_id, {"organization_id": row.organization_id, "name": row.name, "currency": row.currency}
         )
-        open_nano[row.organisation_id][bucket(now - row.due_at)] += row.due_nano - row.paid_nano
-    for organisation_id, entry in found.items():
-        ages = open_nano[organisation_id]
+        open_nano[row.organization_id][bucket(now - row.due_at)] += row.due_nano - row.paid_nano
+    for organization_id, entry in found.items():
+        ages = open_nano[organization_id]
         entry |= {name: amount_text(ages.get(name, 0)) for name, _ in AGES}
         entry["total"] = amount_text(sum(ages.values()))
     return list(found.values())

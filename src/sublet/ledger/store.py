@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from sublet.ledger.model import GENESIS, Party
-from sublet.store.tables.accounts import organisations
+from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import budget_states, heads, periods
 from sublet.store.types import Instant
 from sublet.values.clock import to_micros
@@ -42,7 +42,7 @@ class EventRow(NamedTuple):
     source: str
     event_id: str
     kind: str
-    organisation_id: str
+    organization_id: str
     meter: str
     quantity: int
     at: int
@@ -63,7 +63,7 @@ class LineRow(NamedTuple):
     transaction_no: int
     event_seq: int
     kind: str
-    organisation_id: str
+    organization_id: str
     rate_id: str
     list_rate_id: str
     book_version: int
@@ -145,8 +145,8 @@ def move_head(connection: Connection, name: str, position: int, digest: str = GE
     connection.execute(update(heads).where(heads.c.name == name).values(position=position, hash=digest))
 
 
-def party(connection: Connection, organisation_id: str) -> Party | None:
-    row = connection.execute(select(organisations).where(organisations.c.id == organisation_id)).first()
+def party(connection: Connection, organization_id: str) -> Party | None:
+    row = connection.execute(select(organizations).where(organizations.c.id == organization_id)).first()
     return Party(row.id, row.name, row.currency, row.timezone) if row else None
 
 
@@ -212,7 +212,7 @@ def lines_of_events(connection: Connection, seqs: Sequence[int]) -> list[LineRow
 
 
 def standing_lines(
-    connection: Connection, organisation_id: str, period_start: int, after: int, limit: int
+    connection: Connection, organization_id: str, period_start: int, after: int, limit: int
 ) -> list[LineRow]:
     """Lines of a period, with a number above `after`, that charge something and that nothing has reversed.
 
@@ -220,7 +220,7 @@ def standing_lines(
     a correction's, to another correction of the same event.
     """
     statement = text(
-        f"SELECT {LINE_COLUMNS} FROM ledger_lines l WHERE l.line_no > :after AND l.organisation_id = :organisation "
+        f"SELECT {LINE_COLUMNS} FROM ledger_lines l WHERE l.line_no > :after AND l.organization_id = :organization "
         "AND l.period_start = :start AND l.kind NOT IN ('reversal', 'superseded') AND NOT EXISTS "
         "(SELECT 1 FROM ledger_lines r WHERE r.event_seq = l.event_seq AND r.reverses = l.line_no) "
         "AND NOT EXISTS (SELECT 1 FROM ledger_lines r JOIN ledger_events f ON f.seq = r.event_seq "
@@ -231,7 +231,7 @@ def standing_lines(
         "WHERE e.seq = l.event_seq AND e.corrects_id IS NOT NULL AND f.corrects_id IS NOT NULL AND r.reverses = l.line_no) "
         "ORDER BY l.line_no LIMIT :limit"
     )
-    given = {"after": after, "organisation": organisation_id, "start": period_start, "limit": limit}
+    given = {"after": after, "organization": organization_id, "start": period_start, "limit": limit}
     return [LineRow._make(row) for row in connection.execute(statement, given)]
 
 
@@ -243,7 +243,7 @@ def last_event_seq(connection: Connection) -> int:
 def counters_for(
     connection: Connection, keys: Sequence[tuple[str, str, int]]
 ) -> dict[tuple[str, str, int], tuple[int, int]]:
-    """Counters by (organisation, rate, start of the period in microseconds): cumulative quantity, and nano-units posted."""
+    """Counters by (organization, rate, start of the period in microseconds): cumulative quantity, and nano-units posted."""
     found: dict[tuple[str, str, int], tuple[int, int]] = {}
     for part in chunks(sorted(keys)):
         flat = tuple(value for key in part for value in key)
@@ -253,27 +253,27 @@ def counters_for(
             given = "(SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]))"
             flat = tuple(list(values) for values in zip(*part, strict=True))
         statement = (
-            f"WITH k(o, r, p) AS {given} SELECT c.organisation_id, c.rate_id, c.period_start, c.quantity, c.nano "
+            f"WITH k(o, r, p) AS {given} SELECT c.organization_id, c.rate_id, c.period_start, c.quantity, c.nano "
             "FROM k CROSS JOIN ledger_counters c "
-            "WHERE c.organisation_id = k.o AND c.rate_id = k.r AND c.period_start = k.p"
+            "WHERE c.organization_id = k.o AND c.rate_id = k.r AND c.period_start = k.p"
         )
         for row in connection.exec_driver_sql(statement, flat):
             found[row[0], row[1], row[2]] = (int(row[3]), int(row[4]))
     return found
 
 
-def rated_since(connection: Connection, organisation_id: str, scope: str, scope_id: str, since: int) -> int:
+def rated_since(connection: Connection, organization_id: str, scope: str, scope_id: str, since: int) -> int:
     """What was rated for a budget's scope for usage from `since` (microseconds) on, in nano-units."""
-    column = {"organisation": "", "project": "AND e.project = :scope", "key": "AND e.key_id = :scope"}[scope]
+    column = {"organization": "", "project": "AND e.project = :scope", "key": "AND e.key_id = :scope"}[scope]
     # A correction belongs to the project and key of the usage that it corrects.
     statement = text(
         "SELECT sum(l.nano / 1000000000), sum(l.nano % 1000000000) FROM ledger_lines l "
         "JOIN ledger_events f ON f.seq = l.event_seq "
         "JOIN ledger_events e ON e.source = coalesce(f.corrects_source, f.source) "
         "AND e.event_id = coalesce(f.corrects_id, f.event_id) "
-        f"WHERE l.organisation_id = :organisation AND e.at >= :since {column}"
+        f"WHERE l.organization_id = :organization AND e.at >= :since {column}"
     )
-    given: dict[str, Any] = {"organisation": organisation_id, "since": since}
+    given: dict[str, Any] = {"organization": organization_id, "since": since}
     row = connection.execute(statement, given | ({"scope": scope_id} if column else {})).one()
     return int(row[0] or 0) * 10**9 + int(row[1] or 0)
 
@@ -286,20 +286,20 @@ def json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def organisations_with_transactions(connection: Connection) -> list[str]:
-    """Every organisation that has an account here, in a stable order."""
-    rows = connection.execute(text("SELECT DISTINCT organisation_id FROM ledger_balances ORDER BY organisation_id"))
+def organizations_with_transactions(connection: Connection) -> list[str]:
+    """Every organization that has an account here, in a stable order."""
+    rows = connection.execute(text("SELECT DISTINCT organization_id FROM ledger_balances ORDER BY organization_id"))
     return list(rows.scalars())
 
 
-def closed_periods(connection: Connection, organisations_wanted: Sequence[str]) -> set[tuple[str, int]]:
-    """The closed periods of these organisations, as (organisation, start in microseconds)."""
+def closed_periods(connection: Connection, organizations_wanted: Sequence[str]) -> set[tuple[str, int]]:
+    """The closed periods of these organizations, as (organization, start in microseconds)."""
     found: set[tuple[str, int]] = set()
-    for part in chunks(sorted(set(organisations_wanted))):
+    for part in chunks(sorted(set(organizations_wanted))):
         rows = connection.execute(
-            select(periods.c.organisation_id, periods.c.period_start).where(periods.c.organisation_id.in_(part))
+            select(periods.c.organization_id, periods.c.period_start).where(periods.c.organization_id.in_(part))
         )
-        found |= {(row.organisation_id, to_micros(row.period_start)) for row in rows}
+        found |= {(row.organization_id, to_micros(row.period_start)) for row in rows}
     return found
 
 

@@ -40,7 +40,7 @@ class Profile:
 class TaxBasis:
     """What is taxed: the rounded net amount after credits."""
 
-    organisation_id: str
+    organization_id: str
     profile: Profile
     net: Money
     issued_at: datetime
@@ -87,7 +87,7 @@ class NoTax:
 
 
 class FlatTax:
-    """One percentage for everybody, or for the organisations of one country."""
+    """One percentage for everybody, or for the organizations of one country."""
 
     def __init__(self, name: str, percent: Fraction, country: str = "") -> None:
         self._name, self._percent, self._country = name, percent, country

@@ -23,7 +23,7 @@ ProfileText = Annotated[str, MaxLen(500), LINE]
 class NewCredit:
     """A credit to give, once per `source_id`."""
 
-    organisation_id: OrganizationId
+    organization_id: OrganizationId
     amount: Amount
     kind: Annotated[str, MaxLen(20), LINE] = "promotional"
     reason: Annotated[str, MaxLen(500), LINE] = ""
@@ -49,11 +49,11 @@ class MistakenPayment:
 
 @body
 class NewBudget:
-    """A budget to set up: `scope` is organisation, project or key, the last two with their `scope_id`."""
+    """A budget to set up: `scope` is organization, project or key, the last two with their `scope_id`."""
 
-    organisation_id: OrganizationId
+    organization_id: OrganizationId
     limit: Amount
-    scope: Annotated[str, MaxLen(20), LINE] = "organisation"
+    scope: Annotated[str, MaxLen(20), LINE] = "organization"
     scope_id: Annotated[str, MaxLen(80), LINE] = ""
     period: Annotated[str, MaxLen(10), LINE] = "month"
     hard: Flag = True
@@ -88,7 +88,7 @@ class BillingProfile:
 class NewInvoice:
     """An invoice on demand: for everything up to the end of `period`, as reviewed in the draft with `digest`."""
 
-    organisation_id: OrganizationId
+    organization_id: OrganizationId
     period: Annotated[str, MaxLen(7), LINE] = ""
     digest: Annotated[str, MaxLen(64), LINE] = ""
 

@@ -21,7 +21,7 @@ def router(models: Models, require: Require) -> APIRouter:
 
     @routes.get("/v1/deployments")
     def list_deployments() -> dict[str, Any]:
-        """The catalogue, with the deployment and the replicas of each model."""
+        """The catalog, with the deployment and the replicas of each model."""
         return {"models": [row.as_dict() for row in models.rows()]}
 
     @routes.post("/v1/deployments", status_code=201)

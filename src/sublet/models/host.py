@@ -19,9 +19,9 @@ from typing import Any
 import structlog
 
 from sublet.models import store as sql
-from sublet.models.catalogue import BUILT_IN
+from sublet.models.catalog import BUILT_IN
 from sublet.models.engines import Engine, make_engine
-from sublet.models.model import CatalogueEntry, HostRunningError, Replica
+from sublet.models.model import CatalogEntry, HostRunningError, Replica
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.values.errors import SubletError
@@ -39,7 +39,7 @@ FAILURES_MAX = 5
 DRAIN_S_MIN = 2.0
 SOCKET_DIR_BYTES_MAX = 80
 
-EngineFactory = Callable[[CatalogueEntry, str, Path, int], Engine]
+EngineFactory = Callable[[CatalogEntry, str, Path, int], Engine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class HostSettings:
     data_dir: Path
     interval_s: float = 0.2
     threads: int = 0
-    built_in: CatalogueEntry = BUILT_IN
+    built_in: CatalogEntry = BUILT_IN
 
     @property
     def engine_threads(self) -> int:
@@ -96,7 +96,7 @@ class Host:
         """One round: start, watch, drain and stop, then say so in the database."""
         try:
             replicas = self._models.replicas()
-            catalogue = self._models.catalogue()
+            catalog = self._models.catalog()
             self._away = False
         except SubletError as error:
             if not self._away:
@@ -109,7 +109,7 @@ class Host:
             self._stop(replica_id)
         for replica in replicas:
             try:
-                self._reconcile(replica, catalogue.get(replica.model))
+                self._reconcile(replica, catalog.get(replica.model))
             except SubletError as error:
                 self._fail(replica, error.message)
 
@@ -130,14 +130,14 @@ class Host:
 
     # One replica
 
-    def _reconcile(self, replica: Replica, entry: CatalogueEntry | None) -> None:
+    def _reconcile(self, replica: Replica, entry: CatalogEntry | None) -> None:
         if replica.host not in (None, self._name):
             return
         seat = self._seats.get(replica.id)
         if replica.state == "draining":
             self._drain(replica, seat)
         elif entry is None:
-            self._fail(replica, f"{replica.model} is no longer in the catalogue")
+            self._fail(replica, f"{replica.model} is no longer in the catalog")
         elif seat is None:
             self._start(replica, replica.entry or entry)
         elif not seat.engine.running():
@@ -145,7 +145,7 @@ class Host:
         else:
             self._watch(replica, seat)
 
-    def _start(self, replica: Replica, entry: CatalogueEntry) -> None:
+    def _start(self, replica: Replica, entry: CatalogEntry) -> None:
         now = self._monotonic()
         if now < self._not_before.get(replica.id, 0.0):
             return

@@ -1,4 +1,4 @@
-"""What a managed model is: its catalogue entry, its deployment on a pool, its replicas and their states."""
+"""What a managed model is: its catalog entry, its deployment on a pool, its replicas and their states."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DRAIN_S = 90.0
 
 
 class UnknownModelError(NotFoundError):
-    """There is no such model in the catalogue; `sublet models ls` lists them."""
+    """There is no such model in the catalog; `sublet models ls` lists them."""
 
     code = "unknown_model"
 
@@ -63,7 +63,7 @@ class HostRunningError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueEntry:
+class CatalogEntry:
     """A model that can be deployed.
 
     `source` says where the engine finds it: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model",
@@ -80,7 +80,7 @@ class CatalogueEntry:
     accelerators: int = 1
     capabilities: frozenset[str] = frozenset({"chat", "completions"})
     surplus_class: str = "spot"
-    licence: str = ""
+    license: str = ""
     description: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class CatalogueEntry:
             "accelerators": self.accelerators,
             "capabilities": sorted(self.capabilities),
             "surplus_class": self.surplus_class,
-            "licence": self.licence,
+            "license": self.license,
             "description": self.description,
         }
 
@@ -139,7 +139,7 @@ class Deployment:
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One engine of a deployment. `endpoint` is `unix:///path` or an http(s) URL, there only while it is ready. `entry` is
-    the catalogue's entry that it was started from, None where an older version started it."""
+    the catalog's entry that it was started from, None where an older version started it."""
 
     id: str
     deployment_id: str
@@ -158,7 +158,7 @@ class Replica:
     healthy_at: datetime | None = None
     drain_deadline: datetime | None = None
     stopped_at: datetime | None = None
-    entry: CatalogueEntry | None = None
+    entry: CatalogEntry | None = None
 
     @property
     def live(self) -> bool:
@@ -199,7 +199,7 @@ class EngineMetrics:
 class ModelRow:
     """A line of `sublet models ls`: the entry, whether its file is here, its deployment and replicas."""
 
-    entry: CatalogueEntry
+    entry: CatalogEntry
     present: bool
     deployment: Deployment | None
     replicas: tuple[Replica, ...] = field(default=())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sublet.models.model import DRAIN_S, CatalogueEntry, Deployment, Replica
+from sublet.models.model import DRAIN_S, CatalogEntry, Deployment, Replica
 from sublet.models.replacement import Standing, is_outdated, replacement, replicas_max_of
 from sublet.values.ids import derived_id
 from sublet.values.plan import Plan, Step
@@ -29,7 +29,7 @@ class World:
     now: datetime
     deployments: Sequence[Deployment]
     replicas: Sequence[Replica]
-    catalogue: Mapping[str, CatalogueEntry]
+    catalog: Mapping[str, CatalogEntry]
     room: Mapping[str, int]
     ever: Mapping[str, int]
 
@@ -71,7 +71,7 @@ def _towards(world: World, deployment: Deployment, granted: int, room: dict[str,
     own = [replica for replica in world.replicas if replica.deployment_id == deployment.id]
     serving = [replica for replica in own if replica.state in ("starting", "ready")]
     pausing = [replica for replica in own if _pauses(replica, world.now)]
-    entry = world.catalogue.get(deployment.model)
+    entry = world.catalog.get(deployment.model)
     outdated = [replica for replica in serving if entry is not None and is_outdated(replica, entry)]
     if outdated and entry is not None and granted:
         current = [replica for replica in serving if replica not in outdated]
@@ -98,7 +98,7 @@ def _towards(world: World, deployment: Deployment, granted: int, room: dict[str,
 
 
 def _start(world: World, deployment: Deployment, ordinal: int) -> Step:
-    entry = world.catalogue[deployment.model]
+    entry = world.catalog[deployment.model]
     number = world.ever.get(deployment.id, 0) + ordinal
     return Step(
         START,
@@ -132,7 +132,7 @@ def _pauses(replica: Replica, now: datetime) -> bool:
 
 
 def _wanted(world: World, deployment: Deployment) -> int:
-    entry = world.catalogue.get(deployment.model)
+    entry = world.catalog.get(deployment.model)
     if entry is None:
         return 0
     most = replicas_max_of(entry)
@@ -140,5 +140,5 @@ def _wanted(world: World, deployment: Deployment) -> int:
 
 
 def _accelerators(world: World, deployment: Deployment) -> int:
-    entry = world.catalogue.get(deployment.model)
+    entry = world.catalog.get(deployment.model)
     return entry.accelerators if entry else 0

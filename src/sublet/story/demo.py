@@ -12,14 +12,14 @@ from typing import Any
 
 import typer
 
-from sublet.app import local_backend
+from sublet.config.settings import Settings
 from sublet.fleet import discovery
 from sublet.leases.backends.local.host import probe
 from sublet.output import Screen, print_json, say
-from sublet.settings import Settings
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import STEPS, plain
 from sublet.values.errors import SubletError
+from sublet.wiring.system import local_backend
 
 TITLES = {
     "own": "Own: what is there",

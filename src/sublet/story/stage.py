@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sublet import supervisor
 from sublet.accounts.service import Accounts
-from sublet.settings import Settings, load
+from sublet.config.settings import Settings, load
+from sublet.launch import supervisor
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.story.client import Client
@@ -153,16 +153,16 @@ class Stage:
         if self._pusher is not None:
             self._pusher.join(5)
 
-    def client(self, organisation: str, kind: str) -> Client:
-        """A client with a key of that organisation, which is made where there is none."""
-        if organisation not in self._clients:
+    def client(self, organization: str, kind: str) -> Client:
+        """A client with a key of that organization, which is made where there is none."""
+        if organization not in self._clients:
             accounts = self.accounts()
-            known = {item.name for item in accounts.organisations()}
-            if organisation not in known:
-                accounts.create_organisation(organisation, kind)
-            secret = accounts.create_key(organisation, "story")[1]
-            self._clients[organisation] = Client(lambda: self.theatre.address("control"), secret)
-        return self._clients[organisation]
+            known = {item.name for item in accounts.organizations()}
+            if organization not in known:
+                accounts.create_organization(organization, kind)
+            secret = accounts.create_key(organization, "story")[1]
+            self._clients[organization] = Client(lambda: self.theatre.address("control"), secret)
+        return self._clients[organization]
 
     @property
     def operator(self) -> Client:

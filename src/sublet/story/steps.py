@@ -122,10 +122,10 @@ def sell_raw(stage: Stage) -> dict[str, Any]:
 
 def _rent(stage: Stage, pool_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """A quote and its lease, or None while the owner needs everything: what is spare changes by the minute."""
-    wish = {"pool": pool_id, "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60}
+    request = {"pool": pool_id, "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60}
     turn = stage.facts.setdefault("turn", 0)
     try:
-        quote = stage.customer.post("/v1/quotes", wish, idempotency_key=f"story-quote-{turn}")
+        quote = stage.customer.post("/v1/quotes", request, idempotency_key=f"story-quote-{turn}")
         accepted = {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]}
         return quote, stage.customer.post("/v1/leases", accepted, idempotency_key=f"story-lease-{turn}")
     except RefusedError as error:
@@ -248,7 +248,7 @@ def wait_for_lease(stage: Stage, lease_id: str, states: tuple[str, ...]) -> dict
 
     def look() -> dict[str, Any] | None:
         found = stage.customer.get(f"/v1/leases/{lease_id}")
-        if found["state"] in ("failed", "cancelled", "rejected"):
+        if found["state"] in ("failed", "canceled", "rejected"):
             raise UnavailableError(
                 f"lease {lease_id} {found['state']}: {found['end_reason']} {found['last_error'] or ''}"
             )
@@ -307,16 +307,16 @@ def _reasons(ladder: dict[str, Any]) -> list[dict[str, Any]]:
 def earn(stage: Stage) -> dict[str, Any]:
     """Rate, invoice, and prove the invoice from the raw events."""
     lease = stage.facts["lease"]
-    organisation = stage.customer.get("/v1/whoami")["organisation_id"]
+    organization = stage.customer.get("/v1/whoami")["organization_id"]
 
     def all_there() -> dict[str, Any] | None:
-        draft = stage.operator.get("/v1/invoices/draft", organisation_id=organisation)
+        draft = stage.operator.get("/v1/invoices/draft", organization_id=organization)
         seconds = sum(Decimal(line["quantity"]) for line in draft["lines"] if line["meter"] == "accelerator.seconds")
         tokens = sum(Decimal(line["quantity"]) for line in draft["lines"] if str(line["meter"]).startswith("tokens."))
         return draft if seconds == lease["accelerator_seconds"] and tokens > 0 else None
 
     stage.wait("all usage to be rated", all_there, 30)
-    invoice = stage.facts.get("invoice") or _invoice(stage, organisation)
+    invoice = stage.facts.get("invoice") or _invoice(stage, organization)
     stage.facts["invoice"] = invoice
     currency = invoice["currency"]
     for line in invoice["lines"]:
@@ -343,13 +343,13 @@ def earn(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _invoice(stage: Stage, organisation: str) -> dict[str, Any]:
+def _invoice(stage: Stage, organization: str) -> dict[str, Any]:
     """The invoice for everything so far; one that was made already, by a call whose answer was lost, is found again."""
-    made = stage.operator.post("/v1/invoices", {"organisation_id": organisation}, idempotency_key="story-invoice")[
+    made = stage.operator.post("/v1/invoices", {"organization_id": organization}, idempotency_key="story-invoice")[
         "invoice"
     ]
     if made is None:
-        listed = stage.operator.get("/v1/invoices", organisation_id=organisation)["invoices"]
+        listed = stage.operator.get("/v1/invoices", organization_id=organization)["invoices"]
         made = stage.operator.get(f"/v1/invoices/{listed[0]['id']}")
     found: dict[str, Any] = made
     return found

@@ -63,7 +63,7 @@ class Day:
     """Windows of one class and length that were over on one day, `day` since the epoch.
 
     `broken_after[k]` broke, and `released_after[k]` were given back, in part k of the window. `accepted` sums the risk
-    per 1,000 under which each was sold. `bound_hours` is what perfect knowledge would have honoured.
+    per 1,000 under which each was sold. `bound_hours` is what perfect knowledge would have honored.
     """
 
     day: int
@@ -164,7 +164,7 @@ class Figures:
 
     @property
     def share_of_bound(self) -> float | None:
-        """Hours of windows that ran to their end, over what perfect knowledge would have honoured."""
+        """Hours of windows that ran to their end, over what perfect knowledge would have honored."""
         return self.kept * self.window_s / HOUR_S / self.bound_hours if self.bound_hours else None
 
     @property

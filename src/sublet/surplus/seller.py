@@ -20,9 +20,9 @@ from sublet.demand.forecast import (
     Futures,
     candidates,
 )
-from sublet.demand.heights import Heights, Order
+from sublet.demand.lookback import MEMORY_HOURS
 from sublet.demand.model import Floats
-from sublet.demand.past import MEMORY_HOURS
+from sublet.demand.ranking import Ranking, WeightedLevels
 
 SURPRISE_PRIOR = 1 / 3
 """A third of an event worse than anything seen is counted among the evidence: what keeps a short history modest."""
@@ -123,7 +123,7 @@ def deepest(
         above, level = futures.peaks, np.float32(least)
     else:
         above, level = (
-            Heights(Order((futures.paths - room.astype(np.float32)).max(axis=1)), futures.weights),
+            WeightedLevels(Ranking((futures.paths - room.astype(np.float32)).max(axis=1)), futures.weights),
             np.float32(0),
         )
     reached = float(above.reached(tail) - level)

@@ -92,7 +92,7 @@ class Surplus:
                 window = Window.starting(view.at, window_s)
                 both = rule.sellable(view, policy, window, [*standing, *offered], self._classes, short)
                 alone.append(single)
-                rungs.append(_told_apart(both, single, standing, offered, view))
+                rungs.append(_split_already_sold(both, single, standing, offered, view))
                 if both.count:
                     offered.append(Sold(both.count, policy.name, window))
         evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view.hours))
@@ -210,7 +210,7 @@ def _before(history: Series, claim: Claim) -> float:
     return float(history.in_use[index]) if index >= 0 else float(history.in_use.max())
 
 
-def _told_apart(
+def _split_already_sold(
     both: Sellable, single: Sellable, standing: Sequence[Sold], offered: Sequence[Sold], view: View
 ) -> Sellable:
     """Split what is sold already from what the ladder itself offers above this rung."""

@@ -47,7 +47,7 @@ class Report:
     hours: int
     windows: dict[str, dict[str, Any]]
     idle_hours: int
-    honoured_hours: int
+    honored_hours: int
     earned: Money
     credited: Money
     breaks: list[dict[str, Any]]
@@ -63,8 +63,8 @@ class Report:
             "hours": self.hours,
             "windows": self.windows,
             "idle_hours": self.idle_hours,
-            "honoured_hours": self.honoured_hours,
-            "sold_share_of_idle": self.honoured_hours / self.idle_hours if self.idle_hours else 0.0,
+            "honored_hours": self.honored_hours,
+            "sold_share_of_idle": self.honored_hours / self.idle_hours if self.idle_hours else 0.0,
             "earned": str(self.earned),
             "credited": str(self.credited),
             "reclaims": self.breaks,
@@ -93,21 +93,21 @@ def shadow(trace: Trace, windows: tuple[int, ...], terms: Terms, reclaims_max: i
     policy = Watched(trace, windows, terms.risk, terms.long_share)
     outcome = run(trace, policy, least_value_first)
     per_class: dict[str, dict[str, Any]] = {}
-    honoured = credited_hours = 0
+    honored = credited_hours = 0
     for window in policy.windows:
         tally = outcome.tallies[window]
         hours = bound(trace, window)
-        honoured += tally.honoured_hours
+        honored += tally.honored_hours
         credited_hours += tally.broken * window
         per_class[f"{window}h"] = {
             "started": policy.started[window],
-            "honoured": tally.finished,
+            "honored": tally.finished,
             "broken": tally.broken,
             "promised_broken_per_1000": 1000 * terms.risk,
             "broken_per_1000": tally.broken_per_1000,
-            "honoured_hours": tally.honoured_hours,
+            "honored_hours": tally.honored_hours,
             "survival": {f"{after}h": round(share, 6) for after, share in tally.survival().items()},
-            "share_of_bound_alone": tally.honoured_hours / hours if hours else 0.0,
+            "share_of_bound_alone": tally.honored_hours / hours if hours else 0.0,
         }
     worst = sorted(np.flatnonzero(outcome.broken), key=lambda slot: (-outcome.broken[slot], slot))[:reclaims_max]
     return Report(
@@ -117,8 +117,8 @@ def shadow(trace: Trace, windows: tuple[int, ...], terms: Terms, reclaims_max: i
         hours=len(trace) - trace.warmup,
         windows=per_class,
         idle_hours=int(trace.idle[trace.warmup :].sum()),
-        honoured_hours=honoured,
-        earned=Money(terms.price.nano * honoured, terms.price.currency),
+        honored_hours=honored,
+        earned=Money(terms.price.nano * honored, terms.price.currency),
         credited=_share(Money(terms.price.nano * credited_hours, terms.price.currency), terms.broken_credit),
         breaks=[
             {"at": _when(trace, trace.warmup + int(slot)), "accelerators": int(outcome.broken[slot])}

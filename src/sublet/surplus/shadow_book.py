@@ -32,13 +32,13 @@ Key = tuple[str, int]
 
 @dataclass
 class Bound:
-    """What perfect knowledge would have honoured, hour by hour: the greedy rule of the benchmark on the last W hours."""
+    """What perfect knowledge would have honored, hour by hour: the greedy rule of the benchmark on the last W hours."""
 
     idle: list[int]
     used: list[int]
 
     def add(self, idle: int, window: int) -> int:
-        """The hour that just passed had `idle` accelerators to sell; the hours that are honoured by a window that ends
+        """The hour that just passed had `idle` accelerators to sell; the hours that are honored by a window that ends
         with it."""
         self.idle.append(idle)
         self.used.append(0)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sublet.demand.forecast import Futures, PlainRises, Recent
+from sublet.demand.lookback import last_seen
 from sublet.demand.model import Claim
-from sublet.demand.past import last_seen
 from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
 from sublet.surplus.seller import Seller, Voice, ladder_caution

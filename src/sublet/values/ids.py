@@ -9,7 +9,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _DIGITS = 24
 
 PREFIXES = {
-    "org": "organisation",
+    "org": "organization",
     "key": "API key",
     "pool": "pool",
     "unit": "accelerator",

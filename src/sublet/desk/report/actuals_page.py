@@ -90,7 +90,7 @@ def actuals_json(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_
              "per_accelerator_hour": number(row.per_accelerator_hour, f"{currency}/GPU-h"),
              "per_watt_year": number(row.per_watt_year, f"{currency}/W-yr, IT"),
              "per_offered_watt_year": number(row.per_offered_watt_year, f"{currency}/W-yr, IT"),
-             "utilisation": number(row.utilisation, "share")}
+             "utilization": number(row.utilization, "share")}
             for row in pool_lines(actuals)
         ],
         "customers": {name: number(revenue, currency) for name, revenue in spread.revenue.items()},
@@ -102,7 +102,7 @@ def actuals_json(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_
             "rpo": number(book.backlogs.performance_obligation, currency),
         },
         "renewal_ladder": {str(year): dict(rungs) for year, rungs in book.ladder.items()},
-        "stress_by_year": {str(year): number(loss, f"{currency}/yr", "modelled") for year, loss in book.stress.items()},
+        "stress_by_year": {str(year): number(loss, f"{currency}/yr", "modeled") for year, loss in book.stress.items()},
         "forecast": [
             {"pool": row.pool, "windows": row.windows, "bias": row.bias, "absolute_error": row.absolute_error,
              "coverage": row.coverage}
@@ -115,14 +115,14 @@ def _worth(actuals: Actuals) -> Section:
     line = worth(actuals)
     blocks: list[Block] = [Paragraph(line.sentence, "claim")]
     if line.per_watt_year_it is not None:
-        bars = [(f"{actuals.owner}, realised"[:27], line.per_watt_year_it, line.per_watt_year_it, True)]
+        bars = [(f"{actuals.owner}, realized"[:27], line.per_watt_year_it, line.per_watt_year_it, True)]
         bars += [_comparable_bar(other.name, other.usd_per_watt_year, other.basis) for other in actuals.comparables]
-        caption = "Realised price per IT watt and year of use, next to other people's. Each comparable's source and date are above."
+        caption = "Realized price per IT watt and year of use, next to other people's. Each comparable's source and date are above."
         blocks.append(Figure(charts.ranges(bars, f"{actuals.currency}/W-yr"), caption))
     return Section(
         "worth",
         "What it is worth",
-        "Realised, not quoted: what customers were billed, over what they used, and what credits for broken promises leave of it.",
+        "Realized, not quoted: what customers were billed, over what they used, and what credits for broken promises leave of it.",
         tuple(blocks),
     )
 
@@ -142,7 +142,7 @@ def _pools(actuals: Actuals) -> Section | None:
             f"{row.pool} ({row.generation})", row.channel, f"{row.revenue:,.2f}", f"{row.credits:,.2f}",
             f"{row.accelerator_hours:,.2f}", _shown(row.per_accelerator_hour), _shown(row.per_watt_year),
             _shown(row.per_offered_watt_year),
-            "not offered" if row.utilisation is None else f"{row.utilisation:.1%}",
+            "not offered" if row.utilization is None else f"{row.utilization:.1%}",
         )
         for row in lines
     ]  # fmt: skip

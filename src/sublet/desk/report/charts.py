@@ -46,7 +46,7 @@ def heat_map(
     percent: bool = False,
     split: float | None = None,
 ) -> str:
-    """A grid of numbers, coloured from `middle` outwards; `marked` is the published cell, `split` draws a frontier."""
+    """A grid of numbers, colored from `middle` outwards; `marked` is the published cell, `split` draws a frontier."""
     left, top = 58, 30
     width = (WIDTH - left - 6) / len(columns)
     drawing = Drawing(top + len(rows) * 34 + 30, f"{row_title} by {column_title}")
@@ -59,10 +59,10 @@ def heat_map(
         drawing.text(left - 8, y + 21, label, "t", "end")
         for column, value in enumerate(values[row]):
             strength = (value - middle) / reach_up if value >= middle else (middle - value) / reach_down
-            colour = "var(--up)" if value >= middle else "var(--down)"
+            color = "var(--up)" if value >= middle else "var(--down)"
             opacity = 0.08 + 0.72 * strength
             drawing.rect(
-                left + column * width + 1, y + 1, width - 2, 32, "cell", f"fill:{colour};fill-opacity:{opacity:.2f}"
+                left + column * width + 1, y + 1, width - 2, 32, "cell", f"fill:{color};fill-opacity:{opacity:.2f}"
             )
             shown = f"{value:.0%}" if percent else f"{value:.2f}" if abs(value) < 10 else short(value)
             css = "n inv" if strength > 0.75 else "n"
@@ -249,7 +249,7 @@ def signal_board(rows: Sequence[tuple[str, float, float, str, str]], prior: floa
 
 
 def histogram(counts: Sequence[int], edges: Sequence[float], marks: Sequence[tuple[float, str]], unit: str) -> str:
-    """How often each outcome came up; `marks` are labelled lines."""
+    """How often each outcome came up; `marks` are labeled lines."""
     drawing = Drawing(210, f"distribution in {unit}")
     horizontal = Scale(edges[0], edges[-1], 20, WIDTH - 10)
     vertical = Scale(0, max([*counts, 1]), 164, 30)

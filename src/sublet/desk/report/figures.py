@@ -66,7 +66,7 @@ def _statement(row: Any) -> dict[str, Any]:
 def _simulated(item: SimulatedResult, desk: Desk) -> dict[str, Any]:
     value = desk.sheet[item.name]
     return {
-        "name": item.name, "unit": value.unit, "status": "modelled", "source": value.source, "samples": item.samples,
+        "name": item.name, "unit": value.unit, "status": "modeled", "source": value.source, "samples": item.samples,
         "mean": item.mean, "sd": item.sd, "standard_error": item.standard_error, "below_zero": item.below_zero,
         "quantiles": {str(point): number for point, number in item.quantiles.items()},
         "contributions": dict(item.contributions),

@@ -195,7 +195,7 @@ def quantity(value: Value) -> str:
 
 
 def _is_fraction(unit: str) -> bool:
-    return unit == "rate" or unit.startswith(("share", "prob", "utilisation"))
+    return unit == "rate" or unit.startswith(("share", "prob", "utilization"))
 
 
 def _short_unit(unit: str) -> str:

@@ -166,8 +166,8 @@ def channels(desk: Desk) -> Section | None:
     values = [[sheet[name].number for name in row] for row in found.ratios]
     against = next(raw for raw in found.raw if raw.id == found.frontier_raw)
     svg = charts.heat_map(
-        [f"{point:g}" for point in found.axis_throughput], [f"{share:.0%}" for share in found.axis_utilisation], values,
-        row_title="tok/s", column_title="utilisation", middle=1.0, split=1.0,
+        [f"{point:g}" for point in found.axis_throughput], [f"{share:.0%}" for share in found.axis_utilization], values,
+        row_title="tok/s", column_title="utilization", middle=1.0, split=1.0,
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for raw in found.raw:
@@ -177,12 +177,12 @@ def channels(desk: Desk) -> Section | None:
                 Ref(raw.price),
                 Ref(raw.throughput),
                 Ref(raw.token_price),
-                *(Ref(name) for _, name in raw.utilisations),
+                *(Ref(name) for _, name in raw.utilizations),
             )
         )
     heads = (
-        "raw price", "raw", f"tok/s needed at {found.utilisation:.0%}", f"price needed at {found.throughput:g} tok/s",
-        *(f"utilisation needed at {point:g} tok/s" for point, _ in found.raw[0].utilisations),
+        "raw price", "raw", f"tok/s needed at {found.utilization:.0%}", f"price needed at {found.throughput:g} tok/s",
+        *(f"utilization needed at {point:g} tok/s" for point, _ in found.raw[0].utilizations),
     )  # fmt: skip
     blocks: list[Block] = [
         Figure(
@@ -191,7 +191,7 @@ def channels(desk: Desk) -> Section | None:
             "The heavy line is the frontier: above 1 managed earns more.",
         ),
         TableBlock(
-            heads, tuple(rows), "The three inversions. A utilisation above 1 means that managed can't beat raw."
+            heads, tuple(rows), "The three inversions. A utilization above 1 means that managed can't beat raw."
         ),
     ]
     lead = "What an installed accelerator-hour earns when it is let, and when it answers requests."
@@ -229,7 +229,7 @@ def customers(desk: Desk) -> Section | None:
         TableBlock(
             ("concentration (HHI, 0 to 1)", "value"),
             rows_of([*found.hhi, *effective]),
-            "An index over known customers is a range: the unknown rest may be atomised or one single customer.",
+            "An index over known customers is a range: the unknown rest may be atomized or one single customer.",
         ),
         Figure(
             charts.stacked([str(year) for year in years], ladder, "USD bn signed", "year of end"),

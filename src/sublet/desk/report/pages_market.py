@@ -84,7 +84,7 @@ def signals(desk: Desk) -> Section | None:
         ),
         TableBlock(("if …", "probability of the claim"), rows_of(board.outcomes)),
         Paragraph(
-            "Likelihood ratios are judgement and are multiplied as if independent; signals of one correlated group count "
+            "Likelihood ratios are judgment and are multiplied as if independent; signals of one correlated group count "
             "once, with the strongest of them.",
         ),
     ]
@@ -124,7 +124,7 @@ def surplus(desk: Desk) -> Section | None:
         heads = ("window", "idle", "bought", "net", "industry capacity", "industry demand", "slack")
         conditions = (
             f"contract price falling: {'yes' if example.contract_price_falling else 'no'}; next-year capex guidance cut: "
-            f"{'yes' if example.capex_guidance_cut else 'no'}; target utilisation {example.target_utilisation:.0%}."
+            f"{'yes' if example.capex_guidance_cut else 'no'}; target utilization {example.target_utilization:.0%}."
         )
         blocks.append(TableBlock(heads, tuple(rows), f"{example.title.capitalize()} ({conditions})"))
         blocks.append(Paragraph(f"Owner: {verdicts.owner_sentence}", "verdict"))

@@ -14,9 +14,9 @@ from sublet.desk.sections.bridge import Grid
 from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
 from sublet.desk.terms import Term, names_in, spreadsheet_formula
 
-_COLOURS = {
+_COLORS = {
     Status.PUBLISHED: "#DCFCE7", Status.DERIVED: "#DBEAFE", Status.BOUND: "#EDE9FE",
-    Status.ASSUMPTION: "#FEF3C7", Status.EXTERNAL: "#CCFBF1", Status.MODELLED: "#E2E8F0",
+    Status.ASSUMPTION: "#FEF3C7", Status.EXTERNAL: "#CCFBF1", Status.MODELED: "#E2E8F0",
 }  # fmt: skip
 _INPUT_COLUMNS = (("name", 38), ("value", 16), ("unit", 26), ("status", 12), ("source", 44), ("date", 12), ("low", 12),
                   ("high", 12), ("note", 60))  # fmt: skip
@@ -61,7 +61,7 @@ class _Writer:
         self._title = book.add_format({"bold": True, "font_size": 15})
         self._wrap = book.add_format({"text_wrap": True, "valign": "top"})
         self._number = book.add_format({"num_format": "#,##0.0000"})
-        self._statuses = {status: book.add_format({"bg_color": colour}) for status, colour in _COLOURS.items()}
+        self._statuses = {status: book.add_format({"bg_color": color}) for status, color in _COLORS.items()}
         given = [value for value in sheet if value.term is None and value.is_number]
         derived = [value for value in sheet if value.term is not None]
         self._given, self._derived = given, derived

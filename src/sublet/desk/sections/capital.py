@@ -44,7 +44,7 @@ def read(root: Table, build: Build) -> Capital | None:
     _growth(table, build, years, path, additions)
     scenarios = [("temporary leasing", tuple(f"capex.{label}.{year}" for year in years))]
     build.derive(
-        table, "capex.temporary_leasing.delta_sum", constant(0.0, parse_unit("USD bn")), "USD bn", "modelled",
+        table, "capex.temporary_leasing.delta_sum", constant(0.0, parse_unit("USD bn")), "USD bn", "modeled",
         "sunk capacity: leasing it moves revenue, not capex",
     )  # fmt: skip
     scenarios += _permanent(table, build, years, path)
@@ -116,13 +116,13 @@ def _permanent(
         names, delta = [], None
         for year in years:
             changed: Term = formula(path[year], steps[year], capex) if year in steps else path[year]
-            build.derive(entry, f"{stem}.{year}", changed, "USD bn", "modelled")
+            build.derive(entry, f"{stem}.{year}", changed, "USD bn", "modeled")
             names.append(f"{stem}.{year}")
             if year in steps:
                 step = build.ref(names[-1]) - path[year]
                 delta = step if delta is None else delta + step
         assert delta is not None
-        build.derive(entry, f"{stem}.delta_sum", delta, "USD bn", "modelled")
+        build.derive(entry, f"{stem}.delta_sum", delta, "USD bn", "modeled")
         found.append((entry.text("title"), tuple(names)))
         for step_table in entry.tables("years"):
             step_table.asked |= {"year", "power"}
@@ -169,11 +169,11 @@ def _depreciation(
         names = []
         for vintage, term in charges[year].items():
             name = f"capex.depr.{year}.vintage_{vintage}"
-            build.derive(table, name, term, "USD bn", "modelled")
+            build.derive(table, name, term, "USD bn", "modeled")
             names.append((vintage, name))
         total = f"capex.depr_new_vintages.{year}"
         note = "straight line, half-year convention, all capex depreciable"
-        build.derive(table, total, _sum([build.ref(name) for _, name in names]), "USD bn", "modelled", note)
+        build.derive(table, total, _sum([build.ref(name) for _, name in names]), "USD bn", "modeled", note)
         found.append((year, tuple(names), total))
     return tuple(found)
 
@@ -194,7 +194,7 @@ def _prices(table: Table, build: Build) -> tuple[_PriceTable, _PriceTable]:
         for rate in rates:
             key = f"capex.full_cost_price.{label}.r{rate * 100:02.0f}"
             term = at_line(table, "axis_rate", full_cost_price, capex, constant(rate), life, cost)
-            build.derive(table, key, term, "USD/W-yr", "modelled")
+            build.derive(table, key, term, "USD/W-yr", "modeled")
             full_row.append((rate, key))
         for price in prices:
             key = f"capex.payback_years.{label}.p{price:g}"
@@ -202,7 +202,7 @@ def _prices(table: Table, build: Build) -> tuple[_PriceTable, _PriceTable]:
                 raise table.fail(
                     "axis_price", f"at {price:g} USD/W-yr the margin is not above zero, so nothing is paid back"
                 )
-            build.derive(table, key, payback(capex, constant(price), cost), "years", "modelled")
+            build.derive(table, key, payback(capex, constant(price), cost), "years", "modeled")
             back_row.append((price, key))
         full.append((label, tuple(full_row)))
         back.append((label, tuple(back_row)))

@@ -95,7 +95,7 @@ def _contracts(tables: list[Table], build: Build) -> tuple[list[Contract], dict[
         end = table.day("end") if table.has("end") else None
         made = at_line(
             table, "end" if end else None, Contract, id_, table.text("customer"), term.value, table.day("start"), end,
-            table.flag("competitor", False), _optional(table, "recognised"), _optional(table, "performance_obligation"),
+            table.flag("competitor", False), _optional(table, "recognized"), _optional(table, "performance_obligation"),
             source.title,
         )  # fmt: skip
         contracts.append(made)
@@ -112,17 +112,17 @@ def _concentration(
     bare = [term.bare() for term in listed]
     whole = backlog.bare()
     largest = next(iter(values))
-    floor = build.derive(table, "cp.hhi_floor", hhi_floor(bare, whole), "0..1", "modelled", "rest atomised")
+    floor = build.derive(table, "cp.hhi_floor", hhi_floor(bare, whole), "0..1", "modeled", "rest atomized")
     ceiling = build.derive(
-        table, "cp.hhi_ceiling_any", hhi_ceiling(bare, whole), "0..1", "modelled", "rest is one customer"
+        table, "cp.hhi_ceiling_any", hhi_ceiling(bare, whole), "0..1", "modeled", "rest is one customer"
     )
     capped_name = f"cp.hhi_ceiling_{_key(largest)}_largest"
     capped_term = hhi_ceiling(bare, whole, bare[0])
-    build.derive(table, capped_name, capped_term, "0..1", "modelled", f"no other customer larger than {largest}")
-    build.derive(table, "cp.effective_customers_max", effective_customers(floor.bare()), "customers", "modelled")
-    build.derive(table, "cp.effective_customers_min", effective_customers(ceiling.bare()), "customers", "modelled")
+    build.derive(table, capped_name, capped_term, "0..1", "modeled", f"no other customer larger than {largest}")
+    build.derive(table, "cp.effective_customers_max", effective_customers(floor.bare()), "customers", "modeled")
+    build.derive(table, "cp.effective_customers_min", effective_customers(ceiling.bare()), "customers", "modeled")
     rows = [
-        ("floor: the rest atomised", "cp.hhi_floor"),
+        ("floor: the rest atomized", "cp.hhi_floor"),
         (f"ceiling: nobody larger than {largest}", capped_name),
         ("ceiling: the rest is one customer", "cp.hhi_ceiling_any"),
     ]
@@ -131,7 +131,7 @@ def _concentration(
         extra = build.named(entry, "value", "USD bn").in_unit(parse_unit("USD bn"))
         name = f"cp.hhi_with_{_key(customer)}_{extra.value:g}"
         term = hhi_floor([*bare, extra.bare()], whole)
-        build.derive(entry, name, term, "0..1", "external", f"adds {customer}, the rest atomised")
+        build.derive(entry, name, term, "0..1", "external", f"adds {customer}, the rest atomized")
         rows.insert(1, (f"floor with {customer} known", name))
         entry.finish()
     return tuple(rows), ("cp.effective_customers_min", "cp.effective_customers_max")
@@ -143,7 +143,7 @@ def _competitor_share(table: Table, build: Build, competitors: tuple[str, ...]) 
     total = build.ref(f"cp.share.{_key(competitors[0])}")
     for name in competitors[1:]:
         total = total + build.ref(f"cp.share.{_key(name)}")
-    build.derive(table, "cp.competitor_share", total, "share", "modelled")
+    build.derive(table, "cp.competitor_share", total, "share", "modeled")
     return "cp.competitor_share"
 
 

@@ -43,7 +43,7 @@ def read_signals(root: Table, build: Build, as_of: date) -> SignalBoard | None:
             if reading is not Reading.OPEN and ratio != 1.0:
                 chosen.append(terms[reading].bare())
         term = at_line(table, "prior", posterior, prior.bare(), chosen)
-        build.derive(table, f"sig.post.{name}", term, "prob", "modelled", title)
+        build.derive(table, f"sig.post.{name}", term, "prob", "modeled", title)
         outcomes.append((title, f"sig.post.{name}"))
 
     put("none", "no signal observed: the prior", {})
@@ -88,7 +88,7 @@ def _ratios(table: Table, build: Build, signal: Signal) -> dict[Reading, Term]:
     found = {}
     for reading, ratio in ((Reading.BULL, signal.lr_bull), (Reading.BEAR, signal.lr_bear)):
         name = f"sig.lr.{signal.short}.{reading}"
-        note = "likelihood ratio, set by judgement"
+        note = "likelihood ratio, set by judgment"
         value = Value(name, ratio, "x", Status.ASSUMPTION, source.title, source.date, note=note, line=table.line())
         at_line(table, None, build.sheet.give, value)
         found[reading] = build.ref(name)
@@ -130,7 +130,7 @@ class SurplusExample:
     windows: tuple[str, ...]
     owner: tuple[OwnerWindow, ...]
     industry: tuple[IndustryWindow, ...]
-    target_utilisation: float
+    target_utilization: float
     contract_price_falling: bool
     capex_guidance_cut: bool
     verdicts: Verdicts
@@ -145,7 +145,7 @@ def read_surplus(root: Table, build: Build) -> tuple[SurplusExample, ...]:
 def _example(table: Table, build: Build) -> SurplusExample:
     id_, source = table.text("id"), build.source(table)
     rows = table.tables("windows")
-    target = table.number("target_utilisation")
+    target = table.number("target_utilization")
     owner, industry = [], []
     for row in rows:
         label = row.text("window")
@@ -156,7 +156,7 @@ def _example(table: Table, build: Build) -> SurplusExample:
         row.finish()
     falling, cut = table.flag("contract_price_falling"), table.flag("capex_guidance_cut")
     verdicts = at_line(
-        table, None, judge, owner, industry, target_utilisation=target, contract_price_falling=falling,
+        table, None, judge, owner, industry, target_utilization=target, contract_price_falling=falling,
         capex_guidance_cut=cut,
     )  # fmt: skip
     for mine, whole in zip(owner, industry, strict=True):

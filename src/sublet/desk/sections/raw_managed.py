@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sublet.desk.case import Build
-from sublet.desk.channels import break_even_throughput, break_even_token_price, break_even_utilisation, managed_over_raw
+from sublet.desk.channels import break_even_throughput, break_even_token_price, break_even_utilization, managed_over_raw
 from sublet.desk.documents import Table, at_line
 from sublet.desk.terms import Term, constant
 
@@ -21,20 +21,20 @@ class RawPrice:
     price: str
     throughput: str
     token_price: str
-    utilisations: tuple[tuple[float, str], ...]
+    utilizations: tuple[tuple[float, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The frontier is `ratios[row][column]`: throughput by utilisation."""
+    """The frontier is `ratios[row][column]`: throughput by utilization."""
 
     token_price: str
     label: str
-    utilisation: float
+    utilization: float
     throughput: float
     raw: tuple[RawPrice, ...]
     axis_throughput: tuple[float, ...]
-    axis_utilisation: tuple[float, ...]
+    axis_utilization: tuple[float, ...]
     frontier_raw: str
     ratios: tuple[tuple[str, ...], ...]
 
@@ -45,11 +45,11 @@ def read(root: Table, build: Build) -> Channels | None:
         return None
     table = root.table("channels")
     price, label = build.named(table, "token_price", "USD/Mtok"), table.text("label")
-    used, throughput = table.number("utilisation"), table.number("throughput")
+    used, throughput = table.number("utilization"), table.number("throughput")
     extra = build.optional(table, "extra_cost", "USD/GPU-h")
-    axis_throughput, axis_used = tuple(table.numbers("axis_throughput")), tuple(table.numbers("axis_utilisation"))
+    axis_throughput, axis_used = tuple(table.numbers("axis_throughput")), tuple(table.numbers("axis_utilization"))
     if not 0 < used <= 1 or any(not 0 < point <= 1 for point in axis_used):
-        raise table.fail("utilisation", "utilisation is a fraction above 0 and at most 1; write 60 % as 0.6")
+        raise table.fail("utilization", "utilization is a fraction above 0 and at most 1; write 60 % as 0.6")
     checks = table.numbers("check_throughput", [throughput])
     extras = {} if extra is None else {"extra": extra}
     raw = []
@@ -78,7 +78,7 @@ def read(root: Table, build: Build) -> Channels | None:
                 terms[frontier],
                 **extras,
             )
-            build.derive(table, name, term, "ratio", "modelled")
+            build.derive(table, name, term, "ratio", "modeled")
             row.append(name)
         ratios.append(tuple(row))
     made = Channels(
@@ -98,15 +98,15 @@ def _raw(
     speed_name = f"mgd.breakeven_tok_s.{id_}.{label}_u{used * 100:g}"
     speed = break_even_throughput(raw, price, share, **extras)
     note = f"managed at u = {used:g}, {price.value:g} USD/Mtok"
-    build.derive(entry, speed_name, speed, _THROUGHPUT_UNIT, "modelled", note)
+    build.derive(entry, speed_name, speed, _THROUGHPUT_UNIT, "modeled", note)
     price_name = f"mgd.breakeven_price.{id_}.{throughput:g}tok_u{used * 100:g}"
     token_price = break_even_token_price(raw, constant(throughput), share, **extras)
-    build.derive(entry, price_name, token_price, "USD/Mtok", "modelled")
-    utilisations = []
+    build.derive(entry, price_name, token_price, "USD/Mtok", "modeled")
+    utilizations = []
     for point in checks:
         name = f"mgd.breakeven_util.{id_}.{point:g}tok.{price.value:g}usd"
-        needed = at_line(entry, None, break_even_utilisation, raw, price, constant(point), **extras)
+        needed = at_line(entry, None, break_even_utilization, raw, price, constant(point), **extras)
         note = "above 1: managed can't beat raw" if needed.value > 1 else ""
-        build.derive(entry, name, needed, "utilisation", "modelled", note)
-        utilisations.append((point, name))
-    return RawPrice(id_, entry.text("title"), raw.name, speed_name, price_name, tuple(utilisations))
+        build.derive(entry, name, needed, "utilization", "modeled", note)
+        utilizations.append((point, name))
+    return RawPrice(id_, entry.text("title"), raw.name, speed_name, price_name, tuple(utilizations))

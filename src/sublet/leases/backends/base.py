@@ -155,7 +155,7 @@ class Backend(Protocol):
 
     @property
     def tenants_max(self) -> int | None:
-        """How many organisations may hold leases here at the same time; None for no limit."""
+        """How many organizations may hold leases here at the same time; None for no limit."""
         ...
 
     def start(self, order: StartOrder) -> Observation:

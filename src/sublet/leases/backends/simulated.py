@@ -1,4 +1,4 @@
-"""The `simulated` backend: the same behaviour on an injected clock, with faults drawn from a seed."""
+"""The `simulated` backend: the same behavior on an injected clock, with faults drawn from a seed."""
 
 from __future__ import annotations
 

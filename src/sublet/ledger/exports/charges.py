@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
 from sublet.ledger.model import Party
-from sublet.ledger.periods import month_labelled
+from sublet.ledger.periods import month_labeled
 from sublet.store import Store
 from sublet.store.tables.ledger import invoices
 from sublet.values.clock import to_micros
@@ -24,7 +24,7 @@ _WIDEST_ZONE = timedelta(hours=26)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Months from `since` to `until`, both inclusive, empty for no bound; each organisation's in its own time zone."""
+    """Months from `since` to `until`, both inclusive, empty for no bound; each organization's in its own time zone."""
 
     since: str
     until: str
@@ -34,7 +34,7 @@ class Span:
         """Raises InvalidInputError for something that is no month, and for an end before the start."""
         for label in (since, until):
             if label:
-                month_labelled(label, "UTC")
+                month_labeled(label, "UTC")
         if since and until and until < since:
             raise InvalidInputError(f"until {until} lies before since {since}; exchange them")
         return cls(since, until)
@@ -44,8 +44,8 @@ class Span:
 
     def bounds(self) -> tuple[int, int]:
         """Microseconds that enclose the starts of these months in every time zone."""
-        start = month_labelled(self.since, "UTC").start - _WIDEST_ZONE if self.since else None
-        end = month_labelled(self.until, "UTC").start + _WIDEST_ZONE if self.until else None
+        start = month_labeled(self.since, "UTC").start - _WIDEST_ZONE if self.since else None
+        end = month_labeled(self.until, "UTC").start + _WIDEST_ZONE if self.until else None
         return (to_micros(start) if start else -(2**62), to_micros(end) if end else 2**62)
 
 
@@ -56,7 +56,7 @@ class Charged(NamedTuple):
     transaction_no: int
     kind: str
     transaction_kind: str
-    organisation_id: str
+    organization_id: str
     booked: int
     used: int
     rate_id: str
@@ -76,7 +76,7 @@ class Charged(NamedTuple):
 
 
 _CHARGED = text(
-    "SELECT l.line_no, l.transaction_no, l.kind, t.kind, l.organisation_id, t.period_start, l.period_start, l.rate_id, "
+    "SELECT l.line_no, l.transaction_no, l.kind, t.kind, l.organization_id, t.period_start, l.period_start, l.rate_id, "
     "l.list_rate_id, l.book_version, l.quantity, l.nano, l.list_nano, e.meter, coalesce(o.at, e.at), "
     "coalesce(o.resource, e.resource), "
     "coalesce(o.project, e.project), coalesce(o.key_id, e.key_id), coalesce(o.dimensions, e.dimensions), "
@@ -90,17 +90,17 @@ _CHARGED = text(
 
 
 class Charges:
-    """One consistent view of what was charged to one organisation (or all) in some months."""
+    """One consistent view of what was charged to one organization (or all) in some months."""
 
-    def __init__(self, store: Store, books: Books, organisation_id: str, span: Span) -> None:
+    def __init__(self, store: Store, books: Books, organization_id: str, span: Span) -> None:
         self.store = store
         self.books = books
-        self.organisation_id = organisation_id
+        self.organization_id = organization_id
         self.span = span
         self._parties: dict[str, Party] = {}
 
     def pages(self) -> Iterator[list[Charged]]:
-        """Rated lines in blocks of line numbers; the blocks do not depend on the organisation that is asked for."""
+        """Rated lines in blocks of line numbers; the blocks do not depend on the organization that is asked for."""
         low, high = self.span.bounds()
         with self.store.read() as connection:
             last, _ = sql.read_head(connection, sql.LINES)
@@ -108,15 +108,15 @@ class Charges:
             with self.store.read() as connection:
                 rows = connection.execute(_CHARGED, {"after": after, "through": min(after + PAGE, last)}).all()
             # Told when the connection is given back: whoever downloads may be slow.
-            yield [Charged._make(row) for row in rows if low <= row[5] < high and self.organisation_id in ("", row[4])]
+            yield [Charged._make(row) for row in rows if low <= row[5] < high and self.organization_id in ("", row[4])]
 
-    def party(self, organisation_id: str) -> Party:
-        known = self._parties.get(organisation_id)
+    def party(self, organization_id: str) -> Party:
+        known = self._parties.get(organization_id)
         if known is None:
             with self.store.read() as connection:
-                found = sql.party(connection, organisation_id)
+                found = sql.party(connection, organization_id)
             assert found is not None
-            known = self._parties[organisation_id] = found
+            known = self._parties[organization_id] = found
         return known
 
     def invoice_numbers(self, transactions: set[int]) -> dict[int, str]:
@@ -137,13 +137,13 @@ class Charges:
         number = ""
         while True:
             statement = invoices.select().where(invoices.c.number > number, invoices.c.status != "void")
-            if self.organisation_id:
-                statement = statement.where(invoices.c.organisation_id == self.organisation_id)
+            if self.organization_id:
+                statement = statement.where(invoices.c.organization_id == self.organization_id)
             with self.store.read() as connection:
                 rows = connection.execute(statement.order_by(invoices.c.number).limit(200)).all()
             for row in rows:
                 if self.span.has(row.document["period"]["label"]):
-                    yield self.party(row.organisation_id), row.document
+                    yield self.party(row.organization_id), row.document
             if not rows:
                 return
             number = rows[-1].number

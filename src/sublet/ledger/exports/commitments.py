@@ -18,7 +18,7 @@ def commitment_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
     with charges.store.read() as connection:
         book = charges.books.current(connection)
     for entry in book.commitments:
-        if charges.organisation_id not in ("", entry.organisation):
+        if charges.organization_id not in ("", entry.organization):
             continue
         yield {
             "BillingCurrency": entry.currency,
@@ -31,7 +31,7 @@ def commitment_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
             "ContractCommitmentQuantity": None,
             "ContractCommitmentType": "Monthly minimum",
             "ContractCommitmentUnit": None,
-            "ContractId": f"{entry.organisation}/{entry.id}",
+            "ContractId": f"{entry.organization}/{entry.id}",
             "ContractPeriodStart": entry.valid_from,
             "ContractPeriodEnd": entry.valid_until or OPEN_END,
         }

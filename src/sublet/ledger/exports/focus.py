@@ -21,7 +21,7 @@ from sublet.ledger.exports.columns import COST_DECIMALS, PRICE_DECIMALS, QUANTIT
 from sublet.ledger.lines import line_id
 from sublet.ledger.meters import METERS, Meter
 from sublet.ledger.model import Party
-from sublet.ledger.periods import Period, month_labelled
+from sublet.ledger.periods import Period, month_labeled
 from sublet.ledger.prices import Price
 from sublet.ledger.rating import period_of
 from sublet.values.clock import from_micros
@@ -160,7 +160,7 @@ class _Writer:
     def usage(self, found: _Sum, number: str | None) -> dict[str, Any] | None:
         """A row of metered usage; None outside of the months that are asked for."""
         line = found.first
-        party = self._charges.party(line.organisation_id)
+        party = self._charges.party(line.organization_id)
         booked = period_of(line.booked, party.timezone)
         if not self._charges.span.has(booked.label):
             return None
@@ -232,7 +232,7 @@ class _Writer:
 
     def invoice(self, party: Party, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What an invoice adds to metered usage: fees, commitments, credits, rounding and taxes."""
-        booked = month_labelled(document["period"]["label"], party.timezone)
+        booked = month_labeled(document["period"]["label"], party.timezone)
         for line in document["lines"]:
             if line["kind"] == "fee":
                 yield self._fee(party, booked, document, line)
@@ -288,7 +288,7 @@ class _Writer:
         if self._version == "1.2":
             return
         for entry in self._commitments:
-            mine = entry.organisation == party.id and entry.product in ("", product)
+            mine = entry.organization == party.id and entry.product in ("", product)
             if mine and entry.valid_from <= at and (entry.valid_until is None or at < entry.valid_until):
                 self._apply(row, entry.id, decimal_from_nano(nano))
                 return

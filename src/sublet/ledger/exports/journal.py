@@ -15,8 +15,8 @@ JOURNAL_COLUMNS = (
     "transaction_id",
     "booked_at",
     "period",
-    "organisation_id",
-    "organisation",
+    "organization_id",
+    "organization",
     "currency",
     "kind",
     "memo",
@@ -39,9 +39,9 @@ def journal_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
         for transaction, digest in page:
             entry = transaction.entry
             position = transaction.number
-            if charges.organisation_id not in ("", entry.organisation_id):
+            if charges.organization_id not in ("", entry.organization_id):
                 continue
-            party = charges.party(entry.organisation_id)
+            party = charges.party(entry.organization_id)
             period = month_of(entry.period_start, party.timezone)
             if not charges.span.has(period.label):
                 continue
@@ -51,8 +51,8 @@ def journal_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
                     "transaction_id": transaction.id,
                     "booked_at": transaction.booked_at,
                     "period": period.label,
-                    "organisation_id": party.id,
-                    "organisation": party.name,
+                    "organization_id": party.id,
+                    "organization": party.name,
                     "currency": entry.currency,
                     "kind": entry.kind,
                     "memo": entry.memo,

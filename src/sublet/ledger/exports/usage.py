@@ -13,7 +13,7 @@ from sublet.values.money import decimal_from_nano
 
 USAGE_COLUMNS = (
     "time",
-    "organisation_id",
+    "organization_id",
     "project",
     "key",
     "meter",
@@ -38,14 +38,14 @@ def usage_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
     """Rated lines in their order."""
     for page in charges.pages():
         for line in page:
-            party = charges.party(line.organisation_id)
+            party = charges.party(line.organization_id)
             booked = period_of(line.booked, party.timezone).label
             if not charges.span.has(booked):
                 continue
             meter = METERS[line.meter]
             yield {
                 "time": from_micros(line.at),
-                "organisation_id": line.organisation_id,
+                "organization_id": line.organization_id,
                 "project": line.project,
                 "key": line.key_id,
                 "meter": line.meter,

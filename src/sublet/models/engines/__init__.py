@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from sublet.models.engines.llamacpp import LlamaCppEngine
 from sublet.models.engines.openai_url import OpenAIUrlEngine
-from sublet.models.model import CatalogueEntry, EngineMetrics
+from sublet.models.model import CatalogEntry, EngineMetrics
 
 
 class Engine(Protocol):
@@ -52,7 +52,7 @@ class Engine(Protocol):
         ...
 
 
-def make_engine(entry: CatalogueEntry, replica_id: str, run_dir: Path, threads: int) -> Engine:
+def make_engine(entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> Engine:
     """The engine of a replica of `entry`; `run_dir` (mode 0700) takes its socket and its log."""
     if entry.engine == "openai_url":
         return OpenAIUrlEngine(entry)

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sublet.models.catalogue import verified_weights
+from sublet.models.catalog import verified_weights
 from sublet.models.engines.wire import ask
-from sublet.models.model import CatalogueEntry, EngineMetrics, EngineStartError
+from sublet.models.model import CatalogEntry, EngineMetrics, EngineStartError
 
 CACHE_RAM_MIB = 256
 LAST_WORDS_BYTES_MAX = 4096
@@ -31,7 +31,7 @@ _COUNTERS = {
 class LlamaCppEngine:
     """Driver of one llama.cpp child; see engines.Engine."""
 
-    def __init__(self, entry: CatalogueEntry, replica_id: str, run_dir: Path, threads: int) -> None:
+    def __init__(self, entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> None:
         self._entry = entry
         self._socket = run_dir / f"{replica_id[-16:]}.sock"
         self._log = run_dir / f"{replica_id[-16:]}.log"

@@ -7,15 +7,15 @@ import os
 from typing import Any
 
 from sublet.models.engines.wire import ask
-from sublet.models.model import CatalogueEntry, EngineMetrics, EngineStartError
+from sublet.models.model import CatalogEntry, EngineMetrics, EngineStartError
 
 
 class OpenAIUrlEngine:
     """Driver of a server at a URL; see engines.Engine. Sublet neither starts nor stops it, it only asks whether it is well."""
 
-    def __init__(self, entry: CatalogueEntry) -> None:
+    def __init__(self, entry: CatalogEntry) -> None:
         self._entry = entry
-        # The catalogue's URL ends in /v1 by convention of the clients; the gateway adds /v1 itself.
+        # The catalog's URL ends in /v1 by convention of the clients; the gateway adds /v1 itself.
         self._endpoint = entry.source["url"].rstrip("/").removesuffix("/v1")
 
     @property

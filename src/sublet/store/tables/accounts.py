@@ -1,12 +1,12 @@
-"""Who buys and who operates: organisations and their API keys."""
+"""Who buys and who operates: organizations and their API keys."""
 
 from sqlalchemy import Column, ForeignKey, Index, String, Table, Text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
 
-organisations = Table(
-    "organisations",
+organizations = Table(
+    "organizations",
     metadata,
     Column("id", String(40), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
@@ -21,7 +21,7 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("organisation_id", String(40), ForeignKey("organisations.id"), nullable=False),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), nullable=False),
     Column("name", Text, nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),
     Column("hint", String(8), nullable=False),
@@ -30,5 +30,5 @@ api_keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=True),
     Column("revoked_at", Instant, nullable=True),
-    Index(None, "organisation_id"),
+    Index(None, "organization_id"),
 )

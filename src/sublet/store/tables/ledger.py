@@ -49,7 +49,7 @@ events = Table(
     Column("source", Text, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("kind", String(12), nullable=False),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("meter", String(40), nullable=False),
     Column("quantity", BigInteger, nullable=False),
     Column("at", Instant, nullable=False),
@@ -83,7 +83,7 @@ waiting = Table(
     "ledger_waiting",
     metadata,
     Column("event_seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("code", String(20), nullable=False),
     Column("reason", Text, nullable=False),
     Column("book_version", Integer, nullable=False),
@@ -105,7 +105,7 @@ agreed_prices = Table(
     metadata,
     Column("resource", String(80), primary_key=True),
     Column("meter", String(40), primary_key=True),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("currency", String(3), nullable=False),
     Column("amount_nano", BigInteger, nullable=False),
     Column("per_units", BigInteger, nullable=False),
@@ -115,7 +115,7 @@ agreed_prices = Table(
 counters = Table(
     "ledger_counters",
     metadata,
-    Column("organisation_id", _Id, primary_key=True),
+    Column("organization_id", _Id, primary_key=True),
     Column("rate_id", String(260), primary_key=True),
     Column("period_start", Instant, primary_key=True),
     Column("meter", String(40), nullable=False),
@@ -130,7 +130,7 @@ lines = Table(
     Column("transaction_no", BigInteger, nullable=False),
     Column("event_seq", BigInteger, nullable=False),
     Column("kind", String(12), nullable=False),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("rate_id", String(260), nullable=False),
     Column("list_rate_id", String(260), nullable=False),
     Column("book_version", Integer, nullable=False),
@@ -148,7 +148,7 @@ transactions = Table(
     metadata,
     Column("transaction_no", BigInteger, primary_key=True, autoincrement=False),
     Column("id", _Id, nullable=False, unique=True),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("currency", String(3), nullable=False),
     Column("kind", String(24), nullable=False),
     Column("source_id", Text, nullable=False),
@@ -159,8 +159,8 @@ transactions = Table(
     Column("lines_digest", String(64), nullable=False),
     Column("previous_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
-    UniqueConstraint("organisation_id", "kind", "source_id"),
-    Index(None, "organisation_id", "period_start"),
+    UniqueConstraint("organization_id", "kind", "source_id"),
+    Index(None, "organization_id", "period_start"),
 )
 
 postings = Table(
@@ -175,7 +175,7 @@ postings = Table(
 balances = Table(
     "ledger_balances",
     metadata,
-    Column("organisation_id", _Id, primary_key=True),
+    Column("organization_id", _Id, primary_key=True),
     Column("account", String(60), primary_key=True),
     Column("nano", WideInteger, nullable=False),
 )
@@ -183,7 +183,7 @@ balances = Table(
 periods = Table(
     "ledger_periods",
     metadata,
-    Column("organisation_id", _Id, primary_key=True),
+    Column("organization_id", _Id, primary_key=True),
     Column("period_start", Instant, primary_key=True),
     Column("period_end", Instant, nullable=False),
     Column("closed_at", Instant, nullable=False),
@@ -193,7 +193,7 @@ periods = Table(
 profiles = Table(
     "ledger_profiles",
     metadata,
-    Column("organisation_id", _Id, primary_key=True),
+    Column("organization_id", _Id, primary_key=True),
     Column("legal_name", Text, nullable=False),
     Column("address", Text, nullable=False),
     Column("country", String(2), nullable=False),
@@ -206,7 +206,7 @@ invoices = Table(
     "ledger_invoices",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("kind", String(12), nullable=False),
     Column("status", String(8), nullable=False),
     Column("number", String(32), nullable=True, unique=True),
@@ -214,7 +214,7 @@ invoices = Table(
     Column("period_start", Instant, nullable=False),
     Column("period_end", Instant, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Column("finalised_at", Instant, nullable=True),
+    Column("finalized_at", Instant, nullable=True),
     Column("due_at", Instant, nullable=True),
     Column("settled_at", Instant, nullable=True),
     Column("transaction_no", BigInteger, nullable=False),
@@ -222,7 +222,7 @@ invoices = Table(
     Column("due_nano", WideInteger, nullable=False),
     Column("paid_nano", WideInteger, nullable=False),
     Column("document", Json, nullable=False),
-    Index(None, "organisation_id", "period_start"),
+    Index(None, "organization_id", "period_start"),
 )
 
 invoice_transactions = Table(
@@ -237,7 +237,7 @@ credit_grants = Table(
     "ledger_credits",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("source_id", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -245,7 +245,7 @@ credit_grants = Table(
     Column("remaining_nano", BigInteger, nullable=False),
     Column("granted_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=True),
-    UniqueConstraint("organisation_id", "source_id"),
+    UniqueConstraint("organization_id", "source_id"),
     Index(None, "expires_at"),
 )
 
@@ -260,7 +260,7 @@ credit_uses = Table(
 payments = Table(
     "ledger_payments",
     metadata,
-    Column("organisation_id", _Id, primary_key=True),
+    Column("organization_id", _Id, primary_key=True),
     Column("source_id", String(260), primary_key=True),
     Column("invoice_id", _Id, nullable=False),
     Column("nano", BigInteger, nullable=False),
@@ -271,7 +271,7 @@ payments = Table(
 fixed_charges = Table(
     "ledger_fixed_charges",
     metadata,
-    Column("organisation_id", _Id, primary_key=True),
+    Column("organization_id", _Id, primary_key=True),
     Column("charge_id", String(120), primary_key=True),
     Column("period_start", Instant, primary_key=True),
     Column("nano", WideInteger, nullable=False),
@@ -283,7 +283,7 @@ budgets = Table(
     "ledger_budgets",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("scope", String(16), nullable=False),
     Column("scope_id", String(80), nullable=False),
     Column("period", String(8), nullable=False),
@@ -297,7 +297,7 @@ budgets = Table(
     Column("opening_line", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant, nullable=True),
-    Index(None, "organisation_id"),
+    Index(None, "organization_id"),
 )
 
 budget_states = Table(
@@ -313,7 +313,7 @@ holds = Table(
     "ledger_holds",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("organisation_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
     Column("project", Text, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("nano", BigInteger, nullable=False),

@@ -1,4 +1,4 @@
-"""Managed models: the catalogue's own entries, deployments, and their replicas."""
+"""Managed models: the catalog's own entries, deployments, and their replicas."""
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
 

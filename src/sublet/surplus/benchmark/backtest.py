@@ -42,7 +42,7 @@ class Sum:
     """Hours and windows of one policy and window length, over one pool or several."""
 
     window: int
-    honoured: int = 0
+    honored: int = 0
     bound: int = 0
     finished: int = 0
     broken: int = 0
@@ -52,7 +52,7 @@ class Sum:
 
     def add(self, outcome: Outcome, bound_hours: int) -> None:
         tally = outcome.tallies[self.window]
-        self.honoured += tally.honoured_hours
+        self.honored += tally.honored_hours
         self.finished += tally.finished
         self.broken += tally.broken
         self.lost += tally.lost_hours
@@ -63,10 +63,10 @@ class Sum:
     def as_dict(self) -> dict[str, Any]:
         sold = self.finished + self.broken
         return {
-            "share": self.honoured / self.bound if self.bound else 0.0,
+            "share": self.honored / self.bound if self.bound else 0.0,
             "broken_per_1000": 1000 * self.broken / sold if sold else 0.0,
             "displaced_share": self.displaced / self.kept if self.kept else 0.0,
-            "honoured_hours": self.honoured,
+            "honored_hours": self.honored,
             "bound_hours": self.bound,
             "broken": self.broken,
             "lost_hours": self.lost,
@@ -219,14 +219,14 @@ def _ladder(
             if order is least_value_first:
                 result.runs[trace.name] = (trace, outcome)
             advance(f"{trace.name} ladder {order.__name__}")
-        honoured = sum(total.honoured for total in totals.values())
+        honored = sum(total.honored for total in totals.values())
         found[order.__name__] = {
-            "sold_share_of_idle": honoured / idle if idle else 0.0,
+            "sold_share_of_idle": honored / idle if idle else 0.0,
             "displaced_share": displaced / kept if kept else 0.0,
             "lost_hours": sum(total.lost for total in totals.values()),
             "windows": {
                 f"{window}h": {
-                    "honoured_hours": total.honoured,
+                    "honored_hours": total.honored,
                     "broken_per_1000": total.as_dict()["broken_per_1000"],
                     "lost_hours": total.lost,
                 }
@@ -240,7 +240,7 @@ def _ladder(
 def _classes(outcome: Outcome, idle: float) -> dict[str, Any]:
     tallies = outcome.tallies
     return {
-        "sold_share_of_idle": sum(tally.honoured_hours for tally in tallies.values()) / idle if idle else 0.0,
+        "sold_share_of_idle": sum(tally.honored_hours for tally in tallies.values()) / idle if idle else 0.0,
         "broken_per_1000": {f"{window}h": tally.broken_per_1000 for window, tally in tallies.items()},
     }
 

@@ -91,15 +91,15 @@ def risk_curve(points: Mapping[str, Sequence[tuple[float, float]]], limit: float
         f'height="{HEIGHT - TOP - BOTTOM}" class="beyond"/>'
     )
     for index, (name, pairs) in enumerate(points.items()):
-        colour = colour_of(index)
+        color = color_of(index)
         # In the order of what was asked for, which is the order of risk even where the outcome turns back.
         ordered = list(pairs)
         line = [(x(broken), y(share)) for broken, share in ordered]
         if len(line) > 1:
-            body += f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="{1.5 if index else 3}"/>'
+            body += f'<path d="{_path(line)}" fill="none" stroke="{color}" stroke-width="{1.5 if index else 3}"/>'
         for (px, py), (broken, share) in zip(line, ordered, strict=True):
             body += (
-                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}">'
+                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{color}">'
                 f"<title>{escape(name)}: {share:.3f} at {broken:.1f}</title></circle>"
             )
     for broken, shown in ((1, "≤ 1"), *((number, str(number)) for number in (3, 10, 30, 100, 300, 1000))):
@@ -110,15 +110,15 @@ def risk_curve(points: Mapping[str, Sequence[tuple[float, float]]], limit: float
 
 
 def key(names: Iterable[str]) -> str:
-    """Which colour of `risk_curve` is whose, as a line of HTML."""
+    """Which color of `risk_curve` is whose, as a line of HTML."""
     marks = "".join(
-        f'<span><i style="background:{colour_of(index)}"></i>{escape(name)}</span>' for index, name in enumerate(names)
+        f'<span><i style="background:{color_of(index)}"></i>{escape(name)}</span>' for index, name in enumerate(names)
     )
     return f'<p class="key">{marks}</p>'
 
 
-def colour_of(index: int) -> str:
-    """The colour of the policy that is drawn in place `index`."""
+def color_of(index: int) -> str:
+    """The color of the policy that is drawn in place `index`."""
     return _PALETTE[index % len(_PALETTE)]
 
 

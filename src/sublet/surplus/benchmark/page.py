@@ -38,7 +38,7 @@ def page(result: Backtest, risk: float) -> str:
     parts = [
         "<h1>How well would this surplus have been sold?</h1>",
         f"<p>Windows of one accelerator, started each hour from what was known by then. A share of 1 is what perfect "
-        f"knowledge of the future would have honoured. At most {limit:g} of 1,000 promises were to break.</p>",
+        f"knowledge of the future would have honored. At most {limit:g} of 1,000 promises were to break.</p>",
         "<h2>All pools together</h2>",
         _table(result.pooled, limit),
         "<h2>Share against risk</h2>",
@@ -102,7 +102,7 @@ def _ladder(ladder: dict[str, Any], limit: float) -> str:
     for name, found in ladder.items():
         cells = "".join(
             f"<td{' class=over' if by['broken_per_1000'] > limit else ''}>"
-            f"{by['honoured_hours']:,} h @ {by['broken_per_1000']:.1f}</td>"
+            f"{by['honored_hours']:,} h @ {by['broken_per_1000']:.1f}</td>"
             for by in found["windows"].values()
         )
         rows += (

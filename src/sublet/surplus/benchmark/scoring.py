@@ -66,7 +66,7 @@ class Tally:
         return found
 
     @property
-    def honoured_hours(self) -> int:
+    def honored_hours(self) -> int:
         return self.finished * self.window
 
     @property
@@ -139,7 +139,7 @@ class Book:
         return ended
 
 
-Order = Callable[[Book, int, int], tuple[float, ...]]
+Ranking = Callable[[Book, int, int], tuple[float, ...]]
 """Sorts cells of a book (window length, slots left beyond the present one): the smallest breaks first."""
 
 
@@ -158,7 +158,7 @@ def least_value_first(book: Book, window: int, place: int) -> tuple[float, ...]:
 
 
 def bound(trace: Trace, window: int, end: int | None = None) -> int:
-    """Hours that perfect knowledge could honour with windows of one length, greedy and equal to the linear programme."""
+    """Hours that perfect knowledge could honor with windows of one length, greedy and equal to the linear program."""
     idle = trace.idle[trace.warmup : end]
     used = np.zeros(idle.size)
     hours = 0
@@ -170,7 +170,7 @@ def bound(trace: Trace, window: int, end: int | None = None) -> int:
     return hours
 
 
-def run(trace: Trace, policy: Policy, order: Order = youngest_first, *, keep: bool = False) -> Outcome:
+def run(trace: Trace, policy: Policy, order: Ranking = youngest_first, *, keep: bool = False) -> Outcome:
     """Score `policy` on `trace`. With `keep` no promise is broken, and the internal work that waits is counted."""
     outcome = Outcome({window: Tally(window) for window in policy.windows})
     book = Book(policy.windows)
@@ -201,7 +201,7 @@ def run(trace: Trace, policy: Policy, order: Order = youngest_first, *, keep: bo
     return outcome
 
 
-def score(trace: Trace, make_policy: Callable[[Trace], Policy], order: Order = youngest_first) -> Outcome:
+def score(trace: Trace, make_policy: Callable[[Trace], Policy], order: Ranking = youngest_first) -> Outcome:
     """Both runs of the benchmark: what broke, and what internal work would have waited had nothing been broken."""
     outcome = run(trace, make_policy(trace), order)
     kept = run(trace, make_policy(trace), order, keep=True)
@@ -209,7 +209,7 @@ def score(trace: Trace, make_policy: Callable[[Trace], Policy], order: Order = y
     return outcome
 
 
-def _break(book: Book, over: int, order: Order, outcome: Outcome) -> None:
+def _break(book: Book, over: int, order: Ranking, outcome: Outcome) -> None:
     places = [(window, place) for window, cells in book.cells.items() for place in range(window) if cells[place]]
     for window, place in sorted(places, key=lambda item: order(book, *item)):
         cut = min(over, book.cells[window][place])

@@ -1,0 +1,1 @@
+"""The frame of Sublet's own HTTP interface."""

@@ -1,0 +1,236 @@
+"""The frame of Sublet's own HTTP interface: who is asking, how errors look, request ids, and limits on what is sent."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import structlog
+from fastapi import FastAPI, Header, Request
+from fastapi._compat import ModelField
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sublet import __version__
+from sublet.accounts.model import SCOPES, Actor
+from sublet.accounts.service import Accounts
+from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
+from sublet.values.text import refuse_unsafe
+from sublet.values.wire import unknown_name
+
+log = structlog.get_logger(__name__)
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+PARAMETER_CHARACTERS_MAX = 2_000
+FAULTS_SHOWN_MAX = 20
+
+
+class MethodNotAllowedError(SubletError):
+    """There is such a path, but not with this method; the header Allow lists those that it has."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLargeError(InvalidInputError):
+    """The body is larger than 16 MiB; send it in parts."""
+
+    code = "body_too_large"
+    status = 413
+
+
+def requirement(accounts: Accounts) -> Callable[[str], Callable[..., Any]]:
+    """Makes `require(scope)`, which makes a dependency that yields the Actor; the empty scope takes any valid key."""
+
+    def require(scope: str) -> Callable[..., Any]:
+        if scope and scope not in SCOPES:
+            raise ValueError(f"there is no scope {scope!r}")
+
+        async def actor(request: Request, authorization: Annotated[str | None, Header()] = None) -> Actor:
+            kind, _, secret = (authorization or "").partition(" ")
+            found = await run_in_threadpool(accounts.authenticate, secret.strip() if kind.lower() == "bearer" else None)
+            if scope:
+                found.require(scope)
+            structlog.contextvars.bind_contextvars(organization_id=found.organization_id, key_id=found.key_id)
+            _check_parameters(request)
+            await _check_no_body(request)
+            return found
+
+        return actor
+
+    return require
+
+
+def _check_parameters(request: Request) -> None:
+    """Raises InvalidInputError for a query parameter that nobody reads or that is there twice, and for a value that no id,
+    name or time can be."""
+    route = request.scope.get("route")
+    known = _query_names(route) if isinstance(route, APIRoute) else {}
+    seen: set[str] = set()
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise InvalidInputError(f"{name[:80]}: {unknown_name(name, list(known))}", field=name[:80])
+        if name in seen and not known[name]:
+            raise InvalidInputError(f"{name}: send it once", field=name)
+        seen.add(name)
+        _check_text(name, value)
+    for name, value in request.path_params.items():
+        _check_text(name, str(value))
+
+
+def _check_text(name: str, value: str) -> None:
+    if len(value) > PARAMETER_CHARACTERS_MAX:
+        raise InvalidInputError(f"{name} must have at most {PARAMETER_CHARACTERS_MAX} characters", field=name)
+    refuse_unsafe(value, name)
+
+
+def _query_names(route: APIRoute) -> dict[str, bool]:
+    """The query parameters of a route, and whether each may come several times."""
+    return {field.alias: "list[" in str(field.field_info.annotation) for field in _query_fields(route.dependant)}
+
+
+def _query_fields(dependant: Dependant) -> list[ModelField]:
+    deeper = [field for inner in dependant.dependencies for field in _query_fields(inner)]
+    return [*dependant.query_params, *deeper]
+
+
+async def _check_no_body(request: Request) -> None:
+    """Raises InvalidInputError where a route that takes no body is sent one that says something."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or route.body_field is not None:
+        return
+    if "requestBody" in (route.openapi_extra or {}):
+        return
+    sent = await request.body()
+    if sent.strip() not in (b"", b"{}", b"null"):
+        raise InvalidInputError(f"{request.method} {route.path} takes no body; leave it out")
+
+
+def frame(title: str) -> FastAPI:
+    """A FastAPI application with Sublet's errors, request ids and limits, and no route yet."""
+    api = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    api.add_exception_handler(SubletError, _known)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(HTTPException, _http)
+    api.add_exception_handler(Exception, _unknown)
+    api.add_middleware(Envelope)
+    return api
+
+
+class Envelope:
+    """Gives each request an id, and refuses a body over the limit before anybody reads it whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(12)}"
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > BODY_BYTES_MAX:
+                raise BodyTooLargeError()
+            return message
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        await self._app(scope, limited, marked)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SubletError)
+    if error.status >= 500:
+        log.warning("request_failed", path=request.url.path, code=error.code, reason=error.message)
+    return _answer(error)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = list(_faults(error))
+    field, sentence = faults[0]
+    shown = [{"field": name, "message": text} for name, text in faults[:FAULTS_SHOWN_MAX]]
+    return _answer(
+        InvalidInputError(f"{field}: {sentence}" if field else sentence, field=field or "body", faults=shown)
+    )
+
+
+def _faults(error: RequestValidationError) -> Iterator[tuple[str, str]]:
+    """Each field that is wrong, by its path, and what is wrong with it."""
+    for found in error.errors():
+        kind, place = found["type"], [str(part) for part in found["loc"]]
+        inside = place[1:] if place[:1] in (["body"], ["query"], ["path"], ["header"]) else place
+        context = found.get("ctx", {})
+        if kind == "json_invalid":
+            yield "", f"the body is not JSON: {context.get('error', 'it breaks off')}"
+        elif kind == "unknown_field":
+            yield ".".join([*inside, str(context["name"])]), found["msg"]
+        elif not inside and place[:1] == ["body"] and kind in ("missing", "dataclass_type", "model_attributes_type"):
+            yield "", "the body must be a JSON object, sent with content-type application/json"
+        else:
+            yield ".".join(inside) or "body", f"{found['msg'][:1].lower()}{found['msg'][1:]}"
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _answer(
+            NotFoundError(f"there is no {request.method} {request.url.path}; /v1/openapi.json lists what there is")
+        )
+    if error.status_code == 405:
+        allowed = ", ".join(_methods_at(request))
+        answer = _answer(MethodNotAllowedError(f"{request.url.path} has no {request.method}; it has {allowed}"))
+        answer.headers["allow"] = allowed
+        return answer
+    if error.status_code == 400:
+        # FastAPI's word for a body that its JSON reader could not even begin to read, such as one that is not UTF-8.
+        return _answer(InvalidInputError("the body is not JSON: it must be UTF-8 text"))
+    shown = {"error": {"code": "http", "message": str(error.detail), "details": {}}}
+    return JSONResponse(shown, error.status_code, headers=dict(error.headers or {}))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """The methods that the path has, over all routes: a path may have one route for each."""
+    path = request.url.path
+    return sorted(
+        {name for route in api_routes(request.app) if route.path_regex.match(path) for name in route.methods or ()}
+    )
+
+
+def api_routes(api: FastAPI) -> Iterator[APIRoute]:
+    """Every route, those of included routers too."""
+    pending = list(api.routes)
+    while pending:
+        route = pending.pop(0)
+        if isinstance(route, APIRoute):
+            yield route
+        else:
+            pending = [*getattr(getattr(route, "original_router", None), "routes", ()), *pending]
+
+
+async def _unknown(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_broke", path=request.url.path, exc_info=error)
+    return _answer(SubletError())
+
+
+def _answer(error: SubletError) -> JSONResponse:
+    headers: dict[str, Any] = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    if "retry_after_s" in error.details:
+        headers["retry-after"] = str(error.details["retry_after_s"])
+    return JSONResponse(error.as_dict(), error.status, headers=headers)

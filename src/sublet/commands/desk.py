@@ -1,0 +1,273 @@
+"""`sublet desk`: what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.tree import Tree
+
+from sublet.client.remote import Remote
+from sublet.desk.briefing import brief as briefing_text
+from sublet.desk.comparison import compare
+from sublet.desk.desk import LANGUAGES, open_case
+from sublet.desk.errors import CaseError
+from sublet.desk.formulas import FORMULAS
+from sublet.desk.montecarlo import SimulatedResult
+from sublet.desk.report.page import figure
+from sublet.desk.sections.uncertainty import SAMPLES_MAX
+from sublet.desk.service import run_simulation, write_reports, write_text
+from sublet.desk.sheet import Explanation, Value
+from sublet.desk.template import write_template
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+
+app = typer.Typer(
+    help="What capacity is worth: values with units, reports, uncertainty, briefings.", no_args_is_help=True
+)
+
+Case = Annotated[Path, typer.Argument(help="A case: a TOML file. `sublet desk init` writes one.")]
+
+_PROGRESS_FROM = 2_000_000
+"""Samples from which a simulation takes long enough for a progress bar."""
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("case.toml")) -> None:
+    """Write a commented case to start from."""
+    write_template(path)
+    say(f"Wrote {path}. Next: sublet desk report {path}")
+
+
+@app.command()
+def values(
+    case: Case,
+    as_json: JsonFlag = False,
+    prefix: Annotated[str, typer.Option(help="Only names that start with this.")] = "",
+) -> None:
+    """Show every value of a case with unit, status, source and formula."""
+    found = {name: value for name, value in open_case(case).values().items() if name.startswith(prefix)}
+    if as_json:
+        print_json(found)
+        return
+    rows = [{"name": name, **value, "value": _content(value["value"])} for name, value in found.items()]
+    keys = ("name", "value", "unit", "status", "source", "formula")
+    print_rows(rows, {key: key for key in keys}, f"no value starts with {prefix!r}")
+
+
+@app.command()
+def explain(
+    case: Case, name: Annotated[str, typer.Argument(help="A value's name.")], as_json: JsonFlag = False
+) -> None:
+    """Show the tree behind a value, down to its sources."""
+    explanation = open_case(case).sheet.explain(name)
+    if as_json:
+        print_json(_explained(explanation))
+        return
+    tree = Tree(_line(explanation.value), guide_style="dim")
+    _grow(tree, explanation)
+    Screen(markup=False, highlight=False).print(tree)
+
+
+@app.command()
+def report(
+    case: Case,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path(),
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the case's report: one HTML page, one XLSX with live formulas, one JSON."""
+    written = write_reports(open_case(case), out)
+    if as_json:
+        print_json({"html": str(written.html), "xlsx": str(written.xlsx), "json": str(written.json)})
+        return
+    for path in (written.html, written.xlsx, written.json):
+        say(str(path))
+
+
+@app.command()
+def mc(
+    case: Case,
+    samples: Annotated[
+        int | None, typer.Option(min=1000, max=SAMPLES_MAX, help="How many draws; the case's own number by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed; the case's own by default.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw the case's distributions: quantiles of its results and contributions to variance."""
+    desk = open_case(case)
+    count = samples or (desk.simulation.samples if desk.simulation is not None else 0)
+    with Progress(console=Screen(stderr=True), disable=count < _PROGRESS_FROM) as progress:
+        task = progress.add_task("drawing", total=count)
+        found = run_simulation(desk, samples, seed, lambda done: progress.advance(task, done))
+    if as_json:
+        print_json([_simulated(item, desk.sheet[item.name].unit) for item in found])
+        return
+    columns = {item.name: f"{desk.title(item.name)}, {desk.sheet[item.name].unit}" for item in found}
+    rows: list[dict[str, str]] = [
+        {"what": "mean", **{item.name: figure(item.mean) for item in found}},
+        {"what": "standard deviation", **{item.name: figure(item.sd) for item in found}},
+        {"what": "below zero", **{item.name: f"{item.below_zero:.1%}" for item in found}},
+    ]
+    rows += [
+        {"what": f"{point:.0%}", **{item.name: figure(item.quantiles[point]) for item in found}}
+        for point in found[0].quantiles
+    ]
+    print_rows(rows, {"what": "", **columns}, "nothing was drawn")
+    say()
+    inputs = dict.fromkeys(name for item in found for name in item.contributions)
+    shares = [
+        {"what": desk.title(name), **{item.name: f"{item.contributions.get(name, 0.0):.1%}" for item in found}}
+        for name in inputs
+    ]
+    print_rows(shares, {"what": "contribution to variance", **{item.name: item.name for item in found}}, "")
+
+
+@app.command()
+def diff(
+    before: Case,
+    after: Annotated[Path, typer.Argument(help="The other case.")],
+    result: Annotated[
+        list[str] | None, typer.Option(help="Results to explain; the headline results by default.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what changed between two cases, and how much of each result's change each assumption explains."""
+    old, new = open_case(before), open_case(after)
+    found = compare(old, new, result or ())
+    inputs = [
+        {"name": item.name, "unit": item.unit, "before": item.before, "after": item.after} for item in found.inputs
+    ]
+    if as_json:
+        print_json({
+            "inputs": inputs,
+            "formulas": [{"name": name, "before": one, "after": other} for name, one, other in found.formulas],
+            "results": [
+                {"name": item.name, "unit": item.unit, "before": item.before, "after": item.after, "change": item.change,
+                 "parts": dict(item.parts), "exact": item.is_exact}
+                for item in found.results
+            ],
+        })  # fmt: skip
+        return
+    rows: list[dict[str, Any]] = [
+        {**row, "before": _or_none(item.before), "after": _or_none(item.after)}
+        for row, item in zip(inputs, found.inputs, strict=True)
+    ]
+    rows += [{"name": name, "before": one, "after": other, "unit": "formula"} for name, one, other in found.formulas]
+    columns = {"name": "assumption", "before": "before", "after": "after", "unit": "unit"}
+    print_rows(rows, columns, "no assumption or formula differs")
+    say()
+    explained = []
+    for item in found.results:
+        total = {"result": new.title(item.name), "before": figure(item.before), "after": figure(item.after)}
+        explained.append({**total, "by": "all changes", "change": figure(item.change)})
+        explained += [{"result": "", "by": name, "change": figure(part)} for name, part in item.parts.items()]
+    columns = {"result": "result", "before": "before", "after": "after", "by": "explained by", "change": "change"}
+    print_rows(explained, columns, "no result differs")
+
+
+@app.command()
+def brief(
+    case: Case,
+    language: Annotated[str, typer.Option(help=f"One of {', '.join(LANGUAGES)}.")] = "en",
+    as_json: JsonFlag = False,
+) -> None:
+    """Print one page of text: the claim, what the numbers say, where sources disagree, what would change the answer."""
+    if language not in LANGUAGES:
+        raise CaseError(f"language {language!r} is not one that the desk writes; use one of {', '.join(LANGUAGES)}")
+    text = briefing_text(open_case(case), language)
+    if as_json:
+        sentences = [{"part": item.part, "text": item.text, "values": list(item.values)} for item in text.sentences]
+        print_json({"title": text.title, "language": language, "sentences": sentences})
+        return
+    say(text.render())
+
+
+@app.command()
+def formulas(as_json: JsonFlag = False) -> None:
+    """List the formulas that a case's own formulas may call, with the units that they take and give."""
+    found = {
+        name: {"unit": item.unit, "takes": item.units, "meaning": item.meaning}
+        for name, item in sorted(FORMULAS.items())
+    }
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for name, item in found.items():
+        takes = item["takes"]
+        assert isinstance(takes, Mapping)
+        given = ", ".join(f"{key} [{unit}]" for key, unit in takes.items())
+        rows.append(
+            {"name": name, "takes": given, "unit": item["unit"], "meaning": str(item["meaning"]).partition("\n")[0]}
+        )
+    print_rows(rows, {"name": "formula", "takes": "takes", "unit": "gives", "meaning": "meaning"}, "")
+
+
+@app.command()
+def actuals(
+    days: Annotated[int, typer.Option(min=1, max=3660, help="How many days back.")] = 30,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the page to this HTML file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what was really earned, from a running Sublet at SUBLET_URL with the operator's key in SUBLET_KEY."""
+    remote = Remote()
+    if out is not None:
+        write_text(out, remote.text("/v1/desk/actuals.html", days=days))
+    found = remote.get("/v1/desk/actuals", days=days)
+    if as_json:
+        print_json(found)
+        return
+    shown = ("revenue", "credits", "per_accelerator_hour", "per_watt_year", "utilization")
+    rows = [
+        {"pool": row["pool"], "channel": row["channel"], **{key: _content(row[key]["value"]) for key in shown}}
+        for row in found["pools"]
+    ]
+    currency = found["worth"]["revenue"]["unit"]
+    heads = {
+        "pool": "pool", "channel": "channel", "revenue": f"revenue, {currency}", "credits": f"credits, {currency}",
+        "per_accelerator_hour": f"{currency} per accelerator-hour", "per_watt_year": f"{currency}/W-yr in use",
+        "utilization": "share sold",
+    }  # fmt: skip
+    print_rows(rows, heads, f"nothing was sold in the last {days} days")
+
+
+def _simulated(item: SimulatedResult, unit: str) -> dict[str, Any]:
+    return {
+        "name": item.name, "unit": unit, "samples": item.samples, "mean": item.mean, "sd": item.sd,
+        "standard_error": item.standard_error, "below_zero": item.below_zero,
+        "quantiles": {str(point): number for point, number in item.quantiles.items()},
+        "contributions": dict(item.contributions),
+    }  # fmt: skip
+
+
+def _explained(explanation: Explanation) -> dict[str, Any]:
+    found = {"name": explanation.value.name, **explanation.value.as_dict()}
+    if explanation.parts:
+        found["from"] = [_explained(part) for part in explanation.parts]
+    return found
+
+
+def _grow(tree: Tree, explanation: Explanation) -> None:
+    for part in explanation.parts:
+        _grow(tree.add(_line(part.value)), part)
+
+
+def _line(value: Value) -> str:
+    head = (
+        f"{value.name} = {figure(value.number, 8) if value.is_number else value.content} {value.unit} [{value.status}]"
+    )
+    if value.term is not None:
+        return f"{head}\n  = {value.formula}" + (f"\n  {value.note}" if value.note else "")
+    extent = f", range {value.range}" if value.range is not None else ""
+    how = f"\n  {value.formula}" if value.formula else ""
+    return f"{head}{extent}\n  {value.source}, {value.date}{how}" + (f"\n  {value.note}" if value.note else "")
+
+
+def _content(value: Any) -> str:
+    return figure(value, 6) if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _or_none(number: float | None) -> str:
+    return "not there" if number is None else figure(number, 6)

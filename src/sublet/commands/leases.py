@@ -1,0 +1,305 @@
+"""`sublet lease`: rent raw capacity from a running Sublet, over its HTTP interface."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sublet.client.remote import Remote
+from sublet.leases import login
+from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.values.clock import as_utc, format_time, parse_time
+from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
+from sublet.values.ids import new_id
+
+READY_S_MAX = 120.0
+POLL_S = 0.3
+_SERVED = ("active", "degraded", "notice")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Raw capacity for a window, with SSH. Talks to the service at SUBLET_URL with the key in SUBLET_KEY.",
+)
+
+Count = Annotated[int, typer.Option("--accelerators", "-n", min=1, help="How many accelerators.")]
+ClassName = Annotated[str, typer.Option("--class", "-c", help="firm, notice or spot.")]
+Minutes = Annotated[int, typer.Option("--minutes", "-m", min=1, help="How long.")]
+Start = Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")]
+PoolName = Annotated[str | None, typer.Option("--pool", help="Pool, by id or name; the first one if left out.")]
+Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
+KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that may log in; yours if left out.")]
+Failing = Annotated[
+    str,
+    typer.Option(
+        "--on-failure",
+        help="When an accelerator fails and no equal one is free: shrink (go on with fewer, cheaper), replace or end "
+        "(end with credit); end ends even where an equal one is free.",
+    ),
+]
+LeaseId = Annotated[str, typer.Argument(help="Id of a lease.")]
+QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as `sublet lease quotes` shows it.")]
+OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")]
+AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
+
+_COLUMNS = {
+    "id": "lease",
+    "state": "state",
+    "class": "class",
+    "accelerators": "accelerators",
+    "start": "start",
+    "end": "end",
+    "reclaim_at": "taken back",
+    "price_per_accelerator_hour": "price/h",
+    "currency": "",
+}
+
+
+@app.command()
+def quote(
+    accelerators: Count = 1,
+    class_name: ClassName = "notice",
+    minutes: Minutes = 60,
+    start: Start = None,
+    pool: PoolName = None,
+    generation: Generation = None,
+    on_failure: Failing = "shrink",
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask for a price, which stands for 60 seconds; the answer says until when the capacity is held."""
+    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
+    found = _quote(Remote(), wanted)
+    if as_json:
+        print_json(found)
+        return
+    count = found["accelerators"]
+    say(
+        f"{count} accelerator{'' if count == 1 else 's'} as {found['class']} from {found['start']} to {found['end']}: "
+        f"{found['total']} {found['currency']} at {found['price_per_accelerator_hour']} per accelerator-hour"
+    )
+    held = f"held until {found['held_until']}" if found["held_until"] else "not held: others may take it first"
+    say(f"{held}; the price stands until {found['expires_at']}")
+    say(f"take it with: sublet lease take --quote {found['id']}")
+
+
+@app.command("quotes")
+def list_quotes(as_json: JsonFlag = False) -> None:
+    """List your quotes that can still be accepted."""
+    found = Remote().get("/v1/quotes")
+    if as_json:
+        print_json(found)
+        return
+    columns = {
+        "id": "quote",
+        "class": "class",
+        "accelerators": "accelerators",
+        "start": "start",
+        "end": "end",
+        "total": "total",
+        "currency": "",
+        "held_until": "held until",
+        "expires_at": "expires",
+    }
+    print_rows(found["quotes"], columns, "no open quotes; `sublet lease quote` asks for one")
+
+
+@app.command("cancel-quote")
+def cancel_quote(quote_id: QuoteId, as_json: JsonFlag = False) -> None:
+    """Give up a quote, so that what it holds is on sale again."""
+    if not quote_id.startswith("quo_") or not quote_id.replace("_", "").isalnum():
+        raise InvalidInputError(f"{quote_id!r} is not a quote id; `sublet lease quotes` lists yours")
+    found = Remote().post(f"/v1/quotes/{quote_id}/cancel")
+    if as_json:
+        print_json(found)
+        return
+    say(f"{found['id']} is canceled")
+
+
+@app.command()
+def take(
+    accelerators: Count = 1,
+    class_name: ClassName = "notice",
+    minutes: Minutes = 60,
+    start: Start = None,
+    pool: PoolName = None,
+    generation: Generation = None,
+    on_failure: Failing = "shrink",
+    quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
+    key: KeyFile = None,
+    wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rent: ask for a price and accept it."""
+    remote, public_key = Remote(), login.public_key(key)
+    if quote_id is None:
+        made = _quote(remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure))
+        lease = _accept_new(remote, made, public_key)
+    else:
+        lease = _accept(remote, quote_id, public_key)
+    begins_later = parse_time(lease["start"]).timestamp() > time.time() + READY_S_MAX / 2
+    if wait and not begins_later:
+        lease = _wait_ready(remote, lease["id"], quiet=as_json)
+    if as_json:
+        print_json(lease)
+        return
+    _show(lease)
+
+
+@app.command("ls")
+def list_leases(
+    live: Annotated[bool, typer.Option("--live", help="Only those that are not over.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many, newest first.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List leases."""
+    found = Remote().get("/v1/leases", live=live, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_rows(found["leases"], _COLUMNS, "no leases; `sublet lease take` rents one")
+
+
+@app.command()
+def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
+    """Show a lease, its guarantees and everything that happened to it."""
+    lease = Remote().get(f"/v1/leases/{_checked(lease_id)}")
+    if as_json:
+        print_json(lease)
+        return
+    _show(lease)
+    guarantees = [{"what": name, **value} for name, value in lease["guarantees"].items()]
+    print_rows(guarantees, {"what": "guarantee", "level": "level", "how": "by"}, "")
+    print_rows(lease["history"], {"at": "when", "to": "state", "actor": "by", "reason": "why"}, "")
+
+
+@app.command()
+def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
+    """Give a lease back, or cancel it before it begins."""
+    remote = Remote()
+    if lease_id is None:
+        running = _running(remote)
+        if len(running) > 1:
+            raise InvalidInputError(
+                f"you have {len(running)} leases; name the one to end, as `sublet lease ls` shows it"
+            )
+        lease_id = running[0]["id"]
+    lease = remote.post(f"/v1/leases/{_checked(str(lease_id))}/end")
+    if as_json:
+        print_json(lease)
+        return
+    say(f"{lease['id']} is {lease['state']}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def ssh(
+    lease_id: AnyLeaseId = None,
+    command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell if left out.")] = None,
+) -> None:
+    """Log in to a lease, or run a command there: `sublet lease ssh -- nvidia-smi`."""
+    remote = Remote()
+    words = list(command or [])
+    if lease_id is not None and not lease_id.startswith("lse_"):
+        words, lease_id = [lease_id, *words], None
+    if lease_id is None:
+        lease_id = _running(remote)[0]["id"]
+    lease = _wait_ready(remote, _checked(str(lease_id)), quiet=True)
+    raise typer.Exit(login.shell(lease["id"], lease["ssh"], words))
+
+
+def _running(remote: Remote) -> list[dict[str, Any]]:
+    """One's own leases that are not over, the newest first. Raises NotFoundError where there is none."""
+    running = [item for item in remote.get("/v1/leases", live=True)["leases"] if item["state"] != "ending"]
+    if not running:
+        raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
+    return running
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the options of `quote` and `take` ask for."""
+
+    accelerators: int
+    class_name: str
+    minutes: int
+    start: str | None
+    pool: str | None
+    generation: str | None
+    on_failure: str
+
+
+def _quote(remote: Remote, wanted: _Wanted) -> dict[str, Any]:
+    pool = wanted.pool
+    if pool is None and wanted.generation is None:
+        pools = remote.get("/v1/pools")["pools"]
+        if not pools:
+            raise NotFoundError("this Sublet has no pool yet")
+        pool = pools[0]["id"]
+    body: dict[str, Any] = {
+        "accelerators": wanted.accelerators,
+        "class": wanted.class_name,
+        "duration_s": wanted.minutes * 60,
+        "on_failure": wanted.on_failure,
+    }
+    body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
+    if wanted.start is not None:
+        try:
+            body["start"] = format_time(as_utc(parse_time(wanted.start)))
+        except ValueError as error:
+            raise InvalidInputError(f"--start: {error}") from error
+    return remote.post("/v1/quotes", body, new_id("req"))
+
+
+def _accept(remote: Remote, quote_id: str, public_key: str) -> dict[str, Any]:
+    return remote.post("/v1/leases", {"quote_id": quote_id, "ssh_public_keys": [public_key]}, new_id("req"))
+
+
+def _accept_new(remote: Remote, made: dict[str, Any], public_key: str) -> dict[str, Any]:
+    """Accept a quote of which nobody has heard yet; a refusal that leaves it open says how to go on with it."""
+    try:
+        return _accept(remote, made["id"], public_key)
+    except LimitExceededError as error:
+        raise type(error)(
+            f"{error.message}. The price stands until {made['expires_at']}; go on with: "
+            f"sublet lease take --quote {made['id']}",
+            **error.details,
+        ) from error
+
+
+def _wait_ready(remote: Remote, lease_id: str, *, quiet: bool) -> dict[str, Any]:
+    """The lease once one can log in. Raises UnavailableError where it fails or takes too long."""
+    deadline = time.monotonic() + READY_S_MAX
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Screen(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("lease requested")
+        while True:
+            lease = remote.get(f"/v1/leases/{lease_id}")
+            progress.update(task, description=f"lease {lease['state']}")
+            if lease["state"] in _SERVED and lease["ssh"]:
+                return lease
+            if lease["state"] in ("ending", "ended", "canceled", "failed", "rejected"):
+                raise UnavailableError(
+                    f"lease {lease_id} is {lease['state']}: {lease['last_error'] or lease['end_reason'] or 'no reason given'}"
+                )
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"lease {lease_id} is {lease['state']} still; look with `sublet lease show`")
+            time.sleep(POLL_S)
+
+
+def _show(lease: dict[str, Any]) -> None:
+    print_rows([lease], _COLUMNS, "")
+    if lease["ssh"]:
+        door = lease["ssh"]
+        say(f"log in with: sublet lease ssh {lease['id']}")
+        say(f"         or: ssh -p {door['port']} {door['user']}@{door['host']}   (host key {door['fingerprint']})")
+    if lease["last_error"]:
+        say(f"last error: {lease['last_error']}")
+
+
+def _checked(lease_id: str) -> str:
+    if not lease_id.startswith("lse_") or not lease_id.replace("_", "").isalnum():
+        raise InvalidInputError(f"{lease_id!r} is not a lease id; `sublet lease ls` lists yours")
+    return lease_id

@@ -1,0 +1,59 @@
+"""What an operator states about the model API in the settings, and what differs for single models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from sublet.config.pools import Section
+
+MIB = 1024 * 1024
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+QueueSeconds = Annotated[float, Field(gt=0, le=600)]
+BodyBytes = Annotated[int, Field(ge=1024, le=256 * MIB)]
+
+
+class GatewayModelSettings(Section):
+    """What differs for one model; what is not written here is as in `[gateway]`."""
+
+    name: str = Field(min_length=1, max_length=120, description="the model's public name")
+    queue_s_max: QueueSeconds | None = Field(default=None, description="seconds a request may wait for the engine")
+    body_bytes_max: BodyBytes | None = Field(default=None, description="bytes that a request's body may have")
+
+    def overrides(self) -> dict[str, Any]:
+        """The limits that are written, by name."""
+        return {name: value for name, value in self if name != "name" and value is not None}
+
+
+class Gateway(Section):
+    """The model API."""
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port: Port = Field(default=8081, description="port; 0 picks a free one")
+    requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
+    concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
+    queue_s_max: QueueSeconds = Field(default=30.0, description="seconds a request may wait for the engine")
+    drain_s_max: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="seconds that answers under way may take to end when the gateway is stopped",
+    )
+    body_bytes_max: BodyBytes = Field(
+        default=10 * MIB, description="bytes that a request's body may have, unpacked where it is compressed"
+    )
+    receive_s_max: float = Field(
+        default=30.0, gt=0, le=3600, description="seconds a request may take to arrive, from its first byte to its last"
+    )
+    models: tuple[GatewayModelSettings, ...] = ()
+
+    @field_validator("models")
+    @classmethod
+    def _names_of_their_own(cls, models: tuple[GatewayModelSettings, ...]) -> tuple[GatewayModelSettings, ...]:
+        names = [model.name for model in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two entries are named {name!r}; write one for each model")
+        return models

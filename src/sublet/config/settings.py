@@ -1,0 +1,448 @@
+"""What an operator may set: `sublet.toml`, then the environment (`SUBLET_SECTION__KEY`), which wins."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+import types
+import typing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariableError
+
+from sublet.config.gateway import Gateway, Port
+from sublet.config.pools import PoolSettings, Section
+from sublet.values.errors import InvalidInputError
+
+FILE_NAME = "sublet.toml"
+FILE_VARIABLE = "SUBLET_CONFIG"
+
+
+class SettingsError(InvalidInputError):
+    """A setting is wrong; the message names the file or variable, the key, and what to write instead."""
+
+    code = "settings"
+
+
+class Database(Section):
+    """Where the data lies."""
+
+    url: str = Field(default="", description="SQLAlchemy URL; empty: an SQLite file in data_dir")
+
+
+class Control(Section):
+    """The control plane: API, console, loops."""
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port: Port = Field(default=8080, description="port; 0 picks a free one")
+    tick_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two rounds of plan-then-act")
+
+
+class Ssh(Section):
+    """The SSH door of raw leases: one port per lease."""
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port_min: Port = Field(default=22000, description="first port that a lease may get")
+    port_max: Port = Field(default=22999, description="last port that a lease may get")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Ssh:
+        if self.port_min > self.port_max:
+            raise ValueError("port_min must not exceed port_max")
+        return self
+
+
+class Network(Section):
+    """How far Sublet may be seen."""
+
+    allow_non_loopback: bool = Field(default=False, description="let the hosts above be other than loopback addresses")
+
+
+class Log(Section):
+    """Logs go to files in data_dir/logs, and warnings to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level written")
+
+
+class Mail(Section):
+    """The mail server that budget alerts go out through; without a host they go by webhook alone."""
+
+    host: str = Field(default="", description="SMTP server; empty: no e-mail")
+    port: Port = Field(default=587, description="its port")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="how the connection is protected"
+    )
+    sender: str = Field(default="", max_length=320, description="address that alerts come from")
+    user: str = Field(default="", description="user name; empty: no login")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="password; better set as SUBLET_MAIL__PASSWORD than in a file"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mail:
+        if self.host and "@" not in self.sender:
+            raise ValueError("sender must be an address where mail.host is set")
+        return self
+
+
+class Demand(Section):
+    """How the owner's own need is observed."""
+
+    sample_interval_s: float = Field(
+        default=15.0, ge=0.2, le=3600, description="seconds between two samples of local load"
+    )
+    history_days: int = Field(default=400, ge=1, le=3660, description="days of samples kept")
+
+
+class Billing(Section):
+    """Months of the ledger, who sends its invoices, and the taxes on them."""
+
+    close_months: bool = Field(default=True, description="close months that are over, and make their invoices")
+    grace_hours: float = Field(default=48.0, ge=0, le=720, description="hours that late usage has after a month's end")
+    issuer_name: str = Field(default="Sublet operator", max_length=200, description="who sends the invoices")
+    issuer_address: str = Field(default="", max_length=500, description="address of the sender; lines end with \\n")
+    issuer_tax_number: str = Field(default="", max_length=100, description="tax number of the sender")
+    tax_percent: Decimal | None = Field(
+        default=None, ge=0, le=100, description="one tax on every invoice, in percent of its net amount, such as 19"
+    )
+    tax_name: str = Field(default="VAT", min_length=1, max_length=40, description="what that tax is called")
+    tax_country: str = Field(default="", pattern="^([A-Z]{2})?$", description="only its customers pay it; empty: all")
+    taxes: str = Field(default="", description="an installed tax calculator, instead of the one percentage")
+
+    @model_validator(mode="after")
+    def _one_tax(self) -> Billing:
+        if self.taxes and self.tax_percent is not None:
+            raise ValueError("set taxes or tax_percent, not both")
+        return self
+
+
+class Leasing(Section):
+    """Raw leases on this machine."""
+
+    memory_mib: int = Field(default=512, ge=64, description="memory cap of a lease, per accelerator")
+    disk_mib: int = Field(default=256, ge=16, description="disk cap of a lease's home")
+    processes_max: int = Field(default=256, ge=16, description="processes a lease may have")
+    home_keep_hours: float = Field(
+        default=48.0, ge=0, description="hours for which the archive of an ended lease's home is kept"
+    )
+    allow_soft_isolation: bool = Field(
+        default=False, description="allow a second tenant where memory, processes and disk can't be capped per lease"
+    )
+
+
+class Quotes(Section):
+    """What the open quotes of one organization may hold, so that asking for prices never keeps capacity from others."""
+
+    open_max: int = Field(default=20, ge=1, le=1000, description="quotes that an organization may have open at once")
+    hold_s: int = Field(
+        default=60, ge=0, le=60, description="seconds for which a quote holds its capacity; 0: quotes hold nothing"
+    )
+    hold_window_hours: float = Field(
+        default=24.0,
+        ge=1,
+        description="windows longer than this are held for proportionally fewer seconds, at least 10",
+    )
+    idle_share_max: float = Field(
+        default=0.10,
+        ge=0,
+        le=1,
+        description="share of a pool's accelerator-time of the last hour that an organization's quotes may hold without "
+        "becoming leases; beyond it its quotes are prices without a hold",
+    )
+    pool_share_max: float = Field(
+        default=1.0, ge=0, le=1, description="share of a pool that an organization's quotes may hold at one moment"
+    )
+
+
+class ClassOfService(Section):
+    """What a class of service promises and at what risk and price it is sold."""
+
+    notice_s: int = Field(default=120, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    broken_per_1000_max: float = Field(default=10.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
+    price_ratio: Decimal = Field(default=Decimal("1"), ge=0, description="price against the pool's price")
+    credit_ratio: Decimal = Field(
+        default=Decimal("0"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
+    )
+    free_s: int = Field(
+        default=0, ge=0, le=86_400, description="a lease taken back within so many seconds costs nothing"
+    )
+    sell: bool = Field(default=True, description="whether the class is on sale")
+
+
+class FirmClass(ClassOfService):
+    """Not taken back before its end; the credit is the penalty for breaking it by force."""
+
+    notice_s: int = Field(default=0, ge=0, le=0, description="0: a firm lease is not taken back")
+    broken_per_1000_max: float = Field(default=1.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
+    price_ratio: Decimal = Field(default=Decimal("1.5"), ge=0, description="price against the pool's price")
+    credit_ratio: Decimal = Field(
+        default=Decimal("1.25"), ge=0, description="penalty for breaking it, as a share of the undelivered rest"
+    )
+    long_share_max: float = Field(
+        default=0.15, ge=0, le=1, description="share of what could be sold for an hour that may be sold for longer"
+    )
+
+
+class NoticeClass(ClassOfService):
+    """Taken back after its notice."""
+
+    notice_s: int = Field(default=300, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    broken_per_1000_max: float = Field(
+        default=10.0, gt=0, le=1000, description="windows per 1,000 that may get less than their notice"
+    )
+    credit_ratio: Decimal = Field(
+        default=Decimal("0.10"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
+    )
+
+
+class SpotClass(ClassOfService):
+    """Taken back at once, the cheapest."""
+
+    free_s: int = Field(
+        default=600, ge=0, le=86_400, description="a lease taken back within so many seconds costs nothing"
+    )
+    broken_per_1000_max: float = Field(
+        default=1000.0, gt=0, le=1000, description="windows per 1,000 that may be broken"
+    )
+    price_ratio: Decimal = Field(default=Decimal("0.4"), ge=0, description="price against the pool's price")
+
+
+class Classes(Section):
+    """The three classes of service."""
+
+    firm: FirmClass = FirmClass()
+    notice: NoticeClass = NoticeClass()
+    spot: SpotClass = SpotClass()
+
+
+class Models(Section):
+    """The managed models."""
+
+    default: str = Field(default="smollm2-135m-instruct", description="model deployed at the first start; empty: none")
+    floor: int = Field(default=1, ge=0, le=64, description="replicas that the operator pays for whatever the surplus")
+    slots: int = Field(default=4, ge=1, le=64, description="requests that a replica answers at once")
+    context_tokens: int = Field(default=2048, ge=256, le=131_072, description="context length of each slot")
+
+
+class Settings(BaseSettings):
+    """All of it. Unknown keys are refused with the nearest known one."""
+
+    model_config = SettingsConfigDict(env_prefix="SUBLET_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default=Path("~/.local/share/sublet"), description="where everything that Sublet keeps lies")
+    prices: Path | None = Field(default=None, description="price book (TOML); unset: the built-in one")
+    database: Database = Database()
+    control: Control = Control()
+    gateway: Gateway = Gateway()
+    ssh: Ssh = Ssh()
+    network: Network = Network()
+    log: Log = Log()
+    mail: Mail = Mail()
+    billing: Billing = Billing()
+    demand: Demand = Demand()
+    leasing: Leasing = Leasing()
+    quotes: Quotes = Quotes()
+    classes: Classes = Classes()
+    models: Models = Models()
+    pools: tuple[PoolSettings, ...] = ()
+
+    @field_validator("pools")
+    @classmethod
+    def _names_of_their_own(cls, pools: tuple[PoolSettings, ...]) -> tuple[PoolSettings, ...]:
+        names = [pool.name for pool in pools]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two pools are named {name!r}; give each a name of its own")
+        return pools
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir}/sublet.db"
+
+    @classmethod
+    def settings_customize_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # What load() read from the file comes in as init values: the environment stands before it.
+        return env_settings, init_settings
+
+
+_NOT_SETTINGS = {
+    "SUBLET_CONFIG",
+    "SUBLET_URL",
+    "SUBLET_KEY",
+    "SUBLET_TRACES",
+    "SUBLET_LEASE",
+    "SUBLET_PACKAGED_BWRAP",
+    "SUBLET_ASYNCSSH",
+}
+
+
+def load(path: Path | None = None, **overrides: Any) -> Settings:
+    """Read `path`, else the file that SUBLET_CONFIG names, else ./sublet.toml where there is one; then the environment.
+
+    Raises SettingsError naming the file or variable and the key.
+    """
+    named = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
+    file = named or Path(FILE_NAME)
+    content: dict[str, Any] = {}
+    if named is not None and not file.is_file():
+        raise SettingsError(f"{file}: there is no such settings file; create it, or unset {FILE_VARIABLE}")
+    if file.is_file():
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{file}: it is not UTF-8 text; save it as UTF-8") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file}: {str(error)[:1].lower()}{str(error)[1:]}") from error
+        except OSError as error:
+            raise SettingsError(f"{file}: it can't be read ({error.strerror}); let this user read it") from error
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**_merged(content, overrides))
+    except UnreadableVariableError as error:
+        raise SettingsError(_unreadable(error)) from error
+    except ValidationError as error:
+        raise SettingsError(_explain(error, file if content else None)) from error
+    try:
+        settings = settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+    except RuntimeError as error:
+        raise SettingsError(f"data_dir {settings.data_dir}: {error}; write an absolute path") from error
+    _check_hosts(settings)
+    return settings
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _unreadable(error: UnreadableVariableError) -> str:
+    """Of a variable that gives a whole section or list, and is not JSON."""
+    for name in Settings.model_fields:
+        if f'"{name}"' in str(error):
+            variable = f"SUBLET_{name.upper()}"
+            single = "" if name == "pools" else f", or set one key of it as {variable}__KEY"
+            return f"environment variable {variable}: it is not JSON; write {name} as JSON{single}"
+    return f"environment: {error}"
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    where = _source_of(tuple(str(part) for part in first["loc"])) or str(file or "settings")
+    if first["type"] == "extra_forbidden":
+        known = setting_names()
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; docs/settings.md lists all {len(known)}"
+        return f"{where}: there is no setting {key}{hint}"
+    # A database's URL may hold a password; an object would be shown whole.
+    secret = key.startswith("database") or isinstance(first["input"], dict | list | tuple)
+    shown = "" if secret else f" (it is {str(first['input'])[:80]!r})"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {key}: {said[:1].lower()}{said[1:]}{shown}"
+
+
+def _source_of(keys: tuple[str, ...]) -> str | None:
+    """The environment variable that gave that setting, or the section that it stands in, where one did."""
+    given = {name.upper(): name for name in os.environ}
+    for length in range(len(keys), 0, -1):
+        variable = "SUBLET_" + "__".join(keys[:length]).upper()
+        if variable in given:
+            return f"environment variable {given[variable]}"
+    return None
+
+
+def _refuse_unknown_variables() -> None:
+    sections = set(Settings.model_fields)
+    for name in os.environ:
+        upper = name.upper()
+        if not upper.startswith("SUBLET_") or upper in _NOT_SETTINGS or upper.startswith("SUBLET_TEST_"):
+            continue
+        section = upper.removeprefix("SUBLET_").split("__")[0].lower()
+        if section not in sections:
+            near = difflib.get_close_matches(section, sections, n=1, cutoff=0.4)
+            hint = f"; did you mean SUBLET_{near[0].upper()}?" if near else "; unset it"
+            raise SettingsError(f"environment variable {name}: there is no setting {section}{hint}")
+
+
+def _check_hosts(settings: Settings) -> None:
+    if settings.network.allow_non_loopback:
+        return
+    for section in ("control", "gateway", "ssh"):
+        host = getattr(settings, section).host
+        if not is_loopback(host):
+            raise SettingsError(
+                f"{section}.host {host} is not a loopback address; set network.allow_non_loopback = true if others may reach it"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def setting_names() -> list[str]:
+    """Every setting as `section.key`, in the order of the manual."""
+    return [name for name, _, _ in describe()]
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting: its name, its default as TOML would write it, and what it means."""
+    rows: list[tuple[str, str, str]] = []
+    _walk(Settings, "", Settings.model_construct(), rows)
+    return rows
+
+
+def _walk(model: type[BaseModel], prefix: str, defaults: BaseModel | None, rows: list[tuple[str, str, str]]) -> None:
+    for name, field in model.model_fields.items():
+        inner = _section_of(field.annotation)
+        value = getattr(defaults, name) if defaults is not None else field.get_default()
+        if inner is not None:
+            many = typing.get_origin(field.annotation) is tuple
+            _walk(inner, f"{prefix}{name}.", None if many else value, rows)
+            continue
+        rows.append((f"{prefix}{name}", _as_toml(value, field.is_required()), field.description or ""))
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    options = (
+        typing.get_args(annotation) if typing.get_origin(annotation) in (tuple, types.UnionType) else (annotation,)
+    )
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _as_toml(value: Any, required: bool) -> str:
+    if required:
+        return "(required)"
+    if value is None:
+        return "(unset)"
+    if isinstance(value, SecretStr):
+        return '""'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | Path):
+        return f'"{value}"'
+    return str(value)

@@ -1,0 +1,1 @@
+"""The control plane: its loops and what they run."""

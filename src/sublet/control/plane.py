@@ -1,0 +1,274 @@
+"""The control plane: the API, the console, and the loops of plan-then-act."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Depends, FastAPI, Query
+from fastapi.responses import HTMLResponse
+
+from sublet.accounts import api as accounts_api
+from sublet.accounts.model import Actor
+from sublet.api.http import frame, requirement
+from sublet.config.settings import Settings
+from sublet.console.pages import router as console_router
+from sublet.console.sessions import Sessions
+from sublet.control.collecting import Collecting
+from sublet.control.loops import Loop
+from sublet.control.tenants import tenants
+from sublet.demand import api as demand_api
+from sublet.demand.local import LocalSampler
+from sublet.demand.model import Sample
+from sublet.demand.service import Demand, Recorded
+from sublet.desk.actuals import Actuals, worth
+from sublet.desk.report.actuals_page import actuals_json, render_actuals
+from sublet.fleet import api as fleet_api
+from sublet.leases import api as leases_api
+from sublet.ledger import api as ledger_api
+from sublet.ledger.alerts import Mailbox
+from sublet.ledger.month_end import close_due
+from sublet.models import api as models_api
+from sublet.reporting.actuals import actuals
+from sublet.reporting.overview import Overviews, pool_names
+from sublet.store.ballast import Ballast
+from sublet.surplus import api as surplus_api
+from sublet.values.plan import Plan
+from sublet.values.windows import Window
+from sublet.wiring.system import Sublet
+
+log = structlog.get_logger(__name__)
+
+RATING_INTERVAL_S = 2.0
+BOOKKEEPING_INTERVAL_S = 60.0
+ALERTS_INTERVAL_S = 5.0
+RECORD_INTERVAL_S = 3.0
+RECORD_BUDGET_S = 0.3
+"""A tenth of one core at most goes into what the shadow still has to live through; once it is there, an hour takes milliseconds."""
+NIGHTLY_S = 24 * 3600
+FLEET_INTERVAL_S = 30.0
+DISK_INTERVAL_S = 1.0
+MONTHS_INTERVAL_S = 600.0
+COLLECTING_INTERVAL_S = 10.0
+PLANS_KEPT = 20
+PUSHED_S = 60.0
+"""While somebody else tells a pool's demand, as a collector does, this machine's own load is not sampled as its demand."""
+
+
+class ControlPlane:
+    """The loops and what they last did."""
+
+    def __init__(self, system: Sublet) -> None:
+        self.system = system
+        self.settings = system.settings
+        self._lock = threading.Lock()
+        self._plans: list[Plan] = []
+        self._record_turn = 0
+        self._samplers: dict[str, LocalSampler] = {}
+        self._pushed_at: dict[str, datetime] = {}
+        self._collecting = Collecting(system)
+        self._alerts = system.ledger.alerts(mailbox(self.settings))
+        clock = system.clock
+        tick_s = self.settings.control.tick_s
+        self.loops = [
+            Loop("fleet", FLEET_INTERVAL_S, self._fleet, clock),
+            # Nothing is sold before the owner's need was seen: the first samples come at once.
+            Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock, quick_rounds=3),
+            Loop("collecting", COLLECTING_INTERVAL_S, self._collecting.round, clock),
+            Loop("disk", DISK_INTERVAL_S, Ballast(self.settings.data_dir).tend, clock),
+            Loop("leases", tick_s, self._leases, clock),
+            Loop("models", tick_s, self._models, clock),
+            Loop("rating", RATING_INTERVAL_S, self._rate, clock),
+            Loop("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books, clock),
+            Loop("months", MONTHS_INTERVAL_S, self._close_months, clock),
+            Loop("alerts", ALERTS_INTERVAL_S, self._alert, clock),
+            Loop("record", RECORD_INTERVAL_S, self._record, clock),
+        ]
+
+    def start(self) -> None:
+        """Look at the machine once, repair what a crash left, then start the loops. Raises what the first look raises."""
+        self.system.sync_fleet()
+        for loop in self.loops:
+            loop.start()
+
+    def stop(self) -> None:
+        for loop in self.loops:
+            loop.stop()
+
+    def plans(self) -> list[Plan]:
+        """The last plans that had steps, newest first."""
+        with self._lock:
+            return list(reversed(self._plans))
+
+    def note_push(self, pool_id: str) -> None:
+        """Samples of the pool came in from outside just now."""
+        with self._lock:
+            self._pushed_at[pool_id] = self.system.clock.now()
+
+    def _is_pushed(self, pool_id: str) -> bool:
+        with self._lock:
+            last = self._pushed_at.get(pool_id)
+        return last is not None and (self.system.clock.now() - last).total_seconds() < PUSHED_S
+
+    def health(self) -> dict[str, Any]:
+        """Whether every loop works, and since when not."""
+        failing = [loop.as_dict() for loop in self.loops if loop.failures_running]
+        return {"ok": not failing, "failing": failing, "ledger": self.system.ledger.health()}
+
+    def _fleet(self) -> None:
+        self.system.sync_fleet()
+
+    def _sample(self) -> None:
+        for pool in self.system.fleet.pools():
+            if (
+                pool.backend != "local"
+                or pool.offline_at is not None
+                or not pool.in_service
+                or self._is_pushed(pool.id)
+                or self._collecting.feeds(pool.name)
+            ):
+                continue
+            sampler = self._samplers.get(pool.id)
+            if sampler is None:
+                sampler = LocalSampler(self.system.clock, pool.accelerators, lambda: tenants(self.settings))
+                self._samplers[pool.id] = sampler
+            sample = sampler.sample()
+            if sample is not None:
+                self.system.demand.record_samples(pool.id, [sample])
+
+    def _leases(self) -> None:
+        plan, outcome = self.system.leases.tick()
+        if plan.steps:
+            self._remember(plan)
+        for step, reason in outcome.failed:
+            log.warning("step_failed", kind=step.kind, subject=step.subject, reason=reason)
+
+    def _models(self) -> None:
+        plan = self.system.models.plan(self.system.room())
+        if plan.steps:
+            self._remember(plan)
+            self.system.models.carry_out(plan)
+
+    def _rate(self) -> None:
+        self.system.ledger.rate()
+
+    def _keep_books(self) -> None:
+        self.system.ledger.expire()
+        # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
+        last = self.system.ledger.proved_at()
+        if last is None or (self.system.clock.now() - last).total_seconds() >= NIGHTLY_S:
+            proof = self.system.ledger.prove_nightly()
+            if not proof.ok:
+                log.error("books_differ", proof=proof.as_dict())
+
+    def _close_months(self) -> None:
+        billing = self.settings.billing
+        if billing.close_months:
+            for closed in close_due(self.system.ledger, timedelta(hours=billing.grace_hours)):
+                number = closed.invoice["number"] if closed.invoice else None
+                log.info("month_closed", month=closed.period.label, invoice=number)
+
+    def _alert(self) -> None:
+        """Budget alerts go out by webhook and e-mail, on a thread of their own: a receiver may be slow."""
+        self._alerts.deliver_due()
+
+    def _record(self) -> None:
+        """The shadow of each pool lives through what was recorded since; pools take turns."""
+        pools = [pool.id for pool in self.system.fleet.pools() if pool.offline_at is None]
+        if pools:
+            self._record_turn = (self._record_turn + 1) % len(pools)
+            first = self._record_turn
+            self.system.record.advance([*pools[first:], *pools[:first]], RECORD_BUDGET_S)
+
+    def _remember(self, plan: Plan) -> None:
+        with self._lock:
+            self._plans.append(plan)
+            del self._plans[:-PLANS_KEPT]
+
+
+def mailbox(settings: Settings) -> Mailbox | None:
+    """Where alerts go out by e-mail, if the settings name a server."""
+    mail = settings.mail
+    if not mail.host:
+        return None
+    return Mailbox(mail.host, mail.port, mail.sender, mail.security, mail.user, mail.password.get_secret_value())
+
+
+class PushedDemand(Demand):
+    """Demand as the API has it: what is pushed is noted, so that local sampling steps back."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        super().__init__(plane.system.store, plane.settings.demand.history_days)
+        self._plane = plane
+
+    def record_samples(self, pool_id: str, samples: Sequence[Sample]) -> Recorded:
+        recorded = super().record_samples(pool_id, samples)
+        self._plane.note_push(pool_id)
+        return recorded
+
+
+def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
+    """Every route of the control plane."""
+    api = frame("Sublet")
+    require = requirement(system.accounts)
+    clock_now = system.clock.now
+    api.include_router(accounts_api.router(system.accounts, require))
+    api.include_router(fleet_api.router(system.fleet, require))
+    api.include_router(
+        demand_api.router(PushedDemand(plane), require, clock_now, lambda pool: system.fleet.pool(pool).id)
+    )
+    api.include_router(surplus_api.router(system.surplus, require, clock_now))
+    api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
+    api.include_router(leases_api.router(system.leases, require))
+    api.include_router(models_api.router(system.models, require))
+    api.include_router(ledger_api.router(system.ledger, require))
+    sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
+    overviews = Overviews(system, plane.plans, plane.health)
+    api.include_router(console_router(overviews.now, sessions, overviews.record, overviews.budgets))
+
+    @api.get("/health")
+    def health() -> dict[str, Any]:
+        """Whether the control plane works; no key needed, nothing secret said."""
+        return {"ok": plane.health()["ok"]}
+
+    @api.get("/v1/health", dependencies=[Depends(require("operate"))])
+    def full_health() -> dict[str, Any]:
+        """Every loop, what fails and since when, and the state of the books."""
+        return {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]}
+
+    @api.get("/v1/desk/worth", dependencies=[Depends(require("operate"))])
+    def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+        """What was earned in the last days, per accelerator-hour and per IT watt and year, next to what others get."""
+        now = system.clock.now()
+        line = worth(actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1))))
+        return {**asdict(line), "sentence": line.sentence}
+
+    def recent(days: int) -> Actuals:
+        now = system.clock.now()
+        return actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
+
+    @api.get("/v1/desk/actuals", dependencies=[Depends(require("operate"))])
+    def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+        """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source."""
+        return actuals_json(recent(days), system.clock.now().date())
+
+    @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("operate"))], response_class=HTMLResponse)
+    def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
+        """The same as one self-contained page, to be kept or printed."""
+        return HTMLResponse(render_actuals(recent(days), system.clock.now().date()))
+
+    @api.get("/v1/plan", dependencies=[Depends(require("operate"))])
+    def next_plan() -> dict[str, Any]:
+        """What would be done now, before it is done, and the last plans that were carried out."""
+        return {"next": system.plan().as_dict(), "last": [plan.as_dict() for plan in plane.plans()]}
+
+    return api
+
+
+def _still_valid(system: Sublet, actor: Actor) -> bool:
+    now = system.clock.now()
+    return any(key.id == actor.key_id and key.usable(now) for key in system.accounts.keys(actor.organization_id))

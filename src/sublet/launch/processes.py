@@ -1,0 +1,102 @@
+"""What each process of the system runs: `sublet serve control|gateway|engines`. Each imports its own parts alone, so that
+a process starts quickly and a fault in one's code does not keep the others from starting."""
+
+from __future__ import annotations
+
+import socket
+
+import structlog
+
+from sublet.config import logs
+from sublet.config.settings import Settings
+from sublet.launch import supervisor
+from sublet.values import garbage
+from sublet.values.errors import InvalidInputError
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S = 2.0
+
+
+def run(process: str, settings: Settings, fd: int | None = None) -> None:
+    """Run one process until SIGTERM or SIGINT. Raises InvalidInputError for an unknown one."""
+    runners = {"control": _control, "gateway": _gateway, "engines": _engines}
+    if process not in runners:
+        raise InvalidInputError(f"there is no process {process!r}; serve one of {', '.join(runners)}")
+    logs.configure(process, settings.data_dir, settings.log.level)
+    runners[process](settings, fd)
+
+
+def _control(settings: Settings, fd: int | None) -> None:
+    import asyncio
+
+    import uvicorn
+
+    from sublet.control.plane import ControlPlane, build_api
+    from sublet.wiring.system import Sublet
+
+    held = _listener(fd, settings.control.host, settings.control.port, "control.port")
+    system = Sublet(settings)
+    plane = ControlPlane(system)
+    plane.start()
+    config = uvicorn.Config(
+        build_api(system, plane),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=int(DRAIN_S),
+        proxy_headers=False,
+    )
+    server = uvicorn.Server(config)
+    garbage.settle()
+    try:
+        asyncio.run(server.serve(sockets=[held]))
+    finally:
+        plane.stop()
+        system.close()
+
+
+def _gateway(settings: Settings, fd: int | None) -> None:
+    from sublet.gateway import server as gateway_server
+    from sublet.gateway.budgets import DeskHolds
+    from sublet.gateway.model import GatewaySettings
+    from sublet.ledger.desk import HoldDesk
+    from sublet.models.catalog import built_in
+    from sublet.wiring.system import Sublet
+
+    held = _listener(fd, settings.gateway.host, settings.gateway.port, "gateway.port")
+    system = Sublet(settings)
+    gateway_settings = GatewaySettings(
+        data_dir=settings.data_dir,
+        built_in=built_in(settings.models.slots, settings.models.context_tokens),
+        overrides={model.name: model.overrides() for model in settings.gateway.models},
+        # What an operator may set has the same name there.
+        **{name: value for name, value in settings.gateway if name != "models"},
+    )
+    desk = HoldDesk(system.store, system.ledger.spending)
+    try:
+        gateway_server.run(gateway_settings, system.store, system.emit_tokens, holds=DeskHolds(desk), listener=held)
+    finally:
+        desk.close()
+        system.close()
+
+
+def _engines(settings: Settings, fd: int | None) -> None:
+    from sublet.models import host as engine_host
+    from sublet.models.catalog import built_in
+    from sublet.store import Store
+
+    store = Store(settings.database_url)
+    try:
+        entry = built_in(settings.models.slots, settings.models.context_tokens)
+        engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir, built_in=entry), store)
+    finally:
+        store.close()
+
+
+def _listener(fd: int | None, host: str, port: int, setting: str) -> socket.socket:
+    if fd is None:
+        return supervisor.bind(host, port, setting)
+    return socket.socket(fileno=fd)

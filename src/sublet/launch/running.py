@@ -1,0 +1,177 @@
+"""The running system as `sublet up` has it: prepared, started, told of, and ended; its leases only when that is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from sublet.accounts.service import Accounts
+from sublet.config import logs
+from sublet.config.settings import Settings
+from sublet.launch.supervisor import Supervisor, running
+from sublet.store import Store
+from sublet.store.schema import migrate
+from sublet.values.errors import UnavailableError
+from sublet.wiring.system import Sublet
+
+HEALTH_TIMEOUT_S = 2.0
+LEASES_S_MAX = 60.0
+
+
+class Running:
+    """One system on one data directory, from this process."""
+
+    def __init__(self, settings: Settings, config: Path | None = None) -> None:
+        self.settings = settings
+        self.supervisor = Supervisor(settings, config)
+        self.operator_key: str | None = None
+        self._taken = False
+        self._stopping = False
+
+    @property
+    def control_url(self) -> str:
+        return self.supervisor.address("control")
+
+    @property
+    def gateway_url(self) -> str:
+        return self.supervisor.address("gateway")
+
+    def start(self) -> None:
+        """Prepare the database and start every process; return when all answer.
+
+        Raises AlreadyRunningError, PortTakenError, StorageFullError, UnavailableError; nothing is left running then.
+        """
+        self.supervisor.take()
+        self._taken = True
+        logs.configure("supervisor", self.settings.data_dir, self.settings.log.level)
+        store = Store(self.settings.database_url)
+        try:
+            migrate(store)
+            self.operator_key = Accounts(store).ensure_operator()
+        finally:
+            store.close()
+        self.supervisor.launch()
+        self.supervisor.wait_ready(self._ready)
+
+    def run(self) -> None:
+        """Tend the processes until `stop`."""
+        self.supervisor.run()
+
+    def stop(self) -> None:
+        """End `run`; a second call lets `end` wait no longer for answers under way."""
+        if self._stopping:
+            self.supervisor.hurry()
+        self._stopping = True
+        self.supervisor.stop()
+
+    def end(self) -> None:
+        """End every process that was started. Leases are no such: they run on by themselves, and the next start finds them."""
+        if not self._taken:
+            return
+        self.supervisor.end()
+        self._taken = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "control": self.control_url,
+            "gateway": self.gateway_url,
+            "ssh": {"host": self.settings.ssh.host, "ports": [self.settings.ssh.port_min, self.settings.ssh.port_max]},
+            "data_dir": str(self.settings.data_dir),
+            "operator_key": self.operator_key,
+        }
+
+    def welcome(self) -> str:
+        """What a person needs first: the addresses, the operator's key once, and three things to try."""
+        door = f"{self.settings.ssh.host}, ports {self.settings.ssh.port_min} to {self.settings.ssh.port_max}, one per lease"
+        if self.operator_key:
+            key = f"{self.operator_key}\n                 (shown this once; only its hash is kept)"
+            variable = self.operator_key
+        else:
+            key = "made at the first start; `sublet key create operator` makes another"
+            variable = "<the operator's key>"
+        model = self.settings.models.default or "<a model>"
+        return f"""Sublet runs on {self.settings.data_dir}. Ctrl-C ends it; leases run on (`sublet down --end-leases` ends them too).
+
+  console, API   {self.control_url}
+  model API      {self.gateway_url}/v1
+  SSH door       {door}
+  operator's key {key}
+
+Three things to try, in another terminal:
+
+  export SUBLET_URL={self.control_url} SUBLET_KEY={variable}
+
+  1. Look at the console: open {self.control_url} and log in with the key.
+  2. Ask the model:
+       curl {self.gateway_url}/v1/chat/completions -H "Authorization: Bearer $SUBLET_KEY" \\
+         -H 'Content-Type: application/json' -d '{{"model": "{model}", "max_tokens": 60,
+         "messages": [{{"role": "user", "content": "What is a sublet?"}}]}}'
+  3. Rent an accelerator and log in:
+       sublet lease take --class spot --minutes 10
+       sublet lease ssh
+"""
+
+    def _ready(self, name: str) -> bool:
+        if name == "engines":
+            child = self.supervisor.children[name].process
+            return child is not None and child.poll() is None
+        return healthy(self.supervisor.address(name))
+
+
+def stop_running(data_dir: Path, patience_s: float) -> bool:
+    """End the system that runs on `data_dir` as Ctrl-C does, and wait; False where none runs. Raises UnavailableError where it
+    has not ended after `patience_s` seconds."""
+    found = running(data_dir)
+    if found is None:
+        return False
+    try:
+        os.kill(int(found["pid"]), signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    deadline = time.monotonic() + patience_s
+    while running(data_dir) is not None:
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"process {found['pid']} has not ended after {patience_s:.0f} s; repeat, or kill it")
+        time.sleep(0.05)
+    return True
+
+
+def end_leases(settings: Settings) -> list[str]:
+    """End every lease of this machine, bill it and prove that nothing is left; the ids of those that ended. To be called while
+    nothing runs on the data directory. Raises UnavailableError naming the leases that did not end in LEASES_S_MAX seconds."""
+    system = Sublet(settings)
+    try:
+        local = {pool.id for pool in system.fleet.pools() if pool.backend == "local"}
+
+        def live() -> list[str]:
+            return [lease.id for lease in system.leases.leases(live_only=True) if lease.pool_id in local]
+
+        ending = live()
+        for lease_id in ending:
+            system.leases.end(lease_id)
+        deadline = time.monotonic() + LEASES_S_MAX
+        while left := live():
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{', '.join(left)} did not end; `sublet lease show ID` says why")
+            system.leases.tick()
+            time.sleep(0.05)
+        # What no book knows any more is ended too, and what is over is forgotten.
+        system.leases.tick()
+        return ending
+    finally:
+        system.close()
+
+
+def healthy(address: str) -> bool:
+    """Whether a process answers on its /health."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310  our own address
+            return bool(json.load(answer))
+    except (OSError, ValueError, urllib.error.URLError):
+        return False

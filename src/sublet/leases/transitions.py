@@ -1,0 +1,342 @@
+"""Every change of a lease's state, each in one transaction with all that belongs to it, each harmless when repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sublet.leases import calendar
+from sublet.leases import store as sql
+from sublet.leases.backends.base import Delivery, Observation
+from sublet.leases.metering import read_meter
+from sublet.leases.model import (
+    OWNER_NEEDS,
+    UNIT_STATE_OF,
+    Lease,
+    LeaseState,
+    UnitState,
+    checked_transition,
+    credit_id,
+)
+from sublet.leases.reclaim import Victim
+from sublet.leases.terms import CreditNote, LeasePorts
+from sublet.store import Store
+from sublet.values.clock import format_time
+from sublet.values.errors import NotFoundError
+
+METER_ROUNDS_MAX = 64
+
+
+class Transitions:
+    """Moves leases through their states. `actor` is who or what caused it."""
+
+    def __init__(self, store: Store, ports: LeasePorts) -> None:
+        self._store = store
+        self._ports = ports
+
+    def prepare(self, lease_id: str, actor: str) -> Lease:
+        """SCHEDULED to PREPARING: the accelerators are about to be handed out."""
+        return self._move(lease_id, {LeaseState.SCHEDULED}, LeaseState.PREPARING, actor, "the window opens")
+
+    def activate(self, lease_id: str, observation: Observation, actor: str) -> Lease:
+        """PREPARING to ACTIVE, on the evidence of a login prompt that was seen the customer's way."""
+        began = observation.deliveries[0].start if observation.deliveries else self._store.clock.now()
+        return self._move(
+            lease_id,
+            {LeaseState.PREPARING},
+            LeaseState.ACTIVE,
+            actor,
+            "SSH answered the customer's way",
+            active_at=began,
+            last_error=None,
+            **_seen(observation),
+        )
+
+    def degrade(self, lease_id: str, reason: str, actor: str) -> Lease:
+        return self._move(lease_id, {LeaseState.ACTIVE}, LeaseState.DEGRADED, actor, reason, last_error=reason)
+
+    def recover(self, lease_id: str, observation: Observation, actor: str) -> Lease:
+        return self._move(
+            lease_id,
+            {LeaseState.DEGRADED},
+            LeaseState.ACTIVE,
+            actor,
+            "SSH answers again",
+            last_error=None,
+            **_seen(observation),
+        )
+
+    def note(self, lease_id: str, error: str) -> None:
+        """Keep what went wrong where the customer and the operator see it."""
+        self._store.write(lambda connection: sql.update_lease(connection, lease_id, last_error=error[:500]))
+
+    def give_notice(self, connection: Connection, victim: Victim, actor: str, now: datetime) -> Lease:
+        """Decide, within the caller's transaction, that a lease is taken back. A lease that has not begun when it would be
+        taken back is canceled; one that is being prepared hears of it once it is active."""
+        lease = self._read(connection, victim.lease.id)
+        if lease.state.terminal or lease.state is LeaseState.ENDING or lease.reclaim_at is not None:
+            return lease
+        values: dict[str, Any] = {
+            "reclaim_at": victim.reclaim_at,
+            "reclaim_reason": victim.reason[:500],
+            "credit_nano": victim.credit_nano,
+        }
+        sql.update_lease(connection, lease.id, **values)
+        why = f"{OWNER_NEEDS}; access closes at {format_time(victim.reclaim_at)}"
+        if lease.state is LeaseState.SCHEDULED and victim.reclaim_at <= lease.window.start:
+            self._close(connection, lease, LeaseState.CANCELED, actor, why, "reclaimed", now, clean=True)
+            self._credit(connection, self._read(connection, lease.id), now)
+        elif lease.state in (LeaseState.ACTIVE, LeaseState.DEGRADED):
+            self._change(connection, lease, LeaseState.NOTICE, actor, why, now)
+            calendar.shorten(connection, lease.id, victim.reclaim_at, self._ports.timing.clean_s)
+        else:
+            calendar.shorten(connection, lease.id, victim.reclaim_at, self._ports.timing.clean_s)
+        return self._read(connection, lease.id)
+
+    def announce(self, lease_id: str, actor: str) -> Lease:
+        """ACTIVE to NOTICE, for a lease whose notice was decided before it was active."""
+        reason = "notice was given while the lease was prepared"
+        return self._move(lease_id, {LeaseState.ACTIVE, LeaseState.DEGRADED}, LeaseState.NOTICE, actor, reason)
+
+    def withdraw_notice(self, lease_id: str, actor: str, reason: str) -> Lease:
+        """NOTICE to ACTIVE, before the deadline and where nobody else holds the accelerators until the old end.
+
+        Otherwise nothing changes.
+        """
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            if lease.state is not LeaseState.NOTICE or lease.reclaim_at is None or lease.reclaim_at <= now:
+                return lease
+            fenced = self._ports.timing.fence(lease.window)
+            taken = calendar.overlapping(connection, lease.pool_id, fenced, now, without=lease.id)
+            if taken & set(lease.unit_ids):
+                return lease
+            sql.update_lease(connection, lease_id, reclaim_at=None, reclaim_reason=None, credit_nano=0)
+            calendar.lengthen(connection, lease_id, lease.window.end, self._ports.timing.clean_s)
+            self._change(connection, lease, LeaseState.ACTIVE, actor, reason, now)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
+    def begin_end(self, lease_id: str, end_reason: str, actor: str, why: str) -> Lease:
+        """To ENDING; the first cause wins."""
+        return self._move(
+            lease_id,
+            {LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE},
+            LeaseState.ENDING,
+            actor,
+            why,
+            end_reason=end_reason,
+        )
+
+    def meter(self, lease_id: str, deliveries: Sequence[Delivery], *, final: bool = False) -> int:
+        """Bill what the evidence adds; returns how many intervals. The interval and the meter move together or not at all."""
+        count = 0
+        for _ in range(METER_ROUNDS_MAX):
+            added, complete = self._store.write(
+                lambda connection: self._meter_once(connection, lease_id, deliveries, final=final)
+            )
+            count += added
+            if complete:
+                break
+        return count
+
+    def finish(self, lease_id: str, observation: Observation, actor: str) -> Lease:
+        """ENDING to ENDED: the last seconds are billed, the credit is posted, the accelerators are free or quarantined."""
+        self.meter(lease_id, observation.deliveries, final=True)
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            if lease.state is not LeaseState.ENDING:
+                return lease
+            self._meter_once(connection, lease_id, observation.deliveries, final=True)
+            clean = observation.clean is True
+            why = (
+                "proved clean"
+                if clean
+                else f"not proved clean: {observation.error or 'the backend knows nothing of it'}"
+            )
+            self._close(connection, lease, LeaseState.ENDED, actor, why, lease.end_reason or "ended", now, clean=clean)
+            lease = self._read(connection, lease_id)
+            self._credit(connection, lease, now)
+            return lease
+
+        return self._store.write(write)
+
+    def abandon(self, lease_id: str, observation: Observation, actor: str, why: str) -> Lease:
+        """SCHEDULED or PREPARING to FAILED, or to CANCELED where the tenant asked for that. Nothing is billed."""
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            if lease.state not in (LeaseState.SCHEDULED, LeaseState.PREPARING):
+                return lease
+            canceled = lease.end_reason == "canceled"
+            after = LeaseState.CANCELED if canceled else LeaseState.FAILED
+            clean = observation.clean is not False
+            self._close(
+                connection, lease, after, actor, why, "canceled" if canceled else "start_failed", now, clean=clean
+            )
+            if lease.reclaim_at is not None:
+                self._credit(connection, self._read(connection, lease_id), now)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
+    def release(self, lease_id: str, actor: str) -> Lease:
+        """The tenant gives the lease back, or cancels it before it began."""
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            if lease.state is LeaseState.SCHEDULED:
+                self._close(
+                    connection, lease, LeaseState.CANCELED, actor, "canceled before it began", "canceled", now,
+                    clean=True,
+                )  # fmt: skip
+                if lease.reclaim_at is not None:
+                    self._credit(connection, self._read(connection, lease_id), now)
+            elif lease.state is LeaseState.PREPARING:
+                # The sandbox may be starting: the accelerators stay fenced until it is proved gone.
+                sql.update_lease(connection, lease_id, end_reason="canceled")
+            elif lease.state.served:
+                sql.update_lease(connection, lease_id, end_reason="released")
+                self._change(connection, lease, LeaseState.ENDING, actor, "given back by the tenant", now)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
+    def quarantine(self, lease_id: str, reason: str, actor: str) -> None:
+        """Take the lease's accelerators out of sale until they are proved clean."""
+
+        def write(connection: Connection) -> None:
+            lease = self._locked(connection, lease_id)
+            self._quarantine(connection, lease, reason, actor, self._store.clock.now())
+
+        self._store.write(write)
+
+    def release_unit(self, unit_id: str, actor: str, reason: str) -> bool:
+        """Out of quarantine, on proof or on the operator's word."""
+
+        def write(connection: Connection) -> bool:
+            done = sql.release_unit(connection, unit_id)
+            if done:
+                now = self._store.clock.now()
+                sql.record(connection, unit_id, UnitState.QUARANTINED, UnitState.FREE, now, actor, reason)
+            return done
+
+        return self._store.write(write)
+
+    def _move(
+        self, lease_id: str, before: set[LeaseState], after: LeaseState, actor: str, reason: str, **values: Any
+    ) -> Lease:
+        """Change the state if it is one of `before`; otherwise somebody was quicker, and nothing changes."""
+
+        def write(connection: Connection) -> Lease:
+            lease = self._locked(connection, lease_id)
+            if lease.state not in before:
+                return lease
+            if values:
+                sql.update_lease(connection, lease_id, **values)
+            self._change(connection, lease, after, actor, reason, self._store.clock.now())
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
+    def _change(
+        self, connection: Connection, lease: Lease, after: LeaseState, actor: str, reason: str, now: datetime
+    ) -> None:
+        checked_transition(lease.state, after)
+        sql.update_lease(connection, lease.id, state=after.value)
+        sql.record(connection, lease.id, lease.state, after, now, actor, reason)
+        if after in UNIT_STATE_OF and UNIT_STATE_OF[after] is not UNIT_STATE_OF.get(lease.state):
+            state = UNIT_STATE_OF[after]
+            sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, state, lease.id, None, now)
+
+    def _close(
+        self,
+        connection: Connection,
+        lease: Lease,
+        after: LeaseState,
+        actor: str,
+        why: str,
+        end_reason: str,
+        now: datetime,
+        *,
+        clean: bool,
+    ) -> None:
+        """Into a terminal state: the calendar is free again, and each accelerator is free or quarantined."""
+        sql.update_lease(connection, lease.id, ended_at=now, end_reason=end_reason)
+        self._change(connection, lease, after, actor, why, now)
+        calendar.release(connection, lease.id)
+        self._ports.settle(connection, lease)
+        if clean:
+            sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
+        else:
+            self._quarantine(connection, lease, why, actor, now)
+
+    def _quarantine(self, connection: Connection, lease: Lease, reason: str, actor: str, now: datetime) -> None:
+        held = sql.units_held(connection, lease.pool_id)
+        for unit_id in lease.unit_ids:
+            before = held.get(unit_id, UnitState.FREE)
+            if before is not UnitState.QUARANTINED:
+                sql.set_unit_states(
+                    connection, lease.pool_id, [unit_id], UnitState.QUARANTINED, lease.id, reason[:500], now
+                )
+                sql.record(connection, unit_id, before, UnitState.QUARANTINED, now, actor, f"{lease.id}: {reason}")
+
+    def _credit(self, connection: Connection, lease: Lease, now: datetime) -> None:
+        """Post what the class promises, once: the id follows from the lease."""
+        if lease.reclaim_at is None or lease.credit_nano <= 0:
+            return
+        self._ports.post_credit(
+            connection,
+            CreditNote(
+                id=credit_id(lease.id),
+                lease_id=lease.id,
+                organization_id=lease.organization_id,
+                amount_nano=lease.credit_nano,
+                currency=lease.currency,
+                reason=f"{lease.class_name} lease {lease.id} taken back: {OWNER_NEEDS}",
+                at=now,
+            ),
+        )
+
+    def _meter_once(
+        self, connection: Connection, lease_id: str, deliveries: Sequence[Delivery], *, final: bool
+    ) -> tuple[int, bool]:
+        lease = self._locked(connection, lease_id)
+        reading = None if lease.state.terminal else read_meter(lease, deliveries, final=final)
+        if reading is None:
+            return 0, True
+        added = sum(interval.accelerator_s for interval in reading.intervals)
+        if not sql.advance_meter(connection, lease_id, lease.metered_until, reading.metered_until, added):
+            return 0, False
+        for interval in reading.intervals:
+            self._ports.emit(connection, interval)
+        return len(reading.intervals), reading.complete
+
+    def _locked(self, connection: Connection, lease_id: str) -> Lease:
+        """The lease, under its pool's lock, as it is once the lock is held."""
+        lease = self._read(connection, lease_id)
+        self._store.lock(connection, f"pool:{lease.pool_id}")
+        return lease if self._store.is_sqlite else self._read(connection, lease_id)
+
+    def _read(self, connection: Connection, lease_id: str) -> Lease:
+        lease = sql.lease(connection, lease_id)
+        if lease is None:
+            raise NotFoundError(f"there is no lease {lease_id!r}; `sublet lease ls` lists yours")
+        return lease
+
+
+def _seen(observation: Observation) -> dict[str, Any]:
+    return {
+        "endpoint": observation.endpoint.as_dict() if observation.endpoint else None,
+        "guarantees": {name: dict(value) for name, value in observation.guarantees.items()},
+    }

