@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,12 @@ def test_a_module_of_routes_has_no_bodies_of_its_own(tree: Path, source: str) ->
     assert _code(tree, "src/sublet/ledger/api.py", "from sublet.ledger.wire import NewCredit\n") == []
     (tree / "src/sublet/ledger/api.py").unlink()
     assert _code(tree, "src/sublet/ledger/model.py", source) == []
+
+
+def test_a_british_spelling_is_told_and_its_american_form_is_not(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    british, american = "organi" + "sation", "organization"
+    (tree / "src" / "page.md").write_text(f"an {american}\nan {british}\n")
+    monkeypatch.setattr(
+        lint.subprocess, "run", lambda *words, **options: subprocess.CompletedProcess(words, 0, "src/page.md\n", "")
+    )
+    assert [line.split(": ")[0] for line in lint.text_rules()] == ["src/page.md:2"]

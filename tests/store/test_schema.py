@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from sublet.store import Store
 from sublet.store.metadata import metadata
-from sublet.store.schema import SchemaNewerError, migrate
+from sublet.store.schema import SchemaNewerError, config, migrate
 from sublet.values.clock import SimulatedClock
 
 
@@ -75,3 +77,26 @@ def test_migrations_make_the_triggers_too(any_store: Store) -> None:
     assert _triggers(any_store) == set()
     migrate(any_store)
     assert _triggers(any_store) == wanted
+
+
+def test_the_american_spelling_keeps_what_stood_in_the_database(empty: Store) -> None:
+    with empty.engine.begin() as connection:
+        command.upgrade(config(connection), "4a3feb0600ed")
+        for statement in (
+            "INSERT INTO organisations (id, name, kind, currency, timezone, created_at, status) "
+            "VALUES ('org_1', 'acme', 'customer', 'EUR', 'UTC', 1, 'active')",
+            "INSERT INTO lease_transitions (subject_id, number, at, from_state, to_state, actor, reason) "
+            "VALUES ('lse_1', 1, 1, 'scheduled', 'cancelled', 'tenant', 'cancelled')",
+            """INSERT INTO ledger_books (version, published_at, content, sha256)
+            VALUES (1, 1, '{"prices":[{"id":"a","organisation":"org_1"}]}', 'x')""",
+        ):
+            connection.exec_driver_sql(statement)
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        assert connection.execute(text("SELECT id, name FROM organizations")).all() == [("org_1", "acme")]
+        assert connection.execute(text("SELECT to_state, reason FROM lease_transitions")).all() == [
+            ("canceled", "cancelled")
+        ]
+        content, digest = connection.execute(text("SELECT content, sha256 FROM ledger_books")).one()
+        assert content == '{"prices":[{"id":"a","organization":"org_1"}]}'
+        assert digest == hashlib.sha256(b'{"prices": [{"id": "a", "organization": "org_1"}]}').hexdigest()

@@ -104,10 +104,10 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 def status(as_json: JsonFlag = False) -> None:
     """Say whether the system runs here, and where."""
-    from sublet.launch import supervisor
+    from sublet.config.data_dir import running_system
 
     settings = settings_module.load()
-    found = supervisor.running(settings.data_dir)
+    found = running_system(settings.data_dir)
     if as_json:
         print_json({"running": found is not None, "data_dir": str(settings.data_dir), **(found or {})})
     elif found is None:

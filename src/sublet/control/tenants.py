@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings
 from sublet.demand.local import Tenants
-from sublet.launch import supervisor
 from sublet.leases.backends.local.files import LeaseFiles
 
 
 def tenants(settings: Settings) -> Tenants:
     """The system's own processes with all that descends from them, and the shim of every lease, whose child the sandbox is."""
     pids = {os.getpid()}
-    state = supervisor.running(settings.data_dir)
+    state = running_system(settings.data_dir)
     if state is not None:
         pids.add(int(state["pid"]))
     base = settings.data_dir / "leases"

@@ -34,6 +34,11 @@ class Status(StrEnum):
     EXTERNAL = "external"
     MODELED = "modeled"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        """`modelled`, the British spelling, is read as well."""
+        return cls.MODELED if value == "modelled" else None
+
 
 STATUS_MEANINGS: Mapping[Status, str] = {
     Status.PUBLISHED: "said in a published source",

@@ -119,7 +119,9 @@ _WORDS = {
     "bn": Fraction(10**9),
     "tn": Fraction(10**12),
 }
-_RATIOS = frozenset("1 rate share ratio prob x z 0..1 utilization percentile fraction multiple sigma".split())
+_RATIOS = frozenset(
+    "1 rate share ratio prob x z 0..1 utilization utilisation percentile fraction multiple sigma".split()
+)
 _BASIS_WORDS = {
     "facility": Basis.FACILITY,
     "utility": Basis.UTILITY,

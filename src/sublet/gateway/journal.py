@@ -79,6 +79,8 @@ _Entry = tuple[bytes, OnDurable | None, bool]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
+_BRITISH = b'"organisation":'
+"""As version 0.1 spelled it: what a gateway of that version left on disk still has to reach the ledger."""
 
 
 class JournalBusyError(ConflictError):
@@ -417,6 +419,6 @@ def _parsed(line: bytes) -> Record | None:
     try:
         if int(line[:8], 16) != zlib.crc32(content):
             return None
-        return _decode(content)
+        return _decode(content.replace(_BRITISH, b'"organization":'))
     except (ValueError, msgspec.MsgspecError):
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings
 from sublet.fleet import discovery
 from sublet.launch import supervisor
@@ -54,7 +55,7 @@ class Check:
 def examine(settings: Settings, running: bool | None = None) -> Iterator[Check]:
     """Every check, one after the other; nothing is left changed. `running` says whether Sublet runs here already."""
     if running is None:
-        running = supervisor.running(settings.data_dir) is not None
+        running = running_system(settings.data_dir) is not None
     yield _python()
     yield _accelerators(settings)
     yield from _isolation()

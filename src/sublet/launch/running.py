@@ -13,8 +13,9 @@ from typing import Any
 
 from sublet.accounts.service import Accounts
 from sublet.config import logs
+from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings
-from sublet.launch.supervisor import Supervisor, running
+from sublet.launch.supervisor import Supervisor
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import UnavailableError
@@ -127,7 +128,7 @@ Three things to try, in another terminal:
 def stop_running(data_dir: Path, patience_s: float) -> bool:
     """End the system that runs on `data_dir` as Ctrl-C does, and wait; False where none runs. Raises UnavailableError where it
     has not ended after `patience_s` seconds."""
-    found = running(data_dir)
+    found = running_system(data_dir)
     if found is None:
         return False
     try:
@@ -135,7 +136,7 @@ def stop_running(data_dir: Path, patience_s: float) -> bool:
     except ProcessLookupError:
         return False
     deadline = time.monotonic() + patience_s
-    while running(data_dir) is not None:
+    while running_system(data_dir) is not None:
         if time.monotonic() > deadline:
             raise UnavailableError(f"process {found['pid']} has not ended after {patience_s:.0f} s; repeat, or kill it")
         time.sleep(0.05)

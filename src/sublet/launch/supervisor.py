@@ -29,6 +29,7 @@ from typing import IO, Any
 
 import structlog
 
+from sublet.config.data_dir import STATE_NAME, running_system
 from sublet.config.settings import Settings
 from sublet.store.ballast import Ballast
 from sublet.values.clock import SystemClock, format_time
@@ -37,7 +38,6 @@ from sublet.values.errors import ConflictError, StorageFullError, UnavailableErr
 log = structlog.get_logger(__name__)
 
 PROCESSES = ("control", "gateway", "engines")
-STATE_NAME = "up.json"
 SUPERVISED = "--supervised"
 LOCK_ATTEMPTS_MAX = 20
 FREE_BYTES_MIN = 64 * 1024 * 1024
@@ -307,21 +307,6 @@ class Supervisor:
             self._lock = None
 
 
-def running(data_dir: Path) -> dict[str, Any] | None:
-    """What runs on that data directory now: pid and addresses, or None."""
-    path = data_dir / "up.lock"
-    try:
-        with open(path) as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            except OSError:
-                state: dict[str, Any] = json.loads((data_dir / STATE_NAME).read_text())
-                return state
-    except (OSError, ValueError):
-        return None
-
-
 def take_lock(data_dir: Path) -> IO[str]:
     """Hold data_dir for this process until the file is closed. Raises AlreadyRunningError."""
     handle = open(data_dir / "up.lock", "a+")  # noqa: SIM115  held for the life of the process
@@ -330,7 +315,7 @@ def take_lock(data_dir: Path) -> IO[str]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return handle
         except BlockingIOError:
-            other = running(data_dir)
+            other = running_system(data_dir)
             if other is not None:
                 break
             # Somebody who only looks whether Sublet runs holds the lock for a moment too.

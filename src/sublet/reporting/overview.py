@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from sublet.config.data_dir import running_system
 from sublet.console import model as view
 from sublet.console.figures import duration, moment
 from sublet.demand.model import Series
 from sublet.fleet.model import Pool
 from sublet.gateway.store import recent_minutes
-from sublet.launch import supervisor
 from sublet.leases.model import Lease
 from sublet.leases.store import ended_since, live_leases
 from sublet.ledger import figures
@@ -224,7 +224,7 @@ class Overviews:
         return tuple(alerts)
 
     def _processes(self, health: dict[str, Any]) -> tuple[view.ProcessView, ...]:
-        state = supervisor.running(self._system.settings.data_dir) or {}
+        state = running_system(self._system.settings.data_dir) or {}
         alive = state.get("processes", {})
         shown = [view.ProcessView("control", "ok" if health["ok"] else "degraded")]
         if not state:

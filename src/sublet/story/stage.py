@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sublet.accounts.service import Accounts
+from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings, load
-from sublet.launch import supervisor
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.story.client import Client
@@ -77,14 +77,14 @@ class UpProcess:
             raise UnavailableError(f"the system does not start: {said[-1] if said else 'it said nothing'}")
 
     def address(self, name: str) -> str:
-        found = supervisor.running(self.settings.data_dir)
+        found = running_system(self.settings.data_dir)
         if found is None:
             raise UnavailableError("the system does not run")
         return str(found[name])
 
     def pids(self) -> dict[str, int]:
         """The processes of the system now, the supervisor included."""
-        found = supervisor.running(self.settings.data_dir) or {}
+        found = running_system(self.settings.data_dir) or {}
         return {**found.get("processes", {}), **({"supervisor": found["pid"]} if found else {})}
 
     def stop(self) -> float:
