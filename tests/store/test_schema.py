@@ -81,7 +81,7 @@ def test_migrations_make_the_triggers_too(any_store: Store) -> None:
 
 def test_the_american_spelling_keeps_what_stood_in_the_database(empty: Store) -> None:
     with empty.engine.begin() as connection:
-        command.upgrade(config(connection), "4a3feb0600ed")
+        command.upgrade(config(connection), "ede871560a26")
         for statement in (
             "INSERT INTO organisations (id, name, kind, currency, timezone, created_at, status) "
             "VALUES ('org_1', 'acme', 'customer', 'EUR', 'UTC', 1, 'active')",

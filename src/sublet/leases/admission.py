@@ -83,8 +83,10 @@ class Admission:
         self._ports = ports
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
-        """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows. Raises InvalidInputError,
-        NotFoundError, NoCapacityError with alternatives, LimitExceededError, ConflictError where the key was used for another request."""
+        """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows.
+
+        Raises InvalidInputError, NotFoundError, NoCapacityError with alternatives, LimitExceededError, and ConflictError
+        where the key was used for another request."""
         key = checked_key(idempotency_key)
         if not 0 < request.accelerators <= ACCELERATORS_PER_LEASE_MAX:
             raise InvalidInputError(

@@ -1,6 +1,6 @@
 """American spelling: organizations, canceled, license
 
-Revision 5b1f0c9a7e24, after 4a3feb0600ed. Forward only: to go back, restore the backup from before.
+Revision 5b1f0c9a7e24, after ede871560a26. Forward only: to go back, restore the backup from before.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "5b1f0c9a7e24"
-down_revision = "4a3feb0600ed"
+down_revision = "ede871560a26"
 branch_labels = None
 depends_on = None
 
