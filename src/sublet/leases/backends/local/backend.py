@@ -297,7 +297,8 @@ class LocalBackend:
         """The same lease once more: its terms may have changed while nothing ran, its place and identity have not."""
         if spec.uid is not None:
             LeaseUids(self.capabilities.uid_first, self.capabilities.uids).claim(files.root, spec.uid)
-        write_keys(files, checked_authorized_keys(order.authorized_keys))
+        keys = checked_authorized_keys(order.authorized_keys)
+        write_keys(files, keys)
         if not files.held():
             if spec.cgroup_parents != dict(self.capabilities.cgroup_parents):
                 group = sandbox.lease_cgroup(spec)
@@ -305,6 +306,9 @@ class LocalBackend:
                 group.remove()
             reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
             spec = replace(spec, ends_at_us=to_micros(order.ends_at), reclaim_at_us=reclaim_at_us, **self._host_part())
+            # The door's policy is this version's, not the one that the lease began with.
+            if files.etc.is_dir():
+                write_etc(files, spec, keys)
             files.write_spec(spec)
         return spec
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sublet.leases.backends.local.files import LeaseFiles, Spec
 from sublet.leases.backends.local.host import shell
-from sublet.leases.backends.local.sandbox import session_environment
+from sublet.leases.backends.local.sandbox import SESSION_PATH, session_environment
 
 
 def write_host_key(files: LeaseFiles) -> tuple[str, str]:
@@ -30,7 +30,7 @@ def write_host_key(files: LeaseFiles) -> tuple[str, str]:
 
 
 def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
-    environment = session_environment(spec.lease_id, spec.devices)
+    environment = {"PATH": SESSION_PATH, **session_environment(spec.lease_id, spec.devices)}
     _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell()))
     # No group `tty`: its number is not mapped in the sandbox, and sshd gives up on a terminal that it can't hand to it.
     _write(files.etc / "group", "root:x:0:\ntenant:x:1000:\nnogroup:x:65534:\n")
@@ -64,20 +64,29 @@ tenant:x:1000:1000::/home/tenant:{shell}
 sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
 nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
 """
+# The policy of the SSH door, which docs/leases.md states and inside/ssh_server.py enforces too: what changes here changes there.
 _SSHD_CONFIG = """\
 HostKey /run/sublet-etc/host_key
 AuthorizedKeysFile /run/sublet-etc/authorized_keys
 AllowUsers tenant
+AuthenticationMethods publickey
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 StrictModes no
 PidFile none
-X11Forwarding no
+AllowAgentForwarding no
+AllowTcpForwarding local
+PermitOpen 127.0.0.1:* localhost:* [::1]:*
+PermitListen none
+GatewayPorts no
+AllowStreamLocalForwarding no
 PermitTunnel no
+X11Forwarding no
+PermitUserEnvironment no
+PermitUserRC no
 PrintMotd no
 PrintLastLog no
-AllowTcpForwarding yes
 LoginGraceTime 20
 ClientAliveInterval 30
 MaxSessions 64

@@ -2,8 +2,9 @@
 
     ssh_server.py AUTHORIZED_KEYS HOST_KEY SHELL
 
-Exec, terminal, sftp, scp and forwarding to the sandbox's own loopback. It runs as the tenant, so a fault in it opens nothing
-that the tenant does not have.
+Its policy is that of the sshd_config in etc.py: one user, public keys alone, exec, terminal, sftp, scp, connections to the
+sandbox's own loopback, and nothing that lets a program inside reach out through the customer's connection. It runs as the
+tenant, so a fault in it opens nothing that the tenant does not have.
 """
 
 from __future__ import annotations
@@ -24,20 +25,47 @@ from typing import Any
 sys.path.insert(0, "/opt/sublet/packages")
 
 import asyncssh
+from asyncssh.process import SSHServerProcess
 
 LISTEN_FD = 3
 # One thread waits for the program of each session, and one writes to its terminal.
 THREADS_MAX = 512
+SESSIONS_MAX = 64
+USER = "tenant"
 HOME = "/home/tenant"
+AUTHORIZED_KEYS = sys.argv[1] if len(sys.argv) > 1 else ""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHELL = sys.argv[3] if len(sys.argv) > 3 else "/bin/sh"
 
 
 class Door(asyncssh.SSHServer):
+    """One customer's connection."""
+
+    def __init__(self) -> None:
+        self.sessions = 0
+        self.connection: Any = None
+
+    def connection_made(self, conn: Any) -> None:
+        self.connection = conn
+
     def begin_auth(self, username: str) -> bool:
+        # Read anew: the keys of a running lease may change. Any other name is asked for a key too, and no key is right.
+        self.connection.set_authorized_keys(AUTHORIZED_KEYS if username == USER else None)
         return True
 
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def session_requested(self) -> Any:
+        if self.sessions >= SESSIONS_MAX:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "too many sessions on one connection")
+        self.sessions += 1
+        return Session(self)
+
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        return dest_host in ("127.0.0.1", "localhost", "::1")
+        if dest_host not in LOOPBACK:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "only loopback can be reached")
+        return True
 
 
 class Files(asyncssh.SFTPServer):  # type: ignore[misc,unused-ignore]
@@ -45,6 +73,22 @@ class Files(asyncssh.SFTPServer):  # type: ignore[misc,unused-ignore]
 
     def exit(self) -> None:
         self.channel.exit(0)
+
+
+class Session(SSHServerProcess[bytes]):  # type: ignore[misc,unused-ignore]
+    """A program, a terminal or a file transfer; it counts until its channel is closed."""
+
+    def __init__(self, door: Door) -> None:
+        files: Any = Files
+        super().__init__(serve_session, files, 3, True)
+        self.door = door
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return bool(subsystem == "sftp" and super().subsystem_requested(subsystem))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.door.sessions -= 1
+        super().connection_lost(exc)
 
 
 async def serve_session(process: Any) -> None:
@@ -159,7 +203,10 @@ def argv_of(process: Any) -> list[str]:
 
 
 def environment(process: Any) -> dict[str, str]:
-    return {**os.environ, "HOME": HOME, "SHELL": SHELL, "TERM": process.get_terminal_type() or "dumb"}
+    """What the sandbox sets, and of what the client sends its language alone."""
+    sent = {name: value for name, value in process.env.items() if name == "LANG" or name.startswith("LC_")}
+    own = {"HOME": HOME, "SHELL": SHELL, "USER": USER, "LOGNAME": USER}
+    return {**sent, **os.environ, **own, "TERM": process.get_terminal_type() or "dumb"}
 
 
 def resize(master: int, size: tuple[int, int, int, int]) -> None:
@@ -177,11 +224,13 @@ async def main() -> None:
         sock=socket.socket(fileno=LISTEN_FD),
         server_factory=Door,
         server_host_keys=[sys.argv[2]],
-        authorized_client_keys=sys.argv[1],
-        process_factory=serve_session,
-        sftp_factory=Files,
-        allow_scp=True,
+        public_key_auth=True,
+        password_auth=False,
+        kbdint_auth=False,
+        host_based_auth=False,
+        gss_host=None,
         encoding=None,
+        line_editor=False,
         keepalive_interval=30,
         login_timeout=20,
         agent_forwarding=False,
