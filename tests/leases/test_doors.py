@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,9 @@ import pytest
 from tests.leases.machine import Tenant, client_key, local_settings, tenant
 from tests.ports import free_port
 
+from sublet.leases.backends.base import RunState
 from sublet.leases.backends.local.backend import LocalBackend
+from sublet.leases.backends.local.gate import WAITING_MAX
 
 pytestmark = pytest.mark.real
 
@@ -267,3 +273,55 @@ def test_many_sessions_share_a_connection_up_to_a_limit(one: Tenant) -> None:
         return (await said(connection, "echo again"))[0] or 0
 
     assert logged_in(one, fill) == 0
+
+
+def test_f18_idle_connections_without_a_key_lock_nobody_out(one: Tenant) -> None:
+    idle = [socket.create_connection(("127.0.0.1", one.port), 5) for _ in range(64)]
+    try:
+        for _ in range(3):
+            assert one.run("echo open") == (0, "open")
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_who_has_logged_in_is_told_outside_and_takes_no_place_of_those_who_wait(one: Tenant) -> None:
+    """More logins at once than may wait: they can only all stay if the door hears that they are inside."""
+
+    async def hold(number: int) -> asyncssh.SSHClientConnection:
+        return await asyncssh.connect("127.0.0.1", one.port, username="tenant", client_keys=[str(one.key)],
+                                      known_hosts=None, config=None, agent_path=None)  # fmt: skip
+
+    async def run() -> None:
+        held = []
+        for first in range(0, WAITING_MAX + 4, 6):
+            held += await asyncio.gather(*(hold(number) for number in range(first, first + 6)))
+        said_by_all = await asyncio.gather(*(said(connection, "echo here") for connection in held))
+        assert said_by_all == [(0, "here")] * len(held) and len(held) > WAITING_MAX
+        for connection in held:
+            connection.close()
+            await connection.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_f18_time_in_which_strangers_hold_every_place_is_not_billed(one: Tenant) -> None:
+    """Connections that come faster than anybody can log in, each saying enough to look like a client."""
+    started, held = time.monotonic(), []
+    before = len(one.seen.deliveries)
+    while one.seen.deliveries[-1].open:
+        assert time.monotonic() - started < WAIT_S
+        held += [socket.create_connection(("127.0.0.1", one.port), 5) for _ in range(100)]
+        for connection in held[-100:]:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"SSH-2.0-x\r\n" + b"x" * 400)
+    seen = one.seen
+    assert seen.state is RunState.RUNNING and "not billed" in (seen.error or "")
+    for connection in held:
+        connection.close()
+    while not (seen := one.seen).deliveries[-1].open:
+        assert time.monotonic() - started < WAIT_S
+        time.sleep(0.05)
+    assert len(seen.deliveries) > before and seen.error is None
+    assert seen.deliveries[-1].start - seen.deliveries[-2].end >= timedelta(seconds=4)
+    assert one.run("echo open") == (0, "open")

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from sublet.leases.backends.base import BackendFailedError
@@ -37,15 +38,25 @@ _ETC = (
 ).split()
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Descriptors that the sandbox inherits: its system call filter, and where it writes its status, errors and reports."""
+
+    filter: int
+    status: int
+    errors: int
+    reports: int
+
+
 class Sandbox:
-    """The running sandbox. `init_pid` is its PID 1 as the host sees it."""
+    """The running sandbox. `init_pid` is its PID 1 as the host sees it; `reports` yields who has logged in (init.py)."""
 
     def __init__(self, spec: Spec, files: LeaseFiles, listener: socket.socket) -> None:
         self.spec, self.files, self.listener = spec, files, listener
         self.cgroup = lease_cgroup(spec)
         self.guarantees: dict[str, dict[str, str]] = {}
         self.disk_allocated = False
-        self.pid = self.init_pid = self.pidfd = self._errors = 0
+        self.pid = self.init_pid = self.pidfd = self._errors = self.reports = 0
         self.init_started = ""
 
     def start(self, door: str) -> None:
@@ -60,16 +71,18 @@ class Sandbox:
         filter_fd = seccomp.program_fd(seccomp.program(deny_affinity="cpuset" not in held))
         status_read, status_write = os.pipe()
         errors_read, errors_write = os.pipe()
+        reports_read, reports_write = os.pipe()
         parent = os.getpid()
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                self._child(door, held, filter_fd, status_write, errors_write, parent)
+                self._child(door, held, _Ends(filter_fd, status_write, errors_write, reports_write), parent)
         finally:
-            for descriptor in (filter_fd, status_write, errors_write):
+            for descriptor in (filter_fd, status_write, errors_write, reports_write):
                 os.close(descriptor)
         os.set_blocking(errors_read, False)
-        self._errors = errors_read
+        os.set_blocking(reports_read, False)
+        self._errors, self.reports = errors_read, reports_read
         self.pidfd = os.pidfd_open(self.pid)
         try:
             self.init_pid = _child_pid(status_read)
@@ -155,15 +168,16 @@ class Sandbox:
                 os.waitpid(self.init_pid, os.WNOHANG)
         os.close(self.pidfd)
         os.close(self._errors)
-        self.pid = self.pidfd = self._errors = 0
+        os.close(self.reports)
+        self.pid = self.pidfd = self._errors = self.reports = 0
 
-    def _child(self, door: str, held: set[str], filter_fd: int, status: int, errors: int, parent: int) -> None:
+    def _child(self, door: str, held: set[str], ends: _Ends, parent: int) -> None:
         """After fork. Never returns."""
         try:
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
-            os.dup2(errors, 2)
+            os.dup2(ends.errors, 2)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
@@ -172,14 +186,14 @@ class Sandbox:
             os.umask(0o022)
             os.chdir("/")
             listen_fd = self.listener.fileno()
-            for descriptor in (listen_fd, filter_fd, status):
+            for descriptor in (listen_fd, ends.filter, ends.status, ends.reports):
                 os.set_inheritable(descriptor, True)
             if held:
                 self.cgroup.join(os.getpid())
             os.sched_setaffinity(0, self.spec.cores)
             _limit(self.spec, held, own_disk=self.files.image.exists())
             places = _stage(self.spec, self.files) if self.spec.uid is not None else _unstaged(self.spec, self.files)
-            argv = _arguments(self.spec, places, door, listen_fd, filter_fd, status)
+            argv = _arguments(self.spec, places, door, listen_fd, ends)
             if self.spec.uid is not None:
                 os.setgroups([])
                 os.setresgid(self.spec.uid, self.spec.uid, self.spec.uid)
@@ -293,7 +307,7 @@ def _stage(spec: Spec, files: LeaseFiles) -> _Places:
     return _Places(f"{STAGE}/home", f"{STAGE}/etc", f"{STAGE}/notices", bwrap, binds)
 
 
-def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, filter_fd: int, status_fd: int) -> list[str]:
+def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, ends: _Ends) -> list[str]:
     tmp_bytes = str(min(TMP_BYTES_MAX, max(1 << 20, spec.memory_bytes // 4)))
     argv = [places.bwrap, "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
             "--unshare-net", "--unshare-cgroup-try", "--hostname", spec.lease_id.replace("_", "-"),
@@ -315,7 +329,7 @@ def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, filter_fd
     argv += ["--remount-ro", "/dev", "--size", tmp_bytes, "--tmpfs", STAGE, "--size", str(16 << 20), "--tmpfs", "/run",
              "--dir", "/run/sshd", "--ro-bind", places.etc, "/run/sublet-etc", "--ro-bind", places.notices, "/run/sublet",
              "--bind", places.home, "/home/tenant", "--chdir", "/home/tenant", "--remount-ro", "/",
-             "--seccomp", str(filter_fd), "--json-status-fd", str(status_fd),
+             "--setenv", "SUBLET_REPORTS", str(ends.reports), "--seccomp", str(ends.filter), "--json-status-fd", str(ends.status),
              spec.python, "-I", "-S", "/opt/sublet/init.py", str(listen_fd), door]  # fmt: skip
     if door == "openssh":
         return [*argv, spec.sshd, "-i", "-e", "-f", "/run/sublet-etc/sshd_config"]

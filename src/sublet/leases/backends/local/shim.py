@@ -43,6 +43,11 @@ TICK_S = 1.0
 DISK_CHECK_TICKS = 60
 # A longer pause between two ticks means that we were stopped and served nobody: that time is not evidence of delivery.
 TICK_GAP_US_MAX = 5_000_000
+# How long the door must have been fit to be used again before its time is billed again.
+DOOR_CALM_US = 5_000_000
+# Beyond this many interruptions the evidence would outgrow its document; nothing is closed for the door's sake then.
+RUNS_MAX = 5_000
+DOOR_SHUT = "so many strangers come to the SSH door that nobody can count on getting in; this time is not billed"
 RESTARTS_MAX = 50
 RESTART_PAUSE_S_MAX = 10.0
 START_ATTEMPTS_MAX = 3
@@ -90,6 +95,7 @@ class Shim:
         self._steady_at_start_us = 0
         self._last_tick_us = 0
         self._ticks = 0
+        self._shut_until_us = 0
 
     def _save(self, *, durable: bool = False) -> bool:
         """Write the state; False where the disk has no room. The next tick tries again: a full disk must not end a lease."""
@@ -110,7 +116,7 @@ class Shim:
         control = await asyncio.start_unix_server(
             self._answer, sock=unix_listener(self.files.control / "socket", 16), limit=REQUEST_BYTES_MAX
         )
-        self.listener = unix_listener(self.files.root / "ssh.socket", doors.CONNECTIONS_MAX)
+        self.listener = unix_listener(self.files.root / "ssh.socket", doors.BACKLOG)
         try:
             tcp = doors.listen(
                 self.spec.bind_host, self.spec.port_first, self.spec.port_last, self.state.port, self.spec.lease_id
@@ -185,12 +191,14 @@ class Shim:
         assert self.sandbox is not None
         loop = asyncio.get_running_loop()
         loop.add_reader(self.sandbox.pidfd, self.wake.set)
+        loop.add_reader(self.sandbox.reports, self._hear, self.sandbox)
         try:
             while self.sandbox.alive and not self._over():
                 await self._sleep(min(TICK_S, max(0.0, self.deadline.remaining_us / _SECOND_US)))
                 self._tick()
         finally:
             loop.remove_reader(self.sandbox.pidfd)
+            loop.remove_reader(self.sandbox.reports)
             self.state.runs[-1].closed = True
             self._save()
 
@@ -198,23 +206,45 @@ class Shim:
         assert self.sandbox is not None
         if not self.sandbox.alive:
             return
-        steady = steady_us()
-        run = self.state.runs[-1]
-        if steady - self._last_tick_us > TICK_GAP_US_MAX:
-            run.closed = True
-            started = max(now_us(), run.alive_us)
-            run = Run(started, started)
-            self.state.runs.append(run)
-            self._steady_at_start_us = steady
-        self._last_tick_us = steady
-        alive = run.started_us + steady - self._steady_at_start_us
-        run.alive_us = max(run.alive_us, min(alive, _end(self.state)))
+        self.door.tend()
+        self._witness(steady_us())
         if self.countdown.due():
             self.sandbox.signal_init(signal.SIGUSR1)
         self._ticks += 1
         if self._ticks % DISK_CHECK_TICKS == 0 and self.sandbox.disk_allocated:
             keep_allocated(self.files.image, self.spec.disk_bytes)
         self._save()
+
+    def _witness(self, steady: int) -> None:
+        """Note that the tenant could log in until now, or that it could not: because we were stopped and served nobody, or
+        because strangers held every place at the door."""
+        run = self.state.runs[-1]
+        stopped = steady - self._last_tick_us > TICK_GAP_US_MAX
+        self._last_tick_us = steady
+        if self.door.was_shut() and len(self.state.runs) < RUNS_MAX:
+            self._shut_until_us = steady + DOOR_CALM_US
+        if steady < self._shut_until_us:
+            run.closed = True
+            self.state.error = DOOR_SHUT
+            return
+        if run.closed or stopped:
+            run.closed = True
+            started = max(now_us(), run.alive_us)
+            run = Run(started, started)
+            self.state.runs.append(run)
+            self._steady_at_start_us = steady
+            self.state.error = None
+        alive = run.started_us + steady - self._steady_at_start_us
+        run.alive_us = max(run.alive_us, min(alive, _end(self.state)))
+
+    def _hear(self, sandbox: Sandbox) -> None:
+        try:
+            said = os.read(sandbox.reports, doors.CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not said:
+            asyncio.get_running_loop().remove_reader(sandbox.reports)
+        self.door.hear(said)
 
     def _over(self) -> bool:
         return self.ending is not None or self.pausing or self.deadline.remaining_us <= 0

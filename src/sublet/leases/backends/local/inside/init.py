@@ -3,6 +3,8 @@
     init.py LISTEN_FD openssh SSHD_ARGV...      each connection gets its own `sshd -i`
     init.py LISTEN_FD asyncssh PYTHON_ARGV...   one SSH server takes them all, and is started again when it dies
 
+Whoever has logged in is told on the descriptor that SUBLET_REPORTS names: a line with the name of the connection's socket.
+
 LISTEN_FD is a unix stream socket made outside. A TCP socket would stay in the host's network namespace and could be aimed
 anywhere from in here; a unix socket can't be. PID 1 can't be killed from inside its own PID namespace, and when it dies
 the kernel kills everything in it, so every session is a child of this process.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -21,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+LOG_BYTES_MAX = 1 << 20
+ACCEPTED = b"Accepted "
 NOTICE = "/run/sublet/notice.txt"
 DOOR_LOG = "/run/door.log"
 DOOR_RETRY_S = 0.5
@@ -33,6 +38,9 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # Where a relocated interpreter finds its own library: for the packaged server alone, never for what a tenant runs.
     libraries = os.environ.pop("LD_LIBRARY_PATH", "")
+    # Absent where an older shim started us.
+    reports = int(os.environ.pop("SUBLET_REPORTS", "0"))
+    servers: dict[int, Server] = {}
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.setblocking(False)
     one_per_connection, argv = sys.argv[2] == "openssh", sys.argv[3:]
@@ -47,8 +55,9 @@ def main() -> None:
     while True:
         if not one_per_connection and door == 0 and not ending and time.monotonic() >= door_not_before:
             door_not_before = time.monotonic() + DOOR_RETRY_S
-            door = start(argv, listener.fileno(), keep=True, libraries=libraries)
+            door = start_server(argv, listener.fileno(), reports, libraries)
         watched: list[Any] = [listener, wakeup] if one_per_connection and not ending else [wakeup]
+        watched += servers
         ready, _, _ = select.select(watched, [], [], None if one_per_connection else DOOR_RETRY_S)
         if wakeup in ready:
             signals = drain(wakeup)
@@ -59,22 +68,86 @@ def main() -> None:
                 terminate_everybody()
         if door in reap_children():
             door = 0
+        for descriptor in [item for item in ready if item in servers]:
+            if not servers[descriptor].listen(reports):
+                del servers[descriptor]
         if listener in ready and not ending:
-            accept_one(listener, argv)
+            accept_one(listener, argv, servers)
 
 
-def accept_one(listener: socket.socket, argv: list[str]) -> None:
+class Server:
+    """What the SSH server of one connection says on its standard error: it tells when a key was accepted."""
+
+    def __init__(self, descriptor: int, name: bytes) -> None:
+        self.descriptor, self.name, self.line = descriptor, name, b""
+
+    def listen(self, reports: int) -> bool:
+        """Read what there is; False once the server is gone."""
+        try:
+            said = os.read(self.descriptor, 4096)
+        except BlockingIOError:
+            return True
+        if not said:
+            os.close(self.descriptor)
+            return False
+        *lines, self.line = (self.line + said).split(b"\n")
+        self.line = self.line[:4096]
+        if reports and any(line.startswith(ACCEPTED) for line in lines):
+            with contextlib.suppress(OSError):
+                os.write(reports, self.name + b"\n")
+        log(said)
+        return True
+
+
+def log(said: bytes) -> None:
+    """For whoever looks inside why a login failed. Bounded: /run is small, and the tenant's programs need it too."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(DOOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < LOG_BYTES_MAX:
+                os.write(descriptor, said)
+        finally:
+            os.close(descriptor)
+
+
+def accept_one(listener: socket.socket, argv: list[str], servers: dict[int, Server]) -> None:
     try:
-        connection, _ = listener.accept()
+        connection, name = listener.accept()
+        reading, writing = os.pipe()
     except OSError:
         return
-    start(argv, connection.fileno(), keep=False)
+    os.set_blocking(reading, False)
+    if start(argv, (connection.fileno(), connection.fileno(), writing)):
+        servers[reading] = Server(reading, bytes(name)[1:])
+    else:
+        os.close(reading)
+    os.close(writing)
     connection.close()
 
 
-def start(argv: list[str], descriptor: int, *, keep: bool, libraries: str = "") -> int:
-    """Fork and exec; 0 where fork fails. The tenant can make it fail by reaching its process limit: that may cost a
-    login, never PID 1."""
+def start_server(argv: list[str], listener: int, reports: int, libraries: str) -> int:
+    """The one server for all connections; 0 where fork fails. It listens at descriptor 3 and reports at 4."""
+    try:
+        null, log_file = (
+            os.open("/dev/null", os.O_RDWR),
+            os.open(DOOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
+        )
+    except OSError:
+        return 0
+    environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+    if reports:
+        environment["SUBLET_REPORTS"] = "4"
+    child = start(argv, (null, null, log_file, listener, reports or null), environment, session=False)
+    os.close(null)
+    os.close(log_file)
+    return child
+
+
+def start(
+    argv: list[str], descriptors: tuple[int, ...], environment: dict[str, str] | None = None, *, session: bool = True
+) -> int:
+    """Fork and exec with these descriptors as 0, 1, 2 and so on; 0 where fork fails. The tenant can make it fail by
+    reaching its process limit: that may cost a login, never PID 1."""
     try:
         child = os.fork()
     except OSError:
@@ -85,22 +158,18 @@ def start(argv: list[str], descriptor: int, *, keep: bool, libraries: str = "") 
         os.setsid()
         # A session is dumpable again, as any login is; where memory runs out, it goes before PID 1 and the server.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-        if not keep:
+        if session:
             with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
                 score.write(_OOM_SCORE_OF_SESSIONS)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null if keep else descriptor, 0)
-        os.dup2(null if keep else descriptor, 1)
-        os.dup2(os.open(DOOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 2)
-        if keep:
-            os.dup2(descriptor, 3)
-            os.set_inheritable(3, True)
-        os.closerange(4 if keep else 3, 1024)
-        extra = {"LD_LIBRARY_PATH": libraries} if libraries else {}
-        os.execve(argv[0], argv, {**os.environ, **extra})  # noqa: S606
+        # Out of the way first: a descriptor may stand where another has to go.
+        moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in descriptors]
+        for place, descriptor in enumerate(moved):
+            os.dup2(descriptor, place)
+        os.closerange(len(moved), 1024)
+        os.execve(argv[0], argv, {**os.environ, **(environment or {})})  # noqa: S606
     finally:
         os._exit(127)
 

@@ -28,6 +28,8 @@ import asyncssh
 from asyncssh.process import SSHServerProcess
 
 LISTEN_FD = 3
+# Absent where an older PID 1 started us.
+REPORTS = int(os.environ.pop("SUBLET_REPORTS", "0"))
 # One thread waits for the program of each session, and one writes to its terminal.
 THREADS_MAX = 512
 SESSIONS_MAX = 64
@@ -52,6 +54,13 @@ class Door(asyncssh.SSHServer):
         # Read anew: the keys of a running lease may change. Any other name is asked for a key too, and no key is right.
         self.connection.set_authorized_keys(AUTHORIZED_KEYS if username == USER else None)
         return True
+
+    def auth_completed(self) -> None:
+        """Tell the door outside, by the name of the socket that this connection came through, that it may stay."""
+        name = self.connection.get_extra_info("peername")
+        if REPORTS and name:
+            with contextlib.suppress(OSError):
+                os.write(REPORTS, os.fsencode(name)[1:] + b"\n")
 
     def public_key_auth_supported(self) -> bool:
         return True
