@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, ask, chunk, post, timings, until
 
+from sublet.accounts.service import Accounts
+
 
 def test_a_connection_serves_many_requests(gateway: Running) -> None:
     wire = gateway.wire()
@@ -132,16 +134,24 @@ def test_an_idle_connection_is_closed(make_gateway: Callable[..., Running]) -> N
     assert wire.closed()
 
 
-def test_connections_are_bounded(make_gateway: Callable[..., Running]) -> None:
-    gateway = make_gateway(connections_max=3)
-    wires = [gateway.wire() for _ in range(3)]
-    for wire in wires:
-        wire.send(post(ask(), gateway.key))
-        assert wire.answer().status == 200
+def test_connections_are_bounded(make_gateway: Callable[..., Running], engine: ScriptedEngine) -> None:
+    async def script(answering: Answering) -> None:
+        await answering.gone()
+
+    plain, engine.script = engine.script, script
+    gateway = make_gateway(connections_max=4, slots=8)
+    accounts = Accounts(gateway.store)
+    keys = [accounts.create_key(accounts.create_organization(f"one of {number}").id)[1] for number in range(4)]
+    until(lambda: gateway.get("/v1/models", key=keys[-1]).status == 200)
+    wires = [gateway.wire() for _ in keys]
+    for key, wire in zip(keys, wires, strict=True):
+        wire.send(post(ask(), key))
+    until(lambda: len(engine.asked) == 4)
     extra = gateway.wire()
     assert extra.answer().json["error"]["code"] == "server_full"
     for wire in wires:
         wire.close()
+    engine.script = plain
     until(lambda: gateway.post(ask()).status == 200)
 
 
@@ -204,7 +214,7 @@ def test_cold_routes(gateway: Running) -> None:
     assert gateway.get("/v1/models/nope").json["error"]["code"] == "model_not_found"
     assert gateway.get("/v1/models", key="wrong").status == 401
     assert gateway.get("/nowhere").json["error"]["code"] == "route_not_found"
-    assert gateway.get("/v1/chat/completions").json["error"]["code"] == "route_not_found"
+    assert gateway.get("/v1/chat/completions").json["error"]["code"] == "method_not_allowed"
     assert b"sublet_gateway_requests" in gateway.get("/metrics").body
 
 

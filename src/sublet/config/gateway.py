@@ -47,6 +47,20 @@ class Gateway(Section):
     receive_s_max: float = Field(
         default=30.0, gt=0, le=3600, description="seconds a request may take to arrive, from its first byte to its last"
     )
+    connections_max: int = Field(
+        default=4096, ge=8, le=1_000_000, description="client connections; an organization may have a quarter of them"
+    )
+    unauthenticated_max: int = Field(
+        default=256,
+        ge=1,
+        description="connections on which no valid key has arrived; the oldest gives way to the newest",
+    )
+    unauthenticated_per_address_max: int = Field(
+        default=64, ge=1, description="those of them that one address may have; trusted proxies may have more"
+    )
+    unauthenticated_s_max: float = Field(
+        default=10.0, gt=0, le=600, description="seconds such a connection may take for its headers, or be idle"
+    )
     models: tuple[GatewayModelSettings, ...] = ()
 
     @field_validator("models")

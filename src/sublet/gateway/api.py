@@ -7,10 +7,11 @@ from collections.abc import Callable
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route as AppRoute
 
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
+from sublet.gateway.routes import READ, Route
 from sublet.gateway.service import Gateway
 from sublet.gateway.surface import Surface
 from sublet.values.errors import ForbiddenError, SubletError
@@ -67,13 +68,23 @@ def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[],
 
     return Starlette(
         routes=[
-            Route("/v1/models", list_models),
-            Route("/v1/models/{name:path}", one_model),
-            Route("/health", health),
-            Route("/metrics", metrics),
+            AppRoute("/v1/models", list_models),
+            AppRoute("/v1/models/{name:path}", one_model),
+            AppRoute("/health", health),
+            AppRoute("/metrics", metrics),
         ],
         exception_handlers={SubletError: refused, 404: unknown, 405: unknown, Exception: broken},
     )
+
+
+def cold_routes(surface: Surface) -> dict[bytes, Route]:
+    """What `application` serves, as the protocol lets it through."""
+    return {
+        b"/v1/models": Route(surface, READ),
+        b"/v1/models/": Route(surface, READ),
+        b"/health": Route(surface, READ, needs_key=False),
+        b"/metrics": Route(surface, READ, needs_key=False),
+    }
 
 
 def _model(route: ModelRoute) -> dict[str, object]:

@@ -109,17 +109,15 @@ class Exchange:
             b"x-ratelimit-reset-requests: %ds\r\n" % (self.identity.request_id.encode(), limit, remaining, reset_s)
         )
 
+    @property
+    def waiting(self) -> bool:
+        """Whether no engine has been asked yet, or none answers."""
+        return self.state in (HOLDING, QUEUED)
+
     # Admission
 
     def start(self) -> None:
-        """Take a slot or a place in the queue. Raises NoReplicaError or QueueFullError; then nothing was used up."""
-        try:
-            self._enter()
-        except SubletError:
-            self.gateway.admission.refund(self._key_state)
-            raise
-
-    def _enter(self) -> None:
+        """Take a slot or a place in the queue. Raises NoReplicaError or QueueFullError."""
         admission = self.gateway.admission
         # Whoever comes now stands behind those who wait.
         waits = admission.waiting(self.model.name) > 0

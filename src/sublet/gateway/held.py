@@ -101,7 +101,7 @@ class HeldExchange(Exchange):
         else:
             self.state = QUEUED
             try:
-                self._enter()
+                super().start()
             except SubletError as refused:
                 self.fail(refused)
 

@@ -29,7 +29,9 @@ _GAUGES = {
     "in_flight": "Requests under way",
     "waiting": "Requests that wait for a slot",
     "holding": "Requests whose worst case is being held on a budget",
-    "receiving_bytes": "Bytes of bodies being received",
+    "receiving_bytes": "Bytes of bodies being received, and of large ones under way",
+    "connections": "Connections of clients",
+    "unauthenticated": "Connections on which no valid key has arrived",
     "snapshot_age_seconds": "Age of what is known of keys and models",
     "journal_failed": "1 while usage can't be recorded",
 }
@@ -67,6 +69,7 @@ class Metrics:
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
         self.engine_failures: Counter[str] = Counter()
+        self.evicted: Counter[str] = Counter()
         self.gauges: dict[str, float] = {}
         self._models: dict[str, ModelTotals] = {}
         self._minutes: dict[tuple[int, str], MinuteStats] = {}
@@ -134,6 +137,8 @@ class Metrics:
         yield _counters("requests", "Requests ended, by outcome", ["model", "outcome"], self._outcomes())
         refused = [([code], count) for code, count in self.refused.items()]
         yield _counters("refused", "Requests refused before any work, by code", ["code"], refused)
+        evicted = [([kind], count) for kind, count in self.evicted.items()]
+        yield _counters("connections_evicted", "Connections closed to make room for others", ["kind"], evicted)
         yield _counters("tokens", "Tokens metered", ["model", "meter"], self._tokens())
         failures = [([model], count) for model, count in self.engine_failures.items()]
         yield _counters("engine_failures", "Connections that engines broke", ["model"], failures)

@@ -35,6 +35,11 @@ class GatewaySettings:
     queue_s_max: float = 30.0
     queue_per_slot_max: int = 8
     connections_max: int = 4096
+    unauthenticated_max: int = 256
+    unauthenticated_per_address_max: int = 64
+    unauthenticated_s_max: float = 10.0
+    cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     body_bytes_max: int = 10 * 1024 * 1024
     receiving_bytes_max: int = 256 * 1024 * 1024
     answer_bytes_max: int = 32 * 1024 * 1024
@@ -48,7 +53,7 @@ class GatewaySettings:
     snapshot_interval_s: float = 0.3
     durability: Literal["disk", "process"] = "disk"
     journal_segment_bytes_max: int = 64 * 1024 * 1024
-    drain_s_max: float = 5.0
+    drain_s_max: float = 30.0
     built_in: CatalogEntry = BUILT_IN
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

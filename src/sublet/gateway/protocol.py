@@ -1,56 +1,67 @@
-"""The client's side: uvicorn's HTTP protocol, with the hot routes served in its callbacks instead of an ASGI task."""
+"""The client's side: uvicorn's HTTP protocol, with the hot routes served in its callbacks instead of an ASGI task.
+
+Once a request's headers are there it is known whether it may be: its route, its key and the key's limits. Nothing of the
+body of a request that may not be is kept, and `100 Continue` is only said to one that may.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from http import HTTPStatus
 from typing import Any, cast
 
+import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sublet.gateway.exchange import Exchange
+from sublet.gateway.answering import AnsweringProtocol, Front
+from sublet.gateway.answers import CONTINUE
+from sublet.gateway.connections import SMALL_BODY_BYTES
+from sublet.gateway.inflate import Inflater, inflater
 from sublet.gateway.refusals import (
     HeadersTooLargeError,
     InvalidRequestError,
+    MethodNotAllowedError,
     ReceiveTimeoutError,
+    RouteNotFoundError,
     ServerFullError,
     too_large,
 )
-from sublet.gateway.service import Gateway
-from sublet.gateway.surface import Surface
+from sublet.gateway.routes import Route
+from sublet.gateway.service import Ticket
 from sublet.values.errors import SubletError
 
 HEADER_BYTES_MAX = 32 * 1024
+UNAUTHENTICATED_HEADER_BYTES_MAX = 16 * 1024
 HEADERS_MAX = 100
+# How many bytes a body in chunks may come in, against those that it may have.
+FRAMING_RATIO_MAX = 2
 # After a refusal in mid-body the rest is read and dropped for so long, so that the client gets to read the refusal.
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
+UNAUTHENTICATED_LINGER_BYTES_MAX = 1024 * 1024
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-
-
-def status_line(status: int) -> bytes:
-    """The status line of an answer."""
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Error\r\n" % status
-
-
-def gateway_protocol(gateway: Gateway, surfaces: list[Surface]) -> type[GatewayProtocol]:
-    """The protocol class for uvicorn, bound to `gateway`."""
-    routes = {path: (surface, kind) for surface in surfaces for path, kind in surface.routes.items()}
-    return cast(
-        type[GatewayProtocol],
-        type("BoundGatewayProtocol", (GatewayProtocol,), {"gateway": gateway, "hot_routes": routes}),
+# The headers that the gateway itself looks at, but for the key's.
+_LOOKED_AT = frozenset(
+    (
+        b"content-length",
+        b"transfer-encoding",
+        b"content-encoding",
+        b"expect",
+        b"origin",
+        b"access-control-request-headers",
+        b"access-control-request-private-network",
     )
+)
 
 
-class GatewayProtocol(HttpToolsProtocol):
+def gateway_protocol(front: Front) -> type[GatewayProtocol]:
+    """The protocol class for uvicorn, bound to `front`."""
+    bound = {"front": front, "gateway": front.gateway}
+    return cast(type[GatewayProtocol], type("BoundGatewayProtocol", (GatewayProtocol,), bound))
+
+
+class GatewayProtocol(AnsweringProtocol):
     """One client connection. Hot requests go to an Exchange, all others to the ASGI app as uvicorn does it."""
-
-    gateway: Gateway
-    hot_routes: dict[bytes, tuple[Surface, str]]
 
     def __init__(
         self,
@@ -60,62 +71,81 @@ class GatewayProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._hot: tuple[Surface, str] | None = None
+        # As gateway.connections.Connection.
+        self.source = ""
+        self.connected_at = 0.0
+        # The request that is being received.
+        self._ticket: Ticket | None = None
+        self._refusal: SubletError | None = None
+        self._inflater: Inflater | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._header_bytes = 0
-        self._exchange: Exchange | None = None
-        self._keep = True
-        self._chunked = True
+        self._in_head = True
+        # Bytes that came for the present request, however they are framed.
+        self._raw_bytes = 0
+        self._head_bytes_max = UNAUTHENTICATED_HEADER_BYTES_MAX
         # Set once no further request of this connection is read: after a refusal in mid-body, or on pipelining.
         self._ignores_input = False
+        self._dropped_bytes = 0
         self._lingering_since = 0.0
-        self._lingered_bytes = 0
-        # Since when a request is being received; 0 between requests.
-        self._receiving_since = 0.0
-        self._idle_since = 0.0
+        self._stalled_since = 0.0
+        self._closing_since = 0.0
 
     # The transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         gateway = self.gateway
-        self._idle_since = self._receiving_since = gateway.monotonic()
-        if len(gateway.connections) >= gateway.settings.connections_max:
-            self.refuse_raw(
-                ServerFullError("the gateway has as many connections as it may; try again in 1 s", retry_after_s=1.0)
-            )
-            transport.close()
-            return
-        gateway.connections.add(self)
+        self.connected_at = self._idle_since = self._receiving_since = gateway.monotonic()
+        self.source = self.client[0] if self.client else ""
+        try:
+            gateway.connections.enter(self, self.connected_at, proxied=self.front.proxies.trusts(self.source))
+        except ServerFullError as error:
+            self._ignores_input = True
+            self._refuse_and_close(error)
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering_since:
-            self._lingered_bytes += len(data)
-            if self._lingered_bytes > LINGER_BYTES_MAX:
+        if self._ignores_input:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > (LINGER_BYTES_MAX if self.organization else UNAUTHENTICATED_LINGER_BYTES_MAX):
                 self.transport.abort()
             return
         if not self._receiving_since and self._exchange is None:
             self._receiving_since = self.gateway.monotonic()
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._raw_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Refused with its headers.
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        if self._in_head:
+            # One header may come in any number of pieces, and is shown to nobody before its end.
+            if self._raw_bytes > self._head_bytes_max:
+                self._refuse_and_linger(HeadersTooLargeError())
+        elif self._receiving_since:
+            # Only what has not come whole in one piece is worth counting.
+            self._count_bytes()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        gateway = self.gateway
-        gateway.connections.discard(self)
-        gateway.receiving_bytes -= self._body_bytes
-        self._body_bytes = 0
-        self._body = []
+        self._drop_request()
+        self.gateway.connections.leave(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
+        self._stalled_since = self.gateway.monotonic()
         if self._exchange is not None:
             self._exchange.client_stalled()
         super().pause_writing()
 
     def resume_writing(self) -> None:
+        self._stalled_since = 0.0
         if self._exchange is not None:
             self._exchange.client_flows()
         super().resume_writing()
@@ -126,22 +156,64 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
+    # Its limits (gateway.connections.Connection)
+
+    @property
+    def idle_since(self) -> float:
+        return self._idle_since if self._exchange is None and self._asgi_idle() else 0.0
+
+    def give_way(self) -> None:
+        self._ignores_input = True
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def shed(self, error: SubletError) -> bool:
+        if self._exchange is None:
+            self._refuse_and_linger(error)
+            return True
+        if self._exchange.waiting:
+            self._exchange.fail(error)
+            return True
+        return False
+
     def tick(self, now: float) -> None:
-        """Called about twice a second: slow senders and idle connections."""
+        """Called about twice a second: slow senders, slow readers and idle connections."""
         settings = self.gateway.settings
         if self._lingering_since:
             if now - self._lingering_since > LINGER_S:
                 self.transport.abort()
         elif self._exchange is not None:
             return
-        elif self._receiving_since and now - self._receiving_since > settings.receive_s_max:
-            if self._idle_since:
-                # Not a byte since it connected.
+        elif self._stalled_since and now - self._stalled_since > settings.stalled_client_s_max:
+            # It does not read what is there for it, so that not even a close would end.
+            self.transport.abort()
+        elif self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+            if now - self._closing_since > settings.stalled_client_s_max:
+                self.transport.abort()
+        elif self._receiving_since:
+            patience_s = settings.receive_s_max
+            if self._in_head and not self.organization:
+                patience_s = min(patience_s, settings.unauthenticated_s_max)
+            if now - self._receiving_since > patience_s:
+                if self._idle_since:
+                    # Not a byte since it connected.
+                    self.transport.close()
+                else:
+                    self._refuse_and_linger(ReceiveTimeoutError())
+        elif self.idle_since:
+            patience_s = settings.idle_connection_s_max if self.organization else settings.unauthenticated_s_max
+            if now - self._idle_since > patience_s:
                 self.transport.close()
-            else:
-                self._refuse_and_linger(ReceiveTimeoutError())
-        elif self._asgi_idle() and self._idle_since and now - self._idle_since > settings.idle_connection_s_max:
-            self.transport.close()
+
+    def _count_bytes(self) -> None:
+        if self._raw_bytes > FRAMING_RATIO_MAX * self.gateway.received_bytes_max:
+            # The extensions of chunks and the trailers behind them are no body, but are memory all the same.
+            self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
+        elif self._ticket is not None:
+            self.gateway.connections.hold(self, max(self._body_bytes, self._raw_bytes))
 
     # httptools' callbacks
 
@@ -154,154 +226,155 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.cycle.keep_alive = False
             return
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
-        self._hot = None
-        self._header_bytes = 0
+        self._route = None
+        self._in_head = True
         self._idle_since = 0.0
         if not self._receiving_since:
             self._receiving_since = self.gateway.monotonic()
 
     def on_url(self, url: bytes) -> None:
-        if not self._ignores_input:
-            self._header_bytes += len(url)
-            if self._header_bytes > HEADER_BYTES_MAX:
-                self._refuse_and_linger(HeadersTooLargeError())
-            self.url += url
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._ignores_input:
             return
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > HEADER_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
+        if len(self.headers) >= HEADERS_MAX:
             self._refuse_and_linger(HeadersTooLargeError())
             return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._ignores_input:
             return
-        path = self.url if b"?" not in self.url else self.url[: self.url.index(b"?")]
-        hot = self.hot_routes.get(path)
-        if hot is None or self.parser.get_method() != b"POST":
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
-            super().on_message_begin()
-            self.url, self.expect_100_continue = url, expects
-            self.headers.extend(headers)
-            super().on_headers_complete()
+        self._in_head = False
+        if self._raw_bytes > self._head_bytes_max and self._head_size() > self._head_bytes_max:
+            self._refuse_and_linger(HeadersTooLargeError())
             return
-        self._hot = hot
-        for name, value in self.headers:
-            if name == b"content-length" and (not value.isdigit() or int(value) > self.gateway.received_bytes_max):
-                self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
-                return
-        if self.expect_100_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._looked_at = seen = {name: value for name, value in self.headers if name in _LOOKED_AT}
+        front = self.front
+        origin = seen.get(b"origin")
+        self._cors = front.cors.headers(origin) if origin is not None else b""
+        method = self.parser.get_method()
+        self._bodiless = method == b"HEAD"
+        self._keep = self.parser.should_keep_alive() and not self.gateway.stopping
+        self._chunked = self.parser.get_http_version() != "1.0"
+        route = front.routes.exact.get(self.url)
+        if route is None:
+            route, self.url = front.routes.find(self.url)
+        self._route = route
+        try:
+            self._admit(route, method, seen)
+        except SubletError as error:
+            self._refuse_early(error, seen)
+
+    def _admit(self, route: Route | None, method: bytes, seen: dict[bytes, bytes]) -> None:
+        """Let the request on to its body, or raise the SubletError that refuses it."""
+        if route is None:
+            raise RouteNotFoundError
+        if method not in route.methods and method != b"OPTIONS":
+            raise MethodNotAllowedError(
+                f"{self._path()} does not take {method.decode('latin-1')}; it takes {route.allow.decode()}",
+                allow=route.allow.decode(),
+            )
+        if self.parser.should_upgrade():
+            raise InvalidRequestError("This connection stays HTTP/1.1; send the request without the header Upgrade")
+        gateway = self.gateway
+        if route.needs_key and method != b"OPTIONS":
+            secret = route.surface.secret(self.headers)
+            grant = gateway.authenticate(secret)
+            if grant.organization_id != self.organization:
+                gateway.connections.authenticated(self, grant.organization_id)
+                self._head_bytes_max = HEADER_BYTES_MAX
+            if route.kind:
+                self._ticket = gateway.admit(grant, secret)
+        if not route.kind or method == b"OPTIONS":
+            if self._announced(seen) > SMALL_BODY_BYTES:
+                raise too_large(SMALL_BODY_BYTES)
+            if method != b"OPTIONS":
+                self._to_app()
+            return
+        length = seen.get(b"content-length")
+        if length is not None and int(length) > gateway.received_bytes_max:
+            raise too_large(gateway.received_bytes_max)
+        encoding = seen.get(b"content-encoding")
+        self._inflater = inflater(encoding, gateway.received_bytes_max) if encoding is not None else None
+        if seen.get(b"expect", b"").lower() == b"100-continue":
+            self.transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         if self._ignores_input:
             return
-        gateway = self.gateway
-        if self._hot is None:
-            self._body_bytes += len(body)
-            gateway.receiving_bytes += len(body)
-            if self._body_bytes > gateway.received_bytes_max:
-                self._ignores_input = True
-                self.transport.abort()
-                return
-            super().on_body(body)
-            return
-        self._body.append(body)
         self._body_bytes += len(body)
-        gateway.receiving_bytes += len(body)
-        if self._body_bytes > gateway.received_bytes_max:
+        if self._refusal is not None or self._route is None or not self._route.kind or self._ticket is None:
+            # Nobody reads it: it was announced as small, or is of an unknown length.
+            if self._body_bytes > SMALL_BODY_BYTES:
+                self._refuse_and_linger(too_large(SMALL_BODY_BYTES))
+            return
+        if self._inflater is not None:
+            try:
+                self._body_bytes -= len(body)
+                body = self._inflater.feed(body)
+                self._body_bytes += len(body)
+            except SubletError as error:
+                self._refuse_and_linger(error)
+                return
+        self._body.append(body)
+        if self._body_bytes > self.gateway.received_bytes_max:
             self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
-        elif gateway.receiving_bytes > gateway.settings.receiving_bytes_max:
-            self._refuse_and_linger(
-                ServerFullError("the gateway is receiving as much as it may; try again in 1 s", retry_after_s=1.0)
-            )
 
     def on_message_complete(self) -> None:
         if self._ignores_input:
             return
         self._receiving_since = 0.0
-        gateway = self.gateway
-        gateway.receiving_bytes -= self._body_bytes
-        self._body_bytes = 0
-        if self._hot is None:
-            self._idle_since = gateway.monotonic()
-            super().on_message_complete()
-            return
-        surface, kind = self._hot
-        self._keep = self.parser.should_keep_alive() and not gateway.stopping
-        self._chunked = self.parser.get_http_version() != "1.0"
+        self._raw_bytes = 0
+        route, refusal, ticket = self._route, self._refusal, self._ticket
+        if refusal is not None:
+            self._drop_request()
+            self._answer_refusal(refusal)
+        elif ticket is None or route is None:
+            self._drop_request()
+            if self.parser.get_method() == b"OPTIONS" and route is not None:
+                self._answer_options(route)
+            else:
+                super().on_message_complete()
+        else:
+            self._begin(route, ticket)
+
+    def _begin(self, route: Route, ticket: Ticket) -> None:
         parts, self._body = self._body, []
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        inflating, self._inflater = self._inflater, None
+        # From here on the ticket is the gateway's.
+        self._ticket = None
+        self._body_bytes = 0
+        connections = self.gateway.connections
+        if len(body) <= SMALL_BODY_BYTES:
+            connections.release(self)
         try:
-            exchange = gateway.begin(
-                self, surface, kind, self.headers, parts[0] if len(parts) == 1 else b"".join(parts)
-            )
+            if inflating is not None:
+                inflating.end()
         except SubletError as error:
-            self._refuse(error, surface)
+            self.gateway.withdraw(ticket)
+            self._answer_refusal(error)
+            return
+        try:
+            exchange = self.gateway.begin(self, route.surface, route.kind, ticket, body)
+        except SubletError as error:
+            self._answer_refusal(error)
             return
         # An exchange that failed at once has answered already.
         if not exchange.over:
             self._exchange = exchange
-
-    # The exchange's side (gateway.client.Client)
-
-    def answer_whole(self, exchange: Exchange, body: bytes) -> None:
-        self.transport.write(
-            b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\n%b\r\n%b"
-            % (status_line(200), self._own_headers(exchange), len(body), self._connection_header(), body)
-        )
-        self._over()
-
-    def answer_head(self, exchange: Exchange) -> None:
-        if not self._chunked:
-            self._keep = False
-        self.transport.write(
-            b"%bcontent-type: %b\r\n%bcache-control: no-cache\r\nx-accel-buffering: no\r\n%b%b\r\n"
-            % (
-                status_line(200),
-                exchange.surface.stream_content_type,
-                self._own_headers(exchange),
-                b"transfer-encoding: chunked\r\n" if self._chunked else b"",
-                self._connection_header(),
-            )
-        )
-
-    def answer_part(self, data: bytes) -> None:
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    def answer_end(self, *, complete: bool) -> None:
-        if self._chunked:
-            self.transport.write(b"0\r\n\r\n")
-        if not complete:
-            self._keep = False
-        self._over()
-
-    def refuse(self, error: SubletError, exchange: Exchange) -> None:
-        self._refuse(error, exchange.surface, self._own_headers(exchange))
-
-    def cut(self) -> None:
-        self._exchange = None
-        self.transport.abort()
+            if len(body) > SMALL_BODY_BYTES:
+                connections.hold(self, len(body))
 
     # Own
 
-    def refuse_raw(self, error: SubletError) -> None:
-        """Refuse before it is known what was asked, in the first surface's form."""
-        surface = next(iter(self.hot_routes.values()))[0]
-        self._keep = False
-        self._write_refusal(error, surface.refusal(error), b"")
-
     def send_400_response(self, msg: str) -> None:
         if not self._ignores_input:
-            self.refuse_raw(InvalidRequestError("The request is not HTTP/1.1; check the client"))
-        self.transport.close()
+            self._ignores_input = True
+            self._refuse_and_close(InvalidRequestError("The request is not HTTP/1.1; check the client"))
 
     def on_response_complete(self) -> None:
         self._idle_since = self.gateway.monotonic()
@@ -310,44 +383,67 @@ class GatewayProtocol(HttpToolsProtocol):
     def _asgi_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _own_headers(self, exchange: Exchange) -> bytes:
-        return exchange.headers()
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _connection_header(self) -> bytes:
-        return b"" if self._keep else b"connection: close\r\n"
+    def _path(self) -> str:
+        return self.url.partition(b"?")[0][:200].decode("latin-1")
 
-    def _refuse(self, error: SubletError, surface: Surface, headers: bytes = b"") -> None:
-        self.gateway.metrics.refused[error.code] += 1
-        self._write_refusal(error, surface.refusal(error), headers)
-        self._over()
+    def _announced(self, seen: dict[bytes, bytes]) -> int:
+        """Bytes of body that the headers announce; what comes in chunks announces nothing and may be anything."""
+        if b"transfer-encoding" in seen:
+            return self.gateway.received_bytes_max
+        return int(seen.get(b"content-length", 0))
 
-    def _write_refusal(self, error: SubletError, body: bytes, headers: bytes) -> None:
-        retry_after_s = error.details.get("retry_after_s")
-        retry = b"retry-after: %d\r\n" % max(1, math.ceil(retry_after_s)) if retry_after_s is not None else b""
-        self.transport.write(
-            b"%bcontent-type: application/json\r\n%b%bcontent-length: %d\r\n%b\r\n%b"
-            % (status_line(error.status), headers, retry, len(body), self._connection_header(), body)
-        )
+    def _to_app(self) -> None:
+        """Hand the request to the ASGI app, as uvicorn does it."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        assert self.client is not None
+        self.scope["client"] = (self.front.proxies.client(self.source, headers), self.client[1])
+        super().on_headers_complete()
+        own = [(b"x-request-id", self.gateway.next_request_id()[1].encode())]
+        own += [
+            (name, value) for name, _, value in (line.partition(b": ") for line in self._cors.split(b"\r\n") if line)
+        ]
+        self.cycle.default_headers = [*self.cycle.default_headers, *own]
+
+    def _refuse_early(self, error: SubletError, seen: dict[bytes, bytes]) -> None:
+        """Refuse before the body. A customer's small body is waited for, so that the connection can serve on."""
+        announced = self._announced(seen)
+        if self.organization and error.status != 401 and announced <= SMALL_BODY_BYTES and b"expect" not in seen:
+            self._refusal = error
+        elif announced:
+            self._refuse_and_linger(error)
+        else:
+            self._ignores_input = True
+            self._refuse_and_close(error)
+
+    def _refuse_and_close(self, error: SubletError) -> None:
+        self._keep = False
+        self._write_refusal(error, self._surface(), self._request_id())
+        self._drop_request()
+        self.transport.close()
 
     def _refuse_and_linger(self, error: SubletError) -> None:
         if self._ignores_input:
             return
         self._ignores_input = True
         self._keep = False
-        gateway = self.gateway
-        gateway.receiving_bytes -= self._body_bytes
-        self._body_bytes = 0
-        self._body = []
         self._receiving_since = 0.0
-        gateway.metrics.refused[error.code] += 1
-        surface = self._hot[0] if self._hot else next(iter(self.hot_routes.values()))[0]
-        self._write_refusal(error, surface.refusal(error), b"")
-        self._lingering_since = gateway.monotonic()
+        self._write_refusal(error, self._surface(), self._request_id())
+        self._drop_request()
+        self._lingering_since = self.gateway.monotonic()
 
-    def _over(self) -> None:
-        self._exchange = None
-        self.server_state.total_requests += 1
-        self._receiving_since = 0.0
-        self._idle_since = self.gateway.monotonic()
-        if not self._keep and not self.transport.is_closing():
-            self.transport.close()
+    def _drop_request(self) -> None:
+        """Forget the request that is being received, and what it holds."""
+        self.gateway.connections.release(self)
+        self._body = []
+        self._body_bytes = 0
+        self._inflater = None
+        self._refusal = None
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self.gateway.withdraw(ticket)

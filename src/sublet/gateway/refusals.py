@@ -13,7 +13,8 @@ from sublet.values.errors import (
 
 
 class InvalidApiKeyError(UnauthenticatedError):
-    """Incorrect API key: it is missing, unknown, expired or revoked; send a valid one as `Authorization: Bearer`."""
+    """Incorrect API key: it is missing, unknown, expired or revoked; send a valid one as `Authorization: Bearer`
+    or `x-api-key`."""
 
     code = "invalid_api_key"
 
@@ -40,6 +41,20 @@ class RouteNotFoundError(NotFoundError):
     """There is no such route; see docs/gateway.md for those that there are."""
 
     code = "route_not_found"
+
+
+class MethodNotAllowedError(InvalidInputError):
+    """This route does not take this method; the header Allow names those that it takes."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class UnsupportedEncodingError(InvalidInputError):
+    """The body's Content-Encoding is not supported; send it plain or with gzip."""
+
+    code = "unsupported_encoding"
+    status = 415
 
 
 class BodyTooLargeError(InvalidInputError):

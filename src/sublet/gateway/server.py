@@ -18,12 +18,17 @@ import structlog
 import uvicorn
 from sqlalchemy import Connection
 
-from sublet.gateway.api import application
+from sublet.gateway.addresses import Proxies
+from sublet.gateway.answering import Front
+from sublet.gateway.api import application, cold_routes
+from sublet.gateway.connections import files_for_connections
+from sublet.gateway.cors import Cors
 from sublet.gateway.held import Holds
 from sublet.gateway.journal import Journal
 from sublet.gateway.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, Snapshot
 from sublet.gateway.protocol import gateway_protocol
+from sublet.gateway.routes import Routes
 from sublet.gateway.service import Gateway
 from sublet.gateway.shipper import Emit, Shipper
 from sublet.gateway.snapshot import SnapshotThread
@@ -153,15 +158,23 @@ async def _serve(
     metrics = Metrics()
     gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.holds)
     gateway.adopt(first)
+    gateway.connections.connections_max = files_for_connections(settings.connections_max)
+    _notice_half_open(listener)
     snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
     snapshots.prime(first)
     figures = _Figures(store, journal.run, metrics)
     shipper = Shipper(settings.journal_dir, journal.run, emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces: list[Surface] = [OpenAISurface()]
+    front = Front(
+        gateway,
+        Routes(surfaces, cold_routes(surfaces[0])),
+        Cors(settings.cors_origins),
+        Proxies(settings.trusted_proxies),
+    )
     config = uvicorn.Config(
         application(gateway, surfaces[0], lambda: snapshots.age_s),
-        http=gateway_protocol(gateway, surfaces),
+        http=gateway_protocol(front),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -169,7 +182,7 @@ async def _serve(
         server_header=False,
         timeout_keep_alive=int(settings.idle_connection_s_max),
         timeout_graceful_shutdown=math.ceil(settings.drain_s_max),
-        # The address that connected is what counts for /metrics, not what a header says.
+        # Whose word of an address counts is the front's affair.
         proxy_headers=False,
         backlog=BACKLOG,
     )
@@ -194,6 +207,15 @@ async def _serve(
         with contextlib.suppress(SubletError):
             figures.save(at_once=True)
         log.info("gateway ended", run=journal.run)
+
+
+def _notice_half_open(listener: socket.socket) -> None:
+    """Have the kernel find out which peers are gone without a word. Accepted sockets inherit it from their listener."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000)):
+        # Not every system has them all.
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -8,10 +8,11 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Protocol
 
-from sublet.gateway.admission import Admission
+from sublet.gateway.admission import Admission, KeyState
+from sublet.gateway.call import Call
 from sublet.gateway.client import Client
+from sublet.gateway.connections import Connections
 from sublet.gateway.exchange import Exchange
 from sublet.gateway.held import BudgetHold, HeldExchange, Holds
 from sublet.gateway.journal import Journal
@@ -24,7 +25,7 @@ from sublet.gateway.refusals import (
     StoppingError,
     too_large,
 )
-from sublet.gateway.surface import Headers, Surface
+from sublet.gateway.surface import Surface
 from sublet.gateway.upstream import EnginePool
 from sublet.values.clock import Clock, SystemClock, to_micros
 from sublet.values.errors import ForbiddenError, SubletError
@@ -33,10 +34,16 @@ SECRET_BYTES_MAX = 256
 SWEEP_S = 0.5
 
 
-class Swept(Protocol):
-    """A connection, for the sweep."""
+class Ticket:
+    """An authenticated request that counts for its key already, before its body is there."""
 
-    def tick(self, now: float) -> None: ...
+    __slots__ = ("grant", "key_state", "secret", "snapshot")
+
+    def __init__(self, grant: KeyGrant, key_state: KeyState, secret: bytes, snapshot: Snapshot) -> None:
+        self.grant = grant
+        self.key_state = key_state
+        self.secret = secret
+        self.snapshot = snapshot
 
 
 class Gateway:
@@ -61,8 +68,7 @@ class Gateway:
         self.snapshot = snapshot
         self.admission = Admission(settings)
         self.live: set[Exchange] = set()
-        self.connections: set[Swept] = set()
-        self.receiving_bytes = 0
+        self.connections = Connections(settings, metrics.evicted)
         self.stopping = False
         self.monotonic = monotonic
         self.hold_over: Callable[[], None] = lambda: None
@@ -86,11 +92,40 @@ class Gateway:
         self._sequence += 1
         return self._sequence, f"req_{self._run}{self._sequence:08x}"
 
-    def begin(self, client: Client, surface: Surface, kind: str, headers: Headers, body: bytes) -> Exchange:
-        """Check a request and start it. Raises the SubletError that refuses it; then it used nothing up."""
-        grant = self.authenticate(surface.secret(headers))
+    def admit(self, grant: KeyGrant, secret: bytes) -> Ticket:
+        """Count a request for its key, once its headers are there: what may not run is not received either.
+
+        Raises the SubletError that refuses it; then it used nothing up.
+        """
         if self.stopping:
             raise StoppingError(retry_after_s=1.0)
+        if self.journal.failure is not None:
+            raise JournalError(retry_after_s=5.0)
+        return Ticket(grant, self.admission.admit(grant.id, self.monotonic()), secret, self.snapshot)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """The request never came to be whole: it uses nothing up."""
+        self.admission.refund(ticket.key_state)
+
+    def begin(self, client: Client, surface: Surface, kind: str, ticket: Ticket, body: bytes) -> Exchange:
+        """Check an admitted request, whose body is there, and start it. Raises the SubletError that refuses it; then it
+        used nothing up."""
+        try:
+            grant = ticket.grant
+            if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
+                # It may have been revoked or have expired while the body came.
+                grant = self.authenticate(ticket.secret)
+            call, model = self._checked(surface, kind, body)
+            kind_of = HeldExchange if grant.budgeted and self._holds is not None else Exchange
+            now = self.monotonic()
+            exchange = kind_of(self, client, surface, call, model, grant, ticket.key_state, now, len(body))
+            exchange.start()
+        except SubletError:
+            self.admission.refund(ticket.key_state)
+            raise
+        return exchange
+
+    def _checked(self, surface: Surface, kind: str, body: bytes) -> tuple[Call, ModelRoute]:
         call = surface.parse(kind, body)
         model = self.snapshot.models.get(call.model)
         if model is None:
@@ -101,14 +136,7 @@ class Gateway:
         limits = self.limits_of(model.name)
         if len(body) > limits.body_bytes_max:
             raise too_large(limits.body_bytes_max)
-        if self.journal.failure is not None:
-            raise JournalError(retry_after_s=5.0)
-        now = self.monotonic()
-        key_state = self.admission.admit(grant.id, now)
-        kind_of = HeldExchange if grant.budgeted and self._holds is not None else Exchange
-        exchange = kind_of(self, client, surface, call, model, grant, key_state, now, len(body))
-        exchange.start()
-        return exchange
+        return call, model
 
     def limits_of(self, model: str) -> GatewaySettings:
         """The settings that hold for a model."""
@@ -174,8 +202,7 @@ class Gateway:
         now = self.monotonic()
         for exchange in list(self.live):
             exchange.tick(now)
-        for connection in list(self.connections):
-            connection.tick(now)
+        self.connections.tick(now)
         for model in self.snapshot.models.values():
             if self.admission.waiting(model.name):
                 self.admission.serve_queue(model, now)
@@ -187,7 +214,9 @@ class Gateway:
         gauges["in_flight"] = len(self.live)
         gauges["waiting"] = sum(self.admission.waiting(name) for name in self.snapshot.models)
         gauges["holding"] = len(self._placing)
-        gauges["receiving_bytes"] = self.receiving_bytes
+        gauges["receiving_bytes"] = self.connections.bytes
+        gauges["connections"] = len(self.connections)
+        gauges["unauthenticated"] = self.connections.unauthenticated
         gauges["journal_failed"] = self.journal.failure is not None
 
     async def sweep_for_ever(self) -> None:

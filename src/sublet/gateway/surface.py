@@ -11,6 +11,21 @@ from sublet.values.errors import SubletError
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+KEY_HEADERS = (b"x-api-key", b"api-key")
+"""Where clients put a key besides `Authorization: Bearer`, whatever the surface: Anthropic's and Azure's do."""
+
+
+def secret_of(headers: Headers) -> bytes:
+    """The API key that the headers carry: the bearer token, else the first of KEY_HEADERS that is there; empty where none is."""
+    found = b""
+    for name, value in headers:
+        if name == b"authorization":
+            if value[:7].lower() == b"bearer ":
+                return value[7:].strip()
+        elif not found and name in KEY_HEADERS:
+            found = value.strip()
+    return found
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -50,7 +65,7 @@ class Surface(Protocol):
     stream_content_type: bytes
 
     def secret(self, headers: Headers) -> bytes:
-        """The API key that the headers carry, empty where there is none."""
+        """The API key that the headers carry, empty where there is none; `secret_of` where the vendor has no place of its own."""
         ...
 
     def parse(self, kind: str, body: bytes) -> Call:

@@ -26,7 +26,7 @@ from sublet.gateway.call import (
 )
 from sublet.gateway.dialects import ABSENT, PARAMETERS, EngineParameters
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
-from sublet.gateway.surface import Headers, Identity
+from sublet.gateway.surface import Headers, Identity, secret_of
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
 from sublet.values.errors import SubletError
 
@@ -99,10 +99,7 @@ class OpenAISurface:
     stream_content_type = b"text/event-stream; charset=utf-8"
 
     def secret(self, headers: Headers) -> bytes:
-        for name, value in headers:
-            if name == b"authorization":
-                return value[7:] if value[:7].lower() == b"bearer " else b""
-        return b""
+        return secret_of(headers)
 
     def parse(self, kind: str, body: bytes) -> Call:
         call = _decoded(kind, body)

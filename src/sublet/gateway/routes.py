@@ -1,0 +1,50 @@
+"""Which paths there are, what may be done with each, and in whose form its errors are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sublet.gateway.surface import Surface
+
+POST = (b"POST",)
+READ = (b"GET", b"HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path. `kind` is the kind of call of those that are served by callbacks; those without are served by the ASGI app."""
+
+    surface: Surface
+    methods: tuple[bytes, ...]
+    kind: str = ""
+    needs_key: bool = True
+
+    @property
+    def allow(self) -> bytes:
+        """The value of the header `Allow`."""
+        return b", ".join((*self.methods, b"OPTIONS"))
+
+
+class Routes:
+    """The routes of one listener."""
+
+    def __init__(self, surfaces: Sequence[Surface], cold: Mapping[bytes, Route]) -> None:
+        """`cold` are the ASGI app's; one whose path ends in a slash stands for all paths below it."""
+        self.surface = surfaces[0]
+        """Whose form an error has where no route is known."""
+        self.exact = {path: Route(surface, POST, kind) for surface in surfaces for path, kind in surface.routes.items()}
+        self.exact |= {path: route for path, route in cold.items() if not path.endswith(b"/")}
+        self._below = [(path, route) for path, route in cold.items() if path.endswith(b"/")]
+
+    def find(self, url: bytes) -> tuple[Route | None, bytes]:
+        """The route of a request's target, and the target as the ASGI app is to see it: without a host, and without a slash
+        at the end of its path."""
+        path, mark, query = url.partition(b"?")
+        if not path.startswith(b"/"):
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        path = path.rstrip(b"/") or b"/"
+        route = self.exact.get(path)
+        if route is None:
+            route = next((below for prefix, below in self._below if path.startswith(prefix)), None)
+        return route, path + mark + query
