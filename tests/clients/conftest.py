@@ -90,7 +90,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         port=0,
         requests_per_minute_max=10_000,
         concurrency_max=256,
-        queue_per_slot_max=64,
+        queue_per_key_max=256,
         queue_s_max=120,
     )
     gateway = Running(settings, store, secret, key.id).start()

@@ -29,7 +29,8 @@ from tests.gateway.harness import (
 )
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.admission import Admission
+from sublet.gateway.admission import Admission, ReplicaState
+from sublet.gateway.fair import Seat
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitError
 from sublet.store import Store
@@ -189,7 +190,7 @@ def test_requests_beyond_the_slots_wait_in_order(make_gateway: Callable[..., Run
 def test_a_full_queue_and_a_long_wait_are_503_with_a_time(
     make_gateway: Callable[..., Running], engine: ScriptedEngine
 ) -> None:
-    gateway = make_gateway(slots=1, queue_per_slot_max=1, queue_s_max=0.3)
+    gateway = make_gateway(slots=1, queue_per_key_max=1, queue_s_max=0.3)
     gate = Gate(engine)
     busy = sent(gateway, 1)
     until(lambda: len(engine.asked) == 1)
@@ -272,7 +273,7 @@ def test_c28_requests_wait_for_an_engine_that_is_lost_and_wanted(
 def test_c28_requests_wait_for_a_replica_that_is_starting_within_the_limits_of_the_queue(
     make_gateway: Callable[..., Running], engine: ScriptedEngine
 ) -> None:
-    gateway = make_gateway(slots=2, queue_per_slot_max=1, start=False)
+    gateway = make_gateway(slots=2, queue_per_key_max=2, start=False)
     set_replica(gateway.store, only_replica(gateway), state="starting", endpoint=None)
     gateway.start()
     wires = sent(gateway, 2)
@@ -337,6 +338,15 @@ def test_c19_with_the_database_away_known_keys_go_on(
 
 # Admission by itself
 
+
+class Waiter:
+    def __init__(self, organization: str, key: str) -> None:
+        self.grant = KeyGrant(key, organization)
+        self.seat: Seat | None = None
+
+    def slot_free(self, replica: ReplicaState) -> None: ...
+
+
 ROUTE = ModelRoute(
     "m", "m", frozenset({"chat"}), 2048, 0, (ReplicaRoute("a", "http://a", 2), ReplicaRoute("b", "http://b", 4))
 )
@@ -357,7 +367,7 @@ def test_a_suspect_is_left_alone_for_a_moment_where_there_is_another() -> None:
     found = admission()
     first = found.pick(ROUTE, 0.0)
     assert first is not None
-    found.release(first)
+    first.in_flight -= 1
     found.suspect(first, 0.0)
     again = found.pick(ROUTE, 1.0)
     assert again is not None and again is not first
@@ -396,13 +406,18 @@ def test_b12_parallel_requests_pass_exactly_as_many_as_may() -> None:
     assert passed == 10
 
 
-def test_the_queue_is_bounded_by_the_slots() -> None:
-    found = admission(queue_per_slot_max=2)
+def test_the_queue_is_bounded_for_each_key_and_says_when_to_come_again() -> None:
+    found = admission(queue_per_key_max=12)
     for _ in range(12):
-        found.enqueue(ROUTE, object())  # type: ignore[arg-type]
+        found.enqueue(ROUTE, Waiter("org", "key"))
     with pytest.raises(QueueFullError) as refused:
-        found.enqueue(ROUTE, object())  # type: ignore[arg-type]
+        found.enqueue(ROUTE, Waiter("org", "key"))
     assert refused.value.details["retry_after_s"] == pytest.approx(13 * 2.0 / 6)
+    other = Waiter("other", "another")
+    found.enqueue(ROUTE, other)
+    assert found.wait_s(ROUTE, other.grant) == pytest.approx(2 * 2.0 / 3), (
+        "half of the slots are another organization's share"
+    )
 
 
 def test_c22_state_of_keys_models_and_replicas_that_are_gone_is_dropped() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,10 @@ from sublet.gateway.model import GatewaySettings
 
 
 def test_every_setting_of_the_gateway_has_its_field_and_default() -> None:
-    known = {field.name: field.default for field in fields(GatewaySettings)}
+    known = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(GatewaySettings)
+    }
     for name, value in Gateway():
         if name != "models":
             assert known[name] == value, name

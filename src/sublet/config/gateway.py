@@ -12,6 +12,8 @@ MIB = 1024 * 1024
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 QueueSeconds = Annotated[float, Field(gt=0, le=600)]
+QueueLength = Annotated[int, Field(ge=0, le=100_000)]
+Weight = Annotated[float, Field(ge=0.01, le=100)]
 BodyBytes = Annotated[int, Field(ge=1024, le=256 * MIB)]
 
 
@@ -20,6 +22,7 @@ class GatewayModelSettings(Section):
 
     name: str = Field(min_length=1, max_length=120, description="the model's public name")
     queue_s_max: QueueSeconds | None = Field(default=None, description="seconds a request may wait for the engine")
+    queue_per_key_max: QueueLength | None = Field(default=None, description="requests of a key that may wait for it")
     body_bytes_max: BodyBytes | None = Field(default=None, description="bytes that a request's body may have")
 
     def overrides(self) -> dict[str, Any]:
@@ -35,6 +38,13 @@ class Gateway(Section):
     requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
     concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
     queue_s_max: QueueSeconds = Field(default=30.0, description="seconds a request may wait for the engine")
+    queue_per_key_max: QueueLength = Field(
+        default=64, description="requests of a key that may wait for a model; there is no bound for all keys together"
+    )
+    weights: dict[str, Weight] = Field(
+        default={},
+        description="weight in the queue of an organization, by id or name, or of a key within it, by id; else 1",
+    )
     drain_s_max: float = Field(
         default=30.0,
         ge=0,

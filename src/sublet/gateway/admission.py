@@ -1,11 +1,12 @@
-"""Who may start now: each key's limits, each replica's slots, and a bounded queue per model."""
+"""Who may start now: each key's limits, each replica's slots, and a fair queue per model, bounded for each key."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Protocol
 
-from sublet.gateway.model import GatewaySettings, ModelRoute, ReplicaRoute, Snapshot
+from sublet.gateway import fair
+from sublet.gateway.fair import FairQueue
+from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitError
 
 SUSPECT_S = 2.0
@@ -34,7 +35,7 @@ class ReplicaState:
         self.suspect_until = 0.0
 
 
-class Waiting(Protocol):
+class Waiting(fair.Waiting, Protocol):
     """A request in a queue."""
 
     def slot_free(self, replica: ReplicaState) -> None:
@@ -48,7 +49,7 @@ class ModelQueue:
     __slots__ = ("service_s", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: FairQueue[Waiting] = FairQueue()
         self.service_s = SERVICE_S_START
 
     def note_service(self, seconds: float) -> None:
@@ -147,33 +148,42 @@ class Admission:
         return found
 
     def enqueue(self, model: ModelRoute, request: Waiting) -> None:
-        """Wait for a slot. Raises QueueFullError, with the time after which there should be room."""
-        queue = self.queue(model)
-        if len(queue.waiting) >= (model.slots + model.slots_coming) * self._settings.queue_per_slot_max:
-            wait_s = self.wait_s(model)
+        """Wait for a slot. Raises QueueFullError, with the time after which there should be room.
+
+        The bound is each key's own: one for all would let whoever fills it shut out everybody else.
+        """
+        waiting = self.queue(model).waiting
+        own = waiting.seat(request.grant).waiting
+        if own >= self._settings.of_model(model.name).queue_per_key_max:
+            wait_s = self.wait_s(model, request.grant)
             raise QueueFullError(
-                f"{len(queue.waiting)} requests wait for {model.name} already; try again in {wait_s:.0f} s",
+                f"{own} requests of this key wait for {model.name} already; try again in {wait_s:.0f} s",
                 retry_after_s=wait_s,
             )
-        queue.waiting.append(request)
+        waiting.append(request)
 
     def forget(self, model: ModelRoute, request: Waiting) -> None:
         """It no longer waits."""
-        waiting = self.queue(model).waiting
-        if request in waiting:
-            waiting.remove(request)
+        self.queue(model).waiting.discard(request)
 
-    def wait_s(self, model: ModelRoute) -> float:
-        """Seconds until a request that came now would get a slot, as lately answers take."""
+    def wait_s(self, model: ModelRoute, grant: KeyGrant) -> float:
+        """Seconds until a request of this key that came now would get a slot, as long as answers take lately."""
         queue = self.queue(model)
-        return max(1.0, (len(queue.waiting) + 1) * queue.service_s / max(1, model.slots))
+        ahead = queue.waiting.seat(grant).organization.waiting
+        slots = max(1, model.slots) * queue.waiting.share(grant)
+        return max(1.0, (ahead + 1) * queue.service_s / slots)
 
-    def release(self, replica: ReplicaState) -> None:
-        """A slot is free."""
+    def start(self, model: ModelRoute, request: Waiting) -> None:
+        """A slot that was picked is `request`'s from now on."""
+        self.queue(model).waiting.started(request)
+
+    def release(self, model: ModelRoute, replica: ReplicaState, request: Waiting) -> None:
+        """The slot is free again."""
         replica.in_flight -= 1
+        self.queue(model).waiting.ended(request)
 
     def serve_queue(self, model: ModelRoute, now: float) -> None:
-        """Give free slots to those who wait, first come first served."""
+        """Give free slots to those who wait, each organization and key its share."""
         waiting = self.queue(model).waiting
         while waiting:
             try:
@@ -195,8 +205,10 @@ class Admission:
                 state.route = routes[replica_id]
             elif not state.in_flight:
                 del self._replicas[replica_id]
-        for name in [name for name, queue in self._queues.items() if name not in snapshot.models and not queue.waiting]:
-            del self._queues[name]
+        for name, queue in list(self._queues.items()):
+            queue.waiting.forget_idle()
+            if name not in snapshot.models and queue.waiting.idle:
+                del self._queues[name]
 
     def in_flight(self) -> int:
         return sum(state.in_flight for state in self._replicas.values())

@@ -11,6 +11,7 @@ from sublet.gateway.admission import KeyState, ReplicaState
 from sublet.gateway.attempt import Attempt
 from sublet.gateway.call import Call
 from sublet.gateway.client import Client
+from sublet.gateway.fair import Seat
 from sublet.gateway.journal import Record
 from sublet.gateway.meter import Meter
 from sublet.gateway.model import KeyGrant, ModelRoute
@@ -52,6 +53,7 @@ class Exchange:
         "queue_s",
         "reply",
         "retried",
+        "seat",
         "sequence",
         "settings",
         "stalled_at",
@@ -93,6 +95,7 @@ class Exchange:
         self._slot = -1
         self._reserved_for = ""
         self._attempt: Attempt | None = None
+        self.seat: Seat | None = None
         self.held = self.asked = self.retried = False
         self._head_sent = self._reserved = False
 
@@ -135,6 +138,7 @@ class Exchange:
     def _ask(self, replica: ReplicaState) -> None:
         self.state = ASKING
         self.last_at = self.gateway.monotonic()
+        self.gateway.admission.start(self.model, self)
         self._attempt = Attempt(self, replica)
         self._reserve(replica)
         self._attempt.start()
@@ -184,7 +188,7 @@ class Exchange:
         admission = self.gateway.admission
         failed, self._attempt = self._attempt, None
         assert failed is not None
-        admission.release(failed.replica)
+        admission.release(self.model, failed.replica, self)
         # The snapshot may know of other replicas by now.
         model = self.gateway.snapshot.models.get(self.model.name, self.model)
         first, self.retried = not self.retried, True
@@ -230,7 +234,7 @@ class Exchange:
         settings = self.settings
         if self.state == QUEUED:
             if now - self.started_at > settings.queue_s_max:
-                wait_s = self.gateway.admission.wait_s(self.model)
+                wait_s = self.gateway.admission.wait_s(self.model, self.grant)
                 self.fail(
                     QueueTimeoutError(
                         f"no slot of {self.model.name} came free in {settings.queue_s_max:.0f} s; try again in "
@@ -289,7 +293,7 @@ class Exchange:
         attempt = self._attempt
         if attempt is not None:
             attempt.stop(at_once=status != 200)
-            gateway.admission.release(attempt.replica)
+            gateway.admission.release(self.model, attempt.replica, self)
             if status == 200:
                 gateway.admission.queue(self.model).note_service(now - self.started_at - self.queue_s)
             gateway.admission.serve_queue(gateway.snapshot.models.get(self.model.name, self.model), now)

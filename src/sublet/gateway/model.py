@@ -24,7 +24,8 @@ class GatewaySettings:
 
     `durability` says when the client may see the end of its answer: "disk" once its usage is synced to disk, "process"
     once the operating system has it (safe from the gateway's death, not from a power cut of the last 50 ms). `overrides`
-    has what differs for single models, by model and field; `of_model` gives the settings that hold for one.
+    has what differs for single models, by model and field; `of_model` gives the settings that hold for one. `weights` are those of
+    organizations (by id or name) and keys (by id) that are not 1.
     """
 
     data_dir: Path
@@ -33,7 +34,8 @@ class GatewaySettings:
     requests_per_minute_max: int = 600
     concurrency_max: int = 64
     queue_s_max: float = 30.0
-    queue_per_slot_max: int = 8
+    queue_per_key_max: int = 64
+    weights: Mapping[str, float] = field(default_factory=dict)
     connections_max: int = 4096
     unauthenticated_max: int = 256
     unauthenticated_per_address_max: int = 64
@@ -76,7 +78,8 @@ class GatewaySettings:
 class KeyGrant:
     """A live key: whose it is, until when (None: for ever), and whether it may call models or see the operator's pages.
 
-    `budgeted` says that a hard budget or prepaid credit covers what it does."""
+    `budgeted` says that a hard budget or prepaid credit covers what it does. `weight` is its organization's in the queue,
+    `key_weight` its own within that."""
 
     id: str
     organization_id: str
@@ -85,6 +88,8 @@ class KeyGrant:
     is_operator: bool = False
     project: str = ""
     budgeted: bool = False
+    weight: float = 1.0
+    key_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class SnapshotThread:
         self._store = store
         self._interval_s = settings.snapshot_interval_s
         self._built_in = settings.built_in
+        self._weights = settings.weights
         self._adopt = adopt
         self._last = Snapshot()
         self._stopped = threading.Event()
@@ -35,7 +36,7 @@ class SnapshotThread:
     def load(self) -> Snapshot:
         """The first snapshot, at once. Raises UnavailableError where the database can't be reached."""
         with self._store.read() as connection:
-            self._last = load_snapshot(connection, 1, self._built_in)
+            self._last = load_snapshot(connection, 1, self._built_in, self._weights)
         self._loaded_at = time.monotonic()
         return self._last
 
@@ -60,7 +61,7 @@ class SnapshotThread:
         """Load once; whether it worked. What is known stays valid where it did not."""
         try:
             with self._store.read() as connection:
-                found = load_snapshot(connection, self._last.version + 1, self._built_in)
+                found = load_snapshot(connection, self._last.version + 1, self._built_in, self._weights)
         except Exception as error:
             if not self._away:
                 log.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,9 +20,11 @@ from sublet.store.tables.gateway import model_stats
 from sublet.store.tables.models import deployments, models, replicas
 
 
-def load_snapshot(connection: Connection, version: int, built_in: CatalogEntry) -> Snapshot:
+def load_snapshot(
+    connection: Connection, version: int, built_in: CatalogEntry, weights: Mapping[str, float] | None = None
+) -> Snapshot:
     """Live keys, and the models that are deployed with their replicas."""
-    return Snapshot(_keys(connection), _models(connection, built_in), version)
+    return Snapshot(_keys(connection, weights or {}), _models(connection, built_in), version)
 
 
 def save_minutes(connection: Connection, run: str, minutes: list[MinuteStats]) -> None:
@@ -60,7 +63,7 @@ def recent_minutes(connection: Connection, since: datetime) -> list[dict[str, An
     return [dict(row._mapping) for row in rows]
 
 
-def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
+def _keys(connection: Connection, weights: Mapping[str, float]) -> dict[bytes, KeyGrant]:
     rows = connection.execute(
         select(
             api_keys.c.sha256,
@@ -69,6 +72,7 @@ def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
             api_keys.c.scopes,
             api_keys.c.expires_at,
             api_keys.c.project,
+            organizations.c.name,
         )
         .join(organizations, organizations.c.id == api_keys.c.organization_id)
         .where(api_keys.c.revoked_at.is_(None), organizations.c.status == "active")
@@ -85,6 +89,8 @@ def _keys(connection: Connection) -> dict[bytes, KeyGrant]:
             "operate" in row.scopes,
             project=row.project,
             budgeted=any(budget.covers(row.project, row.id) for budget in limits.get(row.organization_id, ())),
+            weight=weights.get(row.organization_id, weights.get(row.name, 1.0)),
+            key_weight=weights.get(row.id, 1.0),
         )
         for row in rows
     }
