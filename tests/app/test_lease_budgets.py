@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, Quote
-from sublet.leases.service import ReclaimOrder
+from sublet.leases.reclaims import ReclaimOrder
 from sublet.ledger.budgets import BudgetExceededError
 from sublet.ledger.service import new_budget
 from sublet.simulation.world import SSH_KEY, World

@@ -40,7 +40,7 @@ def test_what_is_kept_back_is_told_apart(tmp_path: Path, clock: SimulatedClock) 
     assert (found["never_sell"], found["failure_reserve"], found["in_use"]) == (3, 2, 4)
     assert system.surplus.ladder(pool_id).count("spot") == 11
     with system.store.read() as connection:
-        assert system.may_stay(connection, pool_id, Window.starting(clock.now(), 3600)) == 13
+        assert system.capacity.may_stay(connection, pool_id, Window.starting(clock.now(), 3600)) == 13
     system.close()
 
 

@@ -260,7 +260,7 @@ def test_f13_a_pool_that_closes_before_the_end_is_not_sold(world: World) -> None
 
 @pytest.mark.real
 def test_the_life_of_a_lease_on_postgresql(postgres_store: Store, clock: SimulatedClock) -> None:
-    from sublet.leases.service import ReclaimOrder
+    from sublet.leases.reclaims import ReclaimOrder
 
     world = World(postgres_store, clock)
     lease = world.sell(count=4, seconds=3600)

@@ -155,9 +155,9 @@ def test_nobody_is_asked_back_for_a_need_that_is_over_before_his_notice(world: W
     spot, notice = world.sell(class_name="spot", seconds=3600), world.sell(count=2, seconds=3600)
     world.run(5)
     until = world.clock.now() + timedelta(seconds=240)
-    around = world.leases._ports
-    busy = replace(around, may_stay=lambda connection, pool, window: 0 if window.start < until else 4)
-    world.leases._ports = busy
+    around = world.leases._reclaims._ports
+    busy = replace(around, may_stay=lambda connection, pool, window, calm_s: 0 if window.start < until else 4)
+    world.leases._reclaims._ports = busy
     world.run(2)
     assert world.lease(spot).state is LeaseState.NOTICE
     assert world.lease(notice).state is LeaseState.ACTIVE

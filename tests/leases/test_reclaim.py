@@ -23,7 +23,7 @@ from sublet.leases.model import (
     credit_nano,
 )
 from sublet.leases.reclaim import plan_reclaim
-from sublet.leases.service import ReclaimOrder
+from sublet.leases.reclaims import ReclaimOrder
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, NotFoundError

@@ -17,7 +17,7 @@ from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.base import RunState
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.model import FirmLeaseError, Lease, LeaseState, NoCapacityError
-from sublet.leases.service import ReclaimOrder
+from sublet.leases.reclaims import ReclaimOrder
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.clock import SimulatedClock

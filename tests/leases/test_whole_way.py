@@ -19,7 +19,8 @@ from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, LeaseState, credit_nano
-from sublet.leases.service import Leases, ReclaimOrder
+from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.service import Leases
 from sublet.leases.terms import CreditNote, LeasePorts
 from sublet.store import Store
 from sublet.store.metadata import metadata
@@ -46,7 +47,7 @@ class House:
         ports = LeasePorts(
             sellable=lambda connection, pool, name, window: 10,
             price=lambda connection, pool, name, window, organization: (PRICE_NANO, "USD"),
-            may_stay=lambda connection, pool, window: self.pool.accelerators,
+            may_stay=lambda connection, pool, window, calm_s: self.pool.accelerators,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
             classes={"notice": ClassTerms("notice", NOTICE_S, Decimal("0.10"))},

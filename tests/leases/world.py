@@ -62,7 +62,7 @@ class World:
         ports = LeasePorts(
             sellable=self.sellable,
             price=lambda connection, pool, name, window, organization: (PRICE_NANO, "USD"),
-            may_stay=lambda connection, pool, window: self.stay,
+            may_stay=lambda connection, pool, window, calm_s: self.stay,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
             shareable=lambda connection, pool: not self.exclusive,

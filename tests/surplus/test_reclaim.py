@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import combinations
 
 import pytest
@@ -10,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.surplus import reclaim
-from sublet.surplus.reclaim import Holding, least_destroyed, reclaim_plan, youngest_first
+from sublet.surplus.reclaim import Holding, least_destroyed, youngest_first
 from sublet.values.money import NANO
-from sublet.values.plan import diff
-
-AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def holding(name: str, accelerators: int = 1, **others: int) -> Holding:
@@ -23,7 +19,7 @@ def holding(name: str, accelerators: int = 1, **others: int) -> Holding:
 
 
 def taken(holdings: list[Holding], count: int, by_s: int = 600) -> list[str]:
-    return [step.subject for step in reclaim_plan(holdings, count, by_s, AT).steps]
+    return [item.id for item in least_destroyed(holdings, count, by_s)]
 
 
 def test_young_cheap_and_uncredited_go_first() -> None:
@@ -35,20 +31,8 @@ def test_young_cheap_and_uncredited_go_first() -> None:
     ]
 
 
-def test_who_cannot_drain_in_time_is_left_alone_and_the_rest_is_said() -> None:
-    plan = reclaim_plan([holding("slow", drain_s=3600), holding("quick")], 3, 600, AT)
-    assert [(step.kind, step.subject) for step in plan.steps] == [("reclaim", "quick"), ("short", "owner")]
-    assert plan.steps[-1].details == {"missing": 2}
-
-
 def test_a_large_one_alone_is_better_than_two_and_a_large_one() -> None:
     assert taken([holding("a", served_s=0), holding("b", served_s=0), holding("eight", 8)], 8) == ["eight"]
-
-
-def test_a_plan_can_be_diffed() -> None:
-    before = reclaim_plan([holding("a"), holding("b", served_s=7200)], 1, 600, AT)
-    after = reclaim_plan([holding("a", served_s=9000), holding("b", served_s=7200)], 1, 600, AT)
-    assert [line[:11] for line in diff(before, after)] == ["- reclaim a", "+ reclaim b"]
 
 
 held = st.tuples(st.integers(1, 8), st.integers(0, 9000), st.integers(0, 9000), st.integers(0, 5 * NANO))
@@ -70,8 +54,10 @@ def destroyed(holdings: list[Holding]) -> int:
 
 
 def test_the_sentence_says_what_is_destroyed() -> None:
-    step = reclaim_plan([holding("a", 2, credit_nano=NANO // 2)], 1, 600, AT).steps[0]
-    assert step.reason == "frees 2 in 60 s and destroys 4.50: credit 0.5000, 60 min of income 2.00, 60 min of work 2.00"
+    item = holding("a", 2, credit_nano=NANO // 2)
+    assert (
+        item.sentence == "frees 2 in 60 s and destroys 4.50: credit 0.5000, 60 min of income 2.00, 60 min of work 2.00"
+    )
 
 
 def test_the_whole_is_weighed_and_not_each_by_itself() -> None:
@@ -92,13 +78,13 @@ def test_enough_is_freed_where_enough_can_be_and_nothing_is_needless(
         holding(f"h{index}", size, served_s=served, left_s=left, credit_nano=credit, drain_s=drain)
         for index, ((size, served, left, credit), drain) in enumerate(told)
     ]
-    plan = reclaim_plan(holdings, count, 600, AT)
-    given_back = [step.details["accelerators"] for step in plan.steps if step.kind == "reclaim"]
-    able = sum(item.accelerators for item in holdings if item.drain_s <= 600)
-    assert sum(given_back) >= min(count, able)
-    assert (plan.steps[-1].kind == "short") == (able < count) if plan.steps else count == 0
-    assert all(sum(given_back) - size < count for size in given_back)
-    assert plan == reclaim_plan(list(reversed(holdings)), count, 600, AT)
+    found = least_destroyed(holdings, count, 600)
+    able = freed([item for item in holdings if item.drain_s <= 600])
+    late = [item for item in found if item.drain_s > 600]
+    assert freed(found) >= min(count, freed(holdings))
+    assert bool(late) == (able < min(count, freed(holdings)))
+    assert all(freed(found) - item.accelerators < count for item in found)
+    assert found == least_destroyed(list(reversed(holdings)), count, 600)
 
 
 @given(st.lists(held, max_size=8), st.integers(1, 40))

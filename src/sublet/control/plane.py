@@ -148,10 +148,10 @@ class ControlPlane:
             log.warning("step_failed", kind=step.kind, subject=step.subject, reason=reason)
 
     def _models(self) -> None:
-        plan = self.system.models.plan(self.system.room())
+        plan = self.system.models.plan(*self.system.room())
         if plan.steps:
             self._remember(plan)
-            self.system.models.carry_out(plan)
+            self.system.models.carry_out(plan, self.system.capacity.model_spare)
 
     def _rate(self) -> None:
         self.system.ledger.rate()

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from sublet.leases import calendar
+from sublet.leases import calendar, reclaim_store
 from sublet.leases import store as sql
 from sublet.leases.backends.base import checked_authorized_keys
 from sublet.leases.holds import ROLLING_S, hold_s
@@ -301,7 +301,7 @@ class Admission:
         free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]
         if wanted is not None:
             free.sort(key=lambda unit: unit not in wanted)
-        room = len(free) - sql.held_for_owner(connection, pool_id, window)
+        room = len(free) - reclaim_store.held_for_owner(connection, pool_id, window)
         if room <= 0:
             return []
         return free[: max(0, min(room, self._ports.sellable(connection, pool_id, class_name, window)))]

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Header, Query
 from sublet.accounts.model import Actor
 from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, told_to_tenant
-from sublet.leases.service import PAGE_MAX, Leases, ReclaimOrder
+from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.service import PAGE_MAX, Leases
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
 from sublet.values.errors import InvalidInputError
 from sublet.values.moments import Moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, update
 
 from sublet.fleet.model import Unit
 from sublet.leases.model import WINDOW_S_MAX, Fence, SoldWindow, UnitState
@@ -22,20 +22,14 @@ def free_units(connection: Connection, pool_id: str, fenced: Window, now: dateti
 
     Exact at the edges: a fence that ends when another begins leaves room.
     """
-    quarantined = select(unit_states.c.unit_id).where(
-        unit_states.c.pool_id == pool_id, unit_states.c.state == UnitState.QUARANTINED.value
-    )
-    query = (
-        select(units)
-        .where(
-            units.c.pool_id == pool_id,
-            units.c.in_service == 1,
-            units.c.id.not_in(_held(pool_id, fenced, now)),
-            units.c.id.not_in(quarantined),
-        )
-        .order_by(units.c.position)
-    )
+    query = select(units).where(*_free(pool_id, fenced, now)).order_by(units.c.position)
     return [Unit(row.id, row.pool_id, row.position, row.device, True, None) for row in connection.execute(query)]
+
+
+def free_count(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> int:
+    """How many `free_units` would be."""
+    query = select(func.count()).select_from(units).where(*_free(pool_id, fenced, now))
+    return int(connection.execute(query).scalar_one())
 
 
 def other_tenants(
@@ -168,6 +162,18 @@ def overlapping(connection: Connection, pool_id: str, fenced: Window, now: datet
         select(fences.c.unit_id).where(*_overlap(pool_id, fenced, now), fences.c.holder_id != without)
     )
     return {row.unit_id for row in found}
+
+
+def _free(pool_id: str, fenced: Window, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    quarantined = select(unit_states.c.unit_id).where(
+        unit_states.c.pool_id == pool_id, unit_states.c.state == UnitState.QUARANTINED.value
+    )
+    return (
+        units.c.pool_id == pool_id,
+        units.c.in_service == 1,
+        units.c.id.not_in(_held(pool_id, fenced, now)),
+        units.c.id.not_in(quarantined),
+    )
 
 
 def _held(pool_id: str, fenced: Window, now: datetime) -> Select[tuple[str]]:

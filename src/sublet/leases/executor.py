@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -21,6 +21,7 @@ from sublet.leases.backends.base import (
 )
 from sublet.leases.model import Lease, LeaseState, WrongStateError
 from sublet.leases.planner import KINDS
+from sublet.leases.reclaims import Reclaims
 from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.values.clock import format_time
@@ -42,7 +43,7 @@ class Outcome:
 
 
 class Executor:
-    """`backends` are keyed by the name that pools carry. `take_back(step)` gives the notice that a reclaim step asks for.
+    """`backends` are keyed by the name that pools carry. `reclaims` gives and withdraws the notices that steps ask for.
 
     With one worker the order of all calls follows from the plan alone, as a simulation needs it.
     """
@@ -52,13 +53,13 @@ class Executor:
         store: Store,
         transitions: Transitions,
         backends: Mapping[str, Backend],
-        take_back: Callable[[Step], None],
+        reclaims: Reclaims,
         workers: int = 1,
     ) -> None:
         self._store = store
         self._transitions = transitions
         self._backends = backends
-        self._take_back = take_back
+        self._reclaims = reclaims
         self._workers = workers
 
     def carry_out(self, plan: Plan) -> Outcome:
@@ -144,7 +145,10 @@ class Executor:
             self._backend(lease).extend(lease.id, lease.window.end)
 
     def _reclaim(self, step: Step) -> None:
-        self._take_back(step)
+        self._reclaims.take_back(step)
+
+    def _withdraw(self, step: Step) -> None:
+        self._reclaims.give_back(step)
 
     def _end(self, step: Step) -> None:
         self._transitions.begin_end(step.subject, str(step.details["end_reason"]), ACTOR, step.reason)

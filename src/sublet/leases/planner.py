@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sublet.leases.backends.base import Observation, RunState
 from sublet.leases.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
-from sublet.leases.reclaim import ReclaimPlan
+from sublet.leases.reclaim import ReclaimPlan, Return
 from sublet.values.clock import format_time
 from sublet.values.plan import Plan, Step
 
@@ -41,6 +41,7 @@ class View:
     quarantined: Sequence[Quarantined]
     reclaims: Sequence[ReclaimPlan]
     timing: Timing
+    returns: Sequence[Return] = ()
 
 
 def make_plan(view: View) -> Plan:
@@ -50,6 +51,7 @@ def make_plan(view: View) -> Plan:
         steps += _steps_of(view, lease)
     for plan in view.reclaims:
         steps += _reclaim_steps(plan)
+    steps += [_withdraw(item, view.now) for item in view.returns]
     steps += _tidy_steps(view)
     return Plan(view.now, tuple(sorted(steps, key=lambda step: _ORDER.index(step.kind))))
 
@@ -59,6 +61,7 @@ _ORDER = (
     "stop",
     "finish",
     "reclaim",
+    "withdraw",
     "notify",
     "announce",
     "set_terms",
@@ -176,7 +179,12 @@ def _end(lease: Lease, now: datetime) -> Step:
 
 def _reclaim_steps(plan: ReclaimPlan) -> Iterator[Step]:
     for victim in plan.victims:
-        yield Step("reclaim", victim.lease.id, victim.sentence, victim.reclaim_at, victim.as_dict())
+        details = {**victim.as_dict(), "pool_id": plan.pool_id}
+        yield Step("reclaim", victim.id, victim.sentence, victim.reclaim_at, details)
+
+
+def _withdraw(item: Return, now: datetime) -> Step:
+    return Step("withdraw", item.id, item.reason, now, {"kind": item.kind, "pool_id": item.pool_id})
 
 
 def _tidy_steps(view: View) -> Iterator[Step]:

@@ -1,8 +1,11 @@
-"""Whom to ask back: the owner's need turned into a list of whole leases, each with its time, its credit and the reason."""
+"""Whom to ask back: the owner's need turned into a list of leases and replicas, each with its time, its cost and the reason.
+
+Pure. Replicas of managed models are spot capacity that Sublet rents from itself: they stand among the leases.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +14,32 @@ from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, Lease, credit_na
 from sublet.surplus.reclaim import Holding, least_destroyed
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
+from sublet.values.windows import Window
+
+LOOK_S = 60
+"""So long a span is looked at from each moment at which a notice given now would be over."""
+
+
+REPLICA_LEFT_S = 3600
+"""A replica has no end of its own: what is forgone is counted as one hour, for it starts again once there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A replica as the reclaim plan sees it. `rate_nano` is what spot costs per accelerator-hour on its pool.
+
+    `leaving_at` is when it is gone where it drains or is under notice already. A `protected` one fills a floor, which the
+    operator pays for: it is taken back by force alone.
+    """
+
+    id: str
+    model: str
+    accelerators: int
+    rate_nano: int
+    currency: str
+    drain_s: int
+    leaving_at: datetime | None = None
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +57,21 @@ class Victim:
     forced: bool = False
 
     @property
+    def id(self) -> str:
+        return self.lease.id
+
+    @property
+    def accelerators(self) -> int:
+        return self.lease.accelerators
+
+    @property
     def sentence(self) -> str:
         """Why a lease, and why this one, for whoever reads the plan."""
         return f"{self.reason}; {self.cost.sentence} {self.lease.currency}"
 
     def as_dict(self) -> dict[str, Any]:
         return {
+            "kind": "lease",
             "lease_id": self.lease.id,
             "organization_id": self.lease.organization_id,
             "class": self.lease.class_name,
@@ -52,21 +90,68 @@ class Victim:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaVictim:
+    """A replica of a managed model to be drained so that it is gone at `reclaim_at`. Nobody is owed a credit for it."""
+
+    occupant: Occupant
+    reclaim_at: datetime
+    reason: str
+    cost: Holding
+
+    @property
+    def id(self) -> str:
+        return self.occupant.id
+
+    @property
+    def accelerators(self) -> int:
+        return self.occupant.accelerators
+
+    @property
+    def forced(self) -> bool:
+        """Whether it fills a floor."""
+        return self.occupant.protected
+
+    @property
+    def sentence(self) -> str:
+        """Why a replica, and why this one, for whoever reads the plan."""
+        return f"{self.reason}; {self.occupant.model}: {self.cost.sentence} {self.occupant.currency}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "kind": "replica",
+            "replica_id": self.occupant.id,
+            "model": self.occupant.model,
+            "class": "spot",
+            "accelerators": self.occupant.accelerators,
+            "reclaim_at": format_time(self.reclaim_at),
+            "credit": text_from_nano(0),
+            "income_forgone": text_from_nano(self.cost.income_nano),
+            "work_lost": text_from_nano(0),
+            "work_lost_s": 0,
+            "destroyed": text_from_nano(self.cost.destroyed_nano),
+            "currency": self.occupant.currency,
+            "forced": self.forced,
+            "reason": self.reason,
+            "sentence": self.cost.sentence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ReclaimPlan:
     """`needed` accelerators must come back from tenants; `victims` give `freed`, the last of them at `back_at`.
 
-    `short` is what only firm leases hold: they are not touched unless they are broken by force.
+    `short` is what only firm leases and model floors hold: they are not touched unless they are broken by force.
     """
 
     pool_id: str
     needed: int
-    victims: tuple[Victim, ...]
+    victims: tuple[Victim | ReplicaVictim, ...]
     short: int
     back_at: datetime | None
 
     @property
     def freed(self) -> int:
-        return sum(victim.lease.accelerators for victim in self.victims)
+        return sum(victim.accelerators for victim in self.victims)
 
     @property
     def destroyed_nano(self) -> int:
@@ -85,6 +170,16 @@ class ReclaimPlan:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A notice that is withdrawn because the need that it was given for is gone."""
+
+    id: str
+    pool_id: str
+    kind: str
+    reason: str
+
+
 def plan_reclaim(
     pool_id: str,
     needed: int,
@@ -95,20 +190,145 @@ def plan_reclaim(
     why: str,
     clean_s: int = 0,
     force: bool = False,
+    replicas: Sequence[Occupant] = (),
 ) -> ReclaimPlan:
-    """Choose among `leases` (those that hold accelerators of the pool past `by` and are under no notice).
+    """Choose among `leases` and `replicas` (those that hold accelerators of the pool past `by` and are under no notice).
 
-    Spot goes before notice before firm; within a class the whole leases whose end destroys the least value, as
-    `surplus.reclaim.least_destroyed` chooses them. Each gets at least its notice, more where there is time until `by`.
+    Spot goes before notice before firm, replicas with spot and those of floors with firm; within a class those whose end
+    destroys the least value, as `surplus.reclaim.least_destroyed` chooses them. Each gets at least its notice, more where
+    there is time until `by`.
     """
-    askable = [lease for lease in leases if force or lease.class_name != "firm"]
-    offered = {lease.id: _victim(lease, by, now, why, clean_s) for lease in askable}
+    offered: dict[str, Victim | ReplicaVictim] = {
+        lease.id: _victim(lease, by, now, why, clean_s) for lease in leases if force or lease.class_name != "firm"
+    }
+    offered |= {item.id: _replica_victim(item, by, now, why) for item in replicas if force or not item.protected}
     by_s = max(0, int((by - now).total_seconds()))
     chosen = least_destroyed([victim.cost for victim in offered.values()], needed, by_s)
     victims = tuple(offered[item.id] for item in chosen)
-    back_at = max((victim.reclaim_at + timedelta(seconds=clean_s) for victim in victims), default=None)
-    short = max(0, needed - sum(victim.lease.accelerators for victim in victims))
+    back_at = max((now + timedelta(seconds=victim.cost.drain_s) for victim in victims), default=None)
+    short = max(0, needed - sum(victim.accelerators for victim in victims))
     return ReclaimPlan(pool_id, needed, victims, short, back_at)
+
+
+def rising(
+    pool_id: str,
+    leases: Sequence[Lease],
+    replicas: Sequence[Occupant],
+    may_stay: Callable[[Window], int],
+    now: datetime,
+    clean_s: int,
+) -> ReclaimPlan | None:
+    """Where tenants hold more than may stay: who gets notice. Each class is asked as early as its notice needs, no earlier."""
+    rented = [item for item in replicas if not item.protected]
+    notices = {lease.notice_s for lease in leases if lease.notice_s is not None}
+    notices |= {item.drain_s for item in rented}
+    victims: list[Victim | ReplicaVictim] = []
+    needed = short = 0
+    for notice_s in sorted(notices):
+        by = now + timedelta(seconds=notice_s + clean_s)
+        window = Window.starting(by, LOOK_S)
+        gone = {victim.id for victim in victims}
+        holding = [lease for lease in leases if lease.id not in gone and _holds(lease, window)]
+        serving = [item for item in rented if item.id not in gone and (item.leaving_at is None or item.leaving_at > by)]
+        excess = accelerators_of(holding, serving) - may_stay(window)
+        if excess <= 0:
+            continue
+        plan = plan_reclaim(
+            pool_id,
+            excess,
+            by,
+            [
+                lease
+                for lease in holding
+                if lease.reclaim_at is None and lease.notice_s is not None and lease.notice_s <= notice_s
+            ],
+            now,
+            why=f"the owner needs more of the pool: tenants hold {excess} more than may stay",
+            clean_s=clean_s,
+            replicas=[item for item in serving if item.leaving_at is None and item.drain_s <= notice_s],
+        )
+        victims += plan.victims
+        needed += excess
+        short = plan.short
+    if not victims:
+        return None
+    back_at = max(now + timedelta(seconds=victim.cost.drain_s) for victim in victims)
+    return ReclaimPlan(pool_id, needed, tuple(victims), short, back_at)
+
+
+def returning(
+    leases: Sequence[Lease],
+    replicas: Sequence[Occupant],
+    noticed: Collection[str],
+    may_stay: Callable[[Window], int],
+    now: datetime,
+) -> list[str]:
+    """Whose notice may be withdrawn because the need is gone, of those in `noticed`: the firmest first, then who loses most.
+
+    `may_stay` tells what may stay where the owner's need is taken at its highest of late. Nobody gets a notice back who
+    would be asked again at once.
+    """
+    window = Window.starting(now, LOOK_S)
+    # Longer notices look further ahead: what may stay at each of these moments must hold everybody.
+    moments = [window, *(Window.starting(now + timedelta(seconds=s), LOOK_S) for s in sorted(_notices(leases)))]
+    waiting = [lease for lease in leases if lease.id in noticed and lease.deadline > now]
+    rented = [item for item in replicas if not item.protected]
+    going = [item for item in rented if item.id in noticed and item.leaving_at is not None and item.leaving_at > now]
+    asked = {lease.id for lease in waiting} | {item.id for item in going}
+    found: list[str] = []
+    spare = min(
+        may_stay(moment)
+        - sum(lease.accelerators for lease in leases if lease.id not in asked and _holds(lease, moment))
+        - sum(
+            item.accelerators
+            for item in rented
+            if item.id not in asked and (item.leaving_at is None or item.leaving_at > moment.start)
+        )
+        for moment in moments
+    )
+    order = sorted(
+        waiting,
+        key=lambda lease: (-RECLAIM_ORDER.index(lease.class_name), -lease.credit_nano, lease.created_at, lease.id),
+    )
+    for lease in order:
+        if lease.accelerators <= spare:
+            spare -= lease.accelerators
+            found.append(lease.id)
+    for item in going:
+        if item.accelerators <= spare:
+            spare -= item.accelerators
+            found.append(item.id)
+    return found
+
+
+def accelerators_of(leases: Sequence[Lease], replicas: Sequence[Occupant]) -> int:
+    """How many accelerators they hold together."""
+    return sum(lease.accelerators for lease in leases) + sum(item.accelerators for item in replicas)
+
+
+def _notices(leases: Sequence[Lease]) -> set[int]:
+    return {lease.notice_s for lease in leases if lease.notice_s is not None}
+
+
+def _holds(lease: Lease, window: Window) -> bool:
+    """Whether the lease holds its accelerators when `window` begins, or from some moment of it on."""
+    return lease.window.start < window.end and lease.deadline > window.start
+
+
+def _replica_victim(item: Occupant, by: datetime, now: datetime, why: str) -> ReplicaVictim:
+    reclaim_at = max(now + timedelta(seconds=item.drain_s), by)
+    cost = Holding(
+        id=item.id,
+        accelerators=item.accelerators,
+        class_name="spot",
+        rate_nano=item.rate_nano,
+        credit_nano=0,
+        served_s=0,
+        left_s=REPLICA_LEFT_S,
+        drain_s=max(0, int((reclaim_at - now).total_seconds())),
+        turn=RECLAIM_ORDER.index("firm" if item.protected else "spot"),
+    )
+    return ReplicaVictim(item, reclaim_at, why, cost)
 
 
 def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int) -> Victim:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,32 +11,26 @@ from sqlalchemy import Connection
 
 from sublet.leases import calendar
 from sublet.leases import store as sql
-from sublet.leases.admission import Admission, QuoteRequest, checked_key
+from sublet.leases.admission import Admission, QuoteRequest
 from sublet.leases.backends.base import Backend, BackendFailedError, Observation
 from sublet.leases.executor import Executor, Outcome
 from sublet.leases.model import (
-    ACCELERATORS_PER_LEASE_MAX,
-    FirmLeaseError,
     Lease,
-    LeaseState,
     Quote,
     SoldWindow,
     Transition,
-    checked_ahead,
 )
 from sublet.leases.outcomes import promise_of
 from sublet.leases.planner import Quarantined, View, make_plan
-from sublet.leases.reclaim import ReclaimPlan, Victim, plan_reclaim
+from sublet.leases.reclaim import ReclaimPlan
+from sublet.leases.reclaims import ReclaimOrder, Reclaims
 from sublet.leases.terms import LeasePorts
 from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.surplus.calibration import Promise
-from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
-from sublet.values.ids import new_id
-from sublet.values.plan import Plan, Step
+from sublet.values.plan import Plan
 from sublet.values.text import checked_line
-from sublet.values.windows import Window
 
 PAGE_MAX = 200
 REASON_MAX = 500
@@ -45,17 +38,6 @@ TRANSITIONS_MAX = 500
 OLD_QUOTES_PER_TICK = 500
 OLD_QUOTE = timedelta(days=1)
 _log = structlog.get_logger("sublet.leases")
-
-
-@dataclass(frozen=True, slots=True)
-class ReclaimOrder:
-    """The owner's word: `accelerators` of `pool` for `window`, because of `reason`; `force` breaks firm leases too."""
-
-    pool: str
-    accelerators: int
-    window: Window
-    reason: str
-    force: bool = False
 
 
 class Leases:
@@ -68,7 +50,8 @@ class Leases:
         self._ports = ports
         self._admission = Admission(store, ports)
         self._transitions = Transitions(store, ports)
-        self._executor = Executor(store, self._transitions, backends, self._take_back, workers)
+        self._reclaims = Reclaims(store, ports, self._transitions)
+        self._executor = Executor(store, self._transitions, backends, self._reclaims, workers)
         self._recovered = False
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
@@ -158,87 +141,20 @@ class Leases:
             return calendar.book(reading, pool_id, now)
 
     def preview_reclaim(self, order: ReclaimOrder) -> ReclaimPlan:
-        """Whom the order would ask back. Changes nothing. Raises InvalidInputError, NotFoundError."""
-        now = self._checked(order)
-        with self._store.read() as connection:
-            return self._plan_for(connection, order, now)
+        """See Reclaims.preview."""
+        return self._reclaims.preview(order)
 
     def reclaim(self, order: ReclaimOrder, actor: str, idempotency_key: str | None = None) -> dict[str, Any]:
-        """Take capacity back: notice is given to whom the plan names, and what is free is kept for the asker.
-
-        Returns the plan with the reclaim's `id`. Raises FirmLeaseError where only firm leases could give enough and
-        `force` is not set; nothing has then changed.
-        """
-        now = self._checked(order)
-        key = checked_key(idempotency_key)
-
-        def write(connection: Connection) -> dict[str, Any]:
-            pool_id = self._pool_id(connection, order.pool)
-            self._store.lock(connection, f"pool:{pool_id}")
-            if key is not None and (known := sql.reclaim_by_key(connection, actor, key)) is not None:
-                return {**known.plan, "id": known.id}
-            plan = self._plan_for(connection, order, now)
-            if plan.short > 0:
-                raise FirmLeaseError(
-                    f"{plan.short} of {order.accelerators} accelerators are held by firm leases or kept for other reclaims; "
-                    "ask for fewer, for later, or break firm leases with force and a reason",
-                    plan=plan.as_dict(),
-                )
-            for victim in plan.victims:
-                self._transitions.give_notice(connection, victim, actor, now)
-            reclaim_id = new_id("clm")
-            sql.insert_reclaim(
-                connection,
-                id=reclaim_id,
-                pool_id=pool_id,
-                accelerators=order.accelerators,
-                held=order.accelerators,
-                start_at=order.window.start,
-                end_at=order.window.end,
-                actor=actor[:80],
-                reason=order.reason,
-                forced=int(order.force),
-                plan=plan.as_dict(),
-                created_at=now,
-                idempotency_key=key,
-            )
-            return {**plan.as_dict(), "id": reclaim_id}
-
-        return self._store.write(write)
+        """See Reclaims.take."""
+        return self._reclaims.take(order, actor, idempotency_key)
 
     def withdraw_reclaim(self, reclaim_id: str, actor: str) -> list[Lease]:
-        """The owner does not need it after all: notices that are not due yet are withdrawn. Raises NotFoundError."""
-        with self._store.read() as connection:
-            found = [row for row in sql.list_reclaims(connection, PAGE_MAX) if row.id == reclaim_id]
-        if not found:
-            raise NotFoundError(f"there is no reclaim {reclaim_id!r}")
-        now = self._store.clock.now()
-        if not self._store.write(lambda connection: sql.withdraw_reclaim(connection, reclaim_id, now)):
-            return []
-        victims = [str(victim["lease_id"]) for victim in found[0].plan["victims"]]
-        return [
-            self._transitions.withdraw_notice(lease_id, actor, "the owner does not need it after all")
-            for lease_id in victims
-        ]
+        """See Reclaims.withdraw."""
+        return self._reclaims.withdraw(reclaim_id, actor)
 
     def reclaims(self, limit: int = PAGE_MAX) -> list[dict[str, Any]]:
         """What was asked back, newest first."""
-        with self._store.read() as connection:
-            return [
-                {
-                    "id": row.id,
-                    "pool_id": row.pool_id,
-                    "accelerators": row.accelerators,
-                    "start": format_time(row.start_at),
-                    "end": format_time(row.end_at),
-                    "actor": row.actor,
-                    "reason": row.reason,
-                    "forced": bool(row.forced),
-                    "withdrawn": row.withdrawn_at is not None,
-                    "plan": row.plan,
-                }
-                for row in sql.list_reclaims(connection, min(limit, PAGE_MAX))
-            ]
+        return self._reclaims.listed(min(limit, PAGE_MAX))
 
     def quarantined(self) -> list[Quarantined]:
         """Accelerators that are out of sale until they are proved clean."""
@@ -294,7 +210,7 @@ class Leases:
             # A lease may have been sold between the look at the books and the look at the backends; it is no stranger.
             ended = {lease_id: state for lease_id, state in ended.items() if state.terminal}
             pools = sql.pools_of(connection)
-            reclaims = [plan for pool in pools if (plan := self._rising(connection, pool.id, leases, now)) is not None]
+            reclaims, returns = self._reclaims.due(connection, [pool.id for pool in pools], leases, now)
             return View(
                 now=now,
                 leases=leases,
@@ -307,6 +223,7 @@ class Leases:
                     for row in sql.quarantined(connection)
                 ],
                 reclaims=reclaims,
+                returns=returns,
                 timing=self._ports.timing,
             )
 
@@ -321,117 +238,6 @@ class Leases:
                 silent.add(name)
         return observations, frozenset(silent)
 
-    def _rising(
-        self, connection: Connection, pool_id: str, leases: Sequence[Lease], now: datetime
-    ) -> ReclaimPlan | None:
-        """Where tenants hold more than may stay: who gets notice. Each class is asked as early as its notice needs, no
-        earlier."""
-        here = [lease for lease in leases if lease.pool_id == pool_id and lease.state is not LeaseState.ENDING]
-        if not here:
-            return None
-        clean_s = self._ports.timing.clean_s
-        notices = sorted({lease.notice_s for lease in here if lease.notice_s is not None})
-        victims: list[Victim] = []
-        needed = short = 0
-        for notice_s in notices:
-            by = now + timedelta(seconds=notice_s + clean_s)
-            window = Window.starting(by, 60)
-            room = self._room(connection, pool_id, window)
-            gone = {victim.lease.id for victim in victims}
-            holding = [
-                lease
-                for lease in here
-                if lease.id not in gone and lease.window.start < window.end and lease.deadline > by
-            ]
-            excess = sum(lease.accelerators for lease in holding) - room
-            if excess <= 0:
-                continue
-            askable = [
-                lease
-                for lease in holding
-                if lease.reclaim_at is None and lease.notice_s is not None and lease.notice_s <= notice_s
-            ]
-            why = f"the owner needs more of the pool: tenants hold {excess} more than may stay"
-            plan = plan_reclaim(pool_id, excess, by, askable, now, why=why, clean_s=clean_s)
-            victims += plan.victims
-            needed += excess
-            short = plan.short
-        if not victims:
-            return None
-        back_at = max(victim.reclaim_at for victim in victims) + timedelta(seconds=clean_s)
-        return ReclaimPlan(pool_id, needed, tuple(victims), short, back_at)
-
-    def _room(self, connection: Connection, pool_id: str, window: Window) -> int:
-        """Accelerators that tenants may hold: what the owner's need leaves, and what no reclaim keeps for its asker."""
-        kept = sql.capacity(connection, pool_id) - sql.held_for_owner(connection, pool_id, window)
-        return max(0, min(self._ports.may_stay(connection, pool_id, window), kept))
-
-    def _plan_for(self, connection: Connection, order: ReclaimOrder, now: datetime) -> ReclaimPlan:
-        pool_id = self._pool_id(connection, order.pool)
-        window = order.window
-        kept = sql.capacity(connection, pool_id) - sql.held_for_owner(connection, pool_id, window)
-        room = max(0, min(self._ports.may_stay(connection, pool_id, window), kept) - order.accelerators)
-        holding = [
-            lease
-            for lease in sql.live_leases(connection, pool_id)
-            if lease.state is not LeaseState.ENDING
-            and lease.window.start < window.end
-            and lease.deadline > max(window.start, _earliest(lease, now))
-        ]
-        needed = sum(lease.accelerators for lease in holding) - room
-        askable = [lease for lease in holding if lease.reclaim_at is None]
-        plan = plan_reclaim(
-            pool_id,
-            max(0, needed),
-            window.start,
-            askable,
-            now,
-            why=order.reason,
-            clean_s=self._ports.timing.clean_s,
-            force=order.force,
-        )
-        # What other reclaims keep, or what the pool does not have, no tenant can give.
-        return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))
-
-    def _take_back(self, step: Step) -> None:
-        """Carry out a reclaim step that the planner made of rising demand."""
-        lease = self.lease(step.subject)
-        if step.at is None or lease.reclaim_at is not None or lease.state.terminal:
-            return
-        now = self._store.clock.now()
-        why = str(step.details["reason"])
-        plan = plan_reclaim(lease.pool_id, lease.accelerators, step.at, [lease], now, why=why)
-
-        def write(connection: Connection) -> None:
-            self._store.lock(connection, f"pool:{lease.pool_id}")
-            for victim in plan.victims:
-                self._transitions.give_notice(connection, victim, "planner", now)
-
-        self._store.write(write)
-
-    def _pool_id(self, connection: Connection, name: str) -> str:
-        pool = sql.pool_named(connection, name)
-        if pool is None:
-            raise NotFoundError(f"there is no pool {name!r}; `sublet pool ls` lists them")
-        return str(pool.id)
-
-    def _checked(self, order: ReclaimOrder) -> datetime:
-        now = self._store.clock.now()
-        if not 0 < order.accelerators <= ACCELERATORS_PER_LEASE_MAX * 256:
-            raise InvalidInputError("accelerators must be at least 1")
-        checked_ahead(order.window.start, now)
-        if order.window.end <= now:
-            raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is over")
-        checked_line(order.reason, "reason, which says why the capacity is needed,", REASON_MAX, 1)
-        return now
-
     def _stale_holds(self, now: datetime) -> bool:
         with self._store.read() as connection:
             return sql.any_stale(connection, now)
-
-
-def _earliest(lease: Lease, now: datetime) -> datetime:
-    """When a lease that is under notice already counts as gone: no later than a notice given now could bring it back."""
-    if lease.reclaim_at is None or lease.notice_s is None:
-        return now
-    return now + timedelta(seconds=lease.notice_s)

@@ -1,4 +1,4 @@
-"""The SQL of quotes, leases, accelerator states, reclaims and the record of every change."""
+"""The SQL of quotes, leases, accelerator states and the record of every change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sublet.leases.holds import Hold
 from sublet.leases.model import TERMINAL, Lease, LeaseState, OnFailure, Outage, Quote, Transition, UnitState, credit_id
 from sublet.store.tables.fleet import pools, units
-from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, reclaims, unit_states
+from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, unit_states
 from sublet.values.clock import parse_time
 from sublet.values.windows import Window
 
@@ -338,46 +338,26 @@ def quarantined(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(unit_states).where(unit_states.c.state == UnitState.QUARANTINED.value)))
 
 
+def quarantined_count(connection: Connection, pool_id: str) -> int:
+    """Accelerators of the pool that would be in service but for their quarantine."""
+    found = connection.execute(
+        select(func.count())
+        .select_from(unit_states.join(units, units.c.id == unit_states.c.unit_id))
+        .where(
+            units.c.pool_id == pool_id,
+            units.c.in_service == 1,
+            unit_states.c.state == UnitState.QUARANTINED.value,
+        )
+    )
+    return int(found.scalar_one())
+
+
 def units_held(connection: Connection, pool_id: str) -> dict[str, UnitState]:
     """State of each accelerator of the pool that is not free."""
     found = connection.execute(
         select(unit_states.c.unit_id, unit_states.c.state).where(unit_states.c.pool_id == pool_id)
     )
     return {row.unit_id: UnitState(row.state) for row in found}
-
-
-def insert_reclaim(connection: Connection, **values: Any) -> None:
-    connection.execute(insert(reclaims).values(**values))
-
-
-def reclaim_by_key(connection: Connection, actor: str, key: str) -> Row[Any] | None:
-    return connection.execute(
-        select(reclaims).where(reclaims.c.actor == actor, reclaims.c.idempotency_key == key)
-    ).first()
-
-
-def list_reclaims(connection: Connection, limit: int) -> list[Row[Any]]:
-    return list(connection.execute(select(reclaims).order_by(reclaims.c.created_at.desc()).limit(limit)))
-
-
-def held_for_owner(connection: Connection, pool_id: str, window: Window) -> int:
-    """Accelerators that reclaims keep for their askers during any part of `window`."""
-    total = connection.execute(
-        select(func.coalesce(func.sum(reclaims.c.held), 0)).where(
-            reclaims.c.pool_id == pool_id,
-            reclaims.c.withdrawn_at.is_(None),
-            reclaims.c.end_at > window.start,
-            reclaims.c.start_at < window.end,
-        )
-    )
-    return int(total.scalar_one())
-
-
-def withdraw_reclaim(connection: Connection, reclaim_id: str, now: datetime) -> bool:
-    done = connection.execute(
-        update(reclaims).where(reclaims.c.id == reclaim_id, reclaims.c.withdrawn_at.is_(None)).values(withdrawn_at=now)
-    )
-    return done.rowcount == 1
 
 
 def _quote(row: Row[Any]) -> Quote:

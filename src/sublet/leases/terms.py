@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
+from sublet.leases.reclaim import Occupant
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
@@ -22,8 +23,38 @@ Price = Callable[[Connection, str, str, Window, str], tuple[int, str]]
 """(connection, pool_id, class_name, window, organization_id) to nano-units per accelerator-hour and their currency, which is
 the organization's."""
 
-MayStay = Callable[[Connection, str, Window], int]
-"""(connection, pool_id, window) to how many accelerators tenants may go on holding, as the owner's need stands now."""
+MayStay = Callable[[Connection, str, Window, float], int]
+"""(connection, pool_id, window, calm_s) to how many accelerators tenants may go on holding, replicas beyond the floors among
+them: as the owner's need has lasted, or with `calm_s` as it was at its highest of so many seconds."""
+
+Need = Callable[[Connection, str], float]
+"""(connection, pool_id) to the owner's need as it has lasted, in accelerators."""
+
+
+def _no_occupants(connection: Connection, pool_id: str) -> Sequence[Occupant]:
+    return ()
+
+
+def _no_notice(connection: Connection, replica_id: str, reclaim_at: datetime, reason: str) -> None:
+    return None
+
+
+def _nothing_to_withdraw(connection: Connection, replica_id: str, reason: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPorts:
+    """The replicas of managed models, which rent spot capacity: who is there, and how notice is given and withdrawn."""
+
+    occupants: Callable[[Connection, str], Sequence[Occupant]] = _no_occupants
+    give_notice: Callable[[Connection, str, datetime, str], None] = _no_notice
+    withdraw: Callable[[Connection, str, str], bool] = _nothing_to_withdraw
+
+
+def _no_need(connection: Connection, pool_id: str) -> float:
+    return 0.0
+
 
 Emit = Callable[[Connection, UsageInterval], None]
 """Book a usage interval. The same id again must change nothing."""
@@ -88,6 +119,8 @@ class LeasePorts:
     authorize: Authorize = _allowed
     reserve: Reserve = _reserve_nothing
     settle: Settle = _release_nothing
+    need: Need = _no_need
+    models: ModelPorts = field(default_factory=ModelPorts)
     shareable: Callable[[Connection, str], bool] = _shared
     holds: HoldLimits = field(default_factory=HoldLimits)
     classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})

@@ -102,15 +102,16 @@ class Transitions:
         return self._move(lease_id, {LeaseState.ACTIVE, LeaseState.DEGRADED}, LeaseState.NOTICE, actor, reason)
 
     def withdraw_notice(self, lease_id: str, actor: str, reason: str) -> Lease:
-        """NOTICE to ACTIVE, before the deadline and where nobody else holds the accelerators until the old end.
-
-        Otherwise nothing changes.
+        """NOTICE to ACTIVE, before the deadline and where nobody else holds the accelerators until the old end. A lease that
+        has not begun yet simply keeps its window. Otherwise nothing changes.
         """
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
             lease = self._locked(connection, lease_id)
-            if lease.state is not LeaseState.NOTICE or lease.reclaim_at is None or lease.reclaim_at <= now:
+            if lease.state.terminal or lease.state is LeaseState.ENDING:
+                return lease
+            if lease.reclaim_at is None or lease.reclaim_at <= now:
                 return lease
             fenced = self._ports.timing.fence(lease.window)
             taken = calendar.overlapping(connection, lease.pool_id, fenced, now, without=lease.id)
@@ -118,7 +119,8 @@ class Transitions:
                 return lease
             sql.update_lease(connection, lease_id, reclaim_at=None, reclaim_reason=None, credit_nano=0)
             calendar.lengthen(connection, lease_id, lease.window.end, self._ports.timing.clean_s)
-            self._change(connection, lease, LeaseState.ACTIVE, actor, reason, now)
+            if lease.state is LeaseState.NOTICE:
+                self._change(connection, lease, LeaseState.ACTIVE, actor, reason, now)
             return self._read(connection, lease_id)
 
         return self._store.write(write)

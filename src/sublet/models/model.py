@@ -158,6 +158,7 @@ class Replica:
     healthy_at: datetime | None = None
     drain_deadline: datetime | None = None
     stopped_at: datetime | None = None
+    reclaim_at: datetime | None = None
     entry: CatalogEntry | None = None
 
     @property
@@ -181,6 +182,7 @@ class Replica:
             "ready_at": format_time(self.ready_at) if self.ready_at else None,
             "healthy_at": format_time(self.healthy_at) if self.healthy_at else None,
             "drain_deadline": format_time(self.drain_deadline) if self.drain_deadline else None,
+            "reclaim_at": format_time(self.reclaim_at) if self.reclaim_at else None,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sublet.models.model import DRAIN_S, CatalogEntry, Deployment, Replica
@@ -23,7 +23,8 @@ class World:
     """What the planner looks at.
 
     `room` is, per pool, the accelerators that replicas may occupy in all, those that they occupy now included.
-    `replicas` are the live ones and those that failed lately; `ever` is how many each deployment ever had.
+    `replicas` are the live ones and those that failed lately; `ever` is how many each deployment ever had. `limit` is, per
+    pool, what even floors may not exceed: what works there and is not taken back by force.
     """
 
     now: datetime
@@ -32,24 +33,30 @@ class World:
     catalog: Mapping[str, CatalogEntry]
     room: Mapping[str, int]
     ever: Mapping[str, int]
+    limit: Mapping[str, int] = field(default_factory=dict)
 
 
 def plan(world: World) -> Plan:
     """The steps that bring replicas to what is wanted and what there is room for.
 
     Floors come first: the operator pays for them whatever the surplus. What is left of a pool's room goes to deployments
-    in the order in which they were made. Replicas that drain still occupy their accelerators.
+    in the order in which they were made. Replicas that drain still occupy their accelerators; one whose notice runs out
+    drains so that it is gone when the owner takes it back.
     """
     steps: list[Step] = []
-    room = dict(world.room)
+    room, limit = dict(world.room), dict(world.limit)
     known = {deployment.id for deployment in world.deployments}
     for replica in world.replicas:
-        if replica.state == "draining" or (replica.live and replica.deployment_id not in known):
+        leaving = replica.state == "draining" or _is_due(replica, world.now)
+        if replica.live and (leaving or replica.deployment_id not in known):
             room[replica.pool_id] = room.get(replica.pool_id, 0) - replica.accelerators
     granted: dict[str, int] = {}
     for deployment in world.deployments:
-        granted[deployment.id] = min(deployment.floor, _wanted(world, deployment))
         needs = _accelerators(world, deployment)
+        granted[deployment.id] = min(deployment.floor, _wanted(world, deployment))
+        if needs and deployment.pool_id in limit:
+            granted[deployment.id] = min(granted[deployment.id], max(0, limit[deployment.pool_id]) // needs)
+            limit[deployment.pool_id] -= granted[deployment.id] * needs
         room[deployment.pool_id] = room.get(deployment.pool_id, 0) - granted[deployment.id] * needs
     for deployment in world.deployments:
         wanted = _wanted(world, deployment)
@@ -69,7 +76,21 @@ def plan(world: World) -> Plan:
 def _towards(world: World, deployment: Deployment, granted: int, room: dict[str, int]) -> list[Step]:
     """`room` is what is left of each pool; what a replacement needs besides is taken from it."""
     own = [replica for replica in world.replicas if replica.deployment_id == deployment.id]
-    serving = [replica for replica in own if replica.state in ("starting", "ready")]
+    up = [replica for replica in own if replica.state in ("starting", "ready")]
+    serving = [replica for replica in up if not _is_due(replica, world.now)]
+    leaving = [_drain(world, item, f"{deployment.model}: {item.reason}") for item in up if _is_due(item, world.now)]
+    return [*leaving, *_towards_granted(world, deployment, granted, room, own, serving)]
+
+
+def _towards_granted(
+    world: World,
+    deployment: Deployment,
+    granted: int,
+    room: dict[str, int],
+    own: Sequence[Replica],
+    serving: Sequence[Replica],
+) -> list[Step]:
+    """The same for `serving`, those of its `own` replicas that are there to stay."""
     pausing = [replica for replica in own if _pauses(replica, world.now)]
     entry = world.catalog.get(deployment.model)
     outdated = [replica for replica in serving if entry is not None and is_outdated(replica, entry)]
@@ -115,6 +136,15 @@ def _start(world: World, deployment: Deployment, ordinal: int) -> Step:
             "slots": entry.slots,
             "entry": entry.as_dict(),
         },
+    )
+
+
+def _is_due(replica: Replica, now: datetime) -> bool:
+    """Whether a replica under notice must begin to drain."""
+    return (
+        replica.state in ("starting", "ready")
+        and replica.reclaim_at is not None
+        and now >= replica.reclaim_at - timedelta(seconds=DRAIN_S)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -34,6 +34,9 @@ from sublet.values.plan import Plan, Step
 log = structlog.get_logger(__name__)
 
 PULL_S_MAX = 900
+
+Spare = Callable[[Connection, str], int]
+"""(connection, pool_id) to how many accelerators replicas may still grow by there."""
 
 
 class Models:
@@ -195,30 +198,48 @@ class Models:
 
     # The loop
 
-    def plan(self, room: Mapping[str, int]) -> Plan:
-        """What should change now. `room`: accelerators per pool id that replicas may occupy in all."""
+    def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None) -> Plan:
+        """What should change now. `room`: accelerators per pool id that replicas may occupy in all; `limit`: what even floors
+        may not exceed."""
+        return plan(self.world(room, limit))
+
+    def world(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None) -> World:
+        """What the planner looks at."""
         now = self._store.clock.now()
         catalog = self.catalog()
         with self._store.read() as connection:
-            world = World(
+            return World(
                 now,
                 sql.all_deployments(connection),
                 sql.recent_replicas(connection, now - timedelta(seconds=FAILED_PAUSE_S)),
                 catalog,
                 room,
                 sql.replica_counts(connection),
+                limit or {},
             )
-        return plan(world)
 
-    def carry_out(self, steps: Plan) -> None:
-        """Make the plan so in the database; the engine host follows. Each step by itself, and harmless twice."""
+    def carry_out(self, steps: Plan, spare: Spare | None = None) -> None:
+        """Make the plan so in the database; the engine host follows. Each step by itself, and harmless twice.
+
+        `spare` tells, under the pool's lock, how many accelerators replicas may still grow by: what was sold or taken back
+        since the plan was made is not grown into.
+        """
         for step in steps.steps:
             if step.kind == START:
-                self._start(step)
+                self._start(step, spare)
             elif step.kind == DRAIN:
                 self._drain(step)
 
-    def _start(self, step: Step) -> None:
+    def give_notice(self, connection: Connection, replica_id: str, reclaim_at: datetime, reason: str) -> None:
+        """The owner takes the replica back: it drains so that it is gone at `reclaim_at`. Within the caller's transaction."""
+        words = f"the owner takes it back: {reason}"[:500]
+        sql.update_replica(connection, replica_id, ("starting", "ready"), reclaim_at=reclaim_at, reason=words)
+
+    def withdraw_notice(self, connection: Connection, replica_id: str, reason: str) -> bool:
+        """The replica stays, unless it drains already."""
+        return sql.update_replica(connection, replica_id, ("starting", "ready"), reclaim_at=None, reason=reason[:500])
+
+    def _start(self, step: Step, spare: Spare | None) -> None:
         details = step.details
         replica = Replica(
             id=step.subject,
@@ -232,7 +253,14 @@ class Models:
             created_at=self._store.clock.now(),
             entry=from_row(details["entry"]) if "entry" in details else None,
         )
-        if self._store.write(lambda connection: sql.insert_replica(connection, replica)):
+
+        def write(connection: Connection) -> bool:
+            self._store.lock(connection, f"pool:{replica.pool_id}")
+            if spare is not None and replica.accelerators > spare(connection, replica.pool_id):
+                return False
+            return sql.insert_replica(connection, replica)
+
+        if self._store.write(write):
             log.info("replica to be started", replica=replica.id, model=replica.model, reason=step.reason)
 
     def _drain(self, step: Step) -> None:

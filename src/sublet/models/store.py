@@ -147,5 +147,6 @@ def _replica(row: Row[Any]) -> Replica:
         healthy_at=row.healthy_at,
         drain_deadline=row.drain_deadline,
         stopped_at=row.stopped_at,
+        reclaim_at=row.reclaim_at,
         entry=from_row(row.entry) if row.entry else None,
     )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 
 import numpy as np
 
 from sublet.values.money import NANO
-from sublet.values.plan import Plan, Step
 
 HOUR_S = 3600
 EXACT_CELLS_MAX = 4_000_000
@@ -93,30 +91,6 @@ def least_destroyed(holdings: Sequence[Holding], count: int, by_s: int | None = 
             taken = [*chosen, *taken]
             missing -= sum(item.accelerators for item in chosen)
     return taken
-
-
-def reclaim_plan(holdings: Sequence[Holding], count: int, by_s: int, at: datetime) -> Plan:
-    """The steps that free at least `count` accelerators within `by_s` seconds and destroy the least value.
-
-    Only holdings that drain in time are taken. Where not all can be freed, the plan frees what it can and its last step
-    says how many are missing. The same holdings give the same plan.
-    """
-    taken = least_destroyed([item for item in holdings if item.drain_s <= by_s], count)
-    freed = sum(item.accelerators for item in taken)
-    steps = [
-        Step(
-            "reclaim",
-            item.id,
-            item.sentence,
-            at,
-            {"accelerators": item.accelerators, "class": item.class_name, "destroyed_nano": item.destroyed_nano},
-        )
-        for item in taken
-    ]
-    if freed < count:
-        reason = f"{count - freed} accelerators can't be freed within {by_s} s"
-        steps.append(Step("short", "owner", reason, at, {"missing": count - freed}))
-    return Plan(at, tuple(steps))
 
 
 def youngest_first(holdings: Sequence[Holding], count: int) -> list[Holding]:

@@ -291,7 +291,8 @@ def _lived(book: ShadowBook | None, now: datetime) -> Shadowed:
 def _facts_then(facts: PoolFacts, capacity: np.ndarray[tuple[int], np.dtype[np.float64]], place: int) -> PoolFacts:
     """The pool as it was in that hour, as far as samples tell: what the settings keep back is as it is now."""
     known = 0 <= place < capacity.size and math.isfinite(capacity[place])
-    return replace(facts, capacity=int(capacity[place]) if known else facts.capacity, absences=())
+    then = int(capacity[place]) if known else facts.capacity
+    return replace(facts, capacity=then, absences=(), quarantined=0, reclaims=(), back_off=None)
 
 
 def _from(series: Series, moment: datetime) -> Series:

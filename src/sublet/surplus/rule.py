@@ -16,7 +16,7 @@ from sublet.demand.forecast import Futures
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, Sellable, Sold, Withheld
 from sublet.surplus.seller import Depth, Voice, agreed_depth, deepest, long_limit
-from sublet.surplus.view import Outlook, View, unmet
+from sublet.surplus.view import Outlook, View, claims_met, unmet
 from sublet.values.clock import format_time
 from sublet.values.windows import Window
 
@@ -58,6 +58,32 @@ def sellable(
                 withheld = (*found.withheld, Withheld(spare, "looser_class", why))
                 found = Sellable(found.pool_id, found.class_name, found.window_s, most, withheld)
     return found
+
+
+def staying(view: View, window: Window, needed: float, working: float) -> int:
+    """Accelerators that may be held by others than the owner over `window`, where it needs `needed` of `working` ones.
+
+    What is away, claimed or taken back at the worst moment of the window is the owner's. No forecast: what is sold already
+    is not taken back because demand might rise.
+    """
+    facts = view.facts
+    met = claims_met((*view.claims, *facts.reclaims), view.at, needed, view.before)
+    items = [(absence.window, float(absence.count)) for absence in facts.absences]
+    items += [
+        (claim.window, claim.count - met.get(claim.id, 0.0))
+        for claim in (*view.claims, *facts.reclaims)
+        if claim.withdrawn_at is None
+    ]
+    works = min(facts.capacity - facts.quarantined, working) - facts.never_sell
+    left = works - needed - most_at_once(items, window)
+    return max(0, math.floor(left + ROUNDING)) if math.isfinite(left) else 0
+
+
+def most_at_once(items: Sequence[tuple[Window, float]], window: Window) -> float:
+    """The highest sum of the items that hold at one moment of `window`."""
+    over = [(item, count) for item, count in items if item.overlaps(window) and count > 0]
+    moments = {window.start, *(item.start for item, _ in over if window.contains(item.start))}
+    return max((sum(count for item, count in over if item.contains(moment)) for moment in moments), default=0.0)
 
 
 def _by_itself(

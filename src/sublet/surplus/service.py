@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -42,13 +43,19 @@ AHEAD_MAX = timedelta(seconds=WINDOW_S_MAX)
 
 Facts = Callable[[str, Connection], PoolFacts]
 Book = Callable[[str, Connection], Sequence[Sold]]
+Free = Callable[[str, Window, Connection], int]
+"""(pool_id, window, connection) to how many accelerators nobody holds at any time of the window."""
+
+
+def _any(pool_id: str, window: Window, connection: Connection) -> int:
+    return sys.maxsize
 
 
 class Surplus:
     """The use cases of the surplus.
 
     `facts` tells about a pool by its id or name, `book` what is sold of it, `learned` what the pool's record had learned when
-    it was last kept: each as the connection given sees it.
+    it was last kept, `free` how many accelerators nobody holds: each as the connection given sees it.
     """
 
     def __init__(
@@ -59,11 +66,13 @@ class Surplus:
         classes: Iterable[ClassPolicy],
         clock: Clock,
         learned: Learned = lambda pool_id, connection: None,
+        free: Free = _any,
     ) -> None:
         self._demand = demand
         self._facts = facts
         self._book = book
         self._clock = clock
+        self._free = free
         self._memory = Memory(demand, learned)
         # The class that is taken back last is decided first: it needs the deepest units.
         self._classes = {
@@ -81,6 +90,12 @@ class Surplus:
             view = self.view(pool_id, at, connection)
             pool_id = view.facts.pool_id
             booked = list(self._book(pool_id, connection) if sold is None else sold)
+            lengths = {window_s for policy in self.classes for window_s in policy.windows_s}
+            free = {
+                window_s: self._free(pool_id, Window.starting(view.at, window_s), connection)
+                for window_s in lengths
+                if sold is None
+            }
         standing = [item for item in booked if item.window.end > view.at]
         rungs: list[Sellable] = []
         alone: list[Sellable] = []
@@ -91,10 +106,15 @@ class Surplus:
             for window_s, single in zip(policy.windows_s, singles, strict=True):
                 window = Window.starting(view.at, window_s)
                 both = rule.sellable(view, policy, window, [*standing, *offered], self._classes, short)
+                rung = _split_already_sold(both, single)
+                if window_s in free:
+                    above = sum(item.count for item in offered)
+                    single = _of_free(single, free[window_s])
+                    rung = _of_free(rung, max(0, free[window_s] - above))
                 alone.append(single)
-                rungs.append(_split_already_sold(both, single, standing, offered, view))
-                if both.count:
-                    offered.append(Sold(both.count, policy.name, window))
+                rungs.append(rung)
+                if rung.count:
+                    offered.append(Sold(rung.count, policy.name, window))
         evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view.hours))
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
         notes = tuple(_notes(view.hours))
@@ -111,8 +131,9 @@ class Surplus:
     ) -> Sellable:
         """How many accelerators of `class_name` may be sold over `window` on top of `sold` (by default, the book).
 
-        With `connection` all that is read is read inside the caller's transaction. Raises UnknownClassError, and
-        InvalidInputError for a window that is over or reaches further than AHEAD_MAX.
+        With `connection` all that is read is read inside the caller's transaction. Where `sold` is given, whether single
+        accelerators are free for all of the window is the caller's affair. Raises UnknownClassError, and InvalidInputError for
+        a window that is over or reaches further than AHEAD_MAX.
         """
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
@@ -129,7 +150,10 @@ class Surplus:
             )
         booked = self._book(view.facts.pool_id, connection) if sold is None else sold
         standing = [item for item in booked if item.window.end > view.at]
-        return rule.sellable(view, self._classes[class_name], window, standing, self._classes)
+        found = rule.sellable(view, self._classes[class_name], window, standing, self._classes)
+        if sold is not None or not found.count:
+            return found
+        return _of_free(found, self._free(view.facts.pool_id, window, connection))
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
         """What is known about the pool at `at`, and nothing later."""
@@ -210,9 +234,17 @@ def _before(history: Series, claim: Claim) -> float:
     return float(history.in_use[index]) if index >= 0 else float(history.in_use.max())
 
 
-def _split_already_sold(
-    both: Sellable, single: Sellable, standing: Sequence[Sold], offered: Sequence[Sold], view: View
-) -> Sellable:
+def _of_free(found: Sellable, free: int) -> Sellable:
+    """No more than there are single accelerators that are free for all of the window."""
+    spare = found.count - free
+    if spare <= 0:
+        return found
+    why = f"{spare} free for parts of the window only, so that no accelerator is free for all of it"
+    withheld = (*found.withheld, Withheld(spare, "fragmented", why))
+    return Sellable(found.pool_id, found.class_name, found.window_s, free, withheld)
+
+
+def _split_already_sold(both: Sellable, single: Sellable) -> Sellable:
     """Split what is sold already from what the ladder itself offers above this rung."""
     before = sum(item.count for item in single.withheld if item.reason_code == "already_sold")
     withheld = []

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -30,7 +29,7 @@ from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, Timing
 from sublet.leases.service import Leases
-from sublet.leases.terms import CreditNote, LeasePorts
+from sublet.leases.terms import CreditNote, LeasePorts, ModelPorts
 from sublet.ledger.assembly import ledger_of
 from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.budgets import HoldRequest
@@ -41,10 +40,7 @@ from sublet.models.catalog import built_in
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.store.schema import migrate
-from sublet.surplus import store as surplus_sql
-from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
 from sublet.surplus.record import Record
-from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
@@ -52,10 +48,9 @@ from sublet.values.money import CurrencyMismatchError, nano_from_decimal
 from sublet.values.plan import Plan
 from sublet.values.windows import Window
 from sublet.wiring import pricing
+from sublet.wiring.capacity import Capacity
 
 MIB = 1 << 20
-REPLICA_WINDOW = timedelta(hours=24)
-SUSTAINED_S = 30
 FEW_CORES = 4
 LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
@@ -79,12 +74,13 @@ class Sublet:
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = ledger_of(self.store, settings.billing)
         self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
-        self.surplus = Surplus(
-            self.demand, self._facts, self._book, class_policies(settings), self.clock, self._learned
-        )
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
+        self.capacity = Capacity(settings, self.store, self.fleet, self.demand, self.models, self._backend_room)
+        self.surplus = self.capacity.surplus
         self.leases = Leases(self.store, self.backends, self._lease_ports(), workers=4 if backends is None else 1)
-        self.record = Record(self.store, self.demand, self.pool_facts, self.leases.promises, self.surplus.classes)
+        self.record = Record(
+            self.store, self.demand, self.capacity.pool_facts, self.leases.promises, self.surplus.classes
+        )
 
     def close(self) -> None:
         self.store.close()
@@ -116,94 +112,15 @@ class Sublet:
             book = book_from_dict(content, "prices from the settings")
         self.ledger.publish_prices(book)
 
-    # -- spare
-
-    def pool_facts(self, pool_id: str) -> PoolFacts:
-        """What the surplus counts with of a pool, by its id or name. Raises NotFoundError."""
-        with self.store.read() as connection:
-            return self._facts(pool_id, connection)
-
-    def _facts(self, pool_id: str, connection: Connection) -> PoolFacts:
-        pool = self.fleet.pool(pool_id, connection)
-        floors = self._floor_accelerators(connection, pool.id)
-        stated = next((item for item in self.settings.pools if item.name == pool.name), None)
-        now = self.clock.now()
-        return PoolFacts(
-            pool.id,
-            pool.name,
-            pool.capacity(now),
-            never_sell=floors + (stated.reserve if stated else 0),
-            failure_reserve=stated.failure_reserve if stated else 0,
-            absences=tuple(
-                Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
-                for item in (stated.maintenance if stated else ())
-                if item.end > now
-            ),
-        )
-
-    def _learned(self, pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
-        return surplus_sql.learned(connection, pool_id)
-
-    def _floor_accelerators(self, connection: Connection, pool_id: str) -> int:
-        """What the floors of the models occupy: the operator pays for it, so it is never sold."""
-        deployed = [item for item in models_sql.all_deployments(connection) if item.pool_id == pool_id and item.floor]
-        if not any(item.state == "active" for item in deployed):
-            return 0
-        catalog = self.models.catalog(connection)
-        return sum(
-            item.floor * catalog[item.model].accelerators
-            for item in deployed
-            if item.state == "active" and item.model in catalog
-        )
-
-    def _book(self, pool_id: str, connection: Connection) -> Sequence[Sold]:
-        now = self.clock.now()
-        sold = [
-            Sold(item.accelerators, item.class_name, item.window) for item in calendar.book(connection, pool_id, now)
-        ]
-        beyond = self._replicas_beyond_floor(connection, pool_id)
-        if beyond:
-            sold.append(Sold(beyond, "spot", Window(now, now + REPLICA_WINDOW)))
-        return sold
-
-    def _replicas_beyond_floor(self, connection: Connection, pool_id: str) -> int:
-        used = sum(item.accelerators for item in models_sql.live_replicas(connection) if item.pool_id == pool_id)
-        return max(0, used - self._floor_accelerators(connection, pool_id))
-
-    def may_stay(self, connection: Connection, pool_id: str, window: Window) -> int:
-        """Accelerators that tenants may go on holding over `window`: what neither the owner's sustained need nor a claim
-        takes. A short burst takes nothing back: need counts once it has lasted SUSTAINED_S seconds. What is kept for
-        accelerators that fail is what tenants go on with when some do."""
-        now = self.clock.now()
-        view = self.surplus.view(pool_id, now, connection)
-        recent = self.demand.history(pool_id, now - timedelta(seconds=SUSTAINED_S), now, connection)
-        needed = float(recent.in_use.min()) if len(recent) else view.in_use
-        claimed = sum(
-            claim.count - view.claims_met.get(claim.id, 0.0)
-            for claim in view.claims
-            if claim.withdrawn_at is None and claim.window.overlaps(window)
-        )
-        return max(0, math.floor(view.facts.capacity - view.facts.never_sell - needed - claimed + 1e-9))
-
-    def model_room(self, pool_id: str) -> int:
-        """Accelerators that replicas may occupy in all: the floors, and what spot may sell beyond the leases."""
-        now = self.clock.now()
-        hour = Window(now, now + timedelta(hours=1))
-        with self.store.read() as connection:
-            sold = [
-                Sold(item.accelerators, item.class_name, item.window)
-                for item in calendar.book(connection, pool_id, now)
-            ]
-            spot = self.surplus.sellable(pool_id, "spot", hour, sold=sold, connection=connection)
-            return self._floor_accelerators(connection, pool_id) + spot.count
-
     # -- sell
 
     def _lease_ports(self) -> LeasePorts:
         return LeasePorts(
             sellable=self._sellable,
             price=self._price,
-            may_stay=self.may_stay,
+            may_stay=self.capacity.may_stay,
+            need=self.capacity.need,
+            models=ModelPorts(self.capacity.occupants, self.models.give_notice, self.models.withdraw_notice),
             emit=self._emit_interval,
             post_credit=self._post_credit,
             authorize=self._authorize,
@@ -216,15 +133,17 @@ class Sublet:
         )
 
     def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
-        """What the surplus allows, and what the disk of this machine has room for."""
-        count = self.surplus.sellable(pool_id, class_name, window, connection=connection).count
-        backend = self.backends.get(_pool_of(connection, pool_id).backend)
+        return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
+
+    def _backend_room(self, pool: Pool, window: Window, connection: Connection) -> int:
+        """What the disk of this machine has room for, where the pool's leases have their homes there."""
+        backend = self.backends.get(pool.backend)
         if not isinstance(backend, LocalBackend) or not backend.without_room():
-            return count
+            return pool.accelerators
         now = self.clock.now()
-        local = [pool.id for pool in fleet_sql.all_pools(connection) if pool.backend == backend.name]
+        local = [each.id for each in fleet_sql.all_pools(connection) if each.backend == backend.name]
         sold = [item for each in local for item in calendar.book(connection, each, now, window)]
-        return max(0, min(count, backend.served_max() - calendar.most_at_once(sold, window)))
+        return max(0, backend.served_max() - calendar.most_at_once(sold, window))
 
     def _price(
         self, connection: Connection, pool_id: str, class_name: str, window: Window, organization_id: str
@@ -339,14 +258,15 @@ class Sublet:
     def plan(self) -> Plan:
         """What the next round would do: leases first, then models. Nothing is carried out."""
         leases = self.leases.plan()
-        models = self.models.plan(self.room())
+        models = self.models.plan(*self.room())
         return Plan(leases.made_at, (*leases.steps, *models.steps))
 
-    def room(self) -> dict[str, int]:
-        """Room for replicas by pool, for the pools that models are deployed on."""
+    def room(self) -> tuple[dict[str, int], dict[str, int]]:
+        """By pool that models are deployed on: room for replicas, and what even floors may not exceed."""
         with self.store.read() as connection:
-            pools = {item.pool_id for item in models_sql.all_deployments(connection)}
-        return {pool_id: self.model_room(pool_id) for pool_id in sorted(pools)}
+            pools = sorted({item.pool_id for item in models_sql.all_deployments(connection)})
+            room = {pool_id: self.capacity.model_room(connection, pool_id) for pool_id in pools}
+            return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
 
 
 def lease_hold(lease_id: str) -> str:
@@ -441,20 +361,6 @@ def _share(watts: Decimal, cores: int, count: int, generation: str) -> Decimal:
     if generation != "cpu" or count <= cores:
         return watts
     return (watts * cores / count).quantize(Decimal("0.001"))
-
-
-def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
-    """The classes as the surplus sees them: how long a promise stands, and at what risk."""
-    return tuple(
-        ClassPolicy(
-            name,
-            None if name == "firm" else getattr(settings.classes, name).notice_s,
-            getattr(settings.classes, name).broken_per_1000_max,
-            sell=getattr(settings.classes, name).sell,
-            long_share_max=settings.classes.firm.long_share_max,
-        )
-        for name in ("firm", "notice", "spot")
-    )
 
 
 def hold_limits(settings: Settings) -> HoldLimits:

@@ -1,6 +1,6 @@
 """Raw capacity sold: quotes, leases, the calendar of who holds which accelerator when, and every change of state."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -136,4 +136,15 @@ reclaims = Table(
     Column("idempotency_key", String(128), nullable=True),
     UniqueConstraint("actor", "idempotency_key"),
     Index("ix_reclaims_pool_id", "pool_id", "end_at"),
+)
+
+# How often the owner's demand took capacity of a pool back by itself and returned it: what backs off. One row a pool.
+back_offs = Table(
+    "back_offs",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("level", Float(53), nullable=False),
+    Column("rounds", Integer, nullable=False),
+    Column("taken_at", Instant, nullable=False),
+    Column("returned", Integer, nullable=False),
 )

@@ -46,6 +46,7 @@ replicas = Table(
     Column("ready_at", Instant, nullable=True),
     Column("healthy_at", Instant, nullable=True),
     Column("drain_deadline", Instant, nullable=True),
+    Column("reclaim_at", Instant, nullable=True),
     Column("stopped_at", Instant, nullable=True),
     Column("entry", Json, nullable=True),
     Index(None, "deployment_id"),

@@ -1,0 +1,136 @@
+"""The SQL of reclaims: what the owner asked back, what is kept for it, and how demand took capacity back of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from sublet.demand.model import Claim
+from sublet.store.tables.leases import back_offs, reclaims
+from sublet.surplus.model import BackOff
+from sublet.values.windows import Window
+
+HOLD_S = 600
+HOLD_S_MAX = 4 * 3600
+CALM_S = 60
+CALM_S_MAX = 3600
+FORGOTTEN = timedelta(days=1)
+"""A pool that took nothing back for so long begins again with the shortest times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often demand took a pool's capacity back and returned it: `level` is the demand of the last time, at `taken_at`;
+    `returned` whether notices were withdrawn since."""
+
+    level: float
+    rounds: int
+    taken_at: datetime
+    returned: bool
+
+    @property
+    def hold_s(self) -> int:
+        """For how long demand must have stayed lower until what it took is sold again: doubled with each round."""
+        return min(HOLD_S_MAX, HOLD_S << min(self.rounds - 1, 10))
+
+    @property
+    def calm_s(self) -> int:
+        """For how long the need must have been gone until notices are withdrawn: doubled with each round."""
+        return min(CALM_S_MAX, CALM_S << min(self.rounds - 1, 10))
+
+    def again(self, level: float, now: datetime) -> Rounds:
+        """Demand takes capacity back now. What comes while the last time still lasts belongs to it."""
+        if now - self.taken_at > FORGOTTEN:
+            return Rounds(level, 1, now, False)
+        over = self.returned or now - self.taken_at > timedelta(seconds=self.hold_s)
+        return Rounds(level if over else max(level, self.level), self.rounds + over, now, False)
+
+
+def insert_reclaim(connection: Connection, **values: Any) -> None:
+    connection.execute(insert(reclaims).values(**values))
+
+
+def reclaim_by_key(connection: Connection, actor: str, key: str) -> Row[Any] | None:
+    return connection.execute(
+        select(reclaims).where(reclaims.c.actor == actor, reclaims.c.idempotency_key == key)
+    ).first()
+
+
+def list_reclaims(connection: Connection, limit: int) -> list[Row[Any]]:
+    return list(connection.execute(select(reclaims).order_by(reclaims.c.created_at.desc()).limit(limit)))
+
+
+def reclaim_named(connection: Connection, reclaim_id: str) -> Row[Any] | None:
+    return connection.execute(select(reclaims).where(reclaims.c.id == reclaim_id)).first()
+
+
+def standing_rows(connection: Connection, pool_id: str, now: datetime) -> list[Row[Any]]:
+    """Reclaims of the pool that are neither withdrawn nor over, oldest first."""
+    return list(
+        connection.execute(
+            select(reclaims)
+            .where(reclaims.c.pool_id == pool_id, reclaims.c.withdrawn_at.is_(None), reclaims.c.end_at > now)
+            .order_by(reclaims.c.created_at, reclaims.c.id)
+        )
+    )
+
+
+def standing_reclaims(connection: Connection, pool_id: str, now: datetime) -> list[Claim]:
+    """The same, as claims of the owner on the pool."""
+    return [
+        Claim(row.id, pool_id, row.held, Window(row.start_at, row.end_at), row.reason, row.created_at)
+        for row in standing_rows(connection, pool_id, now)
+        if row.held > 0
+    ]
+
+
+def held_for_owner(connection: Connection, pool_id: str, window: Window, *, forced_only: bool = False) -> int:
+    """Accelerators that reclaims keep for their askers at the worst moment of `window`."""
+    query = select(reclaims.c.held, reclaims.c.start_at, reclaims.c.end_at).where(
+        reclaims.c.pool_id == pool_id,
+        reclaims.c.withdrawn_at.is_(None),
+        reclaims.c.end_at > window.start,
+        reclaims.c.start_at < window.end,
+    )
+    if forced_only:
+        query = query.where(reclaims.c.forced == 1)
+    found = list(connection.execute(query))
+    moments = {max(window.start, row.start_at) for row in found}
+    return max((sum(row.held for row in found if row.start_at <= at < row.end_at) for at in moments), default=0)
+
+
+def withdraw_reclaim(connection: Connection, reclaim_id: str, now: datetime) -> bool:
+    done = connection.execute(
+        update(reclaims).where(reclaims.c.id == reclaim_id, reclaims.c.withdrawn_at.is_(None)).values(withdrawn_at=now)
+    )
+    return done.rowcount == 1
+
+
+def rounds(connection: Connection, pool_id: str) -> Rounds | None:
+    """How often demand took the pool's capacity back; None where it never did."""
+    row = connection.execute(select(back_offs).where(back_offs.c.pool_id == pool_id)).first()
+    return None if row is None else Rounds(row.level, row.rounds, row.taken_at, bool(row.returned))
+
+
+def save_rounds(connection: Connection, pool_id: str, found: Rounds) -> None:
+    values: Mapping[str, Any] = {
+        "level": found.level,
+        "rounds": found.rounds,
+        "taken_at": found.taken_at,
+        "returned": int(found.returned),
+    }
+    done = connection.execute(update(back_offs).where(back_offs.c.pool_id == pool_id).values(**values))
+    if done.rowcount == 0:
+        connection.execute(insert(back_offs).values(pool_id=pool_id, **values))
+
+
+def back_off(connection: Connection, pool_id: str, now: datetime) -> BackOff | None:
+    """What the sale of the pool has to wait for; None where it took nothing back lately."""
+    found = rounds(connection, pool_id)
+    if found is None or now - found.taken_at > FORGOTTEN:
+        return None
+    return BackOff(found.level, found.hold_s)

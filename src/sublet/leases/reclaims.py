@@ -1,0 +1,322 @@
+"""The owner takes capacity back: by an order, or because its need has risen; and what is given back when the need is gone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sublet.leases import reclaim_store
+from sublet.leases import store as sql
+from sublet.leases.admission import checked_key
+from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
+from sublet.leases.reclaim import (
+    Occupant,
+    ReclaimPlan,
+    ReplicaVictim,
+    Return,
+    Victim,
+    accelerators_of,
+    plan_reclaim,
+    returning,
+    rising,
+)
+from sublet.leases.reclaim_store import Rounds
+from sublet.leases.terms import LeasePorts
+from sublet.leases.transitions import Transitions
+from sublet.store import Store
+from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.ids import new_id
+from sublet.values.plan import Step
+from sublet.values.text import checked_line
+from sublet.values.windows import Window
+
+REASON_MAX = 500
+ACTOR = "planner"
+NO_LONGER = "the owner does not need it after all"
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimOrder:
+    """The owner's word: `accelerators` of `pool` for `window`, because of `reason`; `force` breaks firm leases and floors too."""
+
+    pool: str
+    accelerators: int
+    window: Window
+    reason: str
+    force: bool = False
+
+
+class Reclaims:
+    """What is taken back is chosen among leases and replicas by one plan, whoever asks for it."""
+
+    def __init__(self, store: Store, ports: LeasePorts, transitions: Transitions) -> None:
+        self._store = store
+        self._ports = ports
+        self._transitions = transitions
+
+    def preview(self, order: ReclaimOrder) -> ReclaimPlan:
+        """Whom the order would ask back. Changes nothing. Raises InvalidInputError, NotFoundError."""
+        now = self._checked(order)
+        with self._store.read() as connection:
+            return self._plan_for(connection, order, now)
+
+    def take(self, order: ReclaimOrder, actor: str, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Take capacity back: notice is given to whom the plan names, and what is free is kept for the asker.
+
+        Returns the plan with the reclaim's `id`. Raises FirmLeaseError where only firm leases or model floors could give
+        enough and `force` is not set; nothing has then changed.
+        """
+        now = self._checked(order)
+        key = checked_key(idempotency_key)
+
+        def write(connection: Connection) -> dict[str, Any]:
+            pool_id = self._pool_id(connection, order.pool)
+            self._store.lock(connection, f"pool:{pool_id}")
+            if key is not None and (known := reclaim_store.reclaim_by_key(connection, actor, key)) is not None:
+                return {**known.plan, "id": known.id}
+            plan = self._plan_for(connection, order, now)
+            if plan.short > 0:
+                raise FirmLeaseError(
+                    f"{plan.short} of {order.accelerators} accelerators are held by firm leases, kept for model floors or for "
+                    "other reclaims; ask for fewer, for later, or break firm leases and floors with force and a reason",
+                    plan=plan.as_dict(),
+                )
+            for victim in plan.victims:
+                self._give_notice(connection, victim, actor, now)
+            reclaim_id = new_id("clm")
+            reclaim_store.insert_reclaim(
+                connection,
+                id=reclaim_id,
+                pool_id=pool_id,
+                accelerators=order.accelerators,
+                held=order.accelerators,
+                start_at=order.window.start,
+                end_at=order.window.end,
+                actor=actor[:80],
+                reason=order.reason,
+                forced=int(order.force),
+                plan=plan.as_dict(),
+                created_at=now,
+                idempotency_key=key,
+            )
+            return {**plan.as_dict(), "id": reclaim_id}
+
+        return self._store.write(write)
+
+    def withdraw(self, reclaim_id: str, actor: str) -> list[Lease]:
+        """The owner does not need it after all: notices that are not due yet are withdrawn. Raises NotFoundError."""
+        with self._store.read() as connection:
+            found = reclaim_store.reclaim_named(connection, reclaim_id)
+        if found is None:
+            raise NotFoundError(f"there is no reclaim {reclaim_id!r}")
+        now = self._store.clock.now()
+        if not self._store.write(lambda connection: reclaim_store.withdraw_reclaim(connection, reclaim_id, now)):
+            return []
+        replicas = [str(victim["replica_id"]) for victim in found.plan["victims"] if "replica_id" in victim]
+        if replicas:
+            self._store.write(
+                lambda connection: [self._ports.models.withdraw(connection, item, NO_LONGER) for item in replicas]
+            )
+        leases = [str(victim["lease_id"]) for victim in found.plan["victims"] if "lease_id" in victim]
+        return [self._transitions.withdraw_notice(lease_id, actor, NO_LONGER) for lease_id in leases]
+
+    def listed(self, limit: int) -> list[dict[str, Any]]:
+        """What was asked back, newest first."""
+        with self._store.read() as connection:
+            return [
+                {
+                    "id": row.id,
+                    "pool_id": row.pool_id,
+                    "accelerators": row.accelerators,
+                    "start": format_time(row.start_at),
+                    "end": format_time(row.end_at),
+                    "actor": row.actor,
+                    "reason": row.reason,
+                    "forced": bool(row.forced),
+                    "withdrawn": row.withdrawn_at is not None,
+                    "plan": row.plan,
+                }
+                for row in reclaim_store.list_reclaims(connection, limit)
+            ]
+
+    def due(
+        self, connection: Connection, pool_ids: Sequence[str], leases: Sequence[Lease], now: datetime
+    ) -> tuple[list[ReclaimPlan], list[Return]]:
+        """Pool by pool, who gets notice because tenants hold more than may stay, and whose notice is withdrawn."""
+        here: dict[str, list[Lease]] = defaultdict(list)
+        for lease in leases:
+            if lease.state is not LeaseState.ENDING:
+                here[lease.pool_id].append(lease)
+        plans: list[ReclaimPlan] = []
+        returns: list[Return] = []
+        for pool_id in pool_ids:
+            replicas = self._ports.models.occupants(connection, pool_id)
+            if not here[pool_id] and not replicas:
+                continue
+            plan = rising(
+                pool_id,
+                here[pool_id],
+                replicas,
+                partial(self._room, connection, pool_id),
+                now,
+                self._ports.timing.clean_s,
+            )
+            if plan is not None:
+                plans.append(plan)
+            else:
+                returns += self._returning(connection, pool_id, here[pool_id], replicas, now)
+        return plans, returns
+
+    def take_back(self, step: Step) -> None:
+        """Carry out a reclaim step that the planner made of rising need; harmless when repeated."""
+        now = self._store.clock.now()
+        pool_id, why = str(step.details["pool_id"]), str(step.details["reason"])
+        if step.at is None:
+            return
+        by = step.at
+
+        def write(connection: Connection) -> None:
+            self._store.lock(connection, f"pool:{pool_id}")
+            leases: list[Lease] = []
+            replicas: list[Occupant] = []
+            if step.details["kind"] == "replica":
+                found = self._ports.models.occupants(connection, pool_id)
+                replicas = [item for item in found if item.id == step.subject and item.leaving_at is None]
+            else:
+                lease = sql.lease(connection, step.subject)
+                if lease is not None and lease.reclaim_at is None and not lease.state.terminal:
+                    leases = [lease]
+            count = accelerators_of(leases, replicas)
+            for victim in plan_reclaim(pool_id, count, by, leases, now, why=why, replicas=replicas).victims:
+                self._give_notice(connection, victim, ACTOR, now)
+                self._count_round(connection, pool_id, now)
+
+        self._store.write(write)
+
+    def give_back(self, step: Step) -> None:
+        """Carry out a step that withdraws a notice; harmless when repeated."""
+        pool_id = str(step.details["pool_id"])
+        if step.details["kind"] == "replica":
+            self._store.write(lambda connection: self._ports.models.withdraw(connection, step.subject, step.reason))
+        else:
+            self._transitions.withdraw_notice(step.subject, ACTOR, step.reason)
+
+        def write(connection: Connection) -> None:
+            known = reclaim_store.rounds(connection, pool_id)
+            if known is not None:
+                reclaim_store.save_rounds(connection, pool_id, replace(known, returned=True))
+
+        self._store.write(write)
+
+    def _give_notice(self, connection: Connection, victim: Victim | ReplicaVictim, actor: str, now: datetime) -> None:
+        if isinstance(victim, Victim):
+            self._transitions.give_notice(connection, victim, actor, now)
+        else:
+            self._ports.models.give_notice(connection, victim.id, victim.reclaim_at, victim.reason)
+
+    def _count_round(self, connection: Connection, pool_id: str, now: datetime) -> None:
+        """Remember that demand took capacity back, so that what comes back again and again is waited for longer."""
+        need = self._ports.need(connection, pool_id)
+        known = reclaim_store.rounds(connection, pool_id)
+        if known is None or now > known.taken_at:
+            begun = known.again(need, now) if known is not None else Rounds(need, 1, now, returned=False)
+            reclaim_store.save_rounds(connection, pool_id, begun)
+
+    def _returning(
+        self, connection: Connection, pool_id: str, leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime
+    ) -> list[Return]:
+        """Notices that the planner gave and that nothing stands behind any more. Those of an order are its asker's affair."""
+        noticed = {lease.id for lease in leases if lease.reclaim_at is not None}
+        noticed |= {item.id for item in replicas if item.leaving_at is not None}
+        if not noticed:
+            return []
+        ordered = {
+            str(victim.get("lease_id") or victim.get("replica_id"))
+            for row in reclaim_store.standing_rows(connection, pool_id, now)
+            for victim in row.plan["victims"]
+        }
+        known = reclaim_store.rounds(connection, pool_id)
+        calm_s = known.calm_s if known is not None else reclaim_store.CALM_S
+        why = f"the owner's need has been gone for {calm_s} s"
+        found = returning(
+            leases,
+            replicas,
+            noticed - ordered,
+            lambda window: self._room(connection, pool_id, window, calm_s),
+            now,
+        )
+        kinds = {item.id: "replica" for item in replicas}
+        return [Return(item, pool_id, kinds.get(item, "lease"), why) for item in found]
+
+    def _room(self, connection: Connection, pool_id: str, window: Window, calm_s: float = 0) -> int:
+        """Accelerators that tenants may hold: what the owner's need leaves, and what no reclaim keeps for its asker."""
+        kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
+        return max(0, min(self._ports.may_stay(connection, pool_id, window, calm_s), kept))
+
+    def _plan_for(self, connection: Connection, order: ReclaimOrder, now: datetime) -> ReclaimPlan:
+        pool_id = self._pool_id(connection, order.pool)
+        window = order.window
+        kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
+        room = max(0, min(self._ports.may_stay(connection, pool_id, window, 0), kept) - order.accelerators)
+        leases = [
+            lease
+            for lease in sql.live_leases(connection, pool_id)
+            if lease.state is not LeaseState.ENDING
+            and lease.window.start < window.end
+            and lease.deadline > max(window.start, _earliest(lease, now))
+        ]
+        replicas = self._ports.models.occupants(connection, pool_id)
+        rented = [item for item in replicas if not item.protected and not _leaves(item, window.start, now)]
+        needed = max(0, accelerators_of(leases, rented) - room)
+        floors = [item for item in replicas if item.protected]
+        # What neither the rest of the pool nor its tenants can give, the floors must.
+        from_floors = max(0, order.accelerators - max(0, kept - sum(item.accelerators for item in floors)))
+        from_floors = min(from_floors, sum(item.accelerators for item in floors))
+        plan = plan_reclaim(
+            pool_id,
+            needed + from_floors,
+            window.start,
+            [lease for lease in leases if lease.reclaim_at is None],
+            now,
+            why=order.reason,
+            clean_s=self._ports.timing.clean_s,
+            force=order.force,
+            replicas=[item for item in (*rented, *floors) if item.leaving_at is None],
+        )
+        # What other reclaims keep, or what the pool does not have, no tenant can give.
+        return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))
+
+    def _pool_id(self, connection: Connection, name: str) -> str:
+        pool = sql.pool_named(connection, name)
+        if pool is None:
+            raise NotFoundError(f"there is no pool {name!r}; `sublet pool ls` lists them")
+        return str(pool.id)
+
+    def _checked(self, order: ReclaimOrder) -> datetime:
+        now = self._store.clock.now()
+        if not 0 < order.accelerators <= ACCELERATORS_PER_LEASE_MAX * 256:
+            raise InvalidInputError("accelerators must be at least 1")
+        checked_ahead(order.window.start, now)
+        if order.window.end <= now:
+            raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is over")
+        checked_line(order.reason, "reason, which says why the capacity is needed,", REASON_MAX, 1)
+        return now
+
+
+def _earliest(lease: Lease, now: datetime) -> datetime:
+    """When a lease that is under notice already counts as gone: no later than a notice given now could bring it back."""
+    if lease.reclaim_at is None or lease.notice_s is None:
+        return now
+    return now + timedelta(seconds=lease.notice_s)
+
+
+def _leaves(item: Occupant, by: datetime, now: datetime) -> bool:
+    """Whether a replica that is on its way out is gone as early as a notice given now could bring it back."""
+    return item.leaving_at is not None and item.leaving_at <= max(by, now + timedelta(seconds=item.drain_s))

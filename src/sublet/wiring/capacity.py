@@ -1,0 +1,254 @@
+"""One truth about a pool's capacity: what the owner needs of it, who holds it, what may stay, and what may still be sold.
+
+The surplus, admission, the reclaim plan and the models' planner all ask here, so that they can't disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from sublet.config.pools import PoolSettings
+from sublet.config.settings import Settings
+from sublet.demand.service import Demand
+from sublet.fleet.model import Pool
+from sublet.fleet.service import Fleet
+from sublet.leases import calendar
+from sublet.leases import reclaim_store as reclaims_sql
+from sublet.leases import store as leases_sql
+from sublet.leases.model import Timing
+from sublet.leases.reclaim import Occupant
+from sublet.models import store as models_sql
+from sublet.models.model import DRAIN_S, Replica
+from sublet.models.service import Models
+from sublet.store import Store
+from sublet.surplus import rule
+from sublet.surplus import store as surplus_sql
+from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
+from sublet.surplus.service import Surplus
+from sublet.surplus.view import View
+from sublet.values.clock import to_micros
+from sublet.values.windows import Window
+
+REPLICA_WINDOW = timedelta(hours=24)
+SUSTAINED_S = 45
+"""The owner's need takes capacity back once it has lasted this long: three of the usual samples, so that a spike of 20
+seconds that two of them show takes nothing."""
+SPARSE_S = 120
+"""Samples further apart than this each count by themselves: to wait for a second one would cost the owner minutes."""
+ROUNDING = 1e-9
+
+Room = Callable[[Pool, Window, Connection], int]
+"""(pool, window, connection) to how many more leases' accelerators the backend can serve, beyond what the calendar says."""
+
+
+class Capacity:
+    """What the parts that sell, take back and grow ask. `room` is what backends can serve, by what the calendar does not
+    know, such as disk."""
+
+    def __init__(
+        self, settings: Settings, store: Store, fleet: Fleet, demand: Demand, models: Models, room: Room
+    ) -> None:
+        self._settings = settings
+        self._clock = store.clock
+        self._store = store
+        self._fleet = fleet
+        self._demand = demand
+        self._models = models
+        self._room = room
+        self._timing = Timing()
+        self.surplus = Surplus(
+            demand, self.facts, self.book, class_policies(settings), self._clock, _learned, self.free
+        )
+
+    # -- what the surplus counts with
+
+    def pool_facts(self, pool_id: str) -> PoolFacts:
+        """What the surplus counts with of a pool, by its id or name. Raises NotFoundError."""
+        with self._store.read() as connection:
+            return self.facts(pool_id, connection)
+
+    def facts(self, pool_id: str, connection: Connection) -> PoolFacts:
+        """The same, as the caller's transaction sees it."""
+        pool = self._fleet.pool(pool_id, connection)
+        stated = self._stated(pool)
+        now = self._clock.now()
+        return PoolFacts(
+            pool.id,
+            pool.name,
+            pool.capacity(now),
+            never_sell=self._floors(connection, pool.id) + (stated.reserve if stated else 0),
+            failure_reserve=stated.failure_reserve if stated else 0,
+            absences=tuple(
+                Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
+                for item in (stated.maintenance if stated else ())
+                if item.end > now
+            ),
+            quarantined=leases_sql.quarantined_count(connection, pool.id),
+            reclaims=tuple(reclaims_sql.standing_reclaims(connection, pool.id, now)),
+            back_off=reclaims_sql.back_off(connection, pool.id, now),
+        )
+
+    def book(self, pool_id: str, connection: Connection) -> list[Sold]:
+        """What is sold or held of a pool: leases, quotes, and the replicas beyond the floors, which Sublet rents itself."""
+        now = self._clock.now()
+        sold = [
+            Sold(item.accelerators, item.class_name, item.window) for item in calendar.book(connection, pool_id, now)
+        ]
+        rented: dict[datetime, int] = {}
+        for occupant in self.occupants(connection, pool_id):
+            if not occupant.protected:
+                until = max(occupant.leaving_at or now + REPLICA_WINDOW, now + timedelta(seconds=1))
+                rented[until] = rented.get(until, 0) + occupant.accelerators
+        return [*sold, *(Sold(count, "spot", Window(now, until)) for until, count in rented.items())]
+
+    def free(self, pool_id: str, window: Window, connection: Connection) -> int:
+        """Accelerators that nobody holds at any time of `window`, as far as the backend can serve them."""
+        pool = self._fleet.pool(pool_id, connection)
+        fenced = self._timing.fence(window)
+        count = calendar.free_count(connection, pool.id, fenced, self._clock.now())
+        return max(0, min(count, self._room(pool, window, connection)))
+
+    def occupants(self, connection: Connection, pool_id: str) -> list[Occupant]:
+        """The replicas on a pool. Those that fill a floor are protected: the operator pays for them."""
+        live = [item for item in models_sql.live_replicas(connection) if item.pool_id == pool_id and item.accelerators]
+        if not live:
+            return []
+        pool = self._fleet.pool(pool_id, connection)
+        rate_nano = round(pool.price_nano * self._settings.classes.spot.price_ratio)
+        floors = {item.id: item.floor for item in models_sql.all_deployments(connection) if item.state == "active"}
+        kept = _floor_replicas(live, floors)
+        return [
+            Occupant(
+                id=item.id,
+                model=item.model,
+                accelerators=item.accelerators,
+                rate_nano=rate_nano,
+                currency=pool.currency,
+                drain_s=round(DRAIN_S),
+                leaving_at=_leaving_at(item, self._clock.now()),
+                protected=item.id in kept,
+            )
+            for item in live
+        ]
+
+    # -- what may stay
+
+    def may_stay(self, connection: Connection, pool_id: str, window: Window, calm_s: float = 0) -> int:
+        """Accelerators that tenants may go on holding over `window`, replicas beyond the floors included: what neither the
+        owner's need nor a claim, a reclaim, maintenance or a loss takes.
+
+        A short burst takes nothing back: need and losses count once they have lasted SUSTAINED_S seconds. With `calm_s` they
+        count at their worst of so many seconds: what fits then may be given back to who was under notice. What is kept for
+        accelerators that fail is what tenants go on with when some do.
+        """
+        view = self.surplus.view(pool_id, self._clock.now(), connection)
+        needed, working = self._lasting(connection, view, calm_s)
+        return rule.staying(view, window, needed, working)
+
+    def need(self, connection: Connection, pool_id: str) -> float:
+        """The owner's need as it has lasted, in accelerators."""
+        return self._lasting(connection, self.surplus.view(pool_id, self._clock.now(), connection), 0)[0]
+
+    def _lasting(self, connection: Connection, view: View, calm_s: float) -> tuple[float, float]:
+        """The owner's need and the accelerators that work: at their best of SUSTAINED_S, at their worst of `calm_s`."""
+        if calm_s and view.stale:
+            return math.inf, 0.0
+        begin = view.at - timedelta(seconds=calm_s or SUSTAINED_S)
+        seen = self._demand.history(
+            view.facts.pool_id, begin - timedelta(seconds=SPARSE_S), view.at + timedelta(microseconds=1), connection
+        )
+        if not len(seen):
+            return view.in_use, view.working
+        # A sample stands until the next one, so the last one before the span tells how the span began; one alone is no
+        # proof that it lasted.
+        first = int(np.searchsorted(seen.times_us, to_micros(begin), side="right")) - 1
+        first = max(0, first if calm_s else min(first, len(seen) - 2))
+        need, capacity = seen.in_use[first:], seen.capacity[first:]
+        if calm_s:
+            return float(need.max()), float(capacity.min())
+        return float(need.min()), float(capacity.max())
+
+    # -- what replicas may occupy
+
+    def model_room(self, connection: Connection, pool_id: str) -> int:
+        """Accelerators that replicas may occupy in all: what they occupy, the floors, and what spot may sell beyond.
+
+        They grow where spot is on sale, and shrink by notice alone, as leases do.
+        """
+        used = sum(item.accelerators for item in self.occupants(connection, pool_id))
+        return used + self.model_spare(connection, pool_id)
+
+    def model_spare(self, connection: Connection, pool_id: str) -> int:
+        """Accelerators that replicas may grow by: into floors that are not filled, and into what spot may sell."""
+        now = self._clock.now()
+        occupants = self.occupants(connection, pool_id)
+        filled = sum(item.accelerators for item in occupants if item.protected)
+        used = sum(item.accelerators for item in occupants)
+        hour = Window(now, now + timedelta(hours=1))
+        spot = self.surplus.sellable(pool_id, "spot", hour, sold=self.book(pool_id, connection), connection=connection)
+        spare = max(0, self._floors(connection, pool_id) - filled) + spot.count
+        return max(0, min(spare, self.model_limit(connection, pool_id) - used))
+
+    def model_limit(self, connection: Connection, pool_id: str) -> int:
+        """The most that replicas may occupy, floors included: what works, less what the owner took back by force."""
+        now = self._clock.now()
+        pool = self._fleet.pool(pool_id, connection)
+        soon = Window.starting(now, DRAIN_S)
+        forced = reclaims_sql.held_for_owner(connection, pool_id, soon, forced_only=True)
+        return max(0, pool.capacity(now) - forced)
+
+    def _floors(self, connection: Connection, pool_id: str) -> int:
+        """What the floors of the models occupy: the operator pays for it, so it is never sold."""
+        deployed = [
+            item
+            for item in models_sql.all_deployments(connection)
+            if item.pool_id == pool_id and item.floor and item.state == "active"
+        ]
+        if not deployed:
+            return 0
+        catalog = self._models.catalog(connection)
+        return sum(item.floor * catalog[item.model].accelerators for item in deployed if item.model in catalog)
+
+    def _stated(self, pool: Pool) -> PoolSettings | None:
+        return next((item for item in self._settings.pools if item.name == pool.name), None)
+
+
+def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
+    """The classes as the surplus sees them: how long a promise stands, and at what risk."""
+    return tuple(
+        ClassPolicy(
+            name,
+            None if name == "firm" else getattr(settings.classes, name).notice_s,
+            getattr(settings.classes, name).broken_per_1000_max,
+            sell=getattr(settings.classes, name).sell,
+            long_share_max=settings.classes.firm.long_share_max,
+        )
+        for name in ("firm", "notice", "spot")
+    )
+
+
+def _learned(pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
+    return surplus_sql.learned(connection, pool_id)
+
+
+def _floor_replicas(live: Sequence[Replica], floors: Mapping[str, int]) -> set[str]:
+    """Which replicas fill the floors: those that answer first, then the oldest; none that is leaving already."""
+    kept: set[str] = set()
+    left = dict(floors)
+    for item in sorted(live, key=lambda item: (item.state != "ready", item.created_at, item.id)):
+        if item.state != "draining" and item.reclaim_at is None and left.get(item.deployment_id, 0) > 0:
+            left[item.deployment_id] -= 1
+            kept.add(item.id)
+    return kept
+
+
+def _leaving_at(replica: Replica, now: datetime) -> datetime | None:
+    if replica.state == "draining":
+        return replica.drain_deadline or now + timedelta(seconds=DRAIN_S)
+    return replica.reclaim_at
