@@ -29,7 +29,7 @@ from tests.leases.test_reclaim import NOW, a_lease
 from tests.leases.world import KEY, World, pool_spec
 
 import sublet.store.tables  # noqa: F401  registers every table
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.base import RunState, StartOrder
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.reclaim import plan_reclaim
@@ -79,9 +79,9 @@ def admission(base: Path, count: int = 600, clients: int = 16) -> dict[str, Any]
     def buy(number: int) -> None:
         for turn in range(count // clients):
             start = clock.now() + timedelta(hours=1 + turn)
-            wish = Wish(1, "notice", start + timedelta(minutes=30), start, world.pool.id)
+            request = QuoteRequest(1, "notice", start + timedelta(minutes=30), start, world.pool.id)
             began = time.perf_counter()
-            quote = world.leases.quote(f"org_{number}_{turn}", wish)
+            quote = world.leases.quote(f"org_{number}_{turn}", request)
             world.leases.accept(f"org_{number}_{turn}", quote.id, [KEY])
             took.append(time.perf_counter() - began)
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from tests.ports import free_port
 
+from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings
 from sublet.launch import supervisor as module
 from sublet.launch.supervisor import (
@@ -29,7 +30,6 @@ from sublet.launch.supervisor import (
     Supervisor,
     bind,
     check_disk,
-    running,
 )
 from sublet.values.errors import StorageFullError, UnavailableError
 
@@ -115,7 +115,7 @@ def started(system: FakeSystem, **programs: str) -> FakeSystem:
 
 def test_it_starts_every_process_and_says_so_and_leaves_nothing(system: FakeSystem, tmp_path: Path) -> None:
     started(system)
-    state = running(tmp_path / "data")
+    state = running_system(tmp_path / "data")
     assert state is not None
     assert (state["pid"], state["control"]) == (os.getpid(), system.address("control"))
     children = list(state["processes"].values())
@@ -123,7 +123,7 @@ def test_it_starts_every_process_and_says_so_and_leaves_nothing(system: FakeSyst
     assert all(alive(process) for process in children)
     system.end()
     assert not any(alive(process) for process in children)
-    assert running(tmp_path / "data") is None
+    assert running_system(tmp_path / "data") is None
     assert not (tmp_path / "data" / "up.json").exists()
 
 
@@ -135,7 +135,7 @@ def test_a_second_one_on_the_directory_is_refused_and_says_who_is_there(system: 
     for words in (str(tmp_path / "data"), f"process {os.getpid()}", system.address("control"), "SUBLET_DATA_DIR"):
         assert words in caught.value.message
     second.end()
-    assert running(tmp_path / "data") is not None, "the refused one took nothing away"
+    assert running_system(tmp_path / "data") is not None, "the refused one took nothing away"
     third = FakeSystem(settings_in(tmp_path / "elsewhere"))
     third.take()
     third.end()
@@ -147,7 +147,7 @@ def test_looking_whether_it_runs_does_not_keep_it_from_starting(system: FakeSyst
 
     def look() -> None:
         while not done.is_set():
-            running(tmp_path / "data")
+            running_system(tmp_path / "data")
 
     looking = [threading.Thread(target=look) for _ in range(2)]
     for thread in looking:
@@ -171,7 +171,7 @@ def test_a_taken_port_is_named_with_its_holder_and_its_setting(tmp_path: Path) -
     comm = Path("/proc/self/comm").read_text().strip()
     assert f"port {port} of 127.0.0.1 is taken by {comm} (process {os.getpid()})" in caught.value.message
     assert "set gateway.port" in caught.value.message
-    assert running(tmp_path / "data") is None, "the lock was let go"
+    assert running_system(tmp_path / "data") is None, "the lock was let go"
     system.take()
     system.end()
 
@@ -431,7 +431,7 @@ def test_another_programs_process_is_not_taken_for_an_orphan(tmp_path: Path) -> 
 def test_a_damaged_state_file_is_no_obstacle(system: FakeSystem, tmp_path: Path, content: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "up.json").write_text(content)
-    assert running(tmp_path / "data") is None
+    assert running_system(tmp_path / "data") is None
     system.take()
 
 
@@ -443,7 +443,7 @@ def test_a_disk_with_too_little_room_is_refused_before_anything_starts(
         check_disk(tmp_path)
     with pytest.raises(StorageFullError):
         system.take()
-    assert running(tmp_path / "data") is None
+    assert running_system(tmp_path / "data") is None
 
 
 def test_a_data_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sublet.leases.admission import Wish
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import LeaseState
 from sublet.simulation.story import play
@@ -97,14 +97,14 @@ def test_random_days_break_no_promise(seed: int, world_of: Callable[..., World])
 
 def _take(world: World, organization_id: str) -> int:
     now = world.clock.now()
-    wish = Wish(
+    request = QuoteRequest(
         world.chance.randint(1, 3),
         world.chance.choice(["notice", "spot"]),
         now + timedelta(minutes=world.chance.choice([10, 60, 180])),
         pool=world.pool.id,
     )
     try:
-        quote = world.system.leases.quote(organization_id, wish)
+        quote = world.system.leases.quote(organization_id, request)
         world.system.leases.accept(organization_id, quote.id, [SSH_KEY])
     except SubletError as error:
         assert error.status < 500, error

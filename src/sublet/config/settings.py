@@ -266,7 +266,7 @@ class Settings(BaseSettings):
         return self.database.url or f"sqlite:///{self.data_dir}/sublet.db"
 
     @classmethod
-    def settings_customize_sources(
+    def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
