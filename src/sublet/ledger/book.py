@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -20,6 +20,9 @@ from sublet.values.errors import ConflictError, InvalidInputError
 
 BOOK_BYTES_MAX = 4 * 2**20
 ENTRIES_MAX = 20_000
+CHAIN_LENGTH_MAX = 120
+AGREED = "agreed:"
+"""How the ids of prices begin that were agreed for one resource."""
 BUILT_IN = "settings-"
 """How the ids of the prices begin that follow from the settings: they give way to a book of the operator's own."""
 _SECTIONS: dict[str, Callable[[Any, str], Any]] = {
@@ -39,7 +42,7 @@ class PriceOverlapError(InvalidInputError):
 class Rate:
     """A price as it applies to one organization: under a discount or none, next to the list price.
 
-    What counts together towards tiers and free quantities is one rate in one billing period.
+    What counts together towards tiers and free quantities is one chain of prices in one billing period.
     """
 
     id: str
@@ -48,6 +51,10 @@ class Rate:
     discount: Discount | None
     list_price: Price
     book_version: int = 0
+    chain: str = ""
+    """The counter of the price: prices that follow each other, and discounts on them, count on together."""
+    list_chain: str = ""
+    """The counter of the list price where that is another one, else empty."""
 
     @property
     def list_id(self) -> str:
@@ -78,13 +85,54 @@ class PriceBook:
     discounts: tuple[Discount, ...] = ()
     commitments: tuple[Commitment, ...] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
-    _by_meter: dict[tuple[str, str], list[Price]] = field(default_factory=dict, compare=False)
+    _priced: dict[tuple[str, str, str], list[Price]] = field(default_factory=dict, compare=False)
+    _discounted: dict[str, list[Discount]] = field(default_factory=dict, compare=False)
+    _terms: dict[str, list[str]] = field(default_factory=dict, compare=False)
+    _digests: dict[str, str] = field(default_factory=dict, compare=False)
+    _named: dict[str, Price | Discount] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for price in self.prices:
-            self._by_meter.setdefault((price.meter, price.currency), []).append(price)
-        for found in self._by_meter.values():
-            found.sort(key=lambda price: (bool(price.organization), len(price.match)), reverse=True)
+            self._priced.setdefault((price.organization, price.meter, price.currency), []).append(price)
+        for found in self._priced.values():
+            found.sort(key=lambda price: len(price.match), reverse=True)
+        for discount in self.discounts:
+            self._discounted.setdefault(discount.organization, []).append(discount)
+        named: list[Price | Discount] = [*self.prices, *self.discounts]
+        for entry in named:
+            self._named[entry.id] = entry
+            self._terms.setdefault(entry.organization, []).append(f"{entry.id} {entry.valid_until} {entry.content}")
+
+    def terms_of(self, organization: str) -> str:
+        """SHA-256 over everything that decides on an organization's rates: its own entries and everybody's."""
+        known = self._digests.get(organization)
+        if known is None:
+            own = "\n".join(self._terms.get(organization, ()))
+            before = self.terms_of("") if organization else ""
+            known = hashlib.sha256(f"{before}\n{own}".encode()).hexdigest()
+            self._digests[organization] = known
+        return known
+
+    def price_named(self, identifier: str) -> Price | None:
+        """The price of that id."""
+        found = self._named.get(identifier)
+        return found if isinstance(found, Price) else None
+
+    def discount_named(self, identifier: str) -> Discount | None:
+        """The discount of that id."""
+        found = self._named.get(identifier)
+        return found if isinstance(found, Discount) else None
+
+    def _prices(self, organization: str, meter: str, currency: str) -> Iterator[Price]:
+        """An organization's own prices and everybody's, in the order in which the first that holds is taken."""
+        if organization:
+            yield from self._priced.get((organization, meter, currency), ())
+        yield from self._priced.get(("", meter, currency), ())
+
+    def _discounts(self, organization: str) -> Iterator[Discount]:
+        if organization:
+            yield from self._discounted.get(organization, ())
+        yield from self._discounted.get("", ())
 
     @property
     def sha256(self) -> str:
@@ -95,9 +143,7 @@ class PriceBook:
     ) -> Rate | None:
         """The rate of one event, or None where no price holds: own prices first, then the one that matches most."""
         price = list_price = None
-        for candidate in self._by_meter.get((meter, currency), ()):
-            if candidate.organization not in ("", organization):
-                continue
+        for candidate in self._prices(organization, meter, currency):
             if candidate.holds_at(at) and candidate.matches(dimensions):
                 price = price or candidate
                 if not candidate.organization:
@@ -111,24 +157,43 @@ class PriceBook:
         """`price` under the greatest discount that applies."""
         meter = METERS[price.meter]
         best: Discount | None = None
-        for discount in self.discounts:
+        for discount in self._discounts(organization):
             if discount.applies(organization, meter, at) and (
                 best is None or (discount.percent, discount.id) > (best.percent, best.id)
             ):
                 best = discount
-        if best is None:
-            return Rate(price.id, price, price.tariff, None, list_price, self.version)
-        tariff = price.tariff.discounted(best.percent)
-        return Rate(f"{price.id}~{best.id}", price, tariff, best, list_price, self.version)
+        return rate_under(price, list_price, best, self.version)
 
-    def boundaries(self, meter: str, currency: str) -> list[datetime]:
-        """The moments at which the rate of a meter may change."""
+    def boundaries(self, organization: str, meter: str, currency: str) -> tuple[list[datetime], int]:
+        """The moments at which the rate of a meter may change for an organization, and how many entries say so."""
+        entries = 0
         moments: set[datetime] = set()
-        for entry in (*self._by_meter.get((meter, currency), ()), *self.discounts):
+        found: list[Price | Discount] = [*self._prices(organization, meter, currency), *self._discounts(organization)]
+        for entry in found:
+            entries += 1
             moments.add(entry.valid_from)
             if entry.valid_until is not None:
                 moments.add(entry.valid_until)
-        return sorted(moments)
+        return sorted(moments), entries
+
+
+def rate_under(price: Price, list_price: Price, discount: Discount | None, version: int) -> Rate:
+    """The rate of `price` under `discount`."""
+    tariff = price.tariff if discount is None else price.tariff.discounted(discount.percent)
+    name = price.id if discount is None else f"{price.id}~{discount.id}"
+    chain, list_chain = chain_of(price), chain_of(list_price)
+    return Rate(name, price, tariff, discount, list_price, version, chain, "" if list_chain == chain else list_chain)
+
+
+def chain_of(price: Price) -> str:
+    """The counter that a price counts on: its meter, its kind and what it matches. What was agreed for one resource counts
+    alone."""
+    if price.id.startswith(AGREED):
+        return price.id
+    name = " ".join((price.meter, price.kind, *(f"{key}={value}" for key, value in price.match)))
+    if len(name) <= CHAIN_LENGTH_MAX:
+        return name
+    return f"{price.meter} {hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def book_from_toml(text: str, where: str) -> PriceBook:
@@ -256,13 +321,15 @@ def _gaps(group: Sequence[Price]) -> list[Finding]:
 
 def _commitment_overlaps(commitments: Sequence[Commitment]) -> list[Finding]:
     found: list[Finding] = []
-    for index, first in enumerate(commitments):
-        for second in commitments[index + 1 :]:
-            same = first.organization == second.organization and (
-                first.product == second.product or not first.product or not second.product
-            )
-            if same and _overlap(first, second):
-                found.append(Finding("error", first.id, f"and {second.id} commit the same usage twice"))
+    by_owner: dict[str, list[Commitment]] = defaultdict(list)
+    for commitment in commitments:
+        by_owner[commitment.organization].append(commitment)
+    for own in by_owner.values():
+        for index, first in enumerate(own):
+            for second in own[index + 1 :]:
+                same = first.product == second.product or not first.product or not second.product
+                if same and _overlap(first, second):
+                    found.append(Finding("error", first.id, f"and {second.id} commit the same usage twice"))
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import datetime
 from fractions import Fraction
@@ -11,9 +12,20 @@ from fractions import Fraction
 from sqlalchemy import Connection, func, insert, select, update
 
 from sublet.ledger import store as sql
-from sublet.ledger.book import PriceBook, Rate, book_from_dict, ensure_continues, entries_of, with_built_in
+from sublet.ledger.book import (
+    AGREED,
+    PriceBook,
+    Rate,
+    book_from_dict,
+    ensure_continues,
+    entries_of,
+    rate_under,
+    with_built_in,
+)
+from sublet.ledger.chains import Span
 from sublet.ledger.meters import METERS
 from sublet.ledger.model import Party
+from sublet.ledger.periods import Period, month_of
 from sublet.ledger.prices import Discount, Price
 from sublet.ledger.tariffs import Tariff, Tier
 from sublet.store.tables.ledger import agreed_prices, books, waiting
@@ -21,7 +33,11 @@ from sublet.values.clock import EPOCH, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.money import POSTING_NANO_MAX
 
-RATES_CACHED_MAX = 200_000
+AGREED_CACHED_MAX = 200_000
+TERMS_CACHED_MAX = 20_000
+"""Customers whose rates are remembered; the one that was asked for longest ago is forgotten first."""
+KEYS_CACHED_MAX = 2_000
+"""Meters and dimensions remembered for one customer."""
 BOOK_HEAD = "book"
 
 _Segments = tuple[list[int], list[Rate | None]]
@@ -32,8 +48,10 @@ class Books:
 
     def __init__(self) -> None:
         self._versions: dict[int, PriceBook] = {0: PriceBook()}
-        self._segments: dict[tuple[int, str, str, str], _Segments] = {}
+        self._known: OrderedDict[tuple[str, str], dict[tuple[str, str], _Segments]] = OrderedDict()
         self._agreed: dict[tuple[str, str], Price] = {}
+        self.examined = 0
+        """Entries of price books that were looked at to find rates, in all."""
 
     def current(self, connection: Connection) -> PriceBook:
         """The latest version; an empty book where none was published."""
@@ -43,11 +61,18 @@ class Books:
         """Raises NotFoundError."""
         known = self._versions.get(number)
         if known is None:
-            content = connection.execute(select(books.c.content).where(books.c.version == number)).scalar()
-            if content is None:
-                raise NotFoundError(f"there is no version {number} of the price book")
-            known = self._versions[number] = book_from_dict(content, f"price book version {number}", number)
+            known = self._versions[number] = self.read(connection, number)
         return known
+
+    def read(self, connection: Connection, number: int) -> PriceBook:
+        """A version as it lies in the database, not remembered: one that was published in a transaction that may yet fail.
+
+        Raises NotFoundError.
+        """
+        content = connection.execute(select(books.c.content).where(books.c.version == number)).scalar()
+        if content is None:
+            raise NotFoundError(f"there is no version {number} of the price book")
+        return book_from_dict(content, f"price book version {number}", number)
 
     def publish(self, connection: Connection, book: PriceBook, now: datetime) -> int:
         """Make `book` the current version; the number it got. Publishing the same book again changes nothing.
@@ -115,7 +140,7 @@ class Books:
 
     def load_agreed(self, connection: Connection, resources: Iterable[str], parties: dict[str, Party]) -> None:
         """Remember the agreed prices of `resources`, of which many have none."""
-        if len(self._agreed) > RATES_CACHED_MAX:
+        if len(self._agreed) > AGREED_CACHED_MAX:
             self._agreed.clear()
         for part in sql.chunks(sorted(set(resources))):
             rows = connection.execute(select(agreed_prices).where(agreed_prices.c.resource.in_(part)))
@@ -138,15 +163,80 @@ class Books:
         list_price = listed.list_price if listed else agreed
         return book.rate_of(agreed, list_price, party.id, from_micros(at))
 
+    def placed(
+        self, book: PriceBook, party: Party, usage: tuple[str, str, str], rate: Rate, at: int, period: Period
+    ) -> tuple[int, tuple[Span, ...]]:
+        """Where usage at `at` by `rate` counts in its month: from which moment on (microseconds) that rate holds, and the
+        rates of its chain over the whole month, none where it holds all through. `usage` is meter, dimensions, resource.
+        """
+        meter, dimensions, resource = usage
+        starts, rates = self._segments(book, party, meter, dimensions)
+        first, end = to_micros(period.start), to_micros(period.end)
+        low, high = bisect_right(starts, first), bisect_left(starts, end)
+        if low == high:
+            return first, ()
+        inner = starts[low:high]
+        index = bisect_right(inner, at)
+        agreed = self._agreed.get((resource, meter)) if resource else None
+        if agreed is not None and agreed.organization != party.id:
+            agreed = None
+        spans = []
+        for begins, ends, listed in zip([first, *inner], [*inner, end], rates[low : high + 1], strict=True):
+            held = listed
+            if agreed is not None:
+                list_price = listed.list_price if listed else agreed
+                held = book.rate_of(agreed, list_price, party.id, from_micros(begins))
+            if held is not None and held.chain == rate.chain:
+                covered, whole = period.share(from_micros(begins), from_micros(ends))
+                spans.append(Span(held, Fraction(covered, whole)))
+        return (inner[index - 1] if index else first), tuple(spans)
+
+    def rates_of_month(self, book: PriceBook, party: Party, meter: str, dimensions: str, at: int) -> list[Rate]:
+        """Every listed rate that holds at some time in the month of `at`, each once."""
+        starts, rates = self._segments(book, party, meter, dimensions)
+        period = month_of(from_micros(at), party.timezone)
+        low, high = bisect_right(starts, to_micros(period.start)), bisect_left(starts, to_micros(period.end))
+        return list({rate.id: rate for rate in rates[low : high + 1] if rate is not None}.values())
+
+    def resolve(self, connection: Connection, party: Party, rate_id: str, list_id: str, version: int) -> Rate:
+        """The rate of an id by the book in which it stood, next to the list price of that id."""
+        book = self.version(connection, version)
+        price_id, _, discount_id = rate_id.partition("~")
+        prices = []
+        for identifier in (price_id, list_id):
+            price = book.price_named(identifier)
+            if price is None and identifier.startswith(AGREED):
+                _, resource, meter = identifier.split(":", 2)
+                if (resource, meter) not in self._agreed:
+                    self.load_agreed(connection, [resource], {party.id: party})
+                price = self._agreed.get((resource, meter))
+            if price is None:
+                raise NotFoundError(f"version {version} of the price book has no price {identifier!r}")
+            prices.append(price)
+        return rate_under(prices[0], prices[1], book.discount_named(discount_id) if discount_id else None, version)
+
     def _listed(self, book: PriceBook, party: Party, meter: str, dimensions: str, at: int) -> Rate | None:
-        key = (book.version, party.id, meter, dimensions)
-        segments = self._segments.get(key)
-        if segments is None:
-            if len(self._segments) > RATES_CACHED_MAX:
-                self._segments.clear()
-            segments = self._segments[key] = _segments(book, party, meter, dimensions)
-        starts, rates = segments
+        starts, rates = self._segments(book, party, meter, dimensions)
         return rates[bisect_right(starts, at)]
+
+    def _segments(self, book: PriceBook, party: Party, meter: str, dimensions: str) -> _Segments:
+        """Remembered by what decides on them, so that a version in which only others' terms change loses nothing."""
+        owner = (party.id, book.terms_of(party.id))
+        known = self._known.get(owner)
+        if known is None:
+            if len(self._known) >= TERMS_CACHED_MAX:
+                self._known.popitem(last=False)
+            known = self._known[owner] = {}
+        else:
+            self._known.move_to_end(owner)
+        segments = known.get((meter, dimensions))
+        if segments is None:
+            if len(known) >= KEYS_CACHED_MAX:
+                known.clear()
+            segments, examined = _segments(book, party, meter, dimensions)
+            known[meter, dimensions] = segments
+            self.examined += examined
+        return segments
 
 
 def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -> None:
@@ -169,13 +259,22 @@ def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -
             )
 
 
-def _segments(book: PriceBook, party: Party, meter: str, dimensions: str) -> _Segments:
-    """The rate before the first boundary, and after each: between two boundaries it can't change."""
-    moments = book.boundaries(meter, party.currency)
+def _segments(book: PriceBook, party: Party, meter: str, dimensions: str) -> tuple[_Segments, int]:
+    """The rate before the first moment at which it changes, and after each; and how many entries were looked at."""
     found = json.loads(dimensions)
+    starts: list[int] = []
     rates: list[Rate | None] = [book.rate_for(party.id, party.currency, meter, found, EPOCH)]
-    rates += [book.rate_for(party.id, party.currency, meter, found, moment) for moment in moments]
-    return [to_micros(moment) for moment in moments], rates
+    moments, entries = book.boundaries(party.id, meter, party.currency)
+    for moment in moments:
+        rate = book.rate_for(party.id, party.currency, meter, found, moment)
+        if _named(rate) != _named(rates[-1]):
+            starts.append(to_micros(moment))
+            rates.append(rate)
+    return (starts, rates), entries * (len(moments) + 1)
+
+
+def _named(rate: Rate | None) -> tuple[str, str] | None:
+    return None if rate is None else (rate.id, rate.list_price.id)
 
 
 def _agreed_price(party: Party, resource: str, meter: str, amount_nano: int, per_units: int, at: datetime) -> Price:
@@ -187,7 +286,7 @@ def _agreed_price(party: Party, resource: str, meter: str, amount_nano: int, per
         raise InvalidInputError("an agreed price needs the id of its resource, of at most 80 characters")
     tier = Tier(0, Fraction(amount_nano, per_units * METERS[meter].steps_per_unit))
     return Price(
-        f"agreed:{resource}:{meter}",
+        f"{AGREED}{resource}:{meter}",
         party.id,
         f"agreed for {resource}",
         meter,

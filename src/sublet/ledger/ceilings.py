@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sublet.ledger.book import PriceBook
+from sublet.ledger.book import PriceBook, Rate
 from sublet.ledger.booking import Books
 from sublet.ledger.model import Party
 
@@ -36,9 +36,20 @@ def most_nano(books: Books, book: PriceBook, party: Party, usage: Sequence[Most]
             rate = books.rate(book, party, meter, item.dimensions, at, "")
             if rate is None:
                 continue
-            once, unit = rate.tariff.ceiling()
+            once, unit = _ceiling(rate, books.rates_of_month(book, party, meter, item.dimensions, at))
             # One more, because what is posted is the difference of two sums that are each rounded down.
             fixed += once + 1
             dearest = max(dearest, unit)
         variable += dearest * item.steps
     return fixed + -(-variable.numerator // variable.denominator)
+
+
+def _ceiling(rate: Rate, month: Sequence[Rate]) -> tuple[int, Fraction]:
+    """The ceiling of a rate in a month in which others of its chain hold too: usage moves the others' share of tiers, packages
+    and free units on by as much as it adds, and takes its own share of a price that the whole month has."""
+    others = [other for other in month if other.chain == rate.chain and other.id != rate.id]
+    once, unit = rate.tariff.ceiling()
+    if not others or all(each.tariff.kind == "per_unit" and not each.tariff.free for each in (rate, *others)):
+        return once, unit
+    ceilings = [(once, unit), *(other.tariff.ceiling() for other in others)]
+    return once + sum(each[0] for each in ceilings), unit + sum((each[1] for each in ceilings), Fraction(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -28,7 +29,10 @@ _SPLIT = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of an invoice: a rate in the month in which it was used, or a fixed charge."""
+    """One line of an invoice: a rate in the month in which it was used, or a fixed charge.
+
+    `used` is the month of the service; `booked` the one that it was posted to, where it is one line with one.
+    """
 
     kind: str
     description: str
@@ -41,6 +45,7 @@ class Line:
     list_nano: int
     events: int
     unit_price: str = ""
+    booked: str = ""
 
     @property
     def key(self) -> str:
@@ -58,6 +63,7 @@ class Line:
             "meter": self.meter,
             "rate": self.rate_id,
             "used": self.used,
+            "booked": self.booked or self.used,
             "quantity": str(meter.units(self.steps)) if meter else "1",
             "unit": meter.unit if meter else "",
             "unit_price": self.unit_price,
@@ -92,19 +98,29 @@ class Sums:
 def lines_of(connection: Connection, books: Books, party: Party, numbers: Sequence[int]) -> list[Line]:
     """Lines from rated lines and fixed charges, in a stable order."""
     by_kind: dict[str, list[int]] = defaultdict(list)
+    late_in: set[datetime] = set()
     for part in sql.chunks(list(numbers)):
-        statement = select(transactions.c.transaction_no, transactions.c.kind)
+        columns = transactions.c
+        statement = select(columns.transaction_no, columns.kind, columns.period_start)
         for row in connection.execute(statement.where(transactions.c.transaction_no.in_(part))):
             by_kind[row.kind].append(row.transaction_no)
+            if row.kind == "adjustment":
+                late_in.add(row.period_start)
     fixed = [number for kind in FIXED for number in by_kind.pop(kind, [])]
     late = by_kind.pop("adjustment", [])
-    found = _rated(connection, books, party, "adjustment", late) if late else []
+    booked = month_of(max(late_in), party.timezone).label if late_in else ""
+    found = _rated(connection, books, party, "adjustment", late, booked) if late else []
     found += _rated(connection, books, party, "usage", sorted(number for rest in by_kind.values() for number in rest))
     found += _fixed(connection, party, fixed) if fixed else []
-    return sorted(found, key=lambda line: (line.used, line.product, line.kind, line.rate_id, line.description))
+    return sorted(
+        found,
+        key=lambda line: (line.used, line.kind in FIXED, line.product, line.kind, line.rate_id, line.description),
+    )
 
 
-def _rated(connection: Connection, books: Books, party: Party, kind: str, numbers: Sequence[int]) -> list[Line]:
+def _rated(
+    connection: Connection, books: Books, party: Party, kind: str, numbers: Sequence[int], booked: str = ""
+) -> list[Line]:
     """Rated lines of the transactions `numbers` summed up by rate and month, from the lines alone: a server asked for their
     transactions or events beside them reads a thousand rows for each invoice."""
     sums: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
@@ -129,7 +145,18 @@ def _rated(connection: Connection, books: Books, party: Party, kind: str, number
             described = f"{described} ({kind} for {used})"
         lines.append(
             Line(
-                kind, described, METERS[meter].product, meter, rate_id, used, steps, nano, list_nano, events, unit_price
+                kind,
+                described,
+                METERS[meter].product,
+                meter,
+                rate_id,
+                used,
+                steps,
+                nano,
+                list_nano,
+                events,
+                unit_price,
+                booked,
             )
         )
     return lines
@@ -183,8 +210,10 @@ def _fixed(connection: Connection, party: Party, numbers: Sequence[int]) -> list
         )
         for row in connection.execute(statement):
             nano = int(row.high) * _SPLIT + int(row.low)
-            used = month_of(row.period_start, party.timezone).label
-            found.append(Line(row.kind, row.memo, row.kind + "s", "", row.source_id, used, 1, nano, nano, 0))
+            _, used, _ = row.source_id.rsplit(" ", 2)
+            booked = month_of(row.period_start, party.timezone).label
+            product = row.kind + "s"
+            found.append(Line(row.kind, row.memo, product, "", row.source_id, used, 1, nano, nano, 0, booked=booked))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -21,16 +21,35 @@ class Period:
     start: datetime
     end: datetime
     label: str
+    timezone: str = field(default="UTC", compare=False)
 
     def contains(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
 
     def share(self, start: datetime, end: datetime | None) -> tuple[int, int]:
-        """How much of the period `[start, end)` covers, as (microseconds covered, microseconds in all)."""
+        """How much of the period `[start, end)` covers, as (covered, in all).
+
+        Counted in local days where both ends are midnights of the period's time zone, so that a day on which the clock
+        changes counts as one; else in microseconds.
+        """
         first = max(self.start, start)
         last = self.end if end is None else min(self.end, end)
-        whole = (self.end - self.start) // _MICROSECOND
-        return max(0, (last - first) // _MICROSECOND), whole
+        if last <= first:
+            return 0, 1
+        days = [self._local_day(moment) for moment in (self.start, first, last, self.end)]
+        if None in days:
+            return (last - first) // _MICROSECOND, (self.end - self.start) // _MICROSECOND
+        opens, begins, ends, closes = (day for day in days if day is not None)
+        return ends - begins, closes - opens
+
+    def _local_day(self, moment: datetime) -> int | None:
+        """The number of the local day that begins at `moment`; None where no day does."""
+        local = moment.astimezone(ZoneInfo(self.timezone))
+        starts = (local.hour, local.minute, local.second, local.microsecond) == (0, 0, 0, 0)
+        if not starts and (moment - _MICROSECOND).astimezone(ZoneInfo(self.timezone)).date() == local.date():
+            return None
+        # Where the clock is put forward at midnight, the day begins at one o'clock.
+        return local.toordinal()
 
 
 def month_of(moment: datetime, timezone: str) -> Period:
@@ -57,4 +76,4 @@ def _month(year: int, month: int, timezone: str) -> Period:
     zone = ZoneInfo(timezone)
     start = datetime(year, month, 1, tzinfo=zone)
     end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=zone)
-    return Period(start.astimezone(UTC), end.astimezone(UTC), f"{year:04d}-{month:02d}")
+    return Period(start.astimezone(UTC), end.astimezone(UTC), f"{year:04d}-{month:02d}", timezone)

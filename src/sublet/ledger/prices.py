@@ -19,15 +19,19 @@ from sublet.values.text import refuse_unsafe
 
 KINDS = ("flat", "per_unit", "graduated", "volume", "package")
 TIERS_MAX = 100
+CATCH_UP, FROM_OPEN = "catch_up", "from_open"
+"""What becomes of closed months that a new fee or commitment reaches into."""
+CHANGEABLE = ("until", "backdated")
+"""Fields of a published entry that may change."""
 AMOUNT_MAX = Decimal(10) ** 12
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PRICE_FIELDS = frozenset(
-    "id organization description meter match kind currency amount per tiers size free from until".split()
+    "id organization description meter match kind currency amount per tiers size free from until backdated".split()
 )
 _TIER_FIELDS = frozenset(("up_to", "amount", "flat"))
 _DISCOUNT_FIELDS = frozenset("id organization description meter product percent from until".split())
 _COMMITMENT_FIELDS = frozenset(
-    "id organization description product currency minimum overage_percent from until".split()
+    "id organization description product currency minimum overage_percent fees_count from until backdated".split()
 )
 
 
@@ -58,7 +62,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Fee:
-    """A fixed amount for each billing period, in proportion to the part of it in which the fee is valid."""
+    """A fixed amount for each billing period, by the local days of it in which the fee is valid.
+
+    `backdated` says what becomes of months that are closed when it is published: they are caught up, or left out.
+    """
 
     id: str
     organization: str
@@ -68,6 +75,7 @@ class Fee:
     valid_from: datetime
     valid_until: datetime | None
     content: str
+    backdated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,10 @@ class Discount:
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """At least `minimum_nano` for each billing period; what is used beyond it costs `overage` times its price."""
+    """At least `minimum_nano` for each billing period; what is used beyond it costs `overage` times its price.
+
+    Fees of the month count towards the minimum where `fees_count`. `backdated` is that of `Fee`.
+    """
 
     id: str
     organization: str
@@ -108,14 +119,16 @@ class Commitment:
     valid_from: datetime
     valid_until: datetime | None
     content: str
+    fees_count: bool = False
+    backdated: str = ""
 
-    def adjustment(self, used_nano: int, share: tuple[int, int]) -> int:
-        """What is added to `used_nano` so that the period costs what was committed; `share` of it was committed."""
-        minimum = self.minimum_nano * share[0] // share[1]
-        if used_nano <= minimum:
-            return minimum - used_nano
-        beyond = used_nano - minimum
-        return beyond * self.overage.numerator // self.overage.denominator - beyond
+    @staticmethod
+    def adjustment(used_nano: int, minimum_nano: int, overage: Fraction) -> int:
+        """What is added to `used_nano` so that the period costs what was committed."""
+        if used_nano <= minimum_nano:
+            return minimum_nano - used_nano
+        beyond = used_nano - minimum_nano
+        return beyond * overage.numerator // overage.denominator - beyond
 
 
 class Fields:
@@ -197,8 +210,20 @@ class Fields:
         return start, end
 
     def content(self) -> str:
-        """The entry without `until`, in one canonical form."""
-        return repr(sorted((name, _plain(value)) for name, value in self._raw.items() if name != "until"))
+        """The entry without what may be changed later, in one canonical form."""
+        return repr(sorted((name, _plain(value)) for name, value in self._raw.items() if name not in CHANGEABLE))
+
+    def backdated(self) -> str:
+        value = self.text("backdated", "")
+        if value not in ("", CATCH_UP, FROM_OPEN):
+            raise self.fail("backdated", f'{value!r} must be "{CATCH_UP}" or "{FROM_OPEN}"')
+        return value
+
+    def flag(self, field: str) -> bool:
+        value = self._raw.get(field, False)
+        if not isinstance(value, bool):
+            raise self.fail(field, f"must be true or false, not {value!r}")
+        return value
 
     def get(self, field: str) -> Any:
         return self._raw.get(field)
@@ -229,7 +254,10 @@ def read_price(raw: Any, where: str) -> Price | Fee:
         if kind != "flat" or not organization:
             raise fields.fail("meter", "is missing; only a flat price of one organization may go without")
         nano = _fee_nano(fields)
-        return Fee(identifier, organization, description, fields.currency(), nano, start, end, fields.content())
+        currency, content, backdated = fields.currency(), fields.content(), fields.backdated()
+        return Fee(identifier, organization, description, currency, nano, start, end, content, backdated)
+    if fields.has("backdated"):
+        raise fields.fail("backdated", "is for fees and commitments; usage keeps the price by which it was rated")
     meter = _meter(fields)
     per, tariff = _tariff(fields, kind, meter)
     if tariff.dearest_unit() * meter.quantity_max * meter.steps_per_unit > POSTING_NANO_MAX:
@@ -367,6 +395,8 @@ def read_commitment(raw: Any, where: str) -> Commitment:
         raise fields.fail("overage_percent", "must be at most 1000")
     start, end = fields.validity()
     identifier = fields.identifier()
+    if fields.flag("fees_count") and fields.has("product"):
+        raise fields.fail("fees_count", "needs a commitment of all products; leave product out")
     return Commitment(
         identifier,
         organization,
@@ -378,4 +408,6 @@ def read_commitment(raw: Any, where: str) -> Commitment:
         start,
         end,
         fields.content(),
+        fields.flag("fees_count"),
+        fields.backdated(),
     )

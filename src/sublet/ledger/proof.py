@@ -13,19 +13,21 @@ from sqlalchemy import Connection, select, text
 
 from sublet.ledger import dismissals, journal
 from sublet.ledger import store as sql
-from sublet.ledger.book import Rate
+from sublet.ledger.book import PriceBook, Rate
 from sublet.ledger.booking import Books
 from sublet.ledger.budget_proof import BudgetProof
-from sublet.ledger.closing import adjustments_pending, fixed_due
+from sublet.ledger.chains import CHAINS, Chain, Key
+from sublet.ledger.charging import keys_of, line_digest_part
 from sublet.ledger.findings import Proof
+from sublet.ledger.fixed import adjustments_pending, fixed_due
 from sublet.ledger.intake import Parties
 from sublet.ledger.invoices import VOID, Invoicing, invoice_row
-from sublet.ledger.lines import lines_of
+from sublet.ledger.lines import FIXED, lines_of
 from sublet.ledger.meters import METERS
 from sublet.ledger.model import USAGE, Party, amount_text
 from sublet.ledger.payments import derived_paid
-from sublet.ledger.periods import month_of
-from sublet.ledger.rating import line_digest_part, period_of
+from sublet.ledger.periods import Period, month_of
+from sublet.ledger.rating import period_of
 from sublet.ledger.store import EVENT_COLUMNS, LINE_COLUMNS, RATING, EventRow, LineRow
 from sublet.ledger.taxes import Profile, TaxLine
 from sublet.store.tables.ledger import (
@@ -38,7 +40,7 @@ from sublet.store.tables.ledger import (
     postings,
     transactions,
 )
-from sublet.values.clock import parse_time, to_micros
+from sublet.values.clock import from_micros, parse_time, to_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import nano_from_decimal
 
@@ -89,16 +91,20 @@ class Prover:
             party = self._parties.get(connection, row.organization_id)
             used = month_of(row.period_start, party.timezone)
             posted = _posted_fixed(connection, row, used.label)
-            if not adjustments_pending(connection, party, used):
-                book = self._books.version(connection, row.book_version)
-                derived = {due[0]: due[3] for due in fixed_due(connection, book, party, used)}.get(row.charge_id, 0)
-                if derived != row.nano:
-                    sentence = (
-                        f"{row.charge_id} of {used.label} derives as {derived} and stands as {row.nano} nano-units"
-                    )
-                    proof.differs(sentence, derived - row.nano)
+            derived = self._derived_fixed(connection, row, party, used)
+            if derived is not None and derived != row.nano:
+                sentence = f"{row.charge_id} of {used.label} derives as {derived} and stands as {row.nano} nano-units"
+                proof.differs(sentence, derived - row.nano)
             if posted != row.nano:
                 proof.differs(f"{row.charge_id}: posted {posted}, noted {row.nano} nano-units", posted - row.nano)
+
+    def _derived_fixed(self, connection: Connection, row: Any, party: Party, used: Period) -> int | None:
+        """What a fee or commitment comes to; None where usage came since that the next invoice brings it up to date with."""
+        if adjustments_pending(connection, party, used):
+            return None
+        book = self._books.version(connection, row.book_version)
+        found = {due.charge_id: due.nano for due in fixed_due(connection, book, party, used)}
+        return found.get(row.charge_id, 0)
 
     def _invoices(self, connection: Connection, proof: Proof, organization_id: str, invoice_id: str) -> None:
         statement = select(invoices).where(invoices.c.status != VOID)
@@ -123,8 +129,8 @@ class Prover:
         lines = lines_of(connection, self._books, party, numbers)
         shown = [line.as_dict(position) for position, line in enumerate(lines, 1)]
         document = row.document
-        for line, stored in zip(shown, document["lines"], strict=False):
-            if line != stored:
+        for line, stored in zip(*_in_one_order(shown, document["lines"]), strict=False):
+            if _as_stored(line, stored) != stored:
                 proof.differs(f"{row.number}: line {stored['position']} ({stored['description']}) derives otherwise")
         if len(shown) != len(document["lines"]):
             proof.differs(f"{row.number} has {len(document['lines'])} lines and {len(shown)} derive from its events")
@@ -197,8 +203,9 @@ class _Replay:
         self._books = books
         self._proof = proof
         self._organization_id = organization_id
-        self._counters: dict[tuple[str, str, int], list[int]] = {}
-        self._meters: dict[tuple[str, str, int], str] = {}
+        self._chains: dict[Key, Chain] = {}
+        self._counters: dict[Key, list[int]] = {}
+        self._since, _ = sql.read_head(connection, CHAINS)
         self._booked: dict[int, _Booked] = {}
         self._budgets = BudgetProof(connection, parties, organization_id)
 
@@ -265,7 +272,7 @@ class _Replay:
         steps = self._steps(line, event)
         if steps != line.quantity:
             proof.differs(f"{named} has the quantity {steps} and was rated as {line.quantity}")
-        nano, list_nano = self._advance(party, rate, origin.meter, line.period_start, steps, line.quantity)
+        nano, list_nano = self._advance(party, book, rate, origin, line, steps)
         if nano != line.nano or list_nano != line.list_nano:
             proof.differs(f"{named} derives as {nano} nano-units and stands as {line.nano}", nano - line.nano)
         self._collect(line, event, origin.meter)
@@ -284,17 +291,37 @@ class _Replay:
         return -row.quantity if row else 0
 
     def _advance(
-        self, party: Party, rate: Rate, meter: str, period_start: int, steps: int, recorded: int
+        self, party: Party, book: PriceBook, rate: Rate, origin: EventRow, line: LineRow, steps: int
     ) -> tuple[int, int]:
+        """What a line comes to. Go on from what was recorded: a difference is told once, where it is, not in every line after."""
+        keys = keys_of(party.id, rate, line.period_start)
+        found = [self._chains.setdefault(key, Chain()) for key in keys]
+        usage = (origin.meter, origin.dimensions, origin.resource)
+        period = month_of(from_micros(line.period_start), party.timezone)
+        start, spans = self._books.placed(book, party, usage, rate, origin.at, period)
+        for chain in found:
+            chain.add(start, rate, line.book_version, line.quantity, origin.at)
+        if line.line_no <= self._since:
+            nano, list_nano = self._by_rate(rate, line, steps)
+        else:
+            for chain in found:
+                chain.add(start, rate, line.book_version, steps - line.quantity, origin.at)
+            nano = found[0].value(spans) - found[0].nano
+            list_nano = found[-1].list_value(spans, rate.list_chain) - found[-1].list_nano
+            for chain in found:
+                chain.add(start, rate, line.book_version, line.quantity - steps, origin.at)
+        found[0].nano += line.nano
+        found[-1].list_nano += line.list_nano
+        return nano, list_nano
+
+    def _by_rate(self, rate: Rate, line: LineRow, steps: int) -> tuple[int, int]:
+        """What a line comes to that was rated when each rate had a counter of its own."""
         costs: list[int] = []
         for rate_id, tariff in ((rate.id, rate.tariff), (rate.list_id, rate.list_price.tariff)):
             if rate_id:
-                key = (party.id, rate_id, period_start)
-                counter = self._counters.setdefault(key, [0, 0])
-                self._meters[key] = meter
+                counter = self._counters.setdefault((line.organization_id, rate_id, line.period_start), [0, 0])
                 costs.append(tariff.nano(max(0, counter[0] + steps)) - counter[1])
-                # Go on from what was recorded: a difference is told once, where it is, not in every line after it.
-                counter[0] += recorded
+                counter[0] += line.quantity
                 counter[1] = tariff.nano(max(0, counter[0]))
         return costs[0], costs[-1]
 
@@ -330,10 +357,11 @@ class _Replay:
                 )
 
     def _compare_counters(self) -> None:
-        for part in sql.chunks(sorted(self._counters)):
+        for part in sql.chunks(sorted(self._chains)):
             stored = sql.counters_for(self._connection, part)
             for key in part:
-                if stored.get(key) != tuple(self._counters[key]):
+                chain = self._chains[key]
+                if key not in stored or stored[key][:3] != (chain.steps, chain.nano, chain.list_nano):
                     self._proof.differs(f"the counter of {key[1]} of {key[0]} is not the sum of its lines")
 
 
@@ -375,6 +403,29 @@ def _balances(connection: Connection, proof: Proof, organization_id: str) -> Non
         difference = running.get(key, 0) - summed.get(key, 0)
         if difference:
             proof.differs(f"the balance of {key[1]} of {key[0]} is not the sum of its postings", difference)
+
+
+def _in_one_order(
+    shown: list[dict[str, Any]], stored: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of an invoice from before `booked` stand in another order: both by what they charge then."""
+    if all("booked" in line for line in stored):
+        return shown, stored
+
+    def charged(line: dict[str, Any]) -> tuple[str, ...]:
+        return line["kind"], line["rate"], line["description"]
+
+    return sorted(shown, key=charged), sorted(stored, key=charged)
+
+
+def _as_stored(line: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """A derived line with the fields that a stored one has: invoices from before `booked` named fees by the month of booking."""
+    named = {name: line.get(name) for name in stored}
+    if "booked" not in stored and line["kind"] in FIXED:
+        named |= {name: stored[name] for name in ("id", "used")}
+    if "booked" not in stored:
+        named["position"] = stored["position"]
+    return named
 
 
 def _posted_fixed(connection: Connection, row: Any, label: str) -> int:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection, delete, select
 
 from sublet.ledger import journal
 from sublet.ledger import store as sql
-from sublet.ledger.book import Rate
+from sublet.ledger.book import PriceBook, Rate
 from sublet.ledger.booking import Books
+from sublet.ledger.chains import Chain, Key
+from sublet.ledger.charging import Charge, Group, advance, entry_of, group_kind, line_of, units, waves
 from sublet.ledger.intake import Parties
-from sublet.ledger.meters import METERS
-from sublet.ledger.model import USAGE, Entry, Party, postings_of
+from sublet.ledger.model import USAGE, Entry, Party
 from sublet.ledger.periods import Period, following, month_of
 from sublet.ledger.spending import Spending
 from sublet.ledger.store import LINES, RATING, EventRow, LineRow
@@ -24,14 +24,11 @@ from sublet.store.tables.ledger import counters as counters_table
 from sublet.store.tables.ledger import lines as lines_table
 from sublet.store.tables.ledger import waiting
 from sublet.values.clock import from_micros, to_micros
-from sublet.values.money import POSTING_NANO_MAX
 
 BATCH_DEFAULT = 5_000
 NO_PRICE, NO_ORIGINAL, MISMATCH, BEYOND_LIMITS = "no_price", "no_original", "mismatch", "beyond_limits"
 RETRY_MAX = 2_000
 LEFT_NAMED_MAX = 10
-
-_CounterKey = tuple[str, str, int]
 
 
 @dataclass
@@ -67,41 +64,6 @@ class RerateReport(RatingReport):
         if isinstance(other, RerateReport):
             self.left += other.left
             self.left_events = (self.left_events + other.left_events)[:LEFT_NAMED_MAX]
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A change of quantity to be rated: by which rate, in which period, and because of which event."""
-
-    event: EventRow
-    kind: str
-    party: Party
-    rate: Rate
-    period: Period
-    steps: int
-    origin: EventRow
-    """The usage itself: `event`, or what `event` corrects."""
-    reverses: int | None = None
-    rerated: bool = False
-
-    @property
-    def keys(self) -> list[_CounterKey]:
-        start = to_micros(self.period.start)
-        found = [(self.party.id, self.rate.id, start)]
-        if self.rate.list_id:
-            found.append((self.party.id, self.rate.list_id, start))
-        return found
-
-
-@dataclass(slots=True)
-class _Group:
-    """Lines that become one transaction."""
-
-    party: Party
-    booked: Period
-    used: Period
-    kind: str
-    charges: list[tuple[Charge, int, int]] = field(default_factory=list)
 
 
 class Rating:
@@ -164,9 +126,9 @@ class Rating:
             if rate is None:
                 held_back.append((row, NO_PRICE, _no_price(row, party)))
                 continue
-            charges.append(Charge(row, USAGE, party, rate, period_of(row.at, party.timezone), row.quantity, row))
+            charges.append(self._charge(row, USAGE, party, rate, book, row.quantity, row))
         self._book(connection, charges, held_back, report, now)
-        for wave in _waves(corrections):
+        for wave in waves(corrections):
             self._correct(connection, wave, held_back, report, now)
         self._hold_back(connection, held_back, book.version, now)
         report.waiting += len(held_back)
@@ -211,11 +173,21 @@ class Rating:
             raise _WaitsError(NO_ORIGINAL, f"{row.corrects_id!r} of {row.corrects_source!r} has not been rated")
         party = self._parties.get(connection, row.organization_id)
         rate = self.rate_of_line(connection, standing, original, party)
-        period = period_of(original.at, party.timezone)
+        book = self._books.version(connection, standing.book_version)
         if later(by_seq[standing.event_seq], row, original):
-            return [Charge(row, "superseded", party, rate, period, 0, original)]
-        back = Charge(row, "reversal", party, rate, period, -standing.quantity, original, standing.line_no)
-        return [back, Charge(row, row.kind, party, rate, period, row.quantity, original)]
+            return [self._charge(row, "superseded", party, rate, book, 0, original)]
+        back = self._charge(row, "reversal", party, rate, book, -standing.quantity, original)
+        again = self._charge(row, row.kind, party, rate, book, row.quantity, original)
+        return [replace(back, reverses=standing.line_no), again]
+
+    def _charge(
+        self, event: EventRow, kind: str, party: Party, rate: Rate, book: PriceBook, steps: int, origin: EventRow
+    ) -> Charge:
+        """A change of quantity by `rate` of `book`, where it counts."""
+        period = period_of(origin.at, party.timezone)
+        usage = (origin.meter, origin.dimensions, origin.resource)
+        start, spans = self._books.placed(book, party, usage, rate, origin.at, period)
+        return Charge(event, kind, party, rate, period, steps, origin, book.version, start, spans)
 
     def rerate(
         self, connection: Connection, party: Party, period: Period, after: int, now: datetime
@@ -249,9 +221,13 @@ class Rating:
                 continue
             if (rate.id, rate.list_id) == (line.rate_id, line.list_rate_id):
                 continue
-            old = self.rate_of_line(connection, line, origin, party)
-            charges.append(Charge(event, "reversal", party, old, period, -line.quantity, origin, line.line_no, True))
-            charges.append(Charge(event, "rerating", party, rate, period, line.quantity, origin, None, True))
+            old, stood = (
+                self.rate_of_line(connection, line, origin, party),
+                self._books.version(connection, line.book_version),
+            )
+            back = self._charge(event, "reversal", party, old, stood, -line.quantity, origin)
+            again = self._charge(event, "rerating", party, rate, book, line.quantity, origin)
+            charges += [replace(back, reverses=line.line_no, rerated=True), replace(again, rerated=True)]
         self._book(connection, charges, held_back, report, now)
         for left in held_back:
             report.leave(*left)
@@ -276,27 +252,28 @@ class Rating:
     ) -> None:
         if not charges:
             return
-        known = sql.counters_for(connection, list({key for charge in charges for key in charge.keys}))
+        known = self._chains(connection, charges)
         closed = sql.closed_periods(connection, [charge.party.id for charge in charges])
-        groups: dict[tuple[str, datetime, datetime, str], _Group] = {}
-        changed: dict[_CounterKey, tuple[int, int]] = {}
-        for unit in _units(charges):
-            moved: dict[_CounterKey, tuple[int, int]] = {}
-            priced = [_advance(charge, known, moved) for charge in unit]
+        groups: dict[tuple[str, datetime, datetime, str], Group] = {}
+        changed: set[Key] = set()
+        for unit in units(charges):
+            before = {key: known[key] for charge in unit for key in charge.keys} if len(unit) > 1 else {}
+            known.update((key, chain.copy()) for key, chain in before.items())
+            priced = [advance(charge, known) for charge in unit]
             if None in priced:
                 # A reversal without its new charge would be half a correction: neither is booked.
+                known.update(before)
                 held_back.append((unit[0].event, BEYOND_LIMITS, "it would pass what one rated line can hold"))
                 continue
-            known.update(moved)
-            changed.update(moved)
+            changed.update(key for charge in unit for key in charge.keys)
             for charge, costs in zip(unit, priced, strict=True):
                 assert costs is not None
                 booked = open_period(charge.period, charge.party, closed)
-                kind = _group_kind(charge, booked)
+                kind = group_kind(charge, booked)
                 key = (charge.party.id, booked.start, charge.period.start, kind)
                 group = groups.get(key)
                 if group is None:
-                    group = groups[key] = _Group(charge.party, booked, charge.period, kind)
+                    group = groups[key] = Group(charge.party, booked, charge.period, kind)
                 group.charges.append((charge, *costs))
         report.rated += sum(len(group.charges) for group in groups.values())
         report.transactions += len(groups)
@@ -305,12 +282,24 @@ class Rating:
         sql.bulk_insert(
             connection,
             counters_table,
-            [(*key, meters[key], str(quantity), str(nano)) for key, (quantity, nano) in changed.items()],
-            "ON CONFLICT (organization_id, rate_id, period_start) "
-            "DO UPDATE SET quantity = excluded.quantity, nano = excluded.nano",
+            [(*key, meters[key], *known[key].stored()) for key in sorted(changed)],
+            "ON CONFLICT (organization_id, rate_id, period_start) DO UPDATE SET quantity = excluded.quantity, "
+            "nano = excluded.nano, list_nano = excluded.list_nano, slices = excluded.slices",
         )
 
-    def _write(self, connection: Connection, groups: Sequence[_Group], now: datetime) -> None:
+    def _chains(self, connection: Connection, charges: Sequence[Charge]) -> dict[Key, Chain]:
+        """The counters that charges move, as they stand."""
+        parties = {charge.party.id: charge.party for charge in charges}
+        keys = {key for charge in charges for key in charge.keys}
+        known = {
+            key: Chain.of(nano, list_nano, stored, partial(self._books.resolve, connection, parties[key[0]]))
+            for key, (_, nano, list_nano, stored) in sql.counters_for(connection, list(keys)).items()
+        }
+        for key in keys - known.keys():
+            known[key] = Chain()
+        return known
+
+    def _write(self, connection: Connection, groups: Sequence[Group], now: datetime) -> None:
         chain, _ = sql.lock_head(connection, journal.CHAIN)
         line_no, _ = sql.lock_head(connection, LINES)
         entries: list[Entry] = []
@@ -319,9 +308,9 @@ class Rating:
             first = len(rows)
             for charge, nano, list_nano in group.charges:
                 line_no += 1
-                rows.append(_line(line_no, transaction_no, charge, nano, list_nano))
+                rows.append(line_of(line_no, transaction_no, charge, nano, list_nano))
             events = [charge.event for charge, _, _ in group.charges]
-            entries.append(_entry(group, rows[first:], events))
+            entries.append(entry_of(group, rows[first:], events))
         journal.post(connection, entries, now)
         sql.bulk_insert(connection, lines_table, rows)
         sql.move_head(connection, LINES, line_no)
@@ -382,109 +371,5 @@ def later(standing: EventRow, arrived: EventRow, original: EventRow) -> bool:
     return (standing.at, standing.source, standing.event_id) > (arrived.at, arrived.source, arrived.event_id)
 
 
-def lines_digest(lines: Sequence[LineRow], events: Sequence[EventRow]) -> str:
-    """SHA-256 over rated lines and the events behind them: what ties raw usage into the hash chain."""
-    digest = hashlib.sha256()
-    for line, event in zip(lines, events, strict=True):
-        digest.update(line_digest_part(line, event))
-    return digest.hexdigest()
-
-
-def line_digest_part(line: LineRow, event: EventRow) -> bytes:
-    """One rated line and its event, in the form that is hashed."""
-    return (
-        f"{line.line_no}\x1f{event.source}\x1f{event.event_id}\x1f{event.meter}\x1f{event.quantity}\x1f{event.at}\x1f"
-        f"{line.kind}\x1f{line.rate_id}\x1f{line.book_version}\x1f{line.period_start}\x1f{line.quantity}\x1f"
-        f"{line.nano}\x1f{line.list_nano}\x1f{line.reverses}\n"
-    ).encode()
-
-
 def _no_price(event: EventRow, party: Party) -> str:
     return f"{event.meter} {event.dimensions} has no price in {party.currency} then"
-
-
-def _waves(corrections: Sequence[EventRow]) -> list[list[EventRow]]:
-    """Corrections in rounds, so that no round corrects the same event twice."""
-    rounds: list[list[EventRow]] = []
-    seen: dict[tuple[str | None, str | None], int] = defaultdict(int)
-    for row in corrections:
-        key = (row.corrects_source, row.corrects_id)
-        if seen[key] == len(rounds):
-            rounds.append([])
-        rounds[seen[key]].append(row)
-        seen[key] += 1
-    return rounds
-
-
-def _units(charges: Sequence[Charge]) -> Iterator[list[Charge]]:
-    """Charges that stand or fall together: a reversal and what replaces it."""
-    unit: list[Charge] = []
-    for charge in charges:
-        if unit and unit[-1].reverses is None:
-            yield unit
-            unit = []
-        unit.append(charge)
-    if unit:
-        yield unit
-
-
-def _advance(
-    charge: Charge, known: dict[_CounterKey, tuple[int, int]], moved: dict[_CounterKey, tuple[int, int]]
-) -> tuple[int, int] | None:
-    """Move the counters of a charge on, into `moved`; what it costs, and would by the list. None beyond the limits."""
-    costs: list[int] = []
-    for key, tariff in zip(charge.keys, (charge.rate.tariff, charge.rate.list_price.tariff), strict=False):
-        quantity, posted = moved.get(key) or known.get(key, (0, 0))
-        quantity += charge.steps
-        assert quantity >= 0, f"counter {key} would fall to {quantity}"
-        after = tariff.nano(quantity)
-        if abs(after - posted) > POSTING_NANO_MAX:
-            return None
-        moved[key] = (quantity, after)
-        costs.append(after - posted)
-    return costs[0], costs[-1]
-
-
-def _group_kind(charge: Charge, booked: Period) -> str:
-    if booked.start != charge.period.start:
-        return "adjustment"
-    if charge.kind == USAGE:
-        return "usage"
-    return "rerating" if charge.rerated else "correction"
-
-
-def _line(line_no: int, transaction_no: int, charge: Charge, nano: int, list_nano: int) -> LineRow:
-    return LineRow(
-        line_no,
-        transaction_no,
-        charge.event.seq,
-        charge.kind,
-        charge.party.id,
-        charge.rate.id,
-        charge.rate.list_id,
-        charge.rate.book_version,
-        to_micros(charge.period.start),
-        charge.steps,
-        nano,
-        list_nano,
-        charge.reverses,
-    )
-
-
-def _entry(group: _Group, rows: Sequence[LineRow], events: Sequence[EventRow]) -> Entry:
-    amounts: dict[str, int] = defaultdict(int)
-    for charge, nano, _ in group.charges:
-        amounts["unbilled"] += nano
-        amounts[f"revenue.{METERS[charge.event.meter].product}"] -= nano
-    memo = f"{group.kind} of {group.used.label}"
-    return Entry(
-        group.party.id,
-        group.party.currency,
-        group.kind,
-        f"lines {rows[0].line_no}-{rows[-1].line_no}",
-        group.booked.start,
-        memo,
-        postings_of(amounts),
-        None,
-        lines_digest(rows, events),
-    )

@@ -9,21 +9,23 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from sublet.accounts.store import is_key_of
 from sublet.ledger import closing, crediting, dismissals, journal, payments
 from sublet.ledger import store as sql
-from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook, signing_key
+from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.book import BUILT_IN, PriceBook
 from sublet.ledger.booking import Books
-from sublet.ledger.budgets import PREPAID, THRESHOLDS, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets import PREPAID, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.closing import Closed
 from sublet.ledger.crediting import Credit
 from sublet.ledger.findings import Proof
+from sublet.ledger.fixed import publish_fixed
 from sublet.ledger.health import health_of
 from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
 from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of, set_profile
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
+from sublet.ledger.new_budgets import create_budget
+from sublet.ledger.new_budgets import new_budget as new_budget
 from sublet.ledger.periods import Period, month_labeled, month_of
 from sublet.ledger.prices import Price
 from sublet.ledger.proof import Prover
@@ -36,8 +38,7 @@ from sublet.store import Store
 from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
-from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
-from sublet.values.ids import new_id
+from sublet.values.errors import NotFoundError
 
 PROOFS_KEPT = 400
 
@@ -156,8 +157,19 @@ class Ledger:
     # -- prices
 
     def publish_prices(self, book: PriceBook) -> int:
-        """Make `book` the current price book; its version. Raises ConflictError where published terms changed."""
-        return self._store.write(lambda connection: self._books.publish(connection, book, self._store.clock.now()))
+        """Make `book` the current price book; its version. What new fees and commitments move in closed months is booked in the
+        first open one. Raises ConflictError where published terms changed, BackdatedError where that is not said."""
+
+        def write(connection: Connection) -> int:
+            now = self._store.clock.now()
+            # The rater and the closing of months hold the same head: no month closes while its fees are caught up.
+            sql.lock_head(connection, RATING)
+            before = self._books.current(connection)
+            version = self._books.publish(connection, book, now)
+            publish_fixed(connection, before, self._books.read(connection, version), now)
+            return version
+
+        return self._store.write(write)
 
     def prices(self) -> PriceBook:
         with self._store.read() as connection:
@@ -438,58 +450,3 @@ class Ledger:
         """How far the rating is, what waits and why, and what the last proof said."""
         with self._store.read() as connection:
             return health_of(connection)
-
-
-def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
-    """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken, NotFoundError
-    where it is for a key that the organization does not have."""
-    party = parties.get(connection, budget.organization_id)
-    if budget.scope == "key" and not is_key_of(connection, party.id, budget.scope_id):
-        raise NotFoundError(
-            f"{party.name} has no key {budget.scope_id!r}; `sublet key ls {party.id}` lists those that it has"
-        )
-    if connection.execute(select(budgets_table.c.id).where(budgets_table.c.id == budget.id)).first():
-        raise ConflictError(f"there is a budget {budget.id!r} already; leave the id out to get a new one")
-    sql.insert_row(
-        connection,
-        budgets_table,
-        id=budget.id,
-        organization_id=party.id,
-        scope=budget.scope,
-        scope_id=budget.scope_id,
-        period=budget.period,
-        kind=budget.kind,
-        limit_nano=budget.limit_nano,
-        hard=budget.hard,
-        thresholds=list(budget.thresholds),
-        webhook_url=budget.webhook_url,
-        webhook_secret=budget.webhook_secret,
-        email=budget.email,
-        opening_line=0,
-        created_at=now,
-        ended_at=None,
-    )
-    start = budget.period_start(now, party.timezone)
-    spent = sql.rated_since(connection, party.id, budget.scope, budget.scope_id, to_micros(start))
-    sql.insert_state(connection, budget.id, to_micros(start), spent)
-    return budget
-
-
-def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
-    """A budget with a new id; by default a hard monthly one of the whole organization. Raises InvalidInputError."""
-    defaults: dict[str, Any] = {
-        "scope": "organization",
-        "scope_id": "",
-        "period": "month",
-        "hard": True,
-        "thresholds": THRESHOLDS,
-    }
-    if fields.get("webhook_url") and not fields.get("webhook_secret"):
-        raise InvalidInputError(
-            "a webhook needs a secret that signs what is sent; give one, and keep it to check it by"
-        )
-    signing_key(str(fields.get("webhook_secret", "")))
-    try:
-        return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **(defaults | fields))
-    except TypeError as error:
-        raise InvalidInputError(f"a budget has no such field: {error}") from error

@@ -242,9 +242,10 @@ def last_event_seq(connection: Connection) -> int:
 
 def counters_for(
     connection: Connection, keys: Sequence[tuple[str, str, int]]
-) -> dict[tuple[str, str, int], tuple[int, int]]:
-    """Counters by (organization, rate, start of the period in microseconds): cumulative quantity, and nano-units posted."""
-    found: dict[tuple[str, str, int], tuple[int, int]] = {}
+) -> dict[tuple[str, str, int], tuple[int, int, int, str]]:
+    """Counters by (organization, chain, start of the period in microseconds): cumulative quantity, nano-units posted, the same
+    by the list, and the slices as they are stored."""
+    found: dict[tuple[str, str, int], tuple[int, int, int, str]] = {}
     for part in chunks(sorted(keys)):
         flat = tuple(value for key in part for value in key)
         if is_sqlite(connection):
@@ -253,12 +254,13 @@ def counters_for(
             given = "(SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]))"
             flat = tuple(list(values) for values in zip(*part, strict=True))
         statement = (
-            f"WITH k(o, r, p) AS {given} SELECT c.organization_id, c.rate_id, c.period_start, c.quantity, c.nano "
+            f"WITH k(o, r, p) AS {given} SELECT c.organization_id, c.rate_id, c.period_start, c.quantity, c.nano, "
+            "c.list_nano, c.slices "
             "FROM k CROSS JOIN ledger_counters c "
             "WHERE c.organization_id = k.o AND c.rate_id = k.r AND c.period_start = k.p"
         )
         for row in connection.exec_driver_sql(statement, flat):
-            found[row[0], row[1], row[2]] = (int(row[3]), int(row[4]))
+            found[row[0], row[1], row[2]] = (int(row[3]), int(row[4]), int(row[5]), row[6])
     return found
 
 

@@ -7,7 +7,7 @@ floor(F(after)) - floor(F(before)): the sum over any order of events is floor(F(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 
@@ -110,6 +110,10 @@ class Tariff:
             end = self.starts[index + 1] if index + 1 < len(self.starts) else used
             total += (min(used, end) - start) * self.units[index] + self.fees[index]
         return total
+
+    def with_free(self, steps: int) -> Tariff:
+        """The same tariff with another free quantity."""
+        return replace(self, free=steps)
 
     def discounted(self, percent: Fraction) -> Tariff:
         """The same tariff with `percent` (0 to 100) taken off."""

@@ -121,6 +121,8 @@ counters = Table(
     Column("meter", String(40), nullable=False),
     Column("quantity", WideInteger, nullable=False),
     Column("nano", WideInteger, nullable=False),
+    Column("list_nano", WideInteger, nullable=False, server_default="0"),
+    Column("slices", Text, nullable=False, server_default="[]"),
 )
 
 lines = Table(
