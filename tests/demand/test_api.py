@@ -25,7 +25,7 @@ EDGES = [
 @pytest.fixture
 def client(store: Store, clock: SimulatedClock) -> Iterator[TestClient]:
     api = frame("demand")
-    api.include_router(router(Demand(store), lambda scope: lambda: None, clock.now))
+    api.include_router(router(Demand(store), lambda scope, **more: lambda: None, clock.now))
     with TestClient(api, raise_server_exceptions=False) as opened:
         yield opened
 

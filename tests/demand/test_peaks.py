@@ -146,7 +146,7 @@ def test_the_route_and_the_command_tell_the_same(
     demand.record_series(replace(hourly(walk(24 * 20, 3)), pool=pool.id))
     clock.set(after(hourly(walk(24 * 20, 3))))
     app = FastAPI()
-    app.include_router(router(demand, lambda scope: lambda: None, clock.now))
+    app.include_router(router(demand, lambda scope, **more: lambda: None, clock.now))
     with TestClient(app) as client:
         told = client.get(f"/v1/demand/{pool.id}/forecast", params={"horizon_s": [3600], "quantile": [0.9]}).json()
     monkeypatch.setattr(commands, "_open", lambda: (demand, fleet))

@@ -66,7 +66,7 @@ def test_the_same_request_again_is_the_same_quote_though_time_passed(site: Site,
     world.clock.advance(3)
     assert site.call("alice", "POST", "/v1/quotes", body, "k") == (201, first)
     status, refused = site.call("alice", "POST", "/v1/quotes", {**body, "duration_s": 601}, "k")
-    assert (status, refused["error"]["code"]) == (409, "conflict")
+    assert (status, refused["error"]["code"]) == (409, "idempotency_key_reused")
 
 
 def test_nobody_sees_anothers_lease_but_the_operator(site: Site, world: World) -> None:

@@ -34,7 +34,7 @@ class Doors:
     def client(self, organization: str, *scopes: str) -> TestClient:
         actor = Actor("key_1", organization, "customer", frozenset(scopes))
 
-        def require(scope: str) -> Callable[[], Actor]:
+        def require(scope: str, **more: object) -> Callable[[], Actor]:
             def depend() -> Actor:
                 if scope:
                     actor.require(scope)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from sublet.accounts.model import Actor
+from sublet.accounts.model import Actor, IssuedKey, Organization, Require
 from sublet.accounts.service import Accounts
 from sublet.accounts.wire import NewKey, NewOrganization
-
-Require = Callable[[str], Callable[..., Actor]]
-"""Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
+from sublet.store.once import Effect
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
     """`/v1/organizations`, for the operator, and `/v1/whoami`, for anybody with a key."""
     routes = APIRouter(tags=["accounts"])
     operate = Depends(require("operate"))
+    makes = Depends(require("operate", effect=Effect(Organization)))
+    issues = Depends(require("operate", effect=Effect(IssuedKey, secret=True)))
 
     @routes.get("/v1/whoami")
     def whoami(actor: Actor = Depends(require(""))) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
     def list_organizations() -> dict[str, Any]:
         return {"organizations": [item.as_dict() for item in accounts.organizations()]}
 
-    @routes.post("/v1/organizations", status_code=201, dependencies=[operate])
+    @routes.post("/v1/organizations", status_code=201, dependencies=[makes])
     def create_organization(body: NewOrganization) -> dict[str, Any]:
         return accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict()
 
@@ -37,7 +36,11 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
     def list_keys(organization: str) -> dict[str, Any]:
         return {"keys": [key.as_dict() for key in accounts.keys(accounts.organization(organization).id)]}
 
-    @routes.post("/v1/organizations/{organization}/keys", status_code=201, dependencies=[operate])
+    @routes.post(
+        "/v1/organizations/{organization}/keys",
+        status_code=201,
+        dependencies=[issues],
+    )
     def create_key(organization: str, body: NewKey) -> dict[str, Any]:
         """The answer holds the secret, this once."""
         owner = accounts.organization(organization)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from sublet.store.once import Effect
 from sublet.values.clock import as_utc, format_time
 from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.ids import is_id
@@ -91,6 +92,23 @@ class ApiKey:
             "expires_at": format_time(self.expires_at) if self.expires_at else None,
             "revoked_at": format_time(self.revoked_at) if self.revoked_at else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key that was just made, with its secret, which is shown this once."""
+
+    key: ApiKey
+    secret: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.key.as_dict(), "secret": self.secret}
+
+
+class Require(Protocol):
+    """Makes a FastAPI dependency that yields the Actor and refuses keys without the scope. `effect` says what a POST makes."""
+
+    def __call__(self, scope: str, *, effect: Effect | None = None) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

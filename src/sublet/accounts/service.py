@@ -13,6 +13,7 @@ from sublet.accounts.model import (
     KEYS_PER_ORGANIZATION_MAX,
     Actor,
     ApiKey,
+    IssuedKey,
     Organization,
     checked_expiry,
     checked_name,
@@ -43,6 +44,11 @@ class Accounts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    @property
+    def store(self) -> Store:
+        """Where accounts are kept, and the answers given under idempotency keys."""
+        return self._store
 
     def create_organization(
         self, name: str, kind: str = "customer", currency: str = "USD", timezone: str = "UTC"
@@ -88,11 +94,12 @@ class Accounts:
         owner = self.organization(organization)
         key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), project)
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> IssuedKey:
             self._store.lock(connection, f"keys {owner.id}")
             if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANIZATION_MAX:
                 raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANIZATION_MAX} keys; reuse one")
             sql.insert_key(connection, key, secret_sha256(secret))
+            return IssuedKey(key, secret)
 
         self._store.write(write)
         return key, secret

@@ -11,15 +11,17 @@ from fastapi import FastAPI, Header, Request
 from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sublet import __version__
-from sublet.accounts.model import SCOPES, Actor
+from sublet.accounts.model import SCOPES, Actor, Require
 from sublet.accounts.service import Accounts
+from sublet.store import Store
+from sublet.store.once import ANSWER_BYTES_MAX, AnsweredError, Effect, Once, current, request_digest
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.text import refuse_unsafe
 from sublet.values.wire import unknown_name
@@ -28,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 PARAMETER_CHARACTERS_MAX = 2_000
+IDEMPOTENCY_KEY_MAX = 128
 FAULTS_SHOWN_MAX = 20
 
 
@@ -45,26 +48,51 @@ class BodyTooLargeError(InvalidInputError):
     status = 413
 
 
-def requirement(accounts: Accounts) -> Callable[[str], Callable[..., Any]]:
+def requirement(accounts: Accounts) -> Require:
     """Makes `require(scope)`, which makes a dependency that yields the Actor; the empty scope takes any valid key."""
 
-    def require(scope: str) -> Callable[..., Any]:
+    def require(scope: str, *, effect: Effect | None = None) -> Callable[..., Any]:
         if scope and scope not in SCOPES:
             raise ValueError(f"there is no scope {scope!r}")
 
         async def actor(request: Request, authorization: Annotated[str | None, Header()] = None) -> Actor:
             kind, _, secret = (authorization or "").partition(" ")
-            found = await run_in_threadpool(accounts.authenticate, secret.strip() if kind.lower() == "bearer" else None)
+            secret = secret.strip() if kind.lower() == "bearer" else ""
+            found = await run_in_threadpool(accounts.authenticate, secret or None)
             if scope:
                 found.require(scope)
             structlog.contextvars.bind_contextvars(organization_id=found.organization_id, key_id=found.key_id)
             _check_parameters(request)
             await _check_no_body(request)
+            await _once(request, accounts.store, found, effect, secret)
             return found
 
         return actor
 
     return require
+
+
+async def _once(request: Request, store: Store, actor: Actor, effect: Effect | None, secret: str) -> None:
+    """Where a POST carries an idempotency key: answer as before, refuse another request, or see that its answer is kept."""
+    key = request.headers.get("idempotency-key")
+    if key is None or request.method != "POST":
+        return
+    if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not (key.isascii() and key.isprintable()):
+        raise InvalidInputError(f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters")
+    route = request.scope["route"]
+    digest = request_digest("POST", request.url.path, request.url.query, await request.body())
+    once = Once(store, actor.organization_id, key, digest, route.status_code or 200, effect, secret)
+    await run_in_threadpool(once.refuse_or_replay)
+    current.set(once)
+    request.state.once = once
+
+
+async def _answered(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AnsweredError)
+    headers = {"idempotency-replayed": "true"}
+    if error.status == 204:
+        return Response(status_code=204, headers=headers)
+    return JSONResponse(error.answer, error.status, headers=headers)
 
 
 def _check_parameters(request: Request) -> None:
@@ -116,6 +144,7 @@ def frame(title: str) -> FastAPI:
     """A FastAPI application with Sublet's errors, request ids and limits, and no route yet."""
     api = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     api.add_exception_handler(SubletError, _known)
+    api.add_exception_handler(AnsweredError, _answered)
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _http)
     api.add_exception_handler(Exception, _unknown)
@@ -146,12 +175,36 @@ class Envelope:
                 raise BodyTooLargeError()
             return message
 
+        answer = _Answer()
+
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
+            await answer.pass_on(scope, message)
             await send(message)
 
         await self._app(scope, limited, marked)
+
+
+class _Answer:
+    """Keeps the answer of a request that came under an idempotency key and may be carried out repeatedly. (Where repeating it
+    would do something twice, the answer was kept together with the effect.)"""
+
+    def __init__(self) -> None:
+        self._status = 0
+        self._body = b""
+
+    async def pass_on(self, scope: Scope, message: Message) -> None:
+        """See a message of the answer before it is sent."""
+        once: Once | None = scope.get("state", {}).get("once")
+        if once is None or once.effect is not None:
+            return
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        elif 200 <= self._status < 300 and len(self._body) <= ANSWER_BYTES_MAX:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False) and len(self._body) <= ANSWER_BYTES_MAX:
+                await run_in_threadpool(once.keep, self._status, self._body)
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:

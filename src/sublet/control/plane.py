@@ -35,6 +35,7 @@ from sublet.ledger.month_end import close_due
 from sublet.models import api as models_api
 from sublet.reporting.actuals import actuals
 from sublet.reporting.overview import Overviews, pool_names
+from sublet.store import once
 from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
 from sublet.values.plan import Plan
@@ -158,6 +159,7 @@ class ControlPlane:
 
     def _keep_books(self) -> None:
         self.system.ledger.expire()
+        once.forget(self.system.store, self.system.clock.now())
         # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
         last = self.system.ledger.proved_at()
         if last is None or (self.system.clock.now() - last).total_seconds() >= NIGHTLY_S:

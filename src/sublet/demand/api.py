@@ -8,16 +8,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from sublet.demand.model import Sample
+from sublet.accounts.model import Require
+from sublet.demand.model import Claim, Sample
 from sublet.demand.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX
 from sublet.demand.service import Demand
 from sublet.demand.wire import NewClaim, NewSamples
+from sublet.store.once import Effect
 from sublet.values.clock import format_time, from_micros
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
-
-Require = Callable[[str], Callable[..., Any]]
-"""Makes a FastAPI dependency that refuses keys without the scope."""
 
 SAMPLES_PER_PAGE_MAX = 5_000
 HISTORY_DEFAULT = timedelta(days=7)
@@ -81,7 +80,7 @@ def router(
     def list_claims(pool_id: str | None = None) -> dict[str, Any]:
         return {"claims": [claim.as_dict() for claim in demand.claims(id_of(pool_id) if pool_id else None)]}
 
-    @routes.post("/v1/claims", status_code=201, dependencies=[claims])
+    @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims", effect=Effect(Claim)))])
     def add_claim(body: NewClaim) -> dict[str, Any]:
         """Announce a need; it is honored before anything that may still be sold."""
         return demand.add_claim(id_of(body.pool_id), body.count, Window(body.start, body.end), body.reason).as_dict()

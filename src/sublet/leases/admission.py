@@ -136,10 +136,10 @@ class Admission:
             if key is not None and (known := sql.lease_by_key(connection, organization_id, key)) is not None:
                 if known.quote_id != quote_id:
                     raise ConflictError("this idempotency key was used for another quote; choose a new key")
-                return known
+                return _same_keys(known, keys)
             taken = sql.lease_of_quote(connection, quote_id)
             if taken is not None:
-                return taken
+                return _same_keys(taken, keys)
             if quote.expires_at <= now or quote.window.end <= now:
                 raise QuoteExpiredError()
             return self._sell(connection, quote, keys, now, key, (key_id, project))
@@ -384,6 +384,14 @@ class Admission:
             f"owner may need it; {_offer(alternatives[0], window) if alternatives else 'ask for another window'}",
             alternatives=alternatives,
         )
+
+
+def _same_keys(lease: Lease, keys: tuple[str, ...]) -> Lease:
+    """The lease that a quote has made, for who asks with the same keys. Raises ConflictError: nobody may believe that other
+    keys can log in."""
+    if lease.ssh_public_keys != keys:
+        raise ConflictError(f"this quote made lease {lease.id} with other ssh_public_keys; ask for a new quote")
+    return lease
 
 
 def _accelerators(count: int) -> str:

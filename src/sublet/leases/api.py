@@ -7,18 +7,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
 
-from sublet.accounts.model import Actor
+from sublet.accounts.model import Actor, Require
 from sublet.leases.admission import QuoteRequest
-from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, told_to_tenant
+from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote, told_to_tenant
 from sublet.leases.reclaims import ReclaimOrder
 from sublet.leases.service import PAGE_MAX, Leases
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
+from sublet.store.once import Effect
 from sublet.values.errors import InvalidInputError
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
-
-Require = Callable[[str], Callable[..., Actor]]
-"""Makes a FastAPI dependency that yields the Actor, refusing keys without the scope."""
 
 IdempotencyKey = Annotated[str | None, Header(max_length=128)]
 
@@ -26,16 +24,21 @@ IdempotencyKey = Annotated[str | None, Header(max_length=128)]
 def router(leases: Leases, require: Require) -> APIRouter:
     """`/v1/quotes` and `/v1/leases` for customers, of whom the operator may see all; `/v1/reclaims` for internal teams."""
     routes = APIRouter(tags=["leases"])
-    _add_customer_routes(routes, leases, require("leases"))
-    _add_reclaim_routes(routes, leases, require("claims"))
+    _add_quote_routes(routes, leases, require)
+    _add_lease_routes(routes, leases, require)
+    _add_reclaim_routes(routes, leases, require)
     _add_operator_routes(routes, leases, require("operate"))
     return routes
 
 
-def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[..., Actor]) -> None:
+def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
+    customer = require("leases")
+
     @routes.post("/v1/quotes", status_code=201)
     def quote(
-        body: NewQuote, actor: Actor = Depends(customer), idempotency_key: IdempotencyKey = None
+        body: NewQuote,
+        actor: Actor = Depends(require("leases", effect=Effect(Quote))),
+        idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         """A fixed price for 60 seconds. `held_until` says until when its capacity is held; without it the quote can be accepted
         while the capacity is there."""
@@ -61,9 +64,15 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         """Give up a quote: what it holds is on sale again. Repeating it changes nothing."""
         return leases.cancel_quote(actor.organization_id, quote_id).as_dict()
 
+
+def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
+    customer = require("leases")
+
     @routes.post("/v1/leases", status_code=201)
     def accept(
-        body: NewLease, actor: Actor = Depends(customer), idempotency_key: IdempotencyKey = None
+        body: NewLease,
+        actor: Actor = Depends(require("leases", effect=Effect(Lease))),
+        idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
         lease = leases.accept(
@@ -103,7 +112,9 @@ def _add_customer_routes(routes: APIRouter, leases: Leases, customer: Callable[.
         return _told(leases.end(lease_id, _whose(actor)), actor)
 
 
-def _add_reclaim_routes(routes: APIRouter, leases: Leases, owner: Callable[..., Actor]) -> None:
+def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
+    owner = require("claims")
+
     def order(body: NewReclaim, actor: Actor) -> ReclaimOrder:
         if body.force:
             actor.require("operate")
@@ -112,7 +123,9 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, owner: Callable[..., 
 
     @routes.post("/v1/reclaims", status_code=201)
     def reclaim(
-        body: NewReclaim, actor: Actor = Depends(owner), idempotency_key: IdempotencyKey = None
+        body: NewReclaim,
+        actor: Actor = Depends(require("claims", effect=Effect(dict, dict))),
+        idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         """Take capacity back: the plan names whom, when and for what credit, and notice is given."""
         return leases.reclaim(order(body, actor), f"owner {actor.organization_id}", idempotency_key)

@@ -31,7 +31,7 @@ from sublet.leases.terms import LeasePorts
 from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.values.clock import format_time
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
 from sublet.values.plan import Step
 from sublet.values.text import checked_line
@@ -80,6 +80,9 @@ class Reclaims:
             pool_id = self._pool_id(connection, order.pool)
             self._store.lock(connection, f"pool:{pool_id}")
             if key is not None and (known := reclaim_store.reclaim_by_key(connection, actor, key)) is not None:
+                asked = (pool_id, order.accelerators, order.reason, order.force)
+                if (known.pool_id, known.accelerators, known.reason, bool(known.forced)) != asked:
+                    raise ConflictError("this idempotency key was used for another reclaim; choose a new key")
                 return {**known.plan, "id": known.id}
             plan = self._plan_for(connection, order, now)
             if plan.short > 0:

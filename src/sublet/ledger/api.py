@@ -1,6 +1,5 @@
 """Routes of the ledger: usage in, prices, credits, budgets, invoices and exports."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -8,9 +7,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from sublet.accounts.model import Actor
+from sublet.accounts.model import Actor, Require
 from sublet.ledger.book import BOOK_BYTES_MAX, book_from_toml, check
+from sublet.ledger.budgets import Budget
 from sublet.ledger.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
+from sublet.ledger.crediting import Credit
 from sublet.ledger.exports import EXPORTS, export_rows
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.page import invoice_page
@@ -28,10 +29,10 @@ from sublet.ledger.wire import (
     NewPayment,
     Reason,
 )
+from sublet.store.once import Effect
 from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.money import nano_from_decimal
 
-Require = Callable[[str], Callable[..., Actor]]
 _STATUS = {"event_conflict": 409, "not_found": 404}
 _USAGE_BODY = {
     "requestBody": {
@@ -124,7 +125,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def list_credits(actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = "") -> dict[str, Any]:
         return {"credits": [credit.as_dict() for credit in ledger.credits(_own(actor, organization_id))]}
 
-    @routes.post("/v1/credits", status_code=201, dependencies=[Depends(require("operate"))])
+    @routes.post("/v1/credits", status_code=201, dependencies=[Depends(require("operate", effect=Effect(Credit)))])
     def give_credit(body: NewCredit) -> dict[str, Any]:
         """Give a credit once per source_id; `prepaid` is money received in advance."""
         nano = nano_from_decimal(body.amount)
@@ -162,6 +163,8 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     reader = Annotated[Actor, Depends(require("billing"))]
     operate = Depends(require("operate"))
+    invoices = Depends(require("operate", effect=Effect(dict, lambda made: {"invoice": made})))
+    made = Depends(require("operate", effect=Effect(dict, dict)))
 
     @routes.get("/v1/invoices")
     def list_invoices(actor: reader, organization_id: str = "") -> dict[str, Any]:
@@ -172,7 +175,11 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
         """What would be invoiced now."""
         return ledger.draft(_own(actor, organization_id), period)
 
-    @routes.post("/v1/invoices", status_code=201, dependencies=[operate])
+    @routes.post(
+        "/v1/invoices",
+        status_code=201,
+        dependencies=[invoices],
+    )
     def make_invoice(body: NewInvoice) -> dict[str, Any]:
         """A final invoice on demand; `{"invoice": null}` where there is nothing to invoice."""
         return {"invoice": ledger.invoice(body.organization_id, body.period, body.digest)}
@@ -197,16 +204,16 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
             raise InvalidInputError(f"format {format!r} must be json, html or pdf")
         return JSONResponse(document)
 
-    @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[operate])
+    @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
     def pay_invoice(invoice_id: str, body: NewPayment) -> dict[str, Any]:
         return ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id)
 
-    @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[operate])
+    @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[made])
     def reverse_payment(invoice_id: str, body: MistakenPayment) -> dict[str, Any]:
         """Take a payment that was recorded by mistake back, once; the invoice is open again."""
         return ledger.reverse_payment(invoice_id, body.source_id, body.reason)
 
-    @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[operate])
+    @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[made])
     def void_invoice(invoice_id: str, body: Reason) -> dict[str, Any]:
         return ledger.void(invoice_id, body.reason)
 
@@ -216,7 +223,7 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def list_budgets(actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = "") -> dict[str, Any]:
         return {"budgets": [state.as_dict() for state in ledger.budgets(_own(actor, organization_id))]}
 
-    @routes.post("/v1/budgets", status_code=201, dependencies=[Depends(require("operate"))])
+    @routes.post("/v1/budgets", status_code=201, dependencies=[Depends(require("operate", effect=Effect(Budget)))])
     def create_budget(body: NewBudget) -> dict[str, Any]:
         fields = {name: value for name, value in asdict(body).items() if name not in ("organization_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
@@ -240,7 +247,9 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         """How far rating is, what waits and why, and the last proof."""
         return ledger.health()
 
-    @routes.post("/v1/ledger/dismissals", status_code=201, dependencies=[Depends(require("operate"))])
+    @routes.post(
+        "/v1/ledger/dismissals", status_code=201, dependencies=[Depends(require("operate", effect=Effect(dict, dict)))]
+    )
     def dismiss(body: Dismissal) -> dict[str, Any]:
         """Put a correction that waits for an event which never comes aside for good."""
         return ledger.dismiss(body.source, body.id, body.reason)

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sublet.store.once import current
 from sublet.store.writer import Writer
 from sublet.values.clock import Clock, SystemClock
 from sublet.values.errors import InvalidInputError, StorageFullError, UnavailableError
@@ -81,11 +82,13 @@ class Store:
         database can't be reached.
         """
         self._refuse_inside("write")
+        # Asked here, for the write itself may run on the writer's thread.
+        once = current.get()
 
         def marked(connection: Connection) -> T:
             self._inside.what = "write"
             try:
-                return fn(connection)
+                return fn(connection) if once is None else once.run(connection, fn)
             finally:
                 self._inside.what = None
 

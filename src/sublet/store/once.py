@@ -1,0 +1,195 @@
+"""Idempotency: under one key a request takes effect once, and every repetition gets the same answer.
+
+The answer is written in the transaction that has the effect, so that no crash can part them. A key belongs to an organization;
+used for another request, it is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection, delete, insert, select
+
+from sublet.store.tables.idempotency import idempotent_answers as answers
+from sublet.values.errors import ConflictError
+
+if TYPE_CHECKING:
+    from sublet.store.engine import Store
+
+T = TypeVar("T")
+
+KEPT = timedelta(days=7)
+FORGOTTEN_MAX = 1_000
+ANSWER_BYTES_MAX = 256 * 1024
+_NONCE_BYTES = 12
+
+
+class IdempotencyKeyReusedError(ConflictError):
+    """This idempotency key was used for another request; choose a new key for each request."""
+
+    code = "idempotency_key_reused"
+
+
+class AnsweredError(Exception):
+    """The request was carried out before: `answer` is what it got. Not an error for the caller, who gets that answer."""
+
+    def __init__(self, status: int, answer: Any) -> None:
+        super().__init__("answered before")
+        self.status = status
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a request does, so that its answer can be kept with it: the write that returns a `kind` has the effect, and
+    `shape` makes the answer of what it returns. `secret` answers are kept so that only who asked can read them."""
+
+    kind: type
+    shape: Callable[[Any], Any] = lambda made: made.as_dict()
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A request under an idempotency key. `secret` is what the caller signs in with."""
+
+    store: Store
+    organization_id: str
+    key: str
+    request_sha256: str
+    status: int
+    effect: Effect | None
+    secret: str
+
+    def refuse_or_replay(self) -> None:
+        """Raises AnsweredError where the request was carried out before, IdempotencyKeyReusedError where another one was."""
+        with self.store.read() as connection:
+            self._look(connection)
+
+    def run(self, connection: Connection, fn: Callable[[Connection], T]) -> T:
+        """`fn` as it is; where its result is the request's effect, the answer is kept in the same transaction."""
+        if self.effect is None:
+            return fn(connection)
+        # Before every other lock, so that two of the same request can't wait for each other.
+        self.store.lock(connection, f"once:{self.organization_id}:{self._key_sha256}")
+        self._look(connection)
+        result = fn(connection)
+        if isinstance(result, self.effect.kind):
+            self._insert(connection, self.status, json.dumps(self.effect.shape(result)))
+        return result
+
+    def keep(self, status: int, body: bytes) -> None:
+        """Keep the answer of a request that may be carried out repeatedly, such as to end a lease."""
+
+        def write(connection: Connection) -> None:
+            self.store.lock(connection, f"once:{self.organization_id}:{self._key_sha256}")
+            if self._row(connection) is None:
+                self._insert(connection, status, body.decode() or "null")
+
+        token = current.set(None)
+        try:
+            self.store.write(write)
+        finally:
+            current.reset(token)
+
+    @property
+    def _key_sha256(self) -> str:
+        return hashlib.sha256(self.key.encode()).hexdigest()
+
+    def _row(self, connection: Connection) -> Any:
+        found = select(answers).where(
+            answers.c.organization_id == self.organization_id, answers.c.key_sha256 == self._key_sha256
+        )
+        return connection.execute(found).first()
+
+    def _look(self, connection: Connection) -> None:
+        row = self._row(connection)
+        if row is None:
+            return
+        if row.request_sha256 != self.request_sha256:
+            raise IdempotencyKeyReusedError()
+        raise AnsweredError(row.status, json.loads(self._opened(row.answer) if row.sealed else row.answer))
+
+    def _insert(self, connection: Connection, status: int, answer: str) -> None:
+        sealed = self.effect is not None and self.effect.secret
+        connection.execute(
+            insert(answers).values(
+                organization_id=self.organization_id,
+                key_sha256=self._key_sha256,
+                request_sha256=self.request_sha256,
+                status=status,
+                answer=self._sealed(answer) if sealed else answer,
+                sealed=int(sealed),
+                created_at=self.store.clock.now(),
+            )
+        )
+
+    def _sealed(self, text: str) -> str:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return base64.b64encode(nonce + self._cipher().encrypt(nonce, text.encode(), None)).decode()
+
+    def _opened(self, text: str) -> bytes:
+        from cryptography.exceptions import InvalidTag
+
+        raw = base64.b64decode(text)
+        try:
+            opened: bytes = self._cipher().decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], None)
+        except InvalidTag as error:
+            raise IdempotencyKeyReusedError(
+                "the answer under this idempotency key holds a secret, and only the API key that asked first can read it"
+            ) from error
+        return opened
+
+    def _cipher(self) -> Any:
+        """Its key comes from what the caller signs in with, of which only a hash is stored: the database alone opens nothing."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        return AESGCM(hashlib.sha256(f"sublet answer\n{self.key}\n{self.secret}".encode()).digest())
+
+
+current: ContextVar[Once | None] = ContextVar("once", default=None)
+"""The request under an idempotency key that is being carried out, if there is one."""
+
+
+def request_digest(method: str, path: str, query: str, body: bytes) -> str:
+    """Hex SHA-256 of what was asked: JSON that says the same is the same, however it is spaced and ordered."""
+    try:
+        said = json.dumps(json.loads(body), sort_keys=True).encode() if body.strip() else b""
+    except (ValueError, RecursionError):
+        said = body
+    if said in (b"{}", b"null"):
+        said = b""
+    digest = hashlib.sha256()
+    for part in (method.encode(), path.encode(), query.encode(), said):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def forget(store: Store, now: datetime) -> int:
+    """Delete answers that were kept long enough, at most FORGOTTEN_MAX of them; how many there were."""
+    old = answers.c.created_at < now - KEPT
+
+    def write(connection: Connection) -> int:
+        rows = connection.execute(
+            select(answers.c.organization_id, answers.c.key_sha256).where(old).limit(FORGOTTEN_MAX)
+        ).all()
+        for row in rows:
+            connection.execute(
+                delete(answers).where(
+                    answers.c.organization_id == row.organization_id, answers.c.key_sha256 == row.key_sha256
+                )
+            )
+        return len(rows)
+
+    with store.read() as connection:
+        if connection.execute(select(answers.c.key_sha256).where(old).limit(1)).first() is None:
+            return 0
+    return store.write(write)
