@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,18 @@ def test_new_terms_of_a_paused_lease_hold_when_it_comes_back(bench: Bench) -> No
                                    order.ends_at, reclaim_at=reclaim_at))  # fmt: skip
     seen = bench.until(order.lease_id, lambda seen: seen.state is RunState.RUNNING)
     assert seen.reclaim_at == reclaim_at
+
+
+@pytest.mark.parametrize("devices", [("cpu:1",), ("cpu:0", "cpu:1")])
+def test_a_paused_lease_comes_back_on_other_devices(bench: Bench, devices: tuple[str, ...]) -> None:
+    """With its door and home; what was delivered counts the devices of its time."""
+    order = bench.running(devices=("cpu:0",))
+    before = bench.backend.observe(order.lease_id)
+    bench.backend.pause(order.lease_id)
+    bench.backend.start(replace(order, devices=devices))
+    after = bench.until(order.lease_id, lambda seen: seen.state is RunState.RUNNING)
+    assert after.endpoint == before.endpoint
+    assert [item.accelerators for item in after.deliveries] == [1, len(devices)]
 
 
 def test_forget_only_what_is_over_and_clean(bench: Bench) -> None:

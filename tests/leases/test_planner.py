@@ -163,10 +163,10 @@ def test_nobody_is_asked_back_for_a_need_that_is_over_before_his_notice(world: W
     assert world.lease(notice).state is LeaseState.ACTIVE
 
 
-def test_capacity_that_is_lost_takes_the_cheapest_promise_with_it(world: World) -> None:
+def test_capacity_that_is_lost_is_taken_from_the_lease_that_held_it_alone(world: World) -> None:
     spot, notice = world.sell(class_name="spot", seconds=3600), world.sell(count=3, seconds=3600)
     world.run(5)
     world.fleet.set_service(world.fleet.units(world.pool.id)[3].id, False, "XID 79")
     world.run(2)
-    assert world.lease(spot).state is LeaseState.NOTICE
-    assert world.lease(notice).state is LeaseState.ACTIVE
+    assert world.lease(spot).state is LeaseState.ACTIVE
+    assert (world.lease(notice).state, world.lease(notice).accelerators) == (LeaseState.ACTIVE, 2)

@@ -60,7 +60,7 @@ def drain(
     unit: Annotated[str, typer.Argument(help="The accelerator's id, as `sublet pool show` has it.")],
     reason: Annotated[str, typer.Argument(help="Why, for whoever looks at it later.")],
 ) -> None:
-    """Take one accelerator out of sale; a lease that holds it is re-planned."""
+    """Take one accelerator out of sale and out of its lease, which moves, shrinks or ends as its tenant chose."""
     _fleet().set_service(unit, False, reason)
     say(f"{unit} is out of service: {reason}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -58,7 +59,7 @@ class Fleet:
                     sql.update_pool(connection, pool_id, spec, now)
                 else:
                     sql.insert_pool(connection, pool_id, spec, now)
-                _sync_units(connection, pool_id, spec)
+                _sync_units(connection, pool_id, spec, now)
             for name, pool in known.items():
                 if name not in wanted:
                     sql.retire_pool(connection, pool.id, now)
@@ -70,7 +71,8 @@ class Fleet:
         """Take an accelerator out of sale, or put it back. Raises NotFoundError, InvalidInputError for such a reason."""
         if reason is not None:
             reason = checked_line(reason, "reason", REASON_MAX, 1)
-        if not self._store.write(lambda connection: sql.set_service(connection, unit_id, in_service, reason)):
+        now = self._store.clock.now()
+        if not self._store.write(lambda connection: sql.set_service(connection, unit_id, in_service, reason, now)):
             raise NotFoundError(f"there is no accelerator {unit_id!r}")
 
 
@@ -89,7 +91,7 @@ def _checked(specs: Iterable[PoolSpec]) -> list[PoolSpec]:
 _GONE = "no longer in the settings or on the machine"
 
 
-def _sync_units(connection: Connection, pool_id: str, spec: PoolSpec) -> None:
+def _sync_units(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:
     present = {unit.position: unit for unit in sql.units_of(connection, pool_id)}
     for position, device in enumerate(spec.devices):
         unit = present.pop(position, None)
@@ -99,7 +101,7 @@ def _sync_units(connection: Connection, pool_id: str, spec: PoolSpec) -> None:
         if unit.device != device:
             sql.set_device(connection, unit.id, device)
         if not unit.in_service and unit.out_reason == _GONE:
-            sql.set_service(connection, unit.id, True, None)
+            sql.set_service(connection, unit.id, True, None, now)
     for unit in present.values():
         if unit.in_service:
-            sql.set_service(connection, unit.id, False, _GONE)
+            sql.set_service(connection, unit.id, False, _GONE, now)

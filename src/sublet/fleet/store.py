@@ -6,10 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
 from sublet.store.tables.fleet import pools, units
+from sublet.store.types import Instant
 
 # A large pool is read many times a second for its size, and seldom for what is in it.
 _COUNTED = select(
@@ -70,10 +71,11 @@ def set_device(connection: Connection, unit_id: str, device: str) -> None:
     connection.execute(update(units).where(units.c.id == unit_id).values(device=device))
 
 
-def set_service(connection: Connection, unit_id: str, in_service: bool, reason: str | None) -> bool:
-    """Take the unit out of sale or put it back; False where there is none."""
+def set_service(connection: Connection, unit_id: str, in_service: bool, reason: str | None, now: datetime) -> bool:
+    """Take the unit out of sale or put it back; False where there is none. One that is out already keeps since when."""
+    out_at = None if in_service else func.coalesce(units.c.out_at, literal(now, Instant()))
     done = connection.execute(
-        update(units).where(units.c.id == unit_id).values(in_service=int(in_service), out_reason=reason)
+        update(units).where(units.c.id == unit_id).values(in_service=int(in_service), out_reason=reason, out_at=out_at)
     )
     return done.rowcount == 1
 

@@ -150,6 +150,11 @@ def release(connection: Connection, holder_id: str) -> None:
     connection.execute(delete(fences).where(fences.c.holder_id == holder_id))
 
 
+def release_units(connection: Connection, holder_id: str, unit_ids: list[str]) -> None:
+    """The holder no longer holds these accelerators."""
+    connection.execute(delete(fences).where(fences.c.holder_id == holder_id, fences.c.unit_id.in_(unit_ids)))
+
+
 def release_expired(connection: Connection, now: datetime, limit: int) -> int:
     """Drop the rows of holds that have expired; they count for nothing already."""
     stale = select(fences.c.holder_id).where(fences.c.expires_at.is_not(None), fences.c.expires_at <= now).limit(limit)

@@ -19,7 +19,7 @@ from sublet.leases.backends.base import (
     SoftIsolationError,
     StartOrder,
 )
-from sublet.leases.model import Lease, LeaseState, WrongStateError
+from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, WrongStateError
 from sublet.leases.planner import KINDS
 from sublet.leases.reclaims import Reclaims
 from sublet.leases.transitions import Transitions
@@ -30,7 +30,7 @@ from sublet.values.plan import Plan, Step
 
 ACTOR = "planner"
 STOP_GRACE_S = 2.0
-SLOW_KINDS = frozenset({"stop", "prepare", "start", "restart", "abandon", "reap"})
+SLOW_KINDS = frozenset({"stop", "prepare", "start", "restart", "replace", "shrink", "fail", "abandon", "reap"})
 _log = structlog.get_logger("sublet.leases")
 
 
@@ -113,6 +113,33 @@ class Executor:
         lease = self._lease(step)
         if lease.state.served:
             self._backend(lease).start(_order(lease))
+
+    def _replace(self, step: Step) -> None:
+        """The sandbox is stopped first, so that nothing of it is left on what failed; its home waits for the new start."""
+        lease = self._lease(step)
+        if lease.state is not LeaseState.SCHEDULED:
+            seen = self._backend(lease).pause(lease.id)
+            if seen.state.live:
+                raise BackendFailedError(f"{lease.id} did not stop on the accelerators that failed")
+            if seen.state in (RunState.STOPPED, RunState.FAILED):
+                return
+        moved = self._transitions.move(lease.id, step.details["out"], step.details["in"], ACTOR, step.reason)
+        if moved and lease.state is LeaseState.PREPARING:
+            self._start(step)
+        elif moved:
+            self._restart(step)
+
+    _shrink = _replace
+
+    def _fail(self, step: Step) -> None:
+        lease = self._lease(step)
+        if lease.state is LeaseState.PREPARING:
+            seen = self._backend(lease).stop(lease.id, ACCELERATOR_FAILED, 0.0)
+            if not seen.state.over:
+                raise BackendFailedError(f"{lease.id} did not stop on the accelerators that failed")
+            self._transitions.fail(lease.id, step.details["out"], ACTOR, step.reason, clean=seen.clean is not False)
+        else:
+            self._transitions.fail(lease.id, step.details["out"], ACTOR, step.reason)
 
     def _activate(self, step: Step) -> None:
         lease, seen = self._seen(step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sublet.leases.backends.base import Delivery
@@ -80,14 +81,36 @@ def read_meter(lease: Lease, deliveries: Sequence[Delivery], *, final: bool) -> 
 
 
 def _pieces(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
-    """(start, end, accelerators) in microseconds at whole seconds, in order, without overlap."""
+    """(start, end, accelerators) in microseconds at whole seconds, in order, without overlap: what was delivered, and never
+    more than the accelerators of the lease that worked."""
+    delivered = _delivered(lease, deliveries)
+    if not lease.outages:
+        return delivered
+    # A second in which an accelerator failed is not billed for it: starts are rounded down, ends up.
+    outages = [
+        (to_micros(item.start) // _SECOND_US * _SECOND_US, -(-to_micros(item.end) // _SECOND_US) * _SECOND_US)
+        for item in lease.outages
+    ]
+    edges = sorted({edge for outage in outages for edge in outage})
+    pieces = []
+    for start, end, count in delivered:
+        cuts = [start, *(edge for edge in edges if start < edge < end), end]
+        for first, last in pairwise(cuts):
+            out = sum(begin <= first and last <= finish for begin, finish in outages)
+            worked = min(count, lease.accelerators + lease.shrunk_by - out)
+            if worked > 0:
+                pieces.append((first, last, worked))
+    return pieces
+
+
+def _delivered(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
     opening, closing = to_micros(lease.window.start), to_micros(lease.deadline)
     pieces, until = [], 0
     for delivery in sorted(deliveries, key=lambda item: item.start):
         start = -(-max(to_micros(delivery.start), opening, until) // _SECOND_US) * _SECOND_US
         end = min(to_micros(delivery.end), closing) // _SECOND_US * _SECOND_US
         if start < end:
-            pieces.append((start, end, min(delivery.accelerators, lease.accelerators)))
+            pieces.append((start, end, min(delivery.accelerators, lease.accelerators + lease.shrunk_by)))
             until = end
     return pieces
 

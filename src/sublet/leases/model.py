@@ -26,6 +26,8 @@ WINDOW_S_MAX = 90 * 24 * HOUR_S
 AHEAD_S_MAX = 2 * 366 * 24 * HOUR_S
 ACCELERATORS_PER_LEASE_MAX = 4096
 METER_STEP_S = 60
+ACCELERATOR_FAILED = "accelerator_failed"
+"""The end_reason of a lease that ended because its accelerators failed."""
 
 
 class NoCapacityError(ConflictError):

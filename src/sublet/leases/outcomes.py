@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from sublet.leases.model import ACCELERATOR_FAILED
 from sublet.surplus.calibration import Outcome, Promise
 from sublet.values.windows import Window
 
@@ -20,7 +21,7 @@ def promise_of(row: Row[Any]) -> Promise | None:
         outcome, over_at = Outcome.BROKEN, min(over_at, row.reclaim_at)
     elif row.state == "canceled":
         return None
-    elif row.end_reason in ("start_failed", "sandbox_failed"):
+    elif row.end_reason in ("start_failed", "sandbox_failed", ACCELERATOR_FAILED) or row.shrunk_by:
         outcome = Outcome.FAILED
     elif row.end_reason == "released" and row.ended_at < row.end_at:
         outcome = Outcome.RELEASED
@@ -29,7 +30,7 @@ def promise_of(row: Row[Any]) -> Promise | None:
     told_s = (row.reclaim_at - row.told_at).total_seconds() if row.told_at is not None and row.reclaim_at else None
     return Promise(
         row.class_name,
-        row.accelerators,
+        row.accelerators + row.shrunk_by,
         Window(row.start_at, row.end_at),
         outcome,
         max(over_at, row.start_at),

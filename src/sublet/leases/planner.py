@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sublet.leases.backends.base import Observation, RunState
+from sublet.leases.failures import Failure, failure_steps
 from sublet.leases.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
 from sublet.leases.reclaim import ReclaimPlan, Return
@@ -42,6 +43,7 @@ class View:
     reclaims: Sequence[ReclaimPlan]
     timing: Timing
     returns: Sequence[Return] = ()
+    failures: Mapping[str, Failure] = field(default_factory=dict)
 
 
 def make_plan(view: View) -> Plan:
@@ -58,6 +60,7 @@ def make_plan(view: View) -> Plan:
 
 _ORDER = (
     "end",
+    "fail",
     "stop",
     "finish",
     "reclaim",
@@ -65,6 +68,8 @@ _ORDER = (
     "notify",
     "announce",
     "set_terms",
+    "replace",
+    "shrink",
     "prepare",
     "start",
     "restart",
@@ -108,6 +113,8 @@ def _silent_steps(view: View, lease: Lease) -> Iterator[Step]:
 def _scheduled_steps(view: View, lease: Lease) -> Iterator[Step]:
     if view.now >= lease.deadline:
         yield Step("abandon", lease.id, "its window is over before it could be started")
+    elif lease.id in view.failures:
+        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing)
     elif view.now >= lease.window.start - timedelta(seconds=view.timing.prepare_s):
         yield Step("prepare", lease.id, f"its window opens at {format_time(lease.window.start)}", lease.window.start)
 
@@ -118,6 +125,8 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
         yield Step("abandon", lease.id, "canceled by the tenant")
     elif view.now >= lease.deadline:
         yield Step("abandon", lease.id, "its window was over before the tenant could log in")
+    elif lease.id in view.failures:
+        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing)
     elif seen.state is RunState.FAILED or (seen.state is RunState.STOPPED):
         yield Step(
             "abandon", lease.id, f"it did not start: {seen.error or seen.reason or 'the backend gave no reason'}"
@@ -138,6 +147,11 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
         reason = "sandbox_failed" if seen.reason not in ("reclaimed", "window_over") else seen.reason
         yield Step("end", lease.id, f"its backend ended it: {seen.reason}", details={"end_reason": reason})
         return
+    if lease.id in view.failures:
+        # Nothing starts again on an accelerator that has failed.
+        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing)
+        yield from _meter_steps(lease, seen)
+        return
     if lease.reclaim_at is not None and lease.state is not LeaseState.NOTICE:
         yield Step("announce", lease.id, f"it is taken back at {format_time(lease.reclaim_at)}", lease.reclaim_at)
     if seen.state in (RunState.ABSENT, RunState.PAUSED):
@@ -157,6 +171,10 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
             yield Step("recover", lease.id, "its door is elsewhere now")
     elif lease.state is LeaseState.ACTIVE:
         yield Step("degrade", lease.id, f"its backend says {seen.state}: {seen.error or 'the tenant can not log in'}")
+    yield from _meter_steps(lease, seen)
+
+
+def _meter_steps(lease: Lease, seen: Observation) -> Iterator[Step]:
     if read_meter(lease, seen.deliveries, final=False) is not None:
         yield Step("meter", lease.id, "full minutes are delivered and not yet billed")
 

@@ -14,12 +14,14 @@ from sublet.leases import store as sql
 from sublet.leases.admission import Admission, QuoteRequest
 from sublet.leases.backends.base import Backend, BackendFailedError, Observation
 from sublet.leases.executor import Executor, Outcome
+from sublet.leases.failures import working
 from sublet.leases.model import (
     Lease,
     Quote,
     SoldWindow,
     Transition,
 )
+from sublet.leases.moves import find_failures
 from sublet.leases.outcomes import promise_of
 from sublet.leases.planner import Quarantined, View, make_plan
 from sublet.leases.reclaim import ReclaimPlan
@@ -210,7 +212,9 @@ class Leases:
             # A lease may have been sold between the look at the books and the look at the backends; it is no stranger.
             ended = {lease_id: state for lease_id, state in ended.items() if state.terminal}
             pools = sql.pools_of(connection)
-            reclaims, returns = self._reclaims.due(connection, [pool.id for pool in pools], leases, now)
+            failures = find_failures(connection, leases, now)
+            held = working(leases, failures)
+            reclaims, returns = self._reclaims.due(connection, [pool.id for pool in pools], held, now)
             return View(
                 now=now,
                 leases=leases,
@@ -225,6 +229,7 @@ class Leases:
                 reclaims=reclaims,
                 returns=returns,
                 timing=self._ports.timing,
+                failures=failures,
             )
 
     def _observe(self) -> tuple[dict[str, Observation], frozenset[str]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, literal_column, select, update
 
+from sublet.leases.failures import FailedUnit
 from sublet.leases.holds import Hold
 from sublet.leases.model import TERMINAL, Lease, LeaseState, OnFailure, Outage, Quote, Transition, UnitState, credit_id
 from sublet.store.tables.fleet import pools, units
@@ -38,6 +40,34 @@ def capacity(connection: Connection, pool_id: str) -> int:
         select(func.count()).select_from(units).where(units.c.pool_id == pool_id, units.c.in_service == 1)
     )
     return int(found.scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """An accelerator that does not work, or that is in quarantine for what `lease_id` left on it."""
+
+    unit: FailedUnit
+    lease_id: str | None
+
+
+def failed_units(connection: Connection, unit_ids: Sequence[str] | None = None) -> dict[str, FailedRow]:
+    """Accelerators that are out of service or in quarantine, by id: all of them, or those among `unit_ids`."""
+    # The literal lets both databases use the index of the few that are out.
+    out = select(units.c.id, units.c.device, units.c.out_reason, units.c.out_at).where(
+        units.c.in_service == literal_column("0")
+    )
+    unclean = select(units.c.id, units.c.device, unit_states.c.reason, unit_states.c.changed_at, unit_states.c.lease_id)
+    unclean = unclean.join(units, units.c.id == unit_states.c.unit_id)
+    unclean = unclean.where(unit_states.c.state == UnitState.QUARANTINED.value)
+    if unit_ids is not None:
+        out, unclean = out.where(units.c.id.in_(unit_ids)), unclean.where(units.c.id.in_(unit_ids))
+    found = {
+        row.id: FailedRow(FailedUnit(row.id, row.device, f"in quarantine: {row.reason}", row.changed_at), row.lease_id)
+        for row in connection.execute(unclean)
+    }
+    for row in connection.execute(out):
+        found[row.id] = FailedRow(FailedUnit(row.id, row.device, row.out_reason or "no reason given", row.out_at), None)
+    return found
 
 
 def insert_quote(connection: Connection, quote: Quote, key: str | None, request: dict[str, Any]) -> None:
@@ -231,7 +261,17 @@ def over_since(connection: Connection, pool_id: str, since: datetime, limit: int
         .where(leases.c.reclaim_at.is_not(None))
         .scalar_subquery()
     )
-    names = ("class_name", "accelerators", "start_at", "end_at", "active_at", "ended_at", "end_reason", "state")
+    names = (
+        "class_name",
+        "accelerators",
+        "shrunk_by",
+        "start_at",
+        "end_at",
+        "active_at",
+        "ended_at",
+        "end_reason",
+        "state",
+    )
     query = (
         select(*(leases.c[name] for name in names), leases.c.reclaim_at, leases.c.notice_s, told.label("told_at"))
         .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since)

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sublet.leases import calendar
+from sublet.leases import calendar, moves
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Delivery, Observation
 from sublet.leases.metering import read_meter
 from sublet.leases.model import (
+    ACCELERATOR_FAILED,
     OWNER_NEEDS,
     UNIT_STATE_OF,
     Lease,
@@ -20,6 +21,7 @@ from sublet.leases.model import (
     UnitState,
     checked_transition,
     credit_id,
+    credit_nano,
 )
 from sublet.leases.reclaim import Victim
 from sublet.leases.terms import CreditNote, LeasePorts
@@ -191,6 +193,50 @@ class Transitions:
 
         return self._store.write(write)
 
+    def move(self, lease_id: str, out: Sequence[str], incoming: Sequence[str], actor: str, reason: str) -> bool:
+        """Onto `incoming` instead of `out`, or with fewer; False where that no longer holds, and nothing changes. The caller has
+        stopped the sandbox of a lease that has begun."""
+
+        def write(connection: Connection) -> bool:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            if lease.state.terminal or lease.state is LeaseState.ENDING:
+                return False
+            moved = moves.move(connection, lease, out, incoming, reason, now)
+            if moved is None:
+                return False
+            if lease.state is LeaseState.ACTIVE:
+                self._change(connection, moved, LeaseState.DEGRADED, actor, reason, now)
+            else:
+                sql.record(connection, lease_id, lease.state, lease.state, now, actor, reason)
+            return True
+
+        return self._store.write(write)
+
+    def fail(self, lease_id: str, out: Sequence[str], actor: str, reason: str, *, clean: bool = True) -> Lease:
+        """Over, since `out` failed: to FAILED where it has not begun, else to ENDING. The credit of its class is owed either way.
+        Nothing changes where one of them works again."""
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            stale = not set(out) <= sql.failed_units(connection, list(out)).keys() or not set(out) <= set(
+                lease.unit_ids
+            )
+            if stale or lease.state.terminal or lease.state is LeaseState.ENDING:
+                return lease
+            credit = credit_nano(lease, min(now, lease.deadline))
+            sql.update_lease(connection, lease_id, credit_nano=credit, last_error=reason[:500])
+            if lease.state.served:
+                sql.update_lease(connection, lease_id, end_reason=ACCELERATOR_FAILED)
+                self._change(connection, lease, LeaseState.ENDING, actor, reason, now)
+            else:
+                self._close(connection, lease, LeaseState.FAILED, actor, reason, ACCELERATOR_FAILED, now, clean=clean)
+                self._credit(connection, self._read(connection, lease_id), now)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
     def release(self, lease_id: str, actor: str) -> Lease:
         """The tenant gives the lease back, or cancels it before it began."""
 
@@ -295,8 +341,10 @@ class Transitions:
 
     def _credit(self, connection: Connection, lease: Lease, now: datetime) -> None:
         """Post what the class promises, once: the id follows from the lease."""
-        if lease.reclaim_at is None or lease.credit_nano <= 0:
+        failed = lease.end_reason == ACCELERATOR_FAILED
+        if (lease.reclaim_at is None and not failed) or lease.credit_nano <= 0:
             return
+        why = "ended: an accelerator failed" if failed else f"taken back: {OWNER_NEEDS}"
         self._ports.post_credit(
             connection,
             CreditNote(
@@ -305,7 +353,7 @@ class Transitions:
                 organization_id=lease.organization_id,
                 amount_nano=lease.credit_nano,
                 currency=lease.currency,
-                reason=f"{lease.class_name} lease {lease.id} taken back: {OWNER_NEEDS}",
+                reason=f"{lease.class_name} lease {lease.id} {why}",
                 at=now,
             ),
         )
@@ -314,6 +362,7 @@ class Transitions:
         self, connection: Connection, lease_id: str, deliveries: Sequence[Delivery], *, final: bool
     ) -> tuple[int, bool]:
         lease = self._locked(connection, lease_id)
+        lease = moves.with_open_outages(connection, lease)
         reading = None if lease.state.terminal else read_meter(lease, deliveries, final=final)
         if reading is None:
             return 0, True

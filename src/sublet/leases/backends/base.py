@@ -159,7 +159,10 @@ class Backend(Protocol):
         ...
 
     def start(self, order: StartOrder) -> Observation:
-        """Make the lease run, or find it running. Returns at once; `observe` says when the tenant can log in."""
+        """Make the lease run, or find it running. Returns at once; `observe` says when the tenant can log in.
+
+        A paused lease comes back with its home and door key, on the order's devices, which may be others than before.
+        """
         ...
 
     def observe(self, lease_id: str) -> Observation:

@@ -43,6 +43,7 @@ class Faults:
 class _Run:
     start: datetime
     end: datetime
+    accelerators: int
     open: bool = True
 
 
@@ -197,7 +198,7 @@ class SimulatedBackend:
         if found.state is RunState.STARTING and found.ready_at <= min(now, found.deadline):
             found.state = RunState.RUNNING
             start = max([found.ready_at, *(run.end for run in found.runs)])
-            found.runs.append(_Run(start, start))
+            found.runs.append(_Run(start, start, len(found.order.devices)))
         if found.state is RunState.RUNNING:
             until = min(now, found.deadline)
             run = found.runs[-1]
@@ -249,7 +250,7 @@ class SimulatedBackend:
             state=found.state,
             endpoint=endpoint if running else None,
             guarantees={"all": {"level": "none", "how": "simulated"}} if running else {},
-            deliveries=tuple(Delivery(run.start, run.end, len(found.order.devices), run.open) for run in found.runs),
+            deliveries=tuple(Delivery(run.start, run.end, run.accelerators, run.open) for run in found.runs),
             ends_at=found.order.ends_at,
             reclaim_at=found.reclaim_at,
             reason=found.reason,

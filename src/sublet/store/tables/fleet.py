@@ -1,6 +1,6 @@
 """What is owned: pools and the accelerators in them."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant
@@ -34,4 +34,10 @@ units = Table(
     Column("out_reason", Text, nullable=True),
     Column("out_at", Instant, nullable=True),
     UniqueConstraint("pool_id", "position"),
+    Index(
+        "ix_units_out",
+        "pool_id",
+        sqlite_where=text("in_service = 0"),
+        postgresql_where=text("in_service = 0"),
+    ),
 )

@@ -294,7 +294,8 @@ class LocalBackend:
         }
 
     def _again(self, files: LeaseFiles, spec: Spec, order: StartOrder) -> Spec:
-        """The same lease once more: its terms may have changed while nothing ran, its place and identity have not."""
+        """The same lease once more: its terms and its devices may have changed while nothing ran; its home, door and identity
+        have not."""
         if spec.uid is not None:
             LeaseUids(self.capabilities.uid_first, self.capabilities.uids).claim(files.root, spec.uid)
         keys = checked_authorized_keys(order.authorized_keys)
@@ -305,12 +306,30 @@ class LocalBackend:
                 group.kill()
                 group.remove()
             reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
+            if list(order.devices) != spec.devices:
+                spec = self._on_other_devices(spec, order.devices)
             spec = replace(spec, ends_at_us=to_micros(order.ends_at), reclaim_at_us=reclaim_at_us, **self._host_part())
             # The door's policy is this version's, not the one that the lease began with.
             if files.etc.is_dir():
                 write_etc(files, spec, keys)
             files.write_spec(spec)
         return spec
+
+    def _on_other_devices(self, spec: Spec, devices: tuple[str, ...]) -> Spec:
+        """What follows from the devices; the home keeps the size that it was made with."""
+        count = len(devices)
+        if not 0 < count <= DEVICES_PER_LEASE_MAX:
+            raise InvalidInputError(f"a lease needs 1 to {DEVICES_PER_LEASE_MAX} devices, not {count}")
+        cores, share = cores_and_share(devices, self._settings.accelerators)
+        return replace(
+            spec,
+            devices=list(devices),
+            cores=cores,
+            cpu_quota=share,
+            device_nodes=device_nodes(devices),
+            memory_bytes=self._settings.memory_bytes * count,
+            processes_max=self._settings.processes_max * count,
+        )
 
     def _refuse_second_tenant(self, order: StartOrder) -> None:
         if self.tenants_max is None:
@@ -433,7 +452,7 @@ def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
         Delivery(
             from_micros(run.started_us),
             from_micros(run.alive_us),
-            len(spec.devices),
+            run.accelerators or len(spec.devices),
             open=status.live and not run.closed,
         )
         for run in state.runs

@@ -64,6 +64,8 @@ class Run:
     started_us: int
     alive_us: int
     closed: bool = False
+    accelerators: int = 0
+    """How many the sandbox ran on; 0 in the state of an older version, which knew no change."""
 
 
 @dataclass(slots=True)

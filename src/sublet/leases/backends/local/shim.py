@@ -179,7 +179,7 @@ class Shim:
         assert self.sandbox is not None
         # Evidence never overlaps, even where the clock was set back between two runs.
         started = max(now_us(), self.state.runs[-1].alive_us if self.state.runs else 0)
-        self.state.runs.append(Run(started, started))
+        self.state.runs.append(Run(started, started, accelerators=len(self.spec.devices)))
         self._steady_at_start_us = self._last_tick_us = steady_us()
         self.state.guarantees = {**self.sandbox.guarantees, "ssh": {"level": "hard", "how": f"{door}, inside"}}
         self.state.state, self.state.error = "running", None
@@ -230,7 +230,7 @@ class Shim:
         if run.closed or stopped:
             run.closed = True
             started = max(now_us(), run.alive_us)
-            run = Run(started, started)
+            run = Run(started, started, accelerators=len(self.spec.devices))
             self.state.runs.append(run)
             self._steady_at_start_us = steady
             self.state.error = None
