@@ -247,9 +247,10 @@ def test_c28_where_no_replica_is_wanted_it_says_when_to_come_back(gateway: Runni
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_c28_requests_wait_for_an_engine_that_is_lost_and_wanted(
-    gateway: Running, engine: ScriptedEngine, stream: bool
+def test_c28_requests_wait_for_an_engine_of_our_own_that_is_lost_and_wanted(
+    make_gateway: Callable[..., Running], engine: ScriptedEngine, stream: bool
 ) -> None:
+    gateway = make_gateway(llamacpp=True)
     engine.close_port()
     wires = sent(gateway, 6, stream=stream)
     until(
@@ -286,7 +287,7 @@ def test_c28_requests_wait_for_a_replica_that_is_starting_within_the_limits_of_t
 def test_c28_a_wait_for_an_engine_that_never_comes_ends_and_uses_nothing_up(
     make_gateway: Callable[..., Running], engine: ScriptedEngine
 ) -> None:
-    gateway = make_gateway(queue_s_max=0.6, requests_per_minute_max=2)
+    gateway = make_gateway(llamacpp=True, queue_s_max=0.6, requests_per_minute_max=2)
     engine.close_port()
     answers = [gateway.post(ask()) for _ in range(3)]
     assert [answer.json["error"]["code"] for answer in answers] == ["queue_timeout"] * 3
@@ -363,21 +364,9 @@ def test_the_least_loaded_replica_by_share_of_its_slots_is_picked() -> None:
     assert names.count("a") == 2 and names.count("b") == 4 and names[-1] is None
 
 
-def test_a_suspect_is_left_alone_for_a_moment_where_there_is_another() -> None:
-    found = admission()
-    first = found.pick(ROUTE, 0.0)
-    assert first is not None
-    first.in_flight -= 1
-    found.suspect(first, 0.0)
-    again = found.pick(ROUTE, 1.0)
-    assert again is not None and again is not first
-    found.suspect(again, 1.0)
-    assert found.pick(ROUTE, 1.5) is first
-
-
 def test_there_is_something_to_wait_for_while_a_replica_is_wanted() -> None:
     found = admission()
-    assert found.pick(ModelRoute("m", "m", frozenset(), 1, 0, ROUTE.replicas[:1]), 1.5, besides="a") is None
+    assert found.pick(ModelRoute("m", "m", frozenset(), 1, 0, ROUTE.replicas[:1]), 1.5, besides=("a",)) is None
     assert found.pick(ModelRoute("m", "m", frozenset(), 1, 0, slots_coming=2), 1.5) is None
     with pytest.raises(NoReplicaError):
         found.pick(ModelRoute("m", "m", frozenset(), 1, 0), 1.5)

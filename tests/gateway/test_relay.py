@@ -294,7 +294,7 @@ ENGINE_ERRORS: list[tuple[int, object, int, str]] = [
         "context_length_exceeded",
     ),
     (500, {"error": {"message": "secret /srv/a"}}, 502, "engine_failed"),
-    (503, {"error": {"message": "loading"}}, 503, "no_replica"),
+    (503, {"error": {"message": "loading"}}, 503, "engine_overloaded"),
     (500, b"not json", 502, "engine_failed"),
     (200, b"not json", 502, "engine_failed"),
     (200, b"", 502, "engine_failed"),

@@ -45,6 +45,7 @@ def list_models(as_json: JsonFlag = False) -> None:
         "slots": "slots",
         "replicas": "replicas",
         "state": "state",
+        "trouble": "trouble",
     }
     print_rows([_line(row) for row in rows], columns, "")
 
@@ -123,6 +124,7 @@ def _line(row: ModelRow) -> dict[str, Any]:
         "slots": row.entry.slots,
         "replicas": f"{states.count('ready')} of {row.deployment.target}" if row.deployment else "–",
         "state": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "not running",
+        "trouble": "; ".join(f"{item.replica_id}: {item}" for item in row.troubles) or row.ended or "–",
     }
 
 

@@ -14,6 +14,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 QueueSeconds = Annotated[float, Field(gt=0, le=600)]
 QueueLength = Annotated[int, Field(ge=0, le=100_000)]
 Weight = Annotated[float, Field(ge=0.01, le=100)]
+ConnectSeconds = Annotated[float, Field(gt=0, le=60)]
+AnswerSeconds = Annotated[float, Field(gt=0, le=21_600)]
 BodyBytes = Annotated[int, Field(ge=1024, le=256 * MIB)]
 
 
@@ -24,6 +26,12 @@ class GatewayModelSettings(Section):
     queue_s_max: QueueSeconds | None = Field(default=None, description="seconds a request may wait for the engine")
     queue_per_key_max: QueueLength | None = Field(default=None, description="requests of a key that may wait for it")
     body_bytes_max: BodyBytes | None = Field(default=None, description="bytes that a request's body may have")
+    connect_s_max: ConnectSeconds | None = Field(default=None, description="seconds to connect to an engine")
+    first_event_s_max: AnswerSeconds | None = Field(
+        default=None, description="seconds to the first token, or to the first byte of a whole answer"
+    )
+    silence_s_max: AnswerSeconds | None = Field(default=None, description="seconds between two tokens of a stream")
+    answer_s_max: AnswerSeconds | None = Field(default=None, description="seconds that an answer may take in all")
 
     def overrides(self) -> dict[str, Any]:
         """The limits that are written, by name."""
@@ -71,6 +79,13 @@ class Gateway(Section):
     unauthenticated_s_max: float = Field(
         default=10.0, gt=0, le=600, description="seconds such a connection may take for its headers, or be idle"
     )
+    connect_s_max: ConnectSeconds = Field(default=5.0, description="seconds to connect to an engine")
+    first_event_s_max: AnswerSeconds = Field(
+        default=120.0,
+        description="seconds that an engine may take to the first token, or to the first byte of a whole answer",
+    )
+    silence_s_max: AnswerSeconds = Field(default=60.0, description="seconds between two tokens of a stream")
+    answer_s_max: AnswerSeconds = Field(default=900.0, description="seconds that an answer may take in all")
     models: tuple[GatewayModelSettings, ...] = ()
 
     @field_validator("models")

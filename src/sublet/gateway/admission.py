@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Protocol
 
 from sublet.gateway import fair
+from sublet.gateway.engine_health import ReplicaHealth
 from sublet.gateway.fair import FairQueue
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
-from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitError
+from sublet.gateway.refusals import EngineBusyError, NoReplicaError, QueueFullError, RateLimitError
+from sublet.values.errors import SubletError
 
 SUSPECT_S = 2.0
 SERVICE_S_START = 2.0
+RETRIES_MAX = 10.0
+RETRIES_PER_ANSWER = 0.2
 
 
 class KeyState:
@@ -25,14 +29,14 @@ class KeyState:
 
 
 class ReplicaState:
-    """A replica as this gateway sees it: requests under way, and until when it is not trusted after a failure."""
+    """A replica as this gateway sees it: requests under way, and how well it answers."""
 
-    __slots__ = ("in_flight", "route", "suspect_until")
+    __slots__ = ("health", "in_flight", "route")
 
     def __init__(self, route: ReplicaRoute) -> None:
         self.route = route
         self.in_flight = 0
-        self.suspect_until = 0.0
+        self.health = ReplicaHealth()
 
 
 class Waiting(fair.Waiting, Protocol):
@@ -42,18 +46,24 @@ class Waiting(fair.Waiting, Protocol):
         """It is its turn; the slot is taken for it already."""
         ...
 
+    def refused(self, error: SubletError) -> None:
+        """There is nothing to wait for any more."""
+        ...
+
 
 class ModelQueue:
     """Requests that wait for a slot of one model, and how long an answer takes lately."""
 
-    __slots__ = ("service_s", "waiting")
+    __slots__ = ("retries", "service_s", "waiting")
 
     def __init__(self) -> None:
         self.waiting: FairQueue[Waiting] = FairQueue()
         self.service_s = SERVICE_S_START
+        self.retries = RETRIES_MAX
 
     def note_service(self, seconds: float) -> None:
         self.service_s += (seconds - self.service_s) * 0.1
+        self.retries = min(RETRIES_MAX, self.retries + RETRIES_PER_ANSWER)
 
 
 class Admission:
@@ -109,11 +119,13 @@ class Admission:
 
     # Replicas
 
-    def pick(self, model: ModelRoute, now: float, besides: str | None = None) -> ReplicaState | None:
+    def pick(self, model: ModelRoute, now: float, besides: tuple[str, ...] = ()) -> ReplicaState | None:
         """The least loaded replica with a free slot, taken; None where there is something to wait for: a slot, a replica
-        that is starting, or `besides`, which just failed this very request and is wanted all the same.
+        that is starting, or those `besides`, which just failed this very request and are wanted all the same.
 
-        A suspect is only picked where there is nobody else. Raises NoReplicaError where no replica is wanted at all.
+        One that cools down is only picked where there is nobody else, and one elsewhere that is shut not at all; an engine of
+        our own is started anew by its host, so that waiting for it is right. Raises NoReplicaError where no replica is wanted
+        at all, EngineDownError or EngineBusyError where all of them are shut.
         """
         best: ReplicaState | None = None
         count = len(model.replicas)
@@ -121,25 +133,40 @@ class Admission:
         for offset in range(count):
             # Equals take turns.
             route = model.replicas[(self._turn + offset) % count]
-            if route.id == besides:
+            if route.id in besides:
                 continue
             state = self._replicas.get(route.id)
             if state is None:
                 state = self._replicas[route.id] = ReplicaState(route)
+            if state.health.shut and not model.timings and not state.health.admits(now):
+                continue
             if state.in_flight < route.slots and (best is None or _better(state, best, now)):
                 best = state
         if best is not None:
             best.in_flight += 1
+            best.health.probing = best.health.shut
         elif not count and not model.slots_coming:
             raise NoReplicaError(
                 f"no replica of {model.name} is running or starting now; try again in {SUSPECT_S:.0f} s",
                 retry_after_s=SUSPECT_S,
             )
+        elif count and not model.timings and not model.slots_coming:
+            self._refuse_if_all_are_shut(model, now)
         return best
 
-    def suspect(self, replica: ReplicaState, now: float) -> None:
-        """It refused or broke a connection: leave it alone for a moment."""
-        replica.suspect_until = now + SUSPECT_S
+    def _refuse_if_all_are_shut(self, model: ModelRoute, now: float) -> None:
+        healths = [self._replicas[route.id].health for route in model.replicas if route.id in self._replicas]
+        if len(healths) == len(model.replicas) and all(health.shut and health.cools(now) for health in healths):
+            first = min(healths, key=lambda health: health.until)
+            raise first.refusal(model.name, first.until - now)
+
+    def may_retry(self, model: ModelRoute) -> bool:
+        """Take one retry from the model's allowance: a fifth of what succeeds, so that a model that fails gets no more load."""
+        queue = self.queue(model)
+        if queue.retries < 1:
+            return False
+        queue.retries -= 1
+        return True
 
     def queue(self, model: ModelRoute) -> ModelQueue:
         found = self._queues.get(model.name)
@@ -188,8 +215,12 @@ class Admission:
         while waiting:
             try:
                 replica = self.pick(model, now)
-            except NoReplicaError:
-                return
+            except (NoReplicaError, EngineBusyError) as error:
+                if not model.replicas:
+                    return
+                # Everybody would wait for an engine that does not answer.
+                waiting.popleft().refused(error)
+                continue
             if replica is None:
                 return
             waiting.popleft().slot_free(replica)
@@ -219,8 +250,8 @@ class Admission:
 
 
 def _better(one: ReplicaState, other: ReplicaState, now: float) -> bool:
-    """Trusted before suspect, then the smaller share of slots taken."""
-    suspect, other_suspect = one.suspect_until > now, other.suspect_until > now
-    if suspect != other_suspect:
-        return other_suspect
+    """Those that do not cool down first, then the smaller share of slots taken."""
+    cools, other_cools = one.health.cools(now), other.health.cools(now)
+    if cools != other_cools:
+        return other_cools
     return one.in_flight * other.route.slots < other.in_flight * one.route.slots

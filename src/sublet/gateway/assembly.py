@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.call import COMPLETION
+from sublet.gateway.engine_error import engine_error
 from sublet.gateway.refusals import EngineFailedError
 
 
@@ -47,7 +48,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice]
+    choices: list[_Choice] | None = None
+    error: Any = None
     usage: Raw = Raw(b"")
 
 
@@ -69,11 +71,13 @@ class Assembler:
         self._usage = Raw(b"null")
 
     def take(self, payload: bytes) -> None:
-        """Add a chunk. Raises EngineFailedError where it is none."""
+        """Add a chunk. Raises EngineFailedError where it is none, the error that it tells of where it is one."""
         try:
             chunk = _chunk.decode(payload)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise EngineFailedError from error
+        if chunk.choices is None or chunk.error is not None:
+            raise engine_error(200, payload)
         if len(chunk.usage) and bytes(chunk.usage) != b"null":
             # A copy: the Raw is a view that would keep the whole payload.
             self._usage = Raw(bytes(chunk.usage))

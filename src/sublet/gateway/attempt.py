@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sublet.gateway.admission import ReplicaState
 from sublet.gateway.call import ENGINE_PATHS
-from sublet.gateway.refusals import EngineFailedError
+from sublet.gateway.engine_error import retry_after_s
+from sublet.gateway.refusals import EngineError, EngineFailedError, EngineTimeoutError, EngineUnreachableError
 from sublet.gateway.upstream import EngineConnection
 from sublet.values.errors import SubletError
 
@@ -41,6 +42,8 @@ class Attempt:
     def stop(self, *, at_once: bool) -> None:
         """Nothing more is wanted. Unless `at_once`, an engine that has said everything may end by itself until `close`."""
         self.over = True
+        # Whatever became of a probe, the next request may be one.
+        self.replica.health.probing = False
         if at_once:
             self.close()
 
@@ -67,15 +70,13 @@ class Attempt:
 
     # What the engine says
 
-    def engine_head(self, status: int) -> None:
+    def engine_head(self, status: int, retry_after: bytes) -> None:
         if self.over or self._answering:
             return
         self._answering = True
         exchange = self._exchange
         exchange.last_at = exchange.gateway.monotonic()
-        exchange.reply.head(status)
-        if exchange.reply.relayed:
-            exchange.send_head()
+        exchange.reply.head(status, retry_after_s(retry_after, exchange.gateway.clock) if retry_after else None)
 
     def engine_data(self, data: bytes) -> None:
         if self.over or not self._answering:
@@ -88,9 +89,11 @@ class Attempt:
             return
         out, done, failure = reply.relay(data)
         if out:
+            if self.replica.health.failures:
+                exchange.gateway.watch.answered(self.replica)
             exchange.deliver(out)
         if failure is not None:
-            exchange.fail(failure)
+            self.failed(failure)
         elif done:
             exchange.settle(200)
 
@@ -101,32 +104,48 @@ class Attempt:
         try:
             self._exchange.reply.complete()
         except SubletError as error:
-            self._exchange.fail(error)
+            self.failed(error)
         else:
-            self._exchange.answer()
+            self._answer()
 
     def engine_failed(self, reason: str, *, answered: bool) -> None:
         if self.over:
             return
         self.over = True
-        exchange, connected = self._exchange, self.connection is not None
-        stale = self.connection is not None and self.connection.reused
+        exchange, connection = self._exchange, self.connection
         self.connection = None
+        if connection is not None and connection.reused and not answered and not exchange.retried:
+            # The engine had closed a connection that was used again: nobody's fault.
+            exchange.retried = True
+            exchange.ask_another(EngineFailedError(), None)
+            return
+        error: EngineError = EngineFailedError() if connection is not None else EngineUnreachableError()
+        error.said = reason
+        self.failed(error)
+
+    def failed(self, error: SubletError) -> None:
+        """The attempt came to nothing. What is the engine's fault is noted, and tried elsewhere while the client has nothing."""
+        exchange = self._exchange
         gateway = exchange.gateway
-        if not stale:
-            # One that broke in mid-answer may be well for others; one that did not even answer is not.
-            if not answered:
-                gateway.admission.suspect(self.replica, gateway.monotonic())
-            gateway.metrics.engine_failures[exchange.model.name] += 1
-        if answered or (exchange.retried and connected):
-            exchange.fail(EngineFailedError())
-        else:
-            exchange.ask_another(None if stale else self.replica.route.id)
+        if not isinstance(error, EngineError):
+            exchange.fail(error)
+            return
+        gateway.watch.failed(self.replica, exchange.model.name, exchange.identity.request_id, error)
+        if exchange.first_at or isinstance(error, EngineTimeoutError):
+            exchange.fail(error)
+            return
+        self.stop(at_once=True)
+        exchange.ask_another(error, self.replica.route.id)
 
     def _collect(self, data: bytes) -> None:
         exchange = self._exchange
         try:
             if exchange.reply.collect(data, exchange.settings.answer_bytes_max):
-                exchange.answer()
+                self._answer()
         except SubletError as error:
-            exchange.fail(error)
+            self.failed(error)
+
+    def _answer(self) -> None:
+        if self.replica.health.failures:
+            self._exchange.gateway.watch.answered(self.replica)
+        self._exchange.answer()

@@ -16,7 +16,14 @@ from sublet.gateway.journal import Record
 from sublet.gateway.meter import Meter
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.records import CLIENT_GONE, closing, opening
-from sublet.gateway.refusals import EngineTimeoutError, JournalError, NoReplicaError, QueueTimeoutError
+from sublet.gateway.refusals import (
+    EngineBusyError,
+    EngineTimeoutError,
+    EngineUnreachableError,
+    JournalError,
+    NoReplicaError,
+    QueueTimeoutError,
+)
 from sublet.gateway.reply import Reply
 from sublet.gateway.surface import Identity, Surface
 from sublet.values.errors import SubletError
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
     from sublet.gateway.service import Gateway
 
 HOLDING, QUEUED, ASKING, CLOSING, OVER = range(5)
+
+ATTEMPTS_MAX = 3
 
 
 class Exchange:
@@ -40,6 +49,7 @@ class Exchange:
         "_slot",
         "_status",
         "asked",
+        "attempts",
         "body_bytes",
         "call",
         "client",
@@ -61,6 +71,7 @@ class Exchange:
         "started_us",
         "state",
         "surface",
+        "tried",
     )
 
     def __init__(
@@ -96,6 +107,8 @@ class Exchange:
         self._reserved_for = ""
         self._attempt: Attempt | None = None
         self.seat: Seat | None = None
+        self.attempts = 0
+        self.tried: tuple[str, ...] = ()
         self.held = self.asked = self.retried = False
         self._head_sent = self._reserved = False
 
@@ -162,7 +175,9 @@ class Exchange:
             self.client.answer_head(self)
 
     def deliver(self, data: bytes) -> None:
-        """Send a part of a stream."""
+        """Send a part of a stream, which begins with the first one: until then an error has a status, and another replica may
+        be asked."""
+        self.send_head()
         if self.first_at == 0.0:
             self.first_at = self.last_at
         meter = self.reply.meter
@@ -179,29 +194,48 @@ class Exchange:
         """End with an error; of an answer that had not begun nothing is billed."""
         if not self._head_sent:
             self.reply.meter = Meter()
-        queued = self.state in (HOLDING, QUEUED) and not self.asked
-        self.settle(error.status, error, queued=queued)
+        self.settle(error.status, error, queued=not self.asked)
 
-    def ask_another(self, besides: str | None) -> None:
-        """The attempt came to nothing, and nothing of it reached the client: once, at once ask a replica other than
-        `besides`. After that wait in turn like any other, so that two dead engines do not pass a request to and fro."""
+    def refused(self, error: SubletError) -> None:
+        """There is nothing to wait for any more."""
+        self.fail(error)
+
+    def ask_another(self, error: SubletError, failed: str | None) -> None:
+        """The attempt came to nothing, and nothing of it reached the client: ask a replica other than those that failed it, as
+        far as the model's allowance of retries goes; else answer with `error`.
+
+        A request for an engine of our own that never left waits in turn like any other after the first time, so that two
+        dead engines do not pass it to and fro until their host has started them anew.
+        """
         admission = self.gateway.admission
-        failed, self._attempt = self._attempt, None
-        assert failed is not None
-        admission.release(self.model, failed.replica, self)
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        admission.release(self.model, attempt.replica, self)
+        self.attempts += 1
+        if failed is not None:
+            self.tried = (*self.tried, failed)
         # The snapshot may know of other replicas by now.
         model = self.gateway.snapshot.models.get(self.model.name, self.model)
-        first, self.retried = not self.retried, True
+        unsent = isinstance(error, EngineUnreachableError) and model.timings
+        free = unsent or failed is None
+        replica = None
         try:
-            replica = admission.pick(model, self.gateway.monotonic(), besides) if first or not model.replicas else None
-        except NoReplicaError as error:
-            self.fail(error)
+            if (self.attempts < ATTEMPTS_MAX or not model.replicas) and (free or self._may_retry(model)):
+                replica = admission.pick(model, self.gateway.monotonic(), self.tried)
+        except (NoReplicaError, EngineBusyError) as refusal:
+            self.fail(refusal if isinstance(error, EngineUnreachableError) else error)
             return
-        if replica is None:
+        if replica is not None:
+            self._ask(replica)
+        elif unsent or failed is None:
             self.state = QUEUED
             admission.queue(self.model).waiting.appendleft(self)
         else:
-            self._ask(replica)
+            self.fail(error)
+
+    def _may_retry(self, model: ModelRoute) -> bool:
+        others = any(route.id not in self.tried for route in model.replicas)
+        return not others or self.gateway.admission.may_retry(model)
 
     # What the client does
 
@@ -247,7 +281,7 @@ class Exchange:
                 self.client.cut()
                 self.client_gone()
             elif self._overdue(now):
-                self.fail(EngineTimeoutError())
+                self._time_out(now)
             elif (
                 self.reply.form is not None
                 and now - self.last_at > settings.keep_alive_comment_s
@@ -265,10 +299,24 @@ class Exchange:
         settings = self.settings
         if now - self.started_at > settings.answer_s_max:
             return True
-        if self.stalled_at or not self.reply.paced:
-            return False
-        patience_s = settings.silence_s_max if self.reply.meter.output else settings.first_event_s_max
-        return now - self.last_at > patience_s
+        return not self.stalled_at and now - self.last_at > self._patience_s()
+
+    def _patience_s(self) -> float:
+        """Seconds of silence that are borne now: longer before the first token, or the first byte of a whole answer."""
+        reply = self.reply
+        begun = reply.meter.output or self.first_at if reply.streamed else reply.status
+        return self.settings.silence_s_max if begun else self.settings.first_event_s_max
+
+    def _time_out(self, now: float) -> None:
+        attempt = self._attempt
+        error = EngineTimeoutError()
+        silent_s = now - self.last_at
+        if attempt is not None and silent_s > min(self._patience_s(), self.settings.answer_s_max / 2):
+            error.said = f"not a byte for {silent_s:.0f} s"
+            attempt.failed(error)
+        else:
+            # It answered all the time, just not to the end.
+            self.fail(error)
 
     def stop(self) -> None:
         """The gateway ends: what was delivered is billed, the client's connection is cut."""
@@ -321,6 +369,7 @@ class Exchange:
             error = JournalError()
         form = self.reply.form
         if error is None and form is not None:
+            self.send_head()
             self.client.answer_part(form.end())
             self.client.answer_end(complete=True)
         elif error is None:

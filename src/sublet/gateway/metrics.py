@@ -68,7 +68,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
-        self.engine_failures: Counter[str] = Counter()
+        self.engine_errors: Counter[tuple[str, str, str]] = Counter()
+        """Requests that engines failed, by model, replica and kind."""
         self.evicted: Counter[str] = Counter()
         self.gauges: dict[str, float] = {}
         self._models: dict[str, ModelTotals] = {}
@@ -140,8 +141,8 @@ class Metrics:
         evicted = [([kind], count) for kind, count in self.evicted.items()]
         yield _counters("connections_evicted", "Connections closed to make room for others", ["kind"], evicted)
         yield _counters("tokens", "Tokens metered", ["model", "meter"], self._tokens())
-        failures = [([model], count) for model, count in self.engine_failures.items()]
-        yield _counters("engine_failures", "Connections that engines broke", ["model"], failures)
+        failures = [(list(key), count) for key, count in self.engine_errors.items()]
+        yield _counters("engine_failures", "Requests that engines failed", ["model", "replica", "kind"], failures)
         yield self._histogram("time_to_first_token_seconds", "From request to first event", lambda item: item.first)
         yield self._histogram("request_seconds", "From request to its end", lambda item: item.total)
         yield self._histogram("queue_seconds", "Time waited for a slot", lambda item: item.queue)

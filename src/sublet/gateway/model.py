@@ -46,6 +46,7 @@ class GatewaySettings:
     receiving_bytes_max: int = 256 * 1024 * 1024
     answer_bytes_max: int = 32 * 1024 * 1024
     receive_s_max: float = 30.0
+    connect_s_max: float = 5.0
     first_event_s_max: float = 120.0
     silence_s_max: float = 60.0
     answer_s_max: float = 900.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from sublet.values.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -139,18 +141,84 @@ class JournalError(UnavailableError):
     code = "journal_unwritable"
 
 
-class EngineFailedError(SubletError):
+class RequestTooLargeError(InvalidInputError):
+    """The model's server takes no request of this size; send a smaller one."""
+
+    code = "request_too_large"
+    status = 413
+
+
+class UnprocessableRequestError(InvalidInputError):
+    """The model's server can't use the request as it is; the message has its reason."""
+
+    code = "unprocessable_request"
+    status = 422
+
+
+class EngineError(SubletError):
+    """The engine did not answer as it should; try again."""
+
+    code = "engine_error"
+    status = 502
+    kind: ClassVar[str] = "failed"
+    """The word for the operator's log and metrics."""
+    unreachable = False
+    engine_status = 0
+    """What the engine answered; 0 where it did not."""
+    said = ""
+    """Its own words, for the operator."""
+
+
+class EngineFailedError(EngineError):
     """The engine failed to answer; try again."""
 
     code = "engine_failed"
-    status = 502
 
 
-class EngineTimeoutError(SubletError):
+class EngineUnreachableError(EngineError):
+    """The engine can't be reached; try again."""
+
+    code = "engine_unreachable"
+    kind = "connect"
+    unreachable = True
+
+
+class EngineMisconfiguredError(EngineError):
+    """The server of this model refuses this service: that is not your key or your request, and the operator can see why. Use
+    another model meanwhile."""
+
+    code = "engine_misconfigured"
+    kind = "configuration"
+
+
+class EngineTimeoutError(EngineError):
     """The engine did not answer in time; try again, or ask for fewer tokens."""
 
     code = "engine_timeout"
     status = 504
+    kind = "timeout"
+
+
+class EngineBusyError(EngineError):
+    """The model's server takes no more requests now; try again after the time in Retry-After."""
+
+    code = "engine_busy"
+    status = 429
+    kind = "busy"
+
+
+class EngineOverloadedError(EngineError):
+    """The model's server is overloaded or still starting; try again after the time in Retry-After."""
+
+    code = "engine_overloaded"
+    status = 503
+    kind = "overloaded"
+
+
+class EngineDownError(NoReplicaError):
+    """No server of this model answers requests now; try again after the time in Retry-After."""
+
+    code = "engine_down"
 
 
 class EngineAnswerTooLargeError(SubletError):

@@ -26,6 +26,7 @@ class Reply:
         "_bytes",
         "_cutter",
         "_parts",
+        "_wait_s",
         "call",
         "form",
         "identity",
@@ -44,6 +45,7 @@ class Reply:
         self.whole = b""
         """The whole answer in the client's form, once it is complete."""
         self.status = 0
+        self._wait_s: float | None = None
         self._bytes = 0
         self._parts: list[bytes] = []
         self._assembler: Assembler | None = None
@@ -59,15 +61,16 @@ class Reply:
         elif model.stream_only and self.call.kind != EMBEDDING:
             self._assembler = Assembler(self.call.kind)
 
-    def head(self, status: int) -> None:
-        """The engine's status."""
+    def head(self, status: int, wait_s: float | None) -> None:
+        """The engine's status, and the seconds of its `Retry-After` where it has one."""
         self.status = status
+        self._wait_s = wait_s
         if status == 200 and (self.form is not None or self._assembler is not None):
             self._cutter = EventCutter()
 
     @property
-    def paced(self) -> bool:
-        """Whether the engine sends a stream, so that a long silence means something."""
+    def streamed(self) -> bool:
+        """Whether the engine was asked for a stream."""
         return self.form is not None or self._assembler is not None
 
     @property
@@ -94,13 +97,11 @@ class Reply:
                 if payload == _DONE:
                     done = True
                     break
-                if payload.startswith(b'{"error"'):
-                    raise EngineFailedError
                 form_bytes = form.event(meter.chunk(payload))
                 if form_bytes:
                     out.append(form_bytes)
                 passed += 1
-        except EngineFailedError as error:
+        except SubletError as error:
             failure = error
             # The chunk that can't be passed on may have been counted: count again what is delivered.
             meter.restore(before)
@@ -134,6 +135,6 @@ class Reply:
             raise EngineFailedError
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         if self.status != 200:
-            raise engine_error(self.status, body)
+            raise engine_error(self.status, body, self._wait_s)
         self.meter.whole(body)
         self.whole = self.surface.answer(self.call, self.identity, body)

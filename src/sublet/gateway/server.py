@@ -32,9 +32,10 @@ from sublet.gateway.routes import Routes
 from sublet.gateway.service import Gateway
 from sublet.gateway.shipper import Emit, Shipper
 from sublet.gateway.snapshot import SnapshotThread
-from sublet.gateway.store import drop_minutes, save_minutes
+from sublet.gateway.store import drop_minutes, save_minutes, told_trouble
 from sublet.gateway.surface import Surface
 from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.models.store import save_troubles
 from sublet.store import Store
 from sublet.values import garbage
 from sublet.values.clock import to_micros
@@ -162,7 +163,7 @@ async def _serve(
     _notice_half_open(listener)
     snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
     snapshots.prime(first)
-    figures = _Figures(store, journal.run, metrics)
+    figures = _Figures(store, journal.run, metrics, gateway)
     shipper = Shipper(settings.journal_dir, journal.run, emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces: list[Surface] = [OpenAISurface()]
@@ -227,10 +228,12 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 class _Figures:
     """Writes the minute figures every few seconds, on the shipper's thread."""
 
-    def __init__(self, store: Store, run: str, metrics: Metrics) -> None:
+    def __init__(self, store: Store, run: str, metrics: Metrics, gateway: Gateway) -> None:
         self._store = store
         self._run = run
         self._metrics = metrics
+        self._gateway = gateway
+        self._troubled = False
         self._not_before = 0.0
 
     def save(self, *, at_once: bool = False) -> None:
@@ -239,14 +242,19 @@ class _Figures:
         self._not_before = time.monotonic() + STATS_INTERVAL_S
         now = self._store.clock.now()
         minutes = self._metrics.take_minutes(to_micros(now))
-        if not minutes:
+        # At its end a gateway has no say any more in how replicas are.
+        troubles = [] if at_once else [told_trouble(item, self._run, now) for item in self._gateway.watch.troubles()]
+        if not minutes and not troubles and not self._troubled:
             return
 
         def write(connection: Connection) -> None:
             save_minutes(connection, self._run, minutes)
             drop_minutes(connection, now - STATS_KEEP)
+            if troubles or self._troubled:
+                save_troubles(connection, self._run, troubles, now)
 
         self._store.write(write)
+        self._troubled = bool(troubles)
 
 
 def _url(listener: socket.socket) -> str:

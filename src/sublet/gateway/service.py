@@ -13,6 +13,7 @@ from sublet.gateway.admission import Admission, KeyState
 from sublet.gateway.call import Call
 from sublet.gateway.client import Client
 from sublet.gateway.connections import Connections
+from sublet.gateway.engine_watch import EngineWatch
 from sublet.gateway.exchange import Exchange
 from sublet.gateway.held import BudgetHold, HeldExchange, Holds
 from sublet.gateway.journal import Journal
@@ -67,6 +68,8 @@ class Gateway:
         self.metrics = metrics
         self.snapshot = snapshot
         self.admission = Admission(settings)
+        self.watch = EngineWatch(self)
+        metrics.engine_errors = self.watch.errors
         self.live: set[Exchange] = set()
         self.connections = Connections(settings, metrics.evicted)
         self.stopping = False
@@ -79,7 +82,7 @@ class Gateway:
         self._real_clock = isinstance(clock, SystemClock)
         self._limits = {name: settings.of_model(name) for name in settings.overrides}
         self.received_bytes_max = settings.received_bytes_max
-        self._engines: dict[tuple[str, str | None], EnginePool] = {}
+        self._engines: dict[tuple[str, str, str | None], EnginePool] = {}
         self._sequence = 0
         self._run = secrets.token_hex(8)
 
@@ -177,9 +180,11 @@ class Gateway:
 
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool:
         """The connections to one endpoint."""
-        pool = self._engines.get((endpoint, model.key_variable))
+        key = (endpoint, model.name, model.key_variable)
+        pool = self._engines.get(key)
         if pool is None:
-            pool = self._engines[endpoint, model.key_variable] = EnginePool(endpoint, model, self.loop)
+            connect_s_max = self.limits_of(model.name).connect_s_max
+            pool = self._engines[key] = EnginePool(endpoint, model, connect_s_max, self.loop)
         return pool
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -187,7 +192,7 @@ class Gateway:
         self.snapshot = snapshot
         self.admission.adopt(snapshot)
         known = {
-            (route.endpoint, (route.served_as or model).key_variable)
+            (route.endpoint, model.name, (route.served_as or model).key_variable)
             for model in snapshot.models.values()
             for route in model.replicas
         }
@@ -206,6 +211,7 @@ class Gateway:
         for model in self.snapshot.models.values():
             if self.admission.waiting(model.name):
                 self.admission.serve_queue(model, now)
+        self.watch.tick(now, {route.id for model in self.snapshot.models.values() for route in model.replicas})
         self.journal.retry()
 
     def measure(self) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from sublet.gateway.engine_watch import Trouble as ReplicaTrouble
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.ledger.budgets import Budget
 from sublet.ledger.spending import hard_budgets
 from sublet.models.catalog import from_row
-from sublet.models.model import CatalogEntry
+from sublet.models.model import CatalogEntry, Trouble
 from sublet.store.tables.accounts import api_keys, organizations
 from sublet.store.tables.gateway import model_stats
 from sublet.store.tables.models import deployments, models, replicas
+from sublet.values.clock import from_micros
 
 
 def load_snapshot(
@@ -53,6 +55,20 @@ def save_minutes(connection: Connection, run: str, minutes: list[MinuteStats]) -
 def drop_minutes(connection: Connection, before: datetime) -> int:
     """Forget the figures of minutes before `before`; returns how many rows went."""
     return connection.execute(delete(model_stats).where(model_stats.c.minute < before)).rowcount
+
+
+def told_trouble(trouble: ReplicaTrouble, run: str, at: datetime) -> Trouble:
+    """What this run says of a replica, for the operator's list of models."""
+    return Trouble(
+        trouble.replica_id,
+        run,
+        trouble.failures,
+        trouble.kind,
+        trouble.status,
+        trouble.said,
+        from_micros(trouble.since_us),
+        at,
+    )
 
 
 def recent_minutes(connection: Connection, since: datetime) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import httptools
 
 from sublet.gateway.model import ModelRoute
 
-CONNECT_S_MAX = 5.0
 IDLE_CONNECTIONS_MAX = 64
 # Servers close idle connections after five seconds at the earliest; reuse only what is younger than that.
 IDLE_S_MAX = 3.0
@@ -22,7 +21,7 @@ HEADER_BYTES_MAX = 64 * 1024
 class Sink(Protocol):
     """Who gets an engine's answer."""
 
-    def engine_head(self, status: int) -> None: ...
+    def engine_head(self, status: int, retry_after: bytes) -> None: ...
 
     def engine_data(self, data: bytes) -> None: ...
 
@@ -45,6 +44,7 @@ class EngineConnection(asyncio.Protocol):
         "_keep",
         "_owner",
         "_parser",
+        "_retry_after",
         "_sink",
         "idle_since",
         "reused",
@@ -57,6 +57,7 @@ class EngineConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._answered = self._done = self._keep = self._has_length = False
         self._header_bytes = 0
+        self._retry_after = b""
         self.reused = False
         self.idle_since = 0.0
         self.transport: asyncio.Transport
@@ -110,6 +111,7 @@ class EngineConnection(asyncio.Protocol):
         self._sink = sink
         self._answered = self._done = False
         self._header_bytes = 0
+        self._retry_after = b""
         self._has_length = False
         self.transport.write(head % len(body) + body)
 
@@ -124,8 +126,11 @@ class EngineConnection(asyncio.Protocol):
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEADER_BYTES_MAX:
             raise ValueError("headers too large")
-        if name.lower() in (b"content-length", b"transfer-encoding"):
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
             self._has_length = True
+        elif name == b"retry-after":
+            self._retry_after = value
 
     def on_headers_complete(self) -> None:
         if self._sink is None:
@@ -134,7 +139,7 @@ class EngineConnection(asyncio.Protocol):
         if status >= 200:
             self._answered = True
             self._keep = self._parser.should_keep_alive()
-            self._sink.engine_head(status)
+            self._sink.engine_head(status, self._retry_after)
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -161,8 +166,9 @@ class EngineConnection(asyncio.Protocol):
 class EnginePool:
     """Connections to one endpoint. llama.cpp gets a new one for each request; others reuse theirs, newest first."""
 
-    def __init__(self, endpoint: str, route: ModelRoute, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, endpoint: str, route: ModelRoute, connect_s_max: float, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._connect_s_max = connect_s_max
         self._reuse = route.reuse_connections
         self._idle: list[EngineConnection] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -232,7 +238,7 @@ class EnginePool:
 
     async def _connect(self, sink: Sink, head: bytes, body: bytes, taken: Any) -> None:
         try:
-            async with asyncio.timeout(CONNECT_S_MAX):
+            async with asyncio.timeout(self._connect_s_max):
                 if self._unix is not None:
                     _, connection = await self._loop.create_unix_connection(lambda: EngineConnection(self), self._unix)
                 else:
@@ -240,9 +246,17 @@ class EnginePool:
                         lambda: EngineConnection(self), self._host, self._port, ssl=self._tls
                     )
         except (OSError, TimeoutError) as error:
-            sink.engine_failed(f"no connection ({type(error).__name__})", answered=False)
+            sink.engine_failed(f"no connection: {_reason(error, self._connect_s_max)}", answered=False)
             return
         if taken(connection):
             connection.send(sink, head, body)
         else:
             connection.transport.abort()
+
+
+def _reason(error: Exception, connect_s_max: float) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, TimeoutError) and not isinstance(error, ConnectionError) and not error.args:
+        return f"none within {connect_s_max:g} s"
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

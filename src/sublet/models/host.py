@@ -32,6 +32,8 @@ LIVE = ("starting", "ready", "draining")
 HEALTH_INTERVAL_S = 2.0
 UNHEALTHY_MAX = 3
 START_S_MAX = 120.0
+REACH_S_MAX = 5.0
+"""Seconds after which a server elsewhere that answers nothing is given up for now: requests should not wait for it."""
 RESTART_S_MAX = 30.0
 # An engine that dies so often in a row without ever answering will not do better the next time.
 FAILURES_MAX = 5
@@ -169,7 +171,9 @@ class Host:
                 self._update(replica.id, ("ready",), healthy_at=self._store.clock.now())
             return
         if not seat.ready:
-            if now - seat.started_at > START_S_MAX:
+            if seat.engine.pid is None and now - seat.started_at > REACH_S_MAX:
+                self._fail(replica, seat.engine.last_words())
+            elif now - seat.started_at > START_S_MAX:
                 seat.engine.stop()
             return
         seat.unhealthy += 1

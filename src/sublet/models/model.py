@@ -187,6 +187,36 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a gateway (`run`) says of a replica that fails its requests: `failures` in a row `since` then, the last one of this
+    `kind`, with the engine's status (0: it did not answer) and its own words."""
+
+    replica_id: str
+    run: str
+    failures: int
+    kind: str
+    status: int
+    said: str
+    since: datetime
+    at: datetime
+
+    def __str__(self) -> str:
+        what = f"{self.status}" if self.status else "no answer"
+        words = f": {self.said[:160]}" if self.said else ""
+        return f"{self.kind}, {what}{words} ({self.failures} in a row since {format_time(self.since)})"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "failures": self.failures,
+            "kind": self.kind,
+            "status": self.status,
+            "said": self.said,
+            "since": format_time(self.since),
+            "at": format_time(self.at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class EngineMetrics:
     """What an engine says of itself: requests under way and waiting, tokens since it started."""
 
@@ -199,19 +229,29 @@ class EngineMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A line of `sublet models ls`: the entry, whether its file is here, its deployment and replicas."""
+    """A line of `sublet models ls`: the entry, whether its file is here, its deployment and replicas, what gateways say of
+    replicas that fail requests, and why the last replica ended where none is left."""
 
     entry: CatalogEntry
     present: bool
     deployment: Deployment | None
     replicas: tuple[Replica, ...] = field(default=())
+    troubles: tuple[Trouble, ...] = ()
+    ended: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             **self.entry.as_dict(),
             "present": self.present,
             "deployment": self.deployment.as_dict() if self.deployment else None,
-            "replicas": [replica.as_dict() for replica in self.replicas],
+            "replicas": [
+                {
+                    **replica.as_dict(),
+                    "troubles": [item.as_dict() for item in self.troubles if item.replica_id == replica.id],
+                }
+                for replica in self.replicas
+            ],
+            "ended": self.ended,
         }
 
 

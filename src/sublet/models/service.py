@@ -34,6 +34,9 @@ from sublet.values.plan import Plan, Step
 log = structlog.get_logger(__name__)
 
 PULL_S_MAX = 900
+TROUBLES_SHOWN = timedelta(seconds=60)
+"""A gateway repeats what it says of a failing replica every few seconds; what is older is a dead gateway's."""
+ENDED_SHOWN = timedelta(seconds=10 * FAILED_PAUSE_S)
 
 Spare = Callable[[Connection, str], int]
 """(connection, pool_id) to how many accelerators replicas may still grow by there."""
@@ -170,18 +173,28 @@ class Models:
     def rows(self) -> list[ModelRow]:
         """The catalog with what is deployed of it."""
         catalog = self.catalog()
+        now = self._store.clock.now()
         with self._store.read() as connection:
             deployments = {item.model: item for item in sql.all_deployments(connection) if item.state == "active"}
-            live = sql.live_replicas(connection)
-        return [
-            ModelRow(
-                entry,
-                is_present(entry),
-                deployments.get(name),
-                tuple(replica for replica in live if replica.model == name),
+            recent = sql.recent_replicas(connection, now - ENDED_SHOWN)
+            troubles = sql.troubles_since(connection, now - TROUBLES_SHOWN)
+        rows = []
+        for name, entry in sorted(catalog.items()):
+            own = [replica for replica in recent if replica.model == name]
+            live = tuple(replica for replica in own if replica.live)
+            ids = {replica.id for replica in live}
+            failed = [replica.reason for replica in own if replica.state == "failed"]
+            rows.append(
+                ModelRow(
+                    entry,
+                    is_present(entry),
+                    deployments.get(name),
+                    live,
+                    tuple(item for item in troubles if item.replica_id in ids),
+                    failed[-1] if failed and not any(replica.state == "ready" for replica in live) else "",
+                )
             )
-            for name, entry in sorted(catalog.items())
-        ]
+        return rows
 
     def replicas(self) -> list[Replica]:
         """The live replicas."""

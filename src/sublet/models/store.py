@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from sublet.models.catalog import from_row
-from sublet.models.model import LIVE_STATES, CatalogEntry, Deployment, Replica
-from sublet.store.tables.models import deployments, models, replicas
+from sublet.models.model import LIVE_STATES, CatalogEntry, Deployment, Replica, Trouble
+from sublet.store.tables.models import deployments, models, replica_troubles, replicas
+
+TROUBLES_KEPT = timedelta(days=1)
 
 
 def catalog_rows(connection: Connection) -> list[CatalogEntry]:
@@ -112,6 +115,37 @@ def update_replica(connection: Connection, replica_id: str, states: tuple[str, .
         update(replicas).where(replicas.c.id == replica_id, replicas.c.state.in_(states)).values(**values)
     )
     return done.rowcount == 1
+
+
+def save_troubles(connection: Connection, run: str, troubles: Sequence[Trouble], at: datetime) -> None:
+    """What a gateway's run says now of replicas that fail; what it said before is replaced, and what any run said a day ago
+    is forgotten."""
+    connection.execute(
+        delete(replica_troubles).where((replica_troubles.c.run == run) | (replica_troubles.c.at < at - TROUBLES_KEPT))
+    )
+    for item in troubles:
+        connection.execute(
+            insert(replica_troubles).values(
+                replica_id=item.replica_id,
+                run=run,
+                failures=item.failures,
+                kind=item.kind,
+                status=item.status,
+                said=item.said,
+                since=item.since,
+                at=at,
+            )
+        )
+
+
+def troubles_since(connection: Connection, since: datetime) -> list[Trouble]:
+    """What gateways said since then, by replica."""
+    rows = connection.execute(
+        select(replica_troubles)
+        .where(replica_troubles.c.at >= since)
+        .order_by(replica_troubles.c.replica_id, replica_troubles.c.run)
+    )
+    return [Trouble(**row._mapping) for row in rows]
 
 
 def _deployment(row: Row[Any]) -> Deployment:

@@ -25,6 +25,7 @@ from sublet.gateway.call import (
     present,
 )
 from sublet.gateway.dialects import ABSENT, PARAMETERS, EngineParameters
+from sublet.gateway.engine_error import engine_error
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.surface import Headers, Identity, secret_of
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
@@ -132,8 +133,8 @@ class OpenAISurface:
             fields = _fields.decode(body)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise EngineFailedError from error
-        if not fields:
-            raise EngineFailedError
+        if ("data" if call.kind == EMBEDDING else "choices") not in fields:
+            raise engine_error(200, body)
         fields.pop("timings", None)
         return _encode({**_own_names(fields, identity, call.kind), **call.told})
 
@@ -179,8 +180,8 @@ class OpenAIStream:
         except (msgspec.MsgspecError, RecursionError) as error:
             raise EngineFailedError from error
         choices = fields.get("choices")
-        if choices is None:
-            raise EngineFailedError
+        if choices is None or present(fields.get("error", ABSENT)):
+            raise engine_error(200, payload)
         has_usage = bytes(fields.get("usage", b"null")) != b"null"
         if not self._call.include_usage:
             fields.pop("usage", None)

@@ -11,10 +11,16 @@ from sublet.models.model import CatalogEntry, EngineMetrics, EngineStartError
 
 
 class OpenAIUrlEngine:
-    """Driver of a server at a URL; see engines.Engine. Sublet neither starts nor stops it, it only asks whether it is well."""
+    """Driver of a server at a URL; see engines.Engine. Sublet neither starts nor stops it.
+
+    Before it takes requests it has to answer anything at all. From then on its health is what gateways see of customers'
+    requests: a server may lack `/v1/models` and serve, or have it and not serve.
+    """
 
     def __init__(self, entry: CatalogEntry) -> None:
         self._entry = entry
+        self._answered = False
+        self._error = "not asked yet"
         # The catalog's URL ends in /v1 by convention of the clients; the gateway adds /v1 itself.
         self._endpoint = entry.source["url"].rstrip("/").removesuffix("/v1")
 
@@ -35,13 +41,17 @@ class OpenAIUrlEngine:
         return True
 
     def health(self) -> bool:
-        try:
-            return ask(self._endpoint, "GET", "/v1/models", key=self._key())[0] == 200
-        except OSError:
-            return False
+        if not self._answered:
+            try:
+                ask(self._endpoint, "GET", "/v1/models", key=self._key())
+            except OSError as error:
+                self._error = str(error)
+                return False
+            self._answered = True
+        return True
 
     def last_words(self) -> str:
-        return f"{self._endpoint} does not answer"
+        return f"{self._endpoint} does not answer ({self._error})"
 
     def count_tokens(self, messages: list[dict[str, Any]]) -> int:
         """By the `/tokenize` of vLLM and SGLang; servers without it can't say."""

@@ -52,3 +52,17 @@ replicas = Table(
     Index(None, "deployment_id"),
     Index(None, "state"),
 )
+
+replica_troubles = Table(
+    "replica_troubles",
+    metadata,
+    Column("replica_id", String(40), primary_key=True),
+    Column("run", String(40), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index(None, "at"),
+)
