@@ -321,7 +321,7 @@ def test_one_that_cools_down_is_passed_over_and_all_that_are_shut_are_refused_at
     found = admission()
     first = found.pick(ROUTE, 0.0)
     assert first is not None
-    found.release(first)
+    first.in_flight -= 1
     first.health.failed(EngineFailedError(), 0.0)
     second = found.pick(ROUTE, 0.5)
     assert second is not None and second is not first

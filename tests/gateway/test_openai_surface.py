@@ -120,7 +120,7 @@ def test_completions_take_one_prompt() -> None:
 def test_the_engine_gets_what_was_asked_and_no_more() -> None:
     messages = [{"role": "user", "content": "ä", "name": "n", "tool_calls": []}]
     call = parse(ask(messages=messages, stream=True, logit_bias={"5": 1}, user="u", store=False, tools=[], top_k=5))
-    assert json.loads(call.for_engine(replace(ROUTE, timings=True, dialect="llamacpp"))) == {
+    assert json.loads(call.for_engine(replace(ROUTE, dialect="llamacpp"))) == {
         "model": "engine-model",
         "messages": messages,
         "stream": True,

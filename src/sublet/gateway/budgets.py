@@ -67,7 +67,9 @@ def usage_events(records: Sequence[UsageRecord], source: str) -> list[UsageEvent
             resource=record.request_id,
             project=record.project,
             key_id=record.key_id,
-            dimensions={"model": record.model},
+            dimensions={"model": record.model, "counted": record.counted}
+            if record.counted
+            else {"model": record.model},
             hold_id=record.request_id if record.held else None,
         )
         for record in records

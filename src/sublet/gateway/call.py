@@ -148,10 +148,10 @@ class Call:
         body.model = route.engine_model
         if self.stream or (route.stream_only and self.kind != EMBEDDING):
             body.stream = True
-            self.running = DIALECTS[route.dialect].running_usage
+            dialect = DIALECTS[route.dialect]
+            self.running = dialect.running_usage
             body.stream_options = _RUNNING_USAGE if self.running else _INCLUDE_USAGE
-            if route.timings:
-                body.timings_per_token = True
+            body.timings_per_token = True if dialect.timings else None
         else:
             body.stream = None
             body.stream_options = ABSENT

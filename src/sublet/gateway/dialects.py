@@ -119,22 +119,22 @@ _LLAMACPP = _COMMON | {"typical_p", "repeat_penalty", "repeat_last_n"}
 class Dialect:
     """How an engine speaks OpenAI's API. `parameters` are those of EngineParameters that it knows, `renamed` those that it
     knows by another name. `running_usage`: it counts in every chunk when asked by `stream_options.continuous_usage_stats`.
-    `tokenize`: it counts a text at `/tokenize`."""
+    `timings`: it counts in every chunk when asked by `timings_per_token`."""
 
     name: str
     parameters: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
     running_usage: bool = False
-    tokenize: bool = False
+    timings: bool = False
 
 
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
         Dialect("openai"),
-        Dialect("vllm", frozenset(_VLLM), running_usage=True, tokenize=True),
-        Dialect("sglang", frozenset(_SGLANG), running_usage=True, tokenize=True),
-        Dialect("llamacpp", frozenset(_LLAMACPP), {"repetition_penalty": "repeat_penalty"}, tokenize=True),
+        Dialect("vllm", frozenset(_VLLM), running_usage=True),
+        Dialect("sglang", frozenset(_SGLANG), running_usage=True),
+        Dialect("llamacpp", frozenset(_LLAMACPP), {"repetition_penalty": "repeat_penalty"}, timings=True),
     )
 }
 """By the name that the catalog uses."""

@@ -345,6 +345,8 @@ class Exchange:
             if status == 200:
                 gateway.admission.queue(self.model).note_service(now - self.started_at - self.queue_s)
             gateway.admission.serve_queue(gateway.snapshot.models.get(self.model.name, self.model), now)
+        if self.first_at and self.reply.form is not None:
+            self.reply.meter.finish(self.call, b"")
         gateway.metrics.ended(self, status, now)
         if not self._reserved:
             self._finish(error, ok=True)

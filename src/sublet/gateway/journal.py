@@ -43,7 +43,8 @@ SETTLE = "settle"
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A line of the journal. A `reserve` opens a request, a `settle` closes it; both name it in full, so that a settled
     line needs no other. Times are microseconds since the epoch, `*_us` durations in microseconds. `held` says that a hold on
-    budgets has the request's id, and is to be settled with it."""
+    budgets has the request's id, and is to be settled with it. `counted` says how the tokens
+    are known where it was not the engine's final count; see meter.py."""
 
     kind: str
     request: str
@@ -67,6 +68,7 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     total_us: int = 0
     project: str = ""
     held: bool = False
+    counted: str = ""
 
 
 class OnDurable(Protocol):

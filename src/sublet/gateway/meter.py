@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
+from sublet.gateway.call import EMBEDDING, Call
+from sublet.gateway.estimate import answer_bytes, prompt_tokens, text_tokens
 from sublet.gateway.model import Tokens
 
+ENGINE, RUNNING, ESTIMATE = "engine", "running", "estimate"
+
 _TIMINGS = b',"timings":{'
+_USAGE_KEY = b',"usage":{'
+_CONTENT = b'"content":"'
+_QUOTE = ord('"')
+# Texts that are not empty, whatever space stands around the colon: answers, reasoning, arguments of tool calls.
+_TEXTS = re.compile(
+    rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|name)"\s*:\s*"((?:[^"\\]|\\.)+)"'
+)
 
 
 class _Details(msgspec.Struct):
@@ -29,28 +42,39 @@ class _Timings(msgspec.Struct):
     predicted_n: int = 0
 
 
+_running = msgspec.json.Decoder(_Usage)
 _usage = msgspec.json.Decoder(_Holder)
 _timings = msgspec.json.Decoder(_Timings)
 
 
 class Meter:
-    """What a request has used so far.
+    """What a request has used so far, and how that is known (`counted`).
 
-    Three sources, the better one wins: the engine's final `usage`; its running count in each chunk (`timings` of
-    llama.cpp, `usage` in every chunk of others); and where it has neither, one token for each chunk that carries text,
-    which is never more than the truth. Input tokens that no engine reported are not billed.
+    The better source wins: the engine's final `usage` (ENGINE); its running count in each chunk (RUNNING), which is `timings`
+    of llama.cpp or `usage` of others; and where it has neither, an estimate from what was delivered (ESTIMATE, see
+    estimate.py): at least one token for each chunk that carries text. The prompt is estimated at the end alone, by `finish`.
     """
 
-    __slots__ = ("final", "input", "input_cached", "output")
+    __slots__ = ("_chunks", "_text_bytes", "final", "input", "input_cached", "output", "running")
 
     def __init__(self) -> None:
         self.input = 0
         self.input_cached = 0
         self.output = 0
         self.final = False
+        self.running = False
+        self._chunks = self._text_bytes = 0
 
-    def chunk(self, payload: bytes) -> bytes:
-        """Count a chunk of a stream; returns it without llama.cpp's timings."""
+    @property
+    def counted(self) -> str:
+        """How the counts are known, for the record."""
+        return ENGINE if self.final else RUNNING if self.running else ESTIMATE
+
+    def chunk(self, payload: bytes, running: bool = False) -> bytes:
+        """Count a chunk of a stream; returns it without what only the gateway asked for: llama.cpp's timings, and with
+        `running` the usage of a chunk that carries an answer."""
+        if running and (at := payload.rfind(_USAGE_KEY)) > 0 and self._run(payload, at):
+            return payload[:at] + b"}"
         at = payload.rfind(_TIMINGS)
         if at > 0 and payload.endswith(b"}}"):
             try:
@@ -60,9 +84,10 @@ class Meter:
             if said is not None:
                 payload = payload[:at] + b"}"
                 if not self.final:
+                    self.running = True
                     self._set(said.cache_n + said.prompt_n, said.cache_n, said.predicted_n)
-        elif not self.final and (b'"content":"' in payload or b'"text":"' in payload or b'"arguments":"' in payload):
-            self.output += 0 if b'"content":""' in payload or b'"text":""' in payload else 1
+        elif not self.final and not self.running:
+            self._estimate(payload)
         if b'"usage"' in payload:
             self.whole(payload)
         return payload
@@ -80,15 +105,70 @@ class Meter:
         self._set(usage.prompt_tokens or 0, cached or 0, usage.completion_tokens or 0)
         self.final = True
 
+    def finish(self, call: Call, body: bytes) -> None:
+        """What was delivered and nobody counted is estimated: all of it, or the prompt or the answer alone where the engine
+        reports nothing of it. `body` is a whole answer as the engine gave it, empty for a stream."""
+        output = self.output
+        if body and not output and call.kind != EMBEDDING:
+            output = text_tokens(answer_bytes(body))
+        elif not output:
+            output = max(self._chunks, text_tokens(self._text_bytes))
+        prompt = self.input or prompt_tokens(call)
+        if (prompt, output) != (self.input, self.output):
+            self.final = self.running = False
+            self.input, self.output = prompt, output
+
     def tokens(self) -> Tokens:
         return Tokens(self.input, self.input_cached, self.output)
 
-    def state(self) -> tuple[int, int, int, bool]:
+    def state(self) -> tuple[int, int, int, bool, bool, int, int]:
         """The counts, for `restore`."""
-        return self.input, self.input_cached, self.output, self.final
+        return (
+            self.input,
+            self.input_cached,
+            self.output,
+            self.final,
+            self.running,
+            self._chunks,
+            self._text_bytes,
+        )
 
-    def restore(self, state: tuple[int, int, int, bool]) -> None:
-        self.input, self.input_cached, self.output, self.final = state
+    def restore(self, state: tuple[int, int, int, bool, bool, int, int]) -> None:
+        self.input, self.input_cached, self.output, self.final, self.running, self._chunks, self._text_bytes = state
+
+    def _run(self, payload: bytes, at: int) -> bool:
+        """Take the running usage at the end of a chunk; whether there is one, and the chunk is more than a usage."""
+        if b'"choices":[]' in payload or b'"choices": []' in payload:
+            return False
+        try:
+            usage = _running.decode(payload[at + len(_USAGE_KEY) - 1 : -1])
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        if usage.prompt_tokens is None and usage.completion_tokens is None:
+            return False
+        details = usage.prompt_tokens_details
+        self.running = True
+        self._set(
+            usage.prompt_tokens or 0,
+            (details.cached_tokens or 0) if details is not None else self.input_cached,
+            usage.completion_tokens or 0,
+        )
+        return True
+
+    def _estimate(self, payload: bytes) -> None:
+        at = payload.find(_CONTENT)
+        if at > 0 and payload[at + len(_CONTENT)] != _QUOTE:
+            # The usual chunk, at the price of two searches.
+            start = at + len(_CONTENT)
+            self._chunks += 1
+            self._text_bytes += payload.find(b'"', start) - start
+        else:
+            found = [len(text[1]) for text in _TEXTS.finditer(payload)]
+            if not found:
+                return
+            self._chunks += 1
+            self._text_bytes += sum(found)
+        self.output = max(self._chunks, text_tokens(self._text_bytes))
 
     def _set(self, input: int, input_cached: int, output: int) -> None:
         self.input = max(input, 0)

@@ -159,7 +159,8 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
 
     `id` names the request and the meter, so that telling it twice is telling it once. `incomplete` marks an answer that
     the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens. `held` says that a
-    hold has the id of the request; one that used nothing is told as well then, as a quantity of 0.
+    hold has the id of the request; one that used nothing is told as well then, as a quantity of 0. `counted` is empty where the
+    engine itself counted at the end, else "running" or "estimate" (see meter.py).
     """
 
     id: str
@@ -177,6 +178,7 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     incomplete: bool
     project: str = ""
     held: bool = False
+    counted: str = ""
 
 
 def event_id(request_id: str, meter: str) -> str:

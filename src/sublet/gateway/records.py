@@ -58,4 +58,5 @@ def closing(exchange: Exchange, replica: ReplicaRoute | None, status: int, error
         first_us=int((first_at - started_at) * 1e6) if first_at else 0,
         total_us=int((exchange.gateway.monotonic() - started_at) * 1e6),
         held=exchange.held,
+        counted="" if meter.final or not (meter.input or meter.output) else meter.counted,
     )

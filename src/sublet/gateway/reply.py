@@ -91,13 +91,14 @@ class Reply:
         before = meter.state()
         payloads: list[bytes] = []
         passed = 0
+        running = self.call.running
         try:
             payloads = cutter.feed(data)
             for payload in payloads:
                 if payload == _DONE:
                     done = True
                     break
-                form_bytes = form.event(meter.chunk(payload))
+                form_bytes = form.event(meter.chunk(payload, running))
                 if form_bytes:
                     out.append(form_bytes)
                 passed += 1
@@ -106,7 +107,7 @@ class Reply:
             # The chunk that can't be passed on may have been counted: count again what is delivered.
             meter.restore(before)
             for payload in payloads[:passed]:
-                meter.chunk(payload)
+                meter.chunk(payload, running)
         return (out[0] if len(out) == 1 else b"".join(out)), done, failure
 
     def collect(self, data: bytes, bytes_max: int) -> bool:
@@ -123,9 +124,11 @@ class Reply:
             return False
         for payload in cutter.feed(data):
             if payload == _DONE:
-                self.whole = self.surface.answer(self.call, self.identity, assembler.body())
+                body = assembler.body()
+                self.whole = self.surface.answer(self.call, self.identity, body)
+                self.meter.finish(self.call, body)
                 return True
-            assembler.take(self.meter.chunk(payload))
+            assembler.take(self.meter.chunk(payload, self.call.running))
         return False
 
     def complete(self) -> None:
@@ -138,3 +141,4 @@ class Reply:
             raise engine_error(self.status, body, self._wait_s)
         self.meter.whole(body)
         self.whole = self.surface.answer(self.call, self.identity, body)
+        self.meter.finish(self.call, body)

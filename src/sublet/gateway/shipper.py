@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from sublet.gateway.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.meter import RUNNING
 from sublet.gateway.model import METER_OUTPUT, Tokens, UsageRecord, event_id, metered
 from sublet.values.clock import from_micros
 from sublet.values.errors import InvalidInputError
@@ -225,6 +226,7 @@ def usage_of(record: Record) -> list[UsageRecord]:
             record.incomplete,
             record.project,
             record.held,
+            record.counted,
         )
         for meter, quantity in metered(tokens)
         if quantity > 0 or (untouched and meter == METER_OUTPUT)
@@ -249,6 +251,7 @@ def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
         output=given.output,
         incomplete=True,
         reason="gateway_died",
+        counted=RUNNING if given != Tokens() else "",
         held=record.held,
     )
 

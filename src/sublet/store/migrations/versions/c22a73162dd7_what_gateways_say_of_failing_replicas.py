@@ -1,13 +1,13 @@
 """what gateways say of failing replicas
 
-Revision c22a73162dd7, after 5b1f0c9a7e24. Forward only: to go back, restore the backup from before.
+Revision c22a73162dd7, after 8a2326b59c2e. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "c22a73162dd7"
-down_revision = "5b1f0c9a7e24"
+down_revision = "8a2326b59c2e"
 branch_labels = None
 depends_on = None
 

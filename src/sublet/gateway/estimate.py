@@ -1,0 +1,90 @@
+"""Tokens of texts that no engine counted: an estimate by a stated rule, marked as such on the bill.
+
+The rule: a token for every four bytes of text in UTF-8, rounded up; of an answer at least one for each chunk that carried
+text, since no chunk has less; of a chat four more for each message, for what its template adds. English has a token for 4 to
+5 bytes, other languages and code have more tokens for the same bytes, so the estimate is at or below the truth for all but
+plain English prose. Token ids are counted as they are. Images and sounds are not counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from sublet.gateway.call import Call, ChatBody, CompletionBody, EmbeddingBody, present
+
+BYTES_PER_TOKEN = 4
+MESSAGE_TOKENS = 4
+
+
+def text_tokens(bytes_of_text: int) -> int:
+    """The estimate for so many bytes of text."""
+    return -(-bytes_of_text // BYTES_PER_TOKEN)
+
+
+def prompt_tokens(call: Call) -> int:
+    """The estimate for what a request asks an engine to read."""
+    body = call.body
+    if isinstance(body, ChatBody):
+        messages = _values(body.messages)
+        text = sum(_message_bytes(message) for message in messages)
+        tools = len(body.tools) if present(body.tools) else 0
+        return text_tokens(text) + text_tokens(tools) + MESSAGE_TOKENS * len(messages)
+    if isinstance(body, CompletionBody):
+        return _prompts_tokens(body.prompt)
+    return _prompts_tokens(body.input) if isinstance(body, EmbeddingBody) else 0
+
+
+def answer_bytes(body: bytes) -> int:
+    """Bytes of text in a whole answer: content, reasoning and the arguments of tool calls, of every choice."""
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return 0
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    found = 0
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            found += _message_bytes(choice.get("message")) + _text_bytes(choice.get("text"))
+    return found
+
+
+def _message_bytes(message: Any) -> int:
+    if not isinstance(message, dict):
+        return 0
+    found = _text_bytes(message.get("reasoning_content") or message.get("reasoning")) + _text_bytes(
+        message.get("refusal")
+    )
+    content = message.get("content")
+    if isinstance(content, list):
+        found += sum(_text_bytes(part.get("text")) for part in content if isinstance(part, dict))
+    else:
+        found += _text_bytes(content)
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            found += _text_bytes(function.get("name")) + _text_bytes(function.get("arguments"))
+    return found
+
+
+def _text_bytes(value: Any) -> int:
+    return len(value.encode(errors="replace")) if isinstance(value, str) else 0
+
+
+def _prompts_tokens(raw: Raw) -> int:
+    value = _values(raw)
+    if value and isinstance(value[0], int):
+        return len(value)
+    return sum(len(item) if isinstance(item, list) else text_tokens(_text_bytes(item)) for item in value)
+
+
+def _values(raw: Raw) -> list[Any]:
+    """What the field holds, as a list."""
+    try:
+        value = msgspec.json.decode(raw) if len(raw) else []
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    return value if isinstance(value, list) else [value]
