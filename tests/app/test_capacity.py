@@ -260,3 +260,47 @@ def test_an_engine_elsewhere_holds_nothing(world: World) -> None:
     world.system.models.deploy("far", world.pool.id, scale=1)
     go(world, 4)
     assert world.system.leases.reclaim(order(world, 8), "team")["victims"] == []
+
+
+def test_the_plan_lists_every_change_that_waits(world: World) -> None:
+    system = world.system
+    assert system.plan().pending == ()
+    serve(world, 2)
+    noticed, later = take(world, 2, "notice", 7200), take(world, 1)
+    go(world, 10)
+    found = system.leases.reclaim(order(world, 5), "team")
+    [victim] = [item["lease_id"] for item in found["victims"] if item["kind"] == "lease"] or [None]
+    system.models.scale(MODEL, 6)
+    now = world.clock.now()
+    claim = system.demand.add_claim(
+        world.pool.id, 1, Window(now + timedelta(hours=5), now + timedelta(hours=6)), "eval"
+    )
+    plan = system.plan()
+    waiting = {(step.kind, step.subject) for step in plan.pending}
+    assert {("end", noticed.id), ("end", later.id), ("release", found["id"])} <= waiting
+    assert {("claim_begins", claim.id), ("claim_ends", claim.id)} <= waiting
+    deployment = system.models.rows()[0].deployment
+    assert deployment is not None
+    short = next(step for step in plan.pending if step.subject == deployment.id)
+    assert "of 6 replicas wait for spare capacity" in short.reason
+    if victim:
+        assert "under notice" in next(step.reason for step in plan.pending if step.subject == victim)
+    times = [step.at for step in plan.pending if step.at is not None]
+    assert times == sorted(times)
+    from sublet.values.plan import plan_from_dict
+
+    assert plan_from_dict(plan.as_dict()).as_dict() == plan.as_dict()
+
+
+def test_a_replica_that_failed_waits_to_be_tried_again(world: World) -> None:
+    serve(world, 1)
+    now = world.clock.now()
+    world.system.store.write(
+        lambda connection: connection.execute(
+            update(replicas).values(state="failed", stopped_at=now, reason="the engine ended 5 times")
+        )
+    )
+    world.clock.advance(1)
+    [step] = world.system.plan().pending
+    assert step.reason.endswith("it failed and is tried again: the engine ended 5 times")
+    assert step.at == now + timedelta(seconds=30)

@@ -58,6 +58,7 @@ def test_a_plan_becomes_json() -> None:
             },
             {"kind": "start", "subject": "rep_1", "reason": "why", "at": None, "details": {}},
         ],
+        "pending": [],
     }
 
 

@@ -125,7 +125,7 @@ def plan(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what the system will do next, before it does it; nothing is carried out.
+    """Show what the system will do next, before it does it, and every change that waits; nothing is carried out.
 
     With SUBLET_KEY the running system at SUBLET_URL is asked; without, or where none runs, the database of these settings.
     """
@@ -143,10 +143,15 @@ def plan(
     if as_json:
         print_json(made.as_dict())
         return
+    columns = {"at": "when", "kind": "step", "subject": "what", "reason": "why"}
     rows: list[dict[str, Any]] = [step.as_dict() for step in made.steps]
+    waiting: list[dict[str, Any]] = [step.as_dict() for step in made.pending]
     print_rows(
-        rows, {"at": "when", "kind": "step", "subject": "what", "reason": "why"}, "nothing to do: all is as intended"
+        rows, columns, "nothing to do now" if waiting else "nothing to do: all is as intended, and nothing waits"
     )
+    if waiting:
+        say("waiting for their time, for room, or for somebody else:")
+        print_rows(waiting, columns, "")
 
 
 def _next_plan() -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,18 +24,21 @@ from sublet.leases.model import (
 )
 from sublet.leases.moves import find_failures
 from sublet.leases.outcomes import promise_of
+from sublet.leases.pending import pending
 from sublet.leases.planner import Quarantined, View, make_plan
 from sublet.leases.reclaim import ReclaimPlan
+from sublet.leases.reclaim_store import standing_rows
 from sublet.leases.reclaims import ReclaimOrder, Reclaims
 from sublet.leases.terms import LeasePorts
 from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.surplus.calibration import Promise
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
-from sublet.values.plan import Plan
+from sublet.values.plan import Plan, in_time
 from sublet.values.text import checked_line
 
 PAGE_MAX = 200
+PENDING_MAX = 1_000
 REASON_MAX = 500
 TRANSITIONS_MAX = 500
 OLD_QUOTES_PER_TICK = 500
@@ -171,14 +175,20 @@ class Leases:
             raise NotFoundError(f"accelerator {unit_id!r} is in no quarantine")
 
     def plan(self) -> Plan:
-        """What would be done now. Looks at the backends and the books; changes nothing."""
-        return make_plan(self._view())
+        """What would be done now, and what waits. Looks at the backends and the books; changes nothing."""
+        view = self._view()
+        made = make_plan(view)
+        planned = {step.key for step in made.steps}
+        with self._store.read() as connection:
+            rows = [row for pool_id in view.backend_of for row in standing_rows(connection, pool_id, view.now)]
+        waiting = (step for step in pending(view, rows) if step.key not in planned)
+        return replace(made, pending=in_time(waiting, PENDING_MAX))
 
     def tick(self) -> tuple[Plan, Outcome]:
         """Plan, then act. Call it again and again, from one thread; it never assumes that the last time worked."""
         if not self._recovered:
             self._recover()
-        plan = self.plan()
+        plan = make_plan(self._view())
         outcome = self._executor.carry_out(plan)
         now = self._store.clock.now()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,16 +25,18 @@ from sublet.models.model import (
     UnknownModelError,
     checked_scale,
 )
+from sublet.models.pending import pending
 from sublet.models.planner import DRAIN, FAILED_PAUSE_S, START, World, plan
 from sublet.models.replacement import replicas_max_of
 from sublet.store import Store
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.ids import new_id
-from sublet.values.plan import Plan, Step
+from sublet.values.plan import Plan, Step, in_time
 
 log = structlog.get_logger(__name__)
 
 PULL_S_MAX = 900
+PENDING_MAX = 1_000
 TROUBLES_SHOWN = timedelta(seconds=60)
 """A gateway repeats what it says of a failing replica every few seconds; what is older is a dead gateway's."""
 ENDED_SHOWN = timedelta(seconds=10 * FAILED_PAUSE_S)
@@ -212,9 +215,13 @@ class Models:
     # The loop
 
     def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None) -> Plan:
-        """What should change now. `room`: accelerators per pool id that replicas may occupy in all; `limit`: what even floors
-        may not exceed."""
-        return plan(self.world(room, limit))
+        """What should change now, and what waits. `room`: accelerators per pool id that replicas may occupy in all; `limit`:
+        what even floors may not exceed."""
+        world = self.world(room, limit)
+        made = plan(world)
+        planned = {step.key for step in made.steps}
+        waiting = (step for step in pending(world, made) if step.key not in planned)
+        return replace(made, pending=in_time(waiting, PENDING_MAX))
 
     def world(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None) -> World:
         """What the planner looks at."""

@@ -383,8 +383,13 @@ def _taken_back(leases: Sequence[Lease], pools: dict[str, str], at: datetime) ->
 
 
 def _next(plan: Plan, leases: Sequence[view.LeaseView], at: datetime) -> tuple[view.PlanLine, ...]:
-    """The planner's next steps, then the leases that end within UPCOMING."""
+    """The planner's next steps, what waits but for leases, then the leases that end within UPCOMING."""
     steps = [view.PlanLine(step.at, step.kind, step.subject, step.reason) for step in plan.steps]
+    shown = {lease.id for lease in leases}
+    waiting = [
+        step for step in plan.pending if step.subject not in shown and (step.at is None or step.at <= at + UPCOMING)
+    ]
+    steps += [view.PlanLine(step.at, step.kind, step.subject, step.reason) for step in waiting[:UPCOMING_MAX]]
     planned = {step.subject for step in steps if step.kind in ("end", "stop", "abandon")}
     ends = sorted(
         (lease for lease in leases if lease.id not in planned and at < lease.over_at <= at + UPCOMING),

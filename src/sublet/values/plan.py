@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sublet.values.clock import format_time, parse_time
+
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +39,51 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order, made at one moment from one view of the world."""
+    """Steps in order, made at one moment from one view of the world.
+
+    `pending` are the changes that wait: for their time, for room, or for somebody else. They are shown, not carried out.
+    """
 
     made_at: datetime
     steps: tuple[Step, ...]
+    pending: tuple[Step, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {"made_at": format_time(self.made_at), "steps": [step.as_dict() for step in self.steps]}
+        return {
+            "made_at": format_time(self.made_at),
+            "steps": [step.as_dict() for step in self.steps],
+            "pending": [step.as_dict() for step in self.pending],
+        }
 
 
 def plan_from_dict(told: dict[str, Any]) -> Plan:
     """The plan that `as_dict` gave. Raises KeyError, TypeError or InvalidInputError for anything else."""
-    steps = tuple(
-        Step(
-            str(step["kind"]),
-            str(step["subject"]),
-            str(step["reason"]),
-            parse_time(str(step["at"])) if step["at"] else None,
-            dict(step["details"]),
+    steps, pending = (
+        tuple(
+            Step(
+                str(step["kind"]),
+                str(step["subject"]),
+                str(step["reason"]),
+                parse_time(str(step["at"])) if step["at"] else None,
+                dict(step["details"]),
+            )
+            for step in found
         )
-        for step in told["steps"]
+        for found in (told["steps"], told.get("pending", []))
     )
-    return Plan(parse_time(str(told["made_at"])), steps)
+    return Plan(parse_time(str(told["made_at"])), steps, pending)
+
+
+def in_time(steps: Iterable[Step], limit: int) -> tuple[Step, ...]:
+    """At most `limit` steps: those that wait for no time first, then in the order of their times."""
+    order = sorted(steps, key=lambda step: (step.at is not None, step.at or LAST, step.kind, step.subject))
+    return tuple(order[:limit])
 
 
 def diff(before: Plan, after: Plan) -> list[str]:
     """Lines that turn `before` into `after`: `+` new, `-` gone, `~` same step with other details."""
-    old = {step.key: step for step in before.steps}
-    new = {step.key: step for step in after.steps}
+    old = {step.key: step for step in (*before.pending, *before.steps)}
+    new = {step.key: step for step in (*after.pending, *after.steps)}
     lines = [f"- {kind} {subject}: {old[kind, subject].reason}" for kind, subject in old if (kind, subject) not in new]
     for key, step in new.items():
         if key not in old:

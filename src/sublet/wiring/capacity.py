@@ -33,6 +33,7 @@ from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
 from sublet.surplus.service import Surplus
 from sublet.surplus.view import View
 from sublet.values.clock import to_micros
+from sublet.values.plan import Step
 from sublet.values.windows import Window
 
 REPLICA_WINDOW = timedelta(hours=24)
@@ -203,6 +204,19 @@ class Capacity:
         forced = reclaims_sql.held_for_owner(connection, pool_id, soon, forced_only=True)
         return max(0, pool.capacity(now) - forced)
 
+    def pending(self) -> list[Step]:
+        """When claims and maintenance begin and end."""
+        now = self._clock.now()
+        found = []
+        for claim in self._demand.claims():
+            why = f"{claim.count} claimed: {claim.reason or 'no reason given'}"
+            found += _edges("claim", claim.id, why, claim.window, now)
+        for pool in self._settings.pools:
+            for item in pool.maintenance:
+                why = f"{item.accelerators or 'all'} of {pool.name} away: {item.reason}"
+                found += _edges("maintenance", pool.name, why, Window(item.start, item.end), now)
+        return found
+
     def _floors(self, connection: Connection, pool_id: str) -> int:
         """What the floors of the models occupy: the operator pays for it, so it is never sold."""
         deployed = [
@@ -217,6 +231,13 @@ class Capacity:
 
     def _stated(self, pool: Pool) -> PoolSettings | None:
         return next((item for item in self._settings.pools if item.name == pool.name), None)
+
+
+def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> list[Step]:
+    if window.end <= now:
+        return []
+    over = Step(f"{kind}_ends", subject, why, window.end)
+    return [Step(f"{kind}_begins", subject, why, window.start), over] if window.start > now else [over]
 
 
 def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:

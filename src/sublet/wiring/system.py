@@ -45,12 +45,13 @@ from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.money import CurrencyMismatchError, nano_from_decimal
-from sublet.values.plan import Plan
+from sublet.values.plan import Plan, in_time
 from sublet.values.windows import Window
 from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
 
 MIB = 1 << 20
+PENDING_MAX = 2_000
 FEW_CORES = 4
 LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
@@ -256,10 +257,11 @@ class Sublet:
     # -- the loop's next plan
 
     def plan(self) -> Plan:
-        """What the next round would do: leases first, then models. Nothing is carried out."""
+        """What the next round would do, leases first, then models, and every change that waits. Nothing is carried out."""
         leases = self.leases.plan()
         models = self.models.plan(*self.room())
-        return Plan(leases.made_at, (*leases.steps, *models.steps))
+        pending = in_time((*leases.pending, *models.pending, *self.capacity.pending()), PENDING_MAX)
+        return Plan(leases.made_at, (*leases.steps, *models.steps), pending)
 
     def room(self) -> tuple[dict[str, int], dict[str, int]]:
         """By pool that models are deployed on: room for replicas, and what even floors may not exceed."""

@@ -1,0 +1,47 @@
+"""What is going to happen to leases and accelerators without anybody doing more: shown with the plan, never carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from sublet.leases.model import Lease, LeaseState
+from sublet.leases.planner import View
+from sublet.values.clock import format_time
+from sublet.values.plan import Step
+
+
+def pending(view: View, reclaims: Sequence[Row[Any]]) -> Iterator[Step]:
+    """Every change that waits, of `view` and of the owner's standing `reclaims`."""
+    for lease in view.leases:
+        yield _of_lease(view, lease)
+    live = {lease.id for lease in view.leases}
+    for unit in view.quarantined:
+        whose = "its lease is over" if unit.lease_id not in live else "what its lease left is gone"
+        why = f"in quarantine until {whose} and it is proved clean: {unit.reason or 'not proved clean'}"
+        yield Step("release_unit", unit.unit_id, why)
+    for row in reclaims:
+        yield from _of_reclaim(row, view.now)
+
+
+def _of_lease(view: View, lease: Lease) -> Step:
+    if lease.state is LeaseState.ENDING:
+        return Step("finish", lease.id, "access is closed; it ends once nothing of it is left")
+    if lease.reclaim_at is not None and lease.reclaim_at <= lease.window.end:
+        return Step("end", lease.id, "it is under notice: the owner takes it back", lease.reclaim_at)
+    if lease.state is LeaseState.SCHEDULED:
+        opens = lease.window.start - timedelta(seconds=view.timing.prepare_s)
+        return Step("prepare", lease.id, f"{lease.accelerators} accelerators from then on", opens)
+    if lease.state is LeaseState.PREPARING:
+        return Step("activate", lease.id, "it starts; it is active once SSH answers")
+    return Step("end", lease.id, "its window ends", lease.window.end)
+
+
+def _of_reclaim(row: Row[Any], now: datetime) -> Iterator[Step]:
+    if row.start_at > now:
+        why = f"{row.held} are the owner's until {format_time(row.end_at)}: {row.reason}"
+        yield Step("keep", row.id, why, row.start_at)
+    yield Step("release", row.id, f"{row.held} that the owner took back may be sold again: {row.reason}", row.end_at)
