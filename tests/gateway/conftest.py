@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.harness import MODEL, Running, ScriptedEngine, add_model, add_replica
+from tests.ports import free_port
 
 from sublet.accounts.service import Accounts
 from sublet.gateway.model import GatewaySettings
@@ -34,6 +35,7 @@ def make_gateway(tmp_path: Path, store: Store, engine: ScriptedEngine) -> Iterat
             add_model(store, MODEL, engine="llamacpp" if llamacpp else "openai_url")
             add_replica(store, MODEL, engine.url, slots)
         values = {"port": 0, "snapshot_interval_s": 0.05, "durability": "process", "drain_s_max": 1.0, **settings}
+        values.setdefault("operator_port", free_port())
         running = Running(GatewaySettings(data_dir=tmp_path / f"gateway{len(made)}", **values), store, secret, key.id)
         made.append(running)
         return running.start() if start else running

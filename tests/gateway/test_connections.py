@@ -215,7 +215,7 @@ def test_cold_routes(gateway: Running) -> None:
     assert gateway.get("/v1/models", key="wrong").status == 401
     assert gateway.get("/nowhere").json["error"]["code"] == "route_not_found"
     assert gateway.get("/v1/chat/completions").json["error"]["code"] == "method_not_allowed"
-    assert b"sublet_gateway_requests" in gateway.get("/metrics").body
+    assert b"sublet_gateway_requests" in gateway.operator_get("/metrics").body
 
 
 def test_c27_a_stop_lets_running_streams_end(gateway: Running, engine: ScriptedEngine) -> None:

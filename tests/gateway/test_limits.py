@@ -429,7 +429,7 @@ def test_c22_unknown_keys_and_models_grow_nothing(gateway: Running) -> None:
         for number in numbers:
             gateway.post(ask(), key=f"unknown-{number}")
             gateway.post({**ask(), "model": f"model-{number}"})
-        return gateway.get("/metrics").body.count(b"\n")
+        return gateway.operator_get("/metrics").body.count(b"\n")
 
     assert lines_after(range(1)) == lines_after(range(1, 30))
 
@@ -441,7 +441,8 @@ def test_d32_usage_can_not_be_forged_by_the_request(gateway: Running) -> None:
 
 
 def test_d31_the_key_is_in_no_journal_answer_or_metric(gateway: Running, capfd: pytest.CaptureFixture[str]) -> None:
-    answers = [gateway.post(ask()), gateway.post(ask(messages=1)), gateway.get("/v1/models"), gateway.get("/metrics")]
+    answers = [gateway.post(ask()), gateway.post(ask(messages=1)), gateway.get("/v1/models")]
+    answers += [gateway.operator_get("/metrics"), gateway.operator_get("/health")]
     answers += [gateway.get("/nowhere"), gateway.post(b"{", key=gateway.key)]
     gateway.settled(1)
     shown = b"".join(answer.body + json.dumps(answer.headers).encode() for answer in answers).decode()

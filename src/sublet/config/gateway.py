@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from sublet.config.pools import Section
 
 MIB = 1024 * 1024
 
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError as error:
+        raise ValueError("write an address, or a network such as 10.0.0.0/8") from error
+    return text.strip()
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 QueueSeconds = Annotated[float, Field(gt=0, le=600)]
+TrustedProxy = Annotated[str, AfterValidator(_network)]
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$", max_length=300)]
 QueueLength = Annotated[int, Field(ge=0, le=100_000)]
 Weight = Annotated[float, Field(ge=0.01, le=100)]
 ConnectSeconds = Annotated[float, Field(gt=0, le=60)]
@@ -43,6 +55,18 @@ class Gateway(Section):
 
     host: str = Field(default="127.0.0.1", description="address to bind")
     port: Port = Field(default=8081, description="port; 0 picks a free one")
+    operator_host: str = Field(
+        default="127.0.0.1", description="address of the operator's listener: /metrics, and /health with its details"
+    )
+    operator_port: Port | None = Field(
+        default=None, description="its port; unset: the one after `port`, or any free one where that is 0"
+    )
+    trusted_proxies: tuple[TrustedProxy, ...] = Field(
+        default=(), description="addresses or networks of proxies whose X-Forwarded-For is believed; nobody else's is"
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(), description='origins whose pages may call from a browser, like "https://app.example"; "*": all'
+    )
     requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
     concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
     queue_s_max: QueueSeconds = Field(default=30.0, description="seconds a request may wait for the engine")

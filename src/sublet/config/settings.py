@@ -383,11 +383,13 @@ def _refuse_unknown_variables() -> None:
 def _check_hosts(settings: Settings) -> None:
     if settings.network.allow_non_loopback:
         return
-    for section in ("control", "gateway", "ssh"):
-        host = getattr(settings, section).host
+    hosts = [f"{section}.host" for section in ("control", "gateway", "ssh")] + ["gateway.operator_host"]
+    for name in hosts:
+        section, _, key = name.partition(".")
+        host = getattr(getattr(settings, section), key)
         if not is_loopback(host):
             raise SettingsError(
-                f"{section}.host {host} is not a loopback address; set network.allow_non_loopback = true if others may reach it"
+                f"{name} {host} is not a loopback address; set network.allow_non_loopback = true if others may reach it"
             )
 
 

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sublet.gateway.addresses import Proxies
 from sublet.gateway.answers import CLOSE, json_answer, refusal_headers, status_line
+from sublet.gateway.connections import Connections
 from sublet.gateway.cors import Cors
 from sublet.gateway.exchange import Exchange
 from sublet.gateway.routes import Route, Routes
@@ -22,6 +23,7 @@ class Front:
     """What the connections of one listener share."""
 
     gateway: Gateway
+    connections: Connections
     routes: Routes
     cors: Cors = field(default_factory=Cors)
     proxies: Proxies = field(default_factory=Proxies)
@@ -111,7 +113,7 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _over(self) -> None:
         self._exchange = None
         if self.held_bytes:
-            self.gateway.connections.release(self)
+            self.front.connections.release(self)
         self.server_state.total_requests += 1
         self._receiving_since = 0.0
         self._idle_since = self.gateway.monotonic()

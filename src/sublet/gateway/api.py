@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,13 +12,11 @@ from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
 from sublet.gateway.routes import READ, Route
 from sublet.gateway.service import Gateway
 from sublet.gateway.surface import Surface
-from sublet.values.errors import ForbiddenError, SubletError
-
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
+from sublet.values.errors import SubletError
 
 
-def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[], float]) -> Starlette:
-    """GET /v1/models, /v1/models/{id}, /health and /metrics; everything else is refused in the surface's form."""
+def application(gateway: Gateway, surface: Surface) -> Starlette:
+    """GET /v1/models, /v1/models/{id} and /health; everything else is refused in the surface's form."""
 
     def granted(request: Request) -> KeyGrant:
         return gateway.authenticate(surface.secret(request.headers.raw))
@@ -45,17 +41,6 @@ def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[],
         well = not gateway.stopping and not journal_fails
         return JSONResponse({"status": "ok" if well else "failing"}, 200 if well else 503)
 
-    async def metrics(request: Request) -> Response:
-        # A customer's port: the operator's figures are for this machine and for the operator's key.
-        client = request.client.host if request.client else ""
-        if not client.startswith(_LOOPBACK):
-            grant = gateway.snapshot.keys and gateway.authenticate(surface.secret(request.headers.raw))
-            if not grant or not grant.is_operator:
-                raise ForbiddenError("metrics are for the operator: call from this machine, or with the operator's key")
-        gateway.measure()
-        gateway.metrics.gauges["snapshot_age_seconds"] = snapshot_age_s()
-        return Response(gateway.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, SubletError)
         return Response(surface.refusal(error), error.status, media_type="application/json")
@@ -71,7 +56,6 @@ def application(gateway: Gateway, surface: Surface, snapshot_age_s: Callable[[],
             AppRoute("/v1/models", list_models),
             AppRoute("/v1/models/{name:path}", one_model),
             AppRoute("/health", health),
-            AppRoute("/metrics", metrics),
         ],
         exception_handlers={SubletError: refused, 404: unknown, 405: unknown, Exception: broken},
     )
@@ -83,7 +67,6 @@ def cold_routes(surface: Surface) -> dict[bytes, Route]:
         b"/v1/models": Route(surface, READ),
         b"/v1/models/": Route(surface, READ),
         b"/health": Route(surface, READ, needs_key=False),
-        b"/metrics": Route(surface, READ, needs_key=False),
     }
 
 

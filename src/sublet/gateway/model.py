@@ -31,6 +31,8 @@ class GatewaySettings:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 8081
+    operator_host: str = "127.0.0.1"
+    operator_port: int | None = None
     requests_per_minute_max: int = 600
     concurrency_max: int = 64
     queue_s_max: float = 30.0

@@ -99,7 +99,7 @@ class GatewayProtocol(AnsweringProtocol):
         self.connected_at = self._idle_since = self._receiving_since = gateway.monotonic()
         self.source = self.client[0] if self.client else ""
         try:
-            gateway.connections.enter(self, self.connected_at, proxied=self.front.proxies.trusts(self.source))
+            self.front.connections.enter(self, self.connected_at, proxied=self.front.proxies.trusts(self.source))
         except ServerFullError as error:
             self._ignores_input = True
             self._refuse_and_close(error)
@@ -132,7 +132,7 @@ class GatewayProtocol(AnsweringProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop_request()
-        self.gateway.connections.leave(self)
+        self.front.connections.leave(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
@@ -213,7 +213,7 @@ class GatewayProtocol(AnsweringProtocol):
             # The extensions of chunks and the trailers behind them are no body, but are memory all the same.
             self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
         elif self._ticket is not None:
-            self.gateway.connections.hold(self, max(self._body_bytes, self._raw_bytes))
+            self.front.connections.hold(self, max(self._body_bytes, self._raw_bytes))
 
     # httptools' callbacks
 
@@ -284,7 +284,7 @@ class GatewayProtocol(AnsweringProtocol):
             secret = route.surface.secret(self.headers)
             grant = gateway.authenticate(secret)
             if grant.organization_id != self.organization:
-                gateway.connections.authenticated(self, grant.organization_id)
+                self.front.connections.authenticated(self, grant.organization_id)
                 self._head_bytes_max = HEADER_BYTES_MAX
             if route.kind:
                 self._ticket = gateway.admit(grant, secret)
@@ -348,7 +348,7 @@ class GatewayProtocol(AnsweringProtocol):
         # From here on the ticket is the gateway's.
         self._ticket = None
         self._body_bytes = 0
-        connections = self.gateway.connections
+        connections = self.front.connections
         if len(body) <= SMALL_BODY_BYTES:
             connections.release(self)
         try:
@@ -439,7 +439,7 @@ class GatewayProtocol(AnsweringProtocol):
 
     def _drop_request(self) -> None:
         """Forget the request that is being received, and what it holds."""
-        self.gateway.connections.release(self)
+        self.front.connections.release(self)
         self._body = []
         self._body_bytes = 0
         self._inflater = None

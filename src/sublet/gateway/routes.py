@@ -29,11 +29,14 @@ class Route:
 class Routes:
     """The routes of one listener."""
 
-    def __init__(self, surfaces: Sequence[Surface], cold: Mapping[bytes, Route]) -> None:
-        """`cold` are the ASGI app's; one whose path ends in a slash stands for all paths below it."""
+    def __init__(self, surfaces: Sequence[Surface], cold: Mapping[bytes, Route], *, hot: bool = True) -> None:
+        """`cold` are the ASGI app's; one whose path ends in a slash stands for all paths below it. With `hot` the surfaces' own
+        are served as well."""
         self.surface = surfaces[0]
         """Whose form an error has where no route is known."""
-        self.exact = {path: Route(surface, POST, kind) for surface in surfaces for path, kind in surface.routes.items()}
+        self.exact = {
+            path: Route(surface, POST, kind) for surface in surfaces if hot for path, kind in surface.routes.items()
+        }
         self.exact |= {path: route for path, route in cold.items() if not path.endswith(b"/")}
         self._below = [(path, route) for path, route in cold.items() if path.endswith(b"/")]
 

@@ -27,6 +27,7 @@ from sublet.gateway.held import Holds
 from sublet.gateway.journal import Journal
 from sublet.gateway.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, Snapshot
+from sublet.gateway.operator_api import OperatorListener
 from sublet.gateway.protocol import gateway_protocol
 from sublet.gateway.routes import Routes
 from sublet.gateway.service import Gateway
@@ -167,15 +168,9 @@ async def _serve(
     shipper = Shipper(settings.journal_dir, journal.run, emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces: list[Surface] = [OpenAISurface()]
-    front = Front(
-        gateway,
-        Routes(surfaces, cold_routes(surfaces[0])),
-        Cors(settings.cors_origins),
-        Proxies(settings.trusted_proxies),
-    )
     config = uvicorn.Config(
-        application(gateway, surfaces[0], lambda: snapshots.age_s),
-        http=gateway_protocol(front),
+        application(gateway, surfaces[0]),
+        http=gateway_protocol(_front(gateway, surfaces)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -193,10 +188,13 @@ async def _serve(
     snapshots.start()
     shipper.start()
     garbage.settle()
-    log.info("gateway serves", url=url, run=journal.run)
+    operator = OperatorListener(gateway, settings, surfaces[0], lambda: snapshots.age_s)
+    operator_url = await operator.start(listener)
+    log.info("gateway serves", url=url, operator_url=operator_url, run=journal.run)
     try:
         await server.serve(sockets=[listener])
     finally:
+        await operator.stop()
         gateway.stop()
         sweeping.cancel()
         await gateway.settled(HOLDS_S_MAX)
@@ -208,6 +206,12 @@ async def _serve(
         with contextlib.suppress(SubletError):
             figures.save(at_once=True)
         log.info("gateway ended", run=journal.run)
+
+
+def _front(gateway: Gateway, surfaces: list[Surface]) -> Front:
+    settings = gateway.settings
+    routes = Routes(surfaces, cold_routes(surfaces[0]))
+    return Front(gateway, gateway.connections, routes, Cors(settings.cors_origins), Proxies(settings.trusted_proxies))
 
 
 def _notice_half_open(listener: socket.socket) -> None:

@@ -72,6 +72,8 @@ class Gateway:
         metrics.engine_errors = self.watch.errors
         self.live: set[Exchange] = set()
         self.connections = Connections(settings, metrics.evicted)
+        self.swept = [self.connections]
+        """The connections of every listener."""
         self.stopping = False
         self.monotonic = monotonic
         self.hold_over: Callable[[], None] = lambda: None
@@ -171,11 +173,16 @@ class Gateway:
 
     def authenticate(self, secret: bytes) -> KeyGrant:
         """Whose key this is. Raises InvalidApiKeyError, the same for every reason, or ForbiddenError."""
+        grant = self.grant_of(secret)
+        if not grant.may_call:
+            raise ForbiddenError("this key lacks the scope 'models' (call the model API); ask the operator for one")
+        return grant
+
+    def grant_of(self, secret: bytes) -> KeyGrant:
+        """Whose key this is, whatever it may do. Raises InvalidApiKeyError, the same for every reason."""
         grant = self.snapshot.keys.get(hashlib.sha256(secret).digest()) if 0 < len(secret) <= SECRET_BYTES_MAX else None
         if grant is None or (grant.expires_at is not None and self.clock.now() >= grant.expires_at):
             raise InvalidApiKeyError
-        if not grant.may_call:
-            raise ForbiddenError("this key lacks the scope 'models' (call the model API); ask the operator for one")
         return grant
 
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool:
@@ -207,7 +214,8 @@ class Gateway:
         now = self.monotonic()
         for exchange in list(self.live):
             exchange.tick(now)
-        self.connections.tick(now)
+        for connections in self.swept:
+            connections.tick(now)
         for model in self.snapshot.models.values():
             if self.admission.waiting(model.name):
                 self.admission.serve_queue(model, now)

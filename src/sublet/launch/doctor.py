@@ -203,12 +203,24 @@ def _ports(settings: Settings, running: bool) -> Iterator[Check]:
             yield Check(f"port of {name}", BAD, error.message, "Sublet can't start", f"set {name}.port")
             continue
         yield Check(f"port of {name}", GOOD, f"{host_name}:{port or '(any free one)'} is free")
+    if not running:
+        yield _operator_port(settings)
     free = _first(settings.ssh.port_min, settings.ssh.port_max, lambda port: _bindable(settings.ssh.host, port))
     if free is None:
         text = f"no port from {settings.ssh.port_min} to {settings.ssh.port_max} is free"
         yield Check("ports of leases", BAD, text, "no raw lease can start", "set ssh.port_min and ssh.port_max")
     else:
         yield Check("ports of leases", GOOD, f"{settings.ssh.host}, {settings.ssh.port_min} to {settings.ssh.port_max}")
+
+
+def _operator_port(settings: Settings) -> Check:
+    gateway = settings.gateway
+    port = gateway.operator_port if gateway.operator_port is not None else gateway.port and gateway.port + 1
+    try:
+        supervisor.bind(gateway.operator_host, port, "gateway.operator_port").close()
+    except SubletError as error:
+        return Check("operator's port", BAD, error.message, "nobody can read /metrics", "set gateway.operator_port")
+    return Check("operator's port", GOOD, f"{gateway.operator_host}:{port or '(any free one)'} is free")
 
 
 def _first(low: int, high: int, good: Callable[[int], bool]) -> int | None:
