@@ -236,7 +236,7 @@ class LocalBackend:
         archive.purge(self._base)
         shutil.rmtree(files.contents, ignore_errors=True)
         files.create()
-        for directory in (files.contents, files.home, files.etc, files.notices):
+        for directory in (files.contents, files.home, files.etc):
             directory.mkdir(mode=0o755)
         uid = LeaseUids(able.uid_first, able.uids).claim(files.root) if able.as_root else None
         host_key, fingerprint = write_host_key(files)

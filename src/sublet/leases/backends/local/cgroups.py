@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CONTROLLERS = ("cpuset", "cpu", "memory", "pids")
+CONTROLLERS = ("cpuset", "cpu", "memory", "pids", "cpuacct")
+# It caps nothing: version 1 counts processor time there, version 2 in every group.
 UNIFIED = "unified"
 SERVICE_GROUP = "sublet-service"
 CPU_PERIOD_US = 100_000
@@ -182,7 +183,7 @@ class LeaseCgroup:
                 with contextlib.suppress(OSError):
                     swap = ("memory.swap.max", 0) if second else ("memory.memsw.limit_in_bytes", caps.memory_bytes)
                     (directory / swap[0]).write_text(str(swap[1]))
-            else:
+            elif controller == "pids":
                 (directory / "pids.max").write_text(str(caps.processes_max))
         except OSError:
             return False

@@ -118,8 +118,13 @@ class LeaseFiles:
         return self.contents / "etc"
 
     @property
+    def shown(self) -> Path:
+        """What the tenant reads of Sublet; the shim's (`stage.Shown`)."""
+        return self.contents / "shown"
+
+    @property
     def notices(self) -> Path:
-        return self.contents / "notices"
+        return self.shown / "notices"
 
     @property
     def control(self) -> Path:

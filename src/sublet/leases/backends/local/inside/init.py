@@ -38,6 +38,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # Where a relocated interpreter finds its own library: for the packaged server alone, never for what a tenant runs.
     libraries = os.environ.pop("LD_LIBRARY_PATH", "")
+    os.environ.pop("LC_CTYPE", None)
     # Absent where an older shim started us.
     reports = int(os.environ.pop("SUBLET_REPORTS", "0"))
     servers: dict[int, Server] = {}

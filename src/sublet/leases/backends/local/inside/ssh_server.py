@@ -249,6 +249,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.pop("LD_LIBRARY_PATH", None)
+    # LC_CTYPE is what this interpreter set for itself (PEP 538); no session asked for it.
+    for name in ("LD_LIBRARY_PATH", "LC_CTYPE"):
+        os.environ.pop(name, None)
     os.chdir(HOME)
     asyncio.run(main())
