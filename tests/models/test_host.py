@@ -233,7 +233,7 @@ def test_with_the_database_away_a_dead_engine_is_started_where_it_was(
 ) -> None:
     ready(stage)
 
-    def away() -> list[Replica]:
+    def away(reach: object) -> list[Replica]:
         raise UnavailableError("the database is away")
 
     monkeypatch.setattr(stage.host._models, "replicas", away)

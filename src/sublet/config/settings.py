@@ -41,6 +41,7 @@ class Control(Section):
 
     host: str = Field(default="127.0.0.1", description="address to bind")
     port: Port = Field(default=8080, description="port; 0 picks a free one")
+    node: str = Field(default="", max_length=60, description="this machine's name among several; empty: the host's")
     tick_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two rounds of plan-then-act")
 
 

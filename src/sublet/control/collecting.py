@@ -28,12 +28,14 @@ class Collecting:
         return pool_name in self._stated
 
     def round(self) -> None:
-        """Bring what is new of every pool. Raises the first error after all had their turn."""
+        """Bring what is new of every pool that this process acts on. Raises the first error after all had their turn."""
+        with self._system.store.read() as connection:
+            mine = self._system.reach.pools(connection)
         errors: list[SubletError] = []
         silent: set[str] = set()
         for pool in self._system.fleet.pools():
             stated = self._stated.get(pool.name)
-            if stated is None or stated.prometheus is None or pool.offline_at is not None:
+            if stated is None or stated.prometheus is None or pool.offline_at is not None or pool.id not in mine:
                 continue
             if stated.prometheus.url in silent:
                 # Waiting for it again for each of its pools would keep those of others waiting.

@@ -28,6 +28,8 @@ class Loop:
     round: Callable[[], None]
     clock: Clock
     quick_rounds: int = 0
+    leads: Callable[[], bool] = lambda: True
+    """Whether this process does the work now, where several could."""
     rounds: int = 0
     failures_running: int = 0
     last_error: str | None = None
@@ -70,6 +72,7 @@ class Loop:
     def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "leads": self.leads(),
             "rounds": self.rounds,
             "failing": self.failures_running,
             "last_error": self.last_error,

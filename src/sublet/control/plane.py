@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -28,6 +28,8 @@ from sublet.demand.service import Demand, Recorded
 from sublet.desk.actuals import Actuals, worth
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
 from sublet.fleet import api as fleet_api
+from sublet.fleet.leadership import STAND_INTERVAL_S
+from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.alerts import Mailbox
@@ -55,6 +57,8 @@ FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
+LED = ("fleet", "rating", "bookkeeping", "months", "alerts", "record")
+"""What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
 """While somebody else tells a pool's demand, as a collector does, this machine's own load is not sampled as its demand."""
@@ -83,22 +87,43 @@ class ControlPlane:
             Loop("disk", DISK_INTERVAL_S, Ballast(self.settings.data_dir).tend, clock),
             Loop("leases", tick_s, self._leases, clock),
             Loop("models", tick_s, self._models, clock),
-            Loop("rating", RATING_INTERVAL_S, self._rate, clock),
-            Loop("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books, clock),
-            Loop("months", MONTHS_INTERVAL_S, self._close_months, clock),
-            Loop("alerts", ALERTS_INTERVAL_S, self._alert, clock),
-            Loop("record", RECORD_INTERVAL_S, self._record, clock),
+            self._led("rating", RATING_INTERVAL_S, self._rate),
+            self._led("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books),
+            self._led("months", MONTHS_INTERVAL_S, self._close_months),
+            self._led("alerts", ALERTS_INTERVAL_S, self._alert),
+            self._led("record", RECORD_INTERVAL_S, self._record),
         ]
+        if not system.store.is_sqlite:
+            self.loops.insert(0, Loop("leadership", STAND_INTERVAL_S, self._stand, clock))
 
     def start(self) -> None:
         """Look at the machine once, repair what a crash left, then start the loops. Raises what the first look raises."""
+        self._stand()
         self.system.sync_fleet()
+        # What was just written down may be led as well.
+        self._stand()
         for loop in self.loops:
             loop.start()
 
     def stop(self) -> None:
+        """End the loops, and let another control plane lead at once."""
         for loop in self.loops:
             loop.stop()
+        self.system.leadership.resign()
+
+    def _led(self, name: str, interval_s: float, work: Callable[[], None]) -> Loop:
+        """A loop that does its work where this control plane leads it; of several on one database one does."""
+
+        def round_() -> None:
+            if self.system.leadership.leads(name):
+                work()
+
+        return Loop(name, interval_s, round_, self.system.clock, leads=lambda: self.system.leadership.leads(name))
+
+    def _stand(self) -> None:
+        with self.system.store.read() as connection:
+            shared = self.system.reach.shared(connection)
+        self.system.leadership.stand([*LED, *shared])
 
     def plans(self) -> list[Plan]:
         """The last plans that had steps, newest first."""
@@ -123,10 +148,17 @@ class ControlPlane:
     def _fleet(self) -> None:
         self.system.sync_fleet()
 
+    def _mine(self) -> frozenset[str]:
+        """The pools that this control plane acts on now."""
+        with self.system.store.read() as connection:
+            return self.system.reach.pools(connection)
+
     def _sample(self) -> None:
+        mine = self._mine()
         for pool in self.system.fleet.pools():
             if (
-                pool.backend != "local"
+                pool.id not in mine
+                or pool.backend != "local"
                 or pool.offline_at is not None
                 or not pool.in_service
                 or self._is_pushed(pool.id)
@@ -149,7 +181,7 @@ class ControlPlane:
             log.warning("step_failed", kind=step.kind, subject=step.subject, reason=reason)
 
     def _models(self) -> None:
-        plan = self.system.models.plan(*self.system.room())
+        plan = self.system.models.plan(*self.system.room(), reach=self.system.reach)
         if plan.steps:
             self._remember(plan)
             self.system.models.carry_out(plan, self.system.capacity.model_spare)
@@ -220,6 +252,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     clock_now = system.clock.now
     api.include_router(accounts_api.router(system.accounts, require))
     api.include_router(fleet_api.router(system.fleet, require))
+    api.include_router(fleet_api.node_router(Nodes(system.store), clock_now, require))
     api.include_router(
         demand_api.router(PushedDemand(plane), require, clock_now, lambda pool: system.fleet.pool(pool).id)
     )

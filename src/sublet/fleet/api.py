@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.model import Actor
+from sublet.fleet.nodes import Nodes
 from sublet.fleet.service import Fleet
+
+
+def node_router(
+    nodes: Nodes, clock_now: Callable[[], datetime], require: Callable[[str], Callable[..., Actor]]
+) -> APIRouter:
+    """`/v1/nodes`: the machines that serve this database, for the operator."""
+    routes = APIRouter(tags=["fleet"])
+
+    @routes.get("/v1/nodes", dependencies=[Depends(require("operate"))])
+    def list_nodes() -> dict[str, Any]:
+        now = clock_now()
+        return {"nodes": [node.as_dict(now) for node in nodes.nodes()]}
+
+    return routes
 
 
 def router(fleet: Fleet, require: Callable[[str], Callable[..., Actor]]) -> APIRouter:

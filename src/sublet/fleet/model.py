@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -48,6 +49,15 @@ class Pool:
     accelerators: int
     """How many there are, in service or not."""
     in_service: int
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    """What else the settings of its control planes say: `reserve`, `failure_reserve`, `maintenance`, `exclusive`."""
+    node_ids: frozenset[str] = frozenset()
+    """The nodes whose settings state it; none where it was made without a node."""
+
+    @property
+    def on_one_node(self) -> bool:
+        """Whether only the machine that it is part of can act on it; any control plane can on others."""
+        return self.backend == "local"
 
     def capacity(self, at: datetime) -> int:
         """Accelerators that exist and work at that moment."""
@@ -68,6 +78,7 @@ class Pool:
             "price_per_accelerator_hour": text_from_nano(self.price_nano),
             "currency": self.currency,
             "tenure": self.tenure,
+            "nodes": sorted(self.node_ids),
             "online_at": format_time(self.online_at),
             "offline_at": format_time(self.offline_at) if self.offline_at else None,
         }
@@ -87,3 +98,4 @@ class PoolSpec:
     price_nano: int
     currency: str = "USD"
     tenure: str = "owned"
+    stated: Mapping[str, Any] = field(default_factory=dict)

@@ -7,12 +7,19 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from sublet.fleet import node_store as node_sql
 from sublet.fleet import store as sql
 from sublet.fleet.model import REASON_MAX, UNITS_PER_POOL_MAX, Pool, PoolSpec, Unit
 from sublet.store import Store
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.text import checked_line
+
+
+class PoolElsewhereError(ConflictError):
+    """The pool's name is taken by another machine's pool; choose another in [[pools]]."""
+
+    code = "pool_elsewhere"
 
 
 class Fleet:
@@ -41,11 +48,13 @@ class Fleet:
         with self._store.read() as connection:
             return sql.units_of(connection, pool_id)
 
-    def sync(self, specs: Iterable[PoolSpec]) -> list[Pool]:
+    def sync(self, specs: Iterable[PoolSpec], node_id: str | None = None) -> list[Pool]:
         """Make the books say what `specs` say: new pools come online, changed ones change, missing ones go offline.
 
-        A unit that is no longer there goes out of service, never away: a lease may still hold it. Raises
-        InvalidInputError for two pools of one name or a pool of no accelerators.
+        `node_id` is the node whose settings say so. Pools that other nodes state are theirs: what this one does not name is
+        not missing while another does. A unit that is no longer there goes out of service, never away: a lease may still hold
+        it. Raises InvalidInputError for two pools of one name or a pool of no accelerators, and PoolElsewhereError for a
+        pool of another machine.
         """
         wanted = {spec.name: spec for spec in _checked(specs)}
         now = self._store.clock.now()
@@ -55,13 +64,16 @@ class Fleet:
             known = {pool.name: pool for pool in sql.all_pools(connection)}
             for name, spec in wanted.items():
                 pool_id = derived_id("pool", name)
+                _refuse_elsewhere(known.get(name), spec, node_id)
                 if name in known:
                     sql.update_pool(connection, pool_id, spec, now)
                 else:
                     sql.insert_pool(connection, pool_id, spec, now)
                 _sync_units(connection, pool_id, spec, now)
+            if node_id is not None:
+                node_sql.set_pools(connection, node_id, [derived_id("pool", name) for name in wanted])
             for name, pool in known.items():
-                if name not in wanted:
+                if name not in wanted and pool.node_ids <= {node_id}:
                     sql.retire_pool(connection, pool.id, now)
             return sql.all_pools(connection)
 
@@ -74,6 +86,18 @@ class Fleet:
         now = self._store.clock.now()
         if not self._store.write(lambda connection: sql.set_service(connection, unit_id, in_service, reason, now)):
             raise NotFoundError(f"there is no accelerator {unit_id!r}")
+
+
+def _refuse_elsewhere(known: Pool | None, spec: PoolSpec, node_id: str | None) -> None:
+    """A machine's accelerators are one machine's: two that name a pool alike would each act on the other's leases."""
+    if known is None or not (known.on_one_node or spec.backend == "local"):
+        return
+    if known.node_ids - {node_id}:
+        others = ", ".join(sorted(known.node_ids - {node_id}))
+        raise PoolElsewhereError(
+            f"pool {spec.name!r} is that of another machine (node {others}); name yours otherwise in [[pools]], or, where that "
+            "machine is gone for good, run `sublet node forget`"
+        )
 
 
 def _checked(specs: Iterable[PoolSpec]) -> list[PoolSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
+from sublet.fleet.node_store import nodes_of_pools
 from sublet.store.tables.fleet import pools, units
 from sublet.store.types import Instant
 
@@ -24,14 +26,15 @@ _COUNTED = select(
 
 
 def all_pools(connection: Connection) -> list[Pool]:
-    return [_pool(row) for row in connection.execute(_COUNTED.order_by(pools.c.name))]
+    stated_by = nodes_of_pools(connection)
+    return [_pool(row, stated_by) for row in connection.execute(_COUNTED.order_by(pools.c.name))]
 
 
 def pool_named(connection: Connection, id_or_name: str) -> Pool | None:
     """The pool of that id, else of that name."""
     wanted = _COUNTED.where(or_(pools.c.id == id_or_name, pools.c.name == id_or_name))
     row = min(connection.execute(wanted), key=lambda found: found.id != id_or_name, default=None)
-    return _pool(row) if row is not None else None
+    return _pool(row, nodes_of_pools(connection)) if row is not None else None
 
 
 def units_of(connection: Connection, pool_id: str) -> list[Unit]:
@@ -90,6 +93,7 @@ def _fields(spec: PoolSpec, now: datetime) -> dict[str, Any]:
         "price_nano": spec.price_nano,
         "currency": spec.currency,
         "tenure": spec.tenure,
+        "stated": dict(spec.stated),
         "updated_at": now,
     }
 
@@ -98,7 +102,7 @@ def _unit(row: Row[Any]) -> Unit:
     return Unit(row.id, row.pool_id, row.position, row.device, bool(row.in_service), row.out_reason)
 
 
-def _pool(row: Row[Any]) -> Pool:
+def _pool(row: Row[Any], stated_by: Mapping[str, frozenset[str]]) -> Pool:
     return Pool(
         row.id,
         row.name,
@@ -114,4 +118,6 @@ def _pool(row: Row[Any]) -> Pool:
         row.offline_at,
         row.accelerators,
         row.working,
+        row.stated or {},
+        stated_by.get(row.id, frozenset()),
     )

@@ -24,7 +24,7 @@ from sublet.models.model import ModelFileError
 from sublet.store import Store
 from sublet.store.ballast import Ballast
 from sublet.values.errors import SubletError
-from sublet.wiring.system import pool_specs
+from sublet.wiring.owned import pool_specs
 
 POOLS_SHOWN = 8
 COMFORTABLE_BYTES = 2 * 1024**3

@@ -9,7 +9,11 @@ import structlog
 
 from sublet.config import logs
 from sublet.config.settings import Settings
+from sublet.fleet.discovery import site_name
+from sublet.fleet.nodes import Presence, node_id_in, own_node_id, take_control
+from sublet.fleet.reach import MachineReach
 from sublet.launch import supervisor
+from sublet.store import Store
 from sublet.values import garbage
 from sublet.values.errors import InvalidInputError
 
@@ -36,7 +40,9 @@ def _control(settings: Settings, fd: int | None) -> None:
     from sublet.wiring.system import Sublet
 
     held = _listener(fd, settings.control.host, settings.control.port, "control.port")
+    lock = take_control(settings.database_url, settings.data_dir)
     system = Sublet(settings)
+    presence = present(system.store, settings, "control")
     plane = ControlPlane(system)
     plane.start()
     config = uvicorn.Config(
@@ -55,7 +61,9 @@ def _control(settings: Settings, fd: int | None) -> None:
         asyncio.run(server.serve(sockets=[held]))
     finally:
         plane.stop()
+        presence.stop()
         system.close()
+        lock.close()
 
 
 def _gateway(settings: Settings, fd: int | None) -> None:
@@ -75,25 +83,37 @@ def _gateway(settings: Settings, fd: int | None) -> None:
         # What an operator may set has the same name there.
         **{name: value for name, value in settings.gateway if name != "models"},
     )
+    presence = present(system.store, settings, "gateway")
     desk = HoldDesk(system.store, system.ledger.spending)
     try:
         gateway_server.run(gateway_settings, system.store, system.emit_tokens, holds=DeskHolds(desk), listener=held)
     finally:
         desk.close()
+        presence.stop()
         system.close()
 
 
 def _engines(settings: Settings, fd: int | None) -> None:
     from sublet.models import host as engine_host
     from sublet.models.catalog import built_in
-    from sublet.store import Store
 
     store = Store(settings.database_url)
+    presence = present(store, settings, "engines")
+    reach = MachineReach(lambda: node_id_in(settings.data_dir), alone=store.is_sqlite)
     try:
         entry = built_in(settings.models.slots, settings.models.context_tokens)
-        engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir, built_in=entry), store)
+        engine_host.run(engine_host.HostSettings(data_dir=settings.data_dir, built_in=entry), store, reach=reach)
     finally:
+        presence.stop()
         store.close()
+
+
+def present(store: Store, settings: Settings, kind: str) -> Presence:
+    """From now on the database says that this process serves it. Raises what the database raises."""
+    node_id = own_node_id(settings.data_dir)
+    made = Presence(store, node_id, settings.control.node or site_name(), kind)
+    made.start()
+    return made
 
 
 def _listener(fd: int | None, host: str, port: int, setting: str) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -31,6 +31,7 @@ from sublet.values.plan import Plan, Step
 ACTOR = "planner"
 STOP_GRACE_S = 2.0
 SLOW_KINDS = frozenset({"stop", "prepare", "start", "restart", "replace", "shrink", "fail", "abandon", "reap"})
+NOT_OURS = "another process acts on this pool by now"
 _log = structlog.get_logger("sublet.leases")
 
 
@@ -62,27 +63,31 @@ class Executor:
         self._reclaims = reclaims
         self._workers = workers
 
-    def carry_out(self, plan: Plan) -> Outcome:
+    def carry_out(self, plan: Plan, may: Callable[[Step], bool] = lambda step: True) -> Outcome:
         """A step that fails is told and does not keep the others from being done. Kinds follow one another; where there are
-        several workers, slow steps of one kind, each about a lease of its own, are done side by side."""
+        several workers, slow steps of one kind, each about a lease of its own, are done side by side.
+
+        `may` is asked right before a step. One that another process has taken over is left to that one, and not told."""
         outcome = Outcome()
         for kind, steps in groupby(plan.steps, key=lambda step: step.kind):
             group = list(steps)
             if self._workers > 1 and kind in SLOW_KINDS and len(group) > 1:
                 with ThreadPoolExecutor(self._workers, "leases") as pool:
-                    failures = list(pool.map(self._attempt, group))
+                    failures = list(pool.map(lambda step: self._attempt(step, may), group))
             else:
-                failures = [self._attempt(step) for step in group]
+                failures = [self._attempt(step, may) for step in group]
             for step, failure in zip(group, failures, strict=True):
                 if failure is None:
                     outcome.done.append(step)
-                else:
+                elif failure != NOT_OURS:
                     outcome.failed.append((step, failure))
         return outcome
 
-    def _attempt(self, step: Step) -> str | None:
+    def _attempt(self, step: Step, may: Callable[[Step], bool]) -> str | None:
         """Why the step failed; None where it did not."""
         try:
+            if not may(step):
+                return NOT_OURS
             if step.kind not in KINDS:
                 raise InvalidInputError(f"a plan can't hold a step of kind {step.kind!r}")
             getattr(self, f"_{step.kind}")(step)

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from sublet.fleet.reach import Everything, Reach
 from sublet.leases import calendar
 from sublet.leases import store as sql
 from sublet.leases.admission import Admission, QuoteRequest
@@ -49,8 +50,17 @@ _log = structlog.get_logger("sublet.leases")
 class Leases:
     """The use cases of raw leases. `backends` are keyed by the name that pools carry."""
 
-    def __init__(self, store: Store, backends: Mapping[str, Backend], ports: LeasePorts, workers: int = 1) -> None:
-        """`workers` leases are started or ended at the same time; one keeps a simulation deterministic."""
+    def __init__(
+        self,
+        store: Store,
+        backends: Mapping[str, Backend],
+        ports: LeasePorts,
+        workers: int = 1,
+        reach: Reach = Everything(),
+    ) -> None:
+        """`workers` leases are started or ended at the same time; one keeps a simulation deterministic. `reach` says on which
+        pools this process acts: leases of others are sold and shown here, and left alone."""
+        self._reach = reach
         self._store = store
         self._backends = backends
         self._ports = ports
@@ -188,8 +198,10 @@ class Leases:
         """Plan, then act. Call it again and again, from one thread; it never assumes that the last time worked."""
         if not self._recovered:
             self._recover()
-        plan = make_plan(self._view())
-        outcome = self._executor.carry_out(plan)
+        view = self._view()
+        plan = make_plan(view)
+        pools = {lease.id: lease.pool_id for lease in view.leases}
+        outcome = self._executor.carry_out(plan, lambda step: self._may(pools.get(step.subject)))
         now = self._store.clock.now()
 
         def tidy(connection: Connection) -> None:
@@ -204,24 +216,42 @@ class Leases:
         """Once, before anything is started: what a crash left with the backends that is in no book is ended."""
         with self._store.read() as connection:
             known = frozenset(lease.id for lease in sql.live_leases(connection))
+            reached = self._reached(connection)
         for name, backend in self._backends.items():
             try:
-                backend.reap(known)
+                # What a shared backend has may be of others: its orphans are left to the plan of whoever leads.
+                if name in reached:
+                    backend.reap(known)
             except (SubletError, OSError) as error:
                 _log.warning("recovery is left to the plan", backend=name, error=str(error))
         self._recovered = True
 
+    def _may(self, pool_id: str | None) -> bool:
+        """Whether a step about that pool may be carried out: this process still acts on it, in the database's eyes too."""
+        return pool_id is None or self._reach.claim(pool_id)
+
+    def _reached(self, connection: Connection) -> frozenset[str]:
+        """The backends of the pools that this process acts on."""
+        mine = self._reach.pools(connection)
+        return frozenset(str(pool.backend) for pool in sql.pools_of(connection) if pool.id in mine)
+
     def _view(self) -> View:
         now = self._store.clock.now()
-        observations, silent = self._observe()
         with self._store.read() as connection:
-            leases = sql.live_leases(connection)
-            live = {lease.id for lease in leases}
+            reached = self._reached(connection)
+        observations, silent = self._observe(reached)
+        with self._store.read() as connection:
+            mine = self._reach.pools(connection)
+            everybodys = sql.live_leases(connection)
+            leases = [lease for lease in everybodys if lease.pool_id in mine]
+            live = {lease.id for lease in everybodys}
             strangers = [lease_id for lease_id in observations if lease_id not in live]
+            others = sql.leases_elsewhere(connection, list(observations), mine) if observations else frozenset()
+            observations = {lease_id: seen for lease_id, seen in observations.items() if lease_id not in others}
             ended = sql.states_of(connection, strangers) if strangers else {}
             # A lease may have been sold between the look at the books and the look at the backends; it is no stranger.
             ended = {lease_id: state for lease_id, state in ended.items() if state.terminal}
-            pools = sql.pools_of(connection)
+            pools = [pool for pool in sql.pools_of(connection) if pool.id in mine]
             failures = find_failures(connection, leases, now)
             held = working(leases, failures)
             reclaims, returns = self._reclaims.due(connection, [pool.id for pool in pools], held, now)
@@ -235,6 +265,7 @@ class Leases:
                 quarantined=[
                     Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason)
                     for row in sql.quarantined(connection)
+                    if row.pool_id in mine
                 ],
                 reclaims=reclaims,
                 returns=returns,
@@ -242,11 +273,12 @@ class Leases:
                 failures=failures,
             )
 
-    def _observe(self) -> tuple[dict[str, Observation], frozenset[str]]:
+    def _observe(self, reached: frozenset[str]) -> tuple[dict[str, Observation], frozenset[str]]:
         """Backends are asked before the books are read: what a backend has and no book then knows is an orphan."""
         observations: dict[str, Observation] = {}
         silent = set()
-        for name, backend in self._backends.items():
+        for name in sorted(reached & set(self._backends)):
+            backend = self._backends[name]
             try:
                 observations.update(backend.observe_all())
             except (BackendFailedError, OSError):

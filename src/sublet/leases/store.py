@@ -286,6 +286,12 @@ def states_of(connection: Connection, lease_ids: Sequence[str]) -> dict[str, Lea
     return {row.id: LeaseState(row.state) for row in found}
 
 
+def leases_elsewhere(connection: Connection, lease_ids: Sequence[str], pool_ids: frozenset[str]) -> frozenset[str]:
+    """Which of the leases are of none of the pools; what is in no book is of none."""
+    query = select(leases.c.id, leases.c.pool_id).where(leases.c.id.in_(lease_ids))
+    return frozenset(row.id for row in connection.execute(query) if row.pool_id not in pool_ids)
+
+
 def update_lease(connection: Connection, lease_id: str, **values: Any) -> None:
     connection.execute(update(leases).where(leases.c.id == lease_id).values(**values))
 

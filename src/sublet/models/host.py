@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from sublet.fleet.reach import Reach
 from sublet.models import store as sql
 from sublet.models.catalog import BUILT_IN
 from sublet.models.engines import Engine, make_engine
@@ -80,7 +81,10 @@ class Host:
         run_dir: Path,
         make: EngineFactory = make_engine,
         monotonic: Callable[[], float] = time.monotonic,
+        reach: Reach | None = None,
     ) -> None:
+        """`reach` says on which pools this machine's engines are; by default it is the only one."""
+        self._reach = reach
         self._settings = settings
         self._store = store
         self._models = Models(store, settings.built_in)
@@ -97,7 +101,7 @@ class Host:
     def step(self) -> None:
         """One round: start, watch, drain and stop, then say so in the database."""
         try:
-            replicas = self._models.replicas()
+            replicas = self._models.replicas(self._reach)
             catalog = self._models.catalog()
             self._away = False
         except SubletError as error:
@@ -117,8 +121,8 @@ class Host:
 
     def take_over(self) -> None:
         """At the start: whatever a former host said to be ready here is not, its engines ended with it."""
-        for replica in self._models.replicas():
-            if replica.host == self._name:
+        for replica in self._models.replicas(self._reach):
+            if self._reach is not None or replica.host == self._name:
                 self._update(replica.id, ("ready",), state="starting", endpoint=None, pid=None)
                 self._update(replica.id, ("starting", "draining"), endpoint=None, pid=None)
 
@@ -133,7 +137,7 @@ class Host:
     # One replica
 
     def _reconcile(self, replica: Replica, entry: CatalogEntry | None) -> None:
-        if replica.host not in (None, self._name):
+        if self._reach is None and replica.host not in (None, self._name):
             return
         seat = self._seats.get(replica.id)
         if replica.state == "draining":
@@ -280,6 +284,7 @@ def run(
     *,
     stop: threading.Event | None = None,
     on_ready: Callable[[], None] | None = None,
+    reach: Reach | None = None,
 ) -> None:
     """Own this machine's engines until SIGTERM or SIGINT, or until `stop` is set. Blocks.
 
@@ -296,7 +301,7 @@ def run(
     try:
         run_dir = socket_dir(folder)
         end_leftovers(run_dir)
-        host = Host(settings, store, run_dir)
+        host = Host(settings, store, run_dir, reach=reach)
         host.take_over()
         if on_ready is not None:
             on_ready()

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Connection
 
+from sublet.fleet.reach import Reach
 from sublet.models import store as sql
 from sublet.models.catalog import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
 from sublet.models.model import (
@@ -113,6 +114,12 @@ class Models:
 
     # Deployments
 
+    def deployed_beside(self, model: str, pool_id: str) -> bool:
+        """Whether the model is offered on another pool than this already."""
+        with self._store.read() as connection:
+            found = sql.deployment_of(connection, model)
+        return found is not None and found.state == "active" and found.pool_id != pool_id
+
     def deploy(
         self, model: str, pool_id: str, *, floor: int = 0, replicas_max: int = REPLICAS_MAX, scale: int | None = None
     ) -> Deployment:
@@ -199,10 +206,12 @@ class Models:
             )
         return rows
 
-    def replicas(self) -> list[Replica]:
-        """The live replicas."""
+    def replicas(self, reach: Reach | None = None) -> list[Replica]:
+        """The live replicas; with `reach`, those on its pools."""
         with self._store.read() as connection:
-            return sql.live_replicas(connection)
+            found = sql.live_replicas(connection)
+            mine = reach.pools(connection) if reach is not None else None
+        return [replica for replica in found if mine is None or replica.pool_id in mine]
 
     def accelerators_used(self, pool_id: str) -> int:
         """Accelerators of a pool that replicas occupy: sold, as far as the surplus is concerned."""
@@ -214,24 +223,28 @@ class Models:
 
     # The loop
 
-    def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None) -> Plan:
+    def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None, reach: Reach | None = None) -> Plan:
         """What should change now, and what waits. `room`: accelerators per pool id that replicas may occupy in all; `limit`:
-        what even floors may not exceed."""
-        world = self.world(room, limit)
+        what even floors may not exceed. Deployments and replicas on pools out of `reach` are left to those who act on them."""
+        world = self.world(room, limit, reach)
         made = plan(world)
         planned = {step.key for step in made.steps}
         waiting = (step for step in pending(world, made) if step.key not in planned)
         return replace(made, pending=in_time(waiting, PENDING_MAX))
 
-    def world(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None) -> World:
+    def world(
+        self, room: Mapping[str, int], limit: Mapping[str, int] | None = None, reach: Reach | None = None
+    ) -> World:
         """What the planner looks at."""
         now = self._store.clock.now()
         catalog = self.catalog()
         with self._store.read() as connection:
+            mine = reach.pools(connection) if reach is not None else None
+            recent = sql.recent_replicas(connection, now - timedelta(seconds=FAILED_PAUSE_S))
             return World(
                 now,
-                sql.all_deployments(connection),
-                sql.recent_replicas(connection, now - timedelta(seconds=FAILED_PAUSE_S)),
+                [item for item in sql.all_deployments(connection) if mine is None or item.pool_id in mine],
+                [replica for replica in recent if mine is None or replica.pool_id in mine],
                 catalog,
                 room,
                 sql.replica_counts(connection),

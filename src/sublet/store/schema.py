@@ -30,6 +30,13 @@ def config(connection: Connection | None = None) -> Config:
     return made
 
 
+def newest_revision() -> str:
+    """The schema that this version was made for."""
+    head = ScriptDirectory.from_config(config()).get_current_head()
+    assert head is not None
+    return head
+
+
 def migrate(store: Store) -> None:
     """Upgrade to the newest schema; nothing to do is nothing done. Several processes may try at once: one does it.
 

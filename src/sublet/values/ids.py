@@ -13,6 +13,8 @@ PREFIXES = {
     "key": "API key",
     "pool": "pool",
     "unit": "accelerator",
+    "nod": "node",
+    "prc": "process",
     "smp": "demand sample",
     "clm": "internal claim",
     "quo": "quote",

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from sublet.config.pools import PoolSettings
 from sublet.config.settings import Settings
 from sublet.demand.service import Demand
 from sublet.fleet.model import Pool
@@ -35,6 +34,7 @@ from sublet.surplus.view import View
 from sublet.values.clock import to_micros
 from sublet.values.plan import Step
 from sublet.values.windows import Window
+from sublet.wiring.owned import stated_of
 
 REPLICA_WINDOW = timedelta(hours=24)
 SUSTAINED_S = 45
@@ -77,17 +77,17 @@ class Capacity:
     def facts(self, pool_id: str, connection: Connection) -> PoolFacts:
         """The same, as the caller's transaction sees it."""
         pool = self._fleet.pool(pool_id, connection)
-        stated = self._stated(pool)
+        stated = stated_of(pool)
         now = self._clock.now()
         return PoolFacts(
             pool.id,
             pool.name,
             pool.capacity(now),
-            never_sell=self._floors(connection, pool.id) + (stated.reserve if stated else 0),
-            failure_reserve=stated.failure_reserve if stated else 0,
+            never_sell=self._floors(connection, pool.id) + stated.reserve,
+            failure_reserve=stated.failure_reserve,
             absences=tuple(
                 Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
-                for item in (stated.maintenance if stated else ())
+                for item in stated.maintenance
                 if item.end > now
             ),
             quarantined=leases_sql.quarantined_count(connection, pool.id),
@@ -228,9 +228,6 @@ class Capacity:
             return 0
         catalog = self._models.catalog(connection)
         return sum(item.floor * catalog[item.model].accelerators for item in deployed if item.model in catalog)
-
-    def _stated(self, pool: Pool) -> PoolSettings | None:
-        return next((item for item in self._settings.pools if item.name == pool.name), None)
 
 
 def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> list[Step]:

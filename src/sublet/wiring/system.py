@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from fractions import Fraction
 
 from sqlalchemy import Connection
 
 from sublet.accounts import store as accounts_sql
 from sublet.accounts.service import Accounts
-from sublet.config.pools import PoolSettings
-from sublet.config.settings import Settings, SettingsError
+from sublet.config.settings import Settings
 from sublet.demand.service import Demand
-from sublet.fleet import discovery
 from sublet.fleet import store as fleet_sql
+from sublet.fleet.discovery import site_name
+from sublet.fleet.leadership import Alone, Leadership, Leads
 from sublet.fleet.model import Pool, PoolSpec
+from sublet.fleet.nodes import Nodes, node_id_in, own_node_id
+from sublet.fleet.reach import OwnReach
 from sublet.fleet.service import Fleet
 from sublet.gateway.budgets import settle_requests, usage_events
 from sublet.gateway.model import UsageRecord
@@ -44,15 +46,15 @@ from sublet.surplus.record import Record
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
-from sublet.values.money import CurrencyMismatchError, nano_from_decimal
+from sublet.values.money import CurrencyMismatchError
 from sublet.values.plan import Plan, in_time
 from sublet.values.windows import Window
 from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
+from sublet.wiring.owned import pool_specs, served_elsewhere
 
 MIB = 1 << 20
 PENDING_MAX = 2_000
-FEW_CORES = 4
 LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
 LEASE_HOLD_KEPT = timedelta(days=1)
@@ -78,7 +80,11 @@ class Sublet:
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.capacity = Capacity(settings, self.store, self.fleet, self.demand, self.models, self._backend_room)
         self.surplus = self.capacity.surplus
-        self.leases = Leases(self.store, self.backends, self._lease_ports(), workers=4 if backends is None else 1)
+        self.leadership: Leads = Alone() if self.store.is_sqlite else Leadership(self.store, self.node_id)
+        self.reach = OwnReach(self.node_id, lambda: self.leadership)
+        self.leases = Leases(
+            self.store, self.backends, self._lease_ports(), workers=4 if backends is None else 1, reach=self.reach
+        )
         self.record = Record(
             self.store, self.demand, self.capacity.pool_facts, self.leases.promises, self.surplus.classes
         )
@@ -86,17 +92,36 @@ class Sublet:
     def close(self) -> None:
         self.store.close()
 
+    def node_id(self) -> str | None:
+        """The node whose data directory this is; None where nothing ever served from it."""
+        return node_id_in(self.settings.data_dir)
+
     # -- own
 
     def sync_fleet(self) -> list[Pool]:
         """Make the books of what is owned, of what it costs and of what is deployed say what settings and machine say."""
-        pools = self.fleet.sync(pool_specs(self.settings))
-        self._publish_prices(pools)
+        node_id = own_node_id(self.settings.data_dir)
+        Nodes(self.store).register(node_id, self.settings.control.node or site_name(), alone=self.store.is_sqlite)
+        pools = self.fleet.sync(self._specs(), node_id)
+        if self.leadership.leads("fleet"):
+            self._publish_prices(pools)
         model = self.settings.models.default
-        home = next((pool for pool in pools if pool.backend == "local" and pool.offline_at is None), None)
-        if model and home is not None:
+        mine = (pool for pool in pools if pool.on_one_node and pool.offline_at is None and node_id in pool.node_ids)
+        home = next(mine, None)
+        if model and home is not None and not self.models.deployed_beside(model, home.id):
             self.models.deploy(model, home.id, floor=self.settings.models.floor)
         return pools
+
+    def _specs(self) -> list[PoolSpec]:
+        """The pools that the settings state, with what their backend says of tenants."""
+        specs = []
+        for spec in pool_specs(self.settings):
+            backend = self.backends.get(spec.backend)
+            exclusive = backend is not None and backend.tenants_max is not None and backend.tenants_max <= 1
+            # On SQLite no other machine asks.
+            told = {"exclusive": exclusive, "served_max": None if self.store.is_sqlite else _served_max(backend)}
+            specs.append(replace(spec, stated={**spec.stated, **told}))
+        return specs
 
     def _publish_prices(self, pools: Sequence[Pool]) -> None:
         if self.settings.prices is not None:
@@ -137,14 +162,21 @@ class Sublet:
         return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
 
     def _backend_room(self, pool: Pool, window: Window, connection: Connection) -> int:
-        """What the disk of this machine has room for, where the pool's leases have their homes there."""
-        backend = self.backends.get(pool.backend)
-        if not isinstance(backend, LocalBackend) or not backend.without_room():
-            return pool.accelerators
+        """What the disk of the pool's machine has room for, where its leases have their homes there."""
         now = self.clock.now()
-        local = [each.id for each in fleet_sql.all_pools(connection) if each.backend == backend.name]
-        sold = [item for each in local for item in calendar.book(connection, each, now, window)]
-        return max(0, backend.served_max() - calendar.most_at_once(sold, window))
+        if pool.node_ids and self.node_id() not in pool.node_ids:
+            served_max = served_elsewhere(pool, connection, now)
+        else:
+            served_max = _served_max(self.backends.get(pool.backend))
+        if served_max is None:
+            return pool.accelerators
+        beside = [
+            each.id
+            for each in fleet_sql.all_pools(connection)
+            if each.backend == pool.backend and each.node_ids == pool.node_ids
+        ]
+        sold = [item for each in beside for item in calendar.book(connection, each, now, window)]
+        return max(0, served_max - calendar.most_at_once(sold, window))
 
     def _price(
         self, connection: Connection, pool_id: str, class_name: str, window: Window, organization_id: str
@@ -172,8 +204,8 @@ class Sublet:
         return math.ceil(unit * 1000 * 3600), currency
 
     def _shareable(self, connection: Connection, pool_id: str) -> bool:
-        backend = self.backends.get(self.fleet.pool(pool_id, connection).backend)
-        return backend is None or backend.tenants_max is None or backend.tenants_max > 1
+        # Only the pool's own machine knows what its isolation is worth; it wrote that down.
+        return not self.fleet.pool(pool_id, connection).stated.get("exclusive")
 
     def _authorize(self, connection: Connection, organization_id: str, total_nano: int, currency: str) -> None:
         organization = accounts_sql.organization_by(connection, id=organization_id)
@@ -259,16 +291,22 @@ class Sublet:
     def plan(self) -> Plan:
         """What the next round would do, leases first, then models, and every change that waits. Nothing is carried out."""
         leases = self.leases.plan()
-        models = self.models.plan(*self.room())
+        models = self.models.plan(*self.room(), reach=self.reach)
         pending = in_time((*leases.pending, *models.pending, *self.capacity.pending()), PENDING_MAX)
         return Plan(leases.made_at, (*leases.steps, *models.steps), pending)
 
     def room(self) -> tuple[dict[str, int], dict[str, int]]:
         """By pool that models are deployed on: room for replicas, and what even floors may not exceed."""
         with self.store.read() as connection:
-            pools = sorted({item.pool_id for item in models_sql.all_deployments(connection)})
+            mine = self.reach.pools(connection)
+            pools = sorted({item.pool_id for item in models_sql.all_deployments(connection)} & mine)
             room = {pool_id: self.capacity.model_room(connection, pool_id) for pool_id in pools}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
+
+
+def _served_max(backend: Backend | None) -> int | None:
+    """How many accelerators leases of this machine may hold at once; None where only their number limits it."""
+    return backend.served_max() if isinstance(backend, LocalBackend) and backend.without_room() else None
 
 
 def lease_hold(lease_id: str) -> str:
@@ -299,70 +337,6 @@ def local_backend(settings: Settings) -> LocalBackend:
             allow_soft_isolation=leasing.allow_soft_isolation,
         )
     )
-
-
-def pool_specs(settings: Settings) -> list[PoolSpec]:
-    """The pools that the settings state, completed by discovery; this machine as one pool where they state none."""
-    found = discovery.discover()
-    site = discovery.site_name()
-    specs = []
-    given = 0
-    for stated in settings.pools or (_this_machine(found),):
-        count = stated.accelerators or len(found.devices)
-        if stated.backend == "local":
-            _check_devices(found, stated.name, given + count)
-            devices = tuple(found.devices[(given + index) % len(found.devices)] for index in range(count))
-            given += count
-        else:
-            devices = tuple(f"simulated:{index}" for index in range(count))
-        watts = (
-            stated.watts
-            if stated.watts is not None
-            else _share(found.watts, len(found.devices), count, found.generation)
-        )
-        specs.append(
-            PoolSpec(
-                stated.name,
-                stated.site or site,
-                stated.generation or found.generation,
-                stated.backend,
-                devices,
-                watts,
-                "stated in the settings" if stated.watts is not None else found.watts_source,
-                nano_from_decimal(stated.price_per_accelerator_hour),
-                stated.currency,
-                stated.tenure,
-            )
-        )
-    return specs
-
-
-def _this_machine(found: discovery.Found) -> PoolSettings:
-    """The pool where the settings state none. On a machine of few cores each is two accelerators: with one kept for the
-    model and one for the owner, it would otherwise have nothing to sell."""
-    cpu = found.generation == "cpu"
-    shares = 2 if cpu and len(found.devices) < FEW_CORES else 1
-    return PoolSettings(
-        name="this-machine",
-        accelerators=shares * len(found.devices),
-        price_per_accelerator_hour=Decimal("0.05") if cpu else Decimal("2.00"),
-    )
-
-
-def _check_devices(found: discovery.Found, name: str, wanted: int) -> None:
-    """Cores may be cut into shares, each with its part of the core's time; a GPU has one tenant."""
-    if found.generation != "cpu" and wanted > len(found.devices):
-        raise SettingsError(
-            f"pools.accelerators: {wanted} up to pool {name!r}, and this machine has {len(found.devices)}; "
-            "a GPU can't be shared between leases"
-        )
-
-
-def _share(watts: Decimal, cores: int, count: int, generation: str) -> Decimal:
-    """Watts of one accelerator where several share a core: the machine's watts divided among them."""
-    if generation != "cpu" or count <= cores:
-        return watts
-    return (watts * cores / count).quantize(Decimal("0.001"))
 
 
 def hold_limits(settings: Settings) -> HoldLimits:

@@ -1,9 +1,9 @@
-"""What is owned: pools and the accelerators in them."""
+"""What is owned: pools, the accelerators in them, and the nodes, processes and leaders that may act on them."""
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, text
 
 from sublet.store.metadata import metadata
-from sublet.store.types import Instant
+from sublet.store.types import Instant, Json
 
 pools = Table(
     "pools",
@@ -21,6 +21,8 @@ pools = Table(
     Column("online_at", Instant, nullable=False),
     Column("offline_at", Instant, nullable=True),
     Column("updated_at", Instant, nullable=False),
+    # What the settings of its control planes say beyond that: reserves, maintenance, whether tenants may share it.
+    Column("stated", Json, nullable=True),
 )
 
 units = Table(
@@ -40,4 +42,50 @@ units = Table(
         sqlite_where=text("in_service = 0"),
         postgresql_where=text("in_service = 0"),
     ),
+)
+
+# A machine with a data directory. `seen_at` is the last heartbeat of its control plane, empty before the first.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=True),
+)
+
+# Which nodes state a pool in their settings. A local pool has one; a shared one may have several.
+pool_nodes = Table(
+    "pool_nodes",
+    metadata,
+    Column("pool_id", String(40), ForeignKey("pools.id"), primary_key=True),
+    Column("node_id", String(40), ForeignKey("nodes.id"), primary_key=True),
+    Index("ix_pool_nodes_node_id", "node_id"),
+)
+
+# Every process that serves this database now, with the schema that it was made for.
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("node_id", String(40), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("revision", String(40), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
+# Who leads what: `token` grows with every change of the leader, `beat` with every sign of life.
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("holder", String(40), nullable=False),
+    Column("node_id", String(40), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Column("since", Instant, nullable=False),
 )

@@ -1,0 +1,66 @@
+"""Nodes, the processes on them, and who leads what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sublet.values.clock import format_time
+
+UNREACHABLE_S = 20.0
+"""A node, or a process, whose last sign of life is older than this, in seconds, is taken for gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine with a data directory. `seen_at` is its control plane's last sign of life, None before the first."""
+
+    id: str
+    name: str
+    version: str
+    created_at: datetime
+    seen_at: datetime | None
+    pool_ids: tuple[str, ...] = ()
+
+    def reachable(self, now: datetime) -> bool:
+        """Whether its control plane gave a sign of life lately."""
+        return self.seen_at is not None and (now - self.seen_at).total_seconds() <= UNREACHABLE_S
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "version": self.version,
+            "state": "reachable" if self.reachable(now) else "unreachable",
+            "seen_at": format_time(self.seen_at) if self.seen_at else None,
+            "created_at": format_time(self.created_at),
+            "pool_ids": list(self.pool_ids),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A control plane, a gateway or an engine host that serves the database; `revision` is the schema it was made for."""
+
+    id: str
+    node_id: str
+    kind: str
+    version: str
+    revision: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads `name`. `token` grows with every change of the leader, `beat` with every sign of life. `holder` is empty where
+    the last one stepped down."""
+
+    name: str
+    holder: str
+    node_id: str
+    token: int
+    beat: int
+    since: datetime

@@ -1,0 +1,151 @@
+"""The SQL of nodes, of the processes that serve the database, and of leaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from sublet.fleet.node_model import Leader, Node, Process
+from sublet.store.tables.fleet import leaders, nodes, pool_nodes, processes
+
+
+def all_nodes(connection: Connection) -> list[Node]:
+    """Every node with the ids of its pools, by name."""
+    stated: dict[str, list[str]] = {}
+    for row in connection.execute(select(pool_nodes).order_by(pool_nodes.c.pool_id)):
+        stated.setdefault(row.node_id, []).append(row.pool_id)
+    found = connection.execute(select(nodes).order_by(nodes.c.name, nodes.c.id))
+    return [
+        Node(row.id, row.name, row.version, row.created_at, row.seen_at, tuple(stated.get(row.id, ()))) for row in found
+    ]
+
+
+def save_node(connection: Connection, node_id: str, name: str, version: str, now: datetime) -> None:
+    """Make the node known, or say what its name and version are now."""
+    done = connection.execute(update(nodes).where(nodes.c.id == node_id).values(name=name, version=version))
+    if not done.rowcount:
+        connection.execute(insert(nodes).values(id=node_id, name=name, version=version, created_at=now, seen_at=None))
+
+
+def see_node(connection: Connection, node_id: str, now: datetime) -> None:
+    connection.execute(update(nodes).where(nodes.c.id == node_id).values(seen_at=now))
+
+
+def delete_node(connection: Connection, node_id: str) -> None:
+    connection.execute(delete(pool_nodes).where(pool_nodes.c.node_id == node_id))
+    connection.execute(delete(processes).where(processes.c.node_id == node_id))
+    connection.execute(delete(leaders).where(leaders.c.node_id == node_id))
+    connection.execute(delete(nodes).where(nodes.c.id == node_id))
+
+
+def nodes_of_pools(connection: Connection) -> dict[str, frozenset[str]]:
+    """By pool, the nodes that state it; pools that none does are left out."""
+    found: dict[str, set[str]] = {}
+    for row in connection.execute(select(pool_nodes)):
+        found.setdefault(row.pool_id, set()).add(row.node_id)
+    return {pool_id: frozenset(ids) for pool_id, ids in found.items()}
+
+
+def set_pools(connection: Connection, node_id: str, pool_ids: Iterable[str]) -> None:
+    """From now on the node states these pools and no others."""
+    wanted = set(pool_ids)
+    found = connection.execute(select(pool_nodes.c.pool_id).where(pool_nodes.c.node_id == node_id)).scalars()
+    known = set(found)
+    for pool_id in sorted(known - wanted):
+        connection.execute(delete(pool_nodes).where(pool_nodes.c.node_id == node_id, pool_nodes.c.pool_id == pool_id))
+    for pool_id in sorted(wanted - known):
+        connection.execute(insert(pool_nodes).values(pool_id=pool_id, node_id=node_id))
+
+
+def last_seen(connection: Connection, pool_id: str) -> datetime | None:
+    """When a node that states the pool last gave a sign of life; None where none ever did."""
+    query = select(func.max(nodes.c.seen_at)).join(pool_nodes, pool_nodes.c.node_id == nodes.c.id)
+    found: datetime | None = connection.execute(query.where(pool_nodes.c.pool_id == pool_id)).scalar_one()
+    return found
+
+
+def all_processes(connection: Connection) -> list[Process]:
+    found = connection.execute(select(processes).order_by(processes.c.started_at, processes.c.id))
+    return [
+        Process(row.id, row.node_id, row.kind, row.version, row.revision, row.pid, row.started_at, row.seen_at)
+        for row in found
+    ]
+
+
+def save_process(connection: Connection, process: Process) -> None:
+    """Say that the process serves. A former one of the same node and kind, of which there is one at a time, is forgotten."""
+    done = connection.execute(update(processes).where(processes.c.id == process.id).values(seen_at=process.seen_at))
+    if done.rowcount:
+        return
+    if process.kind == "control":
+        connection.execute(
+            delete(processes).where(processes.c.node_id == process.node_id, processes.c.kind == process.kind)
+        )
+    connection.execute(
+        insert(processes).values(
+            id=process.id,
+            node_id=process.node_id,
+            kind=process.kind,
+            version=process.version,
+            revision=process.revision,
+            pid=process.pid,
+            started_at=process.started_at,
+            seen_at=process.seen_at,
+        )
+    )
+
+
+def delete_process(connection: Connection, process_id: str) -> None:
+    connection.execute(delete(processes).where(processes.c.id == process_id))
+
+
+def delete_processes_before(connection: Connection, moment: datetime) -> None:
+    connection.execute(delete(processes).where(processes.c.seen_at < moment))
+
+
+def all_leaders(connection: Connection) -> dict[str, Leader]:
+    return {row.name: _leader(row) for row in connection.execute(select(leaders).order_by(leaders.c.name))}
+
+
+def insert_leader(connection: Connection, leader: Leader, now: datetime) -> None:
+    connection.execute(
+        insert(leaders).values(
+            name=leader.name,
+            holder=leader.holder,
+            node_id=leader.node_id,
+            token=leader.token,
+            beat=leader.beat,
+            since=now,
+        )
+    )
+
+
+def replace_leader(connection: Connection, leader: Leader, now: datetime) -> None:
+    connection.execute(
+        update(leaders)
+        .where(leaders.c.name == leader.name)
+        .values(holder=leader.holder, node_id=leader.node_id, token=leader.token, beat=leader.beat, since=now)
+    )
+
+
+def beat_leader(connection: Connection, name: str, holder: str, token: int) -> bool:
+    """A sign of life, and proof that the lead is still held: False where another leads by now."""
+    done = connection.execute(
+        update(leaders)
+        .where(leaders.c.name == name, leaders.c.holder == holder, leaders.c.token == token)
+        .values(beat=leaders.c.beat + 1)
+    )
+    return done.rowcount == 1
+
+
+def free_leader(connection: Connection, name: str, holder: str) -> None:
+    """Nobody leads: the next candidate need not wait. The row stays, so that tokens go on growing."""
+    connection.execute(
+        update(leaders).where(leaders.c.name == name, leaders.c.holder == holder).values(holder="", node_id="")
+    )
+
+
+def _leader(row: Row[tuple[str]]) -> Leader:
+    return Leader(row.name, row.holder, row.node_id, row.token, row.beat, row.since)
