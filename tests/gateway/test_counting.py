@@ -25,7 +25,7 @@ from tests.gateway.test_openai_surface import parse
 
 from sublet.gateway.budgets import usage_events
 from sublet.gateway.call import CHAT, COMPLETION, EMBEDDING
-from sublet.gateway.estimate import prompt_tokens
+from sublet.gateway.estimate import answer_tokens, prompt_tokens
 from sublet.gateway.meter import Meter
 from sublet.store.tables.models import models
 
@@ -189,6 +189,15 @@ def test_the_estimate_of_a_prompt() -> None:
     assert prompt_tokens(parse({"model": "toy", "prompt": "x" * 9}, COMPLETION)) == 3
     assert prompt_tokens(parse({"model": "toy", "input": ["x" * 8, "y"]}, EMBEDDING)) == 3
     assert prompt_tokens(parse({"model": "toy", "input": [[1, 2], [3]]}, EMBEDDING)) == 3
+
+
+def test_the_estimate_of_an_answer_leaves_an_echo_out() -> None:
+    body = json.dumps({"choices": [{"text": "x" * 40}]}).encode()
+    assert answer_tokens(parse({"model": "toy", "prompt": "x" * 32}, COMPLETION), body) == 10
+    assert answer_tokens(parse({"model": "toy", "prompt": "x" * 32, "echo": True}, COMPLETION), body) == 2
+    assert (
+        answer_tokens(parse({"model": "toy", "prompt": "x" * 40, "echo": True, "max_tokens": 0}, COMPLETION), body) == 0
+    )
 
 
 def test_a_count_that_comes_late_replaces_the_estimate() -> None:

@@ -212,3 +212,5 @@ def test_the_manual_names_the_parameters_of_each_dialect() -> None:
 def test_a_budget_holds_for_every_answer_that_is_asked_for() -> None:
     assert tokens_max(parse(ask(max_tokens=10)), 100, ROUTE)[1] == 10
     assert tokens_max(parse(ask(max_tokens=10, n=5)), 100, ROUTE)[1] == 50
+    lists = parse({"model": "toy", "prompt": ["a", "b"], "max_tokens": 10, "n": 3}, COMPLETION)
+    assert tokens_max(lists, 5000, ROUTE) == (2 * ROUTE.context_tokens, 60)

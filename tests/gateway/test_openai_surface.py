@@ -107,14 +107,32 @@ def test_what_a_request_needs_of_a_model(fields: Any, needs: tuple[str, ...]) ->
     assert parse(fields).needs == needs
 
 
-def test_completions_take_one_prompt() -> None:
-    assert parse({"model": "toy", "prompt": "x"}, COMPLETION).kind == COMPLETION
-    assert parse({"model": "toy", "prompt": [1, 2]}, COMPLETION).kind == COMPLETION
-    for prompt in (["a", "b"], [[1], [2]], [], None, {"a": 1}):
-        with pytest.raises(InvalidRequestError):
+def test_completions_take_texts_and_token_ids() -> None:
+    for prompt, count in (("x", 1), ([1, 2], 1), (["a", "b"], 2), ([[1], [2, 3], [4]], 3)):
+        call = parse({"model": "toy", "prompt": prompt, "n": 2}, COMPLETION)
+        assert (call.prompts, call.choices) == (count, 2 * count)
+    for prompt in ([], None, {"a": 1}, ["a", 1], [[]], [""], ["a", [1]], [1.5], ["a"] * 257):
+        with pytest.raises(InvalidRequestError) as refused:
             parse({"model": "toy", "prompt": prompt}, COMPLETION)
+        assert refused.value.details["param"] == "prompt"
     with pytest.raises(InvalidRequestError):
         parse({"model": "toy"}, EMBEDDING)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"), [({"max_tokens": 0}, "max_tokens"), ({"best_of": 2}, "best_of"), ({"logprobs": 6}, "logprobs")]
+)
+def test_completions_refuse_by_name(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        parse({"model": "toy", "prompt": "x", **fields}, COMPLETION)
+    assert refused.value.details["param"] == param
+
+
+def test_the_defaults_of_completions_are_openais() -> None:
+    assert json.loads(parse({"model": "toy", "prompt": "x"}, COMPLETION).for_engine(ROUTE))["max_tokens"] == 16
+    suffix = parse({"model": "toy", "prompt": "x", "suffix": "y"}, COMPLETION)
+    assert suffix.needs == ("completions", "suffix")
+    assert parse({"model": "toy", "prompt": "x", "suffix": ""}, COMPLETION).needs == ("completions",)
 
 
 def test_the_engine_gets_what_was_asked_and_no_more() -> None:

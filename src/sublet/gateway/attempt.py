@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from sublet.gateway.admission import ReplicaState
 from sublet.gateway.call import ENGINE_PATHS
 from sublet.gateway.engine_error import retry_after_s
 from sublet.gateway.refusals import EngineError, EngineFailedError, EngineTimeoutError, EngineUnreachableError
+from sublet.gateway.scripts import Script, Step, script_of
 from sublet.gateway.upstream import EngineConnection
 from sublet.values.errors import SubletError
 
@@ -21,13 +24,14 @@ class Attempt:
     An exchange has one attempt at a time. Once it is `over`, nothing that its engine still says matters.
     """
 
-    __slots__ = ("_answering", "_ended", "_exchange", "connection", "over", "replica")
+    __slots__ = ("_answering", "_ended", "_exchange", "_model", "_script", "connection", "over", "replica")
 
     def __init__(self, exchange: Exchange, replica: ReplicaState) -> None:
         self._exchange = exchange
         self.replica = replica
         self.connection: EngineConnection | None = None
         self.over = self._answering = self._ended = False
+        self._script: Script | None = None
 
     def start(self) -> None:
         """Send the request to the replica."""
@@ -35,9 +39,55 @@ class Attempt:
         call, route, gateway = exchange.call, self.replica.route, exchange.gateway
         # The catalog may have changed while the request waited, and the replica may be of an entry before that.
         model = route.served_as or gateway.snapshot.models.get(exchange.model.name, exchange.model)
+        self._model = model
+        self._script = script_of(call, model)
         exchange.reply.begin(model)
+        if self._script is not None:
+            self._ask(next(self._script))
+            return
         pool = gateway.engines(route.endpoint, model)
         pool.request(self, ENGINE_PATHS[call.kind], call.for_engine(model), self._taken)
+
+    def _ask(self, step: Step) -> None:
+        """Send the next request of a script, on a connection of its own."""
+        self._answering = self._ended = False
+        self.connection = None
+        exchange = self._exchange
+        exchange.last_at = exchange.gateway.monotonic()
+        exchange.reply.begin_step(streamed=step.streamed)
+        pool = exchange.gateway.engines(self.replica.route.endpoint, self._model)
+        pool.request(self, step.path, step.body, self._taken)
+
+    def _next_step(self, script: Script) -> None:
+        """The answer of a step is there."""
+        exchange = self._exchange
+        if not self._ended:
+            # An engine's stream that said everything may not have ended yet; nothing more of it is wanted.
+            self.close()
+        try:
+            step = script.send(exchange.reply.whole)
+        except StopIteration as ended:
+            self._script = None
+            self._finish(ended.value)
+        except (KeyError, IndexError, TypeError, ValueError, msgspec.MsgspecError):
+            self.failed(EngineFailedError())
+        else:
+            self._ask(step)
+
+    def _finish(self, answer: dict[str, Any]) -> None:
+        exchange = self._exchange
+        try:
+            out = exchange.reply.finish_script(answer)
+        except SubletError as error:
+            self.failed(error)
+            return
+        if not out:
+            self._answer()
+            return
+        if self.replica.health.failures:
+            exchange.gateway.watch.answered(self.replica)
+        exchange.deliver(out)
+        exchange.settle(200)
 
     def stop(self, *, at_once: bool) -> None:
         """Nothing more is wanted. Unless `at_once`, an engine that has said everything may end by itself until `close`."""
@@ -106,7 +156,7 @@ class Attempt:
         except SubletError as error:
             self.failed(error)
         else:
-            self._answer()
+            self._collected()
 
     def engine_failed(self, reason: str, *, answered: bool) -> None:
         if self.over:
@@ -140,10 +190,18 @@ class Attempt:
     def _collect(self, data: bytes) -> None:
         exchange = self._exchange
         try:
-            if exchange.reply.collect(data, exchange.settings.answer_bytes_max):
-                self._answer()
+            complete = exchange.reply.collect(data, exchange.settings.answer_bytes_max)
         except SubletError as error:
             self.failed(error)
+            return
+        if complete:
+            self._collected()
+
+    def _collected(self) -> None:
+        if self._script is not None:
+            self._next_step(self._script)
+        else:
+            self._answer()
 
     def _answer(self) -> None:
         if self.replica.health.failures:

@@ -104,7 +104,7 @@ def present(value: Raw) -> bool:
 class Call:
     """One request to a model. `needs` are the capabilities without which it can't be answered as asked, `parameters` the
     fields that only some engines know, `asked` those that only some models know, `told` what the answer says besides.
-    `running` says that the engine which is asked counts in every chunk."""
+    `prompts` is how many a legacy completion has; `running` says that the engine which is asked counts in every chunk."""
 
     kind: str
     model: str
@@ -116,6 +116,7 @@ class Call:
     asked: dict[str, str] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
     running: bool = False
+    prompts: int = 1
 
     def check(self, route: ModelRoute) -> None:
         """Raises InvalidRequestError where the model or its engine can't answer this as asked."""
@@ -133,14 +134,11 @@ class Call:
                         f"Unrecognized request argument supplied: {name}; the engine of {route.name} does not know it",
                         param=name,
                     )
-        if self.choices > 1 and route.timings:
-            # llama.cpp reports the usage of one choice only, so that several could not be billed right.
-            raise InvalidRequestError("n must be 1; send a request for each answer", param="n")
 
     @property
     def choices(self) -> int:
         """Answers asked for."""
-        return (self.body.n or 1) if isinstance(self.body, GenerationBody) else 1
+        return (self.body.n or 1) * self.prompts if isinstance(self.body, GenerationBody) else 1
 
     def for_engine(self, route: ModelRoute) -> bytes:
         """The request's body as the engine of `route` gets it: its own model name, usage always reported."""

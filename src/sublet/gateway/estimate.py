@@ -37,8 +37,16 @@ def prompt_tokens(call: Call) -> int:
     return _prompts_tokens(body.input) if isinstance(body, EmbeddingBody) else 0
 
 
-def answer_bytes(body: bytes) -> int:
-    """Bytes of text in a whole answer: content, reasoning and the arguments of tool calls, of every choice."""
+def answer_tokens(call: Call, body: bytes) -> int:
+    """The estimate for a whole answer: content, reasoning and the arguments of tool calls, of every choice. The prompt in an
+    answer that echoes it is none of it."""
+    asked = call.body
+    if not isinstance(asked, CompletionBody) or not asked.echo:
+        return text_tokens(_answer_bytes(body))
+    return 0 if asked.max_tokens == 0 else max(0, text_tokens(_answer_bytes(body)) - prompt_tokens(call))
+
+
+def _answer_bytes(body: bytes) -> int:
     try:
         answer = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError):

@@ -60,7 +60,9 @@ def tokens_max(call: Call, body_bytes: int, model: ModelRoute) -> tuple[int, int
     text = body_bytes + TEMPLATE_TOKENS_MAX
     if call.kind == EMBEDDING:
         return text, 0
-    prompt = context if "tools" in call.needs or "images" in call.needs else min(text, context)
+    prompt = (
+        context if "tools" in call.needs or "images" in call.needs else min(text * call.prompts, context * call.prompts)
+    )
     return prompt, min(call.body.max_tokens or context, context) * call.choices
 
 

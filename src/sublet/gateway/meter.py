@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from sublet.gateway.call import EMBEDDING, Call
-from sublet.gateway.estimate import answer_bytes, prompt_tokens, text_tokens
+from sublet.gateway.estimate import answer_tokens, prompt_tokens, text_tokens
 from sublet.gateway.model import Tokens
 
 ENGINE, RUNNING, ESTIMATE = "engine", "running", "estimate"
@@ -110,7 +110,7 @@ class Meter:
         reports nothing of it. `body` is a whole answer as the engine gave it, empty for a stream."""
         output = self.output
         if body and not output and call.kind != EMBEDDING:
-            output = text_tokens(answer_bytes(body))
+            output = answer_tokens(call, body)
         elif not output:
             output = max(self._chunks, text_tokens(self._text_bytes))
         prompt = self.input or prompt_tokens(call)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from sublet.gateway.assembly import Assembler
 from sublet.gateway.call import EMBEDDING, Call
 from sublet.gateway.engine_error import engine_error
 from sublet.gateway.meter import Meter
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
+from sublet.gateway.scripts import events
 from sublet.gateway.sse import EventCutter
 from sublet.gateway.surface import Identity, StreamForm, Surface
 from sublet.values.errors import SubletError
 
 _DONE = b"[DONE]"
+_encode = msgspec.json.Encoder().encode
 
 
 class Reply:
@@ -26,6 +32,7 @@ class Reply:
         "_bytes",
         "_cutter",
         "_parts",
+        "_scripted",
         "_wait_s",
         "call",
         "form",
@@ -47,6 +54,7 @@ class Reply:
         self.status = 0
         self._wait_s: float | None = None
         self._bytes = 0
+        self._scripted = False
         self._parts: list[bytes] = []
         self._assembler: Assembler | None = None
         self._cutter: EventCutter | None = None
@@ -56,16 +64,35 @@ class Reply:
         self.status = self._bytes = 0
         self._parts = []
         self._cutter = None
+        self._scripted = False
         if self.call.stream:
             self.form = self.form or self.surface.stream(self.call, self.identity)
         elif model.stream_only and self.call.kind != EMBEDDING:
             self._assembler = Assembler(self.call.kind)
 
+    def begin_step(self, *, streamed: bool) -> None:
+        """A request of a script is about to be sent; its answer is for the script, not for the client."""
+        self._scripted = True
+        self.status = self._bytes = 0
+        self._parts = []
+        self._cutter = None
+        self._assembler = Assembler(self.call.kind) if streamed else None
+
+    def finish_script(self, answer: dict[str, Any]) -> bytes:
+        """Take the whole answer of a script: the bytes for the client of a stream, none where `whole` is to be sent."""
+        body = _encode(answer)
+        if self.form is None:
+            self.whole = self.surface.answer(self.call, self.identity, body)
+            self.meter.whole(body)
+            self.meter.finish(self.call, body)
+            return b""
+        return b"".join(self.form.event(self.meter.chunk(event)) for event in events(answer, self.call.kind))
+
     def head(self, status: int, wait_s: float | None) -> None:
         """The engine's status, and the seconds of its `Retry-After` where it has one."""
         self.status = status
         self._wait_s = wait_s
-        if status == 200 and (self.form is not None or self._assembler is not None):
+        if status == 200 and (self._assembler is not None or (self.form is not None and not self._scripted)):
             self._cutter = EventCutter()
 
     @property
@@ -76,7 +103,7 @@ class Reply:
     @property
     def relayed(self) -> bool:
         """Whether the engine's bytes are for `relay`; all others are for `collect`."""
-        return self._cutter is not None and self.form is not None
+        return self._cutter is not None and self.form is not None and not self._scripted
 
     def relay(self, data: bytes) -> tuple[bytes, bool, SubletError | None]:
         """What `data` means for the client of a stream: bytes for it, whether the stream is complete, and what ended it early.
@@ -125,10 +152,13 @@ class Reply:
         for payload in cutter.feed(data):
             if payload == _DONE:
                 body = assembler.body()
+                if self._scripted:
+                    self.whole = body
+                    return True
                 self.whole = self.surface.answer(self.call, self.identity, body)
                 self.meter.finish(self.call, body)
                 return True
-            assembler.take(self.meter.chunk(payload, self.call.running))
+            assembler.take(Meter().chunk(payload) if self._scripted else self.meter.chunk(payload, self.call.running))
         return False
 
     def complete(self) -> None:
@@ -139,6 +169,9 @@ class Reply:
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         if self.status != 200:
             raise engine_error(self.status, body, self._wait_s)
+        if self._scripted:
+            self.whole = body
+            return
         self.meter.whole(body)
         self.whole = self.surface.answer(self.call, self.identity, body)
         self.meter.finish(self.call, body)

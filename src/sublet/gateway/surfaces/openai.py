@@ -27,6 +27,7 @@ from sublet.gateway.call import (
 from sublet.gateway.dialects import ABSENT, PARAMETERS, EngineParameters
 from sublet.gateway.engine_error import engine_error
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.scripts import prompts_of
 from sublet.gateway.surface import Headers, Identity, secret_of
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
 from sublet.values.errors import SubletError
@@ -86,11 +87,12 @@ _encode = msgspec.json.Encoder().encode
 
 _ROLE = Raw(b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]')
 
-_BRACKET, _OPEN_BRACKET = ord("]"), ord("[")
+_BRACKET, _OPEN_BRACKET, _QUOTE = ord("]"), ord("["), ord('"')
 
 _PART_NEEDS = {"text": "", "refusal": "", "image_url": "images", "input_audio": "audio", "file": "files"}
 _UNREAD = ("logit_bias", "response_format", "tools", "tool_choice", "stream_options")
 COMPLETION_TOKENS_DEFAULT = 16
+PROMPTS_MAX = 256
 
 
 class OpenAISurface:
@@ -115,6 +117,7 @@ class OpenAISurface:
                 fields.max_tokens, fields.max_completion_tokens = fields.max_completion_tokens, None
         elif isinstance(fields, CompletionBody):
             call.needs = (kind, *_completion_needs(fields), *call.needs)
+            call.prompts = _count_prompts(fields)
         elif isinstance(fields, EmbeddingBody):
             call.needs = (kind, *call.needs)
             _check_embedding(fields)
@@ -355,7 +358,6 @@ def _parts_need(messages: list[Message]) -> list[str]:
 
 
 def _completion_needs(fields: CompletionBody) -> list[str]:
-    _check_prompt(fields)
     if fields.best_of not in (None, fields.n or 1):
         raise InvalidRequestError("best_of must be as many as n", param="best_of")
     fields.best_of = None
@@ -368,20 +370,20 @@ def _completion_needs(fields: CompletionBody) -> list[str]:
     return ["suffix"] if fields.suffix else []
 
 
-def _check_prompt(fields: CompletionBody) -> None:
+def _count_prompts(fields: CompletionBody) -> int:
     if not present(fields.prompt):
         raise InvalidRequestError("Missing required parameter: 'prompt'", param="prompt")
-    text = bytes(fields.prompt)
-    if text[:1] == b'"':
-        return
+    if memoryview(fields.prompt)[0] == _QUOTE:
+        return 1
     try:
-        if msgspec.json.decode(text, type=list[int]):
-            return
-    except (msgspec.MsgspecError, RecursionError):
-        pass
-    raise InvalidRequestError(
-        "prompt must be one string or one list of token ids; send a request for each", param="prompt"
-    )
+        found = prompts_of(fields.prompt)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidRequestError(
+            "Invalid value for prompt: it is a text, a list of token ids, or a list of either", param="prompt"
+        ) from error
+    if len(found) > PROMPTS_MAX:
+        raise InvalidRequestError(f"prompt may be a list of at most {PROMPTS_MAX}; send the rest apart", param="prompt")
+    return len(found)
 
 
 def _check_embedding(fields: EmbeddingBody) -> None:
