@@ -78,7 +78,7 @@ def test_an_untouched_ledger_differs_by_nothing(busy: Ledger, acme: str, bolt: s
             "DELETE FROM ledger_transactions WHERE transaction_no = (SELECT max(transaction_no) FROM ledger_transactions)",
             "the last ones were removed",
         ),
-        ("UPDATE ledger_counters SET nano = '1' WHERE rate_id = 'images per_unit'", "counter of images per_unit"),
+        ("UPDATE ledger_counters SET nano = '1' WHERE rate_id = 'images package'", "counter of images package"),
         ("UPDATE ledger_balances SET nano = '1' WHERE account = 'receivable'", "balance of receivable"),
         (
             'UPDATE ledger_invoices SET document = replace(document, \'"amount":"\', \'"amount":"1\')',

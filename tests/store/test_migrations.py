@@ -83,3 +83,29 @@ def test_counters_by_rate_become_counters_by_chain(before_chains: Store) -> None
         ),
     }
     assert since == 0
+
+
+def test_what_was_used_of_a_credit_stays_used(any_store: Store) -> None:
+    metadata.drop_all(any_store.engine)
+    with any_store.engine.begin() as connection:
+        command.upgrade(config(connection), "9adb171dece3")
+    with any_store.engine.begin() as connection:
+        for name, remaining in (("old", 0), ("new", 40)):
+            connection.execute(
+                text(
+                    "INSERT INTO ledger_credits (id, organization_id, kind, source_id, reason, nano, remaining_nano, granted_at) "
+                    "VALUES (:name, 'org', 'goodwill', :name, '', 100, :remaining, 5)"
+                ),
+                {"name": name, "remaining": remaining},
+            )
+        connection.execute(
+            text(
+                "INSERT INTO ledger_periods (organization_id, period_start, period_end, closed_at) "
+                "VALUES ('org', 0, :end, :end)"
+            ),
+            {"end": JANUARY},
+        )
+    migrate(any_store)
+    with any_store.read() as connection:
+        found = connection.execute(text("SELECT id, taken_nano, starts_at, settled FROM ledger_credits ORDER BY id"))
+        assert [tuple(row) for row in found] == [("new", 60, JANUARY, False), ("old", 100, JANUARY, True)]

@@ -190,7 +190,7 @@ class ControlPlane:
         self.system.ledger.rate()
 
     def _keep_books(self) -> None:
-        self.system.ledger.expire()
+        self.system.ledger.expire(timedelta(hours=self.settings.billing.grace_hours))
         once.forget(self.system.store, self.system.clock.now())
         # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
         last = self.system.ledger.proved_at()

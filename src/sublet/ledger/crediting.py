@@ -1,4 +1,4 @@
-"""Credits: granted once per source, used by invoices in a stated order, expired when their day comes.
+"""Credits as they are granted, once per source. What burns them, and when, is in `burning`.
 
 Promotional, reclaim and goodwill credits lower an invoice. Prepaid credit is money: it pays an invoice after tax.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sublet.ledger import journal
 from sublet.ledger import store as sql
@@ -18,8 +18,8 @@ from sublet.ledger.budgets import LIMIT_NANO_MAX, PREPAID
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import month_of
 from sublet.ledger.store import LINES
-from sublet.store.tables.ledger import budget_states, budgets, credit_grants, credit_uses
-from sublet.values.clock import EPOCH, format_time
+from sublet.store.tables.ledger import budget_states, budgets, credit_grants, invoices
+from sublet.values.clock import EPOCH, format_time, from_micros
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.ids import derived_id
 from sublet.values.money import POSTING_NANO_MAX
@@ -34,7 +34,8 @@ CREDIT_KINDS = {
 }
 """Each kind, and the account that a grant is charged to."""
 
-EXPIRE_MAX = 1_000
+AT_USE = "at_use"
+"""A deposit: usage is taxed when it is invoiced, and the deposit pays the total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ class Credit:
     remaining_nano: int
     granted_at: datetime
     expires_at: datetime | None
+    starts_at: datetime = EPOCH
+    """The first moment of usage that it pays for."""
+    tax_mode: str = AT_USE
+    taken_nano: int = 0
+    """Used before credits burnt by time."""
+    expired_nano: int = 0
+    expiry_no: int | None = None
+    """The transaction that posted what expired of it."""
+    settled: bool = False
+    """Whether what expired was worked out since its usage last changed."""
 
     @property
     def is_prepaid(self) -> bool:
@@ -70,6 +81,8 @@ class Credit:
             "amount": amount_text(self.nano),
             "remaining": amount_text(self.remaining_nano),
             "granted_at": format_time(self.granted_at),
+            "starts_at": format_time(self.starts_at),
+            "tax_mode": self.tax_mode if self.is_prepaid else "",
             "expires_at": format_time(self.expires_at) if self.expires_at else None,
         }
 
@@ -87,7 +100,8 @@ def grant(
     """Give a credit, once per `source_id`: repeating it returns the first. Raises InvalidInputError, ConflictError."""
     _check(nano, kind, reason, source_id, now, expires_at)
     identifier = derived_id("crd", party.id, source_id)
-    credit = Credit(identifier, party.id, kind, source_id, reason, nano, nano, now, expires_at)
+    starts_at = _starts(connection, party, kind, now, ends=expires_at is not None)
+    credit = Credit(identifier, party.id, kind, source_id, reason, nano, nano, now, expires_at, starts_at)
     # The heads are held first, so that two grants of one source can't both find nothing.
     sql.lock_head(connection, journal.CHAIN)
     row = connection.execute(select(credit_grants).where(credit_grants.c.id == identifier)).first()
@@ -113,11 +127,30 @@ def grant(
             remaining_nano=nano,
             granted_at=now,
             expires_at=expires_at,
+            starts_at=starts_at,
         )
     )
     if credit.is_prepaid:
         _raise_wallet(connection, party, nano, now)
     return credit
+
+
+def carry(connection: Connection, party: Party, nano: int, invoice_id: str, now: datetime) -> None:
+    """Carry what an invoice came to below zero over to the next, as a credit that the invoice itself posts."""
+    sql.insert_row(
+        connection,
+        credit_grants,
+        id=derived_id("crd", party.id, invoice_id),
+        organization_id=party.id,
+        kind="carried",
+        source_id=invoice_id,
+        reason="carried over from an invoice below zero",
+        nano=nano,
+        remaining_nano=nano,
+        granted_at=now,
+        expires_at=None,
+        starts_at=_starts(connection, party, "carried", now, ends=False),
+    )
 
 
 def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, expires_at: datetime | None) -> None:
@@ -168,109 +201,35 @@ def wallet_id(party: Party) -> str:
     return derived_id("bud", party.id, PREPAID)
 
 
-def usable(
-    connection: Connection, organization_id: str, now: datetime, *, prepaid: bool, lock: bool = False
-) -> list[Credit]:
-    """Credits that an invoice may use now, in order: what expires first, then what was granted first.
-
-    With `lock` their rows are held until the transaction ends.
-    """
-    columns = credit_grants.c
-    statement = (
-        select(credit_grants)
-        .where(columns.organization_id == organization_id, columns.remaining_nano > 0)
-        .where((columns.expires_at.is_(None)) | (columns.expires_at > now))
-        .where(columns.kind == "prepaid" if prepaid else columns.kind != "prepaid")
-    )
-    rows = connection.execute(statement.with_for_update() if lock else statement)
-    found = [credit_of(row) for row in rows]
+def in_order(credits: Sequence[Credit]) -> list[Credit]:
+    """Credits in the order in which they burn."""
     return sorted(
-        found,
-        key=lambda credit: (credit.expires_at is None, credit.expires_at or EPOCH, credit.granted_at, credit.id),
+        credits,
+        key=lambda credit: (
+            credit.expires_at is None,
+            credit.expires_at or EPOCH,
+            credit.is_prepaid,
+            credit.granted_at,
+            credit.id,
+        ),
     )
 
 
-def use(
-    connection: Connection, credits: Sequence[Credit], amount_nano: int, invoice_id: str
-) -> list[tuple[Credit, int]]:
-    """Take up to `amount_nano` from `credits`, in order, for an invoice; what was taken from each."""
-    taken = allot(credits, amount_nano)
-    for credit, nano in taken:
-        connection.execute(
-            update(credit_grants)
-            .where(credit_grants.c.id == credit.id)
-            .values(remaining_nano=credit.remaining_nano - nano)
-        )
-        connection.execute(insert(credit_uses).values(credit_id=credit.id, invoice_id=invoice_id, nano=nano))
-    return taken
+def _starts(connection: Connection, party: Party, kind: str, now: datetime, *, ends: bool) -> datetime:
+    """From when on usage is paid by a credit granted now: by money, and by a promotion for a time, from now on; by any other
+    credit, from the first moment that is neither in a closed month nor invoiced, so that it lowers the next invoice."""
+    if kind == "prepaid" or (kind == "promotional" and ends):
+        return now
+    closed = [start for _, start in sql.closed_periods(connection, [party.id])]
+    first = month_of(from_micros(max(closed)), party.timezone).end if closed else EPOCH
+    columns = invoices.c
+    standing = (columns.organization_id == party.id) & (columns.status != "void")
+    last = connection.execute(select(func.max(columns.finalized_at)).where(standing)).scalar()
+    return max(first, last or EPOCH)
 
 
-def allot(credits: Sequence[Credit], amount_nano: int) -> list[tuple[Credit, int]]:
-    """How `amount_nano` would be taken from `credits`, in order."""
-    taken: list[tuple[Credit, int]] = []
-    for credit in credits:
-        part = min(credit.remaining_nano, amount_nano)
-        if part > 0:
-            taken.append((credit, part))
-            amount_nano -= part
-    return taken
-
-
-def give_back(connection: Connection, invoice_id: str) -> None:
-    """Return what a voided invoice had used."""
-    rows = connection.execute(select(credit_uses).where(credit_uses.c.invoice_id == invoice_id)).all()
-    for row in rows:
-        connection.execute(
-            update(credit_grants)
-            .where(credit_grants.c.id == row.credit_id)
-            .values(remaining_nano=credit_grants.c.remaining_nano + row.nano)
-        )
-
-
-def expire(connection: Connection, parties: dict[str, Party], now: datetime, due: Sequence[Credit]) -> int:
-    """Post what is left of expired credits as breakage, once each."""
-    for credit in due:
-        party = parties[credit.organization_id]
-        period = month_of(now, party.timezone).start
-        left = credit.remaining_nano
-        amounts = {credit.liability: left, "breakage": -left}
-        memo = f"{credit.kind} credit {credit.id} expired"
-        # A voided invoice can return value to an expired credit, which then expires again by another name.
-        source = f"{credit.id} {format_time(now)}"
-        journal.post(
-            connection,
-            [journal.entry_of(party.id, party.currency, "expiry", source, period, memo, amounts)],
-            now,
-        )
-        connection.execute(update(credit_grants).where(credit_grants.c.id == credit.id).values(remaining_nano=0))
-        if credit.is_prepaid:
-            _lower_wallet(connection, party, left)
-    return len(due)
-
-
-def _lower_wallet(connection: Connection, party: Party, nano: int) -> None:
-    identifier = wallet_id(party)
-    row = connection.execute(select(budgets).where(budgets.c.id == identifier).with_for_update()).one()
-    connection.execute(
-        update(budgets).where(budgets.c.id == identifier).values(limit_nano=max(0, row.limit_nano - nano))
-    )
-
-
-def expired(connection: Connection, now: datetime) -> list[Credit]:
-    """Credits whose day has come and of which something is left; their rows are held."""
-    columns = credit_grants.c
-    sql.lock_head(connection, journal.CHAIN)
-    statement = (
-        select(credit_grants)
-        .where(columns.expires_at <= now, columns.remaining_nano > 0)
-        .order_by(columns.id)
-        .limit(EXPIRE_MAX)
-        .with_for_update()
-    )
-    return [credit_of(row) for row in connection.execute(statement)]
-
-
-def credits_of(connection: Connection, organization_id: str) -> list[Credit]:
+def rows_of(connection: Connection, organization_id: str) -> list[Credit]:
+    """The credits of an organization, the oldest first; `remaining_nano` is what neither invoices stated nor expiry took."""
     statement = select(credit_grants).where(credit_grants.c.organization_id == organization_id)
     found = [credit_of(row) for row in connection.execute(statement.order_by(credit_grants.c.granted_at))]
     return found
@@ -294,4 +253,10 @@ def credit_of(row: Row[Any]) -> Credit:
         row.remaining_nano,
         row.granted_at,
         row.expires_at,
+        row.starts_at,
+        row.tax_mode,
+        row.taken_nano,
+        row.expired_nano,
+        row.expiry_no,
+        row.settled,
     )

@@ -71,6 +71,8 @@ def post_fixed(
             "nano = excluded.nano, book_version = excluded.book_version, revision = excluded.revision",
         )
     journal.post(connection, entries, now)
+    if entries:
+        sql.unsettle(connection, party.id, used.start)
     return entries
 
 

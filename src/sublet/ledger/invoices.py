@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from fractions import Fraction
+from math import floor
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from sublet.ledger import crediting, journal
+from sublet.ledger import crediting, journal, wallets
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
 from sublet.ledger.lines import Line, Sums, lines_of, percent_text, smallest_unit
 from sublet.ledger.model import Entry, Party, amount_text
 from sublet.ledger.periods import Period, month_of
+from sublet.ledger.profiles import profile_of
 from sublet.ledger.taxes import Profile, TaxBasis, Taxes, TaxLine
+from sublet.ledger.wallets import Part, Wallets, capped
 from sublet.store.tables.ledger import (
     credit_grants,
     invoice_transactions,
     invoices,
-    profiles,
     transactions,
 )
 from sublet.values.clock import format_time
@@ -37,7 +40,8 @@ FINAL, PAID, VOID = "final", "paid", "void"
 ROUNDING_RULE = (
     "Lines are exact. The net total is rounded once, half to even, to the currency's digits; so is each tax."
 )
-_SPLIT = 10**9
+_WHOLE = 1_000
+"""Nano-units: a deposit that falls short by less covers the whole invoice; so much is lost where months are rounded down."""
 
 
 class DraftChangedError(ConflictError):
@@ -55,19 +59,29 @@ class Issuer:
     tax_number: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """An invoice that is drawn up: what it says, its arithmetic, whom it bills, and what it states of credits."""
+
+    content: dict[str, Any]
+    sums: Sums
+    profile: Profile
+    parts: tuple[Part, ...]
+
+
 class Invoicing:
     """Drafts, final invoices and voids."""
 
-    def __init__(self, books: Books, taxes: Taxes, issuer: Issuer) -> None:
+    def __init__(self, books: Books, taxes: Taxes, wallets: Wallets, issuer: Issuer) -> None:
         self._books = books
         self._taxes = taxes
+        self._wallets = wallets
         self._issuer = issuer
 
     def draft(self, connection: Connection, party: Party, period: Period, now: datetime) -> dict[str, Any]:
         """The invoice that would be made now for everything booked up to the end of `period`. Nothing is written."""
         numbers = billable(connection, party.id, period)
-        document, _, _ = self._document(connection, party, period, numbers, now)
-        return document
+        return self._document(connection, party, period, numbers, now).content
 
     def finalize(
         self, connection: Connection, party: Party, period: Period, kind: str, now: datetime, digest: str = ""
@@ -80,15 +94,18 @@ class Invoicing:
         numbers = billable(connection, party.id, period)
         if not numbers:
             return None
-        document, sums, profile = self._document(connection, party, period, numbers, now)
+        drawn = self._document(connection, party, period, numbers, now)
+        document, sums = drawn.content, drawn.sums
         if digest and digest != document["digest"]:
             raise DraftChangedError()
         serial, _ = sql.lock_head(connection, NUMBERS)
         number = f"INV-{serial + 1:06d}"
         invoice_id = derived_id("inv", number)
         sql.move_head(connection, NUMBERS, serial + 1)
-        due_at = now + timedelta(days=profile.payment_days)
-        self._use_credits(connection, party, sums, invoice_id, now)
+        due_at = now + timedelta(days=drawn.profile.payment_days)
+        self._wallets.state(connection, drawn.parts, invoice_id, sum((tax.percent for tax in sums.taxes), Fraction(0)))
+        if sums.carried:
+            crediting.carry(connection, party, sums.carried, invoice_id, now)
         [posted] = journal.post(
             connection, [_entry(party, month_of(now, party.timezone), number, invoice_id, sums)], now
         )
@@ -126,34 +143,14 @@ class Invoicing:
         sql.bulk_insert(connection, invoice_transactions, [(number, invoice_id) for number in numbers])
         return invoice(connection, invoice_id)
 
-    def _use_credits(self, connection: Connection, party: Party, sums: Sums, invoice_id: str, now: datetime) -> None:
-        for nano, prepaid in ((sums.credit, False), (sums.prepaid, True)):
-            if nano:
-                usable = crediting.usable(connection, party.id, now, prepaid=prepaid, lock=True)
-                crediting.use(connection, usable, nano, invoice_id)
-        if sums.carried:
-            sql.insert_row(
-                connection,
-                credit_grants,
-                id=derived_id("crd", party.id, invoice_id),
-                organization_id=party.id,
-                kind="carried",
-                source_id=invoice_id,
-                reason="carried over from an invoice below zero",
-                nano=sums.carried,
-                remaining_nano=sums.carried,
-                granted_at=now,
-                expires_at=None,
-            )
-
     def _document(
         self, connection: Connection, party: Party, period: Period, numbers: Sequence[int], now: datetime
-    ) -> tuple[dict[str, Any], Sums, Profile]:
+    ) -> _Drawn:
         lines = lines_of(connection, self._books, party, numbers)
         profile = profile_of(connection, party)
-        free = crediting.usable(connection, party.id, now, prepaid=False)
-        wallet = crediting.usable(connection, party.id, now, prepaid=True)
-        sums = self.sums(party, profile, lines, _left(free), _left(wallet), now)
+        due = self._wallets.due(connection, party, period.start, now)
+        given, deposits = _within(due, sum(line.nano for line in lines), self._wallets.percent(connection, party, now))
+        sums = self.sums(party, profile, lines, _nano(given), _nano(deposits), now)
         document = {
             "id": "",
             "number": "",
@@ -181,7 +178,7 @@ class Invoicing:
             "issued_at": format_time(now),
             "lines": [line.as_dict(position) for position, line in enumerate(lines, 1)],
             "subtotal": amount_text(sums.subtotal),
-            "credits": [_used(credit, nano) for credit, nano in crediting.allot(free, sums.credit)],
+            "credits": _by_credit(given),
             "rounding": amount_text(sums.rounding),
             "net": amount_text(sums.net),
             "taxes": [
@@ -189,13 +186,13 @@ class Invoicing:
                 for tax in sums.taxes
             ],
             "total": amount_text(sums.total),
-            "prepaid": [_used(credit, nano) for credit, nano in crediting.allot(wallet, sums.prepaid)],
+            "prepaid": _by_credit(deposits),
             "due": amount_text(sums.due),
             "carried": amount_text(sums.carried),
             "rounding_rule": ROUNDING_RULE,
         }
         document["digest"] = digest_of(document)
-        return document, sums, profile
+        return _Drawn(document, sums, profile, (*given, *deposits))
 
     def sums(
         self,
@@ -203,27 +200,33 @@ class Invoicing:
         profile: Profile,
         lines: Iterable[Line],
         credit_nano: int,
-        prepaid_nano: int,
+        deposit_nano: int,
         now: datetime,
         taxes: Sequence[TaxLine] | None = None,
     ) -> Sums:
-        """The arithmetic: credits before rounding, rounding before tax, prepaid money after it. `taxes` are those that an
-        invoice states; without them the calculator is asked. Raises InvalidInputError for a tax that is not its percentage
+        """The arithmetic: credits before rounding, rounding before tax, deposits after it. `taxes` are those that an invoice
+        states; without them the calculator is asked. Raises InvalidInputError for a tax that is not its percentage
         of the net amount.
         """
         subtotal = sum(line.nano for line in lines)
         if subtotal < 0:
-            return Sums(subtotal, 0, 0, 0, (), 0, 0, -subtotal)
-        used = min(subtotal, credit_nano)
+            carried = -subtotal + credit_nano + deposit_nano
+            return Sums(subtotal, credit_nano, 0, 0, (), 0, 0, carried, deposit_nano)
+        used = credit_nano
         net = Money(subtotal - used, party.currency).rounded()
         if taxes is None:
             taxes = self._taxes.lines(TaxBasis(party.id, profile, net, now))
         for tax in taxes:
             tax.check(net)
         total = net.nano + sum(tax.nano for tax in taxes)
-        step = smallest_unit(party.currency)
-        prepaid = min(total, prepaid_nano // step * step)
-        return Sums(subtotal, used, net.nano - (subtotal - used), net.nano, tuple(taxes), total, prepaid, 0)
+        factor = 1 + sum((tax.percent for tax in taxes), Fraction(0)) / 100
+        if deposit_nano and (subtotal - used) * factor - deposit_nano < _WHOLE:
+            prepaid = total
+        else:
+            step = smallest_unit(party.currency)
+            prepaid = min(total, round(Fraction(deposit_nano, step)) * step)
+        rounding = net.nano - (subtotal - used)
+        return Sums(subtotal, used, rounding, net.nano, tuple(taxes), total, prepaid, 0, deposit_nano)
 
     def void(self, connection: Connection, invoice_id: str, reason: str, now: datetime) -> dict[str, Any]:
         """Take a final invoice back by a linked reversal; its number stays used, its charges are invoiced again.
@@ -244,13 +247,15 @@ class Invoicing:
         if carried is not None and carried.remaining_nano != carried.nano:
             raise ConflictError(f"the credit that {row.number} carried over was used; it can't be voided any more")
         if carried is not None:
-            connection.execute(update(credit_grants).where(credit_grants.c.id == carried_id).values(remaining_nano=0))
+            # Nothing of it may burn any more.
+            values = {"remaining_nano": 0, "taken_nano": carried.nano}
+            connection.execute(update(credit_grants).where(credit_grants.c.id == carried_id).values(**values))
         party = sql.party(connection, row.organization_id)
         assert party is not None
         original = journal.transaction(connection, row.transaction_no)
         period = month_of(now, party.timezone).start
         journal.post(connection, [journal.reversal(original, "void", period, f"{row.number} void: {reason}")], now)
-        crediting.give_back(connection, row.id)
+        wallets.give_back(connection, row.id)
         connection.execute(update(invoices).where(invoices.c.id == row.id).values(status=VOID, settled_at=now))
         return invoice(connection, row.id)
 
@@ -281,10 +286,10 @@ def _entry(party: Party, period: Period, number: str, invoice_id: str, sums: Sum
     amounts = {
         "unbilled": -sums.subtotal,
         "credits": sums.credit - sums.carried,
-        "rounding": -sums.rounding,
+        "rounding": -sums.rounding + (sums.prepaid - sums.deposit if sums.subtotal >= 0 else 0),
         "taxes_payable": -sums.tax,
         "receivable": sums.total - sums.prepaid,
-        "deferred_revenue": sums.prepaid,
+        "deferred_revenue": sums.deposit,
     }
     return journal.entry_of(party.id, party.currency, "invoice", invoice_id, period.start, f"invoice {number}", amounts)
 
@@ -298,34 +303,6 @@ def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
 def invoices_of(connection: Connection, organization_id: str, limit: int = 1_000) -> list[Row[Any]]:
     statement = select(invoices).where(invoices.c.organization_id == organization_id)
     return list(connection.execute(statement.order_by(invoices.c.number.desc()).limit(limit)))
-
-
-def profile_of(connection: Connection, party: Party) -> Profile:
-    row = connection.execute(select(profiles).where(profiles.c.organization_id == party.id)).first()
-    if row is None:
-        return Profile()
-    return Profile(row.legal_name, row.address, row.country, row.tax_number, row.email, row.payment_days)
-
-
-def set_profile(connection: Connection, organization_id: str, profile: Profile) -> None:
-    """What stands on the organization's invoices from now on."""
-    row = (
-        organization_id,
-        profile.legal_name,
-        profile.address,
-        profile.country,
-        profile.tax_number,
-        profile.email,
-        profile.payment_days,
-    )
-    sql.bulk_insert(
-        connection,
-        profiles,
-        [row],
-        "ON CONFLICT (organization_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
-        "country = excluded.country, tax_number = excluded.tax_number, email = excluded.email, "
-        "payment_days = excluded.payment_days",
-    )
 
 
 def digest_of(document: dict[str, Any]) -> str:
@@ -347,8 +324,38 @@ def digest_of(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _left(found: Sequence[crediting.Credit]) -> int:
-    return sum(credit.remaining_nano for credit in found)
+def _nano(parts: Sequence[Part]) -> int:
+    return sum(part.nano for part in parts)
+
+
+def _within(due: Sequence[Part], subtotal: int, percent: Fraction) -> tuple[list[Part], list[Part]]:
+    """What an invoice states of credits that lower its net, and of deposits, neither more than there is to pay or to give back."""
+    given = [part for part in due if not part.credit.is_prepaid]
+    deposits = [part for part in due if part.credit.is_prepaid]
+    if subtotal < 0:
+        given = _given_back(given, -subtotal)
+        return given, _given_back(deposits, -subtotal + _nano(given))
+    given = capped(given, subtotal)
+    return given, capped(deposits, floor((subtotal - _nano(given)) * (1 + percent / 100)))
+
+
+def _given_back(parts: Sequence[Part], limit: int) -> list[Part]:
+    """What of `parts` is given back, `limit` at most: an invoice below zero pays for nothing."""
+    found: list[Part] = []
+    for part in parts:
+        nano = max(part.nano, -limit)
+        if nano < 0:
+            limit += nano
+            found.append(replace(part, nano=nano))
+    return found
+
+
+def _by_credit(parts: Sequence[Part]) -> list[dict[str, str]]:
+    sums: dict[str, int] = {}
+    for part in parts:
+        sums[part.credit.id] = sums.get(part.credit.id, 0) + part.nano
+    named = {part.credit.id: part.credit for part in parts}
+    return [_used(named[name], nano) for name, nano in sums.items() if nano]
 
 
 def _used(credit: crediting.Credit, nano: int) -> dict[str, str]:

@@ -85,6 +85,8 @@ class Sums:
     total: int
     prepaid: int
     carried: int
+    deposit: int = 0
+    """What is taken from deposits, exactly; `prepaid` is that in the currency's digits."""
 
     @property
     def tax(self) -> int:

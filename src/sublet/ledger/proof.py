@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -28,8 +29,10 @@ from sublet.ledger.model import USAGE, Party, amount_text
 from sublet.ledger.payments import derived_paid
 from sublet.ledger.periods import Period, month_of
 from sublet.ledger.rating import period_of
+from sublet.ledger.slicing import start_after
 from sublet.ledger.store import EVENT_COLUMNS, LINE_COLUMNS, RATING, EventRow, LineRow
 from sublet.ledger.taxes import Profile, TaxLine
+from sublet.ledger.wallets import Wallets
 from sublet.store.tables.ledger import (
     balances,
     credit_grants,
@@ -58,12 +61,13 @@ class _Booked:
 class Prover:
     """Proves an invoice, an organization, or everything."""
 
-    def __init__(self, parties: Parties, books: Books, invoicing: Invoicing) -> None:
+    def __init__(self, parties: Parties, books: Books, invoicing: Invoicing, wallets: Wallets) -> None:
+        self._wallets = wallets
         self._parties = parties
         self._books = books
         self._invoicing = invoicing
 
-    def prove(self, connection: Connection, organization_id: str = "", invoice_id: str = "") -> Proof:
+    def prove(self, connection: Connection, now: datetime, organization_id: str = "", invoice_id: str = "") -> Proof:
         """Compare; nothing is written. Raises NotFoundError for an unknown invoice or organization."""
         if invoice_id:
             row = invoice_row(connection, invoice_id)
@@ -74,7 +78,9 @@ class Prover:
         broken = journal.broken_link(connection)
         if broken:
             proof.differs(broken)
-        _Replay(connection, self._parties, self._books, proof, organization_id).run()
+        replay = _Replay(connection, self._parties, self._books, proof, organization_id)
+        replay.run()
+        self._credits(connection, proof, organization_id, replay.chains, now)
         _unrated(connection, proof, organization_id)
         dismissals.prove(connection, proof, organization_id)
         _balances(connection, proof, organization_id)
@@ -82,6 +88,22 @@ class Prover:
             self._fixed(connection, proof, organization_id)
         self._invoices(connection, proof, organization_id, invoice_id)
         return proof
+
+    def _credits(
+        self, connection: Connection, proof: Proof, organization_id: str, chains: dict[Key, Chain], now: datetime
+    ) -> None:
+        owners = (
+            {organization_id}
+            if organization_id
+            else set(connection.execute(select(credit_grants.c.organization_id).distinct()).scalars())
+        )
+        mine: dict[str, dict[Key, Chain]] = {owner: {} for owner in owners}
+        for key, chain in chains.items():
+            if key[0] in mine:
+                mine[key[0]][key] = chain
+        for owner in sorted(owners):
+            party = self._parties.get(connection, owner)
+            self._wallets.prove(connection, proof, party, mine[owner], now)
 
     def _fixed(self, connection: Connection, proof: Proof, organization_id: str) -> None:
         statement = select(fixed_charges)
@@ -203,7 +225,10 @@ class _Replay:
         self._books = books
         self._proof = proof
         self._organization_id = organization_id
-        self._chains: dict[Key, Chain] = {}
+        self.chains: dict[Key, Chain] = {}
+        """The counters, counted again."""
+        owners = [organization_id] if organization_id else sql.organizations_with_transactions(connection)
+        self._moments = sql.grant_moments(connection, owners)
         self._counters: dict[Key, list[int]] = {}
         self._since, _ = sql.read_head(connection, CHAINS)
         self._booked: dict[int, _Booked] = {}
@@ -295,10 +320,11 @@ class _Replay:
     ) -> tuple[int, int]:
         """What a line comes to. Go on from what was recorded: a difference is told once, where it is, not in every line after."""
         keys = keys_of(party.id, rate, line.period_start)
-        found = [self._chains.setdefault(key, Chain()) for key in keys]
+        found = [self.chains.setdefault(key, Chain()) for key in keys]
         usage = (origin.meter, origin.dimensions, origin.resource)
         period = month_of(from_micros(line.period_start), party.timezone)
         start, spans = self._books.placed(book, party, usage, rate, origin.at, period)
+        start = start_after(start, self._moments.get(party.id, []), origin.at)
         for chain in found:
             chain.add(start, rate, line.book_version, line.quantity, origin.at)
         if line.line_no <= self._since:
@@ -357,10 +383,10 @@ class _Replay:
                 )
 
     def _compare_counters(self) -> None:
-        for part in sql.chunks(sorted(self._chains)):
+        for part in sql.chunks(sorted(self.chains)):
             stored = sql.counters_for(self._connection, part)
             for key in part:
-                chain = self._chains[key]
+                chain = self.chains[key]
                 if key not in stored or stored[key][:3] != (chain.steps, chain.nano, chain.list_nano):
                     self._proof.differs(f"the counter of {key[1]} of {key[0]} is not the sum of its lines")
 

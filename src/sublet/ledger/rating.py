@@ -18,6 +18,7 @@ from sublet.ledger.charging import Charge, Group, advance, entry_of, group_kind,
 from sublet.ledger.intake import Parties
 from sublet.ledger.model import USAGE, Entry, Party
 from sublet.ledger.periods import Period, following, month_of
+from sublet.ledger.slicing import start_after
 from sublet.ledger.spending import Spending
 from sublet.ledger.store import LINES, RATING, EventRow, LineRow
 from sublet.store.tables.ledger import counters as counters_table
@@ -252,6 +253,7 @@ class Rating:
     ) -> None:
         if not charges:
             return
+        charges = self._cut(connection, charges)
         known = self._chains(connection, charges)
         closed = sql.closed_periods(connection, [charge.party.id for charge in charges])
         groups: dict[tuple[str, datetime, datetime, str], Group] = {}
@@ -286,6 +288,23 @@ class Rating:
             "ON CONFLICT (organization_id, rate_id, period_start) DO UPDATE SET quantity = excluded.quantity, "
             "nano = excluded.nano, list_nano = excluded.list_nano, slices = excluded.slices",
         )
+
+    def _cut(self, connection: Connection, charges: Sequence[Charge]) -> Sequence[Charge]:
+        """Charges counted from where credits of their organization begin or end, so that these burn by time."""
+        moments = sql.grant_moments(connection, [charge.party.id for charge in charges])
+        if not moments:
+            return charges
+        first: dict[str, int] = {}
+        found: list[Charge] = []
+        for charge in charges:
+            owner, at = charge.party.id, charge.origin.at
+            if owner in moments:
+                first[owner] = min(first.get(owner, at), at)
+                charge = replace(charge, start=start_after(charge.start, moments[owner], at))
+            found.append(charge)
+        for owner, at in first.items():
+            sql.unsettle(connection, owner, from_micros(at))
+        return found
 
     def _chains(self, connection: Connection, charges: Sequence[Charge]) -> dict[Key, Chain]:
         """The counters that charges move, as they stand."""

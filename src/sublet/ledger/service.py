@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from sublet.ledger import closing, crediting, dismissals, journal, payments
+from sublet.ledger import closing, dismissals, journal, payments
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.book import BUILT_IN, PriceBook
@@ -22,18 +22,20 @@ from sublet.ledger.fixed import publish_fixed
 from sublet.ledger.health import health_of
 from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
-from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, profile_of, set_profile
+from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.new_budgets import create_budget
 from sublet.ledger.new_budgets import new_budget as new_budget
 from sublet.ledger.periods import Period, month_labeled, month_of
 from sublet.ledger.prices import Price
+from sublet.ledger.profiles import profile_of, set_profile
 from sublet.ledger.proof import Prover
 from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport, RerateReport
 from sublet.ledger.spending import EXPIRE_MAX, Spending, budget_of
 from sublet.ledger.statements import aged_receivables, statement
 from sublet.ledger.store import RATING
 from sublet.ledger.taxes import NoTax, Profile, Taxes
+from sublet.ledger.wallets import Wallets
 from sublet.store import Store
 from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.store.tables.ledger import proofs, waiting
@@ -53,8 +55,9 @@ class Ledger:
         self._intake = Intake(self._parties)
         self._spending = Spending(self._parties, self._books)
         self._rating = Rating(self._parties, self._books, self._spending)
-        self._invoicing = Invoicing(self._books, taxes or NoTax(), issuer or Issuer())
-        self._prover = Prover(self._parties, self._books, self._invoicing)
+        self._wallets = Wallets(self._books, taxes or NoTax())
+        self._invoicing = Invoicing(self._books, taxes or NoTax(), self._wallets, issuer or Issuer())
+        self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
 
     @property
     def store(self) -> Store:
@@ -210,7 +213,7 @@ class Ledger:
         """Give a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
         party = self._parties.get(connection, organization_id)
         now = self._store.clock.now()
-        return crediting.grant(connection, party, nano, kind, reason, source_id, now, expires_at)
+        return self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at)
 
     def prepay(self, organization_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
         """Book money paid in advance; usage can be reserved against it at once."""
@@ -221,17 +224,17 @@ class Ledger:
         )
 
     def credits(self, organization_id: str) -> list[Credit]:
+        """Every credit, with what is left of it: not used by its own time and not expired."""
         with self._store.read() as connection:
-            return crediting.credits_of(connection, organization_id)
+            party = self._parties.get(connection, organization_id)
+            return self._wallets.credits(connection, party, self._store.clock.now())
 
-    def expire(self) -> int:
-        """Let expired credits and holds go; how many there were. Holds that are long over are forgotten."""
+    def expire(self, grace: timedelta = timedelta(0)) -> int:
+        """Let expired credits and holds go, credits `grace` after their end; how many there were. Holds that are long over are
+        forgotten."""
 
         def expire_credits(connection: Connection) -> int:
-            now = self._store.clock.now()
-            due = crediting.expired(connection, now)
-            parties = {credit.organization_id: self._parties.get(connection, credit.organization_id) for credit in due}
-            return crediting.expire(connection, parties, now, due)
+            return self._wallets.expire(connection, self._store.clock.now(), grace)
 
         count = self._store.write(expire_credits)
         holds = EXPIRE_MAX
@@ -427,7 +430,7 @@ class Ledger:
     def prove(self, organization_id: str = "", invoice_id: str = "") -> Proof:
         """Derive everything again from the raw events: an invoice, an organization, or all of it."""
         with self._store.read() as connection:
-            return self._prover.prove(connection, organization_id, invoice_id)
+            return self._prover.prove(connection, self._store.clock.now(), organization_id, invoice_id)
 
     def prove_nightly(self) -> Proof:
         """Prove everything and keep the report, which health shows."""

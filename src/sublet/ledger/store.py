@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -25,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from sublet.ledger.model import GENESIS, Party
 from sublet.store.tables.accounts import organizations
-from sublet.store.tables.ledger import budget_states, heads, periods
+from sublet.store.tables.ledger import budget_states, credit_grants, heads, periods
 from sublet.store.types import Instant
 from sublet.values.clock import to_micros
 
@@ -286,6 +287,25 @@ def insert_state(connection: Connection, budget_id: str, period_start: int, spen
 
 def json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def grant_moments(connection: Connection, organizations_wanted: Sequence[str]) -> dict[str, list[int]]:
+    """The moments at which credits of these organizations begin and end, in microseconds, in order."""
+    found: dict[str, set[int]] = {}
+    columns = credit_grants.c
+    for part in chunks(sorted(set(organizations_wanted))):
+        statement = select(columns.organization_id, columns.starts_at, columns.expires_at)
+        for row in connection.execute(statement.where(columns.organization_id.in_(part))):
+            ends = [] if row.expires_at is None else [to_micros(row.expires_at)]
+            found.setdefault(row.organization_id, set()).update((to_micros(row.starts_at), *ends))
+    return {organization: sorted(moments) for organization, moments in found.items()}
+
+
+def unsettle(connection: Connection, organization_id: str, since: datetime) -> None:
+    """Have what expires of an organization's credits worked out again: usage from `since` on has changed."""
+    columns = credit_grants.c
+    late = (columns.organization_id == organization_id) & (columns.expires_at > since) & columns.settled.is_(True)
+    connection.execute(update(credit_grants).where(late).values(settled=False))
 
 
 def organizations_with_transactions(connection: Connection) -> list[str]:

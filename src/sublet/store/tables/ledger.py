@@ -247,8 +247,26 @@ credit_grants = Table(
     Column("remaining_nano", BigInteger, nullable=False),
     Column("granted_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=True),
+    Column("starts_at", Instant, nullable=False, server_default="0"),
+    Column("tax_mode", String(12), nullable=False, server_default="at_use"),
+    Column("taken_nano", BigInteger, nullable=False, server_default="0"),
+    Column("expired_nano", BigInteger, nullable=False, server_default="0"),
+    Column("expiry_no", BigInteger, nullable=True),
+    Column("settled", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("organization_id", "source_id"),
-    Index(None, "expires_at"),
+    Index(None, "settled", "expires_at"),
+)
+
+credit_burns = Table(
+    "ledger_credit_burns",
+    metadata,
+    Column("credit_id", _Id, primary_key=True),
+    Column("invoice_id", _Id, primary_key=True),
+    Column("period_start", Instant, primary_key=True),
+    Column("organization_id", _Id, nullable=False),
+    Column("nano", BigInteger, nullable=False),
+    Column("percent", Text, nullable=False),
+    Index(None, "organization_id"),
 )
 
 credit_uses = Table(
