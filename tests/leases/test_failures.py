@@ -138,6 +138,8 @@ def test_before_it_begins_it_waits_for_a_spare_until_its_start(
     drain(world, 2)
     world.run(500, 10)
     assert (world.lease(lease).state, world.credits) == ("scheduled", [])
+    [waits] = [step for step in world.leases.plan().pending if step.subject == lease.id]
+    assert waits.kind in ("shrink", "fail") and WHY in waits.reason and waits.at == lease.window.start
     world.run(130, 10)
     found = world.lease(lease)
     assert (found.state, found.accelerators) == (state, count)

@@ -143,7 +143,14 @@ class ControlPlane:
     def health(self) -> dict[str, Any]:
         """Whether every loop works, and since when not."""
         failing = [loop.as_dict() for loop in self.loops if loop.failures_running]
-        return {"ok": not failing, "failing": failing, "ledger": self.system.ledger.health()}
+        backends = self.system.leases.backends()
+        answering = all(backend["state"] == "closed" for backend in backends)
+        return {
+            "ok": not failing and answering,
+            "failing": failing,
+            "backends": backends,
+            "ledger": self.system.ledger.health(),
+        }
 
     def _fleet(self) -> None:
         self.system.sync_fleet()
@@ -272,7 +279,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
 
     @api.get("/v1/health", dependencies=[Depends(require("operate"))])
     def full_health() -> dict[str, Any]:
-        """Every loop, what fails and since when, and the state of the books."""
+        """Every loop and backend, what fails and since when, and the state of the books."""
         return {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]}
 
     @api.get("/v1/desk/worth", dependencies=[Depends(require("operate"))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,6 +19,7 @@ from sublet.leases.backends.base import (
     SoftIsolationError,
     StartOrder,
 )
+from sublet.leases.lanes import Lanes
 from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, WrongStateError
 from sublet.leases.planner import KINDS
 from sublet.leases.reclaims import Reclaims
@@ -63,14 +64,32 @@ class Executor:
         self._reclaims = reclaims
         self._workers = workers
 
-    def carry_out(self, plan: Plan, may: Callable[[Step], bool] = lambda step: True) -> Outcome:
+    def carry_out(
+        self,
+        plan: Plan,
+        may: Callable[[Step], bool] = lambda step: True,
+        lanes: Lanes | None = None,
+        lane_of: Callable[[Step], str] = lambda step: "",
+    ) -> Outcome:
         """A step that fails is told and does not keep the others from being done. Kinds follow one another; where there are
         several workers, slow steps of one kind, each about a lease of its own, are done side by side.
 
-        `may` is asked right before a step. One that another process has taken over is left to that one, and not told."""
+        `may` is asked right before a step. One that another process has taken over is left to that one, and not told. With
+        `lanes` no backend waits for another: what is not done when the round is over goes on, and is told in the log alone.
+        """
         outcome = Outcome()
-        for kind, steps in groupby(plan.steps, key=lambda step: step.kind):
-            group = list(steps)
+        if lanes is None:
+            self._in_order(plan.steps, may, outcome)
+            return outcome
+        work: dict[str, list[Step]] = {}
+        for step in plan.steps:
+            work.setdefault(lane_of(step), []).append(step)
+        lanes.run(work, lambda steps: self._in_order(steps, may, outcome))
+        return Outcome(list(outcome.done), list(outcome.failed))
+
+    def _in_order(self, steps: Sequence[Step], may: Callable[[Step], bool], outcome: Outcome) -> None:
+        for kind, of_kind in groupby(steps, key=lambda step: step.kind):
+            group = list(of_kind)
             if self._workers > 1 and kind in SLOW_KINDS and len(group) > 1:
                 with ThreadPoolExecutor(self._workers, "leases") as pool:
                     failures = list(pool.map(lambda step: self._attempt(step, may), group))
@@ -81,7 +100,6 @@ class Executor:
                     outcome.done.append(step)
                 elif failure != NOT_OURS:
                     outcome.failed.append((step, failure))
-        return outcome
 
     def _attempt(self, step: Step, may: Callable[[Step], bool]) -> str | None:
         """Why the step failed; None where it did not."""
@@ -222,18 +240,23 @@ class Executor:
             lease = sql.lease(connection, step.subject)
         if lease is not None and not lease.state.terminal:
             return
-        for backend in self._backends.values():
+        for backend in self._where(step):
             if backend.observe(step.subject).state is not RunState.ABSENT:
                 seen = backend.stop(step.subject, "orphan", 0.0)
                 if not seen.clean:
                     raise BackendFailedError(f"{step.subject} is not proved clean: {seen.error}")
 
     def _forget(self, step: Step) -> None:
-        for backend in self._backends.values():
+        for backend in self._where(step):
             backend.forget(step.subject)
 
     def _release_unit(self, step: Step) -> None:
         self._transitions.release_unit(step.subject, ACTOR, step.reason)
+
+    def _where(self, step: Step) -> list[Backend]:
+        """The backend that has what the step is about; all of them where the plan does not say."""
+        named = self._backends.get(str(step.details.get("backend", "")))
+        return [named] if named is not None else list(self._backends.values())
 
     def _seen(self, step: Step) -> tuple[Lease, Observation]:
         lease = self._lease(step)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
 
+from sublet.leases.failures import failure_steps
 from sublet.leases.model import Lease, LeaseState
 from sublet.leases.planner import View
 from sublet.values.clock import format_time
@@ -18,6 +20,9 @@ def pending(view: View, reclaims: Sequence[Row[Any]]) -> Iterator[Step]:
     """Every change that waits, of `view` and of the owner's standing `reclaims`."""
     for lease in view.leases:
         yield _of_lease(view, lease)
+    for name in sorted(view.silent):
+        why = "this backend does not answer; its leases stay as they are, to their deadlines, until it does"
+        yield Step("observe", name, why)
     live = {lease.id for lease in view.leases}
     for unit in view.quarantined:
         whose = "its lease is over" if unit.lease_id not in live else "what its lease left is gone"
@@ -34,6 +39,9 @@ def _of_lease(view: View, lease: Lease) -> Step:
         return Step("end", lease.id, "it is under notice: the owner takes it back", lease.reclaim_at)
     if lease.state is LeaseState.SCHEDULED:
         opens = lease.window.start - timedelta(seconds=view.timing.prepare_s)
+        if lease.id in view.failures:
+            for step in failure_steps(lease, view.failures[lease.id], opens, view.timing):
+                return replace(step, at=opens)
         return Step("prepare", lease.id, f"{lease.accelerators} accelerators from then on", opens)
     if lease.state is LeaseState.PREPARING:
         return Step("activate", lease.id, "it starts; it is active once SSH answers")

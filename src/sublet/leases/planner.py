@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -44,6 +44,20 @@ class View:
     timing: Timing
     returns: Sequence[Return] = ()
     failures: Mapping[str, Failure] = field(default_factory=dict)
+    seen_on: Mapping[str, str] = field(default_factory=dict)
+    """Which backend has what `observations` tell."""
+
+
+def lanes_of(view: View) -> Callable[[Step], str]:
+    """The backend that a step is about; empty where it is about the books alone."""
+    backends = {lease.id: view.backend_of.get(lease.pool_id, "") for lease in view.leases}
+
+    def lane_of(step: Step) -> str:
+        if "backend" in step.details:
+            return str(step.details["backend"])
+        return "" if step.kind in _BOOKS_ALONE else backends.get(step.subject, "")
+
+    return lane_of
 
 
 def make_plan(view: View) -> Plan:
@@ -83,6 +97,7 @@ _ORDER = (
     "release_unit",
     "forget",
 )
+_BOOKS_ALONE = frozenset({"reclaim", "withdraw", "release_unit"})
 KINDS = _ORDER
 """Every kind of step, in the order in which a plan carries them."""
 
@@ -210,13 +225,14 @@ def _tidy_steps(view: View) -> Iterator[Step]:
     for lease_id, seen in sorted(view.observations.items()):
         if lease_id in live:
             continue
+        where = {"backend": view.seen_on[lease_id]} if lease_id in view.seen_on else {}
         if not (seen.state.over and seen.clean):
             known = "is over in the books" if lease_id in view.ended else "is in no book"
-            yield Step("reap", lease_id, f"it {known}, but the backend still has something of it")
+            yield Step("reap", lease_id, f"it {known}, but the backend still has something of it", details=where)
         elif lease_id in view.ended:
-            yield Step("forget", lease_id, "it is over, billed and proved clean")
+            yield Step("forget", lease_id, "it is over, billed and proved clean", details=where)
         else:
-            yield Step("forget", lease_id, "it is in no book and proved clean")
+            yield Step("forget", lease_id, "it is in no book and proved clean", details=where)
     for unit in view.quarantined:
         left = view.observations.get(unit.lease_id or "")
         answered = view.backend_of.get(unit.pool_id) not in view.silent

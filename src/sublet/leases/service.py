@@ -14,9 +14,11 @@ from sublet.fleet.reach import Everything, Reach
 from sublet.leases import calendar
 from sublet.leases import store as sql
 from sublet.leases.admission import Admission, QuoteRequest
-from sublet.leases.backends.base import Backend, BackendFailedError, Observation
+from sublet.leases.backends.base import Backend, Observation
+from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
 from sublet.leases.executor import Executor, Outcome
 from sublet.leases.failures import working
+from sublet.leases.lanes import Lanes
 from sublet.leases.model import (
     Lease,
     Quote,
@@ -26,7 +28,7 @@ from sublet.leases.model import (
 from sublet.leases.moves import find_failures
 from sublet.leases.outcomes import promise_of
 from sublet.leases.pending import pending
-from sublet.leases.planner import Quarantined, View, make_plan
+from sublet.leases.planner import Quarantined, View, lanes_of, make_plan
 from sublet.leases.reclaim import ReclaimPlan
 from sublet.leases.reclaim_store import standing_rows
 from sublet.leases.reclaims import ReclaimOrder, Reclaims
@@ -62,7 +64,9 @@ class Leases:
         pools this process acts: leases of others are sold and shown here, and left alone."""
         self._reach = reach
         self._store = store
-        self._backends = backends
+        # With one worker everything happens in one thread, in an order that follows from the plan, as a simulation needs it.
+        self._lanes = Lanes() if workers > 1 else None
+        self._backends = guarded(backends) if workers > 1 else backends
         self._ports = ports
         self._admission = Admission(store, ports)
         self._transitions = Transitions(store, ports)
@@ -201,7 +205,9 @@ class Leases:
         view = self._view()
         plan = make_plan(view)
         pools = {lease.id: lease.pool_id for lease in view.leases}
-        outcome = self._executor.carry_out(plan, lambda step: self._may(pools.get(step.subject)))
+        outcome = self._executor.carry_out(
+            plan, lambda step: self._may(pools.get(step.subject)), self._lanes, lanes_of(view)
+        )
         now = self._store.clock.now()
 
         def tidy(connection: Connection) -> None:
@@ -217,14 +223,25 @@ class Leases:
         with self._store.read() as connection:
             known = frozenset(lease.id for lease in sql.live_leases(connection))
             reached = self._reached(connection)
-        for name, backend in self._backends.items():
-            try:
-                # What a shared backend has may be of others: its orphans are left to the plan of whoever leads.
-                if name in reached:
-                    backend.reap(known)
-            except (SubletError, OSError) as error:
-                _log.warning("recovery is left to the plan", backend=name, error=str(error))
+
+        def reap(names: Sequence[str]) -> None:
+            for name in names:
+                try:
+                    self._backends[name].reap(known)
+                except (SubletError, OSError) as error:
+                    _log.warning("recovery is left to the plan", backend=name, error=str(error))
+
+        # What a shared backend has may be of others: its orphans are left to the plan of whoever leads.
+        names = [name for name in self._backends if name in reached]
+        if self._lanes is None:
+            reap(names)
+        else:
+            self._lanes.run({name: [name] for name in names}, reap)
         self._recovered = True
+
+    def backends(self) -> list[dict[str, Any]]:
+        """Whether each backend answers, where it is guarded."""
+        return [backend.status() for backend in self._backends.values() if isinstance(backend, GuardedBackend)]
 
     def _may(self, pool_id: str | None) -> bool:
         """Whether a step about that pool may be carried out: this process still acts on it, in the database's eyes too."""
@@ -239,7 +256,8 @@ class Leases:
         now = self._store.clock.now()
         with self._store.read() as connection:
             reached = self._reached(connection)
-        observations, silent = self._observe(reached)
+        told, silent = self._observe(reached)
+        observations = {lease_id: seen for found in told.values() for lease_id, seen in found.items()}
         with self._store.read() as connection:
             mine = self._reach.pools(connection)
             everybodys = sql.live_leases(connection)
@@ -271,19 +289,16 @@ class Leases:
                 returns=returns,
                 timing=self._ports.timing,
                 failures=failures,
+                seen_on={lease_id: name for name, found in told.items() for lease_id in found},
             )
 
-    def _observe(self, reached: frozenset[str]) -> tuple[dict[str, Observation], frozenset[str]]:
-        """Backends are asked before the books are read: what a backend has and no book then knows is an orphan."""
-        observations: dict[str, Observation] = {}
-        silent = set()
-        for name in sorted(reached & set(self._backends)):
-            backend = self._backends[name]
-            try:
-                observations.update(backend.observe_all())
-            except (BackendFailedError, OSError):
-                silent.add(name)
-        return observations, frozenset(silent)
+    def _observe(self, reached: frozenset[str]) -> tuple[dict[str, dict[str, Observation]], frozenset[str]]:
+        """Backends are asked before the books are read: what a backend has and no book then knows is an orphan. One that does
+        not answer, or still does the work of an earlier round, keeps its leases as they are."""
+        busy = self._lanes.busy() if self._lanes is not None else frozenset()
+        asked = {name: self._backends[name] for name in sorted((reached - busy) & set(self._backends))}
+        seen, silent = observe_each(asked, together=self._lanes is not None)
+        return seen, silent | busy
 
     def _stale_holds(self, now: datetime) -> bool:
         with self._store.read() as connection:
