@@ -135,6 +135,11 @@ class Leasing(Section):
     allow_soft_isolation: bool = Field(
         default=False, description="allow a second tenant where memory, processes and disk can't be capped per lease"
     )
+    simulated_file: Path | None = Field(
+        default=None,
+        description="file that keeps the leases of simulated pools, the same for every control plane that shares them; unset: "
+        "in memory",
+    )
 
 
 class Quotes(Section):

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 
 from sublet.store.engine import Store
-from sublet.values.errors import ConflictError
+from sublet.store.tables.fleet import processes
+from sublet.values.errors import ConflictError, UnavailableError
+
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 class SchemaNewerError(ConflictError):
     """The database was written by a newer Sublet; install that version, or restore a backup from before the upgrade."""
 
     code = "schema_newer"
+
+
+class SchemaInUseError(ConflictError):
+    """A process of an older version still serves this database; stop it everywhere, then migrate."""
+
+    code = "schema_in_use"
+
+
+SERVING_S = 20.0
+"""A process whose last sign of life is older than this, in seconds, serves no more."""
+LOCK_TIMEOUT_S = 1
+"""Seconds for which a migration waits for a table on PostgreSQL: whoever reads or writes it waits behind the migration."""
 
 
 def config(connection: Connection | None = None) -> Config:
@@ -40,7 +57,8 @@ def newest_revision() -> str:
 def migrate(store: Store) -> None:
     """Upgrade to the newest schema; nothing to do is nothing done. Several processes may try at once: one does it.
 
-    Raises SchemaNewerError where the database is ahead of this version.
+    Raises SchemaNewerError where the database is ahead of this version, SchemaInUseError where a process of an older one still
+    serves it, and UnavailableError where a table is in use for long; nothing has changed then.
     """
     known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
     with store.engine.begin() as connection:
@@ -48,4 +66,30 @@ def migrate(store: Store) -> None:
         current = MigrationContext.configure(connection).get_current_revision()
         if current is not None and current not in known:
             raise SchemaNewerError()
-        command.upgrade(config(connection), "head")
+        if current == newest_revision():
+            return
+        if current is not None:
+            _refuse_while_served(store, connection)
+            if not store.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+        try:
+            command.upgrade(config(connection), "head")
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") == LOCK_NOT_AVAILABLE:
+                raise UnavailableError(
+                    f"a table is in use for longer than {LOCK_TIMEOUT_S} s; stop what uses the database, then migrate again"
+                ) from error
+            raise
+
+
+def _refuse_while_served(store: Store, connection: Connection) -> None:
+    """A process that was made for another schema would read and write columns that are not there any more."""
+    if not inspect(connection).has_table(processes.name):
+        return
+    since = store.clock.now() - timedelta(seconds=SERVING_S)
+    wanted = select(processes).where(processes.c.seen_at >= since, processes.c.revision != newest_revision())
+    for row in connection.execute(wanted.order_by(processes.c.id).limit(1)):
+        raise SchemaInUseError(
+            f"a {row.kind} process of version {row.version} (process {row.pid} on node {row.node_id}) still serves this database; "
+            f"stop it, or wait {SERVING_S:.0f} s if it was killed, then migrate"
+        )

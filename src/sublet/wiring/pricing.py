@@ -61,6 +61,12 @@ def wanted(settings: Settings, pools: Iterable[Pool]) -> list[dict[str, Any]]:
     return entries
 
 
+def lacks(content: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the book has never had a price for something that `entries` price."""
+    known = {_subject(entry) for entry in content.get("prices", ())}
+    return any(_subject(entry) not in known for entry in entries)
+
+
 def merged(before: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
     """The content of the next book: `before` with what is no longer wanted ended, and what is new begun, at `now`.
 

@@ -27,6 +27,7 @@ from sublet.leases import calendar
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.backends.simulated import SimulatedBackend
+from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
 from sublet.leases.holds import HoldLimits
 from sublet.leases.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, Timing
@@ -103,7 +104,7 @@ class Sublet:
         node_id = own_node_id(self.settings.data_dir)
         Nodes(self.store).register(node_id, self.settings.control.node or site_name(), alone=self.store.is_sqlite)
         pools = self.fleet.sync(self._specs(), node_id)
-        if self.leadership.leads("fleet"):
+        if self.leadership.leads("fleet") or self._unpriced(pools):
             self._publish_prices(pools)
         model = self.settings.models.default
         mine = (pool for pool in pools if pool.on_one_node and pool.offline_at is None and node_id in pool.node_ids)
@@ -122,6 +123,12 @@ class Sublet:
             told = {"exclusive": exclusive, "served_max": None if self.store.is_sqlite else _served_max(backend)}
             specs.append(replace(spec, stated={**spec.stated, **told}))
         return specs
+
+    def _unpriced(self, pools: Sequence[Pool]) -> bool:
+        """Whether a new pool has no built-in price yet: its own control plane need not wait for the one that leads."""
+        if self.settings.prices is not None:
+            return False
+        return pricing.lacks(self.ledger.prices().content, pricing.wanted(self.settings, pools))
 
     def _publish_prices(self, pools: Sequence[Pool]) -> None:
         if self.settings.prices is not None:
@@ -317,7 +324,9 @@ def lease_hold(lease_id: str) -> str:
 def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:
     """Every backend that a pool of the settings may name. A simulated pool sells and bills as others do, to try Sublet without
     the machines: its leases hold nothing, and nobody can log in."""
-    return {"local": local_backend(settings), "simulated": SimulatedBackend(clock)}
+    shared = settings.leasing.simulated_file
+    simulated = SimulatedBackend(clock) if shared is None else SharedSimulatedBackend(clock, shared)
+    return {"local": local_backend(settings), "simulated": simulated}
 
 
 def local_backend(settings: Settings) -> LocalBackend:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sublet.leases.backends.base import (
     DEVICES_PER_LEASE_MAX,
@@ -40,7 +42,9 @@ class Faults:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
+    """`[start, end)` for which it ran."""
+
     start: datetime
     end: datetime
     accelerators: int
@@ -48,14 +52,16 @@ class _Run:
 
 
 @dataclass(slots=True)
-class _Simulated:
+class Simulated:
+    """One lease as the backend has it."""
+
     order: StartOrder
     state: RunState
     port: int
     ready_at: datetime
     reclaim_at: datetime | None
     seen_at: datetime
-    runs: list[_Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     reason: str | None = None
     clean: bool | None = None
@@ -75,8 +81,8 @@ class SimulatedBackend:
         self._clock = clock
         self._random = random.Random(seed)
         self._faults = faults or Faults()
-        self._leases: dict[str, _Simulated] = {}
-        self._lock = threading.RLock()
+        self._leases: dict[str, Simulated] = {}
+        self._lock: AbstractContextManager[Any] = threading.RLock()
 
     @property
     def tenants_max(self) -> int | None:
@@ -93,7 +99,7 @@ class SimulatedBackend:
             found = self._leases.get(order.lease_id)
             if found is None:
                 state = RunState.STARTING
-                found = _Simulated(order, state, FIRST_PORT + len(self._leases), ready_at, order.reclaim_at, now)
+                found = Simulated(order, state, FIRST_PORT + len(self._leases), ready_at, order.reclaim_at, now)
                 self._leases[order.lease_id] = found
                 if self._chance(self._faults.start_fails):
                     self._over(found, RunState.FAILED, "start_failed", "simulated start failure")
@@ -192,13 +198,13 @@ class SimulatedBackend:
             if found is not None and found.state.live:
                 self._halt(found)
 
-    def _age(self, found: _Simulated) -> None:
+    def _age(self, found: Simulated) -> None:
         """Let the time pass that has passed: starts become ready, sandboxes die, deadlines come."""
         now = max(self._clock.now(), found.seen_at)
         if found.state is RunState.STARTING and found.ready_at <= min(now, found.deadline):
             found.state = RunState.RUNNING
             start = max([found.ready_at, *(run.end for run in found.runs)])
-            found.runs.append(_Run(start, start, len(found.order.devices)))
+            found.runs.append(Run(start, start, len(found.order.devices)))
         if found.state is RunState.RUNNING:
             until = min(now, found.deadline)
             run = found.runs[-1]
@@ -213,17 +219,17 @@ class SimulatedBackend:
             reclaimed = found.reclaim_at is not None and found.reclaim_at <= found.order.ends_at
             self._over(found, RunState.STOPPED, "reclaimed" if reclaimed else "window_over")
 
-    def _halt(self, found: _Simulated) -> None:
+    def _halt(self, found: Simulated) -> None:
         found.state = RunState.PAUSED
         for run in found.runs:
             run.open = False
 
-    def _over(self, found: _Simulated, state: RunState, reason: str, error: str | None = None) -> None:
+    def _over(self, found: Simulated, state: RunState, reason: str, error: str | None = None) -> None:
         self._halt(found)
         found.state, found.reason, found.error = state, found.reason or reason, error
         found.clean = not self._chance(self._faults.unclean)
 
-    def _aged(self, lease_id: str) -> _Simulated | None:
+    def _aged(self, lease_id: str) -> Simulated | None:
         found = self._leases.get(lease_id)
         if found is not None:
             self._age(found)
@@ -233,14 +239,14 @@ class SimulatedBackend:
         found = self._aged(lease_id)
         return self._observation(found, lease_id)
 
-    def _answer(self, found: _Simulated | None, lease_id: str = "") -> Observation:
+    def _answer(self, found: Simulated | None, lease_id: str = "") -> Observation:
         if found is not None:
             self._age(found)
         if self._chance(self._faults.deaf_after):
             raise BackendFailedError("simulated: the answer was lost")
         return self._observation(found, lease_id)
 
-    def _observation(self, found: _Simulated | None, lease_id: str) -> Observation:
+    def _observation(self, found: Simulated | None, lease_id: str) -> Observation:
         if found is None:
             return Observation(lease_id, RunState.ABSENT)
         running = found.state is RunState.RUNNING

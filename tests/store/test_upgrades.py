@@ -1,0 +1,128 @@
+"""A database of each released schema comes up to this one with all that it holds, and never under a process that serves it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+
+from sublet.fleet import node_store
+from sublet.fleet.node_model import Process
+from sublet.fleet.nodes import Presence
+from sublet.store import Store
+from sublet.store.metadata import metadata
+from sublet.store.schema import SERVING_S, SchemaInUseError, config, migrate, newest_revision
+from sublet.values.clock import SimulatedClock
+from sublet.values.errors import UnavailableError
+
+RELEASED = ("011f3922606c",)
+"""The newest schema of each version that somebody may have run, the first one being that of 0.1."""
+
+_BEFORE = (
+    "INSERT INTO organisations (id, name, kind, currency, timezone, status, created_at) "
+    "VALUES ('org_1', 'acme', 'customer', 'USD', 'UTC', 'active', 0)",
+    "INSERT INTO pools (id, name, site, generation, backend, watts_mw, watts_source, price_nano, currency, tenure, online_at, "
+    "updated_at) VALUES ('pool_1', 'main', 'here', 'h100', 'local', 700000, 'stated', 1, 'USD', 'owned', 0, 0)",
+    "INSERT INTO units (id, pool_id, position, device, in_service) VALUES ('unit_1', 'pool_1', 0, 'nvidia:0', 1)",
+    "INSERT INTO leases (id, organisation_id, pool_id, quote_id, class_name, accelerators, unit_ids, devices, start_at, end_at, "
+    "price_nano, currency, state, ssh_public_keys, created_at, credit_nano, metered_s, credit_ratio, free_s) VALUES ('lse_1', "
+    "'org_1', 'pool_1', 'quo_1', 'firm', 1, '[]', '[]', 0, 1, 1, 'USD', 'cancelled', '[]', 0, 0, 0, '0', 0)",
+)
+_EVENTS = (
+    "INSERT INTO ledger_events (seq, source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, "
+    "project, key_id, dimensions) SELECT n, 'test', 'evt_' || n, 'usage', 'org_1', 'accelerator.seconds', n, n, n, 'lse_1', "
+    "'', '', '{}' FROM "
+)
+_NUMBERS = {
+    "sqlite": "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {rows}) SELECT n FROM c) AS numbers",
+    "postgresql": "generate_series(1, {rows}) AS n",
+}
+
+
+def written_by(store: Store, revision: str, rows: int) -> None:
+    """The database as that version left it, with so many usage events."""
+    metadata.drop_all(store.engine)
+    with store.engine.begin() as connection:
+        command.upgrade(config(connection), revision)
+        for statement in (*_BEFORE, _EVENTS + _NUMBERS[connection.dialect.name].format(rows=rows)):
+            connection.execute(text(statement))
+
+
+def check(store: Store, rows: int) -> None:
+    with store.read() as connection:
+        found = connection.execute(
+            text(
+                "SELECT count(*), sum(quantity) FROM ledger_events WHERE organization_id = 'org_1' AND source = 'test'"
+            )
+        ).one()
+        state = connection.execute(text("SELECT state FROM leases WHERE id = 'lse_1'")).scalar_one()
+        revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    assert tuple(map(int, found)) == (rows, rows * (rows + 1) // 2)
+    assert (state, revision) == ("canceled", newest_revision())
+
+
+@pytest.mark.parametrize("revision", RELEASED)
+def test_what_a_released_version_wrote_comes_along(any_store: Store, revision: str) -> None:
+    written_by(any_store, revision, 5_000)
+    migrate(any_store)
+    check(any_store, 5_000)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("revision", RELEASED)
+def test_a_million_usage_rows_come_along(postgres_store: Store, revision: str) -> None:
+    written_by(postgres_store, revision, 1_000_000)
+    begun = time.monotonic()
+    migrate(postgres_store)
+    print(f"{revision} to {newest_revision()} with 1,000,000 usage rows: {time.monotonic() - begun:.2f} s")
+    check(postgres_store, 1_000_000)
+
+
+def _behind(store: Store) -> None:
+    """The newest tables, and a revision that says that one migration is missing: none would change anything."""
+    migrate(store)
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '011f3922606c'"))
+
+
+def test_nothing_is_migrated_under_a_process_that_serves(
+    any_store: Store, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata.drop_all(any_store.engine)
+    _behind(any_store)
+    done: list[str] = []
+    monkeypatch.setattr(command, "upgrade", lambda _, revision: done.append(revision))
+    now = clock.now()
+    old = Process("prc_1", "nod_1", "gateway", "0.1.0", "011f3922606c", 4242, now, now)
+    any_store.write(lambda connection: node_store.save_process(connection, old))
+    with pytest.raises(SchemaInUseError, match=r"gateway process of version 0\.1\.0 \(process 4242 on node nod_1\)"):
+        migrate(any_store)
+    assert done == []
+    Presence(any_store, "nod_2", "new", "control").beat()
+    clock.advance(SERVING_S + 1)
+    migrate(any_store)
+    assert done == ["head"], "one that gave no sign of life, or is of this version, is in nobody's way"
+
+
+@pytest.mark.real
+def test_a_migration_waits_a_second_for_a_table_and_no_longer(postgres_store: Store) -> None:
+    written_by(postgres_store, RELEASED[0], 10)
+    other = Store(postgres_store.url.render_as_string(hide_password=False))
+    try:
+        with other.read() as reading:
+            reading.execute(text("SELECT * FROM leases")).all()
+            with pytest.raises(UnavailableError, match="a table is in use"):
+                migrate(postgres_store)
+    finally:
+        other.close()
+    migrate(postgres_store)
+    check(postgres_store, 10)
+
+
+def test_the_rule_is_written_down() -> None:
+    told = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    assert "expand, migrate, contract" in told.lower()
