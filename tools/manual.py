@@ -177,6 +177,23 @@ def _cell_code(default: str) -> str:
     return default if default.startswith("(") else f"`{_cell(default)}`"
 
 
+def permissions() -> str:
+    """The roles and the scopes, then a row per permission: for whom each role has it."""
+    from sublet.accounts.permissions import KINDS, PERMISSIONS, ROLES, ROLES_BY_KIND, SCOPES
+
+    kind_of = {role: kind for kind, roles in ROLES_BY_KIND.items() for role in roles}
+    lines = ["## Roles", "", "| role | organizations of kind | who has it |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {kind_of[name]} | {_cell(grant.meaning)} |" for name, grant in ROLES.items()]
+    lines += ["", "## Scopes", "", "| scope | what a key with it may do |", "| --- | --- |"]
+    lines += [f"| `{name}` | {_cell(grant.meaning)} |" for name, grant in SCOPES.items()]
+    lines += ["", "## Permissions", "", f"| permission | on | {' | '.join(f'`{name}`' for name in ROLES)} |"]
+    lines.append(f"| --- | --- |{' --- |' * len(ROLES)}")
+    for permission in PERMISSIONS:
+        reaches = " | ".join(grant.reach(permission) or "–" for grant in ROLES.values())
+        lines.append(f"| `{permission}` | {KINDS[permission.partition(':')[0]]} | {reaches} |")
+    return "\n".join(lines)
+
+
 def contents() -> str:
     """Every page and every decision, by its heading, with a page's first sentence."""
     lines = ["| page | what it says |", "| --- | --- |"]
@@ -211,6 +228,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "errors.md": errors,
     "commands.md": commands,
+    "permissions.md": permissions,
     "openai-fields.md": openai_fields,
 }
 

@@ -44,13 +44,13 @@ def door(store: Store) -> Door:
 
 ROUTES = [
     ("GET", "/v1/whoami", ""),
-    ("GET", "/v1/organizations", "operate"),
-    ("POST", "/v1/organizations", "operate"),
-    ("GET", "/v1/organizations/Acme/keys", "operate"),
-    ("POST", "/v1/organizations/Acme/keys", "operate"),
-    ("DELETE", "/v1/keys/key_1", "operate"),
+    ("GET", "/v1/organizations", "organizations:read"),
+    ("POST", "/v1/organizations", "organizations:write"),
+    ("GET", "/v1/organizations/Acme/keys", "keys:read"),
+    ("POST", "/v1/organizations/Acme/keys", "keys:write"),
+    ("DELETE", "/v1/keys/key_1", "keys:write"),
     ("GET", "/v1/pools", ""),
-    ("GET", "/v1/pools/main", "operate"),
+    ("GET", "/v1/pools/main", "fleet:read"),
 ]
 
 

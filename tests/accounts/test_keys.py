@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 from tests.store.notes import WAIT_S, spawn
 
-from sublet.accounts.model import SCOPES, SCOPES_BY_KIND, Actor, new_secret, secret_sha256
+from sublet.accounts.model import SCOPES_BY_KIND, Actor, new_secret, secret_sha256
+from sublet.accounts.permissions import PERMISSIONS, SCOPES
 from sublet.accounts.service import Accounts
 from sublet.config import logs
 from sublet.store import Store
@@ -57,7 +58,9 @@ def test_a_secret_has_256_bits_and_only_its_hash_is_compared() -> None:
 def test_the_key_opens_what_its_organization_owns(accounts: Accounts) -> None:
     acme = accounts.create_organization("Acme")
     key, secret = accounts.create_key(acme.id, "laptop", ["leases"])
-    assert accounts.authenticate(secret) == Actor(key.id, acme.id, "customer", frozenset({"leases"}))
+    assert accounts.authenticate(secret) == Actor(
+        key.id, acme.id, "customer", frozenset({"leases"}), role="customer_admin"
+    )
     assert key.hint == secret[-4:]
 
 
@@ -180,16 +183,16 @@ def test_only_the_operator_operates() -> None:
     assert {scope for scopes in SCOPES_BY_KIND.values() for scope in scopes} == set(SCOPES)
 
 
-@given(st.sets(st.sampled_from(sorted(SCOPES))), st.sampled_from(sorted(SCOPES)))
+@given(st.sets(st.sampled_from(sorted(SCOPES))), st.sampled_from(PERMISSIONS))
 def test_an_actor_may_do_exactly_what_its_scopes_say(scopes: set[str], wanted: str) -> None:
     actor = Actor("key_1", "org_1", "operator", frozenset(scopes))
     assert actor.is_operator == ("operate" in scopes)
-    if wanted in scopes:
-        actor.require(wanted)
+    if any(SCOPES[scope].reach(wanted) for scope in scopes):
+        assert actor.require(wanted).reach in ("own", "all")
         return
-    with pytest.raises(ForbiddenError, match=f"lacks the scope '{wanted}'") as caught:
+    with pytest.raises(ForbiddenError, match=f"lacks the permission '{wanted}'") as caught:
         actor.require(wanted)
-    assert caught.value.details == {"scope": wanted}
+    assert caught.value.details == {"permission": wanted}
 
 
 def test_an_organization_has_a_limit_of_keys(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:

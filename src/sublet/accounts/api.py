@@ -7,48 +7,69 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.model import Actor, IssuedKey, Organization, Require
+from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
 from sublet.accounts.wire import NewKey, NewOrganization
 from sublet.store.once import Effect
+from sublet.values.errors import NotFoundError
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
     """`/v1/organizations`, for the operator, and `/v1/whoami`, for anybody with a key."""
     routes = APIRouter(tags=["accounts"])
-    operate = Depends(require("operate"))
-    makes = Depends(require("operate", effect=Effect(Organization)))
-    issues = Depends(require("operate", effect=Effect(IssuedKey, secret=True)))
+    makes = Depends(require("organizations:write", effect=Effect(Organization)))
 
     @routes.get("/v1/whoami")
-    def whoami(actor: Actor = Depends(require(""))) -> dict[str, Any]:
-        """The organization and the scopes of the key in use."""
-        return {"key_id": actor.key_id, "organization_id": actor.organization_id, "scopes": sorted(actor.scopes)}
+    def whoami(actor: Actor = Depends(require("identity:read"))) -> dict[str, Any]:
+        """The organization, the role and the permissions of the key in use."""
+        return {
+            "key_id": actor.key_id,
+            "organization_id": actor.organization_id,
+            "role": actor.role,
+            "scopes": sorted(actor.scopes),
+            "permissions": {name: found for name in PERMISSIONS if (found := actor.may(name))},
+        }
 
-    @routes.get("/v1/organizations", dependencies=[operate])
-    def list_organizations() -> dict[str, Any]:
-        return {"organizations": [item.as_dict() for item in accounts.organizations()]}
+    @routes.get("/v1/organizations")
+    def list_organizations(actor: Actor = Depends(require("organizations:read"))) -> dict[str, Any]:
+        """Every organization; a customer sees its own."""
+        found = accounts.organizations() if actor.everywhere else [accounts.organization(actor.organization_id)]
+        return {"organizations": [item.as_dict() for item in found]}
 
     @routes.post("/v1/organizations", status_code=201, dependencies=[makes])
     def create_organization(body: NewOrganization) -> dict[str, Any]:
+        """Create an organization. Its currency stays for life."""
         return accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict()
 
-    @routes.get("/v1/organizations/{organization}/keys", dependencies=[operate])
-    def list_keys(organization: str) -> dict[str, Any]:
-        return {"keys": [key.as_dict() for key in accounts.keys(accounts.organization(organization).id)]}
+    @routes.get("/v1/organizations/{organization}/keys")
+    def list_keys(organization: str, actor: Actor = Depends(require("keys:read"))) -> dict[str, Any]:
+        """The keys of an organization, without their secrets."""
+        return {"keys": [key.as_dict() for key in accounts.keys(_owner(accounts, actor, organization).id)]}
 
-    @routes.post(
-        "/v1/organizations/{organization}/keys",
-        status_code=201,
-        dependencies=[issues],
-    )
-    def create_key(organization: str, body: NewKey) -> dict[str, Any]:
-        """The answer holds the secret, this once."""
-        owner = accounts.organization(organization)
-        key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at, body.project)
+    @routes.post("/v1/organizations/{organization}/keys", status_code=201)
+    def create_key(
+        organization: str,
+        body: NewKey,
+        actor: Actor = Depends(require("keys:write", effect=Effect(IssuedKey, secret=True))),
+    ) -> dict[str, Any]:
+        """Create a key. The answer holds the secret, this once."""
+        owner = _owner(accounts, actor, organization)
+        key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at, body.project, body.role)
         return {**key.as_dict(), "secret": secret}
 
-    @routes.delete("/v1/keys/{key_id}", status_code=204, dependencies=[operate])
-    def revoke_key(key_id: str) -> None:
-        accounts.revoke_key(key_id)
+    @routes.delete("/v1/keys/{key_id}", status_code=204)
+    def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:
+        """From now on the key opens nothing."""
+        accounts.revoke_key(key_id, None if actor.everywhere else actor.organization_id)
 
     return routes
+
+
+def _owner(accounts: Accounts, actor: Actor, organization: str) -> Organization:
+    """The organization by its id or name. Raises NotFoundError, the same for another's."""
+    if not actor.everywhere:
+        own = accounts.organization(actor.organization_id)
+        if organization not in (own.id, own.name):
+            raise NotFoundError(f"there is no organization {organization!r}")
+        return own
+    return accounts.organization(organization)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from sublet.accounts.permissions import ALL, ROLES_BY_KIND, reach, roles_with
 from sublet.store.once import Effect
 from sublet.values.clock import as_utc, format_time
-from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.errors import ForbiddenError, InvalidInputError, NotFoundError
 from sublet.values.ids import is_id
 from sublet.values.money import currency_digits
 from sublet.values.text import checked_line
@@ -28,14 +29,6 @@ SCOPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "customer": ("leases", "models", "billing"),
 }
 """The kinds of organization and the scopes a key of each may carry, the first set being the default."""
-
-SCOPES: dict[str, str] = {
-    "operate": "run the fleet: pools, organizations, plans, every tenant's leases and money",
-    "claims": "say what the owner needs and take capacity back",
-    "leases": "quote, take and use raw leases of one's own organization",
-    "models": "call the model API",
-    "billing": "read usage and invoices of one's own organization",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +69,7 @@ class ApiKey:
     expires_at: datetime | None
     revoked_at: datetime | None
     project: str = ""
+    role: str = ""
 
     def usable(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -86,6 +80,7 @@ class ApiKey:
             "organization_id": self.organization_id,
             "name": self.name,
             "hint": f"…{self.hint}",
+            "role": self.role,
             "scopes": list(self.scopes),
             "project": self.project,
             "created_at": format_time(self.created_at),
@@ -106,31 +101,53 @@ class IssuedKey:
 
 
 class Require(Protocol):
-    """Makes a FastAPI dependency that yields the Actor and refuses keys without the scope. `effect` says what a POST makes."""
+    """Makes a FastAPI dependency that yields the Actor and refuses keys without the permission. `effect` says what a POST makes."""
 
-    def __call__(self, scope: str, *, effect: Effect | None = None) -> Callable[..., Any]: ...
+    def __call__(self, permission: str, *, effect: Effect | None = None) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: a key of an organization, with what it may do."""
+    """Who is asking: a key of an organization, with what it may do. `reach` is how far the permission goes that let the request in."""
 
     key_id: str
     organization_id: str
     kind: str
     scopes: frozenset[str]
     project: str = ""
+    role: str = ""
+    reach: str = ""
 
     @property
     def is_operator(self) -> bool:
-        return "operate" in self.scopes
+        return self.may("organizations:write") == ALL
 
-    def require(self, scope: str) -> None:
-        """Raises ForbiddenError unless the key carries `scope`."""
-        if scope not in self.scopes:
+    @property
+    def everywhere(self) -> bool:
+        """Whether the request may concern every organization, and not only the key's own."""
+        return self.reach == ALL if self.reach else self.is_operator
+
+    def may(self, permission: str) -> str:
+        """How far the key may use a permission: `all`, `own`, or nothing."""
+        return reach(self.role, self.scopes, permission)
+
+    def require(self, permission: str) -> Actor:
+        """The actor for a request that needs `permission`. Raises ForbiddenError where the key lacks it."""
+        found = self.may(permission)
+        if not found:
             raise ForbiddenError(
-                f"this key lacks the scope {scope!r} ({SCOPES[scope]}); ask the operator for one", scope=scope
+                f"this key lacks the permission {permission!r}; a key with the role {' or '.join(roles_with(permission))} has it",
+                permission=permission,
             )
+        return replace(self, reach=found)
+
+    def whose(self, organization_id: str) -> str:
+        """The organization that is asked about: the one named, or one's own. Raises NotFoundError for another's, as if there
+        were none."""
+        wanted = organization_id or self.organization_id
+        if wanted != self.organization_id and not self.everywhere:
+            raise NotFoundError(f"there is no organization {wanted!r}")
+        return wanted
 
 
 def new_secret() -> str:
@@ -153,11 +170,22 @@ def checked_project(project: str) -> str:
     return checked_line(project, "a project's name", PROJECT_LENGTH_MAX)
 
 
-def checked_scopes(kind: str, scopes: Iterable[str] | None) -> tuple[str, ...]:
-    """The scopes of a new key: the kind's own where None is asked. Raises InvalidInputError naming a wrong one."""
+def checked_role(kind: str, role: str) -> str:
+    """The role of a new key, the kind's first where none is asked. Raises InvalidInputError for one that is not for the kind."""
+    allowed = ROLES_BY_KIND[kind]
+    if role and role not in allowed:
+        raise InvalidInputError(
+            f"role {role!r} is not for an organization of kind {kind}; it may have {', '.join(allowed)}"
+        )
+    return role or allowed[0]
+
+
+def checked_scopes(kind: str, scopes: Iterable[str] | None, role: str = "") -> tuple[str, ...]:
+    """The scopes of a new key: where None is asked, the kind's own, or none where a role is asked. Raises InvalidInputError
+    naming a wrong one."""
     allowed = SCOPES_BY_KIND[kind]
     if scopes is None:
-        return allowed
+        return () if role else allowed
     wanted = tuple(dict.fromkeys(scopes))
     for scope in wanted:
         if scope not in allowed:

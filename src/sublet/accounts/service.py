@@ -19,6 +19,7 @@ from sublet.accounts.model import (
     checked_name,
     checked_organization,
     checked_project,
+    checked_role,
     checked_scopes,
     new_secret,
     secret_sha256,
@@ -88,11 +89,12 @@ class Accounts:
         scopes: Iterable[str] | None = None,
         expires_at: datetime | None = None,
         project: str = "",
+        role: str = "",
     ) -> tuple[ApiKey, str]:
         """A new key and its secret, which is shown this once: only its hash is kept. What is used with it counts for
         `project`. Raises InvalidInputError, NotFoundError, LimitExceededError."""
         owner = self.organization(organization)
-        key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), project)
+        key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), (project, role))
 
         def write(connection: Connection) -> IssuedKey:
             self._store.lock(connection, f"keys {owner.id}")
@@ -108,10 +110,11 @@ class Accounts:
         with self._store.read() as connection:
             return sql.keys_of(connection, organization_id)
 
-    def revoke_key(self, key_id: str) -> None:
-        """From now on the key opens nothing. Raises NotFoundError where there is no such live key."""
+    def revoke_key(self, key_id: str, organization_id: str | None = None) -> None:
+        """From now on the key opens nothing. Raises NotFoundError where there is no such live key, or it is not the
+        organization's, where one is given."""
         now = self._store.clock.now()
-        if not self._store.write(lambda connection: sql.revoke(connection, key_id, now)):
+        if not self._store.write(lambda connection: sql.revoke(connection, key_id, now, organization_id)):
             raise NotFoundError(f"there is no live key {key_id!r}; `sublet key ls` lists them")
 
     def authenticate(self, secret: str | None) -> Actor:
@@ -123,7 +126,7 @@ class Accounts:
         if found is None or not found[0].usable(self._store.clock.now()) or found[1].status != "active":
             raise UnauthenticatedError()
         key, owner = found
-        return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes), key.project)
+        return Actor(key.id, owner.id, owner.kind, frozenset(key.scopes), key.project, key.role)
 
     def ensure_operator(self) -> str | None:
         """On an empty system, create the operator and return its first secret; afterwards None.
@@ -140,7 +143,7 @@ class Accounts:
                 sql.insert_organization(connection, fresh)
             elif sql.count_keys(connection, owner.id):
                 return None
-            key, secret = _new_key(owner or fresh, "first key", None, None, now)
+            key, secret = _new_key(owner or fresh, "first key", None, None, now, ("", ""))
             sql.insert_key(connection, key, secret_sha256(secret))
             return secret
 
@@ -153,18 +156,20 @@ def _new_key(
     scopes: Iterable[str] | None,
     expires_at: datetime | None,
     now: datetime,
-    project: str = "",
+    use: tuple[str, str],
 ) -> tuple[ApiKey, str]:
+    project, role = use
     secret = new_secret()
     key = ApiKey(
         new_id("key"),
         owner.id,
         checked_name(name, "a key's name"),
         secret[-4:],
-        checked_scopes(owner.kind, scopes),
+        checked_scopes(owner.kind, scopes, role),
         now,
         checked_expiry(expires_at, now),
         None,
         checked_project(project),
+        checked_role(owner.kind, role),
     )
     return key, secret

@@ -47,6 +47,7 @@ def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
             name=key.name,
             sha256=sha256,
             hint=key.hint,
+            role=key.role,
             scopes=list(key.scopes),
             created_at=key.created_at,
             expires_at=key.expires_at,
@@ -85,11 +86,12 @@ def count_keys(connection: Connection, organization_id: str) -> int:
     ).scalar_one()
 
 
-def revoke(connection: Connection, key_id: str, at: datetime) -> bool:
-    """Mark the key revoked; False where it was already or does not exist."""
-    done = connection.execute(
-        update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=at)
-    )
+def revoke(connection: Connection, key_id: str, at: datetime, organization_id: str | None = None) -> bool:
+    """Mark the key revoked; False where it was already, does not exist, or is not the organization's."""
+    found = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    if organization_id is not None:
+        found = found.where(api_keys.c.organization_id == organization_id)
+    done = connection.execute(found.values(revoked_at=at))
     return done.rowcount == 1
 
 
@@ -108,4 +110,5 @@ def _key(row: Row[Any]) -> ApiKey:
         row.expires_at,
         row.revoked_at,
         row.project,
+        row.role,
     )

@@ -27,6 +27,7 @@ class NewKey:
     """A key to create for an organization."""
 
     name: Annotated[str, MinLen(1), MaxLen(120), LINE] = "default"
+    role: Annotated[str, MaxLen(32), LINE] = ""
     scopes: Annotated[list[Scope], MaxLen(16)] | None = None
     expires_at: Moment | None = None
     project: Annotated[str, MaxLen(80), LINE] = ""

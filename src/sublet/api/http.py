@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sublet import __version__
-from sublet.accounts.model import SCOPES, Actor, Require
+from sublet.accounts.model import Actor, Require
+from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
 from sublet.store import Store
 from sublet.store.once import ANSWER_BYTES_MAX, AnsweredError, Effect, Once, current, request_digest
@@ -49,27 +50,46 @@ class BodyTooLargeError(InvalidInputError):
 
 
 def requirement(accounts: Accounts) -> Require:
-    """Makes `require(scope)`, which makes a dependency that yields the Actor; the empty scope takes any valid key."""
+    """Makes `require(permission)`, which makes a dependency that yields the Actor."""
 
-    def require(scope: str, *, effect: Effect | None = None) -> Callable[..., Any]:
-        if scope and scope not in SCOPES:
-            raise ValueError(f"there is no scope {scope!r}")
+    def require(permission: str, *, effect: Effect | None = None) -> Callable[..., Any]:
+        if permission not in PERMISSIONS:
+            raise ValueError(f"there is no permission {permission!r}")
 
         async def actor(request: Request, authorization: Annotated[str | None, Header()] = None) -> Actor:
             kind, _, secret = (authorization or "").partition(" ")
             secret = secret.strip() if kind.lower() == "bearer" else ""
             found = await run_in_threadpool(accounts.authenticate, secret or None)
-            if scope:
-                found.require(scope)
+            found = found.require(permission)
             structlog.contextvars.bind_contextvars(organization_id=found.organization_id, key_id=found.key_id)
             _check_parameters(request)
             await _check_no_body(request)
             await _once(request, accounts.store, found, effect, secret)
             return found
 
+        actor.permission = permission  # type: ignore[attr-defined]
         return actor
 
     return require
+
+
+def permission_of(route: APIRoute) -> str | None:
+    """The permission that a route names, if it names one."""
+    pending = list(route.dependant.dependencies)
+    for dependency in pending:
+        if hasattr(dependency.call, "permission"):
+            return str(dependency.call.permission)  # type: ignore[union-attr]
+        pending += dependency.dependencies
+    return None
+
+
+def check_permissions(api: FastAPI) -> None:
+    """Raises RuntimeError where a route under /v1 names no permission: whoever forgets it does not get as far as a test."""
+    for route in api_routes(api):
+        if route.path.startswith("/v1/") and permission_of(route) is None:
+            raise RuntimeError(
+                f"{sorted(route.methods or ())} {route.path} names no permission; see accounts/permissions.py"
+            )
 
 
 async def _once(request: Request, store: Store, actor: Actor, effect: Effect | None, secret: str) -> None:

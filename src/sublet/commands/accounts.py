@@ -67,6 +67,9 @@ def create_key(
     ] = None,
     expires: Annotated[str | None, typer.Option(help="RFC 3339 time with offset.")] = None,
     project: Annotated[str, typer.Option(help="What is used with it counts for this project and its budget.")] = "",
+    role: Annotated[
+        str, typer.Option(help="Its role; without one, the first of the organization's kind, narrowed.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Create a key and print its secret, once."""
@@ -74,11 +77,12 @@ def create_key(
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
         raise InvalidInputError(f"--expires: {error}") from error
-    made, secret = _accounts().create_key(organization, name, scope, expires_at, project)
+    made, secret = _accounts().create_key(organization, name, scope, expires_at, project, role)
     if as_json:
         print_json({**made.as_dict(), "secret": secret})
     else:
-        say(f"{made.id}  scopes {', '.join(made.scopes)}\n{secret}\nThis is shown once: only its hash is kept.")
+        narrowed = f", narrowed to {', '.join(made.scopes)}" if made.scopes else ""
+        say(f"{made.id}  role {made.role}{narrowed}\n{secret}\nThis is shown once: only its hash is kept.")
 
 
 @key.command("ls")
@@ -93,6 +97,7 @@ def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], 
             "id": "id",
             "name": "name",
             "hint": "ends in",
+            "role": "role",
             "scopes": "scopes",
             "project": "project",
             "expires_at": "expires",

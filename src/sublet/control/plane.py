@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
-from sublet.api.http import frame, requirement
+from sublet.api.http import check_permissions, frame, requirement
 from sublet.config.settings import Settings
 from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
@@ -277,12 +277,12 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
         """Whether the control plane works; no key needed, nothing secret said."""
         return {"ok": plane.health()["ok"]}
 
-    @api.get("/v1/health", dependencies=[Depends(require("operate"))])
+    @api.get("/v1/health", dependencies=[Depends(require("system:read"))])
     def full_health() -> dict[str, Any]:
         """Every loop and backend, what fails and since when, and the state of the books."""
         return {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]}
 
-    @api.get("/v1/desk/worth", dependencies=[Depends(require("operate"))])
+    @api.get("/v1/desk/worth", dependencies=[Depends(require("desk:read"))])
     def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
         """What was earned in the last days, per accelerator-hour and per IT watt and year, next to what others get."""
         now = system.clock.now()
@@ -293,21 +293,22 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
         now = system.clock.now()
         return actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
 
-    @api.get("/v1/desk/actuals", dependencies=[Depends(require("operate"))])
+    @api.get("/v1/desk/actuals", dependencies=[Depends(require("desk:read"))])
     def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
         """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source."""
         return actuals_json(recent(days), system.clock.now().date())
 
-    @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("operate"))], response_class=HTMLResponse)
+    @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("desk:read"))], response_class=HTMLResponse)
     def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
         """The same as one self-contained page, to be kept or printed."""
         return HTMLResponse(render_actuals(recent(days), system.clock.now().date()))
 
-    @api.get("/v1/plan", dependencies=[Depends(require("operate"))])
+    @api.get("/v1/plan", dependencies=[Depends(require("plans:read"))])
     def next_plan() -> dict[str, Any]:
         """What would be done now, before it is done, and the last plans that were carried out."""
         return {"next": system.plan().as_dict(), "last": [plan.as_dict() for plan in plane.plans()]}
 
+    check_permissions(api)
     return api
 
 

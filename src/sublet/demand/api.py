@@ -31,15 +31,15 @@ def router(
     kept and never heeded.
     """
     routes = APIRouter(tags=["demand"])
-    operate, claims = Depends(require("operate")), Depends(require("claims"))
+    seen, claims = Depends(require("demand:read")), Depends(require("claims:read"))
 
-    @routes.post("/v1/demand/{pool_id}/samples", dependencies=[operate])
+    @routes.post("/v1/demand/{pool_id}/samples", dependencies=[Depends(require("demand:write"))])
     def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
         """Keep samples of a pool; the same ones again change nothing."""
         samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
         return demand.record_samples(id_of(pool_id), samples).as_dict()
 
-    @routes.get("/v1/demand/{pool_id}/samples", dependencies=[operate])
+    @routes.get("/v1/demand/{pool_id}/samples", dependencies=[seen])
     def history(
         pool_id: str,
         since: Moment | None = None,
@@ -66,7 +66,7 @@ def router(
             ],
         }
 
-    @routes.get("/v1/demand/{pool_id}/forecast", dependencies=[operate])
+    @routes.get("/v1/demand/{pool_id}/forecast", dependencies=[seen])
     def forecast(
         pool_id: str,
         horizon_s: Annotated[list[int] | None, Query(max_length=HORIZONS_MAX)] = None,
@@ -80,12 +80,12 @@ def router(
     def list_claims(pool_id: str | None = None) -> dict[str, Any]:
         return {"claims": [claim.as_dict() for claim in demand.claims(id_of(pool_id) if pool_id else None)]}
 
-    @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims", effect=Effect(Claim)))])
+    @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims:write", effect=Effect(Claim)))])
     def add_claim(body: NewClaim) -> dict[str, Any]:
         """Announce a need; it is honored before anything that may still be sold."""
         return demand.add_claim(id_of(body.pool_id), body.count, Window(body.start, body.end), body.reason).as_dict()
 
-    @routes.delete("/v1/claims/{claim_id}", dependencies=[claims])
+    @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
     def withdraw_claim(claim_id: str) -> dict[str, Any]:
         return demand.withdraw_claim(claim_id).as_dict()
 

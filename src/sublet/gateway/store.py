@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from sublet.accounts.permissions import ALL, reach
 from sublet.gateway.engine_watch import Trouble as ReplicaTrouble
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
@@ -85,6 +86,7 @@ def _keys(connection: Connection, weights: Mapping[str, float]) -> dict[bytes, K
             api_keys.c.sha256,
             api_keys.c.id,
             api_keys.c.organization_id,
+            api_keys.c.role,
             api_keys.c.scopes,
             api_keys.c.expires_at,
             api_keys.c.project,
@@ -101,8 +103,8 @@ def _keys(connection: Connection, weights: Mapping[str, float]) -> dict[bytes, K
             row.id,
             row.organization_id,
             row.expires_at,
-            "models" in row.scopes,
-            "operate" in row.scopes,
+            reach(row.role, row.scopes, "inference:use") != "",
+            reach(row.role, row.scopes, "system:read") == ALL,
             project=row.project,
             budgeted=any(budget.covers(row.project, row.id) for budget in limits.get(row.organization_id, ())),
             weight=weights.get(row.organization_id, weights.get(row.name, 1.0)),

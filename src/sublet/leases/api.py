@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
@@ -27,17 +26,17 @@ def router(leases: Leases, require: Require) -> APIRouter:
     _add_quote_routes(routes, leases, require)
     _add_lease_routes(routes, leases, require)
     _add_reclaim_routes(routes, leases, require)
-    _add_operator_routes(routes, leases, require("operate"))
+    _add_operator_routes(routes, leases, require)
     return routes
 
 
 def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
-    customer = require("leases")
+    reader, writer = require("leases:read"), require("leases:write")
 
     @routes.post("/v1/quotes", status_code=201)
     def quote(
         body: NewQuote,
-        actor: Actor = Depends(require("leases", effect=Effect(Quote))),
+        actor: Actor = Depends(require("leases:write", effect=Effect(Quote))),
         idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         """A fixed price for 60 seconds. `held_until` says until when its capacity is held; without it the quote can be accepted
@@ -55,23 +54,23 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()
 
     @routes.get("/v1/quotes")
-    def list_quotes(actor: Actor = Depends(customer)) -> dict[str, Any]:
+    def list_quotes(actor: Actor = Depends(reader)) -> dict[str, Any]:
         """One's own quotes that can still be accepted, the newest first."""
         return {"quotes": [item.as_dict() for item in leases.open_quotes(actor.organization_id)]}
 
     @routes.post("/v1/quotes/{quote_id}/cancel")
-    def cancel_quote(quote_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
+    def cancel_quote(quote_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
         """Give up a quote: what it holds is on sale again. Repeating it changes nothing."""
         return leases.cancel_quote(actor.organization_id, quote_id).as_dict()
 
 
 def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
-    customer = require("leases")
+    reader, writer = require("leases:read"), require("leases:write")
 
     @routes.post("/v1/leases", status_code=201)
     def accept(
         body: NewLease,
-        actor: Actor = Depends(require("leases", effect=Effect(Lease))),
+        actor: Actor = Depends(require("leases:write", effect=Effect(Lease))),
         idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
@@ -87,7 +86,7 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
 
     @routes.get("/v1/leases")
     def list_leases(
-        actor: Actor = Depends(customer),
+        actor: Actor = Depends(reader),
         live: bool = False,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
         after: Annotated[str | None, Query(max_length=40)] = None,
@@ -98,7 +97,7 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         return {"leases": [_told(lease, actor) for lease in found], "next": following}
 
     @routes.get("/v1/leases/{lease_id}")
-    def show(lease_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
+    def show(lease_id: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
         """A lease with every change of its state."""
         lease = leases.lease(lease_id, _whose(actor))
         history = [item.as_dict() for item in leases.history(lease_id)]
@@ -107,35 +106,35 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         return {**_told(lease, actor), "history": history}
 
     @routes.post("/v1/leases/{lease_id}/end")
-    def end(lease_id: str, actor: Actor = Depends(customer)) -> dict[str, Any]:
+    def end(lease_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
         """Give a lease back, or cancel it before it began. Repeating it changes nothing."""
         return _told(leases.end(lease_id, _whose(actor)), actor)
 
 
 def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
-    owner = require("claims")
+    owner = require("reclaims:write")
 
     def order(body: NewReclaim, actor: Actor) -> ReclaimOrder:
         if body.force:
-            actor.require("operate")
+            actor.require("firm:write")
         window = _window(body.start or leases.now(), body.end, body.duration_s)
         return ReclaimOrder(body.pool, body.accelerators, window, body.reason, body.force)
 
     @routes.post("/v1/reclaims", status_code=201)
     def reclaim(
         body: NewReclaim,
-        actor: Actor = Depends(require("claims", effect=Effect(dict, dict))),
+        actor: Actor = Depends(require("reclaims:write", effect=Effect(dict, dict))),
         idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         """Take capacity back: the plan names whom, when and for what credit, and notice is given."""
         return leases.reclaim(order(body, actor), f"owner {actor.organization_id}", idempotency_key)
 
     @routes.post("/v1/reclaims/preview")
-    def preview(body: NewReclaim, actor: Actor = Depends(owner)) -> dict[str, Any]:
+    def preview(body: NewReclaim, actor: Actor = Depends(require("reclaims:read"))) -> dict[str, Any]:
         """The same plan, without carrying it out."""
         return leases.preview_reclaim(order(body, actor)).as_dict()
 
-    @routes.get("/v1/reclaims", dependencies=[Depends(owner)])
+    @routes.get("/v1/reclaims", dependencies=[Depends(require("reclaims:read"))])
     def list_reclaims() -> dict[str, Any]:
         return {"reclaims": leases.reclaims()}
 
@@ -146,13 +145,13 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
         return {"leases": [lease.as_dict() for lease in found]}
 
 
-def _add_operator_routes(routes: APIRouter, leases: Leases, operator: Callable[..., Actor]) -> None:
-    @routes.get("/v1/lease-plan", dependencies=[Depends(operator)])
+def _add_operator_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
+    @routes.get("/v1/lease-plan", dependencies=[Depends(require("plans:read"))])
     def next_plan() -> dict[str, Any]:
         """What the next round would do. Nothing is carried out."""
         return leases.plan().as_dict()
 
-    @routes.get("/v1/quarantine", dependencies=[Depends(operator)])
+    @routes.get("/v1/quarantine", dependencies=[Depends(require("fleet:read"))])
     def quarantine() -> dict[str, Any]:
         """Accelerators that are out of sale until what a lease left on them is proved gone."""
         return {
@@ -163,14 +162,14 @@ def _add_operator_routes(routes: APIRouter, leases: Leases, operator: Callable[.
         }
 
     @routes.post("/v1/quarantine/{unit_id}/release", status_code=204)
-    def release(unit_id: str, body: Release, actor: Actor = Depends(operator)) -> None:
+    def release(unit_id: str, body: Release, actor: Actor = Depends(require("fleet:write"))) -> None:
         """The operator's word that an accelerator is clean."""
         leases.release_unit(unit_id, f"operator {actor.key_id}", body.reason)
 
 
 def _whose(actor: Actor) -> str | None:
-    """Whose leases a key may see: its organization's; with the operator's scope, everybody's."""
-    return None if "operate" in actor.scopes else actor.organization_id
+    """Whose leases a request may concern: its organization's, or everybody's."""
+    return None if actor.everywhere else actor.organization_id
 
 
 def _told(lease: Lease, actor: Actor) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from sublet.ledger.wire import (
     Reason,
 )
 from sublet.store.once import Effect
-from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import nano_from_decimal
 
 _STATUS = {"event_conflict": 409, "not_found": 404}
@@ -62,16 +62,8 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
     return routes
 
 
-def _own(actor: Actor, organization_id: str) -> str:
-    """The organization that is asked about: one's own, or any for the operator. Raises ForbiddenError."""
-    wanted = organization_id or actor.organization_id
-    if wanted != actor.organization_id and not actor.is_operator:
-        raise ForbiddenError("this key reads its own organization's account only")
-    return wanted
-
-
 def _usage_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
-    @routes.post("/v1/usage", dependencies=[Depends(require("operate"))], openapi_extra=_USAGE_BODY)
+    @routes.post("/v1/usage", dependencies=[Depends(require("usage:write"))], openapi_extra=_USAGE_BODY)
     async def take_usage(request: Request) -> Response:
         """CloudEvents 1.0: structured, batched or binary. A single event that is refused answers 4xx; of a batch the good
         are taken and the bad returned with reasons."""
@@ -94,19 +86,17 @@ def _take(ledger: Ledger, content_type: str, headers: dict[str, str], body: byte
 
 def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/prices")
-    def read_prices(actor: Annotated[Actor, Depends(require("billing"))]) -> dict[str, Any]:
+    def read_prices(actor: Annotated[Actor, Depends(require("prices:read"))]) -> dict[str, Any]:
         """The current price book: everybody's prices, and one's own."""
         book = ledger.prices()
         content = dict(book.content)
         for section in ("prices", "discounts", "commitments"):
             mine = ("", actor.organization_id)
             entries = content.get(section, [])
-            content[section] = [
-                entry for entry in entries if actor.is_operator or entry.get("organization", "") in mine
-            ]
+            content[section] = [entry for entry in entries if actor.everywhere or entry.get("organization", "") in mine]
         return {"version": book.version, **content}
 
-    @routes.put("/v1/prices", dependencies=[Depends(require("operate"))], openapi_extra=_PRICES_BODY)
+    @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)
     async def publish_prices(request: Request) -> dict[str, Any]:
         """Publish a price book (TOML). Overlaps refuse it; gaps are listed in the answer."""
         body = await request.body()
@@ -122,10 +112,14 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
 def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/credits")
-    def list_credits(actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = "") -> dict[str, Any]:
-        return {"credits": [credit.as_dict() for credit in ledger.credits(_own(actor, organization_id))]}
+    def list_credits(
+        actor: Annotated[Actor, Depends(require("credits:read"))], organization_id: str = ""
+    ) -> dict[str, Any]:
+        return {"credits": [credit.as_dict() for credit in ledger.credits(actor.whose(organization_id))]}
 
-    @routes.post("/v1/credits", status_code=201, dependencies=[Depends(require("operate", effect=Effect(Credit)))])
+    @routes.post(
+        "/v1/credits", status_code=201, dependencies=[Depends(require("credits:write", effect=Effect(Credit)))]
+    )
     def give_credit(body: NewCredit) -> dict[str, Any]:
         """Give a credit once per source_id; `prepaid` is money received in advance."""
         nano = nano_from_decimal(body.amount)
@@ -143,37 +137,41 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/balances")
     def read_balances(
-        actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = ""
+        actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = ""
     ) -> dict[str, Any]:
         """Balances by account; debit is positive."""
-        found = ledger.balances(_own(actor, organization_id))
+        found = ledger.balances(actor.whose(organization_id))
         return {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
 
     @routes.get("/v1/billing-profiles/{organization_id}")
-    def read_profile(organization_id: str, actor: Annotated[Actor, Depends(require("billing"))]) -> dict[str, Any]:
+    def read_profile(
+        organization_id: str, actor: Annotated[Actor, Depends(require("profiles:read"))]
+    ) -> dict[str, Any]:
         """What stands on the organization's invoices about it."""
-        return asdict(ledger.profile(_own(actor, organization_id)))
+        return asdict(ledger.profile(actor.whose(organization_id)))
 
-    @routes.put("/v1/billing-profiles/{organization_id}", dependencies=[Depends(require("operate"))])
-    def set_profile(organization_id: str, body: BillingProfile) -> dict[str, Any]:
-        ledger.set_profile(organization_id, Profile(**asdict(body)))
+    @routes.put("/v1/billing-profiles/{organization_id}")
+    def set_profile(
+        organization_id: str, body: BillingProfile, actor: Annotated[Actor, Depends(require("profiles:write"))]
+    ) -> dict[str, Any]:
+        ledger.set_profile(actor.whose(organization_id), Profile(**asdict(body)))
         return asdict(body)
 
 
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
-    reader = Annotated[Actor, Depends(require("billing"))]
-    operate = Depends(require("operate"))
-    invoices = Depends(require("operate", effect=Effect(dict, lambda made: {"invoice": made})))
-    made = Depends(require("operate", effect=Effect(dict, dict)))
+    reader = Annotated[Actor, Depends(require("invoices:read"))]
+    operate = Depends(require("invoices:write"))
+    invoices = Depends(require("invoices:write", effect=Effect(dict, lambda made: {"invoice": made})))
+    made = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/invoices")
     def list_invoices(actor: reader, organization_id: str = "") -> dict[str, Any]:
-        return {"invoices": ledger.invoices(_own(actor, organization_id))}
+        return {"invoices": ledger.invoices(actor.whose(organization_id))}
 
     @routes.get("/v1/invoices/draft")
     def read_draft(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
         """What would be invoiced now."""
-        return ledger.draft(_own(actor, organization_id), period)
+        return ledger.draft(actor.whose(organization_id), period)
 
     @routes.post(
         "/v1/invoices",
@@ -193,8 +191,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     @routes.get("/v1/invoices/{invoice_id}")
     def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
         """`format` is json, html or pdf."""
-        document = ledger.invoice_by(invoice_id)
-        _own(actor, document["customer"]["organization_id"])
+        document = _invoice_for(ledger, actor, invoice_id)
         if format == "html":
             return HTMLResponse(invoice_page(document))
         if format == "pdf":
@@ -218,43 +215,57 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
         return ledger.void(invoice_id, body.reason)
 
 
+def _invoice_for(ledger: Ledger, actor: Actor, invoice_id: str) -> dict[str, Any]:
+    """Raises NotFoundError, the same for another organization's invoice."""
+    document = ledger.invoice_by(invoice_id)
+    if document["customer"]["organization_id"] != actor.organization_id and not actor.everywhere:
+        raise NotFoundError(f"there is no invoice {invoice_id!r}")
+    return document
+
+
 def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/budgets")
-    def list_budgets(actor: Annotated[Actor, Depends(require("billing"))], organization_id: str = "") -> dict[str, Any]:
-        return {"budgets": [state.as_dict() for state in ledger.budgets(_own(actor, organization_id))]}
+    def list_budgets(
+        actor: Annotated[Actor, Depends(require("budgets:read"))], organization_id: str = ""
+    ) -> dict[str, Any]:
+        return {"budgets": [state.as_dict() for state in ledger.budgets(actor.whose(organization_id))]}
 
-    @routes.post("/v1/budgets", status_code=201, dependencies=[Depends(require("operate", effect=Effect(Budget)))])
+    @routes.post(
+        "/v1/budgets", status_code=201, dependencies=[Depends(require("budgets:write", effect=Effect(Budget)))]
+    )
     def create_budget(body: NewBudget) -> dict[str, Any]:
         fields = {name: value for name, value in asdict(body).items() if name not in ("organization_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
         return ledger.create_budget(new_budget(body.organization_id, nano_from_decimal(body.limit), **fields)).as_dict()
 
-    @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("operate"))])
+    @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("budgets:write"))])
     def change_budget(budget_id: str, body: NewLimit) -> dict[str, Any]:
         """Another limit from now on; what is spent and held stays."""
         return ledger.change_budget(budget_id, nano_from_decimal(body.limit)).as_dict()
 
-    @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("operate"))])
+    @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("budgets:write"))])
     def end_budget(budget_id: str) -> None:
         ledger.end_budget(budget_id)
 
 
 def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
-    reader = Annotated[Actor, Depends(require("billing"))]
+    reader = Annotated[Actor, Depends(require("reports:read"))]
 
-    @routes.get("/v1/ledger/health", dependencies=[Depends(require("operate"))])
+    @routes.get("/v1/ledger/health", dependencies=[Depends(require("books:read"))])
     def read_health() -> dict[str, Any]:
         """How far rating is, what waits and why, and the last proof."""
         return ledger.health()
 
     @routes.post(
-        "/v1/ledger/dismissals", status_code=201, dependencies=[Depends(require("operate", effect=Effect(dict, dict)))]
+        "/v1/ledger/dismissals",
+        status_code=201,
+        dependencies=[Depends(require("books:write", effect=Effect(dict, dict)))],
     )
     def dismiss(body: Dismissal) -> dict[str, Any]:
         """Put a correction that waits for an event which never comes aside for good."""
         return ledger.dismiss(body.source, body.id, body.reason)
 
-    @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("operate"))])
+    @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("books:read"))])
     def list_dismissed() -> dict[str, Any]:
         return {"dismissed": ledger.dismissed()}
 
@@ -262,18 +273,18 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def prove(actor: reader, organization_id: str = "", invoice_id: str = "") -> dict[str, Any]:
         """Derive an invoice, an organization, or (operator, without either) everything again from the raw events."""
         if invoice_id:
-            _own(actor, ledger.invoice_by(invoice_id)["customer"]["organization_id"])
+            _invoice_for(ledger, actor, invoice_id)
             return ledger.prove(invoice_id=invoice_id).as_dict()
-        if organization_id or not actor.is_operator:
-            return ledger.prove(_own(actor, organization_id)).as_dict()
+        if organization_id or not actor.everywhere:
+            return ledger.prove(actor.whose(organization_id)).as_dict()
         return ledger.prove().as_dict()
 
     @routes.get("/v1/statements")
     def read_statement(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
         """Receivable of an organization over a month: opening balance, movements, closing balance."""
-        return ledger.statement(_own(actor, organization_id), period)
+        return ledger.statement(actor.whose(organization_id), period)
 
-    @routes.get("/v1/receivables", dependencies=[Depends(require("operate"))])
+    @routes.get("/v1/receivables", dependencies=[Depends(require("books:read"))])
     def read_receivables() -> dict[str, Any]:
         """What is owed, by organization and age."""
         return {"receivables": ledger.receivables()}
@@ -285,7 +296,7 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         """CSV, streamed: focus-1.2, focus-1.4, focus-commitments, journal, usage. Months `since` to `until`, inclusive."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
-        wanted = "" if actor.is_operator and not organization_id else _own(actor, organization_id)
+        wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
         rows = export_rows(ledger.store, ledger.books, name, wanted, since, until)
         disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)

@@ -16,15 +16,17 @@ from sublet.store.once import Effect
 def router(models: Models, require: Require) -> APIRouter:
     """`/v1/deployments`, for the operator. (Customers call the gateway's port.)"""
     routes = APIRouter(tags=["models"])
-    operate = Depends(require("operate"))
+    operate = Depends(require("deployments:write"))
 
-    @routes.get("/v1/deployments", dependencies=[operate])
+    @routes.get("/v1/deployments", dependencies=[Depends(require("deployments:read"))])
     def list_deployments() -> dict[str, Any]:
         """The catalog, with the deployment and the replicas of each model."""
         return {"models": [row.as_dict() for row in models.rows()]}
 
     @routes.post(
-        "/v1/deployments", status_code=201, dependencies=[Depends(require("operate", effect=Effect(Deployment)))]
+        "/v1/deployments",
+        status_code=201,
+        dependencies=[Depends(require("deployments:write", effect=Effect(Deployment)))],
     )
     def deploy(body: NewDeployment) -> dict[str, Any]:
         return models.deploy(body.model, body.pool_id, floor=body.floor, replicas_max=body.replicas_max).as_dict()

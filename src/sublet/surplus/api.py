@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
+from sublet.accounts.model import Require
 from sublet.surplus.model import WINDOW_S_MAX
 from sublet.surplus.record import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.service import Surplus
@@ -14,14 +15,11 @@ from sublet.values.errors import NotFoundError
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
 
-Require = Callable[[str], Callable[..., Any]]
-"""Makes a FastAPI dependency that refuses keys without the scope."""
-
 
 def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> APIRouter:
     """`/v1/surplus`, for the operator: it shows the owner's own demand."""
     routes = APIRouter(tags=["surplus"])
-    operate = Depends(require("operate"))
+    operate = Depends(require("surplus:read"))
 
     @routes.get("/v1/surplus/{pool_id}", dependencies=[operate])
     def ladder(pool_id: str) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def record_router(record: Record, pools: Callable[[], Mapping[str, str]], requir
     """`/v1/record`, for the operator. `pools` gives the names of the pools by id."""
     routes = APIRouter(tags=["surplus"])
 
-    @routes.get("/v1/record", dependencies=[Depends(require("operate"))])
+    @routes.get("/v1/record", dependencies=[Depends(require("surplus:read"))])
     def show(
         pool: Annotated[str | None, Query(max_length=60)] = None,
         days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = DAYS_DEFAULT,

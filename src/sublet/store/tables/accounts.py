@@ -25,6 +25,7 @@ api_keys = Table(
     Column("name", Text, nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),
     Column("hint", String(8), nullable=False),
+    Column("role", String(32), nullable=False, server_default=""),
     Column("scopes", Json, nullable=False),
     Column("project", String(80), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),

@@ -1,0 +1,144 @@
+"""Who may do what, in one place: permissions, and the roles and scopes that they are given by.
+
+A permission is a kind of thing and `read`, `write` or `use`. A role gives it for one's own organization or for all. A key has a
+role; its scopes, if it has any, narrow the role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+OWN, ALL = "own", "all"
+
+KINDS: dict[str, str] = {
+    "identity": "who the key in use belongs to",
+    "organizations": "organizations",
+    "keys": "API keys of an organization",
+    "pools": "which pools there are",
+    "fleet": "a pool's accelerators, and which of them are in quarantine",
+    "demand": "the owner's own demand and its forecast",
+    "claims": "what internal teams announce that they will need",
+    "surplus": "what is on sale and why the rest is not; the record of promises",
+    "leases": "quotes and leases",
+    "reclaims": "taking capacity back",
+    "firm": "taking back what was promised firmly, too",
+    "plans": "what would be done next",
+    "deployments": "managed models, and where they run",
+    "inference": "the model API",
+    "usage": "usage events",
+    "prices": "the price book",
+    "credits": "credits",
+    "invoices": "invoices, payments and closed months",
+    "budgets": "budgets",
+    "profiles": "what stands on invoices about a customer",
+    "reports": "balances, statements, exports, and proofs of them",
+    "books": "receivables, the state of the ledger, and what was put aside in it",
+    "desk": "what it is all worth",
+    "system": "the state of every loop",
+}
+
+WRITES = frozenset(
+    "organizations keys demand claims leases reclaims firm fleet deployments usage prices credits invoices budgets "
+    "profiles books".split()
+)
+PERMISSIONS: tuple[str, ...] = tuple(
+    f"{kind}:{action}"
+    for kind in KINDS
+    for action in (("use",) if kind == "inference" else ("read", "write") if kind in WRITES else ("read",))
+    if f"{kind}:{action}" != "firm:read"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a role or a scope gives: permissions for one's own organization, and for all."""
+
+    meaning: str
+    own: frozenset[str] = frozenset()
+    all: frozenset[str] = frozenset()
+
+    def reach(self, permission: str) -> str:
+        """ALL, OWN, or nothing."""
+        return ALL if permission in self.all else OWN if permission in self.own else ""
+
+
+def _set(words: str) -> frozenset[str]:
+    """`leases:rw` is both `leases:read` and `leases:write`."""
+    found: set[str] = {"identity:read", "pools:read"}
+    for word in words.split():
+        kind, _, actions = word.partition(":")
+        found |= {f"{kind}:{action}" for action in (("read", "write") if actions == "rw" else (actions,))}
+    unknown = found - set(PERMISSIONS)
+    if unknown:
+        raise ValueError(f"there are no permissions {sorted(unknown)}")
+    return frozenset(found)
+
+
+_BILLING = "usage:read prices:read credits:read invoices:read budgets:read profiles:read reports:read"
+
+ROLES: dict[str, Grant] = {
+    "operator": Grant("runs everything", all=frozenset(PERMISSIONS)),
+    "operator_read_only": Grant(
+        "sees everything and changes nothing", all=frozenset(name for name in PERMISSIONS if name.endswith(":read"))
+    ),
+    "finance": Grant(
+        "keeps prices, credits, invoices, budgets and the books of every organization",
+        all=_set(
+            "organizations:read usage:rw prices:rw credits:rw invoices:rw budgets:rw profiles:rw reports:read books:rw "
+            "desk:read"
+        ),
+    ),
+    "team": Grant(
+        "is an internal team: says what the owner needs and takes it back",
+        all=_set("claims:rw reclaims:rw demand:read surplus:read"),
+    ),
+    "customer_admin": Grant(
+        "runs a customer's account: its keys, leases and models, and everything about its money",
+        own=_set(f"organizations:read keys:rw leases:rw inference:use profiles:write {_BILLING}"),
+    ),
+    "customer_developer": Grant(
+        "rents accelerators and calls models for a customer", own=_set("leases:rw inference:use usage:read prices:read")
+    ),
+    "customer_billing": Grant("sees a customer's usage and invoices", own=_set(f"profiles:write {_BILLING}")),
+    "auditor": Grant(
+        "checks the books and the record of promises, and changes nothing",
+        all=_set(f"organizations:read keys:read leases:read surplus:read books:read desk:read {_BILLING}"),
+    ),
+}
+
+SCOPES: dict[str, Grant] = {
+    "operate": Grant(
+        "run the fleet: pools, organizations, plans, every tenant's leases and money",
+        all=frozenset(PERMISSIONS) - {"inference:use"},
+    ),
+    "claims": Grant("say what the owner needs and take capacity back", all=_set("claims:rw reclaims:rw")),
+    "leases": Grant("quote, take and use raw leases of one's own organization", own=_set("leases:rw")),
+    "models": Grant("call the model API", own=_set("inference:use")),
+    "billing": Grant("read usage and invoices of one's own organization", own=_set(_BILLING)),
+}
+"""What a key may be narrowed to."""
+
+ROLES_BY_KIND: dict[str, tuple[str, ...]] = {
+    "operator": ("operator", "operator_read_only", "finance", "auditor"),
+    "internal": ("team",),
+    "customer": ("customer_admin", "customer_developer", "customer_billing"),
+}
+"""The kinds of organization and the roles that a key of each may have; the first is what a key without a role has."""
+
+
+def reach(role: str, scopes: Iterable[str], permission: str) -> str:
+    """How far a key may use a permission: ALL, OWN, or nothing. Without a role the scopes alone count; without scopes the role."""
+    by_scope = {SCOPES[scope].reach(permission) for scope in scopes if scope in SCOPES}
+    narrowed = ALL if ALL in by_scope else OWN if OWN in by_scope else ""
+    if role not in ROLES:
+        return narrowed
+    given = ROLES[role].reach(permission)
+    if not by_scope:
+        return given
+    return given if given == narrowed else OWN if given and narrowed else ""
+
+
+def roles_with(permission: str) -> list[str]:
+    """The roles that give a permission, for a sentence."""
+    return [name for name, grant in ROLES.items() if grant.reach(permission)]

@@ -1,0 +1,115 @@
+"""For every route and every role: allowed or 403, as the table says; and another organization's ids are 404."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from tests.api.conftest import Service
+from tests.leases.world import KEY
+
+from sublet.accounts.model import Actor
+from sublet.accounts.permissions import ALL, OWN, PERMISSIONS, ROLES, ROLES_BY_KIND, SCOPES, reach
+from sublet.api.http import check_permissions, permission_of
+
+KIND_OF = {role: kind for kind, roles in ROLES_BY_KIND.items() for role in roles}
+
+
+def _key(service: Service, role: str) -> None:
+    owner = {"operator": "operator", "internal": "team", "customer": "acme"}[KIND_OF[role]]
+    service.keys[role] = service.system.accounts.create_key(owner, role, role=role)[1]
+
+
+def _path(route: APIRoute) -> str:
+    path = route.path
+    for name in route.param_convertors:
+        path = path.replace("{" + name + "}", "nothing").replace("{" + name + ":path}", "nothing")
+    return path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_route_lets_in_whom_the_table_names(service: Service, role: str) -> None:
+    _key(service, role)
+    for route in service.routes():
+        if not route.path.startswith("/v1/"):
+            continue
+        permission = permission_of(route)
+        assert permission in PERMISSIONS
+        for method in route.methods or ():
+            # An unknown parameter: whoever is let in is told so, and nothing happens.
+            answer = service.ask(role, method, f"{_path(route)}?nobody_reads_this=1")
+            allowed = bool(ROLES[role].reach(permission))
+            assert answer.status_code == (400 if allowed else 403), f"{method} {route.path}: {answer.text}"
+            if not allowed:
+                assert answer.json()["error"]["details"]["permission"] == permission
+
+
+def test_a_route_without_a_permission_is_found() -> None:
+    api = FastAPI()
+    api.get("/health")(lambda: None)
+    check_permissions(api)
+    api.get("/v1/open")(lambda: None)
+    with pytest.raises(RuntimeError, match="/v1/open names no permission"):
+        check_permissions(api)
+
+
+def test_another_organizations_ids_are_as_if_there_were_none(service: Service) -> None:
+    _key(service, "customer_admin")
+    theirs = service.organizations["bolt"]
+    key = service.system.accounts.create_key("bolt")[0].id
+    wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
+    quote = service.ask("bolt", "POST", "/v1/quotes", wish).json()["id"]
+    lease = service.ask("bolt", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}).json()["id"]
+    asked: list[tuple[str, str, Any]] = [
+        ("GET", f"/v1/leases/{lease}", None),
+        ("GET", f"/v1/leases?after={lease}", None),
+        ("POST", f"/v1/leases/{lease}/end", None),
+        ("POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}),
+        ("POST", f"/v1/quotes/{quote}/cancel", None),
+        ("GET", f"/v1/organizations/{theirs}/keys", None),
+        ("GET", "/v1/organizations/bolt/keys", None),
+        ("POST", f"/v1/organizations/{theirs}/keys", {}),
+        ("DELETE", f"/v1/keys/{key}", None),
+        ("PUT", f"/v1/billing-profiles/{theirs}", {}),
+        ("GET", f"/v1/billing-profiles/{theirs}", None),
+        ("POST", f"/v1/ledger/prove?organization_id={theirs}", None),
+    ]
+    for name in ("credits", "balances", "invoices", "invoices/draft", "budgets", "statements", "exports/usage"):
+        asked.append(("GET", f"/v1/{name}?organization_id={theirs}", None))
+    for method, path, body in asked:
+        answer = service.ask("customer_admin", method, path, body)
+        assert answer.status_code == 404, f"{method} {path}: {answer.status_code} {answer.text}"
+
+
+def test_a_customers_admin_runs_its_own_keys_and_sees_its_own_organization(service: Service) -> None:
+    _key(service, "customer_admin")
+    listed = service.ask("customer_admin", "GET", "/v1/organizations").json()["organizations"]
+    assert [item["name"] for item in listed] == ["acme"]
+    made = service.ask("customer_admin", "POST", "/v1/organizations/acme/keys", {"role": "customer_developer"}).json()
+    service.keys["developer"] = made["secret"]
+    assert service.ask("developer", "GET", "/v1/whoami").json()["permissions"]["leases:write"] == OWN
+    assert service.ask("developer", "GET", "/v1/invoices").status_code == 403
+    assert service.ask("customer_admin", "DELETE", f"/v1/keys/{made['id']}").status_code == 204
+    assert service.ask("developer", "GET", "/v1/whoami").status_code == 401
+    refused = service.ask("customer_admin", "POST", "/v1/organizations/acme/keys", {"role": "operator"})
+    assert refused.status_code == 400 and "customer_admin" in refused.json()["error"]["message"]
+
+
+def test_a_key_from_before_roles_may_do_what_its_scopes_say(service: Service) -> None:
+    """A default key is narrowed to the scopes of its kind: no admin's rights come with them."""
+    assert service.ask("acme", "GET", "/v1/organizations/acme/keys").status_code == 403
+    assert service.ask("acme", "GET", "/v1/leases").status_code == 200
+    service.keys["models"] = service.system.accounts.create_key("acme", scopes=["models"])[1]
+    assert service.ask("models", "GET", "/v1/leases").status_code == 403
+
+
+@pytest.mark.parametrize("permission", PERMISSIONS)
+def test_scopes_narrow_a_role_and_never_widen_it(permission: str) -> None:
+    order = ["", OWN, ALL]
+    for role, grant in ROLES.items():
+        assert reach(role, (), permission) == grant.reach(permission)
+        for scope in SCOPES:
+            assert order.index(reach(role, (scope,), permission)) <= order.index(grant.reach(permission))
+    assert Actor("k", "o", "customer", frozenset()).may(permission) == ""
