@@ -48,7 +48,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
     run("mkfs.ext4", "-q", "-F", str(image))
     run("mount", "-o", "loop", str(image), str(place))
     yield place
-    run("umount", str(place))
+    # What was killed a moment ago, or a database that this process has open, may still hold it: it goes with its holder.
+    run("umount", "--lazy", str(place))
 
 
 @pytest.fixture
