@@ -47,7 +47,7 @@ def test_each_closes_by_its_own_midnight(
     priced: Ledger, acme: str, bolt: str, used: Used, clock: SimulatedClock
 ) -> None:
     clock.set(at(2026, 3, 20))
-    priced.take_now([used(acme, "a", at=at(2026, 3, 19)), used(bolt, "b", at=at(2026, 3, 19))])
+    priced.take_now([used(acme, "a", at=at(2026, 3, 19)), used(bolt, "b", 1_000_000, at=at(2026, 3, 19))])
     close_due(priced, GRACE)
     # In Berlin, April begins two hours before it does in UTC.
     clock.set(at(2026, 4, 2, 22))

@@ -12,11 +12,14 @@ import pytest
 from sublet.accounts.service import Accounts
 from sublet.ledger.book import book_from_dict
 from sublet.ledger.budgets import HoldRequest
+from sublet.ledger.exports.focus import pricing_unit
+from sublet.ledger.meters import METERS
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger
 from sublet.ledger.taxes import FlatTax, Taxes
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
+from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO, nano_from_decimal
 
 PRICE = {
@@ -205,3 +208,55 @@ def test_w7_credit_that_canceled_usage_gives_back_after_its_end_expires(account:
     payer.ledger.invoice(payer.owner)
     assert payer.balance("deferred_revenue") == payer.balance("unbilled") == payer.balance("credits") == 0
     payer.sound()
+
+
+def test_usage_below_a_cent_gets_no_number_and_waits_until_it_is_one(account: Open) -> None:
+    payer = account()
+    free = dict(PRICE, id="tiny", meter="tokens.input", amount="0.002")
+    payer.ledger.publish_prices(book_from_dict({"prices": [PRICE, free]}, "test"))
+    payer.on(11)
+
+    def use(name: str) -> None:
+        event = UsageEvent("t", name, payer.owner, "tokens.input", 1, payer.clock.now())
+        assert payer.ledger.take_now([event]).accepted == 1
+
+    for name in ("a", "b"):
+        use(name)
+        assert payer.ledger.invoice(payer.owner) is None
+    use("c")
+    document = payer.ledger.invoice(payer.owner)
+    assert document is not None
+    assert (document["number"], document["subtotal"], document["total"]) == ("INV-000001", "0.006000000", "0.010000000")
+    payer.sound()
+
+
+def test_a_payment_finer_than_the_currency_is_refused(account: Open) -> None:
+    payer = account()
+    payer.on(11)
+    payer.use(10, "1")
+    document = payer.close()
+    with pytest.raises(InvalidInputError, match=r"0\.00001 EUR is finer than the currency; it has 2 decimals"):
+        payer.ledger.pay(str(document["number"]), 10_000, "bank")
+
+
+def test_only_invoices_carry_over(account: Open) -> None:
+    payer = account()
+    with pytest.raises(InvalidInputError, match="must be one of reclaim, promotional, goodwill, prepaid"):
+        payer.ledger.store.write(
+            lambda connection: payer.ledger.credit(connection, payer.owner, 1, "", "s", kind="carried")
+        )
+
+
+@pytest.mark.parametrize(
+    ("per", "unit", "size"),
+    [
+        (1, "Watt-Hours", 1),
+        (1000, "Kilowatt-Hours", 1000),
+        (1_000_000, "Megawatt-Hours", 10**6),
+        (5000, "Kilowatt-Hours", 1000),
+    ],
+)
+def test_energy_is_priced_by_a_named_unit(per: int, unit: str, size: int) -> None:
+    raw = dict(PRICE, meter="energy.wh", amount="0.05", per=per)
+    [price] = book_from_dict({"prices": [raw]}, "test").prices
+    assert pricing_unit(price, METERS["energy.wh"]) == (unit, size)

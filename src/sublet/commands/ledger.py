@@ -462,12 +462,12 @@ def export(
     owner = organization_id(ledger, organization) if organization else ""
     if out is not None and out.suffix == ".parquet":
         with Screen(stderr=True).status("exporting"):
-            count = write_parquet(ledger.store, ledger.books, name, owner, since, until, out)
+            count = write_parquet(ledger.store, ledger.books, name, owner, since, until, out, ledger.issuer.name)
         say(f"{count} rows written to {out}")
         return
     if out is not None and out.suffix != ".csv":
         raise InvalidInputError(f"--out {out} must end in .csv or .parquet")
-    rows = export_rows(ledger.store, ledger.books, name, owner, since, until)
+    rows = export_rows(ledger.store, ledger.books, name, owner, since, until, ledger.issuer.name)
     if out is None:
         for part in rows:
             sys.stdout.buffer.write(part)

@@ -297,6 +297,6 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
-        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until)
+        rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.issuer.name)
         disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)

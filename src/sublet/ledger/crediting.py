@@ -25,12 +25,14 @@ from sublet.values.ids import derived_id
 from sublet.values.money import POSTING_NANO_MAX
 from sublet.values.text import refuse_unsafe
 
+CARRIED = "carried"
+"""What an invoice below zero carries over; only invoices give it."""
 CREDIT_KINDS = {
     "reclaim": "penalties",
     "promotional": "promotions",
     "goodwill": "adjustments",
     "prepaid": "cash",
-    "carried": "unbilled",
+    CARRIED: "unbilled",
 }
 """Each kind, and the account that a grant is charged to."""
 
@@ -142,20 +144,21 @@ def carry(connection: Connection, party: Party, nano: int, invoice_id: str, now:
         credit_grants,
         id=derived_id("crd", party.id, invoice_id),
         organization_id=party.id,
-        kind="carried",
+        kind=CARRIED,
         source_id=invoice_id,
         reason="carried over from an invoice below zero",
         nano=nano,
         remaining_nano=nano,
         granted_at=now,
         expires_at=None,
-        starts_at=_starts(connection, party, "carried", now, ends=False),
+        starts_at=_starts(connection, party, CARRIED, now, ends=False),
     )
 
 
 def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, expires_at: datetime | None) -> None:
-    if kind not in CREDIT_KINDS:
-        raise InvalidInputError(f"credit kind {kind!r} must be one of {', '.join(CREDIT_KINDS)}")
+    if kind not in CREDIT_KINDS or kind == CARRIED:
+        given = ", ".join(name for name in CREDIT_KINDS if name != CARRIED)
+        raise InvalidInputError(f"credit kind {kind!r} must be one of {given}", field="kind")
     if type(nano) is not int or not 0 < nano <= POSTING_NANO_MAX:
         raise InvalidInputError("a credit must be above 0 and at most 9.2 billion")
     if not 0 < len(source_id) <= 200 or len(reason) > 500:

@@ -67,6 +67,8 @@ class _Drawn:
     sums: Sums
     profile: Profile
     parts: tuple[Part, ...]
+    states_amounts: bool
+    """Whether any line comes to the smallest unit of the currency: lines that cancel are stated all the same."""
 
 
 class Invoicing:
@@ -76,7 +78,7 @@ class Invoicing:
         self._books = books
         self._taxes = taxes
         self._wallets = wallets
-        self._issuer = issuer
+        self.issuer = issuer
 
     def draft(self, connection: Connection, party: Party, period: Period, now: datetime) -> dict[str, Any]:
         """The invoice that would be made now for everything booked up to the end of `period`. Nothing is written."""
@@ -86,7 +88,7 @@ class Invoicing:
     def finalize(
         self, connection: Connection, party: Party, period: Period, kind: str, now: datetime, digest: str = ""
     ) -> dict[str, Any] | None:
-        """Make the invoice: number it, post it, use the credits. None where there is nothing to invoice.
+        """Make the invoice: number it, post it, state the credits. None where there is nothing to pay and nothing credited.
 
         With `digest`, that of a draft, it is made only if it is still the same: raises DraftChangedError.
         """
@@ -98,6 +100,9 @@ class Invoicing:
         document, sums = drawn.content, drawn.sums
         if digest and digest != document["digest"]:
             raise DraftChangedError()
+        if not (sums.total or drawn.parts or sums.carried or drawn.states_amounts):
+            # Nothing to pay, tax or credit: no number. Less than the smallest unit waits for the next invoice.
+            return None
         serial, _ = sql.lock_head(connection, NUMBERS)
         number = f"INV-{serial + 1:06d}"
         invoice_id = derived_id("inv", number)
@@ -157,9 +162,9 @@ class Invoicing:
             "status": "draft",
             "kind": "on_demand",
             "issuer": {
-                "name": self._issuer.name,
-                "address": self._issuer.address,
-                "tax_number": self._issuer.tax_number,
+                "name": self.issuer.name,
+                "address": self.issuer.address,
+                "tax_number": self.issuer.tax_number,
             },
             "customer": {
                 "organization_id": party.id,
@@ -192,7 +197,8 @@ class Invoicing:
             "rounding_rule": ROUNDING_RULE,
         }
         document["digest"] = digest_of(document)
-        return _Drawn(document, sums, profile, (*given, *deposits))
+        states_amounts = any(abs(line.nano) >= smallest_unit(party.currency) for line in lines)
+        return _Drawn(document, sums, profile, (*given, *deposits), states_amounts)
 
     def sums(
         self,

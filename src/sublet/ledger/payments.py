@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Row, select, update
 from sublet.ledger import journal
 from sublet.ledger import store as sql
 from sublet.ledger.invoices import FINAL, PAID, VOID, invoice, invoice_row
-from sublet.ledger.lines import plain
+from sublet.ledger.lines import plain, smallest_unit
 from sublet.ledger.periods import month_of
 from sublet.store.tables.ledger import invoices, payments
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.money import currency_digits
 from sublet.values.text import checked_line
 
 PAYMENT, REVERSAL = "payment", "payment reversal"
@@ -41,6 +42,10 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
     if type(nano) is not int or not 0 < nano <= left or not 0 < len(source_id) <= 200:
         raise InvalidInputError(
             f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
+        )
+    if nano % smallest_unit(row.currency):
+        raise InvalidInputError(
+            f"{plain(nano)} {row.currency} is finer than the currency; it has {currency_digits(row.currency)} decimals"
         )
     party = sql.party(connection, row.organization_id)
     assert party is not None

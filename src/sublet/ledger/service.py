@@ -68,6 +68,11 @@ class Ledger:
         return self._books
 
     @property
+    def issuer(self) -> Issuer:
+        """Who sends the invoices."""
+        return self._invoicing.issuer
+
+    @property
     def spending(self) -> Spending:
         return self._spending
 

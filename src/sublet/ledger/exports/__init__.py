@@ -41,13 +41,14 @@ EXPORTS: dict[str, tuple[tuple[str, ...], Callable[[Charges], Rows]]] = {
 
 
 def export_rows(
-    store: Store, books: Books, name: str, organization_id: str = "", since: str = "", until: str = ""
+    store: Store, books: Books, name: str, organization_id: str = "", since: str = "", until: str = "", issuer: str = ""
 ) -> Iterator[bytes]:
-    """The export as CSV, in parts. `since` and `until` are months like 2026-01, both inclusive, empty for no bound.
+    """The export as CSV, in parts. `since` and `until` are months like 2026-01, both inclusive, empty for no bound; `issuer`
+    is who will invoice what no invoice has yet.
 
     Raises InvalidInputError for an unknown export or month.
     """
-    columns, rows = _opened(store, books, name, organization_id, since, until)
+    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), issuer))
     return _csv(columns, rows)
 
 
@@ -82,13 +83,13 @@ def _text(value: Any) -> str:
 
 
 def write_parquet(
-    store: Store, books: Books, name: str, organization_id: str, since: str, until: str, path: Path
+    store: Store, books: Books, name: str, organization_id: str, since: str, until: str, path: Path, issuer: str = ""
 ) -> int:
     """The export as Parquet with decimal columns; how many rows. Raises InvalidInputError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns, rows = _opened(store, books, name, organization_id, since, until)
+    columns, rows = _opened(name, Charges(store, books, organization_id, Span.of(since, until), issuer))
     schema = arrow_schema(name, columns)
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -110,11 +111,8 @@ def _parts(rows: Rows) -> Iterator[list[Mapping[str, Any]]]:
         yield part
 
 
-def _opened(
-    store: Store, books: Books, name: str, organization_id: str, since: str, until: str
-) -> tuple[tuple[str, ...], Rows]:
+def _opened(name: str, charges: Charges) -> tuple[tuple[str, ...], Rows]:
     if name not in EXPORTS:
         raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
     columns, make = EXPORTS[name]
-    charges = Charges(store, books, organization_id, Span.of(since, until))
     return columns, make(charges)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
@@ -19,6 +19,7 @@ from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError
 
 PAGE = 5_000
+ISSUERS_CACHED_MAX = 10_000
 _WIDEST_ZONE = timedelta(hours=26)
 
 
@@ -92,8 +93,10 @@ _CHARGED = text(
 class Charges:
     """One consistent view of what was charged to one organization (or all) in some months."""
 
-    def __init__(self, store: Store, books: Books, organization_id: str, span: Span) -> None:
+    def __init__(self, store: Store, books: Books, organization_id: str, span: Span, issuer: str = "") -> None:
         self.store = store
+        self._issuer = issuer
+        self._issuers: dict[str, str] = {}
         self.books = books
         self.organization_id = organization_id
         self.span = span
@@ -131,6 +134,21 @@ class Charges:
                 )
                 found.update((row[0], row[1]) for row in connection.execute(statement))
         return found
+
+    def issuer(self, number: str | None) -> str:
+        """The legal entity that issued an invoice; for what no invoice has yet (None), the one that will."""
+        if number is None:
+            return self._issuer
+        known = self._issuers.get(number)
+        if known is None:
+            if len(self._issuers) >= ISSUERS_CACHED_MAX:
+                self._issuers.clear()
+            with self.store.read() as connection:
+                document = connection.execute(
+                    select(invoices.c.document).where(invoices.c.number == number)
+                ).scalar_one()
+            known = self._issuers[number] = document["issuer"]["name"]
+        return known
 
     def documents(self) -> Iterator[tuple[Party, dict[str, Any]]]:
         """Invoices that stand, in the order of their numbers."""

@@ -38,7 +38,11 @@ KINDS_CACHED_MAX = 10_000
 _COST_STEP = Decimal(1).scaleb(-COST_DECIMALS)
 _HOUR = timedelta(hours=1)
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_NAMED_UNITS = {("Seconds", 3600): "Hours", ("Seconds", 60): "Minutes", ("Watt-Hours", 1000): "Kilowatt-Hours"}
+_NAMED_UNITS = {("Seconds", 3600): "Hours", ("Seconds", 60): "Minutes"}
+_DECADES = {
+    "Watt-Hours": ((10**9, "Gigawatt-Hours"), (10**6, "Megawatt-Hours"), (10**3, "Kilowatt-Hours"), (1, "Watt-Hours"))
+}
+"""Compound units may not follow a number: each has names for its decades instead."""
 
 
 @dataclass(slots=True)
@@ -223,7 +227,7 @@ class _Writer:
             "BillingPeriodEnd": booked.end,
             "ChargePeriodStart": start,
             "ChargePeriodEnd": end,
-            "InvoiceIssuerName": PROVIDER,
+            "InvoiceIssuerName": self._charges.issuer(number) or PROVIDER,
             "InvoiceId": number,
         }
         if self._version == "1.2":
@@ -246,6 +250,8 @@ class _Writer:
         for name, text in (("rounding", "Rounding of the invoice"), ("carried", "Carried over as credit")):
             if document[name].strip("-0."):
                 yield self._other(party, booked, document, "Adjustment", text, document[name])
+        for used in document["prepaid"] if document["subtotal"].startswith("-") else ():
+            yield self._other(party, booked, document, "Adjustment", "Given back to prepaid credit", used["amount"])
         for tax in document["taxes"]:
             yield self._other(party, booked, document, "Tax", f"{tax['name']} {tax['percent']} %", tax["amount"])
 
@@ -304,8 +310,12 @@ class _Writer:
 
 
 def pricing_unit(price: Price, meter: Meter) -> tuple[str, int]:
-    """The unit that a price is for, in FOCUS' form, and how many units of the meter it is."""
+    """The unit that a price is for, in FOCUS' form, and how many units of the meter it is: of a compound unit the greatest
+    named one that the price is not below, so that price and quantity are rescaled together."""
     per = price.tariff.package // meter.steps_per_unit if price.kind == "package" else price.per
+    for size, name in _DECADES.get(meter.unit, ()):
+        if size <= per:
+            return name, size
     if (meter.unit, per) in _NAMED_UNITS:
         return _NAMED_UNITS[meter.unit, per], per
     return (meter.unit if per == 1 else f"{per} {meter.unit}"), per
