@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.surplus import series as made
 
 from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits
-from sublet.demand.forecast import Alike, Futures, HourlyRises, PlainRises, candidates
+from sublet.demand.forecast import Alike, Futures, PlainRises, candidates
 from sublet.demand.lookback import Grid
 from sublet.demand.model import Floats
 from sublet.surplus.seller import (
@@ -67,14 +67,14 @@ def test_more_tail_is_never_shallower_and_less_room_never_deeper(
 def test_too_little_evidence_sells_nothing() -> None:
     assert deepest(futures([[0, 0, 0]]), np.array([9.0, 9.0, 9.0]), -0.1).count == 0
     demand = made.daily(6)
-    seller = Seller(24, {"hours": HourlyRises(demand)}, 96)
+    seller = Seller(24, {"hours": candidates(demand)["hours"]}, 96)
     assert seller.tail(seller.forecaster.futures(demand.size, 24), 0.01) < 0
 
 
 def test_the_forecast_knows_the_hour_of_the_day() -> None:
     hours = np.arange(60 * 24)
     demand = np.where(hours % 24 >= 10, 80.0, 20.0)
-    known = HourlyRises(demand)
+    known = candidates(demand)["hours"]
     evening, morning = known.futures(59 * 24 + 22, 2), known.futures(59 * 24 + 9, 2)
     assert float(np.average(evening.paths.max(axis=1), weights=evening.weights)) < 5
     assert float(np.average(morning.paths.max(axis=1), weights=morning.weights)) > 45
@@ -84,17 +84,10 @@ def test_the_forecast_knows_the_hour_of_the_day() -> None:
 def test_unseen_hours_are_no_evidence() -> None:
     demand = made.daily(30)
     demand[200:260] = np.nan
-    for forecaster in (HourlyRises(demand), PlainRises(demand)):
+    for forecaster in (candidates(demand)["hours"], PlainRises(demand)):
         found = forecaster.futures(demand.size, 4)
         assert np.isfinite(found.paths).all()
         assert found.weights.size > 0
-
-
-def test_jumpy_pools_are_forecast_by_level() -> None:
-    random = np.random.default_rng(5)
-    jumps = np.repeat(random.choice([10.0, 40.0, 70.0, 100.0], 40 * 12), 2)
-    assert HourlyRises(jumps).futures(jumps.size, 4).method == "levels"
-    assert HourlyRises(made.daily(40)).futures(40 * 24, 4).method == "hours"
 
 
 def test_margins_lie_between_the_measured_points() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
+from sqlalchemy import Connection
 
 from sublet.config import settings
 from sublet.demand.alibaba import read_jobs, series_of_model
 from sublet.demand.csv_series import write_series
 from sublet.demand.model import ACCELERATORS_MAX
-from sublet.demand.peaks import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT
 from sublet.demand.prometheus import PrometheusCollector, query_of
 from sublet.demand.service import Demand, Recorded
 from sublet.demand.slurm import parse_sacct, series_of_jobs, told_of
@@ -21,6 +22,10 @@ from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, Screen, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
+from sublet.surplus import store as surplus_sql
+from sublet.surplus.forecast import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT, peaks_of
+from sublet.surplus.model import PoolFacts
+from sublet.surplus.service import Surplus
 from sublet.values.clock import SystemClock, format_time, from_micros, parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
@@ -37,6 +42,19 @@ def _open() -> tuple[Demand, Fleet]:
     store = Store(loaded.database_url)
     migrate(store)
     return Demand(store, loaded.demand.history_days), Fleet(store)
+
+
+def _surplus(demand: Demand, fleet: Fleet) -> Surplus:
+    """The surplus as far as it forecasts: nothing is sold by it."""
+
+    def facts(pool_id: str, connection: Connection) -> PoolFacts:
+        found = fleet.pool(pool_id, connection)
+        return PoolFacts(found.id, found.name, found.in_service)
+
+    def learned(pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
+        return surplus_sql.learned(connection, pool_id)
+
+    return Surplus(demand, facts, lambda pool_id, connection: (), (), demand.clock, learned)
 
 
 @app.command("import")
@@ -189,14 +207,13 @@ def show_forecast(
     horizons = [_seconds(text) for text in horizon] if horizon else HORIZONS_DEFAULT_S
     with Progress(console=Screen(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("forecasting", total=1.0)
-        found = demand.forecast(
-            fleet.pool(pool).id, horizons, quantile or QUANTILES_DEFAULT, lambda done: bar.update(task, completed=done)
-        )
+        view = _surplus(demand, fleet).view(fleet.pool(pool).id)
+        found = peaks_of(view, horizons, quantile or QUANTILES_DEFAULT, lambda done: bar.update(task, completed=done))
     if as_json:
         print_json(found.as_dict())
         return
     now = "unknown" if found.in_use is None else f"{found.in_use:g}"
-    say(f"{pool}: {now} in use in the last hour; {found.history_s // 3600} h of history")
+    say(f"{pool}: {now} in use now; {found.history_s // 3600} h of history")
     rows: list[dict[str, str]] = []
     reasons: dict[str, list[str]] = {}
     for horizon_s, peaks in found.peaks.items():

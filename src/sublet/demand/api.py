@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.model import Require
 from sublet.demand.model import Claim, Sample
-from sublet.demand.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX
 from sublet.demand.service import Demand
 from sublet.demand.wire import NewClaim, NewSamples
 from sublet.store.once import Effect
@@ -65,16 +64,6 @@ def router(
                 for index in range(first, len(series))
             ],
         }
-
-    @routes.get("/v1/demand/{pool_id}/forecast", dependencies=[seen])
-    def forecast(
-        pool_id: str,
-        horizon_s: Annotated[list[int] | None, Query(max_length=HORIZONS_MAX)] = None,
-        quantile: Annotated[list[float] | None, Query(max_length=QUANTILES_MAX)] = None,
-    ) -> dict[str, Any]:
-        """Quantiles of the highest demand within each horizon, and how often such forecasts held."""
-        horizons, quantiles = horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT
-        return demand.forecast(id_of(pool_id), horizons, quantiles).as_dict()
 
     @routes.get("/v1/claims", dependencies=[claims])
     def list_claims(pool_id: str | None = None) -> dict[str, Any]:

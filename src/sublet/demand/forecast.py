@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sublet.demand.fits import JUMP_SHARE, NEARBY, PLAIN_PULL, Fits, keep, says_since
+from sublet.demand.fits import NEARBY, PLAIN_PULL, Fits, keep, says_since
 from sublet.demand.lookback import MEMORY_HOURS, Grid, last_seen
 from sublet.demand.model import Floats, Series
 from sublet.demand.ranking import Ranking, WeightedLevels
@@ -141,39 +141,16 @@ class PlainRises:
         return Futures(rises, np.ones(rises.shape[0], dtype=np.float32), self.method)
 
 
-class HourlyRises:
+class Filtered:
     """Filtered past rises: moments near the same hour of the day, recent ones first, fitted to that hour's usual move.
 
     Rises after each past moment are split into what is usual at that hour of the day (mean and mean deviation per slot
     ahead, shrunk towards the whole day's) and a standard path; the standard paths are then set back at the present
-    hour. Weights fall with the distance in hours of the day and halve every HALF_LIFE_HOURS, for long
-    promises every LONG_HALF_LIFE_HOURS. The idea is filtered
-    historical simulation (Barone-Adesi and others, 1999), with hours of the day in place of a volatility model.
+    hour. Weights fall with the distance in hours of the day and halve every HALF_LIFE_HOURS, for long promises every
+    LONG_HALF_LIFE_HOURS. The idea is filtered historical simulation (Barone-Adesi and others, 1999), with hours of the day
+    in place of a volatility model.
 
-    Where single jobs are large against the pool (`jump` exceeds JUMP_SHARE), the level of demand says more than the
-    hour: moments at another level count less, and the method is called `levels`.
-    """
-
-    method = "hours"
-    jumpy_method = "levels"
-
-    def __init__(self, in_use: Floats, first_hour: int = 0) -> None:
-        """`in_use` is hourly, NaN where nothing was seen; `first_hour` is the hour of its first element since the epoch."""
-        self._fits = Fits(in_use, first_hour)
-
-    def extend(self, in_use: Floats) -> None:
-        self._fits.extend(in_use)
-
-    def prepare(self, t: int, slots: int) -> None:
-        self._fits.prepare(t, slots)
-
-    def futures(self, t: int, slots: int) -> Futures:
-        by_level = self._fits.at(t, slots).jump > JUMP_SHARE
-        return Filtered(self._fits, self.jumpy_method if by_level else self.method, by_level=by_level).futures(t, slots)
-
-
-class Filtered:
-    """One way of using fits: from which of their origins, and with or without regard to the level of demand.
+    A method says from which origin of the fits it starts, and whether moments at another level of demand count less.
 
     With `agreed`, AGREED_SLOTS and more are forecast path by path by the highest of all origins.
     """

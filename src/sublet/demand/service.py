@@ -24,10 +24,9 @@ from sublet.demand.model import (
     Series,
     series_of,
 )
-from sublet.demand.peaks import HORIZONS_DEFAULT_S, HOURS, QUANTILES_DEFAULT, PeakForecast, forecast_peaks
 from sublet.demand.store import Tally
 from sublet.store import Store
-from sublet.values.clock import EPOCH, as_utc, format_time, from_micros, to_micros
+from sublet.values.clock import EPOCH, Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
 from sublet.values.text import checked_line
@@ -71,6 +70,11 @@ class Demand:
         self._store = store
         self._history = timedelta(days=history_days)
         self._pause = pause
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the present here."""
+        return self._store.clock
 
     @property
     def kept(self) -> timedelta:
@@ -131,18 +135,6 @@ class Demand:
             return sql.tally(connection, pool_id, as_utc(first), as_utc(last), valued_from)
         with self._store.read() as reading:
             return sql.tally(reading, pool_id, as_utc(first), as_utc(last), valued_from)
-
-    def forecast(
-        self,
-        pool_id: str,
-        horizons_s: Sequence[int] = HORIZONS_DEFAULT_S,
-        quantiles: Sequence[float] = QUANTILES_DEFAULT,
-        progress: Callable[[float], None] = lambda done: None,
-    ) -> PeakForecast:
-        """How high the pool's demand may rise from now on. Raises InvalidInputError for horizons or quantiles out of range."""
-        now = self._store.clock.now()
-        known = self.history(pool_id, now - timedelta(hours=HOURS), now + timedelta(microseconds=1))
-        return forecast_peaks(known, now, horizons_s, quantiles, progress)
 
     def latest(self, pool_id: str) -> Sample | None:
         """The newest sample of the pool, if there is any."""

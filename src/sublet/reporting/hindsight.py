@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from sublet.demand.forecast import Futures, HourlyRises
+from sublet.demand.forecast import SHORT_METHOD, Futures, candidates
 from sublet.demand.model import Floats, Slots
 from sublet.demand.service import Demand
 from sublet.desk.actuals import ForecastRecord
@@ -36,7 +36,7 @@ def spare_hours(slots: Slots, window: Window) -> float:
 
 def forecasts(pool: Pool, slots: Slots, window: Window) -> Iterator[ForecastRecord]:
     """For each hour of `window` the surplus as it was foreseen at its beginning, from earlier hours alone, and as it was."""
-    forecaster = HourlyRises(slots.in_use, slots.start_s // HOUR_S)
+    forecaster = candidates(slots.in_use, slots.start_s // HOUR_S)[SHORT_METHOD]
     for t in np.flatnonzero(_inside(slots, window)):
         if t < LEARNED_HOURS_MIN or not np.isfinite(slots.in_use[t - 1 : t + 1]).all():
             continue

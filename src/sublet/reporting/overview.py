@@ -300,37 +300,32 @@ def _gap_s(points: Sequence[view.PoolPoint]) -> float:
 
 
 def _expected(pool: Pool, facts: View, sold: _SoldOver, on_sale: int, at: datetime) -> list[view.PoolPoint]:
-    """The next hours: demand now and the quantile of its rise, None where too little is known; and what claims take."""
-    rises = _rises(facts)
+    """The next hours: demand now and the quantile of its rise as the rule sells by it, None where too little is known; and
+    what is claimed or taken back."""
+    quantile: dict[int, float | None] = {}
+    for hour in range(1, FORECAST_HOURS + 1):
+        rise = None if facts.stale else facts.outlook(hour * HOUR_S, firm=True).rise(FORECAST_QUANTILE)
+        # What may come within a shorter time may come within a longer one.
+        quantile[hour] = None if rise is None else max(rise, quantile.get(hour - 1) or 0.0)
+    needs = [*facts.claims, *facts.facts.reclaims]
     edges = {timedelta(hours=hour) for hour in range(FORECAST_HOURS + 1)}
     edges |= {end - at for end in sold.ends() if at < end < at + timedelta(hours=FORECAST_HOURS)}
     points = []
     for ahead in sorted(edges):
         moment = at + ahead
-        hour = int(ahead.total_seconds() // HOUR_S)
         claimed = sum(
-            claim.count for claim in facts.claims if claim.withdrawn_at is None and claim.window.contains(moment)
+            claim.count - facts.claims_met.get(claim.id, 0.0)
+            for claim in needs
+            if claim.withdrawn_at is None and claim.window.contains(moment)
         )
-        rise = 0.0 if not ahead else rises[min(hour, len(rises) - 1)] if rises else None
-        demand = facts.in_use + max(0.0, rise) + claimed if rise is not None else None
+        rise = quantile[min(FORECAST_HOURS, math.ceil(ahead.total_seconds() / HOUR_S))] if ahead else 0.0
+        demand = facts.in_use + rise + claimed if rise is not None else None
         held = sold.at(moment, at)
         capacity = float(pool.capacity(moment))
         room = None if demand is None else capacity - facts.facts.never_sell - held.total - demand
         left = float(on_sale) if not ahead else None if room is None else float(max(0, math.floor(room)))
         points.append(view.PoolPoint(moment, capacity, demand, held, left, forecast=True))
     return points
-
-
-def _rises(facts: View) -> list[float]:
-    """By how much demand rose within each of the next hours on all but 1 - FORECAST_QUANTILE of past moments."""
-    seen = facts.hours.in_use
-    seen = seen[np.isfinite(seen)]
-    if seen.size < PATHS_MIN + FORECAST_HOURS:
-        return []
-    windows = np.lib.stride_tricks.sliding_window_view(seen, FORECAST_HOURS + 1)
-    return [
-        float(np.quantile(windows[:, hour] - windows[:, 0], FORECAST_QUANTILE)) for hour in range(1, FORECAST_HOURS + 1)
-    ]
 
 
 def _on_sale(ladder: Ladder) -> tuple[tuple[str, int], ...]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.model import Require
+from sublet.surplus.forecast import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
 from sublet.surplus.model import WINDOW_S_MAX
 from sublet.surplus.record import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.service import Surplus
@@ -36,6 +37,16 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
         """What one class could sell over `window_s` seconds from `start` (now by default)."""
         window = Window.starting(start or clock_now(), window_s)
         return surplus.sellable(pool_id, class_name, window).as_dict()
+
+    @routes.get("/v1/demand/{pool_id}/forecast", dependencies=[Depends(require("demand:read"))])
+    def forecast(
+        pool_id: str,
+        horizon_s: Annotated[list[int] | None, Query(max_length=HORIZONS_MAX)] = None,
+        quantile: Annotated[list[float] | None, Query(max_length=QUANTILES_MAX)] = None,
+    ) -> dict[str, Any]:
+        """Quantiles of the highest demand within each horizon, and how often such forecasts held."""
+        horizons, quantiles = horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT
+        return peaks_of(surplus.view(pool_id), horizons, quantiles).as_dict()
 
     return routes
 

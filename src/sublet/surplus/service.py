@@ -109,8 +109,8 @@ class Surplus:
                 rung = _split_already_sold(both, single)
                 if window_s in free:
                     above = sum(item.count for item in offered)
-                    single = _of_free(single, free[window_s])
-                    rung = _of_free(rung, max(0, free[window_s] - above))
+                    single = _of_free(single, free[window_s], view, window)
+                    rung = _of_free(rung, max(0, free[window_s] - above), view, window)
                 alone.append(single)
                 rungs.append(rung)
                 if rung.count:
@@ -153,7 +153,7 @@ class Surplus:
         found = rule.sellable(view, self._classes[class_name], window, standing, self._classes)
         if sold is not None or not found.count:
             return found
-        return _of_free(found, self._free(view.facts.pool_id, window, connection))
+        return _of_free(found, self._free(view.facts.pool_id, window, connection), view, window)
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
         """What is known about the pool at `at`, and nothing later."""
@@ -234,14 +234,23 @@ def _before(history: Series, claim: Claim) -> float:
     return float(history.in_use[index]) if index >= 0 else float(history.in_use.max())
 
 
-def _of_free(found: Sellable, free: int) -> Sellable:
-    """No more than there are single accelerators that are free for all of the window."""
-    spare = found.count - free
+def _of_free(found: Sellable, free: int, view: View, window: Window) -> Sellable:
+    """No more than there are single accelerators that are free for all of the window, but for those that a reclaim within it
+    keeps: what is known to be taken back then is not sold now, whatever the notice of the class."""
+    kept = math.ceil(rule.most_at_once([(item.window, float(item.count)) for item in view.facts.reclaims], window))
+    why = "{} free for parts of the window only, so that no accelerator is free for all of it"
+    found = _at_most(found, free, "fragmented", why)
+    return _at_most(found, max(0, free - kept), "reclaimed", "{} kept for the owner, who takes them back in the window")
+
+
+def _at_most(found: Sellable, most: int, code: str, why: str) -> Sellable:
+    spare = found.count - most
     if spare <= 0:
         return found
-    why = f"{spare} free for parts of the window only, so that no accelerator is free for all of it"
-    withheld = (*found.withheld, Withheld(spare, "fragmented", why))
-    return Sellable(found.pool_id, found.class_name, found.window_s, free, withheld)
+    more = spare + sum(item.count for item in found.withheld if item.reason_code == code)
+    others = [item for item in found.withheld if item.reason_code != code]
+    withheld = (*others, Withheld(more, code, why.format(more)))
+    return Sellable(found.pool_id, found.class_name, found.window_s, most, withheld)
 
 
 def _split_already_sold(both: Sellable, single: Sellable) -> Sellable:

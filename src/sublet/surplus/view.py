@@ -20,6 +20,7 @@ from sublet.surplus.seller import Seller, Voice, ladder_caution
 from sublet.values.clock import to_micros
 
 FINE_HORIZON_S = HOUR_S
+MOMENTS_MIN = 20
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,17 @@ class Outlook:
     def futures(self) -> Futures:
         """The futures of the method that leads."""
         return self.voices[0].futures
+
+    def rise(self, quantile: float) -> float | None:
+        """By how much demand may rise above the present one at any time of these slots, at that quantile; None where too few
+        past moments are known. What the rule sells by, what the chart draws and what `demand forecast` tells is this."""
+        if any(voice.futures.weights.size < MOMENTS_MIN for voice in self.voices):
+            return None
+        rises = [
+            voice.share * max(0.0, float(voice.futures.peaks.reached((1 - quantile) * voice.futures.weight)))
+            for voice in self.voices
+        ]
+        return self.above + math.fsum(rises)
 
     def tail(self, policy: ClassPolicy, voice: Voice) -> float:
         """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
