@@ -255,45 +255,19 @@ def request_bytes(key: str, stream: bool) -> bytes:
 
 def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
     """The gateway with a database of its own and one model, which is the upstream."""
-    from sqlalchemy import insert
-
     import sublet.store.tables  # noqa: F401  registers every table
     from sublet.accounts.service import Accounts
     from sublet.gateway.model import GatewaySettings
     from sublet.gateway.server import run
-    from sublet.models.catalog import parse_entry
     from sublet.store import Store
     from sublet.store.metadata import metadata
-    from sublet.store.tables.models import deployments, models, replicas
 
     store = Store(f"sqlite:///{folder}/bench.db")
     metadata.create_all(store.engine)
     accounts = Accounts(store)
     organization = accounts.create_organization("bench").id
     _, secret = accounts.create_key(organization)
-    now = store.clock.now()
-    entry = parse_entry(
-        {"name": MODEL, "engine": "openai_url", "source": {"url": f"http://127.0.0.1:{upstream}/v1"}, "slots": 1024},
-        "bench",
-    )
-    times = {"created_at": now, "updated_at": now}
-
-    def write(connection: Any) -> None:
-        connection.execute(insert(models).values(name=MODEL, entry=entry.as_dict(), created_at=now))
-        deployment = {"id": "dep_b", "model": MODEL, "pool_id": "", "floor": 1, "replicas_max": 1, "state": "active"}
-        connection.execute(insert(deployments).values(**deployment, **times))
-        replica = {
-            "id": "rep_b",
-            "deployment_id": "dep_b",
-            "model": MODEL,
-            "pool_id": "",
-            "accelerators": 0,
-            "slots": 1024,
-        }
-        replica |= {"state": "ready", "endpoint": f"http://127.0.0.1:{upstream}", "restarts": 0, "reason": ""}
-        connection.execute(insert(replicas).values(**replica, created_at=now))
-
-    store.write(write)
+    add_model(store, upstream, 1024)
     (folder / "key").write_text(secret)
     settings = GatewaySettings(
         data_dir=folder,
@@ -309,6 +283,38 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
 
     emit, desk = into_ledger(store, organization, budgeted=name == HELD)
     run(settings, store, emit, holds=DeskHolds(desk))
+
+
+def add_model(store: Any, upstream: int, slots: int) -> None:
+    """Put the upstream into the database, as a model with one replica."""
+    from sqlalchemy import insert
+
+    from sublet.models.catalog import parse_entry
+    from sublet.store.tables.models import deployments, models, replicas
+
+    now = store.clock.now()
+    entry = parse_entry(
+        {"name": MODEL, "engine": "openai_url", "source": {"url": f"http://127.0.0.1:{upstream}/v1"}, "slots": slots},
+        "bench",
+    )
+    times = {"created_at": now, "updated_at": now}
+
+    def write(connection: Any) -> None:
+        connection.execute(insert(models).values(name=MODEL, entry=entry.as_dict(), created_at=now))
+        deployment = {"id": "dep_b", "model": MODEL, "pool_id": "", "floor": 1, "replicas_max": 1, "state": "active"}
+        connection.execute(insert(deployments).values(**deployment, **times))
+        replica = {
+            "id": "rep_b",
+            "deployment_id": "dep_b",
+            "model": MODEL,
+            "pool_id": "",
+            "accelerators": 0,
+            "slots": slots,
+        }
+        replica |= {"state": "ready", "endpoint": f"http://127.0.0.1:{upstream}", "restarts": 0, "reason": ""}
+        connection.execute(insert(replicas).values(**replica, created_at=now))
+
+    store.write(write)
 
 
 def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
