@@ -66,34 +66,37 @@ def sends(*payloads: bytes) -> Any:
     return script
 
 
-@pytest.mark.parametrize("dialect", ["vllm", "sglang"])
+@pytest.mark.parametrize(("dialect", "spaced"), [("vllm", False), ("sglang", False), ("vllm", True)])
 def test_a_cut_stream_is_billed_by_the_running_count_of_an_engine_that_has_it(
-    gateway: Running, engine: ScriptedEngine, dialect: str
+    gateway: Running, engine: ScriptedEngine, dialect: str, spaced: bool
 ) -> None:
     speak(gateway, dialect)
-    engine.script = sends(
-        event({**chunk(""), "usage": usage(20_013, 0)}),
-        event({**chunk("one"), "usage": usage(20_013, 1)}),
-        event({**chunk("two"), "usage": usage(20_013, 3, 16)}),
-    )
+    chunks = [
+        {**chunk(""), "usage": usage(20_013, 0)},
+        {**chunk("one"), "usage": usage(20_013, 1)},
+        {**chunk("two"), "usage": usage(20_013, 3, 16)},
+    ]
+    engine.script = sends(*(event(json.dumps(item) if spaced else item) for item in chunks))
     until(lambda: cut(gateway, b"two") and "continuous_usage_stats" in engine.asked[-1].body["stream_options"])
     record = cut(gateway, b"two")
     assert (record["input"], record["input_cached"], record["output"]) == (20_013, 16, 3)
     assert record["counted"] == "running" and record["incomplete"]
 
 
+@pytest.mark.parametrize("spaced", [False, True])
 def test_a_client_gets_no_running_counts_and_the_final_one_only_if_it_asked(
-    gateway: Running, engine: ScriptedEngine
+    gateway: Running, engine: ScriptedEngine, spaced: bool
 ) -> None:
     speak(gateway, "vllm")
 
     async def script(answering: Answering) -> None:
-        await answering.stream(
+        chunks: list[dict[str, Any]] = [
             {**chunk("a"), "usage": usage(7, 1)},
             {**chunk("b"), "usage": usage(7, 2)},
             {**chunk(finish="stop"), "usage": usage(7, 3)},
             {**chunk(), "choices": [], "usage": usage(7, 3)},
-        )
+        ]
+        await answering.stream(*(json.dumps(item) if spaced else item for item in chunks))
 
     engine.script = script
     until(
@@ -176,6 +179,22 @@ def test_a_client_that_got_nothing_pays_nothing(make_gateway: Callable[..., Runn
     wire.close()
     record = gateway.settled(1)[0]
     assert record["status"] == 499 and "input" not in record and "output" not in record
+
+
+@pytest.mark.parametrize("counts", [{"usage": usage(20_013, 0)}, {}])
+def test_an_engine_that_dies_before_its_first_token_is_billed_nothing(
+    gateway: Running, engine: ScriptedEngine, counts: dict[str, Any]
+) -> None:
+    async def script(answering: Answering) -> None:
+        await answering.head()
+        await answering.part(event({**chunk(""), **counts}))
+        answering.writer.close()
+
+    engine.script = script
+    answer = gateway.post(ask(stream=True, messages=PROMPT))
+    assert "error" in json.loads(answer.events[-1])
+    record = gateway.settled(1)[0]
+    assert "input" not in record and "output" not in record
 
 
 def test_the_estimate_of_a_prompt() -> None:

@@ -28,6 +28,7 @@ from tests.gateway.harness import (
     whole,
 )
 
+from sublet.commands.models import _line as list_line
 from sublet.gateway.admission import RETRIES_MAX, Admission
 from sublet.gateway.engine_error import engine_error, retry_after_s
 from sublet.gateway.engine_health import COOL_S_MAX, ReplicaHealth
@@ -121,7 +122,7 @@ def test_what_is_the_operators_business_is_in_his_metrics_and_log(
     assert (answer.status, answer.json["error"]["code"]) == (expected, code)
     assert b"sk-abc" not in answer.body and b"CUDA" not in answer.body and b"html" not in answer.body
     series = f'sublet_gateway_engine_failures_total{{kind="{kind}",model="{MODEL}"'
-    assert gateway.metric(series.split("{")[0]) == 1 and series in gateway.get("/metrics").body.decode()
+    assert gateway.metric(series.split("{")[0]) == 1 and series in gateway.operator_get("/metrics").body.decode()
     line = next(line for line in logs if line["event"] == "engine failed")
     assert line["kind"] == kind and line["request"] == answer.headers["x-request-id"] and "sk-abc" not in str(line)
     if status != 200:
@@ -201,6 +202,7 @@ def test_a_wrong_key_of_the_operator_is_found_at_once(gateway: Running, engine: 
     assert (row.troubles[0].status, row.troubles[0].kind) == (401, "configuration")
     assert "Incorrect API key provided" in str(row.troubles[0]) and "sk-abc" not in str(row.as_dict())
     assert row.as_dict()["replicas"][0]["troubles"][0]["status"] == 401
+    assert f"{row.replicas[0].id}: configuration, 401: Incorrect API key" in list_line(row)["trouble"]
     engine.script = answering(200, whole())
     until(lambda: gateway.post(ask()).status == 200)
     until(lambda: not any(row.troubles for row in models.rows()))

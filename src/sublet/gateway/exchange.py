@@ -191,8 +191,8 @@ class Exchange:
         self.settle(200)
 
     def fail(self, error: SubletError) -> None:
-        """End with an error; of an answer that had not begun nothing is billed."""
-        if not self._head_sent:
+        """End with an error; of an answer of which no token was delivered nothing is billed, the prompt included."""
+        if not self._head_sent or not self.reply.meter.output:
             self.reply.meter = Meter()
         self.settle(error.status, error, queued=not self.asked)
 
@@ -345,7 +345,7 @@ class Exchange:
             if status == 200:
                 gateway.admission.queue(self.model).note_service(now - self.started_at - self.queue_s)
             gateway.admission.serve_queue(gateway.snapshot.models.get(self.model.name, self.model), now)
-        if self.first_at and self.reply.form is not None:
+        if self.first_at and self.reply.form is not None and (error is None or self.reply.meter.output):
             self.reply.meter.finish(self.call, b"")
         gateway.metrics.ended(self, status, now)
         if not self._reserved:

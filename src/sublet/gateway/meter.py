@@ -90,6 +90,9 @@ class Meter:
             self._estimate(payload)
         if b'"usage"' in payload:
             self.whole(payload)
+            if running and self.final and _carries_answer(payload):
+                # A running count in another shape: the final one is yet to come.
+                self.final, self.running = False, True
         return payload
 
     def whole(self, body: bytes) -> None:
@@ -138,7 +141,7 @@ class Meter:
 
     def _run(self, payload: bytes, at: int) -> bool:
         """Take the running usage at the end of a chunk; whether there is one, and the chunk is more than a usage."""
-        if b'"choices":[]' in payload or b'"choices": []' in payload:
+        if not _carries_answer(payload):
             return False
         try:
             usage = _running.decode(payload[at + len(_USAGE_KEY) - 1 : -1])
@@ -174,3 +177,7 @@ class Meter:
         self.input = max(input, 0)
         self.input_cached = min(max(input_cached, 0), self.input)
         self.output = max(output, 0)
+
+
+def _carries_answer(payload: bytes) -> bool:
+    return b'"choices":[]' not in payload and b'"choices": []' not in payload

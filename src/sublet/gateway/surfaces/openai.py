@@ -186,7 +186,7 @@ class OpenAIStream:
         if choices is None or present(fields.get("error", ABSENT)):
             raise engine_error(200, payload)
         has_usage = bytes(fields.get("usage", b"null")) != b"null"
-        if not self._call.include_usage:
+        if not self._call.include_usage or (self._call.running and bytes(choices) != b"[]"):
             fields.pop("usage", None)
             if has_usage and bytes(choices) == b"[]":
                 return b""
