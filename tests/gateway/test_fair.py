@@ -187,7 +187,7 @@ def test_any_order_of_events_keeps_the_counts_right_and_leaves_nothing_behind() 
     for request in running:
         queue.ended(request)
     queue.forget_idle()
-    assert queue.idle and not queue._organizations
+    assert queue.idle and not queue._organizations and not queue._seats
 
 
 # Through the gateway

@@ -114,6 +114,7 @@ class FairQueue(Generic[W]):
     def __init__(self) -> None:
         self._level = Level()
         self._organizations: dict[str, Organization] = {}
+        self._seats: dict[str, Seat] = {}
         self._returned: deque[W] = deque()
         self._length = 0
 
@@ -133,7 +134,7 @@ class FairQueue(Generic[W]):
             self._level.flows += 1
         seat = organization.seats.get(grant.id)
         if seat is None:
-            seat = organization.seats[grant.id] = Seat(organization, grant.key_weight)
+            seat = organization.seats[grant.id] = self._seats[grant.id] = Seat(organization, grant.key_weight)
             organization.level.flows += 1
         organization.weight = grant.weight
         seat.weight = grant.key_weight
@@ -149,23 +150,28 @@ class FairQueue(Generic[W]):
 
     def started(self, request: W) -> None:
         """A slot is given to `request`."""
-        seat = request.seat = self.seat(request.grant)
-        self._changed(seat, 1)
+        # Every request comes this way, also where nobody waits: no call that can be done without.
+        seat = request.seat = self._seats.get(request.grant.id) or self.seat(request.grant)
+        organization = seat.organization
+        seat.running += 1
+        organization.running += 1
+        if organization.waiting:
+            self._reorder(seat)
 
     def ended(self, request: W) -> None:
         """The slot of `request` is free again."""
         seat = request.seat
         assert seat is not None
-        self._changed(seat, -1)
-
-    def _changed(self, seat: Seat, by: int) -> None:
         organization = seat.organization
-        seat.running += by
-        organization.running += by
-        if seat.waiting:
-            organization.level.order(seat)
+        seat.running -= 1
+        organization.running -= 1
         if organization.waiting:
-            self._level.order(organization)
+            self._reorder(seat)
+
+    def _reorder(self, seat: Seat) -> None:
+        if seat.waiting:
+            seat.organization.level.order(seat)
+        self._level.order(seat.organization)
 
     # Waiting
 
@@ -216,4 +222,6 @@ class FairQueue(Generic[W]):
             if organization.running or organization.waiting or (busy and organization.finish > self._level.clock):
                 continue
             del self._organizations[name]
+            for key_id in organization.seats:
+                del self._seats[key_id]
             self._level.flows -= 1
