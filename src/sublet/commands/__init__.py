@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("sublet.commands.system", "plan", "Show what the system will do next, before it does it."),
     "serve": ("sublet.commands.system", "serve", "Run one process of the system alone."),
     "db": ("sublet.commands.system", "database", "The database."),
+    "admin": ("sublet.commands.admin", "app", "Back up, restore and move a whole Sublet."),
     "node": ("sublet.commands.node", "app", "Nodes: the machines that serve this database."),
     "org": ("sublet.commands.accounts", "org", "Organizations: the operator, internal teams, customers."),
     "key": ("sublet.commands.accounts", "key", "API keys: made, listed, revoked."),

@@ -1,0 +1,86 @@
+"""`sublet admin`: what is done to the database and the data directory themselves, on the machine that holds them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sublet.config import settings as settings_module
+from sublet.config.data_dir import running_system
+from sublet.launch import backup as backups
+from sublet.ledger.assembly import ledger_of
+from sublet.output import JsonFlag, print_json, say
+from sublet.store import Store
+from sublet.store.copying import copy_database
+from sublet.values.clock import SystemClock
+from sublet.values.errors import ConflictError
+
+app = typer.Typer(no_args_is_help=True, help="Back up, restore and move a whole Sublet, on the machine that holds it.")
+
+Folder = Annotated[Path, typer.Argument(help="The backup's folder.")]
+
+
+@app.command()
+def backup(
+    folder: Folder,
+    homes: Annotated[bool, typer.Option(help="With the homes of leases.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Back up the database, the gateway's journals and the leases' homes into a new folder; Sublet may run on."""
+    began = time.monotonic()
+    manifest = backups.back_up(settings_module.load(), folder, SystemClock().now(), homes=homes)
+    if as_json:
+        print_json(manifest)
+        return
+    say(f"backed up to {folder}, as of {manifest['made_at']}, in {time.monotonic() - began:.1f} s")
+
+
+@app.command()
+def restore(
+    folder: Folder,
+    overwrite: Annotated[bool, typer.Option(help="Move aside what is there now.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a backup in place of what the settings name, after its hashes are checked, and prove the books."""
+    settings = settings_module.load()
+    manifest = backups.restore(settings, folder, SystemClock().now(), overwrite=overwrite)
+    store = Store(settings.database_url)
+    try:
+        proof = ledger_of(store, settings.billing).prove()
+    finally:
+        store.close()
+    if as_json:
+        print_json({**manifest, "proved": proof.ok})
+    else:
+        say(f"restored what was backed up at {manifest['made_at']}; the books {'are proved' if proof.ok else 'differ'}")
+    if not proof.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    to: Annotated[str, typer.Option("--to", help="URL of an empty database, such as postgresql://user@host/name.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy the database into an empty one of either kind, and prove that it is the same. Killed, it goes on when called again."""
+    settings = settings_module.load()
+    if running_system(settings.data_dir) is not None:
+        raise ConflictError("Sublet runs on this data directory; stop it with `sublet down` before its database moves")
+    source, target = Store(settings.database_url), Store(to)
+    try:
+        copied = copy_database(source, target)
+        proofs = [ledger_of(store, settings.billing).prove() for store in (source, target)]
+    finally:
+        source.close()
+        target.close()
+    same = proofs[0].as_dict() == proofs[1].as_dict() and proofs[1].ok
+    if as_json:
+        print_json({"rows": copied.rows, "digest": copied.digest, "proved": same})
+    else:
+        say(f"{sum(copied.rows.values())} rows copied and compared; the books {'are proved' if same else 'differ'}")
+        say("set database.url to the new one before the next start")
+    if not same:
+        raise typer.Exit(1)
