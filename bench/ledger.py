@@ -1,8 +1,8 @@
-"""Measures the ledger: intake, rating and invoicing, proof, holds, FOCUS export. Figures go to bench/results/ledger.json.
+"""Measures the ledger: intake, rating and invoicing, proof, holds, FOCUS export, rating by the terms of many customers.
 
-`python bench/ledger.py` runs on SQLite; with SUBLET_TEST_POSTGRES (a server's URL) on PostgreSQL too. `--events` scales it
-down, `--only` picks parts. Ratios compare with the same rows inserted raw, by the sqlite3 module or by psycopg, in the same
-batches with the same durability, in the same run.
+Figures go to bench/results/ledger.json. `python bench/ledger.py` runs on SQLite; with SUBLET_TEST_POSTGRES (a server's URL)
+on PostgreSQL too. `--events` scales it down, `--only` picks parts. Ratios compare with the same rows inserted raw, by the
+sqlite3 module or by psycopg, in the same batches with the same durability, in the same run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, select, text
 from sqlalchemy.engine import make_url
 
 import sublet.store.tables  # noqa: F401  registers every table
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_toml
+from sublet.ledger.book import PriceBook, book_from_dict, book_from_toml
 from sublet.ledger.budgets import HoldRequest, Settlement
 from sublet.ledger.cloudevents import BATCHED, read_request
 from sublet.ledger.desk import HoldDesk
@@ -40,12 +41,14 @@ from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
 from sublet.store.metadata import metadata
+from sublet.store.tables.accounts import organizations as organizations_table
 from sublet.values.clock import SimulatedClock
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 100
 BLOCK = 10
 ORGANIZATIONS = 1000
+TERMS_ORGANIZATIONS = 10_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
 METERS = ("tokens.input", "tokens.output", "tokens.input_cached", "accelerator.seconds")
 
@@ -253,6 +256,60 @@ def rating(bench: Bench, count: int) -> dict[str, Any]:
     }
 
 
+def terms(bench: Bench, count: int) -> dict[str, Any]:
+    """Rating while one of many organizations has terms of its own, against while each has: a price and a discount."""
+    organizations = _many(bench, TERMS_ORGANIZATIONS)
+    found: dict[str, Any] = {"organizations": len(organizations), "events": count}
+    for month, (name, owners) in enumerate((("one", organizations[:1]), ("each", organizations))):
+        bench.store.clock.set(START + timedelta(days=31 * month + 30))  # type: ignore[attr-defined]
+        book = _terms_of(bench, owners)
+        found[f"publish_{name}_s"] = round(timed(lambda book=book: bench.ledger.publish_prices(book))[0], 1)
+        for first in range(0, count, 5000):
+            events = events_for(organizations, first, min(5000, count - first))
+            moved = [replace(e, id=f"{month}/{e.id}", at=e.at + timedelta(days=31 * month)) for e in events]
+            assert not bench.ledger.take_now(moved).refused
+        bench.ledger.prices()
+        before = bench.ledger.books.examined
+        wall, cpu, report = timed(lambda: bench.ledger.rate(batch=20_000))
+        assert report.rated == count, report
+        examined = bench.ledger.books.examined - before
+        found[name] = {
+            "rating_s": round(wall, 2),
+            "cpu_s": round(cpu, 2),
+            "examined_per_event": round(examined / count, 2),
+        }
+    found["ratio_cpu"] = round(found["each"]["cpu_s"] / found["one"]["cpu_s"], 2)
+    return found
+
+
+def _many(bench: Bench, count: int) -> list[str]:
+    """Organizations like the first one, written at once."""
+    with bench.store.read() as connection:
+        like = dict(connection.execute(select(organizations_table)).mappings().first() or {})
+    names = [f"org_terms{number:015d}" for number in range(count)]
+    rows = [like | {"id": name, "name": name} for name in names]
+    bench.store.write(lambda connection: connection.execute(insert(organizations_table), rows))
+    return names
+
+
+def _terms_of(bench: Bench, owners: list[str]) -> PriceBook:
+    content = {name: list(entries) for name, entries in bench.ledger.prices().content.items() if name != "name"}
+    for number, owner in enumerate(owners):
+        own = {"organization": owner, "currency": "USD", "from": "2026-01-01T00:00:00Z"}
+        price = {
+            "id": f"own-{owner}",
+            "meter": METERS[number % 3],
+            "kind": "per_unit",
+            "amount": "0.1",
+            "per": 1_000_000,
+        }
+        discount = {"id": f"off-{owner}", "percent": str(1 + number % 40)}
+        if not any(entry["id"] == price["id"] for entry in content["prices"]):
+            content["prices"].append(own | price)
+            content.setdefault("discounts", []).append(discount | {"organization": owner, "from": own["from"]})
+    return book_from_dict(content, "terms")
+
+
 def proving(bench: Bench) -> dict[str, Any]:
     wall, cpu, proof = timed(bench.ledger.prove)
     assert proof.ok, proof.findings
@@ -353,12 +410,14 @@ def resident_mib() -> int:
 def run_part(part: str, url: str, count: int) -> dict[str, Any]:
     """One part in this process, on a fresh database."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        bench = Bench(url or f"sqlite:///{folder}/ledger.db", 50 if part == "holds" else ORGANIZATIONS)
+        bench = Bench(url or f"sqlite:///{folder}/ledger.db", {"holds": 50, "terms": 1}.get(part, ORGANIZATIONS))
         try:
             if part == "intake":
                 return intake(bench, min(count, 100_000), Path(folder))
             if part == "holds":
                 return holds(bench, 64, 5)
+            if part == "terms":
+                return terms(bench, min(count, 100_000))
             found = {"rating": rating(bench, count)}
             found["prove"] = proving(bench)
             found["export"] = export(bench, Path(folder))
@@ -390,7 +449,7 @@ def in_own_process(part: str, server: str, count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--only", nargs="*", default=["intake", "holds", "books"])
+    parser.add_argument("--only", nargs="*", default=["intake", "holds", "books", "terms"])
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "ledger.json")
     parser.add_argument("--part")
     parser.add_argument("--url", default="")

@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_dict
-from sublet.ledger.model import UsageEvent
+from sublet.ledger.book import PriceBook, book_from_dict
+from sublet.ledger.booking import Books
+from sublet.ledger.model import Party, UsageEvent
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 from sublet.store.schema import migrate
-from sublet.values.clock import SimulatedClock
+from sublet.values.clock import SimulatedClock, to_micros
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 PERIOD_DAYS = 31
@@ -173,3 +174,35 @@ def test_a_month_costs_what_the_naive_rule_says_in_any_order_of_arrival(
     stands = [item for number, item in enumerate(usage) if not gone or number != canceled]
     assert ledger.balances(owner).get("unbilled", 0) == naive(placed, off, stands)
     assert ledger.prove(owner).findings == []
+
+
+def many_terms(owners: int, version: int, *, until: str = "") -> PriceBook:
+    """Everybody's price, and a price and a discount of each owner; the last owner's ends where `until` says so."""
+    shared = {"meter": "requests", "kind": "per_unit", "currency": "USD", "amount": "1", "from": JANUARY.isoformat()}
+    prices: list[dict[str, Any]] = [shared | {"id": "all"}]
+    discounts = []
+    for number in range(owners):
+        end = {"until": until} if until and number == owners - 1 else {}
+        prices.append(shared | {"id": f"own-{number}", "organization": f"o{number}"} | end)
+        discounts.append(
+            {"id": f"d-{number}", "organization": f"o{number}", "percent": "5", "from": JANUARY.isoformat()}
+        )
+    return book_from_dict({"prices": prices, "discounts": discounts}, "test", version)
+
+
+def test_entries_looked_at_do_not_grow_with_the_customers_and_others_terms_flush_nothing() -> None:
+    looked: list[int] = []
+    for owners in (1, 300):
+        books = Books()
+        book = many_terms(owners, 1)
+        parties = [Party(f"o{number}", "x", "USD", "UTC") for number in range(owners)]
+        for party in parties:
+            found = books.rate(book, party, "requests", "{}", to_micros(JANUARY), "")
+            assert found is not None and found.id == f"own-{party.id[1:]}~d-{party.id[1:]}"
+        looked.append(books.examined // owners)
+        before = books.examined
+        ended = many_terms(owners, 2, until="2026-02-01T00:00:00Z")
+        for party in parties:
+            books.rate(ended, party, "requests", "{}", to_micros(JANUARY), "")
+        assert 0 < books.examined - before <= 12
+    assert looked[0] == looked[1] <= 12
