@@ -260,3 +260,44 @@ def test_energy_is_priced_by_a_named_unit(per: int, unit: str, size: int) -> Non
     raw = dict(PRICE, meter="energy.wh", amount="0.05", per=per)
     [price] = book_from_dict({"prices": [raw]}, "test").prices
     assert pricing_unit(price, METERS["energy.wh"]) == (unit, size)
+
+
+def test_w8_money_taxed_at_payment_pays_net_that_is_not_taxed_again(account: Open) -> None:
+    """119 in, 60 net used: the rest, and 11.40 of tax for the authorities, are what a refund of 47.60 leaves to be right."""
+    payer = account(19)
+    ledger = payer.ledger
+    given = ledger.store.write(
+        lambda connection: ledger.credit(
+            connection, payer.owner, 100 * NANO, "block", "m", kind="prepaid", tax_mode="at_payment"
+        )
+    )
+    assert given.as_dict()["tax_mode"] == "at_payment"
+    assert (payer.balance("cash"), payer.balance("deferred_revenue"), payer.balance("taxes_payable")) == (
+        119,
+        -100,
+        -19,
+    )
+    [state] = ledger.budgets(payer.owner)
+    assert state.budget.limit_nano == 100 * NANO
+    payer.on(11)
+    payer.use(10, "60")
+    document = payer.close()
+    assert (document["subtotal"], document["net"], document["total"]) == ("60.000000000", "0.000000000", "0.000000000")
+    assert payer.balance("deferred_revenue") == -40 and payer.balance("taxes_payable") == -19
+    assert payer.balance("unbilled") == payer.balance("credits") == payer.balance("receivable") == 0
+    assert payer.left() == {"m": 40}
+    payer.sound()
+    with pytest.raises(InvalidInputError, match="taxed at_payment"):
+        ledger.store.write(
+            lambda c: ledger.credit(c, payer.owner, NANO, "", "p", kind="goodwill", tax_mode="at_payment")
+        )
+
+
+def test_r2_a_monthly_minimum_is_revenue_of_its_month(account: Open) -> None:
+    payer = account()
+    entry = {"id": "least", "organization": payer.owner, "currency": "EUR", "minimum": "1000", "from": PRICE["from"]}
+    payer.ledger.publish_prices(book_from_dict({"prices": [PRICE], "commitments": [entry]}, "test"))
+    payer.on(11)
+    payer.use(10, "900")
+    assert payer.close()["total"] == "1000.000000000"
+    assert sum(payer.balance(name) for name in ("revenue.models", "revenue.commitments")) == -1000

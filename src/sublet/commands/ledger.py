@@ -296,6 +296,12 @@ def credit(
     expires: Annotated[
         str, typer.Option(help="RFC 3339 time with offset, from which what is left of it is gone; without it: never.")
     ] = "",
+    tax_mode: Annotated[
+        str,
+        typer.Option(
+            help="Prepaid money: at_use is a deposit that pays net and tax; at_payment comes with its tax now."
+        ),
+    ] = "at_use",
     as_json: JsonFlag = False,
 ) -> None:
     """Give a credit, or book money paid in advance, once per source."""
@@ -306,7 +312,9 @@ def credit(
     ledger = open_ledger()
     owner, nano = organization_id(ledger, organization), nano_from_decimal(amount)
     given = ledger.store.write(
-        lambda connection: ledger.credit(connection, owner, nano, reason, source, kind=kind, expires_at=expires_at)
+        lambda connection: ledger.credit(
+            connection, owner, nano, reason, source, kind=kind, expires_at=expires_at, tax_mode=tax_mode
+        )
     )
     if as_json:
         print_json(given.as_dict())

@@ -132,6 +132,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
                 body.source_id,
                 kind=body.kind,
                 expires_at=body.expires_at,
+                tax_mode=body.tax_mode,
             )
         ).as_dict()
 

@@ -36,8 +36,9 @@ CREDIT_KINDS = {
 }
 """Each kind, and the account that a grant is charged to."""
 
-AT_USE = "at_use"
-"""A deposit: usage is taxed when it is invoiced, and the deposit pays the total."""
+AT_USE, AT_PAYMENT = "at_use", "at_payment"
+"""How money paid in advance is taxed: as a deposit, which pays the total of invoices that tax the usage, or when it is
+received, on top of its amount, so that it pays for net usage that is not taxed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class Credit:
         return self.kind == "prepaid"
 
     @property
+    def is_deposit(self) -> bool:
+        """Whether it pays net and tax together."""
+        return self.is_prepaid and self.tax_mode == AT_USE
+
+    @property
     def liability(self) -> str:
         """The account that holds what may still be used."""
         return "deferred_revenue" if self.is_prepaid else "credits"
@@ -98,24 +104,30 @@ def grant(
     source_id: str,
     now: datetime,
     expires_at: datetime | None = None,
+    tax_nano: int | None = None,
 ) -> Credit:
-    """Give a credit, once per `source_id`: repeating it returns the first. Raises InvalidInputError, ConflictError."""
+    """Give a credit, once per `source_id`: repeating it returns the first. Raises InvalidInputError, ConflictError.
+
+    With `tax_nano` it is money on which that tax was received with it; without, prepaid money is a deposit.
+    """
     _check(nano, kind, reason, source_id, now, expires_at)
     identifier = derived_id("crd", party.id, source_id)
     starts_at = _starts(connection, party, kind, now, ends=expires_at is not None)
-    credit = Credit(identifier, party.id, kind, source_id, reason, nano, nano, now, expires_at, starts_at)
+    mode = AT_USE if tax_nano is None else AT_PAYMENT
+    credit = Credit(identifier, party.id, kind, source_id, reason, nano, nano, now, expires_at, starts_at, mode)
     # The heads are held first, so that two grants of one source can't both find nothing.
     sql.lock_head(connection, journal.CHAIN)
     row = connection.execute(select(credit_grants).where(credit_grants.c.id == identifier)).first()
     if row is not None:
         known = credit_of(row)
-        if (known.kind, known.nano) != (kind, nano):
+        if (known.kind, known.nano, known.tax_mode) != (kind, nano, mode):
             raise ConflictError(
-                f"source {source_id!r} has earned a credit of another amount or kind; use a new source_id"
+                f"source {source_id!r} has earned a credit of another amount, kind or tax mode; use a new source_id"
             )
         return known
     period = month_of(now, party.timezone).start
-    amounts = {CREDIT_KINDS[kind]: nano, credit.liability: -nano}
+    tax = tax_nano or 0
+    amounts = {CREDIT_KINDS[kind]: nano + tax, credit.liability: -nano, "taxes_payable": -tax}
     entry = journal.entry_of(party.id, party.currency, "credit", source_id, period, f"{kind} credit: {reason}", amounts)
     journal.post(connection, [entry], now)
     connection.execute(
@@ -130,6 +142,7 @@ def grant(
             granted_at=now,
             expires_at=expires_at,
             starts_at=starts_at,
+            tax_mode=mode,
         )
     )
     if credit.is_prepaid:

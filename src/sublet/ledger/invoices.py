@@ -112,7 +112,7 @@ class Invoicing:
         if sums.carried:
             crediting.carry(connection, party, sums.carried, invoice_id, now)
         [posted] = journal.post(
-            connection, [_entry(party, month_of(now, party.timezone), number, invoice_id, sums)], now
+            connection, [_entry(party, month_of(now, party.timezone), number, invoice_id, drawn)], now
         )
         document |= {
             "id": invoice_id,
@@ -288,14 +288,17 @@ def billable(
     return list(connection.execute(statement).scalars())
 
 
-def _entry(party: Party, period: Period, number: str, invoice_id: str, sums: Sums) -> Entry:
+def _entry(party: Party, period: Period, number: str, invoice_id: str, drawn: _Drawn) -> Entry:
+    sums = drawn.sums
+    # Money that was taxed when it was paid lowers the net as a credit does, out of what was paid in advance.
+    advance = _nano([part for part in drawn.parts if part.credit.is_prepaid and not part.credit.is_deposit])
     amounts = {
         "unbilled": -sums.subtotal,
-        "credits": sums.credit - sums.carried,
+        "credits": sums.credit - advance - sums.carried,
         "rounding": -sums.rounding + (sums.prepaid - sums.deposit if sums.subtotal >= 0 else 0),
         "taxes_payable": -sums.tax,
         "receivable": sums.total - sums.prepaid,
-        "deferred_revenue": sums.deposit,
+        "deferred_revenue": sums.deposit + advance,
     }
     return journal.entry_of(party.id, party.currency, "invoice", invoice_id, period.start, f"invoice {number}", amounts)
 
@@ -336,8 +339,8 @@ def _nano(parts: Sequence[Part]) -> int:
 
 def _within(due: Sequence[Part], subtotal: int, percent: Fraction) -> tuple[list[Part], list[Part]]:
     """What an invoice states of credits that lower its net, and of deposits, neither more than there is to pay or to give back."""
-    given = [part for part in due if not part.credit.is_prepaid]
-    deposits = [part for part in due if part.credit.is_prepaid]
+    given = [part for part in due if not part.credit.is_deposit]
+    deposits = [part for part in due if part.credit.is_deposit]
     if subtotal < 0:
         given = _given_back(given, -subtotal)
         return given, _given_back(deposits, -subtotal + _nano(given))

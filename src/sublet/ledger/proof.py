@@ -19,6 +19,7 @@ from sublet.ledger.booking import Books
 from sublet.ledger.budget_proof import BudgetProof
 from sublet.ledger.chains import CHAINS, Chain, Key
 from sublet.ledger.charging import keys_of, line_digest_part
+from sublet.ledger.crediting import AT_USE
 from sublet.ledger.findings import Proof
 from sublet.ledger.fixed import adjustments_pending, fixed_due
 from sublet.ledger.intake import Parties
@@ -158,12 +159,12 @@ class Prover:
             proof.differs(f"{row.number} has {len(document['lines'])} lines and {len(shown)} derive from its events")
         used = {True: 0, False: 0}
         statement = (
-            select(credit_uses.c.nano, credit_grants.c.kind)
+            select(credit_uses.c.nano, credit_grants.c.kind, credit_grants.c.tax_mode)
             .join(credit_grants, credit_grants.c.id == credit_uses.c.credit_id)
             .where(credit_uses.c.invoice_id == row.id)
         )
         for use in connection.execute(statement):
-            used[use.kind == "prepaid"] += use.nano
+            used[use.kind == "prepaid" and use.tax_mode == AT_USE] += use.nano
         customer = document["customer"]
         # As it was on that day: the customer's details and the taxes that are set may have changed since.
         profile = Profile(customer["name"], customer["address"], customer["country"], customer["tax_number"])

@@ -214,11 +214,12 @@ class Ledger:
         *,
         kind: str = "reclaim",
         expires_at: datetime | None = None,
+        tax_mode: str = "at_use",
     ) -> Credit:
         """Give a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
         party = self._parties.get(connection, organization_id)
         now = self._store.clock.now()
-        return self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at)
+        return self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax_mode)
 
     def prepay(self, organization_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
         """Book money paid in advance; usage can be reserved against it at once."""

@@ -19,8 +19,9 @@ from sublet.ledger.budgets import LIMIT_NANO_MAX
 from sublet.ledger.burning import Burnt, Grant, Moment, burn
 from sublet.ledger.chains import Chain, Key
 from sublet.ledger.charging import LIST
-from sublet.ledger.crediting import Credit
+from sublet.ledger.crediting import AT_PAYMENT, AT_USE, Credit
 from sublet.ledger.findings import Proof
+from sublet.ledger.lines import smallest_unit
 from sublet.ledger.model import Entry, Party, postings_of
 from sublet.ledger.periods import month_of
 from sublet.ledger.profiles import profile_of
@@ -37,6 +38,7 @@ from sublet.store.tables.ledger import (
     invoices,
 )
 from sublet.values.clock import from_micros, to_micros
+from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO, Money
 
 EXPIRE_MAX = 1_000
@@ -68,16 +70,35 @@ class Wallets:
         source_id: str,
         now: datetime,
         expires_at: datetime | None = None,
+        tax_mode: str = AT_USE,
     ) -> Credit:
-        """Give a credit, once per `source_id`: repeating it returns the first. Raises InvalidInputError, ConflictError."""
+        """Give a credit, once per `source_id`: repeating it returns the first. Money taxed `at_payment` is received with the
+        tax of today on top of it. Raises InvalidInputError, ConflictError."""
+        tax = self._tax_received(connection, party, nano, kind, tax_mode, now)
         # The rater holds the same head: no usage is counted across the moment at which the grant begins.
         sql.lock_head(connection, RATING)
-        credit = crediting.grant(connection, party, nano, kind, reason, source_id, now, expires_at)
+        credit = crediting.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax)
         for moment in (credit.starts_at, credit.expires_at):
             if moment is not None:
                 slice_again(connection, self._books, party, to_micros(moment))
         self.refresh_budget(connection, party, now)
         return credit
+
+    def _tax_received(
+        self, connection: Connection, party: Party, nano: int, kind: str, tax_mode: str, now: datetime
+    ) -> int | None:
+        """The tax that comes with money taxed when it is paid; None for every other credit."""
+        if tax_mode not in (AT_USE, AT_PAYMENT):
+            raise InvalidInputError(f"tax_mode {tax_mode!r} must be {AT_USE} or {AT_PAYMENT}", field="tax_mode")
+        if tax_mode == AT_USE:
+            return None
+        if kind != "prepaid" or nano % smallest_unit(party.currency):
+            raise InvalidInputError("only prepaid money in whole units of the currency is taxed at_payment")
+        net = Money(nano, party.currency)
+        taxes = self._taxes.lines(TaxBasis(party.id, profile_of(connection, party), net, now))
+        for line in taxes:
+            line.check(net)
+        return sum(line.nano for line in taxes)
 
     def burnt(
         self, connection: Connection, party: Party, now: datetime, usage: Mapping[Moment, int] | None = None
@@ -100,7 +121,7 @@ class Wallets:
                 to_micros(credit.expires_at) if credit.expires_at else None,
                 to_micros(credit.granted_at),
                 credit.is_prepaid,
-                credit.is_prepaid,
+                credit.is_deposit,
             )
             for credit in held
         ]
@@ -187,7 +208,7 @@ class Wallets:
         for credit in held:
             if credit.expires_at is None or credit.expires_at > now:
                 left = burnt.left[credit.id]
-                limit += max(0, ceil((left + 1) / factor) - 1) if credit.is_prepaid else left
+                limit += max(0, ceil((left + 1) / factor) - 1) if credit.is_deposit else left
         limit = min(max(0, limit), LIMIT_NANO_MAX)
         connection.execute(update(budgets).where(budgets.c.id == identifier).values(limit_nano=limit))
 

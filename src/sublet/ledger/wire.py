@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
@@ -29,6 +29,7 @@ class NewCredit:
     reason: Annotated[str, MaxLen(500), LINE] = ""
     source_id: SourceId
     expires_at: Moment | None = None
+    tax_mode: Literal["at_use", "at_payment"] = "at_use"
 
 
 @body
