@@ -141,7 +141,8 @@ def test_replicas_go_whatever_takes_the_capacity(world: World, cause: str) -> No
         planned = stated.model_validate(
             {**stated.model_dump(), "maintenance": [{"start": day.start, "end": day.end, "accelerators": 7}]}
         )
-        world.system.capacity._settings = world.settings.model_copy(update={"pools": (planned,)})
+        world.system.settings = world.settings.model_copy(update={"pools": (planned,)})
+        world.system.sync_fleet()
     elif cause == "capacity lost":
         world.observe = lambda: _lose(world, 7)  # type: ignore[method-assign]
     else:

@@ -211,8 +211,8 @@ class Capacity:
         for claim in self._demand.claims():
             why = f"{claim.count} claimed: {claim.reason or 'no reason given'}"
             found += _edges("claim", claim.id, why, claim.window, now)
-        for pool in self._settings.pools:
-            for item in pool.maintenance:
+        for pool in self._fleet.pools():
+            for item in stated_of(pool).maintenance:
                 why = f"{item.accelerators or 'all'} of {pool.name} away: {item.reason}"
                 found += _edges("maintenance", pool.name, why, Window(item.start, item.end), now)
         return found
