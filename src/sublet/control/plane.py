@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
+from sublet.api.contract import describe
 from sublet.api.http import check_permissions, frame, requirement
 from sublet.config.settings import Settings
 from sublet.console.pages import router as console_router
@@ -309,6 +310,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
         return {"next": system.plan().as_dict(), "last": [plan.as_dict() for plan in plane.plans()]}
 
     check_permissions(api)
+    describe(api)
     return api
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, LINES, Number, Whole, body
+from sublet.values.wire import LINE, LINES, Number, Whole, answer, body
 
 ACCELERATORS_MAX = 10_000_000
 REASON_CHARACTERS_MAX = 500
@@ -42,3 +42,24 @@ class NewClaim:
     start: Moment
     end: Moment
     reason: Annotated[str, MaxLen(REASON_CHARACTERS_MAX), LINES] = ""
+
+
+@answer
+class Claim:
+    """An announced need. It stands until it is withdrawn or over."""
+
+    id: str
+    pool_id: str
+    count: int
+    start: Moment
+    end: Moment
+    reason: str
+    created_at: Moment
+    withdrawn_at: Moment | None
+
+
+@answer
+class ClaimList:
+    """Claims that are not over, the oldest first."""
+
+    claims: list[Claim]

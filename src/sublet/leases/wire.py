@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, LINES, Flag, Whole, body
+from sublet.values.wire import LINE, LINES, Flag, Whole, answer, body
 
 ACCELERATORS_PER_LEASE_MAX = 4096
 AUTHORIZED_KEYS_MAX = 32
@@ -61,3 +61,123 @@ class Release:
     """Why an accelerator in quarantine is clean."""
 
     reason: Reason
+
+
+@answer
+class Quote:
+    """A fixed price until `expires_at`; until `held_until` the capacity is held too. Amounts are exact decimals as text."""
+
+    id: str
+    pool_id: str
+    class_: str
+    notice_s: int | None
+    accelerators: int
+    start: Moment
+    end: Moment
+    price_per_accelerator_hour: str
+    total: str
+    currency: str
+    credit_ratio: str
+    on_failure: str
+    held_until: Moment | None
+    expires_at: Moment
+
+
+@answer
+class QuoteList:
+    """Quotes that can still be accepted, the newest first."""
+
+    quotes: list[Quote]
+
+
+@answer
+class Ssh:
+    """Where and as whom to log in, and the host key to expect."""
+
+    host: str
+    port: int
+    user: str
+    host_key: str
+    fingerprint: str
+
+
+@answer
+class Lease:
+    """Accelerators that an organization holds for a window. `reclaim_at` is when they are taken back, if they are."""
+
+    id: str
+    organization_id: str
+    pool_id: str
+    state: str
+    class_: str
+    notice_s: int | None
+    accelerators: int
+    devices: list[str]
+    start: Moment
+    end: Moment
+    reclaim_at: Moment | None
+    reclaim_reason: str | None
+    price_per_accelerator_hour: str
+    currency: str
+    credit: str
+    accelerator_seconds: int
+    metered_until: Moment | None
+    created_at: Moment
+    active_at: Moment | None
+    ended_at: Moment | None
+    end_reason: str | None
+    ssh: Ssh | None
+    guarantees: dict[str, Any]
+    last_error: str | None
+    on_failure: str
+    shrunk_by: int
+
+
+@answer
+class Transition:
+    """A change of state: when, by whom, and why."""
+
+    from_: str | None
+    to: str
+    at: Moment
+    actor: str
+    reason: str
+
+
+@answer
+class LeaseDetail(Lease):
+    """A lease with every change of its state, the oldest first."""
+
+    history: list[Transition]
+
+
+@answer
+class LeasePage:
+    """A page of leases, the newest first; `next` is `after` of the next page, null on the last."""
+
+    leases: list[Lease]
+    next: str | None
+
+
+@answer
+class LeaseList:
+    """The leases whose notice was withdrawn."""
+
+    leases: list[Lease]
+
+
+@answer
+class QuarantinedUnit:
+    """An accelerator that is out of sale until what a lease left on it is proved gone."""
+
+    id: str
+    pool_id: str
+    lease_id: str | None
+    reason: str
+
+
+@answer
+class Quarantine:
+    """Accelerators in quarantine."""
+
+    accelerators: list[QuarantinedUnit]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, body
+from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
 THRESHOLDS = (50, 80, 100)
 THRESHOLDS_MAX = 10
@@ -108,3 +108,56 @@ class Reason:
     """Why something is done."""
 
     reason: Why
+
+
+@answer
+class Budget:
+    """At most `limit` in a period. A hard one refuses what would pass it; a soft one only raises alerts."""
+
+    id: str
+    organization_id: str
+    scope: str
+    scope_id: str
+    period: str
+    kind: str
+    limit: str
+    hard: bool
+    thresholds: list[int]
+    webhook_url: str
+    email: str
+
+
+@answer
+class BudgetState(Budget):
+    """A budget with what was spent and is held in its present period."""
+
+    period_start: Moment
+    spent: str
+    held: str
+    free: str
+
+
+@answer
+class BudgetList:
+    """The budgets of an organization."""
+
+    budgets: list[BudgetState]
+
+
+@answer
+class Balances:
+    """Balances by account; debit is positive. Exact decimals as text."""
+
+    balances: dict[str, str]
+
+
+@answer
+class Profile:
+    """What stands on invoices about the customer."""
+
+    legal_name: str
+    address: str
+    country: str
+    tax_number: str
+    email: str
+    payment_days: int

@@ -47,6 +47,13 @@ def body(kind: type[T]) -> type[T]:
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def answer(kind: type[T]) -> type[T]:
+    """Makes a class the type of an answer: frozen. Readers pass over fields that they don't know, for answers may grow."""
+    kind.__pydantic_config__ = {"alias_generator": wire_name, "title": kind.__name__}  # type: ignore[attr-defined]
+    return dataclass(frozen=True, slots=True, kw_only=True)(kind)
+
+
 def is_body(kind: object) -> bool:
     """Whether `kind` was made by `body`."""
     return isinstance(kind, type) and getattr(kind, "__is_request_body__", False)

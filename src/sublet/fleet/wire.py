@@ -1,0 +1,66 @@
+"""Pools and nodes as they cross the API."""
+
+from __future__ import annotations
+
+from sublet.values.moments import Moment
+from sublet.values.wire import answer
+
+
+@answer
+class Pool:
+    """Accelerators of one kind in one place; watts and prices are exact decimals as text."""
+
+    id: str
+    name: str
+    site: str
+    generation: str
+    backend: str
+    accelerators: int
+    in_service: int
+    watts_per_accelerator: str
+    watts_source: str
+    price_per_accelerator_hour: str
+    currency: str
+    tenure: str
+    nodes: list[str]
+    online_at: Moment
+    offline_at: Moment | None
+
+
+@answer
+class PoolList:
+    """Every pool."""
+
+    pools: list[Pool]
+
+
+@answer
+class Unit:
+    """An accelerator, and why it is out of service if it is."""
+
+    id: str
+    device: str
+    in_service: bool
+    out_reason: str | None
+
+
+@answer
+class PoolDetail:
+    """A pool with its accelerators."""
+
+    id: str
+    name: str
+    site: str
+    generation: str
+    backend: str
+    accelerators: int
+    in_service: int
+    watts_per_accelerator: str
+    watts_source: str
+    price_per_accelerator_hour: str
+    currency: str
+    tenure: str
+    nodes: list[str]
+    online_at: Moment
+    offline_at: Moment | None
+    units: list[Unit]

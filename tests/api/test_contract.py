@@ -1,0 +1,111 @@
+"""The OpenAPI document says what the API does: security, permission, refusals, and answers that are as their types say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from tests.api.conftest import Service
+from tests.leases.world import KEY
+
+from sublet.api.contract import ANSWERS, REFUSALS
+from sublet.values.wire import wire_name
+
+
+def _operations(service: Service) -> list[tuple[str, str, dict[str, Any]]]:
+    document = service.client.get("/v1/openapi.json").json()
+    return [
+        (method.upper(), path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_operation_has_an_id_of_its_own_security_a_permission_and_its_refusals(service: Service) -> None:
+    operations = _operations(service)
+    ids = [operation["operationId"] for _, _, operation in operations]
+    assert len(set(ids)) == len(ids) > 60
+    for method, path, operation in operations:
+        assert "422" not in operation["responses"], path
+        if path == "/health":
+            assert operation["security"] == []
+            continue
+        assert operation["security"] == [{"key": []}] and operation["x-permission"], path
+        assert set(REFUSALS) <= set(operation["responses"]), path
+        keyed = [item for item in operation.get("parameters", []) if item["name"] == "Idempotency-Key"]
+        assert len(keyed) == (method == "POST"), path
+
+
+def test_every_reference_of_the_document_leads_somewhere(service: Service) -> None:
+    document = service.client.get("/v1/openapi.json").json()
+
+    def references(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            here = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return here + [found for value in node.values() for found in references(value)]
+        return [found for value in node for found in references(value)] if isinstance(node, list) else []
+
+    names = {reference.rsplit("/", 1)[1] for reference in references(document)}
+    assert names <= set(document["components"]["schemas"])
+    assert {"Lease", "Quote", "Problem", "NewQuote", "LeasePage"} <= names
+
+
+def test_every_type_belongs_to_an_operation_that_there_is(service: Service) -> None:
+    there = {(method, route.path) for route in service.routes() for method in route.methods or ()}
+    assert set(ANSWERS) <= there
+
+
+def _same(kind: Any, value: Any, where: str) -> None:
+    """`value` is a `kind`, and no field of the outermost object is missing from the type."""
+    TypeAdapter(kind).validate_python(value)
+    known = {wire_name(item.name) for item in dataclasses.fields(kind)}
+    assert set(value) == known, f"{where}: {set(value) ^ known}"
+
+
+def test_answers_are_what_their_types_say(service: Service) -> None:
+    acme, pool = service.organizations["acme"], service.world.pool.name
+    wish = {"pool": pool, "class": "spot", "duration_s": 600}
+    asked: list[tuple[str, str, str, str, Any]] = [
+        ("acme", "GET", "/v1/whoami", "/v1/whoami", None),
+        ("operator", "GET", "/v1/organizations", "/v1/organizations", None),
+        ("operator", "POST", "/v1/organizations", "/v1/organizations", {"name": "fresh"}),
+        ("operator", "POST", "/v1/organizations/{organization}/keys", f"/v1/organizations/{acme}/keys", {}),
+        ("operator", "GET", "/v1/organizations/{organization}/keys", f"/v1/organizations/{acme}/keys", None),
+        ("acme", "GET", "/v1/pools", "/v1/pools", None),
+        ("operator", "GET", "/v1/pools/{pool}", f"/v1/pools/{pool}", None),
+        ("team", "GET", "/v1/claims", "/v1/claims", None),
+        ("acme", "GET", "/v1/balances", "/v1/balances", None),
+        ("acme", "GET", "/v1/billing-profiles/{organization_id}", f"/v1/billing-profiles/{acme}", None),
+        ("operator", "POST", "/v1/budgets", "/v1/budgets", {"organization_id": acme, "limit": "5"}),
+        ("acme", "GET", "/v1/budgets", "/v1/budgets", None),
+        ("operator", "GET", "/v1/quarantine", "/v1/quarantine", None),
+    ]
+    for who, method, template, path, body in asked:
+        answer = service.ask(who, method, path, body)
+        assert answer.status_code < 300, f"{path}: {answer.text}"
+        _same(ANSWERS[(method, template)], answer.json(), path)
+    quote = service.ask("acme", "POST", "/v1/quotes", wish).json()
+    _same(ANSWERS[("POST", "/v1/quotes")], quote, "quote")
+    lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]}).json()
+    _same(ANSWERS[("POST", "/v1/leases")], lease, "lease")
+    service.world.pass_time(300)
+    shown = service.ask("acme", "GET", f"/v1/leases/{lease['id']}").json()
+    assert shown["ssh"] is not None
+    _same(ANSWERS[("GET", "/v1/leases/{lease_id}")], shown, "lease with its history")
+    _same(ANSWERS[("GET", "/v1/leases")], service.ask("acme", "GET", "/v1/leases").json(), "leases")
+    _same(
+        ANSWERS[("POST", "/v1/leases/{lease_id}/end")],
+        service.ask("acme", "POST", f"/v1/leases/{lease['id']}/end").json(),
+        "end",
+    )
+
+
+@pytest.mark.parametrize("path", ["/v1/leases/lse_x", "/v1/organizations?limit=x", "/v1/nothing"])
+def test_a_refusal_is_a_problem(service: Service, path: str) -> None:
+    from sublet.api.contract import Problem
+
+    answer = service.ask("operator", "GET", path)
+    assert answer.status_code >= 400
+    _same(Problem, answer.json(), path)
