@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from sublet.models.host import REACH_S_MAX, Host, HostSettings
+from sublet.models.model import Trouble
 from sublet.models.service import Models
+from sublet.models.store import TROUBLES_KEPT, save_troubles, troubles_since
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 
@@ -83,3 +86,26 @@ def test_a_server_that_answers_nothing_is_given_up_and_the_list_says_why(
     row = next(row for row in stage.models.rows() if row.entry.name == "far")
     assert "does not answer" in row.ended and row.as_dict()["ended"] == row.ended
     assert stage.step() == [], "it is not tried again at once"
+
+
+def test_what_gateways_say_replaces_what_they_said_and_is_forgotten_after_a_day(
+    any_store: Store, clock: SimulatedClock
+) -> None:
+    def say(run: str, *failures: int) -> None:
+        now = clock.now()
+        told = [Trouble(f"rep_{count}", run, count, "failed", 500, "words", now, now) for count in failures]
+        any_store.write(lambda connection: save_troubles(connection, run, told, now))
+
+    def known() -> list[tuple[str, int]]:
+        with any_store.read() as connection:
+            found = troubles_since(connection, clock.now() - timedelta(days=9))
+        return [(item.run, item.failures) for item in found]
+
+    say("one", 1, 2)
+    say("two", 2)
+    assert known() == [("one", 1), ("one", 2), ("two", 2)]
+    say("one", 3)
+    assert known() == [("two", 2), ("one", 3)]
+    clock.advance(TROUBLES_KEPT.total_seconds() + 1)
+    say("one")
+    assert known() == []
