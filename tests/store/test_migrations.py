@@ -94,9 +94,9 @@ def test_what_was_used_of_a_credit_stays_used(any_store: Store) -> None:
             connection.execute(
                 text(
                     "INSERT INTO ledger_credits (id, organization_id, kind, source_id, reason, nano, remaining_nano, granted_at) "
-                    "VALUES (:name, 'org', 'goodwill', :name, '', 100, :remaining, 5)"
+                    "VALUES (:name, 'org', 'goodwill', :source, '', 100, :remaining, 5)"
                 ),
-                {"name": name, "remaining": remaining},
+                {"name": name, "source": name, "remaining": remaining},
             )
         connection.execute(
             text(
