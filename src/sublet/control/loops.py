@@ -35,6 +35,8 @@ class Loop:
     last_error: str | None = None
     last_at: str | None = None
     longest_s: float = 0.0
+    ended_s: float = field(default_factory=time.monotonic)
+    """When the last round ended, by the monotonic clock; before the first, when the loop was made."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -62,6 +64,7 @@ class Loop:
         finally:
             self.rounds += 1
             self.last_at = format_time(self.clock.now())
+            self.ended_s = time.monotonic()
             self.longest_s = max(self.longest_s, time.monotonic() - started)
         if self.failures_running:
             log.info("loop_recovered", loop=self.name, after=self.failures_running)

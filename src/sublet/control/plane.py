@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, FastAPI, Query
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
@@ -21,6 +22,7 @@ from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
 from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
+from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
 from sublet.control.tenants import tenants
 from sublet.demand import api as demand_api
 from sublet.demand.local import LocalSampler
@@ -41,6 +43,7 @@ from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import once
 from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
+from sublet.values.addresses import is_direct
 from sublet.values.plan import Plan
 from sublet.values.windows import Window
 from sublet.wiring.system import Sublet
@@ -273,6 +276,8 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     overviews = Overviews(system, plane.plans, plane.health)
     api.include_router(console_router(overviews.now, sessions, overviews.record, overviews.budgets))
 
+    _add_metrics(api, system, plane)
+
     @api.get("/health")
     def health() -> dict[str, Any]:
         """Whether the control plane works; no key needed, nothing secret said."""
@@ -312,6 +317,30 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     check_permissions(api)
     describe(api)
     return api
+
+
+def _add_metrics(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
+    requests = Requests()
+    api.add_middleware(_Measured, requests=requests)
+    figures = ControlMetrics(system, plane.loops, requests)
+
+    @api.get("/metrics", include_in_schema=False)
+    def metrics(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+        """Figures for Prometheus: for this machine, or with the operator's key."""
+        if not is_direct(request.client.host if request.client else "", request.headers):
+            kind, _, secret = (authorization or "").partition(" ")
+            system.accounts.authenticate(secret.strip() if kind.lower() == "bearer" else None).require("system:read")
+        return Response(figures.exposition(), media_type=EXPOSITION)
+
+
+class _Measured:
+    """Starlette makes its middleware itself; this one measures into what it is given."""
+
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+        self._app = requests.around(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 def _still_valid(system: Sublet, actor: Actor) -> bool:

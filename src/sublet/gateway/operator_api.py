@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections.abc import Callable
 
@@ -24,11 +23,11 @@ from sublet.gateway.refusals import RouteNotFoundError
 from sublet.gateway.routes import READ, Route, Routes
 from sublet.gateway.service import Gateway
 from sublet.gateway.surface import Surface
+from sublet.values.addresses import is_direct
 from sublet.values.errors import ForbiddenError, SubletError
 
 CONNECTIONS_MAX = 64
 BACKLOG = 64
-_FORWARDED = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +37,7 @@ def operator_application(gateway: Gateway, surface: Surface, snapshot_age_s: Cal
 
     def admit(request: Request) -> None:
         peer = request.client.host if request.client else ""
-        # A request that a proxy passes on comes from this machine whoever sent it.
-        if _is_loopback(peer) and not any(name in request.headers for name in _FORWARDED):
+        if is_direct(peer, request.headers):
             return
         if not gateway.grant_of(surface.secret(request.headers.raw)).is_operator:
             raise ForbiddenError(
@@ -139,12 +137,3 @@ class OperatorListener:
                 connection.shutdown()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._server.wait_closed(), 1.0)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

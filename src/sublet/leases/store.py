@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -279,6 +279,17 @@ def over_since(connection: Connection, pool_id: str, since: datetime, limit: int
         .limit(limit)
     )
     return list(connection.execute(query))
+
+
+def deadlines_met(connection: Connection, since: datetime, now: datetime, grace: timedelta) -> tuple[int, int]:
+    """Of the leases that were to be given back since then: how many were by then, and how many were not, `grace` included."""
+    due = connection.execute(
+        select(leases.c.reclaim_at, leases.c.ended_at).where(
+            leases.c.reclaim_at >= since, leases.c.reclaim_at < now - grace, leases.c.active_at.is_not(None)
+        )
+    ).all()
+    late = sum(row.ended_at is None or row.ended_at > row.reclaim_at + grace for row in due)
+    return len(due) - late, late
 
 
 def states_of(connection: Connection, lease_ids: Sequence[str]) -> dict[str, LeaseState]:
