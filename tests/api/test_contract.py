@@ -109,3 +109,13 @@ def test_a_refusal_is_a_problem(service: Service, path: str) -> None:
     answer = service.ask("operator", "GET", path)
     assert answer.status_code >= 400
     _same(Problem, answer.json(), path)
+
+
+def test_the_reference_page_lists_every_operation_and_fetches_nothing(service: Service) -> None:
+    answer = service.client.get("/docs")
+    assert answer.status_code == 200 and "default-src 'none'" in answer.headers["content-security-policy"]
+    for method, path, _ in _operations(service):
+        assert f"<code>{method} {path}</code>" in answer.text
+    assert "<script" not in answer.text and "style=" not in answer.text and "http" not in answer.text.split("<body>")[0]
+    for name in ("Lease", "NewQuote", "Problem"):
+        assert f'href="#{name}"' in answer.text and f'id="{name}"' in answer.text

@@ -17,6 +17,7 @@ from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor
 from sublet.api.contract import describe
 from sublet.api.http import check_permissions, frame, requirement
+from sublet.api.reference import add_reference
 from sublet.config.settings import Settings
 from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
@@ -316,6 +317,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
 
     check_permissions(api)
     describe(api)
+    add_reference(api)
     return api
 
 
