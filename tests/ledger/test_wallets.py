@@ -237,6 +237,9 @@ def test_a_payment_finer_than_the_currency_is_refused(account: Open) -> None:
     document = payer.close()
     with pytest.raises(InvalidInputError, match=r"0\.00001 EUR is finer than the currency; it has 2 decimals"):
         payer.ledger.pay(str(document["number"]), 10_000, "bank")
+    with pytest.raises(InvalidInputError, match="finer than the currency"):
+        payer.ledger.ensure_payable(payer.owner, 1)
+    payer.ledger.ensure_payable(payer.owner, NANO // 100)
 
 
 def test_only_invoices_carry_over(account: Open) -> None:

@@ -311,6 +311,8 @@ def credit(
         raise InvalidInputError(f"--expires: {error}") from error
     ledger = open_ledger()
     owner, nano = organization_id(ledger, organization), nano_from_decimal(amount)
+    if kind == "prepaid":
+        ledger.ensure_payable(owner, nano)
     given = ledger.store.write(
         lambda connection: ledger.credit(
             connection, owner, nano, reason, source, kind=kind, expires_at=expires_at, tax_mode=tax_mode

@@ -123,6 +123,8 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def give_credit(body: NewCredit) -> dict[str, Any]:
         """Give a credit once per source_id; `prepaid` is money received in advance."""
         nano = nano_from_decimal(body.amount)
+        if body.kind == "prepaid":
+            ledger.ensure_payable(body.organization_id, nano)
         return ledger.store.write(
             lambda connection: ledger.credit(
                 connection,

@@ -43,10 +43,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
         raise InvalidInputError(
             f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
         )
-    if nano % smallest_unit(row.currency):
-        raise InvalidInputError(
-            f"{plain(nano)} {row.currency} is finer than the currency; it has {currency_digits(row.currency)} decimals"
-        )
+    ensure_payable(nano, row.currency)
     party = sql.party(connection, row.organization_id)
     assert party is not None
     entry = journal.entry_of(
@@ -70,6 +67,15 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
     )
     _set_paid(connection, row, row.paid_nano + nano, now)
     return invoice(connection, row.id)
+
+
+def ensure_payable(nano: int, currency: str) -> None:
+    """Raises InvalidInputError where an amount has more digits than its currency: nobody can pay it."""
+    if nano % smallest_unit(currency):
+        raise InvalidInputError(
+            f"{plain(nano)} {currency} is finer than the currency; it has {currency_digits(currency)} decimals",
+            field="amount",
+        )
 
 
 def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str, now: datetime) -> dict[str, Any]:

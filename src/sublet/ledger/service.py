@@ -221,6 +221,11 @@ class Ledger:
         now = self._store.clock.now()
         return self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax_mode)
 
+    def ensure_payable(self, organization_id: str, nano: int) -> None:
+        """Raises InvalidInputError where an amount has more digits than the organization's currency."""
+        with self._store.read() as connection:
+            payments.ensure_payable(nano, self._parties.get(connection, organization_id).currency)
+
     def prepay(self, organization_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
         """Book money paid in advance; usage can be reserved against it at once."""
         return self._store.write(
