@@ -113,7 +113,7 @@ def test_a_secret_is_kept_so_that_only_who_asked_reads_it(service: Service) -> N
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\tb", "é"])
 def test_a_key_that_is_none_is_refused(service: Service, key: str) -> None:
-    headers = {"Idempotency-Key": key.encode("latin-1")}
+    headers: dict[str, Any] = {"Idempotency-Key": key.encode("latin-1")}
     answer = service.client.post(
         "/v1/organizations", json={"name": "n"}, headers={"Authorization": f"Bearer {service.keys['operator']}", **headers}
     )  # fmt: skip

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -202,13 +203,14 @@ def test_a_copy_that_is_killed_goes_on_where_it_was(
     from sublet.store import copying
 
     source, target = Store(world.settings.database_url), Store(f"sqlite:///{tmp_path}/copy.db")
-    whole, tables = copying._copy_table, []
+    whole = copying._copy_table
+    tables: list[str] = []
 
-    def dies(reading: object, writing: object, table: object) -> None:
+    def dies(reading: Any, writing: Any, table: Any) -> None:
         if len(tables) == after:
             raise KeyboardInterrupt
         tables.append(table)
-        whole(reading, writing, table)  # type: ignore[arg-type]
+        whole(reading, writing, table)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(copying, "_copy_table", dies)
@@ -240,9 +242,9 @@ def test_a_source_that_changed_meanwhile_is_found_out(
     source, target = Store(world.settings.database_url), Store(f"sqlite:///{tmp_path}/copy.db")
     whole = copying._copy_table
 
-    def loses(reading: object, writing: object, table: object) -> None:
+    def loses(reading: Any, writing: Any, table: Any) -> None:
         if getattr(table, "name", "") != "units":
-            whole(reading, writing, table)  # type: ignore[arg-type]
+            whole(reading, writing, table)
 
     monkeypatch.setattr(copying, "_copy_table", loses)
     with pytest.raises(CopyDiffersError, match="units"):

@@ -28,7 +28,7 @@ from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.model import FirmLeaseError, NoCapacityError
 from sublet.leases.reclaims import ReclaimOrder
 from sublet.models import store as models_sql
-from sublet.models.catalog import BUILT_IN
+from sublet.models.catalog import BUILT_IN, from_row
 from sublet.simulation.world import SSH_KEY
 from sublet.store.tables.models import replicas
 from sublet.surplus.model import REASONS, Sellable
@@ -93,6 +93,7 @@ class History(RuleBasedStateMachine):
     def __init__(self, system: Sublet) -> None:
         super().__init__()
         self.system = system
+        assert isinstance(system.clock, SimulatedClock)
         self.clock = system.clock
         number = next(TAKEN)
         pool = {item.name: item for item in system.fleet.pools()}[f"p{number % POOLS}"]
@@ -123,7 +124,7 @@ class History(RuleBasedStateMachine):
         if samples:
             self.system.demand.record_samples(self.pool_id, samples)
         self.observe()
-        entry = models_sql.from_row({**BUILT_IN.as_dict(), "name": self.model})
+        entry = from_row({**BUILT_IN.as_dict(), "name": self.model})
         self.system.store.write(lambda connection: models_sql.save_entry(connection, entry, now))
 
     @rule(count=COUNTS, name=CLASSES, ahead_s=AHEAD_S, long_s=LONG_S, accepted=st.booleans())
@@ -255,7 +256,7 @@ class History(RuleBasedStateMachine):
 
 def test_what_is_offered_can_be_had_and_what_is_not_can_not(system: Sublet) -> None:
     run_state_machine_as_test(
-        lambda: History(system),
+        lambda: History(system),  # type: ignore[arg-type]
         # Pools are used up, so that a failing history is shown as it is and not played again in shorter forms.
         settings=hypothesis_settings(
             max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, phases=[Phase.generate]

@@ -45,7 +45,7 @@ def test_a_loop_that_fails_is_counted_and_tried_again(world: World) -> None:
     plane = ControlPlane(world.system)
     loop = plane.loops[0]
     broken = loop.round
-    loop.round = lambda: 1 / 0
+    loop.round = lambda: 1 / 0  # type: ignore[assignment]
     assert not loop.once() and not loop.once()
     assert plane.health()["failing"][0]["failing"] == 2
     loop.round = broken

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sublet.config.settings import PoolSettings, Settings
+from sublet.config.pools import PoolSettings
+from sublet.config.settings import Settings
 from sublet.demand.model import Sample
-from sublet.leases.admission import NoCapacityError, QuoteRequest
+from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.local import disk
 from sublet.leases.backends.local.backend import LocalBackend
+from sublet.leases.model import NoCapacityError
 from sublet.simulation.world import SSH_KEY
 from sublet.values.clock import SimulatedClock
 from sublet.values.ids import new_id

@@ -18,6 +18,7 @@ from sublet.launch import doctor
 from sublet.launch.doctor import BAD, GOOD, WARNING, Check
 from sublet.leases.backends.local import host
 from sublet.models import catalog
+from sublet.models.model import ModelFileError
 
 
 def checks(tmp_path: Path, running: bool = False, **settings: Any) -> dict[str, Check]:
@@ -87,7 +88,7 @@ def test_without_isolation_raw_leases_are_refused_and_the_rest_works(
 
 def test_a_damaged_model_file_is_told_with_how_to_get_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(*rest: object) -> Path:
-        raise doctor.ModelFileError("smollm2.gguf is damaged: its SHA-256 is wrong")
+        raise ModelFileError("smollm2.gguf is damaged: its SHA-256 is wrong")
 
     monkeypatch.setattr(catalog, "verified_weights", damaged)
     told = checks(tmp_path)["model file"]

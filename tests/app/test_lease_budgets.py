@@ -67,7 +67,8 @@ def market(tmp_path: Path) -> Iterator[Callable[..., Market]]:
     made: list[World] = []
 
     def make(**options: Any) -> Market:
-        world = World(tmp_path / f"w{len(made)}", 1, **{"accelerators": 8, "start": EVENING} | options)
+        settings: dict[str, Any] = {"accelerators": 8, "start": EVENING} | options
+        world = World(tmp_path / f"w{len(made)}", 1, **settings)
         made.append(world)
         return Market(world)
 

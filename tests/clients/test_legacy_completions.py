@@ -41,12 +41,10 @@ def test_a_list_of_prompts_has_an_answer_each(client: OpenAI, served: Served) ->
     assert answer.choices[2].text == alone.choices[0].text
     assert answer.usage is not None and answer.usage.completion_tokens == 16
     assert answer.usage.prompt_tokens == len(ids(served, "The sea is")) + len(ids(served, "Once upon"))
+    assert answer.usage is not None
+    total = answer.usage.total_tokens
     served.idle()
-    until(
-        lambda: (
-            sum(served.gateway.tokens(f"req_{answer.id.removeprefix('cmpl-')}").values()) == answer.usage.total_tokens
-        )
-    )
+    until(lambda: sum(served.gateway.tokens(f"req_{answer.id.removeprefix('cmpl-')}").values()) == total)
 
 
 def test_the_likelihood_of_a_text_is_what_the_model_gives_its_tokens(client: OpenAI, served: Served) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from typing import Any
 
 import openai
 import pytest
@@ -41,21 +42,21 @@ def delta(served: Served, before: Counter[str], engine_before: object) -> None:
     assert emitted["tokens.output"] == after.tokens_output - engine_before.tokens_output  # type: ignore[attr-defined]
 
 
-def test_models(client: OpenAI) -> None:
+def test_models(client: Any) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).owned_by == "sublet"
 
 
 def test_whole_and_streamed_sync_and_async_usage_is_the_engines_to_the_token(
-    served: Served, client: OpenAI, async_client: AsyncOpenAI
+    served: Served, client: Any, async_client: Any
 ) -> None:
     engine_before, before = served.idle(), Counter(served.gateway.tokens())
     prompt_tokens = served.count_tokens(MESSAGES)
-    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=12, seed=1)  # type: ignore[call-overload]
+    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=12, seed=1)
     assert whole.usage.completion_tokens == 12 and whole.usage.prompt_tokens == prompt_tokens
     assert whole.model == MODEL and whole.choices[0].finish_reason == "length"
     chunks = list(
-        client.chat.completions.create(  # type: ignore[call-overload]
+        client.chat.completions.create(
             model=MODEL, messages=MESSAGES, max_tokens=12, seed=1, stream=True, stream_options={"include_usage": True}
         )
     )
@@ -65,9 +66,9 @@ def test_whole_and_streamed_sync_and_async_usage_is_the_engines_to_the_token(
 
     async def again() -> None:
         async with async_client:
-            answer = await async_client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=12, seed=1)  # type: ignore[call-overload]
+            answer = await async_client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=12, seed=1)
             assert answer.usage.total_tokens == prompt_tokens + 12
-            stream = await async_client.chat.completions.create(  # type: ignore[call-overload]
+            stream = await async_client.chat.completions.create(
                 model=MODEL, messages=MESSAGES, max_tokens=12, seed=1, stream=True
             )
             text = ""
@@ -79,37 +80,37 @@ def test_whole_and_streamed_sync_and_async_usage_is_the_engines_to_the_token(
     delta(served, before, engine_before)
 
 
-def test_the_streaming_helper_of_the_sdk(client: OpenAI) -> None:
-    with client.chat.completions.stream(model=MODEL, messages=MESSAGES, max_tokens=8) as stream:  # type: ignore[arg-type]
+def test_the_streaming_helper_of_the_sdk(client: Any) -> None:
+    with client.chat.completions.stream(model=MODEL, messages=MESSAGES, max_tokens=8) as stream:
         kinds = [found.type for found in stream]
     assert "content.delta" in kinds
 
 
-def test_structured_output(client: OpenAI) -> None:
+def test_structured_output(client: Any) -> None:
     class City(BaseModel):
         capital: bool
 
     parsed = client.chat.completions.parse(
         model=MODEL, messages=MESSAGES, response_format=City, max_tokens=300, temperature=0
-    )  # type: ignore[arg-type]
+    )
     assert isinstance(parsed.choices[0].message.parsed, City)
 
 
-def test_completions(client: OpenAI) -> None:
+def test_completions(client: Any) -> None:
     answer = client.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=5)
     assert answer.choices[0].text and answer.usage is not None and answer.usage.completion_tokens == 5
 
 
-def test_errors_are_the_sdks_own(served: Served, client: OpenAI) -> None:
+def test_errors_are_the_sdks_own(served: Served, client: Any) -> None:
     with pytest.raises(openai.AuthenticationError):
         OpenAI(base_url=f"{served.gateway.url}/v1", api_key="wrong").models.list()
     with pytest.raises(openai.NotFoundError) as missing:
-        client.chat.completions.create(model="nope", messages=MESSAGES)  # type: ignore[call-overload]
+        client.chat.completions.create(model="nope", messages=MESSAGES)
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError, match="can't do embeddings"):
         client.embeddings.create(model=MODEL, input="x")
     with pytest.raises(openai.BadRequestError, match="can't do tools"):
-        client.chat.completions.create(  # type: ignore[call-overload]
+        client.chat.completions.create(
             model=MODEL, messages=MESSAGES, tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}]
         )
     with pytest.raises(openai.BadRequestError) as long:
@@ -117,14 +118,14 @@ def test_errors_are_the_sdks_own(served: Served, client: OpenAI) -> None:
     assert long.value.code == "context_length_exceeded"
 
 
-def test_sixty_four_at_once(served: Served, async_client: AsyncOpenAI) -> None:
+def test_sixty_four_at_once(served: Served, async_client: Any) -> None:
     engine_before, before = served.idle(), Counter(served.gateway.tokens())
 
     async def many() -> None:
         async with async_client:
             answers = await asyncio.gather(
                 *(
-                    async_client.chat.completions.create(  # type: ignore[call-overload]
+                    async_client.chat.completions.create(
                         model=MODEL, messages=[{"role": "user", "content": f"Say {number}"}], max_tokens=3
                     )
                     for number in range(64)
@@ -166,12 +167,12 @@ def test_a4_a5_forty_disconnects_stop_the_engine_forty_times(served: Served) -> 
 
 
 def test_a6_a_killed_engine_ends_the_stream_with_an_error_and_is_back_for_the_next_request(
-    served: Served, client: OpenAI
+    served: Served, client: Any
 ) -> None:
     served.idle()
     pid, prompt_tokens = served.replica.pid, served.count_tokens(MESSAGES)
     assert pid is not None
-    stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=1500, stream=True)  # type: ignore[call-overload]
+    stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=1500, stream=True)
     received = 0
     with pytest.raises(openai.APIError):
         for _ in stream:
@@ -184,5 +185,5 @@ def test_a6_a_killed_engine_ends_the_stream_with_an_error_and_is_back_for_the_ne
     assert record["output"] >= received - 1 and record["input"] == prompt_tokens
     until(lambda: served.replica.pid not in (None, pid), 30)
     served.ready()
-    assert client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=3).usage is not None  # type: ignore[call-overload]
+    assert client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=3).usage is not None
     assert served.replica.restarts == 1

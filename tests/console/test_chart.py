@@ -153,6 +153,7 @@ def test_a_layer_without_height_has_no_outline() -> None:
     chart = draw(
         pool(at(-60, 4), at(-30, 5), at(0, 5, on_sale=1, forecast=True), at(30, 5, on_sale=2, forecast=True)), NOW
     )
+    assert chart is not None
     paths = {layer.name: layer.path for layer in chart.layers}
     assert paths["sale"].count("M") == 1 and float(paths["sale"][1:].split()[0]) > 0
     assert paths["own"].startswith("M0 ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sublet.console.sessions import FAILURES_MAX, SESSIONS_MAX, ConsoleForOperatorsError, Sessions, SignInLimitError
@@ -41,8 +43,8 @@ def test_only_the_operator_comes_in(sessions: Sessions, key: str) -> None:
 
 
 def test_a_session_ends_by_sign_out_by_time_and_with_its_key(
-    sessions: Sessions, clock: SimulatedClock, authority
-) -> None:  # type: ignore[no-untyped-def]
+    sessions: Sessions, clock: SimulatedClock, authority: Any
+) -> None:
     left, late, revoked = (sessions.open("sublet_operator", HERE) for _ in range(3))
     sessions.close(left)
     assert sessions.find(left) is None
@@ -61,7 +63,7 @@ def test_a_session_ends_by_sign_out_by_time_and_with_its_key(
 def test_wrong_keys_are_counted_per_address_and_forgotten_after_a_minute(
     sessions: Sessions,
     clock: SimulatedClock,
-    authority,  # type: ignore[no-untyped-def]
+    authority: Any,
 ) -> None:
     for _ in range(FAILURES_MAX):
         with pytest.raises(UnauthenticatedError):

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.permissions import everybody
 
 from sublet.api.http import frame
 from sublet.demand.api import router
@@ -25,7 +26,7 @@ EDGES = [
 @pytest.fixture
 def client(store: Store, clock: SimulatedClock) -> Iterator[TestClient]:
     api = frame("demand")
-    api.include_router(router(Demand(store), lambda scope, **more: lambda: None, clock.now))
+    api.include_router(router(Demand(store), everybody, clock.now))
     with TestClient(api, raise_server_exceptions=False) as opened:
         yield opened
 

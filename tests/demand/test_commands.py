@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.surplus import series as made
+from typer import Typer
 from typer.testing import CliRunner
 
 from sublet.commands import demand as commands
@@ -29,11 +33,9 @@ HEADER = "job_name,organization,gpu_model,cpu_request,gpu_request,worker_num,sub
 HALF_AN_HOUR = timedelta(minutes=30)
 
 
-def app(function: object) -> object:
-    import typer
-
-    alone = typer.Typer()
-    alone.command()(function)  # type: ignore[type-var]
+def app(function: Callable[..., Any]) -> Typer:
+    alone = Typer()
+    alone.command()(function)
     return alone
 
 
@@ -104,11 +106,11 @@ def test_shadow_of_all_pools_leaves_out_those_with_too_little_history(monkeypatc
 
 def test_shadow_sells_no_reserve(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     series = made.series(16)
-    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), 700, "stated", 10**9, "USD", "owned")
+    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), Decimal(700), "stated", 10**9, "USD", "owned")
     pool = Fleet(store).sync([spec])[0]
     Demand(store).record_series(replace(series, pool=pool.id))
     stated = {"name": "lab", "reserve": 2, "failure_reserve": 1}
-    monkeypatch.setattr(surplus_commands.settings, "load", lambda: Settings.model_validate({"pools": [stated]}))
+    monkeypatch.setattr("sublet.commands.surplus.settings.load", lambda: Settings.model_validate({"pools": [stated]}))
     monkeypatch.setattr(surplus_commands, "Store", lambda url: store)
     monkeypatch.setattr(surplus_commands, "migrate", lambda _: None)
     monkeypatch.setattr(surplus_commands, "SystemClock", lambda: SimulatedClock(series.end))
@@ -125,14 +127,14 @@ def test_shadow_sells_no_reserve(store: Store, monkeypatch: pytest.MonkeyPatch) 
 def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The database of a pool `lab` with the demand of sixteen days, until half past an hour."""
     series = made.series(16)
-    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), 700, "stated", 10**9, "USD", "owned")
+    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), Decimal(700), "stated", 10**9, "USD", "owned")
     pool = Fleet(store).sync([spec])[0]
     demand = Demand(store)
     demand.record_series(replace(series, pool=pool.id))
     demand.record_series(
         series_of(pool.id, [Sample(series.end, 1_000, 1), Sample(series.end + HALF_AN_HOUR, 1_000, 1)])
     )
-    monkeypatch.setattr(surplus_commands.settings, "load", lambda: Settings.model_validate({}))
+    monkeypatch.setattr("sublet.commands.surplus.settings.load", lambda: Settings.model_validate({}))
     monkeypatch.setattr(surplus_commands, "Store", lambda url: store)
     monkeypatch.setattr(surplus_commands, "migrate", lambda _: None)
     monkeypatch.setattr(surplus_commands, "SystemClock", lambda: SimulatedClock(series.end + HALF_AN_HOUR))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from sublet.commands import demand as commands
 from sublet.config.settings import Settings
@@ -26,9 +26,11 @@ from sublet.values.errors import InvalidInputError
 @pytest.fixture(autouse=True)
 def beta(store: Store, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool of that name, whose samples are kept for ten days."""
-    Fleet(store).sync([PoolSpec("beta", "here", "H100", "simulated", ("s:0",), 700, "stated", 10**9, "USD", "owned")])
+    Fleet(store).sync(
+        [PoolSpec("beta", "here", "H100", "simulated", ("s:0",), Decimal(700), "stated", 10**9, "USD", "owned")]
+    )
     stated = Settings.model_validate({"demand": {"history_days": 10}})
-    monkeypatch.setattr(commands.settings, "load", lambda: stated)
+    monkeypatch.setattr("sublet.commands.demand.settings.load", lambda: stated)
     monkeypatch.setattr(commands, "Store", lambda url: store)
     monkeypatch.setattr(commands, "migrate", lambda _: None)
     monkeypatch.setattr(commands, "SystemClock", lambda: clock)

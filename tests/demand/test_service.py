@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.permissions import everybody
 
 from sublet.api.http import frame
 from sublet.demand import service
@@ -158,7 +159,7 @@ def test_the_routes_know_a_pool_by_its_name_and_refuse_one_that_nobody_has(store
 
     demand = Demand(store)
     api = frame("demand")
-    api.include_router(router(demand, lambda scope, **more: lambda: None, clock.now, id_of))
+    api.include_router(router(demand, everybody, clock.now, id_of))
     start, end = format_time(clock.now() + timedelta(hours=1)), format_time(clock.now() + timedelta(hours=2))
     sample = {"samples": [{"time": format_time(clock.now()), "capacity": 8, "in_use": 1}]}
     with TestClient(api) as client:

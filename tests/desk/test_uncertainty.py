@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sublet.desk import montecarlo
 from sublet.desk.comparison import FORMULAS, compare
 from sublet.desk.desk import Desk, build_case
 from sublet.desk.distributions import KINDS, Distribution
@@ -110,7 +109,7 @@ def test_a_seed_gives_the_same_numbers_and_another_seed_others(hyperscaler: Desk
 
 def test_the_number_of_cores_does_not_matter(hyperscaler: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     many = simulate(hyperscaler.sheet, ["mc.sunk", "mc.full"], 200_000, 3)
-    monkeypatch.setattr(montecarlo.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("sublet.desk.montecarlo.os.cpu_count", lambda: 1)
     assert simulate(hyperscaler.sheet, ["mc.sunk", "mc.full"], 200_000, 3) == many
 
 

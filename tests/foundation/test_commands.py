@@ -106,7 +106,13 @@ def test_an_error_is_one_sentence_and_an_exit_code(
 
 
 def test_a_running_system_tells_its_own_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = {"kind": "restart", "subject": "lse_7", "reason": "its sandbox is gone", "at": None, "details": {}}
+    step: dict[str, Any] = {
+        "kind": "restart",
+        "subject": "lse_7",
+        "reason": "its sandbox is gone",
+        "at": None,
+        "details": {},
+    }
     told = json.dumps({"next": {"made_at": "2026-01-01T00:00:00Z", "steps": [step]}, "last": []}).encode()
 
     class Control(BaseHTTPRequestHandler):
@@ -131,7 +137,7 @@ def test_a_running_system_tells_its_own_plan(folder: Path, monkeypatch: pytest.M
 def test_a_plan_is_compared_with_an_earlier_one(folder: Path, tmp_path: Path) -> None:
     now = run(cli.app, "plan", "--json")
     earlier = tmp_path / "before.json"
-    gone = {"kind": "reclaim", "subject": "lse_1", "reason": "why", "at": None, "details": {}}
+    gone: dict[str, Any] = {"kind": "reclaim", "subject": "lse_1", "reason": "why", "at": None, "details": {}}
     earlier.write_text(json.dumps({**now, "steps": [*now["steps"], gone]}))
     assert "- reclaim lse_1: why" in run(cli.app, "plan", "--since", str(earlier), "--json")["changes"]
     assert "- reclaim lse_1: why" in run(cli.app, "plan", "--since", str(earlier))

@@ -10,6 +10,7 @@ import pytest
 
 from sublet.config import settings as module
 from sublet.config.settings import Settings, SettingsError, describe, is_loopback, load, setting_names
+from sublet.values.errors import InvalidInputError
 
 
 @pytest.fixture(autouse=True)
@@ -225,5 +226,5 @@ def test_a_file_that_states_every_default_changes_nothing() -> None:
 
 
 def test_a_refused_setting_is_bad_input() -> None:
-    assert issubclass(module.SettingsError, module.InvalidInputError)
+    assert issubclass(module.SettingsError, InvalidInputError)
     assert SettingsError.status == 400

@@ -297,7 +297,7 @@ def test_a_disk_that_is_full_for_a_moment_does_not_end_the_others(
 ) -> None:
     started(system)
     victim = system.starts("engines")[0]
-    monkeypatch.setattr(module.subprocess, "Popen", _no_space)
+    monkeypatch.setattr("sublet.launch.supervisor.subprocess.Popen", _no_space)
     os.kill(victim, signal.SIGKILL)
     until(lambda: system.tend() or system.children["engines"].failures >= 2, "two failed starts")
     assert system.children["engines"].process is None
@@ -415,7 +415,7 @@ def test_after_a_kill_a_port_may_be_let_go_late(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "data" / "up.json").write_text('{"processes": {"control": 4194304}}')
     system = FakeSystem(settings_in(tmp_path / "data", control=port))
     with socket.create_server(("127.0.0.1", port)) as held:
-        monkeypatch.setattr(module.time, "sleep", lambda _: held.close())
+        monkeypatch.setattr("sublet.launch.supervisor.time.sleep", lambda _: held.close())
         system.take()
     system.end()
 

@@ -36,6 +36,7 @@ from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitErr
 from sublet.store import Store
 from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock
+from sublet.values.errors import SubletError
 
 
 class Gate:
@@ -346,6 +347,8 @@ class Waiter:
         self.seat: Seat | None = None
 
     def slot_free(self, replica: ReplicaState) -> None: ...
+
+    def refused(self, error: SubletError) -> None: ...
 
 
 ROUTE = ModelRoute(

@@ -170,12 +170,13 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", [CHAT, COMPLETION, EMBEDDING])
 def test_every_field_that_openais_sdk_sends_is_in_the_table_and_has_the_fate_that_it_says(kind: str) -> None:
-    base = {
+    bases: dict[str, dict[str, Any]] = {
         CHAT: {"model": "toy", "messages": [{"role": "user", "content": "hi"}]},
         COMPLETION: {"model": "toy", "prompt": "hi"},
         EMBEDDING: {"model": "toy", "input": "hi"},
-    }[kind]
-    params = {
+    }
+    base = bases[kind]
+    params: Any = {
         CHAT: chat_params.CompletionCreateParamsStreaming,
         COMPLETION: completion_params.CompletionCreateParamsStreaming,
         EMBEDDING: EmbeddingCreateParams,

@@ -111,9 +111,10 @@ def test_completions_take_texts_and_token_ids() -> None:
     for prompt, count in (("x", 1), ([1, 2], 1), (["a", "b"], 2), ([[1], [2, 3], [4]], 3)):
         call = parse({"model": "toy", "prompt": prompt, "n": 2}, COMPLETION)
         assert (call.prompts, call.choices) == (count, 2 * count)
-    for prompt in ([], None, {"a": 1}, ["a", 1], [[]], [""], ["a", [1]], [1.5], ["a"] * 257):
+    refusals: list[Any] = [[], None, {"a": 1}, ["a", 1], [[]], [""], ["a", [1]], [1.5], ["a"] * 257]
+    for wrong in refusals:
         with pytest.raises(InvalidRequestError) as refused:
-            parse({"model": "toy", "prompt": prompt}, COMPLETION)
+            parse({"model": "toy", "prompt": wrong}, COMPLETION)
         assert refused.value.details["param"] == "prompt"
     with pytest.raises(InvalidRequestError):
         parse({"model": "toy"}, EMBEDDING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, ask, until, whole
 
@@ -40,7 +41,7 @@ def test_adding_a_model_anew_moves_its_requests_to_the_new_url_and_none_fails(
         for item in models.replicas():
             if item.state == "starting":
                 assert item.entry is not None and item.slots == item.entry.slots == slots
-                values = {"state": "ready", "endpoint": item.entry.source["url"]}
+                values: dict[str, Any] = {"state": "ready", "endpoint": item.entry.source["url"]}
             elif item.state == "draining":
                 values = {"state": "stopped", "endpoint": None, "stopped_at": store.clock.now()}
             else:

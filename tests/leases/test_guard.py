@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -243,7 +243,7 @@ def test_a_busy_lane_gets_nothing_and_the_others_everything() -> None:
     hold, done = threading.Event(), []
     lanes = Lanes(round_s=0.05)
 
-    def work(items: list[str]) -> None:
+    def work(items: Sequence[str]) -> None:
         for item in items:
             if item == "slow":
                 hold.wait(30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.leases.test_reclaim import NOW, a_lease
@@ -88,7 +89,7 @@ def test_a_lease_at_its_deadline_is_ended_though_its_backend_runs_on() -> None:
     ],
 )  # fmt: skip
 def test_what_follows_from_a_state_and_what_is_seen(
-    changes: dict[str, object], seen: dict[str, object] | None, expected: list[str]
+    changes: dict[str, Any], seen: dict[str, Any] | None, expected: list[str]
 ) -> None:
     lease = active(**changes)
     found = kinds(view(lease, seen=(running(lease, **seen),) if seen is not None else ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ from sublet.leases.model import (
     NoCapacityError,
     credit_nano,
 )
-from sublet.leases.reclaim import plan_reclaim
+from sublet.leases.reclaim import ReplicaVictim, Victim, plan_reclaim
 from sublet.leases.reclaims import ReclaimOrder
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
@@ -32,6 +33,12 @@ from sublet.values.windows import Window
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 CLASSES = {terms.name: terms for terms in CLASSES_DEFAULT}
+
+
+def leases_of(victims: Sequence[Victim | ReplicaVictim]) -> list[Victim]:
+    """The victims that are leases: all of them, where a plan knows no replicas."""
+    assert all(isinstance(victim, Victim) for victim in victims)
+    return [victim for victim in victims if isinstance(victim, Victim)]
 
 
 def order(world: World, count: int, *, ahead_s: int = 0, hours: int = 6, force: bool = False) -> ReclaimOrder:
@@ -249,13 +256,13 @@ def test_a_plan_frees_enough_keeps_the_order_and_asks_nobody_in_vain(
     leases: list[Lease], needed: int, force: bool
 ) -> None:
     plan = plan_reclaim("pool_1", needed, NOW, leases, NOW, why="w", force=force)
-    names = [victim.lease.class_name for victim in plan.victims]
+    names = [victim.lease.class_name for victim in leases_of(plan.victims)]
     askable = sum(lease.accelerators for lease in leases if force or lease.class_name != "firm")
     assert plan.freed + plan.short >= needed
     assert plan.short == max(0, needed - askable)
     assert force or "firm" not in names
-    assert len({victim.lease.id for victim in plan.victims}) == len(plan.victims)
-    for victim in plan.victims:
+    assert len({victim.lease.id for victim in leases_of(plan.victims)}) == len(plan.victims)
+    for victim in leases_of(plan.victims):
         assert plan.freed - victim.lease.accelerators < needed, "somebody was asked in vain"
         notice_s = 300 if victim.lease.notice_s is None else victim.lease.notice_s
         assert victim.reclaim_at == min(victim.lease.window.end, NOW + timedelta(seconds=notice_s))
@@ -282,13 +289,13 @@ def test_within_a_class_the_least_value_is_destroyed(leases: list[Lease], needed
 
 def test_between_equals_the_cheaper_then_the_younger_is_asked() -> None:
     dear, cheap = a_lease(1, "notice", 2, ends_s=90_000), a_lease(2, "notice", 2)
-    assert [v.lease for v in plan_reclaim("p", 2, NOW, [dear, cheap], NOW, why="w").victims] == [cheap]
+    assert [v.lease for v in leases_of(plan_reclaim("p", 2, NOW, [dear, cheap], NOW, why="w").victims)] == [cheap]
     old, young = replace(a_lease(3, "spot", 2), active_at=NOW - timedelta(days=3)), a_lease(4, "spot", 2)
-    assert [v.lease for v in plan_reclaim("p", 2, NOW, [old, young], NOW, why="w").victims] == [young]
+    assert [v.lease for v in leases_of(plan_reclaim("p", 2, NOW, [old, young], NOW, why="w").victims)] == [young]
     # Half an hour more of work lost weighs less than a day more of income forgone and credited.
     long, worked = a_lease(5, "notice", 2, ends_s=90_000), a_lease(6, "notice", 2)
     worked = replace(worked, active_at=NOW - timedelta(minutes=90))
-    assert [v.lease for v in plan_reclaim("p", 2, NOW, [long, worked], NOW, why="w").victims] == [worked]
+    assert [v.lease for v in leases_of(plan_reclaim("p", 2, NOW, [long, worked], NOW, why="w").victims)] == [worked]
 
 
 def test_a_class_is_a_place_in_the_order_whatever_it_costs() -> None:
@@ -296,7 +303,7 @@ def test_a_class_is_a_place_in_the_order_whatever_it_costs() -> None:
     spot = replace(a_lease(1, "spot", 2), active_at=NOW - timedelta(days=30))
     notice = replace(a_lease(2, "notice", 2), active_at=NOW - timedelta(minutes=1))
     plan = plan_reclaim("p", 2, NOW, [spot, notice], NOW, why="w")
-    assert [victim.lease for victim in plan.victims] == [spot]
+    assert [victim.lease for victim in leases_of(plan.victims)] == [spot]
     assert plan.destroyed_nano > plan_reclaim("p", 2, NOW, [notice], NOW, why="w").destroyed_nano
 
 
@@ -336,7 +343,7 @@ def test_a_thousand_leases_are_planned() -> None:
     leases = [a_lease(n, "spot" if n % 2 else "notice", 1 + n % 8, ends_s=3600 + n, age_s=n % 77) for n in range(1000)]
     plan = plan_reclaim("p", 3000, NOW, leases, NOW, why="w")
     assert 3000 <= plan.freed < 3008
-    assert {victim.lease.class_name for victim in plan.victims} == {"spot", "notice"}
+    assert {victim.lease.class_name for victim in leases_of(plan.victims)} == {"spot", "notice"}
 
 
 def test_the_credit_of_a_lease_has_one_id_whenever_it_is_posted(world: World) -> None:

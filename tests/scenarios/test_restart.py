@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def stage(quiet: UpProcess) -> Iterator[Stage]:
     made.close()
 
 
-def _rent_firm(stage: Stage, theatre: UpProcess) -> dict[str, str]:
+def _rent_firm(stage: Stage, theatre: UpProcess) -> dict[str, Any]:
     """A firm lease of an hour, on a pool whose owner has needed nothing for months."""
     pool = stage.wait("a pool", lambda: stage.operator.get("/v1/pools")["pools"], 20)[0]
     stage.push_demand(pool)
@@ -66,8 +67,12 @@ def _rent_firm(stage: Stage, theatre: UpProcess) -> dict[str, str]:
     finally:
         store.close()
     order = {"pool": pool["id"], "accelerators": 1, "class": "firm", "duration_s": 3600}
-    ladder = lambda: stage.operator.get(f"/v1/surplus/{pool['id']}")  # noqa: E731
-    stage.wait("something firm", lambda: any(r["alone"] for r in ladder()["rungs"] if r["class"] == "firm"), 30)
+
+    def firm() -> bool:
+        rungs = stage.operator.get(f"/v1/surplus/{pool['id']}")["rungs"]
+        return any(rung["alone"] for rung in rungs if rung["class"] == "firm")
+
+    stage.wait("something firm", firm, 30)
     quote = stage.customer.post("/v1/quotes", order, idempotency_key="restart-quote")
     accepted = {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]}
     lease = stage.customer.post("/v1/leases", accepted, idempotency_key="restart-lease")

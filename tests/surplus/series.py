@@ -18,7 +18,7 @@ def daily(days: int, capacity: int = 100, seed: int = 1) -> Floats:
     shape = 0.5 + 0.2 * np.sin(2 * np.pi * (hours % 24 - 6) / 24)
     noise = np.cumsum(random.normal(0, 0.01, hours.size)) * 0.2
     bursts = np.where(random.random(hours.size) < 0.01, random.random(hours.size) * 0.3, 0)
-    return np.round(np.clip((shape + noise + bursts) * capacity, 0, 1.2 * capacity))
+    return np.asarray(np.round(np.clip((shape + noise + bursts) * capacity, 0, 1.2 * capacity)), dtype=np.float64)
 
 
 def trace(days: int = 40, capacity: int = 100, seed: int = 1, warmup_days: int = 14) -> Trace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.permissions import everybody
 
 from sublet.api.http import frame
 from sublet.demand.service import Demand
@@ -32,7 +33,7 @@ def test_a_start_at_the_ends_of_the_calendar_is_refused(
 ) -> None:
     surplus = Surplus(Demand(store), lambda _, __: PoolFacts("p", "new", 8), lambda _, __: (), POLICIES, clock)
     api = frame("surplus")
-    api.include_router(router(surplus, lambda scope, **more: lambda: None, clock.now))
+    api.include_router(router(surplus, everybody, clock.now))
     with TestClient(api, raise_server_exceptions=False) as client:
         answer = client.get("/v1/surplus/p/firm", params={"start": start, "window_s": WINDOW_S_MAX})
     assert answer.status_code == 400, answer.text

@@ -37,7 +37,7 @@ class Fixed:
     """Starts what it was told to."""
 
     def __init__(self, window: int, starts: dict[int, int]) -> None:
-        self.windows = (window,)
+        self.windows: tuple[int, ...] = (window,)
         self._starts = starts
         self.seen: list[tuple[int, int, int]] = []
 

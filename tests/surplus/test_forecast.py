@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.permissions import everybody
 from typer.testing import CliRunner
 
 from sublet.commands import demand as commands
@@ -20,11 +22,11 @@ from sublet.demand.service import Demand
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
 from sublet.store import Store
-from sublet.surplus import rule
 from sublet.surplus.api import router
 from sublet.surplus.forecast import PeakForecast, peaks_of
 from sublet.surplus.memory import hours_of
 from sublet.surplus.model import PoolFacts
+from sublet.surplus.seller import deepest
 from sublet.surplus.service import view_of
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
@@ -151,12 +153,12 @@ def test_the_route_and_the_command_tell_the_same(
 ) -> None:
     demand, fleet = Demand(store), Fleet(store)
     pool = fleet.sync(
-        [PoolSpec("lab", "here", "H100", "simulated", ("s:0", "s:1"), 700, "stated", 10**9, "USD", "owned")]
+        [PoolSpec("lab", "here", "H100", "simulated", ("s:0", "s:1"), Decimal(700), "stated", 10**9, "USD", "owned")]
     )[0]
     demand.record_series(replace(hourly(walk(24 * 20, 3)), pool=pool.id))
     clock.set(after(hourly(walk(24 * 20, 3))))
     app = FastAPI()
-    app.include_router(router(commands._surplus(demand, fleet), lambda scope, **more: lambda: None, clock.now))
+    app.include_router(router(commands._surplus(demand, fleet), everybody, clock.now))
     with TestClient(app) as client:
         told = client.get(f"/v1/demand/{pool.id}/forecast", params={"horizon_s": [3600], "quantile": [0.9]}).json()
     monkeypatch.setattr(commands, "_open", lambda: (demand, fleet))
@@ -193,7 +195,7 @@ def test_the_chart_the_command_and_the_rule_say_the_same() -> None:
     rise = outlook.rise(0.99)
     assert peak.accelerators == view.in_use + (rise or 0.0)
     [voice] = outlook.voices
-    depth = rule.deepest(voice.futures, 100 - view.in_use - outlook.above, 0.01 * voice.futures.weight)
+    depth = deepest(voice.futures, 100 - view.in_use - outlook.above, 0.01 * voice.futures.weight)
     assert depth.count == int(100 - peak.accelerators + 1e-6)
     # A few percent of a bold jump on a calm office-hours pool is not what the next hour brings.
     office = hourly([60.0 if 9 <= hour % 24 < 18 and hour // 24 % 7 < 5 else 5.0 for hour in range(24 * 70 + 2)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from sublet.surplus.record import Record
 from sublet.values.clock import SimulatedClock, from_micros, to_micros
 
 HOUR = timedelta(hours=1)
+NO_CONNECTION = cast(Connection, None)
 SERIES = made.series(25, seed=3, pool="pool_a")
 
 
@@ -34,10 +35,10 @@ class Reads(Demand):
 
     def __init__(self, store: Store, history_days: int = 400) -> None:
         super().__init__(store, history_days)
-        self.read: list[timedelta] = []
+        self.stretches: list[timedelta] = []
 
     def history(self, pool_id: str, since: datetime, until: datetime, connection: Connection | None = None) -> Series:
-        self.read.append(until - since)
+        self.stretches.append(until - since)
         return super().history(pool_id, since, until, connection)
 
 
@@ -82,12 +83,12 @@ def test_history_imported_later_is_seen_by_one_who_asks_all_the_time(store: Stor
     demand = Demand(store)
     memory = Memory(demand)
     demand.record_samples("pool_a", [Sample(clock.now(), 4, 1.0)])
-    assert len(memory.recall("pool_a", clock.now(), None).series) == 1
+    assert len(memory.recall("pool_a", clock.now(), NO_CONNECTION).series) == 1
     start = clock.now()
     demand.record_samples("pool_a", [Sample(start - timedelta(hours=hour), 4, 1.0) for hour in range(1, 49)])
     for _ in range(2 * RECHECK_S):
         clock.advance(0.5)
-        seen = memory.recall("pool_a", clock.now(), None)
+        seen = memory.recall("pool_a", clock.now(), NO_CONNECTION)
     assert len(seen.series) == 49
 
 
@@ -110,7 +111,7 @@ def test_a_start_goes_on_from_what_the_record_kept_and_decides_the_same(
             return sql.learned(reading, pool_id)
 
     def recalled(remembers: Memory) -> Hours:
-        return remembers.recall("pool_a", SERIES.end - HOUR, None).hours
+        return remembers.recall("pool_a", SERIES.end - HOUR, NO_CONNECTION).hours
 
     again = recalled(Memory(demand, learned))
     assert again.learned is not None
@@ -127,35 +128,37 @@ def test_who_asks_about_an_earlier_moment_takes_nothing_from_the_present(store: 
     turn = hour(20 * 24)
     before, after = turn - timedelta(milliseconds=50), turn + timedelta(milliseconds=10)
     alone = Memory(demand)
-    alone.recall("pool_a", before - timedelta(minutes=5), None).hours.seller(4)
-    expected = odds(alone.recall("pool_a", after, None).hours)
+    alone.recall("pool_a", before - timedelta(minutes=5), NO_CONNECTION).hours.seller(4)
+    expected = odds(alone.recall("pool_a", after, NO_CONNECTION).hours)
     both = Memory(demand)
-    both.recall("pool_a", before - timedelta(minutes=5), None).hours.seller(4)
-    present = both.recall("pool_a", after, None).hours
+    both.recall("pool_a", before - timedelta(minutes=5), NO_CONNECTION).hours.seller(4)
+    present = both.recall("pool_a", after, NO_CONNECTION).hours
     lived.clear()
-    assert both.recall("pool_a", before, None).hours.t == present.t - 1
-    assert odds(both.recall("pool_a", before, None).hours) == odds(Memory(demand).recall("pool_a", before, None).hours)
+    assert both.recall("pool_a", before, NO_CONNECTION).hours.t == present.t - 1
+    assert odds(both.recall("pool_a", before, NO_CONNECTION).hours) == odds(
+        Memory(demand).recall("pool_a", before, NO_CONNECTION).hours
+    )
     assert odds(present) == expected
-    assert odds(both.recall("pool_a", after + timedelta(minutes=3), None).hours) == expected
+    assert odds(both.recall("pool_a", after + timedelta(minutes=3), NO_CONNECTION).hours) == expected
 
 
 def test_an_earlier_moment_is_answered_without_what_came_later(store: Store, lived: list[int]) -> None:
     demand = Reads(store)
     demand.record_series(SERIES)
     remembers = Memory(demand)
-    latest = remembers.recall("pool_a", hour(22 * 24), None)
+    latest = remembers.recall("pool_a", hour(22 * 24), NO_CONNECTION)
     odds(latest.hours)
     for place in (18, 16):
-        earlier = remembers.recall("pool_a", hour(place * 24), None).hours
-        assert odds(earlier) == odds(Memory(demand).recall("pool_a", hour(place * 24), None).hours)
+        earlier = remembers.recall("pool_a", hour(place * 24), NO_CONNECTION).hours
+        assert odds(earlier) == odds(Memory(demand).recall("pool_a", hour(place * 24), NO_CONNECTION).hours)
     # A clock that was set back by days asks about earlier moments alone, hour by hour: nothing is learned twice.
     lived.clear()
-    demand.read.clear()
+    demand.stretches.clear()
     for place in range(16 * 24 + 1, 16 * 24 + 9):
-        odds(remembers.recall("pool_a", hour(place), None).hours)
+        odds(remembers.recall("pool_a", hour(place), NO_CONNECTION).hours)
     assert len(lived) == 2 * 4 * 8
-    assert max(demand.read) <= timedelta(hours=2)
-    assert remembers.recall("pool_a", hour(22 * 24), None).hours.shared is latest.hours.shared
+    assert max(demand.stretches) <= timedelta(hours=2)
+    assert remembers.recall("pool_a", hour(22 * 24), NO_CONNECTION).hours.shared is latest.hours.shared
 
 
 def test_the_first_question_knows_the_hours_that_others_recalled_before_it(lived: list[int]) -> None:
@@ -180,19 +183,19 @@ def test_a_service_that_runs_for_long_learns_each_hour_once_and_decides_as_one_t
     demand = Reads(store)
     demand.record_series(SERIES)
     remembers = Memory(demand)
-    first = remembers.recall("pool_a", hour(11 * 24), None)
+    first = remembers.recall("pool_a", hour(11 * 24), NO_CONNECTION)
     begun = odds(first.hours)[0][0] - len(lived) // 8
     places = set()
     for place in range(11 * 24 + 3, 25 * 24, 3):
         lived_before = len(lived)
-        known = remembers.recall("pool_a", hour(place), None)
+        known = remembers.recall("pool_a", hour(place), NO_CONNECTION)
         told = odds(known.hours)
         places.add(known.hours.first_hour)
         assert len(lived) - lived_before == 2 * 4 * 3
         if place % 8 == 0:
             state = json.loads(json.dumps(known.hours.as_state()))
             begins = Memory(demand, lambda pool_id, connection, state=state: state)  # type: ignore[misc]
-            again = begins.recall("pool_a", hour(place), None)
+            again = begins.recall("pool_a", hour(place), NO_CONNECTION)
             assert odds(again.hours) == told
             assert again.series.times_us.tolist() == known.series.times_us.tolist()
             assert known.hours.t <= 10 * 24
@@ -219,21 +222,21 @@ def test_a_pool_whose_oldest_samples_are_dropped_is_not_read_over_and_over(
     demand = Reads(store, history_days)
     remembers = Memory(demand)
     keep(demand, 0, 21 * 24)
-    odds(remembers.recall("pool_a", hour(21 * 24), None).hours)
+    odds(remembers.recall("pool_a", hour(21 * 24), NO_CONNECTION).hours)
     step = Reach.of(demand.kept).step
-    demand.read.clear()
+    demand.stretches.clear()
     lived.clear()
     told: Mapping[str, Any] | None = None
     for place in range(21 * 24, 25 * 24):
         keep(demand, place, place + 1)
-        known = remembers.recall("pool_a", hour(place + 1), None)
+        known = remembers.recall("pool_a", hour(place + 1), NO_CONNECTION)
         odds(known.hours)
         begins = Memory(demand, lambda pool_id, connection, told=told: told)  # type: ignore[misc]
-        begun = begins.recall("pool_a", hour(place + 1), None)
+        begun = begins.recall("pool_a", hour(place + 1), NO_CONNECTION)
         assert begun.hours.first_hour == known.hours.first_hour
         assert (begun.hours.learned is None) == (told is None), "what was kept an hour ago was of another past"
         told = known.hours.as_state()
-    again = sum(length > timedelta(days=2) for length in demand.read) - 4 * 24
+    again = sum(length > timedelta(days=2) for length in demand.stretches) - 4 * 24
     assert again <= 4 * 24 // step + 1
     assert len(lived) == 2 * 4 * 4 * 24
 
@@ -244,7 +247,7 @@ def test_a_corrected_sample_is_seen(store: Store, clock: SimulatedClock) -> None
     keep(demand, 0, 20 * 24)
     at = hour(20 * 24 - 1) + timedelta(minutes=20)
     clock.set(at)
-    remembers.recall("pool_a", at, None)
+    remembers.recall("pool_a", at, NO_CONNECTION)
     newest, old = 20 * 24 - 1, 10 * 24
     for place, column, wait in (
         (newest, "in_use", RECHECK_S),
@@ -255,7 +258,7 @@ def test_a_corrected_sample_is_seen(store: Store, clock: SimulatedClock) -> None
         sample[column] += 0.25 if column == "in_use" else -0.25
         demand.record_samples("pool_a", [Sample(hour(place), **sample)])
         at += timedelta(seconds=wait)
-        seen = remembers.recall("pool_a", at, None).series
+        seen = remembers.recall("pool_a", at, NO_CONNECTION).series
         assert float(getattr(seen, column)[place]) == sample[column]
 
 
@@ -267,8 +270,8 @@ def test_samples_of_ten_seconds_are_kept_by_the_minute_as_they_come(store: Store
     for place in range(130):
         at = start + timedelta(seconds=10 * place)
         demand.record_samples("pool_a", [Sample(at, 100 - place % 7, float(random.integers(0, 90)))])
-        known = remembers.recall("pool_a", at, None).series
-    again = Memory(demand).recall("pool_a", at, None).series
+        known = remembers.recall("pool_a", at, NO_CONNECTION).series
+    again = Memory(demand).recall("pool_a", at, NO_CONNECTION).series
     assert len(known) == len(again) == 130 // 6 + 1
     for name in ("times_us", "capacity", "in_use", "pending"):
         assert getattr(known, name).tolist() == getattr(again, name).tolist()
@@ -313,16 +316,16 @@ def test_a_sample_that_comes_after_its_hour_makes_nothing_be_learned_again(store
     demand = Demand(store)
     remembers = Memory(demand)
     keep(demand, 0, 20 * 24)
-    odds(remembers.recall("pool_a", hour(20 * 24), None).hours)
+    odds(remembers.recall("pool_a", hour(20 * 24), NO_CONNECTION).hours)
     lived.clear()
     for place in range(20 * 24, 22 * 24):
         at = hour(place + 1) + timedelta(minutes=40)
-        waiting = remembers.recall("pool_a", at, None).hours
+        waiting = remembers.recall("pool_a", at, NO_CONNECTION).hours
         odds(waiting)
         assert np.isnan(waiting.in_use[-1])
         keep(demand, place, place + 1)
-        known = remembers.recall("pool_a", at + timedelta(minutes=1), None).hours
+        known = remembers.recall("pool_a", at + timedelta(minutes=1), NO_CONNECTION).hours
         odds(known)
         assert known.in_use[-1] == SERIES.in_use[place]
     assert len(lived) == 2 * 4 * 2 * 24
-    assert odds(known) == odds(Memory(demand, lambda *_: known.as_state()).recall("pool_a", at, None).hours)
+    assert odds(known) == odds(Memory(demand, lambda *_: known.as_state()).recall("pool_a", at, NO_CONNECTION).hours)

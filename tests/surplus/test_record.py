@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -250,7 +250,7 @@ def resumed(watch: Watch, at: datetime) -> bool:
         with watch.store.read() as reading:
             return sql.learned(reading, pool_id)
 
-    return Memory(watch.demand, learned).recall("pool_a", at, None).hours.learned is not None
+    return Memory(watch.demand, learned).recall("pool_a", at, cast(Connection, None)).hours.learned is not None
 
 
 def test_a_record_may_be_shown_while_another_is_saved(watch: Watch) -> None:
@@ -303,7 +303,7 @@ def test_a_pool_that_fails_does_not_keep_the_others(store: Store, clock: Simulat
 
 def test_what_was_learned_is_kept_while_the_history_moves_on(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     made_anew: list[int] = []
-    candidates = memory.candidates
+    candidates = vars(memory)["candidates"]
 
     def counted(in_use: Floats, first_hour: int, *others: Any) -> dict[str, Forecaster]:
         made_anew.append(first_hour)

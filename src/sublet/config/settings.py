@@ -453,4 +453,6 @@ def _as_toml(value: Any, required: bool) -> str:
         return str(value).lower()
     if isinstance(value, str | Path):
         return f'"{value}"'
+    if isinstance(value, tuple | list | frozenset):
+        return f"[{', '.join(_as_toml(item, False) for item in value)}]"
     return str(value)
