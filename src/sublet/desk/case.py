@@ -183,12 +183,13 @@ class Build:
     def _capacity_row(self, table: Table, statement: Statement) -> None:
         def act() -> CapacityRow:
             unit = parse_unit(statement.unit)
-            gigawatts = float(unit.factor_to(_without_basis("GW"))) * _single(statement)
+            factor = float(unit.factor_to(_without_basis("GW")))
+            extent = None if statement.range is None else statement.range.scaled(factor)
             return CapacityRow(
                 statement.id, table.text("owner"), table.text("source"), statement.family,
-                _choice(table, "basis", Basis), _choice(table, "kind", RowKind), gigawatts, table.day("at"),
+                _choice(table, "basis", Basis), _choice(table, "kind", RowKind), factor * _single(statement), table.day("at"),
                 statement.period, _choice(table, "tenure", Tenure, Tenure.UNKNOWN), table.text("generation", ""),
-                statement.range, statement.banned,
+                extent, statement.banned,
             )  # fmt: skip
 
         self.capacity[statement.id] = at_line(table, None, act)

@@ -8,6 +8,9 @@ from decimal import Decimal
 
 from sublet.values.errors import InvalidInputError
 
+_ABOUT_MIN = 0.05
+"""How far "about x" reaches at least where x is a whole number ending in zero, as a share of x: "about 20" is 19 to 21."""
+
 _NEAR = 0.1
 """How far below `x` "nearly x" may lie, as a share of x: a convention of the desk, not a fact of language."""
 
@@ -47,6 +50,10 @@ class Interval:
             raise InvalidInputError("a range that contains zero can't be divided by; narrow it first")
         return self * Interval(1.0 / other.high, 1.0 / other.low)
 
+    def scaled(self, factor: float) -> Interval:
+        """The same range in another unit: both ends times a `factor` above zero."""
+        return Interval(self.low * factor, self.high * factor)
+
     def contains(self, value: float) -> bool:
         return self.low <= value <= self.high
 
@@ -59,8 +66,8 @@ def printed_to(value: float, digits_of: str | None = None) -> Interval:
 
     `digits_of` is the number as printed where that differs from Python's shortest form ("3.0").
     """
-    number = Decimal(digits_of if digits_of is not None else repr(value)).normalize()
-    exponent = number.as_tuple().exponent
+    number = Decimal(digits_of if digits_of is not None else f"{value:.15g}")
+    exponent = min(0, int(number.as_tuple().exponent)) if digits_of is None else number.as_tuple().exponent
     half = float(Decimal(5).scaleb(int(exponent) - 1))
     return Interval(value - half, value + half)
 
@@ -69,7 +76,8 @@ def of_phrase(phrase: str, value: float, ceiling: float = math.inf, floor: float
     """The range that a qualifier and a number stand for.
 
     over x: [x, ceiling]; under x: [floor, x]; nearly x: [0.9 x, x]; about x: half a unit of the last printed digit
-    either side; no phrase: the number itself. Raises InvalidInputError for a phrase that the desk does not know.
+    either side, and at least 5 % for a whole number that ends in zero; no phrase: the number itself. Raises
+    InvalidInputError for a phrase that the desk does not know.
     """
     words = phrase.strip().lower()
     if not words:
@@ -81,6 +89,8 @@ def of_phrase(phrase: str, value: float, ceiling: float = math.inf, floor: float
     if words in _NEARLY:
         return Interval(min(value * (1 - _NEAR), value), max(value * (1 - _NEAR), value))
     if words in _ABOUT:
-        return printed_to(value)
+        round_number = value == int(value) and int(value) % 10 == 0
+        half = max(printed_to(value).high - value, _ABOUT_MIN * abs(value) if round_number else 0.0)
+        return Interval(value - half, value + half)
     known = ", ".join((*_LOWER_BOUNDS[:3], *_UPPER_BOUNDS[:2], *_NEARLY[:2], *_ABOUT[:3]))
     raise InvalidInputError(f"qualifier {phrase!r} is not one that the desk can read as a range; use one of: {known}")

@@ -161,6 +161,11 @@ class Sheet:
                         )
                     )
 
+    def number_in(self, name: str, unit: str) -> float:
+        """The named number in `unit`, whatever its basis: for an axis or a sentence. Raises UnitError for another kind of unit."""
+        value, wanted = self[name], parse_unit(unit)
+        return value.number * float(replace(value.parsed_unit, basis=None).factor_to(replace(wanted, basis=None)))
+
     def ref(self, name: str) -> Term:
         """A Term that stands for a named number."""
         value = self[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log10
+from math import isfinite, log10
 
 from sublet.desk.report.drawing import WIDTH, Drawing, Scale, short, tick_text
 
@@ -201,20 +201,26 @@ def stacked(columns: Sequence[str], series: Sequence[tuple[str, Sequence[float]]
 
 
 def ranges(rows: Sequence[tuple[str, float, float, bool]], unit: str, marker: tuple[float, str] | None = None) -> str:
-    """Horizontal bars from zero to `low`, with a paler part up to `high` where only a range is known."""
+    """Horizontal bars from zero to `low`, with a paler part up to `high` where only a range is known.
+
+    A range without an upper end (`high` infinite) runs to the edge of the chart and says "500 or more".
+    """
     drawing = Drawing(len(rows) * ROW + 40, f"{unit}")
-    scale = Scale(0.0, max([high for _, _, high, _ in rows] + ([marker[0]] if marker else [])) * 1.02, 186, WIDTH - 58)
+    ends = [high if isfinite(high) else low for _, low, high, _ in rows] + ([marker[0]] if marker else [])
+    scale = Scale(0.0, max(ends) * 1.02, 186, WIDTH - 88)
     bottom = len(rows) * ROW + 10
     for tick in scale.ticks(4):
         drawing.line(scale(tick), 4, scale(tick), bottom, "grid")
         drawing.text(scale(tick), bottom + 14, tick_text(tick), "u", "middle")
     for row, (label, low, high, own) in enumerate(rows):
         y = 8 + row * ROW
+        is_open = not isfinite(high)
+        high = scale.high if is_open else high
         drawing.rect(scale(0), y, scale(low) - scale(0), ROW - 9, "s1" if own else "s0")
         if high > low:
             drawing.rect(scale(low), y, scale(high) - scale(low), ROW - 9, "pale")
         drawing.text(178, y + 13, label, "t", "end")
-        shown = short(low) if high == low else f"{short(low)}-{short(high)}"
+        shown = f"{short(low)} or more" if is_open else short(low) if high == low else f"{short(low)}-{short(high)}"
         drawing.text(scale(high) + 5, y + 13, shown, "n")
     if marker is not None:
         drawing.line(scale(marker[0]), 2, scale(marker[0]), bottom, "dash")

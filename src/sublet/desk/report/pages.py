@@ -59,7 +59,6 @@ def _capacity(desk: Desk) -> Section | None:
     for row in desk.capacity:
         extent = row.range_gw
         low, high = (extent.low, extent.high) if extent is not None else (row.capacity_gw, row.capacity_gw)
-        high = high if high < 1e6 else row.capacity_gw
         bars.append((f"{row.id} {row.owner}"[:26], low * scale, high * scale, row.family.startswith("capacity.it")))
     by_id = {row.id: row for row in desk.capacity}
     checks: list[tuple[Cell, ...]] = []

@@ -21,7 +21,8 @@ def bridge(desk: Desk) -> list[Section]:
         for label, name in found.waterfall
         if label != "EPS"
     ]
-    power, price, cost = sheet[found.power], sheet[found.price], sheet[found.cost]
+    power = sheet.number_in(found.power, "MW")
+    price, cost = (sheet.number_in(name, "USD/W-yr") for name in (found.price, found.cost))
     blocks: list[Block] = [
         Paragraph(
             f"Letting {{{found.power}}} for one year at {{{found.price}}} gives {{{found.result}}}, at an incremental cost "
@@ -29,7 +30,7 @@ def bridge(desk: Desk) -> list[Section]:
         ),
         Figure(
             charts.waterfall(steps, sheet[found.waterfall[0][1]].unit),
-            _waterfall_caption(found, power.number, price.number, cost.number),
+            _waterfall_caption(found, power, price, cost),
         ),
         _heat_maps(desk, found),
     ]
@@ -66,7 +67,7 @@ def _heat_maps(desk: Desk, found: Bridge) -> Figure:
     columns = [f"{price:g}" for price in found.axis_price]
     marked = None
     if found.published is not None:
-        cell = (desk.sheet[found.power].number, desk.sheet[found.price].number)
+        cell = (desk.sheet.number_in(found.power, "MW"), desk.sheet.number_in(found.price, "USD/W-yr"))
         if cell[0] in found.axis_power and cell[1] in found.axis_price:
             marked = (found.axis_power.index(cell[0]), found.axis_price.index(cell[1]))
     variants = []
@@ -95,7 +96,9 @@ def _envelope(desk: Desk, found: Bridge) -> Figure:
     verticals = [(desk.sheet[name].number, title) for title, name in found.break_evens]
     svg = charts.envelope(
         list(found.axis_price), low, high, x_title="price, USD/W-yr", y_title=f"USD/share at {found.axis_power[0]:g} MW",
-        published=(desk.sheet[found.price].number, desk.sheet[found.published or found.result].number),
+        published=(
+            desk.sheet.number_in(found.price, "USD/W-yr"), desk.sheet.number_in(found.published or found.result, "USD/share")
+        ),
         labels=("no cost (constant margin)", "highest cost that fits"), verticals=verticals,
     )  # fmt: skip
     caption = (

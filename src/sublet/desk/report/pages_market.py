@@ -27,7 +27,8 @@ def comparables(desk: Desk) -> Section | None:
         rows.append((deal.title, Ref(deal.price), str(deal.basis), deal.term, deal.cancellable, note))
     marker = None
     if desk.bridge is not None:
-        marker = (sheet[desk.bridge.price].number, f"this case: {sheet[desk.bridge.price].number:g}")
+        price = sheet.number_in(desk.bridge.price, "USD/W-yr")
+        marker = (price, f"this case: {price:g}")
     blocks: list[Block] = [
         Figure(
             charts.ranges(bars, "USD/W-yr at IT level", marker),

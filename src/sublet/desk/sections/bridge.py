@@ -103,7 +103,7 @@ def read(root: Table, build: Build) -> Bridge | None:
         raise table.fail(
             "capex", "capex and life go together: depreciation is one over the other; give both or neither"
         )
-    if idle is not None and inputs.power.in_unit(parse_unit("MW")).value > idle.in_unit(parse_unit("MW")).value:
+    if idle is not None and _megawatts(inputs.power) > _megawatts(idle):
         raise table.fail("power", f"{inputs.power.name} is more than {idle.name}; what isn't idle can't be let")
     axis_power, axis_price = tuple(table.numbers("axis_power")), tuple(table.numbers("axis_price"))
     if not 0 < len(axis_power) * len(axis_price) <= CELLS_MAX:
@@ -120,6 +120,15 @@ def read(root: Table, build: Build) -> Bridge | None:
     )  # fmt: skip
     table.finish()
     return bridge
+
+
+def _megawatts(power: Term) -> float:
+    """In the unit of the grid's axis, whatever unit the case states."""
+    return power.in_unit(parse_unit("MW")).value
+
+
+def _watt_price(price: Term) -> float:
+    return price.in_unit(parse_unit("USD/W-yr")).value
 
 
 def _unit(inputs: _Inputs) -> str:
@@ -179,7 +188,8 @@ def _status(inputs: _Inputs, power: float, price: float, mode: str) -> str | Non
     """Only the published cell is published, and only in the grid that repeats it; the constant-margin rest is derived."""
     if inputs.increment is None or mode != "proportional":
         return None
-    return "published" if (power, price) == (inputs.power.value, inputs.price.value) else "derived"
+    is_published = power == _megawatts(inputs.power) and price == _watt_price(inputs.price)
+    return "published" if is_published else "derived"
 
 
 def _envelope(
@@ -213,10 +223,10 @@ def _break_evens(table: Table, build: Build, inputs: _Inputs) -> tuple[tuple[str
         found.append(("no loss on full cost", "grid.breakeven_price.full_cost"))
         term = break_even_price(inputs.cost, inputs.capex, inputs.life, **used)
         build.derive(table, "grid.breakeven_price.full_cost", term, "USD/W-yr", note="c + K/L")
-    at = f"{inputs.price.value:g}"
+    at = f"{_watt_price(inputs.price):g}"
     build.derive(table, f"grid.price_elasticity_at_{at}.affine", price_elasticity(inputs.price, inputs.cost), "x")
     if inputs.shares is not None:
-        of = f"{inputs.power.value:g}"
+        of = f"{_megawatts(inputs.power):g}"
         slope = slope_of_price_at_cost(inputs.power, inputs.tax, inputs.shares)
         build.derive(table, f"grid.slope_eps_per_usd_w_at_{of}.affine", slope, "USD/share per USD/W")
         base = inputs.increment if inputs.increment is not None else build.ref("bridge.eps")

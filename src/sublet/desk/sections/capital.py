@@ -161,7 +161,7 @@ def _put(table: Table, build: Build, stem: str, years: tuple[int, ...], terms: l
 def _depreciation(
     table: Table, build: Build, years: tuple[int, ...], path: dict[int, Term]
 ) -> tuple[tuple[int, tuple[tuple[int, str], ...], str], ...]:
-    life = build.named(table, "life", "yr")
+    life = build.named(table, "life", "yr").in_unit(parse_unit("yr"))
     bare = {year: term.bare() for year, term in path.items()}
     charges = at_line(table, "life", depreciation, bare, life.bare(), years[-1])
     found = []
@@ -198,7 +198,7 @@ def _prices(table: Table, build: Build) -> tuple[_PriceTable, _PriceTable]:
             full_row.append((rate, key))
         for price in prices:
             key = f"capex.payback_years.{label}.p{price:g}"
-            if price <= cost.value:
+            if price <= cost.in_unit(parse_unit("USD/W-yr")).value:
                 raise table.fail(
                     "axis_price", f"at {price:g} USD/W-yr the margin is not above zero, so nothing is paid back"
                 )

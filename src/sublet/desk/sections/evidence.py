@@ -12,6 +12,7 @@ from sublet.desk.glut import IndustryWindow, OwnerWindow, Verdicts, judge, slack
 from sublet.desk.sheet import Status, Value
 from sublet.desk.signals import Reading, Signal, capped, posterior
 from sublet.desk.terms import Number, Term, constant
+from sublet.desk.units import NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def read_signals(root: Table, build: Build, as_of: date) -> SignalBoard | None:
             reading = readings.get(signal.id, Reading.OPEN)
             if reading is not Reading.OPEN and ratio != 1.0:
                 chosen.append(terms[reading].bare())
-        term = at_line(table, "prior", posterior, prior.bare(), chosen)
+        term = at_line(table, "prior", posterior, prior.in_unit(NUMBER).bare(), chosen)
         build.derive(table, f"sig.post.{name}", term, "prob", "modeled", title)
         outcomes.append((title, f"sig.post.{name}"))
 
