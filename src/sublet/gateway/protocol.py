@@ -26,6 +26,7 @@ from sublet.gateway.refusals import (
     ServerFullError,
     too_large,
 )
+from sublet.gateway.repeated import Heads, RepeatedHead
 from sublet.gateway.routes import Route
 from sublet.gateway.service import Ticket
 from sublet.values.errors import SubletError
@@ -81,8 +82,10 @@ class GatewayProtocol(AnsweringProtocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._in_head = True
-        # Bytes that came for the present request, however they are framed.
+        # Bytes that came for the present request, however they are framed, and all of them where it came in one piece.
         self._raw_bytes = 0
+        self._piece = b""
+        self._heads = Heads()
         self._head_bytes_max = UNAUTHENTICATED_HEADER_BYTES_MAX
         # Set once no further request of this connection is read: after a refusal in mid-body, or on pipelining.
         self._ignores_input = False
@@ -111,7 +114,12 @@ class GatewayProtocol(AnsweringProtocol):
                 self.transport.abort()
             return
         if not self._receiving_since and self._exchange is None:
+            repeated = self._heads.last
+            if repeated is not None and data.startswith(repeated.prefix) and self._begin_again(repeated, data):
+                return
             self._receiving_since = self.gateway.monotonic()
+        if self._idle_since and not self._raw_bytes:
+            self._piece = data
         self._unset_keepalive_if_required()
         self._raw_bytes += len(data)
         try:
@@ -122,6 +130,8 @@ class GatewayProtocol(AnsweringProtocol):
         except httptools.HttpParserError:
             self.send_400_response("")
             return
+        finally:
+            self._piece = b""
         if self._in_head:
             # One header may come in any number of pieces, and is shown to nobody before its end.
             if self._raw_bytes > self._head_bytes_max:
@@ -129,6 +139,37 @@ class GatewayProtocol(AnsweringProtocol):
         elif self._receiving_since:
             # Only what has not come whole in one piece is worth counting.
             self._count_bytes()
+
+    def _begin_again(self, repeated: RepeatedHead, data: bytes) -> bool:
+        """Begin a request that has the head of an earlier one, past the parser; False where it is to be read as any other."""
+        gateway = self.gateway
+        body = repeated.body(data, gateway.received_bytes_max)
+        grant = gateway.snapshot.keys.get(repeated.digest)
+        if (
+            body is None
+            or grant is None
+            or not grant.may_call
+            or grant.organization_id != self.organization
+            or (grant.expires_at is not None and gateway.clock.now() >= grant.expires_at)
+            or not self._asgi_idle()
+        ):
+            return False
+        self._heads.hit()
+        self._unset_keepalive_if_required()
+        self._idle_since = 0.0
+        self._route = route = repeated.route
+        self._cors = repeated.cors
+        self._keep = not gateway.stopping
+        self._chunked = True
+        self._bodiless = False
+        try:
+            exchange = gateway.begin(self, route.surface, route.kind, gateway.admit(grant, repeated.secret), body)
+        except SubletError as error:
+            self._answer_refusal(error)
+            return True
+        if not exchange.over:
+            self._exchange = exchange
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop_request()
@@ -344,6 +385,8 @@ class GatewayProtocol(AnsweringProtocol):
     def _begin(self, route: Route, ticket: Ticket) -> None:
         parts, self._body = self._body, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._piece and self._keep and self._chunked:
+            self._heads.learn(self._piece, body, self._looked_at, route, ticket.secret, self._cors)
         inflating, self._inflater = self._inflater, None
         # From here on the ticket is the gateway's.
         self._ticket = None
