@@ -151,7 +151,7 @@ def test_names_may_hold_dots_digits_and_in_backticks_anything() -> None:
 def test_units_follow_the_arithmetic() -> None:
     revenue = run("a * b * 1 [yr]").in_unit(parse_unit("USD bn"))
     assert revenue.value == pytest.approx(10.0)
-    assert run("1000 [MW] + a").value == pytest.approx(1250.0)
+    assert run("1000 [MW, IT] + a").value == pytest.approx(1250.0)
 
 
 @pytest.mark.parametrize(

@@ -130,9 +130,18 @@ class Build:
         """Like `named`, None where the key is not there."""
         return self.named(table, key, unit) if table.has(key) else None
 
-    def derive(self, table: Table, name: str, term: Term, unit: str, status: str | None = None, note: str = "") -> Term:
+    def derive(
+        self,
+        table: Table,
+        name: str,
+        term: Term,
+        unit: str,
+        status: str | None = None,
+        note: str = "",
+        family: str = "",
+    ) -> Term:
         """Add a calculated value that a section makes; errors name the section's line."""
-        return at_line(table, None, self.sheet.derive, name, term, unit, status, note, table.line())
+        return at_line(table, None, self.sheet.derive, name, term, unit, status, note, table.line(), family)
 
     def finish(self) -> None:
         """Calculate the formulas that nothing has asked for yet."""
@@ -310,10 +319,17 @@ class Build:
             stock_gw(rows, max(row.at for row in rows))
 
     def _check_pair(self, first: str, second: str) -> None:
-        rows = {row.id: row for row in self.statements if row.id in (first, second)}
+        """Neither these two nor any row that they were calculated from may be banned from the other's sum."""
+        rows = {row.id: row for row in self.statements}
         for one, other in ((first, second), (second, first)):
-            if one in rows and other in rows[one].banned:
-                raise FamilyError(f"{one!r} must not be combined with {other!r}: its own row says so", field="not_with")
+            others = self.sheet.leaves(other)
+            for mine in self.sheet.leaves(one):
+                banned = set(rows[mine].banned) & set(others) if mine in rows else set()
+                if banned:
+                    met = min(banned)
+                    raise FamilyError(
+                        f"{mine!r} must not be combined with {met!r}: its own row says so", field="not_with"
+                    )
 
 
 def read_heading(root: Table) -> Heading:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sublet.desk import capex, channels, earnings, glut, positioning, prices
 from sublet.desk.errors import CaseError, nearest
 from sublet.desk.formulas import FORMULAS
-from sublet.desk.terms import Term, as_term, constant, greatest, least
+from sublet.desk.terms import Term, as_term, constant, greatest, least, names_in
 from sublet.desk.units import NUMBER, parse_unit
 
 FORMULA_MODULES = (prices, earnings, capex, channels, positioning, glut)
@@ -81,11 +81,15 @@ class _Parser:
         term = self._product(depth)
         while (sign := self._take("+", "-")) is not None:
             right = self._product(depth)
-            pair = [term.name, right.name] if term.op == right.op == "ref" else []
-            term = term + right if sign == "+" else term - right
-            if sign == "+" and pair:
-                self._check_rows("+", pair)
+            left, term = term, term + right if sign == "+" else term - right
+            if sign == "+":
+                self._check_sum(left, right)
         return term
+
+    def _check_sum(self, left: Term, right: Term) -> None:
+        for one in names_in(left):
+            for other in names_in(right):
+                self._check_rows("+", [one, other])
 
     def _product(self, depth: int) -> Term:
         term = self._signed(depth)
@@ -139,7 +143,10 @@ class _Parser:
                 self._check_rows(function, [term.name for term in positional])
             result = positional[0]
             for term in positional[1:]:
+                before = result
                 result = {"min": least, "max": greatest}.get(function, lambda a, b: a + b)(result, term)
+                if function in ("sum", "total", "stock"):
+                    self._check_sum(before, term)
             return result
         raise CaseError(
             f"function {function!r} is not known; {nearest(function, [*FORMULAS, 'min', 'max', 'sum', 'total', 'stock'])}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from sublet.desk.errors import UnitError
+from sublet.desk.errors import BasisError, UnitError
+from sublet.desk.lineage import NOTHING, Lineage
 from sublet.desk.terms import Number, Term, as_term
-from sublet.desk.units import Unit, parse_unit
+from sublet.desk.units import Unit, parse_unit, shared_basis
 from sublet.values.errors import InvalidInputError
 
 
@@ -96,7 +98,25 @@ class Formula:
                 LIMITS[name].check(called or f"{self.name}(): {name}", term, called)
             arguments[name] = term
         result: Term = as_term(self.function(**arguments))
-        return result.in_unit(parse_unit(self.unit))
+        given = [as_term(value) for value in bound.arguments.values()]
+        return self._stated(result, given)
+
+    def _stated(self, result: Term, given: Sequence[Term]) -> Term:
+        """The result with its unit, and with the basis and the lineage of what went in."""
+        unit = parse_unit(self.unit)
+        units = [term.unit for term in given if term.unit is not None]
+        if unit.basis is not None:
+            units = []
+        try:
+            basis = shared_basis(units)
+        except BasisError as error:
+            raise BasisError(f"{self.name}(): {error.message}", field="basis") from error
+        if unit.basis is None and dict(unit.dimensions).get("W"):
+            unit = replace(unit, basis=basis)
+        lineage = reduce(Lineage.joined, (term.lineage for term in given), NOTHING)
+        whole = lineage.whole if unit.is_number else ""
+        once = self.name in ONE_YEAR_INCOME or lineage.comes_once
+        return result.in_unit(unit).with_lineage(replace(lineage, whole=whole, comes_once=once))
 
     def _converted(self, name: str, term: Term) -> Term:
         wanted: Unit = parse_unit(self.units[name])
@@ -108,6 +128,11 @@ class Formula:
             called = f" ({term.name})" if term.name else ""
             raise UnitError(f"{self.name}(): {name}{called} must be in {self.units[name]}: {error.message}") from error
 
+
+ONE_YEAR_INCOME = frozenset(
+    {"eps_increment", "net_contribution", "lease_revenue", "proportional_eps", "through_published_cell"}
+)
+"""Formulas whose result is the income of one year's lease: no valuation multiple may be put on it."""
 
 FORMULAS: dict[str, Formula] = {}
 """Every formula of the desk by name; a case's own formulas may call any of them."""

@@ -43,13 +43,13 @@ def per_kilowatt_month(price: Number) -> Number:
     return price * 1000.0 / 12.0
 
 
-@formula("USD/W-yr", price="USD/W-yr", pue="ratio")
+@formula("USD/W-yr, IT", price="USD/W-yr, facility", pue="ratio")
 def at_it_level(price: Number, pue: Number) -> Number:
     """A facility-level price per watt seen at IT level: p_IT = p_facility x PUE, as fewer watts carry the same payment."""
     return price * pue
 
 
-@formula("MW", power="MW", pue="ratio")
+@formula("MW, facility", power="MW, IT", pue="ratio")
 def at_facility_level(power: Number, pue: Number) -> Number:
     """IT power seen at the facility's meter: IT x PUE."""
     return power * pue

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from sublet.desk.distributions import Distribution
-from sublet.desk.errors import CaseError, UnknownNameError, nearest
+from sublet.desk.errors import CaseError, FamilyError, UnknownNameError, nearest
 from sublet.desk.intervals import Interval
+from sublet.desk.lineage import Lineage, of_given
 from sublet.desk.terms import Term, evaluate, formula_text, is_finite, names_in, reference
-from sublet.desk.units import Unit, parse_unit
+from sublet.desk.units import Basis, Unit, parse_unit
 
 RANGED_INPUTS_MAX = 10
 """Beyond so many ranged inputs, a result's range would take more than 1,024 recalculations and is not given."""
@@ -67,6 +68,8 @@ class Value:
     family: str = ""
     distribution: Distribution | None = None
     line: int = 0
+    made_of: Lineage | None = None
+    basis: Basis | None = None
 
     @property
     def is_number(self) -> bool:
@@ -81,7 +84,14 @@ class Value:
 
     @property
     def parsed_unit(self) -> Unit:
-        return parse_unit(self.unit)
+        """The unit; with the basis that its calculation gave it, where the label states none."""
+        parsed = parse_unit(self.unit)
+        return parsed if self.basis is None or parsed.basis is not None else replace(parsed, basis=self.basis)
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the value is made of: its family if it was given, all that its calculation used if not."""
+        return self.made_of if self.made_of is not None else of_given(self.family, self.parsed_unit)
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `sublet desk values --json`."""
@@ -169,7 +179,7 @@ class Sheet:
     def ref(self, name: str) -> Term:
         """A Term that stands for a named number."""
         value = self[name]
-        return reference(name, value.number, value.parsed_unit, value.family)
+        return reference(name, value.number, value.parsed_unit, lineage=value.lineage)
 
     def derive(
         self,
@@ -192,12 +202,13 @@ class Sheet:
                 f"{name!r} = {formula_text(result)} is not a finite number; check for a division by zero or a number too large"
             )
         used = names_in(result)
+        lineage = _declared(name, family, result)
         leaves = tuple(dict.fromkeys(leaf for part in used for leaf in self.leaves(part)))
         given = [self._values[leaf] for leaf in leaves]
         value = Value(
             name, result.value, unit, Status(status) if status else _inferred(given), _sources(given, note),
             max((part.date for part in given if part.date), default=""), formula_text(result), note, result,
-            family=family or result.family, line=line,
+            family=lineage.family, line=line, made_of=lineage, basis=result.unit.basis if result.unit else None,
         )  # fmt: skip
         self._put(value)
         self._definitions[name] = Term(result.op, result.args, result.value, result.name)
@@ -267,6 +278,22 @@ def _inferred(given: list[Value]) -> Status:
     if Status.BOUND in statuses:
         return Status.BOUND
     return Status.EXTERNAL if Status.EXTERNAL in statuses else Status.DERIVED
+
+
+def _declared(name: str, family: str, result: Term) -> Lineage:
+    """What a result is made of. A family may be stated for what has none; it can't be used to rename another one."""
+    found = result.lineage
+    if not family or family in found.families:
+        return found
+    assert result.unit is not None
+    stated = of_given(family, result.unit)
+    if found.capacities and stated.capacities:
+        raise FamilyError(
+            f"{name!r} states the family {family}, but it is calculated from {', '.join(sorted(found.capacities))}; "
+            "a calculation keeps the family of what it uses: leave `family` out",
+            field="family",
+        )
+    return replace(found, families=found.families | stated.families, capacities=found.capacities | stated.capacities)
 
 
 def _sources(given: list[Value], note: str) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sublet.desk.errors import FamilyError, UnitError
+from sublet.desk.errors import UnitError
+from sublet.desk.lineage import NOTHING, Lineage, of_given, of_product, of_quotient, of_sum
 from sublet.desk.units import NUMBER, Unit, check_basis
 from sublet.values.errors import InvalidInputError
 
@@ -27,6 +28,8 @@ FloatArray: TypeAlias = NDArray[np.float64]
 
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
 _ATOM = 9
+_CALLED_MAX = 60
+"""A longer calculation isn't spelled out in a message."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +41,7 @@ class Term:
     value: float = math.nan
     name: str = ""
     unit: Unit | None = None
-    family: str = ""
+    lineage: Lineage = NOTHING
 
     def __add__(self, other: Number) -> Term:
         return _combine("+", self, as_term(other))
@@ -71,18 +74,26 @@ class Term:
         return _combine("**", as_term(other), self)
 
     def __neg__(self) -> Term:
-        return Term("neg", (self,), -self.value, unit=self.unit, family=self.family)
+        return Term("neg", (self,), -self.value, unit=self.unit, lineage=self.lineage)
 
     def bare(self, factor: Fraction = Fraction(1)) -> Term:
         """The same step times `factor`, without a unit: for use inside a formula's body."""
         return scaled(Term(self.op, self.args, self.value, self.name), factor)
 
     def in_unit(self, unit: Unit) -> Term:
-        """Converted to `unit`. Raises UnitError or BasisError where no conversion is defined."""
+        """Converted to `unit`; a basis that `unit` doesn't state is kept.
+
+        Raises UnitError or BasisError where no conversion is defined.
+        """
         if self.unit is None:
-            return Term(self.op, self.args, self.value, self.name, unit, self.family)
+            return Term(self.op, self.args, self.value, self.name, unit, self.lineage)
         converted = self.bare(self.unit.factor_to(unit))
-        return Term(converted.op, converted.args, converted.value, converted.name, unit, self.family)
+        kept = unit if unit.basis is not None else replace(unit, basis=self.unit.basis)
+        return Term(converted.op, converted.args, converted.value, converted.name, kept, self.lineage)
+
+    def with_lineage(self, lineage: Lineage) -> Term:
+        """The same step, made of something else: what a formula's call knows of its arguments."""
+        return replace(self, lineage=lineage)
 
 
 def constant(value: float, unit: Unit | None = None) -> Term:
@@ -90,9 +101,9 @@ def constant(value: float, unit: Unit | None = None) -> Term:
     return Term("const", (), float(value), unit=unit)
 
 
-def reference(name: str, value: float, unit: Unit, family: str = "") -> Term:
-    """A named value of the case."""
-    return Term("ref", (), value, name, unit, family)
+def reference(name: str, value: float, unit: Unit, family: str = "", lineage: Lineage | None = None) -> Term:
+    """A named value of the case: of one `family`, or of the `lineage` that its calculation gave it."""
+    return Term("ref", (), value, name, unit, lineage if lineage is not None else of_given(family, unit))
 
 
 def as_term(value: Number) -> Term:
@@ -141,11 +152,11 @@ def _two(op: str, left: Number, right: Number, plain: Callable[[Number, Number],
 
 def _combine(op: str, left: Term, right: Term) -> Term:
     unit, left, right = _units_of(op, left, right)
-    family = left.family if left.family == right.family or not right.family else right.family if not left.family else ""
+    lineage = _lineage_of(op, left, right, unit) if unit is not None else NOTHING
     folded = _fold(op, left, right)
     if folded is not None:
-        return Term(folded.op, folded.args, folded.value, folded.name, unit, folded.family)
-    return Term(op, (left, right), _number(op, left, right), unit=unit, family=family if op in "+-minmax" else "")
+        return Term(folded.op, folded.args, folded.value, folded.name, unit, lineage)
+    return Term(op, (left, right), _number(op, left, right), unit=unit, lineage=lineage)
 
 
 def _units_of(op: str, left: Term, right: Term) -> tuple[Unit | None, Term, Term]:
@@ -160,14 +171,25 @@ def _units_of(op: str, left: Term, right: Term) -> tuple[Unit | None, Term, Term
                 f"a power needs plain numbers; {upper.label!r} to the power of {lower.label!r} has no meaning"
             )
         return NUMBER, left, right
-    check_basis(upper, lower)
-    if left.family and right.family and left.family != right.family:
-        raise FamilyError(
-            f"family differs: {_called(left)} is {left.family}, {_called(right)} is {right.family}; "
-            "they measure different things, so show them side by side instead of adding them"
-        )
+    if upper.dimensions == lower.dimensions:
+        if left.lineage.families and right.lineage.families and not (upper.basis and lower.basis):
+            # Two families settle it; which basis the unknown one has would not make them one.
+            of_sum(left.lineage, right.lineage, upper, (_called(left), _called(right)))
+        check_basis(upper, lower)
     factor = lower.factor_to(upper)
-    return upper, left, right if factor == 1 else Term(*_parts(right.bare(factor)), upper, right.family)
+    return upper, left, right if factor == 1 else Term(*_parts(right.bare(factor)), upper, right.lineage)
+
+
+def _lineage_of(op: str, left: Term, right: Term, unit: Unit) -> Lineage:
+    names = (_called(left), _called(right))
+    if op == "*":
+        return of_product(left.lineage, right.lineage, (left.unit or NUMBER, right.unit or NUMBER), names)
+    if op == "/":
+        below = "" if right.op == "const" or (right.unit or NUMBER).is_number else right.name or formula_text(right)
+        return of_quotient(left.lineage, right.lineage, unit, below)
+    if op == "**" or (unit.is_number and "const" in (left.op, right.op)):
+        return left.lineage.joined(right.lineage)
+    return of_sum(left.lineage, right.lineage, unit, names)
 
 
 def _parts(term: Term) -> tuple[str, tuple[Term, ...], float, str]:
@@ -175,7 +197,10 @@ def _parts(term: Term) -> tuple[str, tuple[Term, ...], float, str]:
 
 
 def _called(term: Term) -> str:
-    return repr(term.name) if term.name else "the sum so far"
+    if term.name:
+        return repr(term.name)
+    text = formula_text(term)
+    return repr(text) if len(text) <= _CALLED_MAX else "the sum so far"
 
 
 def _fold(op: str, left: Term, right: Term) -> Term | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -53,36 +54,55 @@ class Unit:
         for name, exponent in other.dimensions:
             found[name] = found.get(name, 0) + power * exponent
         dimensions = tuple(sorted((name, exponent) for name, exponent in found.items() if exponent))
-        basis = _basis_of_product(self, other)
+        basis = _basis_of_product(*(unit for unit in (self, other) if dict(unit.dimensions).get("W")))
         if not dict(dimensions).get("W"):
             basis = None
         return Unit(_describe(dimensions), self.scale * other.scale**power, dimensions, basis)
 
     def factor_to(self, other: Unit) -> Fraction:
-        """What a number in this unit is multiplied by to be in `other`. Raises UnitError or BasisError."""
+        """What a number in this unit is multiplied by to be in `other`.
+
+        Raises UnitError, and BasisError where `other` states a basis that this one doesn't have.
+        """
         if self.dimensions != other.dimensions:
             raise UnitError(
                 f"{self.label!r} can't be turned into {other.label!r}: "
                 f"one is {_describe(self.dimensions)}, the other {_describe(other.dimensions)}"
             )
-        check_basis(self, other)
+        if other.basis is not None:
+            check_basis(self, other)
         return self.scale / other.scale
 
 
 def check_basis(left: Unit, right: Unit) -> None:
-    """Raises BasisError where both sides state a basis and the two differ. An unknown basis differs from a known one."""
-    if left.basis is None or right.basis is None or left.basis == right.basis:
+    """Raises BasisError where two bases differ. A basis that isn't stated is unknown, and differs from each known one."""
+    one, other = (unit.basis or Basis.UNKNOWN for unit in (left, right))
+    if one == other:
         return
-    if Basis.UNKNOWN in (left.basis, right.basis):
-        known = left.basis if right.basis == Basis.UNKNOWN else right.basis
+    if Basis.UNKNOWN in (one, other):
+        known = one if other == Basis.UNKNOWN else other
         raise BasisError(
-            f"basis differs: {left.label!r} is {left.basis}, {right.label!r} is {right.basis}; "
-            f"find out whether the unknown one is {known}, or use a range over both readings"
+            f"basis differs: {left.label!r} is {one}, {right.label!r} is {other}; find out whether the unknown one is "
+            f"{known} and write it, as in {_stated(left, known)!r}, or use a range over both readings",
+            field="basis",
         )
     raise BasisError(
-        f"basis differs: {left.label!r} is at {left.basis} level, {right.label!r} at {right.basis} level; "
-        "multiply the IT figure by the PUE to get the facility's"
+        f"basis differs: {left.label!r} is at {one} level, {right.label!r} at {other} level; {_advice(left, one, other)}",
+        field="basis",
     )
+
+
+def _stated(unit: Unit, basis: Basis) -> str:
+    return f"{unit.label.partition(',')[0].removesuffix(' ' + basis)}, {basis}"
+
+
+def _advice(unit: Unit, one: Basis, other: Basis) -> str:
+    """What to do about two bases: a price per watt converts the other way from a power."""
+    if Basis.UTILITY in (one, other):
+        return "a utility's figure carries transmission losses too, so no PUE converts it; find one at the same level"
+    if dict(unit.dimensions).get("W", 0) < 0:
+        return "multiply the facility's price by the PUE to get the price per IT watt: at_it_level(price=…, pue=…)"
+    return "multiply the IT figure by the PUE to get the facility's: at_facility_level(power=…, pue=…)"
 
 
 NUMBER = Unit("1", Fraction(1), ())
@@ -217,14 +237,19 @@ def _check_qualifier(qualifier: str, text: str) -> None:
             raise UnitError(f"unit {text!r}: {said!r} is no basis of power; did you mean {meant[0]!r}?")
 
 
-def _basis_of_product(left: Unit, right: Unit) -> Basis | None:
-    """The basis that both sides share. An unknown basis may meet a known one here, and the result stays unknown."""
-    bases = {unit.basis for unit in (left, right)} - {None}
-    if len(bases - {Basis.UNKNOWN}) > 1:
-        check_basis(left, right)
-    if Basis.UNKNOWN in bases:
+def _basis_of_product(*units: Unit) -> Basis | None:
+    """The basis that all factors which count watts share. Where one of them is unknown, so is the result's."""
+    known = [unit for unit in units if unit.basis not in (None, Basis.UNKNOWN)]
+    if len({unit.basis for unit in known}) > 1:
+        check_basis(*known[:2])
+    if Basis.UNKNOWN in {unit.basis for unit in units}:
         return Basis.UNKNOWN
-    return next(iter(bases), None)
+    return known[0].basis if known and len(known) == len(units) else None
+
+
+def shared_basis(units: Sequence[Unit]) -> Basis | None:
+    """The basis of what is calculated from `units`. Raises BasisError where two of them are known and differ."""
+    return _basis_of_product(*(unit for unit in units if dict(unit.dimensions).get("W")))
 
 
 def _describe(dimensions: Dimensions) -> str:

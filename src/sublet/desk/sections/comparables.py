@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sublet.desk.case import Build
 from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
+from sublet.desk.lineage import DEAL
 from sublet.desk.prices import (
     Slip,
     WattPrice,
@@ -54,7 +55,7 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
         raise table.fail("basis", f"basis {basis!r} is not known; {nearest(basis, [str(member) for member in Basis])}")
     term, is_per_watt = at_line(table, None, _price, table, build)
     name = f"comp.{id_}.{'usd_per_w_year' if is_per_watt else 'usd_per_gpu_hour'}"
-    build.derive(table, name, term, "USD/W-yr" if is_per_watt else "USD/GPU-h", status, note)
+    build.derive(table, name, term, "USD/W-yr" if is_per_watt else "USD/GPU-h", status, note, family=f"{DEAL}{id_}")
     price = build.ref(name).value
     if price < 0:
         raise table.fail(
