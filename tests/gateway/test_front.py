@@ -17,7 +17,7 @@ from tests.gateway.harness import MODEL, Answer, Running, ScriptedEngine, ask, p
 from sublet.accounts.service import Accounts
 from sublet.config.settings import SettingsError, load
 from sublet.gateway.addresses import Proxies
-from sublet.gateway.inflate import Inflater
+from sublet.gateway.inflate import MEMBERS_MAX, Inflater
 from sublet.gateway.refusals import BodyTooLargeError, InvalidRequestError
 from sublet.values.errors import InvalidInputError
 
@@ -225,9 +225,18 @@ def test_c23_a_bomb_is_never_unpacked_beyond_the_limit() -> None:
 def test_many_small_members_are_bounded_too() -> None:
     empty = gzip.compress(b"")
     with pytest.raises(BodyTooLargeError):
-        Inflater(10_000).feed(empty * 1_000)
+        Inflater(1_000).feed(empty * 100)
     with pytest.raises(InvalidRequestError):
         Inflater(10_000).feed(zlib.compress(b"not gzip"))
+
+
+def test_a_body_has_a_bounded_number_of_members() -> None:
+    empty = gzip.compress(b"")
+    unpacks = Inflater(10_000_000)
+    assert unpacks.feed(empty * (MEMBERS_MAX - 1) + gzip.compress(b"{}")) == b"{}"
+    unpacks.end()
+    with pytest.raises(InvalidRequestError, match="gzip members"):
+        unpacks.feed(empty)
 
 
 # The operator's listener

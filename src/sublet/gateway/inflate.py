@@ -9,6 +9,8 @@ from sublet.gateway.refusals import InvalidRequestError, UnsupportedEncodingErro
 _GZIP = 31
 """zlib's window bits for a gzip header and trailer."""
 _PLAIN = (b"", b"identity")
+MEMBERS_MAX = 256
+"""Members that a body may consist of. Each costs time however little it holds, and all other customers wait for that."""
 
 
 def inflater(encoding: bytes, bytes_max: int) -> Inflater | None:
@@ -27,6 +29,7 @@ class Inflater:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._packed = self._unpacked = 0
+        self._members = 1
         self._member = zlib.decompressobj(_GZIP)
 
     def feed(self, data: bytes) -> bytes:
@@ -35,6 +38,9 @@ class Inflater:
         found: list[bytes] = []
         while data:
             if self._member.eof:
+                self._members += 1
+                if self._members > MEMBERS_MAX:
+                    raise InvalidRequestError(f"The request's body has more than {MEMBERS_MAX} gzip members; send one")
                 self._member = zlib.decompressobj(_GZIP)
             try:
                 part = self._member.decompress(data, self._bytes_max - self._unpacked + 1)
