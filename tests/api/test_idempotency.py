@@ -63,6 +63,20 @@ def test_the_same_key_and_body_give_the_same_answer_and_another_body_is_refused(
     )
 
 
+def test_an_event_in_headers_is_part_of_the_request(service: Service) -> None:
+    body = {"organization": service.organizations["acme"], "meter": "tokens.output", "quantity": 5,
+            "dimensions": {"model": "toy"}}  # fmt: skip
+    event = {"ce-specversion": "1.0", "ce-id": "u1", "ce-source": "/x", "ce-type": "sublet.usage.v1",
+             "ce-time": format_time(service.world.clock.now())}  # fmt: skip
+    first = service.ask("operator", "POST", "/v1/usage", body, headers={**ONCE, **event})
+    assert (first.status_code, first.json()["accepted"]) == (200, 1), first.text
+    again = service.ask("operator", "POST", "/v1/usage", body, headers={**ONCE, **event})
+    assert again.headers["idempotency-replayed"] == "true"
+    # Answered as if it had been taken, this event would never have been billed.
+    other = service.ask("operator", "POST", "/v1/usage", body, headers={**ONCE, **event, "ce-id": "u2"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
 def test_a_refused_request_is_not_remembered(service: Service) -> None:
     assert service.ask("operator", "POST", "/v1/organizations", {"name": "acme"}, headers=ONCE).status_code == 409
     assert service.ask("operator", "POST", "/v1/organizations", {"name": "fresh"}, headers=ONCE).status_code == 201

@@ -100,7 +100,8 @@ async def _once(request: Request, store: Store, actor: Actor, effect: Effect | N
     if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not (key.isascii() and key.isprintable()):
         raise InvalidInputError(f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters")
     route = request.scope["route"]
-    digest = request_digest("POST", request.url.path, request.url.query, await request.body())
+    event = {name: value for name, value in request.headers.items() if name.startswith("ce-")}
+    digest = request_digest("POST", request.url.path, request.url.query, await request.body(), event)
     once = Once(store, actor.organization_id, key, digest, route.status_code or 200, effect, secret)
     await run_in_threadpool(once.refuse_or_replay)
     current.set(once)

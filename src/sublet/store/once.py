@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -159,8 +159,9 @@ current: ContextVar[Once | None] = ContextVar("once", default=None)
 """The request under an idempotency key that is being carried out, if there is one."""
 
 
-def request_digest(method: str, path: str, query: str, body: bytes) -> str:
-    """Hex SHA-256 of what was asked: JSON that says the same is the same, however it is spaced and ordered."""
+def request_digest(method: str, path: str, query: str, body: bytes, attributes: Mapping[str, str] | None = None) -> str:
+    """Hex SHA-256 of what was asked: JSON that says the same is the same, however it is spaced and ordered. `attributes` are
+    the headers that are part of what is asked, as those of a CloudEvent in binary mode are."""
     try:
         said = json.dumps(json.loads(body), sort_keys=True).encode() if body.strip() else b""
     except (ValueError, RecursionError):
@@ -168,7 +169,8 @@ def request_digest(method: str, path: str, query: str, body: bytes) -> str:
     if said in (b"{}", b"null"):
         said = b""
     digest = hashlib.sha256()
-    for part in (method.encode(), path.encode(), query.encode(), said):
+    asked = json.dumps(sorted(attributes.items())).encode() if attributes else None
+    for part in (method.encode(), path.encode(), query.encode(), said, *([asked] if asked else [])):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
