@@ -12,6 +12,7 @@ from sublet.desk.actuals import (
     Actuals,
     CreditRecord,
     ForecastRecord,
+    OtherRecord,
     PoolRecord,
     UsageRecord,
     commitment,
@@ -24,6 +25,7 @@ from sublet.desk.actuals import (
     worth,
 )
 from sublet.desk.counterparties import Contract, RenewalStress
+from sublet.desk.statement import Statement
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
@@ -65,6 +67,41 @@ def test_credits_for_broken_promises_lower_what_was_earned_and_not_the_price() -
     raw = {row.channel: row for row in pool_lines(actuals)}["raw"]
     assert (raw.revenue, raw.credits, raw.earned) == pytest.approx((2500, 400, 2100), rel=1e-9)
     assert {row.channel: row for row in pool_lines(actuals)}["managed"].credits == 0.0
+
+
+def test_revenue_that_no_pool_has_is_earned_and_changes_no_price() -> None:
+    usage = [UsageRecord("h100", "raw", "acme", 1000.0, 2500 * NANO)]
+    others = [OtherRecord("fees", "acme", 50 * NANO), OtherRecord("energy", "b", 3 * NANO + 1)]
+    actuals = gather("lab", WINDOW, [H100], usage, others=others, credits=[CreditRecord("h100", 3 * NANO)])
+
+    line = worth(actuals)
+
+    assert (line.revenue, line.other, line.earned) == pytest.approx((2500, 53, 2550), rel=1e-9)
+    assert line.per_accelerator_hour == 2.5
+    assert (
+        "(2,500.00 of revenue and 53.00 from fees, commitments, energy and usage of no known pool less" in line.sentence
+    )
+    assert actuals.others == {"fees": 50 * NANO, "energy": 3 * NANO + 1}
+    assert concentration(actuals).revenue == {"acme": 2550.0, "b": 3.000000001}
+    alone = worth(gather("lab", WINDOW, [H100], [], others=others))
+    assert "53.00 USD came from fees" in alone.sentence and alone.earned == 53.000000001
+
+
+def test_a_statement_says_by_how_much_the_journal_differs_and_why() -> None:
+    parts = {"leases": 10 * NANO, "fees": 2, "penalties": -3}
+    same = Statement("EUR", parts, 10 * NANO - 1)
+    assert (same.total_nano, same.revenue_nano, same.unexplained_nano) == (10 * NANO - 1, 10 * NANO + 2, 0)
+    assert same.sentence == "The total is what the journal has, to the billionth."
+    moved = Statement("EUR", parts, 7 * NANO - 1, {"used in this window, booked at other times": -3 * NANO}, 2)
+    assert moved.unexplained_nano == 0
+    assert moved.sentence == (
+        "The journal differs by -3.000000000 EUR, for the reasons above and no others. "
+        "2 usage events that wait to be priced are in neither."
+    )
+    broken = Statement("EUR", parts, 10 * NANO)
+    assert broken.unexplained_nano == 1
+    assert "of which 0.000000001 can't be explained: run `sublet ledger prove`" in broken.sentence
+    assert broken.as_dict()["unexplained"] == "0.000000001"
 
 
 def test_credits_alone_are_told_too() -> None:

@@ -15,6 +15,7 @@ from sublet.commands.desk import app
 from sublet.desk.actuals import CreditRecord, PoolRecord, UsageRecord, gather
 from sublet.desk.errors import CaseError
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
+from sublet.desk.statement import Statement
 from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.windows import Window
 
@@ -135,9 +136,12 @@ def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytes
         [pool],
         [UsageRecord("h100", "raw", "acme", 40.0, 100 * 10**9)],
         credits=[CreditRecord("h100", 7 * 10**9)],
+        statement=Statement("USD", {"leases": 100 * 10**9, "penalties": -7 * 10**9}, 93 * 10**9),
     )
+    euros = gather("A lab", window, [pool], [], currency="EUR", statement=Statement("EUR", {"fees": 5}, 5))
+    told = {**actuals_json(earned, date(2026, 7, 1)), "other_currencies": [actuals_json(euros, date(2026, 7, 1))]}
     pages = {
-        "/v1/desk/actuals": json.dumps(actuals_json(earned, date(2026, 7, 1))),
+        "/v1/desk/actuals": json.dumps(told),
         "/v1/desk/actuals.html": render_actuals(earned, date(2026, 7, 1)),
     }
     monkeypatch.setenv("SUBLET_KEY", "key")
@@ -148,6 +152,7 @@ def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytes
     assert "h100" in text and "2.5" in text
     assert (tmp_path / "page.html").read_text() == pages["/v1/desk/actuals.html"]
     assert "7.00" in pages["/v1/desk/actuals.html"] and "credits, USD" in text
+    assert "93.000000000" in text and "0.000000005" in text and "EUR" in text
     found = json.loads(run("actuals", "--json").stdout)
     assert [found["worth"][name]["value"] for name in ("revenue", "credits", "earned")] == [100.0, 7.0, 93.0]
     assert [found["pools"][0][name]["value"] for name in ("revenue", "credits", "earned")] == [100.0, 7.0, 93.0]

@@ -119,7 +119,7 @@ def test_a_cut_stream_of_an_engine_without_counts_is_estimated_prompt_and_all(
     until(lambda: len(gateway.events) == 2)
     assert {item.counted for item in gateway.events} == {"estimate"}
     for item in usage_events(gateway.events, "s"):
-        assert item.dimensions == {"model": MODEL, "counted": "estimate"}
+        assert item.dimensions == {"model": MODEL, "pool": "pool_x", "counted": "estimate"}
 
 
 REASONING = [

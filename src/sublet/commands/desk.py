@@ -219,18 +219,35 @@ def actuals(
     if as_json:
         print_json(found)
         return
+    for each in (found, *found.get("other_currencies", ())):
+        _show_actuals(each, days)
+
+
+def _show_actuals(found: dict[str, Any], days: int) -> None:
+    """What was earned in one currency: by pool and channel, then all of it against the journal."""
     shown = ("revenue", "credits", "per_accelerator_hour", "per_watt_year", "utilization")
     rows = [
         {"pool": row["pool"], "channel": row["channel"], **{key: _content(row[key]["value"]) for key in shown}}
         for row in found["pools"]
     ]
-    currency = found["worth"]["revenue"]["unit"]
+    currency = found["currency"]
     heads = {
         "pool": "pool", "channel": "channel", "revenue": f"revenue, {currency}", "credits": f"credits, {currency}",
         "per_accelerator_hour": f"{currency} per accelerator-hour", "per_watt_year": f"{currency}/W-yr in use",
         "utilization": "share sold",
     }  # fmt: skip
-    print_rows(rows, heads, f"nothing was sold in the last {days} days")
+    print_rows(rows, heads, f"nothing was sold out of a pool in the last {days} days")
+    statement = found["statement"]
+    if statement is not None:
+        told = {
+            **statement["parts"],
+            "total": statement["total"],
+            **statement["moved"],
+            "journal": statement["journal"],
+        }
+        lines = [{"what": name, "amount": amount} for name, amount in told.items()]
+        print_rows(lines, {"what": "earned", "amount": currency}, "")
+        say(statement["sentence"])
 
 
 def _simulated(item: SimulatedResult, unit: str) -> dict[str, Any]:

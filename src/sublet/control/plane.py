@@ -39,7 +39,7 @@ from sublet.ledger import api as ledger_api
 from sublet.ledger.alerts import Mailbox
 from sublet.ledger.month_end import close_due
 from sublet.models import api as models_api
-from sublet.reporting.actuals import actuals
+from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import once
 from sublet.store.ballast import Ballast
@@ -292,23 +292,29 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     @api.get("/v1/desk/worth", dependencies=[Depends(require("desk:read"))])
     def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
         """What was earned in the last days, per accelerator-hour and per IT watt and year, next to what others get."""
-        now = system.clock.now()
-        line = worth(actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1))))
-        return {**asdict(line), "sentence": line.sentence}
+        line, *others = (worth(item) for item in recent(days))
+        told = [{**asdict(other), "sentence": other.sentence} for other in others]
+        return {**asdict(line), "sentence": line.sentence, "other_currencies": told}
 
-    def recent(days: int) -> Actuals:
+    def recent(days: int) -> list[Actuals]:
         now = system.clock.now()
-        return actuals(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
+        return actuals_by_currency(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
 
     @api.get("/v1/desk/actuals", dependencies=[Depends(require("desk:read"))])
     def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
-        """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source."""
-        return actuals_json(recent(days), system.clock.now().date())
+        """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source.
+
+        The currency of most accelerator-hours stands first, the others under `other_currencies`. Each `statement` has all
+        that was earned in its currency, and reconciles it with the journal.
+        """
+        first, *others = (actuals_json(item, system.clock.now().date()) for item in recent(days))
+        return {**first, "other_currencies": others}
 
     @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("desk:read"))], response_class=HTMLResponse)
     def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
         """The same as one self-contained page, to be kept or printed."""
-        return HTMLResponse(render_actuals(recent(days), system.clock.now().date()))
+        first, *others = recent(days)
+        return HTMLResponse(render_actuals(first, system.clock.now().date(), others=others))
 
     @api.get("/v1/plan", dependencies=[Depends(require("plans:read"))])
     def next_plan() -> dict[str, Any]:

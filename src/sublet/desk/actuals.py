@@ -21,6 +21,7 @@ from sublet.desk.counterparties import (
     remaining_term,
     renewal_ladder,
 )
+from sublet.desk.statement import Statement
 from sublet.desk.units import HOURS_PER_YEAR, Basis
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO
@@ -65,6 +66,15 @@ class CreditRecord:
     """What a customer was credited for a broken promise. `pool` is where the lease was; empty where that is not known."""
 
     pool: str
+    nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRecord:
+    """Revenue that no pool and channel has: fees, commitments, energy, and usage whose pool is not known. `kind` says which."""
+
+    kind: str
+    customer: str
     nano: int
 
 
@@ -178,10 +188,13 @@ class Actuals:
     usage_rows: int = 0
     elsewhere_nano: int = 0
     """Credits of which no pool is known."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Revenue that no pool and channel has, by kind, in billionths."""
+    statement: Statement | None = None
 
     @property
     def total(self) -> Tally:
-        """Everything that was sold and credited."""
+        """Everything that was sold out of pools, and credited."""
         return _merged([*self.by_pool_channel.values(), Tally(credits_nano=self.elsewhere_nano)])
 
     def channel(self, channel: str) -> Tally:
@@ -204,6 +217,8 @@ def gather(
     forecasts: Iterable[ForecastRecord] = (),
     comparables: Sequence[Comparable] = MARKET_COMPARABLES,
     credits: Iterable[CreditRecord] = (),
+    others: Iterable[OtherRecord] = (),
+    statement: Statement | None = None,
 ) -> Actuals:
     """Group usage by pool, channel and customer in one pass over `usage`, which may be a stream of any length.
 
@@ -226,16 +241,20 @@ def gather(
             grouped[credit.pool, "raw"].credits_nano += credit.nano
         else:
             elsewhere += credit.nano
+    beside: defaultdict[str, int] = defaultdict(int)
+    for other in others:
+        beside[other.kind] += other.nano
+        customers[other.customer].revenue_nano += other.nano
     return Actuals(
         owner, window, currency, known, dict(grouped), dict(customers), tuple(contracts), tuple(forecasts),
-        tuple(comparables), rows, elsewhere,
+        tuple(comparables), rows, elsewhere, dict(beside), statement,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class WorthLine:
     """What was earned, per accelerator-hour and per IT watt and year, next to what others get. Prices are of the
-    `revenue`; `earned` is what the `credits` for broken promises leave of it."""
+    `revenue` of pools; `other` is what no pool has, as fees; `earned` is what the `credits` for broken promises leave of both."""
 
     currency: str
     revenue: float
@@ -246,6 +265,7 @@ class WorthLine:
     per_watt_year_it: float | None
     earned_per_watt_year_it: float | None
     comparables: tuple[Comparable, ...]
+    other: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -254,20 +274,27 @@ class WorthLine:
             given = (
                 f" {_amount(self.credits)} {self.currency} were credited for broken promises." if self.credits else ""
             )
-            return f"Nothing was sold in this window, so there is no realized price.{given}"
+            besides = f" {_amount(self.other)} {self.currency} came from {_OTHER}." if self.other else ""
+            return f"Nothing was sold in this window, so there is no realized price.{besides}{given}"
         others = "; ".join(
             f"{other.name}: {other.usd_per_watt_year:g} USD/W-yr, basis {other.basis} ({other.source}, {other.date})"
             for other in self.comparables
         )
         less = after = ""
+        if self.credits or self.other:
+            besides = f" and {_amount(self.other)} from {_OTHER}" if self.other else ""
+            taken = f" less {_amount(self.credits)} credited for broken promises" if self.credits else ""
+            less = f" ({_amount(self.revenue)} of revenue{besides}{taken})"
         if self.credits:
-            less = f" ({_amount(self.revenue)} of revenue less {_amount(self.credits)} credited for broken promises)"
             after = f", {self.earned_per_watt_year_it:.4g} after the credits"
         return (
             f"Earned {_amount(self.earned)} {self.currency} on {_amount(self.accelerator_hours)} accelerator-hours{less}: "
             f"{self.per_accelerator_hour:.4g} {self.currency} per accelerator-hour, which is "
             f"{self.per_watt_year_it:.4g} {self.currency}/W-yr at IT level while in use{after}. For comparison: {others}."
         )
+
+
+_OTHER = "fees, commitments, energy and usage of no known pool"
 
 
 def _amount(number: float) -> str:
@@ -277,10 +304,11 @@ def _amount(number: float) -> str:
 
 def worth(actuals: Actuals) -> WorthLine:
     """The line that the whole of Sublet leads to. Prices are over hours in use; `pool_lines` has them over offered hours too."""
-    total = actuals.total
+    total, other = actuals.total, sum(actuals.others.values())
     return WorthLine(
-        actuals.currency, total.revenue, total.credits, total.earned, total.accelerator_hours, total.per_accelerator_hour,
-        total.per_watt_year, total.earned_per_watt_year, actuals.comparables[:2],
+        actuals.currency, total.revenue, total.credits, (total.revenue_nano + other - total.credits_nano) / NANO,
+        total.accelerator_hours, total.per_accelerator_hour, total.per_watt_year, total.earned_per_watt_year,
+        actuals.comparables[:2], other / NANO,
     )  # fmt: skip
 
 

@@ -67,14 +67,18 @@ def usage_events(records: Sequence[UsageRecord], source: str) -> list[UsageEvent
             resource=record.request_id,
             project=record.project,
             key_id=record.key_id,
-            dimensions={"model": record.model, "counted": record.counted}
-            if record.counted
-            else {"model": record.model},
+            dimensions=_described(record),
             hold_id=record.request_id if record.held else None,
         )
         for record in records
         if record.quantity
     ]
+
+
+def _described(record: UsageRecord) -> dict[str, str]:
+    """The dimensions of a record's usage; the pool by its id, which stays the same where it is renamed."""
+    optional = {"pool": record.pool_id, "counted": record.counted}
+    return {"model": record.model} | {name: value for name, value in optional.items() if value}
 
 
 def usage_at(record: UsageRecord) -> datetime:

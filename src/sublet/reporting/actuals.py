@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
-from sublet.desk.actuals import Actuals, CreditRecord, PoolRecord, UsageRecord, commitment, gather
+from sublet.desk.actuals import (
+    Actuals,
+    CreditRecord,
+    ForecastRecord,
+    OtherRecord,
+    PoolRecord,
+    UsageRecord,
+    commitment,
+    gather,
+)
 from sublet.desk.counterparties import Contract
+from sublet.desk.statement import Statement
 from sublet.leases import store as leases_sql
-from sublet.leases.model import value_nano
+from sublet.leases.model import Lease, value_nano
 from sublet.ledger import figures
+from sublet.ledger.meters import METERS
 from sublet.reporting import hindsight
 from sublet.store.tables.models import replicas
 from sublet.values.windows import Window
@@ -21,82 +33,194 @@ from sublet.wiring.system import Sublet
 
 SECONDS_PER_HOUR = 3600
 OWNER = "this owner"
+PRODUCTS = frozenset(meter.product for meter in METERS.values())
+NO_POOL = " of no known pool"
+"""How revenue of usage is named whose pool is not known, or is not there any more."""
 
 
-def actuals(system: Sublet, window: Window, currency: str = "USD") -> Actuals:
-    """What was sold in `window` and billed in `currency`: raw hours as metered, managed hours as replicas stood ready; and
-    what was credited in it for broken promises."""
-    names = {item.id: item.name for item in system.accounts.organizations()}
-    pools = system.fleet.pools()
-    with system.store.read() as connection:
-        earned = [item for item in figures.earned(connection, window.start, window.end) if item.currency == currency]
-        replica_hours = _replica_hours(connection, window, system.clock.now())
-        given = figures.penalties(connection, window.start, window.end)
-        credited = leases_sql.credited_pools(connection, window.start)
-    homes = {row.deployment.model: row.deployment.pool_id for row in system.models.rows() if row.deployment is not None}
-    pool_names = {pool.id: pool.name for pool in pools}
-    hours = {pool.id: hindsight.hours_of(system.demand, pool, window) for pool in pools}
-    records = [
-        PoolRecord(
-            pool.name,
-            pool.generation,
-            pool.accelerators,
-            float(pool.watts),
-            hindsight.spare_hours(hours[pool.id], window),
+def actuals(system: Sublet, window: Window) -> Actuals:
+    """What was sold in `window`, in the currency in which most accelerator-hours were; see `actuals_by_currency`."""
+    return actuals_by_currency(system, window)[0]
+
+
+def actuals_by_currency(system: Sublet, window: Window) -> list[Actuals]:
+    """What was sold in `window` in each currency, the one of most accelerator-hours first: raw hours as metered, managed hours
+    as replicas stood ready, everything else that was earned, and what was credited."""
+    seen = _Seen.of(system, window)
+    found = [seen.actuals(currency) for currency in sorted(seen.currencies)]
+    return sorted(found, key=lambda item: -item.total.accelerator_hours)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the domains say of one window, read once for every currency."""
+
+    window: Window
+    names: Mapping[str, str]
+    pool_names: Mapping[str, str]
+    records: Sequence[PoolRecord]
+    forecasts: Sequence[ForecastRecord]
+    earned: Sequence[figures.Earned]
+    booked: Sequence[figures.Booked]
+    moved: Mapping[str, Mapping[str, int]]
+    unrated: Mapping[str, int]
+    given: Sequence[figures.Penalty]
+    credited: Mapping[str, str]
+    replica_hours: Mapping[str, float]
+    homes: Mapping[str, str]
+    leases: Sequence[Lease]
+
+    @classmethod
+    def of(cls, system: Sublet, window: Window) -> _Seen:
+        pools = system.fleet.pools()
+        since, until = window.start, window.end
+        with system.store.read() as connection:
+            earned = figures.earned(connection, since, until)
+            booked = figures.booked(connection, since, until)
+            moved = {
+                "used at other times, booked in this window": figures.booked_of_other_times(connection, since, until),
+                "used in this window, booked at other times": {
+                    currency: -nano
+                    for currency, nano in figures.booked_at_other_times(connection, since, until).items()
+                },
+            }
+            unrated = figures.unrated(connection)
+            replica_hours = _replica_hours(connection, window, system.clock.now())
+            given = figures.penalties(connection, since, until)
+            credited = leases_sql.credited_pools(connection, since)
+        hours = {pool.id: hindsight.hours_of(system.demand, pool, window) for pool in pools}
+        records = [
+            PoolRecord(
+                pool.name,
+                pool.generation,
+                pool.accelerators,
+                float(pool.watts),
+                hindsight.spare_hours(hours[pool.id], window),
+            )
+            for pool in pools
+        ]
+        return cls(
+            window,
+            {item.id: item.name for item in system.accounts.organizations()},
+            {pool.id: pool.name for pool in pools},
+            records,
+            [record for pool in pools for record in hindsight.forecasts(pool, hours[pool.id], window)],
+            earned,
+            booked,
+            moved,
+            unrated,
+            given,
+            credited,
+            replica_hours,
+            {
+                row.deployment.model: row.deployment.pool_id
+                for row in system.models.rows()
+                if row.deployment is not None
+            },
+            system.leases.leases(live_only=True),
         )
-        for pool in pools
-    ]
-    foreseen = [record for pool in pools for record in hindsight.forecasts(pool, hours[pool.id], window)]
-    usage = [*_raw(earned, names), *_managed(earned, names, homes, pool_names, replica_hours)]
-    known = {record.pool for record in records}
-    sold = [item for item in usage if item.pool in known]
-    owed = [
-        CreditRecord(pool_names.get(credited.get(item.source_id, ""), ""), item.nano)
-        for item in given
-        if item.currency == currency
-    ]
-    contracts = _contracts(system, names, currency)
-    return gather(
-        OWNER, window, records, sold, currency=currency, contracts=contracts, forecasts=foreseen, credits=owed
-    )
+
+    @property
+    def currencies(self) -> set[str]:
+        """Every currency in which anything was earned or is committed; USD where there is none."""
+        found = {item.currency for item in self.earned} | {item.currency for item in self.booked}
+        found |= {item.currency for item in self.leases} | set(self.unrated)
+        return found or {"USD"}
+
+    def actuals(self, currency: str) -> Actuals:
+        usage = [*self._raw(currency), *self._managed(currency)]
+        known = {record.pool for record in self.records}
+        owed = [
+            CreditRecord(self.pool_names.get(self.credited.get(item.source_id, ""), ""), item.nano)
+            for item in self.given
+            if item.currency == currency
+        ]
+        return gather(
+            OWNER,
+            self.window,
+            self.records,
+            [item for item in usage if item.pool in known],
+            currency=currency,
+            contracts=_contracts(self.leases, self.names, currency),
+            forecasts=self.forecasts,
+            credits=owed,
+            others=[*self._others(currency), *_unplaced([item for item in usage if item.pool not in known])],
+            statement=self._statement(currency),
+        )
+
+    def _statement(self, currency: str) -> Statement:
+        """Usage by product as it was used, the rest as it was booked."""
+        parts: dict[str, int] = {}
+        for item in self.earned:
+            if item.currency == currency:
+                parts[item.product] = parts.get(item.product, 0) + item.nano
+        journal = 0
+        for entry in self.booked:
+            if entry.currency == currency:
+                journal += entry.nano
+                name = entry.account.removeprefix("revenue.")
+                if name not in PRODUCTS:
+                    parts[name] = parts.get(name, 0) + entry.nano
+        moved = {reason: sums[currency] for reason, sums in self.moved.items() if sums.get(currency)}
+        return Statement(currency, parts, journal, moved, self.unrated.get(currency, 0))
+
+    def _others(self, currency: str) -> Iterator[OtherRecord]:
+        for item in self.earned:
+            if item.currency == currency and item.product not in ("leases", "models"):
+                yield OtherRecord(item.product, self._customer(item.organization_id), item.nano)
+        for entry in self.booked:
+            name = entry.account.removeprefix("revenue.")
+            if entry.currency == currency and name != entry.account and name not in PRODUCTS:
+                yield OtherRecord(name, self._customer(entry.organization_id), entry.nano)
+
+    def _customer(self, organization_id: str) -> str:
+        return self.names.get(organization_id, organization_id)
+
+    def _raw(self, currency: str) -> Iterator[UsageRecord]:
+        for item in self.earned:
+            if item.currency == currency and item.product == "leases":
+                hours = float(item.units / Decimal(SECONDS_PER_HOUR))
+                pool = item.dimensions.get("pool", "")
+                customer = self._customer(item.organization_id)
+                yield UsageRecord(self.pool_names.get(pool, pool), "raw", customer, hours, item.nano)
+
+    def _managed(self, currency: str) -> Iterator[UsageRecord]:
+        """A model's revenue by customer, in the pool that answered. Its replicas' hours are divided among currencies by what was
+        used, and among the customers of each as they paid."""
+        paid: dict[str, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
+        used: dict[str, Decimal] = defaultdict(Decimal)
+        mine: dict[str, Decimal] = defaultdict(Decimal)
+        for item in self.earned:
+            if item.product == "models":
+                model = item.dimensions.get("model", "")
+                used[model] += item.units
+                if item.currency == currency:
+                    mine[model] += item.units
+                    pool = item.dimensions.get("pool") or self.homes.get(model, "")
+                    paid[model][item.organization_id, self.pool_names.get(pool, pool)] += item.nano
+        for model, customers in paid.items():
+            whole = self.replica_hours.get(model, 0.0) * (float(mine[model] / used[model]) if used[model] else 0.0)
+            total = sum(customers.values())
+            for (organization_id, pool), nano in customers.items():
+                share = nano / total if total else 1 / len(customers)
+                yield UsageRecord(pool, "managed", self._customer(organization_id), max(0.0, whole * share), nano)
 
 
-def _contracts(system: Sublet, names: dict[str, str], currency: str) -> Iterator[Contract]:
+def _unplaced(usage: Iterable[UsageRecord]) -> Iterator[OtherRecord]:
+    """Usage whose pool is not known, as revenue beside the pools."""
+    for item in usage:
+        yield OtherRecord(
+            {"raw": "leases", "managed": "models"}[item.channel] + NO_POOL, item.customer, item.revenue_nano
+        )
+
+
+def _contracts(leases: Iterable[Lease], names: Mapping[str, str], currency: str) -> Iterator[Contract]:
     """What is committed now: leases that have not ended, at the price they were sold for. A managed model commits to nothing."""
-    for lease in system.leases.leases(live_only=True):
+    for lease in leases:
         value = value_nano(lease.price_nano, lease.accelerators, int(lease.window.seconds))
         if lease.currency == currency and value > 0:
             customer = names.get(lease.organization_id, lease.organization_id)
             yield commitment(lease.id, customer, value, lease.window)
-
-
-def _raw(earned: list[figures.Earned], names: dict[str, str]) -> Iterator[UsageRecord]:
-    for item in earned:
-        if item.meter == "accelerator.seconds":
-            hours = float(item.units / Decimal(SECONDS_PER_HOUR))
-            customer = names.get(item.organization_id, item.organization_id)
-            yield UsageRecord(item.dimensions.get("pool", ""), "raw", customer, hours, item.nano)
-
-
-def _managed(
-    earned: list[figures.Earned],
-    names: dict[str, str],
-    homes: dict[str, str],
-    pool_names: dict[str, str],
-    replica_hours: dict[str, float],
-) -> Iterator[UsageRecord]:
-    """A model's revenue by customer. Its replicas' hours are divided among customers as they paid."""
-    by_model: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for item in earned:
-        if item.product == "models":
-            by_model[item.dimensions.get("model", "")][item.organization_id] += item.nano
-    for model, customers in by_model.items():
-        pool = pool_names.get(homes.get(model, ""), "")
-        total = sum(customers.values())
-        for organization_id, nano in customers.items():
-            share = nano / total if total else 1 / len(customers)
-            hours = replica_hours.get(model, 0.0) * share
-            yield UsageRecord(pool, "managed", names.get(organization_id, organization_id), hours, nano)
 
 
 def _replica_hours(connection: Connection, window: Window, now: datetime) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -22,14 +24,17 @@ from sublet.desk.report.page import figure, render_page
 from sublet.desk.sheet import Sheet
 from sublet.desk.units import Basis
 from sublet.values.clock import format_time
+from sublet.values.money import NANO
 
 CUSTOMERS_SHOWN_MAX = 50
 DEFAULT_STRESS = RenewalStress(renew=0.8, reprice=0.8)
 """An assumption of the desk where the owner sets none: four in five renew, at four fifths of the price."""
 
 
-def render_actuals(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_STRESS) -> str:
-    """The page as self-contained HTML."""
+def render_actuals(
+    actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_STRESS, others: Sequence[Actuals] = ()
+) -> str:
+    """The page as self-contained HTML. `others` are the same window in other currencies."""
     meta = {
         "Owner": actuals.owner,
         "Window": f"{format_time(actuals.window.start)} to {format_time(actuals.window.end)}",
@@ -38,13 +43,19 @@ def render_actuals(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAUL
         "Sublet": __version__,
     }
     title = f"What {actuals.owner} earned with its surplus"
-    return render_page(title, meta, actuals_sections(actuals, as_of, stress), Sheet())
+    sections = actuals_sections(actuals, as_of, stress)
+    for other in others:
+        for section in actuals_sections(replace(other, forecasts=()), as_of, stress):
+            name = f"{section.id}-{other.currency.lower()}"
+            sections.append(replace(section, id=name, title=f"{section.title}, {other.currency}"))
+    return render_page(title, meta, sections, Sheet())
 
 
 def actuals_sections(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_STRESS) -> list[Section]:
     """The page's sections; the same blocks as a case's report."""
     found = [
         _worth(actuals),
+        _statement(actuals),
         _pools(actuals),
         _customers(actuals),
         _contracts(actuals, as_of, stress),
@@ -69,9 +80,12 @@ def actuals_json(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_
 
     return {
         "owner": actuals.owner,
+        "currency": currency,
+        "statement": None if actuals.statement is None else actuals.statement.as_dict(),
         "window": {"start": format_time(actuals.window.start), "end": format_time(actuals.window.end)},
         "worth": {
             "revenue": number(line.revenue, currency),
+            "other": number(line.other, currency),
             "credits": number(line.credits, currency),
             "earned": number(line.earned, currency),
             "accelerator_hours": number(line.accelerator_hours, "GPU-h"),
@@ -93,6 +107,7 @@ def actuals_json(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_
              "utilization": number(row.utilization, "share")}
             for row in pool_lines(actuals)
         ],
+        "others": {name: number(nano / NANO, currency) for name, nano in actuals.others.items()},
         "customers": {name: number(revenue, currency) for name, revenue in spread.revenue.items()},
         "hhi": number(spread.hhi, "0..1"),
         "effective_customers": number(spread.effective_customers, "customers"),
@@ -124,6 +139,24 @@ def _worth(actuals: Actuals) -> Section:
         "What it is worth",
         "Realized, not quoted: what customers were billed, over what they used, and what credits for broken promises leave of it.",
         tuple(blocks),
+    )
+
+
+def _statement(actuals: Actuals) -> Section | None:
+    statement = actuals.statement
+    if statement is None:
+        return None
+    rows: list[tuple[Cell, ...]] = list(statement.rows())
+    blocks: list[Block] = [
+        TableBlock(
+            ("what", statement.currency),
+            tuple(rows),
+            "Usage counts when it was used; everything else, and the journal, when it was booked.",
+        ),
+        Paragraph(statement.sentence),
+    ]
+    return Section(
+        "statement", "Everything earned", "Every product, fees and credits, against the journal.", tuple(blocks)
     )
 
 
