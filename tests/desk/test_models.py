@@ -149,7 +149,7 @@ def test_four_backlogs_are_four_fields() -> None:
 def test_the_ladder_and_the_term() -> None:
     contracts = [contract(), contract(id="y", end=date(2030, 1, 1), value=30.0)]
     assert renewal_ladder(contracts) == {2028: {"Meta": 10.0}, 2030: {"Meta": 30.0}}
-    assert remaining_term(contracts, date(2027, 1, 1)) == pytest.approx((10 * 365 + 30 * 1096) / 365 / 40)
+    assert remaining_term(contracts, date(2027, 1, 1)) == pytest.approx((10 * 1 + 30 * 3) / 40)
 
 
 def test_nothing_is_lost_before_the_end_and_a_leap_year_is_whole() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sublet.desk.errors import BasisError, UnitError
 from sublet.desk.intervals import Interval, of_phrase, printed_to
-from sublet.desk.prices import WattPrice, find_slip
+from sublet.desk.prices import WattPrice
 from sublet.desk.units import Basis, parse_unit
 from sublet.values.errors import InvalidInputError
 
@@ -130,11 +130,3 @@ def test_an_unknown_basis_gives_a_range_and_not_a_number() -> None:
     assert WattPrice(30.0, Basis.IT).at_it_level(1.1, 1.5).is_point
     facility = WattPrice(30.0, Basis.FACILITY).at_it_level(1.1, 1.5)
     assert (facility.low, facility.high) == (pytest.approx(33.0), pytest.approx(45.0))
-
-
-def test_a_tenfold_slip_is_found_and_an_honest_difference_is_not_called_one() -> None:
-    assert find_slip(300.0, 30.0).power_of_ten == 1
-    assert "off by 10x" in find_slip(300.0, 30.0).sentence
-    assert not find_slip(31.0, 30.0).is_slip
-    assert not find_slip(60.0, 30.0).is_slip
-    assert find_slip(3.0, 30.0).power_of_ten == -1

@@ -10,6 +10,7 @@ from sublet.desk.capacity import refusal
 from sublet.desk.desk import PLACEHOLDER, Desk
 from sublet.desk.phrases import HEAD, PARTS, SENTENCES
 from sublet.desk.report.page import quantity
+from sublet.desk.slips import MATCH
 
 LINE_WIDTH = 100
 
@@ -74,10 +75,10 @@ class _Writer:
 
     def sources(self) -> Iterator[Sentence]:
         for deal in self._desk.comparables:
-            if deal.slip is not None and deal.slip.is_slip:
+            if deal.slip is not None and deal.slip.kind != MATCH:
                 yield self._say(
-                    "sources", "slip", {"calculated": deal.price}, title=deal.title, printed=f"{deal.slip.printed:g}",
-                    factor=f"{10.0 ** abs(deal.slip.power_of_ten):g}",
+                    "sources", "slip" if deal.slip.is_slip else "mismatch", {"calculated": deal.price}, title=deal.title,
+                    printed=f"{deal.slip.printed:g}", factor=f"{deal.slip.factor:.3g}", kind=deal.slip.kind,
                 )  # fmt: skip
         rows = {row.id: row for row in self._desk.capacity}
         for names in self._desk.refused_sums:

@@ -36,6 +36,16 @@ class Source:
     id: str
     title: str
     date: str
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Why a printed number is doubted, and what the case says about its use: nothing, or `printed`."""
+
+    kind: str
+    use: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,7 @@ class Build:
         self.sheet = Sheet()
         self.capacity: dict[str, CapacityRow] = {}
         self.statements: list[Statement] = []
+        self.flagged: dict[str, Flag] = {}
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}
         self._open: list[str] = []
@@ -149,11 +160,27 @@ class Build:
             if name not in self.sheet:
                 self._calculate(name)
 
+    def check_flagged(self) -> None:
+        """Refuse results that use a flagged number without the case's choice; mark those that use it by choice."""
+        for name, flag in self.flagged.items():
+            users = [value for value in self.sheet if value.term is not None and name in self.sheet.leaves(value.name)]
+            if users and not flag.use:
+                first = users[0]
+                raise self.document.refuse_line(
+                    first.line,
+                    f"{first.name!r} uses {name!r}, which its own deal contradicts ({flag.kind}); use the deal's price "
+                    f'instead, or write use = "printed" in the comparable of line {flag.line}',
+                )
+            for value in users:
+                self.sheet.mark(value.name, f"uses {name} as printed, though flagged: {flag.kind}")
+
     # What the file gives
 
     def read_sources(self, root: Table) -> None:
         for name, table in root.named_tables("sources"):
-            self._sources[name] = Source(name, table.text("title"), _day_text(table, "date"))
+            self._sources[name] = Source(
+                name, table.text("title"), _day_text(table, "date"), table.text("language", "")
+            )
             table.finish()
 
     def read_statements(self, root: Table) -> None:
@@ -221,9 +248,11 @@ class Build:
             raise table.fail("value", f"value is the text {content!r}; write the number without quotes")
         _check_fraction(table, name, content, unit)
         _check_limit(table, name, content)
+        distribution = _distribution(table)
+        _check_inside(table, content, distribution)
         value = Value(
             name, content, unit, status, source.title, dated, how, note, range=self._range(table, content, unit, parsed),
-            family=table.text("family", ""), distribution=_distribution(table), line=table.line(),
+            family=table.text("family", ""), distribution=distribution, line=table.line(),
         )  # fmt: skip
         at_line(table, None, self.sheet.give, value)
 
@@ -407,6 +436,21 @@ def _check_limit(table: Table, name: str, content: float | tuple[float, ...] | s
     if distribution is not None:
         for end in distribution.reach:
             at_line(table, "distribution", LIMITS[kind].check, f"{name}: a draw of {distribution}", end)
+
+
+def _check_inside(table: Table, content: float | tuple[float, ...] | str, distribution: Distribution | None) -> None:
+    """An input that its own distribution never draws would make the headline contradict the simulation."""
+    if distribution is None:
+        return
+    if not isinstance(content, float):
+        raise table.fail("distribution", "a distribution belongs to one number; this value is a list or a text")
+    low, high = distribution.reach
+    if not low <= content <= high:
+        raise table.fail(
+            "value",
+            f"value {content:g} is outside its own distribution {distribution}, which reaches from {low:g} to {high:g}; "
+            "correct one of them",
+        )
 
 
 def _distribution(table: Table) -> Distribution | None:

@@ -13,7 +13,24 @@ from sublet.desk.intervals import Interval
 from sublet.desk.terms import Number, Term
 from sublet.values.errors import InvalidInputError
 
-DAYS_PER_YEAR = 365.0
+
+def years_between(start: date, end: date) -> float:
+    """Whole years from anniversary to anniversary, and the days after the last as a part of the year that they are in.
+
+    Five years are 5.0 however many leap days lie in them. An anniversary of February 29 is March 1 in other years.
+    """
+    whole = end.year - start.year
+    if _anniversary(start, whole) > end:
+        whole -= 1
+    last, following = _anniversary(start, whole), _anniversary(start, whole + 1)
+    return whole + (end - last).days / (following - last).days
+
+
+def _anniversary(start: date, years: int) -> date:
+    try:
+        return start.replace(year=start.year + years)
+    except ValueError:
+        return date(start.year + years, 3, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +72,8 @@ class Contract:
 
     @property
     def years(self) -> float:
-        """The whole term in years of 365 days."""
-        return (self.last_day - self.start).days / DAYS_PER_YEAR
+        """The whole term in years, by exact days."""
+        return years_between(self.start, self.last_day)
 
     def share_left(self, as_of: date) -> float:
         """The part of the term that lies after `as_of`."""
@@ -146,7 +163,9 @@ def remaining_term(contracts: Sequence[Contract], as_of: date) -> float:
     total = math.fsum(contract.value for contract in contracts)
     if total <= 0:
         return 0.0
-    years = [contract.value * max(0, (contract.last_day - as_of).days) / DAYS_PER_YEAR for contract in contracts]
+    years = [
+        contract.value * years_between(as_of, contract.last_day) for contract in contracts if contract.last_day > as_of
+    ]
     return math.fsum(years) / total
 
 

@@ -118,6 +118,7 @@ def _built(document: Document, build: Build) -> Desk:
     customers_found = customers.read(root, build, heading.as_of)
     signals = evidence.read_signals(root, build, heading.as_of)
     build.finish()
+    build.check_flagged()
     positioning = evidence.read_positioning(root, build)
     surplus = evidence.read_surplus(root, build)
     plan = uncertainty.read_simulation(root, build)

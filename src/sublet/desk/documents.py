@@ -51,6 +51,10 @@ class Document:
         """An error with file and line; the caller raises it."""
         return CaseError(f"{self.name}:{self.line_of(path)}: {message}", file=self.name, line=self.line_of(path))
 
+    def refuse_line(self, line: int, message: str) -> CaseError:
+        """An error at a line that is known; the caller raises it."""
+        return CaseError(f"{self.name}:{line}: {message}", file=self.name, line=line)
+
     def root(self) -> Table:
         return Table(self, (), self.data)
 

@@ -17,7 +17,7 @@ _NEAR = 0.1
 _LOWER_BOUNDS = ("over", "more than", "above", "at least", "+", "or higher", "around, or higher")
 _UPPER_BOUNDS = ("under", "less than", "below", "at most", "up to")
 _NEARLY = ("nearly", "almost", "near", "close to")
-_ABOUT = ("about", "approximately", "roughly", "around", "circa", "on the order of", "order of magnitude")
+ABOUT = ("about", "approximately", "roughly", "around", "circa", "on the order of", "order of magnitude")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ def of_phrase(phrase: str, value: float, ceiling: float = math.inf, floor: float
         return Interval(min(floor, value), value)
     if words in _NEARLY:
         return Interval(min(value * (1 - _NEAR), value), max(value * (1 - _NEAR), value))
-    if words in _ABOUT:
+    if words in ABOUT:
         round_number = value == int(value) and int(value) % 10 == 0
         half = max(printed_to(value).high - value, _ABOUT_MIN * abs(value) if round_number else 0.0)
         return Interval(value - half, value + half)
-    known = ", ".join((*_LOWER_BOUNDS[:3], *_UPPER_BOUNDS[:2], *_NEARLY[:2], *_ABOUT[:3]))
+    known = ", ".join((*_LOWER_BOUNDS[:3], *_UPPER_BOUNDS[:2], *_NEARLY[:2], *ABOUT[:3]))
     raise InvalidInputError(f"qualifier {phrase!r} is not one that the desk can read as a range; use one of: {known}")

@@ -87,9 +87,14 @@ SENTENCES: Phrases = {
         "zh-Hans": "业主没有闲置（{window} 闲置 {idle}）；该时段行业余量为 {slack}。",
     },
     "slip": {
-        "en": "{title}: the price was printed as {printed}, the deal's own terms give {calculated}, a slip of {factor}x.",
-        "zh-Hant": "{title}：報導的價格是 {printed}，按交易本身條件計算應為 {calculated}，相差 {factor} 倍。",
-        "zh-Hans": "{title}：报道的价格是 {printed}，按交易本身条件计算应为 {calculated}，相差 {factor} 倍。",
+        "en": "{title}: the price was printed as {printed}, the deal's own terms give {calculated}, a slip of {factor}x ({kind}).",
+        "zh-Hant": "{title}：報導的價格是 {printed}，按交易本身條件計算應為 {calculated}，相差 {factor} 倍（{kind}）。",
+        "zh-Hans": "{title}：报道的价格是 {printed}，按交易本身条件计算应为 {calculated}，相差 {factor} 倍（{kind}）。",
+    },
+    "mismatch": {
+        "en": "{title}: the price was printed as {printed}, its own deal gives {calculated}; they differ by a factor of {factor}.",
+        "zh-Hant": "{title}：報導的價格是 {printed}，按交易本身條件計算為 {calculated}，兩者為 {factor} 倍之差。",
+        "zh-Hans": "{title}：报道的价格是 {printed}，按交易本身条件计算为 {calculated}，两者为 {factor} 倍之差。",
     },
     "not_added": {
         "en": "{first} ({first_id}) and {second} ({second_id}) measure different things and are not added.",

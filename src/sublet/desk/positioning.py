@@ -21,6 +21,8 @@ class Standing:
     observations: int
     window: str
     is_empirical: bool
+    mean: float = 0.0
+    sd: float = 1.0
 
 
 def standing(reading: float, history: Sequence[float], window: str) -> Standing:
@@ -39,7 +41,8 @@ def standing(reading: float, history: Sequence[float], window: str) -> Standing:
             "every observation of the history is the same, so there is no z-score; widen the window"
         )
     below = float((values < reading).mean() + 0.5 * (values == reading).mean())
-    return Standing((reading - float(values.mean())) / spread, below, int(values.size), window, True)
+    mean = float(values.mean())
+    return Standing((reading - mean) / spread, below, int(values.size), window, True, mean, spread)
 
 
 def standing_of_z(z: float, window: str, observations: int) -> Standing:

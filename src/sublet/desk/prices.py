@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from sublet.desk.errors import BasisError
@@ -105,39 +104,3 @@ class WattPrice:
                 "level; give the watts at the price's basis, or bring the price to IT level first"
             )
         return float(per_accelerator_hour(self.usd_per_watt_year, watts_per_accelerator_w))
-
-
-@dataclass(frozen=True, slots=True)
-class Slip:
-    """A printed price next to the price of its own deal."""
-
-    printed: float
-    calculated: float
-    power_of_ten: int
-
-    @property
-    def is_slip(self) -> bool:
-        """The two differ by a whole power of ten: almost always a misplaced decimal or a misread 億 (10^8)."""
-        return self.power_of_ten != 0
-
-    @property
-    def sentence(self) -> str:
-        if self.is_slip:
-            return f"printed {self.printed:g}, the deal's own terms give {self.calculated:g}: off by {10.0**self.power_of_ten:g}x"
-        if math.isclose(self.printed, self.calculated, rel_tol=0.05):
-            return f"printed {self.printed:g} agrees with the deal's own terms ({self.calculated:g})"
-        return f"printed {self.printed:g}, the deal's own terms give {self.calculated:g}: not a power of ten, so the terms differ"
-
-
-def find_slip(printed: float, calculated: float, tolerance: float = 0.15) -> Slip:
-    """Compare a printed price with the one that its deal implies; `tolerance` is in decades around a power of ten.
-
-    Raises InvalidInputError for a price that is not above zero.
-    """
-    if printed <= 0 or calculated <= 0:
-        raise InvalidInputError(
-            "a price to check for slips must be above zero; leave `printed` out where none was printed"
-        )
-    decades = math.log10(printed / calculated)
-    nearest = round(decades)
-    return Slip(printed, calculated, nearest if abs(decades - nearest) <= tolerance else 0)

@@ -70,6 +70,7 @@ class Value:
     line: int = 0
     made_of: Lineage | None = None
     basis: Basis | None = None
+    marks: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
@@ -106,6 +107,8 @@ class Value:
         }
         if self.note:
             found["note"] = self.note
+        if self.marks:
+            found["marks"] = list(self.marks)
         if self.range is not None:
             ends = (self.range.low, self.range.high)
             found["low"], found["high"] = (end if np.isfinite(end) else None for end in ends)
@@ -214,6 +217,10 @@ class Sheet:
         self._definitions[name] = Term(result.op, result.args, result.value, result.name)
         self._leaves[name] = leaves
         return self.ref(name)
+
+    def mark(self, name: str, words: str) -> None:
+        """Put a reservation on a result: whoever shows the number shows it too."""
+        self._values[name] = replace(self[name], marks=(*self[name].marks, words))
 
     def leaves(self, name: str) -> tuple[str, ...]:
         """The given values that `name` hangs on; itself, if it was given."""

@@ -144,7 +144,9 @@ def _number(value: Value, digits: int, linked: bool) -> str:
     title = escape(f"{value.name}: {value.status}; {value.source}; {value.date}", quote=True)
     shown = f'<a class="v" href="#v-{escape(value.name, quote=True)}" title="{title}">{text}</a>' if linked else text
     unit = f' <span class="unit">{escape(_short_unit(value.unit))}</span>' if linked and not as_percent else ""
-    return f"{shown}{unit}{_badge(value.status)}"
+    doubts = "; ".join(value.marks)
+    doubt = f'<span class="doubt" title="{escape(doubts, quote=True)}">{escape(doubts)}</span>' if doubts else ""
+    return f"{shown}{unit}{_badge(value.status)}{doubt}"
 
 
 def _badge(status: Status) -> str:
@@ -184,7 +186,11 @@ def _match(piece: str) -> re.Match[str]:
 
 
 def quantity(value: Value) -> str:
-    """A value in running text, with its unit: `2.97 USD/share`, `33 %`."""
+    """A value in running text, with its unit: `2.97 USD/share`, `33 %`; a reservation on it stands in brackets."""
+    return " ".join([_bare_quantity(value), *(f"({words})" for words in value.marks)])
+
+
+def _bare_quantity(value: Value) -> str:
     if not value.is_number:
         return str(value.content)
     if _is_fraction(value.unit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sublet.desk.desk import Desk
 from sublet.desk.report import charts
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
+from sublet.desk.slips import MATCH
 from sublet.desk.units import Basis
 
 PUE_RANGE = (1.08, 1.54)
@@ -39,7 +40,7 @@ def comparables(desk: Desk) -> Section | None:
     ]
     for deal in desk.comparables:
         if deal.slip is not None:
-            tone = "warn" if deal.slip.is_slip else ""
+            tone = "" if deal.slip.kind == MATCH else "warn"
             blocks.append(Paragraph(f"{deal.title}: {deal.slip.sentence}.", tone))
     hourly = [(value.name, value.name) for value in sheet if value.name.startswith(("wyr.", "gpuh."))]
     if hourly:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sublet.desk.case import Build
+from sublet.desk.case import Build, Flag
 from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
+from sublet.desk.intervals import ABOUT
 from sublet.desk.lineage import DEAL
 from sublet.desk.prices import (
-    Slip,
     WattPrice,
-    find_slip,
     hourly_price_of_payment,
     per_kilowatt_month,
     price_of_contract,
     price_of_payment,
 )
+from sublet.desk.slips import Slip, find_slip, kinds_of
 from sublet.desk.terms import Term
 from sublet.desk.units import Basis
 
@@ -65,7 +65,9 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
     if is_per_watt:
         build.derive(table, f"comp.{id_}.usd_per_kw_month", per_kilowatt_month(build.ref(name)), "USD/kW-month", status)
         printed = build.optional(table, "printed", "USD/W-yr")
-        slip = None if printed is None else _slip(table, printed, build.ref(name))
+        slip = None if printed is None else _slip(table, build, printed, build.ref(name))
+        if printed is not None and slip is not None:
+            _flag(table, build, printed.name, slip)
     deal = ComparableDeal(
         id_, title, name, is_per_watt, Basis(basis), table.text("term", "not stated"),
         table.text("cancellable", "not stated"), tuple(table.texts("includes", [])), slip,
@@ -84,7 +86,27 @@ def _price(table: Table, build: Build) -> tuple[Term, bool]:
     return price_of_payment(build.named(table, "payment", "USD/month"), power), True
 
 
-def _slip(table: Table, printed: Term, calculated: Term) -> Slip:
-    unit = calculated.unit
+def _slip(table: Table, build: Build, printed: Term, calculated: Term) -> Slip:
+    """The printed price against the deal's, in the unit that was printed; how wide a match is follows from its digits."""
+    unit = printed.unit
     assert unit is not None
-    return at_line(table, "printed", find_slip, printed.in_unit(unit).value, calculated.value)
+    row = next((row for row in build.statements if row.id == printed.name), None)
+    about = row is not None and row.qualifier in ABOUT
+    kinds = kinds_of(unit, "" if row is None else row.source.language)
+    return at_line(
+        table, "printed", find_slip, table.text("printed_as", f"{printed.value:.15g}"), calculated.in_unit(unit).value,
+        kinds, about=about,
+    )  # fmt: skip
+
+
+def _flag(table: Table, build: Build, name: str, slip: Slip) -> None:
+    """A price that its own deal contradicts enters a formula only by the case's explicit choice."""
+    use = table.text("use", "")
+    if use not in ("", *USES):
+        raise table.fail("use", f"use {use!r} is not known; {nearest(use, USES)}")
+    if slip.is_slip:
+        build.flagged[name] = Flag(slip.kind, use, table.line("printed"))
+
+
+USES = ("printed",)
+"""What a case may say of a flagged price: that formulas use it as printed. To use the deal's price, name `comp.ID`."""

@@ -9,6 +9,7 @@ from sublet.desk.case import Build
 from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
 from sublet.desk.glut import IndustryWindow, OwnerWindow, Verdicts, judge, slack
+from sublet.desk.positioning import standing
 from sublet.desk.sheet import Status, Value
 from sublet.desk.signals import Reading, Signal, capped, posterior
 from sublet.desk.terms import Number, Term, constant
@@ -110,6 +111,7 @@ def read_positioning(root: Table, build: Build) -> Positioning | None:
         return None
     table = root.table("positioning")
     found = []
+    measured = [row for entry in table.tables("readings") for row in _reading(entry, build)]
     for key in ("show", "attribution"):
         rows = []
         for entry in table.tables(key):
@@ -119,7 +121,34 @@ def read_positioning(root: Table, build: Build) -> Positioning | None:
             entry.finish()
         found.append(tuple(rows))
     table.finish()
-    return Positioning(found[0], found[1])
+    return Positioning((*measured, *found[0]), found[1])
+
+
+HISTORY_MAX = 10_000
+
+
+def _reading(table: Table, build: Build) -> list[tuple[str, str]]:
+    """`[[positioning.readings]]`: a reading in its own history gives `pos.ID.z` and the empirical `pos.ID.percentile`."""
+    id_, title, window = table.text("id"), table.text("title"), table.text("window")
+    reading = build.named(table, "reading", build.sheet[table.text("reading")].unit)
+    source, history = build.source(table), table.numbers("history")
+    if len(history) > HISTORY_MAX:
+        raise table.fail("history", f"the history has {len(history)} observations; give at most {HISTORY_MAX}")
+    found = at_line(table, "history", standing, reading.value, history, window)
+    unit, name = build.sheet[reading.name].unit, f"pos.{id_}"
+    over = f"{found.observations} observations, {window}"
+    given = (
+        (f"{name}.mean", found.mean, unit, f"mean of {over}"),
+        (f"{name}.sd", found.sd, unit, f"sample standard deviation of {over}"),
+        (f"{name}.percentile", found.percentile, "prob", f"empirical: share of {over}, that lie below"),
+    )
+    for key, number, of, how in given:
+        value = Value(key, number, of, Status.DERIVED, source.title, source.date, how, line=table.line("history"))
+        at_line(table, "id", build.sheet.give, value)
+    score = (reading - build.ref(f"{name}.mean")) / build.ref(f"{name}.sd")
+    build.derive(table, f"{name}.z", score, "z", note=over)
+    table.finish()
+    return [(f"{title}, z over {over}", f"{name}.z"), (f"{title}, empirical percentile", f"{name}.percentile")]
 
 
 @dataclass(frozen=True, slots=True)
