@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import TypeVar
 
 from sublet.desk.capacity import CapacityRow, RowKind, Tenure, stock_gw, total_gw
-from sublet.desk.distributions import Distribution
-from sublet.desk.documents import Document, Table, at_line
+from sublet.desk.checks import check_fraction, check_inside, check_limit, distribution_of
+from sublet.desk.documents import Document, Table, at_line, plain_number
 from sublet.desk.errors import CaseError, FamilyError, UnknownNameError, nearest
 from sublet.desk.expressions import calculate
-from sublet.desk.formulas import LIMITS
+from sublet.desk.faults import Faults
 from sublet.desk.intervals import Interval, of_phrase
 from sublet.desk.sheet import Sheet, Status, Value
 from sublet.desk.terms import Term
@@ -101,6 +101,7 @@ class Build:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.sheet = Sheet()
+        self.faults = Faults(document.name)
         self.capacity: dict[str, CapacityRow] = {}
         self.statements: list[Statement] = []
         self.flagged: dict[str, Flag] = {}
@@ -119,6 +120,7 @@ class Build:
 
     def ref(self, name: str) -> Term:
         """A named number. Raises UnknownNameError with the nearest name."""
+        self.faults.check(name)
         if name not in self.sheet and name in self._pending:
             self._calculate(name)
         if name not in self.sheet:
@@ -158,7 +160,8 @@ class Build:
         """Calculate the formulas that nothing has asked for yet."""
         for name in list(self._pending):
             if name not in self.sheet:
-                self._calculate(name)
+                with self.faults.gathered(name):
+                    self._calculate(name)
 
     def check_flagged(self) -> None:
         """Refuse results that use a flagged number without the case's choice; mark those that use it by choice."""
@@ -233,8 +236,9 @@ class Build:
 
     def read_inputs(self, root: Table) -> None:
         for name, table in root.named_tables("inputs"):
-            self._input(name, table)
-            table.finish()
+            with self.faults.gathered(name):
+                self._input(name, table)
+                table.finish()
 
     def _input(self, name: str, table: Table) -> None:
         content = _content(table)
@@ -245,11 +249,14 @@ class Build:
         dated = _day_text(table, "date") if table.has("date") else source.date
         parsed = at_line(table, "unit", parse_unit, unit)
         if isinstance(content, str) and re.fullmatch(r"[-+]?[\d.,_]+(e[-+]?\d+)?", content.strip(), re.IGNORECASE):
-            raise table.fail("value", f"value is the text {content!r}; write the number without quotes")
-        _check_fraction(table, name, content, unit)
-        _check_limit(table, name, content)
-        distribution = _distribution(table)
-        _check_inside(table, content, distribution)
+            raise table.fail(
+                "value",
+                f"value is the text {content!r}; write the number without quotes: value = {plain_number(content.strip())}",
+            )
+        check_fraction(table, name, content, unit)
+        check_limit(table, name, content)
+        distribution = distribution_of(table)
+        check_inside(table, content, distribution)
         value = Value(
             name, content, unit, status, source.title, dated, how, note, range=self._range(table, content, unit, parsed),
             family=table.text("family", ""), distribution=distribution, line=table.line(),
@@ -413,53 +420,6 @@ def _phrase_range(content: float | tuple[float, ...] | str, qualifier: str, unit
         return of_phrase(qualifier, content, ceiling)
     except InvalidInputError:
         return None
-
-
-def _check_fraction(table: Table, name: str, content: float | tuple[float, ...] | str, unit: str) -> None:
-    if unit in ("rate", "prob", "share", "utilization") and isinstance(content, float) and abs(content) > 1:
-        raise table.fail(
-            "value", f"{name} is {content:g} as a {unit}; write a fraction, {content:g} % as {content / 100:g}"
-        )
-
-
-def _check_limit(table: Table, name: str, content: float | tuple[float, ...] | str) -> None:
-    """An input that is called tax, shares, life, PUE or power is held to what such a number can be, where it is given.
-
-    Its distribution is held to the same: a draw of a PUE below 1 would be worth no more than a typed one.
-    """
-    words = re.split(r"[._]", name.lower())
-    kind = "shares" if "shares" in words else words[-1]
-    if kind not in LIMITS or not isinstance(content, float):
-        return
-    at_line(table, "value", LIMITS[kind].check, name, content)
-    distribution = _distribution(table)
-    if distribution is not None:
-        for end in distribution.reach:
-            at_line(table, "distribution", LIMITS[kind].check, f"{name}: a draw of {distribution}", end)
-
-
-def _check_inside(table: Table, content: float | tuple[float, ...] | str, distribution: Distribution | None) -> None:
-    """An input that its own distribution never draws would make the headline contradict the simulation."""
-    if distribution is None:
-        return
-    if not isinstance(content, float):
-        raise table.fail("distribution", "a distribution belongs to one number; this value is a list or a text")
-    low, high = distribution.reach
-    if not low <= content <= high:
-        raise table.fail(
-            "value",
-            f"value {content:g} is outside its own distribution {distribution}, which reaches from {low:g} to {high:g}; "
-            "correct one of them",
-        )
-
-
-def _distribution(table: Table) -> Distribution | None:
-    if not table.has("distribution"):
-        return None
-    shape = table.table("distribution")
-    kind = shape.text("kind")
-    parameters = {key: shape.number(key) for key in shape.data if key != "kind"}
-    return at_line(table, "distribution", Distribution.of, kind, **parameters)
 
 
 def _status(table: Table, default: Status | None, given: bool = True) -> Status:

@@ -111,13 +111,26 @@ def _built(document: Document, build: Build) -> Desk:
     build.read_inputs(root)
     build.read_hardware(root)
     build.read_formulas(root)
-    deals = comparables.read(root, build)
-    bridged = bridge.read(root, build)
-    capital_found = capital.read(root, build)
-    channels = raw_managed.read(root, build)
-    customers_found = customers.read(root, build, heading.as_of)
-    signals = evidence.read_signals(root, build, heading.as_of)
+    deals: tuple[ComparableDeal, ...] = ()
+    with build.faults.gathered():
+        deals = comparables.read(root, build)
+    bridged = None
+    with build.faults.gathered():
+        bridged = bridge.read(root, build)
+    capital_found = None
+    with build.faults.gathered():
+        capital_found = capital.read(root, build)
+    channels = None
+    with build.faults.gathered():
+        channels = raw_managed.read(root, build)
+    customers_found = None
+    with build.faults.gathered():
+        customers_found = customers.read(root, build, heading.as_of)
+    signals = None
+    with build.faults.gathered():
+        signals = evidence.read_signals(root, build, heading.as_of)
     build.finish()
+    build.faults.raise_all()
     build.check_flagged()
     positioning = evidence.read_positioning(root, build)
     surplus = evidence.read_surplus(root, build)

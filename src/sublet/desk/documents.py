@@ -73,13 +73,33 @@ def read_document(path: Path) -> Document:
 def parse_document(raw: bytes, name: str) -> Document:
     """Parse the bytes of a TOML file. Raises CaseError where they are not TOML."""
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
         data = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise CaseError(f"{name}: the file is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise CaseError(f"{name}: not valid TOML: {error}") from error
+        raise _not_toml(name, text, str(error)) from error
     return Document(name, data, dict(_index_lines(text)), hashlib.sha256(raw).hexdigest())
+
+
+def _not_toml(name: str, text: str, reason: str) -> CaseError:
+    """The error with its line; a number with commas, the commonest cause, is told how to be written."""
+    place = re.search(r"at line (\d+)", reason)
+    line = int(place[1]) if place else len(text.splitlines()) or 1
+    lines = text.splitlines()
+    words = lines[line - 1] if 0 < line <= len(lines) else ""
+    number = re.search(r"=\s*(-?[\d.]+(?:,[\d.]+)+)\s*(?:#.*)?$", words)
+    advice = ""
+    if number:
+        advice = f"; {number[1]} has a comma: write {plain_number(number[1])}"
+    return CaseError(f"{name}:{line}: not valid TOML: {reason}{advice}", file=name, line=line)
+
+
+def plain_number(text: str) -> str:
+    """A number as TOML has it: groups of three after commas are thousands, any other comma is a decimal one."""
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
+        return text.replace(",", "")
+    return text.replace(".", "").replace(",", ".") if "," in text else text
 
 
 @dataclass(slots=True)

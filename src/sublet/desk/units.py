@@ -118,6 +118,7 @@ _ATOMS: dict[str, tuple[Fraction, Dimensions]] = {
     "hr": (Fraction(1), (("h", 1),)),
     "day": (Fraction(24), (("h", 1),)),
     "month": (Fraction(730), (("h", 1),)),
+    "quarter": (Fraction(2190), (("h", 1),)),
     "yr": (Fraction(8760), (("h", 1),)),
     "year": (Fraction(8760), (("h", 1),)),
     "tok": (Fraction(1), (("token", 1),)),
@@ -216,8 +217,24 @@ def _parse_atom(name: str, text: str) -> Unit:
         found = (scale * _PREFIXES[name[0]], dimensions)
     if found is None:
         valid = [*_ATOMS, *_RATIOS, "kW", "MW", "GW", "MWh", "Mtok"]
-        raise UnitError(f"unit {text!r}: {name!r} is not a unit that the desk knows; {nearest(name, valid)}")
+        meant = _meant(name, valid)
+        advice = f"did you mean {meant!r}?" if meant else nearest(name, valid)
+        raise UnitError(f"unit {text!r}: {name!r} is not a unit that the desk knows; {advice}")
     return Unit(name, found[0], found[1])
+
+
+_MEANT = {
+    "$": "USD", "US$": "USD", "usd": "USD", "€": "EUR", "hour": "h", "hours": "h",
+    "million shares": "m shares", "billion shares": "bn shares", "million": "m", "billion": "bn", "USDm": "USD m",
+    "USDbn": "USD bn",
+}  # fmt: skip
+
+
+def _meant(name: str, valid: Sequence[str]) -> str | None:
+    """The unit that people mean by another spelling, or by the wrong case."""
+    if name in _MEANT:
+        return _MEANT[name]
+    return next((unit for unit in valid if unit.lower() == name.lower()), None)
 
 
 def _is_ratio(main: str) -> bool:

@@ -1,0 +1,58 @@
+"""What an input may be: a fraction, a possible tax or PUE, a number that its own distribution can draw."""
+
+from __future__ import annotations
+
+import re
+
+from sublet.desk.distributions import Distribution
+from sublet.desk.documents import Table, at_line
+from sublet.desk.formulas import LIMITS
+
+Content = float | tuple[float, ...] | str
+
+
+def check_fraction(table: Table, name: str, content: float | tuple[float, ...] | str, unit: str) -> None:
+    if unit in ("rate", "prob", "share", "utilization") and isinstance(content, float) and abs(content) > 1:
+        raise table.fail(
+            "value", f"{name} is {content:g} as a {unit}; write a fraction, {content:g} % as {content / 100:g}"
+        )
+
+
+def check_limit(table: Table, name: str, content: float | tuple[float, ...] | str) -> None:
+    """An input that is called tax, shares, life, PUE or power is held to what such a number can be, where it is given.
+
+    Its distribution is held to the same: a draw of a PUE below 1 would be worth no more than a typed one.
+    """
+    words = re.split(r"[._]", name.lower())
+    kind = "shares" if "shares" in words else words[-1]
+    if kind not in LIMITS or not isinstance(content, float):
+        return
+    at_line(table, "value", LIMITS[kind].check, name, content)
+    distribution = distribution_of(table)
+    if distribution is not None:
+        for end in distribution.reach:
+            at_line(table, "distribution", LIMITS[kind].check, f"{name}: a draw of {distribution}", end)
+
+
+def check_inside(table: Table, content: float | tuple[float, ...] | str, distribution: Distribution | None) -> None:
+    """An input that its own distribution never draws would make the headline contradict the simulation."""
+    if distribution is None:
+        return
+    if not isinstance(content, float):
+        raise table.fail("distribution", "a distribution belongs to one number; this value is a list or a text")
+    low, high = distribution.reach
+    if not low <= content <= high:
+        raise table.fail(
+            "value",
+            f"value {content:g} is outside its own distribution {distribution}, which reaches from {low:g} to {high:g}; "
+            "correct one of them",
+        )
+
+
+def distribution_of(table: Table) -> Distribution | None:
+    if not table.has("distribution"):
+        return None
+    shape = table.table("distribution")
+    kind = shape.text("kind")
+    parameters = {key: shape.number(key) for key in shape.data if key != "kind"}
+    return at_line(table, "distribution", Distribution.of, kind, **parameters)
