@@ -2,13 +2,19 @@
 
     python bench/gateway.py            # all scenarios, three interleaved rounds, into bench/results/gateway.json
     python bench/gateway.py --rounds 1 --seconds 3
+    python bench/gateway.py --other ../earlier --only nginx sublet --scenarios "whole, 64 connections"
 
 Everything runs on loopback: a scripted upstream (one process), the contestant (one process; nginx has one worker), and
-the load generator (this process). CPU is user plus system time of all processes of the contestant, from /proc. `direct`
-is the generator against the upstream and shows what the two of them cost in latency. The gateway has keys, limits and
-durable metering on; its shipper runs and hands its events to nobody, or, where the name says so, into a ledger on SQLite.
-`held` is the same with a hard budget on the key: each request's worst case is held before it begins and settled after
-it; `held` in the results is its ratio to the same gateway without the budget. nginx does no more than relay.
+the load generator (this process). CPU is user plus system time of all processes of the contestant, from /proc, from
+before the load until the contestant is quiet again: what shipping spends after the load's end is counted, and
+`shipping_s` says how long that took. `direct` is the generator against the upstream and shows what the two of them cost
+in latency. The gateway has keys, limits and durable metering on; its shipper runs and hands its events to nobody, or,
+where the name says so, into a ledger on SQLite. `held` is the same with a hard budget on the key: each request's worst
+case is held before it begins and settled after it; `held` in the results is its ratio to the same gateway without the
+budget. nginx does no more than relay; `nginx` in the results is everybody's ratio to it.
+
+With `--other`, each of the gateway's contestants also runs from another checkout (a folder with `src` and `bench`, say an
+earlier commit), in the same rounds; `other` in the results is this checkout's ratio to that one.
 """
 
 from __future__ import annotations
@@ -40,6 +46,10 @@ EVENTS = 64
 PACE_S = 0.02
 TICK_S = os.sysconf("SC_CLK_TCK")
 LEDGER, HELD = "sublet, into the ledger", "sublet, into the ledger, held"
+OTHER = "other: "
+QUIET_S = 0.5
+QUIET_SHARE_MAX = 0.04
+SHIPPING_S_MAX = 120.0
 CONTESTANTS = ("direct", "nginx", "sublet", "sublet, durability process", LEDGER, HELD)
 
 WHOLE = json.dumps(
@@ -368,10 +378,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], port: int, log: Path) -> Iterator[int]:
-    """A process that listens on `port`, ended afterwards; its id."""
+def process(command: list[str], port: int, log: Path, source: Path | None = None) -> Iterator[int]:
+    """A process that listens on `port`, ended afterwards; its id. Its packages come from `source`, if that is given."""
+    environment = os.environ | ({"PYTHONPATH": str(source)} if source is not None else {})
     with log.open("wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=environment)
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -393,19 +404,31 @@ def process(command: list[str], port: int, log: Path) -> Iterator[int]:
 
 
 @contextmanager
-def contestant(name: str, upstream: int, folder: Path) -> Iterator[tuple[int, int | None, str]]:
-    """Port, process id and key of a started contestant."""
+def contestant(name: str, upstream: int, folder: Path, other: Path | None) -> Iterator[tuple[int, int | None, str]]:
+    """Port, process id and key of a started contestant; `other` is the checkout of those whose names say so."""
     if name == "direct":
         yield upstream, None, "none"
         return
     port = free_port()
     folder.mkdir()
+    source = None
     if name == "nginx":
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, upstream=upstream))
         command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
     else:
-        command = [sys.executable, __file__, "serve", str(folder), str(port), str(upstream), name]
-    with process(command, port, folder / "log") as pid:
+        script = Path(__file__)
+        if name.startswith(OTHER) and other is not None:
+            script, source = other / "bench" / "gateway.py", other / "src"
+        command = [
+            sys.executable,
+            str(script),
+            "serve",
+            str(folder),
+            str(port),
+            str(upstream),
+            name.removeprefix(OTHER),
+        ]
+    with process(command, port, folder / "log", source) as pid:
         yield port, pid, (folder / "key").read_text() if name != "nginx" else "none"
 
 
@@ -431,6 +454,21 @@ def cpu_s(root: int | None) -> float:
     return total / TICK_S
 
 
+def quiet(root: int | None) -> float:
+    """Wait until the contestant has next to nothing to do, its shipping ended; the seconds that took."""
+    began = time.monotonic()
+    last = cpu_s(root)
+    while root is not None:
+        time.sleep(QUIET_S)
+        now = cpu_s(root)
+        if now - last <= QUIET_S * QUIET_SHARE_MAX:
+            break
+        if time.monotonic() - began > SHIPPING_S_MAX:
+            raise SystemExit(f"the contestant is not done {SHIPPING_S_MAX:.0f} s after the end of the load")
+        last = now
+    return max(0.0, time.monotonic() - began - QUIET_S)
+
+
 def rss_mb(root: int | None, name: str = "VmRSS") -> float:
     total = 0
     for pid in family(root) if root is not None else []:
@@ -446,8 +484,11 @@ def percentile(values: list[float], share: float) -> float:
 
 def measure(port: int, pid: int | None, key: str, make: Callable[[int, bytes], Load], stream: bool) -> dict[str, float]:
     load = make(port, request_bytes(key, stream))
+    quiet(pid)
     before = cpu_s(pid)
     uvloop.run(load.run())
+    loaded_s = cpu_s(pid) - before
+    shipping_s = quiet(pid)
     used_s = cpu_s(pid) - before
     if load.failed or not load.requests:
         raise SystemExit(f"{load.failed} of {load.requests} requests failed")
@@ -456,6 +497,8 @@ def measure(port: int, pid: int | None, key: str, make: Callable[[int, bytes], L
         "events": load.events,
         "requests_per_s": load.requests / load.seconds,
         "cpu_us_per_request": used_s / load.requests * 1e6,
+        "cpu_us_per_request_loaded": loaded_s / load.requests * 1e6,
+        "shipping_s": shipping_s,
         "cpu_us_per_event": used_s / load.events * 1e6 if load.events else 0.0,
         "latency_ms_p50": percentile(load.latencies_s, 0.5) * 1e3,
         "latency_ms_p99": percentile(load.latencies_s, 0.99) * 1e3,
@@ -474,7 +517,9 @@ def scenarios(seconds: float) -> dict[str, tuple[Callable[[int, bytes], Load], b
     }
 
 
-def run_all(rounds: int, seconds: float, contestants: tuple[str, ...]) -> dict[str, Any]:
+def run_all(
+    rounds: int, seconds: float, contestants: tuple[str, ...], wanted: list[str], other: Path | None
+) -> dict[str, Any]:
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     idle_mb: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="sublet-bench-") as temporary:
@@ -483,14 +528,12 @@ def run_all(rounds: int, seconds: float, contestants: tuple[str, ...]) -> dict[s
         with process([sys.executable, __file__, "upstream", str(upstream)], upstream, folder / "upstream.log"):
             for number in range(rounds):
                 for name in contestants:
-                    with contestant(name, upstream, folder / f"{name.split(',')[0]}-{number}-{len(name)}") as (
-                        port,
-                        pid,
-                        key,
-                    ):
+                    own = folder / f"{name.split(',')[0].replace(' ', '')}-{number}-{len(name)}"
+                    with contestant(name, upstream, own, other) as (port, pid, key):
                         idle_mb[name] = rss_mb(pid)
                         measure(port, pid, key, lambda port, request: Load(port, request, 16, 0.5), False)
-                        for scenario, (make, stream) in scenarios(seconds).items():
+                        for scenario in wanted:
+                            make, stream = scenarios(seconds)[scenario]
                             result = measure(port, pid, key, make, stream)
                             found.setdefault(scenario, {}).setdefault(name, []).append(result)
                             show(number, scenario, name, result)
@@ -504,7 +547,9 @@ def run_all(rounds: int, seconds: float, contestants: tuple[str, ...]) -> dict[s
         },
         "rounds": rounds,
         "seconds": seconds,
-        "held": ratios(found),
+        "held": ratios(found, lambda name: LEDGER if name == HELD else None),
+        "nginx": ratios(found, lambda name: "nginx" if "sublet" in name else None),
+        "other": ratios(found, lambda name: OTHER + name),
         "idle_rss_mb": {name: round(value, 1) for name, value in idle_mb.items()},
         "medians": {
             scenario: {
@@ -516,27 +561,30 @@ def run_all(rounds: int, seconds: float, contestants: tuple[str, ...]) -> dict[s
     }
 
 
-def ratios(found: dict[str, dict[str, list[dict[str, float]]]]) -> dict[str, dict[str, float]]:
-    """What a hard budget costs: the held key against the other, medians of the same run."""
-    wanted = ("cpu_us_per_request", "latency_ms_p50", "requests_per_s")
+def ratios(
+    found: dict[str, dict[str, list[dict[str, float]]]], base_of: Callable[[str], str | None]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By scenario and contestant, its medians against those of the one that `base_of` names, where that one ran."""
+    wanted = ("cpu_us_per_request", "cpu_us_per_event", "latency_ms_p50", "requests_per_s")
+
+    def median(results: list[dict[str, float]], key: str) -> float:
+        return statistics.median(item[key] for item in results)
+
     return {
         scenario: {
-            key: round(
-                statistics.median(item[key] for item in by_name[HELD])
-                / statistics.median(item[key] for item in by_name[LEDGER]),
-                3,
-            )
-            for key in wanted
+            name: {key: round(median(results, key) / median(base, key), 3) for key in wanted if median(base, key)}
+            for name, results in by_name.items()
+            if (base := by_name.get(base_of(name) or ""))
         }
         for scenario, by_name in found.items()
-        if HELD in by_name and LEDGER in by_name
     }
 
 
 def show(number: int, scenario: str, name: str, result: dict[str, float]) -> None:
     print(
-        f"round {number + 1}  {scenario:24} {name:28} {result['requests_per_s']:8.0f} req/s  "
+        f"round {number + 1}  {scenario:24} {name:35} {result['requests_per_s']:8.0f} req/s  "
         f"{result['cpu_us_per_request']:8.1f} us/req  {result['cpu_us_per_event']:6.1f} us/event  "
+        f"shipping {result['shipping_s']:4.1f} s  "
         f"p50 {result['latency_ms_p50']:7.2f}  p99 {result['latency_ms_p99']:7.2f}  "
         f"first {result['first_event_ms_p50']:6.2f} ms  {result['rss_mb']:5.0f} MB",
         flush=True,
@@ -548,13 +596,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), choices=CONTESTANTS, metavar="CONTESTANT")
+    parser.add_argument(
+        "--scenarios", nargs="*", default=list(scenarios(0)), choices=list(scenarios(0)), metavar="SCENARIO"
+    )
+    parser.add_argument("--other", type=Path, help="another checkout whose gateway runs in the same rounds")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if "nginx" in options.only and shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists():
         raise SystemExit(
             "nginx is not installed, and without it there is nothing to compare with; install the package nginx"
         )
-    results = run_all(options.rounds, options.seconds, tuple(options.only))
+    contestants = list(options.only)
+    if options.other is not None:
+        contestants += [OTHER + name for name in options.only if name.startswith("sublet")]
+    results = run_all(options.rounds, options.seconds, tuple(contestants), options.scenarios, options.other)
     options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written to {options.out}")
 
