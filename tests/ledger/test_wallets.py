@@ -230,6 +230,31 @@ def test_usage_below_a_cent_gets_no_number_and_waits_until_it_is_one(account: Op
     payer.sound()
 
 
+def test_lines_that_cancel_get_no_number_and_wait_for_the_next_invoice(account: Open) -> None:
+    payer = account()
+    other = dict(PRICE, id="other", meter="tokens.input", amount="0.001")
+    payer.ledger.publish_prices(book_from_dict({"prices": [PRICE, other]}, "test"))
+    payer.on(11)
+    payer.use(10, "60", "u")
+    first = payer.ledger.invoice(payer.owner)
+    assert first is not None and (first["number"], first["total"]) == ("INV-000001", "60.000000000")
+
+    def tokens(name: str, count: int) -> None:
+        event = UsageEvent("t", name, payer.owner, "tokens.input", count, payer.clock.now())
+        assert payer.ledger.take_now([event]).accepted == 1
+
+    # 60 given back and 60.004 used: neither a cent to pay nor one to credit.
+    payer.cancel("u")
+    tokens("same", 60_004)
+    assert payer.ledger.invoice(payer.owner) is None
+    tokens("more", 3)
+    second = payer.ledger.invoice(payer.owner)
+    assert second is not None
+    assert (second["number"], second["subtotal"], second["total"]) == ("INV-000002", "0.007000000", "0.010000000")
+    assert [line["amount"] for line in second["lines"]] == ["-60.000000000", "60.007000000"]
+    payer.sound()
+
+
 def test_a_payment_finer_than_the_currency_is_refused(account: Open) -> None:
     payer = account()
     payer.on(11)

@@ -67,8 +67,6 @@ class _Drawn:
     sums: Sums
     profile: Profile
     parts: tuple[Part, ...]
-    states_amounts: bool
-    """Whether any line comes to the smallest unit of the currency: lines that cancel are stated all the same."""
 
 
 class Invoicing:
@@ -100,8 +98,9 @@ class Invoicing:
         document, sums = drawn.content, drawn.sums
         if digest and digest != document["digest"]:
             raise DraftChangedError()
-        if not (sums.total or drawn.parts or sums.carried or drawn.states_amounts):
-            # Nothing to pay, tax or credit: no number. Less than the smallest unit waits for the next invoice.
+        if not (sums.total or drawn.parts or sums.carried):
+            # Nothing to pay, tax or credit: no number. Lines that cancel, and what is less than the smallest unit together, wait
+            # for the next invoice.
             return None
         serial, _ = sql.lock_head(connection, NUMBERS)
         number = f"INV-{serial + 1:06d}"
@@ -197,8 +196,7 @@ class Invoicing:
             "rounding_rule": ROUNDING_RULE,
         }
         document["digest"] = digest_of(document)
-        states_amounts = any(abs(line.nano) >= smallest_unit(party.currency) for line in lines)
-        return _Drawn(document, sums, profile, (*given, *deposits), states_amounts)
+        return _Drawn(document, sums, profile, (*given, *deposits))
 
     def sums(
         self,
