@@ -47,6 +47,15 @@ def test_rows_of_an_invoice_sum_to_its_total(busy: Ledger, acme: str, bolt: str,
     assert billed == {document["number"]: Decimal(document["total"]) for document in invoices}
 
 
+def test_who_issues_the_invoice_is_the_provider(busy: Ledger) -> None:
+    names = {
+        "focus-1.2": ("ProviderName", "PublisherName", "InvoiceIssuerName"),
+        "focus-1.4": ("ServiceProviderName", "HostProviderName", "InvoiceIssuerName"),
+    }
+    for name, columns in names.items():
+        assert {row[column] for row in rows_of(busy, name) for column in columns} == {"Sublet operator"}
+
+
 def test_every_row_leads_back_to_its_lines_and_its_invoice_line(busy: Ledger, acme: str) -> None:
     details = {line["id"] for document in busy.invoices(acme) for line in document["lines"]}
     usage = [row for row in rows_of(busy, "focus-1.2", acme) if row["ChargeFrequency"] == "Usage-Based"]

@@ -215,6 +215,8 @@ class _Writer:
         self, party: Party, booked: Period, start: datetime, end: datetime, nano: int, number: str | None
     ) -> dict[str, Any]:
         billed = decimal_from_nano(nano)
+        # The provider is the legal entity that bills: where another one issued the invoice, FOCUS wants a BilledCost of 0.
+        issuer = self._charges.issuer(number) or PROVIDER
         row: dict[str, Any] = {
             "BilledCost": billed,
             "EffectiveCost": billed,
@@ -227,12 +229,12 @@ class _Writer:
             "BillingPeriodEnd": booked.end,
             "ChargePeriodStart": start,
             "ChargePeriodEnd": end,
-            "InvoiceIssuerName": self._charges.issuer(number) or PROVIDER,
+            "InvoiceIssuerName": issuer,
             "InvoiceId": number,
         }
         if self._version == "1.2":
-            return row | {"ProviderName": PROVIDER, "PublisherName": PROVIDER}
-        return row | {"ServiceProviderName": PROVIDER, "HostProviderName": PROVIDER}
+            return row | {"ProviderName": issuer, "PublisherName": issuer}
+        return row | {"ServiceProviderName": issuer, "HostProviderName": issuer}
 
     def invoice(self, party: Party, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What an invoice adds to metered usage: fees, commitments, credits, rounding and taxes."""
