@@ -44,7 +44,7 @@ def _version(show: bool) -> None:
 @app.callback()
 def root(
     config: Annotated[
-        Path | None, typer.Option(envvar="SUBLET_CONFIG", help="Settings file; ./sublet.toml where there is one.")
+        Path | None, typer.Option(envvar="SUBLET_CONFIG", help="Settings file; by default ./sublet.toml if it exists.")
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -36,14 +36,14 @@ FAULTS_SHOWN_MAX = 20
 
 
 class MethodNotAllowedError(SubletError):
-    """There is such a path, but not with this method; the header Allow lists those that it has."""
+    """This path does not support this method; the Allow header lists the methods that it supports."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class BodyTooLargeError(InvalidInputError):
-    """The body is larger than 16 MiB; send it in parts."""
+    """The body is larger than 16 MiB; split it into several requests."""
 
     code = "body_too_large"
     status = 413

@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "down": ("sublet.commands.system", "down", "Stop the system; leases run on unless --end-leases."),
     "demo": ("sublet.commands.system", "demo", "Play the whole story on this machine."),
     "doctor": ("sublet.commands.system", "doctor", "Say what this machine can do, what is missing, what follows."),
-    "status": ("sublet.commands.system", "status", "Say whether the system runs here, and where."),
+    "status": ("sublet.commands.system", "status", "Show whether the system runs here, and where."),
     "plan": ("sublet.commands.system", "plan", "Show what the system will do next, before it does it."),
     "serve": ("sublet.commands.system", "serve", "Run one process of the system alone."),
     "db": ("sublet.commands.system", "database", "The database."),

@@ -108,6 +108,6 @@ def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], 
 
 @key.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` shows it.")]) -> None:
-    """Make a key useless from now on."""
+    """Revoke a key, immediately and permanently."""
     _accounts().revoke_key(key_id)
     say(f"{key_id} is revoked")

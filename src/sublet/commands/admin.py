@@ -29,7 +29,7 @@ def backup(
     homes: Annotated[bool, typer.Option(help="With the homes of leases.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Back up the database, the gateway's journals and the leases' homes into a new folder; Sublet may run on."""
+    """Back up the database, the gateway's journals and the leases' home directories into a new folder; Sublet can keep running."""
     began = time.monotonic()
     manifest = backups.back_up(settings_module.load(), folder, SystemClock().now(), homes=homes)
     if as_json:
@@ -41,7 +41,7 @@ def backup(
 @app.command()
 def restore(
     folder: Folder,
-    overwrite: Annotated[bool, typer.Option(help="Move aside what is there now.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Move existing data aside.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a backup in place of what the settings name, after its hashes are checked, and prove the books."""

@@ -28,11 +28,11 @@ def create_budget(
         typer.Option(help="Percent of the limit that raises an alert; repeat it. 50, 80 and 100 if left out."),
     ] = None,
     webhook: Annotated[str, typer.Option(help="Where alerts are posted, signed.")] = "",
-    secret: Annotated[str, typer.Option(help="What signs them; whsec_ and base64, or any text.")] = "",
+    secret: Annotated[str, typer.Option(help="Secret that signs the alerts; whsec_ and base64, or any text.")] = "",
     email: Annotated[str, typer.Option(help="Where alerts are mailed.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Set up a budget; what its scope has spent in the present period counts already."""
+    """Create a budget; spending of its scope in the current period already counts."""
     ledger = open_ledger()
     wanted = new_budget(
         organization_id(ledger, organization),
@@ -72,13 +72,13 @@ def change_budget(
     budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")],
     limit: Annotated[str, typer.Argument(help="In the organization's currency, like 500.")],
 ) -> None:
-    """Give a budget another limit, at once; what is spent and held stays."""
+    """Change a budget's limit immediately; spent and held amounts stay."""
     changed = open_ledger().change_budget(budget_id, nano_from_decimal(limit))
     say(f"{budget_id}  {changed.as_dict()['limit']} a {changed.period}")
 
 
 @app.command("end")
 def end_budget(budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")]) -> None:
-    """End a budget: from now on it limits nothing."""
+    """End a budget, which from then on limits nothing."""
     open_ledger().end_budget(budget_id)
     say(f"{budget_id} ended")

@@ -63,7 +63,7 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="CSV with time,capacity,in_use; also gzipped.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Import history from CSV, all of it or nothing; importing it again changes nothing."""
+    """Import history from CSV, all or nothing; importing it again changes nothing."""
     demand, fleet = _open()
     _report(demand, demand.import_csv(fleet.pool(pool).id, file), pool, as_json)
 
@@ -72,7 +72,7 @@ def import_file(
 def collect_prometheus(
     pool: PoolName,
     url: Annotated[str, typer.Argument(help="Address of Prometheus, such as http://127.0.0.1:9090.")],
-    exporter: Annotated[str, typer.Option(help="Whose metrics are there: dcgm, slurm or kubernetes.")] = "",
+    exporter: Annotated[str, typer.Option(help="Exporter of the metrics: dcgm, slurm or kubernetes.")] = "",
     select: Annotated[str, typer.Option(help="Hosts or nodes as a regular expression, or a partition.")] = "",
     in_use: Annotated[str, typer.Option(help="PromQL for the owner's accelerators in use, one number per time.")] = "",
     capacity: Annotated[str, typer.Option(help="PromQL or a number; the exporter's if left out.")] = "",
@@ -106,7 +106,7 @@ def import_sacct(
     days: Annotated[int, typer.Option(min=1, max=3660, help="How far back.")] = 90,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import the owner's Slurm jobs as hourly demand, for the hours of which the file tells everything."""
+    """Import the owner's Slurm jobs as hourly demand, for the hours for which the file is complete."""
     demand, fleet = _open()
     pool_id = fleet.pool(pool).id
     try:
@@ -170,7 +170,7 @@ def _report(demand: Demand, recorded: Recorded, pool: str, as_json: bool) -> Non
 def list_samples(
     pool: PoolName,
     hours: Annotated[int, typer.Option(min=1, max=24 * 400, help="How far back.")] = 24,
-    limit: Annotated[int, typer.Option(min=1, max=SAMPLES_SHOWN_MAX, help="At most so many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=SAMPLES_SHOWN_MAX, help="Maximum number, newest first.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the newest samples of a pool."""
@@ -202,7 +202,7 @@ def show_forecast(
     quantile: Annotated[list[float] | None, typer.Option(help="Such as 0.95; more than once if wanted.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Forecast how high a pool's demand may rise, and say how often such forecasts held."""
+    """Forecast how high a pool's demand may rise, and show how often such forecasts held."""
     demand, fleet = _open()
     horizons = [_seconds(text) for text in horizon] if horizon else HORIZONS_DEFAULT_S
     with Progress(console=Screen(stderr=True), transient=True, disable=as_json) as bar:
@@ -267,7 +267,7 @@ def add_claim(
     reason: Annotated[str, typer.Option(help="Why; shown wherever capacity is withheld for it.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Announce that an internal team needs accelerators: they are not sold over that time."""
+    """Announce that an internal team needs accelerators; they are not sold for that time."""
     demand, fleet = _open()
     found = fleet.pool(pool)
     _not_too_long(hours)
@@ -287,7 +287,7 @@ def add_claim(
 
 @app.command("withdraw")
 def withdraw_claim(claim: Annotated[str, typer.Argument(help="Id of a claim.")], as_json: JsonFlag = False) -> None:
-    """Withdraw a claim; saying so twice is harmless."""
+    """Withdraw a claim; repeating this is harmless."""
     demand, _ = _open()
     withdrawn = demand.withdraw_claim(claim)
     if as_json:

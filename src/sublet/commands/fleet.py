@@ -58,9 +58,9 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
 @app.command("drain")
 def drain(
     unit: Annotated[str, typer.Argument(help="The accelerator's id, as `sublet pool show` has it.")],
-    reason: Annotated[str, typer.Argument(help="Why, for whoever looks at it later.")],
+    reason: Annotated[str, typer.Argument(help="The reason, for the record.")],
 ) -> None:
-    """Take one accelerator out of sale and out of its lease, which moves, shrinks or ends as its tenant chose."""
+    """Take an accelerator out of service and out of its lease, which moves, shrinks or ends as its tenant chose."""
     _fleet().set_service(unit, False, reason)
     say(f"{unit} is out of service: {reason}")
 

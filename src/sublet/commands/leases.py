@@ -70,7 +70,7 @@ def quote(
     on_failure: Failing = "shrink",
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask for a price, which stands for 60 seconds; the answer says until when the capacity is held."""
+    """Request a price, valid for 60 seconds; the answer says how long the capacity is held."""
     wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
     found = _quote(Remote(), wanted)
     if as_json:
@@ -109,7 +109,7 @@ def list_quotes(as_json: JsonFlag = False) -> None:
 
 @app.command("cancel-quote")
 def cancel_quote(quote_id: QuoteId, as_json: JsonFlag = False) -> None:
-    """Give up a quote, so that what it holds is on sale again."""
+    """Cancel a quote and release the capacity that it holds."""
     if not quote_id.startswith("quo_") or not quote_id.replace("_", "").isalnum():
         raise InvalidInputError(f"{quote_id!r} is not a quote id; `sublet lease quotes` lists yours")
     found = Remote().post(f"/v1/quotes/{quote_id}/cancel")
@@ -133,7 +133,7 @@ def take(
     wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Rent: ask for a price and accept it."""
+    """Request a quote and accept it."""
     remote, public_key = Remote(), login.public_key(key)
     if quote_id is None:
         made = _quote(remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure))
@@ -178,7 +178,7 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 
 @app.command()
 def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
-    """Give a lease back, or cancel it before it begins."""
+    """End a lease, or cancel it before it begins."""
     remote = Remote()
     if lease_id is None:
         running = _running(remote)

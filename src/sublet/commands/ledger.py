@@ -79,7 +79,7 @@ def take(
     ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Take usage events from a file; what is known already is passed over."""
+    """Read usage events from a file; events that are already recorded are skipped."""
     ledger = open_ledger()
     accepted = duplicates = 0
     refused: list[dict[str, Any]] = []
@@ -124,7 +124,7 @@ def invoice(
     out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The invoice that would be made now; with --final, make it."""
+    """Show the invoice that would be made now; with --final, make it."""
     ledger = open_ledger()
     owner = organization_id(ledger, organization)
     document = ledger.invoice(owner, period, digest) if final else ledger.draft(owner, period)
@@ -200,7 +200,7 @@ def close(
     period: Annotated[str, typer.Argument(help="Month like 2026-11.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Close a month that is over and make its invoice; doing so again changes nothing."""
+    """Close a month that is over and make its invoice; repeating this changes nothing."""
     ledger = open_ledger()
     closed = ledger.close(organization_id(ledger, organization), period)
     number = closed.invoice["number"] if closed.invoice else None
@@ -229,7 +229,7 @@ def rerate(
     period: Annotated[str, typer.Argument(help="Month like 2026-11.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Rate a month's usage again by the present price book: by reversal, never by rewriting."""
+    """Rerate a month's usage by the current price book, by reversal."""
     ledger = open_ledger()
     report = ledger.rerate(organization_id(ledger, organization), period)
     if as_json:
@@ -246,7 +246,7 @@ def rerate(
 def pay(
     invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
     amount: Annotated[str, typer.Argument(help="In the invoice's currency, like 12.50.")],
-    source: Annotated[str, typer.Option(help="What names the payment, once: a bank reference.")],
+    source: Annotated[str, typer.Option(help="Unique name of the payment, such as a bank reference.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Record a payment, once per source."""
@@ -264,7 +264,7 @@ def reverse_payment(
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Take a payment that was recorded by mistake back by a reversal, booked today; the invoice is open again."""
+    """Reverse a payment that was recorded by mistake, booked today; the invoice is open again."""
     document = open_ledger().reverse_payment(invoice_id, source, reason)
     if as_json:
         print_json(document)
@@ -278,7 +278,7 @@ def void(
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Take a final invoice back by a reversal; its number stays used, its charges are invoiced again."""
+    """Void a final invoice by a reversal; its number stays used, and its charges are invoiced again."""
     document = open_ledger().void(invoice_id, reason)
     if as_json:
         print_json(document)
@@ -290,9 +290,9 @@ def void(
 def credit(
     organization: Organization,
     amount: Annotated[str, typer.Argument(help="In the organization's currency, like 25.00.")],
-    source: Annotated[str, typer.Option(help="What names the credit, once.")],
+    source: Annotated[str, typer.Option(help="Unique name of the credit.")],
     kind: Annotated[str, typer.Option(help="promotional, goodwill, reclaim or prepaid.")] = "promotional",
-    reason: Annotated[str, typer.Option(help="What the customer reads.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason shown to the customer.")] = "",
     expires: Annotated[
         str, typer.Option(help="RFC 3339 time with offset, from which what is left of it is gone; without it: never.")
     ] = "",
@@ -304,7 +304,7 @@ def credit(
     ] = "at_use",
     as_json: JsonFlag = False,
 ) -> None:
-    """Give a credit, or book money paid in advance, once per source."""
+    """Grant a credit, or book prepaid money, once per source."""
     try:
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
@@ -344,7 +344,7 @@ def profile(
         str | None, typer.Option(help="Name on the invoice; the organization's own where empty.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address on the invoice.")] = None,
-    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code, like DE; taxes may hang on it.")] = None,
+    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code, like DE; taxes may depend on it.")] = None,
     tax_number: Annotated[str | None, typer.Option(help="The customer's tax number.")] = None,
     email: Annotated[str | None, typer.Option(help="Whom to ask about invoices.")] = None,
     payment_days: Annotated[int | None, typer.Option(help="Days until an invoice is due.")] = None,
@@ -389,7 +389,7 @@ def balance(organization: Organization, as_json: JsonFlag = False) -> None:
 
 @app.command("statement")
 def statement(organization: Organization, period: Month = "", as_json: JsonFlag = False) -> None:
-    """What an organization owed at the start of a month, what changed it, and what it owed at the end."""
+    """Show what an organization owed at the start of a month, what changed it, and what it owed at the end."""
     ledger = open_ledger()
     found = ledger.statement(organization_id(ledger, organization), period)
     if as_json:
@@ -403,7 +403,7 @@ def statement(organization: Organization, period: Month = "", as_json: JsonFlag 
 
 @app.command("receivables")
 def receivables(as_json: JsonFlag = False) -> None:
-    """What is owed, by organization and days past due."""
+    """Show what is owed, by organization and days past due."""
     found = open_ledger().receivables()
     if as_json:
         print_json({"receivables": found})
@@ -414,7 +414,7 @@ def receivables(as_json: JsonFlag = False) -> None:
 
 @app.command("health")
 def health(as_json: JsonFlag = False) -> None:
-    """How far rating is, what waits and why, and what the last nightly proof said."""
+    """Show how far rating is, what waits and why, and the result of the last nightly proof."""
     found = open_ledger().health()
     if as_json:
         print_json(found)
@@ -435,7 +435,7 @@ def dismiss(
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Put a correction that waits for an event which never comes aside for good; it stays on record, with the reason."""
+    """Dismiss a correction that waits for an event that will never arrive; it stays on record, with the reason."""
     found = open_ledger().dismiss(source, event_id, reason)
     if as_json:
         print_json(found)

@@ -52,7 +52,7 @@ def list_models(as_json: JsonFlag = False) -> None:
 
 @app.command("pull")
 def pull(name: Name, as_json: JsonFlag = False) -> None:
-    """Fetch a model's file and check it; what is there and whole is left as it is."""
+    """Download a model's file and check it; an intact file is left unchanged."""
     models, _ = _open()
     console = Screen(stderr=True)
     with console.status(f"checking {name}", spinner="dots") as status:
@@ -70,7 +70,7 @@ def add(
     file: Annotated[Path, typer.Argument(help="TOML with one [[models]] table a model; see docs/models.md.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Take a file's models into the catalog; one of the same name is replaced."""
+    """Add a file's models to the catalog; a model of the same name is replaced."""
     models, _ = _open()
     entries = models.add(file)
     if as_json:
@@ -92,7 +92,7 @@ def scale(
     pool: Annotated[str, typer.Option(help="Id or name of the pool; needed where there are several.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask for so many replicas. Spare capacity may give fewer; a model that is not deployed is deployed."""
+    """Set the number of replicas. If capacity is short, fewer run; a model that is not deployed is deployed."""
     wanted = _replicas(replicas)
     models, store = _open()
     entry = models.entry(name)
@@ -107,7 +107,7 @@ def scale(
 
 @app.command("rm")
 def remove(name: Name) -> None:
-    """Drain a deployed model's replicas; drop one that is not deployed from the catalog."""
+    """Drain a deployed model's replicas; remove a model that is not deployed from the catalog."""
     models, _ = _open()
     deployed = any(row.deployment for row in models.rows() if row.entry.name == name)
     models.remove(name)

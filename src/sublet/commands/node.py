@@ -25,7 +25,7 @@ def _nodes() -> tuple[Nodes, Store]:
 
 @app.command("ls")
 def list_nodes(as_json: JsonFlag = False) -> None:
-    """List nodes: whether their control plane still gives a sign of life, and how many pools they state."""
+    """List nodes: whether their control plane still sends heartbeats, and how many pools they have."""
     nodes, store = _nodes()
     now = store.clock.now()
     rows = [node.as_dict(now) for node in nodes.nodes()]

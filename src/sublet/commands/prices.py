@@ -20,7 +20,7 @@ def check_prices(
     file: Annotated[Path, typer.Argument(help="A price book in TOML.", exists=True, dir_okay=False)],
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a price book: overlaps refuse it (exit code 2), gaps are listed."""
+    """Check a price book: overlaps are refused (exit code 2), gaps are listed."""
     book = _book(file)
     findings = [finding.as_dict() for finding in check(book)]
     counts = {"prices": len(book.prices), "fees": len(book.fees), "discounts": len(book.discounts)}

@@ -103,7 +103,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 def status(as_json: JsonFlag = False) -> None:
-    """Say whether the system runs here, and where."""
+    """Show whether the system runs here, and where."""
     from sublet.config.data_dir import running_system
 
     settings = settings_module.load()
@@ -186,7 +186,7 @@ def serve(
     fd: Annotated[int | None, typer.Option(help="Listening socket handed down by `sublet up`.", hidden=True)] = None,
     supervised: Annotated[bool, typer.Option(help="End with the parent.", hidden=True)] = False,
 ) -> None:
-    """Run one process of the system alone, for instance several gateways against one PostgreSQL."""
+    """Run one process of the system on its own, for example several gateways against one PostgreSQL."""
     from sublet.launch import processes, supervisor
 
     if supervised:
@@ -196,7 +196,7 @@ def serve(
 
 @database.command("migrate")
 def migrate() -> None:
-    """Bring the database to the schema of this version; `sublet up` does so too."""
+    """Migrate the database to the schema of this version; `sublet up` does this too."""
     from sublet.store import Store
     from sublet.store.schema import migrate as upgrade
 

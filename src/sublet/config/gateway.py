@@ -32,18 +32,18 @@ BodyBytes = Annotated[int, Field(ge=1024, le=256 * MIB)]
 
 
 class GatewayModelSettings(Section):
-    """What differs for one model; what is not written here is as in `[gateway]`."""
+    """Settings of one model; any that are not set here are taken from `[gateway]`."""
 
     name: str = Field(min_length=1, max_length=120, description="the model's public name")
-    queue_s_max: QueueSeconds | None = Field(default=None, description="seconds a request may wait for the engine")
+    queue_s_max: QueueSeconds | None = Field(default=None, description="seconds that a request may wait for the engine")
     queue_per_key_max: QueueLength | None = Field(default=None, description="requests of a key that may wait for it")
-    body_bytes_max: BodyBytes | None = Field(default=None, description="bytes that a request's body may have")
+    body_bytes_max: BodyBytes | None = Field(default=None, description="maximum size of a request's body in bytes")
     connect_s_max: ConnectSeconds | None = Field(default=None, description="seconds to connect to an engine")
     first_event_s_max: AnswerSeconds | None = Field(
         default=None, description="seconds to the first token, or to the first byte of a whole answer"
     )
     silence_s_max: AnswerSeconds | None = Field(default=None, description="seconds between two tokens of a stream")
-    answer_s_max: AnswerSeconds | None = Field(default=None, description="seconds that an answer may take in all")
+    answer_s_max: AnswerSeconds | None = Field(default=None, description="seconds that an answer may take in total")
 
     def overrides(self) -> dict[str, Any]:
         """The limits that are written, by name."""
@@ -59,35 +59,39 @@ class Gateway(Section):
         default="127.0.0.1", description="address of the operator's listener: /metrics, and /health with its details"
     )
     operator_port: Port | None = Field(
-        default=None, description="its port; unset: the one after `port`, or any free one where that is 0"
+        default=None, description="its port; unset: the one after `port`, or any free port if that is 0"
     )
     trusted_proxies: tuple[TrustedProxy, ...] = Field(
-        default=(), description="addresses or networks of proxies whose X-Forwarded-For is believed; nobody else's is"
+        default=(),
+        description="addresses or networks of proxies whose X-Forwarded-For is trusted; from others it is ignored",
     )
     cors_origins: tuple[Origin, ...] = Field(
         default=(), description='origins whose pages may call from a browser, like "https://app.example"; "*": all'
     )
-    requests_per_minute_max: int = Field(default=600, ge=1, description="requests a key may start in a minute")
-    concurrency_max: int = Field(default=64, ge=1, description="requests a key may have under way")
-    queue_s_max: QueueSeconds = Field(default=30.0, description="seconds a request may wait for the engine")
+    requests_per_minute_max: int = Field(default=600, ge=1, description="requests that a key may start per minute")
+    concurrency_max: int = Field(default=64, ge=1, description="concurrent requests per key")
+    queue_s_max: QueueSeconds = Field(default=30.0, description="seconds that a request may wait for the engine")
     queue_per_key_max: QueueLength = Field(
-        default=64, description="requests of a key that may wait for a model; there is no bound for all keys together"
+        default=64, description="requests of a key that may wait for a model; there is no limit for all keys together"
     )
     weights: dict[str, Weight] = Field(
         default={},
-        description="weight in the queue of an organization, by id or name, or of a key within it, by id; else 1",
+        description="queue weight of an organization, by id or name, or of a key within it, by id; by default 1",
     )
     drain_s_max: float = Field(
         default=30.0,
         ge=0,
         le=3600,
-        description="seconds that answers under way may take to end when the gateway is stopped",
+        description="seconds that answers in progress may take to finish when the gateway is stopped",
     )
     body_bytes_max: BodyBytes = Field(
-        default=10 * MIB, description="bytes that a request's body may have, unpacked where it is compressed"
+        default=10 * MIB, description="maximum size of a request's body in bytes, uncompressed"
     )
     receive_s_max: float = Field(
-        default=30.0, gt=0, le=3600, description="seconds a request may take to arrive, from its first byte to its last"
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="seconds that a request may take to arrive, from its first byte to its last",
     )
     connections_max: int = Field(
         default=4096, ge=8, le=1_000_000, description="client connections; an organization may have a quarter of them"
@@ -95,13 +99,13 @@ class Gateway(Section):
     unauthenticated_max: int = Field(
         default=256,
         ge=1,
-        description="connections on which no valid key has arrived; the oldest gives way to the newest",
+        description="connections without a valid key yet; if there are more, the oldest is closed",
     )
     unauthenticated_per_address_max: int = Field(
-        default=64, ge=1, description="those of them that one address may have; trusted proxies may have more"
+        default=64, ge=1, description="unauthenticated connections from one address; trusted proxies may have more"
     )
     unauthenticated_s_max: float = Field(
-        default=10.0, gt=0, le=600, description="seconds such a connection may take for its headers, or be idle"
+        default=10.0, gt=0, le=600, description="seconds that such a connection may take for its headers, or be idle"
     )
     connect_s_max: ConnectSeconds = Field(default=5.0, description="seconds to connect to an engine")
     first_event_s_max: AnswerSeconds = Field(
@@ -109,7 +113,7 @@ class Gateway(Section):
         description="seconds that an engine may take to the first token, or to the first byte of a whole answer",
     )
     silence_s_max: AnswerSeconds = Field(default=60.0, description="seconds between two tokens of a stream")
-    answer_s_max: AnswerSeconds = Field(default=900.0, description="seconds that an answer may take in all")
+    answer_s_max: AnswerSeconds = Field(default=900.0, description="seconds that an answer may take in total")
     models: tuple[GatewayModelSettings, ...] = ()
 
     @field_validator("models")

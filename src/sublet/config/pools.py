@@ -23,12 +23,12 @@ class Section(BaseModel):
 
 
 class PrometheusSettings(Section):
-    """Where the running service reads a pool's demand, instead of this machine's own load."""
+    """Where the running service reads a pool's demand, instead of sampling this machine's load."""
 
     url: str = Field(pattern="^https?://", description="address of Prometheus, such as http://127.0.0.1:9090")
-    token: SecretStr = Field(default=SecretStr(""), description="bearer token, where one is asked for")
+    token: SecretStr = Field(default=SecretStr(""), description="bearer token, if the server requires one")
     exporter: Literal["", "dcgm", "slurm", "kubernetes"] = Field(
-        default="", description="whose metrics are there: the queries follow from it; empty: write in_use"
+        default="", description="exporter of the metrics, which sets the queries; empty: set in_use"
     )
     select: str = Field(
         default="",
@@ -38,12 +38,12 @@ class PrometheusSettings(Section):
     in_use: str = Field(
         default="",
         max_length=4000,
-        description="PromQL for what the owner uses, one number per time; $held is what tenants hold",
+        description="PromQL for what the owner uses, one number per time; $held is the number that tenants hold",
     )
     capacity: str = Field(
         default="", max_length=4000, description="PromQL or a number; empty: the exporter's, or the pool's accelerators"
     )
-    pending: str = Field(default="", max_length=4000, description="PromQL for what queued work waits for")
+    pending: str = Field(default="", max_length=4000, description="PromQL for the number that queued work waits for")
     step_s: int = Field(default=60, ge=1, le=3600, description="seconds between two samples")
 
     @field_validator("capacity")
@@ -59,12 +59,14 @@ class PrometheusSettings(Section):
 
 
 class MaintenanceSettings(Section):
-    """When accelerators of the pool will not be there: nothing is sold on them for that time."""
+    """Planned maintenance: the accelerators that are unavailable are not sold for that time."""
 
     start: Moment = Field(description="when it begins, with an offset, such as 2026-12-01T08:00:00Z")
     end: Moment = Field(description="when it ends")
-    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many are away; 0: all of the pool")
-    reason: str = Field(default="maintenance", max_length=200, description="why; shown wherever they are withheld")
+    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many are unavailable; 0: the whole pool")
+    reason: str = Field(
+        default="maintenance", max_length=200, description="the reason, shown wherever they are withheld"
+    )
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> MaintenanceSettings:
@@ -74,23 +76,25 @@ class MaintenanceSettings(Section):
 
 
 class PoolSettings(Section):
-    """A pool that the operator states instead of what discovery finds."""
+    """A pool that the operator defines, instead of those that discovery finds."""
 
     name: str = Field(min_length=1, max_length=60, description="unique name")
     site: str = Field(default="", max_length=60, description="site; empty: this host's name")
     generation: str = Field(default="", max_length=40, description="generation; empty: as discovered")
-    backend: Literal["local", "simulated"] = Field(default="local", description="what provides the leases")
-    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="how many; 0: as discovered")
+    backend: Literal["local", "simulated"] = Field(default="local", description="the backend that runs the leases")
+    accelerators: int = Field(default=0, ge=0, le=1_000_000, description="number of accelerators; 0: as discovered")
     watts: Decimal | None = Field(
         default=None, gt=0, description="watts per accelerator at IT level; unset: as discovered"
     )
     price_per_accelerator_hour: Decimal = Field(
-        default=Decimal("0.05"), ge=0, description="price before the class's ratio"
+        default=Decimal("0.05"), ge=0, description="price before the factor of the class"
     )
     currency: str = Field(default="USD", description="ISO 4217 code of the price")
-    tenure: Literal["owned", "leased_in"] = Field(default="owned", description="owned, or leased in from others")
+    tenure: Literal["owned", "leased_in"] = Field(
+        default="owned", description="whether the accelerators are owned, or leased from others"
+    )
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
-    failure_reserve: int = Field(default=0, ge=0, description="accelerators kept back for those that fail")
+    failure_reserve: int = Field(default=0, ge=0, description="spare accelerators for failures, not sold")
     prometheus: PrometheusSettings | None = None
     maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), max_length=1_000)
 

@@ -31,7 +31,7 @@ class SettingsError(InvalidInputError):
 
 
 class Database(Section):
-    """Where the data lies."""
+    """Where the data is stored."""
 
     url: str = Field(default="", description="SQLAlchemy URL; empty: an SQLite file in data_dir")
 
@@ -46,7 +46,7 @@ class Control(Section):
 
 
 class Ssh(Section):
-    """The SSH door of raw leases: one port per lease."""
+    """SSH access to raw leases: one port per lease."""
 
     host: str = Field(default="127.0.0.1", description="address to bind")
     port_min: Port = Field(default=22000, description="first port that a lease may get")
@@ -60,19 +60,23 @@ class Ssh(Section):
 
 
 class Network(Section):
-    """How far Sublet may be seen."""
+    """Which addresses Sublet may listen on."""
 
-    allow_non_loopback: bool = Field(default=False, description="let the hosts above be other than loopback addresses")
+    allow_non_loopback: bool = Field(
+        default=False, description="allow the hosts above to be other than loopback addresses"
+    )
 
 
 class Log(Section):
     """Logs go to files in data_dir/logs, and warnings to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level written")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is logged"
+    )
 
 
 class Mail(Section):
-    """The mail server that budget alerts go out through; without a host they go by webhook alone."""
+    """The mail server for budget alerts; without a host, alerts are sent only by webhook."""
 
     host: str = Field(default="", description="SMTP server; empty: no e-mail")
     port: Port = Field(default=587, description="its port")
@@ -93,7 +97,7 @@ class Mail(Section):
 
 
 class Demand(Section):
-    """How the owner's own need is observed."""
+    """How the owner's own demand is observed."""
 
     sample_interval_s: float = Field(
         default=15.0, ge=0.2, le=3600, description="seconds between two samples of local load"
@@ -102,18 +106,25 @@ class Demand(Section):
 
 
 class Billing(Section):
-    """Months of the ledger, who sends its invoices, and the taxes on them."""
+    """The ledger's months, the issuer of its invoices, and the taxes on them."""
 
     close_months: bool = Field(default=True, description="close months that are over, and make their invoices")
-    grace_hours: float = Field(default=48.0, ge=0, le=720, description="hours that late usage has after a month's end")
-    issuer_name: str = Field(default="Sublet operator", max_length=200, description="who sends the invoices")
-    issuer_address: str = Field(default="", max_length=500, description="address of the sender; lines end with \\n")
-    issuer_tax_number: str = Field(default="", max_length=100, description="tax number of the sender")
+    grace_hours: float = Field(
+        default=48.0,
+        ge=0,
+        le=720,
+        description="hours after a month's end during which late usage is still accepted for it",
+    )
+    issuer_name: str = Field(default="Sublet operator", max_length=200, description="issuer of the invoices")
+    issuer_address: str = Field(default="", max_length=500, description="address of the issuer; lines end with \\n")
+    issuer_tax_number: str = Field(default="", max_length=100, description="tax number of the issuer")
     tax_percent: Decimal | None = Field(
         default=None, ge=0, le=100, description="one tax on every invoice, in percent of its net amount, such as 19"
     )
-    tax_name: str = Field(default="VAT", min_length=1, max_length=40, description="what that tax is called")
-    tax_country: str = Field(default="", pattern="^([A-Z]{2})?$", description="only its customers pay it; empty: all")
+    tax_name: str = Field(default="VAT", min_length=1, max_length=40, description="name of that tax")
+    tax_country: str = Field(
+        default="", pattern="^([A-Z]{2})?$", description="country whose customers pay it; empty: all customers"
+    )
     taxes: str = Field(default="", description="an installed tax calculator, instead of the one percentage")
 
     @model_validator(mode="after")
@@ -126,14 +137,17 @@ class Billing(Section):
 class Leasing(Section):
     """Raw leases on this machine."""
 
-    memory_mib: int = Field(default=512, ge=64, description="memory cap of a lease, per accelerator")
-    disk_mib: int = Field(default=256, ge=16, description="disk cap of a lease's home")
-    processes_max: int = Field(default=256, ge=16, description="processes a lease may have")
+    memory_mib: int = Field(default=512, ge=64, description="memory limit of a lease in MiB, per accelerator")
+    disk_mib: int = Field(
+        default=256, ge=16, description="disk limit of a lease's home directory in MiB, per accelerator"
+    )
+    processes_max: int = Field(default=256, ge=16, description="maximum number of processes in a lease")
     home_keep_hours: float = Field(
-        default=48.0, ge=0, description="hours for which the archive of an ended lease's home is kept"
+        default=48.0, ge=0, description="hours for which an ended lease's home directory is archived"
     )
     allow_soft_isolation: bool = Field(
-        default=False, description="allow a second tenant where memory, processes and disk can't be capped per lease"
+        default=False,
+        description="allow a second tenant even if memory, processes and disk cannot be limited per lease",
     )
     simulated_file: Path | None = Field(
         default=None,
@@ -143,9 +157,9 @@ class Leasing(Section):
 
 
 class Quotes(Section):
-    """What the open quotes of one organization may hold, so that asking for prices never keeps capacity from others."""
+    """Limits on what one organization's open quotes may hold, so that requesting prices never keeps capacity from others."""
 
-    open_max: int = Field(default=20, ge=1, le=1000, description="quotes that an organization may have open at once")
+    open_max: int = Field(default=20, ge=1, le=1000, description="open quotes per organization")
     hold_s: int = Field(
         default=60, ge=0, le=60, description="seconds for which a quote holds its capacity; 0: quotes hold nothing"
     )
@@ -169,36 +183,43 @@ class Quotes(Section):
 class ClassOfService(Section):
     """What a class of service promises and at what risk and price it is sold."""
 
-    notice_s: int = Field(default=120, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    notice_s: int = Field(
+        default=120, ge=0, le=86_400, description="seconds between the owner's request and the deadline"
+    )
     broken_per_1000_max: float = Field(default=10.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
-    price_ratio: Decimal = Field(default=Decimal("1"), ge=0, description="price against the pool's price")
+    price_ratio: Decimal = Field(default=Decimal("1"), ge=0, description="factor on the pool's price")
     credit_ratio: Decimal = Field(
         default=Decimal("0"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
     )
     free_s: int = Field(
-        default=0, ge=0, le=86_400, description="a lease taken back within so many seconds costs nothing"
+        default=0, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
     )
     sell: bool = Field(default=True, description="whether the class is on sale")
 
 
 class FirmClass(ClassOfService):
-    """Not taken back before its end; the credit is the penalty for breaking it by force."""
+    """Not reclaimed before its end; the credit is the penalty if it is broken by force."""
 
-    notice_s: int = Field(default=0, ge=0, le=0, description="0: a firm lease is not taken back")
+    notice_s: int = Field(default=0, ge=0, le=0, description="0: a firm lease is not reclaimed")
     broken_per_1000_max: float = Field(default=1.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
-    price_ratio: Decimal = Field(default=Decimal("1.5"), ge=0, description="price against the pool's price")
+    price_ratio: Decimal = Field(default=Decimal("1.5"), ge=0, description="factor on the pool's price")
     credit_ratio: Decimal = Field(
-        default=Decimal("1.25"), ge=0, description="penalty for breaking it, as a share of the undelivered rest"
+        default=Decimal("1.25"), ge=0, description="penalty if it is broken, as a share of the undelivered rest"
     )
     long_share_max: float = Field(
-        default=0.15, ge=0, le=1, description="share of what could be sold for an hour that may be sold for longer"
+        default=0.15,
+        ge=0,
+        le=1,
+        description="share of what could be sold for an hour that may be sold for longer windows",
     )
 
 
 class NoticeClass(ClassOfService):
-    """Taken back after its notice."""
+    """Reclaimed after its notice period."""
 
-    notice_s: int = Field(default=300, ge=0, le=86_400, description="seconds between the owner's word and the deadline")
+    notice_s: int = Field(
+        default=300, ge=0, le=86_400, description="seconds between the owner's request and the deadline"
+    )
     broken_per_1000_max: float = Field(
         default=10.0, gt=0, le=1000, description="windows per 1,000 that may get less than their notice"
     )
@@ -208,15 +229,15 @@ class NoticeClass(ClassOfService):
 
 
 class SpotClass(ClassOfService):
-    """Taken back at once, the cheapest."""
+    """Reclaimed after a short notice; the cheapest class."""
 
     free_s: int = Field(
-        default=600, ge=0, le=86_400, description="a lease taken back within so many seconds costs nothing"
+        default=600, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
     )
     broken_per_1000_max: float = Field(
         default=1000.0, gt=0, le=1000, description="windows per 1,000 that may be broken"
     )
-    price_ratio: Decimal = Field(default=Decimal("0.4"), ge=0, description="price against the pool's price")
+    price_ratio: Decimal = Field(default=Decimal("0.4"), ge=0, description="factor on the pool's price")
 
 
 class Classes(Section):
@@ -231,8 +252,8 @@ class Models(Section):
     """The managed models."""
 
     default: str = Field(default="smollm2-135m-instruct", description="model deployed at the first start; empty: none")
-    floor: int = Field(default=1, ge=0, le=64, description="replicas that the operator pays for whatever the surplus")
-    slots: int = Field(default=4, ge=1, le=64, description="requests that a replica answers at once")
+    floor: int = Field(default=1, ge=0, le=64, description="replicas that the operator pays for, whatever the surplus")
+    slots: int = Field(default=4, ge=1, le=64, description="concurrent requests per replica")
     context_tokens: int = Field(default=2048, ge=256, le=131_072, description="context length of each slot")
 
 
@@ -241,7 +262,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SUBLET_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    data_dir: Path = Field(default=Path("~/.local/share/sublet"), description="where everything that Sublet keeps lies")
+    data_dir: Path = Field(
+        default=Path("~/.local/share/sublet"), description="directory for everything that Sublet stores"
+    )
     prices: Path | None = Field(default=None, description="price book (TOML); unset: the built-in one")
     database: Database = Database()
     control: Control = Control()

@@ -51,7 +51,7 @@ class ForeignFormError(ForbiddenError):
 
 
 class FormTooLongError(InvalidInputError):
-    """The form is longer than the console takes; paste only the key into it."""
+    """The form is longer than the console accepts; paste only the key into it."""
 
     code = "form_too_long"
     status = 413

@@ -31,7 +31,7 @@ class ConsoleForOperatorsError(ForbiddenError):
 
 
 class SignInLimitError(LimitExceededError):
-    """Too many keys that opened nothing came from this address; wait a minute and sign in with the right one."""
+    """Too many invalid keys came from this address; wait a minute and sign in with a valid key."""
 
     code = "sign_in_limit"
 

@@ -143,7 +143,7 @@ class ControlMetrics:
         yield CounterMetricFamily("sublet_ledger_events", "Usage events in the ledger", health["events"])
 
     def _of_nodes(self, now: datetime) -> Metric:
-        nodes = GaugeMetricFamily("sublet_node_reachable", "1 while the node gives signs of life", labels=["node"])
+        nodes = GaugeMetricFamily("sublet_node_reachable", "1 while the node sends heartbeats", labels=["node"])
         for node in Nodes(self._system.store).nodes():
             nodes.add_metric([node.id], int(node.reachable(now)))
         return nodes

@@ -25,7 +25,7 @@ SEPARATORS = ((";", "semicolons"), ("\t", "tabs"))
 
 
 class BadSeriesError(InvalidInputError):
-    """The file is not a series of demand; the message names the line and what to write there instead."""
+    """The file is not a demand series; the message names the line and what to write there instead."""
 
     code = "bad_series"
 

@@ -17,7 +17,7 @@ HOUSEKEEPING = 0.25
 
 
 class LoadUnreadableError(UnavailableError):
-    """This machine's load can't be read from /proc; import demand from CSV or Prometheus instead."""
+    """This machine's load cannot be read from /proc; import demand from CSV or Prometheus instead."""
 
     code = "load_unreadable"
 

@@ -30,13 +30,13 @@ Fetch = Callable[[str, Mapping[str, str]], bytes]
 
 
 class PrometheusError(UnavailableError):
-    """Prometheus refused the query or gave something unreadable; try the query in its own page first."""
+    """Prometheus refused the query or returned an unreadable answer; try the query in Prometheus's own page first."""
 
     code = "prometheus"
 
 
 class PrometheusUnreachableError(PrometheusError):
-    """Prometheus does not answer; check its address, and that it runs."""
+    """Prometheus does not answer; check its address, and that it is running."""
 
     code = "prometheus_unreachable"
 

@@ -42,7 +42,7 @@ _GRES_PER_NODE = re.compile(r"gpu(?::[A-Za-z0-9_.-]+)?:(\d+)")
 
 
 class BadSlurmOutputError(InvalidInputError):
-    """This is not what sacct or squeue print with the options that Sublet uses; the message names the line."""
+    """This is not output of sacct or squeue with the options that Sublet uses; the message names the line."""
 
     code = "bad_slurm_output"
 

@@ -27,13 +27,13 @@ BEAT_S = 5.0
 
 
 class ControlPlaneRunningError(ConflictError):
-    """Another control plane serves here already; several on one database need PostgreSQL, and a data directory each."""
+    """Another control plane is already running here; to run several, use PostgreSQL and separate data directories."""
 
     code = "control_plane_running"
 
 
 class NodeReachableError(ConflictError):
-    """The node still gives signs of life; stop its control plane first."""
+    """The node still sends heartbeats; stop its control plane first."""
 
     code = "node_reachable"
 
@@ -129,7 +129,9 @@ class Nodes:
             if found is None:
                 raise NotFoundError(f"there is no node {id_or_name!r}; `sublet node ls` lists them")
             if found.reachable(now):
-                raise NodeReachableError(f"node {found.name} ({found.id}) still gives signs of life; stop it first")
+                raise NodeReachableError(
+                    f"node {found.name} ({found.id}) still sends heartbeats; stop its control plane first"
+                )
             sql.delete_node(connection, found.id)
             return found
 

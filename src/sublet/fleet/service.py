@@ -17,7 +17,7 @@ from sublet.values.text import checked_line
 
 
 class PoolElsewhereError(ConflictError):
-    """The pool's name is taken by another machine's pool; choose another in [[pools]]."""
+    """Another machine's pool has this name; choose another name in [[pools]]."""
 
     code = "pool_elsewhere"
 

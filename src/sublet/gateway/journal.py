@@ -86,7 +86,7 @@ _BRITISH = b'"organisation":'
 
 
 class JournalBusyError(ConflictError):
-    """Another gateway writes this run's journal; give each its own data_dir."""
+    """Another gateway is writing to this journal; give each gateway its own data_dir."""
 
     code = "journal_busy"
 

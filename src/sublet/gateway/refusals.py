@@ -28,32 +28,32 @@ class InvalidRequestError(InvalidInputError):
 
 
 class ContextLengthError(InvalidInputError):
-    """Prompt and answer do not fit the model's context; shorten the prompt or ask for fewer tokens."""
+    """The prompt and the answer do not fit the model's context; shorten the prompt or ask for fewer tokens."""
 
     code = "context_length_exceeded"
 
 
 class ModelNotFoundError(NotFoundError):
-    """There is no such model here; GET /v1/models lists those that there are."""
+    """There is no such model; GET /v1/models lists the available models."""
 
     code = "model_not_found"
 
 
 class RouteNotFoundError(NotFoundError):
-    """There is no such route; see docs/gateway.md for those that there are."""
+    """There is no such route; see docs/gateway.md for the available routes."""
 
     code = "route_not_found"
 
 
 class MethodNotAllowedError(InvalidInputError):
-    """This route does not take this method; the header Allow names those that it takes."""
+    """This route does not support this method; the Allow header lists the methods that it supports."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class UnsupportedEncodingError(InvalidInputError):
-    """The body's Content-Encoding is not supported; send it plain or with gzip."""
+    """The body's Content-Encoding is not supported; send the body uncompressed or with gzip."""
 
     code = "unsupported_encoding"
     status = 415
@@ -100,19 +100,19 @@ class InsufficientQuotaError(LimitExceededError):
 
 
 class BudgetUnreachableError(UnavailableError):
-    """A budget covers this key and what is left of it can't be read now; try again after the time in Retry-After."""
+    """A budget covers this key, and what is left of it cannot be read at the moment; try again after the time in Retry-After."""
 
     code = "budget_unreachable"
 
 
 class QueueFullError(UnavailableError):
-    """Every slot of this model is taken and its queue is full; try again after the time in Retry-After."""
+    """All slots of this model are in use and its queue is full; try again after the time in Retry-After."""
 
     code = "queue_full"
 
 
 class QueueTimeoutError(UnavailableError):
-    """No slot of this model came free in time; try again after the time in Retry-After."""
+    """No slot of this model became free in time; try again after the time in Retry-After."""
 
     code = "queue_timeout"
 
@@ -124,7 +124,7 @@ class NoReplicaError(UnavailableError):
 
 
 class ServerFullError(UnavailableError):
-    """The gateway has as many connections or bytes under way as it may; try again after the time in Retry-After."""
+    """The gateway has reached its limit of connections or bytes in progress; try again after the time in Retry-After."""
 
     code = "server_full"
 
@@ -136,13 +136,13 @@ class StoppingError(UnavailableError):
 
 
 class JournalError(UnavailableError):
-    """Usage can't be recorded, so nothing is served: the disk that holds the gateway's journal is full or fails."""
+    """Usage cannot be recorded, so requests are refused: the disk with the gateway's journal is full or failing."""
 
     code = "journal_unwritable"
 
 
 class RequestTooLargeError(InvalidInputError):
-    """The model's server takes no request of this size; send a smaller one."""
+    """The model's server does not accept a request of this size; send a smaller one."""
 
     code = "request_too_large"
     status = 413
@@ -156,7 +156,7 @@ class UnprocessableRequestError(InvalidInputError):
 
 
 class EngineError(SubletError):
-    """The engine did not answer as it should; try again."""
+    """The engine returned an unexpected answer; try again."""
 
     code = "engine_error"
     status = 502
@@ -176,7 +176,7 @@ class EngineFailedError(EngineError):
 
 
 class EngineUnreachableError(EngineError):
-    """The engine can't be reached; try again."""
+    """The engine cannot be reached; try again."""
 
     code = "engine_unreachable"
     kind = "connect"
@@ -200,7 +200,7 @@ class EngineTimeoutError(EngineError):
 
 
 class EngineBusyError(EngineError):
-    """The model's server takes no more requests now; try again after the time in Retry-After."""
+    """The model's server is not accepting more requests; try again after the time in Retry-After."""
 
     code = "engine_busy"
     status = 429
@@ -216,7 +216,7 @@ class EngineOverloadedError(EngineError):
 
 
 class EngineDownError(NoReplicaError):
-    """No server of this model answers requests now; try again after the time in Retry-After."""
+    """No server of this model is answering requests; try again after the time in Retry-After."""
 
     code = "engine_down"
 

@@ -54,7 +54,7 @@ BACKLOG = 2048
 
 
 class AddressTakenError(UnavailableError):
-    """Something else listens on the gateway's address; stop it, or set gateway.port to a free one."""
+    """Another program is listening on the gateway's address; stop it, or set gateway.port to a free port."""
 
     code = "address_taken"
 

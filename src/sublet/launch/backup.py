@@ -28,13 +28,13 @@ _BLOCK = 1 << 20
 
 
 class BackupDamagedError(InvalidInputError):
-    """The backup is not what was written: a file is missing or its hash differs; take another one."""
+    """The backup is damaged: a file is missing or its hash differs; use another backup."""
 
     code = "backup_damaged"
 
 
 class WouldOverwriteError(ConflictError):
-    """There is a Sublet already where the backup would be put; name another place, or say --overwrite."""
+    """Sublet data already exists at the target of the restore; choose another target, or pass --overwrite."""
 
     code = "would_overwrite"
 

@@ -53,13 +53,13 @@ WORDS_S_MAX = 2.0
 
 
 class AlreadyRunningError(ConflictError):
-    """Sublet runs on this data directory already; stop it there first, or set another data_dir."""
+    """Sublet is already running on this data directory; stop it first, or set another data_dir."""
 
     code = "already_running"
 
 
 class PortTakenError(ConflictError):
-    """Another program listens on the port; stop it, or set another port."""
+    """Another program is listening on the port; stop it, or set another port."""
 
     code = "port_taken"
 

@@ -31,25 +31,25 @@ ACCELERATOR_FAILED = "accelerator_failed"
 
 
 class NoCapacityError(ConflictError):
-    """So much is not on sale for that window; `details.alternatives` lists what is, cheapest change first."""
+    """Not enough capacity for that window; `details.alternatives` lists what is available, smallest change first."""
 
     code = "no_capacity"
 
 
 class QuoteExpiredError(ConflictError):
-    """The quote has expired or was canceled; ask for a new quote and accept it within 60 seconds."""
+    """The quote has expired or was canceled; request a new quote and accept it before it expires."""
 
     code = "quote_expired"
 
 
 class WrongStateError(ConflictError):
-    """The lease is in a state that does not allow this; read the lease again."""
+    """The lease's state does not allow this; read the lease again."""
 
     code = "wrong_state"
 
 
 class FirmLeaseError(SubletError):
-    """Only firm leases are left to take back; repeat with force and a reason to break them at the stated penalty."""
+    """Only firm leases are left to reclaim; to break them at the stated penalty, repeat with force and a reason."""
 
     code = "firm_lease"
     status = 409

@@ -33,7 +33,7 @@ _SECTIONS: dict[str, Callable[[Any, str], Any]] = {
 
 
 class PriceOverlapError(InvalidInputError):
-    """Two prices hold for the same usage at the same time; end one before the other starts or match more narrowly."""
+    """Two prices apply to the same usage at the same time; end one before the other starts, or match more narrowly."""
 
     code = "price_overlap"
 

@@ -29,7 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class BudgetExceededError(LimitExceededError):
-    """A hard budget would be passed; the message names it. Raise its limit or wait for its next period."""
+    """A hard budget would be exceeded; the message names it. Raise its limit, or wait until it resets."""
 
     code = "budget_exceeded"
 

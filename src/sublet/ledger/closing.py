@@ -21,7 +21,7 @@ from sublet.values.errors import ConflictError
 
 
 class PeriodOpenError(ConflictError):
-    """The period is not over yet; close it once its last moment has passed, or make an invoice on demand."""
+    """The period is not over yet; close it after it ends, or make an invoice on demand."""
 
     code = "period_open"
 

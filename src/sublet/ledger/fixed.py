@@ -31,7 +31,7 @@ MONTHS_NAMED_MAX = 12
 
 
 class BackdatedError(ConflictError):
-    """A fee or commitment reaches into months that are closed; say in the entry whether they are caught up or left as they are."""
+    """A fee or commitment affects closed months; state in the entry whether they are caught up or left unchanged."""
 
     code = "backdated"
 

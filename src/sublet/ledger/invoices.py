@@ -45,7 +45,7 @@ _WHOLE = 1_000
 
 
 class DraftChangedError(ConflictError):
-    """The invoice is no longer what was reviewed; read the draft again and confirm its new digest."""
+    """The invoice has changed since it was reviewed; read the draft again and confirm its new digest."""
 
     code = "draft_changed"
 

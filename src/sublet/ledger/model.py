@@ -43,7 +43,7 @@ EVENT_KINDS = (USAGE, CORRECTION, CANCELLATION)
 
 
 class EventConflictError(ConflictError):
-    """The id of this event was used for other content; both are shown. Send a correction under a new id."""
+    """The id of this event was already used for different content; both are shown. Send a correction with a new id."""
 
     code = "event_conflict"
 

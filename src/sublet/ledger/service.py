@@ -132,7 +132,7 @@ class Ledger:
                 return report
 
     def dismiss(self, source: str, event_id: str, reason: str) -> dict[str, Any]:
-        """Put a correction that waits for an event which never comes aside for good; it stays on record, with the reason."""
+        """Dismiss a correction that waits for an event that will never arrive; it stays on record, with the reason."""
         self.rate()
         return self._store.write(
             lambda connection: dismissals.dismiss(connection, source, event_id, reason, self._store.clock.now())
@@ -367,7 +367,7 @@ class Ledger:
             return statement(connection, self._parties.get(connection, organization_id), period)
 
     def receivables(self) -> list[dict[str, Any]]:
-        """What is owed, by organization and days past due."""
+        """Show what is owed, by organization and days past due."""
         with self._store.read() as connection:
             return aged_receivables(connection, self._store.clock.now())
 

@@ -43,21 +43,21 @@ class UnknownModelError(NotFoundError):
 
 
 class ModelFileError(SubletError):
-    """The model's file is missing or damaged; `sublet models pull NAME` puts it right."""
+    """The model's file is missing or damaged; to repair it, run `sublet models pull NAME`."""
 
     code = "model_file"
     status = 503
 
 
 class EngineStartError(SubletError):
-    """The engine did not start; the message has its last words, `sublet doctor` checks what it needs."""
+    """The engine did not start; the message has its last output, and `sublet doctor` checks its requirements."""
 
     code = "engine_start"
     status = 503
 
 
 class HostRunningError(ConflictError):
-    """Another engine host serves this data directory; stop it first, or use another data_dir."""
+    """Another engine host is running on this data directory; stop it first, or use another data_dir."""
 
     code = "host_running"
 
@@ -68,7 +68,7 @@ class CatalogEntry:
 
     `source` says where the engine finds it: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model",
     "key_variable", "dialect"} for openai_url. `context_tokens` is the context of one slot, prompt and answer together; `slots` the
-    requests that a replica answers at once; `accelerators` what a replica occupies (0: it runs on somebody else's).
+    concurrent requests per replica; `accelerators` what a replica occupies (0: it runs on somebody else's).
     """
 
     name: str

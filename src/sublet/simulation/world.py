@@ -26,7 +26,7 @@ SAMPLE_S = 300
 
 
 class BrokenInvariantError(SubletError):
-    """The simulated system broke a promise; the message names it and the seed that replays it."""
+    """The simulated system violated an invariant; the message names the invariant and the seed that replays the run."""
 
     code = "broken_invariant"
 

@@ -19,13 +19,13 @@ PROGRESS = "sublet_copy"
 
 
 class TargetNotEmptyError(ConflictError):
-    """The target database holds tables that this copy did not make; name an empty one."""
+    """The target database has tables that this copy did not create; use an empty database."""
 
     code = "target_not_empty"
 
 
 class CopyDiffersError(ConflictError):
-    """The copy is not the same as its source, which changed meanwhile; empty the target and copy once more, with Sublet stopped."""
+    """The copy differs from its source, which changed in the meantime; stop Sublet, empty the target and copy again."""
 
     code = "copy_differs"
 

@@ -20,13 +20,13 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 class SchemaNewerError(ConflictError):
-    """The database was written by a newer Sublet; install that version, or restore a backup from before the upgrade."""
+    """The database was written by a newer version of Sublet; install that version, or restore a backup from before the upgrade."""
 
     code = "schema_newer"
 
 
 class SchemaInUseError(ConflictError):
-    """A process of an older version still serves this database; stop it everywhere, then migrate."""
+    """A process of an older version is still using this database; stop all such processes, then migrate."""
 
     code = "schema_in_use"
 

@@ -14,7 +14,7 @@ AGAIN_S_MAX = 60.0
 
 
 class RefusedError(SubletError):
-    """Sublet said no; its own sentence says why."""
+    """Sublet refused the request; its message says why."""
 
     code = "refused"
     status = 400

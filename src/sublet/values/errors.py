@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 
 class SubletError(Exception):
-    """Something went wrong inside Sublet; the log line with the same request id says what."""
+    """An internal error occurred; see the log line with the same request id."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -30,14 +30,14 @@ class InvalidInputError(SubletError):
 
 
 class NotFoundError(SubletError):
-    """There is no such object, or it belongs to somebody else; check the id."""
+    """There is no such object, or it belongs to another organization; check the id."""
 
     code = "not_found"
     status = 404
 
 
 class ConflictError(SubletError):
-    """The object changed, or the same key was used for something else; read it again and repeat."""
+    """The object has changed, or the same key was used for something else; read the object again and retry."""
 
     code = "conflict"
     status = 409
@@ -58,7 +58,7 @@ class ForbiddenError(SubletError):
 
 
 class UnavailableError(SubletError):
-    """The part of Sublet that does this is not running or is overloaded; try again after the time stated."""
+    """The required part of Sublet is not running or is overloaded; try again after the stated time."""
 
     code = "unavailable"
     status = 503
@@ -72,7 +72,7 @@ class LimitExceededError(SubletError):
 
 
 class StorageFullError(SubletError):
-    """The disk that holds Sublet's data is full; free space there, nothing was half-written."""
+    """The disk with Sublet's data is full; free some space. Nothing was half-written."""
 
     code = "storage_full"
     status = 507

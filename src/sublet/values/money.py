@@ -33,7 +33,7 @@ _KNOWN = frozenset(
 
 
 class CurrencyMismatchError(InvalidInputError):
-    """Amounts of two currencies can't be combined; bill each organization in one currency."""
+    """Amounts in different currencies cannot be combined; bill each organization in one currency."""
 
     code = "currency_mismatch"
 

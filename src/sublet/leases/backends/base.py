@@ -18,7 +18,7 @@ DEVICES_PER_LEASE_MAX = 4096
 
 
 class IsolationUnavailableError(UnavailableError):
-    """This machine can't isolate a tenant; `sublet doctor` says what is missing and how to allow it."""
+    """This machine cannot isolate a tenant; `sublet doctor` shows what is missing and how to enable it."""
 
     code = "isolation_unavailable"
 
@@ -32,7 +32,7 @@ class SoftIsolationError(SubletError):
 
 
 class BackendFailedError(UnavailableError):
-    """The backend could not do what was asked; the message says what it said, and the same call may be repeated."""
+    """The backend could not carry out the request; the message has its reason, and the call can be retried."""
 
     code = "backend_failed"
 

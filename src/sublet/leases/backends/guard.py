@@ -30,7 +30,7 @@ _log = structlog.get_logger("sublet.leases")
 
 
 class UnansweredError(BackendFailedError):
-    """The backend did not answer in time, or is left alone since it did not; what it has is unknown, not gone."""
+    """The backend did not answer in time, or is not called because it recently did not; its leases are unknown, not gone."""
 
     code = "backend_silent"
 
