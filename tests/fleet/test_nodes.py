@@ -157,7 +157,7 @@ def test_a_node_whose_heartbeat_is_old_is_unreachable_and_may_be_forgotten(
     presence = Presence(any_store, A, "alpha", "control")
     presence.beat()
     assert [node.reachable(clock.now()) for node in nodes.nodes()] == [True, False]
-    with pytest.raises(NodeReachableError, match="signs of life"):
+    with pytest.raises(NodeReachableError, match="heartbeats"):
         nodes.forget("alpha")
     clock.advance(UNREACHABLE_S + 1)
     assert not nodes.nodes()[0].reachable(clock.now())
