@@ -93,7 +93,7 @@ def test_over_https_the_cookie_is_for_https_only(client: TestClient) -> None:
         ("", 401, "unknown, expired or revoked"),
         ("sublet_customer", 403, "the console is for the operator so far"),
         ("sublet_internal", 403, "the console is for the operator so far"),
-        ("x" * FORM_BYTES_MAX, 413, "longer than the console takes"),
+        ("x" * FORM_BYTES_MAX, 413, "longer than the console accepts"),
     ],
 )
 def test_other_keys_are_refused_with_a_sentence(client: TestClient, key: str, status: int, sentence: str) -> None:

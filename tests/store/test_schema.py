@@ -43,7 +43,7 @@ def test_a_database_of_a_newer_version_is_left_alone(empty: Store) -> None:
     empty.write(
         lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = 'from_the_future'"))
     )
-    with pytest.raises(SchemaNewerError, match="newer Sublet; install that version"):
+    with pytest.raises(SchemaNewerError, match="newer version of Sublet; install that version"):
         migrate(empty)
 
 
