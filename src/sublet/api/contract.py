@@ -14,11 +14,14 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from sublet.accounts import wire as accounts
+from sublet.api import wire as system
 from sublet.api.http import IDEMPOTENCY_KEY_MAX, api_routes, permission_of
 from sublet.demand import wire as demand
 from sublet.fleet import wire as fleet
 from sublet.leases import wire as leases
 from sublet.ledger import wire as ledger
+from sublet.models import wire as models
+from sublet.surplus import wire as surplus
 from sublet.values.wire import answer
 
 
@@ -64,8 +67,53 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("GET", "/v1/budgets"): ledger.BudgetList,
     ("POST", "/v1/budgets"): ledger.Budget,
     ("PATCH", "/v1/budgets/{budget_id}"): ledger.Budget,
+    ("GET", "/v1/credits"): ledger.CreditList,
+    ("POST", "/v1/credits"): ledger.CreditState,
+    ("POST", "/v1/usage"): ledger.UsageTaken,
+    ("GET", "/v1/prices"): ledger.PriceBook,
+    ("PUT", "/v1/prices"): ledger.PricesPublished,
+    ("GET", "/v1/invoices"): ledger.InvoiceList,
+    ("POST", "/v1/invoices"): ledger.InvoiceMade,
+    ("GET", "/v1/invoices/draft"): ledger.InvoiceDraft,
+    ("GET", "/v1/invoices/{invoice_id}"): ledger.Invoice,
+    ("POST", "/v1/invoices/{invoice_id}/payments"): ledger.Invoice,
+    ("POST", "/v1/invoices/{invoice_id}/payments/reverse"): ledger.Invoice,
+    ("POST", "/v1/invoices/{invoice_id}/void"): ledger.Invoice,
+    ("POST", "/v1/periods/{organization_id}/{label}/close"): ledger.PeriodClosed,
+    ("GET", "/v1/ledger/health"): ledger.BooksHealth,
+    ("GET", "/v1/ledger/dismissals"): ledger.DismissedList,
+    ("POST", "/v1/ledger/dismissals"): ledger.DismissedEvent,
+    ("POST", "/v1/ledger/prove"): ledger.ProofReport,
+    ("GET", "/v1/statements"): ledger.Statement,
+    ("GET", "/v1/receivables"): ledger.ReceivableList,
+    ("GET", "/v1/nodes"): fleet.NodeList,
+    ("POST", "/v1/demand/{pool_id}/samples"): demand.SamplesTaken,
+    ("GET", "/v1/demand/{pool_id}/samples"): demand.SampleHistory,
+    ("GET", "/v1/demand/{pool_id}/forecast"): surplus.DemandForecast,
+    ("GET", "/v1/surplus/{pool_id}"): surplus.SurplusLadder,
+    ("GET", "/v1/surplus/{pool_id}/{class_name}"): surplus.Offer,
+    ("GET", "/v1/record"): surplus.RecordList,
+    ("POST", "/v1/reclaims"): leases.ReclaimCarriedOut,
+    ("POST", "/v1/reclaims/preview"): leases.ReclaimPreview,
+    ("GET", "/v1/reclaims"): leases.ReclaimList,
+    ("GET", "/v1/lease-plan"): leases.Plan,
+    ("GET", "/v1/deployments"): models.ModelList,
+    ("POST", "/v1/deployments"): models.DeploymentState,
+    ("PUT", "/v1/deployments/{model:path}/scale"): models.DeploymentState,
+    ("GET", "/health"): system.Liveness,
+    ("GET", "/v1/health"): system.Health,
+    ("GET", "/v1/plan"): system.Plans,
+    ("GET", "/v1/desk/worth"): system.Worth,
+    ("GET", "/v1/desk/actuals"): system.ActualFigures,
 }
 """The type of each operation's answer, by method and path."""
+
+PAGES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("GET", "/v1/desk/actuals.html"): ("text/html",),
+    ("GET", "/v1/exports/{name}"): ("text/csv",),
+    ("GET", "/v1/invoices/{invoice_id}"): ("text/html", "application/pdf"),
+}
+"""What else operations answer with than JSON: text for people and for spreadsheets, which no type describes."""
 
 REFUSALS = {
     "400": "The request can't be used as it is; the message names the field.",
@@ -119,6 +167,12 @@ def _complete(operation: dict[str, Any], route: APIRoute, method: str, reference
     kind = ANSWERS.get((method, route.path))
     if kind is not None:
         answers[str(route.status_code or 200)]["content"] = {"application/json": {"schema": references[kind.__name__]}}
+    pages = PAGES.get((method, route.path), ())
+    if pages:
+        content = answers["200"].setdefault("content", {})
+        if kind is None:
+            content.clear()
+        content.update({page: {"schema": {"type": "string"}} for page in pages})
     permission = permission_of(route)
     operation["operationId"] = f"{(route.tags or ['system'])[0]}.{route.name}"
     operation["security"] = [{_SCHEME: []}] if permission else []

@@ -67,6 +67,7 @@ def router(
 
     @routes.get("/v1/claims", dependencies=[claims])
     def list_claims(pool_id: str | None = None) -> dict[str, Any]:
+        """The claims that are not over, of one pool or of all, the oldest first."""
         return {"claims": [claim.as_dict() for claim in demand.claims(id_of(pool_id) if pool_id else None)]}
 
     @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims:write", effect=Effect(Claim)))])
@@ -76,6 +77,7 @@ def router(
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
     def withdraw_claim(claim_id: str) -> dict[str, Any]:
+        """Withdraw a claim; repeating it changes nothing."""
         return demand.withdraw_claim(claim_id).as_dict()
 
     return routes

@@ -63,3 +63,47 @@ class ClaimList:
     """Claims that are not over, the oldest first."""
 
     claims: list[Claim]
+
+
+@answer
+class SampleFindings:
+    """What was noticed in samples; nothing was repaired without being counted here."""
+
+    rows: int
+    duplicates: int
+    out_of_order: int
+    gaps: int
+    missing_slots: int
+    capacity_changes: int
+    above_capacity: int
+    outages: int
+
+
+@answer
+class SamplesTaken:
+    """How many samples were kept, and how many were too old to keep."""
+
+    pool_id: str
+    taken: int
+    expired: int
+    findings: SampleFindings
+
+
+@answer
+class SampleAt:
+    """What a pool had and what its owner used and waited for at one moment, in accelerators."""
+
+    time: Moment
+    capacity: float
+    in_use: float
+    pending: float
+
+
+@answer
+class SampleHistory:
+    """The samples of a pool, the oldest first, `step_s` seconds apart where none is missing."""
+
+    pool_id: str
+    step_s: int
+    findings: SampleFindings
+    samples: list[SampleAt]

@@ -32,10 +32,12 @@ def router(fleet: Fleet, require: Require) -> APIRouter:
 
     @routes.get("/v1/pools", dependencies=[Depends(require("pools:read"))])
     def list_pools() -> dict[str, Any]:
+        """Every pool, with its prices and what is in service."""
         return {"pools": [pool.as_dict() for pool in fleet.pools()]}
 
     @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("fleet:read"))])
     def show_pool(pool: str) -> dict[str, Any]:
+        """A pool by its id or name, with each of its accelerators."""
         found = fleet.pool(pool)
         return {**found.as_dict(), "units": [unit.as_dict() for unit in fleet.units(found.id)]}
 

@@ -64,3 +64,23 @@ class PoolDetail:
     online_at: Moment
     offline_at: Moment | None
     units: list[Unit]
+
+
+@answer
+class Node:
+    """A machine that serves this database; `state` is reachable or unreachable."""
+
+    id: str
+    name: str
+    version: str
+    state: str
+    seen_at: Moment | None
+    created_at: Moment
+    pool_ids: list[str]
+
+
+@answer
+class NodeList:
+    """Every node."""
+
+    nodes: list[Node]

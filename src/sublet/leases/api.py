@@ -136,6 +136,7 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
 
     @routes.get("/v1/reclaims", dependencies=[Depends(require("reclaims:read"))])
     def list_reclaims() -> dict[str, Any]:
+        """What was taken back and by which plan, the newest first."""
         return {"reclaims": leases.reclaims()}
 
     @routes.post("/v1/reclaims/{reclaim_id}/withdraw")

@@ -181,3 +181,89 @@ class Quarantine:
     """Accelerators in quarantine."""
 
     accelerators: list[QuarantinedUnit]
+
+
+@answer
+class Victim:
+    """Who gives capacity back, when, and what it costs: a lease (`lease_id`) or a replica (`replica_id`, `model`)."""
+
+    kind: str
+    class_: str
+    accelerators: int
+    reclaim_at: Moment
+    credit: str
+    income_forgone: str
+    work_lost: str
+    work_lost_s: int
+    destroyed: str
+    currency: str
+    forced: bool
+    reason: str
+    sentence: str
+    lease_id: str = ""
+    organization_id: str = ""
+    replica_id: str = ""
+    model: str = ""
+
+
+@answer
+class ReclaimPreview:
+    """Whom a reclaim would take capacity from; `short` is what can't be freed in time. Amounts are exact decimals as text."""
+
+    pool_id: str
+    needed: int
+    freed: int
+    short: int
+    back_at: Moment | None
+    destroyed: str
+    victims: list[Victim]
+
+
+@answer
+class ReclaimCarriedOut(ReclaimPreview):
+    """The plan of a reclaim that stands; `id` withdraws it."""
+
+    id: str
+
+
+@answer
+class Reclaim:
+    """What the owner took back, and the plan by which it was freed."""
+
+    id: str
+    pool_id: str
+    accelerators: int
+    start: Moment
+    end: Moment
+    actor: str
+    reason: str
+    forced: bool
+    withdrawn: bool
+    plan: ReclaimPreview
+
+
+@answer
+class ReclaimList:
+    """Reclaims, the newest first."""
+
+    reclaims: list[Reclaim]
+
+
+@answer
+class PlanStep:
+    """One thing to do: to what, why, and from when (null: now)."""
+
+    kind: str
+    subject: str
+    reason: str
+    at: Moment | None
+    details: dict[str, Any]
+
+
+@answer
+class Plan:
+    """What is done next, in order, and what waits for its time."""
+
+    made_at: Moment
+    steps: list[PlanStep]
+    pending: list[PlanStep]

@@ -70,10 +70,11 @@ def _usage_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         body = await request.body()
         content_type = request.headers.get("content-type", "")
         result = await run_in_threadpool(_take, ledger, content_type, dict(request.headers), body)
-        status = 200
-        if result.refused and not content_type.lower().startswith(BATCHED):
-            status = _STATUS.get(result.refused[0].code, 400)
-        return JSONResponse(result.as_dict(), status)
+        if not result.refused or content_type.lower().startswith(BATCHED):
+            return JSONResponse(result.as_dict())
+        refusal = result.refused[0]
+        problem = {"code": refusal.code, "message": refusal.message, "details": dict(refusal.details)}
+        return JSONResponse({**result.as_dict(), "error": problem}, _STATUS.get(refusal.code, 400))
 
 
 def _take(ledger: Ledger, content_type: str, headers: dict[str, str], body: bytes) -> IntakeResult:
@@ -115,6 +116,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def list_credits(
         actor: Annotated[Actor, Depends(require("credits:read"))], organization_id: str = ""
     ) -> dict[str, Any]:
+        """The credits of an organization, and what is left of each."""
         return {"credits": [credit.as_dict() for credit in ledger.credits(actor.whose(organization_id))]}
 
     @routes.post(
@@ -157,6 +159,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def set_profile(
         organization_id: str, body: BillingProfile, actor: Annotated[Actor, Depends(require("profiles:write"))]
     ) -> dict[str, Any]:
+        """Set what stands on the organization's next invoices about it."""
         ledger.set_profile(actor.whose(organization_id), Profile(**asdict(body)))
         return asdict(body)
 
@@ -169,6 +172,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.get("/v1/invoices")
     def list_invoices(actor: reader, organization_id: str = "") -> dict[str, Any]:
+        """The invoices of an organization, the newest first."""
         return {"invoices": ledger.invoices(actor.whose(organization_id))}
 
     @routes.get("/v1/invoices/draft")
@@ -206,6 +210,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
     def pay_invoice(invoice_id: str, body: NewPayment) -> dict[str, Any]:
+        """Record a payment, once per source_id; the invoice with what is paid on it."""
         return ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id)
 
     @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[made])
@@ -215,6 +220,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[made])
     def void_invoice(invoice_id: str, body: Reason) -> dict[str, Any]:
+        """Take a final invoice back; its number stays used and its charges are invoiced again."""
         return ledger.void(invoice_id, body.reason)
 
 
@@ -231,12 +237,14 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def list_budgets(
         actor: Annotated[Actor, Depends(require("budgets:read"))], organization_id: str = ""
     ) -> dict[str, Any]:
+        """The budgets of an organization, with what was spent and is held in the present period."""
         return {"budgets": [state.as_dict() for state in ledger.budgets(actor.whose(organization_id))]}
 
     @routes.post(
         "/v1/budgets", status_code=201, dependencies=[Depends(require("budgets:write", effect=Effect(Budget)))]
     )
     def create_budget(body: NewBudget) -> dict[str, Any]:
+        """Set up a budget; what its scope has spent in the present period counts already."""
         fields = {name: value for name, value in asdict(body).items() if name not in ("organization_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
         return ledger.create_budget(new_budget(body.organization_id, nano_from_decimal(body.limit), **fields)).as_dict()
@@ -248,6 +256,7 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("budgets:write"))])
     def end_budget(budget_id: str) -> None:
+        """End a budget: it limits and alerts no more."""
         ledger.end_budget(budget_id)
 
 
@@ -270,6 +279,7 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("books:read"))])
     def list_dismissed() -> dict[str, Any]:
+        """The corrections that were put aside, and why, the newest first."""
         return {"dismissed": ledger.dismissed()}
 
     @routes.post("/v1/ledger/prove")

@@ -303,7 +303,11 @@ def _entry(party: Party, period: Period, number: str, invoice_id: str, drawn: _D
 
 def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
     """A final invoice by id or number, with its present status. Raises NotFoundError."""
-    row = invoice_row(connection, invoice_id)
+    return stated(invoice_row(connection, invoice_id))
+
+
+def stated(row: Row[Any]) -> dict[str, Any]:
+    """The document of a final invoice, with its present status and what was paid on it."""
     return {**row.document, "status": row.status, "paid": amount_text(row.paid_nano)}
 
 

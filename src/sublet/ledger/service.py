@@ -22,7 +22,7 @@ from sublet.ledger.fixed import publish_fixed
 from sublet.ledger.health import health_of
 from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
-from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of
+from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, stated
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.new_budgets import create_budget
 from sublet.ledger.new_budgets import new_budget as new_budget
@@ -340,7 +340,7 @@ class Ledger:
         """The invoices of an organization, newest first."""
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
-            return [{**row.document, "status": row.status} for row in invoices_of(connection, organization_id)]
+            return [stated(row) for row in invoices_of(connection, organization_id)]
 
     def pay(self, invoice_id: str, nano: int, source_id: str) -> dict[str, Any]:
         """Record a payment, once per `source_id`."""

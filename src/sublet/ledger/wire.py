@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
@@ -161,3 +161,310 @@ class Profile:
     tax_number: str
     email: str
     payment_days: int
+
+
+@answer
+class CreditState:
+    """A credit and what is left of it; `tax_mode` is empty where it is not money received in advance."""
+
+    id: str
+    organization_id: str
+    kind: str
+    source_id: str
+    reason: str
+    amount: str
+    remaining: str
+    granted_at: Moment
+    starts_at: Moment
+    tax_mode: str
+    expires_at: Moment | None
+
+
+@answer
+class CreditList:
+    """The credits of an organization."""
+
+    credits: list[CreditState]
+
+
+@answer
+class RefusedEvent:
+    """An event that was not taken: its place in the batch, and why."""
+
+    index: int
+    source: str
+    id: str
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+@answer
+class UsageTaken:
+    """How many events were taken, how many were there already, and which were refused."""
+
+    accepted: int
+    duplicates: int
+    refused: list[RefusedEvent]
+
+
+@answer
+class PriceBook:
+    """Prices, discounts and commitments by the form of their entries (docs/prices.md), and the version of the book."""
+
+    version: int
+    name: str
+    prices: list[dict[str, Any]]
+    discounts: list[dict[str, Any]]
+    commitments: list[dict[str, Any]]
+
+
+@answer
+class BookFinding:
+    """Something to look at in a price book: a gap, say, and where it is."""
+
+    severity: str
+    where: str
+    message: str
+
+
+@answer
+class PricesPublished:
+    """The version that holds from now on, and what was noticed in it."""
+
+    version: int
+    findings: list[BookFinding]
+
+
+@answer
+class InvoiceParty:
+    """Who issues an invoice."""
+
+    name: str
+    address: str
+    tax_number: str
+
+
+@answer
+class InvoiceCustomer(InvoiceParty):
+    """Who is invoiced."""
+
+    organization_id: str
+    country: str
+
+
+@answer
+class InvoicePeriod:
+    """The month of an invoice in the customer's time zone."""
+
+    label: str
+    start: Moment
+    end: Moment
+    timezone: str
+
+
+@answer
+class InvoiceLine:
+    """What was used or agreed at one price; `used` and `booked` are months."""
+
+    position: int
+    id: str
+    kind: str
+    description: str
+    product: str
+    meter: str
+    rate: str
+    used: str
+    booked: str
+    quantity: str
+    unit: str
+    unit_price: str
+    amount: str
+    list_amount: str
+    events: int
+
+
+@answer
+class InvoiceCredit:
+    """What a credit takes off."""
+
+    credit: str
+    kind: str
+    reason: str
+    amount: str
+
+
+@answer
+class InvoiceTax:
+    """A tax on the net amount."""
+
+    name: str
+    percent: str
+    amount: str
+
+
+@answer
+class InvoiceDraft:
+    """What an invoice charges; `digest` names exactly this. Amounts are exact decimals as text."""
+
+    id: str
+    number: str
+    status: str
+    kind: str
+    issuer: InvoiceParty
+    customer: InvoiceCustomer
+    currency: str
+    period: InvoicePeriod
+    issued_at: Moment
+    lines: list[InvoiceLine]
+    subtotal: str
+    credits: list[InvoiceCredit]
+    rounding: str
+    net: str
+    taxes: list[InvoiceTax]
+    total: str
+    prepaid: list[InvoiceCredit]
+    due: str
+    carried: str
+    rounding_rule: str
+    digest: str
+
+
+@answer
+class Invoice(InvoiceDraft):
+    """A final invoice, with what was paid on it and the transaction that posted it."""
+
+    due_at: Moment
+    transaction: int
+    paid: str
+
+
+@answer
+class InvoiceList:
+    """The invoices of an organization, the newest first."""
+
+    invoices: list[Invoice]
+
+
+@answer
+class InvoiceMade:
+    """The invoice, or null where there was nothing to invoice."""
+
+    invoice: Invoice | None
+
+
+@answer
+class PeriodClosed:
+    """The month, whether this call closed it, and its invoice if there was anything to invoice."""
+
+    period: str
+    closed_now: bool
+    invoice: Invoice | None
+
+
+@answer
+class ProofReport:
+    """Whether everything derived again from the raw events is what the books say, and what is not."""
+
+    subject: str
+    ok: bool
+    difference: str
+    events: int
+    lines: int
+    transactions: int
+    invoices: int
+    first_difference: str | None
+    findings: list[str]
+
+
+@answer
+class LastProof(ProofReport):
+    """The newest proof that was kept."""
+
+    proved_at: Moment
+
+
+@answer
+class WaitingEvent:
+    """An event that is not rated yet, and why."""
+
+    code: str
+    reason: str
+    organization: str
+    source: str
+    id: str
+
+
+@answer
+class BooksHealth:
+    """How far rating is, the oldest events that wait, and the last proof."""
+
+    events: int
+    rated_to: int
+    lines: int
+    waiting_events: int
+    waiting: list[WaitingEvent]
+    last_proof: LastProof | None
+    ok: bool
+
+
+@answer
+class EventName:
+    """An event by its source and id."""
+
+    source: str
+    id: str
+
+
+@answer
+class DismissedEvent:
+    """A correction that was put aside for good, and why."""
+
+    transaction: int
+    dismissed_at: Moment
+    organization_id: str
+    kind: str
+    source: str
+    id: str
+    corrects: EventName
+    reason: str
+
+
+@answer
+class DismissedList:
+    """What was put aside, the newest first."""
+
+    dismissed: list[DismissedEvent]
+
+
+@answer
+class Movement:
+    """A change of what is owed."""
+
+    transaction: int
+    booked_at: Moment
+    kind: str
+    text: str
+    amount: str
+    balance: str
+
+
+@answer
+class Statement:
+    """What an organization owed at the start of a month, what changed it, and what it owed at the end."""
+
+    organization_id: str
+    name: str
+    currency: str
+    period: str
+    opening: str
+    movements: list[Movement]
+    closing: str
+
+
+@answer
+class ReceivableList:
+    """What each organization owes: `organization_id`, `name`, `currency`, `total`, and the amount for each age in days past
+    due (`current`, `1-30`, `31-60`, `61-90`, `over 90`)."""
+
+    receivables: list[dict[str, str]]

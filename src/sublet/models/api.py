@@ -29,10 +29,12 @@ def router(models: Models, require: Require) -> APIRouter:
         dependencies=[Depends(require("deployments:write", effect=Effect(Deployment)))],
     )
     def deploy(body: NewDeployment) -> dict[str, Any]:
+        """Offer a model of the catalog on a pool."""
         return models.deploy(body.model, body.pool_id, floor=body.floor, replicas_max=body.replicas_max).as_dict()
 
     @routes.put("/v1/deployments/{model:path}/scale", dependencies=[operate])
     def scale(model: str, body: Scale) -> dict[str, Any]:
+        """Set the number of a model's replicas; null lets Sublet choose."""
         return models.scale(model, body.replicas).as_dict()
 
     @routes.delete("/v1/deployments/{model:path}", status_code=204, dependencies=[operate])

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from annotated_types import Interval, MaxLen, MinLen
 
-from sublet.values.wire import LINE, Whole, body
+from sublet.values.moments import Moment
+from sublet.values.wire import LINE, Whole, answer, body
 
 REPLICAS_MAX = 64
 
@@ -28,3 +29,81 @@ class Scale:
     """How many replicas; null for automatic."""
 
     replicas: Replicas | None = None
+
+
+@answer
+class DeploymentState:
+    """A model on a pool; `scale` is the number of replicas that was asked for, null for automatic."""
+
+    id: str
+    model: str
+    pool_id: str
+    floor: int
+    replicas_max: int
+    scale: int | None
+    state: str
+    created_at: Moment
+    updated_at: Moment
+
+
+@answer
+class ReplicaTrouble:
+    """What a replica failed with, how often in a row, and since when."""
+
+    failures: int
+    kind: str
+    status: int
+    said: str
+    since: Moment
+    at: Moment
+
+
+@answer
+class ReplicaState:
+    """An engine that serves a model."""
+
+    id: str
+    deployment_id: str
+    model: str
+    pool_id: str
+    accelerators: int
+    state: str
+    slots: int
+    endpoint: str | None
+    pid: int | None
+    restarts: int
+    reason: str | None
+    created_at: Moment
+    ready_at: Moment | None
+    healthy_at: Moment | None
+    drain_deadline: Moment | None
+    reclaim_at: Moment | None
+    troubles: list[ReplicaTrouble]
+
+
+@answer
+class CatalogModel:
+    """A model of the catalog, with its deployment and replicas; `ended` says why the last one ended."""
+
+    name: str
+    engine: str
+    source: dict[str, str]
+    sha256: str | None
+    context_tokens: int
+    slots: int
+    accelerators: int
+    capabilities: list[str]
+    surplus_class: str
+    license: str
+    description: str
+    present: bool
+    deployment: DeploymentState | None
+    replicas: list[ReplicaState]
+    ended: str
+
+
+@answer
+class ModelList:
+    """Every model of the catalog."""
+
+    models: list[CatalogModel]
