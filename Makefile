@@ -47,6 +47,7 @@ ci: ## everything that CI runs, real services included
 	@bash .ci/run
 
 manual: $(INSTALLED) ## rewrite the generated tables of the manual
+	@$(BIN)/python tools/client.py
 	@$(BIN)/python tools/manual.py
 
 lock: ## renew requirements.txt from pyproject.toml

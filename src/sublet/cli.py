@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +22,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     help=(
         "Rents out the accelerators that their owner is not using, and gives them back the moment the owner needs them.\n\n"
-        "**own** `pool` · **need** `demand` · **spare** `surplus`, `record`, `shadow`, `backtest` · **sell** `lease`, `models` · "
-        "**earn** `ledger`, `prices` · **worth** `desk`\n\n"
+        "own `pool` · need `demand` · spare `surplus`, `record`, `shadow`, `backtest` · sell `lease`, `models` · "
+        "earn `ledger`, `prices` · worth `desk`\n\n"
         "`sublet demo` plays all of it on this machine; `sublet up` runs it until Ctrl-C; `sublet doctor` says what this "
         "machine can do. Settings come from `sublet.toml` and from `SUBLET_…` variables; commands that ask a running system "
-        "take its address from `SUBLET_URL` and a key from `SUBLET_KEY`."
+        "take its address and your key from `sublet login`, or from `SUBLET_URL` and `SUBLET_KEY`."
     ),
 )
 
@@ -46,13 +47,16 @@ def root(
     config: Annotated[
         Path | None, typer.Option(envvar="SUBLET_CONFIG", help="Settings file; by default ./sublet.toml if it exists.")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option(envvar="SUBLET_PROFILE", help="Profile to use; the one of the last login by default.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    if profile:
+        os.environ["SUBLET_PROFILE"] = profile
     if config is not None:
-        import os
-
         os.environ["SUBLET_CONFIG"] = str(config.absolute())
 
 

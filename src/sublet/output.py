@@ -6,29 +6,17 @@ What is printed may hold what others wrote: names, reasons, answers of a service
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 
 from sublet.values.text import visible, visible_json
 
-WIDTH_IN_A_PIPE = 100_000
-
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-class Screen(Console):
-    """Rich's console, for styled output: what the text in it would have the terminal do is spelled out."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -52,15 +40,36 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], em
     if not rows:
         say(empty)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for key, heading in columns.items():
-        numbers = all(isinstance(row.get(key), int | float) or _numeric(row.get(key)) for row in rows)
-        table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        # Text, and not str: a name may hold what Rich would take for markup.
-        table.add_row(*(Text(visible(_text(row.get(key)))) for key in columns))
+    cells = [[visible(_text(row.get(key))) for key in columns] for row in rows]
+    numbers = [all(_is_number(row.get(key)) for row in rows) for key in columns]
+    shown = [list(columns.values()), *cells]
+    widths = [max(_width(line[place]) for line in shown) for place in range(len(columns))]
     # In a pipe a row is one line, however long, for grep and cut.
-    Screen(width=None if sys.stdout.isatty() else WIDTH_IN_A_PIPE, highlight=False).print(table)
+    if sys.stdout.isatty() and sum(widths) + 2 * (len(widths) - 1) > shutil.get_terminal_size().columns:
+        from sublet.screen import print_folded
+
+        print_folded(cells, list(zip(columns.values(), numbers, strict=True)))
+        return
+    for number, line in enumerate(shown):
+        padded = (_padded(*entry) for entry in zip(line, widths, numbers, strict=True))
+        text = "  ".join(padded).rstrip()
+        typer.echo(typer.style(text, bold=True) if number == 0 else text)
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - _width(cell))
+    return space + cell if right else cell + space
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(sign) else 1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or _numeric(value)
 
 
 def _numeric(value: Any) -> bool:

@@ -6,11 +6,11 @@ import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from sublet.client.remote import Remote
+from sublet.client.core import Answer, Request
+from sublet.client.transport import StandardTransport
 from sublet.commands.desk import app
 from sublet.desk.actuals import CreditRecord, PoolRecord, UsageRecord, gather
 from sublet.desk.errors import CaseError
@@ -145,7 +145,11 @@ def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytes
         "/v1/desk/actuals.html": render_actuals(earned, date(2026, 7, 1)),
     }
     monkeypatch.setenv("SUBLET_KEY", "key")
-    monkeypatch.setattr(Remote, "_call", lambda self, method, path, **options: httpx2.Response(200, text=pages[path]))
+
+    def send(self: StandardTransport, request: Request) -> Answer:
+        return Answer(200, {}, pages[request.target.partition("?")[0]].encode())
+
+    monkeypatch.setattr(StandardTransport, "send", send)
 
     text = run("actuals", "--out", str(tmp_path / "page.html")).stdout
 

@@ -7,7 +7,8 @@ import json
 import pytest
 from rich.tree import Tree
 
-from sublet.output import Screen, print_json, print_rows, say, say_error
+from sublet.output import print_json, print_rows, say, say_error
+from sublet.screen import Screen
 
 
 def test_json_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

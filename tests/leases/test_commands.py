@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from tests.leases.test_api import Site
 from tests.leases.world import KEY, World
+from tests.terminal import sit_at
 from typer.testing import CliRunner
 
-from sublet.client.remote import Remote
 from sublet.commands import leases as commands
 from sublet.leases import login
 from sublet.leases.model import NoCapacityError
@@ -44,12 +43,7 @@ class Customer:
         self.shell = Shell()
         self.key_file = key_file
 
-        def connect(remote: Remote) -> None:
-            remote.url = "http://sublet"
-            headers = {"Authorization": f"Bearer {self.site.keys['alice']}"}
-            remote._client = TestClient(self.site.client.app, headers=headers)  # type: ignore[assignment]
-
-        monkeypatch.setattr(Remote, "__init__", connect)
+        sit_at(monkeypatch, self.site.client.app, self.site.keys["alice"])
         monkeypatch.setattr(login, "shell", self.shell)
 
     def types(self, *words: str, exit_code: int = 0) -> str:

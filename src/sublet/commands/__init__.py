@@ -9,6 +9,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "login": ("sublet.commands.session", "login", "Keep a service's address and your key as a profile."),
+    "logout": ("sublet.commands.session", "logout", "Forget a profile and its key."),
+    "profile": ("sublet.commands.session", "profile", "Profiles: the services that you logged in to."),
+    "open": ("sublet.commands.session", "open_console", "Open the console in the browser."),
     "up": ("sublet.commands.system", "up", "Run the system until Ctrl-C."),
     "down": ("sublet.commands.system", "down", "Stop the system; leases run on unless --end-leases."),
     "demo": ("sublet.commands.system", "demo", "Play the whole story on this machine."),
@@ -49,6 +53,14 @@ class Commands(TyperGroup):
         finally:
             self._listing = False
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        # Completing the first word needs the lines alone, too.
+        self._listing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
@@ -61,6 +73,9 @@ class Commands(TyperGroup):
         found = getattr(import_module(place), name)
         # As a group even where it has one command only, which Typer would put in the group's place.
         grouped = isinstance(found, typer.Typer)
+        if grouped:
+            # Help as plain text: styling it would take longer than all the rest.
+            found.rich_markup_mode = None
         command = typer.main.get_group(found) if grouped else typer.main.get_command(_alone(found))
         command.name = cmd_name
         command.short_help = line
@@ -69,6 +84,6 @@ class Commands(TyperGroup):
 
 def _alone(function: Any) -> typer.Typer:
     """A Typer with one command, which is that command itself."""
-    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command()(function)
     return single

@@ -19,7 +19,8 @@ from sublet.demand.prometheus import PrometheusCollector, query_of
 from sublet.demand.service import Demand, Recorded
 from sublet.demand.slurm import parse_sacct, series_of_jobs, told_of
 from sublet.fleet.service import Fleet
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.screen import Screen
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus import store as surplus_sql

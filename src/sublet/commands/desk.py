@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
-from rich.tree import Tree
 
-from sublet.client.remote import Remote
+from sublet.client.remote import connect
 from sublet.desk.briefing import brief as briefing_text
 from sublet.desk.comparison import compare
 from sublet.desk.desk import LANGUAGES, open_case
@@ -22,7 +20,10 @@ from sublet.desk.sections.uncertainty import SAMPLES_MAX
 from sublet.desk.service import run_simulation, write_reports, write_text
 from sublet.desk.sheet import Explanation, Value
 from sublet.desk.template import write_template
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
 
 app = typer.Typer(
     help="What capacity is worth: values with units, reports, uncertainty, briefings.", no_args_is_help=True
@@ -66,6 +67,10 @@ def explain(
     if as_json:
         print_json(_explained(explanation))
         return
+    from rich.tree import Tree
+
+    from sublet.screen import Screen
+
     tree = Tree(_line(explanation.value), guide_style="dim")
     _grow(tree, explanation)
     Screen(markup=False, highlight=False).print(tree)
@@ -96,6 +101,10 @@ def mc(
     as_json: JsonFlag = False,
 ) -> None:
     """Draw the case's distributions: quantiles of its results and contributions to variance."""
+    from rich.progress import Progress
+
+    from sublet.screen import Screen
+
     desk = open_case(case)
     count = samples or (desk.simulation.samples if desk.simulation is not None else 0)
     with Progress(console=Screen(stderr=True), disable=count < _PROGRESS_FROM) as progress:
@@ -211,8 +220,8 @@ def actuals(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the page to this HTML file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what was really earned, from a running Sublet at SUBLET_URL with the operator's key in SUBLET_KEY."""
-    remote = Remote()
+    """Show what was really earned, from the running Sublet that you logged in to."""
+    remote = connect()
     if out is not None:
         write_text(out, remote.text("/v1/desk/actuals.html", days=days))
     found = remote.get("/v1/desk/actuals", days=days)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sublet.client.remote import Remote
-from sublet.leases import login
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.client.clients import Client
+from sublet.client.remote import connect
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.clock import as_utc, format_time, parse_time
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
 from sublet.values.ids import new_id
@@ -23,7 +22,7 @@ _SERVED = ("active", "degraded", "notice")
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Raw capacity for a window, with SSH. Talks to the service at SUBLET_URL with the key in SUBLET_KEY.",
+    help="Raw capacity for a window, with SSH. Asks the service that you logged in to.",
 )
 
 Count = Annotated[int, typer.Option("--accelerators", "-n", min=1, help="How many accelerators.")]
@@ -72,7 +71,7 @@ def quote(
 ) -> None:
     """Request a price, valid for 60 seconds; the answer says how long the capacity is held."""
     wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
-    found = _quote(Remote(), wanted)
+    found = _quote(connect(), wanted)
     if as_json:
         print_json(found)
         return
@@ -89,7 +88,7 @@ def quote(
 @app.command("quotes")
 def list_quotes(as_json: JsonFlag = False) -> None:
     """List your quotes that can still be accepted."""
-    found = Remote().get("/v1/quotes")
+    found = connect().get("/v1/quotes")
     if as_json:
         print_json(found)
         return
@@ -112,7 +111,7 @@ def cancel_quote(quote_id: QuoteId, as_json: JsonFlag = False) -> None:
     """Cancel a quote and release the capacity that it holds."""
     if not quote_id.startswith("quo_") or not quote_id.replace("_", "").isalnum():
         raise InvalidInputError(f"{quote_id!r} is not a quote id; `sublet lease quotes` lists yours")
-    found = Remote().post(f"/v1/quotes/{quote_id}/cancel")
+    found = connect().post(f"/v1/quotes/{quote_id}/cancel")
     if as_json:
         print_json(found)
         return
@@ -134,7 +133,9 @@ def take(
     as_json: JsonFlag = False,
 ) -> None:
     """Request a quote and accept it."""
-    remote, public_key = Remote(), login.public_key(key)
+    from sublet.leases import login
+
+    remote, public_key = connect(), login.public_key(key)
     if quote_id is None:
         made = _quote(remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure))
         lease = _accept_new(remote, made, public_key)
@@ -156,7 +157,7 @@ def list_leases(
     as_json: JsonFlag = False,
 ) -> None:
     """List leases."""
-    found = Remote().get("/v1/leases", live=live, limit=limit)
+    found = connect().get("/v1/leases", live=live, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -166,7 +167,7 @@ def list_leases(
 @app.command()
 def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
     """Show a lease, its guarantees and everything that happened to it."""
-    lease = Remote().get(f"/v1/leases/{_checked(lease_id)}")
+    lease = connect().get(f"/v1/leases/{_checked(lease_id)}")
     if as_json:
         print_json(lease)
         return
@@ -178,8 +179,8 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 
 @app.command()
 def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
-    """End a lease, or cancel it before it begins."""
-    remote = Remote()
+    """Give a lease back, or cancel it before it begins."""
+    remote = connect()
     if lease_id is None:
         running = _running(remote)
         if len(running) > 1:
@@ -200,7 +201,9 @@ def ssh(
     command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell if left out.")] = None,
 ) -> None:
     """Log in to a lease, or run a command there: `sublet lease ssh -- nvidia-smi`."""
-    remote = Remote()
+    from sublet.leases import login
+
+    remote = connect()
     words = list(command or [])
     if lease_id is not None and not lease_id.startswith("lse_"):
         words, lease_id = [lease_id, *words], None
@@ -210,7 +213,7 @@ def ssh(
     raise typer.Exit(login.shell(lease["id"], lease["ssh"], words))
 
 
-def _running(remote: Remote) -> list[dict[str, Any]]:
+def _running(remote: Client) -> list[dict[str, Any]]:
     """One's own leases that are not over, the newest first. Raises NotFoundError where there is none."""
     running = [item for item in remote.get("/v1/leases", live=True)["leases"] if item["state"] != "ending"]
     if not running:
@@ -231,7 +234,7 @@ class _Wanted:
     on_failure: str
 
 
-def _quote(remote: Remote, wanted: _Wanted) -> dict[str, Any]:
+def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     pool = wanted.pool
     if pool is None and wanted.generation is None:
         pools = remote.get("/v1/pools")["pools"]
@@ -253,11 +256,11 @@ def _quote(remote: Remote, wanted: _Wanted) -> dict[str, Any]:
     return remote.post("/v1/quotes", body, new_id("req"))
 
 
-def _accept(remote: Remote, quote_id: str, public_key: str) -> dict[str, Any]:
+def _accept(remote: Client, quote_id: str, public_key: str) -> dict[str, Any]:
     return remote.post("/v1/leases", {"quote_id": quote_id, "ssh_public_keys": [public_key]}, new_id("req"))
 
 
-def _accept_new(remote: Remote, made: dict[str, Any], public_key: str) -> dict[str, Any]:
+def _accept_new(remote: Client, made: dict[str, Any], public_key: str) -> dict[str, Any]:
     """Accept a quote of which nobody has heard yet; a refusal that leaves it open says how to go on with it."""
     try:
         return _accept(remote, made["id"], public_key)
@@ -269,8 +272,12 @@ def _accept_new(remote: Remote, made: dict[str, Any], public_key: str) -> dict[s
         ) from error
 
 
-def _wait_ready(remote: Remote, lease_id: str, *, quiet: bool) -> dict[str, Any]:
+def _wait_ready(remote: Client, lease_id: str, *, quiet: bool) -> dict[str, Any]:
     """The lease once one can log in. Raises UnavailableError where it fails or takes too long."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from sublet.screen import Screen
+
     deadline = time.monotonic() + READY_S_MAX
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Screen(stderr=True), transient=True, disable=quiet) as progress:

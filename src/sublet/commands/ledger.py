@@ -19,7 +19,8 @@ from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.model import amount_text
 from sublet.ledger.page import invoice_page, summary
 from sublet.ledger.pdf import invoice_pdf
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.screen import Screen
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import nano_from_decimal

@@ -12,7 +12,8 @@ from sublet.fleet.service import Fleet
 from sublet.models.catalog import built_in
 from sublet.models.model import CatalogEntry, ModelRow
 from sublet.models.service import Models
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.screen import Screen
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import InvalidInputError

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sublet.client.remote import Remote
+from sublet.client.remote import connect
 from sublet.config import settings
 from sublet.demand.csv_series import read_series
 from sublet.demand.model import Series
 from sublet.demand.service import Demand
 from sublet.fleet.service import Fleet
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.surplus.benchmark.backtest import Backtest, pieces, prepare
@@ -32,6 +31,9 @@ from sublet.values.clock import SystemClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 FILES_MAX = 200
 WINDOW_HOURS_MAX = 168
 
@@ -42,9 +44,9 @@ def surplus(
 ) -> None:
     """Show what is on sale now per class and window, and the reason for each accelerator withheld.
 
-    Asks the running service at SUBLET_URL with the operator's key in SUBLET_KEY.
+    Asks the running service, with an operator's or a team's key.
     """
-    remote = Remote()
+    remote = connect()
     pools = [item for item in remote.get("/v1/pools")["pools"] if pool is None or pool in (item["id"], item["name"])]
     if pool is not None and not pools:
         raise InvalidInputError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
@@ -66,7 +68,7 @@ def record(
     Two sources, side by side: the leases that were sold and are over, and the shadow that sells on paper, hour by hour, what
     the same rule would have sold. And how far each length is tightened or loosened by its record now, since when, and why.
     """
-    found = Remote().get("/v1/record", days=days, pool=pool)
+    found = connect().get("/v1/record", days=days, pool=pool)
     if as_json:
         print_json(found)
         return
@@ -275,6 +277,10 @@ def _window_lengths(text: str) -> tuple[int, ...]:
 
 
 def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from sublet.screen import Screen
+
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Screen(stderr=True), transient=True)
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from sublet.config import settings as settings_module
-from sublet.output import JsonFlag, Screen, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.plan import Plan, plan_from_dict
@@ -30,6 +29,7 @@ def _config() -> Path | None:
 def up(as_json: JsonFlag = False) -> None:
     """Run the system until Ctrl-C: control plane, gateway and engines. Leases run on when it ends, and the next start finds them."""
     from sublet.launch.running import Running
+    from sublet.screen import Screen
 
     running = Running(settings_module.load(), _config())
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -81,7 +81,10 @@ def demo(
 
 def doctor(as_json: JsonFlag = False) -> None:
     """Say what this machine can do, what is missing, and what follows from it. Exit code 1 if something is missing."""
+    from rich.markup import escape
+
     from sublet.launch import doctor as examination
+    from sublet.screen import Screen
 
     settings = settings_module.load()
     if as_json:
@@ -156,12 +159,13 @@ def plan(
 
 def _next_plan() -> Plan:
     """Only the running system knows what its backends hold; a system that does not run is told by its database."""
-    from sublet.client.remote import KEY_VARIABLE, Remote
+    from sublet.client.profiles import KEY_VARIABLE
+    from sublet.client.remote import connect
     from sublet.wiring.system import Sublet
 
     if os.environ.get(KEY_VARIABLE):
         try:
-            return plan_from_dict(Remote().get("/v1/plan")["next"])
+            return plan_from_dict(connect().get("/v1/plan")["next"])
         except UnavailableError as error:
             say(f"{error.message}; this is the plan by the database", err=True)
     system = Sublet(settings_module.load())

@@ -15,7 +15,8 @@ import typer
 from sublet.config.settings import Settings
 from sublet.fleet import discovery
 from sublet.leases.backends.local.host import probe
-from sublet.output import Screen, print_json, say
+from sublet.output import print_json, say
+from sublet.screen import Screen
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import STEPS, plain
 from sublet.values.errors import SubletError

@@ -1,0 +1,126 @@
+"""Every operation of the API, one line each: what both clients call, and what a test compares with the OpenAPI document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOCUMENT, NONE, BYTES, RAW = "document", "none", "bytes", "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation by its id in the OpenAPI document.
+
+    `body` and `answer` name wire types as `domain:Class`, so that only the types in use are imported. A body may also be "raw"
+    (bytes of the caller's own), an answer "document" (JSON as it came), "bytes" or "none".
+    """
+
+    id: str
+    method: str
+    path: str
+    query: tuple[str, ...] = ()
+    body: str = ""
+    answer: str = DOCUMENT
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the path, in order."""
+        return tuple(part.partition("}")[0] for part in self.path.split("{")[1:])
+
+
+ALL: tuple[Operation, ...] = (
+    Operation("accounts.whoami", "GET", "/v1/whoami", answer="accounts:Identity"),
+    Operation("accounts.list_organizations", "GET", "/v1/organizations", answer="accounts:OrganizationList"),
+    Operation(
+        "accounts.create_organization",
+        "POST",
+        "/v1/organizations",
+        body="accounts:NewOrganization",
+        answer="accounts:Organization",
+    ),
+    Operation("accounts.list_keys", "GET", "/v1/organizations/{organization}/keys", answer="accounts:KeyList"),
+    Operation(
+        "accounts.create_key",
+        "POST",
+        "/v1/organizations/{organization}/keys",
+        body="accounts:NewKey",
+        answer="accounts:IssuedKey",
+    ),
+    Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
+    Operation("fleet.list_pools", "GET", "/v1/pools", answer="fleet:PoolList"),
+    Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:PoolDetail"),
+    Operation("fleet.list_nodes", "GET", "/v1/nodes"),
+    Operation("demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples"),
+    Operation("demand.history", "GET", "/v1/demand/{pool_id}/samples", query=("since", "until", "limit")),
+    Operation("demand.list_claims", "GET", "/v1/claims", query=("pool_id",), answer="demand:ClaimList"),
+    Operation("demand.add_claim", "POST", "/v1/claims", body="demand:NewClaim", answer="demand:Claim"),
+    Operation("demand.withdraw_claim", "DELETE", "/v1/claims/{claim_id}", answer="demand:Claim"),
+    Operation("surplus.ladder", "GET", "/v1/surplus/{pool_id}"),
+    Operation("surplus.sellable", "GET", "/v1/surplus/{pool_id}/{class_name}", query=("window_s", "start")),
+    Operation("surplus.forecast", "GET", "/v1/demand/{pool_id}/forecast", query=("horizon_s", "quantile")),
+    Operation("surplus.show", "GET", "/v1/record", query=("pool", "days")),
+    Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
+    Operation("leases.list_quotes", "GET", "/v1/quotes", answer="leases:QuoteList"),
+    Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),
+    Operation("leases.accept", "POST", "/v1/leases", body="leases:NewLease", answer="leases:Lease"),
+    Operation("leases.list_leases", "GET", "/v1/leases", query=("live", "limit", "after"), answer="leases:LeasePage"),
+    Operation("leases.show", "GET", "/v1/leases/{lease_id}", answer="leases:LeaseDetail"),
+    Operation("leases.end", "POST", "/v1/leases/{lease_id}/end", answer="leases:Lease"),
+    Operation("leases.reclaim", "POST", "/v1/reclaims", body="leases:NewReclaim"),
+    Operation("leases.list_reclaims", "GET", "/v1/reclaims"),
+    Operation("leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim"),
+    Operation("leases.withdraw", "POST", "/v1/reclaims/{reclaim_id}/withdraw", answer="leases:LeaseList"),
+    Operation("leases.next_plan", "GET", "/v1/lease-plan"),
+    Operation("leases.quarantine", "GET", "/v1/quarantine", answer="leases:Quarantine"),
+    Operation("leases.release", "POST", "/v1/quarantine/{unit_id}/release", body="leases:Release", answer="none"),
+    Operation("models.list_deployments", "GET", "/v1/deployments"),
+    Operation("models.deploy", "POST", "/v1/deployments", body="models:NewDeployment"),
+    Operation("models.scale", "PUT", "/v1/deployments/{model}/scale", body="models:Scale"),
+    Operation("models.remove", "DELETE", "/v1/deployments/{model}", answer="none"),
+    Operation("ledger.take_usage", "POST", "/v1/usage", body="raw"),
+    Operation("ledger.read_prices", "GET", "/v1/prices"),
+    Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw"),
+    Operation("ledger.list_credits", "GET", "/v1/credits", query=("organization_id",)),
+    Operation("ledger.give_credit", "POST", "/v1/credits", body="ledger:NewCredit"),
+    Operation("ledger.read_balances", "GET", "/v1/balances", query=("organization_id",), answer="ledger:Balances"),
+    Operation("ledger.read_profile", "GET", "/v1/billing-profiles/{organization_id}", answer="ledger:Profile"),
+    Operation(
+        "ledger.set_profile",
+        "PUT",
+        "/v1/billing-profiles/{organization_id}",
+        body="ledger:BillingProfile",
+        answer="ledger:Profile",
+    ),
+    Operation("ledger.list_invoices", "GET", "/v1/invoices", query=("organization_id",)),
+    Operation("ledger.make_invoice", "POST", "/v1/invoices", body="ledger:NewInvoice"),
+    Operation("ledger.read_draft", "GET", "/v1/invoices/draft", query=("organization_id", "period")),
+    Operation("ledger.close_period", "POST", "/v1/periods/{organization_id}/{label}/close"),
+    Operation("ledger.read_invoice", "GET", "/v1/invoices/{invoice_id}", query=("format",), answer="bytes"),
+    Operation("ledger.pay_invoice", "POST", "/v1/invoices/{invoice_id}/payments", body="ledger:NewPayment"),
+    Operation(
+        "ledger.reverse_payment", "POST", "/v1/invoices/{invoice_id}/payments/reverse", body="ledger:MistakenPayment"
+    ),
+    Operation("ledger.void_invoice", "POST", "/v1/invoices/{invoice_id}/void", body="ledger:Reason"),
+    Operation("ledger.list_budgets", "GET", "/v1/budgets", query=("organization_id",), answer="ledger:BudgetList"),
+    Operation("ledger.create_budget", "POST", "/v1/budgets", body="ledger:NewBudget", answer="ledger:Budget"),
+    Operation(
+        "ledger.change_budget", "PATCH", "/v1/budgets/{budget_id}", body="ledger:NewLimit", answer="ledger:Budget"
+    ),
+    Operation("ledger.end_budget", "DELETE", "/v1/budgets/{budget_id}", answer="none"),
+    Operation("ledger.read_health", "GET", "/v1/ledger/health"),
+    Operation("ledger.dismiss", "POST", "/v1/ledger/dismissals", body="ledger:Dismissal"),
+    Operation("ledger.list_dismissed", "GET", "/v1/ledger/dismissals"),
+    Operation("ledger.prove", "POST", "/v1/ledger/prove", query=("organization_id", "invoice_id")),
+    Operation("ledger.read_statement", "GET", "/v1/statements", query=("organization_id", "period")),
+    Operation("ledger.read_receivables", "GET", "/v1/receivables"),
+    Operation(
+        "ledger.read_export", "GET", "/v1/exports/{name}", query=("organization_id", "since", "until"), answer="bytes"
+    ),
+    Operation("system.health", "GET", "/health"),
+    Operation("system.full_health", "GET", "/v1/health"),
+    Operation("system.worth_line", "GET", "/v1/desk/worth", query=("days",)),
+    Operation("system.actuals_figures", "GET", "/v1/desk/actuals", query=("days",)),
+    Operation("system.actuals_page", "GET", "/v1/desk/actuals.html", query=("days",), answer="bytes"),
+    Operation("system.next_plan", "GET", "/v1/plan"),
+)
+OPERATIONS: dict[str, Operation] = {operation.id: operation for operation in ALL}

@@ -1,0 +1,146 @@
+"""Ways to carry a request: the standard library's HTTP, which loads fast, and httpx2 for asyncio."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from sublet.client.core import Answer, NoAnswerError, Request
+from sublet.values.errors import InvalidInputError
+
+TIMEOUT_S = 60.0
+PART_BYTES = 1 << 16
+_BROKEN = (OSError, http.client.HTTPException)
+
+
+class Transport(Protocol):
+    """Carries a request and brings the answer, whole or in parts. Raises NoAnswerError."""
+
+    def send(self, request: Request) -> Answer: ...
+
+    def stream(self, request: Request) -> tuple[Answer, Iterator[bytes]]:
+        """The answer without its body, and the body as it comes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    """The same for asyncio."""
+
+    async def send(self, request: Request) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+
+def checked_url(url: str, named: str) -> str:
+    """The address without a slash at its end. Raises InvalidInputError; `named` says where it was written."""
+    try:
+        found = urlsplit(url)
+        found.port  # noqa: B018  raises where it is no number
+        bad = "" if found.scheme in ("http", "https") and found.hostname else "it has no http:// or no host"
+        bad = bad or ("leave out ? and #" if found.query or found.fragment or found.username else "")
+    except ValueError as error:
+        bad = str(error)
+    if bad or not (url.isascii() and url.isprintable()):
+        raise InvalidInputError(
+            f"{named} is {url!r}, which is no address ({bad or 'odd characters'}); write it like http://127.0.0.1:8080"
+        )
+    return url.rstrip("/")
+
+
+class StandardTransport:
+    """One connection at a time by `http.client`, kept open between requests. Not for several threads at once. Follows no
+    redirect and asks no proxy: the key goes to the address that it is for."""
+
+    def __init__(self, url: str, headers: dict[str, str], timeout_s: float = TIMEOUT_S) -> None:
+        self._url = urlsplit(url)
+        self._headers = headers
+        self._timeout_s = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    def send(self, request: Request) -> Answer:
+        found = self._open(request)
+        try:
+            return Answer(found.status, _lower(found), found.read())
+        except _BROKEN as error:
+            self.close()
+            raise NoAnswerError(str(error) or type(error).__name__, begun=True) from error
+
+    def stream(self, request: Request) -> tuple[Answer, Iterator[bytes]]:
+        found = self._open(request)
+        if not 200 <= found.status < 300:
+            return Answer(found.status, _lower(found), found.read()), iter(())
+        return Answer(found.status, _lower(found), b""), self._parts(found)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _parts(self, found: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while part := found.read(PART_BYTES):
+                yield part
+        except _BROKEN as error:
+            raise NoAnswerError(f"the answer broke off: {error}", begun=True) from error
+        finally:
+            self.close()
+
+    def _open(self, request: Request) -> http.client.HTTPResponse:
+        kept = self._connection is not None
+        try:
+            return self._ask(request)
+        except NoAnswerError:
+            # A connection that was kept may have been closed by the other side meanwhile.
+            if not (kept and request.repeatable):
+                raise
+            return self._ask(request)
+
+    def _ask(self, request: Request) -> http.client.HTTPResponse:
+        connection, begun = self._connected(), False
+        try:
+            if connection.sock is None:
+                connection.connect()
+            begun = True
+            headers = {**self._headers, **request.headers}
+            connection.request(request.method, self._url.path + request.target, request.body, headers)
+            return connection.getresponse()
+        except _BROKEN as error:
+            self.close()
+            raise NoAnswerError(str(error) or type(error).__name__, begun=begun) from error
+
+    def _connected(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+        return self._connection
+
+
+def _lower(found: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in found.getheaders()}
+
+
+class AsyncHttpx:
+    """httpx2's client for asyncio."""
+
+    def __init__(self, url: str, headers: dict[str, str], timeout_s: float = TIMEOUT_S) -> None:
+        import httpx2
+
+        self._httpx: Any = httpx2
+        self._client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+
+    async def send(self, request: Request) -> Answer:
+        try:
+            found = await self._client.request(
+                request.method, request.target, content=request.body, headers=request.headers
+            )
+        except self._httpx.HTTPError as error:
+            begun = not isinstance(error, self._httpx.ConnectError)
+            raise NoAnswerError(str(error) or type(error).__name__, begun=begun) from error
+        return Answer(found.status_code, {name.lower(): value for name, value in found.headers.items()}, found.content)
+
+    async def close(self) -> None:
+        await self._client.aclose()

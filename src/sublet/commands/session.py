@@ -1,0 +1,119 @@
+"""`sublet login`, `logout`, `profile` and `open`: which Sublet the commands talk to, and as whom."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import sys
+import webbrowser
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from sublet.client.clients import Client
+from sublet.client.profiles import NAME_DEFAULT, Profile, Profiles, checked_name, target
+from sublet.client.transport import checked_url
+from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.values.errors import InvalidInputError
+
+KEY_CHARACTERS_MAX = 512
+
+profile = typer.Typer(no_args_is_help=True, help="Profiles: the services that you logged in to.")
+
+ProfileName = Annotated[
+    str, typer.Option("--profile", envvar="SUBLET_PROFILE", help="The profile's name; `default` if left out.")
+]
+
+
+def login(
+    url: Annotated[str, typer.Argument(help="Where Sublet runs, such as https://sublet.example.com.")],
+    name: ProfileName = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep a service's address and your key as a profile, after the service accepted the key.
+
+    The key is asked for and not shown; in a script, write it to standard input. It is kept in ~/.config/sublet, in a file for you
+    alone. Commands use the profile of the last login; `--profile` and SUBLET_PROFILE name another, and SUBLET_URL with
+    SUBLET_KEY stand before them all.
+    """
+    chosen = checked_name(name or NAME_DEFAULT)
+    address = checked_url(url, "URL")
+    if address.startswith("http://") and not _is_local(address):
+        say(f"{address} is not https: whoever is on the way can read your key", err=True)
+    key = _read_key()
+    with Client(address, key) as client:
+        found = client.document("accounts.whoami")
+    Profiles().save(Profile(chosen, address, key))
+    if as_json:
+        print_json({"profile": chosen, "url": address, **found})
+    else:
+        say(f"logged in to {address} as {found['role'] or found['organization_id']}; profile {chosen} is in use now")
+
+
+def logout(
+    name: ProfileName = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget a profile and its key; the key stays valid until `sublet key revoke`."""
+    profiles = Profiles()
+    chosen = name or profiles.current()
+    if not chosen:
+        raise InvalidInputError("you are not logged in anywhere")
+    profiles.remove(chosen)
+    now = profiles.current()
+    if as_json:
+        print_json({"removed": chosen, "current": now or None})
+    else:
+        say(f"profile {chosen} is removed" + (f"; {now} is in use now" if now else ""))
+
+
+@profile.command("ls")
+def list_profiles(as_json: JsonFlag = False) -> None:
+    """List profiles; keys are not shown."""
+    profiles = Profiles()
+    current = profiles.current()
+    rows = [{"name": item.name, "url": item.url, "current": item.name == current} for item in profiles.all()]
+    if as_json:
+        print_json({"profiles": rows})
+        return
+    shown = [{**row, "current": "yes" if row["current"] else ""} for row in rows]
+    columns = {"name": "profile", "url": "address", "current": "in use"}
+    print_rows(shown, columns, "no profiles yet; `sublet login URL` makes one")
+
+
+@profile.command("use")
+def use_profile(name: Annotated[str, typer.Argument(help="As `sublet profile ls` shows it.")]) -> None:
+    """Use this profile from now on."""
+    profiles = Profiles()
+    profiles.save(profiles.get(name))
+    say(f"profile {name} is in use now")
+
+
+def open_console(as_json: JsonFlag = False) -> None:
+    """Open the console in the browser; where there is none, print its address."""
+    url = target().url + "/"
+    opened = False if as_json else webbrowser.open(url)
+    if as_json:
+        print_json({"url": url})
+    else:
+        say(f"the console is at {url}" + ("" if opened else " (no browser here; open it by hand)"))
+
+
+def _read_key() -> str:
+    if sys.stdin.isatty():
+        key = getpass.getpass("key: ")
+    else:
+        key = sys.stdin.readline(KEY_CHARACTERS_MAX + 2)
+    key = key.strip()
+    if not key or len(key) > KEY_CHARACTERS_MAX:
+        raise InvalidInputError("that is no key; paste it as it was shown, or write it to standard input")
+    return key
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
