@@ -12,8 +12,6 @@ from typing import Any, ClassVar
 import pytest
 
 from sublet.client import AsyncClient, Client
-from sublet.client import asynchronous as asynchronous_module
-from sublet.client import clients as clients_module
 from sublet.fleet.wire import PoolList
 from sublet.values.errors import InvalidInputError, NotFoundError, UnavailableError
 
@@ -50,12 +48,12 @@ class Script(BaseHTTPRequestHandler):
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Script.answers, Script.asked = [], []
-    monkeypatch.setattr(clients_module.time, "sleep", lambda s: None)
+    monkeypatch.setattr("sublet.client.clients.time.sleep", lambda s: None)
 
     async def at_once(s: float) -> None:
         return None
 
-    monkeypatch.setattr(asynchronous_module.asyncio, "sleep", at_once)
+    monkeypatch.setattr("sublet.client.asynchronous.asyncio.sleep", at_once)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Script)
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
