@@ -195,6 +195,14 @@ def test_an_actor_may_do_exactly_what_its_scopes_say(scopes: set[str], wanted: s
     assert caught.value.details == {"permission": wanted}
 
 
+def test_a_key_whose_scopes_narrow_its_role_is_told_so() -> None:
+    team = Actor("key_1", "org_1", "internal", frozenset({"claims"}), role="team")
+    with pytest.raises(ForbiddenError, match=r"its role team has it, but its scopes \(claims\) do not"):
+        team.require("surplus:read")
+    with pytest.raises(ForbiddenError, match=r"a key with one of these roles has it: operator, operator_read_only$"):
+        team.require("plans:read")
+
+
 def test_an_organization_has_a_limit_of_keys(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sublet.accounts.service.KEYS_PER_ORGANIZATION_MAX", 3)
     accounts.create_organization("Acme")

@@ -77,11 +77,12 @@ def test_a_quote_says_what_it_costs_and_how_to_take_it(alice: Customer) -> None:
 def test_where_there_is_no_room_the_nearest_offer_is_named(alice: Customer, world: World) -> None:
     world.surplus = 1
     with pytest.raises(
-        NoCapacityError, match=r"no room for 2 accelerators as spot .* on sale is 1 accelerator as spot$"
+        NoCapacityError,
+        match=r"not enough capacity for 2 accelerators as spot .* available instead: 1 accelerator as spot$",
     ):
         alice.types("quote", "--class", "spot", "-n", "2")
     world.surplus = 0
-    with pytest.raises(NoCapacityError, match=r"no room for 1 accelerator as spot .* ask for another window"):
+    with pytest.raises(NoCapacityError, match=r"not enough capacity for 1 accelerator as spot .* try another window"):
         alice.types("quote", "--class", "spot")
 
 

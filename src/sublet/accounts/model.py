@@ -135,11 +135,19 @@ class Actor:
         """The actor for a request that needs `permission`. Raises ForbiddenError where the key lacks it."""
         found = self.may(permission)
         if not found:
-            raise ForbiddenError(
-                f"this key lacks the permission {permission!r}; a key with the role {' or '.join(roles_with(permission))} has it",
-                permission=permission,
-            )
+            raise ForbiddenError(self._lacking(permission), permission=permission)
         return replace(self, reach=found)
+
+    def _lacking(self, permission: str) -> str:
+        """Why the key may not use `permission`, and which key may."""
+        roles = roles_with(permission)
+        if self.role in roles:
+            scopes = ", ".join(sorted(self.scopes))
+            return (
+                f"this key lacks the permission {permission!r}: its role {self.role} has it, but its scopes ({scopes}) do not; "
+                "use a key with that role and no scopes"
+            )
+        return f"this key lacks the permission {permission!r}; a key with one of these roles has it: {', '.join(roles)}"
 
     def whose(self, organization_id: str) -> str:
         """The organization that is asked about: the one named, or one's own. Raises NotFoundError for another's, as if there

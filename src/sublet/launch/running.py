@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 import urllib.error
@@ -106,7 +107,7 @@ class Running:
 
 Three things to try, in another terminal:
 
-  export SUBLET_URL={self.control_url} SUBLET_KEY={variable}
+  export SUBLET_URL={self.control_url} SUBLET_KEY={variable}{data_dir_export(self.settings.data_dir)}
 
   1. Look at the console: open {self.control_url} and log in with the key.
   2. Ask the model:
@@ -123,6 +124,16 @@ Three things to try, in another terminal:
             child = self.supervisor.children[name].process
             return child is not None and child.poll() is None
         return healthy(self.supervisor.address(name))
+
+
+def data_dir_export(data_dir: Path) -> str:
+    """The line that a second terminal needs if the data is not in the default directory; empty if it is.
+
+    Without it, commands that read the database there open another one, and find nothing in it.
+    """
+    if data_dir == Path(Settings.model_fields["data_dir"].default).expanduser():
+        return ""
+    return f"\n  export SUBLET_DATA_DIR={shlex.quote(str(data_dir))}"
 
 
 def stop_running(data_dir: Path, patience_s: float) -> bool:

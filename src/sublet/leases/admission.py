@@ -380,8 +380,8 @@ class Admission:
                         }
                     )
         return NoCapacityError(
-            f"there is no room for {_accelerators(request.accelerators)} as {request.class_name} in that window: it is sold, or the "
-            f"owner may need it; {_offer(alternatives[0], window) if alternatives else 'ask for another window'}",
+            f"not enough capacity for {_accelerators(request.accelerators)} as {request.class_name} in that window: it is sold, or "
+            f"the owner may need it; {_offer(alternatives[0], window) if alternatives else 'try another window'}",
             alternatives=alternatives,
         )
 
@@ -410,7 +410,7 @@ def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
 def _offer(alternative: dict[str, Any], window: Window) -> str:
     """What could be had instead, in words."""
     until = f" until {alternative['end']}" if alternative["end"] != format_time(window.end) else ""
-    return f"on sale is {_accelerators(alternative['accelerators'])} as {alternative['class']}{until}"
+    return f"available instead: {_accelerators(alternative['accelerators'])} as {alternative['class']}{until}"
 
 
 def checked_key(key: str | None) -> str | None:

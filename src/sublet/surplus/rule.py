@@ -145,7 +145,11 @@ def _first_steps(
     left = room - held - claimed - reclaimed
     absences, claims, reclaims = words
     return [
-        (facts.capacity - facts.never_sell, "never_sell", lambda count: f"the operator's setting never sells {count}"),
+        (
+            facts.capacity - facts.never_sell,
+            "never_sell",
+            lambda count: f"{count} reserved by the operator or for model replicas",
+        ),
         (facts.capacity - keep, "failure_reserve", lambda count: f"{count} kept for accelerators that fail"),
         (
             min(facts.capacity - keep, view.working - facts.never_sell),
