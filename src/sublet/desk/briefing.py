@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sublet.desk.capacity import refusal
 from sublet.desk.desk import PLACEHOLDER, Desk
-from sublet.desk.phrases import HEAD, PARTS, SENTENCES
+from sublet.desk.phrases import HEAD, PARTS, SENTENCES, STATUS_WORDS
 from sublet.desk.report.page import quantity
 from sublet.desk.slips import MATCH
 
@@ -179,11 +179,21 @@ class _Writer:
     def _say(self, part: str, key: str, named: dict[str, str], more: tuple[str, ...] = (), **words: str) -> Sentence:
         numbers = {slot: quantity(self._sheet[name]) for slot, name in named.items()}
         text = SENTENCES[key][self._language].format(**numbers, **words)
-        return Sentence(part, text[0].upper() + text[1:], (*named.values(), *more))
+        values = (*named.values(), *more)
+        return Sentence(part, self._with_status(text[0].upper() + text[1:], values), values)
+
+    def _with_status(self, text: str, values: tuple[str, ...]) -> str:
+        """The sentence with the status of its weakest number in words: an assumption isn't told as a fact."""
+        found = {str(self._sheet[name].status) for name in values}
+        word = next(words[self._language] for status, words in STATUS_WORDS.items() if status in found)
+        bracketed = f" ({word})" if self._language == "en" else f"（{word}）"
+        ends = text[-1] in ".。"
+        return f"{text[:-1]}{bracketed}{text[-1]}" if ends else f"{text}{bracketed}"
 
     def _filled(self, text: str) -> tuple[str, tuple[str, ...]]:
         names = tuple(PLACEHOLDER.findall(text))
-        return PLACEHOLDER.sub(lambda found: quantity(self._sheet[found[1]]), text), names
+        filled = PLACEHOLDER.sub(lambda found: quantity(self._sheet[found[1]]), text)
+        return self._with_status(filled, names), names
 
 
 def _wrapped(text: str, language: str) -> list[str]:

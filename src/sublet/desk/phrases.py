@@ -13,6 +13,16 @@ PARTS: Phrases = {
     "change": {"en": "What would change the answer", "zh-Hant": "什麼會改變結論", "zh-Hans": "什么会改变结论"},
 }
 
+STATUS_WORDS: Phrases = {
+    "assumption": {"en": "assumed in this case", "zh-Hant": "本案假設", "zh-Hans": "本案假设"},
+    "modeled": {"en": "modeled on assumptions of this case", "zh-Hant": "依本案假設推算", "zh-Hans": "按本案假设测算"},
+    "bound": {"en": "a limit, not an estimate", "zh-Hant": "僅為界限，並非預估", "zh-Hans": "仅为界限，并非预计"},
+    "external": {"en": "from other public sources", "zh-Hant": "依其他公開來源", "zh-Hans": "依其他公开来源"},
+    "derived": {"en": "arithmetic on published numbers", "zh-Hant": "依公布數字推算", "zh-Hans": "按已公布数字推算"},
+    "published": {"en": "as published", "zh-Hant": "已公布", "zh-Hans": "已公布"},
+}
+"""How far a sentence can be trusted, the weakest first: what it says of its weakest number."""
+
 HEAD: Mapping[str, str] = {
     "en": "{owner}, as of {as_of}. Case {name} version {version}, hash {digest}.",
     "zh-Hant": "{owner}，截至 {as_of}。案例 {name} 第 {version} 版，雜湊 {digest}。",
