@@ -71,11 +71,13 @@ class ComparablePrice:
 
 
 @answer
-class Worth:
-    """What was earned, in major units of the currency, per accelerator-hour and per IT watt and year."""
+class CurrencyWorth:
+    """What was earned in a currency, in its major units, per accelerator-hour and per IT watt and year; `other` is what no
+    pool has, as fees."""
 
     currency: str
     revenue: float
+    other: float
     credits: float
     earned: float
     accelerator_hours: float
@@ -84,6 +86,13 @@ class Worth:
     earned_per_watt_year_it: float | None
     comparables: list[ComparablePrice]
     sentence: str
+
+
+@answer
+class Worth(CurrencyWorth):
+    """What was earned: in the currency of most accelerator-hours, and in each other one."""
+
+    other_currencies: list[CurrencyWorth]
 
 
 @answer
@@ -115,6 +124,7 @@ class WorthNumbers:
     """What was earned in all."""
 
     revenue: SourcedNumber
+    other: SourcedNumber
     credits: SourcedNumber
     earned: SourcedNumber
     accelerator_hours: SourcedNumber
@@ -170,13 +180,30 @@ class ActualsWindow:
 
 
 @answer
-class ActualFigures:
-    """What was earned by pool, channel and customer, how concentrated it is, and what is contracted."""
+class EarningsStatement:
+    """All that was earned in a currency, reconciled with the journal. Exact decimals as text."""
+
+    currency: str
+    parts: dict[str, str]
+    total: str
+    moved: dict[str, str]
+    journal: str
+    unexplained: str
+    unrated_events: int
+    sentence: str
+
+
+@answer
+class CurrencyFigures:
+    """What was earned in a currency by pool, channel and customer, how concentrated it is, and what is contracted."""
 
     owner: str
+    currency: str
+    statement: EarningsStatement | None
     window: ActualsWindow
     worth: WorthNumbers
     pools: list[PoolEarnings]
+    others: dict[str, SourcedNumber]
     customers: dict[str, SourcedNumber]
     hhi: SourcedNumber
     effective_customers: SourcedNumber
@@ -184,3 +211,10 @@ class ActualFigures:
     renewal_ladder: dict[str, dict[str, float]]
     stress_by_year: dict[str, SourcedNumber]
     forecast: list[ForecastScore]
+
+
+@answer
+class ActualFigures(CurrencyFigures):
+    """What was earned: in the currency of most accelerator-hours, and in each other one."""
+
+    other_currencies: list[CurrencyFigures]
