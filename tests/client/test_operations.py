@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.api.conftest import Service
 from tests.api.conftest import service as service
@@ -47,12 +48,17 @@ def test_bodies_and_answers_are_of_the_types_that_the_document_names(service: Se
         expected = json_body or (RAW if content else "")
         assert item.body.rpartition(":")[2] == expected, item.id
         kind = typed.get((item.method, item.path))
-        if kind is not None:
+        # An invoice is a page or a PDF too, so it comes as it is.
+        if kind is not None and item.answer != BYTES:
             assert wire_type(item.answer) is kind, item.id
         (success,) = [status for status in told["responses"] if status.startswith("2")]
         assert (item.answer == NONE) == (success == "204"), item.id
         assert ":" not in item.answer or kind is not None, item.id
-        assert item.answer != BYTES or kind is None
+    assert [item.id for item in ALL if item.answer == BYTES] == [
+        "ledger.read_invoice",
+        "ledger.read_export",
+        "system.actuals_page",
+    ]
 
 
 def test_the_methods_are_the_ones_that_the_table_makes() -> None:
@@ -87,3 +93,9 @@ def test_commands_name_operations_that_there_are() -> None:
     found = list(called())
     assert found
     assert [entry for entry in found if entry[1] not in OPERATIONS] == []
+
+
+def test_every_typed_answer_can_be_read() -> None:
+    for item in ALL:
+        if ":" in item.answer:
+            msgspec.json.Decoder(wire_type(item.answer))

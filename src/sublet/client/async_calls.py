@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sublet.accounts import wire as accounts
+    from sublet.api import wire as api
     from sublet.demand import wire as demand
     from sublet.fleet import wire as fleet
     from sublet.leases import wire as leases
     from sublet.ledger import wire as ledger
     from sublet.models import wire as models
+    from sublet.surplus import wire as surplus
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -68,7 +70,7 @@ class AsyncFleet:
         """`GET /v1/pools/{pool}`"""
         return await self._call("fleet.show_pool", pool)
 
-    async def list_nodes(self) -> dict[str, Any]:
+    async def list_nodes(self) -> fleet.NodeList:
         """`GET /v1/nodes`"""
         return await self._call("fleet.list_nodes")
 
@@ -81,7 +83,7 @@ class AsyncDemand:
 
     async def record(
         self, pool_id: str, body: demand.NewSamples | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> demand.SamplesTaken:
         """`POST /v1/demand/{pool_id}/samples`"""
         return await self._call("demand.record", pool_id, body=body, idempotency_key=idempotency_key)
 
@@ -92,7 +94,7 @@ class AsyncDemand:
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         limit: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> demand.SampleHistory:
         """`GET /v1/demand/{pool_id}/samples`"""
         return await self._call("demand.history", pool_id, query={"since": since, "until": until, "limit": limit})
 
@@ -117,23 +119,23 @@ class AsyncSurplus:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def ladder(self, pool_id: str) -> dict[str, Any]:
+    async def ladder(self, pool_id: str) -> surplus.SurplusLadder:
         """`GET /v1/surplus/{pool_id}`"""
         return await self._call("surplus.ladder", pool_id)
 
     async def sellable(
         self, pool_id: str, class_name: str, *, window_s: int | None = None, start: datetime | str | None = None
-    ) -> dict[str, Any]:
+    ) -> surplus.Offer:
         """`GET /v1/surplus/{pool_id}/{class_name}`"""
         return await self._call("surplus.sellable", pool_id, class_name, query={"window_s": window_s, "start": start})
 
     async def forecast(
         self, pool_id: str, *, horizon_s: list[int] | None = None, quantile: list[float] | None = None
-    ) -> dict[str, Any]:
+    ) -> surplus.DemandForecast:
         """`GET /v1/demand/{pool_id}/forecast`"""
         return await self._call("surplus.forecast", pool_id, query={"horizon_s": horizon_s, "quantile": quantile})
 
-    async def show(self, *, pool: str | None = None, days: int | None = None) -> dict[str, Any]:
+    async def show(self, *, pool: str | None = None, days: int | None = None) -> surplus.RecordList:
         """`GET /v1/record`"""
         return await self._call("surplus.show", query={"pool": pool, "days": days})
 
@@ -180,17 +182,17 @@ class AsyncLeases:
 
     async def reclaim(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> leases.ReclaimCarriedOut:
         """`POST /v1/reclaims`"""
         return await self._call("leases.reclaim", body=body, idempotency_key=idempotency_key)
 
-    async def list_reclaims(self) -> dict[str, Any]:
+    async def list_reclaims(self) -> leases.ReclaimList:
         """`GET /v1/reclaims`"""
         return await self._call("leases.list_reclaims")
 
     async def preview(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> leases.ReclaimPreview:
         """`POST /v1/reclaims/preview`"""
         return await self._call("leases.preview", body=body, idempotency_key=idempotency_key)
 
@@ -198,7 +200,7 @@ class AsyncLeases:
         """`POST /v1/reclaims/{reclaim_id}/withdraw`"""
         return await self._call("leases.withdraw", reclaim_id, idempotency_key=idempotency_key)
 
-    async def next_plan(self) -> dict[str, Any]:
+    async def next_plan(self) -> leases.Plan:
         """`GET /v1/lease-plan`"""
         return await self._call("leases.next_plan")
 
@@ -219,17 +221,17 @@ class AsyncModels:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def list_deployments(self) -> dict[str, Any]:
+    async def list_deployments(self) -> models.ModelList:
         """`GET /v1/deployments`"""
         return await self._call("models.list_deployments")
 
     async def deploy(
         self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> models.DeploymentState:
         """`POST /v1/deployments`"""
         return await self._call("models.deploy", body=body, idempotency_key=idempotency_key)
 
-    async def scale(self, model: str, body: models.Scale | Mapping[str, Any]) -> dict[str, Any]:
+    async def scale(self, model: str, body: models.Scale | Mapping[str, Any]) -> models.DeploymentState:
         """`PUT /v1/deployments/{model}/scale`"""
         return await self._call("models.scale", model, body=body)
 
@@ -244,27 +246,29 @@ class AsyncLedger:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def take_usage(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> dict[str, Any]:
+    async def take_usage(
+        self, body: bytes, content_type: str, *, idempotency_key: str | None = None
+    ) -> ledger.UsageTaken:
         """`POST /v1/usage`"""
         return await self._call(
             "ledger.take_usage", body=body, content_type=content_type, idempotency_key=idempotency_key
         )
 
-    async def read_prices(self) -> dict[str, Any]:
+    async def read_prices(self) -> ledger.PriceBook:
         """`GET /v1/prices`"""
         return await self._call("ledger.read_prices")
 
-    async def publish_prices(self, body: bytes, content_type: str) -> dict[str, Any]:
+    async def publish_prices(self, body: bytes, content_type: str) -> ledger.PricesPublished:
         """`PUT /v1/prices`"""
         return await self._call("ledger.publish_prices", body=body, content_type=content_type)
 
-    async def list_credits(self, *, organization_id: str | None = None) -> dict[str, Any]:
+    async def list_credits(self, *, organization_id: str | None = None) -> ledger.CreditList:
         """`GET /v1/credits`"""
         return await self._call("ledger.list_credits", query={"organization_id": organization_id})
 
     async def give_credit(
         self, body: ledger.NewCredit | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.CreditState:
         """`POST /v1/credits`"""
         return await self._call("ledger.give_credit", body=body, idempotency_key=idempotency_key)
 
@@ -282,23 +286,23 @@ class AsyncLedger:
         """`PUT /v1/billing-profiles/{organization_id}`"""
         return await self._call("ledger.set_profile", organization_id, body=body)
 
-    async def list_invoices(self, *, organization_id: str | None = None) -> dict[str, Any]:
+    async def list_invoices(self, *, organization_id: str | None = None) -> ledger.InvoiceList:
         """`GET /v1/invoices`"""
         return await self._call("ledger.list_invoices", query={"organization_id": organization_id})
 
     async def make_invoice(
         self, body: ledger.NewInvoice | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.InvoiceMade:
         """`POST /v1/invoices`"""
         return await self._call("ledger.make_invoice", body=body, idempotency_key=idempotency_key)
 
-    async def read_draft(self, *, organization_id: str | None = None, period: str | None = None) -> dict[str, Any]:
+    async def read_draft(self, *, organization_id: str | None = None, period: str | None = None) -> ledger.InvoiceDraft:
         """`GET /v1/invoices/draft`"""
         return await self._call("ledger.read_draft", query={"organization_id": organization_id, "period": period})
 
     async def close_period(
         self, organization_id: str, label: str, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.PeriodClosed:
         """`POST /v1/periods/{organization_id}/{label}/close`"""
         return await self._call("ledger.close_period", organization_id, label, idempotency_key=idempotency_key)
 
@@ -308,19 +312,19 @@ class AsyncLedger:
 
     async def pay_invoice(
         self, invoice_id: str, body: ledger.NewPayment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.Invoice:
         """`POST /v1/invoices/{invoice_id}/payments`"""
         return await self._call("ledger.pay_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
     async def reverse_payment(
         self, invoice_id: str, body: ledger.MistakenPayment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.Invoice:
         """`POST /v1/invoices/{invoice_id}/payments/reverse`"""
         return await self._call("ledger.reverse_payment", invoice_id, body=body, idempotency_key=idempotency_key)
 
     async def void_invoice(
         self, invoice_id: str, body: ledger.Reason | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.Invoice:
         """`POST /v1/invoices/{invoice_id}/void`"""
         return await self._call("ledger.void_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
@@ -342,23 +346,23 @@ class AsyncLedger:
         """`DELETE /v1/budgets/{budget_id}`"""
         await self._call("ledger.end_budget", budget_id)
 
-    async def read_health(self) -> dict[str, Any]:
+    async def read_health(self) -> ledger.BooksHealth:
         """`GET /v1/ledger/health`"""
         return await self._call("ledger.read_health")
 
     async def dismiss(
         self, body: ledger.Dismissal | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.DismissedEvent:
         """`POST /v1/ledger/dismissals`"""
         return await self._call("ledger.dismiss", body=body, idempotency_key=idempotency_key)
 
-    async def list_dismissed(self) -> dict[str, Any]:
+    async def list_dismissed(self) -> ledger.DismissedList:
         """`GET /v1/ledger/dismissals`"""
         return await self._call("ledger.list_dismissed")
 
     async def prove(
         self, *, organization_id: str | None = None, invoice_id: str | None = None, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.ProofReport:
         """`POST /v1/ledger/prove`"""
         return await self._call(
             "ledger.prove",
@@ -366,11 +370,13 @@ class AsyncLedger:
             idempotency_key=idempotency_key,
         )
 
-    async def read_statement(self, *, organization_id: str | None = None, period: str | None = None) -> dict[str, Any]:
+    async def read_statement(
+        self, *, organization_id: str | None = None, period: str | None = None
+    ) -> ledger.Statement:
         """`GET /v1/statements`"""
         return await self._call("ledger.read_statement", query={"organization_id": organization_id, "period": period})
 
-    async def read_receivables(self) -> dict[str, Any]:
+    async def read_receivables(self) -> ledger.ReceivableList:
         """`GET /v1/receivables`"""
         return await self._call("ledger.read_receivables")
 
@@ -394,19 +400,19 @@ class AsyncSystem:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def health(self) -> dict[str, Any]:
+    async def health(self) -> api.Liveness:
         """`GET /health`"""
         return await self._call("system.health")
 
-    async def full_health(self) -> dict[str, Any]:
+    async def full_health(self) -> api.Health:
         """`GET /v1/health`"""
         return await self._call("system.full_health")
 
-    async def worth_line(self, *, days: int | None = None) -> dict[str, Any]:
+    async def worth_line(self, *, days: int | None = None) -> api.Worth:
         """`GET /v1/desk/worth`"""
         return await self._call("system.worth_line", query={"days": days})
 
-    async def actuals_figures(self, *, days: int | None = None) -> dict[str, Any]:
+    async def actuals_figures(self, *, days: int | None = None) -> api.ActualFigures:
         """`GET /v1/desk/actuals`"""
         return await self._call("system.actuals_figures", query={"days": days})
 
@@ -414,7 +420,7 @@ class AsyncSystem:
         """`GET /v1/desk/actuals.html`"""
         return await self._call("system.actuals_page", query={"days": days})
 
-    async def next_plan(self) -> dict[str, Any]:
+    async def next_plan(self) -> api.Plans:
         """`GET /v1/plan`"""
         return await self._call("system.next_plan")
 

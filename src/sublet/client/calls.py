@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sublet.accounts import wire as accounts
+    from sublet.api import wire as api
     from sublet.demand import wire as demand
     from sublet.fleet import wire as fleet
     from sublet.leases import wire as leases
     from sublet.ledger import wire as ledger
     from sublet.models import wire as models
+    from sublet.surplus import wire as surplus
 
 Call = Callable[..., Any]
 
@@ -68,7 +70,7 @@ class Fleet:
         """`GET /v1/pools/{pool}`"""
         return self._call("fleet.show_pool", pool)
 
-    def list_nodes(self) -> dict[str, Any]:
+    def list_nodes(self) -> fleet.NodeList:
         """`GET /v1/nodes`"""
         return self._call("fleet.list_nodes")
 
@@ -81,7 +83,7 @@ class Demand:
 
     def record(
         self, pool_id: str, body: demand.NewSamples | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> demand.SamplesTaken:
         """`POST /v1/demand/{pool_id}/samples`"""
         return self._call("demand.record", pool_id, body=body, idempotency_key=idempotency_key)
 
@@ -92,7 +94,7 @@ class Demand:
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         limit: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> demand.SampleHistory:
         """`GET /v1/demand/{pool_id}/samples`"""
         return self._call("demand.history", pool_id, query={"since": since, "until": until, "limit": limit})
 
@@ -117,23 +119,23 @@ class Surplus:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def ladder(self, pool_id: str) -> dict[str, Any]:
+    def ladder(self, pool_id: str) -> surplus.SurplusLadder:
         """`GET /v1/surplus/{pool_id}`"""
         return self._call("surplus.ladder", pool_id)
 
     def sellable(
         self, pool_id: str, class_name: str, *, window_s: int | None = None, start: datetime | str | None = None
-    ) -> dict[str, Any]:
+    ) -> surplus.Offer:
         """`GET /v1/surplus/{pool_id}/{class_name}`"""
         return self._call("surplus.sellable", pool_id, class_name, query={"window_s": window_s, "start": start})
 
     def forecast(
         self, pool_id: str, *, horizon_s: list[int] | None = None, quantile: list[float] | None = None
-    ) -> dict[str, Any]:
+    ) -> surplus.DemandForecast:
         """`GET /v1/demand/{pool_id}/forecast`"""
         return self._call("surplus.forecast", pool_id, query={"horizon_s": horizon_s, "quantile": quantile})
 
-    def show(self, *, pool: str | None = None, days: int | None = None) -> dict[str, Any]:
+    def show(self, *, pool: str | None = None, days: int | None = None) -> surplus.RecordList:
         """`GET /v1/record`"""
         return self._call("surplus.show", query={"pool": pool, "days": days})
 
@@ -176,17 +178,17 @@ class Leases:
 
     def reclaim(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> leases.ReclaimCarriedOut:
         """`POST /v1/reclaims`"""
         return self._call("leases.reclaim", body=body, idempotency_key=idempotency_key)
 
-    def list_reclaims(self) -> dict[str, Any]:
+    def list_reclaims(self) -> leases.ReclaimList:
         """`GET /v1/reclaims`"""
         return self._call("leases.list_reclaims")
 
     def preview(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> leases.ReclaimPreview:
         """`POST /v1/reclaims/preview`"""
         return self._call("leases.preview", body=body, idempotency_key=idempotency_key)
 
@@ -194,7 +196,7 @@ class Leases:
         """`POST /v1/reclaims/{reclaim_id}/withdraw`"""
         return self._call("leases.withdraw", reclaim_id, idempotency_key=idempotency_key)
 
-    def next_plan(self) -> dict[str, Any]:
+    def next_plan(self) -> leases.Plan:
         """`GET /v1/lease-plan`"""
         return self._call("leases.next_plan")
 
@@ -215,17 +217,17 @@ class Models:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def list_deployments(self) -> dict[str, Any]:
+    def list_deployments(self) -> models.ModelList:
         """`GET /v1/deployments`"""
         return self._call("models.list_deployments")
 
     def deploy(
         self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> models.DeploymentState:
         """`POST /v1/deployments`"""
         return self._call("models.deploy", body=body, idempotency_key=idempotency_key)
 
-    def scale(self, model: str, body: models.Scale | Mapping[str, Any]) -> dict[str, Any]:
+    def scale(self, model: str, body: models.Scale | Mapping[str, Any]) -> models.DeploymentState:
         """`PUT /v1/deployments/{model}/scale`"""
         return self._call("models.scale", model, body=body)
 
@@ -240,25 +242,25 @@ class Ledger:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def take_usage(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> dict[str, Any]:
+    def take_usage(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> ledger.UsageTaken:
         """`POST /v1/usage`"""
         return self._call("ledger.take_usage", body=body, content_type=content_type, idempotency_key=idempotency_key)
 
-    def read_prices(self) -> dict[str, Any]:
+    def read_prices(self) -> ledger.PriceBook:
         """`GET /v1/prices`"""
         return self._call("ledger.read_prices")
 
-    def publish_prices(self, body: bytes, content_type: str) -> dict[str, Any]:
+    def publish_prices(self, body: bytes, content_type: str) -> ledger.PricesPublished:
         """`PUT /v1/prices`"""
         return self._call("ledger.publish_prices", body=body, content_type=content_type)
 
-    def list_credits(self, *, organization_id: str | None = None) -> dict[str, Any]:
+    def list_credits(self, *, organization_id: str | None = None) -> ledger.CreditList:
         """`GET /v1/credits`"""
         return self._call("ledger.list_credits", query={"organization_id": organization_id})
 
     def give_credit(
         self, body: ledger.NewCredit | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.CreditState:
         """`POST /v1/credits`"""
         return self._call("ledger.give_credit", body=body, idempotency_key=idempotency_key)
 
@@ -274,21 +276,23 @@ class Ledger:
         """`PUT /v1/billing-profiles/{organization_id}`"""
         return self._call("ledger.set_profile", organization_id, body=body)
 
-    def list_invoices(self, *, organization_id: str | None = None) -> dict[str, Any]:
+    def list_invoices(self, *, organization_id: str | None = None) -> ledger.InvoiceList:
         """`GET /v1/invoices`"""
         return self._call("ledger.list_invoices", query={"organization_id": organization_id})
 
     def make_invoice(
         self, body: ledger.NewInvoice | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.InvoiceMade:
         """`POST /v1/invoices`"""
         return self._call("ledger.make_invoice", body=body, idempotency_key=idempotency_key)
 
-    def read_draft(self, *, organization_id: str | None = None, period: str | None = None) -> dict[str, Any]:
+    def read_draft(self, *, organization_id: str | None = None, period: str | None = None) -> ledger.InvoiceDraft:
         """`GET /v1/invoices/draft`"""
         return self._call("ledger.read_draft", query={"organization_id": organization_id, "period": period})
 
-    def close_period(self, organization_id: str, label: str, *, idempotency_key: str | None = None) -> dict[str, Any]:
+    def close_period(
+        self, organization_id: str, label: str, *, idempotency_key: str | None = None
+    ) -> ledger.PeriodClosed:
         """`POST /v1/periods/{organization_id}/{label}/close`"""
         return self._call("ledger.close_period", organization_id, label, idempotency_key=idempotency_key)
 
@@ -298,19 +302,19 @@ class Ledger:
 
     def pay_invoice(
         self, invoice_id: str, body: ledger.NewPayment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.Invoice:
         """`POST /v1/invoices/{invoice_id}/payments`"""
         return self._call("ledger.pay_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
     def reverse_payment(
         self, invoice_id: str, body: ledger.MistakenPayment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.Invoice:
         """`POST /v1/invoices/{invoice_id}/payments/reverse`"""
         return self._call("ledger.reverse_payment", invoice_id, body=body, idempotency_key=idempotency_key)
 
     def void_invoice(
         self, invoice_id: str, body: ledger.Reason | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.Invoice:
         """`POST /v1/invoices/{invoice_id}/void`"""
         return self._call("ledger.void_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
@@ -332,23 +336,23 @@ class Ledger:
         """`DELETE /v1/budgets/{budget_id}`"""
         self._call("ledger.end_budget", budget_id)
 
-    def read_health(self) -> dict[str, Any]:
+    def read_health(self) -> ledger.BooksHealth:
         """`GET /v1/ledger/health`"""
         return self._call("ledger.read_health")
 
     def dismiss(
         self, body: ledger.Dismissal | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.DismissedEvent:
         """`POST /v1/ledger/dismissals`"""
         return self._call("ledger.dismiss", body=body, idempotency_key=idempotency_key)
 
-    def list_dismissed(self) -> dict[str, Any]:
+    def list_dismissed(self) -> ledger.DismissedList:
         """`GET /v1/ledger/dismissals`"""
         return self._call("ledger.list_dismissed")
 
     def prove(
         self, *, organization_id: str | None = None, invoice_id: str | None = None, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    ) -> ledger.ProofReport:
         """`POST /v1/ledger/prove`"""
         return self._call(
             "ledger.prove",
@@ -356,11 +360,11 @@ class Ledger:
             idempotency_key=idempotency_key,
         )
 
-    def read_statement(self, *, organization_id: str | None = None, period: str | None = None) -> dict[str, Any]:
+    def read_statement(self, *, organization_id: str | None = None, period: str | None = None) -> ledger.Statement:
         """`GET /v1/statements`"""
         return self._call("ledger.read_statement", query={"organization_id": organization_id, "period": period})
 
-    def read_receivables(self) -> dict[str, Any]:
+    def read_receivables(self) -> ledger.ReceivableList:
         """`GET /v1/receivables`"""
         return self._call("ledger.read_receivables")
 
@@ -384,19 +388,19 @@ class System:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> api.Liveness:
         """`GET /health`"""
         return self._call("system.health")
 
-    def full_health(self) -> dict[str, Any]:
+    def full_health(self) -> api.Health:
         """`GET /v1/health`"""
         return self._call("system.full_health")
 
-    def worth_line(self, *, days: int | None = None) -> dict[str, Any]:
+    def worth_line(self, *, days: int | None = None) -> api.Worth:
         """`GET /v1/desk/worth`"""
         return self._call("system.worth_line", query={"days": days})
 
-    def actuals_figures(self, *, days: int | None = None) -> dict[str, Any]:
+    def actuals_figures(self, *, days: int | None = None) -> api.ActualFigures:
         """`GET /v1/desk/actuals`"""
         return self._call("system.actuals_figures", query={"days": days})
 
@@ -404,7 +408,7 @@ class System:
         """`GET /v1/desk/actuals.html`"""
         return self._call("system.actuals_page", query={"days": days})
 
-    def next_plan(self) -> dict[str, Any]:
+    def next_plan(self) -> api.Plans:
         """`GET /v1/plan`"""
         return self._call("system.next_plan")
 

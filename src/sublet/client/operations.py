@@ -49,16 +49,36 @@ ALL: tuple[Operation, ...] = (
     Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
     Operation("fleet.list_pools", "GET", "/v1/pools", answer="fleet:PoolList"),
     Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:PoolDetail"),
-    Operation("fleet.list_nodes", "GET", "/v1/nodes"),
-    Operation("demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples"),
-    Operation("demand.history", "GET", "/v1/demand/{pool_id}/samples", query=("since", "until", "limit")),
+    Operation("fleet.list_nodes", "GET", "/v1/nodes", answer="fleet:NodeList"),
+    Operation(
+        "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
+    ),
+    Operation(
+        "demand.history",
+        "GET",
+        "/v1/demand/{pool_id}/samples",
+        query=("since", "until", "limit"),
+        answer="demand:SampleHistory",
+    ),
     Operation("demand.list_claims", "GET", "/v1/claims", query=("pool_id",), answer="demand:ClaimList"),
     Operation("demand.add_claim", "POST", "/v1/claims", body="demand:NewClaim", answer="demand:Claim"),
     Operation("demand.withdraw_claim", "DELETE", "/v1/claims/{claim_id}", answer="demand:Claim"),
-    Operation("surplus.ladder", "GET", "/v1/surplus/{pool_id}"),
-    Operation("surplus.sellable", "GET", "/v1/surplus/{pool_id}/{class_name}", query=("window_s", "start")),
-    Operation("surplus.forecast", "GET", "/v1/demand/{pool_id}/forecast", query=("horizon_s", "quantile")),
-    Operation("surplus.show", "GET", "/v1/record", query=("pool", "days")),
+    Operation("surplus.ladder", "GET", "/v1/surplus/{pool_id}", answer="surplus:SurplusLadder"),
+    Operation(
+        "surplus.sellable",
+        "GET",
+        "/v1/surplus/{pool_id}/{class_name}",
+        query=("window_s", "start"),
+        answer="surplus:Offer",
+    ),
+    Operation(
+        "surplus.forecast",
+        "GET",
+        "/v1/demand/{pool_id}/forecast",
+        query=("horizon_s", "quantile"),
+        answer="surplus:DemandForecast",
+    ),
+    Operation("surplus.show", "GET", "/v1/record", query=("pool", "days"), answer="surplus:RecordList"),
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
     Operation("leases.list_quotes", "GET", "/v1/quotes", answer="leases:QuoteList"),
     Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),
@@ -66,22 +86,26 @@ ALL: tuple[Operation, ...] = (
     Operation("leases.list_leases", "GET", "/v1/leases", query=("live", "limit", "after"), answer="leases:LeasePage"),
     Operation("leases.show", "GET", "/v1/leases/{lease_id}", answer="leases:LeaseDetail"),
     Operation("leases.end", "POST", "/v1/leases/{lease_id}/end", answer="leases:Lease"),
-    Operation("leases.reclaim", "POST", "/v1/reclaims", body="leases:NewReclaim"),
-    Operation("leases.list_reclaims", "GET", "/v1/reclaims"),
-    Operation("leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim"),
+    Operation("leases.reclaim", "POST", "/v1/reclaims", body="leases:NewReclaim", answer="leases:ReclaimCarriedOut"),
+    Operation("leases.list_reclaims", "GET", "/v1/reclaims", answer="leases:ReclaimList"),
+    Operation(
+        "leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim", answer="leases:ReclaimPreview"
+    ),
     Operation("leases.withdraw", "POST", "/v1/reclaims/{reclaim_id}/withdraw", answer="leases:LeaseList"),
-    Operation("leases.next_plan", "GET", "/v1/lease-plan"),
+    Operation("leases.next_plan", "GET", "/v1/lease-plan", answer="leases:Plan"),
     Operation("leases.quarantine", "GET", "/v1/quarantine", answer="leases:Quarantine"),
     Operation("leases.release", "POST", "/v1/quarantine/{unit_id}/release", body="leases:Release", answer="none"),
-    Operation("models.list_deployments", "GET", "/v1/deployments"),
-    Operation("models.deploy", "POST", "/v1/deployments", body="models:NewDeployment"),
-    Operation("models.scale", "PUT", "/v1/deployments/{model}/scale", body="models:Scale"),
+    Operation("models.list_deployments", "GET", "/v1/deployments", answer="models:ModelList"),
+    Operation("models.deploy", "POST", "/v1/deployments", body="models:NewDeployment", answer="models:DeploymentState"),
+    Operation(
+        "models.scale", "PUT", "/v1/deployments/{model}/scale", body="models:Scale", answer="models:DeploymentState"
+    ),
     Operation("models.remove", "DELETE", "/v1/deployments/{model}", answer="none"),
-    Operation("ledger.take_usage", "POST", "/v1/usage", body="raw"),
-    Operation("ledger.read_prices", "GET", "/v1/prices"),
-    Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw"),
-    Operation("ledger.list_credits", "GET", "/v1/credits", query=("organization_id",)),
-    Operation("ledger.give_credit", "POST", "/v1/credits", body="ledger:NewCredit"),
+    Operation("ledger.take_usage", "POST", "/v1/usage", body="raw", answer="ledger:UsageTaken"),
+    Operation("ledger.read_prices", "GET", "/v1/prices", answer="ledger:PriceBook"),
+    Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished"),
+    Operation("ledger.list_credits", "GET", "/v1/credits", query=("organization_id",), answer="ledger:CreditList"),
+    Operation("ledger.give_credit", "POST", "/v1/credits", body="ledger:NewCredit", answer="ledger:CreditState"),
     Operation("ledger.read_balances", "GET", "/v1/balances", query=("organization_id",), answer="ledger:Balances"),
     Operation("ledger.read_profile", "GET", "/v1/billing-profiles/{organization_id}", answer="ledger:Profile"),
     Operation(
@@ -91,36 +115,62 @@ ALL: tuple[Operation, ...] = (
         body="ledger:BillingProfile",
         answer="ledger:Profile",
     ),
-    Operation("ledger.list_invoices", "GET", "/v1/invoices", query=("organization_id",)),
-    Operation("ledger.make_invoice", "POST", "/v1/invoices", body="ledger:NewInvoice"),
-    Operation("ledger.read_draft", "GET", "/v1/invoices/draft", query=("organization_id", "period")),
-    Operation("ledger.close_period", "POST", "/v1/periods/{organization_id}/{label}/close"),
-    Operation("ledger.read_invoice", "GET", "/v1/invoices/{invoice_id}", query=("format",), answer="bytes"),
-    Operation("ledger.pay_invoice", "POST", "/v1/invoices/{invoice_id}/payments", body="ledger:NewPayment"),
+    Operation("ledger.list_invoices", "GET", "/v1/invoices", query=("organization_id",), answer="ledger:InvoiceList"),
+    Operation("ledger.make_invoice", "POST", "/v1/invoices", body="ledger:NewInvoice", answer="ledger:InvoiceMade"),
     Operation(
-        "ledger.reverse_payment", "POST", "/v1/invoices/{invoice_id}/payments/reverse", body="ledger:MistakenPayment"
+        "ledger.read_draft",
+        "GET",
+        "/v1/invoices/draft",
+        query=("organization_id", "period"),
+        answer="ledger:InvoiceDraft",
     ),
-    Operation("ledger.void_invoice", "POST", "/v1/invoices/{invoice_id}/void", body="ledger:Reason"),
+    Operation(
+        "ledger.close_period", "POST", "/v1/periods/{organization_id}/{label}/close", answer="ledger:PeriodClosed"
+    ),
+    Operation("ledger.read_invoice", "GET", "/v1/invoices/{invoice_id}", query=("format",), answer="bytes"),
+    Operation(
+        "ledger.pay_invoice",
+        "POST",
+        "/v1/invoices/{invoice_id}/payments",
+        body="ledger:NewPayment",
+        answer="ledger:Invoice",
+    ),
+    Operation(
+        "ledger.reverse_payment",
+        "POST",
+        "/v1/invoices/{invoice_id}/payments/reverse",
+        body="ledger:MistakenPayment",
+        answer="ledger:Invoice",
+    ),
+    Operation(
+        "ledger.void_invoice", "POST", "/v1/invoices/{invoice_id}/void", body="ledger:Reason", answer="ledger:Invoice"
+    ),
     Operation("ledger.list_budgets", "GET", "/v1/budgets", query=("organization_id",), answer="ledger:BudgetList"),
     Operation("ledger.create_budget", "POST", "/v1/budgets", body="ledger:NewBudget", answer="ledger:Budget"),
     Operation(
         "ledger.change_budget", "PATCH", "/v1/budgets/{budget_id}", body="ledger:NewLimit", answer="ledger:Budget"
     ),
     Operation("ledger.end_budget", "DELETE", "/v1/budgets/{budget_id}", answer="none"),
-    Operation("ledger.read_health", "GET", "/v1/ledger/health"),
-    Operation("ledger.dismiss", "POST", "/v1/ledger/dismissals", body="ledger:Dismissal"),
-    Operation("ledger.list_dismissed", "GET", "/v1/ledger/dismissals"),
-    Operation("ledger.prove", "POST", "/v1/ledger/prove", query=("organization_id", "invoice_id")),
-    Operation("ledger.read_statement", "GET", "/v1/statements", query=("organization_id", "period")),
-    Operation("ledger.read_receivables", "GET", "/v1/receivables"),
+    Operation("ledger.read_health", "GET", "/v1/ledger/health", answer="ledger:BooksHealth"),
+    Operation(
+        "ledger.dismiss", "POST", "/v1/ledger/dismissals", body="ledger:Dismissal", answer="ledger:DismissedEvent"
+    ),
+    Operation("ledger.list_dismissed", "GET", "/v1/ledger/dismissals", answer="ledger:DismissedList"),
+    Operation(
+        "ledger.prove", "POST", "/v1/ledger/prove", query=("organization_id", "invoice_id"), answer="ledger:ProofReport"
+    ),
+    Operation(
+        "ledger.read_statement", "GET", "/v1/statements", query=("organization_id", "period"), answer="ledger:Statement"
+    ),
+    Operation("ledger.read_receivables", "GET", "/v1/receivables", answer="ledger:ReceivableList"),
     Operation(
         "ledger.read_export", "GET", "/v1/exports/{name}", query=("organization_id", "since", "until"), answer="bytes"
     ),
-    Operation("system.health", "GET", "/health"),
-    Operation("system.full_health", "GET", "/v1/health"),
-    Operation("system.worth_line", "GET", "/v1/desk/worth", query=("days",)),
-    Operation("system.actuals_figures", "GET", "/v1/desk/actuals", query=("days",)),
+    Operation("system.health", "GET", "/health", answer="api:Liveness"),
+    Operation("system.full_health", "GET", "/v1/health", answer="api:Health"),
+    Operation("system.worth_line", "GET", "/v1/desk/worth", query=("days",), answer="api:Worth"),
+    Operation("system.actuals_figures", "GET", "/v1/desk/actuals", query=("days",), answer="api:ActualFigures"),
     Operation("system.actuals_page", "GET", "/v1/desk/actuals.html", query=("days",), answer="bytes"),
-    Operation("system.next_plan", "GET", "/v1/plan"),
+    Operation("system.next_plan", "GET", "/v1/plan", answer="api:Plans"),
 )
 OPERATIONS: dict[str, Operation] = {operation.id: operation for operation in ALL}
