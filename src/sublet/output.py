@@ -9,7 +9,8 @@ import json
 import shutil
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,19 @@ def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 def say_error(text: str) -> None:
     """Print why a command failed, in red on standard error."""
     typer.secho(visible(text), fg="red", err=True)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what is being waited for, while it lasts; in a pipe, nothing."""
+    shown = sys.stderr.isatty()
+    if shown:
+        typer.echo(visible(f"{what} …"), err=True, nl=False)
+    try:
+        yield
+    finally:
+        if shown:
+            typer.echo("\r\x1b[K", err=True, nl=False)
 
 
 def print_json(data: Any) -> None:

@@ -51,6 +51,7 @@ ROUTES = [
     ("DELETE", "/v1/keys/key_1", "keys:write"),
     ("GET", "/v1/pools", ""),
     ("GET", "/v1/pools/main", "fleet:read"),
+    ("PUT", "/v1/units/unit_1/service", "fleet:write"),
 ]
 
 
@@ -58,7 +59,13 @@ def test_these_are_all_the_routes(door: Door) -> None:
     paths = door.client.get("/v1/openapi.json").json()["paths"]
     listed = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     templated = {
-        (method, path.replace("/Acme/", "/{organization}/").replace("key_1", "{key_id}").replace("/main", "/{pool}"))
+        (
+            method,
+            path.replace("/Acme/", "/{organization}/")
+            .replace("key_1", "{key_id}")
+            .replace("/main", "/{pool}")
+            .replace("unit_1", "{unit_id}"),
+        )
         for method, path, _ in ROUTES
     }
     assert listed == templated
@@ -78,7 +85,7 @@ def test_without_a_valid_key_every_route_says_401_and_nothing_else(
 
 @pytest.mark.parametrize(("method", "path", "scope"), [route for route in ROUTES if route[2]])
 def test_a_customers_key_gets_403_where_the_operators_is_needed(door: Door, method: str, path: str, scope: str) -> None:
-    status, body = door.ask(method, path, door.customer, json={"name": "x"} if method == "POST" else None)
+    status, body = door.ask(method, path, door.customer, json={"name": "x"} if method in ("POST", "PUT") else None)
     assert (status, body["error"]["code"]) == (403, "forbidden")
     assert f"'{scope}'" in body["error"]["message"]
     assert {item.name for item in door.accounts.organizations()} == {"operator", "Acme"}

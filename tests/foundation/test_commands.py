@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,14 +12,20 @@ from typing import Any
 
 import pytest
 from tests.fleet.specs import spec
+from tests.terminal import sit_at
 from typer.testing import CliRunner
 
 from sublet import cli
+from sublet.accounts import api as accounts_api
 from sublet.accounts.service import Accounts
-from sublet.commands import accounts, fleet
+from sublet.api.http import frame, requirement
+from sublet.commands import accounts, admin, fleet, ledger, node
+from sublet.fleet import api as fleet_api
+from sublet.fleet.nodes import Nodes
 from sublet.fleet.service import Fleet
 from sublet.store import Store
-from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
+from sublet.store.schema import migrate
+from sublet.values.errors import InvalidInputError, NotFoundError, SubletError, UnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +38,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture
+def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The database behind the API that the commands talk to, as the operator."""
+    opened = Store(f"sqlite:///{folder}/sublet.db")
+    migrate(opened)
+    found = Accounts(opened)
+    api, require = frame("test"), requirement(found)
+    api.include_router(accounts_api.router(found, require))
+    api.include_router(fleet_api.router(Fleet(opened), require))
+    api.include_router(fleet_api.node_router(Nodes(opened), opened.clock.now, require))
+    sit_at(monkeypatch, api, found.ensure_operator() or "")
+    yield opened
+    opened.close()
+
+
 def run(app: Any, *words: str) -> Any:
     """What the command prints, as JSON where it is asked for."""
     result = CliRunner().invoke(app, words, catch_exceptions=False)
@@ -38,21 +60,19 @@ def run(app: Any, *words: str) -> Any:
     return json.loads(result.stdout) if "--json" in words else result.stdout
 
 
-def test_an_organization_and_its_key_by_command(folder: Path) -> None:
+def test_an_organization_and_its_key_by_command(store: Store) -> None:
     made = run(accounts.org, "create", "Acme", "--currency", "EUR", "--timezone", "Europe/Berlin", "--json")
-    assert [item["id"] for item in run(accounts.org, "ls", "--json")["organizations"]] == [made["id"]]
+    assert run(accounts.org, "ls", "--json")["organizations"][-1]["id"] == made["id"]
     key = run(accounts.key, "create", "Acme", "--scope", "models", "--expires", "2090-01-01T00:00:00Z", "--json")
     assert (key["scopes"], key["expires_at"]) == (["models"], "2090-01-01T00:00:00Z")
-    store = Store(f"sqlite:///{folder}/sublet.db")
     assert Accounts(store).authenticate(key["secret"]).organization_id == made["id"]
     assert key["secret"] not in run(accounts.key, "ls", "Acme")
     run(accounts.key, "revoke", key["id"])
     (listed,) = run(accounts.key, "ls", "Acme", "--json")["keys"]
     assert listed["revoked_at"] is not None
-    store.close()
 
 
-def test_a_secret_is_printed_once_with_a_word_about_it() -> None:
+def test_a_secret_is_printed_once_with_a_word_about_it(store: Store) -> None:
     run(accounts.org, "create", "Acme")
     printed = run(accounts.key, "create", "Acme")
     assert printed.count("sublet_") == 1
@@ -60,15 +80,14 @@ def test_a_secret_is_printed_once_with_a_word_about_it() -> None:
 
 
 @pytest.mark.parametrize("expires", ["tomorrow", "2090-01-01T00:00:00"])
-def test_a_wrong_option_is_named(expires: str) -> None:
+def test_a_wrong_option_is_named(expires: str, store: Store) -> None:
     run(accounts.org, "create", "Acme")
     with pytest.raises(InvalidInputError, match="--expires: "):
         run(accounts.key, "create", "Acme", "--expires", expires)
 
 
-def test_an_accelerator_is_drained_and_restored_by_command(folder: Path) -> None:
+def test_an_accelerator_is_drained_and_restored_by_command(store: Store) -> None:
     assert "no pools yet" in run(fleet.app, "ls")
-    store = Store(f"sqlite:///{folder}/sublet.db")
     (pool,) = Fleet(store).sync([spec("main", 2)])
     unit = Fleet(store).units(pool.id)[0]
     run(fleet.app, "drain", unit.id, "fan broken")
@@ -81,7 +100,39 @@ def test_an_accelerator_is_drained_and_restored_by_command(folder: Path) -> None
     assert "fan broken" in run(fleet.app, "show", "main")
     run(fleet.app, "restore", unit.id)
     assert Fleet(store).pool("main") == pool
+    with pytest.raises(InvalidInputError, match="say why"):
+        run(fleet.app, "drain", unit.id, "")
+    with pytest.raises(NotFoundError, match="no accelerator"):
+        run(fleet.app, "restore", "unit_nobody_has")
+
+
+def test_a_node_is_listed_and_forgotten_by_command(store: Store) -> None:
+    assert "no nodes yet" in run(node.app, "ls")
+    with pytest.raises(NotFoundError):
+        run(node.app, "forget", "gone")
+
+
+def test_a_lost_operators_key_is_made_again_and_no_database_by_surprise(folder: Path) -> None:
+    for words in (("operator-key",), ("prove",)):
+        with pytest.raises(NotFoundError, match="there is no database"):
+            run(admin.app, *words)
+    assert not folder.exists()
+    store = Store(f"sqlite:///{folder}/sublet.db")
+    migrate(store)
+    Accounts(store).ensure_operator()
+    made = run(admin.app, "operator-key", "--json")
+    assert Accounts(store).authenticate(made["secret"]).may("fleet:write") == "all"
+    assert run(admin.app, "prove", "--json")["ok"]
     store.close()
+
+
+def test_remote_commands_make_no_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBLET_KEY", "key")
+    monkeypatch.setenv("SUBLET_URL", "http://127.0.0.1:9")
+    for app, word in ((fleet.app, "ls"), (accounts.org, "ls"), (node.app, "ls"), (ledger.app, "health")):
+        with pytest.raises(UnavailableError, match="does not answer"):
+            run(app, word)
+    assert not folder.exists() and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.terminal import sit_at
 from typer.testing import CliRunner, Result
 
+from sublet.accounts import api as accounts_api
 from sublet.accounts.service import Accounts
+from sublet.api.http import frame, requirement
 from sublet.commands.ledger import app
 from sublet.commands.prices import app as prices
+from sublet.config import settings
 from sublet.config.settings import SettingsError
+from sublet.ledger import api as ledger_api
+from sublet.ledger.assembly import ledger_of
 from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.values.errors import InvalidInputError
@@ -23,24 +29,28 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command on a database of its own; the parsed JSON where it prints any."""
-    url = f"sqlite:///{tmp_path}/sublet.db"
-    monkeypatch.setenv("SUBLET_DATABASE__URL", url)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs a command against an API with a database of its own, as the operator; the parsed JSON where it prints any."""
     monkeypatch.setenv("SUBLET_DATA_DIR", str(tmp_path))
-    store = Store(url)
+    store = Store(f"sqlite:///{tmp_path}/sublet.db")
     migrate(store)
-    Accounts(store).create_organization("acme")
-    store.close()
+    accounts = Accounts(store)
+    accounts.create_organization("acme")
+    key = accounts.ensure_operator() or ""
 
     def invoke(*words: str, code: int = 0, of: Any = app) -> Any:
+        api, require = frame("test"), requirement(accounts)
+        api.include_router(accounts_api.router(accounts, require))
+        api.include_router(ledger_api.router(ledger_of(store, settings.load().billing), require))
+        sit_at(monkeypatch, api, key)
         result: Result = CliRunner().invoke(of, list(words))
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, result.output
         return json.loads(result.stdout) if "--json" in words else result.stdout
 
-    return invoke
+    yield invoke
+    store.close()
 
 
 def write_usage(path: Path, *quantities: int) -> Path:
@@ -196,7 +206,7 @@ def test_a_credit_that_ends_and_who_is_billed(run: Run) -> None:
         "legal_name": "Acme Ltd", "address": "", "country": "DE", "tax_number": "", "email": "", "payment_days": 14,
     }  # fmt: skip
     with pytest.raises(InvalidInputError, match="ISO 3166"):
-        run("profile", "acme", "--country", "Germany")
+        run("profile", "acme", "--country", "de")
 
 
 def test_the_settings_say_who_sends_invoices_and_which_tax_is_on_them(

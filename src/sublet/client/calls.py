@@ -70,6 +70,14 @@ class Fleet:
         """`GET /v1/pools/{pool}`"""
         return self._call("fleet.show_pool", pool)
 
+    def forget_node(self, node: str) -> None:
+        """`DELETE /v1/nodes/{node}`"""
+        self._call("fleet.forget_node", node)
+
+    def set_service(self, unit_id: str, body: fleet.UnitService | Mapping[str, Any]) -> None:
+        """`PUT /v1/units/{unit_id}/service`"""
+        self._call("fleet.set_service", unit_id, body=body)
+
     def list_nodes(self) -> fleet.NodeList:
         """`GET /v1/nodes`"""
         return self._call("fleet.list_nodes")
@@ -296,6 +304,16 @@ class Ledger:
         """`POST /v1/periods/{organization_id}/{label}/close`"""
         return self._call("ledger.close_period", organization_id, label, idempotency_key=idempotency_key)
 
+    def close_all_periods(self, label: str, *, idempotency_key: str | None = None) -> ledger.PeriodsClosed:
+        """`POST /v1/periods/{label}/close`"""
+        return self._call("ledger.close_all_periods", label, idempotency_key=idempotency_key)
+
+    def rerate_period(
+        self, organization_id: str, label: str, *, idempotency_key: str | None = None
+    ) -> ledger.RerateReport:
+        """`POST /v1/periods/{organization_id}/{label}/rerate`"""
+        return self._call("ledger.rerate_period", organization_id, label, idempotency_key=idempotency_key)
+
     def read_invoice(self, invoice_id: str, *, format: str | None = None) -> bytes:
         """`GET /v1/invoices/{invoice_id}`"""
         return self._call("ledger.read_invoice", invoice_id, query={"format": format})
@@ -346,9 +364,13 @@ class Ledger:
         """`POST /v1/ledger/dismissals`"""
         return self._call("ledger.dismiss", body=body, idempotency_key=idempotency_key)
 
-    def list_dismissed(self) -> ledger.DismissedList:
+    def list_dismissed(self, *, organization_id: str | None = None) -> ledger.DismissedList:
         """`GET /v1/ledger/dismissals`"""
-        return self._call("ledger.list_dismissed")
+        return self._call("ledger.list_dismissed", query={"organization_id": organization_id})
+
+    def rate(self, *, idempotency_key: str | None = None) -> ledger.RatingReport:
+        """`POST /v1/ledger/rate`"""
+        return self._call("ledger.rate", idempotency_key=idempotency_key)
 
     def prove(
         self, *, organization_id: str | None = None, invoice_id: str | None = None, idempotency_key: str | None = None
@@ -375,10 +397,13 @@ class Ledger:
         organization_id: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
+        format: str | None = None,
     ) -> bytes:
         """`GET /v1/exports/{name}`"""
         return self._call(
-            "ledger.read_export", name, query={"organization_id": organization_id, "since": since, "until": until}
+            "ledger.read_export",
+            name,
+            query={"organization_id": organization_id, "since": since, "until": until, "format": format},
         )
 
 

@@ -18,7 +18,7 @@ from sublet.client.core import (
     request_of,
 )
 from sublet.client.operations import OPERATIONS
-from sublet.client.transport import StandardTransport, Transport, checked_url
+from sublet.client.transport import TIMEOUT_S, StandardTransport, Transport, checked_url
 from sublet.values.errors import InvalidInputError, UnavailableError
 
 
@@ -44,11 +44,11 @@ class Client(Calls):
     to four times in all. One thread at a time.
     """
 
-    def __init__(self, url: str, key: str, *, transport: Transport | None = None) -> None:
+    def __init__(self, url: str, key: str, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S) -> None:
         """Raises InvalidInputError for what can be no address or no key."""
         self.url = checked_url(url, "the address")
         headers = headers_for(key)
-        self._transport = transport if transport is not None else StandardTransport(self.url, headers)
+        self._transport = transport if transport is not None else StandardTransport(self.url, headers, timeout_s)
         super().__init__(self.call)
 
     def call(self, operation_id: str, *arguments: str, **options: Any) -> Any:

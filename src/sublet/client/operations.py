@@ -49,6 +49,8 @@ ALL: tuple[Operation, ...] = (
     Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
     Operation("fleet.list_pools", "GET", "/v1/pools", answer="fleet:PoolList"),
     Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:PoolDetail"),
+    Operation("fleet.forget_node", "DELETE", "/v1/nodes/{node}", answer="none"),
+    Operation("fleet.set_service", "PUT", "/v1/units/{unit_id}/service", body="fleet:UnitService", answer="none"),
     Operation("fleet.list_nodes", "GET", "/v1/nodes", answer="fleet:NodeList"),
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
@@ -127,6 +129,13 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "ledger.close_period", "POST", "/v1/periods/{organization_id}/{label}/close", answer="ledger:PeriodClosed"
     ),
+    Operation("ledger.close_all_periods", "POST", "/v1/periods/{label}/close", answer="ledger:PeriodsClosed"),
+    Operation(
+        "ledger.rerate_period",
+        "POST",
+        "/v1/periods/{organization_id}/{label}/rerate",
+        answer="ledger:RerateReport",
+    ),
     Operation("ledger.read_invoice", "GET", "/v1/invoices/{invoice_id}", query=("format",), answer="bytes"),
     Operation(
         "ledger.pay_invoice",
@@ -155,7 +164,14 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "ledger.dismiss", "POST", "/v1/ledger/dismissals", body="ledger:Dismissal", answer="ledger:DismissedEvent"
     ),
-    Operation("ledger.list_dismissed", "GET", "/v1/ledger/dismissals", answer="ledger:DismissedList"),
+    Operation(
+        "ledger.list_dismissed",
+        "GET",
+        "/v1/ledger/dismissals",
+        query=("organization_id",),
+        answer="ledger:DismissedList",
+    ),
+    Operation("ledger.rate", "POST", "/v1/ledger/rate", answer="ledger:RatingReport"),
     Operation(
         "ledger.prove", "POST", "/v1/ledger/prove", query=("organization_id", "invoice_id"), answer="ledger:ProofReport"
     ),
@@ -164,7 +180,11 @@ ALL: tuple[Operation, ...] = (
     ),
     Operation("ledger.read_receivables", "GET", "/v1/receivables", answer="ledger:ReceivableList"),
     Operation(
-        "ledger.read_export", "GET", "/v1/exports/{name}", query=("organization_id", "since", "until"), answer="bytes"
+        "ledger.read_export",
+        "GET",
+        "/v1/exports/{name}",
+        query=("organization_id", "since", "until", "format"),
+        answer="bytes",
     ),
     Operation("system.health", "GET", "/health", answer="api:Liveness"),
     Operation("system.full_health", "GET", "/v1/health", answer="api:Health"),

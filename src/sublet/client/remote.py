@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from sublet.client.clients import Client
 from sublet.client.profiles import target
+from sublet.client.transport import TIMEOUT_S
+from sublet.values.errors import ForbiddenError, InvalidInputError, NotFoundError
 
 
-def connect() -> Client:
-    """The service that the environment or the current profile names. Raises InvalidInputError, NotFoundError."""
+def connect(timeout_s: float = TIMEOUT_S) -> Client:
+    """The service that the environment or the current profile names; `timeout_s` is how long to wait for an answer. Raises
+    InvalidInputError, NotFoundError."""
     found = target()
-    return Client(found.url, found.key)
+    return Client(found.url, found.key, timeout_s=timeout_s)
+
+
+def organization_id(client: Client, name: str) -> str:
+    """The id of an organization by id or name, as far as the key sees it. Raises NotFoundError."""
+    if name.startswith("org_"):
+        return name
+    try:
+        found = client.document("accounts.list_organizations")["organizations"]
+    except ForbiddenError as error:
+        raise InvalidInputError(f"your key can't look up {name!r}; give the organization's id (org_…)") from error
+    for item in found:
+        if item["name"].casefold() == name.casefold():
+            return str(item["id"])
+    raise NotFoundError(f"there is no organization {name!r}; `sublet org ls` lists them")

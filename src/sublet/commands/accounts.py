@@ -1,4 +1,4 @@
-"""`sublet org` and `sublet key`: on the database of this machine's settings, for whoever may read it."""
+"""`sublet org` and `sublet key`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sublet.accounts.service import Accounts
-from sublet.config import settings
+from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.store import Store
-from sublet.store.schema import migrate
-from sublet.values.clock import parse_time
+from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the operator, internal teams, customers.")
 key = typer.Typer(no_args_is_help=True, help="API keys: made, listed, revoked. A secret is shown once.")
-
-
-def _accounts() -> Accounts:
-    store = Store(settings.load().database_url)
-    migrate(store)
-    return Accounts(store)
 
 
 @org.command("create")
@@ -33,19 +24,20 @@ def create_organization(
     as_json: JsonFlag = False,
 ) -> None:
     """Create an organization."""
-    made = _accounts().create_organization(name, kind, currency, timezone)
+    wanted = {"name": name, "kind": kind, "currency": currency, "timezone": timezone}
+    made = connect().document("accounts.create_organization", body=wanted)
     if as_json:
-        print_json(made.as_dict())
+        print_json(made)
     else:
-        say(f"{made.id}  {made.name} ({made.kind}, {made.currency})")
+        say(f"{made['id']}  {made['name']} ({made['kind']}, {made['currency']})")
 
 
 @org.command("ls")
 def list_organizations(as_json: JsonFlag = False) -> None:
     """List organizations."""
-    rows = [item.as_dict() for item in _accounts().organizations()]
+    found = connect().document("accounts.list_organizations")
     if as_json:
-        print_json({"organizations": rows})
+        print_json(found)
     else:
         columns = {
             "id": "id",
@@ -55,7 +47,7 @@ def list_organizations(as_json: JsonFlag = False) -> None:
             "timezone": "zone",
             "status": "status",
         }
-        print_rows(rows, columns, "no organizations yet; `sublet org create NAME` makes one")
+        print_rows(found["organizations"], columns, "no organizations yet; `sublet org create NAME` makes one")
 
 
 @key.command("create")
@@ -77,21 +69,29 @@ def create_key(
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
         raise InvalidInputError(f"--expires: {error}") from error
-    made, secret = _accounts().create_key(organization, name, scope, expires_at, project, role)
+    wanted = {
+        "name": name,
+        "scopes": scope,
+        "expires_at": format_time(expires_at) if expires_at else None,
+        "project": project,
+        "role": role,
+    }
+    made = connect().document("accounts.create_key", organization, body=wanted)
     if as_json:
-        print_json({**made.as_dict(), "secret": secret})
+        print_json(made)
     else:
-        narrowed = f", narrowed to {', '.join(made.scopes)}" if made.scopes else ""
-        say(f"{made.id}  role {made.role}{narrowed}\n{secret}\nThis is shown once: only its hash is kept.")
+        narrowed = f", narrowed to {', '.join(made['scopes'])}" if made["scopes"] else ""
+        say(
+            f"{made['id']}  role {made['role']}{narrowed}\n{made['secret']}\nThis is shown once: only its hash is kept."
+        )
 
 
 @key.command("ls")
 def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False) -> None:
     """List an organization's keys, without their secrets."""
-    accounts = _accounts()
-    rows = [item.as_dict() for item in accounts.keys(accounts.organization(organization).id)]
+    found = connect().document("accounts.list_keys", organization)
     if as_json:
-        print_json({"keys": rows})
+        print_json(found)
     else:
         columns = {
             "id": "id",
@@ -103,11 +103,11 @@ def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], 
             "expires_at": "expires",
             "revoked_at": "revoked",
         }
-        print_rows(rows, columns, "no keys yet; `sublet key create ORGANIZATION` makes one")
+        print_rows(found["keys"], columns, "no keys yet; `sublet key create ORGANIZATION` makes one")
 
 
 @key.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` shows it.")]) -> None:
     """Revoke a key, immediately and permanently."""
-    _accounts().revoke_key(key_id)
+    connect().document("accounts.revoke_key", key_id)
     say(f"{key_id} is revoked")

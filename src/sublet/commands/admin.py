@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sublet.accounts.service import Accounts
+from sublet.commands.ledger import print_proof
 from sublet.config import settings as settings_module
 from sublet.config.data_dir import running_system
 from sublet.launch import backup as backups
@@ -15,8 +17,9 @@ from sublet.ledger.assembly import ledger_of
 from sublet.output import JsonFlag, print_json, say
 from sublet.store import Store
 from sublet.store.copying import copy_database
+from sublet.store.schema import migrate
 from sublet.values.clock import SystemClock
-from sublet.values.errors import ConflictError
+from sublet.values.errors import ConflictError, NotFoundError
 
 app = typer.Typer(no_args_is_help=True, help="Back up, restore and move a whole Sublet, on the machine that holds it.")
 
@@ -58,6 +61,44 @@ def restore(
         say(f"restored what was backed up at {manifest['made_at']}; the books {'are proved' if proof.ok else 'differ'}")
     if not proof.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def prove(as_json: JsonFlag = False) -> None:
+    """Prove the books from the database itself, without a running Sublet; exit code 1 where something differs."""
+    settings = settings_module.load()
+    store = existing_store(settings.database_url)
+    try:
+        proof = ledger_of(store, settings.billing).prove()
+    finally:
+        store.close()
+    print_proof(proof.as_dict(), as_json)
+
+
+@app.command("operator-key")
+def operator_key(
+    name: Annotated[str, typer.Option(help="What it is for.")] = "operator", as_json: JsonFlag = False
+) -> None:
+    """Make another key of the operator, for whoever has lost theirs and may open the database."""
+    store = existing_store(settings_module.load().database_url)
+    try:
+        made, secret = Accounts(store).create_key("operator", name)
+    finally:
+        store.close()
+    if as_json:
+        print_json({**made.as_dict(), "secret": secret})
+    else:
+        say(f"{made.id}  role {made.role}\n{secret}\nThis is shown once: only its hash is kept.")
+
+
+def existing_store(url: str) -> Store:
+    """The database that the settings name. Raises NotFoundError where there is none: looking at one never makes one."""
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(path).is_file():
+        raise NotFoundError(f"there is no database at {path}; `sublet up` makes one, database.url names another")
+    store = Store(url)
+    migrate(store)
+    return store
 
 
 @app.command()

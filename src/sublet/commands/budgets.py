@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from sublet.ledger.assembly import Organization, open_ledger, organization_id
-from sublet.ledger.budgets import THRESHOLDS
-from sublet.ledger.service import new_budget
+from sublet.client.remote import connect, organization_id
 from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.values.money import nano_from_decimal
+
+Organization = Annotated[str, typer.Argument(help="Id or name.")]
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: hard ones refuse work, soft ones raise alerts.")
 
@@ -33,38 +32,37 @@ def create_budget(
     as_json: JsonFlag = False,
 ) -> None:
     """Create a budget; spending of its scope in the current period already counts."""
-    ledger = open_ledger()
-    wanted = new_budget(
-        organization_id(ledger, organization),
-        nano_from_decimal(limit),
-        scope=scope,
-        scope_id=scope_id,
-        period=period,
-        hard=not soft,
-        thresholds=tuple(threshold) if threshold else THRESHOLDS,
-        webhook_url=webhook,
-        webhook_secret=secret,
-        email=email,
-    )
-    made = ledger.create_budget(wanted)
+    client = connect()
+    wanted = {
+        "organization_id": organization_id(client, organization),
+        "limit": limit,
+        "scope": scope,
+        "scope_id": scope_id,
+        "period": period,
+        "hard": not soft,
+        "webhook_url": webhook,
+        "webhook_secret": secret,
+        "email": email,
+    }
+    made = client.document("ledger.create_budget", body=wanted | ({"thresholds": threshold} if threshold else {}))
     if as_json:
-        print_json(made.as_dict())
+        print_json(made)
     else:
-        say(f"{made.id}  {made.as_dict()['limit']} a {made.period}, {'hard' if made.hard else 'soft'}")
+        say(f"{made['id']}  {made['limit']} a {made['period']}, {'hard' if made['hard'] else 'soft'}")
 
 
 @app.command("ls")
 def list_budgets(organization: Organization, as_json: JsonFlag = False) -> None:
     """List an organization's budgets with what is spent, held and free."""
-    ledger = open_ledger()
-    rows = [state.as_dict() for state in ledger.budgets(organization_id(ledger, organization))]
+    client = connect()
+    found = client.document("ledger.list_budgets", query={"organization_id": organization_id(client, organization)})
     if as_json:
-        print_json({"budgets": rows})
+        print_json(found)
         return
     columns = {
         name: name for name in ("id", "scope", "scope_id", "period", "kind", "limit", "spent", "held", "free", "hard")
     }
-    print_rows(rows, columns, "no budgets yet; `sublet ledger budget create ORGANIZATION LIMIT` makes one")
+    print_rows(found["budgets"], columns, "no budgets yet; `sublet ledger budget create ORGANIZATION LIMIT` makes one")
 
 
 @app.command("set")
@@ -73,12 +71,12 @@ def change_budget(
     limit: Annotated[str, typer.Argument(help="In the organization's currency, like 500.")],
 ) -> None:
     """Change a budget's limit immediately; spent and held amounts stay."""
-    changed = open_ledger().change_budget(budget_id, nano_from_decimal(limit))
-    say(f"{budget_id}  {changed.as_dict()['limit']} a {changed.period}")
+    changed = connect().document("ledger.change_budget", budget_id, body={"limit": limit})
+    say(f"{budget_id}  {changed['limit']} a {changed['period']}")
 
 
 @app.command("end")
 def end_budget(budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")]) -> None:
     """End a budget, which from then on limits nothing."""
-    open_ledger().end_budget(budget_id)
+    connect().document("ledger.end_budget", budget_id)
     say(f"{budget_id} ended")

@@ -1,29 +1,22 @@
-"""`sublet ledger`: on the database of this machine's settings, for whoever may read it."""
+"""`sublet ledger`: money, asked of the running Sublet."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sublet.client.remote import connect, organization_id
 from sublet.commands import budgets as budget_commands
-from sublet.ledger.assembly import Organization, open_ledger, organization_id
-from sublet.ledger.cloudevents import read_each, renumbered, split_batch
-from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
-from sublet.ledger.model import amount_text
-from sublet.ledger.page import invoice_page, summary
-from sublet.ledger.pdf import invoice_pdf
-from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.screen import Screen
-from sublet.values.clock import parse_time
+from sublet.commands.budgets import Organization
+from sublet.commands.usage_files import batches, events_in, is_json
+from sublet.output import JsonFlag, print_json, print_rows, say, waiting
+from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
-from sublet.values.money import nano_from_decimal
 
 app = typer.Typer(
     no_args_is_help=True, help="Money: usage, invoices, credits, budgets, exports, and the proof of it all."
@@ -31,7 +24,8 @@ app = typer.Typer(
 app.add_typer(budget_commands.app, name="budget")
 
 PROOF_FAILED = 1
-TAKE_EVENTS = 1_000
+LONG_S = 3_600.0
+"""How long to wait for what reads the whole ledger."""
 Month = Annotated[
     str, typer.Option(help="Month like 2026-11, in the organization's time zone; the present one by default.")
 ]
@@ -44,33 +38,38 @@ def prove(
     as_json: JsonFlag = False,
 ) -> None:
     """Derive money again from raw events and print the difference, which must be 0."""
-    ledger = open_ledger()
-    wanted = organization_id(ledger, organization) if organization else ""
-    with Screen(stderr=True).status("deriving everything from raw events"):
-        proof = ledger.prove(wanted, invoice)
+    client = connect(LONG_S)
+    query = {
+        "organization_id": organization_id(client, organization) if organization else None,
+        "invoice_id": invoice or None,
+    }
+    with waiting("deriving everything from raw events"):
+        proof = client.document("ledger.prove", query=query)
+    print_proof(proof, as_json)
+
+
+def print_proof(proof: dict[str, Any], as_json: bool) -> None:
+    """Print what a proof found; exit code 1 where something differs."""
     if as_json:
-        print_json(proof.as_dict())
+        print_json(proof)
     else:
-        counted = (
-            f"{proof.events} events, {proof.lines} lines, {proof.transactions} transactions, {proof.invoices} invoices"
-        )
-        say(f"difference {amount_text(proof.difference_nano)} ({counted})")
-        for finding in proof.findings:
+        counted = ", ".join(f"{proof[name]} {name}" for name in ("events", "lines", "transactions", "invoices"))
+        say(f"difference {proof['difference']} ({counted})")
+        for finding in proof["findings"]:
             say(f"differs: {finding}")
-    if not proof.ok:
+    if not proof["ok"]:
         raise typer.Exit(PROOF_FAILED)
 
 
 @app.command("rate")
 def rate(as_json: JsonFlag = False) -> None:
     """Rate and post every usage event that has arrived."""
-    ledger = open_ledger()
-    with Screen(stderr=True).status("rating"):
-        report = ledger.rate()
+    with waiting("rating"):
+        report = connect(LONG_S).document("ledger.rate")
     if as_json:
-        print_json(vars(report))
+        print_json(report)
     else:
-        say(f"{report.rated} lines in {report.transactions} transactions; {report.waiting} events wait")
+        say(f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events wait")
 
 
 @app.command("take")
@@ -81,17 +80,16 @@ def take(
     as_json: JsonFlag = False,
 ) -> None:
     """Read usage events from a file; events that are already recorded are skipped."""
-    ledger = open_ledger()
+    client = connect()
     accepted = duplicates = 0
     refused: list[dict[str, Any]] = []
-    found = _events_in(file)
-    while batch := list(islice(found, TAKE_EVENTS)):
-        events, unreadable = read_each([content for _, content in batch])
-        result = ledger.take_now(events)
-        accepted += result.accepted
-        duplicates += result.duplicates
-        places = renumbered(list(result.refused), unreadable)
-        refused += [{"place": batch[bad.index][0], **bad.as_dict()} for bad in places]
+    for batch in batches(events_in(file)):
+        # What is no JSON would make the whole batch unreadable; in its place the service refuses a null by its number.
+        body = b"[" + b",".join(content if is_json(content) else b"null" for _, content in batch) + b"]"
+        result = client.document("ledger.take_usage", body=body, content_type="application/cloudevents-batch+json")
+        accepted += result["accepted"]
+        duplicates += result["duplicates"]
+        refused += [{"place": batch[bad["index"]][0], **bad} for bad in result["refused"]]
     if as_json:
         print_json({"accepted": accepted, "duplicates": duplicates, "refused": refused})
     else:
@@ -101,19 +99,6 @@ def take(
             say(f"refused: {file}:{refusal['place']}{name}: {refusal['message']}")
     if refused:
         raise typer.Exit(2)
-
-
-def _events_in(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Each event of a file with its place: its number in the array, or its line."""
-    with file.open("rb") as lines:
-        first = next((line.lstrip() for line in lines if line.strip()), b"")
-        lines.seek(0)
-        if first.startswith(b"["):
-            yield from enumerate(split_batch(lines.read()), 1)
-            return
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, line.strip()
 
 
 @app.command("invoice")
@@ -126,9 +111,13 @@ def invoice(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the invoice that would be made now; with --final, make it."""
-    ledger = open_ledger()
-    owner = organization_id(ledger, organization)
-    document = ledger.invoice(owner, period, digest) if final else ledger.draft(owner, period)
+    client = connect()
+    owner = organization_id(client, organization)
+    if final:
+        wanted = {"organization_id": owner, "period": period, "digest": digest}
+        document = client.document("ledger.make_invoice", body=wanted)["invoice"]
+    else:
+        document = client.document("ledger.read_draft", query={"organization_id": owner, "period": period})
     if document is None:
         say("nothing to invoice")
         return
@@ -142,12 +131,16 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a final invoice, or write it as a page, PDF or JSON."""
-    _show(open_ledger().invoice_by(invoice_id), out, as_json)
+    _show(connect().document("ledger.read_invoice", invoice_id), out, as_json)
 
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    from sublet.ledger.page import invoice_page, summary
+
     if out is not None:
         if out.suffix == ".pdf":
+            from sublet.ledger.pdf import invoice_pdf
+
             out.write_bytes(invoice_pdf(document))
         elif out.suffix == ".html":
             out.write_text(invoice_page(document))
@@ -178,12 +171,12 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
 @app.command("invoices")
 def invoices(organization: Organization, as_json: JsonFlag = False) -> None:
     """List an organization's invoices."""
-    ledger = open_ledger()
-    found = ledger.invoices(organization_id(ledger, organization))
+    client = connect()
+    found = client.document("ledger.list_invoices", query={"organization_id": organization_id(client, organization)})
     if as_json:
-        print_json({"invoices": found})
+        print_json(found)
         return
-    rows = [entry | {"month": entry["period"]["label"]} for entry in found]
+    rows = [entry | {"month": entry["period"]["label"]} for entry in found["invoices"]]
     columns = {
         "number": "number",
         "month": "month",
@@ -202,26 +195,24 @@ def close(
     as_json: JsonFlag = False,
 ) -> None:
     """Close a month that is over and make its invoice; repeating this changes nothing."""
-    ledger = open_ledger()
-    closed = ledger.close(organization_id(ledger, organization), period)
-    number = closed.invoice["number"] if closed.invoice else None
+    client = connect()
+    closed = client.document("ledger.close_period", organization_id(client, organization), period)
+    number = closed["invoice"]["number"] if closed["invoice"] else None
     if as_json:
-        print_json({"period": period, "closed_now": closed.by_this_call, "invoice": number})
+        print_json({"period": period, "closed_now": closed["closed_now"], "invoice": number})
     else:
-        say(f"{period} {'closed' if closed.by_this_call else 'was closed already'}; invoice {number or 'none'}")
+        say(f"{period} {'closed' if closed['closed_now'] else 'was closed already'}; invoice {number or 'none'}")
 
 
 @app.command("close-all")
 def close_all(period: Annotated[str, typer.Argument(help="Month like 2026-11.")], as_json: JsonFlag = False) -> None:
     """Close a month of every organization in whose time zone it is over."""
-    ledger = open_ledger()
-    with Screen(stderr=True).status("closing"):
-        found = ledger.close_all(period)
-    numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
+    with waiting("closing"):
+        found = connect(LONG_S).document("ledger.close_all_periods", period)
     if as_json:
-        print_json({"period": period, "closed_now": sum(closed.by_this_call for closed in found), "invoices": numbers})
+        print_json(found)
     else:
-        say(f"{sum(closed.by_this_call for closed in found)} closed, {len(numbers)} invoices made")
+        say(f"{found['closed_now']} closed, {len(found['invoices'])} invoices made")
 
 
 @app.command("rerate")
@@ -231,16 +222,17 @@ def rerate(
     as_json: JsonFlag = False,
 ) -> None:
     """Rerate a month's usage by the current price book, by reversal."""
-    ledger = open_ledger()
-    report = ledger.rerate(organization_id(ledger, organization), period)
+    client = connect(LONG_S)
+    report = client.document("ledger.rerate_period", organization_id(client, organization), period)
     if as_json:
-        print_json(vars(report))
-    else:
-        say(f"{report.rated} lines in {report.transactions} transactions; {report.left} events stay as they were")
-        for entry in report.left_events:
-            say(f"stays: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
-        if report.left > len(report.left_events):
-            say(f"{report.left - len(report.left_events)} more stay")
+        print_json(report)
+        return
+    left = report["left"]
+    say(f"{report['rated']} lines in {report['transactions']} transactions; {left} events stay as they were")
+    for entry in report["left_events"]:
+        say(f"stays: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+    if left > len(report["left_events"]):
+        say(f"{left - len(report['left_events'])} more stay")
 
 
 @app.command("pay")
@@ -251,7 +243,7 @@ def pay(
     as_json: JsonFlag = False,
 ) -> None:
     """Record a payment, once per source."""
-    document = open_ledger().pay(invoice_id, nano_from_decimal(amount), source)
+    document = connect().document("ledger.pay_invoice", invoice_id, body={"amount": amount, "source_id": source})
     if as_json:
         print_json(document)
     else:
@@ -266,7 +258,8 @@ def reverse_payment(
     as_json: JsonFlag = False,
 ) -> None:
     """Reverse a payment that was recorded by mistake, booked today; the invoice is open again."""
-    document = open_ledger().reverse_payment(invoice_id, source, reason)
+    wanted = {"source_id": source, "reason": reason}
+    document = connect().document("ledger.reverse_payment", invoice_id, body=wanted)
     if as_json:
         print_json(document)
     else:
@@ -280,7 +273,7 @@ def void(
     as_json: JsonFlag = False,
 ) -> None:
     """Void a final invoice by a reversal; its number stays used, and its charges are invoiced again."""
-    document = open_ledger().void(invoice_id, reason)
+    document = connect().document("ledger.void_invoice", invoice_id, body={"reason": reason})
     if as_json:
         print_json(document)
     else:
@@ -310,32 +303,34 @@ def credit(
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
         raise InvalidInputError(f"--expires: {error}") from error
-    ledger = open_ledger()
-    owner, nano = organization_id(ledger, organization), nano_from_decimal(amount)
-    if kind == "prepaid":
-        ledger.ensure_payable(owner, nano)
-    given = ledger.store.write(
-        lambda connection: ledger.credit(
-            connection, owner, nano, reason, source, kind=kind, expires_at=expires_at, tax_mode=tax_mode
-        )
-    )
+    client = connect()
+    wanted = {
+        "organization_id": organization_id(client, organization),
+        "amount": amount,
+        "source_id": source,
+        "kind": kind,
+        "reason": reason,
+        "expires_at": format_time(expires_at) if expires_at else None,
+        "tax_mode": tax_mode,
+    }
+    given = client.document("ledger.give_credit", body=wanted)
     if as_json:
-        print_json(given.as_dict())
+        print_json(given)
     else:
-        say(f"{given.id}  {amount_text(given.remaining_nano)} left of {amount_text(given.nano)} ({given.kind})")
+        say(f"{given['id']}  {given['remaining']} left of {given['amount']} ({given['kind']})")
 
 
 @app.command("credits")
 def list_credits(organization: Organization, as_json: JsonFlag = False) -> None:
     """List an organization's credits and prepaid money, with what is left of each."""
-    ledger = open_ledger()
-    rows = [found.as_dict() for found in ledger.credits(organization_id(ledger, organization))]
+    client = connect()
+    found = client.document("ledger.list_credits", query={"organization_id": organization_id(client, organization)})
     if as_json:
-        print_json({"credits": rows})
+        print_json(found)
         return
     columns = {"id": "id", "kind": "kind", "source_id": "source", "amount": "amount", "remaining": "left"}
     columns |= {"granted_at": "given", "expires_at": "expires", "reason": "reason"}
-    print_rows(rows, columns, "no credits yet; `sublet ledger credit ORGANIZATION AMOUNT` gives one")
+    print_rows(found["credits"], columns, "no credits yet; `sublet ledger credit ORGANIZATION AMOUNT` gives one")
 
 
 @app.command("profile")
@@ -352,8 +347,8 @@ def profile(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what stands on an organization's invoices about it; with options, change it from the next invoice on."""
-    ledger = open_ledger()
-    owner = organization_id(ledger, organization)
+    client = connect()
+    owner = organization_id(client, organization)
     given = {
         "legal_name": legal_name,
         "address": address,
@@ -363,36 +358,34 @@ def profile(
         "payment_days": payment_days,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
-    found = replace(ledger.profile(owner), **wanted)  # type: ignore[arg-type]
+    found = client.document("ledger.read_profile", owner)
     if wanted:
-        ledger.set_profile(owner, found)
+        found = client.document("ledger.set_profile", owner, body=found | wanted)
     if as_json:
-        print_json(asdict(found))
+        print_json(found)
         return
-    for name, value in asdict(found).items():
+    for name, value in found.items():
         say(f"{name:>12}  {value}")
 
 
 @app.command("balance")
 def balance(organization: Organization, as_json: JsonFlag = False) -> None:
     """Balances by account; debit is positive."""
-    ledger = open_ledger()
-    found = {
-        account: amount_text(nano)
-        for account, nano in sorted(ledger.balances(organization_id(ledger, organization)).items())
-    }
+    client = connect()
+    found = client.document("ledger.read_balances", query={"organization_id": organization_id(client, organization)})
     if as_json:
-        print_json({"balances": found})
+        print_json(found)
     else:
-        rows = [{"account": account, "balance": value} for account, value in found.items()]
+        rows = [{"account": account, "balance": value} for account, value in found["balances"].items()]
         print_rows(rows, {"account": "account", "balance": "balance"}, "nothing was posted yet")
 
 
 @app.command("statement")
 def statement(organization: Organization, period: Month = "", as_json: JsonFlag = False) -> None:
     """Show what an organization owed at the start of a month, what changed it, and what it owed at the end."""
-    ledger = open_ledger()
-    found = ledger.statement(organization_id(ledger, organization), period)
+    client = connect()
+    query = {"organization_id": organization_id(client, organization), "period": period}
+    found = client.document("ledger.read_statement", query=query)
     if as_json:
         print_json(found)
         return
@@ -405,18 +398,18 @@ def statement(organization: Organization, period: Month = "", as_json: JsonFlag 
 @app.command("receivables")
 def receivables(as_json: JsonFlag = False) -> None:
     """Show what is owed, by organization and days past due."""
-    found = open_ledger().receivables()
+    found = connect().document("ledger.read_receivables")
     if as_json:
-        print_json({"receivables": found})
+        print_json(found)
     else:
         names = ("name", "currency", "current", "1-30", "31-60", "61-90", "over 90", "total")
-        print_rows(found, {name: name for name in names}, "nothing is owed")
+        print_rows(found["receivables"], {name: name for name in names}, "nothing is owed")
 
 
 @app.command("health")
 def health(as_json: JsonFlag = False) -> None:
     """Show how far rating is, what waits and why, and the result of the last nightly proof."""
-    found = open_ledger().health()
+    found = connect().document("ledger.read_health")
     if as_json:
         print_json(found)
         return
@@ -437,7 +430,8 @@ def dismiss(
     as_json: JsonFlag = False,
 ) -> None:
     """Dismiss a correction that waits for an event that will never arrive; it stays on record, with the reason."""
-    found = open_ledger().dismiss(source, event_id, reason)
+    wanted = {"source": source, "id": event_id, "reason": reason}
+    found = connect().document("ledger.dismiss", body=wanted)
     if as_json:
         print_json(found)
     else:
@@ -449,18 +443,19 @@ def list_dismissed(
     organization: Annotated[str, typer.Option(help="Id or name; without it, all.")] = "", as_json: JsonFlag = False
 ) -> None:
     """List the corrections that were dismissed, and why."""
-    ledger = open_ledger()
-    rows = ledger.dismissed(organization_id(ledger, organization) if organization else "")
+    client = connect()
+    owner = organization_id(client, organization) if organization else None
+    found = client.document("ledger.list_dismissed", query={"organization_id": owner})
     if as_json:
-        print_json({"dismissed": rows})
+        print_json(found)
         return
     names = {"source": "source", "id": "id", "kind": "kind", "dismissed_at": "at", "reason": "reason"}
-    print_rows(rows, names, "nothing was dismissed")
+    print_rows(found["dismissed"], names, "nothing was dismissed")
 
 
 @app.command("export")
 def export(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPORTS)}.")],
+    name: Annotated[str, typer.Argument(help="focus-1.2, focus-1.4, focus-commitments, journal or usage.")],
     out: Annotated[
         Path | None, typer.Option(help="A .csv or .parquet file; without it, CSV on standard output.")
     ] = None,
@@ -469,20 +464,31 @@ def export(
     until: Annotated[str, typer.Option(help="Last month, like 2026-12.")] = "",
 ) -> None:
     """Export for finance tools, streamed: a year of usage needs no more memory than a day."""
-    ledger = open_ledger()
-    owner = organization_id(ledger, organization) if organization else ""
-    if out is not None and out.suffix == ".parquet":
-        with Screen(stderr=True).status("exporting"):
-            count = write_parquet(ledger.store, ledger.books, name, owner, since, until, out, ledger.issuer.name)
-        say(f"{count} rows written to {out}")
-        return
-    if out is not None and out.suffix != ".csv":
+    if out is not None and out.suffix not in (".csv", ".parquet"):
         raise InvalidInputError(f"--out {out} must end in .csv or .parquet")
-    rows = export_rows(ledger.store, ledger.books, name, owner, since, until, ledger.issuer.name)
+    client = connect(LONG_S)
+    query = {
+        "organization_id": organization_id(client, organization) if organization else None,
+        "since": since or None,
+        "until": until or None,
+        "format": out.suffix[1:] if out is not None else None,
+    }
+    parts = client.bytes("ledger.read_export", name, query=query)
     if out is None:
-        for part in rows:
+        for part in parts:
             sys.stdout.buffer.write(part)
         return
-    with Screen(stderr=True).status("exporting"), out.open("wb") as file:
-        file.writelines(rows)
+    with waiting("exporting"):
+        _write_whole(out, parts)
     say(f"written to {out}")
+
+
+def _write_whole(out: Path, parts: Iterator[bytes]) -> None:
+    """Write the file once all of it came: a broken connection leaves no half of an export."""
+    made = out.with_name(f".{out.name}.part")
+    try:
+        with made.open("wb") as file:
+            file.writelines(parts)
+        made.replace(out)
+    finally:
+        made.unlink(missing_ok=True)

@@ -6,33 +6,22 @@ from typing import Annotated
 
 import typer
 
-from sublet.config import settings
-from sublet.fleet.nodes import Nodes
+from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.store import Store
-from sublet.store.schema import migrate
 
 app = typer.Typer(
     no_args_is_help=True, help="Nodes: the machines that serve this database, each with a data directory."
 )
 
 
-def _nodes() -> tuple[Nodes, Store]:
-    store = Store(settings.load().database_url)
-    migrate(store)
-    return Nodes(store), store
-
-
 @app.command("ls")
 def list_nodes(as_json: JsonFlag = False) -> None:
     """List nodes: whether their control plane still sends heartbeats, and how many pools they have."""
-    nodes, store = _nodes()
-    now = store.clock.now()
-    rows = [node.as_dict(now) for node in nodes.nodes()]
+    found = connect().document("fleet.list_nodes")
     if as_json:
-        print_json({"nodes": rows})
+        print_json(found)
         return
-    shown = [{**row, "pools": len(row["pool_ids"])} for row in rows]
+    shown = [{**row, "pools": len(row["pool_ids"])} for row in found["nodes"]]
     columns = {
         "name": "node",
         "id": "id",
@@ -47,6 +36,5 @@ def list_nodes(as_json: JsonFlag = False) -> None:
 @app.command("forget")
 def forget(node: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
     """Forget a machine that is gone for good: its pools go offline, or become those of the node that states them next."""
-    nodes, _ = _nodes()
-    gone = nodes.forget(node)
-    say(f"{gone.name} ({gone.id}) is forgotten")
+    connect().document("fleet.forget_node", node)
+    say(f"{node} is forgotten")

@@ -1,16 +1,18 @@
-"""`sublet prices`: on the database of this machine's settings, for whoever may read it."""
+"""`sublet prices`: what things cost. `check` needs no Sublet."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sublet.ledger.assembly import open_ledger
-from sublet.ledger.book import PriceBook, book_from_toml, check
+from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from sublet.ledger.book import PriceBook
 
 app = typer.Typer(no_args_is_help=True, help="The price book: check, publish, show.")
 
@@ -21,6 +23,8 @@ def check_prices(
     as_json: JsonFlag = False,
 ) -> None:
     """Check a price book: overlaps are refused (exit code 2), gaps are listed."""
+    from sublet.ledger.book import check
+
     book = _book(file)
     findings = [finding.as_dict() for finding in check(book)]
     counts = {"prices": len(book.prices), "fees": len(book.fees), "discounts": len(book.discounts)}
@@ -39,40 +43,38 @@ def publish_prices(
 ) -> None:
     """Make a price book the current one. Published entries may end, but not change or vanish; built-in prices end where it
     has its own."""
-    ledger = open_ledger()
-    version = ledger.publish_prices(_book(file))
-    built_in = sorted({price.meter for price in ledger.built_in_prices()})
+    _book(file)
+    found = connect().document("ledger.publish_prices", body=file.read_bytes(), content_type="application/toml")
     if as_json:
-        print_json({"version": version, "built_in": built_in})
+        print_json({"version": found["version"], "built_in": found["built_in"]})
         return
-    say(f"version {version} of the price book is current")
-    if built_in:
-        say(f"it has no price of its own for {', '.join(built_in)}: the built-in ones stay")
+    say(f"version {found['version']} of the price book is current")
+    if found["built_in"]:
+        say(f"it has no price of its own for {', '.join(found['built_in'])}: the built-in ones stay")
 
 
 @app.command("show")
 def show_prices(as_json: JsonFlag = False) -> None:
     """Show the current price book."""
-    book = open_ledger().prices()
+    book = connect().document("ledger.read_prices")
     if as_json:
-        print_json({"version": book.version, **book.content})
+        print_json(book)
         return
     rows = [
         {
-            "id": price.id,
-            "meter": price.meter,
-            "match": ", ".join(f"{name}={value}" for name, value in price.match),
-            "kind": price.kind,
-            "for": price.organization or "everybody",
-            "currency": price.currency,
+            **price,
+            "match": ", ".join(f"{name}={value}" for name, value in sorted(price.get("match", {}).items())),
+            "for": price.get("organization") or "everybody",
         }
-        for price in book.prices
+        for price in book.get("prices", [])
     ]
     columns = {"id": "id", "meter": "meter", "match": "match", "kind": "kind", "for": "for", "currency": "in"}
     print_rows(rows, columns, "no prices yet; `sublet prices publish FILE` publishes a book")
 
 
 def _book(file: Path) -> PriceBook:
+    from sublet.ledger.book import book_from_toml
+
     try:
         return book_from_toml(file.read_text(), str(file))
     except UnicodeDecodeError as error:

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Depends
 from sublet.accounts.model import Require
 from sublet.fleet.nodes import Nodes
 from sublet.fleet.service import Fleet
+from sublet.fleet.wire import UnitService
+from sublet.values.errors import InvalidInputError
 
 
 def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Require) -> APIRouter:
@@ -22,6 +24,11 @@ def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Requir
         """The machines that serve this database, and when each was last heard from."""
         now = clock_now()
         return {"nodes": [node.as_dict(now) for node in nodes.nodes()]}
+
+    @routes.delete("/v1/nodes/{node}", status_code=204, dependencies=[Depends(require("fleet:write"))])
+    def forget_node(node: str) -> None:
+        """Forget a machine that is gone for good; a node that still gives signs of life is refused."""
+        nodes.forget(node)
 
     return routes
 
@@ -40,5 +47,12 @@ def router(fleet: Fleet, require: Require) -> APIRouter:
         """A pool by its id or name, with each of its accelerators."""
         found = fleet.pool(pool)
         return {**found.as_dict(), "units": [unit.as_dict() for unit in fleet.units(found.id)]}
+
+    @routes.put("/v1/units/{unit_id}/service", status_code=204, dependencies=[Depends(require("fleet:write"))])
+    def set_service(unit_id: str, body: UnitService) -> None:
+        """Take an accelerator out of sale, with the reason, or put it back."""
+        if not body.in_service and not body.reason:
+            raise InvalidInputError("reason: say why the accelerator is taken out of service", field="reason")
+        fleet.set_service(unit_id, body.in_service, None if body.in_service else body.reason)
 
     return routes

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from annotated_types import MaxLen
+
 from sublet.values.moments import Moment
-from sublet.values.wire import answer
+from sublet.values.wire import LINE, Flag, answer, body
+
+REASON_MAX = 500
+
+
+@body
+class UnitService:
+    """Whether an accelerator is in service, and why not."""
+
+    in_service: Flag
+    reason: Annotated[str, MaxLen(REASON_MAX), LINE] = ""
 
 
 @answer

@@ -95,7 +95,7 @@ class Running:
             key = f"{self.operator_key}\n                 (shown this once; only its hash is kept)"
             variable = self.operator_key
         else:
-            key = "made at the first start; `sublet key create operator` makes another"
+            key = "made at the first start; `sublet admin operator-key` makes another"
             variable = "<the operator's key>"
         model = self.settings.models.default or "<a model>"
         return f"""Sublet runs on {self.settings.data_dir}. Ctrl-C ends it; leases run on (`sublet down --end-leases` ends them too).

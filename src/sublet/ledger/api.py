@@ -1,10 +1,14 @@
 """Routes of the ledger: usage in, prices, credits, budgets, invoices and exports."""
 
+import os
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Actor, Require
@@ -12,7 +16,7 @@ from sublet.ledger.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.budgets import Budget
 from sublet.ledger.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
 from sublet.ledger.crediting import Credit
-from sublet.ledger.exports import EXPORTS, export_rows
+from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.page import invoice_page
 from sublet.ledger.pdf import invoice_pdf
@@ -108,7 +112,9 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         except UnicodeDecodeError as error:
             raise InvalidInputError("a price book is UTF-8 text") from error
         version = await run_in_threadpool(ledger.publish_prices, book)
-        return {"version": version, "findings": [finding.as_dict() for finding in check(book)]}
+        built_in = {price.meter for price in await run_in_threadpool(ledger.built_in_prices)}
+        findings = [finding.as_dict() for finding in check(book)]
+        return {"version": version, "findings": findings, "built_in": sorted(built_in)}
 
 
 def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
@@ -195,6 +201,18 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
         closed = ledger.close(organization_id, label)
         return {"period": label, "closed_now": closed.by_this_call, "invoice": closed.invoice}
 
+    @routes.post("/v1/periods/{label}/close", dependencies=[operate])
+    def close_all_periods(label: str) -> dict[str, Any]:
+        """Close a month of every organization in whose time zone it is over; a second call closes what is left."""
+        found = ledger.close_all(label)
+        numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
+        return {"period": label, "closed_now": sum(closed.by_this_call for closed in found), "invoices": numbers}
+
+    @routes.post("/v1/periods/{organization_id}/{label}/rerate", dependencies=[operate])
+    def rerate_period(organization_id: str, label: str) -> dict[str, Any]:
+        """Rate a month's usage again by the present price book: by reversal, never by rewriting."""
+        return vars(ledger.rerate(organization_id, label))
+
     @routes.get("/v1/invoices/{invoice_id}")
     def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
         """`format` is json, html or pdf."""
@@ -278,9 +296,14 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return ledger.dismiss(body.source, body.id, body.reason)
 
     @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("books:read"))])
-    def list_dismissed() -> dict[str, Any]:
-        """The corrections that were put aside, and why, the newest first."""
-        return {"dismissed": ledger.dismissed()}
+    def list_dismissed(organization_id: str = "") -> dict[str, Any]:
+        """The corrections that were put aside, and why, the newest first; of one organization or of all."""
+        return {"dismissed": ledger.dismissed(organization_id)}
+
+    @routes.post("/v1/ledger/rate", dependencies=[Depends(require("books:write"))])
+    def rate() -> dict[str, Any]:
+        """Rate and post every usage event that has arrived, now instead of at the next round."""
+        return vars(ledger.rate())
 
     @routes.post("/v1/ledger/prove")
     def prove(actor: reader, organization_id: str = "", invoice_id: str = "") -> dict[str, Any]:
@@ -304,12 +327,36 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/exports/{name}")
     def read_export(
-        name: str, actor: reader, organization_id: str = "", since: str = "", until: str = ""
-    ) -> StreamingResponse:
-        """CSV, streamed: focus-1.2, focus-1.4, focus-commitments, journal, usage. Months `since` to `until`, inclusive."""
+        name: str,
+        actor: reader,
+        organization_id: str = "",
+        since: str = "",
+        until: str = "",
+        format: Annotated[str, Query()] = "csv",
+    ) -> Response:
+        """focus-1.2, focus-1.4, focus-commitments, journal, usage, as csv (streamed) or parquet. Months `since` to `until`,
+        inclusive."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)
+        if format == "parquet":
+            return _parquet(ledger, name, wanted, since, until)
+        if format != "csv":
+            raise InvalidInputError(f"format {format!r} must be csv or parquet")
         rows = export_rows(ledger.store, ledger.books, name, wanted, since, until, ledger.issuer.name)
         disposition = {"content-disposition": f'attachment; filename="{name}.csv"'}
         return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=disposition)
+
+
+def _parquet(ledger: Ledger, name: str, organization_id: str, since: str, until: str) -> FileResponse:
+    """A file that is made first and gone once it is sent: Parquet's directory stands at its end."""
+    handle, made = tempfile.mkstemp(suffix=".parquet")
+    os.close(handle)
+    path = Path(made)
+    try:
+        write_parquet(ledger.store, ledger.books, name, organization_id, since, until, path, ledger.issuer.name)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    gone = BackgroundTask(path.unlink, missing_ok=True)
+    return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"{name}.parquet", background=gone)

@@ -234,6 +234,7 @@ class PricesPublished:
 
     version: int
     findings: list[BookFinding]
+    built_in: list[str]
 
 
 @answer
@@ -468,3 +469,29 @@ class ReceivableList:
     due (`current`, `1-30`, `31-60`, `61-90`, `over 90`)."""
 
     receivables: list[dict[str, str]]
+
+
+@answer
+class PeriodsClosed:
+    """A month that was closed for every organization in whose time zone it is over, and the invoices made by this call."""
+
+    period: str
+    closed_now: int
+    invoices: list[str]
+
+
+@answer
+class RatingReport:
+    """What a run of rating did."""
+
+    rated: int
+    waiting: int
+    transactions: int
+
+
+@answer
+class RerateReport(RatingReport):
+    """What rerating a month did; `left` counts the events that keep their earlier price, and `left_events` are the first ones."""
+
+    left: int
+    left_events: list[dict[str, str]]
