@@ -154,3 +154,17 @@ def test_a_method_that_a_path_lacks_is_405_and_all_that_it_has_are_listed(servic
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+def test_a_path_with_a_slash_too_many_is_not_found_and_names_no_other_host(service: Service) -> None:
+    answer = service.client.get("/v1/leases/", headers={"Host": "evil.example"}, follow_redirects=False)
+    assert answer.status_code == 404
+    assert "evil.example" not in str(answer.headers)
+
+
+@pytest.mark.parametrize("body", ["[" * 200_000, '{"name":' + "9" * 100_000 + "}"], ids=["deep", "digits"])
+def test_json_that_nobody_can_read_is_told_its_limits(service: Service, body: str) -> None:
+    headers = {"Authorization": f"Bearer {service.keys['operator']}", "Content-Type": "application/json"}
+    answer = service.client.post("/v1/organizations", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert "nested" in answer.json()["error"]["message"]

@@ -17,6 +17,7 @@ from sublet.gateway.call import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.meter import Meter
 from sublet.gateway.model import ModelRoute, Tokens
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.scripts import PROMPT_IDS_MAX, PROMPTS_MAX
 from sublet.gateway.sse import EVENT_BYTES_MAX, EventCutter
 from sublet.gateway.surface import Identity
 from sublet.gateway.surfaces.openai import OpenAISurface
@@ -118,6 +119,36 @@ def test_completions_take_texts_and_token_ids() -> None:
         assert refused.value.details["param"] == "prompt"
     with pytest.raises(InvalidRequestError):
         parse({"model": "toy"}, EMBEDDING)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("[" + "1," * PROMPT_IDS_MAX + "1]", "token ids"),
+        ("[" + "[1]," * PROMPTS_MAX + "[1]]", "a list of at most"),
+        ("[" + '"a",' * PROMPTS_MAX + '"a"]', "a list of at most"),
+        ('["a",' + "1," * 10 + "1]", "it is a text"),
+        ("[[1,[2]]]", "it is a text"),
+        ('["a",["b"]]', "it is a text"),
+    ],
+)
+def test_too_long_a_list_of_prompts_is_refused_before_it_is_decoded(prompt: str, words: str) -> None:
+    body = b'{"model":"toy","prompt":' + prompt.encode() + b"}"
+    with pytest.raises(InvalidRequestError, match=words):
+        OpenAISurface().parse(COMPLETION, body)
+
+
+@pytest.mark.parametrize("text", ['a "quoted" word, and, "another"', "\\", '\\"', "a,b" * 200_000, "[" * 1000])
+def test_a_text_may_hold_what_looks_like_a_list(text: str) -> None:
+    for prompt in (text, [text] * 3):
+        call = parse({"model": "toy", "prompt": prompt}, COMPLETION)
+        assert call.prompts == (1 if isinstance(prompt, str) else 3)
+
+
+def test_a_logit_bias_has_a_bound() -> None:
+    body = {"model": "toy", "prompt": "x", "logit_bias": {str(number): 1 for number in range(1025)}}
+    with pytest.raises(InvalidRequestError, match="at most 1024 entries"):
+        parse(body, COMPLETION)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,8 @@ async def _check_no_body(request: Request) -> None:
 def frame(title: str) -> FastAPI:
     """A FastAPI application with Sublet's errors, request ids and limits, and no route yet."""
     api = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    # A redirect would name the host that the caller claims to have asked.
+    api.router.redirect_slashes = False
     api.add_exception_handler(SubletError, _known)
     api.add_exception_handler(AnsweredError, _answered)
     api.add_exception_handler(RequestValidationError, _invalid)
@@ -274,7 +276,11 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return answer
     if error.status_code == 400:
         # FastAPI's word for a body that its JSON reader could not even begin to read, such as one that is not UTF-8.
-        return _answer(InvalidInputError("the body is not JSON: it must be UTF-8 text"))
+        return _answer(
+            InvalidInputError(
+                "the body can't be read as JSON: write UTF-8 text, nested at most 900 deep, with numbers of at most 4,300 digits"
+            )
+        )
     shown = {"error": {"code": "http", "message": str(error.detail), "details": {}}}
     return JSONResponse(shown, error.status_code, headers=dict(error.headers or {}))
 

@@ -17,7 +17,7 @@ import msgspec
 
 from sublet.gateway.call import CHAT, COMPLETION, ENGINE_PATHS, Call, ChatBody, CompletionBody
 from sublet.gateway.model import ModelRoute
-from sublet.gateway.refusals import EngineFailedError
+from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 
 _FORCED = 1e9
 _PARTIAL_PROBS = 4096
@@ -228,17 +228,52 @@ def _generation(call: Call, route: ModelRoute, number: int, prompt: str | list[i
     return Step(ENGINE_PATHS[call.kind], _encode(body), streamed=True)
 
 
+PROMPTS_MAX = 256
+PROMPT_IDS_MAX = 262_144
+"""Token ids in all the prompts of one request: more than fits the context of any model that takes ids."""
+
+
 def prompts_of(raw: msgspec.Raw) -> list[str | list[int]]:
-    """The prompts of a legacy completion: one text, one list of token ids, or a list of either. Raises ValidationError."""
-    value: str | list[str | int | list[int]] = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
-    if isinstance(value, str):
-        return [value]
-    texts: list[str | list[int]] = [item for item in value if isinstance(item, str) and item]
-    lists: list[str | list[int]] = [item for item in value if isinstance(item, list) and item]
-    ids = [item for item in value if isinstance(item, int)]
-    if ids and len(ids) == len(value):
-        return [ids]
-    for found in (texts, lists):
-        if found and len(found) == len(value):
-            return found
-    raise msgspec.ValidationError("neither a text, nor token ids, nor a list of one of them")
+    """The prompts of a legacy completion: one text, one list of token ids, or a list of either.
+
+    What is too much is refused before it is decoded, so that a long list holds up nobody else. Raises ValidationError, and
+    InvalidRequestError for more than PROMPTS_MAX prompts or PROMPT_IDS_MAX token ids.
+    """
+    content = bytes(raw)
+    if content[:1] == b'"':
+        return [msgspec.json.decode(content, type=str)]
+    found = _texts_of(content) if b'"' in content else _ids_of(content)
+    if not all(found):
+        raise msgspec.ValidationError("neither a text, nor token ids, nor a list of one of them")
+    return found
+
+
+def _texts_of(content: bytes) -> list[str | list[int]]:
+    # A quote within a text is escaped, so that at least half of the others begin or end one.
+    if content.count(b'"') - content.count(b'\\"') > 2 * PROMPTS_MAX:
+        raise too_many_prompts()
+    texts: list[str | list[int]] = list(msgspec.json.decode(content, type=list[str]))
+    if not texts:
+        raise msgspec.ValidationError("there is no prompt in the list")
+    if len(texts) > PROMPTS_MAX:
+        raise too_many_prompts()
+    return texts
+
+
+def _ids_of(content: bytes) -> list[str | list[int]]:
+    if content.count(b",") >= PROMPT_IDS_MAX:
+        raise InvalidRequestError(
+            f"prompt may have at most {PROMPT_IDS_MAX} token ids; send the rest separately", param="prompt"
+        )
+    lists = content.count(b"[")
+    if lists <= 1:
+        return [msgspec.json.decode(content, type=list[int])]
+    if lists - 1 > PROMPTS_MAX:
+        raise too_many_prompts()
+    return list(msgspec.json.decode(content, type=list[list[int]]))
+
+
+def too_many_prompts() -> InvalidRequestError:
+    return InvalidRequestError(
+        f"prompt may be a list of at most {PROMPTS_MAX}; send the rest separately", param="prompt"
+    )

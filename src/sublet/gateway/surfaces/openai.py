@@ -92,7 +92,7 @@ _BRACKET, _OPEN_BRACKET, _QUOTE = ord("]"), ord("["), ord('"')
 _PART_NEEDS = {"text": "", "refusal": "", "image_url": "images", "input_audio": "audio", "file": "files"}
 _UNREAD = ("logit_bias", "response_format", "tools", "tool_choice", "stream_options")
 COMPLETION_TOKENS_DEFAULT = 16
-PROMPTS_MAX = 256
+LOGIT_BIAS_MAX = 1024
 
 
 class OpenAISurface:
@@ -124,6 +124,8 @@ class OpenAISurface:
         if isinstance(fields, GenerationBody):
             if fields.n == 1:
                 fields.n = None
+            if present(fields.logit_bias) and bytes(fields.logit_bias).count(b":") > LOGIT_BIAS_MAX:
+                raise InvalidRequestError(f"logit_bias may have at most {LOGIT_BIAS_MAX} entries", param="logit_bias")
             call.include_usage = _includes_usage(fields)
         call.stream = bool(fields.stream)
         return call
@@ -381,8 +383,6 @@ def _count_prompts(fields: CompletionBody) -> int:
         raise InvalidRequestError(
             "Invalid value for prompt: it is a text, a list of token ids, or a list of either", param="prompt"
         ) from error
-    if len(found) > PROMPTS_MAX:
-        raise InvalidRequestError(f"prompt may be a list of at most {PROMPTS_MAX}; send the rest apart", param="prompt")
     return len(found)
 
 

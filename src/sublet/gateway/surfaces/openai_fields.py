@@ -31,7 +31,7 @@ _SAMPLING = (
     Field("seed", HONORED, "as far as the engine repeats itself"),
     Field("presence_penalty", HONORED),
     Field("frequency_penalty", HONORED),
-    Field("logit_bias", HONORED),
+    Field("logit_bias", HONORED, "at most 1,024 entries"),
 )
 _STREAM = (
     Field("stream", HONORED),
