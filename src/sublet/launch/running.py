@@ -16,6 +16,7 @@ from sublet.accounts.service import Accounts
 from sublet.config import logs
 from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings
+from sublet.fleet.nodes import take_control
 from sublet.launch.supervisor import Supervisor
 from sublet.store import Store
 from sublet.store.schema import migrate
@@ -47,11 +48,14 @@ class Running:
     def start(self) -> None:
         """Prepare the database and start every process; return when all answer.
 
-        Raises AlreadyRunningError, PortTakenError, StorageFullError, UnavailableError; nothing is left running then.
+        Raises AlreadyRunningError, ControlPlaneRunningError, PortTakenError, StorageFullError, UnavailableError; nothing is
+        left running then.
         """
         self.supervisor.take()
         self._taken = True
         logs.configure("supervisor", self.settings.data_dir, self.settings.log.level)
+        # Its control plane would be refused anyway, again and again; say so once, before anything serves.
+        take_control(self.settings.database_url, self.settings.data_dir).close()
         store = Store(self.settings.database_url)
         try:
             migrate(store)
