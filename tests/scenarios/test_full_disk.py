@@ -97,7 +97,7 @@ def test_f29_f31_a_full_disk_and_kills_in_the_middle_of_it(
     stage.wait("the same lease", back, 60)
     served = local_backend(crowded.settings).served_max
     assert served() == 0
-    with pytest.raises(SubletError, match="no room"):
+    with pytest.raises(SubletError, match="not enough capacity"):
         stage.customer.post("/v1/quotes", ORDER)
     stage.customer.post(f"/v1/leases/{lease['id']}/end", {})
     ended = wait_for_lease(stage, lease["id"], ("ended",))
