@@ -14,20 +14,6 @@ MIGRATIONS = ROOT / "src" / "sublet" / "store" / "migrations" / "versions"
 """Generated, one statement a table: as long as the tables are many."""
 CALLS = {ROOT / "src" / "sublet" / "client" / name for name in ("calls.py", "async_calls.py")}
 """Generated, one method an operation."""
-LIGHT = ("commands", "client")
-"""Packages whose import every command waits for."""
-HEAVY = (
-    "sqlalchemy",
-    "alembic",
-    "pydantic",
-    "pydantic_settings",
-    "pydantic_core",
-    "rich",
-    "httpx2",
-    "fastapi",
-    "numpy",
-)
-"""What takes tens to hundreds of milliseconds to import."""
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
 DRAWERS = {"util.py", "utils.py", "helper.py", "helpers.py", "common.py", "misc.py", "manager.py"}
