@@ -190,6 +190,7 @@ def test_a_compressed_body_may_have_several_members(gateway: Running) -> None:
 @pytest.mark.parametrize(
     "body",
     [b"{}", gzip.compress(b'{"model": "toy"}')[:-9], gzip.compress(b"{}") + b"rubbish", b"\x1f\x8b" + b"\0" * 30],
+    ids=["not packed", "cut short", "rubbish behind it", "only the head"],
 )
 def test_a_body_that_is_not_gzip_is_refused(gateway: Running, body: bytes) -> None:
     answer = packed(gateway, body)
