@@ -21,15 +21,15 @@ import numpy as np
 from sublet.demand.csv_series import parse_series, read_series
 from sublet.demand.forecast import candidates
 from sublet.demand.model import Series, assemble
-from sublet.surplus import rule
-from sublet.surplus.benchmark.backtest import Sum, backtest
-from sublet.surplus.benchmark.own import Sublet, single
-from sublet.surplus.benchmark.scoring import Book, Trace, bound, least_value_first, run, score, trace_of
-from sublet.surplus.memory import SHADOW_HOURS_MAX, Hours, hours_of
+from sublet.surplus.backtest.backtest import Sum, backtest
+from sublet.surplus.backtest.own import Sublet, single
+from sublet.surplus.backtest.scoring import Book, Trace, bound, least_value_first, run, score, trace_of
 from sublet.surplus.model import LONG_SHARE, ClassPolicy, PoolFacts
-from sublet.surplus.seller import Seller, sellers
+from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.memory import SHADOW_HOURS_MAX, Hours, hours_of
+from sublet.surplus.rule.seller import Seller, sellers
+from sublet.surplus.rule.view import View
 from sublet.surplus.service import view_of
-from sublet.surplus.view import View
 from sublet.values import garbage
 from sublet.values.clock import from_micros
 

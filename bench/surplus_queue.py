@@ -18,9 +18,9 @@ import numpy as np
 from sublet.demand.fits import Fits
 from sublet.demand.forecast import HIGH, ORIGINS, Alike, Forecaster, candidates
 from sublet.demand.model import Floats
-from sublet.surplus.benchmark.own import SHADOW_START, Sublet
-from sublet.surplus.benchmark.scoring import Trace, bound, run
-from sublet.surplus.seller import Seller, phase_of
+from sublet.surplus.backtest.own import SHADOW_START, Sublet
+from sublet.surplus.backtest.scoring import Trace, bound, run
+from sublet.surplus.rule.seller import Seller, phase_of
 from surplus import RESULT, TRACES, _halves, _trace
 
 WINDOWS = (1, 4)

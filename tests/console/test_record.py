@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from sublet.console.record import RecordPage, draw_record, window_text
 from sublet.console.sample import sample_record
-from sublet.surplus.calibration import PoolRecord
+from sublet.surplus.record.calibration import PoolRecord
 from sublet.values.clock import SimulatedClock
 
 

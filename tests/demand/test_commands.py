@@ -25,7 +25,7 @@ from sublet.demand.service import Demand
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
 from sublet.store import Store
-from sublet.surplus.benchmark.backtest import prepare
+from sublet.surplus.backtest.backtest import prepare
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import InvalidInputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sublet.demand.model import Floats, Series, assemble
-from sublet.surplus.benchmark.scoring import Trace
+from sublet.surplus.backtest.scoring import Trace
 
 START_HOUR = 490_896
 """2026-01-01T00:00Z, in hours since the epoch."""

@@ -11,12 +11,12 @@ from tests.surplus import series as made
 
 from sublet.demand.forecast import Futures
 from sublet.demand.model import Floats, Series, assemble
-from sublet.surplus import rule
-from sublet.surplus.memory import Hours, hours_of
 from sublet.surplus.model import ClassPolicy, PoolFacts
-from sublet.surplus.seller import Depth, HighLevel, deepest
+from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.memory import Hours, hours_of
+from sublet.surplus.rule.seller import Depth, HighLevel, deepest
+from sublet.surplus.rule.view import View
 from sublet.surplus.service import view_of
-from sublet.surplus.view import View
 from sublet.values.windows import Window
 
 HOUR_US = 3_600_000_000

@@ -14,12 +14,12 @@ from tests.surplus import series as made
 from sublet.demand.model import Claim, Sample, Series, assemble
 from sublet.demand.service import Demand
 from sublet.store import Store
-from sublet.surplus import rule
-from sublet.surplus.memory import Hours, hours_of
 from sublet.surplus.model import Absence, ClassPolicy, Ladder, PoolFacts, Sold, UnknownClassError
-from sublet.surplus.seller import Seller, phase_of
+from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.memory import Hours, hours_of
+from sublet.surplus.rule.seller import Seller, phase_of
+from sublet.surplus.rule.view import View, claims_met
 from sublet.surplus.service import Surplus, view_of
-from sublet.surplus.view import View, claims_met
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window

@@ -23,9 +23,9 @@ from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.screen import Screen
 from sublet.store import Store
 from sublet.store.schema import migrate
-from sublet.surplus import store as surplus_sql
-from sublet.surplus.forecast import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT, peaks_of
 from sublet.surplus.model import PoolFacts
+from sublet.surplus.record import store as surplus_sql
+from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT, peaks_of
 from sublet.surplus.service import Surplus
 from sublet.values.clock import SystemClock, format_time, from_micros, parse_time
 from sublet.values.errors import InvalidInputError

@@ -20,13 +20,13 @@ from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.store import Store
 from sublet.store.schema import migrate
-from sublet.surplus.benchmark.backtest import Backtest, pieces, prepare
-from sublet.surplus.benchmark.backtest import backtest as run_backtest
-from sublet.surplus.benchmark.page import page
-from sublet.surplus.benchmark.scoring import Trace
+from sublet.surplus.backtest.backtest import Backtest, pieces, prepare
+from sublet.surplus.backtest.backtest import backtest as run_backtest
+from sublet.surplus.backtest.page import page
+from sublet.surplus.backtest.scoring import Trace
+from sublet.surplus.backtest.shadow import Report, Terms
+from sublet.surplus.backtest.shadow import shadow as run_shadow
 from sublet.surplus.model import LONG_SHARE
-from sublet.surplus.shadow import Report, Terms
-from sublet.surplus.shadow import shadow as run_shadow
 from sublet.values.clock import SystemClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sublet.surplus.calibration import PoolRecord
+from sublet.surplus.record.calibration import PoolRecord
 from sublet.values.money import Money
 from sublet.values.text import cleaned_line
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sublet.console.chart import UNITS, Mark
-from sublet.surplus.calibration import Figures, PoolRecord, Tuning, Verdict
+from sublet.surplus.record.calibration import Figures, PoolRecord, Tuning, Verdict
 
 RATE_MIN = 0.1
 RATE_MAX = 1000.0

@@ -25,8 +25,8 @@ from sublet.console.model import (
     Told,
     Withheld,
 )
-from sublet.surplus.calibration import Day, Figures, PoolRecord, Shadowed, Tuning, figures
 from sublet.surplus.model import ClassPolicy
+from sublet.surplus.record.calibration import Day, Figures, PoolRecord, Shadowed, Tuning, figures
 from sublet.values.money import Money
 
 _STEP = timedelta(minutes=10)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from sublet.leases.model import ACCELERATOR_FAILED
-from sublet.surplus.calibration import Outcome, Promise
+from sublet.surplus.record.calibration import Outcome, Promise
 from sublet.values.windows import Window
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, Lease, credit_nano
-from sublet.surplus.reclaim import Holding, least_destroyed
+from sublet.surplus.rule.reclaim import Holding, least_destroyed
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
 from sublet.values.windows import Window
@@ -195,7 +195,7 @@ def plan_reclaim(
     """Choose among `leases` and `replicas` (those that hold accelerators of the pool past `by` and are under no notice).
 
     Spot goes before notice before firm, replicas with spot and those of floors with firm; within a class those whose end
-    destroys the least value, as `surplus.reclaim.least_destroyed` chooses them. Each gets at least its notice, more where
+    destroys the least value, as `surplus.rule.reclaim.least_destroyed` chooses them. Each gets at least its notice, more where
     there is time until `by`.
     """
     offered: dict[str, Victim | ReplicaVictim] = {

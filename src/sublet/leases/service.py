@@ -35,7 +35,7 @@ from sublet.leases.reclaims import ReclaimOrder, Reclaims
 from sublet.leases.terms import LeasePorts
 from sublet.leases.transitions import Transitions
 from sublet.store import Store
-from sublet.surplus.calibration import Promise
+from sublet.surplus.record.calibration import Promise
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.plan import Plan, in_time
 from sublet.values.text import checked_line

@@ -24,7 +24,7 @@ from sublet.ledger import figures
 from sublet.ledger.alerts import GIVEN_UP, WAITING
 from sublet.ledger.standing import Standing, Told, standings
 from sublet.surplus.model import HOUR_S, Ladder
-from sublet.surplus.view import View
+from sublet.surplus.rule.view import View
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.errors import NotFoundError
 from sublet.values.money import Money

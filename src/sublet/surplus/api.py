@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.model import Require
-from sublet.surplus.forecast import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
 from sublet.surplus.model import WINDOW_S_MAX
-from sublet.surplus.record import DAYS_DEFAULT, DAYS_MAX, Record
+from sublet.surplus.record.service import DAYS_DEFAULT, DAYS_MAX, Record
+from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
 from sublet.surplus.service import Surplus
 from sublet.values.errors import NotFoundError
 from sublet.values.moments import Moment

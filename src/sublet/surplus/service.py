@@ -13,8 +13,6 @@ from sqlalchemy import Connection
 from sublet.demand.forecast import recent
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
-from sublet.surplus import rule
-from sublet.surplus.memory import Hours, Learned, Memory
 from sublet.surplus.model import (
     HOUR_S,
     WINDOW_S_MAX,
@@ -28,8 +26,10 @@ from sublet.surplus.model import (
     UnknownClassError,
     Withheld,
 )
-from sublet.surplus.seller import REGIME_RATIO
-from sublet.surplus.view import View, claims_met
+from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.memory import Hours, Learned, Memory
+from sublet.surplus.rule.seller import REGIME_RATIO
+from sublet.surplus.rule.view import View, claims_met
 from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window

@@ -26,11 +26,11 @@ from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
 from sublet.models.service import Models
 from sublet.store import Store
-from sublet.surplus import rule
-from sublet.surplus import store as surplus_sql
 from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
+from sublet.surplus.record import store as surplus_sql
+from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
-from sublet.surplus.view import View
 from sublet.values.clock import to_micros
 from sublet.values.plan import Step
 from sublet.values.windows import Window

@@ -43,7 +43,7 @@ from sublet.models.catalog import built_in
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.store.schema import migrate
-from sublet.surplus.record import Record
+from sublet.surplus.record.service import Record
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.surplus.calibration import (
+from sublet.surplus.model import HOUR_S, ClassPolicy
+from sublet.surplus.record.calibration import (
     PARTS,
     Day,
     Outcome,
@@ -24,7 +25,6 @@ from sublet.surplus.calibration import (
     interval,
     survival,
 )
-from sublet.surplus.model import HOUR_S, ClassPolicy
 from sublet.values.windows import Window
 
 FIRM = ClassPolicy("firm", None, 10)

@@ -14,9 +14,9 @@ import numpy as np
 from sublet.demand.forecast import Futures, PlainRises, Recent
 from sublet.demand.lookback import last_seen
 from sublet.demand.model import Claim
-from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
-from sublet.surplus.seller import Seller, Voice, ladder_caution
+from sublet.surplus.rule.memory import Hours
+from sublet.surplus.rule.seller import Seller, Voice, ladder_caution
 from sublet.values.clock import to_micros
 
 FINE_HORIZON_S = HOUR_S

@@ -14,7 +14,7 @@ from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits
 from sublet.demand.forecast import Alike, Futures, PlainRises, candidates
 from sublet.demand.lookback import Grid
 from sublet.demand.model import Floats
-from sublet.surplus.seller import (
+from sublet.surplus.rule.seller import (
     Depth,
     Seller,
     Voice,

@@ -18,11 +18,11 @@ from sublet.demand.forecast import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
-from sublet.surplus import memory, seller
-from sublet.surplus import store as sql
-from sublet.surplus.memory import HOUR_US, RECHECK_S, Hours, Memory, Reach, hours_of
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
-from sublet.surplus.record import Record
+from sublet.surplus.record import store as sql
+from sublet.surplus.record.service import Record
+from sublet.surplus.rule import memory, seller
+from sublet.surplus.rule.memory import HOUR_US, RECHECK_S, Hours, Memory, Reach, hours_of
 from sublet.values.clock import SimulatedClock, from_micros, to_micros
 
 HOUR = timedelta(hours=1)

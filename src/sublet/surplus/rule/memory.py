@@ -22,7 +22,7 @@ from sublet.demand.model import Floats, Series
 from sublet.demand.service import Demand
 from sublet.demand.store import Tally
 from sublet.surplus.model import HOUR_S
-from sublet.surplus.seller import PHASES, HighLevel, Seller, phase_of
+from sublet.surplus.rule.seller import PHASES, HighLevel, Seller, phase_of
 from sublet.values.clock import from_micros, to_micros
 
 HISTORY = timedelta(days=125)

@@ -15,12 +15,12 @@ from tests.surplus import series as made
 
 from sublet.demand.csv_series import read_series
 from sublet.demand.model import assemble
-from sublet.surplus.benchmark.backtest import backtest, makers, pieces, prepare
-from sublet.surplus.benchmark.baselines import BASELINES
-from sublet.surplus.benchmark.charts import timeline
-from sublet.surplus.benchmark.own import Sublet
-from sublet.surplus.benchmark.page import page
-from sublet.surplus.benchmark.scoring import (
+from sublet.surplus.backtest.backtest import backtest, makers, pieces, prepare
+from sublet.surplus.backtest.baselines import BASELINES
+from sublet.surplus.backtest.charts import timeline
+from sublet.surplus.backtest.own import Sublet
+from sublet.surplus.backtest.page import page
+from sublet.surplus.backtest.scoring import (
     Book,
     Trace,
     bound,
@@ -235,7 +235,7 @@ def test_a_gap_repeats_the_past_and_is_counted() -> None:
     assert (trace.in_use[300:303] == whole.in_use[299]).all()
 
 
-TRACES = Path(os.environ.get("SUBLET_TRACES", Path(__file__).resolve().parents[2].parent / "shared" / "traces"))
+TRACES = Path(os.environ.get("SUBLET_TRACES", Path(__file__).resolve().parents[3].parent / "shared" / "traces"))
 # Share of the bound and broken per 1,000, pooled over the four traces, windows of 1, 4, 12 and 24 hours.
 PUBLISHED = {
     "static_peak": ((0.178, 1.9), (0.188, 7.5), (0.226, 22), (0.289, 45)),

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from sublet.demand.model import HOUR_S, Series, Slots
-from sublet.surplus.benchmark.baselines import BASELINES, CURVED, QUANTILES
-from sublet.surplus.benchmark.own import RISK, Sublet, ladder, single
-from sublet.surplus.benchmark.scoring import (
+from sublet.surplus.backtest.baselines import BASELINES, CURVED, QUANTILES
+from sublet.surplus.backtest.own import RISK, Sublet, ladder, single
+from sublet.surplus.backtest.scoring import (
     Outcome,
     Policy,
     Trace,

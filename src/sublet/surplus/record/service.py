@@ -17,8 +17,9 @@ from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.demand.store import Tally
 from sublet.store import Store
-from sublet.surplus import store as sql
-from sublet.surplus.calibration import (
+from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.record import store as sql
+from sublet.surplus.record.calibration import (
     RECENT_DAYS,
     Day,
     PoolRecord,
@@ -29,10 +30,9 @@ from sublet.surplus.calibration import (
     figures,
     figures_of_leases,
 )
-from sublet.surplus.memory import LATE, POOLS_MAX, Hours, Reach, chained, hours_of, thinned
-from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.record.shadow_book import ShadowBook, hour_of, moment_of
+from sublet.surplus.rule.memory import LATE, POOLS_MAX, Hours, Reach, chained, hours_of, thinned
 from sublet.surplus.service import view_of
-from sublet.surplus.shadow_book import ShadowBook, hour_of, moment_of
 from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window

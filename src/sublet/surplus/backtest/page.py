@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from sublet.surplus.benchmark.backtest import OWN, Backtest
-from sublet.surplus.benchmark.charts import key, risk_curve, timeline
+from sublet.surplus.backtest.backtest import OWN, Backtest
+from sublet.surplus.backtest.charts import key, risk_curve, timeline
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--line:#d0d7de;--soft:#57606a;--demand:#8fa3b8;--sold:#0b6e4f;--bad:#c1440e}

@@ -15,7 +15,7 @@ import numpy as np
 
 from sublet.demand.forecast import Forecaster, PlainRises
 from sublet.demand.model import HOUR_S, Floats
-from sublet.surplus.view import Outlook, View
+from sublet.surplus.rule.view import Outlook, View
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
 

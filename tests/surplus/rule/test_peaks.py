@@ -23,10 +23,10 @@ from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
 from sublet.store import Store
 from sublet.surplus.api import router
-from sublet.surplus.forecast import PeakForecast, peaks_of
-from sublet.surplus.memory import hours_of
 from sublet.surplus.model import PoolFacts
-from sublet.surplus.seller import deepest
+from sublet.surplus.rule.memory import hours_of
+from sublet.surplus.rule.peaks import PeakForecast, peaks_of
+from sublet.surplus.rule.seller import deepest
 from sublet.surplus.service import view_of
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from sublet.store.tables.demand import demand_samples
 from sublet.store.tables.surplus import shadow_days, shadows
-from sublet.surplus.calibration import Day
 from sublet.surplus.model import HOUR_S
-from sublet.surplus.shadow_book import ShadowBook, hour_of, moment_of
+from sublet.surplus.record.calibration import Day
+from sublet.surplus.record.shadow_book import ShadowBook, hour_of, moment_of
 
 
 def first_sample_at(connection: Connection, pool_id: str) -> datetime | None:

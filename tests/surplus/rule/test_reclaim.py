@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.surplus import reclaim
-from sublet.surplus.reclaim import Holding, least_destroyed, youngest_first
+from sublet.surplus.rule import reclaim
+from sublet.surplus.rule.reclaim import Holding, least_destroyed, youngest_first
 from sublet.values.money import NANO
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.surplus.benchmark.own import Sublet
-from sublet.surplus.benchmark.scoring import Book, Trace, bound, least_value_first, run
+from sublet.surplus.backtest.own import Sublet
+from sublet.surplus.backtest.scoring import Book, Trace, bound, least_value_first, run
 from sublet.surplus.model import LONG_SHARE
 from sublet.values.clock import format_time, from_micros
 from sublet.values.errors import InvalidInputError

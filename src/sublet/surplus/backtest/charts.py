@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sublet.demand.model import Floats
-from sublet.surplus.benchmark.scoring import Outcome, Trace
+from sublet.surplus.backtest.scoring import Outcome, Trace
 from sublet.values.clock import from_micros
 
 WIDTH, HEIGHT = 960, 300

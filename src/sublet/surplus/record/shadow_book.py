@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sublet.surplus import rule
-from sublet.surplus.calibration import Day
-from sublet.surplus.memory import Hours
 from sublet.surplus.model import HOUR_S, ClassPolicy, Sold
-from sublet.surplus.seller import LOOSEN_MAX, REGIME_RATIO, Seller
-from sublet.surplus.view import View
+from sublet.surplus.record.calibration import Day
+from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.memory import Hours
+from sublet.surplus.rule.seller import LOOSEN_MAX, REGIME_RATIO, Seller
+from sublet.surplus.rule.view import View
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.windows import Window
 

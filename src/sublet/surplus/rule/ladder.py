@@ -15,8 +15,8 @@ import numpy as np
 from sublet.demand.forecast import Futures
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, Sellable, Sold, Withheld
-from sublet.surplus.seller import Depth, Voice, agreed_depth, deepest, long_limit
-from sublet.surplus.view import Outlook, View, claims_met, unmet
+from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit
+from sublet.surplus.rule.view import Outlook, View, claims_met, unmet
 from sublet.values.clock import format_time
 from sublet.values.windows import Window
 

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from sublet.demand.model import Floats
-from sublet.surplus.benchmark.scoring import Book, Trace, whole
+from sublet.surplus.backtest.scoring import Book, Trace, whole
 
 WEEK = 168
 QUANTILE = 0.95

@@ -20,14 +20,14 @@ from sublet.demand.forecast import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
-from sublet.surplus import memory
-from sublet.surplus import store as sql
-from sublet.surplus.benchmark.scoring import Trace, bound
-from sublet.surplus.calibration import Figures, PoolRecord, Promise
-from sublet.surplus.memory import Memory
+from sublet.surplus.backtest.scoring import Trace, bound
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
-from sublet.surplus.record import Record
-from sublet.surplus.shadow_book import Bound, ShadowBook, Turn
+from sublet.surplus.record import store as sql
+from sublet.surplus.record.calibration import Figures, PoolRecord, Promise
+from sublet.surplus.record.service import Record
+from sublet.surplus.record.shadow_book import Bound, ShadowBook, Turn
+from sublet.surplus.rule import memory
+from sublet.surplus.rule.memory import Memory
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
