@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sublet.control.plane import NIGHTLY_S, ControlPlane, build_api
 from sublet.leases import store as leases_sql
 from sublet.leases.admission import QuoteRequest
+from sublet.ledger.events import HARD_LIMIT_REACHED, BudgetStanding
 from sublet.simulation.world import SSH_KEY, World
 
 RULES = Path(__file__).parents[2] / "examples" / "prometheus" / "alerts.yml"
@@ -83,6 +84,18 @@ def test_usage_that_is_not_rated_has_an_age(api: FastAPI, world: World) -> None:
     assert figures(api)["sublet_ledger_unrated_seconds", ()] == 0
 
 
+def test_events_that_wait_have_an_age(api: FastAPI, world: World) -> None:
+    customer = world.system.accounts.create_organization("acme").id
+    payload = BudgetStanding("bud_1", "organization", "", "month", world.clock.now(), True, "1", "1", "USD")
+    world.system.store.write(
+        lambda connection: HARD_LIMIT_REACHED.record(connection, payload, world.clock.now(), organization_id=customer)
+    )
+    world.clock.advance(45)
+    assert figures(api)["sublet_outbox_age_seconds", ("numbering",)] == 45
+    {loop.name: loop for loop in ControlPlane(world.system).loops}["outbox"].once()
+    assert figures(api)["sublet_outbox_age_seconds", ("numbering",)] == 0
+
+
 def test_a_lease_that_is_late_is_told(world: World, api: FastAPI) -> None:
     world.remember(20, 0.1, 0.01)
     customer = world.system.accounts.create_organization("acme").id
@@ -115,4 +128,7 @@ def test_alert_rules_stand_on_figures_that_there_are(api: FastAPI) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool")
 def test_promtool_reads_the_rules() -> None:
     done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tests = RULES.with_name("alerts_test.yml")
+    done = subprocess.run(["promtool", "test", "rules", str(tests)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,6 +23,7 @@ from sublet.ledger.desk import HoldDesk
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
+from sublet.store import outbox as outbox_of_store
 from sublet.store.tables.ledger import deliveries
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
@@ -276,6 +277,39 @@ def test_alerts_are_raised_once_signed_retried_and_mailed(
     assert b'"threshold_percent": 50' in body
     [message] = _Mail.messages
     assert "50 % of a budget is spent" in message and "To: finance@example.com" in message
+
+
+def events_of(store: Store) -> list[tuple[str, Any]]:
+    outbox_of_store.number(store)
+    with store.read() as connection:
+        return [(event.kind, event.payload) for event in outbox_of_store.read_after(connection, 0)]
+
+
+def test_each_threshold_and_a_spent_hard_budget_are_events_once(
+    priced: Ledger, bolt: str, used: Used, clock: SimulatedClock
+) -> None:
+    made = priced.create_budget(new_budget(bolt, 300_000_000, hard=True, thresholds=(50, 120)))
+    for number in range(7):
+        priced.take_now([used(bolt, f"a{number}", 400_000)])
+        priced.rate()
+    found = events_of(priced.store)
+    assert [(kind, payload["spent"]) for kind, payload in found] == [
+        ("budget.threshold_reached", "0.180000000"),
+        ("budget.hard_limit_reached", "0.300000000"),
+        ("budget.threshold_reached", "0.360000000"),
+    ]
+    assert found[0][1] == {
+        "budget": made.id,
+        "scope": "organization",
+        "scope_id": "",
+        "period": "month",
+        "period_start": "2026-01-01T00:00:00Z",
+        "hard": True,
+        "limit": "0.300000000",
+        "spent": "0.180000000",
+        "currency": "USD",
+        "threshold_percent": 50,
+    }
 
 
 def test_a_receiver_that_never_answers_is_given_up_after_its_attempts(

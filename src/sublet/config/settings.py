@@ -96,6 +96,14 @@ class Mail(Section):
         return self
 
 
+class Notifications(Section):
+    """Events, and the messages that tell of them."""
+
+    retention_days: int = Field(
+        default=30, ge=1, le=3660, description="days for which events and the log of their deliveries are kept"
+    )
+
+
 class Demand(Section):
     """How the owner's own demand is observed."""
 
@@ -273,6 +281,7 @@ class Settings(BaseSettings):
     network: Network = Network()
     log: Log = Log()
     mail: Mail = Mail()
+    notifications: Notifications = Notifications()
     billing: Billing = Billing()
     demand: Demand = Demand()
     leasing: Leasing = Leasing()

@@ -16,6 +16,7 @@ from sublet.control.loops import Loop
 from sublet.fleet.nodes import Nodes
 from sublet.leases import store as leases_sql
 from sublet.ledger.health import Lag, lag_of
+from sublet.store import outbox
 from sublet.wiring.system import Sublet
 
 EDGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -82,7 +83,16 @@ class ControlMetrics:
         with self._system.store.read() as connection:
             lag = lag_of(connection, now)
             met, late = leases_sql.deadlines_met(connection, now - DEADLINES_SINCE, now, DEADLINE_GRACE)
+            ages = outbox.ages(connection, now)
         yield from self._of_books(lag, now)
+        waiting = GaugeMetricFamily(
+            "sublet_outbox_age_seconds",
+            "Age of the oldest event that the reader has not dealt with",
+            labels=["consumer"],
+        )
+        for consumer, age in ages.items():
+            waiting.add_metric([consumer], _seconds(age))
+        yield waiting
         deadlines = GaugeMetricFamily(
             "sublet_reclaim_deadlines",
             "Leases to be given back within the last day, by whether they were",

@@ -41,7 +41,7 @@ from sublet.ledger.month_end import close_due
 from sublet.models import api as models_api
 from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.overview import Overviews, pool_names
-from sublet.store import once
+from sublet.store import once, outbox
 from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
 from sublet.values.addresses import is_direct
@@ -54,6 +54,7 @@ log = structlog.get_logger(__name__)
 RATING_INTERVAL_S = 2.0
 BOOKKEEPING_INTERVAL_S = 60.0
 ALERTS_INTERVAL_S = 5.0
+OUTBOX_INTERVAL_S = 0.5
 RECORD_INTERVAL_S = 3.0
 RECORD_BUDGET_S = 0.3
 """A tenth of one core at most goes into what the shadow still has to live through; once it is there, an hour takes milliseconds."""
@@ -62,7 +63,7 @@ FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
-LED = ("fleet", "rating", "bookkeeping", "months", "alerts", "record")
+LED = ("fleet", "rating", "bookkeeping", "months", "alerts", "record", "outbox")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -97,6 +98,7 @@ class ControlPlane:
             self._led("months", MONTHS_INTERVAL_S, self._close_months),
             self._led("alerts", ALERTS_INTERVAL_S, self._alert),
             self._led("record", RECORD_INTERVAL_S, self._record),
+            self._led("outbox", OUTBOX_INTERVAL_S, self._number_events),
         ]
         if not system.store.is_sqlite:
             self.loops.insert(0, Loop("leadership", STAND_INTERVAL_S, self._stand, clock))
@@ -204,6 +206,9 @@ class ControlPlane:
     def _keep_books(self) -> None:
         self.system.ledger.expire(timedelta(hours=self.settings.billing.grace_hours))
         once.forget(self.system.store, self.system.clock.now())
+        outbox.prune(
+            self.system.store, self.system.clock.now(), timedelta(days=self.settings.notifications.retention_days)
+        )
         # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
         last = self.system.ledger.proved_at()
         if last is None or (self.system.clock.now() - last).total_seconds() >= NIGHTLY_S:
@@ -221,6 +226,10 @@ class ControlPlane:
     def _alert(self) -> None:
         """Budget alerts go out by webhook and e-mail, on a thread of their own: a receiver may be slow."""
         self._alerts.deliver_due()
+
+    def _number_events(self) -> None:
+        while outbox.number(self.system.store) == outbox.NUMBERED_MAX:
+            pass
 
     def _record(self) -> None:
         """The shadow of each pool lives through what was recorded since; pools take turns."""

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from sublet.ledger import store as sql
 from sublet.ledger.budgets import Budget
+from sublet.ledger.events import record_hard_limit, record_threshold
 from sublet.ledger.model import Party, amount_text
 from sublet.store import Store
 from sublet.store.tables.ledger import alerts, budget_states, budgets, deliveries
@@ -44,6 +45,8 @@ def raise_alerts(connection: Connection, budget: Budget, period_start: datetime,
         )
     ).first()
     spent = state.spent_nano if state else 0
+    if budget.hard and spent >= max(budget.limit_nano, 1):
+        record_hard_limit(connection, budget, period_start, spent, party, now)
     reached = [percent for percent in budget.thresholds if spent * 100 >= budget.limit_nano * percent]
     if not reached:
         return
@@ -58,6 +61,7 @@ def raise_alerts(connection: Connection, budget: Budget, period_start: datetime,
                 budget_id=budget.id, period_start=period_start, threshold=percent, raised_at=now, spent_nano=spent
             )
         )
+        record_threshold(connection, budget, period_start, percent, spent, party, now)
         _queue(connection, budget, period_start, percent, spent, party, now)
 
 

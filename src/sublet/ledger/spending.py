@@ -207,7 +207,7 @@ class Spending:
         if not keys:
             return
         found = connection.execute(select(budgets).where(budgets.c.id.in_({key[0] for key in keys}))).all()
-        by_id = {row.id: budget_of(row) for row in found if row.thresholds}
+        by_id = {row.id: budget_of(row) for row in found if row.thresholds or row.hard}
         for key in sorted(keys):
             budget = by_id.get(key[0])
             if budget is not None:

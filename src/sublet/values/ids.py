@@ -31,6 +31,7 @@ PREFIXES = {
     "hld": "hold on credit or budget",
     "bud": "budget",
     "whk": "webhook delivery",
+    "oev": "event of the outbox",
 }
 
 
