@@ -79,7 +79,7 @@ def server_inside(one: Tenant, family: str, address: str) -> None:
     )
     python = "$(command -v python3 || ls /opt/sublet/python/bin/python3.*[0-9] | head -1)"
     status, text = one.run(
-        f"cat > ~/server.py <<'EOF'\n{code}\nEOF\n(setsid {python} ~/server.py > ~/out 2>&1 &); "
+        f"cat > ~/server.py <<'EOF'\n{code}\nEOF\nrm -f ~/out; (setsid {python} ~/server.py > ~/out 2>&1 &); "
         "for i in $(seq 100); do grep -qs . ~/out && break; sleep 0.05; done; cat ~/out"
     )
     assert (status, text) == (0, "ready")

@@ -129,7 +129,9 @@ class Door:
         back = asyncio.ensure_future(_pump(inner_reader, writer, None))
         try:
             await asyncio.wait((forth, back), return_when=asyncio.FIRST_COMPLETED)
-            if not back.done():
+            if (
+                not back.done() and guest.inside
+            ):  # who hangs up without a key waits for nothing, and takes no place any more
                 await asyncio.wait((back,), timeout=LINGER_S)
             if back.done() and not forth.done():
                 # What was said last is still on its way to the customer, who may not be reading.
