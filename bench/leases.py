@@ -29,10 +29,10 @@ from tests.leases.test_reclaim import NOW, a_lease
 from tests.leases.world import KEY, World, pool_spec
 
 import sublet.store.tables  # noqa: F401  registers every table
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.base import RunState, StartOrder
 from sublet.leases.backends.local.backend import LocalBackend
-from sublet.leases.reclaim import plan_reclaim
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.victims import plan_reclaim
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.clock import SimulatedClock

@@ -18,7 +18,7 @@ from sqlalchemy import func, select, text
 
 from sublet.config.settings import Settings
 from sublet.launch.backup import BackupDamagedError, WouldOverwriteError, back_up, checked_backup, restore
-from sublet.leases.admission import QuoteRequest
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.ledger.assembly import ledger_of
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store import Store

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import update
 
 from sublet.demand.model import Sample
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import FirmLeaseError, Lease, LeaseState, NoCapacityError
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.models.model import CatalogEntry
 from sublet.reporting.overview import Overviews
 from sublet.simulation.world import SSH_KEY, World

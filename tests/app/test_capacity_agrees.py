@@ -23,10 +23,10 @@ from sqlalchemy.engine import make_url
 from sublet.config.settings import Settings
 from sublet.demand.model import Sample
 from sublet.fleet.model import Pool
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.model import FirmLeaseError, NoCapacityError
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.models import store as models_sql
 from sublet.models.catalog import BUILT_IN, from_row
 from sublet.simulation.world import SSH_KEY

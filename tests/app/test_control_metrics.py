@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sublet.control.plane import NIGHTLY_S, ControlPlane, build_api
 from sublet.leases import store as leases_sql
-from sublet.leases.admission import QuoteRequest
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.ledger.events import HARD_LIMIT_REACHED, BudgetStanding
 from sublet.simulation.world import SSH_KEY, World
 

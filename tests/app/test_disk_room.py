@@ -11,10 +11,10 @@ import pytest
 from sublet.config.pools import PoolSettings
 from sublet.config.settings import Settings
 from sublet.demand.model import Sample
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.local import disk
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.model import NoCapacityError
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.simulation.world import SSH_KEY
 from sublet.values.clock import SimulatedClock
 from sublet.values.ids import new_id

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, Quote
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.ledger.budgets import BudgetExceededError
 from sublet.ledger.service import new_budget
 from sublet.simulation.world import SSH_KEY, World

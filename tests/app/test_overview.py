@@ -15,8 +15,8 @@ from sublet.console.model import BudgetsQuery
 from sublet.control.plane import ControlPlane, build_api
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.store import save_minutes
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import Lease
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.service import PAGE_MAX
 from sublet.ledger.alerts import ATTEMPTS_MAX, Delivery, Outbox
 from sublet.ledger.budgets import HoldRequest, Settlement

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sublet.config.settings import Settings
-from sublet.leases.admission import QuoteRequest
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.clock import SimulatedClock

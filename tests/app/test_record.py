@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sublet.control.plane import ControlPlane, build_api
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import Lease
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.windows import Window
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from sublet.demand.model import Sample
-from sublet.leases.admission import QuoteRequest
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.simulation.world import SSH_KEY, settings_for
 from sublet.values.clock import SimulatedClock
 from sublet.wiring.system import Sublet

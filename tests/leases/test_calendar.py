@@ -18,8 +18,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection
 from tests.leases.world import KEY, World, peak
 
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import NoCapacityError, SoldWindow, Timing
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.store.tables.leases import fences
@@ -260,7 +260,7 @@ def test_f13_a_pool_that_closes_before_the_end_is_not_sold(world: World) -> None
 
 @pytest.mark.real
 def test_the_life_of_a_lease_on_postgresql(postgres_store: Store, clock: SimulatedClock) -> None:
-    from sublet.leases.reclaims import ReclaimOrder
+    from sublet.leases.reclaim.orders import ReclaimOrder
 
     world = World(postgres_store, clock)
     lease = world.sell(count=4, seconds=3600)

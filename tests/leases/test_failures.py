@@ -13,9 +13,9 @@ from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World
 
 from sublet.leases.backends.base import BackendFailedError, Delivery, RunState
 from sublet.leases.backends.simulated import Faults
-from sublet.leases.failures import FailedUnit, Failure, failure_steps
-from sublet.leases.metering import read_meter
+from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, OnFailure, Outage, Timing
+from sublet.leases.plan.failures import FailedUnit, Failure, failure_steps
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.leases.test_api import Site
 from tests.leases.world import CUSTOMER, KEY, World
 
-from sublet.leases.holds import HOLD_S_MIN, ROLLING_S, Hold, HoldLimits, hold_s
 from sublet.leases.model import NoCapacityError, QuoteExpiredError, WrongStateError
+from sublet.leases.quotes.holds import HOLD_S_MIN, ROLLING_S, Hold, HoldLimits, hold_s
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import LimitExceededError, NotFoundError

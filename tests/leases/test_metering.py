@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.leases.test_reclaim import NOW, a_lease
 
 from sublet.leases.backends.base import Delivery
-from sublet.leases.metering import UsageInterval, read_meter
+from sublet.leases.lifecycle.metering import UsageInterval, read_meter
 from sublet.leases.model import Lease
 from sublet.values.windows import Window
 

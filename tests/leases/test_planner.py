@@ -11,9 +11,9 @@ from tests.leases.test_reclaim import NOW, a_lease
 from tests.leases.world import World
 
 from sublet.leases.backends.base import Delivery, Endpoint, Observation, RunState
-from sublet.leases.executor import Executor
+from sublet.leases.lifecycle.executor import Executor
 from sublet.leases.model import Lease, LeaseState, Timing
-from sublet.leases.planner import KINDS, Quarantined, View, make_plan
+from sublet.leases.plan.planner import KINDS, Quarantined, View, make_plan
 from sublet.values.plan import Plan, Step
 
 DOOR = Endpoint("127.0.0.1", 22000, "tenant", "ssh-ed25519 AAAA", "SHA256:x")

@@ -23,8 +23,8 @@ from sublet.leases.model import (
     NoCapacityError,
     credit_nano,
 )
-from sublet.leases.reclaim import ReplicaVictim, Victim, plan_reclaim
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.reclaim.orders import ReclaimOrder
+from sublet.leases.reclaim.victims import ReplicaVictim, Victim, plan_reclaim
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, NotFoundError

@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from tests.leases.test_calendar import assert_no_overlap
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World
 
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.base import RunState
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.model import FirmLeaseError, Lease, LeaseState, NoCapacityError
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.clock import SimulatedClock

@@ -15,13 +15,13 @@ from tests.leases.machine import WAIT_S, Tenant, client_key, kill_shim, local_se
 from tests.leases.world import PRICE_NANO, pool_spec
 
 from sublet.fleet.service import Fleet
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.local.backend import LocalBackend
-from sublet.leases.metering import UsageInterval
+from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, LeaseState, credit_nano
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.ports import CreditNote, LeasePorts
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.service import Leases
-from sublet.leases.terms import CreditNote, LeasePorts
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.values.windows import Window

@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 
 from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.service import Fleet
-from sublet.leases import calendar
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
-from sublet.leases.holds import HoldLimits
-from sublet.leases.metering import UsageInterval
+from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, SoldWindow, Timing
+from sublet.leases.ports import CreditNote, LeasePorts
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
-from sublet.leases.terms import CreditNote, LeasePorts
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.windows import Window

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.leases.test_disk import fill, free, small
+from tests.leases.backends.test_disk import fill, free, small
 from tests.scenarios.test_restart import _rent_firm
 
 from sublet.leases.backends.local.backend import MIB

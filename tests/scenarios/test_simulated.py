@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import LeaseState
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.simulation.story import play
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.errors import SubletError

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 
 from sublet.accounts.model import Actor, Require
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote, told_to_tenant
-from sublet.leases.reclaims import ReclaimOrder
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.service import PAGE_MAX, Leases
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
 from sublet.store.once import Effect

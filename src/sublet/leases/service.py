@@ -11,29 +11,29 @@ import structlog
 from sqlalchemy import Connection
 
 from sublet.fleet.reach import Everything, Reach
-from sublet.leases import calendar
 from sublet.leases import store as sql
-from sublet.leases.admission import Admission, QuoteRequest
 from sublet.leases.backends.base import Backend, Observation
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
-from sublet.leases.executor import Executor, Outcome
-from sublet.leases.failures import working
-from sublet.leases.lanes import Lanes
+from sublet.leases.lifecycle.executor import Executor, Outcome
+from sublet.leases.lifecycle.lanes import Lanes
+from sublet.leases.lifecycle.moves import find_failures
+from sublet.leases.lifecycle.outcomes import promise_of
+from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import (
     Lease,
     Quote,
     SoldWindow,
     Transition,
 )
-from sublet.leases.moves import find_failures
-from sublet.leases.outcomes import promise_of
-from sublet.leases.pending import pending
-from sublet.leases.planner import Quarantined, View, lanes_of, make_plan
-from sublet.leases.reclaim import ReclaimPlan
-from sublet.leases.reclaim_store import standing_rows
-from sublet.leases.reclaims import ReclaimOrder, Reclaims
-from sublet.leases.terms import LeasePorts
-from sublet.leases.transitions import Transitions
+from sublet.leases.plan.failures import working
+from sublet.leases.plan.pending import pending
+from sublet.leases.plan.planner import Quarantined, View, lanes_of, make_plan
+from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.admission import Admission, QuoteRequest
+from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
+from sublet.leases.reclaim.store import standing_rows
+from sublet.leases.reclaim.victims import ReclaimPlan
 from sublet.store import Store
 from sublet.surplus.record.calibration import Promise
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from sublet.desk.actuals import worth
-from sublet.leases.admission import QuoteRequest
 from sublet.leases.model import LeaseState
+from sublet.leases.quotes.admission import QuoteRequest
 from sublet.reporting.actuals import actuals
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.windows import Window

@@ -17,11 +17,11 @@ from sublet.config.settings import Settings
 from sublet.demand.service import Demand
 from sublet.fleet.model import Pool
 from sublet.fleet.service import Fleet
-from sublet.leases import calendar
-from sublet.leases import reclaim_store as reclaims_sql
 from sublet.leases import store as leases_sql
 from sublet.leases.model import Timing
-from sublet.leases.reclaim import Occupant
+from sublet.leases.quotes import calendar
+from sublet.leases.reclaim import store as reclaims_sql
+from sublet.leases.reclaim.victims import Occupant
 from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
 from sublet.models.service import Models

@@ -23,16 +23,16 @@ from sublet.fleet.reach import OwnReach
 from sublet.fleet.service import Fleet
 from sublet.gateway.budgets import settle_requests, usage_events
 from sublet.gateway.model import UsageRecord
-from sublet.leases import calendar
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
-from sublet.leases.holds import HoldLimits
-from sublet.leases.metering import UsageInterval
+from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import ClassTerms, Lease, Timing
+from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
-from sublet.leases.terms import CreditNote, LeasePorts, ModelPorts
 from sublet.ledger.assembly import ledger_of
 from sublet.ledger.book import book_from_dict, book_from_toml
 from sublet.ledger.budgets import HoldRequest

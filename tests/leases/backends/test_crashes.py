@@ -104,7 +104,7 @@ def test_f10_the_lease_ends_on_time_though_its_keeper_was_killed(tmp_path: Path)
     key = client_key(tmp_path)
     code = f"""
 import sys, time
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 from pathlib import Path
 from datetime import UTC, datetime, timedelta
 from tests.leases.machine import local_settings, tenant
@@ -295,7 +295,7 @@ class OrdinaryUser:
         self.directory = directory
 
     def run(self, code: str) -> str:
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         packages = next(path for path in sys.path if path.endswith("site-packages"))
         prelude = (
             f"import sys\nsys.path[:0]=[{str(root / 'src')!r},{str(root)!r},{packages!r}]\n"

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from sublet.leases.failures import failure_steps
 from sublet.leases.model import Lease, LeaseState
-from sublet.leases.planner import View
+from sublet.leases.plan.failures import failure_steps
+from sublet.leases.plan.planner import View
 from sublet.values.clock import format_time
 from sublet.values.plan import Step
 

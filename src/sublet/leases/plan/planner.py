@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sublet.leases.backends.base import Observation, RunState
-from sublet.leases.failures import Failure, failure_steps
-from sublet.leases.metering import read_meter
+from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
-from sublet.leases.reclaim import ReclaimPlan, Return
+from sublet.leases.plan.failures import Failure, failure_steps
+from sublet.leases.reclaim.victims import ReclaimPlan, Return
 from sublet.values.clock import format_time
 from sublet.values.plan import Plan, Step
 

@@ -19,11 +19,11 @@ from sublet.leases.backends.base import (
     SoftIsolationError,
     StartOrder,
 )
-from sublet.leases.lanes import Lanes
+from sublet.leases.lifecycle.lanes import Lanes
+from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, WrongStateError
-from sublet.leases.planner import KINDS
-from sublet.leases.reclaims import Reclaims
-from sublet.leases.transitions import Transitions
+from sublet.leases.plan.planner import KINDS
+from sublet.leases.reclaim.orders import Reclaims
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, NotFoundError, StorageFullError, SubletError

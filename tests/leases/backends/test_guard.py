@@ -15,7 +15,7 @@ from sublet.fleet.model import PoolSpec
 from sublet.leases.backends.base import BackendFailedError, Observation, RunState, StartOrder
 from sublet.leases.backends.guard import FAILURES_MAX, Breaker, Deadlines, GuardedBackend, UnansweredError
 from sublet.leases.backends.simulated import SimulatedBackend
-from sublet.leases.lanes import Lanes
+from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.model import LeaseState
 from sublet.leases.service import Leases
 from sublet.store import Store

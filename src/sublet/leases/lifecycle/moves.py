@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sublet.fleet.model import Unit
-from sublet.leases import calendar, reclaim_store
 from sublet.leases import store as sql
-from sublet.leases.failures import FailedUnit, Failure
 from sublet.leases.model import UNIT_STATE_OF, Lease, LeaseState, Outage, UnitState, credit_nano
+from sublet.leases.plan.failures import FailedUnit, Failure
+from sublet.leases.quotes import calendar
+from sublet.leases.reclaim import store as reclaim_store
 from sublet.values.windows import Window
 
 

@@ -9,10 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from sublet.leases import calendar, reclaim_store
 from sublet.leases import store as sql
 from sublet.leases.backends.base import checked_authorized_keys
-from sublet.leases.holds import ROLLING_S, hold_s
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
     QUOTE_S,
@@ -28,7 +26,10 @@ from sublet.leases.model import (
     checked_ahead,
     checked_window,
 )
-from sublet.leases.terms import LeasePorts
+from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.holds import ROLLING_S, hold_s
+from sublet.leases.reclaim import store as reclaim_store
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError

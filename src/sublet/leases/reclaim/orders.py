@@ -11,11 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sublet.leases import reclaim_store
 from sublet.leases import store as sql
-from sublet.leases.admission import checked_key
+from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
-from sublet.leases.reclaim import (
+from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes.admission import checked_key
+from sublet.leases.reclaim import store as reclaim_store
+from sublet.leases.reclaim.store import Rounds
+from sublet.leases.reclaim.victims import (
     Occupant,
     ReclaimPlan,
     ReplicaVictim,
@@ -26,9 +29,6 @@ from sublet.leases.reclaim import (
     returning,
     rising,
 )
-from sublet.leases.reclaim_store import Rounds
-from sublet.leases.terms import LeasePorts
-from sublet.leases.transitions import Transitions
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sublet.leases import calendar, moves
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Delivery, Observation
-from sublet.leases.metering import read_meter
+from sublet.leases.lifecycle import moves
+from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import (
     ACCELERATOR_FAILED,
     OWNER_NEEDS,
@@ -23,8 +23,9 @@ from sublet.leases.model import (
     credit_id,
     credit_nano,
 )
-from sublet.leases.reclaim import Victim
-from sublet.leases.terms import CreditNote, LeasePorts
+from sublet.leases.ports import CreditNote, LeasePorts
+from sublet.leases.quotes import calendar
+from sublet.leases.reclaim.victims import Victim
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import NotFoundError

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from sublet.leases.holds import HoldLimits
-from sublet.leases.metering import UsageInterval
+from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
-from sublet.leases.reclaim import Occupant
+from sublet.leases.quotes.holds import HoldLimits
+from sublet.leases.reclaim.victims import Occupant
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
