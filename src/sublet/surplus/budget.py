@@ -1,0 +1,157 @@
+"""What a kind of promise has earned the right to risk, and when it has to stop.
+
+Two rules, shared by the service, the record's shadow, the backtest and the benchmark. Neither assumes anything of demand.
+
+The budget: a shadow sells on paper by the same forecast, whatever is sold for real. Each promise that it sells earns
+`earning` times the promised rate, and each that it breaks costs 1. All that is promised for real at once is at most what
+was earned over `loss`, so that the largest loss that one event can bring was paid for before it was risked. Without fading
+the shadow's own record then never stands above `earning` times the promised rate while anything is promised.
+
+The monitor: an e-detector (Shin, Ramdas and Rinaldo, New England Journal of Statistics in Data Science, 2023) of "a running
+promise breaks in the next hour with a chance of at most NULL times the promised rate over its length". Under it the mean
+time to a false alarm is at least ALARM_HOURS. At an alarm what was earned is lost, and selling opens again when the budget
+has been earned anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+HALF_LIFE_HOURS = 60 * 24
+"""After so many hours what was earned counts half: as long as the forecasts look back on."""
+
+ALARM_HOURS = 365 * 24
+"""The mean time between two false alarms is at least a year."""
+
+NULL = 2.0
+"""The monitor speaks against more than twice the promised rate: breaks come in clusters, and a tighter null would take
+one of them for a change."""
+
+BETS = (0.25, 1.0, 4.0, 16.0)
+"""From slow drifts to single bursts. The mean of the bets does as well as the best of them, but for a factor of four."""
+
+LARGEST_KEEPS = 0.999
+"""The largest book, by which an hour's loss is measured, is forgotten so slowly."""
+
+RATE_KEEPS = 0.5 ** (1 / 24)
+"""What the shadow sells in an hour, as `hours_until` takes it to go on, is a mean over about a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a kind of promise earns, and how much of it one event may take.
+
+    `risk` is the promised share that may break, `hours` how long a promise runs.
+    """
+
+    risk: float
+    hours: int
+    earning: float
+    loss: float = 1.0
+    half_life_hours: float = HALF_LIFE_HOURS
+
+    @property
+    def fade(self) -> float:
+        """What is left after an hour of what was earned."""
+        return float(0.5 ** (1 / self.half_life_hours))
+
+    @property
+    def full_book_hours(self) -> int:
+        """Hours without a broken promise until a full book is earned by a shadow that holds one all the time."""
+        return math.ceil(self.loss * self.hours / (self.earning * self.risk))
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where one kind of promise stands on one pool; a few numbers that go on by the hour.
+
+    `running` is what the shadow held in the last hour, `sold` and `broken` are its totals since it began, `worst` the most
+    that broke in one hour. `alarm_hour` is when the monitor spoke last, in hours since the epoch, and `alarm_broken` what had
+    broken in the hour in which it did. `stopped_by` names the looser or shorter kind whose alarm stopped this one, too.
+    """
+
+    earned: float = 0.0
+    wealth: list[float] = field(default_factory=lambda: [0.0] * len(BETS))
+    largest: float = 1.0
+    running: float = 0.0
+    rate: float = 0.0
+    hours: int = 0
+    sold: float = 0.0
+    broken: float = 0.0
+    worst: float = 0.0
+    alarms: int = 0
+    alarm_hour: int | None = None
+    alarm_broken: float = 0.0
+    stopped_by: str = ""
+
+    def pass_hour(self, pace: Pace, hour: int, sold: float, broken: float, running: float) -> bool:
+        """The hour `hour` is known: the shadow sold, broke, and before it broke held so many. Whether the monitor speaks."""
+        self.hours += 1
+        self.sold += sold
+        self.broken += broken
+        self.worst = max(self.worst, broken)
+        self.running = running
+        self.rate = RATE_KEEPS * self.rate + (1 - RATE_KEEPS) * sold
+        self.largest = max(LARGEST_KEEPS * self.largest, running)
+        self.earned = pace.fade * self.earned + pace.earning * pace.risk * sold - broken
+        allowed = NULL * pace.risk / pace.hours
+        surprise = (broken - allowed * running) / self.largest
+        # A bet may lose all but no more than it holds, however much is promised.
+        most = 0.5 / allowed
+        self.wealth = [
+            (1 + held) * (1 + min(bet, most) * surprise) for held, bet in zip(self.wealth, BETS, strict=True)
+        ]
+        if sum(self.wealth) / len(self.wealth) < ALARM_HOURS:
+            return False
+        self.stop(hour, broken)
+        return True
+
+    def stop(self, hour: int, broken: float = 0.0, by: str = "") -> None:
+        """The monitor of this kind, or of one that it stops with (`by`), spoke: what was earned is lost."""
+        self.earned = min(self.earned, 0.0)
+        self.wealth = [0.0] * len(BETS)
+        self.alarms += 1
+        self.alarm_hour, self.alarm_broken, self.stopped_by = hour, broken, by
+
+    def most(self, pace: Pace) -> float:
+        """How many may be promised for real at once."""
+        return max(0.0, self.earned) / pace.loss
+
+    def hours_until(self, pace: Pace, count: float) -> int | None:
+        """Hours until `count` may be promised at once, if the shadow sells as it did lately and nothing breaks.
+
+        0 where they may be now; None where it sells so little that it will not come to that.
+        """
+        missing = count * pace.loss - self.earned
+        if missing <= 0:
+            return 0
+        hourly = pace.earning * pace.risk * self.rate
+        if pace.fade == 1:
+            return math.ceil(missing / hourly) if hourly > 0 else None
+        reached = hourly / (1 - pace.fade)
+        if reached <= count * pace.loss:
+            return None
+        # What is earned goes to `reached` as it fades: earned(h) = reached - (reached - earned) * fade**h.
+        hours = math.log((reached - count * pace.loss) / (reached - self.earned)) / math.log(pace.fade)
+        return max(1, math.ceil(hours))
+
+    def as_state(self) -> dict[str, Any]:
+        """All that it holds, as a document."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Standing:
+        """What `as_state` told."""
+        return cls(**{**state, "wealth": list(state["wealth"])})
+
+
+def stops_with(kind: tuple[float, int], others: Sequence[tuple[float, int]]) -> list[int]:
+    """Which of `others` stop when `kind` does: those at least as strict, of its length or longer.
+
+    A kind is (how strict, hours): what can be paused until a deadline is less strict than what can't be taken back.
+    """
+    strict, hours = kind
+    return [place for place, (other, length) in enumerate(others) if other >= strict and length >= hours]

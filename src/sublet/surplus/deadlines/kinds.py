@@ -1,0 +1,125 @@
+"""Kinds of deadline orders, the shadow that sells one of them, and how many new ones a pool may take.
+
+Two findings decide (docs/promises-research.md). Only what starts soon is admitted: more orders than idle accelerators wait
+without any use to their buyers, and each promise that is made early is a risk taken early. And what is admitted ends in time
+on every past path, replayed in the order in which it will run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sublet.demand.model import Floats
+from sublet.surplus.budget import Pace
+from sublet.surplus.deadlines.paths import MOMENTS_MIN, idle_paths
+from sublet.surplus.deadlines.replay import Admitted, fastest, hour_of_service
+from sublet.values.errors import InvalidInputError
+
+EARNING = 1.0
+"""Unlike an uninterrupted window a deadline has room for what the forecast misses: it earns at the promised rate itself."""
+
+AHEAD = 1.2
+"""Orders open at most, over what is idle now: enough to fill the next hour and no more."""
+
+LONG_HOURS = 12
+LONG_AHEAD = 1.0
+LONG_LOSS = 0.5
+"""From LONG_HOURS of service on: least slack first makes the last of the open orders late, not all of them."""
+
+WITHIN_HOURS_MAX = 14 * 24
+ORDER_HOURS_MAX = 7 * 24
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kind:
+    """`hours` of service on one accelerator, done `within` hours. Raises InvalidInputError where that can't be."""
+
+    hours: int
+    within: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hours <= ORDER_HOURS_MAX:
+            raise InvalidInputError(f"an order is for {self.hours} hours; write 1 to {ORDER_HOURS_MAX}")
+        if not self.hours <= self.within <= WITHIN_HOURS_MAX:
+            raise InvalidInputError(
+                f"{self.hours} hours can't be done within {self.within}; write a deadline {self.hours} to "
+                f"{WITHIN_HOURS_MAX} hours ahead"
+            )
+
+    @property
+    def ahead(self) -> float:
+        """Orders open at most, over what is idle now."""
+        return LONG_AHEAD if self.hours >= LONG_HOURS else AHEAD
+
+    def pace(self, risk: float) -> Pace:
+        """How fast it earns where `risk` is the share of orders that may be late."""
+        return Pace(risk, self.within, EARNING, LONG_LOSS if self.hours >= LONG_HOURS else 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.hours} h within {self.within} h"
+
+
+def covering(kinds: Sequence[Kind], hours: int, within: int) -> Kind | None:
+    """The kind whose record speaks for an order: at least as many hours, in no more time; None where none does.
+
+    Of several the one with the fewest hours, then the one with the most time.
+    """
+    able = [kind for kind in kinds if kind.hours >= hours and kind.within <= within]
+    return min(able, key=lambda kind: (kind.hours, -kind.within), default=None)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most."""
+
+    hourly: Floats
+    now: float
+    capacity: float
+
+    def paths(self, hours: int) -> Floats:
+        """The paths that it may take in the coming hours; see `idle_paths`."""
+        return idle_paths(self.hourly, self.now, self.capacity, hours)
+
+
+class OpenOrders:
+    """Open orders of one kind, one accelerator each; `grid[slack, left - 1]` counts those with so much left to do."""
+
+    def __init__(self, kind: Kind, grid: Floats | None = None) -> None:
+        self.kind = kind
+        self.grid: Floats = np.zeros((kind.within - kind.hours + 1, kind.hours)) if grid is None else grid
+
+    @property
+    def count(self) -> float:
+        """Orders that are open."""
+        return float(self.grid.sum())
+
+    @property
+    def work(self) -> float:
+        """Accelerator-hours that are left to do."""
+        return float((self.grid * np.arange(1, self.kind.hours + 1)).sum())
+
+    def room(self, idle: Idle, admitted: Admitted | None = None) -> int:
+        """How many new orders end in time, with all that is open, on every path that the forecast calls possible."""
+        most = math.floor(self.kind.ahead * idle.now - self.count)
+        if most < 1:
+            return 0
+        paths = idle.paths(self.kind.within)
+        if len(paths) < MOMENTS_MIN:
+            return 0
+        # Without as many idle hours as there is work nothing can be kept: that is soon told, and spares most replays.
+        least = float(paths.sum(axis=1).min())
+        most = min(most, math.floor((least - self.work) / self.kind.hours))
+        return int((admitted or fastest())(paths, self.grid, float(most))) if most >= 1 else 0
+
+    def add(self, count: float) -> None:
+        """Admit `count` new orders."""
+        self.grid[-1, -1] += count
+
+    def pass_hour(self, idle: float) -> tuple[float, float]:
+        """An hour passes with `idle` accelerators: how many orders ended in it, and how many are late."""
+        self.grid, done, late = hour_of_service(self.grid, idle)
+        return done, late
