@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.csv_series import parse_series, read_series
-from sublet.demand.forecast import candidates
+from sublet.demand.feeds.csv_series import parse_series, read_series
+from sublet.demand.forecast.forecaster import candidates
 from sublet.demand.model import Series, assemble
 from sublet.surplus.backtest.backtest import Sum, backtest
 from sublet.surplus.backtest.own import Sublet, single

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.fits import Fits
-from sublet.demand.forecast import HIGH, ORIGINS, Alike, Forecaster, candidates
+from sublet.demand.forecast.fits import Fits
+from sublet.demand.forecast.forecaster import HIGH, ORIGINS, Alike, Forecaster, candidates
 from sublet.demand.model import Floats
 from sublet.surplus.backtest.own import SHADOW_START, Sublet
 from sublet.surplus.backtest.scoring import Trace, bound, run

@@ -11,9 +11,9 @@ import pytest
 from sublet.config.settings import Settings, SettingsError, load
 from sublet.control.collecting import Collecting
 from sublet.control.plane import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
-from sublet.demand.local import LocalSampler
+from sublet.demand.feeds.local import LocalSampler
+from sublet.demand.feeds.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError
 from sublet.demand.model import Sample
-from sublet.demand.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError
 from sublet.ledger.month_end import months_due
 from sublet.simulation.world import World
 from sublet.values.clock import SystemClock

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from sublet.commands import demand as commands
 from sublet.commands import surplus as surplus_commands
 from sublet.config.settings import Settings
-from sublet.demand.csv_series import read_series, write_series
+from sublet.demand.feeds.csv_series import read_series, write_series
 from sublet.demand.model import Sample, series_of
 from sublet.demand.service import Demand
 from sublet.fleet.model import PoolSpec

@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from sublet.commands import demand as commands
 from sublet.config.settings import Settings
-from sublet.demand.csv_series import BadSeriesError
-from sublet.demand.prometheus import PrometheusCollector
-from sublet.demand.slurm import SACCT_FIELDS, BadSlurmOutputError
+from sublet.demand.feeds.csv_series import BadSeriesError
+from sublet.demand.feeds.prometheus import PrometheusCollector
+from sublet.demand.feeds.slurm import SACCT_FIELDS, BadSlurmOutputError
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
 from sublet.store import Store

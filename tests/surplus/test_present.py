@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.surplus import series as made
 
-from sublet.demand.forecast import Futures
+from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Floats, Series, assemble
 from sublet.surplus.model import ClassPolicy, PoolFacts
 from sublet.surplus.rule import ladder as rule

@@ -12,12 +12,12 @@ from rich.progress import Progress
 from sqlalchemy import Connection
 
 from sublet.config import settings
-from sublet.demand.alibaba import read_jobs, series_of_model
-from sublet.demand.csv_series import write_series
+from sublet.demand.feeds.alibaba import read_jobs, series_of_model
+from sublet.demand.feeds.csv_series import write_series
+from sublet.demand.feeds.prometheus import PrometheusCollector, query_of
+from sublet.demand.feeds.slurm import parse_sacct, series_of_jobs, told_of
 from sublet.demand.model import ACCELERATORS_MAX
-from sublet.demand.prometheus import PrometheusCollector, query_of
 from sublet.demand.service import Demand, Recorded
-from sublet.demand.slurm import parse_sacct, series_of_jobs, told_of
 from sublet.fleet.service import Fleet
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.screen import Screen

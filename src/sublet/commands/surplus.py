@@ -13,7 +13,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.config import settings
-from sublet.demand.csv_series import read_series
+from sublet.demand.feeds.csv_series import read_series
 from sublet.demand.model import Series
 from sublet.demand.service import Demand
 from sublet.fleet.service import Fleet

@@ -7,8 +7,8 @@ from functools import partial
 import structlog
 
 from sublet.config.pools import PoolSettings
-from sublet.demand.feeds import PrometheusFeed
-from sublet.demand.prometheus import PoolQuery, PrometheusCollector, PrometheusUnreachableError, query_of
+from sublet.demand.feeds.prometheus import PoolQuery, PrometheusCollector, PrometheusUnreachableError, query_of
+from sublet.demand.feeds.prometheus_feed import PrometheusFeed
 from sublet.leases import store as leases_sql
 from sublet.values.errors import SubletError
 from sublet.wiring.system import Sublet

@@ -26,7 +26,7 @@ from sublet.control.loops import Loop
 from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
 from sublet.control.tenants import tenants
 from sublet.demand import api as demand_api
-from sublet.demand.local import LocalSampler
+from sublet.demand.feeds.local import LocalSampler
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand, Recorded
 from sublet.desk.actuals import Actuals, worth

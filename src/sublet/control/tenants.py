@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sublet.config.data_dir import running_system
 from sublet.config.settings import Settings
-from sublet.demand.local import Tenants
+from sublet.demand.feeds.local import Tenants
 from sublet.leases.backends.local.files import LeaseFiles
 
 

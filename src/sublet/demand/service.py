@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand import store as sql
-from sublet.demand.csv_series import read_series
+from sublet.demand.feeds.csv_series import read_series
 from sublet.demand.model import (
     ACCELERATORS_MAX,
     REASON_CHARACTERS_MAX,

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from sublet.demand.forecast import SHORT_METHOD, Futures, candidates
+from sublet.demand.forecast.forecaster import SHORT_METHOD, Futures, candidates
 from sublet.demand.model import Floats, Slots
 from sublet.demand.service import Demand
 from sublet.desk.actuals import ForecastRecord

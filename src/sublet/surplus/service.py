@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy import Connection
 
-from sublet.demand.forecast import recent
+from sublet.demand.forecast.forecaster import recent
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus.model import (

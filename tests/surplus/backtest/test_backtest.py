@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.csv_series import read_series
+from sublet.demand.feeds.csv_series import read_series
 from sublet.demand.model import assemble
 from sublet.surplus.backtest.backtest import backtest, makers, pieces, prepare
 from sublet.surplus.backtest.baselines import BASELINES

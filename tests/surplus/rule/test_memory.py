@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.surplus import series as made
 
-from sublet.demand.forecast import Forecaster
+from sublet.demand.forecast.forecaster import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store

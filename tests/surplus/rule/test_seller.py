@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.surplus import series as made
 
-from sublet.demand.fits import PHASE_STEP, SHARED_SLOTS, Fits
-from sublet.demand.forecast import Alike, Futures, PlainRises, candidates
-from sublet.demand.lookback import Grid
+from sublet.demand.forecast.fits import PHASE_STEP, SHARED_SLOTS, Fits
+from sublet.demand.forecast.forecaster import Alike, Futures, PlainRises, candidates
+from sublet.demand.forecast.lookback import Grid
 from sublet.demand.model import Floats
 from sublet.surplus.rule.seller import (
     Depth,

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from sublet.demand.forecast import Futures
+from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, Sellable, Sold, Withheld
 from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit

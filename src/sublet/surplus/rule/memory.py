@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from sublet.demand.forecast import Forecaster, candidates
+from sublet.demand.forecast.forecaster import Forecaster, candidates
 from sublet.demand.model import Floats, Series
 from sublet.demand.service import Demand
 from sublet.demand.store import Tally

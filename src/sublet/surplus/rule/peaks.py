@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.forecast import Forecaster, PlainRises
+from sublet.demand.forecast.forecaster import Forecaster, PlainRises
 from sublet.demand.model import HOUR_S, Floats
 from sublet.surplus.rule.view import Outlook, View
 from sublet.values.clock import format_time

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.fits import JUMP_SHARE
-from sublet.demand.forecast import (
+from sublet.demand.forecast.fits import JUMP_SHARE
+from sublet.demand.forecast.forecaster import (
     CALM_METHOD,
     JUMPY_METHOD,
     SHORT_METHOD,
@@ -20,9 +20,9 @@ from sublet.demand.forecast import (
     Futures,
     candidates,
 )
-from sublet.demand.lookback import MEMORY_HOURS
+from sublet.demand.forecast.lookback import MEMORY_HOURS
+from sublet.demand.forecast.ranking import Ranking, WeightedLevels
 from sublet.demand.model import Floats
-from sublet.demand.ranking import Ranking, WeightedLevels
 
 SURPRISE_PRIOR = 1 / 3
 """A third of an event worse than anything seen is counted among the evidence: what keeps a short history modest."""

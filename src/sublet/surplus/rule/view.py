@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sublet.demand.forecast import Futures, PlainRises, Recent
-from sublet.demand.lookback import last_seen
+from sublet.demand.forecast.forecaster import Futures, PlainRises, Recent
+from sublet.demand.forecast.lookback import last_seen
 from sublet.demand.model import Claim
 from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
 from sublet.surplus.rule.memory import Hours

@@ -10,8 +10,8 @@ import csv
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from sublet.demand.feeds.slurm import Job, series_of_jobs
 from sublet.demand.model import ACCELERATORS_MAX, HOUR_S, Series
-from sublet.demand.slurm import Job, series_of_jobs
 from sublet.values.errors import InvalidInputError
 
 COLUMNS = ("job_name", "gpu_model", "gpu_request", "worker_num", "submit_time", "duration", "job_type")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sublet.demand.prometheus import POINTS_MAX, PoolQuery, PrometheusCollector
+from sublet.demand.feeds.prometheus import POINTS_MAX, PoolQuery, PrometheusCollector
 from sublet.demand.service import Demand
 from sublet.values.clock import Clock, from_micros, to_micros
 

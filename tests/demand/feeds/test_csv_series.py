@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.demand.csv_series import BadSeriesError, parse_series, read_series
+from sublet.demand.feeds.csv_series import BadSeriesError, parse_series, read_series
 from sublet.demand.model import Series
 
 HEADER = "time,capacity,in_use\n"

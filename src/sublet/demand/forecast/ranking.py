@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sublet.demand.lookback import Grid
+from sublet.demand.forecast.lookback import Grid
 from sublet.demand.model import Floats
 
 PART_MIN = 64

@@ -11,11 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sublet.demand.alibaba import BadJobFileError, read_jobs, series_of_model
-from sublet.demand.feeds import PrometheusFeed
-from sublet.demand.model import Sample
-from sublet.demand.prometheus import POINTS_MAX as PROMETHEUS_POINTS_MAX
-from sublet.demand.prometheus import (
+from sublet.demand.feeds.alibaba import BadJobFileError, read_jobs, series_of_model
+from sublet.demand.feeds.prometheus import POINTS_MAX as PROMETHEUS_POINTS_MAX
+from sublet.demand.feeds.prometheus import (
     Numbers,
     PoolQuery,
     PrometheusCollector,
@@ -25,8 +23,8 @@ from sublet.demand.prometheus import (
     parse_range,
     query_of,
 )
-from sublet.demand.service import Demand
-from sublet.demand.slurm import (
+from sublet.demand.feeds.prometheus_feed import PrometheusFeed
+from sublet.demand.feeds.slurm import (
     SACCT_FIELDS,
     BadSlurmOutputError,
     parse_sacct,
@@ -35,6 +33,8 @@ from sublet.demand.slurm import (
     told_of,
     tres_gpus,
 )
+from sublet.demand.model import Sample
+from sublet.demand.service import Demand
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sublet.demand.fits import NEARBY, PLAIN_PULL, Fits, keep, says_since
-from sublet.demand.lookback import MEMORY_HOURS, Grid, last_seen
+from sublet.demand.forecast.fits import NEARBY, PLAIN_PULL, Fits, keep, says_since
+from sublet.demand.forecast.lookback import MEMORY_HOURS, Grid, last_seen
+from sublet.demand.forecast.ranking import Ranking, WeightedLevels
 from sublet.demand.model import Floats, Series
-from sublet.demand.ranking import Ranking, WeightedLevels
 
 PATHS_MAX = 10_000
 LEVEL_SHARE = 0.10

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sublet.demand.local import LoadUnreadableError, LocalSampler, Tenants
+from sublet.demand.feeds.local import LoadUnreadableError, LocalSampler, Tenants
 from sublet.values.clock import SimulatedClock
 
 TICKS = 100

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from sublet.demand.lookback import BEFORE_HOURS, DAY, HIGH_HOURS, SPREAD_MIN, Grid, Lookback, Places, last_seen
+from sublet.demand.forecast.lookback import BEFORE_HOURS, DAY, HIGH_HOURS, SPREAD_MIN, Grid, Lookback, Places, last_seen
+from sublet.demand.forecast.ranking import Ranking
 from sublet.demand.model import Floats
-from sublet.demand.ranking import Ranking
 
 HALF_LIFE_HOURS = 20 * DAY
 LONG_HALF_LIFE_HOURS = 90 * DAY

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.ports import free_port
 
-from sublet.demand.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError, query_of
+from sublet.demand.feeds.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError, query_of
 from sublet.values.clock import SystemClock
 
 pytestmark = pytest.mark.real

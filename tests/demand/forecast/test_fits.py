@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sublet.demand.fits import (
+from sublet.demand.forecast.fits import (
     HALF_LIFE_HOURS,
     JUMP_SHARE,
     KERNEL_HOURS,
@@ -17,8 +17,16 @@ from sublet.demand.fits import (
     SPREAD_FLOOR,
     Fits,
 )
-from sublet.demand.forecast import HIGH, ORIGINS, candidates
-from sublet.demand.lookback import DAY, HIGH_HOURS, JUMP_QUANTILE, MEMORY_HOURS, SPREAD_MIN, SWING_REST, SWING_SLOTS
+from sublet.demand.forecast.forecaster import HIGH, ORIGINS, candidates
+from sublet.demand.forecast.lookback import (
+    DAY,
+    HIGH_HOURS,
+    JUMP_QUANTILE,
+    MEMORY_HOURS,
+    SPREAD_MIN,
+    SWING_REST,
+    SWING_SLOTS,
+)
 from sublet.demand.model import Floats
 
 HOURS = 40 * DAY + 5

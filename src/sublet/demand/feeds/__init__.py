@@ -1,0 +1,1 @@
+"""Feeds: where samples of demand come from: this machine, CSV, Prometheus, Slurm, published traces."""
