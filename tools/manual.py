@@ -223,12 +223,24 @@ def openai_fields() -> str:
     return table()
 
 
+def events() -> str:
+    """A row per kind of event, then the fields of each."""
+    from sublet.notifications.kinds import all_kinds
+
+    lines = ["| kind | for | what it says | fields of `data` |", "| --- | --- | --- | --- |"]
+    for kind in all_kinds():
+        fields = ", ".join(f"`{name}` ({meaning})" for name, meaning in kind.fields().items())
+        lines.append(f"| `{kind.name}` | {kind.audience} | {_cell(kind.description)} | {_cell(fields)} |")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": contents,
     "settings.md": settings,
     "errors.md": errors,
     "commands.md": commands,
     "permissions.md": permissions,
+    "events.md": events,
     "openai-fields.md": openai_fields,
 }
 

@@ -11,7 +11,7 @@ from sublet.config.settings import describe
 from sublet.values.errors import all_error_types
 
 
-@pytest.mark.parametrize("page", ["README.md", "settings.md", "errors.md", "commands.md"])
+@pytest.mark.parametrize("page", ["README.md", "settings.md", "errors.md", "commands.md", "events.md"])
 def test_the_generated_part_is_what_make_manual_writes(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert manual.with_generated(text, manual.PAGES[page]()) == text, "run `make manual`"

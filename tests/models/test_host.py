@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.store.events import kinds, payloads
 
 from sublet.models.catalog import BUILT_IN
 from sublet.models.host import (
@@ -141,6 +142,8 @@ def test_an_engine_that_dies_is_replaced_and_no_request_is_sent_there_meanwhile(
     ended = stage.step()[0]
     assert (ended.id, ended.state, ended.endpoint, ended.restarts) == (before.id, "starting", None, 1)
     assert "out of memory" in ended.reason
+    [lost] = payloads(stage.store)
+    assert (lost["replica"], lost["restarting"], lost["ready"]) == (before.id, True, 0)
     stage.step()
     assert stage.step()[0].state == "ready"
     assert len(stage.engines) == 2
@@ -153,6 +156,8 @@ def test_an_engine_that_never_answers_is_given_up_with_its_last_words(stage: Sta
         stage.engines[-1].alive = False
         stage.step(60)
     assert stage.models.replicas() == [] and len(stage.engines) == FAILURES_MAX
+    told = kinds(stage.store)
+    assert told == ["model.replica_lost", "model.deployment_failed"], "not each time that it is tried again"
     assert stage.plan() == 0, "it is not tried again at once"
     stage.clock.advance(31)
     assert stage.plan() == 1
@@ -167,6 +172,7 @@ def test_an_engine_that_can_not_start_fails_its_replica(stage: Stage) -> None:
 
         failed = recent_replicas(connection, stage.clock.now())[0]
     assert (failed.state, failed.reason) == ("failed", "the file is damaged")
+    assert kinds(stage.store) == ["model.replica_lost", "model.deployment_failed"]
 
 
 def test_an_engine_that_hangs_is_started_anew(stage: Stage) -> None:

@@ -1,13 +1,17 @@
-"""What runs on a data directory: the lock that its supervisor holds, and what it wrote of itself."""
+"""What runs on a data directory: the lock that its supervisor holds, and what it wrote of itself; and when it was backed up."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sublet.values.clock import format_time, parse_time
+
 STATE_NAME = "up.json"
+BACKUP_NAME = "backup.json"
 
 
 def running_system(data_dir: Path) -> dict[str, Any] | None:
@@ -23,3 +27,18 @@ def running_system(data_dir: Path) -> dict[str, Any] | None:
                 return state
     except (OSError, ValueError):
         return None
+
+
+def last_backup(data_dir: Path) -> datetime | None:
+    """When the last backup of that data directory was made; None where nobody knows of one."""
+    try:
+        return parse_time(json.loads((data_dir / BACKUP_NAME).read_text())["made_at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def note_backup(data_dir: Path, made_at: datetime) -> None:
+    """Remember that a backup was made. Raises OSError."""
+    partial = data_dir / f"{BACKUP_NAME}.partial"
+    partial.write_text(json.dumps({"made_at": format_time(made_at)}))
+    partial.replace(data_dir / BACKUP_NAME)

@@ -102,6 +102,9 @@ class Notifications(Section):
     retention_days: int = Field(
         default=30, ge=1, le=3660, description="days for which events and the log of their deliveries are kept"
     )
+    backup_max_age_hours: int = Field(
+        default=0, ge=0, le=8784, description="hours after which the last backup is too old; 0: not checked"
+    )
 
 
 class Demand(Section):

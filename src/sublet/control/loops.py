@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -33,12 +34,16 @@ class Loop:
     rounds: int = 0
     failures_running: int = 0
     last_error: str | None = None
+    failing_since: datetime | None = None
     last_at: str | None = None
     longest_s: float = 0.0
     ended_s: float = field(default_factory=time.monotonic)
     """When the last round ended, by the monotonic clock; before the first, when the loop was made."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self.made_at = self.clock.now()
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name=f"loop-{self.name}", daemon=True)
@@ -57,6 +62,7 @@ class Loop:
             self.round()
         except Exception as error:
             self.failures_running += 1
+            self.failing_since = self.failing_since or self.clock.now()
             self.last_error = str(error) or type(error).__name__
             if self.failures_running in (1, 10, 100, 1000):
                 log.warning("loop_failed", loop=self.name, times=self.failures_running, exc_info=error)
@@ -69,6 +75,7 @@ class Loop:
         if self.failures_running:
             log.info("loop_recovered", loop=self.name, after=self.failures_running)
         self.failures_running = 0
+        self.failing_since = None
         self.last_error = None
         return True
 

@@ -25,6 +25,7 @@ from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
 from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
 from sublet.control.tenants import tenants
+from sublet.control.watching import Watching
 from sublet.demand import api as demand_api
 from sublet.demand.feeds.local import LocalSampler
 from sublet.demand.model import Sample
@@ -55,6 +56,7 @@ RATING_INTERVAL_S = 2.0
 BOOKKEEPING_INTERVAL_S = 60.0
 ALERTS_INTERVAL_S = 5.0
 OUTBOX_INTERVAL_S = 0.5
+WATCHING_INTERVAL_S = 10.0
 RECORD_INTERVAL_S = 3.0
 RECORD_BUDGET_S = 0.3
 """A tenth of one core at most goes into what the shadow still has to live through; once it is there, an hour takes milliseconds."""
@@ -63,7 +65,7 @@ FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
-LED = ("fleet", "rating", "bookkeeping", "months", "alerts", "record", "outbox")
+LED = ("fleet", "rating", "bookkeeping", "months", "alerts", "record", "outbox", "watching-all")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -99,6 +101,11 @@ class ControlPlane:
             self._led("alerts", ALERTS_INTERVAL_S, self._alert),
             self._led("record", RECORD_INTERVAL_S, self._record),
             self._led("outbox", OUTBOX_INTERVAL_S, self._number_events),
+        ]
+        watching = Watching(system, self.loops)
+        self.loops += [
+            Loop("watching", WATCHING_INTERVAL_S, watching.own_round, clock),
+            self._led("watching-all", WATCHING_INTERVAL_S, watching.led_round),
         ]
         if not system.store.is_sqlite:
             self.loops.insert(0, Loop("leadership", STAND_INTERVAL_S, self._stand, clock))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from sublet.fleet import events
 from sublet.fleet import node_store as node_sql
 from sublet.fleet import store as sql
 from sublet.fleet.model import REASON_MAX, UNITS_PER_POOL_MAX, Pool, PoolSpec, Unit
@@ -14,6 +15,8 @@ from sublet.store import Store
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.text import checked_line
+
+_GONE = "no longer in the settings or on the machine"
 
 
 class PoolElsewhereError(ConflictError):
@@ -75,7 +78,13 @@ class Fleet:
             for name, pool in known.items():
                 if name not in wanted and pool.node_ids <= {node_id}:
                     sql.retire_pool(connection, pool.id, now)
-            return sql.all_pools(connection)
+            after = sql.all_pools(connection)
+            _record_losses(connection, known, after, now)
+            for pool in after:
+                if pool.name in wanted:
+                    before = known[pool.name].stated if pool.name in known else {}
+                    events.record_maintenance(connection, pool.id, wanted[pool.name], before, now)
+            return after
 
         return self._store.write(write)
 
@@ -84,8 +93,31 @@ class Fleet:
         if reason is not None:
             reason = checked_line(reason, "reason", REASON_MAX, 1)
         now = self._store.clock.now()
-        if not self._store.write(lambda connection: sql.set_service(connection, unit_id, in_service, reason, now)):
+
+        def write(connection: Connection) -> bool:
+            before = {pool.name: pool for pool in sql.all_pools(connection)}
+            found = sql.set_service(connection, unit_id, in_service, reason, now)
+            if found and not in_service:
+                _record_losses(connection, before, sql.all_pools(connection), now, reason or "")
+            return found
+
+        if not self._store.write(write):
             raise NotFoundError(f"there is no accelerator {unit_id!r}")
+
+
+def _record_losses(
+    connection: Connection, before: Mapping[str, Pool], after: Iterable[Pool], now: datetime, reason: str = ""
+) -> None:
+    """Tell of pools that have fewer accelerators at work than `before`, or went offline."""
+    for pool in after:
+        known = before.get(pool.name)
+        if known is None:
+            continue
+        had = known.in_service if known.offline_at is None else 0
+        has = pool.in_service if pool.offline_at is None else 0
+        if has < had:
+            why = reason or (_GONE if pool.offline_at is None else "the pool went offline")
+            events.record_loss(connection, pool.id, pool.name, had - has, has, why, now)
 
 
 def _refuse_elsewhere(known: Pool | None, spec: PoolSpec, node_id: str | None) -> None:
@@ -110,9 +142,6 @@ def _checked(specs: Iterable[PoolSpec]) -> list[PoolSpec]:
             raise InvalidInputError(f"pool {spec.name!r} must have 1 to {UNITS_PER_POOL_MAX} accelerators")
         seen.add(spec.name)
     return listed
-
-
-_GONE = "no longer in the settings or on the machine"
 
 
 def _sync_units(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:

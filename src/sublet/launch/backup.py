@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet import __version__
-from sublet.config.data_dir import running_system
+from sublet.config.data_dir import note_backup, running_system
 from sublet.config.settings import Settings
 from sublet.store import Store
 from sublet.store.copying import copy_database
@@ -60,6 +61,8 @@ def back_up(settings: Settings, target: Path, now: datetime, *, homes: bool = Tr
     }
     _durable(partial / MANIFEST, json.dumps(manifest, indent=1).encode())
     partial.rename(target)
+    with contextlib.suppress(OSError):  # the backup is whole all the same
+        note_backup(settings.data_dir, now)
     return manifest
 
 

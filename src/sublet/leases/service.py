@@ -34,6 +34,7 @@ from sublet.leases.quotes.admission import Admission, QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
 from sublet.leases.reclaim.store import standing_rows
 from sublet.leases.reclaim.victims import ReclaimPlan
+from sublet.leases.watching import Watching
 from sublet.store import Store
 from sublet.surplus.record.calibration import Promise
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
@@ -71,6 +72,7 @@ class Leases:
         self._admission = Admission(store, ports)
         self._transitions = Transitions(store, ports)
         self._reclaims = Reclaims(store, ports, self._transitions)
+        self.watching = Watching(store, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, workers)
         self._recovered = False
 

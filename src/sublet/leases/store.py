@@ -141,6 +141,17 @@ def close_quote(connection: Connection, quote: Quote, now: datetime) -> None:
     connection.execute(update(quotes).where(quotes.c.id == quote.id).values(expires_at=now, held_until=held_until))
 
 
+def expired_quotes(connection: Connection, since: datetime, now: datetime, limit: int) -> list[Quote]:
+    """Quotes that expired in `[since, now)` and became no lease, the oldest first. One that was canceled expired when it was."""
+    found = connection.execute(
+        select(quotes)
+        .where(quotes.c.expires_at >= since, quotes.c.expires_at < now, ~_TAKEN)
+        .order_by(quotes.c.expires_at, quotes.c.id)
+        .limit(limit)
+    )
+    return [_quote(row) for row in found]
+
+
 def delete_quotes_before(connection: Connection, moment: datetime, limit: int) -> int:
     """Forget quotes that expired before `moment` and became no lease."""
     stale = select(quotes.c.id).where(quotes.c.expires_at < moment, ~_TAKEN).limit(limit)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from sublet.ledger.budgets import Budget
+from sublet.ledger.findings import Proof
 from sublet.ledger.model import Party, amount_text
-from sublet.store.events import declare
+from sublet.store.events import EventKind, declare
 from sublet.values.clock import format_time
 
 
@@ -84,3 +85,57 @@ def _standing(budget: Budget, period_start: datetime, spent_nano: int, party: Pa
         "spent": amount_text(spent_nano),
         "currency": party.currency,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceChanged:
+    """An invoice. Amounts are decimal texts in `currency`."""
+
+    invoice: str
+    number: str
+    kind: str
+    total: str
+    due: str
+    paid: str
+    currency: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProofFailed:
+    """A proof that found differences: how many, and the first of them in words."""
+
+    subject: str
+    proved_at: datetime
+    differences: int
+    first: str
+
+
+INVOICE_ISSUED = declare("invoice.issued", InvoiceChanged, "An invoice was issued.", subject="invoice")
+INVOICE_VOIDED = declare("invoice.voided", InvoiceChanged, "An invoice was taken back.", subject="invoice")
+INVOICE_PAID = declare("invoice.paid", InvoiceChanged, "An invoice is paid in full.", subject="invoice")
+INVOICE_OVERDUE = declare("invoice.overdue", InvoiceChanged, "An invoice was not paid by its date.", subject="invoice")
+PROOF_FAILED = declare(
+    "proof.failed", ProofFailed, "The proof of the books found a difference.", subject="subject", audience="operator"
+)
+
+
+def record_invoice(connection: Connection, kind: EventKind, row: Row[Any], now: datetime, *key: str) -> None:
+    """Tell of an invoice as `row` has it. What happens to it once is recorded under its id; a payment that is reversed and
+    made again has a `key` besides."""
+    payload = InvoiceChanged(
+        row.id,
+        row.number,
+        row.kind,
+        amount_text(row.total_nano),
+        amount_text(row.due_nano),
+        amount_text(row.paid_nano),
+        row.currency,
+        row.due_at,
+    )
+    kind.record(connection, payload, now, organization_id=row.organization_id, key=(row.id, *key))
+
+
+def record_failed_proof(connection: Connection, proof: Proof, now: datetime) -> None:
+    first = proof.findings[0] if proof.findings else f"a difference of {amount_text(proof.difference_nano)}"
+    PROOF_FAILED.record(connection, ProofFailed(proof.subject, now, len(proof.findings), first), now)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from sublet.ledger import crediting, journal, wallets
+from sublet.ledger import crediting, events, journal, wallets
 from sublet.ledger import store as sql
 from sublet.ledger.booking import Books
 from sublet.ledger.lines import Line, Sums, lines_of, percent_text, smallest_unit
@@ -145,6 +145,11 @@ class Invoicing:
             )
         )
         sql.bulk_insert(connection, invoice_transactions, [(number, invoice_id) for number in numbers])
+        events.record_invoice(connection, events.INVOICE_ISSUED, invoice_row(connection, invoice_id), now)
+        if paid:
+            events.record_invoice(
+                connection, events.INVOICE_PAID, invoice_row(connection, invoice_id), now, format_time(now)
+            )
         return invoice(connection, invoice_id)
 
     def _document(
@@ -261,6 +266,7 @@ class Invoicing:
         journal.post(connection, [journal.reversal(original, "void", period, f"{row.number} void: {reason}")], now)
         wallets.give_back(connection, row.id)
         connection.execute(update(invoices).where(invoices.c.id == row.id).values(status=VOID, settled_at=now))
+        events.record_invoice(connection, events.INVOICE_VOIDED, row, now)
         return invoice(connection, row.id)
 
 
@@ -314,6 +320,12 @@ def stated(row: Row[Any]) -> dict[str, Any]:
 def invoices_of(connection: Connection, organization_id: str, limit: int = 1_000) -> list[Row[Any]]:
     statement = select(invoices).where(invoices.c.organization_id == organization_id)
     return list(connection.execute(statement.order_by(invoices.c.number.desc()).limit(limit)))
+
+
+def overdue(connection: Connection, since: datetime, now: datetime) -> list[Row[Any]]:
+    """Final invoices that are not paid and were due in `[since, now)`."""
+    wanted = select(invoices).where(invoices.c.status == FINAL, invoices.c.due_at >= since, invoices.c.due_at < now)
+    return list(connection.execute(wanted.order_by(invoices.c.due_at, invoices.c.id)))
 
 
 def digest_of(document: dict[str, Any]) -> str:

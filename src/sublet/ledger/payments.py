@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from sublet.ledger import journal
+from sublet.ledger import events, journal
 from sublet.ledger import store as sql
 from sublet.ledger.invoices import FINAL, PAID, VOID, invoice, invoice_row
 from sublet.ledger.lines import plain, smallest_unit
 from sublet.ledger.periods import month_of
 from sublet.store.tables.ledger import invoices, payments
+from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.money import currency_digits
 from sublet.values.text import checked_line
@@ -122,6 +123,8 @@ def _set_paid(connection: Connection, row: Row[Any], paid: int, now: datetime) -
     whole = paid == row.due_nano
     values = {"paid_nano": paid, "status": PAID if whole else FINAL, "settled_at": now if whole else None}
     connection.execute(update(invoices).where(invoices.c.id == row.id).values(**values))
+    if whole:
+        events.record_invoice(connection, events.INVOICE_PAID, invoice_row(connection, row.id), now, format_time(now))
 
 
 def _number(connection: Connection, payment: Row[Any]) -> int:

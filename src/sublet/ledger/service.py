@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from sublet.ledger import closing, dismissals, journal, payments
+from sublet.ledger import closing, dismissals, events, journal, payments
 from sublet.ledger import store as sql
 from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.book import BUILT_IN, PriceBook
@@ -22,7 +22,7 @@ from sublet.ledger.fixed import publish_fixed
 from sublet.ledger.health import health_of
 from sublet.ledger.holds import PRUNE_MAX, prune
 from sublet.ledger.intake import Intake, Parties
-from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, stated
+from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, overdue, stated
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.new_budgets import create_budget
 from sublet.ledger.new_budgets import new_budget as new_budget
@@ -36,13 +36,14 @@ from sublet.ledger.statements import aged_receivables, statement
 from sublet.ledger.store import RATING
 from sublet.ledger.taxes import NoTax, Profile, Taxes
 from sublet.ledger.wallets import Wallets
-from sublet.store import Store
+from sublet.store import Store, outbox
 from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
 from sublet.values.errors import NotFoundError
 
 PROOFS_KEPT = 400
+OVERDUE_TOLD_DAYS = 7
 
 
 class Ledger:
@@ -451,9 +452,28 @@ class Ledger:
             now = self._store.clock.now()
             row = (to_micros(now), proof.subject, proof.ok, sql.json_text(proof.as_dict()))
             sql.bulk_insert(connection, proofs, [row], "ON CONFLICT (proved_at, subject) DO NOTHING")
+            if not proof.ok:
+                events.record_failed_proof(connection, proof, now)
 
         self._store.write(write)
         return proof
+
+    def tell_overdue(self) -> int:
+        """Tell of invoices that were not paid by their date, once each; how many are overdue by less than OVERDUE_TOLD_DAYS."""
+        now = self._store.clock.now()
+        since = now - timedelta(days=OVERDUE_TOLD_DAYS)
+        with self._store.read() as connection:
+            rows = overdue(connection, since, now)
+            told = outbox.existing(connection, [events.INVOICE_OVERDUE.id_of((row.id,)) for row in rows])
+        untold = [row for row in rows if events.INVOICE_OVERDUE.id_of((row.id,)) not in told]
+
+        def write(connection: Connection) -> None:
+            for row in untold:
+                events.record_invoice(connection, events.INVOICE_OVERDUE, row, now)
+
+        if untold:
+            self._store.write(write)
+        return len(rows)
 
     def proved_at(self) -> datetime | None:
         """When everything was last proved by `prove_nightly`; None where it never was."""

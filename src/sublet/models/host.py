@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from sublet.fleet.reach import Reach
 from sublet.models import store as sql
 from sublet.models.catalog import BUILT_IN
 from sublet.models.engines import Engine, make_engine
+from sublet.models.events import record_lost
 from sublet.models.model import CatalogEntry, HostRunningError, Replica
 from sublet.models.service import Models
 from sublet.store import Store
@@ -215,8 +217,9 @@ class Host:
             return
         pause_s = 0.0 if seat.ready else min(RESTART_S_MAX, 0.25 * 2**failures)
         self._not_before[replica.id] = self._monotonic() + pause_s
-        self._update(
-            replica.id,
+        self._lose(
+            replica,
+            words,
             ("starting", "ready"),
             state="starting",
             endpoint=None,
@@ -245,8 +248,9 @@ class Host:
         self._stop(replica.id)
         self._failures.pop(replica.id, None)
         with contextlib.suppress(SubletError):
-            self._update(
-                replica.id,
+            self._lose(
+                replica,
+                reason,
                 LIVE,
                 state="failed",
                 endpoint=None,
@@ -272,6 +276,18 @@ class Host:
 
     def _update(self, replica_id: str, states: tuple[str, ...], **values: Any) -> bool:
         return self._store.write(lambda connection: sql.update_replica(connection, replica_id, states, **values))
+
+    def _lose(self, replica: Replica, why: str, states: tuple[str, ...], **values: Any) -> None:
+        """Write down that a replica does not answer any more, and tell of it where it did, or never will."""
+
+        def write(connection: Connection) -> None:
+            restarting = values["state"] == "starting"
+            if sql.update_replica(connection, replica.id, states, **values) and not (
+                restarting and replica.state == "starting"
+            ):
+                record_lost(connection, replica, why, self._store.clock.now(), restarting=restarting)
+
+        self._store.write(write)
 
     def _note_child(self, replica_id: str, pid: int | None) -> None:
         if pid is not None and (started := process_start(pid)) is not None:

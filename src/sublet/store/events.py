@@ -50,7 +50,7 @@ class EventKind:
             raise TypeError(f"{self.name} takes a {self.payload.__name__}, not a {type(payload).__name__}")
         if (organization_id is None) != (self.audience == "operator"):
             raise ValueError(f"{self.name} concerns the {self.audience}")
-        event_id = derived_id("oev", self.name, *key) if key else new_id("oev")
+        event_id = self.id_of(key) if key else new_id("oev")
         event = outbox.NewEvent(
             event_id,
             self.name,
@@ -62,6 +62,10 @@ class EventKind:
         )
         outbox.append(connection, event)
         return event_id
+
+    def id_of(self, key: tuple[str, ...]) -> str:
+        """The id of the event of this kind with that key."""
+        return derived_id("oev", self.name, *key)
 
     def fields(self) -> dict[str, str]:
         """The payload's fields with their types, in JSON's words."""

@@ -140,6 +140,11 @@ def by_ids(connection: Connection, ids: Collection[str]) -> dict[str, Event]:
     return {row.id: _event(row) for row in rows}
 
 
+def existing(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Which of these events are recorded, numbered or not."""
+    return set(connection.execute(select(events.c.id).where(events.c.id.in_(list(ids)))).scalars()) if ids else set()
+
+
 def position_of(connection: Connection, consumer: str) -> int:
     """How far that reader is; 0 before it began."""
     found = connection.execute(select(consumers.c.position).where(consumers.c.name == consumer)).scalar()

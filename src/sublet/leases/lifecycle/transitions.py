@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Delivery, Observation
 from sublet.leases.lifecycle import moves
@@ -88,6 +89,7 @@ class Transitions:
             "credit_nano": victim.credit_nano,
         }
         sql.update_lease(connection, lease.id, **values)
+        events.record_notice(connection, self._read(connection, lease.id), now)
         why = f"{OWNER_NEEDS}; access closes at {format_time(victim.reclaim_at)}"
         if lease.state is LeaseState.SCHEDULED and victim.reclaim_at <= lease.window.start:
             self._close(connection, lease, LeaseState.CANCELED, actor, why, "reclaimed", now, clean=True)
@@ -122,6 +124,7 @@ class Transitions:
                 return lease
             sql.update_lease(connection, lease_id, reclaim_at=None, reclaim_reason=None, credit_nano=0)
             calendar.lengthen(connection, lease_id, lease.window.end, self._ports.timing.clean_s)
+            events.record_withdrawal(connection, lease, reason, now)
             if lease.state is LeaseState.NOTICE:
                 self._change(connection, lease, LeaseState.ACTIVE, actor, reason, now)
             return self._read(connection, lease_id)
@@ -206,6 +209,7 @@ class Transitions:
             moved = moves.move(connection, lease, out, incoming, reason, now)
             if moved is None:
                 return False
+            events.record_moved(connection, moved, tuple(out), tuple(incoming), reason, now)
             if lease.state is LeaseState.ACTIVE:
                 self._change(connection, moved, LeaseState.DEGRADED, actor, reason, now)
             else:
@@ -304,6 +308,7 @@ class Transitions:
         checked_transition(lease.state, after)
         sql.update_lease(connection, lease.id, state=after.value)
         sql.record(connection, lease.id, lease.state, after, now, actor, reason)
+        events.record_change(connection, lease, after, reason, now)
         if after in UNIT_STATE_OF and UNIT_STATE_OF[after] is not UNIT_STATE_OF.get(lease.state):
             state = UNIT_STATE_OF[after]
             sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, state, lease.id, None, now)
@@ -323,6 +328,7 @@ class Transitions:
         """Into a terminal state: the calendar is free again, and each accelerator is free or quarantined."""
         sql.update_lease(connection, lease.id, ended_at=now, end_reason=end_reason)
         self._change(connection, lease, after, actor, why, now)
+        events.record_over(connection, self._read(connection, lease.id), after, why, now)
         calendar.release(connection, lease.id)
         self._ports.settle(connection, lease)
         if clean:
@@ -339,6 +345,7 @@ class Transitions:
                     connection, lease.pool_id, [unit_id], UnitState.QUARANTINED, lease.id, reason[:500], now
                 )
                 sql.record(connection, unit_id, before, UnitState.QUARANTINED, now, actor, f"{lease.id}: {reason}")
+                events.record_quarantine(connection, unit_id, lease.pool_id, lease.id, reason, now)
 
     def _credit(self, connection: Connection, lease: Lease, now: datetime) -> None:
         """Post what the class promises, once: the id follows from the lease."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import checked_authorized_keys
 from sublet.leases.model import (
@@ -187,6 +188,7 @@ class Admission:
             sql.insert_quote(connection, quote, key, request.as_dict())
             if quote.held_until is not None:
                 self._fence(connection, quote, units[: request.accelerators], quote.held_until)
+                events.record_quote(connection, quote, events.QUOTE_HELD, now)
             return quote
         raise self._no_capacity(connection, candidates, organization_id, request, window, now)
 

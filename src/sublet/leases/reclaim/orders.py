@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
@@ -109,6 +110,17 @@ class Reclaims:
                 created_at=now,
                 idempotency_key=key,
             )
+            fact = events.ReclaimChanged(
+                reclaim_id,
+                pool_id,
+                order.accelerators,
+                order.window.start,
+                order.window.end,
+                len(plan.victims),
+                order.force,
+                order.reason,
+            )
+            events.RECLAIM_MADE.record(connection, fact, now, key=(reclaim_id,))
             return {**plan.as_dict(), "id": reclaim_id}
 
         return self._store.write(write)

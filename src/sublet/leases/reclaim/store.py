@@ -79,6 +79,17 @@ def standing_rows(connection: Connection, pool_id: str, now: datetime) -> list[R
     )
 
 
+def begun_since(connection: Connection, since: datetime, now: datetime) -> list[Row[Any]]:
+    """Reclaims, not withdrawn, whose window began within `[since, now]`."""
+    return list(
+        connection.execute(
+            select(reclaims).where(
+                reclaims.c.withdrawn_at.is_(None), reclaims.c.start_at >= since, reclaims.c.start_at <= now
+            )
+        )
+    )
+
+
 def standing_reclaims(connection: Connection, pool_id: str, now: datetime) -> list[Claim]:
     """The same, as claims of the owner on the pool."""
     return [

@@ -1,0 +1,22 @@
+"""What demand tells of in the outbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sublet.store.events import declare
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSilent:
+    """A pool whose own demand is not known any more since `last_sample_at`; nothing of it is sold meanwhile."""
+
+    pool: str
+    name: str
+    last_sample_at: datetime
+
+
+FEED_SILENT = declare(
+    "feed.silent", FeedSilent, "A pool's demand is not measured any more.", subject="pool", audience="operator"
+)

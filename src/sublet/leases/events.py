@@ -1,0 +1,233 @@
+"""What leases, quotes and reclaims tell of in the outbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sublet.leases.model import OWNER_NEEDS, Lease, LeaseState, Quote
+from sublet.store.events import EventKind, declare
+from sublet.values.clock import format_time
+from sublet.values.money import text_from_nano
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChanged:
+    """A lease, and what happened to it in one sentence. `accelerators` is how many it has now."""
+
+    lease: str
+    pool: str
+    class_of_service: str
+    accelerators: int
+    start: datetime
+    end: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeGiven(LeaseChanged):
+    """The same, and when access closes. `credit` is a decimal text in `currency`."""
+
+    deadline: datetime
+    credit: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOver(LeaseChanged):
+    """The same, and how it ended."""
+
+    end_reason: str
+    ended_at: datetime
+    credit: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsReplaced(LeaseChanged):
+    """The same, and which accelerators failed and which came for them."""
+
+    out: tuple[str, ...]
+    replaced_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteChanged:
+    """A quote that holds capacity. `total` is a decimal text in `currency`."""
+
+    quote: str
+    pool: str
+    class_of_service: str
+    accelerators: int
+    start: datetime
+    end: datetime
+    total: str
+    currency: str
+    held_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimChanged:
+    """A reclaim: what the owner asked back and for when, and how many leases and replicas get notice for it."""
+
+    reclaim: str
+    pool: str
+    accelerators: int
+    start: datetime
+    end: datetime
+    victims: int
+    forced: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitQuarantined:
+    """An accelerator that is not on sale until it is proved clean."""
+
+    unit: str
+    pool: str
+    lease: str
+    reason: str
+
+
+READY = declare("lease.ready", LeaseChanged, "A lease can be logged in to.", subject="lease")
+DEGRADED = declare(
+    "lease.degraded", LeaseChanged, "A lease can't be logged in to, or lost accelerators.", subject="lease"
+)
+RECOVERED = declare("lease.recovered", LeaseChanged, "A degraded lease can be logged in to again.", subject="lease")
+NOTICE_GIVEN = declare(
+    "lease.notice_given", NoticeGiven, "The owner takes a lease back at a deadline.", subject="lease"
+)
+NOTICE_WITHDRAWN = declare(
+    "lease.notice_withdrawn", LeaseChanged, "A lease that was under notice keeps its window.", subject="lease"
+)
+REPLACED = declare(
+    "lease.replaced", UnitsReplaced, "Accelerators of a lease failed and were replaced.", subject="lease"
+)
+SHRUNK = declare("lease.shrunk", UnitsReplaced, "Accelerators of a lease failed and none was free.", subject="lease")
+ENDED = declare("lease.ended", LeaseOver, "A lease is over and its accelerators were given back.", subject="lease")
+BROKEN = declare("lease.broken", LeaseOver, "A lease was taken back before the end of its window.", subject="lease")
+CANCELED = declare("lease.canceled", LeaseOver, "A lease was canceled before it began.", subject="lease")
+FAILED = declare("lease.failed", LeaseOver, "A lease did not start.", subject="lease")
+QUOTE_HELD = declare("quote.held", QuoteChanged, "A quote holds capacity.", subject="quote")
+QUOTE_EXPIRED = declare("quote.expired", QuoteChanged, "A quote that held capacity expired unused.", subject="quote")
+RECLAIM_MADE = declare(
+    "reclaim.made", ReclaimChanged, "The owner asked capacity back.", subject="reclaim", audience="operator"
+)
+RECLAIM_MET = declare(
+    "reclaim.met",
+    ReclaimChanged,
+    "All that a reclaim takes back was given back in time.",
+    subject="reclaim",
+    audience="operator",
+)
+RECLAIM_MISSED = declare(
+    "reclaim.missed",
+    ReclaimChanged,
+    "Something that a reclaim takes back was not given back in time.",
+    subject="reclaim",
+    audience="operator",
+)
+QUARANTINED = declare(
+    "unit.quarantined",
+    UnitQuarantined,
+    "An accelerator is not proved clean and is not on sale.",
+    subject="unit",
+    audience="operator",
+)
+
+_OVER = {LeaseState.ENDED: ENDED, LeaseState.CANCELED: CANCELED, LeaseState.FAILED: FAILED}
+
+
+def record_change(connection: Connection, lease: Lease, after: LeaseState, reason: str, now: datetime) -> None:
+    """Tell that a lease can or can't be logged in to. Notices and ends are told where they are decided."""
+    kind: EventKind | None = None
+    if after is LeaseState.ACTIVE and lease.state is LeaseState.PREPARING:
+        kind = READY
+    elif after is LeaseState.ACTIVE and lease.state is LeaseState.DEGRADED:
+        kind = RECOVERED
+    elif after is LeaseState.DEGRADED:
+        kind = DEGRADED
+    if kind is not None:
+        kind.record(connection, LeaseChanged(**_lease(lease, reason)), now, organization_id=lease.organization_id)
+
+
+def record_notice(connection: Connection, lease: Lease, now: datetime) -> None:
+    """Tell of the notice that `lease` is under."""
+    assert lease.reclaim_at is not None
+    payload = NoticeGiven(
+        # For what the owner needs it is the owner's own affair.
+        **_lease(lease, OWNER_NEEDS),
+        deadline=lease.reclaim_at,
+        credit=text_from_nano(lease.credit_nano),
+        currency=lease.currency,
+    )
+    NOTICE_GIVEN.record(connection, payload, now, organization_id=lease.organization_id)
+
+
+def record_withdrawal(connection: Connection, lease: Lease, reason: str, now: datetime) -> None:
+    payload = LeaseChanged(**_lease(lease, reason))
+    NOTICE_WITHDRAWN.record(connection, payload, now, organization_id=lease.organization_id)
+
+
+def record_over(connection: Connection, lease: Lease, after: LeaseState, why: str, now: datetime) -> None:
+    """Tell that `lease`, which says when and why it ended, is over; and that it was broken, where the owner ended it."""
+    payload = LeaseOver(
+        # Why a teardown is not proved clean concerns the operator alone.
+        **_lease(lease, why if after is not LeaseState.ENDED else lease.end_reason or ""),
+        end_reason=lease.end_reason or "",
+        ended_at=lease.ended_at or now,
+        credit=text_from_nano(lease.credit_nano),
+        currency=lease.currency,
+    )
+    _OVER[after].record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
+    if lease.reclaim_at is not None and lease.reclaim_at < lease.window.end:
+        BROKEN.record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
+
+
+def record_moved(
+    connection: Connection, lease: Lease, out: tuple[str, ...], incoming: tuple[str, ...], reason: str, now: datetime
+) -> None:
+    """Tell that `lease` left the accelerators `out`; with fewer `incoming` than those it has become smaller."""
+    kind = SHRUNK if len(incoming) < len(out) else REPLACED
+    payload = UnitsReplaced(**_lease(lease, reason), out=out, replaced_by=incoming)
+    kind.record(connection, payload, now, organization_id=lease.organization_id)
+
+
+def record_quote(connection: Connection, quote: Quote, kind: EventKind, now: datetime) -> None:
+    """Tell of a quote that holds capacity, or did; once of each kind."""
+    assert quote.held_until is not None
+    payload = QuoteChanged(
+        quote.id,
+        quote.pool_id,
+        quote.class_name,
+        quote.accelerators,
+        quote.window.start,
+        quote.window.end,
+        text_from_nano(quote.total_nano),
+        quote.currency,
+        quote.held_until,
+    )
+    kind.record(connection, payload, now, organization_id=quote.organization_id, key=(quote.id,))
+
+
+def record_quarantine(
+    connection: Connection, unit_id: str, pool_id: str, lease_id: str, reason: str, now: datetime
+) -> None:
+    payload = UnitQuarantined(unit_id, pool_id, lease_id, reason)
+    QUARANTINED.record(connection, payload, now, key=(unit_id, lease_id, format_time(now)))
+
+
+def _lease(lease: Lease, reason: str) -> dict[str, Any]:
+    return {
+        "lease": lease.id,
+        "pool": lease.pool_id,
+        "class_of_service": lease.class_name,
+        "accelerators": lease.accelerators,
+        "start": lease.window.start,
+        "end": lease.window.end,
+        "reason": reason,
+    }
