@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo up test explore check lint types bench ci manual lock clean
+.PHONY: release help install demo up test explore check lint types bench ci manual lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -55,3 +55,7 @@ lock: ## renew requirements.txt from pyproject.toml
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+release: $(INSTALLED) ## the wheel, its hash and its bill of materials, in dist/
+	@test -x .release/bin/cyclonedx-py || { $(PYTHON) -m venv .release && .release/bin/pip -q --disable-pip-version-check install --require-hashes -r requirements-release.txt; }
+	@.release/bin/python tools/release.py dist $(BIN)/python

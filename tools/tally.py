@@ -1,6 +1,8 @@
-"""Adds up pytest's reports: `tally.py FAILED_STEPS REPORT.xml...` ends with `N passed, N failed, N skipped`, exits 1 on a failure.
+"""Adds up pytest's reports: `tally.py FAILED_STEPS NOT_RUN REPORT.xml...` ends with `N passed, N failed, N skipped`, and exits 1
+on a failure.
 
-A test that stands in several reports counts as in the last of them; one that failed before and then passed is named.
+A test that stands in several reports counts as in the last of them; one that failed before and then passed is named. So is each
+line of the file NOT_RUN: a suite or a check that could not be had on this machine, and why.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ def outcomes(reports: list[str]) -> tuple[dict[tuple[str, str], str], list[str]]
 
 def main() -> int:
     failed_steps = int(sys.argv[1])
-    found, unsteady = outcomes(sys.argv[2:])
+    not_run = Path(sys.argv[2]).read_text().splitlines() if Path(sys.argv[2]).is_file() else []
+    found, unsteady = outcomes(sys.argv[3:])
     counts = [sum(outcome == wanted for outcome in found.values()) for wanted in (PASSED, FAILED, SKIPPED)]
     passed, failed, skipped = counts
     for name in unsteady:
         print(f"unsteady: {name} failed and then passed; mend it")
+    for line in not_run:
+        print(f"not run: {line}")
     if failed_steps:
         print(f"{failed_steps} steps failed")
     failed = max(failed, failed_steps)

@@ -9,6 +9,7 @@ import pytest
 from tests.docs.manual import tool
 
 tally = tool("tally")
+NONE = "/nonexistent"
 
 
 def _report(folder: Path, name: str, **counts: int) -> str:
@@ -35,7 +36,7 @@ def test_reports_are_added_up(
 ) -> None:
     other = tmp_path / "b.xml"
     other.write_text('<testsuite><testcase classname="u" name="passed0"/></testsuite>')
-    assert _run(monkeypatch, "0", _report(tmp_path, "a.xml", passed=4, skipped=1), str(other)) == 0
+    assert _run(monkeypatch, "0", NONE, _report(tmp_path, "a.xml", passed=4, skipped=1), str(other)) == 0
     assert capsys.readouterr().out.splitlines() == ["5 passed, 0 failed, 1 skipped"]
 
 
@@ -45,13 +46,13 @@ def test_what_passes_at_the_second_try_alone_is_named(
     first, again = tmp_path / "a.xml", tmp_path / "again.xml"
     first.write_text('<s><testcase classname="t" name="x"><failure/></testcase><testcase classname="t" name="y"/></s>')
     again.write_text('<s><testcase classname="t" name="x"/></s>')
-    assert _run(monkeypatch, "0", str(first), str(again)) == 0
+    assert _run(monkeypatch, "0", NONE, str(first), str(again)) == 0
     assert capsys.readouterr().out.splitlines() == [
         "unsteady: t::x failed and then passed; mend it",
         "2 passed, 0 failed, 0 skipped",
     ]
     again.write_text('<s><testcase classname="t" name="x"><failure/></testcase></s>')
-    assert _run(monkeypatch, "0", str(first), str(again)) == 1
+    assert _run(monkeypatch, "0", NONE, str(first), str(again)) == 1
 
 
 @pytest.mark.parametrize(
@@ -71,5 +72,17 @@ def test_a_failure_a_failed_step_and_no_test_at_all_fail(
     counts: dict[str, int],
     line: str,
 ) -> None:
-    assert _run(monkeypatch, steps, _report(tmp_path, "a.xml", **counts), str(tmp_path / "missing.xml")) == 1
+    assert _run(monkeypatch, steps, NONE, _report(tmp_path, "a.xml", **counts), str(tmp_path / "missing.xml")) == 1
     assert capsys.readouterr().out.splitlines()[-1] == line
+
+
+def test_what_was_not_run_is_named_and_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left_out = tmp_path / "not-run"
+    left_out.write_text("the FOCUS validator: no Python 3.12 here\n")
+    assert _run(monkeypatch, "0", str(left_out), _report(tmp_path, "a.xml", passed=1)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "not run: the FOCUS validator: no Python 3.12 here",
+        "1 passed, 0 failed, 0 skipped",
+    ]
