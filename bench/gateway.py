@@ -330,8 +330,8 @@ def add_model(store: Any, upstream: int, slots: int) -> None:
 def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
     """What takes usage to a ledger with prices, and the desk that holds are placed at."""
     from sublet.gateway.budgets import settle_requests, usage_events
-    from sublet.ledger.book import book_from_dict
-    from sublet.ledger.desk import HoldDesk
+    from sublet.ledger.budgets.desk import HoldDesk
+    from sublet.ledger.prices.book import book_from_dict
     from sublet.ledger.service import Ledger, new_budget
 
     ledger = Ledger(store)

@@ -30,15 +30,15 @@ from sqlalchemy.engine import make_url
 
 import sublet.store.tables  # noqa: F401  registers every table
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import PriceBook, book_from_dict, book_from_toml
-from sublet.ledger.budgets import HoldRequest, Settlement
-from sublet.ledger.cloudevents import BATCHED, read_request
-from sublet.ledger.desk import HoldDesk
+from sublet.ledger.budgets.desk import HoldDesk
+from sublet.ledger.budgets.model import HoldRequest, Settlement
 from sublet.ledger.exports import write_parquet
 from sublet.ledger.exports.charges import Charges, Span
 from sublet.ledger.exports.focus import focus_rows
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import PriceBook, book_from_dict, book_from_toml
 from sublet.ledger.service import Ledger, new_budget
+from sublet.ledger.usage.cloudevents import BATCHED, read_request
 from sublet.store import Store
 from sublet.store.metadata import metadata
 from sublet.store.tables.accounts import organizations as organizations_table

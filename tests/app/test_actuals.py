@@ -11,9 +11,9 @@ import pytest
 
 from sublet.desk.actuals import forecast_scores, pool_lines, worth
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
-from sublet.ledger import figures
-from sublet.ledger.book import book_from_toml
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import book_from_toml
+from sublet.ledger.rating import figures
 from sublet.reporting.actuals import actuals, actuals_by_currency
 from sublet.simulation.story import play
 from sublet.simulation.world import World

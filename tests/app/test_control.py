@@ -14,7 +14,7 @@ from sublet.control.plane import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
 from sublet.demand.feeds.local import LocalSampler
 from sublet.demand.feeds.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError
 from sublet.demand.model import Sample
-from sublet.ledger.month_end import months_due
+from sublet.ledger.invoices.month_end import months_due
 from sublet.simulation.world import World
 from sublet.values.clock import SystemClock
 from sublet.wiring.system import Sublet

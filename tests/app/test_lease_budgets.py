@@ -16,7 +16,7 @@ from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, Quote
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
-from sublet.ledger.budgets import BudgetExceededError
+from sublet.ledger.budgets.model import BudgetExceededError
 from sublet.ledger.service import new_budget
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.tables.ledger import budget_states, events, holds

@@ -18,8 +18,8 @@ from sublet.gateway.store import save_minutes
 from sublet.leases.model import Lease
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.service import PAGE_MAX
-from sublet.ledger.alerts import ATTEMPTS_MAX, Delivery, Outbox
-from sublet.ledger.budgets import HoldRequest, Settlement
+from sublet.ledger.budgets.alerts import ATTEMPTS_MAX, Delivery, Outbox
+from sublet.ledger.budgets.model import HoldRequest, Settlement
 from sublet.ledger.service import new_budget
 from sublet.reporting.overview import BUDGETS_MAX, FRESH, Overviews
 from sublet.simulation.world import SSH_KEY, World

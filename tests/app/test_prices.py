@@ -12,7 +12,7 @@ import pytest
 
 from sublet.config.settings import Settings
 from sublet.leases.quotes.admission import QuoteRequest
-from sublet.ledger.book import book_from_dict, book_from_toml
+from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.simulation.world import SSH_KEY, World
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import CurrencyMismatchError

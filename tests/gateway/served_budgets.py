@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sublet.gateway.budgets import DeskHolds, settle_requests, usage_events
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.server import run
-from sublet.ledger.desk import HoldDesk
+from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 

@@ -39,8 +39,8 @@ from sublet.gateway.call import CHAT, EMBEDDING, Call, ChatBody, EmbeddingBody
 from sublet.gateway.held import BudgetHold, HeldExchange, tokens_max
 from sublet.gateway.journal import Record, _parsed, line_of
 from sublet.gateway.model import ModelRoute, UsageRecord
-from sublet.ledger.book import book_from_dict
-from sublet.ledger.desk import HoldDesk
+from sublet.ledger.budgets.desk import HoldDesk
+from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
 from sublet.store.tables.ledger import budget_states, events, holds

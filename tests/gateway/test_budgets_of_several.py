@@ -33,7 +33,7 @@ from tests.gateway.harness import (
 from tests.gateway.test_budgets import INPUT_NANO, OUTPUT_NANO, PRICES, UNIT
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_dict
+from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
 from sublet.store.tables.ledger import budget_states, holds

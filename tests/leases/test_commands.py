@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from sublet.commands import leases as commands
 from sublet.leases import login
 from sublet.leases.model import NoCapacityError
-from sublet.ledger.budgets import BudgetExceededError
+from sublet.ledger.budgets.model import BudgetExceededError
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 

@@ -12,8 +12,8 @@ import pytest
 from sublet.accounts.model import ApiKey, secret_sha256
 from sublet.accounts.service import Accounts
 from sublet.accounts.store import insert_key
-from sublet.ledger.book import book_from_toml
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import book_from_toml
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock

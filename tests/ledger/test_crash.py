@@ -22,9 +22,9 @@ import pytest
 from sqlalchemy import text
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_toml
-from sublet.ledger.budgets import HoldRequest, Settlement
+from sublet.ledger.budgets.model import HoldRequest, Settlement
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import book_from_toml
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
 from sublet.store.metadata import metadata

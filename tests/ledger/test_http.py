@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from sublet.accounts.model import Actor
 from sublet.ledger.api import router
-from sublet.ledger.cloudevents import BATCHED, STRUCTURED, read_request
 from sublet.ledger.service import Ledger
+from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request
 from sublet.store.once import Effect
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import SubletError

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_dict
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 from sublet.store.schema import migrate

@@ -18,9 +18,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sqlalchemy import text
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_toml
-from sublet.ledger.budgets import HoldRequest, Settlement
+from sublet.ledger.budgets.model import HoldRequest, Settlement
 from sublet.ledger.model import CANCELLATION, CORRECTION, USAGE, UsageEvent
+from sublet.ledger.prices.book import book_from_toml
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
 from sublet.store.metadata import metadata

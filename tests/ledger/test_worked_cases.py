@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.book import book_from_dict
-from sublet.ledger.fixed import BackdatedError
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.periods import month_labeled
+from sublet.ledger.prices.book import book_from_dict
+from sublet.ledger.rating.fixed import BackdatedError
 from sublet.ledger.service import Ledger
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError

@@ -135,11 +135,11 @@ def show(
 
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    from sublet.ledger.page import invoice_page, summary
+    from sublet.ledger.invoices.page import invoice_page, summary
 
     if out is not None:
         if out.suffix == ".pdf":
-            from sublet.ledger.pdf import invoice_pdf
+            from sublet.ledger.invoices.pdf import invoice_pdf
 
             out.write_bytes(invoice_pdf(document))
         elif out.suffix == ".html":

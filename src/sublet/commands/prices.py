@@ -12,7 +12,7 @@ from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.values.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from sublet.ledger.book import PriceBook
+    from sublet.ledger.prices.book import PriceBook
 
 app = typer.Typer(no_args_is_help=True, help="The price book: check, publish, show.")
 
@@ -23,7 +23,7 @@ def check_prices(
     as_json: JsonFlag = False,
 ) -> None:
     """Check a price book: overlaps are refused (exit code 2), gaps are listed."""
-    from sublet.ledger.book import check
+    from sublet.ledger.prices.book import check
 
     book = _book(file)
     findings = [finding.as_dict() for finding in check(book)]
@@ -73,7 +73,7 @@ def show_prices(as_json: JsonFlag = False) -> None:
 
 
 def _book(file: Path) -> PriceBook:
-    from sublet.ledger.book import book_from_toml
+    from sublet.ledger.prices.book import book_from_toml
 
     try:
         return book_from_toml(file.read_text(), str(file))

@@ -40,7 +40,7 @@ def events_in(file: Path) -> Iterator[tuple[int, bytes]]:
         first = next((line.lstrip() for line in lines if line.strip()), b"")
         lines.seek(0)
         if first.startswith(b"["):
-            from sublet.ledger.cloudevents import split_batch
+            from sublet.ledger.usage.cloudevents import split_batch
 
             yield from enumerate(split_batch(lines.read()), 1)
             return

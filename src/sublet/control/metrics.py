@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sublet.control.loops import Loop
 from sublet.fleet.nodes import Nodes
 from sublet.leases import store as leases_sql
-from sublet.ledger.health import Lag, lag_of
+from sublet.ledger.proof.health import Lag, lag_of
 from sublet.store import outbox
 from sublet.wiring.system import Sublet
 

@@ -37,8 +37,8 @@ from sublet.fleet.leadership import STAND_INTERVAL_S
 from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.ledger import api as ledger_api
-from sublet.ledger.alerts import Mailbox
-from sublet.ledger.month_end import close_due
+from sublet.ledger.budgets.alerts import Mailbox
+from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.overview import Overviews, pool_names

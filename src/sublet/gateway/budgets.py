@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 
 from sublet.gateway.held import BudgetHold
 from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT, UsageRecord
-from sublet.ledger.budgets import HoldOutcome, HoldRequest, Settlement
-from sublet.ledger.ceilings import Most
-from sublet.ledger.desk import HoldDesk
+from sublet.ledger.budgets.ceilings import Most
+from sublet.ledger.budgets.desk import HoldDesk
+from sublet.ledger.budgets.model import HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets.spending import Spending
 from sublet.ledger.model import UsageEvent
-from sublet.ledger.spending import Spending
 
 
 class DeskHolds:

@@ -13,8 +13,8 @@ from sublet.accounts.permissions import ALL, reach
 from sublet.gateway.engine_watch import Trouble as ReplicaTrouble
 from sublet.gateway.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
-from sublet.ledger.budgets import Budget
-from sublet.ledger.spending import hard_budgets
+from sublet.ledger.budgets.model import Budget
+from sublet.ledger.budgets.spending import hard_budgets
 from sublet.models.catalog import from_row
 from sublet.models.model import CatalogEntry, Trouble
 from sublet.store.tables.accounts import api_keys, organizations

@@ -70,7 +70,7 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.gateway import server as gateway_server
     from sublet.gateway.budgets import DeskHolds
     from sublet.gateway.model import GatewaySettings
-    from sublet.ledger.desk import HoldDesk
+    from sublet.ledger.budgets.desk import HoldDesk
     from sublet.models.catalog import built_in
     from sublet.wiring.system import Sublet
 

@@ -12,16 +12,16 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Actor, Require
-from sublet.ledger.book import BOOK_BYTES_MAX, book_from_toml, check
-from sublet.ledger.budgets import Budget
-from sublet.ledger.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
-from sublet.ledger.crediting import Credit
+from sublet.ledger.budgets.model import Budget
+from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
+from sublet.ledger.invoices.page import invoice_page
+from sublet.ledger.invoices.pdf import invoice_pdf
+from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
-from sublet.ledger.page import invoice_page
-from sublet.ledger.pdf import invoice_pdf
+from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.service import Ledger, new_budget
-from sublet.ledger.taxes import Profile
+from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
 from sublet.ledger.wire import (
     BillingProfile,
     Dismissal,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from sublet.config.settings import Billing
-from sublet.ledger.invoices import Issuer
+from sublet.ledger.invoices.invoicing import Issuer
+from sublet.ledger.invoices.taxes import FlatTax, Taxes, taxes_named
 from sublet.ledger.service import Ledger
-from sublet.ledger.taxes import FlatTax, Taxes, taxes_named
 from sublet.store import Store
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from sublet.ledger.budgets import Budget
-from sublet.ledger.findings import Proof
+from sublet.ledger.budgets.model import Budget
 from sublet.ledger.model import Party, amount_text
+from sublet.ledger.proof.findings import Proof
 from sublet.store.events import EventKind, declare
 from sublet.values.clock import format_time
 

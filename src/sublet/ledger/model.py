@@ -10,8 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sublet.ledger.meters import METERS, Meter
-from sublet.ledger.prices import Fee, Price
+from sublet.ledger.prices.terms import Fee, Price
+from sublet.ledger.usage.meters import METERS, Meter
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.money import POSTING_NANO_MAX, decimal_from_nano

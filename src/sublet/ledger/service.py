@@ -9,33 +9,37 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from sublet.ledger import closing, dismissals, events, journal, payments
+from sublet.ledger import events
 from sublet.ledger import store as sql
-from sublet.ledger.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
-from sublet.ledger.book import BUILT_IN, PriceBook
-from sublet.ledger.booking import Books
-from sublet.ledger.budgets import PREPAID, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
-from sublet.ledger.closing import Closed
-from sublet.ledger.crediting import Credit
-from sublet.ledger.findings import Proof
-from sublet.ledger.fixed import publish_fixed
-from sublet.ledger.health import health_of
-from sublet.ledger.holds import PRUNE_MAX, prune
-from sublet.ledger.intake import Intake, Parties
-from sublet.ledger.invoices import Invoicing, Issuer, invoice, invoices_of, overdue, stated
+from sublet.ledger.budgets.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
+from sublet.ledger.budgets.creating import create_budget
+from sublet.ledger.budgets.creating import new_budget as new_budget
+from sublet.ledger.budgets.holds import PRUNE_MAX, prune
+from sublet.ledger.budgets.model import PREPAID, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets.spending import EXPIRE_MAX, Spending, budget_of
+from sublet.ledger.credits.crediting import Credit
+from sublet.ledger.credits.wallets import Wallets
+from sublet.ledger.invoices import closing
+from sublet.ledger.invoices.closing import Closed
+from sublet.ledger.invoices.invoicing import Invoicing, Issuer, invoice, invoices_of, overdue, stated
+from sublet.ledger.invoices.profiles import profile_of, set_profile
+from sublet.ledger.invoices.taxes import NoTax, Profile, Taxes
+from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
-from sublet.ledger.new_budgets import create_budget
-from sublet.ledger.new_budgets import new_budget as new_budget
+from sublet.ledger.payments import receipts as payments
+from sublet.ledger.payments.statements import aged_receivables, statement
 from sublet.ledger.periods import Period, month_labeled, month_of
-from sublet.ledger.prices import Price
-from sublet.ledger.profiles import profile_of, set_profile
-from sublet.ledger.proof import Prover
-from sublet.ledger.rating import BATCH_DEFAULT, Rating, RatingReport, RerateReport
-from sublet.ledger.spending import EXPIRE_MAX, Spending, budget_of
-from sublet.ledger.statements import aged_receivables, statement
+from sublet.ledger.prices.book import BUILT_IN, PriceBook
+from sublet.ledger.prices.booking import Books
+from sublet.ledger.prices.terms import Price
+from sublet.ledger.proof.findings import Proof
+from sublet.ledger.proof.health import health_of
+from sublet.ledger.proof.prover import Prover
+from sublet.ledger.rating.batches import BATCH_DEFAULT, Rating, RatingReport, RerateReport
+from sublet.ledger.rating.fixed import publish_fixed
 from sublet.ledger.store import RATING
-from sublet.ledger.taxes import NoTax, Profile, Taxes
-from sublet.ledger.wallets import Wallets
+from sublet.ledger.usage import dismissals
+from sublet.ledger.usage.intake import Intake, Parties
 from sublet.store import Store, outbox
 from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.store.tables.ledger import proofs, waiting

@@ -24,8 +24,8 @@ from sublet.desk.counterparties import Contract
 from sublet.desk.statement import Statement
 from sublet.leases import store as leases_sql
 from sublet.leases.model import Lease, value_nano
-from sublet.ledger import figures
-from sublet.ledger.meters import METERS
+from sublet.ledger.rating import figures
+from sublet.ledger.usage.meters import METERS
 from sublet.reporting import hindsight
 from sublet.store.tables.models import replicas
 from sublet.values.windows import Window

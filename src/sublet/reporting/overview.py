@@ -20,9 +20,9 @@ from sublet.fleet.model import Pool
 from sublet.gateway.store import recent_minutes
 from sublet.leases.model import Lease
 from sublet.leases.store import ended_since, live_leases
-from sublet.ledger import figures
-from sublet.ledger.alerts import GIVEN_UP, WAITING
-from sublet.ledger.standing import Standing, Told, standings
+from sublet.ledger.budgets.alerts import GIVEN_UP, WAITING
+from sublet.ledger.budgets.standing import Standing, Told, standings
+from sublet.ledger.rating import figures
 from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule.view import View
 from sublet.values.clock import from_micros, to_micros

@@ -13,7 +13,7 @@ from typing import Any
 
 from sublet.config.settings import Settings
 from sublet.fleet.model import Pool
-from sublet.ledger.book import BUILT_IN
+from sublet.ledger.prices.book import BUILT_IN
 from sublet.values.clock import format_time, parse_time
 from sublet.values.money import decimal_from_nano
 

@@ -34,10 +34,10 @@ from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
 from sublet.ledger.assembly import ledger_of
-from sublet.ledger.book import book_from_dict, book_from_toml
-from sublet.ledger.budgets import HoldRequest
-from sublet.ledger.holds import announce, buyer_of
+from sublet.ledger.budgets.holds import announce, buyer_of
+from sublet.ledger.budgets.model import HoldRequest
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.models import store as models_sql
 from sublet.models.catalog import built_in
 from sublet.models.service import Models

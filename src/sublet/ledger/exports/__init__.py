@@ -14,13 +14,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sublet.ledger.booking import Books
 from sublet.ledger.exports.charges import Charges, Span
 from sublet.ledger.exports.columns import COLUMNS_1_2, COLUMNS_1_4, COMMITMENT_COLUMNS, arrow_schema
 from sublet.ledger.exports.commitments import commitment_rows
 from sublet.ledger.exports.focus import focus_rows
 from sublet.ledger.exports.journal import JOURNAL_COLUMNS, journal_rows
 from sublet.ledger.exports.usage import USAGE_COLUMNS, usage_rows
+from sublet.ledger.prices.booking import Books
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import select, text
 
 from sublet.ledger import store as sql
-from sublet.ledger.booking import Books
 from sublet.ledger.model import Party
 from sublet.ledger.periods import month_labeled
+from sublet.ledger.prices.booking import Books
 from sublet.store import Store
 from sublet.store.tables.ledger import invoices
 from sublet.values.clock import to_micros

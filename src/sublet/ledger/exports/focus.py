@@ -15,15 +15,15 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from sublet.ledger.book import Rate
 from sublet.ledger.exports.charges import Charged, Charges, hour_of
 from sublet.ledger.exports.columns import COST_DECIMALS, PRICE_DECIMALS, QUANTITY_DECIMALS
-from sublet.ledger.lines import line_id
-from sublet.ledger.meters import METERS, Meter
+from sublet.ledger.invoices.lines import line_id
 from sublet.ledger.model import Party
 from sublet.ledger.periods import Period, month_labeled
-from sublet.ledger.prices import Price
-from sublet.ledger.rating import period_of
+from sublet.ledger.prices.book import Rate
+from sublet.ledger.prices.terms import Price
+from sublet.ledger.rating.batches import period_of
+from sublet.ledger.usage.meters import METERS, Meter
 from sublet.values.clock import from_micros
 from sublet.values.money import NANO, decimal_from_nano
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sublet.ledger import journal
 from sublet.ledger.exports.charges import Charges
+from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.periods import month_of
 from sublet.values.money import decimal_from_nano
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sublet.ledger.exports.charges import Charges
-from sublet.ledger.meters import METERS
-from sublet.ledger.rating import period_of
+from sublet.ledger.rating.batches import period_of
+from sublet.ledger.usage.meters import METERS
 from sublet.values.clock import from_micros
 from sublet.values.money import decimal_from_nano
 

@@ -1,0 +1,55 @@
+"""The most that usage can cost: what has to be held before it, and what is held of it until it is rated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sublet.ledger.model import Party
+from sublet.ledger.prices.book import PriceBook, Rate
+from sublet.ledger.prices.booking import Books
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """At most `steps` of the smallest steps of any of `meters`, however they are spread over them.
+
+    `dimensions` is canonical JSON, as on the usage event.
+    """
+
+    meters: tuple[str, ...]
+    steps: int
+    dimensions: str = "{}"
+
+
+def most_nano(books: Books, book: PriceBook, party: Party, usage: Sequence[Most], at: int) -> int:
+    """The most that `usage` at the moment `at` (microseconds) can cost under `book`, in nano-units, whatever was used before it.
+
+    Holds for one usage event per meter, or for several whose quantities fall into one month. Less usage never costs
+    more. A meter without a price costs nothing yet; free units are not counted on.
+    """
+    fixed, variable = 0, Fraction(0)
+    for item in usage:
+        dearest = Fraction(0)
+        for meter in item.meters if item.steps > 0 else ():
+            rate = books.rate(book, party, meter, item.dimensions, at, "")
+            if rate is None:
+                continue
+            once, unit = _ceiling(rate, books.rates_of_month(book, party, meter, item.dimensions, at))
+            # One more, because what is posted is the difference of two sums that are each rounded down.
+            fixed += once + 1
+            dearest = max(dearest, unit)
+        variable += dearest * item.steps
+    return fixed + -(-variable.numerator // variable.denominator)
+
+
+def _ceiling(rate: Rate, month: Sequence[Rate]) -> tuple[int, Fraction]:
+    """The ceiling of a rate in a month in which others of its chain hold too: usage moves the others' share of tiers, packages
+    and free units on by as much as it adds, and takes its own share of a price that the whole month has."""
+    others = [other for other in month if other.chain == rate.chain and other.id != rate.id]
+    once, unit = rate.tariff.ceiling()
+    if not others or all(each.tariff.kind == "per_unit" and not each.tariff.free for each in (rate, *others)):
+        return once, unit
+    ceilings = [(once, unit), *(other.tariff.ceiling() for other in others)]
+    return once + sum(each[0] for each in ceilings), unit + sum((each[1] for each in ceilings), Fraction(0))

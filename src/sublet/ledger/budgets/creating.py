@@ -1,0 +1,73 @@
+"""Budgets as they are made: what a new one is, what is refused, and what its scope has spent already."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from sublet.accounts.store import is_key_of
+from sublet.ledger import store as sql
+from sublet.ledger.budgets.alerts import signing_key
+from sublet.ledger.budgets.model import THRESHOLDS, Budget
+from sublet.ledger.usage.intake import Parties
+from sublet.store.tables.ledger import budgets as budgets_table
+from sublet.values.clock import to_micros
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.ids import new_id
+
+
+def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
+    """Write the budget and what was spent in its present period. Raises ConflictError where its id is taken, NotFoundError
+    where it is for a key that the organization does not have."""
+    party = parties.get(connection, budget.organization_id)
+    if budget.scope == "key" and not is_key_of(connection, party.id, budget.scope_id):
+        raise NotFoundError(
+            f"{party.name} has no key {budget.scope_id!r}; `sublet key ls {party.id}` lists those that it has"
+        )
+    if connection.execute(select(budgets_table.c.id).where(budgets_table.c.id == budget.id)).first():
+        raise ConflictError(f"there is a budget {budget.id!r} already; leave the id out to get a new one")
+    sql.insert_row(
+        connection,
+        budgets_table,
+        id=budget.id,
+        organization_id=party.id,
+        scope=budget.scope,
+        scope_id=budget.scope_id,
+        period=budget.period,
+        kind=budget.kind,
+        limit_nano=budget.limit_nano,
+        hard=budget.hard,
+        thresholds=list(budget.thresholds),
+        webhook_url=budget.webhook_url,
+        webhook_secret=budget.webhook_secret,
+        email=budget.email,
+        opening_line=0,
+        created_at=now,
+        ended_at=None,
+    )
+    start = budget.period_start(now, party.timezone)
+    spent = sql.rated_since(connection, party.id, budget.scope, budget.scope_id, to_micros(start))
+    sql.insert_state(connection, budget.id, to_micros(start), spent)
+    return budget
+
+
+def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
+    """A budget with a new id; by default a hard monthly one of the whole organization. Raises InvalidInputError."""
+    defaults: dict[str, Any] = {
+        "scope": "organization",
+        "scope_id": "",
+        "period": "month",
+        "hard": True,
+        "thresholds": THRESHOLDS,
+    }
+    if fields.get("webhook_url") and not fields.get("webhook_secret"):
+        raise InvalidInputError(
+            "a webhook needs a secret that signs what is sent; give one, and keep it to check it by"
+        )
+    signing_key(str(fields.get("webhook_secret", "")))
+    try:
+        return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **(defaults | fields))
+    except TypeError as error:
+        raise InvalidInputError(f"a budget has no such field: {error}") from error

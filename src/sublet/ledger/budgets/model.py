@@ -1,0 +1,197 @@
+"""Budgets: who may spend how much in which period, and what a hold on them is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sublet.ledger.budgets.ceilings import Most
+from sublet.ledger.model import amount_text
+from sublet.ledger.periods import month_of
+from sublet.values.clock import EPOCH, format_time
+from sublet.values.errors import InvalidInputError, LimitExceededError
+from sublet.values.text import refuse_unsafe
+from sublet.values.windows import Window
+
+SCOPES = ("organization", "project", "key")
+PERIODS = ("day", "month", "ever")
+THRESHOLDS = (50, 80, 100)
+THRESHOLDS_MAX = 10
+LIMIT_NANO_MAX = 2**62
+HOLD_S_MAX = 86_400
+"""A hold lasts at most so long, or so much longer than its window."""
+HOLD_WINDOW_DAYS_MAX = 100
+PREPAID = "prepaid"
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class BudgetExceededError(LimitExceededError):
+    """A hard budget would be exceeded; the message names it. Raise its limit, or wait until it resets."""
+
+    code = "budget_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `limit_nano` in a period for an organization, or for one of its projects or keys.
+
+    A `hard` budget refuses reservations that would pass it; a soft one only raises alerts. A `prepaid` budget is the
+    money paid in advance: its limit grows with each payment and it never starts anew.
+    """
+
+    id: str
+    organization_id: str
+    scope: str
+    scope_id: str
+    period: str
+    limit_nano: int
+    hard: bool
+    thresholds: tuple[int, ...]
+    webhook_url: str = ""
+    webhook_secret: str = ""
+    email: str = ""
+    kind: str = "budget"
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES or (self.scope == "organization") != (not self.scope_id):
+            raise InvalidInputError("a budget's scope is organization, or project or key together with its scope_id")
+        if self.period not in PERIODS:
+            raise InvalidInputError(f"period {self.period!r} must be one of {', '.join(PERIODS)}")
+        if not 0 <= self.limit_nano <= LIMIT_NANO_MAX:
+            raise InvalidInputError("a budget's limit must be from 0 to 4.6 billion")
+        if len(self.thresholds) > THRESHOLDS_MAX or any(not 0 < percent <= 1000 for percent in self.thresholds):
+            raise InvalidInputError(f"thresholds are at most {THRESHOLDS_MAX} percentages from 1 to 1000")
+        if self.webhook_url and not self.webhook_url.startswith(("https://", "http://")):
+            raise InvalidInputError("webhook_url must start with https:// or http://")
+        if self.email and ("@" not in self.email or any(sign.isspace() for sign in self.email)):
+            raise InvalidInputError(f"email {self.email!r} is not an address")
+        for name in ("scope_id", "webhook_url", "webhook_secret", "email"):
+            refuse_unsafe(getattr(self, name), name)
+
+    @property
+    def prepaid(self) -> bool:
+        return self.kind == PREPAID
+
+    def covers(self, project: str, key_id: str) -> bool:
+        if self.scope == "organization":
+            return True
+        return self.scope_id == (project if self.scope == "project" else key_id)
+
+    def period_start(self, moment: datetime, timezone: str) -> datetime:
+        """The start of the budget's period that `moment` falls into, in the organization's time zone."""
+        if self.period == "ever":
+            return EPOCH
+        if self.period == "month":
+            return month_of(moment, timezone).start
+        local = moment.astimezone(ZoneInfo(timezone))
+        return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+    def period_end(self, start: datetime, timezone: str) -> datetime | None:
+        """When the period that starts at `start` is over; None for a budget that never starts anew."""
+        if self.period == "ever":
+            return None
+        if self.period == "month":
+            return month_of(start, timezone).end
+        local = start.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) + timedelta(days=1)
+        return local.replace(tzinfo=ZoneInfo(timezone)).astimezone(UTC)
+
+    def shares(self, nano: int, span: Window | datetime, timezone: str) -> list[tuple[datetime, int]]:
+        """How `nano` falls to the budget's periods, by their starts: all of it to the period of a moment; of a window to
+        each period its part of the time, rounded up."""
+        if not isinstance(span, Window):
+            return [(self.period_start(span, timezone), nano)]
+        found: list[tuple[datetime, int]] = []
+        at = span.start
+        while at < span.end:
+            start = self.period_start(at, timezone)
+            until = min(self.period_end(start, timezone) or span.end, span.end)
+            found.append(
+                (start, -(-nano * ((until - at) // _MICROSECOND) // ((span.end - span.start) // _MICROSECOND)))
+            )
+            at = until
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "organization_id": self.organization_id,
+            "scope": self.scope,
+            "scope_id": self.scope_id,
+            "period": self.period,
+            "kind": self.kind,
+            "limit": amount_text(self.limit_nano),
+            "hard": self.hard,
+            "thresholds": list(self.thresholds),
+            "webhook_url": self.webhook_url,
+            "email": self.email,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget in one of its periods: what was spent, and what is held for work under way."""
+
+    budget: Budget
+    period_start: datetime
+    spent_nano: int
+    held_nano: int
+
+    @property
+    def free_nano(self) -> int:
+        return self.budget.limit_nano - self.spent_nano - self.held_nano
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.budget.as_dict(),
+            "period_start": format_time(self.period_start),
+            "spent": amount_text(self.spent_nano),
+            "held": amount_text(self.held_nano),
+            "free": amount_text(self.free_nano),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Hold the worst case of some work, until it is settled or `expires_at` has passed: `nano`, and the most that `usage`
+    can cost at the prices of `at`.
+
+    `at` (the present where it is None) is the moment of the usage, which decides the periods that it falls into. Work
+    that lasts has a `window` instead: its cost falls to the periods in proportion to the time.
+    """
+
+    hold_id: str
+    organization_id: str
+    nano: int
+    expires_at: datetime
+    project: str = ""
+    key_id: str = ""
+    usage: tuple[Most, ...] = ()
+    at: datetime | None = None
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the work of a hold cost.
+
+    With `events` above 0, that many usage events name this hold: `nano` stays held until they are rated, and their rated
+    amounts, which are let go of as they come, are what is spent. With `events` 0 the hold stands for itself and `nano` is
+    spent at once.
+    """
+
+    hold_id: str
+    nano: int
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOutcome:
+    """`error` is None where the hold was placed or settled; `overrun_nano` is what passed the amount held."""
+
+    hold_id: str
+    error: Exception | None = None
+    overrun_nano: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)

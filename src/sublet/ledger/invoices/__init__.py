@@ -1,0 +1,1 @@
+"""Invoices: lines, taxes, numbers without gaps, documents, and the close of a month."""

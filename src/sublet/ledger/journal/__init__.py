@@ -1,0 +1,1 @@
+"""The journal: double entry, and the hash chain that no transaction leaves."""

@@ -1,0 +1,1 @@
+"""Prices: the price book, agreed prices, and what a quantity costs."""

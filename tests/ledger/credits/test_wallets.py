@@ -1,0 +1,331 @@
+"""Worked cases W1 to W7: prepaid and promotional credit burns by the time of usage, whenever it arrives or is invoiced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+
+from sublet.accounts.service import Accounts
+from sublet.ledger.budgets.model import HoldRequest
+from sublet.ledger.exports.focus import pricing_unit
+from sublet.ledger.invoices.taxes import FlatTax, Taxes
+from sublet.ledger.model import UsageEvent
+from sublet.ledger.prices.book import book_from_dict
+from sublet.ledger.service import Ledger
+from sublet.ledger.usage.meters import METERS
+from sublet.store import Store
+from sublet.values.clock import SimulatedClock
+from sublet.values.errors import InvalidInputError
+from sublet.values.money import NANO, nano_from_decimal
+
+PRICE = {
+    "id": "a",
+    "meter": "requests",
+    "kind": "per_unit",
+    "currency": "EUR",
+    "amount": "0.01",
+    "from": "2026-01-01T00:00:00Z",
+}
+Open = Callable[..., "Account"]
+
+
+class Account:
+    """One customer whose requests cost a cent each, in a ledger whose clock the test moves."""
+
+    def __init__(self, store: Store, clock: SimulatedClock, taxes: Taxes | None) -> None:
+        self.ledger = Ledger(store, taxes=taxes)
+        self.clock = clock
+        self.owner = Accounts(store).create_organization("payer", currency="EUR").id
+        self.ledger.publish_prices(book_from_dict({"prices": [PRICE]}, "test"))
+
+    def on(self, day: int, month: int = 1, hour: int = 0) -> None:
+        self.clock.set(datetime(2026, month, day, hour, tzinfo=UTC))
+
+    def give(self, source: str, amount: int, until: int | None, *, paid: bool) -> str:
+        """Credit from now on, until a day of January."""
+        ends = None if until is None else datetime(2026, 1, until, tzinfo=UTC)
+        if paid:
+            return self.ledger.prepay(self.owner, amount * NANO, source, ends).id
+        return self.ledger.store.write(
+            lambda connection: self.ledger.credit(
+                connection, self.owner, amount * NANO, "", source, kind="promotional", expires_at=ends
+            )
+        ).id
+
+    def use(self, day: int, amount: str, name: str = "") -> None:
+        at = datetime(2026, 1, day, 12, tzinfo=UTC)
+        steps = int(Decimal(amount) * 100)
+        event = UsageEvent("t", name or f"{day}", self.owner, "requests", steps, at)
+        assert self.ledger.take_now([event]).accepted == 1
+        self.ledger.rate()
+
+    def cancel(self, name: str) -> None:
+        event = UsageEvent(
+            "t", f"no-{name}", self.owner, "requests", 0, self.clock.now(), kind="cancellation", corrects=("t", name)
+        )
+        assert self.ledger.take_now([event]).accepted == 1
+        self.ledger.rate()
+
+    def balance(self, account: str) -> Fraction:
+        return Fraction(self.ledger.balances(self.owner).get(account, 0), NANO)
+
+    def left(self) -> dict[str, Fraction]:
+        return {credit.source_id: Fraction(credit.remaining_nano, NANO) for credit in self.ledger.credits(self.owner)}
+
+    def close(self) -> dict[str, object]:
+        self.on(3, month=2)
+        document = self.ledger.close(self.owner, "2026-01").invoice
+        assert document is not None
+        return document
+
+    def sound(self) -> None:
+        assert self.ledger.prove().findings == []
+
+
+@pytest.fixture
+def account(any_store: Store, clock: SimulatedClock) -> Open:
+    clock.set(datetime(2026, 1, 1, tzinfo=UTC))
+    return lambda percent=0: Account(any_store, clock, FlatTax("VAT", Fraction(percent)) if percent else None)
+
+
+def test_w1_prepaid_money_that_was_used_is_not_taken_again(account: Open) -> None:
+    payer = account()
+    payer.give("m", 100, 20, paid=True)
+    payer.on(16)
+    payer.use(15, "60")
+    payer.on(21)
+    assert (payer.ledger.expire(), payer.ledger.expire()) == (1, 0)
+    assert payer.balance("breakage") == -40 and payer.balance("deferred_revenue") == -60
+    payer.sound()
+    document = payer.close()
+    assert (document["total"], document["due"]) == ("60.000000000", "0.000000000")
+    assert payer.left() == {"m": 0}
+    assert payer.balance("breakage") == -40
+    assert payer.balance("deferred_revenue") == payer.balance("unbilled") == payer.balance("receivable") == 0
+    payer.sound()
+
+
+@pytest.mark.parametrize(("until", "left", "breakage"), [(15, {"p": 50, "m": 0}, 20), (31, {"p": 0, "m": 70}, 0)])
+def test_w2_what_expires_first_burns_first_and_then_what_was_given(
+    account: Open, until: int, left: dict[str, int], breakage: int
+) -> None:
+    payer = account()
+    payer.give("p", 50, 31, paid=False)
+    payer.give("m", 100, until, paid=True)
+    payer.on(11)
+    payer.use(10, "80")
+    payer.on(16)
+    payer.ledger.expire()
+    assert payer.left() == left and payer.balance("breakage") == -breakage
+    assert payer.close()["due"] == "0.000000000"
+    payer.sound()
+
+
+def test_w3_a_deposit_pays_net_and_tax_and_its_budget_says_so(account: Open) -> None:
+    payer = account(19)
+    payer.give("m", 100, None, paid=True)
+
+    def fits(name: str, amount: str) -> bool:
+        nano = nano_from_decimal(amount)
+        expires = datetime(2026, 1, 1, 1, tzinfo=UTC)
+        [outcome] = payer.ledger.reserve([HoldRequest(name, payer.owner, nano, expires)])
+        return outcome.error is None
+
+    assert not fits("a", "84.04") and fits("b", "84.03")
+    payer.on(11)
+    payer.use(10, "90")
+    document = payer.close()
+    assert (document["total"], document["due"]) == ("107.100000000", "7.100000000")
+    assert payer.balance("deferred_revenue") == 0 and payer.balance("receivable") == Fraction("7.1")
+    payer.sound()
+
+
+@pytest.mark.parametrize("day", [5, 20, 28])
+def test_w4_a_void_invoice_loses_no_credit(account: Open, day: int) -> None:
+    payer = account(19)
+    payer.give("p", 50, 31, paid=False)
+    payer.on(11)
+    payer.use(10, "80")
+    first = payer.close()
+    assert (first["net"], first["due"]) == ("30.000000000", "35.700000000")
+    payer.ledger.void(str(first["number"]), "wrong address")
+    payer.on(day, month=2, hour=1)
+    payer.ledger.expire()
+    again = payer.ledger.invoice(payer.owner, "2026-01")
+    assert again is not None
+    assert (again["net"], again["taxes"], again["due"]) == (first["net"], first["taxes"], "35.700000000")
+    assert payer.balance("breakage") == 0
+    payer.sound()
+
+
+def test_w5_usage_that_comes_after_the_expiry_takes_its_part_back(account: Open) -> None:
+    payer = account()
+    payer.give("m", 100, 20, paid=True)
+    payer.on(16)
+    payer.use(15, "60")
+    payer.on(21)
+    payer.ledger.expire()
+    payer.on(25)
+    payer.use(18, "30")
+    payer.ledger.expire()
+    assert payer.balance("breakage") == -10
+    assert payer.close()["due"] == "0.000000000"
+    payer.sound()
+
+
+@pytest.mark.parametrize("order", [(5, 6), (6, 5)])
+def test_w6_the_order_of_arrival_makes_no_difference(account: Open, order: tuple[int, int]) -> None:
+    payer = account()
+    payer.give("a", 50, 10, paid=True)
+    payer.on(6)
+    payer.give("b", 50, None, paid=True)
+    payer.on(7)
+    for day in order:
+        payer.use(day, "50")
+    assert payer.left() == {"a": 0, "b": 0}
+    assert payer.close()["due"] == "0.000000000"
+    payer.sound()
+
+
+@pytest.mark.parametrize("invoiced", [False, True])
+def test_w7_credit_that_canceled_usage_gives_back_after_its_end_expires(account: Open, invoiced: bool) -> None:
+    payer = account()
+    payer.give("m", 100, 20, paid=True)
+    payer.on(16)
+    payer.use(15, "60", "u")
+    payer.on(21)
+    payer.ledger.expire()
+    if invoiced:
+        payer.ledger.invoice(payer.owner)
+    payer.on(25)
+    payer.cancel("u")
+    payer.ledger.expire()
+    assert payer.balance("breakage") == -100
+    payer.ledger.invoice(payer.owner)
+    assert payer.balance("deferred_revenue") == payer.balance("unbilled") == payer.balance("credits") == 0
+    payer.sound()
+
+
+def test_usage_below_a_cent_gets_no_number_and_waits_until_it_is_one(account: Open) -> None:
+    payer = account()
+    free = dict(PRICE, id="tiny", meter="tokens.input", amount="0.002")
+    payer.ledger.publish_prices(book_from_dict({"prices": [PRICE, free]}, "test"))
+    payer.on(11)
+
+    def use(name: str) -> None:
+        event = UsageEvent("t", name, payer.owner, "tokens.input", 1, payer.clock.now())
+        assert payer.ledger.take_now([event]).accepted == 1
+
+    for name in ("a", "b"):
+        use(name)
+        assert payer.ledger.invoice(payer.owner) is None
+    use("c")
+    document = payer.ledger.invoice(payer.owner)
+    assert document is not None
+    assert (document["number"], document["subtotal"], document["total"]) == ("INV-000001", "0.006000000", "0.010000000")
+    payer.sound()
+
+
+def test_lines_that_cancel_get_no_number_and_wait_for_the_next_invoice(account: Open) -> None:
+    payer = account()
+    other = dict(PRICE, id="other", meter="tokens.input", amount="0.001")
+    payer.ledger.publish_prices(book_from_dict({"prices": [PRICE, other]}, "test"))
+    payer.on(11)
+    payer.use(10, "60", "u")
+    first = payer.ledger.invoice(payer.owner)
+    assert first is not None and (first["number"], first["total"]) == ("INV-000001", "60.000000000")
+
+    def tokens(name: str, count: int) -> None:
+        event = UsageEvent("t", name, payer.owner, "tokens.input", count, payer.clock.now())
+        assert payer.ledger.take_now([event]).accepted == 1
+
+    # 60 given back and 60.004 used: neither a cent to pay nor one to credit.
+    payer.cancel("u")
+    tokens("same", 60_004)
+    assert payer.ledger.invoice(payer.owner) is None
+    tokens("more", 3)
+    second = payer.ledger.invoice(payer.owner)
+    assert second is not None
+    assert (second["number"], second["subtotal"], second["total"]) == ("INV-000002", "0.007000000", "0.010000000")
+    assert [line["amount"] for line in second["lines"]] == ["-60.000000000", "60.007000000"]
+    payer.sound()
+
+
+def test_a_payment_finer_than_the_currency_is_refused(account: Open) -> None:
+    payer = account()
+    payer.on(11)
+    payer.use(10, "1")
+    document = payer.close()
+    with pytest.raises(InvalidInputError, match=r"0\.00001 EUR is finer than the currency; it has 2 decimals"):
+        payer.ledger.pay(str(document["number"]), 10_000, "bank")
+    with pytest.raises(InvalidInputError, match="finer than the currency"):
+        payer.ledger.ensure_payable(payer.owner, 1)
+    payer.ledger.ensure_payable(payer.owner, NANO // 100)
+
+
+def test_only_invoices_carry_over(account: Open) -> None:
+    payer = account()
+    with pytest.raises(InvalidInputError, match="must be one of reclaim, promotional, goodwill, prepaid"):
+        payer.ledger.store.write(
+            lambda connection: payer.ledger.credit(connection, payer.owner, 1, "", "s", kind="carried")
+        )
+
+
+@pytest.mark.parametrize(
+    ("per", "unit", "size"),
+    [
+        (1, "Watt-Hours", 1),
+        (1000, "Kilowatt-Hours", 1000),
+        (1_000_000, "Megawatt-Hours", 10**6),
+        (5000, "Kilowatt-Hours", 1000),
+    ],
+)
+def test_energy_is_priced_by_a_named_unit(per: int, unit: str, size: int) -> None:
+    raw = dict(PRICE, meter="energy.wh", amount="0.05", per=per)
+    [price] = book_from_dict({"prices": [raw]}, "test").prices
+    assert pricing_unit(price, METERS["energy.wh"]) == (unit, size)
+
+
+def test_w8_money_taxed_at_payment_pays_net_that_is_not_taxed_again(account: Open) -> None:
+    """119 in, 60 net used: the rest, and 11.40 of tax for the authorities, are what a refund of 47.60 leaves to be right."""
+    payer = account(19)
+    ledger = payer.ledger
+    given = ledger.store.write(
+        lambda connection: ledger.credit(
+            connection, payer.owner, 100 * NANO, "block", "m", kind="prepaid", tax_mode="at_payment"
+        )
+    )
+    assert given.as_dict()["tax_mode"] == "at_payment"
+    assert (payer.balance("cash"), payer.balance("deferred_revenue"), payer.balance("taxes_payable")) == (
+        119,
+        -100,
+        -19,
+    )
+    [state] = ledger.budgets(payer.owner)
+    assert state.budget.limit_nano == 100 * NANO
+    payer.on(11)
+    payer.use(10, "60")
+    document = payer.close()
+    assert (document["subtotal"], document["net"], document["total"]) == ("60.000000000", "0.000000000", "0.000000000")
+    assert payer.balance("deferred_revenue") == -40 and payer.balance("taxes_payable") == -19
+    assert payer.balance("unbilled") == payer.balance("credits") == payer.balance("receivable") == 0
+    assert payer.left() == {"m": 40}
+    payer.sound()
+    with pytest.raises(InvalidInputError, match="taxed at_payment"):
+        ledger.store.write(
+            lambda c: ledger.credit(c, payer.owner, NANO, "", "p", kind="goodwill", tax_mode="at_payment")
+        )
+
+
+def test_r2_a_monthly_minimum_is_revenue_of_its_month(account: Open) -> None:
+    payer = account()
+    entry = {"id": "least", "organization": payer.owner, "currency": "EUR", "minimum": "1000", "from": PRICE["from"]}
+    payer.ledger.publish_prices(book_from_dict({"prices": [PRICE], "commitments": [entry]}, "test"))
+    payer.on(11)
+    payer.use(10, "900")
+    assert payer.close()["total"] == "1000.000000000"
+    assert sum(payer.balance(name) for name in ("revenue.models", "revenue.commitments")) == -1000
