@@ -9,13 +9,35 @@ import json
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
+from sublet.shown import (
+    MONEY,
+    NOTHING,
+    PRICE,
+    SECONDS,
+    SHORT,
+    TIME,
+    Column,
+    clock_text,
+    local,
+    money_text,
+    price_text,
+    short_id,
+    time_text,
+    zone_of,
+)
 from sublet.values.text import visible, visible_json
+
+WIDTH_MIN = 60
+"""A narrower terminal breaks lines itself."""
+WORDS_WIDTH_MIN = 16
+"""Text is not folded into a narrower column than this: such a table is shown row by row instead."""
+GAP = 2
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -23,6 +45,13 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     """Print `text`; escape sequences, controls and bidirectional overrides in it are spelled out."""
     typer.echo(visible(str(text)), err=err, nl=nl)
+
+
+def note(text: str, indent: str = "  ") -> None:
+    """Print a sentence below a table, indented, and on a terminal folded between words."""
+    text = visible(text)
+    width = terminal_width()
+    typer.echo("\n".join(_folded(text, width - len(indent), indent)) if width else indent + text)
 
 
 def say_error(text: str) -> None:
@@ -33,11 +62,27 @@ def say_error(text: str) -> None:
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Say on a terminal what is being waited for, while it lasts; in a pipe, nothing."""
-    shown = sys.stderr.isatty()
-    if shown:
-        typer.echo(visible(f"{what} …"), err=True, nl=False)
-    try:
+    with progress(what):
         yield
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[float], None]]:
+    """The same with a way to say which share of it is done, from 0 to 1; from 1 on only that it is waited for."""
+    shown = sys.stderr.isatty()
+    told = -1
+
+    def tell(share: float) -> None:
+        nonlocal told
+        percent = min(100, int(100 * share))
+        if shown and percent != told:
+            told = percent
+            end = f" {percent} %" if 0 <= percent < 100 else ""
+            typer.echo(f"\r\x1b[K{visible(what)} …{end}", err=True, nl=False)
+
+    tell(1)
+    try:
+        yield tell
     finally:
         if shown:
             typer.echo("\r\x1b[K", err=True, nl=False)
@@ -49,25 +94,136 @@ def print_json(data: Any) -> None:
     typer.echo(visible_json(json.dumps(data, indent=indent, ensure_ascii=False, default=str)))
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
-    """A table of `rows`; `columns` maps keys to headings; `empty` is the sentence where there is no row."""
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """One thing by its fields, a line each; None is a dash."""
+    rows = [(name, visible(_text(value))) for name, value in fields.items()]
+    name_width = max((_width(name) for name, _ in rows), default=0)
+    width = terminal_width()
+    for name, text in rows:
+        head = name + " " * (name_width - _width(name) + GAP)
+        lines = _folded(text, max(width - name_width - GAP, WORDS_WIDTH_MIN)) if width else [text]
+        typer.echo("\n".join(head + line if not at else " " * len(head) + line for at, line in enumerate(lines)))
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str | Column], empty: str) -> None:
+    """A table of `rows`; `columns` maps keys to headings; `empty` says what to do where there is no row.
+
+    In a pipe a row is one line, however long, for grep and cut. On a terminal that is too narrow text is folded between words,
+    and where that is not enough, each row is shown by itself, a line for each of its fields.
+    """
     if not rows:
         say(empty)
         return
-    cells = [[visible(_text(row.get(key))) for key in columns] for row in rows]
-    numbers = [all(_is_number(row.get(key)) for row in rows) for key in columns]
-    shown = [list(columns.values()), *cells]
-    widths = [max(_width(line[place]) for line in shown) for place in range(len(columns))]
-    # In a pipe a row is one line, however long, for grep and cut.
-    if sys.stdout.isatty() and sum(widths) + 2 * (len(widths) - 1) > shutil.get_terminal_size().columns:
-        from sublet.screen import print_folded
+    table = _Table(rows, {key: item if isinstance(item, Column) else Column(item) for key, item in columns.items()})
+    width = terminal_width()
+    if not width or table.width <= width:
+        table.print(table.widths)
+    elif (narrowed := table.narrowed(width)) is not None:
+        table.print(narrowed)
+    else:
+        table.print_each(width)
 
-        print_folded(cells, list(zip(columns.values(), numbers, strict=True)))
-        return
-    for number, line in enumerate(shown):
-        padded = (_padded(*entry) for entry in zip(line, widths, numbers, strict=True))
-        text = "  ".join(padded).rstrip()
-        typer.echo(typer.style(text, bold=True) if number == 0 else text)
+
+def terminal_width() -> int:
+    """The columns of the terminal, at least WIDTH_MIN; 0 where standard output is none."""
+    return max(WIDTH_MIN, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 0
+
+
+class _Table:
+    """Cells as text, and what is known of their columns."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]) -> None:
+        self.headings: list[str] = []
+        self.numbers: list[bool] = []
+        by_column = []
+        for key, column in columns.items():
+            values = [row.get(key) for row in rows]
+            heading, cells = _cells(column, values)
+            self.headings.append(visible(heading))
+            self.numbers.append(all(_is_number(text) or text == NOTHING for text in cells))
+            by_column.append([visible(text) for text in cells])
+        self.cells = [list(row) for row in zip(*by_column, strict=True)]
+        self.widths = [
+            max(_width(heading), *(_width(text) for text in cells))
+            for heading, cells in zip(self.headings, by_column, strict=True)
+        ]
+        # Numbers, times and ids stay on one line; sentences and lists may be folded.
+        self.least = [
+            width
+            if number or width <= WORDS_WIDTH_MIN
+            else max(WORDS_WIDTH_MIN, *(_width(word) for text in [heading, *cells] for word in text.split()))
+            for heading, cells, number, width in zip(self.headings, by_column, self.numbers, self.widths, strict=True)
+        ]
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths) + GAP * (len(self.widths) - 1)
+
+    def narrowed(self, width: int) -> list[int] | None:
+        """Widths of columns that fit into `width`, taken from the widest first; None where words would break."""
+        found = list(self.widths)
+        over = self.width - width
+        while over > 0:
+            widest = max(range(len(found)), key=lambda place: (found[place] > self.least[place], found[place]))
+            if found[widest] <= self.least[widest]:
+                return None
+            found[widest] -= 1
+            over -= 1
+        return found
+
+    def print(self, widths: Sequence[int]) -> None:
+        for number, row in enumerate([self.headings, *self.cells]):
+            folded = [
+                [text] if _width(text) <= width else _folded(text, width)
+                for text, width in zip(row, widths, strict=True)
+            ]
+            for line in range(max(map(len, folded))):
+                parts = (cell[line] if line < len(cell) else "" for cell in folded)
+                text = (" " * GAP).join(map(_padded, parts, widths, self.numbers)).rstrip()
+                typer.echo(typer.style(text, bold=True) if number == 0 else text)
+
+    def print_each(self, width: int) -> None:
+        """Each row by itself: its first field as a heading, then a line for each other that says something."""
+        names = max(_width(heading) for heading in self.headings[1:]) if len(self.headings) > 1 else 0
+        for row in self.cells:
+            typer.echo(typer.style("\n".join(_folded(row[0], width)), bold=True))
+            for heading, text in zip(self.headings[1:], row[1:], strict=True):
+                if text in ("", NOTHING):
+                    continue
+                head = "  " + _padded(heading, names, right=False) + "  "
+                lines = _folded(text, max(width - _width(head), WORDS_WIDTH_MIN))
+                typer.echo("\n".join([head + lines[0], *(" " * _width(head) + line for line in lines[1:])]))
+
+
+def _cells(column: Column, values: Sequence[Any]) -> tuple[str, list[str]]:
+    """A column's heading and its cells. The zone of times stands in the heading where it is one for all of them."""
+    if column.kind in (TIME, SECONDS):
+        exact = column.kind == SECONDS
+        moments = [local(value) for value in values]
+        zones = {zone_of(moment) for moment in moments if moment is not None}
+        if len(zones) == 1 and all(moment or value is None for moment, value in zip(moments, values, strict=True)):
+            cells = [clock_text(moment, to_the_second=exact) if moment else NOTHING for moment in moments]
+            return f"{column.heading} ({zones.pop()})", cells
+        return column.heading, [time_text(value, to_the_second=exact) for value in values]
+    shown = {MONEY: money_text, PRICE: price_text}.get(column.kind, _text)
+    if column.kind == SHORT:
+        return column.heading, [short_id(value) if isinstance(value, str) else _text(value) for value in values]
+    return column.heading, [shown(value) for value in values]
+
+
+def _folded(text: str, width: int, indent: str = "") -> list[str]:
+    """`text` in lines of at most `width`, broken between words; a longer word stays whole."""
+    lines: list[str] = []
+    for part in text.split("\n"):
+        line = ""
+        for word in part.split():
+            if line and _width(line) + 1 + _width(word) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}" if line else word
+        lines.append(line)
+    return [indent + line for line in lines]
 
 
 def _padded(cell: str, width: int, right: bool) -> str:
@@ -82,17 +238,15 @@ def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(sign) else 1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) or _numeric(value)
-
-
-def _numeric(value: Any) -> bool:
-    return isinstance(value, str) and value.replace(".", "", 1).replace("-", "", 1).isdigit()
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "", 1).replace(",", "").isdigit()
 
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)

@@ -103,8 +103,8 @@ def test_what_is_not_meant_is_refused_by_name(service: Service, path: str, body:
 
 
 def test_every_wrong_field_is_listed(service: Service) -> None:
-    error = _refusal(service, "POST", "/v1/deployments", {"model": "", "floor": -1})
-    assert [fault["field"] for fault in error["details"]["faults"]] == ["model", "pool_id", "floor"]
+    error = _refusal(service, "POST", "/v1/deployments", {"model": "", "scale": 1.5, "floor": -1})
+    assert [fault["field"] for fault in error["details"]["faults"]] == ["model", "floor", "scale"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"5", b'"x"', b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])

@@ -93,7 +93,7 @@ def test_a_damaged_model_file_is_told_with_how_to_get_it_again(tmp_path: Path, m
     monkeypatch.setattr(catalog, "verified_weights", damaged)
     told = checks(tmp_path)["model file"]
     assert told.status == BAD and "is damaged" in told.found
-    assert told.cure == f"sublet models pull {catalog.BUILT_IN.name}"
+    assert told.cure == f"sublet admin pull {catalog.BUILT_IN.name}"
     assert checks(tmp_path, models={"default": ""})["model file"].found == "no default model is set"
 
 

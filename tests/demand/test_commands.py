@@ -167,7 +167,14 @@ def test_of_gaps_one_thing_is_said(tmp_path: Path, without: list[int], words: st
     kept = np.delete(np.arange(len(whole)), without)
     path = tmp_path / "own.csv"
     write_series(
-        replace(whole, times_us=whole.times_us[kept], capacity=whole.capacity[kept], in_use=whole.in_use[kept]), path
+        replace(
+            whole,
+            times_us=whole.times_us[kept],
+            capacity=whole.capacity[kept],
+            in_use=whole.in_use[kept],
+            pending=whole.pending[kept],
+        ),
+        path,
     )
     _, notes = prepare(read_series(path))
     assert [note for note in notes if "gap" in note or "no sample" in note or "filled" in note] == [words]

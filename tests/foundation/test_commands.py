@@ -34,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("SUBLET_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("SUBLET_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
 
@@ -113,7 +114,7 @@ def test_a_node_is_listed_and_forgotten_by_command(store: Store) -> None:
 
 
 def test_a_lost_operators_key_is_made_again_and_no_database_by_surprise(folder: Path) -> None:
-    for words in (("operator-key",), ("prove",)):
+    for words in (("operator-key",), ("prove",), ("migrate",), ("pull", "own-model")):
         with pytest.raises(NotFoundError, match="there is no database"):
             run(admin.app, *words)
     assert not folder.exists()
@@ -123,6 +124,7 @@ def test_a_lost_operators_key_is_made_again_and_no_database_by_surprise(folder: 
     made = run(admin.app, "operator-key", "--json")
     assert Accounts(store).authenticate(made["secret"]).may("fleet:write") == "all"
     assert run(admin.app, "prove", "--json")["ok"]
+    assert "has the schema of this version" in run(admin.app, "migrate")
     store.close()
 
 
@@ -156,15 +158,19 @@ def test_an_error_is_one_sentence_and_an_exit_code(
     assert len(printed.err.splitlines()) == 1
 
 
-def test_a_running_system_tells_its_own_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step: dict[str, Any] = {
-        "kind": "restart",
-        "subject": "lse_7",
-        "reason": "its sandbox is gone",
-        "at": None,
-        "details": {},
-    }
-    told = json.dumps({"next": {"made_at": "2026-01-01T00:00:00Z", "steps": [step]}, "last": []}).encode()
+STEP: dict[str, Any] = {
+    "kind": "restart",
+    "subject": "lse_7",
+    "reason": "its sandbox is gone",
+    "at": None,
+    "details": {},
+}
+
+
+@pytest.fixture
+def planning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A running system that is about to do one step."""
+    told = json.dumps({"next": {"made_at": "2026-01-01T00:00:00Z", "steps": [STEP]}, "last": []}).encode()
 
     class Control(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -177,15 +183,31 @@ def test_a_running_system_tells_its_own_plan(folder: Path, monkeypatch: pytest.M
             pass
 
     with HTTPServer(("127.0.0.1", 0), Control) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("SUBLET_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("SUBLET_KEY", "the-key")
-        assert [item["subject"] for item in run(cli.app, "plan", "--json")["steps"]] == ["lse_7"]
+        yield
         server.shutdown()
-    assert run(cli.app, "plan", "--json")["steps"] == []
 
 
-def test_a_plan_is_compared_with_an_earlier_one(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("planning")
+def test_a_running_system_tells_its_own_plan() -> None:
+    assert [item["subject"] for item in run(cli.app, "plan", "--json")["steps"]] == ["lse_7"]
+    assert "its sandbox is gone" in run(cli.app, "plan")
+
+
+def test_no_database_is_opened_for_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInputError, match="sublet login"):
+        run(cli.app, "plan")
+    monkeypatch.setenv("SUBLET_KEY", "the-key")
+    monkeypatch.setenv("SUBLET_URL", "http://127.0.0.1:9")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        run(cli.app, "plan")
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("planning")
+def test_a_plan_is_compared_with_an_earlier_one(tmp_path: Path) -> None:
     now = run(cli.app, "plan", "--json")
     earlier = tmp_path / "before.json"
     gone: dict[str, Any] = {"kind": "reclaim", "subject": "lse_1", "reason": "why", "at": None, "details": {}}

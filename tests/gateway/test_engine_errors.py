@@ -28,7 +28,7 @@ from tests.gateway.harness import (
     whole,
 )
 
-from sublet.commands.models import _line as list_line
+from sublet.commands.models import line_of
 from sublet.gateway.admission import RETRIES_MAX, Admission
 from sublet.gateway.engine_error import engine_error, retry_after_s
 from sublet.gateway.engine_health import COOL_S_MAX, ReplicaHealth
@@ -202,7 +202,7 @@ def test_a_wrong_key_of_the_operator_is_found_at_once(gateway: Running, engine: 
     assert (row.troubles[0].status, row.troubles[0].kind) == (401, "configuration")
     assert "Incorrect API key provided" in str(row.troubles[0]) and "sk-abc" not in str(row.as_dict())
     assert row.as_dict()["replicas"][0]["troubles"][0]["status"] == 401
-    assert f"{row.replicas[0].id}: configuration, 401: Incorrect API key" in list_line(row)["trouble"]
+    assert ": configuration, 401: Incorrect API key" in line_of(row.as_dict())["trouble"]
     engine.script = answering(200, whole())
     until(lambda: gateway.post(ask()).status == 200)
     until(lambda: not any(row.troubles for row in models.rows()))

@@ -95,6 +95,10 @@ class AsyncDemand:
         """`POST /v1/demand/{pool_id}/samples`"""
         return await self._call("demand.record", pool_id, body=body, idempotency_key=idempotency_key)
 
+    async def import_history(self, pool_id: str, body: bytes, content_type: str) -> demand.SamplesTaken:
+        """`PUT /v1/demand/{pool_id}/history`"""
+        return await self._call("demand.import_history", pool_id, body=body, content_type=content_type)
+
     async def history(
         self,
         pool_id: str,
@@ -204,6 +208,10 @@ class AsyncLeases:
         """`POST /v1/reclaims/preview`"""
         return await self._call("leases.preview", body=body, idempotency_key=idempotency_key)
 
+    async def show_reclaim(self, reclaim_id: str) -> leases.Reclaim:
+        """`GET /v1/reclaims/{reclaim_id}`"""
+        return await self._call("leases.show_reclaim", reclaim_id)
+
     async def withdraw(self, reclaim_id: str, *, idempotency_key: str | None = None) -> leases.LeaseList:
         """`POST /v1/reclaims/{reclaim_id}/withdraw`"""
         return await self._call("leases.withdraw", reclaim_id, idempotency_key=idempotency_key)
@@ -246,6 +254,18 @@ class AsyncModels:
     async def remove(self, model: str) -> None:
         """`DELETE /v1/deployments/{model}`"""
         await self._call("models.remove", model)
+
+    async def add_models(
+        self, body: bytes, content_type: str, *, idempotency_key: str | None = None
+    ) -> models.ModelsAdded:
+        """`POST /v1/catalog`"""
+        return await self._call(
+            "models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key
+        )
+
+    async def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
+        """`POST /v1/catalog/{model}/pull`"""
+        return await self._call("models.pull", model, idempotency_key=idempotency_key)
 
 
 class AsyncLedger:

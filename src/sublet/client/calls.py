@@ -95,6 +95,10 @@ class Demand:
         """`POST /v1/demand/{pool_id}/samples`"""
         return self._call("demand.record", pool_id, body=body, idempotency_key=idempotency_key)
 
+    def import_history(self, pool_id: str, body: bytes, content_type: str) -> demand.SamplesTaken:
+        """`PUT /v1/demand/{pool_id}/history`"""
+        return self._call("demand.import_history", pool_id, body=body, content_type=content_type)
+
     def history(
         self,
         pool_id: str,
@@ -200,6 +204,10 @@ class Leases:
         """`POST /v1/reclaims/preview`"""
         return self._call("leases.preview", body=body, idempotency_key=idempotency_key)
 
+    def show_reclaim(self, reclaim_id: str) -> leases.Reclaim:
+        """`GET /v1/reclaims/{reclaim_id}`"""
+        return self._call("leases.show_reclaim", reclaim_id)
+
     def withdraw(self, reclaim_id: str, *, idempotency_key: str | None = None) -> leases.LeaseList:
         """`POST /v1/reclaims/{reclaim_id}/withdraw`"""
         return self._call("leases.withdraw", reclaim_id, idempotency_key=idempotency_key)
@@ -242,6 +250,14 @@ class Models:
     def remove(self, model: str) -> None:
         """`DELETE /v1/deployments/{model}`"""
         self._call("models.remove", model)
+
+    def add_models(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> models.ModelsAdded:
+        """`POST /v1/catalog`"""
+        return self._call("models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key)
+
+    def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
+        """`POST /v1/catalog/{model}/pull`"""
+        return self._call("models.pull", model, idempotency_key=idempotency_key)
 
 
 class Ledger:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sublet.client.calls import Calls
@@ -56,11 +57,13 @@ class Client(Calls):
         operation = OPERATIONS[operation_id]
         return answer_of(operation, self.ask(request_of(operation, arguments, **options)), self.url)
 
-    def document(self, operation_id: str, *arguments: str, **options: Any) -> dict[str, Any]:
-        """The same with the answer as the JSON that came, for what prints it."""
-        found: dict[str, Any] = document_of(
-            self.ask(request_of(OPERATIONS[operation_id], arguments, **options)), self.url
-        )
+    def document(
+        self, operation_id: str, *arguments: str, progress: Callable[[int], None] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """The same with the answer as the JSON that came, for what prints it. `progress` is told how many bytes of the body have
+        been sent."""
+        request = replace(request_of(OPERATIONS[operation_id], arguments, **options), progress=progress)
+        found: dict[str, Any] = document_of(self.ask(request), self.url)
         return found
 
     def bytes(self, operation_id: str, *arguments: str, **options: Any) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -61,13 +61,15 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes over the connection. `repeatable`: carrying it out twice does no more than once."""
+    """What goes over the connection. `repeatable`: carrying it out twice does no more than once. `progress` is told how many bytes
+    of the body have been sent."""
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes | None
     repeatable: bool
+    progress: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

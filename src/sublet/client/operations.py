@@ -55,6 +55,7 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
     ),
+    Operation("demand.import_history", "PUT", "/v1/demand/{pool_id}/history", body="raw", answer="demand:SamplesTaken"),
     Operation(
         "demand.history",
         "GET",
@@ -93,6 +94,7 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim", answer="leases:ReclaimPreview"
     ),
+    Operation("leases.show_reclaim", "GET", "/v1/reclaims/{reclaim_id}", answer="leases:Reclaim"),
     Operation("leases.withdraw", "POST", "/v1/reclaims/{reclaim_id}/withdraw", answer="leases:LeaseList"),
     Operation("leases.next_plan", "GET", "/v1/lease-plan", answer="leases:Plan"),
     Operation("leases.quarantine", "GET", "/v1/quarantine", answer="leases:Quarantine"),
@@ -103,6 +105,8 @@ ALL: tuple[Operation, ...] = (
         "models.scale", "PUT", "/v1/deployments/{model}/scale", body="models:Scale", answer="models:DeploymentState"
     ),
     Operation("models.remove", "DELETE", "/v1/deployments/{model}", answer="none"),
+    Operation("models.add_models", "POST", "/v1/catalog", body="raw", answer="models:ModelsAdded"),
+    Operation("models.pull", "POST", "/v1/catalog/{model}/pull", answer="models:ModelFile"),
     Operation("ledger.take_usage", "POST", "/v1/usage", body="raw", answer="ledger:UsageTaken"),
     Operation("ledger.read_prices", "GET", "/v1/prices", answer="ledger:PriceBook"),
     Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sublet.client.clients import Client
 from sublet.client.profiles import target
 from sublet.client.transport import TIMEOUT_S
 from sublet.values.errors import ForbiddenError, InvalidInputError, NotFoundError
+
+LONG_S = 3_600.0
+"""How long to wait for what takes long, such as reading the whole ledger."""
 
 
 def connect(timeout_s: float = TIMEOUT_S) -> Client:
@@ -13,6 +18,15 @@ def connect(timeout_s: float = TIMEOUT_S) -> Client:
     InvalidInputError, NotFoundError."""
     found = target()
     return Client(found.url, found.key, timeout_s=timeout_s)
+
+
+def pool_named(client: Client, pool: str) -> dict[str, Any]:
+    """A pool of the list by its id or name. Raises NotFoundError."""
+    pools: list[dict[str, Any]] = client.document("fleet.list_pools")["pools"]
+    for item in pools:
+        if pool in (item["id"], item["name"]):
+            return item
+    raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
 
 
 def organization_id(client: Client, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -106,7 +106,11 @@ class StandardTransport:
                 connection.connect()
             begun = True
             headers = {**self._headers, **request.headers}
-            connection.request(request.method, self._url.path + request.target, request.body, headers)
+            body: bytes | _Sent | None = request.body
+            if request.body is not None and request.progress is not None:
+                body = _Sent(request.body, request.progress)
+                headers["Content-Length"] = str(len(request.body))
+            connection.request(request.method, self._url.path + request.target, body, headers)
             return connection.getresponse()
         except _BROKEN as error:
             self.close()
@@ -117,6 +121,23 @@ class StandardTransport:
             kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
             self._connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
         return self._connection
+
+
+class _Sent:
+    """A body as a file that is read in parts, and tells how far."""
+
+    def __init__(self, body: bytes, progress: Callable[[int], None]) -> None:
+        self._body = memoryview(body)
+        self._sent = 0
+        self._progress = progress
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next part, which counts as sent when the one after it is asked for."""
+        self._progress(self._sent)
+        end = self._sent + size if size >= 0 else len(self._body)
+        part = self._body[self._sent : end]
+        self._sent += len(part)
+        return bytes(part)
 
 
 def _lower(found: http.client.HTTPResponse) -> dict[str, str]:

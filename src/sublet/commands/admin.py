@@ -14,14 +14,16 @@ from sublet.config import settings as settings_module
 from sublet.config.data_dir import running_system
 from sublet.launch import backup as backups
 from sublet.ledger.assembly import ledger_of
-from sublet.output import JsonFlag, print_json, say
+from sublet.models.catalog import built_in
+from sublet.models.service import Models, fetched
+from sublet.output import JsonFlag, print_json, say, waiting
 from sublet.store import Store
 from sublet.store.copying import copy_database
 from sublet.store.schema import migrate
 from sublet.values.clock import SystemClock
 from sublet.values.errors import ConflictError, NotFoundError
 
-app = typer.Typer(no_args_is_help=True, help="Back up, restore and move a whole Sublet, on the machine that holds it.")
+app = typer.Typer(no_args_is_help=True, help="The database and the data directory: migrate, back up, restore, move.")
 
 Folder = Annotated[Path, typer.Argument(help="The backup's folder.")]
 
@@ -61,6 +63,38 @@ def restore(
         say(f"restored what was backed up at {manifest['made_at']}; the books {'are proved' if proof.ok else 'differ'}")
     if not proof.ok:
         raise typer.Exit(1)
+
+
+@app.command("migrate")
+def migrate_database() -> None:
+    """Migrate the database to the schema of this version; `sublet up` does this too, and makes one where there is none."""
+    existing_store(settings_module.load().database_url).close()
+    say("the database has the schema of this version")
+
+
+@app.command("pull")
+def pull_model(name: Annotated[str, typer.Argument(help="A model of the catalog.")], as_json: JsonFlag = False) -> None:
+    """Download a model's file to this machine and check it, before Sublet runs here; an intact file is left unchanged."""
+    settings = settings_module.load()
+    models = settings.models
+    known = built_in(models.slots, models.context_tokens)
+    with waiting(f"fetching and checking {name}"):
+        if name == known.name:
+            path = fetched(known)
+        else:
+            store = existing_store(settings.database_url)
+            try:
+                path = Models(store, known).pull(name)
+            finally:
+                store.close()
+    if as_json:
+        print_json({"model": name, "path": str(path) if path else None})
+    else:
+        say(
+            f"{name} is at {path}, its SHA-256 is right"
+            if path
+            else f"{name} is served elsewhere; there is nothing to fetch"
+        )
 
 
 @app.command()

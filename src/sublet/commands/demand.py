@@ -1,61 +1,35 @@
-"""`sublet demand`: what the owner needs."""
+"""`sublet demand`: what the owner needs. What files and exporters say is read here; what is kept is the running Sublet's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+import gzip
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
-from sqlalchemy import Connection
 
-from sublet.config import settings
-from sublet.demand.feeds.alibaba import read_jobs, series_of_model
-from sublet.demand.feeds.csv_series import write_series
-from sublet.demand.feeds.prometheus import PrometheusCollector, query_of
-from sublet.demand.feeds.slurm import parse_sacct, series_of_jobs, told_of
-from sublet.demand.model import ACCELERATORS_MAX
-from sublet.demand.service import Demand, Recorded
-from sublet.fleet.service import Fleet
-from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.screen import Screen
-from sublet.store import Store
-from sublet.store.schema import migrate
-from sublet.surplus.model import PoolFacts
-from sublet.surplus.record import store as surplus_sql
-from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, QUANTILES_DEFAULT, peaks_of
-from sublet.surplus.service import Surplus
-from sublet.values.clock import SystemClock, format_time, from_micros, parse_time
+from sublet.client.remote import LONG_S, connect, pool_named
+from sublet.output import JsonFlag, note, print_json, print_rows, progress, say, waiting
+from sublet.shown import Columns, counted, seconds, span_text, time, time_text
+from sublet.values.clock import SystemClock, format_time, parse_time
 from sublet.values.errors import InvalidInputError
-from sublet.values.windows import Window
+
+if TYPE_CHECKING:
+    from sublet.demand.model import Series
 
 app = typer.Typer(no_args_is_help=True, help="Demand: what the owner needs, observed and claimed.")
 
 PoolName = Annotated[str, typer.Argument(help="Pool, by id or name.")]
 SAMPLES_SHOWN_MAX = 100_000
+SAMPLES_PER_PAGE = 5_000
+SAMPLES_PER_REQUEST = 10_000
+FILE_BYTES_MAX = 2**30
 HOURS_MAX = 3660 * 24
-
-
-def _open() -> tuple[Demand, Fleet]:
-    loaded = settings.load()
-    store = Store(loaded.database_url)
-    migrate(store)
-    return Demand(store, loaded.demand.history_days), Fleet(store)
-
-
-def _surplus(demand: Demand, fleet: Fleet) -> Surplus:
-    """The surplus as far as it forecasts: nothing is sold by it."""
-
-    def facts(pool_id: str, connection: Connection) -> PoolFacts:
-        found = fleet.pool(pool_id, connection)
-        return PoolFacts(found.id, found.name, found.in_service)
-
-    def learned(pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
-        return surplus_sql.learned(connection, pool_id)
-
-    return Surplus(demand, facts, lambda pool_id, connection: (), (), demand.clock, learned)
+SACCT_CAPACITY_MAX = 10_000_000
+CSV, GZIP = "text/csv", "application/gzip"
+GZIP_MARK = b"\x1f\x8b"
 
 
 @app.command("import")
@@ -65,8 +39,17 @@ def import_file(
     as_json: JsonFlag = False,
 ) -> None:
     """Import history from CSV, all or nothing; importing it again changes nothing."""
-    demand, fleet = _open()
-    _report(demand, demand.import_csv(fleet.pool(pool).id, file), pool, as_json)
+    try:
+        if file.stat().st_size > FILE_BYTES_MAX:
+            raise InvalidInputError(f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB; split it by time")
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{file} can't be read ({error.strerror}); name a readable CSV file") from error
+    try:
+        _report(_upload(pool, content), pool, as_json)
+    except InvalidInputError as error:
+        # The service does not know what its caller's file is called.
+        raise type(error)(error.message.replace("the file", str(file), 1), **error.details) from error
 
 
 @app.command("prometheus")
@@ -82,34 +65,45 @@ def collect_prometheus(
     step_s: Annotated[int, typer.Option(min=1, help="Seconds between two samples.")] = 60,
     as_json: JsonFlag = False,
 ) -> None:
-    """Collect a pool's demand from Prometheus once; with pools.prometheus in the settings the service does so by itself."""
-    demand, fleet = _open()
-    found = fleet.pool(pool)
-    now = SystemClock().now()
+    """Collect a pool's demand once from a Prometheus that this machine reaches; with pools.prometheus in the settings the
+    service does so by itself."""
+    from sublet.demand.feeds.prometheus import PrometheusCollector, query_of
+
     _not_too_long(hours)
-    query = query_of(exporter, select, in_use, capacity, pending, found.accelerators)
+    client = connect()
+    now = SystemClock().now()
+    found = pool_named(client, pool)
+    query = query_of(exporter, select, in_use, capacity, pending, found["accelerators"])
     since = now - timedelta(hours=hours)
-    numbers = PrometheusCollector(url).numbers(query, since, now, step_s)
-    recorded = demand.record_samples(found.id, numbers.samples())
-    if recorded.taken or as_json:
-        _report(demand, recorded, pool, as_json)
+    with waiting("asking Prometheus"):
+        numbers = PrometheusCollector(url).numbers(query, since, now, step_s)
+    samples = [
+        {"time": format_time(item.time), "capacity": item.capacity, "in_use": item.in_use, "pending": item.pending}
+        for item in numbers.samples()
+    ]
+    if samples:
+        _report(_send(found["id"], samples), pool, as_json)
         return
-    say(f"no sample of {pool} came in: from {format_time(since)} to {format_time(now)} {numbers.lack()}")
+    if as_json:
+        print_json({"pool_id": found["id"], "taken": 0, "expired": 0})
+        return
+    say(f"no sample of {pool} came in: from {time_text(since)} to {time_text(now)} {numbers.lack()}")
     queries = [text for text in (query.in_use, query.capacity) if isinstance(text, str)]
-    say(f"  try in Prometheus' own page: {' and '.join(queries)}")
+    note(f"try in Prometheus' own page: {' and '.join(queries)}")
 
 
 @app.command("sacct")
 def import_sacct(
     pool: PoolName,
     file: Annotated[Path, typer.Argument(help="What sacct --parsable2 printed, with TZ=UTC; docs/demand.md says how.")],
-    capacity: Annotated[int, typer.Option(min=0, max=ACCELERATORS_MAX, help="Accelerators of the pool.")],
+    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Accelerators of the pool.")],
     days: Annotated[int, typer.Option(min=1, max=3660, help="How far back.")] = 90,
     as_json: JsonFlag = False,
 ) -> None:
     """Import the owner's Slurm jobs as hourly demand, for the hours for which the file is complete."""
-    demand, fleet = _open()
-    pool_id = fleet.pool(pool).id
+    from sublet.demand.feeds.csv_series import series_text
+    from sublet.demand.feeds.slurm import parse_sacct, series_of_jobs, told_of
+
     try:
         with file.open(encoding="utf-8-sig") as lines:
             jobs = parse_sacct(lines)
@@ -117,19 +111,22 @@ def import_sacct(
         raise InvalidInputError(f"{file} can't be read ({error}); name what sacct printed") from error
     now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
     since, until = told_of(jobs, now - timedelta(days=days), now)
-    series = series_of_jobs(jobs, pool_id, capacity, since, until)
-    _report(demand, demand.record_series(series), pool, as_json)
+    series: Series = series_of_jobs(jobs, pool, capacity, since, until)
+    _report(_upload(pool, series_text(series).encode()), pool, as_json)
 
 
 @app.command("alibaba")
 def convert_alibaba(
     file: Annotated[Path, typer.Argument(help="The job file of Alibaba's spot-GPU trace (job_info_df.csv).")],
     model: Annotated[str, typer.Option(help="GPU model, as the file names it.")],
-    capacity: Annotated[int, typer.Option(min=0, max=ACCELERATORS_MAX, help="Accelerators of that model.")],
+    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Accelerators of that model.")],
     out: Annotated[Path, typer.Option(help="CSV to write: time,capacity,in_use.")],
     start: Annotated[str, typer.Option(help="The moment that the file calls 0.")] = "2024-03-01T00:00:00Z",
 ) -> None:
     """Turn the public Alibaba job file into a series that `sublet backtest` and `sublet shadow` read."""
+    from sublet.demand.feeds.alibaba import read_jobs, series_of_model
+    from sublet.demand.feeds.csv_series import write_series
+
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             jobs = read_jobs(lines, parse_time(start))
@@ -142,29 +139,53 @@ def convert_alibaba(
     say(f"{len(series)} hours of {model} are in {out}")
 
 
+def _upload(pool: str, content: bytes) -> dict[str, Any]:
+    """What became of the content of a CSV file."""
+    packed = content if content.startswith(GZIP_MARK) else gzip.compress(content, 6)
+    with progress("sending") as tell:
+        return connect(LONG_S).document(
+            "demand.import_history",
+            pool,
+            body=packed,
+            content_type=GZIP,
+            progress=lambda sent: tell(sent / len(packed)),
+        )
+
+
+def _send(pool_id: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What became of samples, which go out in parts."""
+    client, told = connect(LONG_S), {"taken": 0, "expired": 0}
+    answer: dict[str, Any] = {}
+    with progress("sending") as tell:
+        for begin in range(0, len(samples), SAMPLES_PER_REQUEST):
+            part = samples[begin : begin + SAMPLES_PER_REQUEST]
+            answer = client.document("demand.record", pool_id, body={"samples": part})
+            told = {name: told[name] + answer[name] for name in told}
+            tell((begin + len(part)) / len(samples))
+    return answer | told
+
+
 def _not_too_long(hours: float) -> None:
     if hours > HOURS_MAX:
         raise InvalidInputError(f"--hours is {hours:g}; use at most {HOURS_MAX}")
 
 
-def _report(demand: Demand, recorded: Recorded, pool: str, as_json: bool) -> None:
+def _report(recorded: Mapping[str, Any], pool: str, as_json: bool) -> None:
     if as_json:
-        print_json(recorded.as_dict())
+        print_json(recorded)
         return
-    some = f"{recorded.taken:,} {'sample' if recorded.taken == 1 else 'samples'} of {pool}"
-    singular = recorded.taken == 1
-    newest = demand.latest(recorded.pool_id) if recorded.expired else None
-    if newest is None:
-        say(f"{some} {'is' if singular else 'are'} in")
+    taken = recorded["taken"]
+    some = f"{counted(taken, 'sample')} of {pool}"
+    if not recorded["expired"]:
+        say(f"{some} {'is' if taken == 1 else 'are'} in")
     else:
         # Some of what expired may be older than what was just taken: how many of these stay is not known here.
         say(
-            f"{some} {'was' if singular else 'were'} taken, and {recorded.expired:,} expired: what is from before "
-            f"{format_time(newest.time - demand.kept)} is more than {demand.kept.days} days older than the pool's newest "
-            "sample; demand.history_days keeps more"
+            f"{some} {'was' if taken == 1 else 'were'} taken, and {recorded['expired']:,} expired: what is from before "
+            f"{time_text(recorded['kept_from'])} is too long before the pool's newest sample; demand.history_days keeps more"
         )
-    for sentence in recorded.findings.sentences():
-        say(f"  {sentence}")
+    for sentence in recorded["notes"]:
+        note(sentence)
 
 
 @app.command("samples")
@@ -175,23 +196,24 @@ def list_samples(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the newest samples of a pool."""
-    demand, fleet = _open()
-    now = SystemClock().now()
-    series = demand.history(fleet.pool(pool).id, now - timedelta(hours=hours), now + timedelta(seconds=1))
-    rows = [
-        {
-            "time": format_time(from_micros(int(series.times_us[index]))),
-            "capacity": float(series.capacity[index]),
-            "in_use": float(series.in_use[index]),
-            "pending": float(series.pending[index]),
-        }
-        for index in range(max(0, len(series) - limit), len(series))
-    ]
+    client, now = connect(), SystemClock().now()
+    since, until = now - timedelta(hours=hours), now + timedelta(seconds=1)
+    rows: list[dict[str, Any]] = []
+    found: dict[str, Any] = {}
+    while len(rows) < limit:
+        asked = min(limit - len(rows), SAMPLES_PER_PAGE)
+        page = client.document("demand.history", pool, query={"since": since, "until": until, "limit": asked})
+        found = found or page
+        rows = [*page["samples"], *rows]
+        if len(page["samples"]) < asked:
+            break
+        until = parse_time(page["samples"][0]["time"])
     if as_json:
-        print_json({"samples": rows, "findings": series.findings.as_dict()})
+        print_json({**found, "samples": rows})
         return
-    columns = {"time": "time", "capacity": "capacity", "in_use": "in use", "pending": "pending"}
-    print_rows(rows, columns, "no samples in that time")
+    columns: Columns = {"time": seconds("time"), "capacity": "capacity", "in_use": "in use", "pending": "pending"}
+    shown = [{**row, **{name: f"{row[name]:g}" for name in ("capacity", "in_use", "pending")}} for row in rows]
+    print_rows(shown, columns, f"no samples of the last {hours} h; `sublet demand import` and the feeds bring some in")
 
 
 @app.command("forecast")
@@ -204,30 +226,29 @@ def show_forecast(
     as_json: JsonFlag = False,
 ) -> None:
     """Forecast how high a pool's demand may rise, and show how often such forecasts held."""
-    demand, fleet = _open()
-    horizons = [_seconds(text) for text in horizon] if horizon else HORIZONS_DEFAULT_S
-    with Progress(console=Screen(stderr=True), transient=True, disable=as_json) as bar:
-        task = bar.add_task("forecasting", total=1.0)
-        view = _surplus(demand, fleet).view(fleet.pool(pool).id)
-        found = peaks_of(view, horizons, quantile or QUANTILES_DEFAULT, lambda done: bar.update(task, completed=done))
+    query = {"horizon_s": [_seconds(text) for text in horizon] if horizon else None, "quantile": quantile or None}
+    with waiting("forecasting"):
+        found = connect(LONG_S).document("surplus.forecast", pool, query=query)
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
         return
-    now = "unknown" if found.in_use is None else f"{found.in_use:g}"
-    say(f"{pool}: {now} in use now; {found.history_s // 3600} h of history")
+    now = "unknown" if found["in_use"] is None else f"{found['in_use']:g}"
+    say(f"{pool}: {now} in use now; {found['history_s'] // 3600} h of history")
     rows: list[dict[str, str]] = []
     reasons: dict[str, list[str]] = {}
-    for horizon_s, peaks in found.peaks.items():
-        row: dict[str, str] = {"within": _span(horizon_s)}
-        for peak in peaks:
-            record = f" ({peak.held} of {peak.checks} held)" if peak.checks else ""
-            row[f"{peak.quantile:g}"] = "unknown" if peak.accelerators is None else f"{peak.accelerators:.1f}{record}"
-            if peak.accelerators is None:
-                reasons.setdefault(f"{_span(horizon_s)}: {peak.why}", []).append(f"{peak.quantile:g}")
+    for item in found["horizons"]:
+        within = span_text(item["horizon_s"])
+        row: dict[str, str] = {"within": within}
+        for peak in item["quantiles"]:
+            record = f" ({peak['held']} of {peak['checks']} held)" if peak["checks"] else ""
+            known = peak["accelerators"] is not None
+            row[f"{peak['quantile']:g}"] = f"{peak['accelerators']:.1f}{record}" if known else "unknown"
+            if not known:
+                reasons.setdefault(f"{within}: {peak['why']}", []).append(f"{peak['quantile']:g}")
         rows.append(row)
     print_rows(rows, {key: key if key == "within" else f"peak at {key}" for key in rows[0]}, "")
     for why, levels in reasons.items():
-        say(f"  {', '.join(levels)} within {why}")
+        note(f"{', '.join(levels)} within {why}")
 
 
 def _seconds(text: str) -> int:
@@ -238,25 +259,27 @@ def _seconds(text: str) -> int:
         raise InvalidInputError(f"--horizon {text!r} is no span; write 30m, 4h, 3d, or seconds") from error
 
 
-def _span(seconds: int) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
-
-
 @app.command("claims")
 def list_claims(
     pool: Annotated[str | None, typer.Option(help="Only this pool, by id or name.")] = None, as_json: JsonFlag = False
 ) -> None:
     """List standing claims."""
-    demand, fleet = _open()
-    rows = [claim.as_dict() for claim in demand.claims(fleet.pool(pool).id if pool else None)]
+    client = connect()
+    found = client.document("demand.list_claims", query={"pool_id": pool})
     if as_json:
-        print_json({"claims": rows})
+        print_json(found)
         return
-    columns = {"id": "claim", "pool_id": "pool", "count": "count", "start": "start", "end": "end", "reason": "reason"}
-    print_rows(rows, columns, "no claims")
+    names = {item["id"]: item["name"] for item in client.document("fleet.list_pools")["pools"]}
+    rows = [{**claim, "pool": names.get(claim["pool_id"], claim["pool_id"])} for claim in found["claims"]]
+    columns: Columns = {
+        "id": "claim",
+        "pool": "pool",
+        "count": "count",
+        "start": time("start"),
+        "end": time("end"),
+        "reason": "reason",
+    }
+    print_rows(rows, columns, "no claims; `sublet demand claim POOL COUNT` makes one")
 
 
 @app.command("claim")
@@ -269,29 +292,33 @@ def add_claim(
     as_json: JsonFlag = False,
 ) -> None:
     """Announce that an internal team needs accelerators; they are not sold for that time."""
-    demand, fleet = _open()
-    found = fleet.pool(pool)
     _not_too_long(hours)
     try:
-        begin = parse_time(start) if start else SystemClock().now()
-    except ValueError as error:
+        begin: datetime = parse_time(start) if start else SystemClock().now()
+        end = begin + timedelta(hours=hours)
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(f"--start: {error}") from error
-    window = Window.starting(begin, hours * 3600)
-    claim = demand.add_claim(found.id, count, window, reason)
+    client = connect()
+    wanted = {"pool_id": pool, "count": count, "start": _sent(begin), "end": _sent(end), "reason": reason}
+    claim = client.document("demand.add_claim", body=wanted)
     if as_json:
-        print_json(claim.as_dict())
+        print_json(claim)
         return
-    say(f"{claim.id}: {count} of {pool} from {format_time(claim.window.start)} to {format_time(claim.window.end)}")
-    if count > found.accelerators:
-        say(f"  {pool} has {found.accelerators}: until it has more, the claim keeps all of them from being sold")
+    say(f"{claim['id']}: {count} of {pool} from {time_text(claim['start'])} to {time_text(claim['end'])}")
+    owned = pool_named(client, pool)["accelerators"]
+    if count > owned:
+        note(f"{pool} has {owned}: until it has more, the claim keeps all of them from being sold")
+
+
+def _sent(moment: datetime) -> str:
+    return format_time(moment.astimezone(UTC).replace(microsecond=0))
 
 
 @app.command("withdraw")
 def withdraw_claim(claim: Annotated[str, typer.Argument(help="Id of a claim.")], as_json: JsonFlag = False) -> None:
     """Withdraw a claim; repeating this is harmless."""
-    demand, _ = _open()
-    withdrawn = demand.withdraw_claim(claim)
+    withdrawn = connect().document("demand.withdraw_claim", claim)
     if as_json:
-        print_json(withdrawn.as_dict())
+        print_json(withdrawn)
         return
-    say(f"{withdrawn.id} is withdrawn")
+    say(f"{withdrawn['id']} is withdrawn")

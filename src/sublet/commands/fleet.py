@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from sublet.client.remote import connect
-from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
+from sublet.shown import Columns, price, price_text, short
 
 app = typer.Typer(no_args_is_help=True, help="Pools: what is owned, where, of which generation, at how many watts.")
 
@@ -19,17 +20,22 @@ def list_pools(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = {
+    columns: Columns = {
         "name": "pool",
         "site": "site",
         "generation": "generation",
         "accelerators": "owned",
         "in_service": "in service",
         "watts_per_accelerator": "W each",
-        "price_per_accelerator_hour": "price/h",
+        "price_per_accelerator_hour": price("price/h"),
+        "currency": "",
         "backend": "backend",
     }
-    print_rows(found["pools"], columns, "no pools yet; `sublet up` discovers this machine")
+    print_rows(
+        found["pools"],
+        columns,
+        "no pools yet; `sublet up` finds this machine's own, [[pools]] in sublet.toml states others",
+    )
 
 
 @app.command("show")
@@ -39,10 +45,21 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
     if as_json:
         print_json(found)
         return
-    units = found.pop("units")
-    for name, value in found.items():
-        say(f"{name:28} {value if value is not None else '–'}")
-    print_rows(units, {"id": "accelerator", "device": "device", "in_service": "in service", "out_reason": "reason"}, "")
+    cost = f"{price_text(found['price_per_accelerator_hour'])} {found['currency']}"
+    print_fields({
+        "pool": found["name"],
+        "id": found["id"],
+        "site": found["site"],
+        "generation": found["generation"],
+        "backend": found["backend"],
+        "owned": found["accelerators"],
+        "in service": found["in_service"],
+        "power": f"{found['watts_per_accelerator']} W each",
+        "price": f"{cost} per accelerator-hour",
+    })  # fmt: skip
+    units = [{**unit, "in_service": bool(unit["in_service"])} for unit in found["units"]]
+    columns: Columns = {"id": "accelerator", "device": "device", "in_service": "in service", "out_reason": "reason"}
+    print_rows(units, columns, "it has no accelerators")
 
 
 @app.command("drain")
@@ -60,3 +77,27 @@ def restore(unit: Annotated[str, typer.Argument(help="The accelerator's id.")]) 
     """Put an accelerator back on sale."""
     connect().document("fleet.set_service", unit, body={"in_service": True})
     say(f"{unit} is in service")
+
+
+@app.command("quarantine")
+def list_quarantine(as_json: JsonFlag = False) -> None:
+    """List accelerators that are out of sale until what a lease left on them is proved gone."""
+    client = connect()
+    found = client.document("leases.quarantine")
+    if as_json:
+        print_json(found)
+        return
+    names = {item["id"]: item["name"] for item in client.document("fleet.list_pools")["pools"]}
+    rows = [{**item, "pool": names.get(item["pool_id"], item["pool_id"])} for item in found["accelerators"]]
+    columns: Columns = {"id": "accelerator", "pool": "pool", "lease_id": short("lease"), "reason": "reason"}
+    print_rows(rows, columns, "no accelerator is in quarantine")
+
+
+@app.command("release")
+def release(
+    unit: Annotated[str, typer.Argument(help="The accelerator's id, as `sublet pool quarantine` has it.")],
+    reason: Annotated[str, typer.Argument(help="How you know that it is clean, for the record.")],
+) -> None:
+    """Release an accelerator from quarantine, on your word that nothing of a tenant is left on it."""
+    connect().document("leases.release", unit, body={"reason": reason})
+    say(f"{unit} is out of quarantine: {reason}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sublet.client.remote import connect, organization_id
+from sublet.client.remote import LONG_S, connect, organization_id
 from sublet.commands import budgets as budget_commands
 from sublet.commands.budgets import Organization
 from sublet.commands.usage_files import batches, events_in, is_json
@@ -24,8 +24,6 @@ app = typer.Typer(
 app.add_typer(budget_commands.app, name="budget")
 
 PROOF_FAILED = 1
-LONG_S = 3_600.0
-"""How long to wait for what reads the whole ledger."""
 Month = Annotated[
     str, typer.Option(help="Month like 2026-11, in the organization's time zone; the present one by default.")
 ]

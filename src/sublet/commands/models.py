@@ -1,42 +1,31 @@
-"""`sublet models`: what is on offer as a service."""
+"""`sublet models`: what is on offer as a service, asked of the running Sublet."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sublet.config import settings
-from sublet.fleet.service import Fleet
-from sublet.models.catalog import built_in
-from sublet.models.model import CatalogEntry, ModelRow
-from sublet.models.service import Models
-from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.screen import Screen
-from sublet.store import Store
-from sublet.store.schema import migrate
+from sublet.client.remote import LONG_S, connect
+from sublet.output import JsonFlag, print_json, print_rows, say, waiting
+from sublet.shown import short_id, time_text
 from sublet.values.errors import InvalidInputError
 
 app = typer.Typer(no_args_is_help=True, help="Managed models: the catalog, deployments and their replicas.")
 
 Name = Annotated[str, typer.Argument(help="The model's name, as `sublet models ls` shows it.")]
-
-
-def _open() -> tuple[Models, Store]:
-    loaded = settings.load()
-    store = Store(loaded.database_url)
-    migrate(store)
-    return Models(store, built_in(loaded.models.slots, loaded.models.context_tokens)), store
+FILE_BYTES_MAX = 256 * 1024
+SAID_CHARACTERS = 160
 
 
 @app.command("ls")
 def list_models(as_json: JsonFlag = False) -> None:
     """List the catalog, and the replicas that serve it."""
-    models, _ = _open()
-    rows = models.rows()
+    found = connect().document("models.list_deployments")
     if as_json:
-        print_json({"models": [row.as_dict() for row in rows]})
+        print_json(found)
         return
     columns = {
         "name": "model",
@@ -48,22 +37,20 @@ def list_models(as_json: JsonFlag = False) -> None:
         "state": "state",
         "trouble": "trouble",
     }
-    print_rows([_line(row) for row in rows], columns, "")
+    print_rows([line_of(row) for row in found["models"]], columns, "no models; `sublet models add FILE` adds some")
 
 
 @app.command("pull")
 def pull(name: Name, as_json: JsonFlag = False) -> None:
-    """Download a model's file and check it; an intact file is left unchanged."""
-    models, _ = _open()
-    console = Screen(stderr=True)
-    with console.status(f"checking {name}", spinner="dots") as status:
-        path = models.pull(name, status.update)
+    """Download a model's file to the machine where Sublet runs, and check it; an intact file is left unchanged."""
+    with waiting(f"fetching and checking {name}"):
+        found = connect(LONG_S).document("models.pull", name)
     if as_json:
-        print_json({"model": name, "path": str(path) if path else None})
-    elif path is None:
+        print_json(found)
+    elif found["path"] is None:
         say(f"{name} is served elsewhere; there is nothing to fetch")
     else:
-        say(f"{name} is at {path}, its SHA-256 is right")
+        say(f"{name} is at {found['path']}, its SHA-256 is right")
 
 
 @app.command("add")
@@ -72,17 +59,28 @@ def add(
     as_json: JsonFlag = False,
 ) -> None:
     """Add a file's models to the catalog; a model of the same name is replaced."""
-    models, _ = _open()
-    entries = models.add(file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{file}: {error.strerror}; give a readable TOML file") from error
+    if len(content) > FILE_BYTES_MAX:
+        raise InvalidInputError(f"{file}: larger than {FILE_BYTES_MAX} bytes; split it")
+    client = connect()
+    try:
+        added = client.document("models.add_models", body=content, content_type="application/toml")
+    except InvalidInputError as error:
+        # The service does not know what its caller's file is called.
+        raise type(error)(error.message.replace("the file", str(file), 1), **error.details) from error
     if as_json:
-        print_json({"models": [entry.as_dict() for entry in entries]})
+        print_json(added)
         return
-    deployed = {row.entry.name for row in models.rows() if row.deployment}
-    for entry in entries:
+    rows = client.document("models.list_deployments")["models"]
+    deployed = {row["name"] for row in rows if row["deployment"]}
+    for name in (entry["name"] for entry in added["models"]):
         say(
-            f"{entry.name} is changed; its replicas are replaced where their engines run differently now"
-            if entry.name in deployed
-            else f"{entry.name} is in the catalog; `sublet models scale {entry.name} 1` deploys it"
+            f"{name} is changed; its replicas are replaced where their engines run differently now"
+            if name in deployed
+            else f"{name} is in the catalog; `sublet models scale {name} 1` deploys it"
         )
 
 
@@ -95,38 +93,60 @@ def scale(
 ) -> None:
     """Set the number of replicas. If capacity is short, fewer run; a model that is not deployed is deployed."""
     wanted = _replicas(replicas)
-    models, store = _open()
-    entry = models.entry(name)
-    if not any(row.deployment for row in models.rows() if row.entry.name == name):
-        models.deploy(name, _pool(store, entry, pool), scale=wanted)
-    deployment = models.scale(name, wanted)
-    if as_json:
-        print_json(deployment.as_dict())
+    client = connect()
+    if _deployed(client.document("models.list_deployments"), name):
+        found = client.document("models.scale", name, body={"replicas": wanted})
     else:
-        say(f"{name}: {deployment.target} replicas wanted, as far as there is spare capacity")
+        found = client.document("models.deploy", body={"model": name, "pool_id": pool, "scale": wanted})
+    if as_json:
+        print_json(found)
+    elif wanted is None:
+        say(f"{name}: as many replicas as its load needs, as far as there is spare capacity")
+    else:
+        say(f"{name}: {wanted} {'replica' if wanted == 1 else 'replicas'} wanted, as far as there is spare capacity")
 
 
 @app.command("rm")
 def remove(name: Name) -> None:
     """Drain a deployed model's replicas; remove a model that is not deployed from the catalog."""
-    models, _ = _open()
-    deployed = any(row.deployment for row in models.rows() if row.entry.name == name)
-    models.remove(name)
+    client = connect()
+    deployed = _deployed(client.document("models.list_deployments"), name)
+    client.document("models.remove", name)
     say(f"{name} drains" if deployed else f"{name} is out of the catalog")
 
 
-def _line(row: ModelRow) -> dict[str, Any]:
-    states = [replica.state for replica in row.replicas]
+def _deployed(found: Mapping[str, Any], name: str) -> bool:
+    return any(row["name"] == name and row["deployment"] for row in found["models"])
+
+
+def line_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A model of the catalog as its line in the list."""
+    states = [replica["state"] for replica in row["replicas"]]
+    deployment = row["deployment"]
+    ready = states.count("ready")
+    troubles = [_trouble(replica["id"], item) for replica in row["replicas"] for item in replica["troubles"]]
     return {
-        "name": row.entry.name,
-        "engine": row.entry.engine,
-        "file": "there" if row.present else "missing",
-        "context": row.entry.context_tokens,
-        "slots": row.entry.slots,
-        "replicas": f"{states.count('ready')} of {row.deployment.target}" if row.deployment else "–",
+        "name": row["name"],
+        "engine": row["engine"],
+        "file": "there" if row["present"] else "missing",
+        "context": row["context_tokens"],
+        "slots": row["slots"],
+        "replicas": None
+        if not deployment
+        else f"{ready}, automatic"
+        if deployment["scale"] is None
+        else f"{ready} of {deployment['scale']}",
         "state": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "not running",
-        "trouble": "; ".join(f"{item.replica_id}: {item}" for item in row.troubles) or row.ended or "–",
+        "trouble": "; ".join(troubles) or row["ended"] or None,
     }
+
+
+def _trouble(replica_id: str, trouble: Mapping[str, Any]) -> str:
+    """What a replica failed with, in the engine's own words, and how often."""
+    status = str(trouble["status"]) if trouble["status"] else "no answer"
+    words = f": {trouble['said'][:SAID_CHARACTERS]}" if trouble["said"] else ""
+    often = f"{trouble['failures']} in a row since {time_text(trouble['since'], to_the_second=True)}"
+    return f"{short_id(replica_id)}: {trouble['kind']}, {status}{words} ({often})"
 
 
 def _replicas(text: str) -> int | None:
@@ -135,19 +155,3 @@ def _replicas(text: str) -> int | None:
     if not text.isdecimal() or len(text) > 6:
         raise InvalidInputError(f"replicas must be a number or `auto`, not {text!r}")
     return int(text)
-
-
-def _pool(store: Store, entry: CatalogEntry, wanted: str) -> str:
-    fleet = Fleet(store)
-    if wanted:
-        return fleet.pool(wanted).id
-    pools = fleet.pools()
-    if len(pools) == 1:
-        return pools[0].id
-    if not pools and entry.accelerators == 0:
-        return ""
-    raise InvalidInputError(
-        "there are several pools; choose one with --pool"
-        if pools
-        else "there is no pool yet; `sublet up` discovers one"
-    )

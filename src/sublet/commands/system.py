@@ -1,29 +1,33 @@
-"""`sublet up`, `serve`, `demo`, `doctor`, `plan`, `status` and `db`: the system as a whole."""
+"""`sublet up`, `down`, `serve`, `demo`, `doctor` and `status`: the system on this machine."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sublet.config import settings as settings_module
-from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.values.clock import format_time
-from sublet.values.errors import InvalidInputError, UnavailableError
-from sublet.values.plan import Plan, plan_from_dict
+from sublet.output import JsonFlag, print_json, say
+
+if TYPE_CHECKING:
+    from sublet.config.settings import Settings
 
 DOWN_S_MAX = 20.0
-
-database = typer.Typer(no_args_is_help=True, help="The database.")
+CONFIG_VARIABLE = "SUBLET_CONFIG"
 
 
 def _config() -> Path | None:
-    named = os.environ.get(settings_module.FILE_VARIABLE)
+    named = os.environ.get(CONFIG_VARIABLE)
     return Path(named) if named else None
+
+
+def _settings() -> Settings:
+    # Reading settings takes longer than a command's help should.
+    from sublet.config import settings
+
+    return settings.load()
 
 
 def up(as_json: JsonFlag = False) -> None:
@@ -31,7 +35,7 @@ def up(as_json: JsonFlag = False) -> None:
     from sublet.launch.running import Running
     from sublet.screen import Screen
 
-    running = Running(settings_module.load(), _config())
+    running = Running(_settings(), _config())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.stop())
     screen = Screen(stderr=True)
@@ -58,7 +62,7 @@ def down(
     """Stop the system that runs on this data directory. Leases run on, unless --end-leases says otherwise."""
     from sublet.launch import running
 
-    settings = settings_module.load()
+    settings = _settings()
     stopped = running.stop_running(settings.data_dir, settings.gateway.drain_s_max + DOWN_S_MAX)
     ended = running.end_leases(settings) if end_leases else []
     if as_json:
@@ -76,7 +80,7 @@ def demo(
     """Play the whole story on this machine: own, need, spare, sell, reclaim, earn, worth."""
     from sublet.story.demo import play
 
-    play(settings_module.load(), as_json=as_json, keep=keep)
+    play(_settings(), as_json=as_json, keep=keep)
 
 
 def doctor(as_json: JsonFlag = False) -> None:
@@ -86,7 +90,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     from sublet.launch import doctor as examination
     from sublet.screen import Screen
 
-    settings = settings_module.load()
+    settings = _settings()
     if as_json:
         checks = list(examination.examine(settings))
         print_json({"checks": [check.as_dict() for check in checks]})
@@ -109,7 +113,7 @@ def status(as_json: JsonFlag = False) -> None:
     """Show whether the system runs here, and where."""
     from sublet.config.data_dir import running_system
 
-    settings = settings_module.load()
+    settings = _settings()
     found = running_system(settings.data_dir)
     if as_json:
         print_json({"running": found is not None, "data_dir": str(settings.data_dir), **(found or {})})
@@ -122,69 +126,6 @@ def status(as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
-def plan(
-    since: Annotated[
-        Path | None, typer.Option(help="An earlier plan, saved from --json: show only what changed since.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show what the system will do next, before it does it, and every change that waits; nothing is carried out.
-
-    With SUBLET_KEY the running system at SUBLET_URL is asked; without, or where none runs, the database of these settings.
-    """
-    from sublet.values.plan import diff
-
-    before = _saved_plan(since) if since is not None else None
-    made = _next_plan()
-    if before is not None:
-        lines = diff(before, made)
-        if as_json:
-            print_json({"since": format_time(before.made_at), "changes": lines})
-        else:
-            say("\n".join(lines) or "nothing changed")
-        return
-    if as_json:
-        print_json(made.as_dict())
-        return
-    columns = {"at": "when", "kind": "step", "subject": "what", "reason": "why"}
-    rows: list[dict[str, Any]] = [step.as_dict() for step in made.steps]
-    waiting: list[dict[str, Any]] = [step.as_dict() for step in made.pending]
-    print_rows(
-        rows, columns, "nothing to do now" if waiting else "nothing to do: all is as intended, and nothing waits"
-    )
-    if waiting:
-        say("waiting for their time, for room, or for somebody else:")
-        print_rows(waiting, columns, "")
-
-
-def _next_plan() -> Plan:
-    """Only the running system knows what its backends hold; a system that does not run is told by its database."""
-    from sublet.client.profiles import KEY_VARIABLE
-    from sublet.client.remote import connect
-    from sublet.wiring.system import Sublet
-
-    if os.environ.get(KEY_VARIABLE):
-        try:
-            return plan_from_dict(connect().get("/v1/plan")["next"])
-        except UnavailableError as error:
-            say(f"{error.message}; this is the plan by the database", err=True)
-    system = Sublet(settings_module.load())
-    try:
-        return system.plan()
-    finally:
-        system.close()
-
-
-def _saved_plan(path: Path) -> Plan:
-    """A plan as `--json` printed it. Raises InvalidInputError."""
-    try:
-        return plan_from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InvalidInputError(f"{path} can't be read ({error.strerror}); name a plan saved from --json") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(f"{path} is no plan; save one with `sublet plan --json > {path.name}`") from error
-
-
 def serve(
     process: Annotated[str, typer.Argument(help="control, gateway or engines.")],
     fd: Annotated[int | None, typer.Option(help="Listening socket handed down by `sublet up`.", hidden=True)] = None,
@@ -195,17 +136,4 @@ def serve(
 
     if supervised:
         supervisor.live_on_pipe()
-    processes.run(process, settings_module.load(), fd)
-
-
-@database.command("migrate")
-def migrate() -> None:
-    """Migrate the database to the schema of this version; `sublet up` does this too."""
-    from sublet.store import Store
-    from sublet.store.schema import migrate as upgrade
-
-    settings = settings_module.load()
-    store = Store(settings.database_url)
-    upgrade(store)
-    store.close()
-    say("the database has the schema of this version")
+    processes.run(process, _settings(), fd)

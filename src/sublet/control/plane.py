@@ -287,7 +287,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(leases_api.router(system.leases, require))
-    api.include_router(models_api.router(system.models, require))
+    api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
     overviews = Overviews(system, plane.plans, plane.health)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Require
 from sublet.demand.model import Claim, Sample
@@ -19,6 +20,14 @@ from sublet.values.windows import Window
 
 SAMPLES_PER_PAGE_MAX = 5_000
 HISTORY_DEFAULT = timedelta(days=7)
+_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_HISTORY_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A CSV file, as it is or gzipped.",
+        "content": {"text/csv": _FILE, "application/gzip": _FILE},
+    }
+}
 
 
 def router(
@@ -31,6 +40,8 @@ def router(
     """
     routes = APIRouter(tags=["demand"])
     seen, claims = Depends(require("demand:read")), Depends(require("claims:read"))
+
+    _add_import(routes, demand, require, id_of)
 
     @routes.post("/v1/demand/{pool_id}/samples", dependencies=[Depends(require("demand:write"))])
     def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
@@ -81,3 +92,16 @@ def router(
         return demand.withdraw_claim(claim_id).as_dict()
 
     return routes
+
+
+def _add_import(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
+    @routes.put(
+        "/v1/demand/{pool_id}/history",
+        dependencies=[Depends(require("demand:write"))],
+        openapi_extra=_HISTORY_BODY,
+    )
+    async def import_history(pool_id: str, request: Request) -> dict[str, Any]:
+        """Import history from a CSV file with `time,capacity,in_use`, all or nothing; importing it again changes nothing."""
+        content = await request.body()
+        found = await run_in_threadpool(id_of, pool_id)
+        return (await run_in_threadpool(demand.import_history, found, content)).as_dict()

@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand import store as sql
-from sublet.demand.feeds.csv_series import read_series
+from sublet.demand.feeds.csv_series import read_series, series_of_body
 from sublet.demand.model import (
     ACCELERATORS_MAX,
     REASON_CHARACTERS_MAX,
@@ -50,13 +50,17 @@ class Recorded:
     taken: int
     expired: int
     findings: Findings
+    kept_from: datetime | None = None
+    """Older samples than this are dropped."""
 
     def as_dict(self) -> dict[str, object]:
         return {
             "pool_id": self.pool_id,
             "taken": self.taken,
             "expired": self.expired,
+            "kept_from": format_time(self.kept_from) if self.kept_from else None,
             "findings": self.findings.as_dict(),
+            "notes": self.findings.sentences(),
         }
 
 
@@ -101,6 +105,12 @@ class Demand:
         """
         series = read_series(path, pool_id)
         self._refuse_future(series, f"{path}: the row")
+        return self._keep(series)
+
+    def import_history(self, pool_id: str, content: bytes) -> Recorded:
+        """The same with the content of the file, gzipped or not."""
+        series = series_of_body(content, pool_id)
+        self._refuse_future(series, "the file: the row")
         return self._keep(series)
 
     def record_series(self, series: Series) -> Recorded:
@@ -230,4 +240,4 @@ class Demand:
                 self._pause()
             part = series.part(begin, begin + SAMPLES_AT_ONCE)
             expired += self._store.write(partial(write, part))
-        return Recorded(series.pool, len(series), expired, series.findings)
+        return Recorded(series.pool, len(series), expired, series.findings, newest - self._history)

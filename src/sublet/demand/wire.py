@@ -81,12 +81,15 @@ class SampleFindings:
 
 @answer
 class SamplesTaken:
-    """How many samples were kept, and how many were too old to keep."""
+    """How many samples were taken, and how many expired because they were from before `kept_from`. `notes` are the findings
+    in sentences."""
 
     pool_id: str
     taken: int
     expired: int
+    kept_from: Moment | None
     findings: SampleFindings
+    notes: list[str]
 
 
 @answer

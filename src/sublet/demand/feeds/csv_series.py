@@ -20,6 +20,9 @@ from sublet.values.errors import InvalidInputError
 
 ROWS_MAX = 5_000_000
 LINE_CHARACTERS_MAX = 4_096
+CHARACTERS_MAX = 500_000_000
+"""Of a whole file: a compressed one may hold far more than its size says."""
+GZIP_MARK = b"\x1f\x8b"
 COLUMNS = ("time", "capacity", "in_use")
 SEPARATORS = ((";", "semicolons"), ("\t", "tabs"))
 
@@ -47,6 +50,31 @@ def read_series(path: Path, pool: str | None = None) -> Series:
         raise BadSeriesError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
 
 
+def series_of_body(content: bytes, pool: str) -> Series:
+    """The series in the content of a CSV file, gzipped or not, named `pool`; messages call it "the file". Raises BadSeriesError."""
+    raw = io.BytesIO(content)
+    opened = gzip.GzipFile(fileobj=raw) if content.startswith(GZIP_MARK) else raw
+    try:
+        return parse_series(io.TextIOWrapper(opened, encoding="utf-8-sig", newline=""), pool, "the file")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadSeriesError(f"the file is damaged or cut off ({error}); compress the whole file again") from error
+    except UnicodeDecodeError as error:
+        raise BadSeriesError(f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
+
+
+def series_text(series: Series) -> str:
+    """`series` as the CSV that `parse_series` reads; with a column of pending work where there is any."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    waits = bool(series.pending.any())
+    writer.writerow((*COLUMNS, "pending") if waits else COLUMNS)
+    columns = (series.times_us, series.capacity, series.in_use, series.pending)
+    for at, capacity, in_use, pending in zip(*columns, strict=True):
+        row = (format_time(from_micros(int(at))), f"{capacity:.10g}", f"{in_use:.10g}")
+        writer.writerow((*row, f"{pending:.10g}") if waits else row)
+    return stream.getvalue()
+
+
 def parse_series(stream: IO[str], pool: str, source: str) -> Series:
     """The series in the CSV text `stream`; `source` is what messages call it. Raises BadSeriesError."""
     counted = _Lines(stream, source)
@@ -66,10 +94,7 @@ def write_series(series: Series, path: Path) -> None:
     """Write `series` as the CSV that `read_series` reads. Raises BadSeriesError where the file can't be written."""
     try:
         with path.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(COLUMNS)
-            for at, capacity, in_use in zip(series.times_us, series.capacity, series.in_use, strict=True):
-                writer.writerow((format_time(from_micros(int(at))), f"{capacity:.10g}", f"{in_use:.10g}"))
+            stream.write(series_text(series))
     except OSError as error:
         raise BadSeriesError(f"{path} can't be written ({error.strerror or error}); name another file") from error
 
@@ -87,10 +112,14 @@ class _Lines:
         self._stream = stream
         self.source = source
         self.number = 0
+        self._characters = 0
 
     def __iter__(self) -> Iterator[str]:
         while line := self._stream.readline(LINE_CHARACTERS_MAX + 1):
             self.number += 1
+            self._characters += len(line)
+            if self._characters > CHARACTERS_MAX:
+                raise BadSeriesError(f"{self.source} has more than {CHARACTERS_MAX} characters; split it by time")
             if len(line) > LINE_CHARACTERS_MAX:
                 raise BadSeriesError(
                     f"{self.source} line {self.number} is longer than {LINE_CHARACTERS_MAX} characters; is it CSV?"

@@ -127,10 +127,7 @@ class Reclaims:
 
     def withdraw(self, reclaim_id: str, actor: str) -> list[Lease]:
         """The owner does not need it after all: notices that are not due yet are withdrawn. Raises NotFoundError."""
-        with self._store.read() as connection:
-            found = reclaim_store.reclaim_named(connection, reclaim_id)
-        if found is None:
-            raise NotFoundError(f"there is no reclaim {reclaim_id!r}")
+        found = self._row(reclaim_id)
         now = self._store.clock.now()
         if not self._store.write(lambda connection: reclaim_store.withdraw_reclaim(connection, reclaim_id, now)):
             return []
@@ -145,21 +142,18 @@ class Reclaims:
     def listed(self, limit: int) -> list[dict[str, Any]]:
         """What was asked back, newest first."""
         with self._store.read() as connection:
-            return [
-                {
-                    "id": row.id,
-                    "pool_id": row.pool_id,
-                    "accelerators": row.accelerators,
-                    "start": format_time(row.start_at),
-                    "end": format_time(row.end_at),
-                    "actor": row.actor,
-                    "reason": row.reason,
-                    "forced": bool(row.forced),
-                    "withdrawn": row.withdrawn_at is not None,
-                    "plan": row.plan,
-                }
-                for row in reclaim_store.list_reclaims(connection, limit)
-            ]
+            return [_told(row) for row in reclaim_store.list_reclaims(connection, limit)]
+
+    def named(self, reclaim_id: str) -> dict[str, Any]:
+        """One reclaim as `listed` has it. Raises NotFoundError."""
+        return _told(self._row(reclaim_id))
+
+    def _row(self, reclaim_id: str) -> Any:
+        with self._store.read() as connection:
+            found = reclaim_store.reclaim_named(connection, reclaim_id)
+        if found is None:
+            raise NotFoundError(f"there is no reclaim {reclaim_id!r}; `sublet reclaim ls` lists them")
+        return found
 
     def due(
         self, connection: Connection, pool_ids: Sequence[str], leases: Sequence[Lease], now: datetime
@@ -335,3 +329,18 @@ def _earliest(lease: Lease, now: datetime) -> datetime:
 def _leaves(item: Occupant, by: datetime, now: datetime) -> bool:
     """Whether a replica that is on its way out is gone as early as a notice given now could bring it back."""
     return item.leaving_at is not None and item.leaving_at <= max(by, now + timedelta(seconds=item.drain_s))
+
+
+def _told(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "pool_id": row.pool_id,
+        "accelerators": row.accelerators,
+        "start": format_time(row.start_at),
+        "end": format_time(row.end_at),
+        "actor": row.actor,
+        "reason": row.reason,
+        "forced": bool(row.forced),
+        "withdrawn": row.withdrawn_at is not None,
+        "plan": row.plan,
+    }
