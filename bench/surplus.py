@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sublet.demand.model import Series, assemble
 from sublet.surplus.backtest.backtest import Sum, backtest
 from sublet.surplus.backtest.own import Sublet, single
 from sublet.surplus.backtest.scoring import Book, Trace, bound, least_value_first, run, score, trace_of
-from sublet.surplus.model import LONG_SHARE, ClassPolicy, PoolFacts
+from sublet.surplus.model import PoolFacts
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import SHADOW_HOURS_MAX, Hours, hours_of
 from sublet.surplus.rule.seller import Seller, sellers
@@ -32,6 +33,7 @@ from sublet.surplus.rule.view import View
 from sublet.surplus.service import view_of
 from sublet.values import garbage
 from sublet.values.clock import from_micros
+from sublet.values.service_classes import LONG_SHARE, SHIPPED, ServiceClass
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "surplus.json"
@@ -88,7 +90,7 @@ def cost() -> dict[str, Any]:
     """
     # As the control plane does when it starts.
     garbage.settle()
-    classes = [ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), ClassPolicy("spot", 120, 1000)]
+    classes = [replace(item, broken_per_1000_max=max(10.0, item.broken_per_1000_max)) for item in SHIPPED.values()]
     policies = {policy.name: policy for policy in classes}
     start = 500_000
     began = time.perf_counter()
@@ -182,8 +184,8 @@ def memory() -> dict[str, Any]:
 
 def _round(
     views: list[View],
-    classes: list[ClassPolicy],
-    policies: dict[str, ClassPolicy],
+    classes: list[ServiceClass],
+    policies: dict[str, ServiceClass],
     kept: list[dict[str, Any]] | None = None,
 ) -> tuple[float, float]:
     """Seconds of one round: wall clock, and CPU time of the one process. With `kept` it goes on from there."""

@@ -67,7 +67,8 @@ def _section_heading(model: Any, section: str) -> list[str]:
     if not section:
         return ["## At the top of the file"]
     for part in section.split("."):
-        model = _model_of(model.model_fields[part].annotation)
+        if part in model.model_fields:
+            model = _model_of(model.model_fields[part].annotation)
     brackets = f"[[{section}]]" if section in ("pools", "pools.maintenance", "gateway.models") else f"[{section}]"
     meaning = " ".join((model.__doc__ or "").split())
     return [f"## `{brackets}`", "", meaning]

@@ -56,6 +56,7 @@ def test_what_is_told_of_reclaims_and_plans(service: Service) -> None:
     wish = {"pool": pool, "class": "spot", "duration_s": 7200, "accelerators": 8}
     canceled = reader.ask("POST", "/v1/quotes", wish, who="acme")
     assert reader.ask("GET", "/v1/quotes", who="acme")["quotes"]
+    assert reader.ask("GET", "/v1/classes", who="acme")["default"] == "notice"
     reader.ask("POST", "/v1/quotes/{quote_id}/cancel", who="acme", quote_id=canceled["id"])
     quote = reader.ask("POST", "/v1/quotes", wish, who="acme")
     reader.ask("POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]}, who="acme")

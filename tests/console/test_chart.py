@@ -28,7 +28,7 @@ def test_without_points_there_is_no_chart() -> None:
 
 
 def test_layers_stand_on_one_another() -> None:
-    chart = draw(pool(at(-60, 4, Sold(firm=2, model=1), on_sale=1)), NOW)
+    chart = draw(pool(at(-60, 4, Sold({"firm": 2}, model=1), on_sale=1)), NOW)
     assert chart is not None
     paths = {layer.name: layer.path for layer in chart.layers}
     # The plot's top is 8 accelerators and the 6 % of headroom: 8.48; the observed hour fills it but for the margin at now.
@@ -80,7 +80,7 @@ def test_capacity_is_known_where_demand_is_not() -> None:
 
 
 def test_an_unknown_present_is_a_dash_not_a_zero() -> None:
-    chart = draw(pool(at(-60), at(-20, None, Sold(spot=1))), NOW)
+    chart = draw(pool(at(-60), at(-20, None, Sold({"spot": 1}))), NOW)
     assert chart is not None
     assert [layer.now for layer in chart.layers] == [None, 0, 0, 1, 0, 0]
     assert chart.withheld is None
@@ -96,7 +96,7 @@ def test_legend_and_description_tell_the_last_observation_not_the_columns_busies
 
 
 def test_more_than_capacity_stays_inside_the_drawing() -> None:
-    chart = draw(pool(at(-60, 30, Sold(firm=8))), NOW)
+    chart = draw(pool(at(-60, 30, Sold({"firm": 8}))), NOW)
     assert chart is not None
     numbers = [float(found) for layer in chart.layers for found in re.findall(r"-?\d+\.?\d*", layer.path)]
     assert min(numbers) >= 0
@@ -129,7 +129,7 @@ def test_labels_at_the_edges_do_not_hang_over() -> None:
 
 
 def test_the_readout_has_what_the_script_reads() -> None:
-    chart = draw(pool(at(-60, 4, Sold(1, 1, 1, 0), on_sale=0.5), at(0, 5, forecast=True)), NOW)
+    chart = draw(pool(at(-60, 4, Sold({"firm": 1, "notice": 1, "spot": 1}), on_sale=0.5), at(0, 5, forecast=True)), NOW)
     assert chart is not None
     now = int(NOW.timestamp())
     assert chart.readout["columns"] == [
@@ -139,7 +139,9 @@ def test_the_readout_has_what_the_script_reads() -> None:
 
 
 def test_a_year_of_ten_minute_points_is_drawn_in_few_bytes() -> None:
-    points = tuple(at(-10 * index, index % 7, Sold(firm=index % 2, spot=1), on_sale=1) for index in range(57_600))
+    points = tuple(
+        at(-10 * index, index % 7, Sold({"firm": index % 2, "spot": 1}), on_sale=1) for index in range(57_600)
+    )
     chart = draw(pool(*points), NOW)
     assert chart is not None
     assert sum(len(layer.path) for layer in chart.layers) < 40_000

@@ -8,6 +8,8 @@ from importlib import resources
 
 import pytest
 
+from sublet.console.chart import CLASS_STYLES
+
 Color = tuple[float, float, float]
 
 # Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", IEEE TVCG 2009,
@@ -18,7 +20,7 @@ DEFICIENCIES = {
     "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
     "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
 }
-AREAS = ("c-own", "c-firm", "c-notice", "c-spot", "c-model", "c-sale", "surface")
+AREAS = ("c-own", *(f"c-{name}" for name in CLASS_STYLES), "c-model", "c-sale", "surface")
 DISTANCE_MIN = 10.0
 CONTRAST_MIN = 4.5
 
@@ -78,7 +80,7 @@ def test_text_has_enough_contrast(theme: str, text: str, ground: str) -> None:
 @pytest.mark.parametrize(
     ("mark", "ground"),
     [
-        *itertools.product(("c-notice", "c-busy", "c-bad"), ("surface", "raised")),
+        *itertools.product(("c-class-b", "c-busy", "c-bad"), ("surface", "raised")),
         *itertools.product(("edge", "quiet", "c-capacity", "accent"), ("surface", "ground")),
     ],
 )

@@ -21,7 +21,7 @@ def pool(points: list[PoolPoint], gap_s: float = 120.0) -> PoolView:
 
 
 def at(seconds: float, own: float | None = 3, forecast: bool = False, capacity: float = 8) -> PoolPoint:
-    return PoolPoint(NOW + timedelta(seconds=seconds), capacity, own, Sold(spot=1), 2, forecast)
+    return PoolPoint(NOW + timedelta(seconds=seconds), capacity, own, Sold({"spot": 1}), 2, forecast)
 
 
 def drawn(view: PoolView) -> list[tuple[float, float, float | None]]:

@@ -228,3 +228,47 @@ def test_a_file_that_states_every_default_changes_nothing() -> None:
 def test_a_refused_setting_is_bad_input() -> None:
     assert issubclass(module.SettingsError, InvalidInputError)
     assert SettingsError.status == 400
+
+
+BRONZE = '[classes.bronze]\ntake_back = "notice"\nnotice_s = 60\nstrictness = 150\nprice_ratio = 0.6\n'
+
+
+def test_a_class_is_added_by_a_section_and_changed_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    file(BRONZE + "[classes.spot]\nsell = false\n")
+    monkeypatch.setenv("SUBLET_CLASSES__NOTICE__NOTICE_S", "240")
+    monkeypatch.setenv("SUBLET_CLASSES__BRONZE__FREE_S", "30")
+    classes = load().service_classes
+    assert list(classes) == ["firm", "notice", "bronze", "spot"]
+    assert [item.name for item in classes.on_sale] == ["firm", "notice", "bronze"]
+    assert (classes["bronze"].notice_s, classes["bronze"].price_ratio, classes["bronze"].free_s) == (
+        60,
+        Decimal("0.6"),
+        30,
+    )
+    assert (classes["notice"].notice_s, classes["notice"].credit_ratio) == (240, Decimal("0.10"))
+    assert classes["spot"].price_ratio == Decimal("0.4")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BRONZE.replace('"notice"', '"sometimes"'), "classes.bronze.take_back: input should be 'never', 'notice'"),
+        (BRONZE.replace('"notice"', '"pause"'), "not sold by this version"),
+        (BRONZE.replace("notice_s = 60\n", ""), "set its notice_s"),
+        (BRONZE.replace('"notice"', '"never"'), "class bronze is never taken back, so it has no notice_s"),
+        (BRONZE.replace('"notice"', '"at_once"'), 'set take_back = "notice"'),
+        (BRONZE.replace("150", "200"), "notice and bronze have the same strictness, 200"),
+        (BRONZE.replace("strictness = 150\n", ""), "classes.bronze.strictness: field required"),
+        (BRONZE + "broken_per_1000_max = 5\n", "a stricter class may not break more"),
+        (BRONZE + "notce_s = 5\n", "did you mean classes.bronze.notice_s?"),
+        (BRONZE.replace("bronze", "Bronze"), "is no name for a class"),
+        ("[classes.firm]\nbroken_per_1000_max = 100\n", "a stricter class may not break more"),
+        ("[classes]\nbronze = 3\n", "classes.bronze"),
+        ('[models]\nservice_class = "firm"\n', "replicas need a class that is taken back by notice"),
+        ('[models]\nservice_class = "tin"\n', "models.service_class is 'tin'"),
+        ('[quotes]\nservice_class = "tin"\n', "quotes.service_class is 'tin'"),
+    ],
+)
+def test_classes_that_do_not_fit_together_are_refused(text: str, said: str) -> None:
+    file(text)
+    assert said in complaint()

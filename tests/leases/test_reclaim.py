@@ -16,7 +16,6 @@ from tests.leases.world import CUSTOMER, PRICE_NANO, World
 
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import (
-    CLASSES_DEFAULT,
     FirmLeaseError,
     Lease,
     LeaseState,
@@ -29,10 +28,11 @@ from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.plan import diff
+from sublet.values.service_classes import SHIPPED
 from sublet.values.windows import Window
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
-CLASSES = {terms.name: terms for terms in CLASSES_DEFAULT}
+CLASSES = SHIPPED
 
 
 def leases_of(victims: Sequence[Victim | ReplicaVictim]) -> list[Victim]:

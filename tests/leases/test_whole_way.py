@@ -11,19 +11,21 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
+from tests.classes import a_class
 from tests.leases.machine import WAIT_S, Tenant, client_key, kill_shim, local_settings
 from tests.leases.world import PRICE_NANO, pool_spec
 
 from sublet.fleet.service import Fleet
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.lifecycle.metering import UsageInterval
-from sublet.leases.model import ClassTerms, Lease, LeaseState, credit_nano
+from sublet.leases.model import Lease, LeaseState, credit_nano
 from sublet.leases.ports import CreditNote, LeasePorts
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.service import Leases
 from sublet.store import Store
 from sublet.store.metadata import metadata
+from sublet.values.service_classes import ServiceClasses
 from sublet.values.windows import Window
 
 pytestmark = pytest.mark.real
@@ -50,7 +52,7 @@ class House:
             may_stay=lambda connection, pool, window, calm_s: self.pool.accelerators,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
-            classes={"notice": ClassTerms("notice", NOTICE_S, Decimal("0.10"))},
+            classes=ServiceClasses([a_class("notice", NOTICE_S, 10, credit_ratio=Decimal("0.10"))]),
         )
         self.leases = Leases(self.store, {"local": self.backend}, ports, workers=4)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.classes import a_class
 from tests.permissions import everybody
 
 from sublet.api.http import frame
 from sublet.demand.service import Demand
 from sublet.store import Store
 from sublet.surplus.api import router
-from sublet.surplus.model import WINDOW_S_MAX, ClassPolicy, PoolFacts
+from sublet.surplus.model import PoolFacts
 from sublet.surplus.service import Surplus
 from sublet.values.clock import SimulatedClock
+from sublet.values.service_classes import WINDOW_S_MAX
 
-POLICIES = (ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), ClassPolicy("spot", 120, 1000))
+POLICIES = (a_class("firm", None, 10), a_class("notice", 300, 10), a_class("spot", 120, 1000))
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,22 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from tests.classes import a_class
 from tests.surplus import series as made
 
 from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Floats, Series, assemble
-from sublet.surplus.model import ClassPolicy, PoolFacts
+from sublet.surplus.model import PoolFacts
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import Hours, hours_of
 from sublet.surplus.rule.seller import Depth, HighLevel, deepest
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import view_of
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 HOUR_US = 3_600_000_000
-CLASSES = (ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), ClassPolicy("spot", 120, 1000))
+CLASSES = (a_class("firm", None, 10), a_class("notice", 300, 10), a_class("spot", 120, 1000))
 POLICIES = {policy.name: policy for policy in CLASSES}
 FIRM, NOTICE, SPOT = CLASSES
 WHOLE = made.series(60, seed=7, pool="known")
@@ -47,7 +49,7 @@ def view(history: Series, facts: PoolFacts = FACTS) -> View:
     return view_of(history, hours_of(history, at), facts, (), at)
 
 
-def on_sale(seen: View, policy: ClassPolicy, hours: float) -> int:
+def on_sale(seen: View, policy: ServiceClass, hours: float) -> int:
     return rule.sellable(seen, policy, Window.starting(seen.at, round(hours * 3600)), (), POLICIES).count
 
 
@@ -80,7 +82,7 @@ def test_what_is_not_a_number_is_no_evidence() -> None:
 
 @pytest.mark.parametrize("per_1000", [1, 10, 50])
 def test_what_can_not_be_taken_back_is_promised_on_whole_hours_however_fine_the_samples(per_1000: float) -> None:
-    firm = ClassPolicy("firm", None, per_1000)
+    firm = a_class("firm", None, per_1000)
     fine, coarse = view(by_minute(6)), view(by_minute(0))
     for minutes in (10, 30, 59, 60):
         # A promise that ends in the present hour or the next needs both: one of 61 minutes does too.

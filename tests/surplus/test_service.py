@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.classes import a_class
 from tests.surplus import series as made
 
 from sublet.demand.model import Claim, Sample, Series, assemble
 from sublet.demand.service import Demand
 from sublet.store import Store
-from sublet.surplus.model import Absence, ClassPolicy, Ladder, PoolFacts, Sold, UnknownClassError
+from sublet.surplus.model import Absence, Ladder, PoolFacts, Sold
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import Hours, hours_of
 from sublet.surplus.rule.seller import Seller, phase_of
@@ -22,9 +23,10 @@ from sublet.surplus.rule.view import View, claims_met
 from sublet.surplus.service import Surplus, view_of
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import ServiceClass, UnknownClassError
 from sublet.values.windows import Window
 
-FIRM, NOTICE, SPOT = ClassPolicy("firm", None, 10), ClassPolicy("notice", 300, 10), ClassPolicy("spot", 120, 1000)
+FIRM, NOTICE, SPOT = a_class("firm", None, 10), a_class("notice", 300, 10), a_class("spot", 120, 1000)
 CLASSES = (FIRM, NOTICE, SPOT)
 POLICIES = {policy.name: policy for policy in CLASSES}
 SERIES = made.series(30, seed=7, pool="known")
@@ -193,7 +195,7 @@ def test_adding_a_claim_never_sells_more(
     start_h: int,
     hours: int,
     window_h: int,
-    policy: ClassPolicy,
+    policy: ServiceClass,
     others: list[tuple[int, int]],
     minute: int,
 ) -> None:
@@ -224,7 +226,7 @@ def test_more_risk_never_sells_less(
     window = Window.starting(at, window_h * 3600)
     book = [Sold(sold, "firm", Window.starting(at - timedelta(hours=1), 3 * 3600))] if sold else []
     counts = [
-        rule.sellable(known, ClassPolicy("firm", notice_s, risk), window, book, POLICIES).count
+        rule.sellable(known, a_class("firm", notice_s, risk), window, book, POLICIES).count
         for risk in sorted((low, high))
     ]
     assert counts[0] <= counts[1]
@@ -243,7 +245,7 @@ def test_long_promises_leave_room_for_short_ones(
     at = END - timedelta(hours=back_h)
     known = view(history=SERIES.until(at), at=at)
     book = [Sold(many, "firm", Window.starting(at - timedelta(minutes=30), 3600 * length)) for many, length in booked]
-    fewer, more = (ClassPolicy("firm", None, 30, long_share_max=share) for share in sorted(shares))
+    fewer, more = (a_class("firm", None, 30, long_share_max=share) for share in sorted(shares))
     hour, longer = (Window.starting(at, 3600 * length) for length in (1, window_h))
     found = rule.sellable(known, fewer, longer, book, POLICIES)
     assert found.count + sum(item.count for item in found.withheld) == 100
@@ -252,7 +254,8 @@ def test_long_promises_leave_room_for_short_ones(
         rule.sellable(known, fewer, hour, book, POLICIES).count
         >= rule.sellable(known, more, hour, book, POLICIES).count
     )
-    short = rule.sellable(known, fewer, hour, (), POLICIES).count
+    short = rule.short_count(known, fewer, POLICIES)
+    short = rule.sellable(known, fewer, hour, (), POLICIES).count if short is None else short
     running = sum(many for many, length in booked if length > 1)
     assert found.count <= max(0, max(1, fewer.long_share_max * short) - running)
 
@@ -275,15 +278,15 @@ def test_what_is_kept_for_short_promises_says_so() -> None:
     at = END - timedelta(hours=21)
     known = view(history=SERIES.until(at), at=at)
     window = Window.starting(at, 4 * 3600)
-    many = rule.sellable(known, ClassPolicy("firm", None, 30, long_share_max=1), window, (), POLICIES)
-    few = rule.sellable(known, ClassPolicy("firm", None, 30), window, (), POLICIES)
+    many = rule.sellable(known, a_class("firm", None, 30, long_share_max=1), window, (), POLICIES)
+    few = rule.sellable(known, a_class("firm", None, 30), window, (), POLICIES)
     assert many.count > few.count > 0
     assert all(item.reason_code != "kept_short" for item in many.withheld)
     told = next(item for item in few.withheld if item.reason_code == "kept_short")
     assert told.count == many.count - few.count
     assert "at most 15%" in told.sentence
     assert "classes.firm.long_share_max" in told.sentence
-    alone = rule.offers(known, ClassPolicy("firm", None, 30), (), POLICIES)
+    alone = rule.offers(known, a_class("firm", None, 30), (), POLICIES)
     assert [item.count for item in alone if item.window_s == 4 * 3600] == [few.count]
 
 
@@ -299,7 +302,7 @@ def test_what_is_kept_for_short_promises_says_so() -> None:
     ahead_h=st.integers(0, 30),
 )
 def test_never_more_than_the_capacity_and_every_unit_accounted_for(
-    capacity: int, never: int, reserve: int, away: int, sold: int, back_h: int, policy: ClassPolicy, ahead_h: int
+    capacity: int, never: int, reserve: int, away: int, sold: int, back_h: int, policy: ServiceClass, ahead_h: int
 ) -> None:
     at = END - timedelta(hours=back_h)
     absence = Absence(away, Window.starting(at + timedelta(hours=2), 7200))
@@ -352,7 +355,7 @@ def test_minutes_decide_on_the_next_minutes(store: Store, clock: SimulatedClock)
 @pytest.mark.parametrize("arguments", [{"broken_per_1000_max": 0}, {"broken_per_1000_max": 1001}, {"windows_s": ()}])
 def test_a_class_that_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InvalidInputError):
-        ClassPolicy(**{"name": "x", "notice_s": 0, "broken_per_1000_max": 1, **arguments})  # type: ignore[arg-type]
+        a_class(**{"name": "x", "notice_s": 0, "broken_per_1000_max": 1, **arguments})  # type: ignore[arg-type]
 
 
 def test_a_regime_that_changed_is_noticed_and_sold_less() -> None:
@@ -372,7 +375,7 @@ def test_a_regime_that_changed_is_noticed_and_sold_less() -> None:
 @given(st.integers(0, 20), st.sampled_from([2, 5, 10, 30]), st.integers(0, 30))
 @settings(max_examples=40, deadline=None)
 def test_a_shorter_promise_may_go_as_deep_as_a_longer_one(seed: int, per_1000: int, taken: int) -> None:
-    firm = ClassPolicy("firm", None, per_1000)
+    firm = a_class("firm", None, per_1000)
     history = made.series(45, seed=seed, pool="other")
     at = history.end - timedelta(hours=seed % 24)
     seen = view_of(history.until(at), hours_of(history.until(at), at), PoolFacts("pool_a", "made", 100), (), at)
@@ -421,7 +424,7 @@ def test_what_is_firmer_is_never_sold_further(
 ) -> None:
     at = LATER + timedelta(seconds=7)
     history = spiky(2 if cold else 9, spikes)
-    classes = [ClassPolicy(name, notice_s, risk) for (name, notice_s), risk in zip(FIRMEST_FIRST, risks, strict=True)]
+    classes = [a_class(name, notice_s, risk) for (name, notice_s), risk in zip(FIRMEST_FIRST, risks, strict=True)]
     policies = {policy.name: policy for policy in classes}
     known = view_of(history, hours_of(history, at), PoolFacts("pool_a", "spiky", 16), (), at)
     book = [Sold(count, name, Window.starting(at - timedelta(seconds=30), long_s)) for count, name, long_s in booked]
@@ -440,7 +443,7 @@ def test_right_after_a_spike_nothing_firm_is_sold_where_notice_is_refused() -> N
     at = LATER + timedelta(seconds=1)
     known = view_of(history, hours_of(history, at), PoolFacts("pool_a", "spiky", 16), (), at)
     ten = Window.starting(at, 600)
-    loose = {policy.name: policy for policy in (ClassPolicy("firm", None, 100), ClassPolicy("notice", 300, 1), SPOT)}
+    loose = {policy.name: policy for policy in (a_class("firm", None, 100), a_class("notice", 300, 1), SPOT)}
     firm, notice, spot = (rule.sellable(known, loose[name], ten, (), loose) for name in ("firm", "notice", "spot"))
     assert firm.count <= notice.count <= spot.count
     alone = rule.sellable(known, loose["firm"], ten, (), {"firm": loose["firm"]})
@@ -456,5 +459,5 @@ def test_after_calm_months_an_hour_is_promised_at_any_minute(minute: int) -> Non
     flat = assemble("flat", times, np.full(hours_seen, 8.0), np.zeros(hours_seen), np.zeros(hours_seen))
     at = END + timedelta(minutes=minute)
     known = view_of(flat, hours_of(flat, at), PoolFacts("pool_a", "flat", 8), (), at)
-    default = {policy.name: policy for policy in (ClassPolicy("firm", None, 1), NOTICE, SPOT)}
+    default = {policy.name: policy for policy in (a_class("firm", None, 1), NOTICE, SPOT)}
     assert rule.sellable(known, default["firm"], Window.starting(at, 3600), (), default).count == 8

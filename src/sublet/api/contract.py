@@ -52,6 +52,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("GET", "/v1/claims"): demand.ClaimList,
     ("POST", "/v1/claims"): demand.Claim,
     ("DELETE", "/v1/claims/{claim_id}"): demand.Claim,
+    ("GET", "/v1/classes"): leases.ClassList,
     ("POST", "/v1/quotes"): leases.Quote,
     ("GET", "/v1/quotes"): leases.QuoteList,
     ("POST", "/v1/quotes/{quote_id}/cancel"): leases.Quote,

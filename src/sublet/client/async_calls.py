@@ -158,6 +158,10 @@ class AsyncLeases:
     def __init__(self, call: Call) -> None:
         self._call = call
 
+    async def list_classes(self) -> leases.ClassList:
+        """`GET /v1/classes`"""
+        return await self._call("leases.list_classes")
+
     async def quote(
         self, body: leases.NewQuote | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> leases.Quote:

@@ -158,6 +158,10 @@ class Leases:
     def __init__(self, call: Call) -> None:
         self._call = call
 
+    def list_classes(self) -> leases.ClassList:
+        """`GET /v1/classes`"""
+        return self._call("leases.list_classes")
+
     def quote(self, body: leases.NewQuote | Mapping[str, Any], *, idempotency_key: str | None = None) -> leases.Quote:
         """`POST /v1/quotes`"""
         return self._call("leases.quote", body=body, idempotency_key=idempotency_key)

@@ -82,6 +82,7 @@ ALL: tuple[Operation, ...] = (
         answer="surplus:DemandForecast",
     ),
     Operation("surplus.show", "GET", "/v1/record", query=("pool", "days"), answer="surplus:RecordList"),
+    Operation("leases.list_classes", "GET", "/v1/classes", answer="leases:ClassList"),
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
     Operation("leases.list_quotes", "GET", "/v1/quotes", answer="leases:QuoteList"),
     Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),

@@ -26,7 +26,14 @@ app = typer.Typer(
 )
 
 Count = Annotated[int, typer.Option("--accelerators", "-n", min=1, help="How many accelerators.")]
-ClassName = Annotated[str, typer.Option("--class", "-c", help="firm, notice or spot.")]
+ClassName = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        "-c",
+        help="Class of service, as `sublet lease classes` lists them; the operator's default if left out.",
+    ),
+]
 Minutes = Annotated[int, typer.Option("--minutes", "-m", min=1, help="How long.")]
 Start = Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")]
 PoolName = Annotated[str | None, typer.Option("--pool", help="Pool, by id or name; the first one if left out.")]
@@ -58,10 +65,33 @@ _COLUMNS = {
 }
 
 
+_CLASS_COLUMNS = {
+    "name": "class",
+    "notice": "taken back",
+    "price_ratio": "price factor",
+    "credit_ratio": "credit",
+    "default": "default",
+    "description": "promise",
+}
+
+
+@app.command()
+def classes(as_json: JsonFlag = False) -> None:
+    """The classes of service on sale, the strictest first: what each promises and what it costs."""
+    found = connect().get("/v1/classes")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {**item, "notice": _notice_of(item), "default": item["name"] == found["default"]} for item in found["classes"]
+    ]
+    print_rows(rows, _CLASS_COLUMNS, "no class of service is on sale")
+
+
 @app.command()
 def quote(
     accelerators: Count = 1,
-    class_name: ClassName = "notice",
+    class_name: ClassName = None,
     minutes: Minutes = 60,
     start: Start = None,
     pool: PoolName = None,
@@ -121,7 +151,7 @@ def cancel_quote(quote_id: QuoteId, as_json: JsonFlag = False) -> None:
 @app.command()
 def take(
     accelerators: Count = 1,
-    class_name: ClassName = "notice",
+    class_name: ClassName = None,
     minutes: Minutes = 60,
     start: Start = None,
     pool: PoolName = None,
@@ -226,12 +256,19 @@ class _Wanted:
     """What the options of `quote` and `take` ask for."""
 
     accelerators: int
-    class_name: str
+    class_name: str | None
     minutes: int
     start: str | None
     pool: str | None
     generation: str | None
     on_failure: str
+
+
+def _notice_of(found: dict[str, Any]) -> str:
+    """How a class is taken back, in a word or two."""
+    if found["notice_s"] is None:
+        return "never"
+    return f"{found['take_back'].replace('_', ' ')}, {found['notice_s']} s" if found["notice_s"] else "at once"
 
 
 def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
@@ -243,11 +280,12 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
         pool = pools[0]["id"]
     body: dict[str, Any] = {
         "accelerators": wanted.accelerators,
-        "class": wanted.class_name,
         "duration_s": wanted.minutes * 60,
         "on_failure": wanted.on_failure,
     }
     body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
+    if wanted.class_name is not None:
+        body["class"] = wanted.class_name
     if wanted.start is not None:
         try:
             body["start"] = format_time(as_utc(parse_time(wanted.start)))

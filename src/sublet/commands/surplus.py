@@ -26,10 +26,10 @@ from sublet.surplus.backtest.page import page
 from sublet.surplus.backtest.scoring import Trace
 from sublet.surplus.backtest.shadow import Report, Terms
 from sublet.surplus.backtest.shadow import shadow as run_shadow
-from sublet.surplus.model import LONG_SHARE
 from sublet.values.clock import SystemClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money
+from sublet.values.service_classes import LONG_SHARE
 
 if TYPE_CHECKING:
     from rich.progress import Progress

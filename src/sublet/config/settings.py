@@ -16,9 +16,11 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariableError
 
+from sublet.config.classes import ClassOfService, table_of, with_shipped
 from sublet.config.gateway import Gateway, Port
 from sublet.config.pools import PoolSettings, Section
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import ServiceClasses
 
 FILE_NAME = "sublet.toml"
 FILE_VARIABLE = "SUBLET_CONFIG"
@@ -189,74 +191,7 @@ class Quotes(Section):
     pool_share_max: float = Field(
         default=1.0, ge=0, le=1, description="share of a pool that an organization's quotes may hold at one moment"
     )
-
-
-class ClassOfService(Section):
-    """What a class of service promises and at what risk and price it is sold."""
-
-    notice_s: int = Field(
-        default=120, ge=0, le=86_400, description="seconds between the owner's request and the deadline"
-    )
-    broken_per_1000_max: float = Field(default=10.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
-    price_ratio: Decimal = Field(default=Decimal("1"), ge=0, description="factor on the pool's price")
-    credit_ratio: Decimal = Field(
-        default=Decimal("0"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
-    )
-    free_s: int = Field(
-        default=0, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
-    )
-    sell: bool = Field(default=True, description="whether the class is on sale")
-
-
-class FirmClass(ClassOfService):
-    """Not reclaimed before its end; the credit is the penalty if it is broken by force."""
-
-    notice_s: int = Field(default=0, ge=0, le=0, description="0: a firm lease is not reclaimed")
-    broken_per_1000_max: float = Field(default=1.0, gt=0, le=1000, description="windows per 1,000 that may be broken")
-    price_ratio: Decimal = Field(default=Decimal("1.5"), ge=0, description="factor on the pool's price")
-    credit_ratio: Decimal = Field(
-        default=Decimal("1.25"), ge=0, description="penalty if it is broken, as a share of the undelivered rest"
-    )
-    long_share_max: float = Field(
-        default=0.15,
-        ge=0,
-        le=1,
-        description="share of what could be sold for an hour that may be sold for longer windows",
-    )
-
-
-class NoticeClass(ClassOfService):
-    """Reclaimed after its notice period."""
-
-    notice_s: int = Field(
-        default=300, ge=0, le=86_400, description="seconds between the owner's request and the deadline"
-    )
-    broken_per_1000_max: float = Field(
-        default=10.0, gt=0, le=1000, description="windows per 1,000 that may get less than their notice"
-    )
-    credit_ratio: Decimal = Field(
-        default=Decimal("0.10"), ge=0, description="credit at reclaim, as a share of the undelivered rest"
-    )
-
-
-class SpotClass(ClassOfService):
-    """Reclaimed after a short notice; the cheapest class."""
-
-    free_s: int = Field(
-        default=600, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
-    )
-    broken_per_1000_max: float = Field(
-        default=1000.0, gt=0, le=1000, description="windows per 1,000 that may be broken"
-    )
-    price_ratio: Decimal = Field(default=Decimal("0.4"), ge=0, description="factor on the pool's price")
-
-
-class Classes(Section):
-    """The three classes of service."""
-
-    firm: FirmClass = FirmClass()
-    notice: NoticeClass = NoticeClass()
-    spot: SpotClass = SpotClass()
+    service_class: str = Field(default="notice", description="class of service of a quote that names none")
 
 
 class Models(Section):
@@ -266,6 +201,13 @@ class Models(Section):
     floor: int = Field(default=1, ge=0, le=64, description="replicas that the operator pays for, whatever the surplus")
     slots: int = Field(default=4, ge=1, le=64, description="concurrent requests per replica")
     context_tokens: int = Field(default=2048, ge=256, le=131_072, description="context length of each slot")
+    service_class: str = Field(
+        default="spot", description="class of service that replicas beyond their floor rent capacity in"
+    )
+
+
+def _shipped_classes() -> dict[str, ClassOfService]:
+    return {name: ClassOfService(**section) for name, section in with_shipped({}).items()}
 
 
 class Settings(BaseSettings):
@@ -289,7 +231,7 @@ class Settings(BaseSettings):
     demand: Demand = Demand()
     leasing: Leasing = Leasing()
     quotes: Quotes = Quotes()
-    classes: Classes = Classes()
+    classes: dict[str, ClassOfService] = Field(default_factory=_shipped_classes, validate_default=True)
     models: Models = Models()
     pools: tuple[PoolSettings, ...] = ()
 
@@ -301,6 +243,40 @@ class Settings(BaseSettings):
             if names.count(name) > 1:
                 raise ValueError(f"two pools are named {name!r}; give each a name of its own")
         return pools
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _shipped_unless_changed(cls, given: Any) -> Any:
+        return with_shipped(given)
+
+    @field_validator("classes")
+    @classmethod
+    def _one_table(cls, classes: dict[str, ClassOfService]) -> dict[str, ClassOfService]:
+        try:
+            table_of(classes)
+        except InvalidInputError as error:
+            raise ValueError(error.message) from error
+        return classes
+
+    @model_validator(mode="after")
+    def _classes_that_fit(self) -> Settings:
+        classes = self.service_classes
+        for where, name in (("quotes", self.quotes.service_class), ("models", self.models.service_class)):
+            if name not in classes:
+                raise ValueError(
+                    f"{where}.service_class is {name!r}, which is no class; use one of {', '.join(classes)}"
+                )
+        rented = classes[self.models.service_class]
+        if not (rented.reclaimable and rented.by_window):
+            raise ValueError(
+                f"models.service_class is {rented.name}: replicas need a class that is taken back by notice"
+            )
+        return self
+
+    @property
+    def service_classes(self) -> ServiceClasses:
+        """The table of the classes of service."""
+        return table_of(self.classes)
 
     @property
     def database_url(self) -> str:
@@ -389,6 +365,8 @@ def _explain(error: ValidationError, file: Path | None) -> str:
     where = _source_of(tuple(str(part) for part in first["loc"])) or str(file or "settings")
     if first["type"] == "extra_forbidden":
         known = setting_names()
+        if len(first["loc"]) == 3 and key.startswith("classes."):
+            known += [f"classes.{first['loc'][1]}.{name}" for name in ClassOfService.model_fields]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; docs/settings.md lists all {len(known)}"
         return f"{where}: there is no setting {key}{hint}"
@@ -396,7 +374,7 @@ def _explain(error: ValidationError, file: Path | None) -> str:
     secret = key.startswith("database") or isinstance(first["input"], dict | list | tuple)
     shown = "" if secret else f" (it is {str(first['input'])[:80]!r})"
     said = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {key}: {said[:1].lower()}{said[1:]}{shown}"
+    return f"{where}: {f'{key}: ' if key else ''}{said[:1].lower()}{said[1:]}{shown}"
 
 
 def _source_of(keys: tuple[str, ...]) -> str | None:
@@ -461,16 +439,24 @@ def _walk(model: type[BaseModel], prefix: str, defaults: BaseModel | None, rows:
     for name, field in model.model_fields.items():
         inner = _section_of(field.annotation)
         value = getattr(defaults, name) if defaults is not None else field.get_default()
+        if inner is not None and isinstance(value, dict):
+            for key, section in value.items():
+                _walk(inner, f"{prefix}{name}.{key}.", section, rows)
+            continue
         if inner is not None:
             many = typing.get_origin(field.annotation) is tuple
             _walk(inner, f"{prefix}{name}.", None if many else value, rows)
             continue
-        rows.append((f"{prefix}{name}", _as_toml(value, field.is_required()), field.description or ""))
+        rows.append(
+            (f"{prefix}{name}", _as_toml(value, defaults is None and field.is_required()), field.description or "")
+        )
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
     options = (
-        typing.get_args(annotation) if typing.get_origin(annotation) in (tuple, types.UnionType) else (annotation,)
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) in (tuple, dict, types.UnionType)
+        else (annotation,)
     )
     for option in options:
         if isinstance(option, type) and issubclass(option, BaseModel):

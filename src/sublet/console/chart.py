@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from sublet.console.figures import axis_count, count, span_text
-from sublet.console.model import CLASSES, PoolPoint, PoolView
+from sublet.console.model import PoolPoint, PoolView
 from sublet.console.timeline import (
     Stretch,
     Tick,
@@ -28,15 +29,36 @@ ROWS_MAX = 24
 _HEADROOM = 1.06
 _EDGE_PERCENT = 4
 
-LAYERS: tuple[tuple[str, str, Callable[[PoolPoint], float]], ...] = (
-    ("own", "Own demand", lambda point: point.own_demand or 0),
-    ("firm", "Sold firm", lambda point: point.sold.firm),
-    ("notice", "Sold notice", lambda point: point.sold.notice),
-    ("spot", "Sold spot", lambda point: point.sold.spot),
-    ("model", "Sold as models", lambda point: point.sold.model),
-    ("sale", "On sale", lambda point: point.on_sale or 0),
-)
-"""What is stacked, from the bottom: a name for the style sheet, a label for people, and the height."""
+CLASS_STYLES = tuple(f"class-{letter}" for letter in "abcdefgh")
+"""The style sheet's names for the classes of service, by their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What is stacked: a name, a name for the style sheet, a label for people, and the height."""
+
+    name: str
+    style: str
+    label: str
+    height: Callable[[PoolPoint], float]
+
+
+def areas_of(classes: Sequence[str]) -> tuple[Area, ...]:
+    """The areas of a pool's chart from the bottom: own demand, each class of service, models, and what is on sale."""
+    sold = [
+        Area(name, CLASS_STYLES[index % len(CLASS_STYLES)], f"Sold {name}", partial(_sold_as, name))
+        for index, name in enumerate(classes)
+    ]
+    return (
+        Area("own", "own", "Own demand", lambda point: point.own_demand or 0),
+        *sold,
+        Area("model", "model", "Sold as models", lambda point: point.sold.model),
+        Area("sale", "sale", "On sale", lambda point: point.on_sale or 0),
+    )
+
+
+def _sold_as(name: str, point: PoolPoint) -> float:
+    return point.sold.by_class.get(name, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,7 @@ class Layer:
     """One area of the stack. `now` is its height now, None where unknown; `path` is empty where it is never seen."""
 
     name: str
+    style: str
     label: str
     path: str
     now: float | None
@@ -75,7 +98,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Chart:
     """Everything that the template draws. `readout` holds the columns for the script that shows values under the
-    pointer: start, end, forecast, capacity, withheld, then the layers from the bottom.
+    pointer: start, end, forecast, and then what `names` says: capacity, withheld, and the layers from the bottom.
     `dense`: columns stand for several points each, and outlines would cover what they enclose."""
 
     title: str
@@ -122,10 +145,11 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
     now_s = as_of.timestamp()
     current = present(pool, as_of)
     holes = gaps(drawn, window, now_s)
+    areas = areas_of(pool.classes)
     return Chart(
         title=f"Pool {pool.name}: accelerators over time",
         description=_description(pool, drawn, current, span_text(window.start, window.end), len(holes)),
-        layers=tuple(_layers(known, current, scale)),
+        layers=tuple(_layers(areas, known, current, scale)),
         capacity_path=_edge(drawn, lambda point: point.capacity, scale),
         own_edge_path=_edge([i for i in known if i.point.forecast], lambda point: point.own_demand or 0, scale),
         x=tuple(_x_mark(tick, scale) for tick in x_ticks(window)),
@@ -138,7 +162,7 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
         ),
         now=_now(scale.percent(now_s)),
         rows=_rows(drawn),
-        readout=_readout(drawn, scale),
+        readout=_readout(areas, drawn, scale),
         withheld=current.withheld if current else None,
         dense=_dense(pool, drawn, as_of),
     )
@@ -149,18 +173,18 @@ def _dense(pool: PoolView, drawn: Sequence[Stretch], as_of: datetime) -> bool:
     return len(observed) > 2 * sum(not item.point.forecast for item in drawn)
 
 
-def _layers(known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) -> list[Layer]:
+def _layers(areas: Sequence[Area], known: Sequence[Stretch], current: PoolPoint | None, scale: _Scale) -> list[Layer]:
     floor = [0.0] * len(known)
     layers = []
-    for name, label, height in LAYERS:
-        ceiling = [low + height(item.point) for low, item in zip(floor, known, strict=True)]
+    for area in areas:
+        ceiling = [low + area.height(item.point) for low, item in zip(floor, known, strict=True)]
         # Where a layer has no height its outline would be all that is seen of it.
         seen = [index for index, low in enumerate(floor) if ceiling[index] > low]
         heights = [floor[index] for index in seen], [ceiling[index] for index in seen]
         path = _area([known[index] for index in seen], *heights, scale) if seen else ""
         unknown = {"own": current and current.own_demand, "sale": current and current.on_sale}
-        now = None if current is None or unknown.get(name, 0) is None else height(current)
-        layers.append(Layer(name, label, path, now))
+        now = None if current is None or unknown.get(area.name, 0) is None else area.height(current)
+        layers.append(Layer(area.name, area.style, area.label, path, now))
         floor = ceiling
     return layers
 
@@ -230,16 +254,17 @@ def _rows(drawn: Sequence[Stretch]) -> tuple[Row, ...]:
     )
 
 
-def _readout(drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
+def _readout(areas: Sequence[Area], drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
     def values(point: PoolPoint) -> list[float | None]:
         own, sale, withheld = (
             None if value is None else round(value, 1) for value in (point.own_demand, point.on_sale, point.withheld)
         )
-        return [withheld, own, *(round(height(point), 1) for _, _, height in LAYERS[1:-1]), sale]
+        return [withheld, own, *(round(area.height(point), 1) for area in areas[1:-1]), sale]
 
     return {
         "from": int(scale.start),
         "to": int(scale.end),
+        "names": ["capacity", "held", *(area.name for area in areas)],
         "columns": [
             [int(i.start), int(i.end), int(i.point.forecast), round(i.point.capacity, 1), *values(i.point)]
             for i in drawn
@@ -250,7 +275,8 @@ def _readout(drawn: Sequence[Stretch], scale: _Scale) -> dict[str, object]:
 def _description(pool: PoolView, drawn: Sequence[Stretch], current: PoolPoint | None, covered: str, holes: int) -> str:
     sentences = [f"From {covered}."]
     if current is not None:
-        classes = ", ".join(f"{name} {count(getattr(current.sold, name))}" for name in CLASSES)
+        sold = {**{name: current.sold.by_class.get(name, 0) for name in pool.classes}, "model": current.sold.model}
+        classes = ", ".join(f"{name} {count(number)}" for name, number in sold.items())
         sentences.append(
             f"Now: capacity {count(current.capacity)}, own demand {count(current.own_demand)}, "
             f"sold {count(current.sold.total)} ({classes}), on sale {count(current.on_sale)}."

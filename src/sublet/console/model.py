@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sublet.surplus.record.calibration import PoolRecord
 from sublet.values.money import Money
+from sublet.values.service_classes import SHIPPED
 from sublet.values.text import cleaned_line
-
-CLASSES = ("firm", "notice", "spot", "model")
-"""Who may hold a sold accelerator: the three classes of raw lease, and the replicas of managed models."""
 
 ROWS_MAX = 100
 """Rows of a table on the page; what is left out is counted and named."""
@@ -26,16 +25,14 @@ SEVERITIES = ("critical", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """Accelerators sold, by who holds them."""
+    """Accelerators sold, by who holds them: raw leases by class of service, and the replicas of managed models."""
 
-    firm: float = 0
-    notice: float = 0
-    spot: float = 0
+    by_class: Mapping[str, float] = field(default_factory=dict)
     model: float = 0
 
     @property
     def total(self) -> float:
-        return self.firm + self.notice + self.spot + self.model
+        return sum(self.by_class.values()) + self.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,8 @@ class PoolPoint:
     """A pool from `at` until the next point, in accelerators.
 
     `own_demand` is what was observed or, where `forecast`, the quantile that the surplus is computed from; it may
-    exceed `capacity`, and None says that nobody knows. `on_sale` is what may still be sold to the class that can be
-    taken back soonest: the other classes may have a part of the same accelerators. None where it was not recorded.
+    exceed `capacity`, and None says that nobody knows. `on_sale` is what may still be sold to the least strict
+    class: the other classes may have a part of the same accelerators. None where it was not recorded.
     """
 
     at: datetime
@@ -80,7 +77,8 @@ class PoolView:
     """One pool as it is now. `points` are in order of time, the observed before the forecast, whose first stands at `as_of`.
 
     Observed points more than `gap_s` seconds apart have a gap between them: the first holds for `gap_s` alone.
-    `on_sale` says what each class may still sell now; the counts share accelerators and do not add up.
+    `classes` are those that it is or was sold in, the strictest first. `on_sale` says what each class may still sell now; the
+    counts share accelerators and do not add up.
     `forecast_quantile` is between 0 and 1; `sample_interval_s` is how long the first sample takes to come.
     """
 
@@ -91,6 +89,7 @@ class PoolView:
     capacity: float
     own_demand_now: float | None
     points: tuple[PoolPoint, ...] = ()
+    classes: tuple[str, ...] = tuple(SHIPPED)
     on_sale: tuple[tuple[str, int], ...] = ()
     withheld: tuple[Withheld, ...] = ()
     forecast_quantile: float | None = None

@@ -25,9 +25,9 @@ from sublet.console.model import (
     Told,
     Withheld,
 )
-from sublet.surplus.model import ClassPolicy
 from sublet.surplus.record.calibration import Day, Figures, PoolRecord, Shadowed, Tuning, figures
 from sublet.values.money import Money
+from sublet.values.service_classes import SHIPPED
 
 _STEP = timedelta(minutes=10)
 _BACK = 144
@@ -127,9 +127,11 @@ def _point(as_of: datetime, index: int, capacity: int, level: float, swing: floa
     fading = max(0.0, 1 - ahead / _AHEAD)
     room = max(0.0, capacity - level - swing - 4)
     sold = Sold(
-        firm=round(0.28 * room),
-        notice=round(0.22 * room * fading) if busy > 20 else 0,
-        spot=round(0.12 * room * fading) if busy > 50 and index < 12 else 0,
+        {
+            "firm": round(0.28 * room),
+            "notice": round(0.22 * room * fading) if busy > 20 else 0,
+            "spot": round(0.12 * room * fading) if busy > 50 and index < 12 else 0,
+        },
         model=round(0.14 * room) if index < 18 else 0,
     )
     on_sale = max(0, capacity - own - sold.total - round(0.07 * capacity))
@@ -305,8 +307,7 @@ def _promised(
     today: int, name: str, hours: int, windows: int, broken: int, parts: int, *, released: int = 0, bound: float = 0.0
 ) -> Figures:
     """Windows of one class and length, spread over 90 days, that broke on a few of them."""
-    notice_s = {"firm": None, "notice": 300, "spot": 120}[name]
-    policy = ClassPolicy(name, notice_s, 1000 if name == "spot" else 10)
+    policy = replace(SHIPPED[name], broken_per_1000_max=max(10.0, SHIPPED[name].broken_per_1000_max))
     days = []
     for index in range(90):
         over = windows * (index + 1) // 90 - windows * index // 90

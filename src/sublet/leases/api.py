@@ -21,7 +21,8 @@ IdempotencyKey = Annotated[str | None, Header(max_length=128)]
 
 
 def router(leases: Leases, require: Require) -> APIRouter:
-    """`/v1/quotes` and `/v1/leases` for customers, of whom the operator may see all; `/v1/reclaims` for internal teams."""
+    """`/v1/classes`, `/v1/quotes` and `/v1/leases` for customers (the operator may see all of them); `/v1/reclaims` for internal
+    teams."""
     routes = APIRouter(tags=["leases"])
     _add_quote_routes(routes, leases, require)
     _add_lease_routes(routes, leases, require)
@@ -33,6 +34,11 @@ def router(leases: Leases, require: Require) -> APIRouter:
 def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
     reader, writer = require("leases:read"), require("leases:write")
 
+    @routes.get("/v1/classes", dependencies=[Depends(require("pools:read"))])
+    def list_classes() -> dict[str, Any]:
+        """The classes of service on sale, the strictest first: how each is taken back, with which notice, credit and price."""
+        return {"classes": [item.as_dict() for item in leases.classes.on_sale], "default": leases.class_default}
+
     @routes.post("/v1/quotes", status_code=201)
     def quote(
         body: NewQuote,
@@ -43,7 +49,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         while the capacity is there."""
         asked = QuoteRequest(
             accelerators=body.accelerators,
-            class_name=body.class_,
+            class_name=body.class_ or "",
             end=body.end,
             start=body.start,
             pool=body.pool,

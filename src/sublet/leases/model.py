@@ -1,4 +1,4 @@
-"""Raw capacity sold: classes of service, quotes, leases, and the states they and their accelerators go through."""
+"""Raw capacity sold: quotes, leases, and the states they and their accelerators go through."""
 
 from __future__ import annotations
 
@@ -133,33 +133,6 @@ def checked_transition(before: LeaseState, after: LeaseState) -> LeaseState:
     return after
 
 
-@dataclass(frozen=True, slots=True)
-class ClassTerms:
-    """A class of service as a contract. `notice_s` is None where the owner can't take the lease back before its end.
-
-    `credit_ratio` is the credit at reclaim as a share of the value of the undelivered rest (for a firm lease: the penalty
-    when it is broken by force). Where a lease is reclaimed within its first `free_s`, what it used is credited too.
-    """
-
-    name: str
-    notice_s: int | None
-    credit_ratio: Decimal
-    free_s: int = 0
-
-    def __post_init__(self) -> None:
-        if self.notice_s is not None and not 0 <= self.notice_s <= 24 * HOUR_S:
-            raise InvalidInputError(f"classes.{self.name}.notice_s must be 0 to {24 * HOUR_S} seconds")
-        if not 0 <= self.credit_ratio <= 10:
-            raise InvalidInputError(f"classes.{self.name}.credit_ratio must be 0 to 10")
-
-
-CLASSES_DEFAULT = (
-    ClassTerms("firm", None, Decimal("1.25")),
-    ClassTerms("notice", 300, Decimal("0.10")),
-    ClassTerms("spot", 120, Decimal("0"), free_s=600),
-)
-RECLAIM_ORDER = ("spot", "notice", "firm")
-"""Which class is asked back first."""
 FORCED_NOTICE_S = 300
 """The notice that a firm lease gets when it is broken by force."""
 
@@ -273,6 +246,11 @@ class Lease:
     shrunk_by: int = 0
     """How many accelerators fewer it has than were sold, since they failed and none was free."""
     outages: tuple[Outage, ...] = ()
+
+    @property
+    def reclaimable(self) -> bool:
+        """Whether its class lets the owner take it back; any other lease is taken back by force alone."""
+        return self.notice_s is not None
 
     @property
     def deadline(self) -> datetime:

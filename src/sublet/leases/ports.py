@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from sublet.leases.lifecycle.metering import UsageInterval
-from sublet.leases.model import CLASSES_DEFAULT, ClassTerms, Lease, Timing
+from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.reclaim.victims import Occupant
-from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
 
 Sellable = Callable[[Connection, str, str, Window], int]
@@ -109,6 +109,7 @@ class LeasePorts:
     """The calls, the classes of service and the timing that one system of leases runs with.
 
     `shareable(connection, pool_id)` is False where two organizations may not hold accelerators of the pool at the same time.
+    `class_default` is the class of a quote that names none.
     """
 
     sellable: Sellable
@@ -123,11 +124,6 @@ class LeasePorts:
     models: ModelPorts = field(default_factory=ModelPorts)
     shareable: Callable[[Connection, str], bool] = _shared
     holds: HoldLimits = field(default_factory=HoldLimits)
-    classes: Mapping[str, ClassTerms] = field(default_factory=lambda: {terms.name: terms for terms in CLASSES_DEFAULT})
+    classes: ServiceClasses = SHIPPED
+    class_default: str = "notice"
     timing: Timing = field(default_factory=Timing)
-
-    def class_named(self, name: str) -> ClassTerms:
-        """Raises InvalidInputError."""
-        if name not in self.classes:
-            raise InvalidInputError(f"class {name!r} is not sold here; use one of {', '.join(sorted(self.classes))}")
-        return self.classes[name]

@@ -39,6 +39,7 @@ from sublet.store import Store
 from sublet.surplus.record.calibration import Promise
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.plan import Plan, in_time
+from sublet.values.service_classes import ServiceClasses
 from sublet.values.text import checked_line
 
 PAGE_MAX = 200
@@ -75,6 +76,16 @@ class Leases:
         self.watching = Watching(store, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, workers)
         self._recovered = False
+
+    @property
+    def classes(self) -> ServiceClasses:
+        """The classes of service."""
+        return self._ports.classes
+
+    @property
+    def class_default(self) -> str:
+        """The class of a quote that names none."""
+        return self._ports.class_default
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """See Admission.quote."""

@@ -19,14 +19,15 @@ Reason = Annotated[str, MinLen(1), MaxLen(500), LINES]
 
 @body
 class NewQuote:
-    """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`.
+    """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`. `class`: one of
+    `GET /v1/classes`, the operator's default if left out.
 
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
     """
 
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_PER_LEASE_MAX)] = 1
-    class_: Annotated[str, MaxLen(16), LINE] = "notice"
+    class_: Annotated[str, MinLen(1), MaxLen(16), LINE] | None = None
     pool: Annotated[str, MaxLen(60), LINE] | None = None
     generation: Annotated[str, MaxLen(40), LINE] | None = None
     start: Moment | None = None
@@ -61,6 +62,30 @@ class Release:
     """Why an accelerator in quarantine is clean."""
 
     reason: Reason
+
+
+@answer
+class ClassOfService:
+    """The terms of a class. `take_back` is never, notice, at_once or pause; the class with the lowest `strictness` is reclaimed
+    first. `price_ratio` multiplies the pool's price; `credit_ratio` is the credit at reclaim as a share of the undelivered
+    rest, and a lease reclaimed within `free_s` seconds costs nothing."""
+
+    name: str
+    description: str
+    take_back: str
+    notice_s: int | None
+    price_ratio: str
+    credit_ratio: str
+    free_s: int
+    strictness: int
+
+
+@answer
+class ClassList:
+    """The classes of service on sale, the strictest first; `default` is that of a quote that names none."""
+
+    classes: list[ClassOfService]
+    default: str
 
 
 @answer

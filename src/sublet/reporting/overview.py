@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -125,8 +125,9 @@ class Overviews:
             pool, leases, sum(item.accelerators for item in system.models.replicas() if item.pool_id == pool.id)
         )
         on_sale = _on_sale(ladder)
-        spot = dict(on_sale).get("spot", 0)
-        points = (*_observed(pool, history, sold, at), *_expected(pool, facts, sold, spot, at))
+        loosest = system.capacity.classes.loosest
+        spare = dict(on_sale).get(loosest, 0)
+        points = (*_observed(pool, history, sold, at), *_expected(pool, facts, sold, spare, at))
         return view.PoolView(
             id=pool.id,
             name=pool.name,
@@ -135,8 +136,9 @@ class Overviews:
             capacity=pool.capacity(at),
             own_demand_now=float(history.in_use[-1]) if len(history) else None,
             points=points,
+            classes=sold.classes(item.name for item in system.capacity.classes.on_sale),
             on_sale=on_sale,
-            withheld=_withheld(ladder),
+            withheld=_withheld(ladder, loosest),
             forecast_quantile=FORECAST_QUANTILE,
             gap_s=max(_gap_s(points), 4 * system.settings.demand.sample_interval_s),
             sample_interval_s=system.settings.demand.sample_interval_s,
@@ -262,7 +264,11 @@ class _SoldOver:
                 counts[lease.class_name] += lease.accelerators
         # Replicas have no history here: they are shown from the present on.
         model = float(self._replicas) if moment >= now - timedelta(minutes=5) else 0.0
-        return view.Sold(firm=counts["firm"], notice=counts["notice"], spot=counts["spot"], model=model)
+        return view.Sold(dict(counts), model)
+
+    def classes(self, known: Iterable[str]) -> tuple[str, ...]:
+        """The classes `known`, and those that leases were sold in and that the settings no longer have."""
+        return tuple(dict.fromkeys((*known, *sorted(lease.class_name for lease in self._leases))))
 
 
 _NEVER_HELD = ("rejected", "canceled", "failed", "requested")
@@ -335,12 +341,12 @@ def _on_sale(ladder: Ladder) -> tuple[tuple[str, int], ...]:
     return tuple(found.items())
 
 
-def _withheld(ladder: Ladder) -> tuple[view.Withheld, ...]:
-    """Why the rest is not on sale, for the class that can be taken back soonest, over the shortest window."""
-    spot = [rung for rung in ladder.alone if rung.class_name == "spot"]
-    if not spot:
+def _withheld(ladder: Ladder, loosest: str) -> tuple[view.Withheld, ...]:
+    """Why the rest is not on sale, for the least strict class, over the shortest window."""
+    rungs = [rung for rung in ladder.alone if rung.class_name == loosest]
+    if not rungs:
         return ()
-    shortest = min(spot, key=lambda rung: rung.window_s)
+    shortest = min(rungs, key=lambda rung: rung.window_s)
     return tuple(view.Withheld(item.count, item.sentence.removeprefix(f"{item.count} ")) for item in shortest.withheld)
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.model import Require
-from sublet.surplus.model import WINDOW_S_MAX
 from sublet.surplus.record.service import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
 from sublet.surplus.service import Surplus
 from sublet.values.errors import NotFoundError
 from sublet.values.moments import Moment
+from sublet.values.service_classes import WINDOW_S_MAX
 from sublet.values.windows import Window
 
 

@@ -1,4 +1,4 @@
-"""What may be sold now: classes of service, the ladder, and why the rest is withheld."""
+"""What may be sold now: the ladder, and why the rest is withheld."""
 
 from __future__ import annotations
 
@@ -7,77 +7,9 @@ from datetime import datetime
 
 from sublet.demand.model import Claim
 from sublet.values.clock import format_time
-from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
 HOUR_S = 3600
-WINDOW_S_MAX = 90 * 24 * HOUR_S
-LONG_SHARE = 0.15
-WINDOWS_DEFAULT_S = (24 * HOUR_S, 12 * HOUR_S, 4 * HOUR_S, HOUR_S)
-
-
-class UnknownClassError(InvalidInputError):
-    """There is no such class of service; use one that the settings name: firm, notice or spot."""
-
-    code = "unknown_class"
-
-
-@dataclass(frozen=True, slots=True)
-class ClassPolicy:
-    """One class of service and the risk that the operator accepts for it.
-
-    `notice_s` is None for a class that can't be taken back before its window ends. `teardown_s` is what clearing an
-    accelerator takes after the notice. `broken_per_1000_max` counts promises that may be broken per 1,000 sold.
-    `windows_s` are the window lengths that the ladder offers, longest first. Of a class that can't be taken back, at most
-    `long_share_max` of what could be sold for the shortest window is sold for longer ones.
-    """
-
-    name: str
-    notice_s: int | None
-    broken_per_1000_max: float
-    teardown_s: int = 30
-    windows_s: tuple[int, ...] = WINDOWS_DEFAULT_S
-    sell: bool = True
-    long_share_max: float = LONG_SHARE
-
-    def __post_init__(self) -> None:
-        if not 0 < self.broken_per_1000_max <= 1000:
-            raise InvalidInputError(
-                f"broken_per_1000_max of class {self.name} is {self.broken_per_1000_max}; write a number above 0, at most 1000"
-            )
-        if not self.windows_s or any(not 0 < window <= WINDOW_S_MAX for window in self.windows_s):
-            raise InvalidInputError(f"windows of class {self.name} must be from 1 to {WINDOW_S_MAX} seconds long")
-        if not 0 <= self.long_share_max <= 1:
-            raise InvalidInputError(
-                f"long_share_max of class {self.name} is {self.long_share_max}; write a number from 0 to 1"
-            )
-        object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
-
-    @property
-    def patience_s(self) -> float:
-        """Seconds until a promise of the class is over at the latest once it is taken back; infinite where it can't be."""
-        return float("inf") if self.notice_s is None else self.notice_s + self.teardown_s
-
-    @property
-    def shortest_s(self) -> int:
-        """The shortest window length of the ladder."""
-        return self.windows_s[-1]
-
-    @property
-    def laddered(self) -> bool:
-        """Whether long and short promises share the risk of one pool."""
-        return self.notice_s is None and len(self.windows_s) > 1 and self.risk < 1
-
-    @property
-    def risk(self) -> float:
-        """The share of promises that may be broken."""
-        return self.broken_per_1000_max / 1000
-
-    def horizon_s(self, window_s: float) -> float:
-        """How far ahead the peak of demand matters for a promise of `window_s`: until it can be taken back."""
-        if self.notice_s is None:
-            return window_s
-        return min(window_s, self.notice_s + self.teardown_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +84,7 @@ REASONS: dict[str, str] = {
     "reclaimed": "taken back by the owner, and kept for it until the reclaim ends",
     "back_off": "needed by the owner a moment ago, so that they are not sold and taken back again and again",
     "fragmented": "free for parts of the window only: no single accelerator is free for all of it",
-    "looser_class": "not on sale even in a class that can be taken back sooner",
+    "looser_class": "not on sale even in a less strict class",
     "demand_quantile": "the owner's demand may rise so far, at the risk accepted for the class",
     "kept_short": "kept for the shortest window, so that few long ones share its risk",
     "cold_start": "too little history to know",

@@ -15,15 +15,12 @@ from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus.model import (
     HOUR_S,
-    WINDOW_S_MAX,
     BackOff,
-    ClassPolicy,
     Evidence,
     Ladder,
     PoolFacts,
     Sellable,
     Sold,
-    UnknownClassError,
     Withheld,
 )
 from sublet.surplus.rule import ladder as rule
@@ -32,6 +29,7 @@ from sublet.surplus.rule.seller import REGIME_RATIO
 from sublet.surplus.rule.view import View, claims_met
 from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import WINDOW_S_MAX, ServiceClass, UnknownClassError
 from sublet.values.windows import Window
 
 FINE_STEP_S_MAX = 300
@@ -63,7 +61,7 @@ class Surplus:
         demand: Demand,
         facts: Facts,
         book: Book,
-        classes: Iterable[ClassPolicy],
+        classes: Iterable[ServiceClass],
         clock: Clock,
         learned: Learned = lambda pool_id, connection: None,
         free: Free = _any,
@@ -74,15 +72,19 @@ class Surplus:
         self._clock = clock
         self._free = free
         self._memory = Memory(demand, learned)
-        # The class that is taken back last is decided first: it needs the deepest units.
-        self._classes = {
-            policy.name: policy for policy in sorted(classes, key=lambda policy: policy.patience_s, reverse=True)
-        }
+        # The strictest class is decided first: it needs the deepest units.
+        strictest_first = sorted(classes, key=lambda policy: -policy.strictness)
+        self._classes = {policy.name: policy for policy in strictest_first}
 
     @property
-    def classes(self) -> tuple[ClassPolicy, ...]:
-        """The classes of service, the one that is taken back last first."""
+    def classes(self) -> tuple[ServiceClass, ...]:
+        """The classes of service, the strictest first."""
         return tuple(self._classes.values())
+
+    @property
+    def ladder_classes(self) -> tuple[ServiceClass, ...]:
+        """Those that are sold by windows, the strictest first."""
+        return tuple(policy for policy in self._classes.values() if policy.by_window)
 
     def ladder(self, pool_id: str, at: datetime | None = None, sold: Sequence[Sold] | None = None) -> Ladder:
         """All that the pool has on sale at `at` (now by default), and why the rest is withheld."""
@@ -90,7 +92,7 @@ class Surplus:
             view = self.view(pool_id, at, connection)
             pool_id = view.facts.pool_id
             booked = list(self._book(pool_id, connection) if sold is None else sold)
-            lengths = {window_s for policy in self.classes for window_s in policy.windows_s}
+            lengths = {window_s for policy in self.ladder_classes for window_s in policy.windows_s}
             free = {
                 window_s: self._free(pool_id, Window.starting(view.at, window_s), connection)
                 for window_s in lengths
@@ -100,7 +102,7 @@ class Surplus:
         rungs: list[Sellable] = []
         alone: list[Sellable] = []
         offered: list[Sold] = []
-        for policy in self.classes:
+        for policy in self.ladder_classes:
             short = rule.short_count(view, policy, self._classes)
             singles = rule.offers(view, policy, standing, self._classes, short)
             for window_s, single in zip(policy.windows_s, singles, strict=True):
@@ -133,10 +135,12 @@ class Surplus:
 
         With `connection` all that is read is read inside the caller's transaction. Where `sold` is given, whether single
         accelerators are free for all of the window is the caller's affair. Raises UnknownClassError, and InvalidInputError for
-        a window that is over or reaches further than AHEAD_MAX.
+        a window that is over or reaches further than AHEAD_MAX, or a class that is not sold by windows.
         """
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
+        if not self._classes[class_name].by_window:
+            raise InvalidInputError(f"class {class_name} is sold as accelerator-hours by a deadline, not as a window")
         if connection is None:
             with self._demand.read() as reading:
                 return self.sellable(pool_id, class_name, window, at, sold, reading)

@@ -26,7 +26,7 @@ from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
 from sublet.models.service import Models
 from sublet.store import Store
-from sublet.surplus.model import Absence, ClassPolicy, PoolFacts, Sold
+from sublet.surplus.model import Absence, PoolFacts, Sold
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.view import View
@@ -55,7 +55,8 @@ class Capacity:
     def __init__(
         self, settings: Settings, store: Store, fleet: Fleet, demand: Demand, models: Models, room: Room
     ) -> None:
-        self._settings = settings
+        self.classes = settings.service_classes
+        self._rented = self.classes[settings.models.service_class]
         self._clock = store.clock
         self._store = store
         self._fleet = fleet
@@ -63,9 +64,7 @@ class Capacity:
         self._models = models
         self._room = room
         self._timing = Timing()
-        self.surplus = Surplus(
-            demand, self.facts, self.book, class_policies(settings), self._clock, _learned, self.free
-        )
+        self.surplus = Surplus(demand, self.facts, self.book, self.classes.values(), self._clock, _learned, self.free)
 
     # -- what the surplus counts with
 
@@ -106,7 +105,7 @@ class Capacity:
             if not occupant.protected:
                 until = max(occupant.leaving_at or now + REPLICA_WINDOW, now + timedelta(seconds=1))
                 rented[until] = rented.get(until, 0) + occupant.accelerators
-        return [*sold, *(Sold(count, "spot", Window(now, until)) for until, count in rented.items())]
+        return [*sold, *(Sold(count, self._rented.name, Window(now, until)) for until, count in rented.items())]
 
     def free(self, pool_id: str, window: Window, connection: Connection) -> int:
         """Accelerators that nobody holds at any time of `window`, as far as the backend can serve them."""
@@ -121,7 +120,7 @@ class Capacity:
         if not live:
             return []
         pool = self._fleet.pool(pool_id, connection)
-        rate_nano = round(pool.price_nano * self._settings.classes.spot.price_ratio)
+        rate_nano = round(pool.price_nano * self._rented.price_ratio)
         floors = {item.id: item.floor for item in models_sql.all_deployments(connection) if item.state == "active"}
         kept = _floor_replicas(live, floors)
         return [
@@ -134,6 +133,7 @@ class Capacity:
                 drain_s=round(DRAIN_S),
                 leaving_at=_leaving_at(item, self._clock.now()),
                 protected=item.id in kept,
+                class_name=self._rented.name,
             )
             for item in live
         ]
@@ -178,22 +178,23 @@ class Capacity:
     # -- what replicas may occupy
 
     def model_room(self, connection: Connection, pool_id: str) -> int:
-        """Accelerators that replicas may occupy in all: what they occupy, the floors, and what spot may sell beyond.
+        """Accelerators that replicas may occupy in all: what they occupy, the floors, and what their class may sell beyond.
 
-        They grow where spot is on sale, and shrink by notice alone, as leases do.
+        They grow where their class is on sale, and shrink by notice alone, as leases do.
         """
         used = sum(item.accelerators for item in self.occupants(connection, pool_id))
         return used + self.model_spare(connection, pool_id)
 
     def model_spare(self, connection: Connection, pool_id: str) -> int:
-        """Accelerators that replicas may grow by: into floors that are not filled, and into what spot may sell."""
+        """Accelerators that replicas may grow by: into floors that are not filled, and into what their class may sell."""
         now = self._clock.now()
         occupants = self.occupants(connection, pool_id)
         filled = sum(item.accelerators for item in occupants if item.protected)
         used = sum(item.accelerators for item in occupants)
         hour = Window(now, now + timedelta(hours=1))
-        spot = self.surplus.sellable(pool_id, "spot", hour, sold=self.book(pool_id, connection), connection=connection)
-        spare = max(0, self._floors(connection, pool_id) - filled) + spot.count
+        book = self.book(pool_id, connection)
+        rentable = self.surplus.sellable(pool_id, self._rented.name, hour, sold=book, connection=connection)
+        spare = max(0, self._floors(connection, pool_id) - filled) + rentable.count
         return max(0, min(spare, self.model_limit(connection, pool_id) - used))
 
     def model_limit(self, connection: Connection, pool_id: str) -> int:
@@ -235,20 +236,6 @@ def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> 
         return []
     over = Step(f"{kind}_ends", subject, why, window.end)
     return [Step(f"{kind}_begins", subject, why, window.start), over] if window.start > now else [over]
-
-
-def class_policies(settings: Settings) -> tuple[ClassPolicy, ...]:
-    """The classes as the surplus sees them: how long a promise stands, and at what risk."""
-    return tuple(
-        ClassPolicy(
-            name,
-            None if name == "firm" else getattr(settings.classes, name).notice_s,
-            getattr(settings.classes, name).broken_per_1000_max,
-            sell=getattr(settings.classes, name).sell,
-            long_share_max=settings.classes.firm.long_share_max,
-        )
-        for name in ("firm", "notice", "spot")
-    )
 
 
 def _learned(pool_id: str, connection: Connection) -> Mapping[str, Any] | None:

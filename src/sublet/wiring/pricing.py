@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from sublet.config.settings import Settings
@@ -33,18 +32,18 @@ BEGINNING = "2020-01-01T00:00:00Z"
 def wanted(settings: Settings, pools: Iterable[Pool]) -> list[dict[str, Any]]:
     """The entries that the settings stand for now, without validity."""
     entries = []
+    classes = settings.service_classes
     for pool in pools:
-        for name in ("firm", "notice", "spot"):
-            ratio: Decimal = getattr(settings.classes, name).price_ratio
+        for service_class in classes.values():
             entries.append(
                 {
                     "meter": "accelerator.seconds",
-                    "match": {"pool": pool.name, "class": name},
+                    "match": {"pool": pool.name, "class": service_class.name},
                     "kind": "per_unit",
                     "currency": pool.currency,
-                    "amount": format(decimal_from_nano(pool.price_nano) * ratio, "f"),
+                    "amount": format(decimal_from_nano(pool.price_nano) * service_class.price_ratio, "f"),
                     "per": SECONDS_PER_HOUR,
-                    "description": f"{pool.generation} of {pool.name}, {name}",
+                    "description": f"{pool.generation} of {pool.name}, {service_class.name}",
                 }
             )
     for meter, amount in TOKEN_PRICES_USD.items():

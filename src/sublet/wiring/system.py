@@ -28,7 +28,7 @@ from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.backends.simulated import SimulatedBackend
 from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
 from sublet.leases.lifecycle.metering import UsageInterval
-from sublet.leases.model import ClassTerms, Lease, Timing
+from sublet.leases.model import Lease, Timing
 from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
@@ -161,7 +161,8 @@ class Sublet:
             settle=self._settle_lease,
             shareable=self._shareable,
             holds=hold_limits(self.settings),
-            classes=class_terms(self.settings),
+            classes=self.capacity.classes,
+            class_default=self.settings.quotes.service_class,
             timing=Timing(),
         )
 
@@ -358,20 +359,6 @@ def hold_limits(settings: Settings) -> HoldLimits:
         quotes.idle_share_max,
         quotes.pool_share_max,
     )
-
-
-def class_terms(settings: Settings) -> dict[str, ClassTerms]:
-    """The classes as a contract: notice and credit."""
-    return {
-        name: ClassTerms(
-            name,
-            None if name == "firm" else getattr(settings.classes, name).notice_s,
-            getattr(settings.classes, name).credit_ratio,
-            getattr(settings.classes, name).free_s,
-        )
-        for name in ("firm", "notice", "spot")
-        if getattr(settings.classes, name).sell
-    }
 
 
 def _pool_of(connection: Connection, pool_id: str) -> Pool:

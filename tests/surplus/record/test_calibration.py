@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.classes import a_class
 
-from sublet.surplus.model import HOUR_S, ClassPolicy
+from sublet.surplus.model import HOUR_S
 from sublet.surplus.record.calibration import (
     PARTS,
     Day,
@@ -27,8 +28,8 @@ from sublet.surplus.record.calibration import (
 )
 from sublet.values.windows import Window
 
-FIRM = ClassPolicy("firm", None, 10)
-NOTICE = ClassPolicy("notice", 300, 10)
+FIRM = a_class("firm", None, 10)
+NOTICE = a_class("notice", 300, 10)
 NOW = datetime(2026, 3, 14, tzinfo=UTC)
 
 

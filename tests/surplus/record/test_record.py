@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
+from tests.classes import a_class
 from tests.surplus import series as made
 
 from sublet.demand.forecast.forecaster import Forecaster
@@ -21,7 +22,7 @@ from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
 from sublet.surplus.backtest.scoring import Trace, bound
-from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.record import store as sql
 from sublet.surplus.record.calibration import Figures, PoolRecord, Promise
 from sublet.surplus.record.service import Record
@@ -30,12 +31,13 @@ from sublet.surplus.rule import memory
 from sublet.surplus.rule.memory import Memory
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 CLASSES = (
-    ClassPolicy("firm", None, 50, windows_s=(HOUR_S, 4 * HOUR_S)),
-    ClassPolicy("notice", 300, 10, windows_s=(4 * HOUR_S,)),
-    ClassPolicy("spot", 120, 1000, windows_s=(4 * HOUR_S,)),
+    a_class("firm", None, 50, windows_s=(HOUR_S, 4 * HOUR_S)),
+    a_class("notice", 300, 10, windows_s=(4 * HOUR_S,)),
+    a_class("spot", 120, 1000, windows_s=(4 * HOUR_S,)),
 )
 SERIES = made.series(21, seed=7, pool="pool_a")
 FACTS = PoolFacts("pool_a", "made", 100, never_sell=3)
@@ -46,7 +48,7 @@ MINUTE = timedelta(minutes=1)
 class Watch:
     """A record over one pool, and what was given to it as leases."""
 
-    def __init__(self, store: Store, facts: PoolFacts = FACTS, classes: Sequence[ClassPolicy] = CLASSES) -> None:
+    def __init__(self, store: Store, facts: PoolFacts = FACTS, classes: Sequence[ServiceClass] = CLASSES) -> None:
         self.store = store
         self.promises: list[Promise] = []
         self.demand = Demand(store)

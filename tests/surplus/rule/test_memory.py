@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
+from tests.classes import a_class
 from tests.surplus import series as made
 
 from sublet.demand.forecast.forecaster import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
-from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.record import store as sql
 from sublet.surplus.record.service import Record
 from sublet.surplus.rule import memory, seller
@@ -98,7 +99,7 @@ def test_a_start_goes_on_from_what_the_record_kept_and_decides_the_same(
     monkeypatch.setattr(memory, "SHADOW_HOURS_MAX", 10 * 24)
     demand = Demand(store)
     demand.record_series(SERIES)
-    classes = [ClassPolicy("firm", None, 50, windows_s=(HOUR_S, 4 * HOUR_S))]
+    classes = [a_class("firm", None, 50, windows_s=(HOUR_S, 4 * HOUR_S))]
     facts = PoolFacts("pool_a", "made", 100)
     lived = Record(store, demand, lambda _: facts, lambda *_: [], classes)
     clock.set(SERIES.end + timedelta(minutes=10))

@@ -86,7 +86,6 @@
     stamp.textContent = next.dataset.stamp;
   }
 
-  const NAMES = ["capacity", "held", "own", "firm", "notice", "spot", "model", "sale"];
   const clock = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
   function columnAt(readout, at) {
@@ -105,7 +104,7 @@
     label.setAttribute("x", `${100 * share}%`);
     label.setAttribute("text-anchor", share < 0.15 ? "start" : share > 0.85 ? "end" : "middle");
     chart.classList.add("pointed");
-    NAMES.forEach((name, index) => {
+    readout.names.forEach((name, index) => {
       const node = chart.querySelector(`[data-value="${name}"]`);
       if (!node) return;
       node.dataset.now ??= node.textContent;

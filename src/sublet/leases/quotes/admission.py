@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,7 +45,7 @@ _STALE_HOLDS_PER_WRITE = 200
 @dataclass(frozen=True, slots=True)
 class QuoteRequest:
     """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`, or
-    for `duration_s`."""
+    for `duration_s`. Without a class, the operator's default."""
 
     accelerators: int
     class_name: str
@@ -94,7 +94,10 @@ class Admission:
             raise InvalidInputError(
                 f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {request.accelerators}"
             )
-        self._ports.class_named(request.class_name)
+        request = replace(request, class_name=request.class_name or self._ports.class_default)
+        named = self._ports.classes.named(request.class_name)
+        if not named.by_window:
+            raise InvalidInputError(f"class {named.name} is sold as accelerator-hours by a deadline, not as a window")
         if (request.pool is None) == (request.generation is None):
             raise InvalidInputError("name either a pool or a generation")
 
@@ -165,7 +168,7 @@ class Admission:
             units = self._available(connection, pool.id, request.class_name, window, organization_id, now)
             if len(units) < request.accelerators:
                 continue
-            terms = self._ports.class_named(request.class_name)
+            terms = self._ports.classes.named(request.class_name)
             price_nano, currency = self._ports.price(connection, pool.id, request.class_name, window, organization_id)
             quote = Quote(
                 id=new_id("quo"),
@@ -351,6 +354,9 @@ class Admission:
             ],
         )
 
+    def _other_classes(self, request: QuoteRequest) -> list[str]:
+        return [item.name for item in self._ports.classes.on_sale if item.by_window and item.name != request.class_name]
+
     def _no_capacity(
         self,
         connection: Connection,
@@ -363,7 +369,7 @@ class Admission:
         """Fewer of the same, another class, or half the time: what the same customer could have right now."""
         half = Window(window.start, window.start + (window.end - window.start) / 2)
         tries = [(request.class_name, window, "fewer")]
-        tries += [(name, window, "class") for name in self._ports.classes if name != request.class_name]
+        tries += [(name, window, "class") for name in self._other_classes(request)]
         if half.seconds >= 60:
             tries.append((request.class_name, half, "shorter"))
         alternatives: list[dict[str, Any]] = []

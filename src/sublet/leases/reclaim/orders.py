@@ -176,6 +176,7 @@ class Reclaims:
                 partial(self._room, connection, pool_id),
                 now,
                 self._ports.timing.clean_s,
+                self._ports.classes,
             )
             if plan is not None:
                 plans.append(plan)
@@ -203,7 +204,9 @@ class Reclaims:
                 if lease is not None and lease.reclaim_at is None and not lease.state.terminal:
                     leases = [lease]
             count = accelerators_of(leases, replicas)
-            for victim in plan_reclaim(pool_id, count, by, leases, now, why=why, replicas=replicas).victims:
+            classes = self._ports.classes
+            plan = plan_reclaim(pool_id, count, by, leases, now, why=why, replicas=replicas, classes=classes)
+            for victim in plan.victims:
                 self._give_notice(connection, victim, ACTOR, now)
                 self._count_round(connection, pool_id, now)
 
@@ -260,6 +263,7 @@ class Reclaims:
             noticed - ordered,
             lambda window: self._room(connection, pool_id, window, calm_s),
             now,
+            self._ports.classes,
         )
         kinds = {item.id: "replica" for item in replicas}
         return [Return(item, pool_id, kinds.get(item, "lease"), why) for item in found]
@@ -298,6 +302,7 @@ class Reclaims:
             clean_s=self._ports.timing.clean_s,
             force=order.force,
             replicas=[item for item in (*rented, *floors) if item.leaving_at is None],
+            classes=self._ports.classes,
         )
         # What other reclaims keep, or what the pool does not have, no tenant can give.
         return replace(plan, short=plan.short + max(0, order.accelerators - max(0, kept)))

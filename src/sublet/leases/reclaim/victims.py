@@ -1,6 +1,6 @@
 """Whom to ask back: the owner's need turned into a list of leases and replicas, each with its time, its cost and the reason.
 
-Pure. Replicas of managed models are spot capacity that Sublet rents from itself: they stand among the leases.
+Pure. Replicas of managed models are capacity that Sublet rents from itself: they stand among the leases of their class.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import FORCED_NOTICE_S, RECLAIM_ORDER, Lease, credit_nano
+from sublet.leases.model import FORCED_NOTICE_S, Lease, credit_nano
 from sublet.surplus.rule.reclaim import Holding, least_destroyed
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
+from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
 
 LOOK_S = 60
@@ -26,7 +27,7 @@ REPLICA_LEFT_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A replica as the reclaim plan sees it. `rate_nano` is what spot costs per accelerator-hour on its pool.
+    """A replica as the reclaim plan sees it. `rate_nano` is what its class costs per accelerator-hour on its pool.
 
     `leaving_at` is when it is gone where it drains or is under notice already. A `protected` one fills a floor, which the
     operator pays for: it is taken back by force alone.
@@ -40,11 +41,12 @@ class Occupant:
     drain_s: int
     leaving_at: datetime | None = None
     protected: bool = False
+    class_name: str = "spot"
 
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A lease to be taken back at `reclaim_at`, for `credit_nano`. `forced` breaks a firm one.
+    """A lease to be taken back at `reclaim_at`, for `credit_nano`. `forced` breaks one that its class does not take back.
 
     `reason` is the owner's own affair; the tenant is told that it is needed. `cost` is what is destroyed.
     """
@@ -121,7 +123,7 @@ class ReplicaVictim:
             "kind": "replica",
             "replica_id": self.occupant.id,
             "model": self.occupant.model,
-            "class": "spot",
+            "class": self.occupant.class_name,
             "accelerators": self.occupant.accelerators,
             "reclaim_at": format_time(self.reclaim_at),
             "credit": text_from_nano(0),
@@ -140,7 +142,7 @@ class ReplicaVictim:
 class ReclaimPlan:
     """`needed` accelerators must come back from tenants; `victims` give `freed`, the last of them at `back_at`.
 
-    `short` is what only firm leases and model floors hold: they are not touched unless they are broken by force.
+    `short` is what only leases of a class that is never taken back and model floors hold: force alone touches them.
     """
 
     pool_id: str
@@ -180,6 +182,53 @@ class Return:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Tenant:
+    """A lease or a replica as `rising` counts it. `place` is its class's strictness; `leaving_in_time` says that it is under
+    notice and gone when that is over."""
+
+    id: str
+    accelerators: int
+    notice_s: int | None
+    place: int
+    start: datetime
+    end: datetime | None
+    leaving: bool
+    leaving_in_time: bool
+
+    def holds(self, window: Window) -> bool:
+        """Whether it holds its accelerators when `window` begins, or from some moment of it on."""
+        return self.start < window.end and (self.end is None or self.end > window.start)
+
+
+def _tenant_of(lease: Lease, classes: ServiceClasses, now: datetime, clean_s: int) -> _Tenant:
+    in_time = now + timedelta(seconds=(lease.notice_s or 0) + clean_s)
+    return _Tenant(
+        id=lease.id,
+        accelerators=lease.accelerators,
+        notice_s=lease.notice_s,
+        place=classes.place_of(lease.class_name, lease.notice_s),
+        start=lease.window.start,
+        end=lease.deadline,
+        leaving=lease.reclaim_at is not None,
+        leaving_in_time=lease.reclaim_at is not None and lease.deadline <= in_time,
+    )
+
+
+def _tenant_of_replica(item: Occupant, classes: ServiceClasses, now: datetime) -> _Tenant:
+    leaving_at = item.leaving_at
+    return _Tenant(
+        id=item.id,
+        accelerators=item.accelerators,
+        notice_s=item.drain_s,
+        place=classes.place_of(item.class_name, item.drain_s),
+        start=now,
+        end=leaving_at,
+        leaving=leaving_at is not None,
+        leaving_in_time=leaving_at is not None and leaving_at <= now + timedelta(seconds=item.drain_s),
+    )
+
+
 def plan_reclaim(
     pool_id: str,
     needed: int,
@@ -191,17 +240,20 @@ def plan_reclaim(
     clean_s: int = 0,
     force: bool = False,
     replicas: Sequence[Occupant] = (),
+    classes: ServiceClasses = SHIPPED,
 ) -> ReclaimPlan:
     """Choose among `leases` and `replicas` (those that hold accelerators of the pool past `by` and are under no notice).
 
-    Spot goes before notice before firm, replicas with spot and those of floors with firm; within a class those whose end
-    destroys the least value, as `surplus.rule.reclaim.least_destroyed` chooses them. Each gets at least its notice, more where
-    there is time until `by`.
+    The less strict class goes first, replicas with the class that they rent in and those of floors with the strictest; within a
+    class those whose end destroys the least value, as `surplus.rule.reclaim.least_destroyed` chooses them. Each gets at least its
+    notice, more where there is time until `by`.
     """
     offered: dict[str, Victim | ReplicaVictim] = {
-        lease.id: _victim(lease, by, now, why, clean_s) for lease in leases if force or lease.class_name != "firm"
+        lease.id: _victim(lease, by, now, why, clean_s, classes) for lease in leases if force or lease.reclaimable
     }
-    offered |= {item.id: _replica_victim(item, by, now, why) for item in replicas if force or not item.protected}
+    offered |= {
+        item.id: _replica_victim(item, by, now, why, classes) for item in replicas if force or not item.protected
+    }
     by_s = max(0, int((by - now).total_seconds()))
     chosen = least_destroyed([victim.cost for victim in offered.values()], needed, by_s)
     victims = tuple(offered[item.id] for item in chosen)
@@ -217,35 +269,42 @@ def rising(
     may_stay: Callable[[Window], int],
     now: datetime,
     clean_s: int,
+    classes: ServiceClasses = SHIPPED,
 ) -> ReclaimPlan | None:
-    """Where tenants hold more than may stay: who gets notice. Each class is asked as early as its notice needs, no earlier."""
+    """Where tenants hold more than may stay: who gets notice. Each class is asked as early as its notice needs, no earlier.
+
+    A stricter class is not asked in the place of a less strict one because its notice is shorter: the less strict one is asked
+    with it, and counts as gone while it is under its own notice.
+    """
     rented = [item for item in replicas if not item.protected]
-    notices = {lease.notice_s for lease in leases if lease.notice_s is not None}
-    notices |= {item.drain_s for item in rented}
+    tenants = [
+        *(_tenant_of(lease, classes, now, clean_s) for lease in leases),
+        *(_tenant_of_replica(item, classes, now) for item in rented),
+    ]
     victims: list[Victim | ReplicaVictim] = []
     needed = short = 0
-    for notice_s in sorted(notices):
+    for notice_s in sorted({item.notice_s for item in tenants if item.notice_s is not None}):
         by = now + timedelta(seconds=notice_s + clean_s)
         window = Window.starting(by, LOOK_S)
         gone = {victim.id for victim in victims}
-        holding = [lease for lease in leases if lease.id not in gone and _holds(lease, window)]
-        serving = [item for item in rented if item.id not in gone and (item.leaving_at is None or item.leaving_at > by)]
-        excess = accelerators_of(holding, serving) - may_stay(window)
+        present = [item for item in tenants if item.id not in gone and item.holds(window)]
+        able = [(item, item.notice_s) for item in present if not item.leaving and item.notice_s is not None]
+        place = max((item.place for item, needs_s in able if needs_s <= notice_s), default=0)
+        counted = [item for item in present if not (item.leaving_in_time and item.place < place)]
+        excess = sum(item.accelerators for item in counted) - may_stay(window)
         if excess <= 0:
             continue
+        asked = {item.id for item, needs_s in able if needs_s <= notice_s or item.place < place}
         plan = plan_reclaim(
             pool_id,
             excess,
             by,
-            [
-                lease
-                for lease in holding
-                if lease.reclaim_at is None and lease.notice_s is not None and lease.notice_s <= notice_s
-            ],
+            [lease for lease in leases if lease.id in asked],
             now,
             why=f"the owner needs more of the pool: tenants hold {excess} more than may stay",
             clean_s=clean_s,
-            replicas=[item for item in serving if item.leaving_at is None and item.drain_s <= notice_s],
+            replicas=[item for item in rented if item.id in asked],
+            classes=classes,
         )
         victims += plan.victims
         needed += excess
@@ -262,8 +321,9 @@ def returning(
     noticed: Collection[str],
     may_stay: Callable[[Window], int],
     now: datetime,
+    classes: ServiceClasses = SHIPPED,
 ) -> list[str]:
-    """Whose notice may be withdrawn because the need is gone, of those in `noticed`: the firmest first, then who loses most.
+    """Whose notice may be withdrawn because the need is gone, of those in `noticed`: the strictest first, then who loses most.
 
     `may_stay` tells what may stay where the owner's need is taken at its highest of late. Nobody gets a notice back who
     would be asked again at once.
@@ -288,7 +348,12 @@ def returning(
     )
     order = sorted(
         waiting,
-        key=lambda lease: (-RECLAIM_ORDER.index(lease.class_name), -lease.credit_nano, lease.created_at, lease.id),
+        key=lambda lease: (
+            -classes.place_of(lease.class_name, lease.notice_s),
+            -lease.credit_nano,
+            lease.created_at,
+            lease.id,
+        ),
     )
     for lease in order:
         if lease.accelerators <= spare:
@@ -315,23 +380,23 @@ def _holds(lease: Lease, window: Window) -> bool:
     return lease.window.start < window.end and lease.deadline > window.start
 
 
-def _replica_victim(item: Occupant, by: datetime, now: datetime, why: str) -> ReplicaVictim:
+def _replica_victim(item: Occupant, by: datetime, now: datetime, why: str, classes: ServiceClasses) -> ReplicaVictim:
     reclaim_at = max(now + timedelta(seconds=item.drain_s), by)
     cost = Holding(
         id=item.id,
         accelerators=item.accelerators,
-        class_name="spot",
+        class_name=item.class_name,
         rate_nano=item.rate_nano,
         credit_nano=0,
         served_s=0,
         left_s=REPLICA_LEFT_S,
         drain_s=max(0, int((reclaim_at - now).total_seconds())),
-        turn=RECLAIM_ORDER.index("firm" if item.protected else "spot"),
+        turn=classes.strictest.strictness if item.protected else classes.place_of(item.class_name, item.drain_s),
     )
     return ReplicaVictim(item, reclaim_at, why, cost)
 
 
-def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int) -> Victim:
+def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, classes: ServiceClasses) -> Victim:
     notice_s = FORCED_NOTICE_S if lease.notice_s is None else lease.notice_s
     reclaim_at = max(now + timedelta(seconds=notice_s), by - timedelta(seconds=clean_s))
     reclaim_at = min(reclaim_at, lease.window.end)
@@ -346,6 +411,6 @@ def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int) -
         served_s=max(0, int((reclaim_at - began).total_seconds())),
         left_s=max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds())),
         drain_s=max(0, int((reclaim_at - now).total_seconds())) + clean_s,
-        turn=RECLAIM_ORDER.index(lease.class_name),
+        turn=classes.place_of(lease.class_name, lease.notice_s),
     )
-    return Victim(lease, reclaim_at, credit, why, cost, forced=lease.class_name == "firm")
+    return Victim(lease, reclaim_at, credit, why, cost, forced=not lease.reclaimable)

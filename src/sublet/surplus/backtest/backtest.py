@@ -22,9 +22,9 @@ from sublet.surplus.backtest.scoring import (
     trace_of,
     youngest_first,
 )
-from sublet.surplus.model import LONG_SHARE
 from sublet.values.clock import format_time, from_micros
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import LONG_SHARE
 
 WINDOWS = (1, 4, 12, 24)
 WARMUP_DAYS = 28

@@ -9,8 +9,8 @@ import numpy as np
 
 from sublet.demand.model import Floats
 from sublet.surplus.backtest.scoring import Book, Trace
-from sublet.surplus.model import LONG_SHARE
 from sublet.surplus.rule.seller import Seller, agreed_depth, deepest, ladder_caution, long_limit, phase_of, sellers
+from sublet.values.service_classes import LONG_SHARE
 
 RISK = 0.01
 SHADOW_START = 96

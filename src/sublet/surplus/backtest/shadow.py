@@ -10,10 +10,10 @@ import numpy as np
 
 from sublet.surplus.backtest.own import Sublet
 from sublet.surplus.backtest.scoring import Book, Trace, bound, least_value_first, run
-from sublet.surplus.model import LONG_SHARE
 from sublet.values.clock import format_time, from_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money
+from sublet.values.service_classes import LONG_SHARE
 
 HOUR_US = 3_600_000_000
 

@@ -13,8 +13,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sublet.surplus.model import HOUR_S, ClassPolicy
+from sublet.surplus.model import HOUR_S
 from sublet.values.clock import format_time
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 DAY_S = 24 * HOUR_S
@@ -228,7 +229,7 @@ class Figures:
         }
 
 
-def figures(policy: ClassPolicy, window_s: int, days: Sequence[Day], parts: int, running: int = 0) -> Figures:
+def figures(policy: ServiceClass, window_s: int, days: Sequence[Day], parts: int, running: int = 0) -> Figures:
     """The figures of one class and window length over `days`; `parts` is what their survival was counted in."""
     over = sum(day.over for day in days)
     accepted = sum(day.accepted for day in days) / over if over else policy.broken_per_1000_max
@@ -241,7 +242,7 @@ def figures(policy: ClassPolicy, window_s: int, days: Sequence[Day], parts: int,
         broken=sum(day.broken for day in days),
         failed=sum(day.failed for day in days),
         running=running,
-        accepted_per_1000=accepted if policy.notice_s is None else None,
+        accepted_per_1000=None if policy.reclaimable else accepted,
         known=interval(days, window_s),
         survival=survival(days, parts),
         bound_hours=sum(day.bound_hours for day in days),
@@ -251,7 +252,7 @@ def figures(policy: ClassPolicy, window_s: int, days: Sequence[Day], parts: int,
     )
 
 
-def figures_of_leases(policies: Iterable[ClassPolicy], promises: Sequence[Promise]) -> tuple[Figures, ...]:
+def figures_of_leases(policies: Iterable[ServiceClass], promises: Sequence[Promise]) -> tuple[Figures, ...]:
     """Leases that are over, by class and by the shortest window on offer that covers theirs; longer ones by themselves."""
     found: list[Figures] = []
     for policy in policies:
@@ -263,7 +264,7 @@ def figures_of_leases(policies: Iterable[ClassPolicy], promises: Sequence[Promis
             short = sum(
                 promise.told_s is not None and promise.told_s < (promise.notice_s or 0) - 1 for promise in broken
             )
-            found.append(_with_notices(told, short if policy.notice_s is not None else None))
+            found.append(_with_notices(told, short if policy.reclaimable else None))
     return tuple(found)
 
 
@@ -272,13 +273,13 @@ def _with_notices(told: Figures, short: int | None) -> Figures:
     return Figures(**{**values, "short_notices": short})
 
 
-def _offered(policy: ClassPolicy, promise: Promise) -> int:
+def _offered(policy: ServiceClass, promise: Promise) -> int:
     """The window length that a lease counts under; a month for those beyond all on offer."""
     covering = [window_s for window_s in policy.windows_s if promise.window.seconds <= window_s]
     return min(covering, default=30 * DAY_S)
 
 
-def _days(policy: ClassPolicy, promises: Sequence[Promise]) -> list[Day]:
+def _days(policy: ServiceClass, promises: Sequence[Promise]) -> list[Day]:
     days: dict[int, Day] = {}
     for promise in promises:
         number = int(promise.over_at.timestamp()) // DAY_S

@@ -17,7 +17,7 @@ from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.demand.store import Tally
 from sublet.store import Store
-from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.record import store as sql
 from sublet.surplus.record.calibration import (
     RECENT_DAYS,
@@ -35,6 +35,7 @@ from sublet.surplus.rule.memory import LATE, POOLS_MAX, Hours, Reach, chained, h
 from sublet.surplus.service import view_of
 from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 DAYS_DEFAULT = 90
@@ -79,7 +80,7 @@ class Record:
         demand: Demand,
         facts: Callable[[str], PoolFacts],
         leases: Leases,
-        classes: Iterable[ClassPolicy],
+        classes: Iterable[ServiceClass],
     ) -> None:
         self._store = store
         self._demand = demand
@@ -170,7 +171,7 @@ class Record:
             lately = [
                 figures(policy, window_s, latest[policy.name, window_s], window)
                 for policy in self._classes.values()
-                if policy.notice_s is None and (policy.name, window_s) in latest
+                if not policy.reclaimable and (policy.name, window_s) in latest
             ]
             yield Tuning(
                 window_s,

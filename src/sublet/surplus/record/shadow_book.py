@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sublet.surplus.model import HOUR_S, ClassPolicy, Sold
+from sublet.surplus.model import HOUR_S, Sold
 from sublet.surplus.record.calibration import Day
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import Hours
 from sublet.surplus.rule.seller import LOOSEN_MAX, REGIME_RATIO, Seller
 from sublet.surplus.rule.view import View
 from sublet.values.clock import from_micros, to_micros
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 HOUR_US = HOUR_S * 1_000_000
@@ -91,7 +92,7 @@ class ShadowBook:
     risks: dict[str, float] = field(default_factory=dict)
     learned: Mapping[str, Any] | None = None
 
-    def sell(self, view: View, policies: Mapping[str, ClassPolicy]) -> None:
+    def sell(self, view: View, policies: Mapping[str, ServiceClass]) -> None:
         """At the full hour `view.at`, start as many windows of each class and length as the rule allows beside its own."""
         for policy, window in _windows(policies.values()):
             key = (policy.name, window)
@@ -209,10 +210,10 @@ def moment_of(hour: int) -> datetime:
     return from_micros(hour * HOUR_US)
 
 
-def _windows(policies: Iterable[ClassPolicy]) -> Iterator[tuple[ClassPolicy, int]]:
+def _windows(policies: Iterable[ServiceClass]) -> Iterator[tuple[ServiceClass, int]]:
     """Every class on sale with every window of whole hours, at most a week long."""
     for policy in policies:
-        if policy.sell:
+        if policy.sell and policy.by_window:
             for window_s in policy.windows_s:
                 if window_s % HOUR_S == 0 and window_s <= WINDOW_HOURS_MAX * HOUR_S:
                     yield policy, window_s // HOUR_S

@@ -14,10 +14,11 @@ import numpy as np
 
 from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Claim, Floats
-from sublet.surplus.model import HOUR_S, Absence, ClassPolicy, Sellable, Sold, Withheld
+from sublet.surplus.model import HOUR_S, Absence, Sellable, Sold, Withheld
 from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit
 from sublet.surplus.rule.view import Outlook, View, claims_met, unmet
 from sublet.values.clock import format_time
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 COLD_S = 24 * HOUR_S
@@ -35,26 +36,26 @@ Step = tuple[float, str, Callable[[int], str]]
 
 def sellable(
     view: View,
-    policy: ClassPolicy,
+    policy: ServiceClass,
     window: Window,
     sold: Sequence[Sold],
-    policies: Mapping[str, ClassPolicy],
+    policies: Mapping[str, ServiceClass],
     short: int | None = None,
     longer: int | None = None,
 ) -> Sellable:
     """How many accelerators of a class may be sold over `window`, and by which reason each other one is withheld.
 
-    Never more than of a class of `policies` that can be taken back sooner: whatever speaks against that one, such as a
-    demand that has just been higher, speaks against a firmer promise all the more. `short` is what could be sold for the
+    Never more than of a less strict class of `policies`: whatever speaks against that one, such as a demand that has just been
+    higher, speaks against a stricter promise all the more. `short` is what could be sold for the
     class's shortest window if nothing were sold, `longer` what could be for the next longer one; found where they are needed.
     """
     found = _by_itself(view, policy, window, sold, policies, short, longer)
     for other in policies.values():
-        if found.count and other.sell and other.patience_s < policy.patience_s:
+        if found.count and other.sell and other.by_window and other.strictness < policy.strictness:
             most = _by_itself(view, other, window, sold, policies).count
             if most < found.count:
                 spare = found.count - most
-                why = f"{spare} because even {other.name}, which can be taken back sooner, is on sale no further"
+                why = f"{spare} because even {other.name}, which is less strict, is on sale no further"
                 withheld = (*found.withheld, Withheld(spare, "looser_class", why))
                 found = Sellable(found.pool_id, found.class_name, found.window_s, most, withheld)
     return found
@@ -88,17 +89,17 @@ def most_at_once(items: Sequence[tuple[Window, float]], window: Window) -> float
 
 def _by_itself(
     view: View,
-    policy: ClassPolicy,
+    policy: ServiceClass,
     window: Window,
     sold: Sequence[Sold],
-    policies: Mapping[str, ClassPolicy],
+    policies: Mapping[str, ServiceClass],
     short: int | None = None,
     longer: int | None = None,
 ) -> Sellable:
     start = max(window.start, view.at)
     start_s = (start - view.at).total_seconds()
     until_s = start_s + policy.horizon_s((window.end - start).total_seconds())
-    outlook = view.outlook(until_s, firm=policy.notice_s is None)
+    outlook = view.outlook(until_s, firm=not policy.reclaimable)
     first = min(outlook.slots - 1, int((start_s + outlook.passed_s) // outlook.slot_s))
     end = view.at + timedelta(seconds=max(until_s, start_s + outlook.slot_s))
 
@@ -192,10 +193,10 @@ def _plain_steps(view: View) -> list[Step]:
 
 def _as_longer(
     view: View,
-    policy: ClassPolicy,
+    policy: ServiceClass,
     window: Window,
     sold: Sequence[Sold],
-    policies: Mapping[str, ClassPolicy],
+    policies: Mapping[str, ServiceClass],
     short: int | None,
 ) -> int:
     """What could be sold for the next longer window: a shorter promise breaks no sooner.
@@ -209,7 +210,7 @@ def _as_longer(
     return _by_itself(view, policy, longer, sold, policies, short).count
 
 
-def short_count(view: View, policy: ClassPolicy, policies: Mapping[str, ClassPolicy]) -> int | None:
+def short_count(view: View, policy: ServiceClass, policies: Mapping[str, ServiceClass]) -> int | None:
     """What could be sold for the class's shortest window from now if nothing were sold; None where nothing hangs on it."""
     if not _keeps_short(policy):
         return None
@@ -218,9 +219,9 @@ def short_count(view: View, policy: ClassPolicy, policies: Mapping[str, ClassPol
 
 def offers(
     view: View,
-    policy: ClassPolicy,
+    policy: ServiceClass,
     sold: Sequence[Sold],
-    policies: Mapping[str, ClassPolicy],
+    policies: Mapping[str, ServiceClass],
     short: int | None = None,
 ) -> list[Sellable]:
     """What each window of the class could sell from now, if it were the only one. Equal horizons are decided once.
@@ -247,10 +248,10 @@ def offers(
     return [found[window_s] for window_s in policy.windows_s]
 
 
-def _demand_step(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, first: int, free: Counts) -> Step:
+def _demand_step(view: View, policy: ServiceClass, until_s: float, outlook: Outlook, first: int, free: Counts) -> Step:
     """How deep the quantile of rising demand lets the class go. `free` is what would be left if the owner used nothing."""
     limit = math.inf
-    if outlook.seller is not None and policy.notice_s is None:
+    if outlook.seller is not None and not policy.reclaimable:
         level = outlook.seller.level(view.hours.in_use, view.hours.t)
         limit = _least(free) - level
         if limit < 1 - ROUNDING and math.isfinite(level):
@@ -284,10 +285,10 @@ def _demand_step(view: View, policy: ClassPolicy, until_s: float, outlook: Outlo
 
 def _kept_short(
     view: View,
-    policy: ClassPolicy,
+    policy: ServiceClass,
     window: Window,
     sold: Sequence[Sold],
-    policies: Mapping[str, ClassPolicy],
+    policies: Mapping[str, ServiceClass],
     short: int | None,
 ) -> list[Step]:
     """How many may be sold for longer than the shortest window beside those that run or are booked for it."""
@@ -311,7 +312,7 @@ def _kept_short(
     return [(long_limit(policy.long_share_max, short) - longer, "kept_short", why)]
 
 
-def _keeps_short(policy: ClassPolicy) -> bool:
+def _keeps_short(policy: ServiceClass) -> bool:
     return policy.laddered and policy.long_share_max < 1
 
 
@@ -323,9 +324,9 @@ def _least(counts: Counts) -> float:
     return counts if isinstance(counts, float) else float(counts.min())
 
 
-def _doubts(view: View, policy: ClassPolicy, until_s: float, outlook: Outlook, idle: float, held: float) -> list[Step]:
+def _doubts(view: View, policy: ServiceClass, until_s: float, outlook: Outlook, idle: float, held: float) -> list[Step]:
     steps: list[Step] = []
-    firm = policy.notice_s is None
+    firm = not policy.reclaimable
     wanted_s = max(COLD_FIRM_S if firm else COLD_S, COLD_HORIZONS * until_s)
     moments = outlook.futures.paths.shape[0]
     if view.history_s < wanted_s or moments < PATHS_MIN:
@@ -365,7 +366,7 @@ def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withhel
     return left, tuple(withheld)
 
 
-def _hold(item: Sold, policies: Mapping[str, ClassPolicy], at: datetime) -> tuple[Window, float]:
+def _hold(item: Sold, policies: Mapping[str, ServiceClass], at: datetime) -> tuple[Window, float]:
     """A sold window for as long as it could not be taken back if notice were given now."""
     policy = policies.get(item.class_name)
     if policy is None or item.window.end <= at:

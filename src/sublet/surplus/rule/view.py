@@ -14,10 +14,11 @@ import numpy as np
 from sublet.demand.forecast.forecaster import Futures, PlainRises, Recent
 from sublet.demand.forecast.lookback import last_seen
 from sublet.demand.model import Claim
-from sublet.surplus.model import HOUR_S, ClassPolicy, PoolFacts
+from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.rule.memory import Hours
 from sublet.surplus.rule.seller import Seller, Voice, ladder_caution
 from sublet.values.clock import to_micros
+from sublet.values.service_classes import ServiceClass
 
 FINE_HORIZON_S = HOUR_S
 MOMENTS_MIN = 20
@@ -139,7 +140,7 @@ class Outlook:
         ]
         return self.above + math.fsum(rises)
 
-    def tail(self, policy: ClassPolicy, voice: Voice) -> float:
+    def tail(self, policy: ServiceClass, voice: Voice) -> float:
         """The weight of futures that the class may ignore. A class that can be taken back may always be sold shallowly."""
         if self.seller is None:
             return policy.risk * voice.futures.weight if policy.risk < 1 else math.inf
@@ -149,7 +150,7 @@ class Outlook:
         if policy.laddered:
             risk *= ladder_caution(lasts, policy.long_share_max)
         tail = self.seller.tail(voice.futures, risk, voice.ratio, lasts)
-        return tail if policy.notice_s is None else max(0.0, tail)
+        return max(0.0, tail) if policy.reclaimable else tail
 
 
 def unmet(view: View, claims: Sequence[Claim], until: datetime) -> list[tuple[Claim, float]]:

@@ -1,0 +1,104 @@
+"""The classes of service as settings: `[classes.NAME]`, of which some are shipped and may be changed key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from pydantic import Field
+
+from sublet.config.pools import Section
+from sublet.values.errors import InvalidInputError
+from sublet.values.service_classes import NAME, SHIPPED, ServiceClass, ServiceClasses, TakeBack
+
+NOT_YET = (TakeBack.PAUSE,)
+"""Ways to take capacity back that nothing here sells by."""
+
+
+class ClassOfService(Section):
+    """A class of service: how it is taken back, at what risk and price it is sold, and the credit when it is reclaimed. The
+    shipped classes are `firm`, `notice` and `spot`; a section of another name adds a class."""
+
+    take_back: TakeBack = Field(description="how the owner takes it back: never, notice, or at_once")
+    strictness: int = Field(
+        ge=1,
+        le=1000,
+        description="place in the order: the class with the lowest is reclaimed first; each class has a place of its own",
+    )
+    notice_s: int | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        description='seconds between the owner\'s request and the deadline; required if take_back is "notice"',
+    )
+    broken_per_1000_max: float = Field(
+        default=10.0,
+        gt=0,
+        le=1000,
+        description="windows per 1,000 that may be broken or get less than their notice; a stricter class may not have more",
+    )
+    price_ratio: Decimal = Field(ge=0, le=1000, description="factor on the pool's price")
+    credit_ratio: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        le=10,
+        description="credit at reclaim, as a share of the undelivered rest; of a class that is never taken back: the penalty "
+        "when it is broken by force",
+    )
+    free_s: int = Field(
+        default=0, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
+    )
+    sell: bool = Field(default=True, description="whether the class is on sale")
+    long_share_max: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="of a class that is never taken back: share of what could be sold for an hour that may be sold for longer "
+        "windows",
+    )
+    description: str = Field(default="", max_length=200, description="what customers are told of it, in one sentence")
+
+
+def with_shipped(given: Any) -> Any:
+    """The sections of the settings, each laid over the shipped class of its name."""
+    if not isinstance(given, Mapping):
+        return given
+    laid: dict[str, Any] = {name: _section_of(shipped) for name, shipped in SHIPPED.items()}
+    for name, section in given.items():
+        if not NAME.fullmatch(str(name)):
+            raise ValueError(f"{name!r} is no name for a class: 1 to 16 lowercase letters, digits, - and _")
+        if isinstance(section, Mapping):
+            laid[name] = {**laid.get(name, {}), **section}
+        else:
+            laid[name] = section
+    return laid
+
+
+def table_of(sections: Mapping[str, ClassOfService]) -> ServiceClasses:
+    """The table that the settings make. Raises InvalidInputError."""
+    return ServiceClasses(_class_of(name, section) for name, section in sections.items())
+
+
+def _class_of(name: str, section: ClassOfService) -> ServiceClass:
+    if section.take_back in NOT_YET:
+        raise InvalidInputError(f'class {name}: take_back = "{section.take_back}" is not sold by this version')
+    notice_s = section.notice_s
+    if section.take_back is TakeBack.NEVER:
+        if notice_s:
+            raise InvalidInputError(
+                f"class {name} is never taken back, so it has no notice_s; leave it out, or change take_back"
+            )
+        notice_s = None
+    elif section.take_back is TakeBack.AT_ONCE:
+        notice_s = notice_s or 0
+    elif notice_s is None:
+        raise InvalidInputError(f"class {name} is taken back by notice; set its notice_s")
+    values = section.model_dump(exclude={"take_back", "notice_s"})
+    return ServiceClass(name=name, take_back=section.take_back, notice_s=notice_s, **values)
+
+
+def _section_of(shipped: ServiceClass) -> dict[str, Any]:
+    """A class as the settings would write it."""
+    keys = [key for key in ClassOfService.model_fields if getattr(shipped, key) is not None]
+    return {key: getattr(shipped, key) for key in keys}

@@ -1,0 +1,293 @@
+"""Classes of service: what is promised of rented accelerators, how it is taken back, at what risk and price. One table of them.
+
+Every part reads the table: the rule and the ladder, quotes, reclaims, credits, prices, the record, the console, the CLI and the
+API. A class that the settings add needs no code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+from sublet.values.errors import InvalidInputError
+
+HOUR_S = 3600
+WINDOW_S_MAX = 90 * 24 * HOUR_S
+NOTICE_S_MAX = 24 * HOUR_S
+LONG_SHARE = 0.15
+WINDOWS_DEFAULT_S = (24 * HOUR_S, 12 * HOUR_S, 4 * HOUR_S, HOUR_S)
+CLASSES_MAX = 8
+"""More classes than these can't be told apart in a chart, and each costs a shadow per pool."""
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,15}")
+RESERVED = ("model", "own", "sale", "capacity", "held", "withheld")
+"""Names that the console's chart uses for what is not sold as a class."""
+
+
+class UnknownClassError(InvalidInputError):
+    """There is no such class of service; `GET /v1/classes` lists those on sale."""
+
+    code = "unknown_class"
+
+
+class TakeBack(StrEnum):
+    """How the owner takes back what is sold in a class."""
+
+    NEVER = "never"
+    """Not before the end of its window, except by force, which pays the credit as a penalty."""
+    NOTICE = "notice"
+    """After the notice period; the rest of the window is not delivered."""
+    AT_ONCE = "at_once"
+    """Without any notice."""
+    PAUSE = "pause"
+    """Paused after the notice period and resumed later: hours by a deadline are promised, not a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClass:
+    """One class of service.
+
+    `notice_s` is None for a class that is never taken back. Of two classes the one with the higher `strictness` promises more:
+    it is sold more cautiously and taken back later. `broken_per_1000_max` is the risk that the operator accepts: promises
+    that may be broken per 1,000 sold. `price_ratio` multiplies the pool's price. `credit_ratio` is the credit at reclaim as a
+    share of the value of the undelivered rest (for a class that is never taken back: the penalty when it is broken by force,
+    for one that is paused: the credit when it is late); a lease reclaimed within its first `free_s` seconds costs nothing.
+
+    `teardown_s` is what clearing an accelerator takes after the notice. `windows_s` are the window lengths that the ladder
+    offers, longest first. Of a class that is never taken back, at most `long_share_max` of what could be sold for the
+    shortest window is sold for longer ones. Raises InvalidInputError.
+    """
+
+    name: str
+    take_back: TakeBack
+    notice_s: int | None
+    broken_per_1000_max: float
+    strictness: int
+    price_ratio: Decimal = Decimal(1)
+    credit_ratio: Decimal = Decimal(0)
+    free_s: int = 0
+    sell: bool = True
+    long_share_max: float = LONG_SHARE
+    description: str = ""
+    teardown_s: int = 30
+    windows_s: tuple[int, ...] = WINDOWS_DEFAULT_S
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or self.name in RESERVED:
+            raise InvalidInputError(
+                f"class {self.name!r}: a name has 1 to 16 lowercase letters, digits, - and _, begins with a letter, and is none "
+                f"of {', '.join(RESERVED)}"
+            )
+        if (self.notice_s is None) != (self.take_back is TakeBack.NEVER):
+            raise InvalidInputError(
+                f"class {self.name}: notice_s is for classes that are taken back, and they need one"
+            )
+        if self.notice_s is not None and not 0 <= self.notice_s <= NOTICE_S_MAX:
+            raise InvalidInputError(f"notice_s of class {self.name} must be 0 to {NOTICE_S_MAX} seconds")
+        if self.take_back is TakeBack.AT_ONCE and self.notice_s:
+            raise InvalidInputError(f'class {self.name} has a notice_s; for that, set take_back = "notice"')
+        if not 0 < self.broken_per_1000_max <= 1000:
+            raise InvalidInputError(
+                f"broken_per_1000_max of class {self.name} is {self.broken_per_1000_max}; write a number above 0, at most 1000"
+            )
+        if not self.windows_s or any(not 0 < window <= WINDOW_S_MAX for window in self.windows_s):
+            raise InvalidInputError(f"windows of class {self.name} must be from 1 to {WINDOW_S_MAX} seconds long")
+        for field, least, most in (("long_share_max", 0, 1), ("credit_ratio", 0, 10), ("free_s", 0, NOTICE_S_MAX)):
+            if not least <= getattr(self, field) <= most:
+                raise InvalidInputError(
+                    f"{field} of class {self.name} is {getattr(self, field)}; write a number from {least} to {most}"
+                )
+        object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
+
+    @property
+    def reclaimable(self) -> bool:
+        """Whether the owner may take it back before its end without breaking the promise."""
+        return self.take_back is not TakeBack.NEVER
+
+    @property
+    def by_window(self) -> bool:
+        """Whether it is sold as a window of time, as leases are; a paused class is sold as hours by a deadline."""
+        return self.take_back is not TakeBack.PAUSE
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds until a promise of the class is over at the latest once it is taken back; infinite where it can't be."""
+        return float("inf") if self.notice_s is None else self.notice_s + self.teardown_s
+
+    @property
+    def shortest_s(self) -> int:
+        """The shortest window length of the ladder."""
+        return self.windows_s[-1]
+
+    @property
+    def laddered(self) -> bool:
+        """Whether long and short promises share the risk of one pool."""
+        return self.notice_s is None and len(self.windows_s) > 1 and self.risk < 1
+
+    @property
+    def risk(self) -> float:
+        """The share of promises that may be broken."""
+        return self.broken_per_1000_max / 1000
+
+    def horizon_s(self, window_s: float) -> float:
+        """How far ahead the peak of demand matters for a promise of `window_s`: until it can be taken back."""
+        if self.notice_s is None:
+            return window_s
+        return min(window_s, self.notice_s + self.teardown_s)
+
+    @property
+    def sentence(self) -> str:
+        """What a customer is told of it: the description, or how it is taken back where there is none."""
+        if self.description:
+            return self.description
+        if self.notice_s is None:
+            return "Not reclaimed before its end."
+        verb = "Reclaimed" if self.by_window else "Paused"
+        return f"{verb} after {self.notice_s} seconds' notice." if self.notice_s else f"{verb} without notice."
+
+    def as_dict(self) -> dict[str, Any]:
+        """What its customers may know."""
+        return {
+            "name": self.name,
+            "description": self.sentence,
+            "take_back": self.take_back.value,
+            "notice_s": self.notice_s,
+            "price_ratio": str(self.price_ratio),
+            "credit_ratio": str(self.credit_ratio),
+            "free_s": self.free_s,
+            "strictness": self.strictness,
+        }
+
+
+class ServiceClasses(Mapping[str, ServiceClass]):
+    """The classes of one installation by name, the strictest first.
+
+    Raises InvalidInputError where two have one name or one strictness, where a stricter class may break more promises than a
+    looser one, and where a class that is never taken back is not the strictest.
+    """
+
+    def __init__(self, classes: Iterable[ServiceClass]) -> None:
+        found = sorted(classes, key=lambda item: -item.strictness)
+        if not found:
+            raise InvalidInputError("there is no class of service; define one")
+        _checked_names(found)
+        for stricter, looser in pairwise(found):
+            if stricter.strictness == looser.strictness:
+                raise InvalidInputError(
+                    f"classes {stricter.name} and {looser.name} have the same strictness, {looser.strictness}; "
+                    "give each its own place in the order"
+                )
+            if stricter.broken_per_1000_max > looser.broken_per_1000_max:
+                raise InvalidInputError(
+                    f"broken_per_1000_max of class {stricter.name} is {stricter.broken_per_1000_max:g} and that of {looser.name}, "
+                    f"which is less strict, {looser.broken_per_1000_max:g}; a stricter class may not break more"
+                )
+            if looser.take_back is TakeBack.NEVER and stricter.take_back is not TakeBack.NEVER:
+                raise InvalidInputError(
+                    f"class {looser.name} is never taken back, but {stricter.name}, which is, has a higher strictness; "
+                    f"raise the strictness of {looser.name}"
+                )
+        self._classes = MappingProxyType({item.name: item for item in found})
+
+    def __getitem__(self, name: str) -> ServiceClass:
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._classes.values()))
+
+    @property
+    def strictest(self) -> ServiceClass:
+        """The class that is taken back last."""
+        return next(iter(self._classes.values()))
+
+    @property
+    def on_sale(self) -> tuple[ServiceClass, ...]:
+        """Those that the settings sell."""
+        return tuple(item for item in self._classes.values() if item.sell)
+
+    @property
+    def loosest(self) -> str:
+        """The name of the least strict class that is on sale by windows; empty where none is."""
+        return next((item.name for item in reversed(self.on_sale) if item.by_window), "")
+
+    def named(self, name: str) -> ServiceClass:
+        """The class of that name, if it is on sale. Raises UnknownClassError."""
+        found = self._classes.get(name)
+        if found is None or not found.sell:
+            known = ", ".join(item.name for item in self.on_sale)
+            raise UnknownClassError(
+                f"class {name!r} is not on sale here; use one of {known}" if known else "no class is on sale here"
+            )
+        return found
+
+    def place_of(self, name: str, notice_s: int | None) -> int:
+        """The strictness of something sold as class `name` with that notice: who has a lower place is taken back first.
+
+        A class that the settings no longer have stands beside the strictest one that gives no longer notice than it did.
+        """
+        known = self._classes.get(name)
+        if known is not None:
+            return known.strictness
+        patience_s = float("inf") if notice_s is None else notice_s
+        shorter = (
+            item.strictness
+            for item in self._classes.values()
+            if (float("inf") if item.notice_s is None else item.notice_s) <= patience_s
+        )
+        return max(shorter, default=min(item.strictness for item in self._classes.values()))
+
+
+def _checked_names(classes: list[ServiceClass]) -> None:
+    if len(classes) > CLASSES_MAX:
+        raise InvalidInputError(f"{len(classes)} classes of service; at most {CLASSES_MAX}")
+    names = [item.name for item in classes]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"two classes are named {name}; give each a name of its own")
+
+
+SHIPPED = ServiceClasses(
+    (
+        ServiceClass(
+            "firm",
+            TakeBack.NEVER,
+            None,
+            1.0,
+            300,
+            price_ratio=Decimal("1.5"),
+            credit_ratio=Decimal("1.25"),
+            description="Yours until the end of the window; if the owner breaks it all the same, you are credited more than the rest.",
+        ),
+        ServiceClass(
+            "notice",
+            TakeBack.NOTICE,
+            300,
+            10.0,
+            200,
+            credit_ratio=Decimal("0.10"),
+            description="The owner may take it back after the notice period, with a credit on the undelivered rest.",
+        ),
+        ServiceClass(
+            "spot",
+            TakeBack.NOTICE,
+            120,
+            1000.0,
+            100,
+            price_ratio=Decimal("0.4"),
+            free_s=600,
+            description="The cheapest: the owner may take it back at any time after a short notice.",
+        ),
+    )
+)
+"""What an installation sells unless its settings say otherwise."""
