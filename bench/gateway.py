@@ -289,7 +289,7 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
     if name not in (LEDGER, HELD):
         run(settings, store, lambda records: None)
         return
-    from sublet.gateway.budgets import DeskHolds
+    from sublet.gateway.metering.budgets import DeskHolds
 
     emit, desk = into_ledger(store, organization, budgeted=name == HELD)
     run(settings, store, emit, holds=DeskHolds(desk))
@@ -329,7 +329,7 @@ def add_model(store: Any, upstream: int, slots: int) -> None:
 
 def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
     """What takes usage to a ledger with prices, and the desk that holds are placed at."""
-    from sublet.gateway.budgets import settle_requests, usage_events
+    from sublet.gateway.metering.budgets import settle_requests, usage_events
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.ledger.prices.book import book_from_dict
     from sublet.ledger.service import Ledger, new_budget

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from sublet.console.model import BudgetsQuery
 from sublet.control.plane import ControlPlane, build_api
-from sublet.gateway.metrics import MinuteStats
+from sublet.gateway.metering.metrics import MinuteStats
 from sublet.gateway.store import save_minutes
 from sublet.leases.model import Lease
 from sublet.leases.quotes.admission import QuoteRequest

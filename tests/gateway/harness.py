@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
-from sublet.gateway.held import Holds
 from sublet.gateway.model import GatewaySettings, UsageRecord
+from sublet.gateway.requests.held import Holds
 from sublet.gateway.server import run
 from sublet.store import Store
 from sublet.store.tables.models import deployments, models, replicas

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from sublet.gateway.budgets import DeskHolds, settle_requests, usage_events
+from sublet.gateway.metering.budgets import DeskHolds, settle_requests, usage_events
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.server import run
 from sublet.ledger.budgets.desk import HoldDesk

@@ -32,13 +32,13 @@ from tests.gateway.harness import (
 )
 
 from sublet.accounts.service import Accounts
-from sublet.gateway import held as held_requests
 from sublet.gateway import server
-from sublet.gateway.budgets import DeskHolds, settle_requests, usage_events
-from sublet.gateway.call import CHAT, EMBEDDING, Call, ChatBody, EmbeddingBody
-from sublet.gateway.held import BudgetHold, HeldExchange, tokens_max
-from sublet.gateway.journal import Record, _parsed, line_of
+from sublet.gateway.metering.budgets import DeskHolds, settle_requests, usage_events
+from sublet.gateway.metering.journal import Record, _parsed, line_of
 from sublet.gateway.model import ModelRoute, UsageRecord
+from sublet.gateway.requests import held as held_requests
+from sublet.gateway.requests.call import CHAT, EMBEDDING, Call, ChatBody, EmbeddingBody
+from sublet.gateway.requests.held import BudgetHold, HeldExchange, tokens_max
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger, new_budget

@@ -29,9 +29,6 @@ from tests.gateway.harness import (
 )
 
 from sublet.commands.models import line_of
-from sublet.gateway.admission import RETRIES_MAX, Admission
-from sublet.gateway.engine_error import engine_error, retry_after_s
-from sublet.gateway.engine_health import COOL_S_MAX, ReplicaHealth
 from sublet.gateway.model import GatewaySettings, ModelRoute, ReplicaRoute
 from sublet.gateway.refusals import (
     EngineBusyError,
@@ -41,6 +38,9 @@ from sublet.gateway.refusals import (
     EngineTimeoutError,
     EngineUnreachableError,
 )
+from sublet.gateway.requests.admission import RETRIES_MAX, Admission
+from sublet.gateway.upstream.engine_error import engine_error, retry_after_s
+from sublet.gateway.upstream.engine_health import COOL_S_MAX, ReplicaHealth
 from sublet.models.service import TROUBLES_SHOWN, Models
 
 CUSTOMERS = [

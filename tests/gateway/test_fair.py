@@ -13,8 +13,8 @@ import pytest
 from tests.gateway.harness import Answering, Running, ScriptedEngine, ask, post, until, whole
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.fair import FairQueue, Seat
 from sublet.gateway.model import KeyGrant
+from sublet.gateway.requests.fair import FairQueue, Seat
 
 
 class Request:

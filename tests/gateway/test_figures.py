@@ -7,7 +7,7 @@ from datetime import timedelta
 from tests.gateway.harness import Running, add_model, add_replica, ask, set_replica
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.metrics import Histogram, MinuteStats
+from sublet.gateway.metering.metrics import Histogram, MinuteStats
 from sublet.gateway.store import drop_minutes, load_snapshot, recent_minutes, save_minutes
 from sublet.models.catalog import BUILT_IN
 from sublet.store import Store

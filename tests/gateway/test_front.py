@@ -16,8 +16,8 @@ from tests.gateway.harness import MODEL, Answer, Running, ScriptedEngine, ask, p
 
 from sublet.accounts.service import Accounts
 from sublet.config.settings import SettingsError, load
-from sublet.gateway.addresses import Proxies
-from sublet.gateway.inflate import MEMBERS_MAX, Inflater
+from sublet.gateway.front.addresses import Proxies
+from sublet.gateway.front.inflate import MEMBERS_MAX, Inflater
 from sublet.gateway.refusals import BodyTooLargeError, InvalidRequestError
 from sublet.values.errors import InvalidInputError
 

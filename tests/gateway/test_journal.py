@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway.harness import Running, ScriptedEngine, ask, post, until
 
-from sublet.gateway.journal import Board, Journal, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.metering.journal import Board, Journal, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.metering.shipper import Shipper, close_open_requests, ship, usage_of
 from sublet.gateway.model import Tokens, UsageRecord
-from sublet.gateway.shipper import Shipper, close_open_requests, ship, usage_of
 from sublet.values.errors import InvalidInputError
 
 
@@ -89,7 +89,7 @@ def test_records_are_written_once_a_turn_and_told_of_then(opened: Opened) -> Non
 
 def test_with_disk_durability_the_answer_comes_after_the_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("sublet.gateway.journal.os.fdatasync", lambda descriptor: synced.append(descriptor))
+    monkeypatch.setattr("sublet.gateway.metering.journal.os.fdatasync", lambda descriptor: synced.append(descriptor))
     made = Opened(tmp_path, wait_for_disk=True)
     made.settle("r1")
     made.loop.turn()
@@ -106,7 +106,7 @@ def test_a_disk_that_can_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.EIO, "Input/output error")
 
     made = Opened(tmp_path, wait_for_disk=True)
-    monkeypatch.setattr("sublet.gateway.journal.os.fdatasync", fail)
+    monkeypatch.setattr("sublet.gateway.metering.journal.os.fdatasync", fail)
     made.settle("r1")
     made.loop.turn()
     until(lambda: made.loop.due)
@@ -130,7 +130,7 @@ def test_a_full_disk_keeps_what_was_delivered_and_drops_what_was_not(
         left -= count
         return count
 
-    monkeypatch.setattr("sublet.gateway.journal.os.write", write)
+    monkeypatch.setattr("sublet.gateway.metering.journal.os.write", write)
     opened.reserve("r0")
     opened.settle("delivered", keep=True)
     opened.settle("held back", keep=False)
@@ -329,7 +329,7 @@ def test_a_full_disk_refuses_requests_until_there_is_room(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sublet.gateway.journal.os.write", full)
+        patch.setattr("sublet.gateway.metering.journal.os.write", full)
         first = gateway.post(ask())
         assert (first.status, first.json["error"]["code"]) == (503, "journal_unwritable")
         stream = gateway.wire()

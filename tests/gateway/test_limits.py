@@ -29,10 +29,10 @@ from tests.gateway.harness import (
 )
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.admission import Admission, ReplicaState
-from sublet.gateway.fair import Seat
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import NoReplicaError, QueueFullError, RateLimitError
+from sublet.gateway.requests.admission import Admission, ReplicaState
+from sublet.gateway.requests.fair import Seat
 from sublet.store import Store
 from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.harness import chunk, event, timings, usage
 
-from sublet.gateway.assembly import Assembler
-from sublet.gateway.call import CHAT, COMPLETION, EMBEDDING
-from sublet.gateway.meter import Meter
+from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute, Tokens
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
-from sublet.gateway.scripts import PROMPT_IDS_MAX, PROMPTS_MAX
-from sublet.gateway.sse import EVENT_BYTES_MAX, EventCutter
-from sublet.gateway.surface import Identity
+from sublet.gateway.requests.assembly import Assembler
+from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.gateway.surfaces.surface import Identity
+from sublet.gateway.upstream.scripts import PROMPT_IDS_MAX, PROMPTS_MAX
+from sublet.gateway.upstream.sse import EVENT_BYTES_MAX, EventCutter
 from sublet.values.errors import SubletError
 
 SURFACE = OpenAISurface()

@@ -13,9 +13,9 @@ import pytest
 from tests.gateway.harness import Running, ScriptedEngine, ask, post, until
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.protocol import GatewayProtocol
-from sublet.gateway.repeated import HEAD_BYTES_MAX, MISSES_MAX, RepeatedHead, learned
-from sublet.gateway.routes import Route
+from sublet.gateway.front.protocol import GatewayProtocol
+from sublet.gateway.front.repeated import HEAD_BYTES_MAX, MISSES_MAX, RepeatedHead, learned
+from sublet.gateway.front.routes import Route
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock

@@ -13,7 +13,7 @@ import pytest
 from tests.gateway.harness import Answering, Running, ScriptedEngine, Wire, ask, post, until, whole
 
 from sublet.accounts.service import Accounts
-from sublet.gateway.connections import YOUNG_S, Connections, files_for_connections
+from sublet.gateway.front.connections import YOUNG_S, Connections, files_for_connections
 from sublet.gateway.model import GatewaySettings
 from sublet.gateway.refusals import RateLimitError, ServerFullError
 from sublet.gateway.server import _notice_half_open

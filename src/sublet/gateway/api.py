@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
+from sublet.gateway.front.routes import READ, Route
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
-from sublet.gateway.routes import READ, Route
 from sublet.gateway.service import Gateway
-from sublet.gateway.surface import Surface
+from sublet.gateway.surfaces.surface import Surface
 from sublet.values.errors import SubletError
 
 

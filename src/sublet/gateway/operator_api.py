@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 from uvicorn.server import ServerState
 
-from sublet.gateway.answering import Front
-from sublet.gateway.connections import Connections
+from sublet.gateway.front.answering import Front
+from sublet.gateway.front.connections import Connections
+from sublet.gateway.front.protocol import gateway_protocol
+from sublet.gateway.front.routes import READ, Route, Routes
 from sublet.gateway.model import GatewaySettings
-from sublet.gateway.protocol import gateway_protocol
 from sublet.gateway.refusals import RouteNotFoundError
-from sublet.gateway.routes import READ, Route, Routes
 from sublet.gateway.service import Gateway
-from sublet.gateway.surface import Surface
+from sublet.gateway.surfaces.surface import Surface
 from sublet.values.addresses import is_direct
 from sublet.values.errors import ForbiddenError, SubletError
 

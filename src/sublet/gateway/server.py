@@ -18,24 +18,24 @@ import structlog
 import uvicorn
 from sqlalchemy import Connection
 
-from sublet.gateway.addresses import Proxies
-from sublet.gateway.answering import Front
 from sublet.gateway.api import application, cold_routes
-from sublet.gateway.connections import files_for_connections
-from sublet.gateway.cors import Cors
-from sublet.gateway.held import Holds
-from sublet.gateway.journal import Journal
-from sublet.gateway.metrics import Metrics
+from sublet.gateway.front.addresses import Proxies
+from sublet.gateway.front.answering import Front
+from sublet.gateway.front.connections import files_for_connections
+from sublet.gateway.front.cors import Cors
+from sublet.gateway.front.protocol import gateway_protocol
+from sublet.gateway.front.routes import Routes
+from sublet.gateway.metering.journal import Journal
+from sublet.gateway.metering.metrics import Metrics
+from sublet.gateway.metering.shipper import Emit, Shipper
 from sublet.gateway.model import GatewaySettings, Snapshot
 from sublet.gateway.operator_api import OperatorListener
-from sublet.gateway.protocol import gateway_protocol
-from sublet.gateway.routes import Routes
+from sublet.gateway.requests.held import Holds
 from sublet.gateway.service import Gateway
-from sublet.gateway.shipper import Emit, Shipper
 from sublet.gateway.snapshot import SnapshotThread
 from sublet.gateway.store import drop_minutes, save_minutes, told_trouble
-from sublet.gateway.surface import Surface
 from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.gateway.surfaces.surface import Surface
 from sublet.models.store import save_troubles
 from sublet.store import Store
 from sublet.values import garbage

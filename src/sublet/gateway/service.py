@@ -9,15 +9,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from sublet.gateway.admission import Admission, KeyState
-from sublet.gateway.call import Call
-from sublet.gateway.client import Client
-from sublet.gateway.connections import Connections
-from sublet.gateway.engine_watch import EngineWatch
-from sublet.gateway.exchange import Exchange
-from sublet.gateway.held import BudgetHold, HeldExchange, Holds
-from sublet.gateway.journal import Journal
-from sublet.gateway.metrics import Metrics
+from sublet.gateway.front.client import Client
+from sublet.gateway.front.connections import Connections
+from sublet.gateway.metering.journal import Journal
+from sublet.gateway.metering.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, Snapshot
 from sublet.gateway.refusals import (
     InvalidApiKeyError,
@@ -26,8 +21,13 @@ from sublet.gateway.refusals import (
     StoppingError,
     too_large,
 )
-from sublet.gateway.surface import Surface
-from sublet.gateway.upstream import EnginePool
+from sublet.gateway.requests.admission import Admission, KeyState
+from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.exchange import Exchange
+from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds
+from sublet.gateway.surfaces.surface import Surface
+from sublet.gateway.upstream.engine_watch import EngineWatch
+from sublet.gateway.upstream.pool import EnginePool
 from sublet.values.clock import Clock, SystemClock, to_micros
 from sublet.values.errors import ForbiddenError, SubletError
 

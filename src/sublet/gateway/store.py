@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from sublet.accounts.permissions import ALL, reach
-from sublet.gateway.engine_watch import Trouble as ReplicaTrouble
-from sublet.gateway.metrics import MinuteStats
+from sublet.gateway.metering.metrics import MinuteStats
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
+from sublet.gateway.upstream.engine_watch import Trouble as ReplicaTrouble
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.budgets.spending import hard_budgets
 from sublet.models.catalog import from_row

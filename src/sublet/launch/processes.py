@@ -68,7 +68,7 @@ def _control(settings: Settings, fd: int | None) -> None:
 
 def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.gateway import server as gateway_server
-    from sublet.gateway.budgets import DeskHolds
+    from sublet.gateway.metering.budgets import DeskHolds
     from sublet.gateway.model import GatewaySettings
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.models.catalog import built_in

@@ -21,7 +21,7 @@ from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.nodes import Nodes, node_id_in, own_node_id
 from sublet.fleet.reach import OwnReach
 from sublet.fleet.service import Fleet
-from sublet.gateway.budgets import settle_requests, usage_events
+from sublet.gateway.metering.budgets import settle_requests, usage_events
 from sublet.gateway.model import UsageRecord
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings

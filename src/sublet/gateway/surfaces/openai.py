@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.call import (
+from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.requests.call import (
     CHAT,
     COMPLETION,
     EMBEDDING,
@@ -24,12 +25,11 @@ from sublet.gateway.call import (
     GenerationBody,
     present,
 )
-from sublet.gateway.dialects import ABSENT, PARAMETERS, EngineParameters
-from sublet.gateway.engine_error import engine_error
-from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
-from sublet.gateway.scripts import prompts_of
-from sublet.gateway.surface import Headers, Identity, secret_of
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
+from sublet.gateway.surfaces.surface import Headers, Identity, secret_of
+from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, EngineParameters
+from sublet.gateway.upstream.engine_error import engine_error
+from sublet.gateway.upstream.scripts import prompts_of
 from sublet.values.errors import SubletError
 
 ROUTES = {b"/v1/chat/completions": CHAT, b"/v1/completions": COMPLETION, b"/v1/embeddings": EMBEDDING}

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.call import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.refusals import InvalidRequestError
+from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
 
 HONORED, IGNORED, REFUSED = "honored", "ignored", "refused"
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import msgspec
 
-from sublet.gateway.call import EMBEDDING, Call
-from sublet.gateway.exchange import HOLDING, QUEUED, Exchange
-from sublet.gateway.journal import RESERVE, Record
+from sublet.gateway.metering.journal import RESERVE, Record
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
+from sublet.gateway.requests.call import EMBEDDING, Call
+from sublet.gateway.requests.exchange import HOLDING, QUEUED, Exchange
 from sublet.values.clock import from_micros
 from sublet.values.errors import SubletError
 

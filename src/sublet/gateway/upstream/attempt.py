@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sublet.gateway.admission import ReplicaState
-from sublet.gateway.call import ENGINE_PATHS
-from sublet.gateway.engine_error import retry_after_s
 from sublet.gateway.refusals import EngineError, EngineFailedError, EngineTimeoutError, EngineUnreachableError
-from sublet.gateway.scripts import Script, Step, script_of
-from sublet.gateway.upstream import EngineConnection
+from sublet.gateway.requests.admission import ReplicaState
+from sublet.gateway.requests.call import ENGINE_PATHS
+from sublet.gateway.upstream.engine_error import retry_after_s
+from sublet.gateway.upstream.pool import EngineConnection
+from sublet.gateway.upstream.scripts import Script, Step, script_of
 from sublet.values.errors import SubletError
 
 if TYPE_CHECKING:
-    from sublet.gateway.exchange import Exchange
+    from sublet.gateway.requests.exchange import Exchange
 
 
 class Attempt:

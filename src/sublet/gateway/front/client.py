@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from sublet.values.errors import SubletError
 
 if TYPE_CHECKING:
-    from sublet.gateway.exchange import Exchange
+    from sublet.gateway.requests.exchange import Exchange
 
 
 class Client(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sublet.gateway.journal import RESERVE, SETTLE, Record
+from sublet.gateway.metering.journal import RESERVE, SETTLE, Record
 from sublet.gateway.model import ReplicaRoute
 from sublet.values.errors import SubletError
 
 if TYPE_CHECKING:
-    from sublet.gateway.exchange import Exchange
+    from sublet.gateway.requests.exchange import Exchange
 
 CLIENT_GONE = 499
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.call import COMPLETION
-from sublet.gateway.engine_error import engine_error
 from sublet.gateway.refusals import EngineFailedError
+from sublet.gateway.requests.call import COMPLETION
+from sublet.gateway.upstream.engine_error import engine_error
 
 
 class _Function(msgspec.Struct):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from sublet.gateway.admission import ReplicaState
 from sublet.gateway.refusals import EngineError
+from sublet.gateway.requests.admission import ReplicaState
 
 if TYPE_CHECKING:
     from sublet.gateway.service import Gateway

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sublet.gateway.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
-from sublet.gateway.meter import RUNNING
+from sublet.gateway.metering.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.metering.meter import RUNNING
 from sublet.gateway.model import METER_OUTPUT, Tokens, UsageRecord, event_id, metered
 from sublet.values.clock import from_micros
 from sublet.values.errors import InvalidInputError

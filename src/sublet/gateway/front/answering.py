@@ -7,14 +7,14 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sublet.gateway.addresses import Proxies
-from sublet.gateway.answers import CLOSE, json_answer, refusal_headers, status_line
-from sublet.gateway.connections import Connections
-from sublet.gateway.cors import Cors
-from sublet.gateway.exchange import Exchange
-from sublet.gateway.routes import Route, Routes
+from sublet.gateway.front.addresses import Proxies
+from sublet.gateway.front.answers import CLOSE, json_answer, refusal_headers, status_line
+from sublet.gateway.front.connections import Connections
+from sublet.gateway.front.cors import Cors
+from sublet.gateway.front.routes import Route, Routes
+from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.service import Gateway
-from sublet.gateway.surface import Surface
+from sublet.gateway.surfaces.surface import Surface
 from sublet.values.errors import SubletError
 
 

@@ -6,9 +6,9 @@ import re
 
 import msgspec
 
-from sublet.gateway.call import EMBEDDING, Call
-from sublet.gateway.estimate import answer_tokens, prompt_tokens, text_tokens
+from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens, text_tokens
 from sublet.gateway.model import Tokens
+from sublet.gateway.requests.call import EMBEDDING, Call
 
 ENGINE, RUNNING, ESTIMATE = "engine", "running", "estimate"
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sublet.gateway.call import CHAT, COMPLETION, ENGINE_PATHS, Call, ChatBody, CompletionBody
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.requests.call import CHAT, COMPLETION, ENGINE_PATHS, Call, ChatBody, CompletionBody
 
 _FORCED = 1e9
 _PARTIAL_PROBS = 4096

@@ -13,10 +13,12 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from sublet.gateway.answering import AnsweringProtocol, Front
-from sublet.gateway.answers import CONTINUE
-from sublet.gateway.connections import SMALL_BODY_BYTES
-from sublet.gateway.inflate import Inflater, inflater
+from sublet.gateway.front.answering import AnsweringProtocol, Front
+from sublet.gateway.front.answers import CONTINUE
+from sublet.gateway.front.connections import SMALL_BODY_BYTES
+from sublet.gateway.front.inflate import Inflater, inflater
+from sublet.gateway.front.repeated import Heads, RepeatedHead
+from sublet.gateway.front.routes import Route
 from sublet.gateway.refusals import (
     HeadersTooLargeError,
     InvalidRequestError,
@@ -26,8 +28,6 @@ from sublet.gateway.refusals import (
     ServerFullError,
     too_large,
 )
-from sublet.gateway.repeated import Heads, RepeatedHead
-from sublet.gateway.routes import Route
 from sublet.gateway.service import Ticket
 from sublet.values.errors import SubletError
 

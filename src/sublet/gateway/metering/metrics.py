@@ -18,7 +18,7 @@ from sublet.gateway.refusals import InsufficientQuotaError
 from sublet.values.clock import from_micros
 
 if TYPE_CHECKING:
-    from sublet.gateway.exchange import Exchange
+    from sublet.gateway.requests.exchange import Exchange
 
 _TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOTAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sublet.gateway.surface import Surface
+from sublet.gateway.surfaces.surface import Surface
 
 POST = (b"POST",)
 READ = (b"GET", b"HEAD")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sublet.gateway import fair
-from sublet.gateway.engine_health import ReplicaHealth
-from sublet.gateway.fair import FairQueue
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import EngineBusyError, NoReplicaError, QueueFullError, RateLimitError
+from sublet.gateway.requests import fair
+from sublet.gateway.requests.fair import FairQueue
+from sublet.gateway.upstream.engine_health import ReplicaHealth
 from sublet.values.errors import SubletError
 
 SUSPECT_S = 2.0

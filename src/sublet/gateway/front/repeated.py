@@ -11,8 +11,8 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from sublet.gateway.connections import SMALL_BODY_BYTES
-from sublet.gateway.routes import Route
+from sublet.gateway.front.connections import SMALL_BODY_BYTES
+from sublet.gateway.front.routes import Route
 
 HEAD_BYTES_MAX = 4096
 MISSES_MAX = 4

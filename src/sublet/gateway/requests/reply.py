@@ -6,15 +6,15 @@ from typing import Any
 
 import msgspec
 
-from sublet.gateway.assembly import Assembler
-from sublet.gateway.call import EMBEDDING, Call
-from sublet.gateway.engine_error import engine_error
-from sublet.gateway.meter import Meter
+from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
-from sublet.gateway.scripts import events
-from sublet.gateway.sse import EventCutter
-from sublet.gateway.surface import Identity, StreamForm, Surface
+from sublet.gateway.requests.assembly import Assembler
+from sublet.gateway.requests.call import EMBEDDING, Call
+from sublet.gateway.surfaces.surface import Identity, StreamForm, Surface
+from sublet.gateway.upstream.engine_error import engine_error
+from sublet.gateway.upstream.scripts import events
+from sublet.gateway.upstream.sse import EventCutter
 from sublet.values.errors import SubletError
 
 _DONE = b"[DONE]"

@@ -10,8 +10,8 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
-from sublet.gateway.held import BudgetHold
 from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT, UsageRecord
+from sublet.gateway.requests.held import BudgetHold
 from sublet.ledger.budgets.ceilings import Most
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.budgets.model import HoldOutcome, HoldRequest, Settlement

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
-from sublet.gateway.dialects import ABSENT, DIALECTS, EngineParameters
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import InvalidRequestError
+from sublet.gateway.upstream.dialects import ABSENT, DIALECTS, EngineParameters
 
 CHAT = "chat"
 COMPLETION = "completions"

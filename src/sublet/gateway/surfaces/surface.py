@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sublet.gateway.call import Call
+from sublet.gateway.requests.call import Call
 from sublet.values.errors import SubletError
 
 Headers = Sequence[tuple[bytes, bytes]]

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sublet.gateway.admission import KeyState, ReplicaState
-from sublet.gateway.attempt import Attempt
-from sublet.gateway.call import Call
-from sublet.gateway.client import Client
-from sublet.gateway.fair import Seat
-from sublet.gateway.journal import Record
-from sublet.gateway.meter import Meter
+from sublet.gateway.front.client import Client
+from sublet.gateway.metering.journal import Record
+from sublet.gateway.metering.meter import Meter
+from sublet.gateway.metering.records import CLIENT_GONE, closing, opening
 from sublet.gateway.model import KeyGrant, ModelRoute
-from sublet.gateway.records import CLIENT_GONE, closing, opening
 from sublet.gateway.refusals import (
     EngineBusyError,
     EngineTimeoutError,
@@ -24,8 +20,12 @@ from sublet.gateway.refusals import (
     NoReplicaError,
     QueueTimeoutError,
 )
-from sublet.gateway.reply import Reply
-from sublet.gateway.surface import Identity, Surface
+from sublet.gateway.requests.admission import KeyState, ReplicaState
+from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.fair import Seat
+from sublet.gateway.requests.reply import Reply
+from sublet.gateway.surfaces.surface import Identity, Surface
+from sublet.gateway.upstream.attempt import Attempt
 from sublet.values.errors import SubletError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.call import Call, ChatBody, CompletionBody, EmbeddingBody, present
+from sublet.gateway.requests.call import Call, ChatBody, CompletionBody, EmbeddingBody, present
 
 BYTES_PER_TOKEN = 4
 MESSAGE_TOKENS = 4

@@ -1,0 +1,1 @@
+"""The client's side: sockets, connections, HTTP, and the bytes of answers."""
