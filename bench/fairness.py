@@ -62,6 +62,7 @@ def serve_gateway(folder: Path, port: int, upstream: int) -> None:
     from sublet.gateway.server import run
     from sublet.store import Store
     from sublet.store.metadata import metadata
+    from sublet.wiring.model_api import gateway_ports
 
     store = Store(f"sqlite:///{folder}/bench.db")
     metadata.create_all(store.engine)
@@ -70,7 +71,7 @@ def serve_gateway(folder: Path, port: int, upstream: int) -> None:
     add_model(store, upstream, SLOTS)
     (folder / "keys").write_text(json.dumps(keys))
     settings = GatewaySettings(data_dir=folder, port=port, operator_port=0, requests_per_minute_max=1_000_000)
-    run(settings, store, lambda records: None)
+    run(settings, store, gateway_ports(lambda records: None))
 
 
 class Tenant:

@@ -271,6 +271,7 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
     from sublet.gateway.server import run
     from sublet.store import Store
     from sublet.store.metadata import metadata
+    from sublet.wiring.model_api import gateway_ports
 
     store = Store(f"sqlite:///{folder}/bench.db")
     metadata.create_all(store.engine)
@@ -287,12 +288,12 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
         durability="process" if "process" in name else "disk",
     )
     if name not in (LEDGER, HELD):
-        run(settings, store, lambda records: None)
+        run(settings, store, gateway_ports(lambda records: None))
         return
-    from sublet.gateway.metering.budgets import DeskHolds
+    from sublet.wiring.requests import DeskHolds
 
     emit, desk = into_ledger(store, organization, budgeted=name == HELD)
-    run(settings, store, emit, holds=DeskHolds(desk))
+    run(settings, store, gateway_ports(emit, holds=DeskHolds(desk)))
 
 
 def add_model(store: Any, upstream: int, slots: int) -> None:
@@ -329,10 +330,10 @@ def add_model(store: Any, upstream: int, slots: int) -> None:
 
 def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Callable[[list[Any]], None], Any]:
     """What takes usage to a ledger with prices, and the desk that holds are placed at."""
-    from sublet.gateway.metering.budgets import settle_requests, usage_events
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.ledger.prices.book import book_from_dict
     from sublet.ledger.service import Ledger, new_budget
+    from sublet.wiring.requests import settle_requests, usage_events
 
     ledger = Ledger(store)
     price = {"kind": "per_unit", "currency": "USD", "amount": "0.1", "per": 1_000_000, "from": "2020-01-01T00:00:00Z"}

@@ -20,6 +20,7 @@ from sublet.gateway.server import run
 from sublet.store import Store
 from sublet.store.tables.models import deployments, models, replicas
 from sublet.values.ids import new_id
+from sublet.wiring.model_api import gateway_ports
 
 MODEL = "toy"
 
@@ -406,8 +407,8 @@ class Running:
         self._stop.clear()
         self._thread = threading.Thread(
             target=run,
-            args=(self.settings, self.store, self.emit),
-            kwargs={"on_ready": on_ready, "stop": self._stop, "holds": self.holds},
+            args=(self.settings, self.store, gateway_ports(self.emit, holds=self.holds)),
+            kwargs={"on_ready": on_ready, "stop": self._stop},
             daemon=True,
         )
         self._thread.start()

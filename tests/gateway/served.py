@@ -13,6 +13,7 @@ from pathlib import Path
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.server import run
 from sublet.store import Store
+from sublet.wiring.model_api import gateway_ports
 
 
 def main(url: str, data_dir: str, events: str, durability: str = "disk") -> None:
@@ -33,7 +34,7 @@ def main(url: str, data_dir: str, events: str, durability: str = "disk") -> None
         concurrency_max=1000,
     )
     store = Store(url)
-    run(settings, store, emit, on_ready=lambda address: print("READY", address, flush=True))
+    run(settings, store, gateway_ports(emit), on_ready=lambda address: print("READY", address, flush=True))
     store.close()
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from sublet.gateway.metering.budgets import DeskHolds, settle_requests, usage_events
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.server import run
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.service import Ledger
 from sublet.store import Store
+from sublet.wiring.model_api import gateway_ports
+from sublet.wiring.requests import DeskHolds, settle_requests, usage_events
 
 
 def main(url: str, data_dir: str) -> None:
@@ -36,7 +37,7 @@ def main(url: str, data_dir: str) -> None:
         concurrency_max=1000,
     )
     on_ready = lambda address: print("READY", address, flush=True)  # noqa: E731
-    run(settings, store, emit, holds=DeskHolds(desk), on_ready=on_ready)
+    run(settings, store, gateway_ports(emit, holds=DeskHolds(desk)), on_ready=on_ready)
     desk.close()
     store.close()
 

@@ -33,7 +33,6 @@ from tests.gateway.harness import (
 
 from sublet.accounts.service import Accounts
 from sublet.gateway import server
-from sublet.gateway.metering.budgets import DeskHolds, settle_requests, usage_events
 from sublet.gateway.metering.journal import Record, _parsed, line_of
 from sublet.gateway.model import ModelRoute, UsageRecord
 from sublet.gateway.requests import held as held_requests
@@ -47,6 +46,7 @@ from sublet.store.tables.ledger import budget_states, events, holds
 from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, UnavailableError
+from sublet.wiring.requests import DeskHolds, settle_requests, usage_events
 
 UNIT = 10**8
 PRICES = {

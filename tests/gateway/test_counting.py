@@ -23,11 +23,11 @@ from tests.gateway.harness import (
 )
 from tests.gateway.test_openai_surface import parse
 
-from sublet.gateway.metering.budgets import usage_events
 from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens
 from sublet.gateway.metering.meter import Meter
 from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
 from sublet.store.tables.models import models
+from sublet.wiring.requests import usage_events
 
 WORDS = "word " * 20_000
 PROMPT = [{"role": "user", "content": WORDS}]

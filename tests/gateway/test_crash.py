@@ -218,8 +218,9 @@ def test_a9_killed_under_load_every_answer_that_was_seen_to_its_end_is_billed_ex
 def test_a_second_gateway_on_the_same_port_is_one_clear_sentence(process: Process, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sublet.gateway.server import run; from sublet.gateway.model import "
-        "GatewaySettings; from sublet.store import Store; run(GatewaySettings(data_dir=Path(sys.argv[2]), "
-        "port=int(sys.argv[3])), Store(sys.argv[1]), lambda records: None)"
+        "GatewaySettings; from sublet.store import Store; from sublet.wiring.model_api import gateway_ports; "
+        "run(GatewaySettings(data_dir=Path(sys.argv[2]), port=int(sys.argv[3])), Store(sys.argv[1]), "
+        "gateway_ports(lambda records: None))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(process._store.url), str(tmp_path / "other"), str(process.address[1])],

@@ -230,8 +230,8 @@ def test_weights_are_those_that_the_operator_set(make_gateway: Callable[..., Run
     gateway.settings.weights[gateway.key_id] = 2.0  # type: ignore[index]
     accounts = Accounts(gateway.store)
     accounts.create_key(accounts.create_organization("another").id)
-    from sublet.gateway.store import load_snapshot
+    from sublet.wiring.model_api import load_snapshot
 
     with gateway.store.read() as connection:
-        grants = load_snapshot(connection, 1, gateway.settings.built_in, gateway.settings.weights).keys.values()
+        grants = load_snapshot(connection, 1, weights=gateway.settings.weights).keys.values()
     assert sorted((grant.weight, grant.key_weight) for grant in grants) == [(1.0, 1.0), (3.0, 2.0)]

@@ -8,10 +8,11 @@ from tests.gateway.harness import Running, add_model, add_replica, ask, set_repl
 
 from sublet.accounts.service import Accounts
 from sublet.gateway.metering.metrics import Histogram, MinuteStats
-from sublet.gateway.store import drop_minutes, load_snapshot, recent_minutes, save_minutes
+from sublet.gateway.store import drop_minutes, recent_minutes, save_minutes
 from sublet.models.catalog import BUILT_IN
 from sublet.store import Store
 from sublet.values.clock import EPOCH
+from sublet.wiring.model_api import load_snapshot
 
 
 def test_the_snapshot_has_live_keys_and_ready_replicas_of_active_deployments(any_store: Store) -> None:

@@ -328,7 +328,7 @@ def test_c19_with_the_database_away_known_keys_go_on(
         away.set()
         raise OSError("the database is away")
 
-    monkeypatch.setattr("sublet.gateway.snapshot.load_snapshot", broken)
+    monkeypatch.setattr("sublet.wiring.model_api.load_snapshot", broken)
     gateway.refuse_events = True
     assert away.wait(5)
     assert [gateway.post(ask()).status for _ in range(10)] == [200] * 10
@@ -455,8 +455,8 @@ def test_d31_the_key_is_in_no_journal_answer_or_metric(gateway: Running, capfd: 
 
 
 def test_two_snapshots_of_the_same_database_are_equal(gateway: Running, store: Store) -> None:
-    from sublet.gateway.store import load_snapshot
     from sublet.models.catalog import BUILT_IN
+    from sublet.wiring.model_api import load_snapshot
 
     with store.read() as connection:
         first, second = (load_snapshot(connection, 1, BUILT_IN) for _ in range(2))

@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.gateway.harness import MODEL, Answering, Running, ScriptedEngine, ask, until, whole
 
-from sublet.gateway.store import load_snapshot
 from sublet.models.catalog import BUILT_IN
 from sublet.models.model import CatalogEntry
 from sublet.models.service import Models
 from sublet.models.store import save_entry, update_replica
 from sublet.store import Store
+from sublet.wiring.model_api import load_snapshot
 
 
 def test_adding_a_model_anew_moves_its_requests_to_the_new_url_and_none_fails(

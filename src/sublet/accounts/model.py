@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -53,6 +53,20 @@ class Organization:
             "status": self.status,
             "created_at": format_time(self.created_at),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKey:
+    """A key that may be used now, with its hash: for those who check keys without asking the database each time."""
+
+    sha256: str
+    id: str
+    organization_id: str
+    organization_name: str
+    role: str
+    scopes: Sequence[str]
+    expires_at: datetime | None
+    project: str
 
 
 @dataclass(frozen=True, slots=True)

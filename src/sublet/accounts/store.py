@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from sublet.accounts.model import ApiKey, Organization
+from sublet.accounts.model import ApiKey, LiveKey, Organization
 from sublet.store.tables.accounts import api_keys, organizations
 
 
@@ -78,6 +78,19 @@ def is_key_of(connection: Connection, organization_id: str, key_id: str) -> bool
     """Whether it is, or was before it was revoked, a key of that organization."""
     found = select(api_keys.c.id).where(api_keys.c.id == key_id, api_keys.c.organization_id == organization_id)
     return connection.execute(found).first() is not None
+
+
+def live_keys(connection: Connection) -> list[LiveKey]:
+    """Every key that is not revoked, of organizations that are active."""
+    key, owner = api_keys.c, organizations.c
+    rows = connection.execute(
+        select(
+            *(key.sha256, key.id, key.organization_id, owner.name, key.role, key.scopes, key.expires_at, key.project)
+        )
+        .join(organizations, owner.id == key.organization_id)
+        .where(key.revoked_at.is_(None), owner.status == "active")
+    )
+    return [LiveKey(*row) for row in rows]
 
 
 def count_keys(connection: Connection, organization_id: str) -> int:

@@ -10,9 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from sublet.models.catalog import BUILT_IN
-from sublet.models.model import CatalogEntry
-
 METER_INPUT = "tokens.input"
 METER_INPUT_CACHED = "tokens.input_cached"
 METER_OUTPUT = "tokens.output"
@@ -59,7 +56,6 @@ class GatewaySettings:
     durability: Literal["disk", "process"] = "disk"
     journal_segment_bytes_max: int = 64 * 1024 * 1024
     drain_s_max: float = 30.0
-    built_in: CatalogEntry = BUILT_IN
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of_model(self, name: str) -> GatewaySettings:

@@ -27,16 +27,15 @@ from sublet.gateway.front.protocol import gateway_protocol
 from sublet.gateway.front.routes import Routes
 from sublet.gateway.metering.journal import Journal
 from sublet.gateway.metering.metrics import Metrics
-from sublet.gateway.metering.shipper import Emit, Shipper
+from sublet.gateway.metering.shipper import Shipper
 from sublet.gateway.model import GatewaySettings, Snapshot
 from sublet.gateway.operator_api import OperatorListener
-from sublet.gateway.requests.held import Holds
+from sublet.gateway.ports import GatewayPorts, ReportTroubles
 from sublet.gateway.service import Gateway
 from sublet.gateway.snapshot import SnapshotThread
-from sublet.gateway.store import drop_minutes, save_minutes, told_trouble
+from sublet.gateway.store import drop_minutes, save_minutes
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.surface import Surface
-from sublet.models.store import save_troubles
 from sublet.store import Store
 from sublet.values import garbage
 from sublet.values.clock import to_micros
@@ -62,21 +61,18 @@ class AddressTakenError(UnavailableError):
 def run(
     settings: GatewaySettings,
     store: Store,
-    emit: Emit,
+    ports: GatewayPorts,
     *,
-    holds: Holds | None = None,
     on_ready: Callable[[str], None] | None = None,
     listener: socket.socket | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve the model API until SIGTERM or SIGINT. Blocks; to be called on the main thread of its own process.
 
-    `emit` takes usage events to the ledger (at least once each, on a thread). `holds` places holds for keys that a hard budget
-    covers; without it they are served as all others. `listener` is a listening socket that a
-    supervisor hands down; by default one is made from the settings. `on_ready` is told the base URL once the port takes
-    requests. Where `stop` is given it ends the gateway as a signal does, and `run` may be called on any thread. Raises
-    AddressTakenError, UnavailableError where the database can't be read at the start, OSError where data_dir can't be
-    written.
+    `listener` is a listening socket that a supervisor hands down; by default one is made from the settings. `on_ready` is told
+    the base URL once the port takes requests. Where `stop` is given it ends the gateway as a signal does, and `run` may be called
+    on any thread. Raises AddressTakenError, UnavailableError where the database can't be read at the start, OSError where
+    data_dir can't be written.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     ending = stop or threading.Event()
@@ -87,10 +83,10 @@ def run(
             signal.signal(number, lambda *_: ending.set())
     listener = listener or listen(settings.host, settings.port)
     with contextlib.closing(listener):
-        snapshots = SnapshotThread(store, settings, lambda snapshot: None)
+        snapshots = SnapshotThread(store, settings, ports.load_snapshot, lambda snapshot: None)
         first = snapshots.load()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, store, emit, _Outside(holds, on_ready, ending), listener, first))
+            runner.run(_serve(settings, store, _Outside(ports, on_ready, ending), listener, first))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -111,7 +107,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class _Outside:
-    holds: Holds | None
+    ports: GatewayPorts
     on_ready: Callable[[str], None] | None
     stop: threading.Event
 
@@ -143,7 +139,6 @@ class _Server(uvicorn.Server):
 async def _serve(
     settings: GatewaySettings,
     store: Store,
-    emit: Emit,
     outside: _Outside,
     listener: socket.socket,
     first: Snapshot,
@@ -158,14 +153,16 @@ async def _serve(
         call_soon_threadsafe=loop.call_soon_threadsafe,
     )
     metrics = Metrics()
-    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.holds)
+    gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.ports.holds)
     gateway.adopt(first)
     gateway.connections.connections_max = files_for_connections(settings.connections_max)
     _notice_half_open(listener)
-    snapshots = SnapshotThread(store, settings, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot)))
+    snapshots = SnapshotThread(
+        store, settings, outside.ports.load_snapshot, lambda snapshot: _on_loop(loop, lambda: gateway.adopt(snapshot))
+    )
     snapshots.prime(first)
-    figures = _Figures(store, journal.run, metrics, gateway)
-    shipper = Shipper(settings.journal_dir, journal.run, emit, each_round=figures.save)
+    figures = _Figures(store, journal.run, metrics, gateway, outside.ports.report_troubles)
+    shipper = Shipper(settings.journal_dir, journal.run, outside.ports.emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
     surfaces: list[Surface] = [OpenAISurface()]
     config = uvicorn.Config(
@@ -232,8 +229,11 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 class _Figures:
     """Writes the minute figures every few seconds, on the shipper's thread."""
 
-    def __init__(self, store: Store, run: str, metrics: Metrics, gateway: Gateway) -> None:
+    def __init__(
+        self, store: Store, run: str, metrics: Metrics, gateway: Gateway, report_troubles: ReportTroubles
+    ) -> None:
         self._store = store
+        self._report_troubles = report_troubles
         self._run = run
         self._metrics = metrics
         self._gateway = gateway
@@ -247,7 +247,7 @@ class _Figures:
         now = self._store.clock.now()
         minutes = self._metrics.take_minutes(to_micros(now))
         # At its end a gateway has no say any more in how replicas are.
-        troubles = [] if at_once else [told_trouble(item, self._run, now) for item in self._gateway.watch.troubles()]
+        troubles = [] if at_once else self._gateway.watch.troubles()
         if not minutes and not troubles and not self._troubled:
             return
 
@@ -255,7 +255,7 @@ class _Figures:
             save_minutes(connection, self._run, minutes)
             drop_minutes(connection, now - STATS_KEEP)
             if troubles or self._troubled:
-                save_troubles(connection, self._run, troubles, now)
+                self._report_troubles(connection, self._run, troubles, now)
 
         self._store.write(write)
         self._troubled = bool(troubles)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from sublet.gateway.model import GatewaySettings, Snapshot
-from sublet.gateway.store import load_snapshot
+from sublet.gateway.ports import LoadSnapshot
 from sublet.store import Store
 
 log = structlog.get_logger(__name__)
@@ -21,10 +21,12 @@ RETRY_S_MAX = 2.0
 class SnapshotThread:
     """Loads a snapshot every `snapshot_interval_s` and hands it to `adopt` where it differs from the last one."""
 
-    def __init__(self, store: Store, settings: GatewaySettings, adopt: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self, store: Store, settings: GatewaySettings, load: LoadSnapshot, adopt: Callable[[Snapshot], None]
+    ) -> None:
         self._store = store
+        self._load = load
         self._interval_s = settings.snapshot_interval_s
-        self._built_in = settings.built_in
         self._weights = settings.weights
         self._adopt = adopt
         self._last = Snapshot()
@@ -36,7 +38,7 @@ class SnapshotThread:
     def load(self) -> Snapshot:
         """The first snapshot, at once. Raises UnavailableError where the database can't be reached."""
         with self._store.read() as connection:
-            self._last = load_snapshot(connection, 1, self._built_in, self._weights)
+            self._last = self._load(connection, 1, self._weights)
         self._loaded_at = time.monotonic()
         return self._last
 
@@ -61,7 +63,7 @@ class SnapshotThread:
         """Load once; whether it worked. What is known stays valid where it did not."""
         try:
             with self._store.read() as connection:
-                found = load_snapshot(connection, self._last.version + 1, self._built_in, self._weights)
+                found = self._load(connection, self._last.version + 1, self._weights)
         except Exception as error:
             if not self._away:
                 log.warning(

@@ -68,25 +68,27 @@ def _control(settings: Settings, fd: int | None) -> None:
 
 def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.gateway import server as gateway_server
-    from sublet.gateway.metering.budgets import DeskHolds
     from sublet.gateway.model import GatewaySettings
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.models.catalog import built_in
+    from sublet.wiring.model_api import gateway_ports
+    from sublet.wiring.requests import DeskHolds
     from sublet.wiring.system import Sublet
 
     held = _listener(fd, settings.gateway.host, settings.gateway.port, "gateway.port")
     system = Sublet(settings)
     gateway_settings = GatewaySettings(
         data_dir=settings.data_dir,
-        built_in=built_in(settings.models.slots, settings.models.context_tokens),
         overrides={model.name: model.overrides() for model in settings.gateway.models},
         # What an operator may set has the same name there.
         **{name: value for name, value in settings.gateway if name != "models"},
     )
     presence = present(system.store, settings, "gateway")
     desk = HoldDesk(system.store, system.ledger.spending)
+    entry = built_in(settings.models.slots, settings.models.context_tokens)
+    ports = gateway_ports(system.emit_tokens, built_in=entry, holds=DeskHolds(desk))
     try:
-        gateway_server.run(gateway_settings, system.store, system.emit_tokens, holds=DeskHolds(desk), listener=held)
+        gateway_server.run(gateway_settings, system.store, ports, listener=held)
     finally:
         desk.close()
         presence.stop()

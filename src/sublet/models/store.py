@@ -39,6 +39,10 @@ def deployment_of(connection: Connection, model: str) -> Deployment | None:
     return _deployment(row) if row else None
 
 
+def active_deployments(connection: Connection) -> list[Deployment]:
+    return [item for item in all_deployments(connection) if item.state == "active"]
+
+
 def insert_deployment(connection: Connection, deployment: Deployment) -> None:
     connection.execute(
         insert(deployments).values(
@@ -78,6 +82,14 @@ def recent_replicas(connection: Connection, ended_since: datetime) -> list[Repli
 def live_replicas(connection: Connection) -> list[Replica]:
     rows = connection.execute(
         select(replicas).where(replicas.c.state.in_(LIVE_STATES)).order_by(replicas.c.created_at, replicas.c.id)
+    )
+    return [_replica(row) for row in rows]
+
+
+def serving_replicas(connection: Connection) -> list[Replica]:
+    """Replicas that answer or are about to, by id."""
+    rows = connection.execute(
+        select(replicas).where(replicas.c.state.in_(("starting", "ready"))).order_by(replicas.c.id)
     )
     return [_replica(row) for row in rows]
 

@@ -21,7 +21,6 @@ from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.nodes import Nodes, node_id_in, own_node_id
 from sublet.fleet.reach import OwnReach
 from sublet.fleet.service import Fleet
-from sublet.gateway.metering.budgets import settle_requests, usage_events
 from sublet.gateway.model import UsageRecord
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
@@ -53,6 +52,7 @@ from sublet.values.windows import Window
 from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
 from sublet.wiring.owned import pool_specs, served_elsewhere
+from sublet.wiring.requests import settle_requests, usage_events
 
 MIB = 1 << 20
 PENDING_MAX = 2_000

@@ -1,1 +1,1 @@
-"""What is counted: tokens, the journal of usage, its way to the ledger and to budgets, and figures."""
+"""What is counted: tokens, the journal of usage, its way to the ledger, and figures."""

@@ -20,7 +20,7 @@ from sublet.ledger.model import UsageEvent
 
 
 class DeskHolds:
-    """Places requests' holds at a desk, whose thread does it; see gateway.held.Holds."""
+    """Places requests' holds at a desk, whose thread does it; see gateway.requests.held.Holds."""
 
     def __init__(self, desk: HoldDesk) -> None:
         self._desk = desk

@@ -1,0 +1,43 @@
+"""What the gateway needs of the rest of Sublet: it imports none of it, and `wiring` fills this in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from sublet.gateway.metering.shipper import Emit
+from sublet.gateway.model import Snapshot
+from sublet.gateway.requests.held import Holds
+from sublet.gateway.upstream.engine_watch import Trouble
+
+
+class LoadSnapshot(Protocol):
+    """Reads who may call and what is served."""
+
+    def __call__(self, connection: Connection, version: int, weights: Mapping[str, float]) -> Snapshot:
+        """The live keys and the deployed models with their replicas. `weights` are those of organizations (by id or name) and
+        keys (by id) that are not 1."""
+        ...
+
+
+class ReportTroubles(Protocol):
+    """Writes down which replicas fail, for the operator's list of models."""
+
+    def __call__(self, connection: Connection, run: str, troubles: Sequence[Trouble], at: datetime) -> None:
+        """What this run says now; it replaces what the run said before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPorts:
+    """`emit` takes usage events to the ledger, at least once each, on a thread. `holds` places holds for keys that a hard
+    budget covers; without it they are served as all others."""
+
+    emit: Emit
+    load_snapshot: LoadSnapshot
+    report_troubles: ReportTroubles
+    holds: Holds | None = None

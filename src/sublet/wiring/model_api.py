@@ -1,0 +1,120 @@
+"""What the gateway asks of accounts, models and the ledger: see gateway.ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from sublet.accounts import store as accounts_sql
+from sublet.accounts.permissions import ALL, reach
+from sublet.gateway.metering.shipper import Emit
+from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
+from sublet.gateway.ports import GatewayPorts
+from sublet.gateway.requests.held import Holds
+from sublet.gateway.upstream.engine_watch import Trouble as FailingReplica
+from sublet.ledger.budgets.model import Budget
+from sublet.ledger.budgets.spending import hard_budgets
+from sublet.models import store as models_sql
+from sublet.models.catalog import BUILT_IN
+from sublet.models.model import CatalogEntry, Trouble
+from sublet.values.clock import from_micros
+
+
+def gateway_ports(emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None) -> GatewayPorts:
+    """`built_in` is the model that needs no catalog entry."""
+
+    def load(connection: Connection, version: int, weights: Mapping[str, float]) -> Snapshot:
+        return load_snapshot(connection, version, built_in, weights)
+
+    return GatewayPorts(emit, load, report_troubles, holds)
+
+
+def load_snapshot(
+    connection: Connection, version: int, built_in: CatalogEntry = BUILT_IN, weights: Mapping[str, float] | None = None
+) -> Snapshot:
+    """Live keys, and the models that are deployed with their replicas."""
+    return Snapshot(_keys(connection, weights or {}), _models(connection, built_in), version)
+
+
+def report_troubles(connection: Connection, run: str, troubles: Sequence[FailingReplica], at: datetime) -> None:
+    """Keep what a gateway's run says of replicas that fail."""
+    told = [
+        Trouble(item.replica_id, run, item.failures, item.kind, item.status, item.said, from_micros(item.since_us), at)
+        for item in troubles
+    ]
+    models_sql.save_troubles(connection, run, told, at)
+
+
+def _keys(connection: Connection, weights: Mapping[str, float]) -> dict[bytes, KeyGrant]:
+    limits: dict[str, list[Budget]] = {}
+    for budget in hard_budgets(connection):
+        limits.setdefault(budget.organization_id, []).append(budget)
+    return {
+        bytes.fromhex(key.sha256): KeyGrant(
+            key.id,
+            key.organization_id,
+            key.expires_at,
+            reach(key.role, key.scopes, "inference:use") != "",
+            reach(key.role, key.scopes, "system:read") == ALL,
+            project=key.project,
+            budgeted=any(budget.covers(key.project, key.id) for budget in limits.get(key.organization_id, ())),
+            weight=weights.get(key.organization_id, weights.get(key.organization_name, 1.0)),
+            key_weight=weights.get(key.id, 1.0),
+        )
+        for key in accounts_sql.live_keys(connection)
+    }
+
+
+def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRoute]:
+    entries = {built_in.name: built_in} | {entry.name: entry for entry in models_sql.catalog_rows(connection)}
+    ready: dict[str, list[ReplicaRoute]] = {}
+    began: dict[str, CatalogEntry] = {}
+    coming: dict[str, int] = {}
+    for replica in models_sql.serving_replicas(connection):
+        if replica.state == "ready" and replica.endpoint is not None:
+            route = ReplicaRoute(replica.id, replica.endpoint, replica.slots, replica.pool_id)
+            ready.setdefault(replica.model, []).append(route)
+            if replica.entry is not None:
+                began[replica.id] = replica.entry
+        else:
+            coming[replica.model] = coming.get(replica.model, 0) + replica.slots
+    routes = {}
+    for deployment in models_sql.active_deployments(connection):
+        model, created_at = deployment.model, deployment.created_at
+        if (entry := entries.get(model)) is not None:
+            own = [_as_served(route, began.get(route.id), entry, created_at) for route in ready.get(model, ())]
+            routes[model] = _route(entry, created_at, tuple(own), coming.get(model, 0))
+    return routes
+
+
+def _as_served(
+    route: ReplicaRoute, began: CatalogEntry | None, entry: CatalogEntry, created_at: datetime
+) -> ReplicaRoute:
+    """`route` with the entry that its engine was started from, where that is not the catalog's any more."""
+    if began is None or (began.engine, began.source) == (entry.engine, entry.source):
+        return route
+    return replace(route, served_as=_route(began, created_at, (), 0))
+
+
+def _route(
+    entry: CatalogEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...], slots_coming: int
+) -> ModelRoute:
+    llamacpp = entry.engine == "llamacpp"
+    return ModelRoute(
+        name=entry.name,
+        engine_model=entry.name if llamacpp else entry.source.get("model", entry.name),
+        capabilities=entry.capabilities,
+        context_tokens=entry.context_tokens,
+        created_s=int(created_at.timestamp()),
+        replicas=replica_routes,
+        timings=llamacpp,
+        stream_only=llamacpp,
+        dialect="llamacpp" if llamacpp else entry.source.get("dialect", "openai"),
+        # llama.cpp's server failed now and then on a connection used again.
+        reuse_connections=not llamacpp,
+        key_variable=entry.source.get("key_variable"),
+        slots_coming=slots_coming,
+    )
