@@ -51,6 +51,7 @@ ROUTES = [
     ("DELETE", "/v1/keys/key_1", "keys:write"),
     ("GET", "/v1/pools", ""),
     ("GET", "/v1/pools/main", "fleet:read"),
+    ("GET", "/v1/pools/main/units", "fleet:read"),
     ("PUT", "/v1/units/unit_1/service", "fleet:write"),
 ]
 
@@ -153,6 +154,6 @@ def test_pools_are_for_everybody_and_their_accelerators_for_the_operator(door: D
     status, body = door.ask("GET", "/v1/pools", door.customer)
     assert (status, body["pools"][0]["accelerators"]) == (200, 2)
     assert "units" not in body["pools"][0]
-    status, body = door.ask("GET", "/v1/pools/main", door.operator)
+    status, body = door.ask("GET", "/v1/pools/main/units", door.operator)
     assert [unit["device"] for unit in body["units"]] == ["cpu:0", "cpu:1"]
     assert door.ask("GET", "/v1/pools/other", door.operator)[0] == 404

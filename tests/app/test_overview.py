@@ -17,12 +17,12 @@ from sublet.gateway.metering.metrics import MinuteStats
 from sublet.gateway.store import save_minutes
 from sublet.leases.model import Lease
 from sublet.leases.quotes.admission import QuoteRequest
-from sublet.leases.service import PAGE_MAX
 from sublet.ledger.budgets.alerts import ATTEMPTS_MAX, Delivery, Outbox
 from sublet.ledger.budgets.model import HoldRequest, Settlement
 from sublet.ledger.service import new_budget
 from sublet.reporting.overview import BUDGETS_MAX, FRESH, Overviews
 from sublet.simulation.world import SSH_KEY, World
+from sublet.store.paging import PAGE_MAX
 from sublet.store.tables.leases import leases
 from sublet.store.tables.ledger import deliveries
 from sublet.values.windows import Window
@@ -92,7 +92,7 @@ def test_a_lease_that_lives_is_shown_however_many_were_over_since(world: World) 
         connection.execute(insert(leases), others)
 
     world.system.store.write(repeat)
-    assert kept.id not in [lease.id for lease in world.system.leases.leases(limit=PAGE_MAX)]
+    assert kept.id not in [lease.id for lease in world.system.leases.leases()]
     assert [lease.id for lease in overviews(world).now().leases] == [kept.id]
 
 

@@ -102,8 +102,8 @@ def test_queries_and_bodies_are_written_as_the_api_reads_them() -> None:
 
 def test_a_typed_answer_has_times_and_python_names_and_grows_quietly() -> None:
     quote = {name: "x" for name in QuoteList.__annotations__}
-    answer = Answer(200, {}, msgspec.json.encode({"quotes": [], "new_in_a_later_version": quote}))
-    assert answer_of(OPERATIONS["leases.list_quotes"], answer, URL) == QuoteList(quotes=[])
+    answer = Answer(200, {}, msgspec.json.encode({"quotes": [], "next": None, "new_in_a_later_version": quote}))
+    assert answer_of(OPERATIONS["leases.list_quotes"], answer, URL) == QuoteList(quotes=[], next=None)
     broken = Answer(200, {}, b'{"quotes": 5}')
     with pytest.raises(UnavailableError, match=r"leases\.list_quotes is not as this version expects"):
         answer_of(OPERATIONS["leases.list_quotes"], broken, URL)

@@ -61,7 +61,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-POOLS: Said = (200, {}, b'{"pools": []}')
+POOLS: Said = (200, {}, b'{"pools": [], "next": null}')
 BUSY: Said = (503, {"Retry-After": "1"}, b'{"error": {"code": "unavailable", "message": "busy"}}')
 
 
@@ -89,7 +89,7 @@ def ask_both(url: str, answers: list[Said]) -> list[Any]:
 
 @pytest.mark.parametrize("answers", [[POOLS], [BUSY, POOLS], [None, POOLS], [(502, {}, b"<html>"), BUSY, None, POOLS]])
 def test_what_passes_is_waited_out(url: str, answers: list[Said]) -> None:
-    assert ask_both(url, answers) == [PoolList(pools=[])] * 2
+    assert ask_both(url, answers) == [PoolList(pools=[], next=None)] * 2
     assert {headers["authorization"] for _, _, headers in Script.asked} == {"Bearer key"}
 
 

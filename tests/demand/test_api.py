@@ -76,7 +76,7 @@ def test_a_claim_is_what_it_says_or_refused(
     client: TestClient, clock: SimulatedClock, changed: dict[str, object], words: str
 ) -> None:
     assert words in refusal(client, "/v1/claims", {**claim(clock), **changed})
-    assert client.get("/v1/claims").json() == {"claims": []}
+    assert client.get("/v1/claims").json() == {"claims": [], "next": None}
     assert client.post("/v1/claims", json=claim(clock)).status_code == 201
 
 

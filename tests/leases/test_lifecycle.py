@@ -12,6 +12,7 @@ from sublet.leases.backends.base import BackendFailedError, RunState
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import LeaseState, NoCapacityError, QuoteExpiredError, Timing, UnitState
 from sublet.store import Store
+from sublet.store.paging import PageRequest
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
 
@@ -245,11 +246,10 @@ def test_the_plan_is_shown_before_it_is_carried_out_and_changes_nothing(world: W
 
 def test_pages(world: World) -> None:
     sold = [world.sell(seconds=60, ahead_s=100 * (index + 1)) for index in range(5)]
-    first = world.leases.leases(CUSTOMER, limit=2)
-    second = world.leases.leases(CUSTOMER, limit=3, after=first[-1].id)
-    assert {lease.id for lease in first + second} == {lease.id for lease in sold}
-    with pytest.raises(InvalidInputError):
-        world.leases.leases(limit=1000)
+    first = world.leases.lease_page(CUSTOMER, PageRequest(2))
+    second = world.leases.lease_page(CUSTOMER, PageRequest(3, first.next))
+    assert {lease.id for lease in first.items + second.items} == {lease.id for lease in sold}
+    assert second.next is None
 
 
 def test_a_lost_answer_is_harmless(store: Store, clock: SimulatedClock) -> None:

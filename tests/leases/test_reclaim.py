@@ -90,7 +90,7 @@ def test_a_repeated_reclaim_is_one(world: World) -> None:
     wanted = order(world, 4)
     first = world.leases.reclaim(wanted, "team", "key")
     assert world.leases.reclaim(wanted, "team", "key")["id"] == first["id"]
-    assert len(world.leases.reclaims()) == 1
+    assert len(world.leases.reclaims().items) == 1
 
 
 def test_two_operators_reclaiming_the_same_pool_both_get_theirs(world: World) -> None:
@@ -109,7 +109,7 @@ def test_firm_is_not_touched_unless_broken_by_force(world: World) -> None:
     world.run(5)
     with pytest.raises(FirmLeaseError):
         world.leases.reclaim(order(world, 1), "team")
-    assert world.lease(lease).state is LeaseState.ACTIVE and world.leases.reclaims() == []
+    assert world.lease(lease).state is LeaseState.ACTIVE and world.leases.reclaims().items == []
     world.leases.reclaim(order(world, 1, force=True), "operator")
     broken = world.lease(lease)
     assert broken.state is LeaseState.NOTICE and broken.reclaim_at is not None

@@ -101,7 +101,7 @@ def outcome(world: World, lease: Lease) -> dict[str, Any]:
         "metered": ended.metered_s,
         "credits": sorted({(note.id, note.amount_nano) for note in world.credits}),
         "leases": len(world.leases.leases()),
-        "reclaims": len(world.leases.reclaims()),
+        "reclaims": len(world.leases.reclaims().items),
         "left": sorted(world.backend.observe_all()),
         "book": world.leases.book(world.pool.id),
     }

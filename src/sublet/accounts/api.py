@@ -11,6 +11,7 @@ from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
 from sublet.accounts.wire import NewKey, NewOrganization
 from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import NotFoundError
 
 
@@ -31,10 +32,12 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         }
 
     @routes.get("/v1/organizations")
-    def list_organizations(actor: Actor = Depends(require("organizations:read"))) -> dict[str, Any]:
-        """Every organization; a customer sees its own."""
-        found = accounts.organizations() if actor.everywhere else [accounts.organization(actor.organization_id)]
-        return {"organizations": [item.as_dict() for item in found]}
+    def list_organizations(
+        actor: Actor = Depends(require("organizations:read")), page: PageRequest = Depends(page_request)
+    ) -> dict[str, Any]:
+        """Every organization, the oldest first; a customer sees its own."""
+        found = accounts.organization_page(page, None if actor.everywhere else actor.organization_id)
+        return found.map(lambda item: item.as_dict()).as_dict("organizations")
 
     @routes.post("/v1/organizations", status_code=201, dependencies=[makes])
     def create_organization(body: NewOrganization) -> dict[str, Any]:
@@ -42,9 +45,14 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         return accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict()
 
     @routes.get("/v1/organizations/{organization}/keys")
-    def list_keys(organization: str, actor: Actor = Depends(require("keys:read"))) -> dict[str, Any]:
-        """The keys of an organization, without their secrets."""
-        return {"keys": [key.as_dict() for key in accounts.keys(_owner(accounts, actor, organization).id)]}
+    def list_keys(
+        organization: str,
+        actor: Actor = Depends(require("keys:read")),
+        page: PageRequest = Depends(page_request),
+    ) -> dict[str, Any]:
+        """The keys of an organization, without their secrets, the oldest first."""
+        found = accounts.key_page(_owner(accounts, actor, organization).id, page)
+        return found.map(lambda key: key.as_dict()).as_dict("keys")
 
     @routes.post("/v1/organizations/{organization}/keys", status_code=201)
     def create_key(

@@ -25,6 +25,7 @@ from sublet.accounts.model import (
     secret_sha256,
 )
 from sublet.store import Store
+from sublet.store.paging import Page, PageRequest
 from sublet.values.errors import (
     ConflictError,
     InvalidInputError,
@@ -82,6 +83,11 @@ class Accounts:
         with self._store.read() as connection:
             return sql.all_organizations(connection, LIST_MAX)
 
+    def organization_page(self, wanted: PageRequest, only: str | None = None) -> Page[Organization]:
+        """A page of organizations, the oldest first; the one with the id `only` where that is given."""
+        with self._store.read() as connection:
+            return sql.organization_page(connection, wanted, only)
+
     def create_key(
         self,
         organization: str,
@@ -109,6 +115,11 @@ class Accounts:
     def keys(self, organization_id: str) -> list[ApiKey]:
         with self._store.read() as connection:
             return sql.keys_of(connection, organization_id)
+
+    def key_page(self, organization_id: str, wanted: PageRequest) -> Page[ApiKey]:
+        """A page of the keys of an organization, the oldest first."""
+        with self._store.read() as connection:
+            return sql.key_page(connection, organization_id, wanted)
 
     def revoke_key(self, key_id: str, organization_id: str | None = None) -> None:
         """From now on the key opens nothing. Raises NotFoundError where there is no such live key, or it is not the

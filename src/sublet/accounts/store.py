@@ -8,7 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sublet.accounts.model import ApiKey, LiveKey, Organization
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.accounts import api_keys, organizations
+
+ORGANIZATIONS = Listing("organizations", (organizations.c.created_at, organizations.c.id))
+KEYS = Listing("keys", (api_keys.c.created_at, api_keys.c.id))
 
 
 def insert_organization(connection: Connection, organization: Organization) -> None:
@@ -37,6 +41,14 @@ def all_organizations(connection: Connection, limit: int) -> list[Organization]:
         select(organizations).order_by(organizations.c.created_at, organizations.c.id).limit(limit)
     )
     return [_organization(row) for row in rows]
+
+
+def organization_page(connection: Connection, wanted: PageRequest, only: str | None) -> Page[Organization]:
+    """The oldest first; the one with the id `only` where that is given."""
+    query = select(organizations)
+    if only is not None:
+        query = query.where(organizations.c.id == only)
+    return ORGANIZATIONS.read(connection, query, wanted).map(_organization)
 
 
 def insert_key(connection: Connection, key: ApiKey, sha256: str) -> None:
@@ -72,6 +84,12 @@ def keys_of(connection: Connection, organization_id: str) -> list[ApiKey]:
         .order_by(api_keys.c.created_at, api_keys.c.id)
     )
     return [_key(row) for row in rows]
+
+
+def key_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[ApiKey]:
+    """The keys of an organization, the oldest first."""
+    query = select(api_keys).where(api_keys.c.organization_id == organization_id)
+    return KEYS.read(connection, query, wanted).map(_key)
 
 
 def is_key_of(connection: Connection, organization_id: str, key_id: str) -> bool:

@@ -59,9 +59,10 @@ class Organization:
 
 @answer
 class OrganizationList:
-    """Organizations, the oldest first."""
+    """A page of organizations, the oldest first."""
 
     organizations: list[Organization]
+    next: str | None
 
 
 @answer
@@ -82,9 +83,10 @@ class Key:
 
 @answer
 class KeyList:
-    """The keys of an organization, revoked ones too."""
+    """A page of the keys of an organization, the oldest first, revoked ones too."""
 
     keys: list[Key]
+    next: str | None
 
 
 @answer

@@ -48,7 +48,8 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("GET", "/v1/organizations/{organization}/keys"): accounts.KeyList,
     ("POST", "/v1/organizations/{organization}/keys"): accounts.IssuedKey,
     ("GET", "/v1/pools"): fleet.PoolList,
-    ("GET", "/v1/pools/{pool}"): fleet.PoolDetail,
+    ("GET", "/v1/pools/{pool}"): fleet.Pool,
+    ("GET", "/v1/pools/{pool}/units"): fleet.UnitList,
     ("GET", "/v1/claims"): demand.ClaimList,
     ("POST", "/v1/claims"): demand.Claim,
     ("DELETE", "/v1/claims/{claim_id}"): demand.Claim,
@@ -123,6 +124,25 @@ PAGES: dict[tuple[str, str], tuple[str, ...]] = {
 }
 """What else operations answer with than JSON: text for people and for spreadsheets, which no type describes."""
 
+BOUNDED: dict[str, str] = {
+    "/v1/leases/{lease_id}": "the newest 500 changes of one lease's state",
+    "/v1/classes": "the classes of service that the settings name",
+    "/v1/prices": "one price book, of at most 4 MiB",
+    "/v1/invoices/draft": "one document: its lines are prices and months, not events",
+    "/v1/invoices/{invoice_id}": "one document: its lines are prices and months, not events",
+    "/v1/statements": "one document: at most 10,000 movements of one month",
+    "/v1/ledger/health": "the 10 oldest events that wait",
+    "/v1/demand/{pool_id}/forecast": "as many horizons as the request names",
+    "/v1/surplus/{pool_id}": "one rung for each class and window length",
+    "/v1/surplus/{pool_id}/{class_name}": "one entry for each reason",
+    "/v1/lease-plan": "one round's steps, and at most 1,000 that wait",
+    "/v1/plan": "one round's steps, at most 2,000 that wait, and the last 20 rounds",
+    "/v1/health": "the loops and backends of one process",
+    "/v1/desk/worth": "a report: one entry for each currency",
+    "/v1/desk/actuals": "a report: one entry for each pool, channel and currency",
+}
+"""The GET operations whose answers hold lists and yet have no pages, each with what bounds it."""
+
 REFUSALS = {
     "400": "The request can't be used as it is; the message names the field.",
     "401": "The key is missing, unknown, expired or revoked.",
@@ -133,6 +153,11 @@ REFUSALS = {
     "429": "A limit is reached; Retry-After says when to try again.",
     "503": "A part of Sublet is not reachable; Retry-After says when to try again.",
 }
+PARAMETERS = {
+    "limit": "How many at most.",
+    "after": "The `next` of the page before; without it, the first page.",
+}
+"""What query parameters of these names mean, wherever they are."""
 _REFERENCE = "#/components/schemas/{model}"
 _SCHEME = "key"
 
@@ -172,6 +197,10 @@ def _document(api: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any], route: APIRoute, method: str, references: dict[str, Any]) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
+    if method == "GET" and route.path in BOUNDED:
+        operation["x-bounded"] = BOUNDED[route.path]
+    for parameter in operation.get("parameters", []):
+        parameter.setdefault("description", PARAMETERS.get(parameter["name"], ""))
     kind = ANSWERS.get((method, route.path))
     if kind is not None:
         answers[str(route.status_code or 200)]["content"] = {"application/json": {"schema": references[kind.__name__]}}

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from sublet.client.paging import each_async
 
 if TYPE_CHECKING:
     from sublet.accounts import wire as accounts
@@ -31,9 +33,15 @@ class AsyncAccounts:
         """`GET /v1/whoami`"""
         return await self._call("accounts.whoami")
 
-    async def list_organizations(self) -> accounts.OrganizationList:
+    async def list_organizations(
+        self, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.OrganizationList:
         """`GET /v1/organizations`"""
-        return await self._call("accounts.list_organizations")
+        return await self._call("accounts.list_organizations", query={"limit": limit, "after": after})
+
+    def iter_organizations(self) -> AsyncIterator[accounts.Organization]:
+        """Every row of `GET /v1/organizations`, page by page."""
+        return each_async(self._call, "accounts.list_organizations", query={})
 
     async def create_organization(
         self, body: accounts.NewOrganization | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -41,9 +49,15 @@ class AsyncAccounts:
         """`POST /v1/organizations`"""
         return await self._call("accounts.create_organization", body=body, idempotency_key=idempotency_key)
 
-    async def list_keys(self, organization: str) -> accounts.KeyList:
+    async def list_keys(
+        self, organization: str, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.KeyList:
         """`GET /v1/organizations/{organization}/keys`"""
-        return await self._call("accounts.list_keys", organization)
+        return await self._call("accounts.list_keys", organization, query={"limit": limit, "after": after})
+
+    def iter_keys(self, organization: str) -> AsyncIterator[accounts.Key]:
+        """Every row of `GET /v1/organizations/{organization}/keys`, page by page."""
+        return each_async(self._call, "accounts.list_keys", organization, query={})
 
     async def create_key(
         self, organization: str, body: accounts.NewKey | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -62,13 +76,25 @@ class AsyncFleet:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def list_pools(self) -> fleet.PoolList:
+    async def list_pools(self, *, limit: int | None = None, after: str | None = None) -> fleet.PoolList:
         """`GET /v1/pools`"""
-        return await self._call("fleet.list_pools")
+        return await self._call("fleet.list_pools", query={"limit": limit, "after": after})
 
-    async def show_pool(self, pool: str) -> fleet.PoolDetail:
+    def iter_pools(self) -> AsyncIterator[fleet.Pool]:
+        """Every row of `GET /v1/pools`, page by page."""
+        return each_async(self._call, "fleet.list_pools", query={})
+
+    async def show_pool(self, pool: str) -> fleet.Pool:
         """`GET /v1/pools/{pool}`"""
         return await self._call("fleet.show_pool", pool)
+
+    async def list_units(self, pool: str, *, limit: int | None = None, after: str | None = None) -> fleet.UnitList:
+        """`GET /v1/pools/{pool}/units`"""
+        return await self._call("fleet.list_units", pool, query={"limit": limit, "after": after})
+
+    def iter_units(self, pool: str) -> AsyncIterator[fleet.Unit]:
+        """Every row of `GET /v1/pools/{pool}/units`, page by page."""
+        return each_async(self._call, "fleet.list_units", pool, query={})
 
     async def forget_node(self, node: str) -> None:
         """`DELETE /v1/nodes/{node}`"""
@@ -78,9 +104,13 @@ class AsyncFleet:
         """`PUT /v1/units/{unit_id}/service`"""
         await self._call("fleet.set_service", unit_id, body=body)
 
-    async def list_nodes(self) -> fleet.NodeList:
+    async def list_nodes(self, *, limit: int | None = None, after: str | None = None) -> fleet.NodeList:
         """`GET /v1/nodes`"""
-        return await self._call("fleet.list_nodes")
+        return await self._call("fleet.list_nodes", query={"limit": limit, "after": after})
+
+    def iter_nodes(self) -> AsyncIterator[fleet.Node]:
+        """Every row of `GET /v1/nodes`, page by page."""
+        return each_async(self._call, "fleet.list_nodes", query={})
 
 
 class AsyncDemand:
@@ -99,20 +129,35 @@ class AsyncDemand:
         """`PUT /v1/demand/{pool_id}/history`"""
         return await self._call("demand.import_history", pool_id, body=body, content_type=content_type)
 
-    async def history(
+    async def list_samples(
         self,
         pool_id: str,
         *,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         limit: int | None = None,
+        after: str | None = None,
     ) -> demand.SampleHistory:
         """`GET /v1/demand/{pool_id}/samples`"""
-        return await self._call("demand.history", pool_id, query={"since": since, "until": until, "limit": limit})
+        return await self._call(
+            "demand.list_samples", pool_id, query={"since": since, "until": until, "limit": limit, "after": after}
+        )
 
-    async def list_claims(self, *, pool_id: str | None = None) -> demand.ClaimList:
+    def iter_samples(
+        self, pool_id: str, *, since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> AsyncIterator[demand.SampleAt]:
+        """Every row of `GET /v1/demand/{pool_id}/samples`, page by page."""
+        return each_async(self._call, "demand.list_samples", pool_id, query={"since": since, "until": until})
+
+    async def list_claims(
+        self, *, pool_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> demand.ClaimList:
         """`GET /v1/claims`"""
-        return await self._call("demand.list_claims", query={"pool_id": pool_id})
+        return await self._call("demand.list_claims", query={"pool_id": pool_id, "limit": limit, "after": after})
+
+    def iter_claims(self, *, pool_id: str | None = None) -> AsyncIterator[demand.Claim]:
+        """Every row of `GET /v1/claims`, page by page."""
+        return each_async(self._call, "demand.list_claims", query={"pool_id": pool_id})
 
     async def add_claim(
         self, body: demand.NewClaim | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -147,9 +192,17 @@ class AsyncSurplus:
         """`GET /v1/demand/{pool_id}/forecast`"""
         return await self._call("surplus.forecast", pool_id, query={"horizon_s": horizon_s, "quantile": quantile})
 
-    async def show(self, *, pool: str | None = None, days: int | None = None) -> surplus.RecordList:
+    async def list_record(
+        self, *, pool: str | None = None, days: int | None = None, limit: int | None = None, after: str | None = None
+    ) -> surplus.RecordList:
         """`GET /v1/record`"""
-        return await self._call("surplus.show", query={"pool": pool, "days": days})
+        return await self._call(
+            "surplus.list_record", query={"pool": pool, "days": days, "limit": limit, "after": after}
+        )
+
+    def iter_record(self, *, pool: str | None = None, days: int | None = None) -> AsyncIterator[surplus.PoolRecord]:
+        """Every row of `GET /v1/record`, page by page."""
+        return each_async(self._call, "surplus.list_record", query={"pool": pool, "days": days})
 
 
 class AsyncLeases:
@@ -168,9 +221,13 @@ class AsyncLeases:
         """`POST /v1/quotes`"""
         return await self._call("leases.quote", body=body, idempotency_key=idempotency_key)
 
-    async def list_quotes(self) -> leases.QuoteList:
+    async def list_quotes(self, *, limit: int | None = None, after: str | None = None) -> leases.QuoteList:
         """`GET /v1/quotes`"""
-        return await self._call("leases.list_quotes")
+        return await self._call("leases.list_quotes", query={"limit": limit, "after": after})
+
+    def iter_quotes(self) -> AsyncIterator[leases.Quote]:
+        """Every row of `GET /v1/quotes`, page by page."""
+        return each_async(self._call, "leases.list_quotes", query={})
 
     async def cancel_quote(self, quote_id: str, *, idempotency_key: str | None = None) -> leases.Quote:
         """`POST /v1/quotes/{quote_id}/cancel`"""
@@ -188,6 +245,10 @@ class AsyncLeases:
         """`GET /v1/leases`"""
         return await self._call("leases.list_leases", query={"live": live, "limit": limit, "after": after})
 
+    def iter_leases(self, *, live: bool | None = None) -> AsyncIterator[leases.Lease]:
+        """Every row of `GET /v1/leases`, page by page."""
+        return each_async(self._call, "leases.list_leases", query={"live": live})
+
     async def show(self, lease_id: str) -> leases.LeaseDetail:
         """`GET /v1/leases/{lease_id}`"""
         return await self._call("leases.show", lease_id)
@@ -202,9 +263,13 @@ class AsyncLeases:
         """`POST /v1/reclaims`"""
         return await self._call("leases.reclaim", body=body, idempotency_key=idempotency_key)
 
-    async def list_reclaims(self) -> leases.ReclaimList:
+    async def list_reclaims(self, *, limit: int | None = None, after: str | None = None) -> leases.ReclaimList:
         """`GET /v1/reclaims`"""
-        return await self._call("leases.list_reclaims")
+        return await self._call("leases.list_reclaims", query={"limit": limit, "after": after})
+
+    def iter_reclaims(self) -> AsyncIterator[leases.Reclaim]:
+        """Every row of `GET /v1/reclaims`, page by page."""
+        return each_async(self._call, "leases.list_reclaims", query={})
 
     async def preview(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -224,9 +289,13 @@ class AsyncLeases:
         """`GET /v1/lease-plan`"""
         return await self._call("leases.next_plan")
 
-    async def quarantine(self) -> leases.Quarantine:
+    async def list_quarantine(self, *, limit: int | None = None, after: str | None = None) -> leases.Quarantine:
         """`GET /v1/quarantine`"""
-        return await self._call("leases.quarantine")
+        return await self._call("leases.list_quarantine", query={"limit": limit, "after": after})
+
+    def iter_quarantine(self) -> AsyncIterator[leases.QuarantinedUnit]:
+        """Every row of `GET /v1/quarantine`, page by page."""
+        return each_async(self._call, "leases.list_quarantine", query={})
 
     async def release(
         self, unit_id: str, body: leases.Release | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -241,9 +310,13 @@ class AsyncModels:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def list_deployments(self) -> models.ModelList:
+    async def list_deployments(self, *, limit: int | None = None, after: str | None = None) -> models.ModelList:
         """`GET /v1/deployments`"""
-        return await self._call("models.list_deployments")
+        return await self._call("models.list_deployments", query={"limit": limit, "after": after})
+
+    def iter_deployments(self) -> AsyncIterator[models.CatalogModel]:
+        """Every row of `GET /v1/deployments`, page by page."""
+        return each_async(self._call, "models.list_deployments", query={})
 
     async def deploy(
         self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -294,9 +367,17 @@ class AsyncLedger:
         """`PUT /v1/prices`"""
         return await self._call("ledger.publish_prices", body=body, content_type=content_type)
 
-    async def list_credits(self, *, organization_id: str | None = None) -> ledger.CreditList:
+    async def list_credits(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.CreditList:
         """`GET /v1/credits`"""
-        return await self._call("ledger.list_credits", query={"organization_id": organization_id})
+        return await self._call(
+            "ledger.list_credits", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_credits(self, *, organization_id: str | None = None) -> AsyncIterator[ledger.CreditState]:
+        """Every row of `GET /v1/credits`, page by page."""
+        return each_async(self._call, "ledger.list_credits", query={"organization_id": organization_id})
 
     async def give_credit(
         self, body: ledger.NewCredit | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -318,9 +399,17 @@ class AsyncLedger:
         """`PUT /v1/billing-profiles/{organization_id}`"""
         return await self._call("ledger.set_profile", organization_id, body=body)
 
-    async def list_invoices(self, *, organization_id: str | None = None) -> ledger.InvoiceList:
+    async def list_invoices(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.InvoiceList:
         """`GET /v1/invoices`"""
-        return await self._call("ledger.list_invoices", query={"organization_id": organization_id})
+        return await self._call(
+            "ledger.list_invoices", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_invoices(self, *, organization_id: str | None = None) -> AsyncIterator[ledger.Invoice]:
+        """Every row of `GET /v1/invoices`, page by page."""
+        return each_async(self._call, "ledger.list_invoices", query={"organization_id": organization_id})
 
     async def make_invoice(
         self, body: ledger.NewInvoice | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -370,9 +459,17 @@ class AsyncLedger:
         """`POST /v1/invoices/{invoice_id}/void`"""
         return await self._call("ledger.void_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
-    async def list_budgets(self, *, organization_id: str | None = None) -> ledger.BudgetList:
+    async def list_budgets(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.BudgetList:
         """`GET /v1/budgets`"""
-        return await self._call("ledger.list_budgets", query={"organization_id": organization_id})
+        return await self._call(
+            "ledger.list_budgets", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_budgets(self, *, organization_id: str | None = None) -> AsyncIterator[ledger.BudgetState]:
+        """Every row of `GET /v1/budgets`, page by page."""
+        return each_async(self._call, "ledger.list_budgets", query={"organization_id": organization_id})
 
     async def create_budget(
         self, body: ledger.NewBudget | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -398,9 +495,17 @@ class AsyncLedger:
         """`POST /v1/ledger/dismissals`"""
         return await self._call("ledger.dismiss", body=body, idempotency_key=idempotency_key)
 
-    async def list_dismissed(self, *, organization_id: str | None = None) -> ledger.DismissedList:
+    async def list_dismissed(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.DismissedList:
         """`GET /v1/ledger/dismissals`"""
-        return await self._call("ledger.list_dismissed", query={"organization_id": organization_id})
+        return await self._call(
+            "ledger.list_dismissed", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_dismissed(self, *, organization_id: str | None = None) -> AsyncIterator[ledger.DismissedEvent]:
+        """Every row of `GET /v1/ledger/dismissals`, page by page."""
+        return each_async(self._call, "ledger.list_dismissed", query={"organization_id": organization_id})
 
     async def rate(self, *, idempotency_key: str | None = None) -> ledger.RatingReport:
         """`POST /v1/ledger/rate`"""
@@ -422,9 +527,13 @@ class AsyncLedger:
         """`GET /v1/statements`"""
         return await self._call("ledger.read_statement", query={"organization_id": organization_id, "period": period})
 
-    async def read_receivables(self) -> ledger.ReceivableList:
+    async def list_receivables(self, *, limit: int | None = None, after: str | None = None) -> ledger.ReceivableList:
         """`GET /v1/receivables`"""
-        return await self._call("ledger.read_receivables")
+        return await self._call("ledger.list_receivables", query={"limit": limit, "after": after})
+
+    def iter_receivables(self) -> AsyncIterator[dict[str, str]]:
+        """Every row of `GET /v1/receivables`, page by page."""
+        return each_async(self._call, "ledger.list_receivables", query={})
 
     async def read_export(
         self,

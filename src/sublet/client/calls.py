@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from sublet.client.paging import each
 
 if TYPE_CHECKING:
     from sublet.accounts import wire as accounts
@@ -31,9 +33,13 @@ class Accounts:
         """`GET /v1/whoami`"""
         return self._call("accounts.whoami")
 
-    def list_organizations(self) -> accounts.OrganizationList:
+    def list_organizations(self, *, limit: int | None = None, after: str | None = None) -> accounts.OrganizationList:
         """`GET /v1/organizations`"""
-        return self._call("accounts.list_organizations")
+        return self._call("accounts.list_organizations", query={"limit": limit, "after": after})
+
+    def iter_organizations(self) -> Iterator[accounts.Organization]:
+        """Every row of `GET /v1/organizations`, page by page."""
+        return each(self._call, "accounts.list_organizations", query={})
 
     def create_organization(
         self, body: accounts.NewOrganization | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -41,9 +47,13 @@ class Accounts:
         """`POST /v1/organizations`"""
         return self._call("accounts.create_organization", body=body, idempotency_key=idempotency_key)
 
-    def list_keys(self, organization: str) -> accounts.KeyList:
+    def list_keys(self, organization: str, *, limit: int | None = None, after: str | None = None) -> accounts.KeyList:
         """`GET /v1/organizations/{organization}/keys`"""
-        return self._call("accounts.list_keys", organization)
+        return self._call("accounts.list_keys", organization, query={"limit": limit, "after": after})
+
+    def iter_keys(self, organization: str) -> Iterator[accounts.Key]:
+        """Every row of `GET /v1/organizations/{organization}/keys`, page by page."""
+        return each(self._call, "accounts.list_keys", organization, query={})
 
     def create_key(
         self, organization: str, body: accounts.NewKey | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -62,13 +72,25 @@ class Fleet:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def list_pools(self) -> fleet.PoolList:
+    def list_pools(self, *, limit: int | None = None, after: str | None = None) -> fleet.PoolList:
         """`GET /v1/pools`"""
-        return self._call("fleet.list_pools")
+        return self._call("fleet.list_pools", query={"limit": limit, "after": after})
 
-    def show_pool(self, pool: str) -> fleet.PoolDetail:
+    def iter_pools(self) -> Iterator[fleet.Pool]:
+        """Every row of `GET /v1/pools`, page by page."""
+        return each(self._call, "fleet.list_pools", query={})
+
+    def show_pool(self, pool: str) -> fleet.Pool:
         """`GET /v1/pools/{pool}`"""
         return self._call("fleet.show_pool", pool)
+
+    def list_units(self, pool: str, *, limit: int | None = None, after: str | None = None) -> fleet.UnitList:
+        """`GET /v1/pools/{pool}/units`"""
+        return self._call("fleet.list_units", pool, query={"limit": limit, "after": after})
+
+    def iter_units(self, pool: str) -> Iterator[fleet.Unit]:
+        """Every row of `GET /v1/pools/{pool}/units`, page by page."""
+        return each(self._call, "fleet.list_units", pool, query={})
 
     def forget_node(self, node: str) -> None:
         """`DELETE /v1/nodes/{node}`"""
@@ -78,9 +100,13 @@ class Fleet:
         """`PUT /v1/units/{unit_id}/service`"""
         self._call("fleet.set_service", unit_id, body=body)
 
-    def list_nodes(self) -> fleet.NodeList:
+    def list_nodes(self, *, limit: int | None = None, after: str | None = None) -> fleet.NodeList:
         """`GET /v1/nodes`"""
-        return self._call("fleet.list_nodes")
+        return self._call("fleet.list_nodes", query={"limit": limit, "after": after})
+
+    def iter_nodes(self) -> Iterator[fleet.Node]:
+        """Every row of `GET /v1/nodes`, page by page."""
+        return each(self._call, "fleet.list_nodes", query={})
 
 
 class Demand:
@@ -99,20 +125,35 @@ class Demand:
         """`PUT /v1/demand/{pool_id}/history`"""
         return self._call("demand.import_history", pool_id, body=body, content_type=content_type)
 
-    def history(
+    def list_samples(
         self,
         pool_id: str,
         *,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         limit: int | None = None,
+        after: str | None = None,
     ) -> demand.SampleHistory:
         """`GET /v1/demand/{pool_id}/samples`"""
-        return self._call("demand.history", pool_id, query={"since": since, "until": until, "limit": limit})
+        return self._call(
+            "demand.list_samples", pool_id, query={"since": since, "until": until, "limit": limit, "after": after}
+        )
 
-    def list_claims(self, *, pool_id: str | None = None) -> demand.ClaimList:
+    def iter_samples(
+        self, pool_id: str, *, since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> Iterator[demand.SampleAt]:
+        """Every row of `GET /v1/demand/{pool_id}/samples`, page by page."""
+        return each(self._call, "demand.list_samples", pool_id, query={"since": since, "until": until})
+
+    def list_claims(
+        self, *, pool_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> demand.ClaimList:
         """`GET /v1/claims`"""
-        return self._call("demand.list_claims", query={"pool_id": pool_id})
+        return self._call("demand.list_claims", query={"pool_id": pool_id, "limit": limit, "after": after})
+
+    def iter_claims(self, *, pool_id: str | None = None) -> Iterator[demand.Claim]:
+        """Every row of `GET /v1/claims`, page by page."""
+        return each(self._call, "demand.list_claims", query={"pool_id": pool_id})
 
     def add_claim(
         self, body: demand.NewClaim | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -147,9 +188,15 @@ class Surplus:
         """`GET /v1/demand/{pool_id}/forecast`"""
         return self._call("surplus.forecast", pool_id, query={"horizon_s": horizon_s, "quantile": quantile})
 
-    def show(self, *, pool: str | None = None, days: int | None = None) -> surplus.RecordList:
+    def list_record(
+        self, *, pool: str | None = None, days: int | None = None, limit: int | None = None, after: str | None = None
+    ) -> surplus.RecordList:
         """`GET /v1/record`"""
-        return self._call("surplus.show", query={"pool": pool, "days": days})
+        return self._call("surplus.list_record", query={"pool": pool, "days": days, "limit": limit, "after": after})
+
+    def iter_record(self, *, pool: str | None = None, days: int | None = None) -> Iterator[surplus.PoolRecord]:
+        """Every row of `GET /v1/record`, page by page."""
+        return each(self._call, "surplus.list_record", query={"pool": pool, "days": days})
 
 
 class Leases:
@@ -166,9 +213,13 @@ class Leases:
         """`POST /v1/quotes`"""
         return self._call("leases.quote", body=body, idempotency_key=idempotency_key)
 
-    def list_quotes(self) -> leases.QuoteList:
+    def list_quotes(self, *, limit: int | None = None, after: str | None = None) -> leases.QuoteList:
         """`GET /v1/quotes`"""
-        return self._call("leases.list_quotes")
+        return self._call("leases.list_quotes", query={"limit": limit, "after": after})
+
+    def iter_quotes(self) -> Iterator[leases.Quote]:
+        """Every row of `GET /v1/quotes`, page by page."""
+        return each(self._call, "leases.list_quotes", query={})
 
     def cancel_quote(self, quote_id: str, *, idempotency_key: str | None = None) -> leases.Quote:
         """`POST /v1/quotes/{quote_id}/cancel`"""
@@ -184,6 +235,10 @@ class Leases:
         """`GET /v1/leases`"""
         return self._call("leases.list_leases", query={"live": live, "limit": limit, "after": after})
 
+    def iter_leases(self, *, live: bool | None = None) -> Iterator[leases.Lease]:
+        """Every row of `GET /v1/leases`, page by page."""
+        return each(self._call, "leases.list_leases", query={"live": live})
+
     def show(self, lease_id: str) -> leases.LeaseDetail:
         """`GET /v1/leases/{lease_id}`"""
         return self._call("leases.show", lease_id)
@@ -198,9 +253,13 @@ class Leases:
         """`POST /v1/reclaims`"""
         return self._call("leases.reclaim", body=body, idempotency_key=idempotency_key)
 
-    def list_reclaims(self) -> leases.ReclaimList:
+    def list_reclaims(self, *, limit: int | None = None, after: str | None = None) -> leases.ReclaimList:
         """`GET /v1/reclaims`"""
-        return self._call("leases.list_reclaims")
+        return self._call("leases.list_reclaims", query={"limit": limit, "after": after})
+
+    def iter_reclaims(self) -> Iterator[leases.Reclaim]:
+        """Every row of `GET /v1/reclaims`, page by page."""
+        return each(self._call, "leases.list_reclaims", query={})
 
     def preview(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -220,9 +279,13 @@ class Leases:
         """`GET /v1/lease-plan`"""
         return self._call("leases.next_plan")
 
-    def quarantine(self) -> leases.Quarantine:
+    def list_quarantine(self, *, limit: int | None = None, after: str | None = None) -> leases.Quarantine:
         """`GET /v1/quarantine`"""
-        return self._call("leases.quarantine")
+        return self._call("leases.list_quarantine", query={"limit": limit, "after": after})
+
+    def iter_quarantine(self) -> Iterator[leases.QuarantinedUnit]:
+        """Every row of `GET /v1/quarantine`, page by page."""
+        return each(self._call, "leases.list_quarantine", query={})
 
     def release(
         self, unit_id: str, body: leases.Release | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -237,9 +300,13 @@ class Models:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def list_deployments(self) -> models.ModelList:
+    def list_deployments(self, *, limit: int | None = None, after: str | None = None) -> models.ModelList:
         """`GET /v1/deployments`"""
-        return self._call("models.list_deployments")
+        return self._call("models.list_deployments", query={"limit": limit, "after": after})
+
+    def iter_deployments(self) -> Iterator[models.CatalogModel]:
+        """Every row of `GET /v1/deployments`, page by page."""
+        return each(self._call, "models.list_deployments", query={})
 
     def deploy(
         self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -282,9 +349,17 @@ class Ledger:
         """`PUT /v1/prices`"""
         return self._call("ledger.publish_prices", body=body, content_type=content_type)
 
-    def list_credits(self, *, organization_id: str | None = None) -> ledger.CreditList:
+    def list_credits(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.CreditList:
         """`GET /v1/credits`"""
-        return self._call("ledger.list_credits", query={"organization_id": organization_id})
+        return self._call(
+            "ledger.list_credits", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_credits(self, *, organization_id: str | None = None) -> Iterator[ledger.CreditState]:
+        """Every row of `GET /v1/credits`, page by page."""
+        return each(self._call, "ledger.list_credits", query={"organization_id": organization_id})
 
     def give_credit(
         self, body: ledger.NewCredit | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -304,9 +379,17 @@ class Ledger:
         """`PUT /v1/billing-profiles/{organization_id}`"""
         return self._call("ledger.set_profile", organization_id, body=body)
 
-    def list_invoices(self, *, organization_id: str | None = None) -> ledger.InvoiceList:
+    def list_invoices(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.InvoiceList:
         """`GET /v1/invoices`"""
-        return self._call("ledger.list_invoices", query={"organization_id": organization_id})
+        return self._call(
+            "ledger.list_invoices", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_invoices(self, *, organization_id: str | None = None) -> Iterator[ledger.Invoice]:
+        """Every row of `GET /v1/invoices`, page by page."""
+        return each(self._call, "ledger.list_invoices", query={"organization_id": organization_id})
 
     def make_invoice(
         self, body: ledger.NewInvoice | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -356,9 +439,17 @@ class Ledger:
         """`POST /v1/invoices/{invoice_id}/void`"""
         return self._call("ledger.void_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
-    def list_budgets(self, *, organization_id: str | None = None) -> ledger.BudgetList:
+    def list_budgets(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.BudgetList:
         """`GET /v1/budgets`"""
-        return self._call("ledger.list_budgets", query={"organization_id": organization_id})
+        return self._call(
+            "ledger.list_budgets", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_budgets(self, *, organization_id: str | None = None) -> Iterator[ledger.BudgetState]:
+        """Every row of `GET /v1/budgets`, page by page."""
+        return each(self._call, "ledger.list_budgets", query={"organization_id": organization_id})
 
     def create_budget(
         self, body: ledger.NewBudget | Mapping[str, Any], *, idempotency_key: str | None = None
@@ -384,9 +475,17 @@ class Ledger:
         """`POST /v1/ledger/dismissals`"""
         return self._call("ledger.dismiss", body=body, idempotency_key=idempotency_key)
 
-    def list_dismissed(self, *, organization_id: str | None = None) -> ledger.DismissedList:
+    def list_dismissed(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.DismissedList:
         """`GET /v1/ledger/dismissals`"""
-        return self._call("ledger.list_dismissed", query={"organization_id": organization_id})
+        return self._call(
+            "ledger.list_dismissed", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_dismissed(self, *, organization_id: str | None = None) -> Iterator[ledger.DismissedEvent]:
+        """Every row of `GET /v1/ledger/dismissals`, page by page."""
+        return each(self._call, "ledger.list_dismissed", query={"organization_id": organization_id})
 
     def rate(self, *, idempotency_key: str | None = None) -> ledger.RatingReport:
         """`POST /v1/ledger/rate`"""
@@ -406,9 +505,13 @@ class Ledger:
         """`GET /v1/statements`"""
         return self._call("ledger.read_statement", query={"organization_id": organization_id, "period": period})
 
-    def read_receivables(self) -> ledger.ReceivableList:
+    def list_receivables(self, *, limit: int | None = None, after: str | None = None) -> ledger.ReceivableList:
         """`GET /v1/receivables`"""
-        return self._call("ledger.read_receivables")
+        return self._call("ledger.list_receivables", query={"limit": limit, "after": after})
+
+    def iter_receivables(self) -> Iterator[dict[str, str]]:
+        """Every row of `GET /v1/receivables`, page by page."""
+        return each(self._call, "ledger.list_receivables", query={})
 
     def read_export(
         self,

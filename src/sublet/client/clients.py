@@ -19,6 +19,7 @@ from sublet.client.core import (
     request_of,
 )
 from sublet.client.operations import OPERATIONS
+from sublet.client.paging import ROWS_PER_PAGE, following
 from sublet.client.transport import TIMEOUT_S, StandardTransport, Transport, checked_url
 from sublet.values.errors import InvalidInputError, UnavailableError
 
@@ -65,6 +66,20 @@ class Client(Calls):
         request = replace(request_of(OPERATIONS[operation_id], arguments, **options), progress=progress)
         found: dict[str, Any] = document_of(self.ask(request), self.url)
         return found
+
+    def collected(self, operation_id: str, *arguments: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Every page of a list as one document, for what prints it whole."""
+        rows = OPERATIONS[operation_id].items
+        whole: dict[str, Any] = {}
+        after: str | None = None
+        while True:
+            wanted = {**(query or {}), "limit": ROWS_PER_PAGE, "after": after}
+            page = self.document(operation_id, *arguments, query=wanted)
+            whole = {**page, rows: [*whole.get(rows, []), *page[rows]]}
+            after = following(after, page["next"])
+            if after is None:
+                del whole["next"]
+                return whole
 
     def bytes(self, operation_id: str, *arguments: str, **options: Any) -> Iterator[bytes]:
         """The same with the answer in parts as it comes, for what is large."""

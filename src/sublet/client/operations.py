@@ -12,7 +12,8 @@ class Operation:
     """One operation by its id in the OpenAPI document.
 
     `body` and `answer` name wire types as `domain:Class`, so that only the types in use are imported. A body may also be "raw"
-    (bytes of the caller's own), an answer "document" (JSON as it came), "bytes" or "none".
+    (bytes of the caller's own), an answer "document" (JSON as it came), "bytes" or "none". `items` is the field of a page that
+    holds its rows, where the answer is a page of a list.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Operation:
     query: tuple[str, ...] = ()
     body: str = ""
     answer: str = DOCUMENT
+    items: str = ""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -30,7 +32,14 @@ class Operation:
 
 ALL: tuple[Operation, ...] = (
     Operation("accounts.whoami", "GET", "/v1/whoami", answer="accounts:Identity"),
-    Operation("accounts.list_organizations", "GET", "/v1/organizations", answer="accounts:OrganizationList"),
+    Operation(
+        "accounts.list_organizations",
+        "GET",
+        "/v1/organizations",
+        query=("limit", "after"),
+        answer="accounts:OrganizationList",
+        items="organizations",
+    ),
     Operation(
         "accounts.create_organization",
         "POST",
@@ -38,7 +47,14 @@ ALL: tuple[Operation, ...] = (
         body="accounts:NewOrganization",
         answer="accounts:Organization",
     ),
-    Operation("accounts.list_keys", "GET", "/v1/organizations/{organization}/keys", answer="accounts:KeyList"),
+    Operation(
+        "accounts.list_keys",
+        "GET",
+        "/v1/organizations/{organization}/keys",
+        query=("limit", "after"),
+        answer="accounts:KeyList",
+        items="keys",
+    ),
     Operation(
         "accounts.create_key",
         "POST",
@@ -47,23 +63,39 @@ ALL: tuple[Operation, ...] = (
         answer="accounts:IssuedKey",
     ),
     Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
-    Operation("fleet.list_pools", "GET", "/v1/pools", answer="fleet:PoolList"),
-    Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:PoolDetail"),
+    Operation("fleet.list_pools", "GET", "/v1/pools", query=("limit", "after"), answer="fleet:PoolList", items="pools"),
+    Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:Pool"),
+    Operation(
+        "fleet.list_units",
+        "GET",
+        "/v1/pools/{pool}/units",
+        query=("limit", "after"),
+        answer="fleet:UnitList",
+        items="units",
+    ),
     Operation("fleet.forget_node", "DELETE", "/v1/nodes/{node}", answer="none"),
     Operation("fleet.set_service", "PUT", "/v1/units/{unit_id}/service", body="fleet:UnitService", answer="none"),
-    Operation("fleet.list_nodes", "GET", "/v1/nodes", answer="fleet:NodeList"),
+    Operation("fleet.list_nodes", "GET", "/v1/nodes", query=("limit", "after"), answer="fleet:NodeList", items="nodes"),
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
     ),
     Operation("demand.import_history", "PUT", "/v1/demand/{pool_id}/history", body="raw", answer="demand:SamplesTaken"),
     Operation(
-        "demand.history",
+        "demand.list_samples",
         "GET",
         "/v1/demand/{pool_id}/samples",
-        query=("since", "until", "limit"),
+        query=("since", "until", "limit", "after"),
         answer="demand:SampleHistory",
+        items="samples",
     ),
-    Operation("demand.list_claims", "GET", "/v1/claims", query=("pool_id",), answer="demand:ClaimList"),
+    Operation(
+        "demand.list_claims",
+        "GET",
+        "/v1/claims",
+        query=("pool_id", "limit", "after"),
+        answer="demand:ClaimList",
+        items="claims",
+    ),
     Operation("demand.add_claim", "POST", "/v1/claims", body="demand:NewClaim", answer="demand:Claim"),
     Operation("demand.withdraw_claim", "DELETE", "/v1/claims/{claim_id}", answer="demand:Claim"),
     Operation("surplus.ladder", "GET", "/v1/surplus/{pool_id}", answer="surplus:SurplusLadder"),
@@ -81,26 +113,63 @@ ALL: tuple[Operation, ...] = (
         query=("horizon_s", "quantile"),
         answer="surplus:DemandForecast",
     ),
-    Operation("surplus.show", "GET", "/v1/record", query=("pool", "days"), answer="surplus:RecordList"),
+    Operation(
+        "surplus.list_record",
+        "GET",
+        "/v1/record",
+        query=("pool", "days", "limit", "after"),
+        answer="surplus:RecordList",
+        items="pools",
+    ),
     Operation("leases.list_classes", "GET", "/v1/classes", answer="leases:ClassList"),
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
-    Operation("leases.list_quotes", "GET", "/v1/quotes", answer="leases:QuoteList"),
+    Operation(
+        "leases.list_quotes", "GET", "/v1/quotes", query=("limit", "after"), answer="leases:QuoteList", items="quotes"
+    ),
     Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),
     Operation("leases.accept", "POST", "/v1/leases", body="leases:NewLease", answer="leases:Lease"),
-    Operation("leases.list_leases", "GET", "/v1/leases", query=("live", "limit", "after"), answer="leases:LeasePage"),
+    Operation(
+        "leases.list_leases",
+        "GET",
+        "/v1/leases",
+        query=("live", "limit", "after"),
+        answer="leases:LeasePage",
+        items="leases",
+    ),
     Operation("leases.show", "GET", "/v1/leases/{lease_id}", answer="leases:LeaseDetail"),
     Operation("leases.end", "POST", "/v1/leases/{lease_id}/end", answer="leases:Lease"),
     Operation("leases.reclaim", "POST", "/v1/reclaims", body="leases:NewReclaim", answer="leases:ReclaimCarriedOut"),
-    Operation("leases.list_reclaims", "GET", "/v1/reclaims", answer="leases:ReclaimList"),
+    Operation(
+        "leases.list_reclaims",
+        "GET",
+        "/v1/reclaims",
+        query=("limit", "after"),
+        answer="leases:ReclaimList",
+        items="reclaims",
+    ),
     Operation(
         "leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim", answer="leases:ReclaimPreview"
     ),
     Operation("leases.show_reclaim", "GET", "/v1/reclaims/{reclaim_id}", answer="leases:Reclaim"),
     Operation("leases.withdraw", "POST", "/v1/reclaims/{reclaim_id}/withdraw", answer="leases:LeaseList"),
     Operation("leases.next_plan", "GET", "/v1/lease-plan", answer="leases:Plan"),
-    Operation("leases.quarantine", "GET", "/v1/quarantine", answer="leases:Quarantine"),
+    Operation(
+        "leases.list_quarantine",
+        "GET",
+        "/v1/quarantine",
+        query=("limit", "after"),
+        answer="leases:Quarantine",
+        items="accelerators",
+    ),
     Operation("leases.release", "POST", "/v1/quarantine/{unit_id}/release", body="leases:Release", answer="none"),
-    Operation("models.list_deployments", "GET", "/v1/deployments", answer="models:ModelList"),
+    Operation(
+        "models.list_deployments",
+        "GET",
+        "/v1/deployments",
+        query=("limit", "after"),
+        answer="models:ModelList",
+        items="models",
+    ),
     Operation("models.deploy", "POST", "/v1/deployments", body="models:NewDeployment", answer="models:DeploymentState"),
     Operation(
         "models.scale", "PUT", "/v1/deployments/{model}/scale", body="models:Scale", answer="models:DeploymentState"
@@ -111,7 +180,14 @@ ALL: tuple[Operation, ...] = (
     Operation("ledger.take_usage", "POST", "/v1/usage", body="raw", answer="ledger:UsageTaken"),
     Operation("ledger.read_prices", "GET", "/v1/prices", answer="ledger:PriceBook"),
     Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished"),
-    Operation("ledger.list_credits", "GET", "/v1/credits", query=("organization_id",), answer="ledger:CreditList"),
+    Operation(
+        "ledger.list_credits",
+        "GET",
+        "/v1/credits",
+        query=("organization_id", "limit", "after"),
+        answer="ledger:CreditList",
+        items="credits",
+    ),
     Operation("ledger.give_credit", "POST", "/v1/credits", body="ledger:NewCredit", answer="ledger:CreditState"),
     Operation("ledger.read_balances", "GET", "/v1/balances", query=("organization_id",), answer="ledger:Balances"),
     Operation("ledger.read_profile", "GET", "/v1/billing-profiles/{organization_id}", answer="ledger:Profile"),
@@ -122,7 +198,14 @@ ALL: tuple[Operation, ...] = (
         body="ledger:BillingProfile",
         answer="ledger:Profile",
     ),
-    Operation("ledger.list_invoices", "GET", "/v1/invoices", query=("organization_id",), answer="ledger:InvoiceList"),
+    Operation(
+        "ledger.list_invoices",
+        "GET",
+        "/v1/invoices",
+        query=("organization_id", "limit", "after"),
+        answer="ledger:InvoiceList",
+        items="invoices",
+    ),
     Operation("ledger.make_invoice", "POST", "/v1/invoices", body="ledger:NewInvoice", answer="ledger:InvoiceMade"),
     Operation(
         "ledger.read_draft",
@@ -159,7 +242,14 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "ledger.void_invoice", "POST", "/v1/invoices/{invoice_id}/void", body="ledger:Reason", answer="ledger:Invoice"
     ),
-    Operation("ledger.list_budgets", "GET", "/v1/budgets", query=("organization_id",), answer="ledger:BudgetList"),
+    Operation(
+        "ledger.list_budgets",
+        "GET",
+        "/v1/budgets",
+        query=("organization_id", "limit", "after"),
+        answer="ledger:BudgetList",
+        items="budgets",
+    ),
     Operation("ledger.create_budget", "POST", "/v1/budgets", body="ledger:NewBudget", answer="ledger:Budget"),
     Operation(
         "ledger.change_budget", "PATCH", "/v1/budgets/{budget_id}", body="ledger:NewLimit", answer="ledger:Budget"
@@ -173,8 +263,9 @@ ALL: tuple[Operation, ...] = (
         "ledger.list_dismissed",
         "GET",
         "/v1/ledger/dismissals",
-        query=("organization_id",),
+        query=("organization_id", "limit", "after"),
         answer="ledger:DismissedList",
+        items="dismissed",
     ),
     Operation("ledger.rate", "POST", "/v1/ledger/rate", answer="ledger:RatingReport"),
     Operation(
@@ -183,7 +274,14 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "ledger.read_statement", "GET", "/v1/statements", query=("organization_id", "period"), answer="ledger:Statement"
     ),
-    Operation("ledger.read_receivables", "GET", "/v1/receivables", answer="ledger:ReceivableList"),
+    Operation(
+        "ledger.list_receivables",
+        "GET",
+        "/v1/receivables",
+        query=("limit", "after"),
+        answer="ledger:ReceivableList",
+        items="receivables",
+    ),
     Operation(
         "ledger.read_export",
         "GET",

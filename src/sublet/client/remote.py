@@ -34,7 +34,7 @@ def organization_id(client: Client, name: str) -> str:
     if name.startswith("org_"):
         return name
     try:
-        found = client.document("accounts.list_organizations")["organizations"]
+        found = client.collected("accounts.list_organizations")["organizations"]
     except ForbiddenError as error:
         raise InvalidInputError(f"your key can't look up {name!r}; give the organization's id (org_…)") from error
     for item in found:

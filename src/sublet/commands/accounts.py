@@ -35,7 +35,7 @@ def create_organization(
 @org.command("ls")
 def list_organizations(as_json: JsonFlag = False) -> None:
     """List organizations."""
-    found = connect().document("accounts.list_organizations")
+    found = connect().collected("accounts.list_organizations")
     if as_json:
         print_json(found)
     else:
@@ -89,7 +89,7 @@ def create_key(
 @key.command("ls")
 def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False) -> None:
     """List an organization's keys, without their secrets."""
-    found = connect().document("accounts.list_keys", organization)
+    found = connect().collected("accounts.list_keys", organization)
     if as_json:
         print_json(found)
     else:

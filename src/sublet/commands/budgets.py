@@ -55,7 +55,7 @@ def create_budget(
 def list_budgets(organization: Organization, as_json: JsonFlag = False) -> None:
     """List an organization's budgets with what is spent, held and free."""
     client = connect()
-    found = client.document("ledger.list_budgets", query={"organization_id": organization_id(client, organization)})
+    found = client.collected("ledger.list_budgets", query={"organization_id": organization_id(client, organization)})
     if as_json:
         print_json(found)
         return

@@ -197,19 +197,21 @@ def list_samples(
 ) -> None:
     """Show the newest samples of a pool."""
     client, now = connect(), SystemClock().now()
-    since, until = now - timedelta(hours=hours), now + timedelta(seconds=1)
+    span = {"since": now - timedelta(hours=hours), "until": now + timedelta(seconds=1)}
     rows: list[dict[str, Any]] = []
     found: dict[str, Any] = {}
+    after: str | None = None
     while len(rows) < limit:
-        asked = min(limit - len(rows), SAMPLES_PER_PAGE)
-        page = client.document("demand.history", pool, query={"since": since, "until": until, "limit": asked})
+        asked = {"limit": min(limit - len(rows), SAMPLES_PER_PAGE), "after": after}
+        page = client.document("demand.list_samples", pool, query={**span, **asked})
         found = found or page
-        rows = [*page["samples"], *rows]
-        if len(page["samples"]) < asked:
+        rows += page["samples"]
+        after = page["next"]
+        if after is None:
             break
-        until = parse_time(page["samples"][0]["time"])
+    rows.reverse()
     if as_json:
-        print_json({**found, "samples": rows})
+        print_json({**found, "samples": rows, "next": after})
         return
     columns: Columns = {"time": seconds("time"), "capacity": "capacity", "in_use": "in use", "pending": "pending"}
     shown = [{**row, **{name: f"{row[name]:g}" for name in ("capacity", "in_use", "pending")}} for row in rows]
@@ -265,11 +267,11 @@ def list_claims(
 ) -> None:
     """List standing claims."""
     client = connect()
-    found = client.document("demand.list_claims", query={"pool_id": pool})
+    found = client.collected("demand.list_claims", query={"pool_id": pool})
     if as_json:
         print_json(found)
         return
-    names = {item["id"]: item["name"] for item in client.document("fleet.list_pools")["pools"]}
+    names = {item["id"]: item["name"] for item in client.collected("fleet.list_pools")["pools"]}
     rows = [{**claim, "pool": names.get(claim["pool_id"], claim["pool_id"])} for claim in found["claims"]]
     columns: Columns = {
         "id": "claim",

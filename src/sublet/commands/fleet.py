@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Pools: what is owned, where, of wh
 @app.command("ls")
 def list_pools(as_json: JsonFlag = False) -> None:
     """List pools."""
-    found = connect().document("fleet.list_pools")
+    found = connect().collected("fleet.list_pools")
     if as_json:
         print_json(found)
         return
@@ -41,9 +41,11 @@ def list_pools(as_json: JsonFlag = False) -> None:
 @app.command("show")
 def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False) -> None:
     """Show a pool and every accelerator in it."""
-    found = connect().document("fleet.show_pool", pool)
+    client = connect()
+    found = client.document("fleet.show_pool", pool)
+    units = client.collected("fleet.list_units", pool)["units"]
     if as_json:
-        print_json(found)
+        print_json({**found, "units": units})
         return
     cost = f"{price_text(found['price_per_accelerator_hour'])} {found['currency']}"
     print_fields({
@@ -57,9 +59,9 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
         "power": f"{found['watts_per_accelerator']} W each",
         "price": f"{cost} per accelerator-hour",
     })  # fmt: skip
-    units = [{**unit, "in_service": bool(unit["in_service"])} for unit in found["units"]]
+    shown = [{**unit, "in_service": bool(unit["in_service"])} for unit in units]
     columns: Columns = {"id": "accelerator", "device": "device", "in_service": "in service", "out_reason": "reason"}
-    print_rows(units, columns, "it has no accelerators")
+    print_rows(shown, columns, "it has no accelerators")
 
 
 @app.command("drain")
@@ -83,11 +85,11 @@ def restore(unit: Annotated[str, typer.Argument(help="The accelerator's id.")]) 
 def list_quarantine(as_json: JsonFlag = False) -> None:
     """List accelerators that are out of sale until what a lease left on them is proved gone."""
     client = connect()
-    found = client.document("leases.quarantine")
+    found = client.collected("leases.list_quarantine")
     if as_json:
         print_json(found)
         return
-    names = {item["id"]: item["name"] for item in client.document("fleet.list_pools")["pools"]}
+    names = {item["id"]: item["name"] for item in client.collected("fleet.list_pools")["pools"]}
     rows = [{**item, "pool": names.get(item["pool_id"], item["pool_id"])} for item in found["accelerators"]]
     columns: Columns = {"id": "accelerator", "pool": "pool", "lease_id": short("lease"), "reason": "reason"}
     print_rows(rows, columns, "no accelerator is in quarantine")

@@ -118,7 +118,7 @@ def quote(
 @app.command("quotes")
 def list_quotes(as_json: JsonFlag = False) -> None:
     """List your quotes that can still be accepted."""
-    found = connect().get("/v1/quotes")
+    found = connect().collected("leases.list_quotes")
     if as_json:
         print_json(found)
         return
@@ -245,7 +245,11 @@ def ssh(
 
 def _running(remote: Client) -> list[dict[str, Any]]:
     """One's own leases that are not over, the newest first. Raises NotFoundError where there is none."""
-    running = [item for item in remote.get("/v1/leases", live=True)["leases"] if item["state"] != "ending"]
+    running = [
+        item
+        for item in remote.collected("leases.list_leases", query={"live": True})["leases"]
+        if item["state"] != "ending"
+    ]
     if not running:
         raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
     return running
@@ -274,7 +278,7 @@ def _notice_of(found: dict[str, Any]) -> str:
 def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     pool = wanted.pool
     if pool is None and wanted.generation is None:
-        pools = remote.get("/v1/pools")["pools"]
+        pools = remote.collected("fleet.list_pools")["pools"]
         if not pools:
             raise NotFoundError("this Sublet has no pool yet")
         pool = pools[0]["id"]

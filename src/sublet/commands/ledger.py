@@ -170,7 +170,7 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
 def invoices(organization: Organization, as_json: JsonFlag = False) -> None:
     """List an organization's invoices."""
     client = connect()
-    found = client.document("ledger.list_invoices", query={"organization_id": organization_id(client, organization)})
+    found = client.collected("ledger.list_invoices", query={"organization_id": organization_id(client, organization)})
     if as_json:
         print_json(found)
         return
@@ -322,7 +322,7 @@ def credit(
 def list_credits(organization: Organization, as_json: JsonFlag = False) -> None:
     """List an organization's credits and prepaid money, with what is left of each."""
     client = connect()
-    found = client.document("ledger.list_credits", query={"organization_id": organization_id(client, organization)})
+    found = client.collected("ledger.list_credits", query={"organization_id": organization_id(client, organization)})
     if as_json:
         print_json(found)
         return
@@ -396,7 +396,7 @@ def statement(organization: Organization, period: Month = "", as_json: JsonFlag 
 @app.command("receivables")
 def receivables(as_json: JsonFlag = False) -> None:
     """Show what is owed, by organization and days past due."""
-    found = connect().document("ledger.read_receivables")
+    found = connect().collected("ledger.list_receivables")
     if as_json:
         print_json(found)
     else:
@@ -443,7 +443,7 @@ def list_dismissed(
     """List the corrections that were dismissed, and why."""
     client = connect()
     owner = organization_id(client, organization) if organization else None
-    found = client.document("ledger.list_dismissed", query={"organization_id": owner})
+    found = client.collected("ledger.list_dismissed", query={"organization_id": owner})
     if as_json:
         print_json(found)
         return

@@ -23,7 +23,7 @@ SAID_CHARACTERS = 160
 @app.command("ls")
 def list_models(as_json: JsonFlag = False) -> None:
     """List the catalog, and the replicas that serve it."""
-    found = connect().document("models.list_deployments")
+    found = connect().collected("models.list_deployments")
     if as_json:
         print_json(found)
         return
@@ -74,7 +74,7 @@ def add(
     if as_json:
         print_json(added)
         return
-    rows = client.document("models.list_deployments")["models"]
+    rows = client.collected("models.list_deployments")["models"]
     deployed = {row["name"] for row in rows if row["deployment"]}
     for name in (entry["name"] for entry in added["models"]):
         say(
@@ -94,7 +94,7 @@ def scale(
     """Set the number of replicas. If capacity is short, fewer run; a model that is not deployed is deployed."""
     wanted = _replicas(replicas)
     client = connect()
-    if _deployed(client.document("models.list_deployments"), name):
+    if _deployed(client.collected("models.list_deployments"), name):
         found = client.document("models.scale", name, body={"replicas": wanted})
     else:
         found = client.document("models.deploy", body={"model": name, "pool_id": pool, "scale": wanted})
@@ -110,7 +110,7 @@ def scale(
 def remove(name: Name) -> None:
     """Drain a deployed model's replicas; remove a model that is not deployed from the catalog."""
     client = connect()
-    deployed = _deployed(client.document("models.list_deployments"), name)
+    deployed = _deployed(client.collected("models.list_deployments"), name)
     client.document("models.remove", name)
     say(f"{name} drains" if deployed else f"{name} is out of the catalog")
 

@@ -17,7 +17,7 @@ app = typer.Typer(
 @app.command("ls")
 def list_nodes(as_json: JsonFlag = False) -> None:
     """List nodes: whether their control plane still sends heartbeats, and how many pools they have."""
-    found = connect().document("fleet.list_nodes")
+    found = connect().collected("fleet.list_nodes")
     if as_json:
         print_json(found)
         return

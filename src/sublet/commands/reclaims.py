@@ -62,11 +62,11 @@ def create(
 def list_reclaims(as_json: JsonFlag = False) -> None:
     """List what was taken back, the newest first."""
     client = connect()
-    found = client.document("leases.list_reclaims")
+    found = client.collected("leases.list_reclaims")
     if as_json:
         print_json(found)
         return
-    names = {item["id"]: item["name"] for item in client.document("fleet.list_pools")["pools"]}
+    names = {item["id"]: item["name"] for item in client.collected("fleet.list_pools")["pools"]}
     rows = [
         {**item, "pool": names.get(item["pool_id"], item["pool_id"]), "state": _state(item)}
         for item in found["reclaims"]

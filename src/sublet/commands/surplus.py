@@ -47,7 +47,11 @@ def surplus(
     Asks the running service, with an operator's or a team's key.
     """
     remote = connect()
-    pools = [item for item in remote.get("/v1/pools")["pools"] if pool is None or pool in (item["id"], item["name"])]
+    pools = [
+        item
+        for item in remote.collected("fleet.list_pools")["pools"]
+        if pool is None or pool in (item["id"], item["name"])
+    ]
     if pool is not None and not pools:
         raise InvalidInputError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
     ladders = [{"pool": item["name"], **remote.get(f"/v1/surplus/{item['id']}")} for item in pools]
@@ -68,7 +72,7 @@ def record(
     Two sources, side by side: the leases that were sold and are over, and the shadow that sells on paper, hour by hour, what
     the same rule would have sold. And how far each length is tightened or loosened by its record now, since when, and why.
     """
-    found = connect().get("/v1/record", days=days, pool=pool)
+    found = connect().collected("surplus.list_record", query={"days": days, "pool": pool})
     if as_json:
         print_json(found)
         return

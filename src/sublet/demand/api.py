@@ -14,6 +14,7 @@ from sublet.demand.model import Claim, Sample
 from sublet.demand.service import Demand
 from sublet.demand.wire import NewClaim, NewSamples
 from sublet.store.once import Effect
+from sublet.store.paging import CURSOR_MAX, PageRequest, page_request
 from sublet.values.clock import format_time, from_micros
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
@@ -50,17 +51,18 @@ def router(
         return demand.record_samples(id_of(pool_id), samples).as_dict()
 
     @routes.get("/v1/demand/{pool_id}/samples", dependencies=[seen])
-    def history(
+    def list_samples(
         pool_id: str,
         since: Moment | None = None,
         until: Moment | None = None,
         limit: Annotated[int, Query(ge=1, le=SAMPLES_PER_PAGE_MAX)] = 1_000,
+        after: Annotated[str | None, Query(max_length=CURSOR_MAX)] = None,
     ) -> dict[str, Any]:
-        """The newest `limit` samples in `[since, until)`, by default of the last seven days."""
+        """The samples in `[since, until)`, the newest first, by default of the last seven days. `step_s` and `findings` are
+        those of the page."""
         end = until or clock_now() + timedelta(seconds=1)
         found = id_of(pool_id)
-        series = demand.history(found, since or end - HISTORY_DEFAULT, end)
-        first = max(0, len(series) - limit)
+        series, following = demand.sample_page(found, since or end - HISTORY_DEFAULT, end, PageRequest(limit, after))
         return {
             "pool_id": found,
             "step_s": series.step_s,
@@ -72,14 +74,16 @@ def router(
                     "in_use": float(series.in_use[index]),
                     "pending": float(series.pending[index]),
                 }
-                for index in range(first, len(series))
+                for index in reversed(range(len(series)))
             ],
+            "next": following,
         }
 
     @routes.get("/v1/claims", dependencies=[claims])
-    def list_claims(pool_id: str | None = None) -> dict[str, Any]:
+    def list_claims(pool_id: str | None = None, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
         """The claims that are not over, of one pool or of all, the oldest first."""
-        return {"claims": [claim.as_dict() for claim in demand.claims(id_of(pool_id) if pool_id else None)]}
+        found = demand.claim_page(id_of(pool_id) if pool_id else None, page)
+        return found.map(lambda claim: claim.as_dict()).as_dict("claims")
 
     @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims:write", effect=Effect(Claim)))])
     def add_claim(body: NewClaim) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sublet.demand.model import (
 )
 from sublet.demand.store import Tally
 from sublet.store import Store
+from sublet.store.paging import Page, PageRequest
 from sublet.values.clock import EPOCH, Clock, as_utc, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
@@ -128,6 +129,13 @@ class Demand:
         with self._store.read() as reading:
             return sql.samples_between(reading, pool_id, as_utc(since), as_utc(until))
 
+    def sample_page(
+        self, pool_id: str, since: datetime, until: datetime, wanted: PageRequest
+    ) -> tuple[Series, str | None]:
+        """The newest samples in `[since, until)`, at most `wanted.limit`, and the cursor to those before them."""
+        with self._store.read() as connection:
+            return sql.sample_page(connection, pool_id, as_utc(since), as_utc(until), wanted)
+
     def tally(
         self,
         pool_id: str,
@@ -190,6 +198,11 @@ class Demand:
             return sql.claims_between(connection, pool_id, window, True, CLAIMS_MAX)
         with self._store.read() as reading:
             return sql.claims_between(reading, pool_id, window, True, CLAIMS_MAX)
+
+    def claim_page(self, pool_id: str | None, wanted: PageRequest) -> Page[Claim]:
+        """A page of the standing claims that are not over, the oldest first, of one pool where it is given."""
+        with self._store.read() as connection:
+            return sql.claim_page(connection, pool_id, self._ahead(), wanted)
 
     def claim(self, claim_id: str) -> Claim:
         """Raises NotFoundError."""

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sublet.demand.model import Claim, Sample, Series, assemble
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.demand import demand_claims, demand_samples
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.windows import Window
@@ -58,6 +59,24 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(self.count + other.count, self.in_use + other.in_use, self.capacity + other.capacity)
+
+
+CLAIMS = Listing("claims", (demand_claims.c.created_at, demand_claims.c.id))
+SAMPLES = Listing("samples", (demand_samples.c.at,), descending=True)
+
+
+def sample_page(
+    connection: Connection, pool_id: str, since: datetime, until: datetime, wanted: PageRequest
+) -> tuple[Series, str | None]:
+    """The newest samples of the pool in `[since, until)`, at most `wanted.limit`, and the cursor to those before them."""
+    table = demand_samples
+    query = select(table).where(table.c.pool_id == pool_id, table.c.at >= since, table.c.at < until)
+    found = SAMPLES.read(connection, query, wanted)
+    rows = found.items[::-1]
+    numbers = np.array([(row.capacity, row.in_use, row.pending) for row in rows], dtype=np.float64).reshape(-1, 3)
+    times = np.fromiter((to_micros(row.at) for row in rows), dtype=np.int64, count=len(rows))
+    columns = (numbers[:, place].copy() for place in range(3))
+    return assemble(pool_id, times, *columns), found.next
 
 
 def samples_between(connection: Connection, pool_id: str, since: datetime, until: datetime) -> Series:
@@ -171,6 +190,17 @@ def claims_between(
     if standing_only:
         query = query.where(table.c.withdrawn_at.is_(None))
     return [_claim(row) for row in connection.execute(query)]
+
+
+def claim_page(connection: Connection, pool_id: str | None, window: Window, wanted: PageRequest) -> Page[Claim]:
+    """Standing claims that overlap `window`, the oldest first, of one pool where it is given."""
+    table = demand_claims
+    query = select(table).where(
+        table.c.start_at < window.end, table.c.end_at > window.start, table.c.withdrawn_at.is_(None)
+    )
+    if pool_id is not None:
+        query = query.where(table.c.pool_id == pool_id)
+    return CLAIMS.read(connection, query, wanted).map(_claim)
 
 
 def one_claim(connection: Connection, claim_id: str) -> Claim | None:

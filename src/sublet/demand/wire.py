@@ -60,9 +60,10 @@ class Claim:
 
 @answer
 class ClaimList:
-    """Claims that are not over, the oldest first."""
+    """A page of claims that are not over, the oldest first."""
 
     claims: list[Claim]
+    next: str | None
 
 
 @answer
@@ -104,9 +105,10 @@ class SampleAt:
 
 @answer
 class SampleHistory:
-    """The samples of a pool, the oldest first, `step_s` seconds apart where none is missing."""
+    """A page of the samples of a pool, the newest first, `step_s` seconds apart where none is missing."""
 
     pool_id: str
     step_s: int
     findings: SampleFindings
     samples: list[SampleAt]
+    next: str | None

@@ -12,6 +12,7 @@ from sublet.accounts.model import Require
 from sublet.fleet.nodes import Nodes
 from sublet.fleet.service import Fleet
 from sublet.fleet.wire import UnitService
+from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError
 
 
@@ -20,10 +21,10 @@ def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Requir
     routes = APIRouter(tags=["fleet"])
 
     @routes.get("/v1/nodes", dependencies=[Depends(require("fleet:read"))])
-    def list_nodes() -> dict[str, Any]:
-        """The machines that serve this database, and when each was last heard from."""
+    def list_nodes(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """The machines that serve this database, and when each was last heard from, the oldest first."""
         now = clock_now()
-        return {"nodes": [node.as_dict(now) for node in nodes.nodes()]}
+        return nodes.page(page).map(lambda node: node.as_dict(now)).as_dict("nodes")
 
     @routes.delete("/v1/nodes/{node}", status_code=204, dependencies=[Depends(require("fleet:write"))])
     def forget_node(node: str) -> None:
@@ -34,19 +35,23 @@ def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Requir
 
 
 def router(fleet: Fleet, require: Require) -> APIRouter:
-    """`/v1/pools`: what there is, for anybody with a key; one pool with its accelerators, for the operator."""
+    """`/v1/pools`: what there is, for anybody with a key; a pool and its accelerators, for the operator."""
     routes = APIRouter(tags=["fleet"])
 
     @routes.get("/v1/pools", dependencies=[Depends(require("pools:read"))])
-    def list_pools() -> dict[str, Any]:
-        """Every pool, with its prices and what is in service."""
-        return {"pools": [pool.as_dict() for pool in fleet.pools()]}
+    def list_pools(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """Every pool by name, with its prices and what is in service."""
+        return fleet.pool_page(page).map(lambda pool: pool.as_dict()).as_dict("pools")
 
     @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("fleet:read"))])
     def show_pool(pool: str) -> dict[str, Any]:
-        """A pool by its id or name, with each of its accelerators."""
-        found = fleet.pool(pool)
-        return {**found.as_dict(), "units": [unit.as_dict() for unit in fleet.units(found.id)]}
+        """A pool by its id or name."""
+        return fleet.pool(pool).as_dict()
+
+    @routes.get("/v1/pools/{pool}/units", dependencies=[Depends(require("fleet:read"))])
+    def list_units(pool: str, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """The accelerators of a pool, in their order."""
+        return fleet.unit_page(fleet.pool(pool).id, page).map(lambda unit: unit.as_dict()).as_dict("units")
 
     @routes.put("/v1/units/{unit_id}/service", status_code=204, dependencies=[Depends(require("fleet:write"))])
     def set_service(unit_id: str, body: UnitService) -> None:

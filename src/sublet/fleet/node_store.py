@@ -8,7 +8,22 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from sublet.fleet.node_model import Leader, Node, Process
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.fleet import leaders, nodes, pool_nodes, processes
+
+NODES = Listing("nodes", (nodes.c.created_at, nodes.c.id))
+
+
+def node_page(connection: Connection, wanted: PageRequest) -> Page[Node]:
+    """Nodes with the ids of their pools, the oldest first."""
+    found = NODES.read(connection, select(nodes), wanted)
+    stated: dict[str, list[str]] = {}
+    of_page = pool_nodes.c.node_id.in_([row.id for row in found.items])
+    for row in connection.execute(select(pool_nodes).where(of_page).order_by(pool_nodes.c.pool_id)):
+        stated.setdefault(row.node_id, []).append(row.pool_id)
+    return found.map(
+        lambda row: Node(row.id, row.name, row.version, row.created_at, row.seen_at, tuple(stated.get(row.id, ())))
+    )
 
 
 def all_nodes(connection: Connection) -> list[Node]:

@@ -16,6 +16,7 @@ from sublet import __version__
 from sublet.fleet import node_store as sql
 from sublet.fleet.node_model import Node, Process
 from sublet.store import Store
+from sublet.store.paging import Page, PageRequest
 from sublet.store.schema import newest_revision
 from sublet.values.errors import ConflictError, NotFoundError, SubletError
 from sublet.values.ids import is_id, new_id
@@ -102,6 +103,11 @@ class Nodes:
         """Every node that ever served this database, by name."""
         with self._store.read() as connection:
             return sql.all_nodes(connection)
+
+    def page(self, wanted: PageRequest) -> Page[Node]:
+        """A page of them, the oldest first."""
+        with self._store.read() as connection:
+            return sql.node_page(connection, wanted)
 
     def register(self, node_id: str, name: str, *, alone: bool = False) -> None:
         """Make the node known. With `alone`, as on SQLite, there can be no other: what an earlier directory stated is this

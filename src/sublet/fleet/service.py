@@ -12,6 +12,7 @@ from sublet.fleet import node_store as node_sql
 from sublet.fleet import store as sql
 from sublet.fleet.model import REASON_MAX, UNITS_PER_POOL_MAX, Pool, PoolSpec, Unit
 from sublet.store import Store
+from sublet.store.paging import Page, PageRequest
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.text import checked_line
@@ -36,6 +37,11 @@ class Fleet:
         with self._store.read() as connection:
             return sql.all_pools(connection)
 
+    def pool_page(self, wanted: PageRequest) -> Page[Pool]:
+        """A page of the pools, by name."""
+        with self._store.read() as connection:
+            return sql.pool_page(connection, wanted)
+
     def pool(self, id_or_name: str, connection: Connection | None = None) -> Pool:
         """Raises NotFoundError."""
         if connection is None:
@@ -50,6 +56,11 @@ class Fleet:
         """The accelerators of a pool, by position."""
         with self._store.read() as connection:
             return sql.units_of(connection, pool_id)
+
+    def unit_page(self, pool_id: str, wanted: PageRequest) -> Page[Unit]:
+        """A page of the accelerators of a pool, by position."""
+        with self._store.read() as connection:
+            return sql.unit_page(connection, pool_id, wanted)
 
     def sync(self, specs: Iterable[PoolSpec], node_id: str | None = None) -> list[Pool]:
         """Make the books say what `specs` say: new pools come online, changed ones change, missing ones go offline.

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, literal, or_, select, upda
 
 from sublet.fleet.model import Pool, PoolSpec, Unit
 from sublet.fleet.node_store import nodes_of_pools
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.fleet import pools, units
 from sublet.store.types import Instant
 
@@ -25,9 +26,19 @@ _COUNTED = select(
 )
 
 
+POOLS = Listing("pools", (pools.c.name,))
+UNITS = Listing("units", (units.c.position,))
+
+
 def all_pools(connection: Connection) -> list[Pool]:
     stated_by = nodes_of_pools(connection)
     return [_pool(row, stated_by) for row in connection.execute(_COUNTED.order_by(pools.c.name))]
+
+
+def pool_page(connection: Connection, wanted: PageRequest) -> Page[Pool]:
+    """Pools by name."""
+    stated_by = nodes_of_pools(connection)
+    return POOLS.read(connection, _COUNTED, wanted).map(lambda row: _pool(row, stated_by))
 
 
 def pool_named(connection: Connection, id_or_name: str) -> Pool | None:
@@ -41,6 +52,11 @@ def units_of(connection: Connection, pool_id: str) -> list[Unit]:
     """The accelerators of a pool, by position."""
     wanted = select(units).where(units.c.pool_id == pool_id).order_by(units.c.position)
     return [_unit(row) for row in connection.execute(wanted)]
+
+
+def unit_page(connection: Connection, pool_id: str, wanted: PageRequest) -> Page[Unit]:
+    """The accelerators of a pool, by position."""
+    return UNITS.read(connection, select(units).where(units.c.pool_id == pool_id), wanted).map(_unit)
 
 
 def insert_pool(connection: Connection, pool_id: str, spec: PoolSpec, now: datetime) -> None:

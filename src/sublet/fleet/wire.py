@@ -43,9 +43,10 @@ class Pool:
 
 @answer
 class PoolList:
-    """Every pool."""
+    """A page of the pools, by name."""
 
     pools: list[Pool]
+    next: str | None
 
 
 @answer
@@ -59,25 +60,11 @@ class Unit:
 
 
 @answer
-class PoolDetail:
-    """A pool with its accelerators."""
+class UnitList:
+    """A page of the accelerators of a pool, in their order."""
 
-    id: str
-    name: str
-    site: str
-    generation: str
-    backend: str
-    accelerators: int
-    in_service: int
-    watts_per_accelerator: str
-    watts_source: str
-    price_per_accelerator_hour: str
-    currency: str
-    tenure: str
-    nodes: list[str]
-    online_at: Moment
-    offline_at: Moment | None
     units: list[Unit]
+    next: str | None
 
 
 @answer
@@ -95,6 +82,7 @@ class Node:
 
 @answer
 class NodeList:
-    """Every node."""
+    """A page of the nodes, the oldest first."""
 
     nodes: list[Node]
+    next: str | None

@@ -166,7 +166,7 @@ def end_leases(settings: Settings) -> list[str]:
         local = {pool.id for pool in system.fleet.pools() if pool.backend == "local"}
 
         def live() -> list[str]:
-            return [lease.id for lease in system.leases.leases(live_only=True) if lease.pool_id in local]
+            return [lease.id for lease in system.leases.live_leases() if lease.pool_id in local]
 
         ending = live()
         for lease_id in ending:

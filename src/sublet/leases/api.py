@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header
 
 from sublet.accounts.model import Actor, Require
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote, told_to_tenant
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
-from sublet.leases.service import PAGE_MAX, Leases
+from sublet.leases.service import Leases
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
 from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
@@ -60,9 +61,9 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()
 
     @routes.get("/v1/quotes")
-    def list_quotes(actor: Actor = Depends(reader)) -> dict[str, Any]:
+    def list_quotes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> dict[str, Any]:
         """One's own quotes that can still be accepted, the newest first."""
-        return {"quotes": [item.as_dict() for item in leases.open_quotes(actor.organization_id)]}
+        return leases.quote_page(actor.organization_id, page).map(lambda item: item.as_dict()).as_dict("quotes")
 
     @routes.post("/v1/quotes/{quote_id}/cancel")
     def cancel_quote(quote_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
@@ -94,13 +95,11 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
     def list_leases(
         actor: Actor = Depends(reader),
         live: bool = False,
-        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
-        after: Annotated[str | None, Query(max_length=40)] = None,
+        page: PageRequest = Depends(page_request),
     ) -> dict[str, Any]:
-        """Newest first; the operator sees every organization's. `next` is `after` of the next page."""
-        found = leases.leases(_whose(actor), live_only=live, limit=limit, after=after)
-        following = found[-1].id if len(found) == limit else None
-        return {"leases": [_told(lease, actor) for lease in found], "next": following}
+        """The newest first; the operator sees every organization's. With `live`, those that are not over."""
+        found = leases.lease_page(_whose(actor), page, live_only=live)
+        return found.map(lambda lease: _told(lease, actor)).as_dict("leases")
 
     @routes.get("/v1/leases/{lease_id}")
     def show(lease_id: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
@@ -141,9 +140,9 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
         return leases.preview_reclaim(order(body, actor)).as_dict()
 
     @routes.get("/v1/reclaims", dependencies=[Depends(require("reclaims:read"))])
-    def list_reclaims() -> dict[str, Any]:
+    def list_reclaims(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
         """What was taken back and by which plan, the newest first."""
-        return {"reclaims": leases.reclaims()}
+        return leases.reclaims(page).as_dict("reclaims")
 
     @routes.get("/v1/reclaims/{reclaim_id}", dependencies=[Depends(require("reclaims:read"))])
     def show_reclaim(reclaim_id: str) -> dict[str, Any]:
@@ -164,14 +163,12 @@ def _add_operator_routes(routes: APIRouter, leases: Leases, require: Require) ->
         return leases.plan().as_dict()
 
     @routes.get("/v1/quarantine", dependencies=[Depends(require("fleet:read"))])
-    def quarantine() -> dict[str, Any]:
-        """Accelerators that are out of sale until what a lease left on them is proved gone."""
-        return {
-            "accelerators": [
-                {"id": item.unit_id, "pool_id": item.pool_id, "lease_id": item.lease_id, "reason": item.reason}
-                for item in leases.quarantined()
-            ]
-        }
+    def list_quarantine(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """Accelerators that are out of sale until what a lease left on them is proved gone, by id."""
+        found = leases.quarantine_page(page).map(
+            lambda item: {"id": item.unit_id, "pool_id": item.pool_id, "lease_id": item.lease_id, "reason": item.reason}
+        )
+        return found.as_dict("accelerators")
 
     @routes.post("/v1/quarantine/{unit_id}/release", status_code=204)
     def release(unit_id: str, body: Release, actor: Actor = Depends(require("fleet:write"))) -> None:

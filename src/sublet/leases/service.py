@@ -36,13 +36,13 @@ from sublet.leases.reclaim.store import standing_rows
 from sublet.leases.reclaim.victims import ReclaimPlan
 from sublet.leases.watching import Watching
 from sublet.store import Store
+from sublet.store.paging import PAGE_MAX, Page, PageRequest
 from sublet.surplus.record.calibration import Promise
-from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
+from sublet.values.errors import NotFoundError, SubletError
 from sublet.values.plan import Plan, in_time
 from sublet.values.service_classes import ServiceClasses
 from sublet.values.text import checked_line
 
-PAGE_MAX = 200
 PENDING_MAX = 1_000
 REASON_MAX = 500
 TRANSITIONS_MAX = 500
@@ -115,6 +115,11 @@ class Leases:
         with self._store.read() as connection:
             return sql.open_quotes(connection, organization_id, self._store.clock.now())
 
+    def quote_page(self, organization_id: str, wanted: PageRequest) -> Page[Quote]:
+        """A page of them."""
+        with self._store.read() as connection:
+            return sql.quote_page(connection, organization_id, self._store.clock.now(), wanted)
+
     def now(self) -> datetime:
         """The present, as everything here sees it."""
         return self._store.clock.now()
@@ -127,25 +132,19 @@ class Leases:
             raise NotFoundError(f"there is no lease {lease_id!r}; `sublet lease ls` lists yours")
         return found
 
-    def leases(
-        self,
-        organization_id: str | None = None,
-        *,
-        live_only: bool = False,
-        limit: int = PAGE_MAX,
-        after: str | None = None,
-    ) -> list[Lease]:
-        """Newest first, at most PAGE_MAX; `after` is the id of the last lease of the page before."""
-        if not 0 < limit <= PAGE_MAX:
-            raise InvalidInputError(f"limit must be 1 to {PAGE_MAX}")
+    def lease_page(self, organization_id: str | None, wanted: PageRequest, *, live_only: bool = False) -> Page[Lease]:
+        """A page of leases, the newest first; of one organization where it is given."""
         with self._store.read() as connection:
-            before = None
-            if after is not None:
-                last = sql.lease(connection, after, organization_id)
-                if last is None:
-                    raise NotFoundError(f"there is no lease {after!r} to page on from")
-                before = (last.created_at, last.id)
-            return sql.list_leases(connection, organization_id, live_only=live_only, limit=limit, before=before)
+            return sql.lease_page(connection, organization_id, wanted, live_only=live_only)
+
+    def leases(self, organization_id: str | None = None, *, live_only: bool = False) -> list[Lease]:
+        """The newest PAGE_MAX leases, the newest first."""
+        return self.lease_page(organization_id, PageRequest(PAGE_MAX), live_only=live_only).items
+
+    def live_leases(self) -> list[Lease]:
+        """Every lease that is not over, the oldest first."""
+        with self._store.read() as connection:
+            return sql.live_leases(connection)
 
     def history(self, subject_id: str) -> list[Transition]:
         """Every change of state of a lease or an accelerator, oldest first, the newest TRANSITIONS_MAX of them."""
@@ -185,9 +184,9 @@ class Leases:
         """See Reclaims.withdraw."""
         return self._reclaims.withdraw(reclaim_id, actor)
 
-    def reclaims(self, limit: int = PAGE_MAX) -> list[dict[str, Any]]:
-        """What was asked back, newest first."""
-        return self._reclaims.listed(min(limit, PAGE_MAX))
+    def reclaims(self, wanted: PageRequest | None = None) -> Page[dict[str, Any]]:
+        """A page of what was asked back, the newest first."""
+        return self._reclaims.page(wanted or PageRequest())
 
     def reclaim_named(self, reclaim_id: str) -> dict[str, Any]:
         """See Reclaims.named."""
@@ -199,6 +198,12 @@ class Leases:
             return [
                 Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason) for row in sql.quarantined(connection)
             ]
+
+    def quarantine_page(self, wanted: PageRequest) -> Page[Quarantined]:
+        """A page of them, by id."""
+        with self._store.read() as connection:
+            found = sql.quarantine_page(connection, wanted)
+        return found.map(lambda row: Quarantined(row.unit_id, row.pool_id, row.lease_id, row.reason))
 
     def release_unit(self, unit_id: str, actor: str, reason: str) -> None:
         """The operator says that an accelerator is clean. Raises NotFoundError where it is in no quarantine."""

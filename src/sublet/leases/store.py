@@ -13,10 +13,15 @@ from sqlalchemy import Connection, Row, delete, func, insert, literal_column, se
 from sublet.leases.model import TERMINAL, Lease, LeaseState, OnFailure, Outage, Quote, Transition, UnitState, credit_id
 from sublet.leases.plan.failures import FailedUnit
 from sublet.leases.quotes.holds import Hold
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.fleet import pools, units
 from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, unit_states
 from sublet.values.clock import parse_time
 from sublet.values.windows import Window
+
+LEASES = Listing("leases", (leases.c.created_at, leases.c.id), descending=True)
+QUOTES = Listing("quotes", (quotes.c.created_at, quotes.c.id), descending=True)
+QUARANTINE = Listing("quarantine", (unit_states.c.unit_id,))
 
 _TAKEN = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
 _LIVE = [state.value for state in LeaseState if state not in TERMINAL]
@@ -120,6 +125,12 @@ def open_quotes(connection: Connection, organization_id: str, now: datetime) -> 
     return [_quote(row) for row in found]
 
 
+def quote_page(connection: Connection, organization_id: str, now: datetime, wanted: PageRequest) -> Page[Quote]:
+    """A page of the same."""
+    query = select(quotes).where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
+    return QUOTES.read(connection, query, wanted).map(_quote)
+
+
 def idle_holds(connection: Connection, organization_id: str, pool_id: str, since: datetime) -> list[Hold]:
     """What quotes of the organization that became no lease held of the pool since then, or hold now."""
     held_until = func.coalesce(quotes.c.held_until, quotes.c.expires_at)
@@ -214,27 +225,16 @@ def lease_by_key(connection: Connection, organization_id: str, key: str) -> Leas
     return _lease(row) if row else None
 
 
-def list_leases(
-    connection: Connection,
-    organization_id: str | None,
-    *,
-    live_only: bool,
-    limit: int,
-    before: tuple[datetime, str] | None = None,
-) -> list[Lease]:
-    """Newest first; `before` is the (created_at, id) of the last one of the page before."""
+def lease_page(
+    connection: Connection, organization_id: str | None, wanted: PageRequest, *, live_only: bool
+) -> Page[Lease]:
+    """Newest first, of one organization where it is given."""
     query = select(leases)
     if organization_id is not None:
         query = query.where(leases.c.organization_id == organization_id)
     if live_only:
         query = query.where(leases.c.state.in_(_LIVE))
-    if before is not None:
-        moment, last_id = before
-        query = query.where(
-            (leases.c.created_at < moment) | ((leases.c.created_at == moment) & (leases.c.id < last_id))
-        )
-    query = query.order_by(leases.c.created_at.desc(), leases.c.id.desc()).limit(limit)
-    return [_lease(row) for row in connection.execute(query)]
+    return LEASES.read(connection, query, wanted).map(_lease)
 
 
 def live_leases(connection: Connection, pool_id: str | None = None) -> list[Lease]:
@@ -404,6 +404,12 @@ def release_unit(connection: Connection, unit_id: str) -> bool:
 def quarantined(connection: Connection) -> list[Row[Any]]:
     """Rows with unit_id, pool_id, lease_id, reason and changed_at."""
     return list(connection.execute(select(unit_states).where(unit_states.c.state == UnitState.QUARANTINED.value)))
+
+
+def quarantine_page(connection: Connection, wanted: PageRequest) -> Page[Row[Any]]:
+    """A page of the same, by the accelerator's id."""
+    query = select(unit_states).where(unit_states.c.state == UnitState.QUARANTINED.value)
+    return QUARANTINE.read(connection, query, wanted)
 
 
 def quarantined_count(connection: Connection, pool_id: str) -> int:

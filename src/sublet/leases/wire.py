@@ -110,9 +110,10 @@ class Quote:
 
 @answer
 class QuoteList:
-    """Quotes that can still be accepted, the newest first."""
+    """A page of quotes that can still be accepted, the newest first."""
 
     quotes: list[Quote]
+    next: str | None
 
 
 @answer
@@ -178,7 +179,7 @@ class LeaseDetail(Lease):
 
 @answer
 class LeasePage:
-    """A page of leases, the newest first; `next` is `after` of the next page, null on the last."""
+    """A page of leases, the newest first."""
 
     leases: list[Lease]
     next: str | None
@@ -203,9 +204,10 @@ class QuarantinedUnit:
 
 @answer
 class Quarantine:
-    """Accelerators in quarantine."""
+    """A page of the accelerators in quarantine, by id."""
 
     accelerators: list[QuarantinedUnit]
+    next: str | None
 
 
 @answer
@@ -269,9 +271,10 @@ class Reclaim:
 
 @answer
 class ReclaimList:
-    """Reclaims, the newest first."""
+    """A page of reclaims, the newest first."""
 
     reclaims: list[Reclaim]
+    next: str | None
 
 
 @answer

@@ -34,9 +34,11 @@ from sublet.ledger.wire import (
     Reason,
 )
 from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import nano_from_decimal
 
+Paged = Annotated[PageRequest, Depends(page_request)]
 _STATUS = {"event_conflict": 409, "not_found": 404}
 _USAGE_BODY = {
     "requestBody": {
@@ -120,10 +122,11 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/credits")
     def list_credits(
-        actor: Annotated[Actor, Depends(require("credits:read"))], organization_id: str = ""
+        actor: Annotated[Actor, Depends(require("credits:read"))], page: Paged, organization_id: str = ""
     ) -> dict[str, Any]:
-        """The credits of an organization, and what is left of each."""
-        return {"credits": [credit.as_dict() for credit in ledger.credits(actor.whose(organization_id))]}
+        """The credits of an organization, and what is left of each, the oldest first."""
+        found = ledger.lists.credits(actor.whose(organization_id), page)
+        return found.map(lambda credit: credit.as_dict()).as_dict("credits")
 
     @routes.post(
         "/v1/credits", status_code=201, dependencies=[Depends(require("credits:write", effect=Effect(Credit)))]
@@ -177,9 +180,9 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     made = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/invoices")
-    def list_invoices(actor: reader, organization_id: str = "") -> dict[str, Any]:
+    def list_invoices(actor: reader, page: Paged, organization_id: str = "") -> dict[str, Any]:
         """The invoices of an organization, the newest first."""
-        return {"invoices": ledger.invoices(actor.whose(organization_id))}
+        return ledger.lists.invoices(actor.whose(organization_id), page).as_dict("invoices")
 
     @routes.get("/v1/invoices/draft")
     def read_draft(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
@@ -253,10 +256,11 @@ def _invoice_for(ledger: Ledger, actor: Actor, invoice_id: str) -> dict[str, Any
 def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/budgets")
     def list_budgets(
-        actor: Annotated[Actor, Depends(require("budgets:read"))], organization_id: str = ""
+        actor: Annotated[Actor, Depends(require("budgets:read"))], page: Paged, organization_id: str = ""
     ) -> dict[str, Any]:
-        """The budgets of an organization, with what was spent and is held in the present period."""
-        return {"budgets": [state.as_dict() for state in ledger.budgets(actor.whose(organization_id))]}
+        """The budgets of an organization, with what was spent and is held in the present period, the oldest first."""
+        found = ledger.lists.budgets(actor.whose(organization_id), page)
+        return found.map(lambda state: state.as_dict()).as_dict("budgets")
 
     @routes.post(
         "/v1/budgets", status_code=201, dependencies=[Depends(require("budgets:write", effect=Effect(Budget)))]
@@ -296,9 +300,9 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return ledger.dismiss(body.source, body.id, body.reason)
 
     @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("books:read"))])
-    def list_dismissed(organization_id: str = "") -> dict[str, Any]:
+    def list_dismissed(page: Paged, organization_id: str = "") -> dict[str, Any]:
         """The corrections that were put aside, and why, the newest first; of one organization or of all."""
-        return {"dismissed": ledger.dismissed(organization_id)}
+        return ledger.dismissed(organization_id, page).as_dict("dismissed")
 
     @routes.post("/v1/ledger/rate", dependencies=[Depends(require("books:write"))])
     def rate() -> dict[str, Any]:
@@ -321,9 +325,9 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return ledger.statement(actor.whose(organization_id), period)
 
     @routes.get("/v1/receivables", dependencies=[Depends(require("books:read"))])
-    def read_receivables() -> dict[str, Any]:
+    def list_receivables(page: Paged) -> dict[str, Any]:
         """What is owed, by organization and age."""
-        return {"receivables": ledger.receivables()}
+        return ledger.receivables(page).as_dict("receivables")
 
     @routes.get("/v1/exports/{name}")
     def read_export(

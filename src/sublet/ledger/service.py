@@ -25,6 +25,7 @@ from sublet.ledger.invoices.invoicing import Invoicing, Issuer, invoice, invoice
 from sublet.ledger.invoices.profiles import profile_of, set_profile
 from sublet.ledger.invoices.taxes import NoTax, Profile, Taxes
 from sublet.ledger.journal import double_entry as journal
+from sublet.ledger.lists import Lists
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.payments import receipts as payments
 from sublet.ledger.payments.statements import aged_receivables, statement
@@ -41,6 +42,7 @@ from sublet.ledger.store import RATING
 from sublet.ledger.usage import dismissals
 from sublet.ledger.usage.intake import Intake, Parties
 from sublet.store import Store, outbox
+from sublet.store.paging import Page, PageRequest
 from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
@@ -63,6 +65,7 @@ class Ledger:
         self._wallets = Wallets(self._books, taxes or NoTax())
         self._invoicing = Invoicing(self._books, taxes or NoTax(), self._wallets, issuer or Issuer())
         self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
+        self.lists = Lists(store, self._parties, self._wallets, self._spending)
 
     @property
     def store(self) -> Store:
@@ -143,9 +146,10 @@ class Ledger:
             lambda connection: dismissals.dismiss(connection, source, event_id, reason, self._store.clock.now())
         )
 
-    def dismissed(self, organization_id: str = "") -> list[dict[str, Any]]:
+    def dismissed(self, organization_id: str = "", wanted: PageRequest | None = None) -> Page[dict[str, Any]]:
+        """A page of what was dismissed, the newest first, of one organization or of all."""
         with self._store.read() as connection:
-            return dismissals.dismissed(connection, organization_id)
+            return dismissals.dismissed(connection, organization_id, wanted or PageRequest())
 
     def _work_waits(self) -> bool:
         """Whether there is anything to rate: asked without writing, since it is asked every few seconds."""
@@ -371,10 +375,10 @@ class Ledger:
         with self._store.read() as connection:
             return statement(connection, self._parties.get(connection, organization_id), period)
 
-    def receivables(self) -> list[dict[str, Any]]:
-        """Show what is owed, by organization and days past due."""
+    def receivables(self, wanted: PageRequest | None = None) -> Page[dict[str, Any]]:
+        """A page of what is owed, by organization and days past due."""
         with self._store.read() as connection:
-            return aged_receivables(connection, self._store.clock.now())
+            return aged_receivables(connection, self._store.clock.now(), wanted or PageRequest())
 
     # -- budgets
 

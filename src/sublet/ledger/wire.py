@@ -16,6 +16,7 @@ THRESHOLDS_MAX = 10
 OrganizationId = Annotated[str, MaxLen(40), LINE]
 SourceId = Annotated[str, MaxLen(200), LINE]
 Why = Annotated[str, MinLen(1), MaxLen(500), LINES]
+Threshold = Annotated[Whole, Interval(ge=1, le=1_000)]
 ProfileText = Annotated[str, MaxLen(500), LINE]
 
 
@@ -58,9 +59,7 @@ class NewBudget:
     scope_id: Annotated[str, MaxLen(80), LINE] = ""
     period: Annotated[str, MaxLen(10), LINE] = "month"
     hard: Flag = True
-    thresholds: Annotated[list[Annotated[Whole, Interval(ge=1, le=1_000)]], MaxLen(THRESHOLDS_MAX)] = field(
-        default_factory=lambda: list(THRESHOLDS)
-    )
+    thresholds: Annotated[list[Threshold], MaxLen(THRESHOLDS_MAX)] = field(default_factory=lambda: list(THRESHOLDS))
     webhook_url: Annotated[str, MaxLen(2000), LINE] = ""
     webhook_secret: Annotated[str, MaxLen(200), LINE] = ""
     email: Annotated[str, MaxLen(320), LINE] = ""
@@ -139,9 +138,10 @@ class BudgetState(Budget):
 
 @answer
 class BudgetList:
-    """The budgets of an organization."""
+    """A page of the budgets of an organization, the oldest first."""
 
     budgets: list[BudgetState]
+    next: str | None
 
 
 @answer
@@ -182,9 +182,10 @@ class CreditState:
 
 @answer
 class CreditList:
-    """The credits of an organization."""
+    """A page of the credits of an organization, the oldest first."""
 
     credits: list[CreditState]
+    next: str | None
 
 
 @answer
@@ -342,9 +343,10 @@ class Invoice(InvoiceDraft):
 
 @answer
 class InvoiceList:
-    """The invoices of an organization, the newest first."""
+    """A page of the invoices of an organization, the newest first."""
 
     invoices: list[Invoice]
+    next: str | None
 
 
 @answer
@@ -433,9 +435,10 @@ class DismissedEvent:
 
 @answer
 class DismissedList:
-    """What was put aside, the newest first."""
+    """A page of what was put aside, the newest first."""
 
     dismissed: list[DismissedEvent]
+    next: str | None
 
 
 @answer
@@ -465,10 +468,10 @@ class Statement:
 
 @answer
 class ReceivableList:
-    """What each organization owes: `organization_id`, `name`, `currency`, `total`, and the amount for each age in days past
-    due (`current`, `1-30`, `31-60`, `61-90`, `over 90`)."""
+    """A page of what each organization owes: in `total`, and for each age in days past due (`current`, `1-30`, …)."""
 
     receivables: list[dict[str, str]]
+    next: str | None
 
 
 @answer

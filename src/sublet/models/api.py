@@ -15,6 +15,7 @@ from sublet.models.model import Deployment
 from sublet.models.service import Models
 from sublet.models.wire import NewDeployment, Scale
 from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_of, page_request
 from sublet.values.errors import InvalidInputError, LimitExceededError
 
 _TOML_BODY = {
@@ -32,9 +33,10 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
     operate = Depends(require("deployments:write"))
 
     @routes.get("/v1/deployments", dependencies=[Depends(require("deployments:read"))])
-    def list_deployments() -> dict[str, Any]:
-        """The catalog, with the deployment and the replicas of each model."""
-        return {"models": [row.as_dict() for row in models.rows()]}
+    def list_deployments(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """The catalog by name, with the deployment and the replicas of each model."""
+        found = page_of("models", models.rows(), lambda row: row.entry.name, page)
+        return found.map(lambda row: row.as_dict()).as_dict("models")
 
     @routes.post(
         "/v1/deployments",

@@ -138,6 +138,7 @@ class ModelFile:
 
 @answer
 class ModelList:
-    """Every model of the catalog."""
+    """A page of the models of the catalog, by name."""
 
     models: list[CatalogModel]
+    next: str | None

@@ -117,7 +117,7 @@ class _Seen:
                 for row in system.models.rows()
                 if row.deployment is not None
             },
-            system.leases.leases(live_only=True),
+            system.leases.live_leases(),
         )
 
     @property

@@ -164,7 +164,7 @@ class World:
             for (_, end), (start, _) in pairwise(held):
                 if start < end:
                     raise BrokenInvariantError(f"seed {self.seed}: {unit_id} is sold twice from {start} to {end}")
-        for lease in self.system.leases.leases(live_only=True):
+        for lease in self.system.leases.live_leases():
             late_s = (now - lease.deadline).total_seconds()
             if lease.state is LeaseState.NOTICE and late_s > 60:
                 raise BrokenInvariantError(f"seed {self.seed}: {lease.id} is held {late_s:.0f} s past its deadline")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.model import Require
+from sublet.store.paging import PageRequest, page_of, page_request
 from sublet.surplus.record.service import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
 from sublet.surplus.service import Surplus
@@ -56,14 +57,17 @@ def record_router(record: Record, pools: Callable[[], Mapping[str, str]], requir
     routes = APIRouter(tags=["surplus"])
 
     @routes.get("/v1/record", dependencies=[Depends(require("surplus:read"))])
-    def show(
+    def list_record(
         pool: Annotated[str | None, Query(max_length=60)] = None,
         days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = DAYS_DEFAULT,
+        page: PageRequest = Depends(page_request),
     ) -> dict[str, Any]:
-        """What was promised against what happened, per pool, class and window: of leases, and beside them of the shadow."""
+        """What was promised against what happened, per pool, class and window: of leases, and beside them of the shadow. The
+        pools are in the order of their ids."""
         found = {pool_id: name for pool_id, name in pools().items() if pool in (None, pool_id, name)}
         if pool is not None and not found:
             raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
-        return {"pools": [record.of(pool_id, name, days).as_dict() for pool_id, name in found.items()]}
+        shown = page_of("record", found.items(), lambda item: item[0], page)
+        return shown.map(lambda item: record.of(*item, days).as_dict()).as_dict("pools")
 
     return routes

@@ -174,6 +174,7 @@ class PoolRecord:
 
 @answer
 class RecordList:
-    """The record of each pool."""
+    """A page of the record of each pool."""
 
     pools: list[PoolRecord]
+    next: str | None

@@ -322,6 +322,6 @@ def test_statement_and_aged_receivables(busy: Ledger, acme: str, clock: Simulate
     march = busy.statement(acme, "2026-03")
     assert march["opening"] == statement["closing"]
     clock.set(datetime(2026, 4, 10, tzinfo=UTC))
-    rows = {row["name"]: row for row in busy.receivables()}
+    rows = {row["name"]: row for row in busy.receivables().items}
     assert rows["acme"]["31-60"] != "0.000000000" and rows["acme"]["1-30"] != "0.000000000"
     assert float(rows["acme"]["total"]) == float(busy.balances(acme)["receivable"]) / NANO

@@ -35,7 +35,7 @@ def test_a_reversed_payment_leaves_the_invoice_open_again(
 ) -> None:
     priced.pay(number, NANO // 2, "bank-1")
     assert priced.pay(number, NANO, "bank-2")["status"] == "paid"
-    assert priced.receivables() == []
+    assert priced.receivables().items == []
     clock.set(datetime(2026, 2, 3, tzinfo=UTC))
     priced.close(bolt, "2026-01")
     january = priced.statement(bolt, "2026-01")
@@ -51,7 +51,7 @@ def test_a_reversed_payment_leaves_the_invoice_open_again(
         entry = journal.transaction(connection, move["transaction"]).entry
         assert entry.reverses is not None and entry.period_start == month_of(clock.now(), "UTC").start
         assert journal.transaction(connection, entry.reverses).entry.source_id == "bank-2"
-    assert [row["total"] for row in priced.receivables()] == ["1.000000000"]
+    assert [row["total"] for row in priced.receivables().items] == ["1.000000000"]
     assert priced.balances(bolt)["receivable"] == NANO and priced.balances(bolt)["cash"] == NANO // 2
     assert priced.prove().findings == []
     assert priced.pay(number, NANO, "bank-3")["status"] == "paid"
@@ -63,7 +63,7 @@ def test_an_open_invoice_is_as_old_as_its_due_date(priced: Ledger, number: str, 
     due = datetime.fromisoformat(priced.invoice_by(number)["due_at"])
     clock.set(due + timedelta(days=40))
     priced.reverse_payment(number, "bank-1", "bounced")
-    assert [row["31-60"] for row in priced.receivables()] == ["1.500000000"]
+    assert [row["31-60"] for row in priced.receivables().items] == ["1.500000000"]
 
 
 def test_a_payment_is_reversed_once_and_only_with_a_reason(priced: Ledger, number: str) -> None:

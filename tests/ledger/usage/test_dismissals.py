@@ -34,11 +34,11 @@ def test_what_is_dismissed_waits_no_more_and_stays_on_record(stuck: Ledger, acme
     assert stuck.health()["waiting_events"] == 1
     stuck.dismiss("gateway", "theirs", "names another customer's event")
     assert (stuck.health()["waiting_events"], stuck.health()["waiting"]) == (0, [])
-    assert [(entry["id"], entry["reason"]) for entry in stuck.dismissed()] == [
+    assert [(entry["id"], entry["reason"]) for entry in stuck.dismissed().items] == [
         ("theirs", "names another customer's event"),
         ("fix", "typed by hand, of no event"),
     ]
-    assert [entry["id"] for entry in stuck.dismissed(acme)] == ["fix"]
+    assert [entry["id"] for entry in stuck.dismissed(acme).items] == ["fix"]
     assert stuck.balances(acme) == before and not any(stuck.balances(bolt).values())
     assert stuck.prove().findings == [] and stuck.prove(bolt).ok
     rows = b"".join(export_rows(stuck.store, stuck.books, "journal", acme)).decode()
@@ -66,7 +66,7 @@ def test_only_what_waits_and_is_no_usage_is_dismissed_and_only_with_a_reason(
     for reason in ("", "x" * 501, "a\nb"):
         with pytest.raises(InvalidInputError, match="the reason why"):
             stuck.dismiss("gateway", "fix", reason)
-    assert stuck.health()["waiting_events"] == 2 and stuck.dismissed() == []
+    assert stuck.health()["waiting_events"] == 2 and stuck.dismissed().items == []
     # Its event is there after all: then it is rated, not dismissed.
     stuck.take_now([used(acme, "nowhere", 1000)])
     with pytest.raises(ConflictError, match="was rated or dismissed already"):
@@ -74,7 +74,7 @@ def test_only_what_waits_and_is_no_usage_is_dismissed_and_only_with_a_reason(
     stuck.dismiss("gateway", "theirs", "typo")
     with pytest.raises(ConflictError, match="was rated or dismissed already"):
         stuck.dismiss("gateway", "theirs", "typo")
-    assert len(stuck.dismissed()) == 1 and stuck.prove().ok
+    assert len(stuck.dismissed().items) == 1 and stuck.prove().ok
 
 
 def test_the_proof_names_what_vanished_instead_of_being_dismissed(stuck: Ledger) -> None:

@@ -31,6 +31,7 @@ from sublet.leases.reclaim.victims import (
     rising,
 )
 from sublet.store import Store
+from sublet.store.paging import Page, PageRequest
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
@@ -139,13 +140,13 @@ class Reclaims:
         leases = [str(victim["lease_id"]) for victim in found.plan["victims"] if "lease_id" in victim]
         return [self._transitions.withdraw_notice(lease_id, actor, NO_LONGER) for lease_id in leases]
 
-    def listed(self, limit: int) -> list[dict[str, Any]]:
+    def page(self, wanted: PageRequest) -> Page[dict[str, Any]]:
         """What was asked back, newest first."""
         with self._store.read() as connection:
-            return [_told(row) for row in reclaim_store.list_reclaims(connection, limit)]
+            return reclaim_store.reclaim_page(connection, wanted).map(_told)
 
     def named(self, reclaim_id: str) -> dict[str, Any]:
-        """One reclaim as `listed` has it. Raises NotFoundError."""
+        """One reclaim as `page` has it. Raises NotFoundError."""
         return _told(self._row(reclaim_id))
 
     def _row(self, reclaim_id: str) -> Any:

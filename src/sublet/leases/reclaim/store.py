@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from sublet.demand.model import Claim
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import back_offs, reclaims
 from sublet.surplus.model import BackOff
 from sublet.values.windows import Window
 
+RECLAIMS = Listing("reclaims", (reclaims.c.created_at, reclaims.c.id), descending=True)
 HOLD_S = 600
 HOLD_S_MAX = 4 * 3600
 CALM_S = 60
@@ -60,8 +62,9 @@ def reclaim_by_key(connection: Connection, actor: str, key: str) -> Row[Any] | N
     ).first()
 
 
-def list_reclaims(connection: Connection, limit: int) -> list[Row[Any]]:
-    return list(connection.execute(select(reclaims).order_by(reclaims.c.created_at.desc()).limit(limit)))
+def reclaim_page(connection: Connection, wanted: PageRequest) -> Page[Row[Any]]:
+    """What was asked back, the newest first."""
+    return RECLAIMS.read(connection, select(reclaims), wanted)
 
 
 def reclaim_named(connection: Connection, reclaim_id: str) -> Row[Any] | None:

@@ -28,11 +28,14 @@ from sublet.ledger.prices.book import PriceBook
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.store import EventRow
 from sublet.ledger.usage.intake import Parties
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import budget_states, budgets, holds
 from sublet.values.clock import format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError
 
 EXPIRE_MAX = 1_000
+
+BUDGETS = Listing("budgets", (budgets.c.created_at, budgets.c.id))
 
 
 @dataclass(slots=True)
@@ -183,16 +186,17 @@ class Spending:
     def states(self, connection: Connection, organization_id: str, now: datetime) -> list[BudgetState]:
         """Every budget of an organization as it stands in its present period."""
         timezone = self._parties.get(connection, organization_id).timezone
-        found = []
-        for budget in self._budgets(connection, {organization_id}).get(organization_id, ()):
-            start = budget.period_start(now, timezone)
-            row = connection.execute(
-                select(budget_states).where(
-                    budget_states.c.budget_id == budget.id, budget_states.c.period_start == start
-                )
-            ).first()
-            found.append(BudgetState(budget, start, row.spent_nano if row else 0, row.held_nano if row else 0))
-        return found
+        found = self._budgets(connection, {organization_id}).get(organization_id, ())
+        return [_state(connection, budget, timezone, now) for budget in found]
+
+    def state_page(
+        self, connection: Connection, organization_id: str, now: datetime, wanted: PageRequest
+    ) -> Page[BudgetState]:
+        """A page of them, the oldest first."""
+        timezone = self._parties.get(connection, organization_id).timezone
+        live = select(budgets).where(budgets.c.organization_id == organization_id, budgets.c.ended_at.is_(None))
+        found = BUDGETS.read(connection, live, wanted)
+        return found.map(lambda row: _state(connection, budget_of(row), timezone, now))
 
     def _amounts(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[int]:
         if not any(request.usage for request in requests):
@@ -265,6 +269,13 @@ class Spending:
             for row in connection.execute(statement.order_by(columns.id)):
                 found[row.organization_id].append(budget_of(row))
         return found
+
+
+def _state(connection: Connection, budget: Budget, timezone: str, now: datetime) -> BudgetState:
+    start = budget.period_start(now, timezone)
+    query = select(budget_states).where(budget_states.c.budget_id == budget.id, budget_states.c.period_start == start)
+    row = connection.execute(query).first()
+    return BudgetState(budget, start, row.spent_nano if row else 0, row.held_nano if row else 0)
 
 
 def budget_of(row: Row[Any]) -> Budget:

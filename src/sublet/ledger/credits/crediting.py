@@ -18,6 +18,7 @@ from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import month_of
 from sublet.ledger.store import LINES
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import budget_states, budgets, credit_grants, invoices
 from sublet.values.clock import EPOCH, format_time, from_micros
 from sublet.values.errors import ConflictError, InvalidInputError
@@ -39,6 +40,8 @@ CREDIT_KINDS = {
 AT_USE, AT_PAYMENT = "at_use", "at_payment"
 """How money paid in advance is taxed: as a deposit, which pays the total of invoices that tax the usage, or when it is
 received, on top of its amount, so that it pays for net usage that is not taxed again."""
+
+CREDITS = Listing("credits", (credit_grants.c.granted_at, credit_grants.c.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,12 @@ def rows_of(connection: Connection, organization_id: str) -> list[Credit]:
     statement = select(credit_grants).where(credit_grants.c.organization_id == organization_id)
     found = [credit_of(row) for row in connection.execute(statement.order_by(credit_grants.c.granted_at))]
     return found
+
+
+def row_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[Row[Any]]:
+    """Rows of the credits of an organization, the oldest first."""
+    query = select(credit_grants).where(credit_grants.c.organization_id == organization_id)
+    return CREDITS.read(connection, query, wanted)
 
 
 def wallet_spent(connection: Connection, party: Party) -> int:

@@ -29,6 +29,7 @@ from sublet.ledger.rating.chains import Chain, Key
 from sublet.ledger.rating.charging import LIST
 from sublet.ledger.rating.slicing import slice_again
 from sublet.ledger.store import RATING
+from sublet.store.paging import Page, PageRequest
 from sublet.store.tables.ledger import (
     budgets,
     counters,
@@ -217,6 +218,12 @@ class Wallets:
         """The credits of an organization with what is left of each: not burnt by usage and not expired."""
         held, burnt = self.burnt(connection, party, now)
         return [replace(credit, remaining_nano=max(0, burnt.left[credit.id] - credit.expired_nano)) for credit in held]
+
+    def credit_page(self, connection: Connection, party: Party, now: datetime, wanted: PageRequest) -> Page[Credit]:
+        """A page of them, the oldest first. What is left of one depends on all, so all are counted for it."""
+        rows = crediting.row_page(connection, party.id, wanted)
+        left = {credit.id: credit for credit in self.credits(connection, party, now)} if rows.items else {}
+        return rows.map(lambda row: left[row.id])
 
     def prove(
         self, connection: Connection, proof: Proof, party: Party, chains: Mapping[Key, Chain], now: datetime

@@ -24,6 +24,7 @@ from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Entry, Party, amount_text
 from sublet.ledger.periods import Period, month_of
 from sublet.ledger.prices.booking import Books
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import (
     credit_grants,
     invoice_transactions,
@@ -37,6 +38,7 @@ from sublet.values.money import Money
 from sublet.values.text import checked_line
 
 BILLABLE = ("usage", "adjustment", "correction", "rerating", "fee", "commitment")
+INVOICES = Listing("invoices", (invoices.c.number,), descending=True)
 NUMBERS = "invoice numbers"
 FINAL, PAID, VOID = "final", "paid", "void"
 ROUNDING_RULE = (
@@ -328,6 +330,11 @@ def overdue(connection: Connection, since: datetime, now: datetime) -> list[Row[
     """Final invoices that are not paid and were due in `[since, now)`."""
     wanted = select(invoices).where(invoices.c.status == FINAL, invoices.c.due_at >= since, invoices.c.due_at < now)
     return list(connection.execute(wanted.order_by(invoices.c.due_at, invoices.c.id)))
+
+
+def invoices_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[Row[Any]]:
+    """The invoices of an organization, the newest first."""
+    return INVOICES.read(connection, select(invoices).where(invoices.c.organization_id == organization_id), wanted)
 
 
 def digest_of(document: dict[str, Any]) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import invoices, postings, transactions
 from sublet.values.clock import format_time
 
 AGES = (("current", None), ("1-30", 0), ("31-60", 30), ("61-90", 60), ("over 90", 90))
 ROWS_MAX = 10_000
+RECEIVABLES = Listing("receivables", (organizations.c.created_at, organizations.c.id))
 
 
 def statement(connection: Connection, party: Party, period: Period) -> dict[str, Any]:
@@ -73,26 +76,24 @@ def _receivable(connection: Connection, party: Party, since: datetime | None, un
     return sum(connection.execute(statement).scalars())
 
 
-def aged_receivables(connection: Connection, now: datetime) -> list[dict[str, Any]]:
-    """What is open by organization, in buckets of days past due."""
-    rows = connection.execute(
-        select(invoices, organizations.c.name)
-        .join(organizations, organizations.c.id == invoices.c.organization_id)
-        .where(invoices.c.status == "final")
-        .order_by(organizations.c.name, invoices.c.number)
-    )
-    found: dict[str, dict[str, Any]] = {}
+def aged_receivables(connection: Connection, now: datetime, wanted: PageRequest) -> Page[dict[str, Any]]:
+    """What is open by organization, the oldest first, in buckets of days past due."""
+    final = invoices.c.status == "final"
+    owing = select(invoices.c.id).where(final, invoices.c.organization_id == organizations.c.id).exists()
+    owners = RECEIVABLES.read(connection, select(organizations).where(owing), wanted)
     open_nano: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for row in rows:
-        found.setdefault(
-            row.organization_id, {"organization_id": row.organization_id, "name": row.name, "currency": row.currency}
-        )
+    of_page = invoices.c.organization_id.in_([row.id for row in owners.items])
+    columns = invoices.c
+    rows = select(columns.organization_id, columns.due_at, columns.due_nano, columns.paid_nano).where(final, of_page)
+    for row in connection.execute(rows):
         open_nano[row.organization_id][bucket(now - row.due_at)] += row.due_nano - row.paid_nano
-    for organization_id, entry in found.items():
-        ages = open_nano[organization_id]
-        entry |= {name: amount_text(ages.get(name, 0)) for name, _ in AGES}
-        entry["total"] = amount_text(sum(ages.values()))
-    return list(found.values())
+    return owners.map(lambda row: _receivable_of(row, open_nano[row.id]))
+
+
+def _receivable_of(row: Row[Any], ages: Mapping[str, int]) -> dict[str, Any]:
+    entry = {"organization_id": row.id, "name": row.name, "currency": row.currency}
+    entry |= {name: amount_text(ages.get(name, 0)) for name, _ in AGES}
+    return entry | {"total": amount_text(sum(ages.values()))}
 
 
 def bucket(overdue: timedelta) -> str:

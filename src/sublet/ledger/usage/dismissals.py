@@ -15,13 +15,14 @@ from sublet.ledger.model import USAGE, Entry, Posting
 from sublet.ledger.periods import month_of
 from sublet.ledger.proof.findings import Proof
 from sublet.ledger.store import RATING, EventRow
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import transactions, waiting
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, NotFoundError
 from sublet.values.text import checked_line
 
 DISMISSAL = "dismissal"
-SHOWN_MAX = 1_000
+DISMISSALS = Listing("dismissals", (transactions.c.transaction_no,), descending=True)
 _NAMED = "event "
 _EVENT = (
     "seq",
@@ -70,18 +71,15 @@ def dismiss(connection: Connection, source: str, event_id: str, reason: str, now
     return _shown(event, posted.number, now, entry.memo)
 
 
-def dismissed(connection: Connection, organization_id: str = "") -> list[dict[str, Any]]:
+def dismissed(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
     """What was dismissed and why, newest first; of one organization or of all."""
     statement = select(transactions).where(transactions.c.kind == DISMISSAL)
     if organization_id:
         statement = statement.where(transactions.c.organization_id == organization_id)
-    rows = connection.execute(statement.order_by(transactions.c.transaction_no.desc()).limit(SHOWN_MAX)).all()
-    events = sql.events_by_seq(connection, [_seq(row.source_id) for row in rows])
-    return [
-        _shown(events[_seq(row.source_id)], row.transaction_no, row.booked_at, row.memo)
-        for row in rows
-        if _seq(row.source_id) in events
-    ]
+    found = DISMISSALS.read(connection, statement, wanted)
+    # Events are never deleted, so each dismissal still has the one that it names.
+    events = sql.events_by_seq(connection, [_seq(row.source_id) for row in found.items])
+    return found.map(lambda row: _shown(events[_seq(row.source_id)], row.transaction_no, row.booked_at, row.memo))
 
 
 def prove(connection: Connection, proof: Proof, organization_id: str) -> None:

@@ -1,0 +1,41 @@
+"""Pages of what an organization has in the books: credits, invoices and budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sublet.ledger.budgets.model import BudgetState
+from sublet.ledger.budgets.spending import Spending
+from sublet.ledger.credits.crediting import Credit
+from sublet.ledger.credits.wallets import Wallets
+from sublet.ledger.invoices.invoicing import invoices_page, stated
+from sublet.ledger.usage.intake import Parties
+from sublet.store import Store
+from sublet.store.paging import Page, PageRequest
+
+
+class Lists:
+    """Each method raises NotFoundError for an organization that there is not, and InvalidCursorError."""
+
+    def __init__(self, store: Store, parties: Parties, wallets: Wallets, spending: Spending) -> None:
+        self._store = store
+        self._parties = parties
+        self._wallets = wallets
+        self._spending = spending
+
+    def credits(self, organization_id: str, wanted: PageRequest) -> Page[Credit]:
+        """The oldest first, with what is left of each."""
+        with self._store.read() as connection:
+            party = self._parties.get(connection, organization_id)
+            return self._wallets.credit_page(connection, party, self._store.clock.now(), wanted)
+
+    def invoices(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
+        """The newest first."""
+        with self._store.read() as connection:
+            self._parties.get(connection, organization_id)
+            return invoices_page(connection, organization_id, wanted).map(stated)
+
+    def budgets(self, organization_id: str, wanted: PageRequest) -> Page[BudgetState]:
+        """The oldest first, as they stand in their present periods."""
+        with self._store.read() as connection:
+            return self._spending.state_page(connection, organization_id, self._store.clock.now(), wanted)
