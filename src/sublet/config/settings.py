@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 
 from sublet.config.classes import ClassOfService, table_of, with_shipped
 from sublet.config.gateway import Gateway, Port
+from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import PoolSettings, Section
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
@@ -43,6 +44,12 @@ class Control(Section):
 
     host: str = Field(default="127.0.0.1", description="address to bind")
     port: Port = Field(default=8080, description="port; 0 picks a free one")
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s/?#]+)?$",
+        max_length=300,
+        description="address under which people reach it, for links in mail, such as https://sublet.example.com; empty: no links",
+    )
     node: str = Field(default="", max_length=60, description="this machine's name among several; empty: the host's")
     tick_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two rounds of plan-then-act")
 
@@ -74,38 +81,6 @@ class Log(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="lowest level that is logged"
-    )
-
-
-class Mail(Section):
-    """The mail server for budget alerts; without a host, alerts are sent only by webhook."""
-
-    host: str = Field(default="", description="SMTP server; empty: no e-mail")
-    port: Port = Field(default=587, description="its port")
-    security: Literal["starttls", "tls", "none"] = Field(
-        default="starttls", description="how the connection is protected"
-    )
-    sender: str = Field(default="", max_length=320, description="address that alerts come from")
-    user: str = Field(default="", description="user name; empty: no login")
-    password: SecretStr = Field(
-        default=SecretStr(""), description="password; better set as SUBLET_MAIL__PASSWORD than in a file"
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Mail:
-        if self.host and "@" not in self.sender:
-            raise ValueError("sender must be an address where mail.host is set")
-        return self
-
-
-class Notifications(Section):
-    """Events, and the messages that tell of them."""
-
-    retention_days: int = Field(
-        default=30, ge=1, le=3660, description="days for which events and the log of their deliveries are kept"
-    )
-    backup_max_age_hours: int = Field(
-        default=0, ge=0, le=8784, description="hours after which the last backup is too old; 0: not checked"
     )
 
 
@@ -227,6 +202,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     mail: Mail = Mail()
     notifications: Notifications = Notifications()
+    secrets: Secrets = Secrets()
     billing: Billing = Billing()
     demand: Demand = Demand()
     leasing: Leasing = Leasing()

@@ -16,6 +16,7 @@ from sublet.control.loops import Loop
 from sublet.fleet.nodes import Nodes
 from sublet.leases import store as leases_sql
 from sublet.ledger.proof.health import Lag, lag_of
+from sublet.notifications import store as notifications_sql
 from sublet.store import outbox
 from sublet.wiring.system import Sublet
 
@@ -84,6 +85,9 @@ class ControlMetrics:
             lag = lag_of(connection, now)
             met, late = leases_sql.deadlines_met(connection, now - DEADLINES_SINCE, now, DEADLINE_GRACE)
             ages = outbox.ages(connection, now)
+            since = notifications_sql.oldest_due(connection, now)
+            failing = notifications_sql.failing_count(connection)
+        due = now - since if since is not None else None
         yield from self._of_books(lag, now)
         waiting = GaugeMetricFamily(
             "sublet_outbox_age_seconds",
@@ -93,6 +97,12 @@ class ControlMetrics:
         for consumer, age in ages.items():
             waiting.add_metric([consumer], _seconds(age))
         yield waiting
+        yield GaugeMetricFamily(
+            "sublet_deliveries_due_seconds",
+            "Age of the oldest message that is due to a receiver that answers",
+            _seconds(due),
+        )
+        yield GaugeMetricFamily("sublet_subscriptions_failing", "Subscriptions whose last delivery failed", failing)
         deadlines = GaugeMetricFamily(
             "sublet_reclaim_deadlines",
             "Leases to be given back within the last day, by whether they were",
@@ -142,7 +152,6 @@ class ControlMetrics:
             "The longest way of the newest events from usage to ledger",
             _seconds(lag.usage),
         )
-        yield GaugeMetricFamily("sublet_outbox_seconds", "Age of the oldest message that is due", _seconds(lag.outbox))
         yield GaugeMetricFamily(
             "sublet_ledger_books_agree", "1 while the last proof found no difference", int(health["ok"])
         )

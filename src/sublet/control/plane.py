@@ -24,6 +24,7 @@ from sublet.console.sessions import Sessions
 from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
 from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
+from sublet.control.telling import Telling
 from sublet.control.tenants import tenants
 from sublet.control.watching import Watching
 from sublet.demand import api as demand_api
@@ -42,7 +43,7 @@ from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.overview import Overviews, pool_names
-from sublet.store import once, outbox
+from sublet.store import once
 from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
 from sublet.values.addresses import is_direct
@@ -84,6 +85,7 @@ class ControlPlane:
         self._samplers: dict[str, LocalSampler] = {}
         self._pushed_at: dict[str, datetime] = {}
         self._collecting = Collecting(system)
+        self._telling = Telling(system)
         self._alerts = system.ledger.alerts(mailbox(self.settings))
         clock = system.clock
         tick_s = self.settings.control.tick_s
@@ -100,7 +102,7 @@ class ControlPlane:
             self._led("months", MONTHS_INTERVAL_S, self._close_months),
             self._led("alerts", ALERTS_INTERVAL_S, self._alert),
             self._led("record", RECORD_INTERVAL_S, self._record),
-            self._led("outbox", OUTBOX_INTERVAL_S, self._number_events),
+            self._led("outbox", OUTBOX_INTERVAL_S, self._telling.round),
         ]
         watching = Watching(system, self.loops)
         self.loops += [
@@ -123,6 +125,7 @@ class ControlPlane:
         """End the loops, and let another control plane lead at once."""
         for loop in self.loops:
             loop.stop()
+        self._telling.stop()
         self.system.leadership.resign()
 
     def _led(self, name: str, interval_s: float, work: Callable[[], None]) -> Loop:
@@ -213,9 +216,7 @@ class ControlPlane:
     def _keep_books(self) -> None:
         self.system.ledger.expire(timedelta(hours=self.settings.billing.grace_hours))
         once.forget(self.system.store, self.system.clock.now())
-        outbox.prune(
-            self.system.store, self.system.clock.now(), timedelta(days=self.settings.notifications.retention_days)
-        )
+        self._telling.forget()
         # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
         last = self.system.ledger.proved_at()
         if last is None or (self.system.clock.now() - last).total_seconds() >= NIGHTLY_S:
@@ -233,10 +234,6 @@ class ControlPlane:
     def _alert(self) -> None:
         """Budget alerts go out by webhook and e-mail, on a thread of their own: a receiver may be slow."""
         self._alerts.deliver_due()
-
-    def _number_events(self) -> None:
-        while outbox.number(self.system.store) == outbox.NUMBERED_MAX:
-            pass
 
     def _record(self) -> None:
         """The shadow of each pool lives through what was recorded since; pools take turns."""

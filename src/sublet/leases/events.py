@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sublet.leases.model import OWNER_NEEDS, Lease, LeaseState, Quote
+from sublet.leases.model import OWNER_NEEDS, Lease, LeaseState, Quote, told_to_tenant
 from sublet.store.events import EventKind, declare
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
@@ -229,5 +229,5 @@ def _lease(lease: Lease, reason: str) -> dict[str, Any]:
         "accelerators": lease.accelerators,
         "start": lease.window.start,
         "end": lease.window.end,
-        "reason": reason,
+        "reason": told_to_tenant(reason),
     }

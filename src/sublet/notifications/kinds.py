@@ -10,7 +10,8 @@ import sublet.demand.events
 import sublet.fleet.events
 import sublet.leases.events
 import sublet.ledger.events
-import sublet.models.events  # noqa: F401
+import sublet.models.events
+import sublet.notifications.events  # noqa: F401
 from sublet.store.events import KINDS, EventKind
 from sublet.values.errors import InvalidInputError
 
@@ -21,6 +22,11 @@ PATTERN_CHARS_MAX = 60
 def all_kinds() -> list[EventKind]:
     """By name."""
     return [KINDS[name] for name in sorted(KINDS)]
+
+
+def kind_named(name: str) -> EventKind | None:
+    """None for a kind that this version does not know."""
+    return KINDS.get(name)
 
 
 def checked_patterns(patterns: Sequence[str], *, operator: bool) -> tuple[str, ...]:

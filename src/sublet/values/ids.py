@@ -30,7 +30,8 @@ PREFIXES = {
     "pln": "plan",
     "hld": "hold on credit or budget",
     "bud": "budget",
-    "whk": "webhook delivery",
+    "whk": "delivery of an event",
+    "sub": "subscription to events",
     "oev": "event of the outbox",
 }
 

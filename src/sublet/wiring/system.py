@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
+from functools import cached_property
 
 from sqlalchemy import Connection
 
@@ -40,8 +41,12 @@ from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.models import store as models_sql
 from sublet.models.catalog import built_in
 from sublet.models.service import Models
+from sublet.notifications.channels import channels_of
+from sublet.notifications.channels.base import Channel
+from sublet.notifications.service import Notifications
 from sublet.store import Store
 from sublet.store.schema import migrate
+from sublet.store.sealing import Sealing, sealing_of
 from sublet.surplus.record.service import Record
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError, NotFoundError
@@ -88,6 +93,27 @@ class Sublet:
         )
         self.record = Record(
             self.store, self.demand, self.capacity.pool_facts, self.leases.promises, self.surplus.classes
+        )
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        """What stored secrets are sealed with. Raises InvalidInputError, OSError."""
+        stated = self.settings.secrets
+        return sealing_of(self.settings.data_dir, stated.key.get_secret_value(), stated.previous_key.get_secret_value())
+
+    @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """The ways in which messages reach people."""
+        return channels_of(self.settings)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        return Notifications(
+            self.store,
+            self.channels,
+            self.sealing,
+            self.settings.notifications.subscriptions_max,
+            self.settings.control.public_url,
         )
 
     def close(self) -> None:
