@@ -13,21 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.surplus import series as made
+from tests.terminal import sit_at
 from typer import Typer
 from typer.testing import CliRunner
 
+from sublet.accounts.service import Accounts
+from sublet.api.http import frame, requirement
 from sublet.commands import demand as commands
-from sublet.commands import surplus as surplus_commands
-from sublet.config.settings import Settings
+from sublet.commands import trials
 from sublet.demand.feeds.csv_series import read_series, write_series
 from sublet.demand.model import Sample, series_of
 from sublet.demand.service import Demand
 from sublet.fleet.model import PoolSpec
 from sublet.fleet.service import Fleet
 from sublet.store import Store
+from sublet.surplus import api as surplus_api
 from sublet.surplus.backtest.backtest import prepare
-from sublet.values.clock import SimulatedClock, format_time
-from sublet.values.errors import InvalidInputError
+from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError, NotFoundError
 
 HEADER = "job_name,organization,gpu_model,cpu_request,gpu_request,worker_num,submit_time,duration,job_type\n"
 HALF_AN_HOUR = timedelta(minutes=30)
@@ -51,16 +54,14 @@ def test_the_alibaba_file_becomes_a_series_that_is_read_back(tmp_path: Path) -> 
 def test_shadow_and_backtest_of_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     write_series(made.series(16), path)
-    shadow = CliRunner().invoke(
-        app(surplus_commands.shadow), [str(path), "--windows", "4,1", "--price", "2.50", "--json"]
-    )
+    shadow = CliRunner().invoke(app(trials.shadow), [str(path), "--windows", "4,1", "--price", "2.50", "--json"])
     assert shadow.exit_code == 0, shadow.output
     told = json.loads(shadow.stdout)["pools"][0]
     assert told["earned"] == f"{2.5 * told['honored_hours']:.2f} USD"
     assert set(told["windows"]) == {"4h", "1h"}
     page = tmp_path / "page.html"
     arguments = [str(path), "--windows", "4", "--json", "--page", str(page)]
-    backtest = CliRunner().invoke(app(surplus_commands.backtest), arguments)
+    backtest = CliRunner().invoke(app(trials.backtest), arguments)
     assert backtest.exit_code == 0, backtest.output
     assert json.loads(backtest.stdout)["pooled"]["sublet"]["4h"]["broken_per_1000"] >= 0
     assert page.read_text().startswith("<!doctype html>")
@@ -70,7 +71,7 @@ def test_shadow_and_backtest_of_a_file_of_ones_own(tmp_path: Path) -> None:
 def test_bad_options_are_refused(tmp_path: Path, extra: list[str]) -> None:
     path = tmp_path / "own.csv"
     write_series(made.series(16), path)
-    for function in (surplus_commands.shadow, surplus_commands.backtest):
+    for function in (trials.shadow, trials.backtest):
         found = CliRunner().invoke(app(function), [str(path), *extra])
         assert isinstance(found.exception, InvalidInputError)
 
@@ -78,8 +79,11 @@ def test_bad_options_are_refused(tmp_path: Path, extra: list[str]) -> None:
 def test_shadow_refuses_what_would_be_a_wrong_number(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     write_series(made.series(16), path)
-    for extra, words in ((["--price", "-1"], "0 or more"), (["--pool", "lab"], "--pool names a pool of the database")):
-        found = CliRunner().invoke(app(surplus_commands.shadow), [str(path), *extra])
+    for extra, words in (
+        (["--price", "-1"], "0 or more"),
+        (["--pool", "lab"], "--pool names a pool of the running system"),
+    ):
+        found = CliRunner().invoke(app(trials.shadow), [str(path), *extra])
         assert isinstance(found.exception, InvalidInputError) and words in found.exception.message
 
 
@@ -87,66 +91,57 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
     path = tmp_path / "own.csv"
     write_series(made.series(16), path)
     for page in (tmp_path, tmp_path / "none" / "page.html"):
-        found = CliRunner().invoke(app(surplus_commands.backtest), [str(path), "--page", str(page)])
+        found = CliRunner().invoke(app(trials.backtest), [str(path), "--page", str(page)])
         assert isinstance(found.exception, InvalidInputError) and "can't be written" in found.exception.message
-
-
-def test_shadow_of_all_pools_leaves_out_those_with_too_little_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    long, short = replace(made.series(16), pool="long"), replace(made.series(3), pool="short")
-    monkeypatch.setattr(surplus_commands, "_recorded", lambda pool, kept: [short, long] if pool is None else [short])
-    arguments = ["--windows", "1", "--json"]
-    found = CliRunner().invoke(app(surplus_commands.shadow), arguments)
-    told = json.loads(found.stdout)
-    assert [report["pool"] for report in told["pools"]] == ["long"]
-    assert told["left_out"][0]["pool"] == "short" and "spans 72 hours" in told["left_out"][0]["why"]
-    assert "left out: short spans 72 hours" in CliRunner().invoke(app(surplus_commands.shadow), arguments[:2]).stdout
-    alone = CliRunner().invoke(app(surplus_commands.shadow), ["--pool", "short"])
-    assert isinstance(alone.exception, InvalidInputError) and "spans 72 hours" in alone.exception.message
-
-
-def test_shadow_sells_no_reserve(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    series = made.series(16)
-    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), Decimal(700), "stated", 10**9, "USD", "owned")
-    pool = Fleet(store).sync([spec])[0]
-    Demand(store).record_series(replace(series, pool=pool.id))
-    stated = {"name": "lab", "reserve": 2, "failure_reserve": 1}
-    monkeypatch.setattr("sublet.commands.surplus.settings.load", lambda: Settings.model_validate({"pools": [stated]}))
-    monkeypatch.setattr(surplus_commands, "Store", lambda url: store)
-    monkeypatch.setattr(surplus_commands, "migrate", lambda _: None)
-    monkeypatch.setattr(surplus_commands, "SystemClock", lambda: SimulatedClock(series.end))
-    found = CliRunner().invoke(app(surplus_commands.shadow), ["--windows", "1", "--json"])
-    assert found.exit_code == 0, found.output
-    [told] = json.loads(found.stdout)["pools"]
-    whole, _ = prepare(series)
-    idle = whole.idle[whole.warmup :]
-    assert told["idle_hours"] == int(np.maximum(idle - 3, 0).sum()) < int(idle.sum())
-    assert any("3 accelerators are kept in reserve" in note for note in told["notes"])
 
 
 @pytest.fixture
 def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The database of a pool `lab` with the demand of sixteen days, until half past an hour."""
+    """The running service of a pool `lab` with the demand of sixteen days, until half past an hour, and a reserve of three."""
     series = made.series(16)
-    spec = PoolSpec("lab", "here", "H100", "simulated", ("s:0",), Decimal(700), "stated", 10**9, "USD", "owned")
-    pool = Fleet(store).sync([spec])[0]
-    demand = Demand(store)
-    demand.record_series(replace(series, pool=pool.id))
+    fleet, accounts, demand = Fleet(store), Accounts(store), Demand(store)
+    specs = [
+        PoolSpec(name, "here", "H100", "simulated", (f"s:{name}",), Decimal(700), "stated", 10**9, "USD", "owned")
+        for name in ("lab", "young")
+    ]
+    pools = {pool.name: pool for pool in fleet.sync(specs)}
+    demand.record_series(replace(series, pool=pools["lab"].id))
     demand.record_series(
-        series_of(pool.id, [Sample(series.end, 1_000, 1), Sample(series.end + HALF_AN_HOUR, 1_000, 1)])
+        series_of(pools["lab"].id, [Sample(series.end, 1_000, 1), Sample(series.end + HALF_AN_HOUR, 1_000, 1)])
     )
-    monkeypatch.setattr("sublet.commands.surplus.settings.load", lambda: Settings.model_validate({}))
-    monkeypatch.setattr(surplus_commands, "Store", lambda url: store)
-    monkeypatch.setattr(surplus_commands, "migrate", lambda _: None)
-    monkeypatch.setattr(surplus_commands, "SystemClock", lambda: SimulatedClock(series.end + HALF_AN_HOUR))
+    demand.record_series(replace(made.series(3), pool=pools["young"].id))
+    api, require = frame("test"), requirement(accounts)
+    tried = [surplus_api.TriedPool(pool.id, pool.name, 3 if pool.name == "lab" else 0) for pool in pools.values()]
+    api.include_router(surplus_api.trial_router(demand, lambda: tried, require, lambda: series.end + HALF_AN_HOUR))
+    sit_at(monkeypatch, api, accounts.ensure_operator() or "")
     return store
 
 
 @pytest.mark.usefixtures("lab")
-def test_shadow_ends_with_the_last_whole_hour() -> None:
-    found = CliRunner().invoke(app(surplus_commands.shadow), ["--pool", "lab", "--windows", "1", "--json"])
+def test_shadow_of_all_pools_leaves_out_those_with_too_little_history() -> None:
+    found = CliRunner().invoke(app(trials.shadow), ["--windows", "1", "--json"])
+    told = json.loads(found.stdout)
+    assert [report["pool"] for report in told["pools"]] == ["lab"]
+    assert told["left_out"][0]["pool"] == "young" and "spans 72 hours" in told["left_out"][0]["why"]
+    assert "left out: young spans 72 hours" in CliRunner().invoke(app(trials.shadow), ["--windows", "1"]).stdout
+    alone = CliRunner().invoke(app(trials.shadow), ["--pool", "young"])
+    assert isinstance(alone.exception, InvalidInputError) and "spans 72 hours" in alone.exception.message
+    assert isinstance(CliRunner().invoke(app(trials.shadow), ["--pool", "none"]).exception, NotFoundError)
+    wrong = CliRunner().invoke(app(trials.shadow), ["--windows", "200"])
+    assert isinstance(wrong.exception, InvalidInputError) and "from 1 to 168 hours" in wrong.exception.message
+
+
+@pytest.mark.usefixtures("lab")
+def test_shadow_sells_no_reserve_and_ends_with_the_last_whole_hour() -> None:
+    found = CliRunner().invoke(app(trials.shadow), ["--pool", "lab", "--windows", "1", "--json"])
     assert found.exit_code == 0, found.output
     [told] = json.loads(found.stdout)["pools"]
-    assert told["until"] == format_time(made.series(16).end)
+    series = made.series(16)
+    whole, _ = prepare(series)
+    idle = whole.idle[whole.warmup :]
+    assert told["idle_hours"] == int(np.maximum(idle - 3, 0).sum()) < int(idle.sum())
+    assert any("3 accelerators are kept in reserve" in note for note in told["notes"])
+    assert told["until"] == format_time(series.end)
 
 
 @pytest.mark.parametrize(

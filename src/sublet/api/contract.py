@@ -99,6 +99,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("GET", "/v1/surplus/{pool_id}"): surplus.SurplusLadder,
     ("GET", "/v1/surplus/{pool_id}/{class_name}"): surplus.Offer,
     ("GET", "/v1/record"): surplus.RecordList,
+    ("GET", "/v1/shadow"): surplus.ShadowTrials,
     ("POST", "/v1/reclaims"): leases.ReclaimCarriedOut,
     ("POST", "/v1/reclaims/preview"): leases.ReclaimPreview,
     ("GET", "/v1/reclaims"): leases.ReclaimList,

@@ -198,6 +198,31 @@ class Surplus:
         """Every row of `GET /v1/record`, page by page."""
         return each(self._call, "surplus.list_record", query={"pool": pool, "days": days})
 
+    def shadow(
+        self,
+        *,
+        pool: str | None = None,
+        window_h: list[int] | None = None,
+        broken_per_1000: float | None = None,
+        long_share: float | None = None,
+        price: str | None = None,
+        currency: str | None = None,
+        warmup_days: int | None = None,
+    ) -> surplus.ShadowTrials:
+        """`GET /v1/shadow`"""
+        return self._call(
+            "surplus.shadow",
+            query={
+                "pool": pool,
+                "window_h": window_h,
+                "broken_per_1000": broken_per_1000,
+                "long_share": long_share,
+                "price": price,
+                "currency": currency,
+                "warmup_days": warmup_days,
+            },
+        )
+
 
 class Leases:
     """Operations of leases."""

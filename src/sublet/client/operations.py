@@ -122,6 +122,13 @@ ALL: tuple[Operation, ...] = (
         items="pools",
     ),
     Operation("leases.list_classes", "GET", "/v1/classes", answer="leases:ClassList"),
+    Operation(
+        "surplus.shadow",
+        "GET",
+        "/v1/shadow",
+        query=("pool", "window_h", "broken_per_1000", "long_share", "price", "currency", "warmup_days"),
+        answer="surplus:ShadowTrials",
+    ),
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
     Operation(
         "leases.list_quotes", "GET", "/v1/quotes", query=("limit", "after"), answer="leases:QuoteList", items="quotes"

@@ -49,6 +49,7 @@ from sublet.surplus import api as surplus_api
 from sublet.values.addresses import is_direct
 from sublet.values.plan import Plan
 from sublet.values.windows import Window
+from sublet.wiring.owned import stated_of
 from sublet.wiring.system import Sublet
 
 log = structlog.get_logger(__name__)
@@ -283,6 +284,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     )
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
+    api.include_router(surplus_api.trial_router(system.demand, lambda: _tried(system), require, clock_now))
     api.include_router(leases_api.router(system.leases, require))
     api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))
@@ -338,6 +340,12 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     describe(api)
     add_reference(api)
     return api
+
+
+def _tried(system: Sublet) -> list[surplus_api.TriedPool]:
+    """The pools with what their settings keep in reserve."""
+    stated = [(pool, stated_of(pool)) for pool in system.fleet.pools()]
+    return [surplus_api.TriedPool(pool.id, pool.name, item.reserve + item.failure_reserve) for pool, item in stated]
 
 
 def _add_metrics(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:

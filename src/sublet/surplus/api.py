@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from threading import Lock
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query
 
 from sublet.accounts.model import Require
+from sublet.demand.model import Series
+from sublet.demand.service import Demand
 from sublet.store.paging import PageRequest, page_of, page_request
+from sublet.surplus.backtest.trial import WINDOWS_MAX, trial, tried
 from sublet.surplus.record.service import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
 from sublet.surplus.service import Surplus
-from sublet.values.errors import NotFoundError
+from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.moments import Moment
-from sublet.values.service_classes import WINDOW_S_MAX
+from sublet.values.money import Money
+from sublet.values.service_classes import LONG_SHARE, WINDOW_S_MAX
 from sublet.values.windows import Window
+
+WINDOWS_H = (1, 4, 12, 24)
 
 
 def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> APIRouter:
@@ -71,3 +81,54 @@ def record_router(record: Record, pools: Callable[[], Mapping[str, str]], requir
         return shown.map(lambda item: record.of(*item, days).as_dict()).as_dict("pools")
 
     return routes
+
+
+@dataclass(frozen=True, slots=True)
+class TriedPool:
+    """A pool as a shadow trial sees it; `kept` accelerators are its reserve."""
+
+    id: str
+    name: str
+    kept: int
+
+
+def trial_router(
+    demand: Demand, pools: Callable[[], Sequence[TriedPool]], require: Require, clock_now: Callable[[], datetime]
+) -> APIRouter:
+    """`/v1/shadow`, for the operator: what selling would have come to on the demand that was recorded."""
+    routes, trying = APIRouter(tags=["surplus"]), Lock()
+
+    @routes.get("/v1/shadow", dependencies=[Depends(require("surplus:read"))])
+    def shadow(
+        pool: Annotated[str | None, Query(max_length=60)] = None,
+        window_h: Annotated[list[int] | None, Query(max_length=WINDOWS_MAX)] = None,
+        broken_per_1000: float = 10.0,
+        long_share: float = LONG_SHARE,
+        price: Annotated[str, Query(max_length=40)] = "1.00",
+        currency: Annotated[str, Query(max_length=3)] = "USD",
+        warmup_days: Annotated[int | None, Query(ge=1, le=3660)] = None,
+    ) -> dict[str, Any]:
+        """Decide as if selling, over all that was recorded, and report what would have been sold, earned and taken back."""
+        asked = trial(window_h or WINDOWS_H, broken_per_1000, long_share, Money.of(price, currency), warmup_days)
+        chosen = [item for item in pools() if pool in (None, item.id, item.name)]
+        if pool is not None and not chosen:
+            raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
+        if not trying.acquire(blocking=False):
+            raise LimitExceededError("another shadow is being computed; try again in a few seconds", retry_after_s=5)
+        try:
+            found = [series for item in chosen if len(series := _over_reserve(demand, item, clock_now()))]
+            if not found:
+                raise InvalidInputError("no demand is recorded yet; import a CSV with `sublet demand import`")
+            return tried(found, asked, {item.name: item.kept for item in chosen}, or_refuse=len(found) == 1)
+        finally:
+            trying.release()
+
+    return routes
+
+
+def _over_reserve(demand: Demand, pool: TriedPool, now: datetime) -> Series:
+    """The demand of a pool over what its reserve leaves of it. Of an hour that is not over nobody knows yet how much of it was
+    needed."""
+    until = now.replace(minute=0, second=0, microsecond=0)
+    series = demand.history(pool.id, until - demand.kept, until)
+    return replace(series, pool=pool.name, capacity=np.maximum(series.capacity - pool.kept, 0.0))

@@ -178,3 +178,62 @@ class RecordList:
 
     pools: list[PoolRecord]
     next: str | None
+
+
+@answer
+class TrialWindow:
+    """What would have become of windows of one length."""
+
+    started: int
+    honored: int
+    broken: int
+    promised_broken_per_1000: float
+    broken_per_1000: float
+    honored_hours: int
+    survival: dict[str, float]
+    share_of_bound_alone: float
+
+
+@answer
+class TrialBreak:
+    """An hour in which accelerators would have been taken back."""
+
+    at: Moment
+    accelerators: int
+
+
+@answer
+class ShadowTrial:
+    """What selling a pool would have come to: windows and `broken_over_expected` are by length, such as `4h`; `reclaims` are the
+    largest of the `reclaim_hours` hours in which something would have been taken back."""
+
+    pool: str
+    since: Moment
+    until: Moment
+    hours: int
+    windows: dict[str, TrialWindow]
+    idle_hours: int
+    honored_hours: int
+    sold_share_of_idle: float
+    earned: str
+    credited: str
+    reclaims: list[TrialBreak]
+    reclaim_hours: int
+    broken_over_expected: dict[str, float]
+    notes: list[str]
+
+
+@answer
+class PoolLeftOut:
+    """A pool that has too little history, and why."""
+
+    pool: str
+    why: str
+
+
+@answer
+class ShadowTrials:
+    """The trial of each pool."""
+
+    pools: list[ShadowTrial]
+    left_out: list[PoolLeftOut]
