@@ -58,7 +58,11 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 
 
 def main() -> int:
-    breaches = [breach for rule in (code_rules, transaction_rules, package_rules, text_rules) for breach in rule()]
+    breaches = [
+        breach
+        for rule in (code_rules, transaction_rules, startup_rules, package_rules, text_rules)
+        for breach in rule()
+    ]
     for breach in breaches:
         print(breach)
     print(f"{len(breaches)} breaches of our own rules" if breaches else "our own rules hold")
@@ -134,6 +138,13 @@ def transaction_rules() -> Iterator[str]:
     from transactions import Sources, modules_of
 
     yield from Sources(modules_of(ROOT / "src", ROOT)).breaches()
+
+
+def startup_rules() -> Iterator[str]:
+    """A command that asks a running system starts at once: nothing heavy is loaded with it."""
+    import startup
+
+    yield from startup.breaches(ROOT / "src")
 
 
 def terminal_output(name: Path, tree: ast.AST) -> Iterator[str]:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
-from sublet.values.ids import is_id
-
 TEXT, TIME, SECONDS, MONEY, PRICE, SHORT = "text", "time", "seconds", "money", "price", "short"
 NOTHING = "–"
 CENT = Decimal("0.01")
@@ -114,6 +112,9 @@ def price_text(value: Any) -> str:
 
 def short_id(text: str) -> str:
     """The beginning of an id, enough to tell a few apart; what is no id is shown whole."""
+    # Making ids, which is in the same module, loads what showing them doesn't need.
+    from sublet.values.ids import is_id
+
     if not is_id(text):
         return text
     prefix, _, rest = text.partition("_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -149,7 +150,11 @@ def test_actuals_are_printed_kept_as_a_page_and_given_as_json(monkeypatch: pytes
     def send(self: StandardTransport, request: Request) -> Answer:
         return Answer(200, {}, pages[request.target.partition("?")[0]].encode())
 
+    def stream(self: StandardTransport, request: Request) -> tuple[Answer, Iterator[bytes]]:
+        return send(self, request), iter([send(self, request).body])
+
     monkeypatch.setattr(StandardTransport, "send", send)
+    monkeypatch.setattr(StandardTransport, "stream", stream)
 
     text = run("actuals", "--out", str(tmp_path / "page.html")).stdout
 

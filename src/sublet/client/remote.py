@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sublet.client.clients import Client
-from sublet.client.profiles import target
-from sublet.client.transport import TIMEOUT_S
 from sublet.values.errors import ForbiddenError, InvalidInputError, NotFoundError
 
+if TYPE_CHECKING:
+    from sublet.client.clients import Client
+
+USUAL_S = 60.0
 LONG_S = 3_600.0
 """How long to wait for what takes long, such as reading the whole ledger."""
 
 
-def connect(timeout_s: float = TIMEOUT_S) -> Client:
+def connect(timeout_s: float = USUAL_S) -> Client:
     """The service that the environment or the current profile names; `timeout_s` is how long to wait for an answer. Raises
     InvalidInputError, NotFoundError."""
+    # HTTP takes longer to load than a command's help should.
+    from sublet.client.clients import Client
+    from sublet.client.profiles import target
+
     found = target()
     return Client(found.url, found.key, timeout_s=timeout_s)
 

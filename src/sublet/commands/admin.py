@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sublet.accounts.service import Accounts
 from sublet.commands.ledger import print_proof
-from sublet.config import settings as settings_module
 from sublet.config.data_dir import running_system
-from sublet.launch import backup as backups
-from sublet.ledger.assembly import ledger_of
-from sublet.models.catalog import built_in
-from sublet.models.service import Models, fetched
 from sublet.output import JsonFlag, print_json, say, waiting
-from sublet.store import Store
-from sublet.store.copying import copy_database
-from sublet.store.schema import migrate
 from sublet.values.clock import SystemClock
 from sublet.values.errors import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from sublet.config.settings import Settings
+    from sublet.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="The database and the data directory: migrate, back up, restore, move.")
 
@@ -35,8 +30,10 @@ def backup(
     as_json: JsonFlag = False,
 ) -> None:
     """Back up the database, the gateway's journals and the leases' home directories into a new folder; Sublet can keep running."""
+    from sublet.launch import backup as backups
+
     began = time.monotonic()
-    manifest = backups.back_up(settings_module.load(), folder, SystemClock().now(), homes=homes)
+    manifest = backups.back_up(_settings(), folder, SystemClock().now(), homes=homes)
     if as_json:
         print_json(manifest)
         return
@@ -50,7 +47,11 @@ def restore(
     as_json: JsonFlag = False,
 ) -> None:
     """Put a backup in place of what the settings name, after its hashes are checked, and prove the books."""
-    settings = settings_module.load()
+    from sublet.launch import backup as backups
+    from sublet.ledger.assembly import ledger_of
+    from sublet.store import Store
+
+    settings = _settings()
     manifest = backups.restore(settings, folder, SystemClock().now(), overwrite=overwrite)
     store = Store(settings.database_url)
     try:
@@ -68,14 +69,17 @@ def restore(
 @app.command("migrate")
 def migrate_database() -> None:
     """Migrate the database to the schema of this version; `sublet up` does this too, and makes one where there is none."""
-    existing_store(settings_module.load().database_url).close()
+    existing_store(_settings().database_url).close()
     say("the database has the schema of this version")
 
 
 @app.command("pull")
 def pull_model(name: Annotated[str, typer.Argument(help="A model of the catalog.")], as_json: JsonFlag = False) -> None:
     """Download a model's file to this machine and check it, before Sublet runs here; an intact file is left unchanged."""
-    settings = settings_module.load()
+    from sublet.models.catalog import built_in
+    from sublet.models.service import Models, fetched
+
+    settings = _settings()
     models = settings.models
     known = built_in(models.slots, models.context_tokens)
     with waiting(f"fetching and checking {name}"):
@@ -100,7 +104,9 @@ def pull_model(name: Annotated[str, typer.Argument(help="A model of the catalog.
 @app.command()
 def prove(as_json: JsonFlag = False) -> None:
     """Prove the books from the database itself, without a running Sublet; exit code 1 where something differs."""
-    settings = settings_module.load()
+    from sublet.ledger.assembly import ledger_of
+
+    settings = _settings()
     store = existing_store(settings.database_url)
     try:
         proof = ledger_of(store, settings.billing).prove()
@@ -114,7 +120,9 @@ def operator_key(
     name: Annotated[str, typer.Option(help="What it is for.")] = "operator", as_json: JsonFlag = False
 ) -> None:
     """Make another key of the operator, for whoever has lost theirs and may open the database."""
-    store = existing_store(settings_module.load().database_url)
+    from sublet.accounts.service import Accounts
+
+    store = existing_store(_settings().database_url)
     try:
         made, secret = Accounts(store).create_key("operator", name)
     finally:
@@ -125,8 +133,18 @@ def operator_key(
         say(f"{made.id}  role {made.role}\n{secret}\nThis is shown once: only its hash is kept.")
 
 
+def _settings() -> Settings:
+    # Reading settings takes longer than a command's help should.
+    from sublet.config import settings
+
+    return settings.load()
+
+
 def existing_store(url: str) -> Store:
     """The database that the settings name. Raises NotFoundError where there is none: looking at one never makes one."""
+    from sublet.store import Store
+    from sublet.store.schema import migrate
+
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).is_file():
         raise NotFoundError(f"there is no database at {path}; `sublet up` makes one, database.url names another")
@@ -141,7 +159,11 @@ def copy(
     as_json: JsonFlag = False,
 ) -> None:
     """Copy the database into an empty one of either kind, and prove that it is the same. Killed, it goes on when called again."""
-    settings = settings_module.load()
+    from sublet.ledger.assembly import ledger_of
+    from sublet.store import Store
+    from sublet.store.copying import copy_database
+
+    settings = _settings()
     if running_system(settings.data_dir) is not None:
         raise ConflictError("Sublet runs on this data directory; stop it with `sublet down` before its database moves")
     source, target = Store(settings.database_url), Store(to)

@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sublet.client.remote import connect
-from sublet.desk.briefing import brief as briefing_text
-from sublet.desk.comparison import compare
-from sublet.desk.desk import LANGUAGES, open_case
-from sublet.desk.errors import CaseError
-from sublet.desk.formulas import FORMULAS
-from sublet.desk.montecarlo import SimulatedResult
-from sublet.desk.report.page import figure
-from sublet.desk.sections.uncertainty import SAMPLES_MAX
-from sublet.desk.service import run_simulation, write_reports, write_text
-from sublet.desk.sheet import Explanation, Value
-from sublet.desk.template import write_template
+from sublet.desk.digits import figure
 from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.values.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
+
+    from sublet.desk.montecarlo import SimulatedResult
+    from sublet.desk.sheet import Explanation, Value
 
 app = typer.Typer(
     help="What capacity is worth: values with units, reports, uncertainty, briefings.", no_args_is_help=True
@@ -31,6 +25,7 @@ app = typer.Typer(
 
 Case = Annotated[Path, typer.Argument(help="A case: a TOML file. `sublet desk init` writes one.")]
 
+SAMPLES_MAX = 20_000_000
 _PROGRESS_FROM = 2_000_000
 """Samples from which a simulation takes long enough for a progress bar."""
 
@@ -38,6 +33,8 @@ _PROGRESS_FROM = 2_000_000
 @app.command()
 def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("case.toml")) -> None:
     """Write a commented case to start from."""
+    from sublet.desk.template import write_template
+
     write_template(path)
     say(f"Wrote {path}. Next: sublet desk report {path}")
 
@@ -49,6 +46,8 @@ def values(
     prefix: Annotated[str, typer.Option(help="Only names that start with this.")] = "",
 ) -> None:
     """Show every value of a case with unit, status, source and formula."""
+    from sublet.desk.desk import open_case
+
     found = {name: value for name, value in open_case(case).values().items() if name.startswith(prefix)}
     if as_json:
         print_json(found)
@@ -63,6 +62,8 @@ def explain(
     case: Case, name: Annotated[str, typer.Argument(help="A value's name.")], as_json: JsonFlag = False
 ) -> None:
     """Show the tree behind a value, down to its sources."""
+    from sublet.desk.desk import open_case
+
     explanation = open_case(case).sheet.explain(name)
     if as_json:
         print_json(_explained(explanation))
@@ -83,6 +84,9 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write the case's report: one HTML page, one XLSX with live formulas, one JSON."""
+    from sublet.desk.desk import open_case
+    from sublet.desk.service import write_reports
+
     written = write_reports(open_case(case), out)
     if as_json:
         print_json({"html": str(written.html), "xlsx": str(written.xlsx), "json": str(written.json)})
@@ -103,6 +107,8 @@ def mc(
     """Draw the case's distributions: quantiles of its results and contributions to variance."""
     from rich.progress import Progress
 
+    from sublet.desk.desk import open_case
+    from sublet.desk.service import run_simulation
     from sublet.screen import Screen
 
     desk = open_case(case)
@@ -143,6 +149,9 @@ def diff(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what changed between two cases, and how much of each result's change each assumption explains."""
+    from sublet.desk.comparison import compare
+    from sublet.desk.desk import open_case
+
     old, new = open_case(before), open_case(after)
     found = compare(old, new, result or ())
     inputs = [
@@ -179,10 +188,14 @@ def diff(
 @app.command()
 def brief(
     case: Case,
-    language: Annotated[str, typer.Option(help=f"One of {', '.join(LANGUAGES)}.")] = "en",
+    language: Annotated[str, typer.Option(help="One of en, zh-Hant, zh-Hans.")] = "en",
     as_json: JsonFlag = False,
 ) -> None:
     """Print one page of text: the claim, what the numbers say, where sources disagree, what would change the answer."""
+    from sublet.desk.briefing import brief as briefing_text
+    from sublet.desk.desk import LANGUAGES, open_case
+    from sublet.desk.errors import CaseError
+
     if language not in LANGUAGES:
         raise CaseError(f"language {language!r} is not one that the desk writes; use one of {', '.join(LANGUAGES)}")
     text = briefing_text(open_case(case), language)
@@ -196,6 +209,8 @@ def brief(
 @app.command()
 def formulas(as_json: JsonFlag = False) -> None:
     """List the formulas that a case's own formulas may call, with the units that they take and give."""
+    from sublet.desk.formulas import FORMULAS
+
     found = {
         name: {"unit": item.unit, "takes": item.units, "meaning": item.meaning}
         for name, item in sorted(FORMULAS.items())
@@ -223,8 +238,14 @@ def actuals(
     """Show what was really earned, from the running Sublet that you logged in to."""
     remote = connect()
     if out is not None:
-        write_text(out, remote.text("/v1/desk/actuals.html", days=days))
-    found = remote.get("/v1/desk/actuals", days=days)
+        page = b"".join(remote.bytes("system.actuals_page", query={"days": days}))
+        try:
+            out.write_bytes(page)
+        except OSError as error:
+            raise InvalidInputError(
+                f"{out}: the page can't be written there ({error.strerror}); name another file with --out"
+            ) from error
+    found = remote.document("system.actuals_figures", query={"days": days})
     if as_json:
         print_json(found)
         return

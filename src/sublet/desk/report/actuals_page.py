@@ -18,9 +18,10 @@ from sublet.desk.actuals import (
     worth,
 )
 from sublet.desk.counterparties import RenewalStress
+from sublet.desk.digits import figure
 from sublet.desk.report import charts
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Section, TableBlock
-from sublet.desk.report.page import figure, render_page
+from sublet.desk.report.page import render_page
 from sublet.desk.sheet import Sheet
 from sublet.desk.units import Basis
 from sublet.values.clock import format_time

@@ -9,12 +9,12 @@ from importlib import resources
 from itertools import groupby
 
 from sublet.desk.desk import Desk
+from sublet.desk.digits import figure
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock
 from sublet.desk.sheet import STATUS_MEANINGS, Sheet, Status, Value
 
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d)?")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_SMALL = 1e-4
 
 WIDE_CELL = 48
 """A column with a longer text than this is set smaller, and may break anywhere."""
@@ -207,14 +207,3 @@ def _is_fraction(unit: str) -> bool:
 def _short_unit(unit: str) -> str:
     """Without the words after a comma, which the list of all numbers has."""
     return "" if unit in ("1", "0..1", "ratio") else unit.partition(",")[0]
-
-
-def figure(value: float, digits: int = 4) -> str:
-    """A number for a table: `digits` significant ones, thousands separated, no exponent unless it must."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.{digits}g}"
-    if abs(value) < _SMALL:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:.{digits}g}" if "e" not in f"{value:.{digits}g}" else f"{value:.{digits}f}"
