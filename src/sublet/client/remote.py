@@ -27,7 +27,7 @@ def connect(timeout_s: float = USUAL_S) -> Client:
 
 def pool_named(client: Client, pool: str) -> dict[str, Any]:
     """A pool of the list by its id or name. Raises NotFoundError."""
-    pools: list[dict[str, Any]] = client.document("fleet.list_pools")["pools"]
+    pools: list[dict[str, Any]] = client.collected("fleet.list_pools")["pools"]
     for item in pools:
         if pool in (item["id"], item["name"]):
             return item
