@@ -89,7 +89,10 @@ def test_it_is_sold_taken_back_in_its_order_credited_invoiced_and_drawn(service:
     now = world.clock.now()
     order = {"pool": "simulated", "accelerators": free + 6, "duration_s": HOURS_2, "reason": "a run of our own"}
     reclaim = _ok(service, "operator", "POST", "/v1/reclaims", order)
-    assert {item["class"]: _after(item["reclaim_at"], now) for item in reclaim["victims"]} == {"bronze": 60, "spot": 120}
+    assert {item["class"]: _after(item["reclaim_at"], now) for item in reclaim["victims"]} == {
+        "bronze": 60,
+        "spot": 120,
+    }
     world.pass_time(300)
     ended = _ok(service, "acme", "GET", f"/v1/leases/{bronze['id']}")
     assert (ended["state"], ended["end_reason"]) == ("ended", "reclaimed")

@@ -32,7 +32,7 @@ def _tables(page: str) -> dict[str, dict[str, list[str]]]:
     section = ""
     for line in page.partition(manual.BEGIN)[2].splitlines():
         if line.startswith("## "):
-            named = re.fullmatch(r"## `\[+([a-z_.]+)\]+`", line)
+            named = re.fullmatch(r"## `\[+([A-Za-z_.]+)\]+`", line)
             section = named[1] if named else ""
         elif line.startswith("| `"):
             key, *rest = (cell.strip() for cell in line.strip("|").split(" | "))

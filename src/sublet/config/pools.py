@@ -75,13 +75,27 @@ class MaintenanceSettings(Section):
         return self
 
 
+class BackendSettings(Section):
+    """A backend of its own, such as one of several clusters; `[backends.NAME]`, which a pool names as its `backend`."""
+
+    kind: str = Field(min_length=1, max_length=40, description="the kind of backend: local or simulated")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, max_length=40, description="what the kind needs to know, key by key"
+    )
+
+
 class PoolSettings(Section):
     """A pool that the operator defines, instead of those that discovery finds."""
 
     name: str = Field(min_length=1, max_length=60, description="unique name")
     site: str = Field(default="", max_length=60, description="site; empty: this host's name")
     generation: str = Field(default="", max_length=40, description="generation; empty: as discovered")
-    backend: Literal["local", "simulated"] = Field(default="local", description="the backend that runs the leases")
+    backend: str = Field(
+        default="local",
+        min_length=1,
+        max_length=40,
+        description="the backend that runs the leases: local, simulated, or the name of a section [backends.NAME]",
+    )
     accelerators: int = Field(default=0, ge=0, le=1_000_000, description="number of accelerators; 0: as discovered")
     watts: Decimal | None = Field(
         default=None, gt=0, description="watts per accelerator at IT level; unset: as discovered"

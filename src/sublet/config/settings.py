@@ -19,7 +19,7 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 from sublet.config.classes import ClassOfService, table_of, with_shipped
 from sublet.config.gateway import Gateway, Port
 from sublet.config.notifications import Mail, Notifications, Secrets
-from sublet.config.pools import PoolSettings, Section
+from sublet.config.pools import BackendSettings, PoolSettings, Section
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
 
@@ -209,6 +209,7 @@ class Settings(BaseSettings):
     quotes: Quotes = Quotes()
     classes: dict[str, ClassOfService] = Field(default_factory=_shipped_classes, validate_default=True)
     models: Models = Models()
+    backends: dict[str, BackendSettings] = Field(default_factory=dict, max_length=40)
     pools: tuple[PoolSettings, ...] = ()
 
     @field_validator("pools")
@@ -414,9 +415,9 @@ def describe() -> list[tuple[str, str, str]]:
 def _walk(model: type[BaseModel], prefix: str, defaults: BaseModel | None, rows: list[tuple[str, str, str]]) -> None:
     for name, field in model.model_fields.items():
         inner = _section_of(field.annotation)
-        value = getattr(defaults, name) if defaults is not None else field.get_default()
+        value = getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
         if inner is not None and isinstance(value, dict):
-            for key, section in value.items():
+            for key, section in (value or {"NAME": None}).items():
                 _walk(inner, f"{prefix}{name}.{key}.", section, rows)
             continue
         if inner is not None:

@@ -37,6 +37,7 @@ from sublet.fleet import api as fleet_api
 from sublet.fleet.leadership import STAND_INTERVAL_S
 from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
+from sublet.leases.backends.registry import on_this_machine
 from sublet.ledger import api as ledger_api
 from sublet.ledger.budgets.alerts import Mailbox
 from sublet.ledger.invoices.month_end import close_due
@@ -183,7 +184,7 @@ class ControlPlane:
         for pool in self.system.fleet.pools():
             if (
                 pool.id not in mine
-                or pool.backend != "local"
+                or not on_this_machine(self.settings, pool.backend)
                 or pool.offline_at is not None
                 or not pool.in_service
                 or self._is_pushed(pool.id)

@@ -20,6 +20,7 @@ from sublet.fleet.events import (
     NodeUnreachable,
 )
 from sublet.fleet.nodes import Nodes
+from sublet.leases.backends.registry import on_this_machine
 from sublet.store import outbox
 from sublet.values.clock import format_time
 from sublet.wiring.system import Sublet
@@ -108,7 +109,8 @@ class Watching:
         fed = {pool.name: pool.prometheus.step_s for pool in self._system.settings.pools if pool.prometheus is not None}
         found: list[tuple[str, Telling]] = []
         for pool in self._system.fleet.pools():
-            if pool.offline_at is not None or not (pool.name in fed or pool.backend == "local"):
+            own = on_this_machine(self._system.settings, pool.backend)
+            if pool.offline_at is not None or not (pool.name in fed or own):
                 continue
             latest = self._system.demand.latest(pool.id)
             allowed_s = max(FEED_SILENT_S, FEED_STEPS * fed.get(pool.name, 0))

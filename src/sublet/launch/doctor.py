@@ -19,6 +19,7 @@ from sublet.config.settings import Settings
 from sublet.fleet import discovery
 from sublet.launch import supervisor
 from sublet.leases.backends.local import host
+from sublet.leases.backends.registry import kind_of
 from sublet.models import catalog
 from sublet.models.model import ModelFileError
 from sublet.store import Store
@@ -79,13 +80,13 @@ def _accelerators(settings: Settings) -> Check:
         return Check("accelerators", BAD, error.message, "Sublet does not start", "mend [[pools]] in sublet.toml")
     text = "; ".join(
         f"{pool.name}: {len(pool.devices)} of generation {pool.generation}"
-        + (" (simulated)" if pool.backend == "simulated" else "")
+        + (" (simulated)" if kind_of(settings, pool.backend).simulated else "")
         + f", {pool.watts.normalize():f} W each ({pool.watts_source})"
         for pool in pools[:POOLS_SHOWN]
     )
     if len(pools) > POOLS_SHOWN:
         text += f"; and {len(pools) - POOLS_SHOWN} more"
-    local = sum(len(pool.devices) for pool in pools if pool.backend == "local")
+    local = sum(len(pool.devices) for pool in pools if kind_of(settings, pool.backend).on_this_machine)
     if found.generation == "cpu" and local:
         return Check(
             "accelerators",

@@ -16,6 +16,7 @@ from sublet.fleet import discovery
 from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.node_model import UNREACHABLE_S
 from sublet.fleet.node_store import last_seen
+from sublet.leases.backends.registry import kind_of
 from sublet.values.clock import format_time, parse_time
 from sublet.values.money import nano_from_decimal
 
@@ -80,12 +81,12 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
     given = 0
     for stated in settings.pools or (_this_machine(found),):
         count = stated.accelerators or len(found.devices)
-        if stated.backend == "local":
+        if kind_of(settings, stated.backend).on_this_machine:
             _check_devices(found, stated.name, given + count)
             devices = tuple(found.devices[(given + index) % len(found.devices)] for index in range(count))
             given += count
         else:
-            devices = tuple(f"simulated:{index}" for index in range(count))
+            devices = tuple(f"{stated.backend}:{index}" for index in range(count))
         watts = (
             stated.watts
             if stated.watts is not None

@@ -23,10 +23,8 @@ from sublet.fleet.nodes import Nodes, node_id_in, own_node_id
 from sublet.fleet.reach import OwnReach
 from sublet.fleet.service import Fleet
 from sublet.gateway.model import UsageRecord
+from sublet.leases.backends import registry
 from sublet.leases.backends.base import Backend
-from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
-from sublet.leases.backends.simulated import SimulatedBackend
-from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
@@ -48,7 +46,7 @@ from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.store.sealing import Sealing, sealing_of
 from sublet.surplus.record.service import Record
-from sublet.values.clock import Clock
+from sublet.values.clock import Clock, SystemClock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.money import CurrencyMismatchError
@@ -59,7 +57,6 @@ from sublet.wiring.capacity import Capacity
 from sublet.wiring.owned import pool_specs, served_elsewhere
 from sublet.wiring.requests import settle_requests, usage_events
 
-MIB = 1 << 20
 PENDING_MAX = 2_000
 LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
@@ -146,7 +143,10 @@ class Sublet:
             backend = self.backends.get(spec.backend)
             exclusive = backend is not None and backend.tenants_max is not None and backend.tenants_max <= 1
             # On SQLite no other machine asks.
-            told = {"exclusive": exclusive, "served_max": None if self.store.is_sqlite else _served_max(backend)}
+            told = {
+                "exclusive": exclusive,
+                "served_max": None if self.store.is_sqlite else self._served_max(spec.backend),
+            }
             specs.append(replace(spec, stated={**spec.stated, **told}))
         return specs
 
@@ -195,13 +195,17 @@ class Sublet:
     def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
         return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
 
+    def _served_max(self, instance: str) -> int | None:
+        backend = self.backends.get(instance)
+        return backend.served_max() if backend is not None else None
+
     def _backend_room(self, pool: Pool, window: Window, connection: Connection) -> int:
         """What the disk of the pool's machine has room for, where its leases have their homes there."""
         now = self.clock.now()
         if pool.node_ids and self.node_id() not in pool.node_ids:
             served_max = served_elsewhere(pool, connection, now)
         else:
-            served_max = _served_max(self.backends.get(pool.backend))
+            served_max = self._served_max(pool.backend)
         if served_max is None:
             return pool.accelerators
         beside = [
@@ -338,41 +342,22 @@ class Sublet:
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
 
 
-def _served_max(backend: Backend | None) -> int | None:
-    """How many accelerators leases of this machine may hold at once; None where only their number limits it."""
-    return backend.served_max() if isinstance(backend, LocalBackend) and backend.without_room() else None
-
-
 def lease_hold(lease_id: str) -> str:
     """The id of the hold that a lease's cost is put by under."""
     return derived_id("hld", lease_id)
 
 
 def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:
-    """Every backend that a pool of the settings may name. A simulated pool sells and bills as others do, to try Sublet without
-    the machines: its leases hold nothing, and nobody can log in."""
-    shared = settings.leasing.simulated_file
-    simulated = SimulatedBackend(clock) if shared is None else SharedSimulatedBackend(clock, shared)
-    return {"local": local_backend(settings), "simulated": simulated}
+    """Every backend that a pool of the settings may name."""
+    counts: dict[str, int] = {}
+    for spec in pool_specs(settings):
+        counts[spec.backend] = counts.get(spec.backend, 0) + len(spec.devices)
+    return registry.instances(settings, clock, counts)
 
 
-def local_backend(settings: Settings) -> LocalBackend:
+def local_backend(settings: Settings) -> Backend:
     """The backend of this machine's leases, as the settings have it."""
-    leasing = settings.leasing
-    return LocalBackend(
-        LocalSettings(
-            base=settings.data_dir / "leases",
-            accelerators=sum(len(spec.devices) for spec in pool_specs(settings) if spec.backend == "local"),
-            bind_host=settings.ssh.host,
-            port_first=settings.ssh.port_min,
-            port_last=settings.ssh.port_max,
-            memory_bytes=leasing.memory_mib * MIB,
-            disk_bytes=leasing.disk_mib * MIB,
-            processes_max=leasing.processes_max,
-            home_keep_s=round(leasing.home_keep_hours * 3600),
-            allow_soft_isolation=leasing.allow_soft_isolation,
-        )
-    )
+    return real_backends(settings, SystemClock())["local"]
 
 
 def hold_limits(settings: Settings) -> HoldLimits:

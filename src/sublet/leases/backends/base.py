@@ -158,6 +158,11 @@ class Backend(Protocol):
         """How many organizations may hold leases here at the same time; None for no limit."""
         ...
 
+    def served_max(self) -> int | None:
+        """How many accelerators its leases may hold at the same time, where that is fewer than its pools have; None where it
+        can serve them all."""
+        ...
+
     def start(self, order: StartOrder) -> Observation:
         """Make the lease run, or find it running. Returns at once; `observe` says when the tenant can log in.
 

@@ -120,6 +120,9 @@ class GuardedBackend:
     def tenants_max(self) -> int | None:
         return self._backend.tenants_max
 
+    def served_max(self) -> int | None:
+        return self._backend.served_max()
+
     def start(self, order: StartOrder) -> Observation:
         return self._about(order.lease_id, self._deadlines.run_s, lambda: self._backend.start(order))
 

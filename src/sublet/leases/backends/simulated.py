@@ -88,6 +88,9 @@ class SimulatedBackend:
     def tenants_max(self) -> int | None:
         return None
 
+    def served_max(self) -> int | None:
+        return None
+
     def start(self, order: StartOrder) -> Observation:
         with self._lock:
             self._hear()

@@ -6,13 +6,16 @@ import fcntl
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.simulated import Simulated, SimulatedBackend
 from sublet.values.clock import Clock
+
+if TYPE_CHECKING:
+    from sublet.leases.backends.registry import Site
 
 _FILE = TypeAdapter(dict[str, Simulated])
 
@@ -29,6 +32,13 @@ class SharedSimulatedBackend(SimulatedBackend):
 
     def dump(self) -> bytes:
         return _FILE.dump_json(self._leases)
+
+
+def make(site: Site) -> SimulatedBackend:
+    """Leases that hold nothing, to try Sublet without the machines: in memory, or in the file that the settings name."""
+    stated = site.options.get("file")
+    path = Path(str(stated)) if stated else site.settings.leasing.simulated_file
+    return SimulatedBackend(site.clock) if path is None else SharedSimulatedBackend(site.clock, path)
 
 
 class _Held:

@@ -101,7 +101,11 @@ class LocalBackend:
         """1 where memory and processes can't be capped per lease, unless the operator allows soft isolation."""
         return None if self.capabilities.hard or self._settings.allow_soft_isolation else 1
 
-    def served_max(self) -> int:
+    def served_max(self) -> int | None:
+        """None where the disk has room for the homes of leases of all accelerators."""
+        return self.disk_room() if self.without_room() else None
+
+    def disk_room(self) -> int:
         """How many accelerators can be leased at the same time, as far as the disk has room for their homes. A measurement
         of the last ROOM_KEPT_S seconds."""
         with self._measuring:
@@ -113,7 +117,7 @@ class LocalBackend:
 
     def without_room(self) -> int:
         """How many of this machine's accelerators the disk has no room for, were all leased at once."""
-        return max(0, self._settings.accelerators - self.served_max())
+        return max(0, self._settings.accelerators - self.disk_room())
 
     def start(self, order: StartOrder) -> Observation:
         """Raises IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError, BackendFailedError."""

@@ -1,0 +1,31 @@
+"""The `local` backend as the settings have it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
+
+if TYPE_CHECKING:
+    from sublet.leases.backends.registry import Site
+
+MIB = 1 << 20
+
+
+def make(site: Site) -> LocalBackend:
+    """The leases of this machine, below the data directory."""
+    settings, leasing = site.settings, site.settings.leasing
+    return LocalBackend(
+        LocalSettings(
+            base=settings.data_dir / "leases",
+            accelerators=site.accelerators,
+            bind_host=settings.ssh.host,
+            port_first=settings.ssh.port_min,
+            port_last=settings.ssh.port_max,
+            memory_bytes=leasing.memory_mib * MIB,
+            disk_bytes=leasing.disk_mib * MIB,
+            processes_max=leasing.processes_max,
+            home_keep_s=round(leasing.home_keep_hours * 3600),
+            allow_soft_isolation=leasing.allow_soft_isolation,
+        )
+    )
