@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,32 +55,45 @@ def newest_revision() -> str:
     return head
 
 
-def migrate(store: Store) -> None:
-    """Upgrade to the newest schema; nothing to do is nothing done. Several processes may try at once: one does it.
+def migrate(store: Store, seen: Callable[[str], None] = lambda revision: None) -> None:
+    """Upgrade to the newest schema; nothing to do is nothing done. Several processes may try at once: each migration is done by one.
+
+    A database that is in use takes one migration a transaction, so that a table is locked for no longer than its own change takes;
+    what is interrupted goes on where it stopped. `seen` hears of each revision once it is committed.
 
     Raises SchemaNewerError where the database is ahead of this version, SchemaInUseError where a process of an older one still
-    serves it, and UnavailableError where a table is in use for long; nothing has changed then.
+    serves it, and UnavailableError where a table is in use for long: migrate again, and the rest is done.
     """
-    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    known = [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()][::-1]
+    while (done := _migrate_once(store, known)) is not None:
+        seen(done)
+
+
+def _migrate_once(store: Store, known: list[str]) -> str | None:
+    """The revision that the next transaction came to, None where none was left; `known` are all revisions, the oldest first."""
     with store.engine.begin() as connection:
         store.lock(connection, "schema")
         current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and current not in known:
-            raise SchemaNewerError()
-        if current == newest_revision():
-            return
-        if current is not None:
-            _refuse_while_served(store, connection)
-            if not store.is_sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
-        try:
+        if current is None:
             command.upgrade(config(connection), "head")
+            return known[-1]
+        if current not in known:
+            raise SchemaNewerError()
+        if current == known[-1]:
+            return None
+        _refuse_while_served(store, connection)
+        if not store.is_sqlite:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+        following = known[known.index(current) + 1]
+        try:
+            command.upgrade(config(connection), following)
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", "") == LOCK_NOT_AVAILABLE:
                 raise UnavailableError(
                     f"a table is in use for longer than {LOCK_TIMEOUT_S} s; stop what uses the database, then migrate again"
                 ) from error
             raise
+        return following
 
 
 def _refuse_while_served(store: Store, connection: Connection) -> None:

@@ -22,9 +22,8 @@ def upgrade() -> None:
     """Names change in place: on PostgreSQL no row of a table is read or written but those that spell a state or a document."""
     connection = op.get_bind()
     postgresql = connection.dialect.name == "postgresql"
-    for table in sa.inspect(connection).get_table_names():
-        if any(column["name"] == f"{OLD}_id" for column in sa.inspect(connection).get_columns(table)):
-            op.execute(f"ALTER TABLE {table} RENAME COLUMN {OLD}_id TO {NEW}_id")
+    for table in _with_column(connection, f"{OLD}_id", postgresql):
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN {OLD}_id TO {NEW}_id")
     op.execute("ALTER TABLE ledger_invoices RENAME COLUMN finalised_at TO finalized_at")
     op.rename_table(f"{OLD}s", f"{NEW}s")
     _indexes(connection, postgresql)
@@ -34,7 +33,25 @@ def upgrade() -> None:
     _books(connection)
 
 
+def _with_column(connection: sa.Connection, name: str, postgresql: bool) -> list[str]:
+    """The tables that have such a column. PostgreSQL is asked once: the tables that are already renamed stay locked meanwhile."""
+    if postgresql:
+        wanted = "SELECT table_name FROM information_schema.columns WHERE table_schema = current_schema() AND column_name = :name"
+        return list(connection.scalars(sa.text(wanted), {"name": name}))
+    inspector = sa.inspect(connection)
+    columns = {table: inspector.get_columns(table) for table in inspector.get_table_names()}
+    return [table for table, found in columns.items() if any(column["name"] == name for column in found)]
+
+
 def _indexes(connection: sa.Connection, postgresql: bool) -> None:
+    if postgresql:
+        wanted = (
+            "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE :old "
+            "AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+        )
+        for name in connection.scalars(sa.text(wanted), {"old": f"%{OLD}%"}).all():
+            op.execute(f'ALTER INDEX "{name}" RENAME TO "{name.replace(OLD, NEW)}"')
+        return
     inspector = sa.inspect(connection)
     for table in inspector.get_table_names():
         unique = {constraint["name"] for constraint in inspector.get_unique_constraints(table)}
@@ -42,12 +59,9 @@ def _indexes(connection: sa.Connection, postgresql: bool) -> None:
             name = index["name"]
             if name is None or OLD not in name or name in unique:
                 continue
-            if postgresql:
-                op.execute(f'ALTER INDEX "{name}" RENAME TO "{name.replace(OLD, NEW)}"')
-            else:
-                op.drop_index(name, table)
-                columns = [column for column in index["column_names"] if column is not None]
-                op.create_index(name.replace(OLD, NEW), table, columns, unique=bool(index["unique"]))
+            op.drop_index(name, table)
+            columns = [column for column in index["column_names"] if column is not None]
+            op.create_index(name.replace(OLD, NEW), table, columns, unique=bool(index["unique"]))
 
 
 def _constraints(connection: sa.Connection, postgresql: bool) -> None:
