@@ -240,6 +240,10 @@ class Wire:
         self.socket = socket.create_connection(address, timeout=10)
         self.buffer = b""
 
+    def __del__(self) -> None:
+        if hasattr(self, "socket"):
+            self.socket.close()
+
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 

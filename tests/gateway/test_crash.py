@@ -65,7 +65,10 @@ class Process:
     def signal(self, number: int) -> int:
         assert self.child is not None
         self.child.send_signal(number)
-        return self.child.wait(20)
+        code = self.child.wait(20)
+        if self.child.stdout is not None:
+            self.child.stdout.close()
+        return code
 
     def wire(self) -> Wire:
         return Wire(self.address)
