@@ -20,7 +20,7 @@ from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.requests.held import tokens_max
 from sublet.gateway.surfaces.openai_fields import FIELDS, IGNORED, NAMES, REFUSED
 from sublet.gateway.upstream.dialects import DIALECTS, PARAMETERS
-from sublet.models import model
+from sublet.models.engines import kinds
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_parameters_of_an_engine_reach_it_and_no_other() -> None:
 
 
 def test_every_dialect_of_the_catalog_is_known() -> None:
-    assert set(model.DIALECTS) == set(DIALECTS)
+    assert set(kinds.DIALECTS) == set(DIALECTS)
     for dialect in DIALECTS.values():
         assert dialect.parameters <= PARAMETERS and set(dialect.renamed) <= dialect.parameters
 

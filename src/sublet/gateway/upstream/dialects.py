@@ -119,13 +119,15 @@ _LLAMACPP = _COMMON | {"typical_p", "repeat_penalty", "repeat_last_n"}
 class Dialect:
     """How an engine speaks OpenAI's API. `parameters` are those of EngineParameters that it knows, `renamed` those that it
     knows by another name. `running_usage`: it counts in every chunk when asked by `stream_options.continuous_usage_stats`.
-    `timings`: it counts in every chunk when asked by `timings_per_token`."""
+    `timings`: it counts in every chunk when asked by `timings_per_token`. `single`: it gives one answer per request, so that
+    several, an echo and log probabilities of a completion are put together from several requests (see scripts.py)."""
 
     name: str
     parameters: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
     running_usage: bool = False
     timings: bool = False
+    single: bool = False
 
 
 DIALECTS = {
@@ -134,7 +136,7 @@ DIALECTS = {
         Dialect("openai"),
         Dialect("vllm", frozenset(_VLLM), running_usage=True),
         Dialect("sglang", frozenset(_SGLANG), running_usage=True),
-        Dialect("llamacpp", frozenset(_LLAMACPP), {"repetition_penalty": "repeat_penalty"}, timings=True),
+        Dialect("llamacpp", frozenset(_LLAMACPP), {"repetition_penalty": "repeat_penalty"}, timings=True, single=True),
     )
 }
 """By the name that the catalog uses."""

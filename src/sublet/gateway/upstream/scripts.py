@@ -18,6 +18,7 @@ import msgspec
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.requests.call import CHAT, COMPLETION, ENGINE_PATHS, Call, ChatBody, CompletionBody
+from sublet.gateway.upstream.dialects import DIALECTS
 
 _FORCED = 1e9
 _PARTIAL_PROBS = 4096
@@ -40,7 +41,7 @@ Script = Generator[Step, bytes, dict[str, Any]]
 
 def script_of(call: Call, route: ModelRoute) -> Script | None:
     """The steps of a request for an engine that needs them; None where one request does."""
-    if route.dialect != "llamacpp":
+    if not DIALECTS[route.dialect].single:
         return None
     body = call.body
     if isinstance(body, ChatBody):

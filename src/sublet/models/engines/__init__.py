@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from sublet.models.engines.llamacpp import LlamaCppEngine
-from sublet.models.engines.openai_url import OpenAIUrlEngine
+from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, EngineMetrics
 
 
@@ -54,6 +53,5 @@ class Engine(Protocol):
 
 def make_engine(entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> Engine:
     """The engine of a replica of `entry`; `run_dir` (mode 0700) takes its socket and its log."""
-    if entry.engine == "openai_url":
-        return OpenAIUrlEngine(entry)
-    return LlamaCppEngine(entry, replica_id, run_dir, threads)
+    made: Engine = kind_of(entry.engine).make()(entry, replica_id, run_dir, threads)
+    return made

@@ -132,3 +132,8 @@ class LlamaCppEngine:
             raise OSError(f"{path} answered {status}")
         document: dict[str, Any] = json.loads(answer)
         return document
+
+
+def make(entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> LlamaCppEngine:
+    """The engine of a replica of `entry`."""
+    return LlamaCppEngine(entry, replica_id, run_dir, threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from sublet.models.engines.wire import ask
@@ -74,3 +75,8 @@ class OpenAIUrlEngine:
     def _key(self) -> str | None:
         variable = self._entry.source.get("key_variable")
         return os.environ.get(variable) if variable else None
+
+
+def make(entry: CatalogEntry, replica_id: str, run_dir: Path, threads: int) -> OpenAIUrlEngine:
+    """The server that `entry` names, whichever replica it is."""
+    return OpenAIUrlEngine(entry)
