@@ -103,7 +103,7 @@ async def _once(request: Request, store: Store, actor: Actor, effect: Effect | N
     event = {name: value for name, value in request.headers.items() if name.startswith("ce-")}
     digest = request_digest("POST", request.url.path, request.url.query, await request.body(), event)
     once = Once(store, actor.organization_id, key, digest, route.status_code or 200, effect, secret)
-    await run_in_threadpool(once.refuse_or_replay)
+    await run_in_threadpool(once.begin)
     current.set(once)
     request.state.once = once
 
@@ -210,8 +210,8 @@ class Envelope:
 
 
 class _Answer:
-    """Keeps the answer of a request that came under an idempotency key and may be carried out repeatedly. (Where repeating it
-    would do something twice, the answer was kept together with the effect.)"""
+    """Keeps the answer of a request that came under an idempotency key, where it was not kept together with the effect, and
+    gives the key back where the request was refused. After a failure of the service the key stays with its request."""
 
     def __init__(self) -> None:
         self._status = 0
@@ -220,14 +220,28 @@ class _Answer:
     async def pass_on(self, scope: Scope, message: Message) -> None:
         """See a message of the answer before it is sent."""
         once: Once | None = scope.get("state", {}).get("once")
-        if once is None or once.effect is not None:
+        if once is None or once.is_kept:
             return
         if message["type"] == "http.response.start":
             self._status = message["status"]
-        elif 200 <= self._status < 300 and len(self._body) <= ANSWER_BYTES_MAX:
+            if 400 <= self._status < 500 and once.effect is None:
+                await run_in_threadpool(_give_back, once)
+        elif 200 <= self._status < 300 and len(self._body) <= ANSWER_BYTES_MAX and not _is_secret(once):
             self._body += message.get("body", b"")
             if not message.get("more_body", False) and len(self._body) <= ANSWER_BYTES_MAX:
                 await run_in_threadpool(once.keep, self._status, self._body)
+
+
+def _give_back(once: Once) -> None:
+    """Without the database the key stays with its request, which may be sent again as it is."""
+    try:
+        once.give_back()
+    except SubletError as error:
+        log.warning("idempotency_key_not_given_back", reason=error.message)
+
+
+def _is_secret(once: Once) -> bool:
+    return once.effect is not None and once.effect.secret
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:

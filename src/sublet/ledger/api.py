@@ -176,7 +176,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     reader = Annotated[Actor, Depends(require("invoices:read"))]
     operate = Depends(require("invoices:write"))
-    invoices = Depends(require("invoices:write", effect=Effect(dict, lambda made: {"invoice": made})))
+    invoices = Depends(require("invoices:write", effect=Effect((dict, type(None)), lambda made: {"invoice": made})))
     made = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/invoices")

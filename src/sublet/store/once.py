@@ -1,7 +1,9 @@
 """Idempotency: under one key a request takes effect once, and every repetition gets the same answer.
 
-The answer is written in the transaction that has the effect, so that no crash can part them. A key belongs to an organization;
-used for another request, it is refused.
+A key belongs to an organization and to the first request that came under it; used for another, it is refused, also while the
+first is still being carried out. Where a request may not be repeated, its answer is written in the transaction that has the
+effect, so that no crash can part them. Where it may, the key is reserved for it before it begins, and its answer is kept at its
+end; a request that was refused gives the key back.
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from sublet.store.tables.idempotency import idempotent_answers as answers
-from sublet.values.errors import ConflictError
+from sublet.values.errors import ConflictError, LimitExceededError
 
 if TYPE_CHECKING:
     from sublet.store.engine import Store
@@ -29,7 +31,10 @@ T = TypeVar("T")
 KEPT = timedelta(days=7)
 FORGOTTEN_MAX = 1_000
 ANSWER_BYTES_MAX = 256 * 1024
+IN_FLIGHT_MAX = 32
 _NONCE_BYTES = 12
+_PENDING = 0
+"""The status of a reserved key: its request is being carried out, or a crash ended it."""
 
 
 class IdempotencyKeyReusedError(ConflictError):
@@ -52,12 +57,12 @@ class Effect:
     """What a request does, so that its answer can be kept with it: the write that returns a `kind` has the effect, and
     `shape` makes the answer of what it returns. `secret` answers are kept so that only who asked can read them."""
 
-    kind: type
+    kind: type | tuple[type, ...]
     shape: Callable[[Any], Any] = lambda made: made.as_dict()
     secret: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Once:
     """A request under an idempotency key. `secret` is what the caller signs in with."""
 
@@ -68,6 +73,15 @@ class Once:
     status: int
     effect: Effect | None
     secret: str
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    is_kept: bool = False
+
+    def begin(self) -> None:
+        """Before the request is carried out: raises AnsweredError where it was carried out before, IdempotencyKeyReusedError
+        where another one was or is being carried out. From now on no other request is carried out under the key."""
+        self.refuse_or_replay()
+        if self.effect is None:
+            self.store.write(self._reserve)
 
     def refuse_or_replay(self) -> None:
         """Raises AnsweredError where the request was carried out before, IdempotencyKeyReusedError where another one was."""
@@ -84,31 +98,75 @@ class Once:
         result = fn(connection)
         if isinstance(result, self.effect.kind):
             self._insert(connection, self.status, json.dumps(self.effect.shape(result)))
+            self.is_kept = True
         return result
 
     def keep(self, status: int, body: bytes) -> None:
-        """Keep the answer of a request that may be carried out repeatedly, such as to end a lease."""
+        """Keep the answer of a request that may be carried out repeatedly, such as to end a lease, or that had no effect."""
 
         def write(connection: Connection) -> None:
             self.store.lock(connection, f"once:{self.organization_id}:{self._key_sha256}")
-            if self._row(connection) is None:
+            row = self._row(connection)
+            if row is None:
                 self._insert(connection, status, body.decode() or "null")
+            elif row.status == _PENDING and row.request_sha256 == self.request_sha256:
+                self._update(connection, status=status, answer=body.decode() or "null")
 
-        token = current.set(None)
+        self._alone(write)
+
+    def give_back(self) -> None:
+        """The request was refused: the key is free again, unless the same request is still being carried out elsewhere."""
+
+        def write(connection: Connection) -> None:
+            self.store.lock(connection, f"once:{self.organization_id}:{self._key_sha256}")
+            row = self._row(connection)
+            if row is None or row.status != _PENDING or row.request_sha256 != self.request_sha256:
+                return
+            others = [token for token in json.loads(row.answer) if token != self.token]
+            if others:
+                self._update(connection, answer=json.dumps(others))
+            else:
+                connection.execute(delete(answers).where(self._mine))
+
+        self._alone(write)
+
+    def _alone(self, write: Callable[[Connection], None]) -> None:
+        """Run a write that is no part of the request."""
+        before = current.set(None)
         try:
             self.store.write(write)
         finally:
-            current.reset(token)
+            current.reset(before)
+
+    def _reserve(self, connection: Connection) -> None:
+        """The same request may come again while it is carried out, for it may be repeated: then it has several tokens."""
+        self.store.lock(connection, f"once:{self.organization_id}:{self._key_sha256}")
+        self._look(connection)
+        row = self._row(connection)
+        if row is None:
+            self._insert(connection, _PENDING, json.dumps([self.token]))
+            return
+        tokens = json.loads(row.answer)
+        if len(tokens) >= IN_FLIGHT_MAX:
+            raise LimitExceededError(
+                f"this request came {IN_FLIGHT_MAX} times under one idempotency key and none has ended; wait for them"
+            )
+        if self.token not in tokens:
+            self._update(connection, answer=json.dumps([*tokens, self.token]))
+
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        return and_(answers.c.organization_id == self.organization_id, answers.c.key_sha256 == self._key_sha256)
+
+    def _update(self, connection: Connection, **values: Any) -> None:
+        connection.execute(update(answers).where(self._mine).values(**values))
 
     @property
     def _key_sha256(self) -> str:
         return hashlib.sha256(self.key.encode()).hexdigest()
 
     def _row(self, connection: Connection) -> Any:
-        found = select(answers).where(
-            answers.c.organization_id == self.organization_id, answers.c.key_sha256 == self._key_sha256
-        )
-        return connection.execute(found).first()
+        return connection.execute(select(answers).where(self._mine)).first()
 
     def _look(self, connection: Connection) -> None:
         row = self._row(connection)
@@ -116,6 +174,8 @@ class Once:
             return
         if row.request_sha256 != self.request_sha256:
             raise IdempotencyKeyReusedError()
+        if row.status == _PENDING:
+            return
         raise AnsweredError(row.status, json.loads(self._opened(row.answer) if row.sealed else row.answer))
 
     def _insert(self, connection: Connection, status: int, answer: str) -> None:

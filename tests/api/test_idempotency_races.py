@@ -1,0 +1,269 @@
+"""Two different requests under one idempotency key at once: one is carried out, the other is refused, on every POST."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+from tests.api.conftest import Service
+from tests.leases.world import KEY
+
+from sublet.client.operations import ALL
+from sublet.config.settings import Settings
+from sublet.simulation import world as simulated
+from sublet.simulation.world import World
+from sublet.store.once import IN_FLIGHT_MAX, Once, request_digest
+from sublet.store.tables.idempotency import idempotent_answers
+from sublet.store.tables.leases import unit_states
+from sublet.values.clock import format_time
+from sublet.values.errors import ConflictError, LimitExceededError
+
+MODEL = "smollm2-135m-instruct"
+EVENT = "application/cloudevents+json"
+TOML = "application/toml"
+BOOK = """
+name = "ours"
+[[prices]]
+id = "input"
+meter = "tokens.input"
+kind = "per_unit"
+from = 2020-01-01T00:00:00Z
+amount = "0.05"
+currency = "USD"
+per = 1000000
+"""
+Wanted = tuple[str, str, Any]
+"""Who asks, the path, and the body: JSON, or (content type, bytes)."""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.real)])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The whole API on either database."""
+    if request.param == "postgres":
+        url, before = request.getfixturevalue("postgres_url"), simulated.settings_for
+
+        def there(*args: Any, **more: Any) -> Settings:
+            return Settings.model_validate(before(*args, **more).model_dump() | {"database": {"url": url}})
+
+        monkeypatch.setattr(simulated, "settings_for", there)
+    world = World(tmp_path / "w")
+    world.remember(days=8, need=0.3, spread=0.05)
+    yield Service(world)
+    world.close()
+
+
+class Prepared:
+    """What the requests need to be there."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.acme, self.bolt = service.organizations["acme"], service.organizations["bolt"]
+        self.pool = service.world.pool
+        self.ended = [self.lease(), self.lease()]
+        headers = {"Authorization": f"Bearer {service.keys['operator']}", "content-type": TOML}
+        assert service.client.put("/v1/prices", content=BOOK, headers=headers).status_code == 200
+        self.invoice, self.mistaken = self.invoiced(self.acme), self.invoiced(self.bolt)
+        for name in ("p1", "p2"):
+            self.ask("operator", f"/v1/invoices/{self.invoice}/payments", {"amount": "0.01", "source_id": name})
+        self.quotes = [self.quote() for _ in range(4)]
+        self.reclaims = [self.ask("team", "/v1/reclaims", self.order(f"r{number}"))["id"] for number in range(2)]
+        self.units = [unit.id for unit in service.system.fleet.units(self.pool.id)[:2]]
+        for unit in self.units:
+            service.system.store.write(lambda connection, unit=unit: self.quarantine(connection, unit))
+        for name in ("fix1", "fix2"):
+            content = self.event(name, "usage.correction", corrects={"source": "/meter", "id": "nowhere"})
+            self.ask("operator", "/v1/usage", (EVENT, content))
+        service.system.ledger.rate()
+
+    def ask(self, who: str, path: str, body: Any) -> Any:
+        answer = send(self.service, (who, path, body), None)
+        assert answer.status_code < 300, f"{path}: {answer.text}"
+        return answer.json()
+
+    def invoiced(self, organization: str) -> str:
+        used = self.event(f"used by {organization}", organization=organization, quantity=40_000_000)
+        self.ask("operator", "/v1/usage", (EVENT, used))
+        return str(self.ask("operator", "/v1/invoices", {"organization_id": organization})["invoice"]["id"])
+
+    def quote(self) -> str:
+        return str(self.ask("acme", "/v1/quotes", self.wish(7200))["id"])
+
+    def wish(self, duration_s: int) -> dict[str, Any]:
+        return {"pool": self.pool.name, "class": "spot", "duration_s": duration_s}
+
+    def lease(self) -> str:
+        return str(self.ask("acme", "/v1/leases", self.accept(self.quote()))["id"])
+
+    def accept(self, quote: str) -> dict[str, Any]:
+        return {"quote_id": quote, "ssh_public_keys": [KEY]}
+
+    def order(self, reason: str) -> dict[str, Any]:
+        return {"pool": self.pool.name, "accelerators": 1, "duration_s": 600, "reason": reason}
+
+    def quarantine(self, connection: Connection, unit: str) -> None:
+        connection.execute(unit_states.delete().where(unit_states.c.unit_id == unit))
+        row = {"unit_id": unit, "pool_id": self.pool.id, "state": "quarantined", "reason": "left"}
+        connection.execute(unit_states.insert().values(row | {"changed_at": self.service.world.clock.now()}))
+
+    def event(self, name: str, kind: str = "usage", **more: Any) -> bytes:
+        data = {"organization": self.acme, "meter": "tokens.input", "quantity": 12} | more
+        now = format_time(self.service.world.clock.now())
+        event = {"specversion": "1.0", "id": name, "source": "/meter", "type": f"sublet.{kind}.v1", "time": now}
+        return json.dumps(event | {"data": data}).encode()
+
+    def claim(self, count: int) -> dict[str, Any]:
+        start = self.service.world.clock.now() + timedelta(days=40)
+        end = start + timedelta(hours=1)
+        return {"pool_id": self.pool.id, "count": count, "start": format_time(start), "end": format_time(end)}
+
+    def sample(self, in_use: int) -> dict[str, Any]:
+        now = format_time(self.service.world.clock.now())
+        return {"samples": [{"time": now, "capacity": 16, "in_use": in_use}]}
+
+    def pairs(self) -> dict[str, tuple[Wanted, Wanted]]:
+        """For every POST operation two requests that would both be carried out."""
+        op, acme, bolt, invoice = "operator", self.acme, self.bolt, f"/v1/invoices/{self.invoice}"
+        rate: Wanted = (op, "/v1/ledger/rate", None)
+        deployment = {"model": MODEL, "pool_id": self.pool.id}
+
+        def of(who: str, path: str, first: Any, second: Any) -> tuple[Wanted, Wanted]:
+            return (who, path, first), (who, path, second)
+
+        def at(who: str, path: str, places: list[str], body: Any = None) -> tuple[Wanted, Wanted]:
+            first, second = (path.format(place) for place in places)
+            return (who, first, body), (who, second, body)
+
+        return {
+            "accounts.create_organization": of(op, "/v1/organizations", {"name": "x"}, {"name": "y"}),
+            "accounts.create_key": of(op, "/v1/organizations/acme/keys", {"name": "x"}, {"name": "y"}),
+            "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
+            "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
+            "leases.quote": of("acme", "/v1/quotes", self.wish(600), self.wish(601)),
+            "leases.cancel_quote": at("acme", "/v1/quotes/{}/cancel", self.quotes[:2]),
+            "leases.accept": of("acme", "/v1/leases", self.accept(self.quotes[2]), self.accept(self.quotes[3])),
+            "leases.end": at("acme", "/v1/leases/{}/end", self.ended),
+            "leases.reclaim": of("team", "/v1/reclaims", self.order("a"), self.order("b")),
+            "leases.preview": of("team", "/v1/reclaims/preview", self.order("a"), self.order("b")),
+            "leases.withdraw": at("team", "/v1/reclaims/{}/withdraw", self.reclaims),
+            "leases.release": at(op, "/v1/quarantine/{}/release", self.units, {"reason": "looked at it"}),
+            "models.deploy": of(op, "/v1/deployments", deployment | {"replicas_max": 2}, deployment | {"replicas_max": 3}),
+            "models.add_models": of(op, "/v1/catalog", (TOML, toml("one")), (TOML, toml("two"))),
+            "models.pull": ((op, f"/v1/catalog/{MODEL}/pull", None), rate),
+            "ledger.take_usage": of(op, "/v1/usage", (EVENT, self.event("e1")), (EVENT, self.event("e2"))),
+            "ledger.give_credit": of(op, "/v1/credits", credit(acme, "1"), credit(acme, "2")),
+            "ledger.make_invoice": of(op, "/v1/invoices", {"organization_id": bolt}, {"organization_id": acme}),
+            "ledger.close_period": at(op, f"/v1/periods/{acme}/{{}}/close", ["2024-01", "2024-02"]),
+            "ledger.close_all_periods": at(op, "/v1/periods/{}/close", ["2024-03", "2024-04"]),
+            "ledger.rerate_period": at(op, f"/v1/periods/{acme}/{{}}/rerate", ["2024-05", "2024-06"]),
+            "ledger.pay_invoice": of(op, f"{invoice}/payments", payment("p3"), payment("p4")),
+            "ledger.reverse_payment": of(op, f"{invoice}/payments/reverse", slip("p1"), slip("p2")),
+            "ledger.create_budget": of(op, "/v1/budgets", budget(acme, "5"), budget(acme, "6")),
+            "ledger.dismiss": of(op, "/v1/ledger/dismissals", dismissal("fix1"), dismissal("fix2")),
+            "ledger.rate": (rate, (op, f"/v1/ledger/prove?organization_id={bolt}", None)),
+            "ledger.prove": at(op, "/v1/ledger/prove?organization_id={}", [acme, bolt]),
+            "ledger.void_invoice": of(op, f"/v1/invoices/{self.mistaken}/void", {"reason": "a slip"}, {"reason": "an error"}),
+        }  # fmt: skip
+
+
+def toml(name: str) -> bytes:
+    return f"[[models]]\nname='{name}'\nengine='openai_url'\nsource={{url='http://one/v1'}}\n".encode()
+
+
+def credit(organization: str, amount: str) -> dict[str, Any]:
+    return {"organization_id": organization, "amount": amount, "source_id": f"c{amount}"}
+
+
+def budget(organization: str, limit: str) -> dict[str, Any]:
+    return {"organization_id": organization, "limit": limit}
+
+
+def payment(name: str) -> dict[str, Any]:
+    return {"amount": "0.01", "source_id": name}
+
+
+def slip(name: str) -> dict[str, Any]:
+    return {"source_id": name, "reason": "a slip"}
+
+
+def dismissal(name: str) -> dict[str, Any]:
+    return {"source": "/meter", "id": name, "reason": "names no event"}
+
+
+def send(service: Service, wanted: Wanted, key: str | None) -> Any:
+    who, path, body = wanted
+    headers = {"Authorization": f"Bearer {service.keys[who]}"} | ({"Idempotency-Key": key} if key else {})
+    if isinstance(body, tuple):
+        return service.client.post(path, content=body[1], headers=headers | {"content-type": body[0]})
+    return service.client.post(path, json=body, headers=headers)
+
+
+def test_of_two_requests_under_one_key_at_once_one_is_carried_out(
+    anywhere: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = Prepared(anywhere).pairs()
+    assert set(pairs) == {operation.id for operation in ALL if operation.method == "POST"}
+    looked = Once.refuse_or_replay
+    for name, pair in pairs.items():
+        both = threading.Barrier(2, timeout=60)
+
+        def look(once: Once, both: threading.Barrier = both) -> None:
+            # Both have looked, and found nothing, before either goes on.
+            looked(once)
+            both.wait()
+
+        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+            patch.setattr(Once, "refuse_or_replay", look)
+            answers = list(pool.map(lambda wanted, key=name: send(anywhere, wanted, key), pair))
+        good = [answer for answer in answers if answer.status_code < 300]
+        refused = [answer for answer in answers if answer.status_code >= 300]
+        assert len(good) == 1, f"{name}: {[answer.text for answer in answers]}"
+        assert (refused[0].status_code, refused[0].json()["error"]["code"]) == (409, "idempotency_key_reused"), name
+        first, second = pair if answers[0] is good[0] else pair[::-1]
+        again = send(anywhere, first, name)
+        assert (again.status_code, again.content) == (good[0].status_code, good[0].content), name
+        assert again.headers["idempotency-replayed"] == "true", name
+        assert send(anywhere, second, name).json()["error"]["code"] == "idempotency_key_reused", name
+
+
+def test_what_is_refused_gives_the_key_back(service: Service) -> None:
+    lease = Prepared(service).ended[0]
+    assert send(service, ("acme", "/v1/leases/lse_none/end", None), "k").status_code == 404
+    assert send(service, ("acme", f"/v1/leases/{lease}/end", {"reason": "x"}), "k").status_code == 400
+    assert send(service, ("acme", f"/v1/leases/{lease}/end", None), "k").status_code == 200
+
+
+def _once(service: Service, body: bytes) -> Once:
+    digest = request_digest("POST", "/x", "", body)
+    return Once(service.system.store, "org_1", "k", digest, 200, None, "sublet_secret")
+
+
+def test_a_key_stays_with_its_request_after_a_crash_and_while_any_of_its_kind_lives(service: Service) -> None:
+    first, again, other = _once(service, b'{"a": 1}'), _once(service, b'{"a": 1}'), _once(service, b'{"a": 2}')
+    first.begin()
+    # As after a crash: nobody says how it ended. The same may be tried again, nothing else.
+    again.begin()
+    again.give_back()
+    with pytest.raises(ConflictError):
+        other.begin()
+    first.give_back()
+    other.begin()
+    other.keep(200, b'{"done": 2}')
+    first.keep(200, b'{"done": 1}')
+    with pytest.raises(ConflictError):
+        first.begin()
+    with service.system.store.read() as connection:
+        assert [row.answer for row in connection.execute(idempotent_answers.select())] == ['{"done": 2}']
+
+
+def test_the_same_request_is_carried_out_so_many_times_at_once(service: Service) -> None:
+    for _ in range(IN_FLIGHT_MAX):
+        _once(service, b"{}").begin()
+    with pytest.raises(LimitExceededError):
+        _once(service, b"{}").begin()
