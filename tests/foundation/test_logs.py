@@ -46,6 +46,14 @@ def test_what_other_libraries_log_stands_in_the_same_file(folder: Path) -> None:
     assert _lines(folder)[0]["event"] == "port 8080 is slow"
 
 
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "httpcore2.http11", "asyncio", "alembic", "anybody.else"])
+def test_what_other_libraries_do_is_not_told_step_by_step(folder: Path, name: str) -> None:
+    logs.configure("test", folder, "debug")
+    logging.getLogger(name).info("HTTP Request: POST http://127.0.0.1/ 200 OK")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    assert [line["event"] for line in _lines(folder)] == ["Started server process"]
+
+
 def test_a_level_below_the_least_is_not_written(folder: Path) -> None:
     logs.configure("test", folder, "warning")
     structlog.get_logger("sublet.test").info("quiet")

@@ -213,7 +213,10 @@ def test_cold_routes(gateway: Running) -> None:
     assert gateway.get(f"/v1/models/{MODEL}").json["capabilities"] == ["chat", "completions"]
     assert gateway.get("/v1/models/nope").json["error"]["code"] == "model_not_found"
     assert gateway.get("/v1/models", key="wrong").status == 401
-    assert gateway.get("/nowhere").json["error"]["code"] == "route_not_found"
+    lost = gateway.get("/nowhere").json["error"]
+    assert lost["code"] == "route_not_found"
+    assert "no /nowhere here" in lost["message"] and "POST /v1/chat/completions" in lost["message"]
+    assert "docs/" not in lost["message"]
     assert gateway.get("/v1/chat/completions").json["error"]["code"] == "method_not_allowed"
     assert b"sublet_gateway_requests" in gateway.operator_get("/metrics").body
 

@@ -57,6 +57,28 @@ CUSTOMERS = [
         "maximum context length is 9 tokens",
     ),
     (
+        400,
+        {
+            "error": {
+                "code": 400,
+                "message": "request (9000 tokens) exceeds the available context size (2048 tokens), try increasing it",
+                "type": "exceed_context_size_error",
+                "n_prompt_tokens": 9000,
+                "n_ctx": 2048,
+            }
+        },
+        400,
+        "context_length_exceeded",
+        "the prompt has 9,000 tokens, and the context holds 2,048, prompt and answer together; shorten the prompt",
+    ),
+    (
+        400,
+        {"error": {"message": "try increasing it", "type": "exceed_context_size_error"}},
+        400,
+        "context_length_exceeded",
+        "too short for this request: shorten the prompt",
+    ),
+    (
         200,
         {"error": {"message": "no such tool", "type": "invalid_request_error"}},
         400,

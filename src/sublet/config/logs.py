@@ -16,6 +16,8 @@ from sublet.values.text import visible_json
 
 FILE_BYTES_MAX = 10 * 1024 * 1024
 FILES_MAX = 5
+OWN_LOGGERS = ("sublet", "uvicorn.error")
+"""Whose lines below a warning are kept: ours, and when a server starts and stops."""
 
 _SECRET = re.compile(r"sublet_[A-Za-z0-9_-]{20,}")
 
@@ -47,9 +49,10 @@ def configure(process: str, data_dir: Path, level: str = "info") -> None:
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [to_file, to_person]
-    root.setLevel(level.upper())
-    for noisy in ("asyncio", "httpcore", "httpx", "asyncssh", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Others log each request that they make or take; what matters of it stands in a line of our own.
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    for own in OWN_LOGGERS:
+        logging.getLogger(own).setLevel(level.upper())
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -120,6 +120,8 @@ class PoolSettings(Section):
     @field_validator("price_per_accelerator_hour")
     @classmethod
     def _exact_price(cls, price: Decimal) -> Decimal:
+        if price.is_signed():
+            raise ValueError("must be 0 or more, without a minus")
         return _checked(nano_from_decimal, price)
 
 

@@ -40,7 +40,7 @@ class ModelNotFoundError(NotFoundError):
 
 
 class RouteNotFoundError(NotFoundError):
-    """There is no such route; see docs/gateway.md for the available routes."""
+    """There is no such route; the message lists those that there are."""
 
     code = "route_not_found"
 

@@ -163,10 +163,17 @@ def end_leases(settings: Settings) -> list[str]:
     nothing runs on the data directory. Raises UnavailableError naming the leases that did not end in LEASES_S_MAX seconds."""
     system = Sublet(settings)
     try:
-        local = {pool.id for pool in system.fleet.pools() if pool.backend == "local"}
+        # A simulated lease without a file of its own was held by the process that has ended: nobody else can end it.
+        backends = {"local"} if settings.leasing.simulated_file else {"local", "simulated"}
+        here = {None, system.node_id()}
+        mine = {
+            pool.id
+            for pool in system.fleet.pools()
+            if pool.backend in backends and (not pool.node_ids or pool.node_ids & here)
+        }
 
         def live() -> list[str]:
-            return [lease.id for lease in system.leases.live_leases() if lease.pool_id in local]
+            return [lease.id for lease in system.leases.live_leases() if lease.pool_id in mine]
 
         ending = live()
         for lease_id in ending:

@@ -145,7 +145,15 @@ def _amount(value: object) -> object:
         raise PydanticCustomError("amount", 'this is not an amount; write it like "1.25"')
     if isinstance(value, str) and (len(value) > AMOUNT_MAX or not AMOUNT.fullmatch(value)):
         raise PydanticCustomError("amount", 'this is not an amount; write it like "1.25"')
+    if is_negative_zero(value):
+        raise PydanticCustomError("amount", 'this is less than nothing and yet nothing; write "0" or an amount')
     return value
+
+
+def is_negative_zero(value: str | float | Decimal) -> bool:
+    """Whether an amount is zero with a minus: a slip that would pass every check for amounts below zero."""
+    amount = Decimal(value)
+    return amount.is_zero() and amount.is_signed()
 
 
 LINE = Characters()

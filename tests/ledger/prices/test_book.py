@@ -38,6 +38,7 @@ def book(*prices: dict[str, Any], **sections: Any) -> Any:
     [
         ({"amount": 1.5}, "must be a string"),
         ({"amount": "-1"}, "from 0"),
+        ({"amount": "-0"}, "from 0"),
         ({"amount": "NaN"}, "from 0"),
         ({"amount": "ten"}, "is not a number"),
         ({"amount": "1000000"}, "too dear"),

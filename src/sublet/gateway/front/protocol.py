@@ -24,7 +24,6 @@ from sublet.gateway.refusals import (
     InvalidRequestError,
     MethodNotAllowedError,
     ReceiveTimeoutError,
-    RouteNotFoundError,
     ServerFullError,
     too_large,
 )
@@ -312,7 +311,7 @@ class GatewayProtocol(AnsweringProtocol):
     def _admit(self, route: Route | None, method: bytes, seen: dict[bytes, bytes]) -> None:
         """Let the request on to its body, or raise the SubletError that refuses it."""
         if route is None:
-            raise RouteNotFoundError
+            raise self.front.routes.missing(self.url)
         if method not in route.methods and method != b"OPTIONS":
             raise MethodNotAllowedError(
                 f"{self._path()} does not take {method.decode('latin-1')}; it takes {route.allow.decode()}",

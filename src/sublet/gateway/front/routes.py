@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sublet.gateway.refusals import RouteNotFoundError
 from sublet.gateway.surfaces.surface import Surface
 
 POST = (b"POST",)
 READ = (b"GET", b"HEAD")
+PATH_SHOWN_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ class Routes:
         }
         self.exact |= {path: route for path, route in cold.items() if not path.endswith(b"/")}
         self._below = [(path, route) for path, route in cold.items() if path.endswith(b"/")]
+
+    def missing(self, path: bytes) -> RouteNotFoundError:
+        """What to say of a path that there is not: to whom calls it, the manual of the operator is of no use."""
+        known = ", ".join(
+            f"{route.methods[0].decode()} {name.decode()}" for name, route in self.exact.items() if route.needs_key
+        )
+        asked = path.partition(b"?")[0][:PATH_SHOWN_MAX].decode("latin-1")
+        return RouteNotFoundError(f"There is no {asked} here; there are {known}")
 
     def find(self, url: bytes) -> tuple[Route | None, bytes]:
         """The route of a request's target, and the target as the ASGI app is to see it: without a host, and without a slash

@@ -49,6 +49,8 @@ _BY_TYPE = _CUSTOMERS | {
     "context_length_exceeded": 400,
 }
 
+LLAMACPP_TOO_LONG = "exceed_context_size_error"
+
 
 class _Said(msgspec.Struct):
     message: Any = None
@@ -58,6 +60,8 @@ class _Said(msgspec.Struct):
     object: Any = None
     detail: Any = None
     error: Any = None
+    n_prompt_tokens: Any = None
+    n_ctx: Any = None
 
 
 _said = msgspec.json.Decoder(_Said)
@@ -98,7 +102,7 @@ def retry_after_s(value: bytes, clock: Clock) -> float | None:
 
 def _error_of(status: int, names: tuple[str, ...], told: str, param: str | None, wait_s: float | None) -> SubletError:
     if status in (400, 413, 422):
-        too_long = "exceed_context_size_error" in names or "context_length_exceeded" in names
+        too_long = LLAMACPP_TOO_LONG in names or "context_length_exceeded" in names
         if too_long or ("context" in told and "token" in told):
             return ContextLengthError(
                 f"The model's context is too short for this request: {told}", param=param or "messages"
@@ -135,9 +139,21 @@ def _words(body: bytes) -> tuple[str, tuple[str, ...], str | None]:
     if isinstance(inner, str):
         return inner, _names(outer), None
     found = msgspec.convert(inner, _Said) if isinstance(inner, dict) else outer
+    if LLAMACPP_TOO_LONG in _names(found):
+        return _context_sentence(found.n_prompt_tokens, found.n_ctx), _names(found), None
     message = found.message if found.message is not None else found.detail
     text = message if isinstance(message, str) else "" if message is None else msgspec.json.encode(message).decode()
     return text, _names(found), found.param if isinstance(found.param, str) else None
+
+
+def _context_sentence(prompt_tokens: Any, context_tokens: Any) -> str:
+    """What llama.cpp's numbers mean to whoever sent the prompt: its own sentence tells an operator to raise a setting."""
+    if not isinstance(prompt_tokens, int) or not isinstance(context_tokens, int):
+        return "shorten the prompt"
+    return (
+        f"the prompt has {prompt_tokens:,} tokens, and the context holds {context_tokens:,}, prompt and answer together; "
+        "shorten the prompt"
+    )
 
 
 def _names(said: _Said) -> tuple[str, ...]:

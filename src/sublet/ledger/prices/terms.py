@@ -171,7 +171,7 @@ class Fields:
             amount = Decimal(value)
         except InvalidOperation as error:
             raise self.fail(field, f"{value!r} is not a number") from error
-        if not amount.is_finite() or amount < 0 or amount > AMOUNT_MAX or amount.adjusted() < -30:
+        if not amount.is_finite() or amount.is_signed() or amount > AMOUNT_MAX or amount.adjusted() < -30:
             raise self.fail(field, f"must be from 0 to {AMOUNT_MAX:f}, with at most 30 decimals")
         return amount
 
