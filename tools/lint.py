@@ -60,7 +60,7 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 def main() -> int:
     breaches = [
         breach
-        for rule in (code_rules, transaction_rules, startup_rules, package_rules, text_rules)
+        for rule in (code_rules, transaction_rules, ownership_rules, startup_rules, package_rules, text_rules)
         for breach in rule()
     ]
     for breach in breaches:
@@ -145,6 +145,13 @@ def startup_rules() -> Iterator[str]:
     import startup
 
     yield from startup.breaches(ROOT / "src")
+
+
+def ownership_rules() -> Iterator[str]:
+    """A domain's tables and SQL live in that domain, and nobody else queries them."""
+    from ownership import Ownership
+
+    yield from Ownership(ROOT / "src" / "sublet").breaches(ROOT)
 
 
 def terminal_output(name: Path, tree: ast.AST) -> Iterator[str]:

@@ -12,9 +12,8 @@ from tests.permissions import everybody
 from sublet.api.http import frame
 from sublet.demand import service
 from sublet.demand.api import router
-from sublet.demand.model import Sample, claimed
+from sublet.demand.model import Sample, Tally, claimed
 from sublet.demand.service import Demand
-from sublet.demand.store import Tally
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError

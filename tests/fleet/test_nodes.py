@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.fleet.specs import spec
 
-from sublet.fleet import node_store
 from sublet.fleet.leadership import HELD_S, STANDSTILL_S, Leadership
 from sublet.fleet.node_model import UNREACHABLE_S
 from sublet.fleet.nodes import (
@@ -22,7 +21,7 @@ from sublet.fleet.nodes import (
 )
 from sublet.fleet.reach import MachineReach, OwnReach, pool_lead
 from sublet.fleet.service import Fleet, PoolElsewhereError
-from sublet.store import Store
+from sublet.store import Store, processes
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import NotFoundError
 
@@ -174,7 +173,7 @@ def test_processes_say_that_they_serve_until_they_end(any_store: Store, nodes: N
         presence.beat()
         clock.advance(1)
     with any_store.read() as connection:
-        found = node_store.all_processes(connection)
+        found = processes.all_processes(connection)
     assert sorted((process.kind, process.pid) for process in found) == [
         ("control", os.getpid()),
         ("gateway", os.getpid()),
@@ -182,7 +181,7 @@ def test_processes_say_that_they_serve_until_they_end(any_store: Store, nodes: N
     presences[1].stop()
     presences[2].stop()
     with any_store.read() as connection:
-        assert node_store.all_processes(connection) == []
+        assert processes.all_processes(connection) == []
 
 
 def test_a_data_directory_names_its_node_once(tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ def _summary(ran: int, of: int) -> dict[str, Any]:
     ("name", "code"),
     [
         ("src/sublet/leases/model.py", 1),
-        ("src/sublet/leases/planner.py", 1),
+        ("src/sublet/leases/plan/planner.py", 1),
         ("src/sublet/leases/plan/order.py", 1),
         ("src/sublet/surplus/rule/depth.py", 1),
         ("src/sublet/fleet/node_model.py", 1),
         ("src/sublet/leases/store.py", 0),
         ("src/sublet/console/model.py", 0),
-        ("src/sublet/leases/terms.py", 0),
+        ("src/sublet/leases/ports.py", 0),
     ],
 )
 def test_what_decides_has_a_floor(

@@ -21,12 +21,13 @@ import pytest
 from sublet.accounts.service import Accounts
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand
-from sublet.fleet.node_store import all_leaders, all_processes
+from sublet.fleet.node_store import all_leaders
 from sublet.fleet.reach import pool_lead
 from sublet.launch.supervisor import bind
 from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
 from sublet.simulation.world import SSH_KEY
 from sublet.store import Store
+from sublet.store.processes import all_processes
 from sublet.values.clock import SystemClock
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]

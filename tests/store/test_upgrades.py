@@ -11,11 +11,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from sublet.fleet import node_store
-from sublet.fleet.node_model import Process
 from sublet.fleet.nodes import Presence
-from sublet.store import Store
+from sublet.store import Store, processes
 from sublet.store.metadata import metadata
+from sublet.store.processes import Process
 from sublet.store.schema import SERVING_S, SchemaInUseError, config, migrate, newest_revision
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import UnavailableError
@@ -130,7 +129,7 @@ def test_nothing_is_migrated_under_a_process_that_serves(
     monkeypatch.setattr(command, "upgrade", upgrade)
     now = clock.now()
     old = Process("prc_1", "nod_1", "gateway", "0.1.0", "011f3922606c", 4242, now, now)
-    any_store.write(lambda connection: node_store.save_process(connection, old))
+    any_store.write(lambda connection: processes.save_process(connection, old))
     with pytest.raises(SchemaInUseError, match=r"gateway process of version 0\.1\.0 \(process 4242 on node nod_1\)"):
         migrate(any_store)
     assert done == []

@@ -23,6 +23,7 @@ GAP_NEIGHBORS = 5
 GAPS_AT_ONCE = 50_000
 REASON_CHARACTERS_MAX = 500
 HOUR_S = 3600
+TALLY_PARTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,3 +289,29 @@ def _usual_step_s(times_us: Integers) -> int:
     if times_us.size < 2:
         return HOUR_S
     return max(1, int(np.median(np.diff(times_us)) // 1_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What samples add up to: how many there are, and the sums of demand and capacity in thousandths of an accelerator.
+
+    Whole numbers, so that a sum has no order: the same samples have the same tally wherever it is added up. A corrected
+    sample has another one, because need is only ever corrected upwards and capacity downwards.
+    """
+
+    count: int = 0
+    in_use: int = 0
+    capacity: int = 0
+
+    @classmethod
+    def of(cls, series: Series, valued_from: datetime) -> Tally:
+        """The tally of `series`; what it says is summed from `valued_from` on, before it is only counted."""
+        first = int(np.searchsorted(series.times_us, to_micros(valued_from), side="left"))
+        sums = [
+            int(np.floor(column[first:] * TALLY_PARTS + 0.5).astype(np.int64).sum())
+            for column in (series.in_use, series.capacity)
+        ]
+        return cls(len(series), *sums)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.count + other.count, self.in_use + other.in_use, self.capacity + other.capacity)

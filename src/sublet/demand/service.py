@@ -22,9 +22,9 @@ from sublet.demand.model import (
     Findings,
     Sample,
     Series,
+    Tally,
     series_of,
 )
-from sublet.demand.store import Tally
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
 from sublet.values.clock import EPOCH, Clock, as_utc, format_time, from_micros, to_micros
@@ -135,6 +135,10 @@ class Demand:
         """The newest samples in `[since, until)`, at most `wanted.limit`, and the cursor to those before them."""
         with self._store.read() as connection:
             return sql.sample_page(connection, pool_id, as_utc(since), as_utc(until), wanted)
+
+    def first_sample_at(self, connection: Connection, pool_id: str) -> datetime | None:
+        """When the pool's demand was first recorded, of what is kept."""
+        return sql.first_sample_at(connection, pool_id)
 
     def tally(
         self,

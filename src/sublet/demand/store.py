@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -24,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from sublet.demand.model import Claim, Sample, Series, assemble
+from sublet.demand.model import TALLY_PARTS, Claim, Sample, Series, Tally, assemble
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.demand import demand_claims, demand_samples
 from sublet.values.clock import from_micros, to_micros
@@ -32,33 +31,6 @@ from sublet.values.windows import Window
 
 ROWS_PER_READ = 20_000
 ROWS_PER_INSERT = 2_000
-TALLY_PARTS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What samples add up to: how many there are, and the sums of demand and capacity in thousandths of an accelerator.
-
-    Whole numbers, so that a sum has no order: the same samples have the same tally wherever it is added up. A corrected
-    sample has another one, because need is only ever corrected upwards and capacity downwards.
-    """
-
-    count: int = 0
-    in_use: int = 0
-    capacity: int = 0
-
-    @classmethod
-    def of(cls, series: Series, valued_from: datetime) -> Tally:
-        """The tally of `series`; what it says is summed from `valued_from` on, before it is only counted."""
-        first = int(np.searchsorted(series.times_us, to_micros(valued_from), side="left"))
-        sums = [
-            int(np.floor(column[first:] * TALLY_PARTS + 0.5).astype(np.int64).sum())
-            for column in (series.in_use, series.capacity)
-        ]
-        return cls(len(series), *sums)
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.count + other.count, self.in_use + other.in_use, self.capacity + other.capacity)
 
 
 CLAIMS = Listing("claims", (demand_claims.c.created_at, demand_claims.c.id))
@@ -103,6 +75,15 @@ def latest_sample(connection: Connection, pool_id: str) -> Sample | None:
         select(table).where(table.c.pool_id == pool_id).order_by(table.c.at.desc()).limit(1)
     ).first()
     return None if row is None else Sample(row.at, row.capacity, row.in_use, row.pending)
+
+
+def first_sample_at(connection: Connection, pool_id: str) -> datetime | None:
+    """When the pool's demand was first recorded, of what is kept."""
+    table = demand_samples
+    found: datetime | None = connection.execute(
+        select(func.min(table.c.at)).where(table.c.pool_id == pool_id)
+    ).scalar_one()
+    return found
 
 
 def tally(connection: Connection, pool_id: str, first: datetime, last: datetime, valued_from: datetime) -> Tally:

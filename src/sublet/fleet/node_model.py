@@ -40,20 +40,6 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """A control plane, a gateway or an engine host that serves the database; `revision` is the schema it was made for."""
-
-    id: str
-    node_id: str
-    kind: str
-    version: str
-    revision: str
-    pid: int
-    started_at: datetime
-    seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Leader:
     """Who leads `name`. `token` grows with every change of the leader, `beat` with every sign of life. `holder` is empty where
     the last one stepped down."""

@@ -1,4 +1,4 @@
-"""The SQL of nodes, of the processes that serve the database, and of leaders."""
+"""The SQL of nodes and of leaders."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from sublet.fleet.node_model import Leader, Node, Process
+from sublet.fleet.node_model import Leader, Node
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.fleet import leaders, nodes, pool_nodes, processes
+from sublet.store.processes import delete_processes_of
+from sublet.store.tables.fleet import leaders, nodes, pool_nodes
 
 NODES = Listing("nodes", (nodes.c.created_at, nodes.c.id))
 
@@ -50,7 +51,7 @@ def see_node(connection: Connection, node_id: str, now: datetime) -> None:
 
 def delete_node(connection: Connection, node_id: str) -> None:
     connection.execute(delete(pool_nodes).where(pool_nodes.c.node_id == node_id))
-    connection.execute(delete(processes).where(processes.c.node_id == node_id))
+    delete_processes_of(connection, node_id)
     connection.execute(delete(leaders).where(leaders.c.node_id == node_id))
     connection.execute(delete(nodes).where(nodes.c.id == node_id))
 
@@ -79,45 +80,6 @@ def last_seen(connection: Connection, pool_id: str) -> datetime | None:
     query = select(func.max(nodes.c.seen_at)).join(pool_nodes, pool_nodes.c.node_id == nodes.c.id)
     found: datetime | None = connection.execute(query.where(pool_nodes.c.pool_id == pool_id)).scalar_one()
     return found
-
-
-def all_processes(connection: Connection) -> list[Process]:
-    found = connection.execute(select(processes).order_by(processes.c.started_at, processes.c.id))
-    return [
-        Process(row.id, row.node_id, row.kind, row.version, row.revision, row.pid, row.started_at, row.seen_at)
-        for row in found
-    ]
-
-
-def save_process(connection: Connection, process: Process) -> None:
-    """Say that the process serves. A former one of the same node and kind, of which there is one at a time, is forgotten."""
-    done = connection.execute(update(processes).where(processes.c.id == process.id).values(seen_at=process.seen_at))
-    if done.rowcount:
-        return
-    if process.kind == "control":
-        connection.execute(
-            delete(processes).where(processes.c.node_id == process.node_id, processes.c.kind == process.kind)
-        )
-    connection.execute(
-        insert(processes).values(
-            id=process.id,
-            node_id=process.node_id,
-            kind=process.kind,
-            version=process.version,
-            revision=process.revision,
-            pid=process.pid,
-            started_at=process.started_at,
-            seen_at=process.seen_at,
-        )
-    )
-
-
-def delete_process(connection: Connection, process_id: str) -> None:
-    connection.execute(delete(processes).where(processes.c.id == process_id))
-
-
-def delete_processes_before(connection: Connection, moment: datetime) -> None:
-    connection.execute(delete(processes).where(processes.c.seen_at < moment))
 
 
 def all_leaders(connection: Connection) -> dict[str, Leader]:

@@ -14,9 +14,10 @@ from sqlalchemy.engine import make_url
 
 from sublet import __version__
 from sublet.fleet import node_store as sql
-from sublet.fleet.node_model import Node, Process
-from sublet.store import Store
+from sublet.fleet.node_model import Node
+from sublet.store import Store, processes
 from sublet.store.paging import Page, PageRequest
+from sublet.store.processes import Process
 from sublet.store.schema import newest_revision
 from sublet.values.errors import ConflictError, NotFoundError, SubletError
 from sublet.values.ids import is_id, new_id
@@ -166,7 +167,7 @@ class Presence:
 
         def write(connection: Connection) -> None:
             sql.save_node(connection, mine.node_id, self._name, mine.version, now)
-            sql.save_process(
+            processes.save_process(
                 connection,
                 Process(mine.id, mine.node_id, mine.kind, mine.version, mine.revision, mine.pid, mine.started_at, now),
             )
@@ -181,7 +182,7 @@ class Presence:
         if self._thread.is_alive():
             self._thread.join(BEAT_S)
         try:
-            self._store.write(lambda connection: sql.delete_process(connection, self._process.id))
+            self._store.write(lambda connection: processes.delete_process(connection, self._process.id))
         except SubletError as error:
             log.warning("presence_not_ended", reason=error.message)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, literal_column, select, update
 
+from sublet.fleet.inventory import pools, units
 from sublet.leases.model import TERMINAL, Lease, LeaseState, OnFailure, Outage, Quote, Transition, UnitState, credit_id
 from sublet.leases.plan.failures import FailedUnit
 from sublet.leases.quotes.holds import Hold
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.fleet import pools, units
 from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, unit_states
 from sublet.values.clock import parse_time
 from sublet.values.windows import Window

@@ -24,8 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from sublet.accounts.directory import organizations
 from sublet.ledger.model import GENESIS, Party
-from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import budget_states, credit_grants, heads, periods
 from sublet.store.types import Instant
 from sublet.values.clock import to_micros

@@ -94,6 +94,11 @@ def serving_replicas(connection: Connection) -> list[Replica]:
     return [_replica(row) for row in rows]
 
 
+def replicas_ready_before(connection: Connection, moment: datetime) -> list[Replica]:
+    """Every replica that stood ready at some time before `moment`, those that have ended too."""
+    return [_replica(row) for row in connection.execute(select(replicas).where(replicas.c.ready_at < moment))]
+
+
 def replica_by_id(connection: Connection, replica_id: str) -> Replica | None:
     row = connection.execute(select(replicas).where(replicas.c.id == replica_id)).first()
     return _replica(row) if row else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from sublet.desk.actuals import (
     Actuals,
@@ -26,8 +26,8 @@ from sublet.leases import store as leases_sql
 from sublet.leases.model import Lease, value_nano
 from sublet.ledger.rating import figures
 from sublet.ledger.usage.meters import METERS
+from sublet.models import store as models_sql
 from sublet.reporting import hindsight
-from sublet.store.tables.models import replicas
 from sublet.values.windows import Window
 from sublet.wiring.system import Sublet
 
@@ -226,11 +226,9 @@ def _contracts(leases: Iterable[Lease], names: Mapping[str, str], currency: str)
 def _replica_hours(connection: Connection, window: Window, now: datetime) -> dict[str, float]:
     """Accelerator-hours in which replicas stood ready, by model."""
     found: dict[str, float] = defaultdict(float)
-    rows = connection.execute(
-        select(replicas).where(replicas.c.ready_at.is_not(None), replicas.c.ready_at < window.end)
-    )
-    for row in rows:
-        end = min(row.stopped_at or now, window.end)
-        stood = (end - max(row.ready_at, window.start)) / timedelta(hours=1)
-        found[row.model] += max(0.0, stood) * row.accelerators
+    for replica in models_sql.replicas_ready_before(connection, window.end):
+        assert replica.ready_at is not None
+        end = min(replica.stopped_at or now, window.end)
+        stood = (end - max(replica.ready_at, window.start)) / timedelta(hours=1)
+        found[replica.model] += max(0.0, stood) * replica.accelerators
     return dict(found)

@@ -8,15 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from sublet.config.settings import Settings
 from sublet.demand.model import Sample
 from sublet.fleet.model import Pool
 from sublet.gateway.model import METER_INPUT, METER_OUTPUT, UsageRecord, event_id
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.model import LeaseState
-from sublet.store.tables.leases import fences
+from sublet.leases.quotes import calendar
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import SubletError
 from sublet.wiring.system import Sublet
@@ -155,10 +153,10 @@ class World:
         """Nothing is sold twice, and nobody holds on past a deadline. Raises BrokenInvariantError."""
         now = self.clock.now()
         with self.system.store.read() as connection:
-            rows = connection.execute(select(fences.c.unit_id, fences.c.fence_start, fences.c.fence_end)).all()
+            fences = calendar.all_fences(connection)
         spans: dict[str, list[tuple[datetime, datetime]]] = {}
-        for row in rows:
-            spans.setdefault(row.unit_id, []).append((row.fence_start, row.fence_end))
+        for fence in fences:
+            spans.setdefault(fence.unit_id, []).append((fence.fenced.start, fence.fenced.end))
         for unit_id, held in spans.items():
             held.sort()
             for (_, end), (start, _) in pairwise(held):

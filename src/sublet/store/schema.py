@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sublet.store.engine import Store
-from sublet.store.tables.fleet import processes
+from sublet.store.tables.processes import processes
 from sublet.values.errors import ConflictError, UnavailableError
 
 LOCK_NOT_AVAILABLE = "55P03"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, update
 
+from sublet.fleet.inventory import units
 from sublet.fleet.model import Unit
 from sublet.leases.model import WINDOW_S_MAX, Fence, SoldWindow, UnitState
-from sublet.store.tables.fleet import units
 from sublet.store.tables.leases import fences, unit_states
 from sublet.values.windows import Window
 
@@ -95,19 +96,12 @@ def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:
 
 def fences_of(connection: Connection, holder_id: str) -> list[Fence]:
     found = connection.execute(select(fences).where(fences.c.holder_id == holder_id).order_by(fences.c.unit_id))
-    return [
-        Fence(
-            row.holder_id,
-            row.unit_id,
-            row.pool_id,
-            row.class_name,
-            row.organization_id,
-            Window(row.start_at, row.end_at),
-            Window(row.fence_start, row.fence_end),
-            row.expires_at,
-        )
-        for row in found
-    ]
+    return [_fence(row) for row in found]
+
+
+def all_fences(connection: Connection) -> list[Fence]:
+    """Who holds which accelerator when, in every pool: for checks of the whole calendar."""
+    return [_fence(row) for row in connection.execute(select(fences))]
 
 
 def devices_of(connection: Connection, unit_ids: list[str]) -> dict[str, str]:
@@ -197,3 +191,16 @@ def _overlap(pool_id: str, fenced: Window, now: datetime) -> tuple[ColumnElement
 
 def _standing(now: datetime) -> ColumnElement[bool]:
     return or_(fences.c.expires_at.is_(None), fences.c.expires_at > now)
+
+
+def _fence(row: Row[Any]) -> Fence:
+    return Fence(
+        row.holder_id,
+        row.unit_id,
+        row.pool_id,
+        row.class_name,
+        row.organization_id,
+        Window(row.start_at, row.end_at),
+        Window(row.fence_start, row.fence_end),
+        row.expires_at,
+    )

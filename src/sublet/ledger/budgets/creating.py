@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from sublet.accounts.store import is_key_of
+from sublet.accounts.directory import is_key_of
 from sublet.ledger import store as sql
 from sublet.ledger.budgets.alerts import signing_key
 from sublet.ledger.budgets.model import THRESHOLDS, Budget

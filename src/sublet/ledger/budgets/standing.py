@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Numeric, Row, and_, case, cast, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from sublet.accounts.directory import api_keys, organizations
 from sublet.ledger import store as sql
 from sublet.ledger.budgets.alerts import CHANNELS, delivery_id
 from sublet.ledger.budgets.model import PERIODS, Budget, BudgetState
 from sublet.ledger.budgets.spending import budget_of
-from sublet.store.tables.accounts import api_keys, organizations
 from sublet.store.tables.ledger import alerts, budget_states, budgets, deliveries
 from sublet.store.types import Instant
 from sublet.values.clock import EPOCH

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from sublet.accounts import store as accounts_sql
+from sublet.accounts import directory
 from sublet.ledger.invoices.closing import Closed
 from sublet.ledger.periods import Period, following, month_of
 from sublet.ledger.prices.terms import Commitment, Fee
@@ -56,7 +56,7 @@ def _begins(connection: Connection, ledger: Ledger) -> dict[str, datetime]:
     book = ledger.books.current(connection)
     agreed: list[Fee | Commitment] = [*book.fees, *book.commitments]
     for entry in agreed:
-        known = accounts_sql.organization_by(connection, id=entry.organization)
+        known = directory.organization(connection, entry.organization)
         if known is not None:
             first = max(entry.valid_from, known.created_at)
             begins[known.id] = min(begins.get(known.id, first), first)

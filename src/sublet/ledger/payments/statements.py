@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from sublet.accounts.directory import organizations
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import invoices, postings, transactions
 from sublet.values.clock import format_time
 

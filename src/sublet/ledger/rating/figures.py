@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, not_, select
 
+from sublet.accounts.directory import organizations
 from sublet.ledger.model import ACCOUNTS
 from sublet.ledger.usage.meters import METERS
-from sublet.store.tables.accounts import organizations
 from sublet.store.tables.ledger import balances, credit_grants, events, lines, postings, transactions, waiting
 from sublet.values.money import NANO
 

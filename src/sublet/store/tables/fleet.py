@@ -64,20 +64,6 @@ pool_nodes = Table(
     Index("ix_pool_nodes_node_id", "node_id"),
 )
 
-# Every process that serves this database now, with the schema that it was made for.
-processes = Table(
-    "processes",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("node_id", String(40), nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("version", String(40), nullable=False),
-    Column("revision", String(40), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("started_at", Instant, nullable=False),
-    Column("seen_at", Instant, nullable=False),
-)
-
 # Who leads what: `token` grows with every change of the leader, `beat` with every sign of life.
 leaders = Table(
     "leaders",

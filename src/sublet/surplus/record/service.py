@@ -13,9 +13,8 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection
 
-from sublet.demand.model import Claim, Series
+from sublet.demand.model import Claim, Series, Tally
 from sublet.demand.service import Demand
-from sublet.demand.store import Tally
 from sublet.store import Store
 from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.record import store as sql
@@ -209,7 +208,7 @@ class Record:
     def _life(self, pool_id: str, now: datetime) -> _Life | None:
         """The pool's shadow where it stands; a new one from the first sample on, also where older ones came in since."""
         with self._store.read() as connection:
-            first = sql.first_sample_at(connection, pool_id)
+            first = self._demand.first_sample_at(connection, pool_id)
             life = self._lives.get(pool_id)
             if life is None and first is not None:
                 book = sql.shadow(connection, pool_id)

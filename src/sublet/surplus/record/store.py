@@ -6,22 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from sublet.store.tables.demand import demand_samples
 from sublet.store.tables.surplus import shadow_days, shadows
 from sublet.surplus.model import HOUR_S
 from sublet.surplus.record.calibration import Day
 from sublet.surplus.record.shadow_book import ShadowBook, hour_of, moment_of
-
-
-def first_sample_at(connection: Connection, pool_id: str) -> datetime | None:
-    """When the pool's demand was first recorded, of what is kept."""
-    table = demand_samples
-    found: datetime | None = connection.execute(
-        select(func.min(table.c.at)).where(table.c.pool_id == pool_id)
-    ).scalar_one()
-    return found
 
 
 def shadow(connection: Connection, pool_id: str) -> ShadowBook | None:

@@ -18,9 +18,8 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand.forecast.forecaster import Forecaster, candidates
-from sublet.demand.model import Floats, Series
+from sublet.demand.model import Floats, Series, Tally
 from sublet.demand.service import Demand
-from sublet.demand.store import Tally
 from sublet.surplus.model import HOUR_S
 from sublet.surplus.rule.seller import PHASES, HighLevel, Seller, phase_of
 from sublet.values.clock import from_micros, to_micros
