@@ -1,10 +1,11 @@
-"""What leases need of the rest of Sublet, as calls that the application hands in."""
+"""What leases need of the rest of Sublet: each a call that `wiring` fills in. Every one runs inside the caller's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -15,49 +16,56 @@ from sublet.leases.reclaim.victims import Occupant
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
 
-Sellable = Callable[[Connection, str, str, Window], int]
-"""(connection, pool_id, class_name, window) to how many more accelerators the surplus lets be sold, on top of the book as
-that very transaction sees it."""
 
-Price = Callable[[Connection, str, str, Window, str], tuple[int, str]]
-"""(connection, pool_id, class_name, window, organization_id) to nano-units per accelerator-hour and their currency, which is
-the organization's."""
-
-MayStay = Callable[[Connection, str, Window, float], int]
-"""(connection, pool_id, window, calm_s) to how many accelerators tenants may go on holding, replicas beyond the floors among
-them: as the owner's need has lasted, or with `calm_s` as it was at its highest of so many seconds."""
-
-Need = Callable[[Connection, str], float]
-"""(connection, pool_id) to the owner's need as it has lasted, in accelerators."""
+class Sellable(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, class_name: str, window: Window, /) -> int:
+        """How many more accelerators the surplus lets be sold, on top of the book as that very transaction sees it."""
+        ...
 
 
-def _no_occupants(connection: Connection, pool_id: str) -> Sequence[Occupant]:
-    return ()
+class Price(Protocol):
+    def __call__(
+        self, connection: Connection, pool_id: str, class_name: str, window: Window, organization_id: str, /
+    ) -> tuple[int, str]:
+        """Nano-units per accelerator-hour and their currency, which is the organization's."""
+        ...
 
 
-def _no_notice(connection: Connection, replica_id: str, reclaim_at: datetime, reason: str) -> None:
-    return None
+class MayStay(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, window: Window, calm_s: float, /) -> int:
+        """How many accelerators tenants may go on holding, replicas beyond the floors among them: as the owner's need has
+        lasted, or with `calm_s` as it was at its highest of so many seconds."""
+        ...
 
 
-def _nothing_to_withdraw(connection: Connection, replica_id: str, reason: str) -> bool:
-    return False
+class Need(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, /) -> float:
+        """The owner's need as it has lasted, in accelerators."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class ModelPorts:
-    """The replicas of managed models, which rent spot capacity: who is there, and how notice is given and withdrawn."""
-
-    occupants: Callable[[Connection, str], Sequence[Occupant]] = _no_occupants
-    give_notice: Callable[[Connection, str, datetime, str], None] = _no_notice
-    withdraw: Callable[[Connection, str, str], bool] = _nothing_to_withdraw
+class Occupants(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, /) -> Sequence[Occupant]:
+        """The replicas that hold accelerators of the pool."""
+        ...
 
 
-def _no_need(connection: Connection, pool_id: str) -> float:
-    return 0.0
+class GiveNotice(Protocol):
+    def __call__(self, connection: Connection, replica_id: str, reclaim_at: datetime, reason: str, /) -> None:
+        """Have the replica leave by `reclaim_at`."""
+        ...
 
 
-Emit = Callable[[Connection, UsageInterval], None]
-"""Book a usage interval. The same id again must change nothing."""
+class WithdrawNotice(Protocol):
+    def __call__(self, connection: Connection, replica_id: str, reason: str, /) -> bool:
+        """Let the replica stay; False where it was under no notice."""
+        ...
+
+
+class Emit(Protocol):
+    def __call__(self, connection: Connection, interval: UsageInterval, /) -> None:
+        """Book a usage interval. The same id again must change nothing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +81,51 @@ class CreditNote:
     at: datetime
 
 
-PostCredit = Callable[[Connection, CreditNote], None]
-"""Post a credit. The same id again must change nothing."""
+class PostCredit(Protocol):
+    def __call__(self, connection: Connection, note: CreditNote, /) -> None:
+        """Post a credit. The same id again must change nothing."""
+        ...
 
-Authorize = Callable[[Connection, str, int, str], None]
-"""(connection, organization_id, total_nano, currency): raise a typed error where the organization may not owe so much more."""
+
+class Authorize(Protocol):
+    def __call__(self, connection: Connection, organization_id: str, total_nano: int, currency: str, /) -> None:
+        """Raise a typed error where the organization may not owe so much more."""
+        ...
 
 
-Reserve = Callable[[Connection, Lease, str, str], None]
-"""(connection, lease, key_id, project): put by what the whole window of a lease that is being sold costs. Raises
-LimitExceededError where a budget or the prepaid credit has not enough left; nothing is then sold."""
+class Reserve(Protocol):
+    def __call__(self, connection: Connection, lease: Lease, key_id: str, project: str, /) -> None:
+        """Reserve what the whole window of a lease that is being sold costs. Raises LimitExceededError where a budget or the
+        prepaid credit has not enough left; nothing is then sold."""
+        ...
 
-Settle = Callable[[Connection, Lease], None]
-"""A lease is over and all its usage is told: what was put by for the rest of its window is free again."""
+
+class Settle(Protocol):
+    def __call__(self, connection: Connection, lease: Lease, /) -> None:
+        """A lease is over and all its usage is reported: what was reserved for the rest of its window is released."""
+        ...
+
+
+class Shareable(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, /) -> bool:
+        """False where two organizations may not hold accelerators of the pool at the same time."""
+        ...
+
+
+def _no_occupants(connection: Connection, pool_id: str) -> Sequence[Occupant]:
+    return ()
+
+
+def _no_notice(connection: Connection, replica_id: str, reclaim_at: datetime, reason: str) -> None:
+    return None
+
+
+def _nothing_to_withdraw(connection: Connection, replica_id: str, reason: str) -> bool:
+    return False
+
+
+def _no_need(connection: Connection, pool_id: str) -> float:
+    return 0.0
 
 
 def _reserve_nothing(connection: Connection, lease: Lease, key_id: str, project: str) -> None:
@@ -105,10 +145,18 @@ def _shared(connection: Connection, pool_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPorts:
+    """The replicas of managed models, which rent spot capacity: who is there, and how notice is given and withdrawn."""
+
+    occupants: Occupants = _no_occupants
+    give_notice: GiveNotice = _no_notice
+    withdraw: WithdrawNotice = _nothing_to_withdraw
+
+
+@dataclass(frozen=True, slots=True)
 class LeasePorts:
     """The calls, the classes of service and the timing that one system of leases runs with.
 
-    `shareable(connection, pool_id)` is False where two organizations may not hold accelerators of the pool at the same time.
     `class_default` is the class of a quote that names none.
     """
 
@@ -122,7 +170,7 @@ class LeasePorts:
     settle: Settle = _release_nothing
     need: Need = _no_need
     models: ModelPorts = field(default_factory=ModelPorts)
-    shareable: Callable[[Connection, str], bool] = _shared
+    shareable: Shareable = _shared
     holds: HoldLimits = field(default_factory=HoldLimits)
     classes: ServiceClasses = SHIPPED
     class_default: str = "notice"

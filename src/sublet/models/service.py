@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection
@@ -43,7 +44,15 @@ TROUBLES_SHOWN = timedelta(seconds=60)
 """A gateway repeats what it says of a failing replica every few seconds; what is older is a dead gateway's."""
 ENDED_SHOWN = timedelta(seconds=10 * FAILED_PAUSE_S)
 
-Spare = Callable[[Connection, str], int]
+
+class Spare(Protocol):
+    """What models need of the surplus; `wiring` fills it in."""
+
+    def __call__(self, connection: Connection, pool_id: str, /) -> int:
+        """Accelerators of the pool that replicas may still take, in the caller's transaction."""
+        ...
+
+
 """(connection, pool_id) to how many accelerators replicas may still grow by there."""
 
 

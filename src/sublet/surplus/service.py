@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -23,6 +23,7 @@ from sublet.surplus.model import (
     Sold,
     Withheld,
 )
+from sublet.surplus.ports import Book, Facts, Free
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import Hours, Learned, Memory
 from sublet.surplus.rule.seller import REGIME_RATIO
@@ -38,11 +39,6 @@ STALE_STEPS = 4
 STALE_S_MIN = 120
 LATEST_SAMPLES = 32
 AHEAD_MAX = timedelta(seconds=WINDOW_S_MAX)
-
-Facts = Callable[[str, Connection], PoolFacts]
-Book = Callable[[str, Connection], Sequence[Sold]]
-Free = Callable[[str, Window, Connection], int]
-"""(pool_id, window, connection) to how many accelerators nobody holds at any time of the window."""
 
 
 def _any(pool_id: str, window: Window, connection: Connection) -> int:

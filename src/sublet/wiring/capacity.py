@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sublet.config.settings import Settings
+from sublet.demand.model import Claim
 from sublet.demand.service import Demand
 from sublet.fleet.model import Pool
 from sublet.fleet.service import Fleet
@@ -90,7 +91,11 @@ class Capacity:
                 if item.end > now
             ),
             quarantined=leases_sql.quarantined_count(connection, pool.id),
-            reclaims=tuple(reclaims_sql.standing_reclaims(connection, pool.id, now)),
+            reclaims=tuple(
+                Claim(row.id, pool.id, row.held, Window(row.start_at, row.end_at), row.reason, row.created_at)
+                for row in reclaims_sql.standing_rows(connection, pool.id, now)
+                if row.held > 0
+            ),
             back_off=reclaims_sql.back_off(connection, pool.id, now),
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from sublet.demand.model import Claim
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import back_offs, reclaims
 from sublet.surplus.model import BackOff
@@ -91,15 +90,6 @@ def begun_since(connection: Connection, since: datetime, now: datetime) -> list[
             )
         )
     )
-
-
-def standing_reclaims(connection: Connection, pool_id: str, now: datetime) -> list[Claim]:
-    """The same, as claims of the owner on the pool."""
-    return [
-        Claim(row.id, pool_id, row.held, Window(row.start_at, row.end_at), row.reason, row.created_at)
-        for row in standing_rows(connection, pool_id, now)
-        if row.held > 0
-    ]
 
 
 def held_for_owner(connection: Connection, pool_id: str, window: Window, *, forced_only: bool = False) -> int:

@@ -17,12 +17,12 @@ from sublet.demand.model import Claim, Series, Tally
 from sublet.demand.service import Demand
 from sublet.store import Store
 from sublet.surplus.model import HOUR_S, PoolFacts
+from sublet.surplus.ports import Promises
 from sublet.surplus.record import store as sql
 from sublet.surplus.record.calibration import (
     RECENT_DAYS,
     Day,
     PoolRecord,
-    Promise,
     Shadowed,
     Tuning,
     by_cell,
@@ -45,9 +45,6 @@ CLAIMS_AHEAD = timedelta(days=90)
 LEASES_MAX = 20_000
 KEPT_S = 15.0
 _log = structlog.get_logger("sublet.surplus")
-
-Leases = Callable[[str, datetime, int], Sequence[Promise]]
-"""(pool_id, since, limit) to leases of the pool that were over since then, the newest first."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Record:
         store: Store,
         demand: Demand,
         facts: Callable[[str], PoolFacts],
-        leases: Leases,
+        leases: Promises,
         classes: Iterable[ServiceClass],
     ) -> None:
         self._store = store

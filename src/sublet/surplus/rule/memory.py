@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sqlalchemy import Connection
@@ -54,8 +54,10 @@ LIVED_LENGTHS = (1, 4, 12, 24)
 needs one hour more than it lasts."""
 
 
-Learned = Callable[[str, Connection], Mapping[str, Any] | None]
-"""(pool_id, connection) to what `Hours.as_state` told of the pool when it was last kept."""
+class Learned(Protocol):
+    def __call__(self, pool_id: str, connection: Connection, /) -> Mapping[str, Any] | None:
+        """What `Hours.as_state` said of the pool when it was last kept."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
