@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -56,6 +56,16 @@ class PrometheusSettings(Section):
         if not self.exporter and not self.in_use:
             raise ValueError("name an exporter or write in_use")
         return self
+
+
+class FeedSettings(Section):
+    """Where the running service reads a pool's demand, by any kind of feed: `csv`, or one that was added."""
+
+    kind: str = Field(min_length=1, max_length=40, description="the kind of feed: csv (options: path) or prometheus")
+    step_s: int = Field(default=60, ge=1, le=86_400, description="seconds between two samples")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, max_length=40, description="what the kind needs to know, key by key"
+    )
 
 
 class MaintenanceSettings(Section):
@@ -110,7 +120,22 @@ class PoolSettings(Section):
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
     failure_reserve: int = Field(default=0, ge=0, description="spare accelerators for failures, not sold")
     prometheus: PrometheusSettings | None = None
+    feed: FeedSettings | None = None
     maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), max_length=1_000)
+
+    @model_validator(mode="after")
+    def _one_feed(self) -> PoolSettings:
+        if self.prometheus is not None and self.feed is not None:
+            raise ValueError(f"pool {self.name}: set prometheus or feed, not both")
+        return self
+
+    @property
+    def fed_by(self) -> tuple[str, int, dict[str, Any]] | None:
+        """The kind of the pool's feed, its step in seconds and its options; None where nothing elsewhere measures its demand."""
+        if self.prometheus is not None:
+            options = self.prometheus.model_dump()
+            return "prometheus", int(options.pop("step_s")), options
+        return (self.feed.kind, self.feed.step_s, dict(self.feed.options)) if self.feed is not None else None
 
     @field_validator("currency")
     @classmethod

@@ -105,8 +105,8 @@ class Watching:
         return found
 
     def _silent_feeds(self, now: datetime) -> list[tuple[str, Telling]]:
-        """Pools whose demand is measured by a Prometheus, or by their own node; what is only imported is no feed."""
-        fed = {pool.name: pool.prometheus.step_s for pool in self._system.settings.pools if pool.prometheus is not None}
+        """Pools whose demand is measured by a feed, or by their own node; what is only imported is no feed."""
+        fed = {pool.name: pool.fed_by[1] for pool in self._system.settings.pools if pool.fed_by is not None}
         found: list[tuple[str, Telling]] = []
         for pool in self._system.fleet.pools():
             own = on_this_machine(self._system.settings, pool.backend)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 
 from sublet.config.pools import fixed_capacity
+from sublet.demand.feeds.feed import FeedUnreachableError
 from sublet.demand.model import Sample
 from sublet.values.clock import as_utc
 from sublet.values.errors import InvalidInputError, UnavailableError
@@ -35,7 +36,7 @@ class PrometheusError(UnavailableError):
     code = "prometheus"
 
 
-class PrometheusUnreachableError(PrometheusError):
+class PrometheusUnreachableError(PrometheusError, FeedUnreachableError):
     """Prometheus does not answer; check its address, and that it is running."""
 
     code = "prometheus_unreachable"

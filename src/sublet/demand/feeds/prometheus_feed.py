@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sublet.demand.feeds.prometheus import POINTS_MAX, PoolQuery, PrometheusCollector
+from pydantic import SecretStr
+
+from sublet.demand.feeds.feed import FeedSite
+from sublet.demand.feeds.prometheus import POINTS_MAX, PoolQuery, PrometheusCollector, query_of
 from sublet.demand.service import Demand
 from sublet.values.clock import Clock, from_micros, to_micros
+from sublet.values.errors import InvalidInputError
 
 BACK = timedelta(days=28)
 
@@ -54,3 +58,24 @@ class PrometheusFeed:
     def _grid(self, moment: datetime) -> datetime:
         step_us = int(self._step.total_seconds() * 1_000_000)
         return from_micros(to_micros(moment) // step_us * step_us)
+
+
+OPTIONS = frozenset({"url", "token", "exporter", "select", "in_use", "capacity", "pending"})
+
+
+def make(site: FeedSite) -> PrometheusFeed:
+    """The feed of the Prometheus at `url`. The query is made anew each round: what tenants hold changes."""
+    options = {name: site.options.get(name, "") for name in OPTIONS}
+    if not options["url"]:
+        raise InvalidInputError("pools.prometheus.url: is missing; write it like http://127.0.0.1:9090")
+    token = options["token"]
+    secret = token.get_secret_value() if isinstance(token, SecretStr) else str(token)
+    collector = PrometheusCollector(str(options["url"]), token=secret)
+
+    def query() -> PoolQuery:
+        exporter, select, in_use, capacity, pending = (
+            str(options[name]) for name in ("exporter", "select", "in_use", "capacity", "pending")
+        )
+        return query_of(exporter, select, in_use, capacity, pending, site.accelerators, list(site.held()))
+
+    return PrometheusFeed(site.demand, site.pool_id, collector, query, site.step_s, site.clock)
