@@ -2,158 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.scenarios.house import House, Plane, until
 
-from sublet.accounts.service import Accounts
-from sublet.demand.model import Sample
-from sublet.demand.service import Demand
-from sublet.fleet.node_store import all_leaders
-from sublet.fleet.reach import pool_lead
-from sublet.launch.supervisor import bind
-from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
-from sublet.simulation.world import SSH_KEY
-from sublet.store import Store
-from sublet.store.processes import all_processes
-from sublet.values.clock import SystemClock
+from sublet.leases.backends.base import RunState
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 
 MOVES_S_MAX = 10.0
-STEPS = ("accepted", "starting", "active", "ended")
-
-
-class Plane:
-    """`sublet serve control` on a data directory of its own."""
-
-    def __init__(self, folder: Path, name: str, database: str, shared: Path) -> None:
-        self.name = name
-        self.folder = folder / name
-        self.folder.mkdir()
-        held = bind("127.0.0.1", 0, "control.port")
-        self.port = held.getsockname()[1]
-        held.close()
-        pools = "".join(
-            f'[[pools]]\nname = "{pool}"\nbackend = "simulated"\ngeneration = "h100"\nsite = "nowhere"\naccelerators = 8\n'
-            'watts = "700"\nprice_per_accelerator_hour = "2.00"\n\n'
-            for pool in ("both", f"of-{name}")
-        )
-        self.config = self.folder / "sublet.toml"
-        self.config.write_text(
-            f'data_dir = "{self.folder}"\n\n[database]\nurl = "{database}"\n\n[models]\ndefault = ""\n\n'
-            f'[control]\nport = {self.port}\nnode = "{name}"\ntick_s = 0.2\n\n[leasing]\nsimulated_file = "{shared}"\n\n{pools}'
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SUBLET_")}
-        with (self.folder / "stderr").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sublet", "serve", "control"],
-                env={**environment, "SUBLET_CONFIG": str(self.config)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        until(self.answers, f"{self.name} to answer", 60)
-
-    def answers(self) -> bool:
-        assert self.process is not None and self.process.poll() is None, (self.folder / "stderr").read_text()
-        with contextlib.suppress(OSError):
-            return bool(self.ask("", "/health"))
-        return False
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def ask(self, key: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            None if body is None else json.dumps(body).encode(),
-            {"authorization": f"Bearer {key}", "content-type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{path}: {error.code} {error.read()!r}") from error
-
-
-def until(holds: Callable[[], Any], what: str, seconds_max: float) -> Any:
-    deadline = time.monotonic() + seconds_max
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"waited {seconds_max} s for {what}"
-        time.sleep(0.05)
-    return found
-
-
-class House:
-    """Both planes, the database, and what the shared pool's machines say."""
-
-    def __init__(self, folder: Path, database: str) -> None:
-        self.shared = folder / "cluster.json"
-        self.planes = {name: Plane(folder, name, database, self.shared) for name in ("alpha", "beta")}
-        for plane in self.planes.values():
-            plane.start()
-        self.store = Store(database)
-        self.customer = Accounts(self.store).create_organization("customer").id
-        self.key = Accounts(self.store).create_key(self.customer, "test", ["leases"])[1]
-        self.cluster = SharedSimulatedBackend(SystemClock(), self.shared)
-        self.pools = {pool["name"]: pool for pool in self.planes["alpha"].ask(self.key, "/v1/pools")["pools"]}
-        now = SystemClock().now()
-        for pool in self.pools.values():
-            hours = [Sample(now - timedelta(hours=hour), 8, 0) for hour in range(10 * 24, -1, -1)]
-            Demand(self.store).record_samples(pool["id"], hours)
-
-    def close(self) -> None:
-        for plane in self.planes.values():
-            if plane.process is not None and plane.process.poll() is None:
-                plane.kill()
-        self.store.close()
-
-    def rent(self, plane: Plane, pool: str) -> str:
-        order = {"pool": pool, "accelerators": 1, "class": "spot", "duration_s": 900}
-        quote = plane.ask(self.key, "/v1/quotes", order)
-        return str(plane.ask(self.key, "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [SSH_KEY]})["id"])
-
-    def lease(self, lease_id: str) -> dict[str, Any]:
-        alive = next(plane for plane in self.planes.values() if plane.process and plane.process.poll() is None)
-        found: dict[str, Any] = alive.ask(self.key, f"/v1/leases/{lease_id}")
-        return found
-
-    def leader(self, pool: str) -> Plane | None:
-        """Who leads a shared pool now, if it lives."""
-        with self.store.read() as connection:
-            held = all_leaders(connection).get(pool_lead(self.pools[pool]["id"]))
-            pids = {process.node_id: process.pid for process in all_processes(connection)}
-        pid = pids.get(held.node_id) if held is not None else None
-        running = (plane for plane in self.planes.values() if plane.process and plane.process.poll() is None)
-        return next((plane for plane in running if plane.process and plane.process.pid == pid), None)
-
-    def unharmed(self, lease_id: str, state: str) -> None:
-        """It is in that state; it was started once, and its tenant was told nothing."""
-        until(lambda: self.lease(lease_id)["state"] == state, f"{lease_id} to be {state}", 30)
-        found = self.lease(lease_id)
-        seen = {step["to"] for step in found["history"]}
-        assert found["reclaim_at"] is None and not seen & {"notice", "degraded", "failed"}, found
-        run = self.cluster.observe(lease_id)
-        assert len(run.deliveries) == 1 and self.cluster.told(lease_id) == [], run
 
 
 @pytest.fixture
@@ -171,8 +32,7 @@ def test_each_acts_on_its_own_pools_and_one_on_what_they_share(house: House) -> 
     leases = [house.rent(plane, pool) for plane in (alpha, beta) for pool in ("of-alpha", "of-beta", "both")]
     for lease_id in leases:
         house.unharmed(lease_id, "active")
-    operator = Accounts(house.store).ensure_operator()
-    assert operator is not None
+    operator = house.operator
     listed = alpha.ask(operator, "/v1/nodes")["nodes"]
     assert [(node["name"], node["state"], len(node["pool_ids"])) for node in listed] == [
         ("alpha", "reachable", 2),
@@ -185,27 +45,91 @@ def test_each_acts_on_its_own_pools_and_one_on_what_they_share(house: House) -> 
     assert [pool["name"] for pool in pools if pool["offline_at"] is None] == ["both", "of-alpha", "of-beta"]
 
 
-def test_the_leader_is_killed_at_every_step_of_a_lease(house: House) -> None:
-    for step in STEPS:
-        leader = until(lambda: house.leader("both"), "somebody to lead", 20)
-        (other,) = (plane for plane in house.planes.values() if plane is not leader)
-        lease_id = house.rent(other, "both")
-        if step == "starting":
-            until(lambda i=lease_id: house.lease(i)["state"] != "scheduled", "the start", 20)  # type: ignore[misc]
-        elif step in ("active", "ended"):
-            house.unharmed(lease_id, "active")
-        if step == "ended":
-            other.ask(house.key, f"/v1/leases/{lease_id}/end", {})
-        leader.kill()
-        killed = time.monotonic()
-        until(lambda o=other: house.leader("both") is o, f"{other.name} to lead", 20)  # type: ignore[misc]
-        moved_s = time.monotonic() - killed
-        print(f"{step}: the lead moved from {leader.name} to {other.name} in {moved_s:.1f} s")
-        assert moved_s < MOVES_S_MAX
-        if step == "ended":
-            until(lambda i=lease_id: house.lease(i)["state"] == "ended", "the end", 30)  # type: ignore[misc]
-        else:
-            house.unharmed(lease_id, "active")
-        leader.start()
-    pools = house.planes["alpha"].ask(house.key, "/v1/pools")["pools"]
-    assert all(pool["offline_at"] is None for pool in pools), "nothing is retired"
+@dataclass(frozen=True)
+class Point:
+    """Where the leader dies, and what is asked of the other control plane so that it comes there."""
+
+    kind: str
+    moment: str
+    after: Callable[[House, Plane, str], None]
+
+
+def nothing(house: House, plane: Plane, lease_id: str) -> None:
+    """The lease was rented: its start is under way."""
+
+
+def take_back(house: House, plane: Plane, lease_id: str) -> None:
+    house.unharmed(lease_id, "active")
+    order = {"pool": "both", "accelerators": 8, "duration_s": 3600, "reason": "the owner needs it"}
+    plane.ask(house.operator, "/v1/reclaims", order)
+
+
+def end(house: House, plane: Plane, lease_id: str) -> None:
+    house.unharmed(lease_id, "active")
+    plane.ask(house.key, f"/v1/leases/{lease_id}/end", {})
+
+
+POINTS = (
+    Point("prepare", "before", nothing),
+    Point("prepare", "inside", nothing),
+    Point("prepare", "after", nothing),
+    Point("activate", "before", nothing),
+    Point("activate", "inside", nothing),
+    Point("notify", "before", take_back),
+    Point("notify", "inside", take_back),
+    Point("stop", "before", end),
+    Point("stop", "inside", end),
+    Point("stop", "after", end),
+    Point("forget", "before", end),
+)
+
+
+def died(house: House) -> Plane | None:
+    return next((plane for plane in house.planes.values() if plane.process and plane.process.poll() is not None), None)
+
+
+def test_the_leader_is_killed_at_every_step_of_a_plan(tmp_path: Path, postgres_url: str) -> None:
+    """It kills itself there, so no moment is missed: before a step, after the first change inside it, and after it."""
+    aim = tmp_path / "aim"
+    house = House(tmp_path, postgres_url, aim)
+    try:
+        for point in POINTS:
+            leader = until(lambda: house.leader("both"), "somebody to lead", 20)
+            (other,) = (plane for plane in house.planes.values() if plane is not leader)
+            aim.write_text(f"{point.kind} {point.moment}")
+            lease_id = house.rent(other, "both", "notice")
+            point.after(house, other, lease_id)
+            dead = until(lambda: died(house), f"{leader.name} to die {point.moment} {point.kind}", 20)
+            assert dead is leader and not aim.exists()
+            killed = time.monotonic()
+            until(lambda o=other: house.leader("both") is o, f"{other.name} to lead", 20)  # type: ignore[misc]
+            moved_s = time.monotonic() - killed
+            print(f"{point.moment} {point.kind}: the lead moved from {leader.name} to {other.name} in {moved_s:.1f} s")
+            assert moved_s < MOVES_S_MAX
+            came_through(house, other, point, lease_id)
+            leader.start()
+        pools = house.planes["alpha"].ask(house.key, "/v1/pools")["pools"]
+        assert all(pool["offline_at"] is None for pool in pools), "nothing is retired"
+    finally:
+        house.close()
+
+
+def came_through(house: House, plane: Plane, point: Point, lease_id: str) -> None:
+    """What was asked for is done, once; then the lease is ended, so that the next point finds the pool as this one did."""
+    if point.after is take_back:
+        until(lambda: house.cluster.told(lease_id), f"{lease_id} to be told", 30)
+        found = house.lease(lease_id)
+        assert found["state"] == "notice" and found["reclaim_at"] is not None and len(house.cluster.told(lease_id)) == 1
+        for reclaim in plane.ask(house.operator, "/v1/reclaims")["reclaims"]:
+            if not reclaim["withdrawn"]:
+                plane.ask(house.operator, f"/v1/reclaims/{reclaim['id']}/withdraw", {})
+        until(lambda: len(house.cluster.told(lease_id)) == 2, "the withdrawal", 30)
+        assert house.cluster.told(lease_id)[1] == "withdrawn" and house.lease(lease_id)["reclaim_at"] is None
+    elif point.after is nothing:
+        house.unharmed(lease_id, "active")
+    if point.after is not end:
+        assert len(house.cluster.observe(lease_id).deliveries) == 1
+        plane.ask(house.key, f"/v1/leases/{lease_id}/end", {})
+    until(lambda: house.lease(lease_id)["state"] == "ended", f"{lease_id} to end", 30)
+    until(lambda: house.cluster.observe(lease_id).state is RunState.ABSENT, f"{lease_id} to be forgotten", 30)
+    assert house.lease(lease_id)["end_reason"] == "released"
