@@ -61,6 +61,10 @@ class StandardTransport:
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
 
+    def __del__(self) -> None:
+        if getattr(self, "_connection", None) is not None:  # a client that nobody closed leaves no connection behind
+            self.close()
+
     def send(self, request: Request) -> Answer:
         found = self._open(request)
         try:
