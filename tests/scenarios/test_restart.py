@@ -72,7 +72,7 @@ def _rent_firm(stage: Stage, theatre: UpProcess) -> dict[str, Any]:
         rungs = stage.operator.get(f"/v1/surplus/{pool['id']}")["rungs"]
         return any(rung["alone"] for rung in rungs if rung["class"] == "firm")
 
-    stage.wait("something firm", firm, 30)
+    stage.wait("something firm", firm, 180)
     quote = stage.customer.post("/v1/quotes", order, idempotency_key="restart-quote")
     accepted = {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]}
     lease = stage.customer.post("/v1/leases", accepted, idempotency_key="restart-lease")

@@ -8,7 +8,8 @@ import typer
 
 from sublet.client.remote import connect, pool_named
 from sublet.output import JsonFlag, note, print_json, print_rows, say
-from sublet.shown import counted, span_text
+from sublet.shown import counted, span_text, time_text
+from sublet.values.clock import parse_time
 
 NO_POOLS = "no pools yet; `sublet up` finds this machine's own, [[pools]] in sublet.toml states others"
 
@@ -74,6 +75,8 @@ def _print_ladder(ladder: dict[str, Any]) -> None:
     ]
     columns = {"class": "class", "window": "window", "count": "on sale", "alone": "if alone", "withheld": "withheld"}
     print_rows(rows, columns, "nothing is on sale")
+    for item in ladder["promises"]:
+        note(item["sentence"])
     for sentence in ladder["notes"]:
         note(sentence)
 
@@ -91,9 +94,42 @@ def _print_record(told: dict[str, Any]) -> None:
     say()
     note(f"the shadow, which sells on paper alone: {lived}")
     _print_figures(shadow["figures"], "nothing would have been sold")
+    _print_promises(told["promises"])
     for item in told["tuning"]:
         note(item["sentence"])
     say()
+
+
+def _print_promises(promises: list[dict[str, Any]]) -> None:
+    """What each kind of promise has earned, whether it was stopped, and when it opens."""
+    if not promises:
+        return
+    say()
+    note("what each kind of promise has earned on paper, and may put at risk at once")
+    rows = [
+        {
+            "promise": f"{item['class']} {item['hours']} h" + (f" within {item['within']} h" if item["within"] else ""),
+            "state": item["state"],
+            "supports": f"{item['supports']:,}",
+            "sold": f"{item['sold']:,}",
+            "broken": f"{item['broken']:,}",
+            "rate": "" if item["broken_per_1000"] is None else f"{item['broken_per_1000']:.1f}",
+            "opens": time_text(parse_time(item["opens_at"])) if item["opens_at"] else "",
+        }
+        for item in promises
+    ]
+    columns = {
+        "promise": "promise",
+        "state": "state",
+        "supports": "supports",
+        "sold": "sold",
+        "broken": "broken",
+        "rate": "broken /1000",
+        "opens": "opens further",
+    }
+    print_rows(rows, columns, "")
+    for item in promises:
+        note(item["sentence"])
 
 
 def _print_figures(figures: list[dict[str, Any]], empty: str) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sublet.config.pools import Section
 from sublet.values.errors import InvalidInputError
-from sublet.values.service_classes import NAME, SHIPPED, ServiceClass, ServiceClasses, TakeBack
+from sublet.values.service_classes import NAME, ORDERS_DEFAULT, SHIPPED, ServiceClass, ServiceClasses, TakeBack
 
 NOT_YET = (TakeBack.PAUSE,)
 """Ways to take capacity back that nothing here sells by."""
@@ -56,6 +56,15 @@ class ClassOfService(Section):
         le=1,
         description="of a class that is never taken back: share of what could be sold for an hour that may be sold for longer "
         "windows",
+    )
+    long_windows: bool = Field(
+        default=False,
+        description="of a class that is never taken back: whether windows of 12 hours and more are sold by a forecast, too; they "
+        "fail on fleets that nobody has measured, and longer work is for blocks and deadlines",
+    )
+    orders: tuple[tuple[int, int], ...] = Field(
+        default=ORDERS_DEFAULT,
+        description="of a class that is paused: pairs of hours of service and the hours within which they are done",
     )
     description: str = Field(default="", max_length=200, description="what customers are told of it, in one sentence")
 

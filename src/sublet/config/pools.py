@@ -119,6 +119,12 @@ class PoolSettings(Section):
     )
     reserve: int = Field(default=0, ge=0, description="accelerators never sold")
     failure_reserve: int = Field(default=0, ge=0, description="spare accelerators for failures, not sold")
+    patience_s: int = Field(
+        default=0,
+        ge=0,
+        le=86_400,
+        description="seconds that the owner's own work may wait before it counts as a broken promise; whole hours count",
+    )
     prometheus: PrometheusSettings | None = None
     feed: FeedSettings | None = None
     maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), max_length=1_000)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sublet.console.chart import UNITS, Mark
+from sublet.surplus.model import Stood
 from sublet.surplus.record.calibration import Figures, PoolRecord, Tuning, Verdict
+from sublet.surplus.rule.earned import as_dict
 
 RATE_MIN = 0.1
 RATE_MAX = 1000.0
@@ -89,6 +91,16 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Earned:
+    """What one kind of promise may put at risk, with the family of its color."""
+
+    tone: str
+    word: str
+    sentence: str
+    rate: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordPage:
     """All that the template draws of a pool's record. `survival` pairs, per class, the leases' chart and the shadow's;
     `both` says that there is some chart of either."""
@@ -98,6 +110,7 @@ class RecordPage:
     survival: tuple[tuple[str, Curves | None, Curves | None], ...]
     both: bool
     told: tuple[Told, ...]
+    promises: tuple[Earned, ...]
     scale: tuple[Mark, ...]
 
 
@@ -117,8 +130,18 @@ def draw_record(record: PoolRecord) -> RecordPage:
         survival=tuple(pair for pair in pairs if pair[1] or pair[2]),
         both=any(pair[1] for pair in pairs) and any(pair[2] for pair in pairs),
         told=tuple(_told(item) for item in record.tunings),
+        promises=tuple(_earned(item) for item in record.promises),
         scale=tuple(Mark(_place(rate), f"{rate:,.10g}", _anchor(rate)) for rate in (0.1, 1, 10, 100, 1000)),
     )
+
+
+def _earned(stood: Stood) -> Earned:
+    told = as_dict(stood)
+    rate = ""
+    if told["broken_per_1000"] is not None:
+        rate = f"{told['broken']:,} of {told['sold']:,} broke on paper, {told['promised_per_1000']:g} of 1,000 are promised"
+    tone = {"stopped": "bad", "earning": "busy", "open": "busy", "full": "good"}[told["state"]]
+    return Earned(tone, told["state"], told["sentence"], rate)
 
 
 def _of(items: Sequence[Figures], name: str) -> list[Figures]:

@@ -60,9 +60,10 @@ BOOKKEEPING_INTERVAL_S = 60.0
 ALERTS_INTERVAL_S = 5.0
 OUTBOX_INTERVAL_S = 0.5
 WATCHING_INTERVAL_S = 10.0
-RECORD_INTERVAL_S = 3.0
+RECORD_INTERVAL_S = 1.0
 RECORD_BUDGET_S = 0.3
-"""A tenth of one core at most goes into what the shadow still has to live through; once it is there, an hour takes milliseconds."""
+"""A third of one core at most goes into what the shadow still has to live through: until then nothing is sold that can't be taken
+back. Once it is there, an hour takes milliseconds."""
 NIGHTLY_S = 24 * 3600
 FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0

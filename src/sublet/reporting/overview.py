@@ -24,6 +24,7 @@ from sublet.ledger.budgets.alerts import GIVEN_UP, WAITING
 from sublet.ledger.budgets.standing import Standing, Told, standings
 from sublet.ledger.rating import figures
 from sublet.surplus.model import HOUR_S, Ladder
+from sublet.surplus.rule.earned import kind_text, opens, state_of
 from sublet.surplus.rule.view import View
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.errors import NotFoundError
@@ -90,6 +91,7 @@ class Overviews:
             alerts=(
                 *self._alerts(health, pools),
                 *(alert for pool in pools for alert in _unseen(pool, facts[pool.id])),
+                *(alert for pool in pools for alert in _stopped(pool, facts[pool.id])),
                 *_taken_back(live, pool_names, at),
             ),
             processes=self._processes(health),
@@ -348,6 +350,15 @@ def _withheld(ladder: Ladder, loosest: str) -> tuple[view.Withheld, ...]:
         return ()
     shortest = min(rungs, key=lambda rung: rung.window_s)
     return tuple(view.Withheld(item.count, item.sentence.removeprefix(f"{item.count} ")) for item in shortest.withheld)
+
+
+def _stopped(pool: Pool, facts: View) -> list[view.Alert]:
+    """That the monitor stopped a kind of promise, and when it may open again."""
+    return [
+        view.Alert("warning", f"{pool.name}: {kind_text(stood)} is not sold: {opens(stood)}")
+        for _, stood in sorted((facts.standings or {}).items())
+        if state_of(stood) == "stopped"
+    ]
 
 
 def _unseen(pool: Pool, facts: View) -> list[view.Alert]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sublet.demand.model import Claim
+from sublet.surplus.budget import Pace, Standing
 from sublet.values.clock import format_time
+from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 
 HOUR_S = 3600
+PATIENCE_S_MAX = 24 * HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class PoolFacts:
 
     `capacity` works now; `never_sell` is the operator's setting; `failure_reserve` covers accelerators that may die.
     `quarantined` ones are not proved clean. `reclaims` are what the owner asked back and what is kept for it since;
-    `back_off` is there where demand took capacity back lately.
+    `back_off` is there where demand took capacity back lately. The owner's demand may wait `patience_s` seconds before it
+    breaks what is sold.
     """
 
     pool_id: str
@@ -48,6 +53,18 @@ class PoolFacts:
     quarantined: int = 0
     reclaims: tuple[Claim, ...] = ()
     back_off: BackOff | None = None
+    patience_s: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.patience_s <= PATIENCE_S_MAX:
+            raise InvalidInputError(
+                f"patience_s of pool {self.name} is {self.patience_s}; write 0 to {PATIENCE_S_MAX} seconds"
+            )
+
+    @property
+    def patience_hours(self) -> int:
+        """Whole hours of patience: shadows live by the hour, and less than an hour breaks as none."""
+        return self.patience_s // HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +74,25 @@ class Sold:
     count: int
     class_name: str
     window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """The standing of one kind of promise on a pool after the whole hour `hour` (since the epoch).
+
+    `hours` is its length; `within` the deadline of an order, 0 for a window that can't be taken back.
+    """
+
+    class_name: str
+    hours: int
+    within: int
+    hour: int
+    pace: Pace
+    standing: Standing
+
+
+Standings = Mapping[tuple[str, int, int], Stood]
+"""By class, hours, and hours until the deadline (0: uninterrupted)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +123,8 @@ REASONS: dict[str, str] = {
     "looser_class": "not on sale even in a less strict class",
     "demand_quantile": "the owner's demand may rise so far, at the risk accepted for the class",
     "kept_short": "kept for the shortest window, so that few long ones share its risk",
+    "not_earned": "more than the record of so long a promise on this pool supports: it earns by what it keeps",
+    "long_window": "not sold by a forecast for so long: order with a deadline, or buy from a block",
     "cold_start": "too little history to know",
     "stale_demand": "the last sample is too old to decide on",
     "not_on_sale": "the class is not on sale",
@@ -138,7 +176,7 @@ class Ladder:
     """What a pool has on sale at one moment, longest and firmest first.
 
     `rungs` are meant together: each rung's count comes on top of all above it. `alone` says, in the same order, what
-    each could sell if it were the only one on offer.
+    each could sell if it were the only one on offer. `promises` says where the record of each kind of promise stands.
     """
 
     pool_id: str
@@ -149,6 +187,7 @@ class Ladder:
     alone: tuple[Sellable, ...]
     evidence: Evidence
     notes: tuple[str, ...] = field(default=())
+    promises: tuple[dict[str, object], ...] = ()
 
     @property
     def total(self) -> int:
@@ -174,4 +213,5 @@ class Ladder:
             ],
             "evidence": self.evidence.as_dict(),
             "notes": list(self.notes),
+            "promises": list(self.promises),
         }

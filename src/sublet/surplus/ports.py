@@ -8,8 +8,9 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from sublet.surplus.model import PoolFacts, Sold
+from sublet.surplus.model import PoolFacts, Sold, Standings
 from sublet.surplus.record.calibration import Promise
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 
@@ -34,4 +35,12 @@ class Free(Protocol):
 class Promises(Protocol):
     def __call__(self, pool_id: str, since: datetime, limit: int, /) -> Sequence[Promise]:
         """What became of what was sold of the pool and ended since then, at most `limit` of it."""
+        ...
+
+
+class Earned(Protocol):
+    def __call__(
+        self, pool_id: str, classes: Sequence[ServiceClass], patience_hours: int, connection: Connection, /
+    ) -> Standings:
+        """What each kind of promise of the classes has earned on the pool."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -21,10 +22,12 @@ from sublet.surplus.model import (
     PoolFacts,
     Sellable,
     Sold,
+    Standings,
     Withheld,
 )
-from sublet.surplus.ports import Book, Facts, Free
+from sublet.surplus.ports import Book, Earned, Facts, Free
 from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.earned import as_dict
 from sublet.surplus.rule.memory import Hours, Learned, Memory
 from sublet.surplus.rule.seller import REGIME_RATIO
 from sublet.surplus.rule.view import View, claims_met
@@ -61,7 +64,9 @@ class Surplus:
         clock: Clock,
         learned: Learned = lambda pool_id, connection: None,
         free: Free = _any,
+        standings: Earned | None = None,
     ) -> None:
+        self._standings = standings
         self._demand = demand
         self._facts = facts
         self._book = book
@@ -116,7 +121,10 @@ class Surplus:
         evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view.hours))
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
         notes = tuple(_notes(view.hours))
-        return Ladder(pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence, notes)
+        told = tuple(as_dict(stood) for _, stood in sorted((view.standings or {}).items()))
+        return Ladder(
+            pool_id, view.at, view.facts.capacity, now_sold, tuple(rungs), tuple(alone), evidence, notes, told
+        )
 
     def sellable(
         self,
@@ -164,7 +172,16 @@ class Surplus:
         facts = self._facts(pool_id, connection)
         known = self._memory.recall(facts.pool_id, moment, connection)
         claims = self._demand.claims(facts.pool_id, Window(moment, moment + 2 * AHEAD_MAX), connection)
-        return view_of(known.series, known.hours, facts, claims, moment)
+        view = view_of(known.series, known.hours, facts, claims, moment)
+        if self._standings is None:
+            return view
+        return replace(view, standings=self.standings(facts, connection))
+
+    def standings(self, facts: PoolFacts, connection: Connection) -> Standings:
+        """What each kind of promise has earned on a pool; empty where nothing is kept."""
+        if self._standings is None:
+            return {}
+        return self._standings(facts.pool_id, self.classes, facts.patience_hours, connection)
 
 
 def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> View:

@@ -45,6 +45,30 @@ class Evidence:
 
 
 @answer
+class PromiseState:
+    """What one kind of promise has earned on a pool: `supports` may be promised at once. `within` is the deadline in hours of
+    an order that may be paused, null for a window that can't be taken back. `state` is earning, open, full or stopped."""
+
+    class_: str
+    hours: int
+    within: int | None
+    state: str
+    supports: int
+    running: int
+    sold: int
+    broken: int
+    broken_per_1000: float | None
+    promised_per_1000: float
+    worst_hour: int
+    alarms: int
+    stopped_at: Moment | None
+    stopped_by: str | None
+    hours_to_open: int | None
+    opens_at: Moment | None
+    sentence: str
+
+
+@answer
 class SurplusLadder:
     """Everything that a pool has on sale, from the firmest and longest window down."""
 
@@ -56,6 +80,7 @@ class SurplusLadder:
     rungs: list[Rung]
     evidence: Evidence
     notes: list[str]
+    promises: list[PromiseState]
 
 
 @answer
@@ -170,6 +195,7 @@ class PoolRecord:
     leases: LeaseFigures
     shadow: ShadowFigures
     tuning: list[TuningState]
+    promises: list[PromiseState]
 
 
 @answer

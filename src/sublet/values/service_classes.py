@@ -22,6 +22,8 @@ WINDOW_S_MAX = 90 * 24 * HOUR_S
 NOTICE_S_MAX = 24 * HOUR_S
 LONG_SHARE = 0.15
 WINDOWS_DEFAULT_S = (24 * HOUR_S, 12 * HOUR_S, 4 * HOUR_S, HOUR_S)
+ORDERS_DEFAULT = ((1, 8), (1, 24), (4, 24))
+ORDER_HOURS_MAX = 14 * 24
 CLASSES_MAX = 8
 """More classes than these can't be told apart in a chart, and each costs a shadow per pool."""
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,15}")
@@ -60,7 +62,9 @@ class ServiceClass:
 
     `teardown_s` is what clearing an accelerator takes after the notice. `windows_s` are the window lengths that the ladder
     offers, longest first. Of a class that is never taken back, at most `long_share_max` of what could be sold for the
-    shortest window is sold for longer ones. Raises InvalidInputError.
+    shortest window is sold for longer ones, and windows of half a day and more are sold by a forecast only with `long_windows`.
+    `orders` are the orders of a paused class: hours of service, and within how many hours they are done. Raises
+    InvalidInputError.
     """
 
     name: str
@@ -76,6 +80,8 @@ class ServiceClass:
     description: str = ""
     teardown_s: int = 30
     windows_s: tuple[int, ...] = WINDOWS_DEFAULT_S
+    long_windows: bool = False
+    orders: tuple[tuple[int, int], ...] = ORDERS_DEFAULT
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or self.name in RESERVED:
@@ -102,6 +108,11 @@ class ServiceClass:
                 raise InvalidInputError(
                     f"{field} of class {self.name} is {getattr(self, field)}; write a number from {least} to {most}"
                 )
+        if any(not 1 <= hours <= within <= ORDER_HOURS_MAX for hours, within in self.orders):
+            raise InvalidInputError(
+                f"orders of class {self.name} are pairs of hours of service and the hours within which they are done, such as "
+                f"[4, 24], at most {ORDER_HOURS_MAX}"
+            )
         object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
 
     @property

@@ -27,13 +27,14 @@ from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
 from sublet.models.service import Models
 from sublet.store import Store
-from sublet.surplus.model import Absence, PoolFacts, Sold
+from sublet.surplus.model import Absence, PoolFacts, Sold, Standings
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
 from sublet.values.clock import to_micros
 from sublet.values.plan import Step
+from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 from sublet.wiring.owned import stated_of
 
@@ -65,7 +66,9 @@ class Capacity:
         self._models = models
         self._room = room
         self._timing = Timing()
-        self.surplus = Surplus(demand, self.facts, self.book, self.classes.values(), self._clock, _learned, self.free)
+        self.surplus = Surplus(
+            demand, self.facts, self.book, self.classes.values(), self._clock, _learned, self.free, _standings
+        )
 
     # -- what the surplus counts with
 
@@ -97,6 +100,7 @@ class Capacity:
                 if row.held > 0
             ),
             back_off=reclaims_sql.back_off(connection, pool.id, now),
+            patience_s=stated.patience_s,
         )
 
     def book(self, pool_id: str, connection: Connection) -> list[Sold]:
@@ -245,6 +249,10 @@ def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> 
 
 def _learned(pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
     return surplus_sql.learned(connection, pool_id)
+
+
+def _standings(pool_id: str, classes: Sequence[ServiceClass], patience_hours: int, connection: Connection) -> Standings:
+    return surplus_sql.standings(connection, pool_id, classes, patience_hours)
 
 
 def _floor_replicas(live: Sequence[Replica], floors: Mapping[str, int]) -> set[str]:

@@ -30,6 +30,7 @@ class StatedPool:
     reserve: int = 0
     failure_reserve: int = 0
     maintenance: tuple[MaintenanceSettings, ...] = ()
+    patience_s: int = 0
 
 
 def stated_of(pool: Pool) -> StatedPool:
@@ -44,7 +45,8 @@ def stated_of(pool: Pool) -> StatedPool:
         )
         for item in told.get("maintenance", ())
     ]
-    return StatedPool(told.get("reserve", 0), told.get("failure_reserve", 0), tuple(maintenance))
+    reserve, spare, patience_s = (told.get(name, 0) for name in ("reserve", "failure_reserve", "patience_s"))
+    return StatedPool(reserve, spare, tuple(maintenance), patience_s)
 
 
 def served_elsewhere(pool: Pool, connection: Connection, now: datetime) -> int | None:
@@ -61,6 +63,7 @@ def _terms(stated: PoolSettings) -> dict[str, Any]:
     return {
         "reserve": stated.reserve,
         "failure_reserve": stated.failure_reserve,
+        "patience_s": stated.patience_s,
         "maintenance": [
             {
                 "start": format_time(item.start),

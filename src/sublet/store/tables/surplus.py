@@ -32,3 +32,17 @@ shadow_days = Table(
     Column("bound_hours", BigInteger, nullable=False),
     Column("broken_after", Json, nullable=False),
 )
+
+# What each kind of promise has earned on a pool, after the whole hour `hour` since the epoch; a row is of one rule, risk and
+# patience, named by `rule`. `within` is 0 for windows that can't be taken back, else the hours until an order's deadline.
+promise_standings = Table(
+    "promise_standings",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("class_name", String(16), primary_key=True),
+    Column("hours", Integer, primary_key=True),
+    Column("within", Integer, primary_key=True),
+    Column("rule", String(60), nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("state", Json, nullable=False),
+)

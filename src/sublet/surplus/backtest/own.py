@@ -10,10 +10,10 @@ import numpy as np
 from sublet.demand.model import Floats
 from sublet.surplus.backtest.scoring import Book, Trace
 from sublet.surplus.rule.seller import Seller, agreed_depth, deepest, ladder_caution, long_limit, phase_of, sellers
+from sublet.surplus.terms import SHADOW_HOURS_MIN
 from sublet.values.service_classes import LONG_SHARE
 
 RISK = 0.01
-SHADOW_START = 96
 
 
 class Sublet:
@@ -29,9 +29,8 @@ class Sublet:
         self.risk = risk
         self.long_share = long_share
         self._trace = trace
-        start = max(SHADOW_START, trace.warmup // 3)
         self.sellers: dict[int, Seller] = sellers(
-            trace.in_use, trace.first_hour, start, self.windows, phase_of(trace.name)
+            trace.in_use, trace.first_hour, SHADOW_HOURS_MIN, self.windows, phase_of(trace.name)
         )
 
     def starts(self, t: int, book: Book) -> dict[int, int]:

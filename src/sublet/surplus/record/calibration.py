@@ -13,7 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sublet.surplus.model import HOUR_S
+from sublet.surplus.model import HOUR_S, Stood
+from sublet.surplus.rule.earned import as_dict
 from sublet.values.clock import format_time
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
@@ -397,6 +398,7 @@ class PoolRecord:
     shadow: tuple[Figures, ...]
     lived: Shadowed
     tunings: tuple[Tuning, ...]
+    promises: tuple[Stood, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -407,6 +409,7 @@ class PoolRecord:
             "leases": {"since": format_time(self.leases_since), "figures": [item.as_dict() for item in self.leases]},
             "shadow": {**self.lived.as_dict(), "figures": [item.as_dict() for item in self.shadow]},
             "tuning": [item.as_dict() for item in self.tunings],
+            "promises": [as_dict(item) for item in self.promises],
         }
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sublet.demand.model import Claim, Series, Tally
 from sublet.demand.service import Demand
 from sublet.store import Store
+from sublet.surplus.kept import promised
 from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.ports import Promises
 from sublet.surplus.record import store as sql
@@ -126,11 +127,12 @@ class Record:
         return record
 
     def _of(self, pool_id: str, name: str, days: int) -> PoolRecord:
-        now = self._store.clock.now()
+        now, hours = self._store.clock.now(), self._facts(pool_id).patience_hours
         with self._store.read() as connection:
             book = sql.shadow(connection, pool_id)
             today = hour_of(now) // 24
             rows = sql.days_since(connection, pool_id, today - max(days, RECENT_DAYS) + 1)
+            stood = sql.standings(connection, pool_id, self._classes.values(), hours)
         cells = by_cell(row for row in rows if row[2].day > today - days)
         latest = by_cell(row for row in rows if row[2].day > today - RECENT_DAYS)
         shadow = [
@@ -159,6 +161,7 @@ class Record:
             shadow=tuple(shadow),
             lived=_lived(book, now),
             tunings=tuple(self._tunings(book, latest)),
+            promises=tuple(item for _, item in sorted(stood.items())),
         )
 
     def _tunings(self, book: ShadowBook | None, latest: Mapping[tuple[str, int], list[Day]]) -> Iterable[Tuning]:
@@ -181,7 +184,8 @@ class Record:
     def _live(self, pool_id: str, until: float, hours_max: int | None) -> int:
         now = self._store.clock.now()
         present = hour_of(now - LATE)
-        life = self._life(pool_id, now)
+        facts = self._facts(pool_id)
+        life = self._life(pool_id, now, facts.patience_hours)
         if life is None or life.book.next_hour >= present:
             return 0
         series = self._read(pool_id, life, moment_of(present))
@@ -189,7 +193,6 @@ class Record:
         slots = series.slots(HOUR_S)
         first = slots.start_s // HOUR_S
         claims = self._demand.claims(pool_id, Window(moment_of(life.book.next_hour), now + CLAIMS_AHEAD))
-        facts = self._facts(pool_id)
         lived = 0
         while life.book.next_hour < last and (time.monotonic() < until or not lived):
             place = life.book.next_hour - first
@@ -199,21 +202,28 @@ class Record:
                 idle = max(0, math.floor(slots.capacity[place] - slots.in_use[place]))
             life.book.happen(idle, facts.capacity)
             lived += 1
-        self._save(pool_id, life)
+        self._save(pool_id, life, facts.patience_hours)
         return lived
 
-    def _life(self, pool_id: str, now: datetime) -> _Life | None:
-        """The pool's shadow where it stands; a new one from the first sample on, also where older ones came in since."""
+    def _life(self, pool_id: str, now: datetime, patience_hours: int) -> _Life | None:
+        """The pool's shadow where it stands; a new one from the first sample on, also where older ones came in since, or the
+        record of a kind of promise is of another rule, risk or patience."""
         with self._store.read() as connection:
             first = self._demand.first_sample_at(connection, pool_id)
             life = self._lives.get(pool_id)
             if life is None and first is not None:
                 book = sql.shadow(connection, pool_id)
+                if book is not None:
+                    kept = sql.standings(connection, pool_id, self._classes.values(), patience_hours)
+                    book.standings = {key: stood.standing for key, stood in kept.items()}
+                    book.paces = {key: stood.pace for key, stood in kept.items()}
                 life = _Life(book, moment_of(book.next_hour)) if book is not None else None
         if first is None:
             return None
         begin = max(hour_of(first), hour_of(now - timedelta(days=DAYS_MAX))) + 1
-        if life is None or begin < life.book.since_hour:
+        wanted = {key for policy in self._classes.values() for key in promised(policy)}
+        other = life is not None and life.saved is not None and not wanted <= set(life.book.standings)
+        if life is None or begin < life.book.since_hour or other:
             if life is not None:
                 self._store.write(lambda connection: sql.forget(connection, pool_id))
             life = _Life(ShadowBook(begin, begin), None)
@@ -255,14 +265,17 @@ class Record:
         life.book.sell(view_of(known, life.hours, facts, claims, at), self._classes)
         life.book.note_sellers(life.hours)
 
-    def _save(self, pool_id: str, life: _Life) -> None:
+    def _save(self, pool_id: str, life: _Life, patience_hours: int) -> None:
         days = life.book.take_days()
         if life.hours is not None:
             life.book.learned = life.hours.as_state()
         oldest = life.book.next_hour // 24 - DAYS_MAX
 
         def write(connection: Connection) -> bool:
-            return sql.save(connection, pool_id, life.saved, life.book, days, oldest)
+            if not sql.save(connection, pool_id, life.saved, life.book, days, oldest):
+                return False
+            sql.save_standings(connection, pool_id, life.book.stood(), self._classes, patience_hours)
+            return True
 
         try:
             saved = self._store.write(write)

@@ -1,5 +1,7 @@
 """The shadow that never ends: it sells each class and window alone to endless buyers, on paper, hour by hour.
 
+What it keeps and breaks is what each kind of promise earns: the budget and the monitor of `budget.py` stand on it.
+
 It decides by the very rule of the running service, from what was recorded before each hour; then the hour happens.
 Everything that it will need again fits in a small document, so that a restart goes on where it stood.
 """
@@ -12,22 +14,31 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sublet.surplus.model import HOUR_S, Sold
+import numpy as np
+
+from sublet.surplus.budget import Pace, Standing, stops_with
+from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
+from sublet.surplus.deadlines.paths import MOMENTS_MIN, comparable_idle
+from sublet.surplus.kept import RECORD_HOURS_MAX, Key, budgeted, kinds_of, pace_of, promised, sells
+from sublet.surplus.model import HOUR_S, Sold, Stood
 from sublet.surplus.record.calibration import Day
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.memory import Hours
 from sublet.surplus.rule.seller import LOOSEN_MAX, REGIME_RATIO, Seller
 from sublet.surplus.rule.view import View
+from sublet.surplus.terms import Shortage
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 HOUR_US = HOUR_S * 1_000_000
-WINDOW_HOURS_MAX = 168
 STEADY = 0.05
 """A factor nearer to 1 than this is neither tightened nor loosened."""
 
-Key = tuple[str, int]
+FIRM, PAUSED = 2.0, 1.0
+"""How strict a kind of promise is: what can't be taken back, and what may be paused until its deadline."""
+
+Cell = tuple[str, int]
 """A class and a window length in hours."""
 
 
@@ -85,19 +96,32 @@ class ShadowBook:
     next_hour: int
     hours: int = 0
     unseen: int = 0
-    cells: dict[Key, list[int]] = field(default_factory=dict)
+    cells: dict[Cell, list[int]] = field(default_factory=dict)
     bounds: dict[int, Bound] = field(default_factory=dict)
     turns: dict[int, Turn] = field(default_factory=dict)
     days: dict[tuple[str, int, int], Day] = field(default_factory=dict)
     risks: dict[str, float] = field(default_factory=dict)
     learned: Mapping[str, Any] | None = None
+    standings: dict[Key, Standing] = field(default_factory=dict)
+    paces: dict[Key, Pace] = field(default_factory=dict)
+    orders: dict[Key, OpenOrders] = field(default_factory=dict)
+    shortages: dict[Cell, Shortage] = field(default_factory=dict)
+    started: dict[Cell, int] = field(default_factory=dict)
 
     def sell(self, view: View, policies: Mapping[str, ServiceClass]) -> None:
         """At the full hour `view.at`, start as many windows of each class and length as the rule allows beside its own."""
+        self.started = {}
+        for policy in policies.values():
+            for kept in promised(policy):
+                self.paces[kept] = pace_of(policy, *kept[1:])
+                self.standings.setdefault(kept, Standing())
+        self._sell_orders(view, policies.values())
         for policy, window in _windows(policies.values()):
             key = (policy.name, window)
             cells = self.cells.setdefault(key, [0] * window)
             self.risks[policy.name] = policy.broken_per_1000_max
+            if budgeted(policy):
+                self.shortages.setdefault(key, Shortage()).hours = view.facts.patience_hours
             sold = [
                 Sold(count, policy.name, Window.starting(view.at, (place + 1) * HOUR_S))
                 for place, count in enumerate(cells)
@@ -106,7 +130,22 @@ class ShadowBook:
             count = rule.sellable(view, policy, Window.starting(view.at, window * HOUR_S), sold, policies).count
             if count:
                 cells[-1] += count
+                self.started[key] = count
                 self._day(key).started += count
+
+    def _sell_orders(self, view: View, policies: Iterable[ServiceClass]) -> None:
+        """Admit as many deadline orders of each kind as would end in time, were no other kind sold."""
+        facts, hours = view.facts, view.hours
+        kept_back = facts.never_sell + facts.failure_reserve
+        for policy in policies:
+            for kind in kinds_of(policy) if policy.sell else ():
+                key = (policy.name, kind.hours, kind.within)
+                orders = self.orders.setdefault(key, OpenOrders(kind))
+                if view.stale or hours.t < kind.within + MOMENTS_MIN:
+                    continue
+                hourly = np.maximum(comparable_idle(hours.capacity, hours.in_use) - kept_back, 0.0)
+                now = max(0.0, min(facts.capacity, view.working) - kept_back - view.in_use)
+                orders.add(orders.room(Idle(hourly, math.floor(now), float(facts.capacity))))
 
     def note_sellers(self, hours: Hours) -> None:
         """Remember since when each length is tightened or loosened."""
@@ -123,9 +162,15 @@ class ShadowBook:
         self.hours += 1
         self.unseen += idle is None
         held = self._held_most()
+        if idle is not None:
+            self._orders_happen(float(idle))
         for (name, window), cells in self.cells.items():
             key = (name, window)
-            over = 0 if idle is None else max(0, sum(cells) - idle)
+            running = sum(cells)
+            over = 0 if idle is None else max(0, running - idle)
+            if (name, window, 0) in self.paces and idle is not None:
+                over = int(self.shortages.setdefault(key, Shortage()).breaks(over))
+                self._stand((name, window, 0), self.started.get(key, 0), over, running)
             for place in range(window - 1, -1, -1):
                 cut = min(over, cells[place])
                 if cut:
@@ -153,6 +198,30 @@ class ShadowBook:
             most[window] = max(most.get(window, 0), sum(cells))
         return most
 
+    def _orders_happen(self, idle: float) -> None:
+        for key, orders in self.orders.items():
+            running = orders.count
+            done, late = orders.pass_hour(idle)
+            self._stand(key, done, late, running)
+
+    def _stand(self, key: Key, sold: float, broken: float, running: float) -> None:
+        """The hour is known for one kind of promise; where the monitor speaks, all that is as strict and as long stops."""
+        standing, pace = self.standings.setdefault(key, Standing()), self.paces[key]
+        if not standing.pass_hour(pace, self.next_hour, sold, broken, running):
+            return
+        others = [other for other in self.paces if other != key]
+        for place in stops_with(_strictness(key), [_strictness(other) for other in others]):
+            name = f"{key[0]} {key[1]} h" + (f" within {key[2]} h" if key[2] else "")
+            self.standings.setdefault(others[place], Standing()).stop(self.next_hour, by=name)
+
+    def stood(self) -> list[Stood]:
+        """Where each kind of promise stands after the last hour that was lived through."""
+        return [
+            Stood(*key, self.next_hour - 1, self.paces[key], standing)
+            for key, standing in sorted(self.standings.items())
+            if key in self.paces
+        ]
+
     def running(self, class_name: str, window: int) -> int:
         return sum(self.cells.get((class_name, window), ()))
 
@@ -173,6 +242,8 @@ class ShadowBook:
             ],
             "risks": self.risks,
             "learned": self.learned,
+            "orders": [[*key, orders.grid.tolist()] for key, orders in sorted(self.orders.items())],
+            "shortages": [[*key, shortage.hours, shortage.waited] for key, shortage in sorted(self.shortages.items())],
         }
 
     @classmethod
@@ -188,17 +259,29 @@ class ShadowBook:
             {window: Turn(*values) for window, *values in state["turns"]},
             risks=dict(state["risks"]),
             learned=state.get("learned"),
+            orders={
+                (name, hours, within): OpenOrders(Kind(hours, within), np.array(grid))
+                for name, hours, within, grid in state.get("orders", ())
+            },
+            shortages={
+                (name, window): Shortage(hours, list(waited))
+                for name, window, hours, waited in state.get("shortages", ())
+            },
         )
 
-    def _broke(self, key: Key, count: int, served: int) -> None:
+    def _broke(self, key: Cell, count: int, served: int) -> None:
         day = self._day(key)
         day.broken += count
         day.accepted += count * self.risks.get(key[0], 0.0)
         day.broken_after[served] = day.broken_after.get(served, 0) + count
 
-    def _day(self, key: Key) -> Day:
+    def _day(self, key: Cell) -> Day:
         number = self.next_hour // 24
         return self.days.setdefault((*key, number), Day(number))
+
+
+def _strictness(key: Key) -> tuple[float, int]:
+    return (PAUSED if key[2] else FIRM), key[1]
 
 
 def hour_of(moment: datetime) -> int:
@@ -211,9 +294,9 @@ def moment_of(hour: int) -> datetime:
 
 
 def _windows(policies: Iterable[ServiceClass]) -> Iterator[tuple[ServiceClass, int]]:
-    """Every class on sale with every window of whole hours, at most a week long."""
+    """Every class on sale with every window of whole hours that is sold by a forecast, at most a week long."""
     for policy in policies:
         if policy.sell and policy.by_window:
             for window_s in policy.windows_s:
-                if window_s % HOUR_S == 0 and window_s <= WINDOW_HOURS_MAX * HOUR_S:
+                if window_s % HOUR_S == 0 and window_s <= RECORD_HOURS_MAX * HOUR_S and sells(policy, window_s):
                     yield policy, window_s // HOUR_S

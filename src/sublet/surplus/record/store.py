@@ -8,10 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from sublet.store.tables.surplus import shadow_days, shadows
-from sublet.surplus.model import HOUR_S
+from sublet.store.tables.surplus import promise_standings, shadow_days, shadows
+from sublet.surplus.budget import Standing
+from sublet.surplus.kept import pace_of, rule_name
+from sublet.surplus.model import HOUR_S, Stood
 from sublet.surplus.record.calibration import Day
 from sublet.surplus.record.shadow_book import ShadowBook, hour_of, moment_of
+from sublet.values.service_classes import ServiceClass
 
 
 def shadow(connection: Connection, pool_id: str) -> ShadowBook | None:
@@ -26,6 +29,48 @@ def learned(connection: Connection, pool_id: str) -> Mapping[str, Any] | None:
     state = connection.execute(select(shadows.c.state).where(shadows.c.pool_id == pool_id)).scalar_one_or_none()
     found: Mapping[str, Any] | None = None if state is None else state.get("learned")
     return found
+
+
+def standings(
+    connection: Connection, pool_id: str, policies: Iterable[ServiceClass], patience_hours: int
+) -> dict[tuple[str, int, int], Stood]:
+    """What each kind of promise of the policies has earned, as far as its record is of this rule, risk and patience."""
+    by_name = {policy.name: policy for policy in policies}
+    table = promise_standings
+    found = {}
+    for row in connection.execute(select(table).where(table.c.pool_id == pool_id)):
+        policy = by_name.get(row.class_name)
+        if policy is not None and row.rule == rule_name(policy, patience_hours):
+            key = (row.class_name, row.hours, row.within)
+            found[key] = Stood(*key, row.hour, pace_of(policy, *key[1:]), Standing.of_state(row.state))
+    return found
+
+
+def save_standings(
+    connection: Connection,
+    pool_id: str,
+    stood: Sequence[Stood],
+    policies: Mapping[str, ServiceClass],
+    patience_hours: int,
+) -> None:
+    """Put these in the place of all that is stored of the pool."""
+    table = promise_standings
+    connection.execute(delete(table).where(table.c.pool_id == pool_id))
+    rows = [
+        {
+            "pool_id": pool_id,
+            "class_name": item.class_name,
+            "hours": item.hours,
+            "within": item.within,
+            "rule": rule_name(policies[item.class_name], patience_hours),
+            "hour": item.hour,
+            "state": item.standing.as_state(),
+        }
+        for item in stood
+        if item.class_name in policies
+    ]
+    if rows:
+        connection.execute(insert(table), rows)
 
 
 def save(
@@ -76,6 +121,7 @@ def forget(connection: Connection, pool_id: str) -> None:
     """Begin the pool's record anew."""
     connection.execute(delete(shadows).where(shadows.c.pool_id == pool_id))
     connection.execute(delete(shadow_days).where(shadow_days.c.pool_id == pool_id))
+    connection.execute(delete(promise_standings).where(promise_standings.c.pool_id == pool_id))
 
 
 def days_since(connection: Connection, pool_id: str, day: int) -> list[tuple[str, int, Day]]:

@@ -6,7 +6,7 @@ Everything here is pure, so that the running service, the shadow and the backtes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -15,23 +15,22 @@ import numpy as np
 from sublet.demand.forecast.forecaster import Futures
 from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, Absence, Sellable, Sold, Withheld
+from sublet.surplus.rule.earned import Step, earned_steps, hours_text, long_steps
 from sublet.surplus.rule.seller import Depth, Voice, agreed_depth, deepest, long_limit
 from sublet.surplus.rule.view import Outlook, View, claims_met, unmet
+from sublet.surplus.terms import SHADOW_HOURS_MIN
 from sublet.values.clock import format_time
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
 
 COLD_S = 24 * HOUR_S
-COLD_FIRM_S = 7 * 24 * HOUR_S
+COLD_FIRM_S = SHADOW_HOURS_MIN * HOUR_S
 COLD_HORIZONS = 7
 PATHS_MIN = 20
 ROUNDING = 1e-6
 
 Counts = Floats | float
 """By slot, or one number for all slots."""
-
-Step = tuple[float, str, Callable[[int], str]]
-"""The most that may be sold, the reason code, and the sentence that says why so many are withheld."""
 
 
 def sellable(
@@ -122,12 +121,15 @@ def _by_itself(
     else:
         steps = list(_plain_steps(view))
     if _some_left(steps):
+        steps += long_steps(view, policy, window)
+    if _some_left(steps):
         steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - claimed - reclaimed))
         least = _as_longer(view, policy, window, sold, policies, short) if longer is None else longer
         steps[-1] = (max(least, steps[-1][0]), *steps[-1][1:])
     if _some_left(steps):
         most_held = held if isinstance(held, float) else float(held.max(initial=0.0))
         steps += _kept_short(view, policy, window, sold, policies, short)
+        steps += earned_steps(view, policy, window, sold)
         steps += _doubts(view, policy, until_s, outlook, max(0.0, view.works - view.in_use), most_held)
     count, withheld = _waterfall(facts.capacity, steps)
     return Sellable(facts.pool_id, policy.name, int(window.seconds), count, withheld)
@@ -179,7 +181,7 @@ def _backed_off(view: View, count: int) -> str:
     hold_s = view.facts.back_off.hold_s if view.facts.back_off else 0
     return (
         f"{count} taken back lately, when the owner's demand rose to {view.settled:g}: "
-        f"on sale again once it has stayed lower for {_hours(hold_s)}"
+        f"on sale again once it has stayed lower for {hours_text(hold_s)}"
     )
 
 
@@ -201,20 +203,23 @@ def _as_longer(
 ) -> int:
     """What could be sold for the next longer window: a shorter promise breaks no sooner.
 
-    On a ladder each length has a caution of its own. The shortest, which has the least, needs no look at the others.
+    On a ladder each length has a caution and a share of past paths of its own.
     """
     longer_s = min((length for length in policy.windows_s if length > window.seconds), default=None)
-    if longer_s is None or not policy.laddered or window.seconds <= policy.shortest_s:
+    if longer_s is None or not policy.laddered:
         return 0
-    longer = Window.starting(max(window.start, view.at), longer_s)
-    return _by_itself(view, policy, longer, sold, policies, short).count
+    start = max(window.start, view.at)
+    if short is None and window.seconds <= policy.shortest_s and _keeps_short(policy):
+        shortest = Window.starting(start, policy.shortest_s)
+        short = _by_itself(view, policy, shortest, (), policies, None, 0).count
+    return _by_itself(view, policy, Window.starting(start, longer_s), sold, policies, short).count
 
 
 def short_count(view: View, policy: ServiceClass, policies: Mapping[str, ServiceClass]) -> int | None:
     """What could be sold for the class's shortest window from now if nothing were sold; None where nothing hangs on it."""
     if not _keeps_short(policy):
         return None
-    return _by_itself(view, policy, Window.starting(view.at, policy.shortest_s), (), policies).count
+    return _by_itself(view, policy, Window.starting(view.at, policy.shortest_s), (), policies, None, 0).count
 
 
 def offers(
@@ -245,6 +250,9 @@ def offers(
             longer = same.count if policy.laddered else 0
         elif not sold:
             short = same.count
+    if longer > found[policy.shortest_s].count:
+        window = Window.starting(view.at, policy.shortest_s)
+        found[policy.shortest_s] = sellable(view, policy, window, sold, policies, short, longer)
     return [found[window_s] for window_s in policy.windows_s]
 
 
@@ -272,12 +280,12 @@ def _demand_step(view: View, policy: ServiceClass, until_s: float, outlook: Outl
         promise = f"at {policy.broken_per_1000_max:g} broken in 1,000"
         if tail < 0:
             return (
-                f"{count} because {_hours(view.history_s)} of history, faded by age, is too little evidence "
-                f"to promise {_hours(until_s)} {promise}"
+                f"{count} because {hours_text(view.history_s)} of history, faded by age, is too little evidence "
+                f"to promise {hours_text(until_s)} {promise}"
             )
         return (
             f"{count} because {promise} the owner's demand may rise so far "
-            f"within {_hours(until_s)}, by {leading.futures.paths.shape[0]} past moments"
+            f"within {hours_text(until_s)}, by {leading.futures.paths.shape[0]} past moments"
         )
 
     return agreed_depth(outlook.voices, depth_of), "demand_quantile", why
@@ -296,7 +304,7 @@ def _kept_short(
         return []
     if short is None:
         shortest = Window.starting(max(window.start, view.at), policy.shortest_s)
-        short = _by_itself(view, policy, shortest, (), policies).count
+        short = _by_itself(view, policy, shortest, (), policies, None, 0).count
     longer = sum(
         item.count
         for item in sold
@@ -305,7 +313,7 @@ def _kept_short(
 
     def why(count: int) -> str:
         return (
-            f"{count} kept for windows of {_hours(policy.shortest_s)}: at most {policy.long_share_max:.0%} of the {short} "
+            f"{count} kept for windows of {hours_text(policy.shortest_s)}: at most {policy.long_share_max:.0%} of the {short} "
             f"that could be sold so short are sold for longer (classes.{policy.name}.long_share_max)"
         )
 
@@ -317,7 +325,7 @@ def _keeps_short(policy: ServiceClass) -> bool:
 
 
 def _high_level(level: float, until_s: float, count: int) -> str:
-    return f"{count} because within {_hours(until_s)} the owner's demand may be back at its high level of {level:g}"
+    return f"{count} because within {hours_text(until_s)} the owner's demand may be back at its high level of {level:g}"
 
 
 def _least(counts: Counts) -> float:
@@ -333,14 +341,16 @@ def _doubts(view: View, policy: ServiceClass, until_s: float, outlook: Outlook, 
         least = 0.0 if firm else (idle + 1) // 2 - held
         share = "a class that can't be taken back is not sold" if firm else "at most half of what is idle is sold"
         why = (
-            f"{_hours(view.history_s)} of history is less than {_hours(wanted_s)}"
+            f"{hours_text(view.history_s)} of history is less than {hours_text(wanted_s)}"
             if view.history_s < wanted_s
             else f"so far ahead only {moments} past moments are known"
         )
         steps.append((least, "cold_start", lambda count: f"{count} because {why}: {share}"))
     if view.stale:
         age = (
-            "there is no sample" if view.sample_age_s is None else f"the last sample is {_hours(view.sample_age_s)} old"
+            "there is no sample"
+            if view.sample_age_s is None
+            else f"the last sample is {hours_text(view.sample_age_s)} old"
         )
         steps.append((0.0, "stale_demand", lambda count: f"{count} because {age}"))
     if not policy.sell:
@@ -402,11 +412,3 @@ def _claims(needs: Sequence[tuple[Claim, float]]) -> str:
         f"{claim.count} from {format_time(claim.window.start)} ({claim.reason or 'no reason given'})"
         for claim, _ in needs[:5]
     )
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * HOUR_S:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / HOUR_S:.0f} h"

@@ -22,6 +22,7 @@ from sublet.demand.model import Floats, Series, Tally
 from sublet.demand.service import Demand
 from sublet.surplus.model import HOUR_S
 from sublet.surplus.rule.seller import PHASES, HighLevel, Seller, phase_of
+from sublet.surplus.terms import SHADOW_HOURS_MIN
 from sublet.values.clock import from_micros, to_micros
 
 HISTORY = timedelta(days=125)
@@ -38,12 +39,13 @@ DROPPED_HOURS = 3
 
 MINUTE_US = 60_000_000
 HOUR_US = HOUR_S * 1_000_000
-SHADOW_HOURS_MAX = 60 * 24
-SHADOW_HOURS_MIN = 96
+SHADOW_HOURS_MAX = 150 * 24
+"""More than is looked back on: a shadow lives through all of it from its fixed hour on, whenever the service began."""
+
 MARKED_HOURS = 110 * 24
 """Fewer than HISTORY: what was kept holds for a service that begins some days later, too."""
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 """Goes up when what is learned from the same samples changes: what was kept by an older release is then learned anew."""
 
 POOLS_MAX = 5_000
@@ -96,6 +98,7 @@ class Shared:
 
     in_use: Floats = field(default_factory=lambda: np.empty(0))
     sellers: dict[int, Seller] = field(default_factory=dict)
+    patient: dict[int, Seller] = field(default_factory=dict)
     methods: dict[str, Forecaster] = field(default_factory=dict)
     high: HighLevel = field(default_factory=HighLevel)
     learning: threading.Lock = field(default_factory=threading.Lock)
@@ -152,8 +155,10 @@ class Hours:
         known = np.flatnonzero(np.isfinite(self.in_use))
         return int(known[-1]) + 1 if known.size else 0
 
-    def seller(self, slots: int, passed_s: float = HOUR_S) -> Seller:
+    def seller(self, slots: int, passed_s: float = HOUR_S, *, patient: bool = False) -> Seller:
         """The seller for promises of `slots` hours, or of the next longer length that is kept; up to date.
+
+        `patient` is for an owner whose work may wait an hour.
 
         `passed_s` of the present hour have passed: the shadows live through the last whole hour once a few minutes have,
         each pool's at a moment of its own, so that not all of them are due when the hour turns. What can be known of the next
@@ -163,7 +168,7 @@ class Hours:
         late_s = LATE.total_seconds()
         due = self.t if passed_s >= late_s + (HOUR_S - late_s) * self.phase / PHASES else self.t - 1
         with self.shared.learning:
-            seller = self._seller(length)
+            seller = self._patient(length) if patient else self._seller(length)
             # A promise that no record could loosen enough needs no record.
             if seller.next < min(due, self.seen) and seller.hopeful(self.in_use, self.t):
                 seller.learn(self.in_use, self.capacity, min(due, self.seen))
@@ -205,6 +210,12 @@ class Hours:
     def lived(self) -> list[tuple[int, Seller]]:
         """The sellers that have a record of their own, shortest first."""
         return [(slots, self.sellers[slots]) for slots in LIVED_LENGTHS if slots in self.sellers]
+
+    def _patient(self, length: int) -> Seller:
+        if length not in self.shared.patient:
+            self._seller(length)
+            self.shared.patient[length] = Seller(length, self.methods, self.t, high=self.shared.high, patient=True)
+        return self.shared.patient[length]
 
     def _seller(self, length: int) -> Seller:
         if length not in self.sellers:

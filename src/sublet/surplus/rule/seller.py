@@ -60,6 +60,20 @@ def margin(slots: int) -> float:
     return float(np.interp(at, [math.log(point) for point, _ in _MARGIN], [value for _, value in _MARGIN]))
 
 
+# Promises that one forecast or the plain mean of three decides on: the share of past paths that may be ignored, over the risk
+# promised on average, by slots. Each was chosen from fleets of other owners (docs/promises-research.md).
+_FIXED = ((1, 4.0), (4, 1.6))
+_PATIENT = ((1, 10.0), (4, 6.5))
+
+
+@cache
+def fixed_margin(slots: int, *, patient: bool = False) -> float:
+    """The share of past paths that a promise may ignore, over its risk; `patient` where the owner's work may wait an hour."""
+    points = _PATIENT if patient else _FIXED
+    at = math.log(max(1, slots))
+    return float(np.interp(at, [math.log(point) for point, _ in points], [value for _, value in points]))
+
+
 # On a ladder a rung's units lie between those of the longer rungs and its own last: without the deepest units to dilute
 # them, its average comes near the risk of its last unit. How far that goes for the shortest depends on how many are longer.
 _LADDER = ((4, 0.3), (12, 0.5), (24, 1.0))
@@ -223,6 +237,10 @@ class Seller:
     Each method of forecasting lives a shadow of its own, which sells at a fixed risk whatever the operator set. The
     method whose record is worth most decides, once it is ahead by SWITCH_SHARE of what the present one sold. What broke
     of its promises against what it expected tightens or loosens. All is a function of the history alone.
+
+    Promises shorter than CALM_SLOTS, and those of an owner whose work may wait an hour (`patient`), need none of that: a
+    method that is chosen by its record stands on the hour at which the record began. One method decides on the
+    former and the mean of three on the latter, with a fixed share of past paths.
     """
 
     def __init__(
@@ -232,15 +250,20 @@ class Seller:
         start: int,
         lead: Seller | None = None,
         high: HighLevel | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
         """`methods` by name. With `lead` the record of that length is taken for this one's too; `high` is the pool's.
 
         A pool begins with the method for calm, jumpy or short promises where it is there, else with the first.
         """
         self.slots = slots
+        self.patient = patient
+        self.fixed = patient or slots < CALM_SLOTS
         self._lead = lead
         self._next = start
-        self._method = next(iter(methods))
+        begin = (SHORT_METHOD if slots < CALM_SLOTS else CALM_METHOD) if self.fixed else ""
+        self._method = begin if begin in methods else next(iter(methods))
         self._since: int | None = None
         self._methods = methods
         self._records: dict[str, Record] = {}
@@ -276,7 +299,7 @@ class Seller:
     @property
     def ratio(self) -> float:
         """Broken over expected in the fading record of the method that decides; 1 where there is none."""
-        return self.record(self.method).ratio
+        return 1.0 if self.fixed else self.record(self.method).ratio
 
     def record(self, name: str) -> Record:
         """The record of one method."""
@@ -296,6 +319,8 @@ class Seller:
         if self._lead:
             self._lead.learn(in_use, capacity, t)
             return
+        if self.fixed:
+            self._next = max(self._next, t)
         while self._next < t:
             for name, record in self.records.items():
                 record.live(self._methods[name], in_use, capacity, self._next)
@@ -309,12 +334,12 @@ class Seller:
             "next": first_hour + self._next,
             "method": self._method,
             "since": None if self._since is None else first_hour + self._since,
-            "records": {name: record.as_state() for name, record in self.records.items()},
+            "records": {} if self.fixed else {name: record.as_state() for name, record in self.records.items()},
         }
 
     def resume(self, state: Mapping[str, Any], first_hour: int) -> None:
         """Go on from where `as_state` stood, if the methods are still the same."""
-        if set(state["records"]) != set(self._methods):
+        if self.fixed or set(state["records"]) != set(self._methods):
             return
         self._records, self._kept = {}, state["records"]
         self._next = state["next"] - first_hour
@@ -323,6 +348,8 @@ class Seller:
 
     def hopeful(self, in_use: Floats, t: int) -> bool:
         """Whether any record could ever let a promise so long be made, at a risk of a tenth or less."""
+        if self.fixed:
+            return False
         evidence = self.forecaster.futures(t, self.slots).weight
         return LOOSEN_MAX * margin(self.slots) * HOPE_RISK * evidence >= SURPRISE_PRIOR * self.slots
 
@@ -335,7 +362,10 @@ class Seller:
         method alone; for long ones day_high and levels are the more cautious of two forecasts already, path by path. So
         are those of pools where single jobs are large: there one job takes the whole book, however its depth came about.
         """
-        if not CALM_SLOTS <= self.slots < LONG_SLOTS:
+        if self.patient and self.slots >= CALM_SLOTS:
+            names = [name for name in AVERAGED if name in self._methods] or [self.method]
+            return {name: 1 / len(names) for name in sorted(names, key=lambda name: (name != self.method, name))}
+        if self.fixed or not CALM_SLOTS <= self.slots < LONG_SLOTS:
             return {self.method: 1.0}
         if self.forecaster.futures(t, self.slots).jump > JUMP_SHARE:
             return {self.method: 1.0}
@@ -352,7 +382,7 @@ class Seller:
         at, voices = self._heard
         if at != now:
             voices = tuple(
-                Voice(share, self._methods[name].futures(t, self.slots), self.record(name).ratio)
+                Voice(share, self._methods[name].futures(t, self.slots), 1.0 if self.fixed else self.record(name).ratio)
                 for name, share in self.shares(t).items()
             )
             self._heard = (now, voices)
@@ -367,6 +397,8 @@ class Seller:
         if risk >= 1:
             return math.inf
         slots = self.slots if lasts is None else min(lasts, self.slots)
+        if self.fixed:
+            return min(1.0, fixed_margin(slots, patient=self.patient) * risk) * futures.weight
         allowed = min(1.0, margin(slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(ratio or self.ratio))
         return allowed * jump_caution(futures.jump, slots) * futures.weight - SURPRISE_PRIOR * slots
 
@@ -401,11 +433,13 @@ def jump_caution(jump: float, slots: int) -> float:
     return 1.0 if jump <= JUMP_CALM else max(least, (JUMP_CALM / jump) ** 2)
 
 
-def sellers(in_use: Floats, first_hour: int, start: int, lengths: tuple[int, ...], phase: int = 0) -> dict[int, Seller]:
+def sellers(
+    in_use: Floats, first_hour: int, start: int, lengths: tuple[int, ...], phase: int = 0, *, patient: bool = False
+) -> dict[int, Seller]:
     """A seller for each length in slots, over the same forecasters of the pool. `phase` spreads when they are refitted."""
     methods = candidates(in_use, first_hour, phase)
     high = HighLevel()
-    return {slots: Seller(slots, methods, start, high=high) for slots in lengths}
+    return {slots: Seller(slots, methods, start, high=high, patient=patient) for slots in lengths}
 
 
 def phase_of(pool: str) -> int:

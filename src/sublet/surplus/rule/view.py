@@ -14,7 +14,7 @@ import numpy as np
 from sublet.demand.forecast.forecaster import Futures, PlainRises, Recent
 from sublet.demand.forecast.lookback import last_seen
 from sublet.demand.model import Claim
-from sublet.surplus.model import HOUR_S, PoolFacts
+from sublet.surplus.model import HOUR_S, PoolFacts, Standings
 from sublet.surplus.rule.memory import Hours
 from sublet.surplus.rule.seller import Seller, Voice, ladder_caution
 from sublet.values.clock import to_micros
@@ -31,7 +31,8 @@ class View:
     `hours` is demand by whole hours, for an hour ahead and more; `fine` has shorter slots where samples allow. `working` is
     how many accelerators the latest sample counted, infinite without one. `claims_met` says of claims and reclaims how much
     the present demand shows already, `before` how high it was just before they began. `settled` is the demand that the pool
-    is sold by after it took capacity back lately.
+    is sold by after it took capacity back lately. `standings` say what each kind of promise has earned; None where nothing but
+    the forecast is asked, as the shadow does that earns it.
     """
 
     at: datetime
@@ -47,6 +48,7 @@ class View:
     claims_met: Mapping[str, float]
     before: Mapping[str, float]
     settled: float = 0.0
+    standings: Standings | None = None
 
     @cached_property
     def works(self) -> float:
@@ -92,7 +94,7 @@ class View:
         return Outlook(fine.slot_s, 0.0, slots, slots, partial(_plain_voice, fine, slots), above)
 
     def _hourly(self, slots: int, lasts: int) -> Outlook:
-        seller = self.hours.seller(slots, self.passed_s)
+        seller = self.hours.seller(slots, self.passed_s, patient=self.facts.patience_hours > 0)
         above = max(0.0, _or_zero(last_seen(self.hours.in_use) - self.in_use))
         return Outlook(HOUR_S, self.passed_s, slots, lasts, partial(seller.voices, self.hours.t), above, seller)
 

@@ -1,0 +1,228 @@
+"""Promises as the service keeps them: a shadow by the forecast, what it has earned, and what is sold for real within that.
+
+Each class runs by itself or after another, on hourly demand and for endless buyers; `firm` is sold by the sellers of the
+running service, deadlines by its admission, and both stand on the same budget and monitor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sublet.demand.model import Floats
+from sublet.surplus.backtest.scoring import Trace, bound
+from sublet.surplus.budget import Pace, Standing
+from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
+from sublet.surplus.deadlines.paths import comparable_idle
+from sublet.surplus.deadlines.replay import Admitted
+from sublet.surplus.rule.seller import Seller, agreed_depth, deepest, phase_of, sellers
+from sublet.surplus.terms import SHADOW_HOURS_MIN, Shortage, firm_pace
+
+RISK = 0.01
+PATH_HOURS = 2 * 24
+"""Hours of paths that a deadline's shadow waits for beside its own length."""
+
+Depth = Callable[[int, Floats, float], int]
+"""(slot, room by slot, limit) to the most that the forecast would start."""
+
+
+@dataclass
+class Shadow:
+    """What the forecast alone sells, by slot: running before the slot's breaks, started, broken."""
+
+    running: Floats
+    started: Floats
+    broken: Floats
+
+
+@dataclass
+class Verdict:
+    """What became of one kind of promise on one pool, over the hours that are scored.
+
+    `worst` is the most that broke in one hour. `bound_hours` is what the share is of. `alarms` are the slots at which the
+    monitor spoke. `held` is what ran for real in each slot after its breaks, `sold` and `lost` are by slot.
+    """
+
+    pool: str
+    kind: str
+    kept_hours: float
+    bound_hours: float
+    promised: float
+    broken: float
+    worst: float
+    alarms: list[int] = field(default_factory=list)
+    delayed_hours: float = 0.0
+    held: Floats = field(default_factory=lambda: np.empty(0))
+    sold: Floats = field(default_factory=lambda: np.empty(0))
+    lost: Floats = field(default_factory=lambda: np.empty(0))
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def share(self) -> float:
+        return self.kept_hours / self.bound_hours if self.bound_hours else 0.0
+
+    @property
+    def per_1000(self) -> float:
+        return 1000 * self.broken / self.promised if self.promised else 0.0
+
+    def above(self, per_1000: float) -> bool:
+        """Whether more broke than that, by more than what broke in the worst hour alone."""
+        return self.per_1000 > per_1000 and self.broken > self.worst
+
+
+def depth_of(
+    trace: Trace, window: int, risk: float = RISK, *, patient: bool = False, seller: Seller | None = None
+) -> Depth:
+    """How deep the service's own seller would sell windows of one length."""
+    found = (
+        seller
+        or sellers(trace.in_use, trace.first_hour, SHADOW_HOURS_MIN, (window,), phase_of(trace.name), patient=patient)[
+            window
+        ]
+    )
+
+    def depth(t: int, room: Floats, booked: float) -> int:
+        found.learn(trace.in_use, trace.capacity, t)
+        limit = float(trace.capacity[t - 1]) - found.level(trace.in_use, t) - booked
+        return agreed_depth(
+            found.voices(t),
+            lambda voice: deepest(voice.futures, room, found.tail(voice.futures, risk, voice.ratio), limit),
+        )
+
+    return depth
+
+
+class Living:
+    """A shadow on its way through a trace. `patient`: a shortage breaks what is sold if it stood in the hour before, too."""
+
+    def __init__(self, trace: Trace, window: int, *, patient: bool = False) -> None:
+        size = len(trace)
+        self.found = Shadow(np.zeros(size), np.zeros(size), np.zeros(size))
+        self._trace, self._window, self._idle = trace, window, trace.idle
+        self._book, self._shortage = np.zeros(window), Shortage(int(patient))
+
+    def step(self, t: int, depth: Depth) -> None:
+        """Slot `t`: sell by what was known before it, and break what its demand leaves no room for."""
+        trace, book, found = self._trace, self._book, self.found
+        now = trace.capacity[t - 1] - trace.in_use[t - 1]
+        if now > 0 and t + self._window <= len(trace):
+            found.started[t] = depth(t, now - book, float(book[0]))
+            book += found.started[t]
+        found.running[t] = book[0]
+        found.broken[t] = self._shortage.breaks(max(0.0, book[0] - self._idle[t]))
+        _end_hour(book, found.broken[t])
+
+
+def live(trace: Trace, window: int, depth: Depth, *, patient: bool = False, begin: int = SHADOW_HOURS_MIN) -> Shadow:
+    """Let the shadow live through the trace from slot `begin` on."""
+    living = Living(trace, window, patient=patient)
+    for t in range(begin, len(trace)):
+        living.step(t, depth)
+    return living.found
+
+
+def sell(
+    trace: Trace, window: int, shadow: Shadow, pace: Pace, *, patient: bool = False, begin: int = SHADOW_HOURS_MIN
+) -> Verdict:
+    """What is sold for real beside the shadow: never deeper than it, never more than it has earned."""
+    size, idle = len(trace), trace.idle
+    standing, book, shortage = Standing(), np.zeros(window), Shortage(int(patient))
+    sold, lost, held = np.zeros(size), np.zeros(size), np.zeros(size)
+    alarms: list[int] = []
+    delayed = 0.0
+    for t in range(begin, size):
+        if t >= trace.warmup and t + window <= size:
+            sold[t] = affordable(standing, pace, shadow.running[t], book[0])
+            book += sold[t]
+        over = max(0.0, book[0] - idle[t])
+        lost[t] = shortage.breaks(over)
+        delayed += over - lost[t]
+        held[t] = book[0] - lost[t]
+        _end_hour(book, lost[t])
+        if standing.pass_hour(pace, t, shadow.started[t], shadow.broken[t], shadow.running[t]):
+            alarms.append(t)
+    total = float(sold.sum())
+    kept = (total - float(lost.sum())) * window
+    kind = f"{window} h" + (", an hour of patience" if patient else "")
+    return Verdict(
+        trace.name, kind, kept, bound(trace, window), total, float(lost.sum()), float(lost.max(initial=0)), alarms,
+        delayed, held, sold, lost, standing,
+    )  # fmt: skip
+
+
+def affordable(standing: Standing, pace: Pace, level: float, book: float) -> float:
+    """How many more may be started for real where `book` run and the shadow holds `level`."""
+    return float(np.floor(max(0.0, min(level, standing.most(pace)) - book)))
+
+
+def firm(trace: Trace, window: int, risk: float = RISK, *, patient: bool = False) -> Verdict:
+    """Uninterrupted windows of one length by themselves."""
+    shadow = live(trace, window, depth_of(trace, window, risk, patient=patient), patient=patient)
+    return sell(trace, window, shadow, firm_pace(window, risk), patient=patient)
+
+
+def unguarded(trace: Trace, window: int, shadow: Shadow) -> Verdict:
+    """What the forecast alone would have done, without budget and monitor."""
+    started, broken = shadow.started[trace.warmup :], shadow.broken[trace.warmup :]
+    kept = float(started.sum() - broken.sum()) * window
+    return Verdict(
+        trace.name, f"{window} h, forecast alone", kept, bound(trace, window), float(started.sum()), float(broken.sum()),
+        float(broken.max(initial=0)),
+    )  # fmt: skip
+
+
+def deadlines(
+    trace: Trace, kind: Kind, risk: float = RISK, taken: Floats | None = None, admitted: Admitted | None = None
+) -> Verdict:
+    """Orders of one kind; `taken` is what firmer promises run in each slot, which is not idle for orders."""
+    size, pace = len(trace), kind.pace(risk)
+    idle = trace.idle if taken is None else np.maximum(trace.idle - taken, 0)
+    in_use = trace.in_use if taken is None else trace.capacity - idle
+    shadow, real, standing = OpenOrders(kind), OpenOrders(kind), Standing()
+    sold, lost, held = np.zeros(size), np.zeros(size), np.zeros(size)
+    done, alarms = 0.0, []
+    steady = bool((trace.capacity == trace.capacity[0]).all())
+    for t in range(kind.within + PATH_HOURS, size):
+        if t + kind.within <= size:
+            hourly = idle[:t] if steady else comparable_idle(trace.capacity[:t], in_use[:t])
+            known = Idle(hourly, float(idle[t - 1]), float(trace.capacity[t - 1]))
+            shadow.add(shadow.room(known, admitted))
+            if t >= trace.warmup:
+                sold[t] = max(0.0, min(real.room(known, admitted), np.floor(standing.most(pace) - real.count)))
+                real.add(sold[t])
+        running = shadow.count
+        ended, late = shadow.pass_hour(float(idle[t]))
+        if standing.pass_hour(pace, t, ended, late, running):
+            alarms.append(t)
+        held[t] = min(real.count, idle[t])
+        ended, lost[t] = real.pass_hour(float(idle[t]))
+        done += ended
+    return Verdict(
+        trace.name, str(kind), done * kind.hours, bound(trace, kind.hours), float(sold.sum()), float(lost.sum()),
+        float(lost.max(initial=0)), alarms, 0.0, held, sold, lost, standing,
+    )  # fmt: skip
+
+
+def everything(
+    trace: Trace, window: int, kind: Kind, risk: float = RISK, shadow: Shadow | None = None
+) -> tuple[Verdict, Verdict]:
+    """Uninterrupted windows first, then deadlines on what they leave. Both shares are of all idle hours, of both."""
+    shadow = shadow or live(trace, window, depth_of(trace, window, risk))
+    one = sell(trace, window, shadow, firm_pace(window, risk))
+    # Before anything is sold for real, deadlines learn from what the shadow would have left.
+    taken = np.where(np.arange(len(trace)) < trace.warmup, shadow.running - shadow.broken, one.held)
+    two = deadlines(trace, kind, risk, taken)
+    hours = float(trace.idle[trace.warmup :].sum())
+    kept = one.kept_hours + two.kept_hours
+    for verdict in (one, two):
+        verdict.kept_hours, verdict.bound_hours = kept, hours
+    return one, two
+
+
+def _end_hour(book: Floats, broken: float) -> None:
+    """Youngest first: they run longest, so every later hour loses as many."""
+    np.maximum(book - broken, 0, out=book)
+    book[:-1] = book[1:]
+    book[-1] = 0
