@@ -96,7 +96,7 @@ def test_a_key_says_who_it_is(door: Door) -> None:
     status, body = door.ask("GET", "/v1/whoami", door.customer)
     assert status == 200
     assert body["organization_id"] == door.accounts.organization("Acme").id
-    assert body["scopes"] == ["billing", "leases", "models"]
+    assert body["scopes"] == ["billing", "leases", "models", "notifications"]
 
 
 def test_an_organization_and_its_key_from_creation_to_revocation(door: Door) -> None:

@@ -27,6 +27,7 @@ class Service:
         accounts = world.system.accounts
         self.keys = {"operator": accounts.ensure_operator() or ""}
         self.organizations: dict[str, str] = {}
+        self.subscription = ""
         for name, kind in (("acme", "customer"), ("bolt", "customer"), ("team", "internal")):
             self.organizations[name] = accounts.create_organization(name, kind).id
             self.keys[name] = accounts.create_key(name)[1]

@@ -41,6 +41,8 @@ POSTS: list[tuple[str, str, Callable[[Service], Any], dict[str, Any]]] = [
                                                  "source_id": "s1", "reason": "a"}, {"reason": "b"}),
     ("operator", "/v1/budgets", lambda service: {"organization_id": service.organizations["acme"], "limit": "5"},
      {"hard": False}),
+    ("acme", "/v1/subscriptions", lambda service: {"address": "https://hooks.example.com/x", "kinds": ["lease.*"]},
+     {"kinds": ["*"]}),
 ]  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from tests.leases.world import KEY
 
 from sublet.api.contract import ANSWERS, BOUNDED
 from sublet.client.operations import ALL, Operation
+from sublet.notifications.fanout import begin, fan_out
+from sublet.store import outbox
 from sublet.store.paging import PAGE_MAX
 from sublet.store.tables.leases import unit_states
 from sublet.values.clock import format_time
@@ -71,7 +73,7 @@ def test_every_list_has_pages_or_says_what_bounds_it(service: Service) -> None:
 def test_the_client_knows_every_list(service: Service) -> None:
     paged = {path for (method, path), kind in ANSWERS.items() if method == "GET" and _has_pages(kind)}
     assert {operation.path for operation in PAGED} == paged
-    assert len(paged) == 18
+    assert len(paged) == 20
 
 
 def _quarantine(connection: Connection, row: dict[str, Any]) -> None:
@@ -106,9 +108,19 @@ def filled(service: Service) -> Service:
         assert (
             service.ask("operator", "POST", "/v1/budgets", {"organization_id": acme, "limit": "5"}).status_code == 201
         )
+        wanted = {"address": f"https://hooks.example.com/{number}", "kinds": ["*"], "organization_id": acme}
+        hook = service.ask("operator", "POST", "/v1/subscriptions", wanted)
+        assert hook.status_code == 201, hook.text
+        service.subscription = hook.json()["id"]
+        service.ask("acme", "POST", "/v1/quotes", {"pool": pool.name, "class": "spot", "duration_s": 600})
+    begin(system.store)
     for unit in system.fleet.units(pool.id)[:ROWS]:
         row = {"unit_id": unit.id, "pool_id": pool.id, "state": "quarantined", "reason": "left", "changed_at": start}
         system.store.write(lambda connection, row=row: _quarantine(connection, row))
+    service.ask("acme", "POST", f"/v1/subscriptions/{service.subscription}/test")
+    service.ask("acme", "POST", f"/v1/subscriptions/{service.subscription}/test")
+    outbox.number(system.store)
+    fan_out(system.store)
     return service
 
 
@@ -119,7 +131,12 @@ def test_pages_of_one_row_make_the_whole_list_and_bad_cursors_are_refused(filled
 
 def _walk(filled: Service, operation: Operation) -> None:
     who, where = USERS.get(operation.id, "operator"), operation.id
-    path = operation.path.format(organization="acme", pool=filled.world.pool.id, pool_id=filled.world.pool.id)
+    path = operation.path.format(
+        organization="acme",
+        pool=filled.world.pool.id,
+        pool_id=filled.world.pool.id,
+        subscription_id=filled.subscription,
+    )
     query: dict[str, Any] = {}
     if "organization_id" in operation.query:
         query["organization_id"] = filled.organizations["acme"]

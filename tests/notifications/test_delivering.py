@@ -104,7 +104,7 @@ class Stage:
             self.delivering.settle()
 
     def log(self, subscription_id: str, owner: Owner = ACME) -> list[tuple[str, int]]:
-        found = self.notifications.deliveries(owner, subscription_id)
+        found = self.notifications.delivery_page(owner, subscription_id).items
         return [(item.state.value, item.attempts) for item, _ in reversed(found)]
 
 
@@ -170,7 +170,7 @@ def test_a_message_that_fails_is_tried_again_later_and_later_with_the_same_id(st
         if len(waits) > 8:
             stage.clock.advance(3600)
     assert all(a < b for a, b in pairwise(waits[1:10])), waits
-    [(delivery, attempts)] = stage.notifications.deliveries(ACME, mine)
+    [(delivery, attempts)] = stage.notifications.delivery_page(ACME, mine).items
     assert delivery.state is DeliveryState.GIVEN_UP and 10 < delivery.attempts < 20
     assert [item.number for item in attempts] == list(range(1, delivery.attempts + 1))
     assert (attempts[0].status, attempts[0].error, attempts[0].excerpt) == (503, "no", "busy")
@@ -252,7 +252,7 @@ def test_after_days_of_failure_it_is_disabled_and_its_owner_is_told(stage: Stage
     stage.happen("c")
     stage.deliver()
     assert len(stage.toy.sent) == sent
-    [(delivery, _), *_] = stage.notifications.deliveries(ACME, broken)
+    [(delivery, _), *_] = stage.notifications.delivery_page(ACME, broken).items
     with pytest.raises(SubscriptionDisabledError):
         stage.notifications.redeliver(ACME, delivery.id)
     with pytest.raises(SubscriptionDisabledError):
@@ -277,7 +277,7 @@ def test_by_hand_it_is_sent_again_with_the_same_id(stage: Stage) -> None:
     mine = stage.subscribe()
     stage.happen("b")
     stage.deliver()
-    [(delivery, _)] = stage.notifications.deliveries(ACME, mine)
+    [(delivery, _)] = stage.notifications.delivery_page(ACME, mine).items
     assert stage.notifications.redeliver(ACME, delivery.id).state is DeliveryState.WAITING
     stage.deliver()
     assert stage.log(mine) == [("delivered", 2)]
@@ -430,7 +430,7 @@ def test_a_removed_subscription_leaves_nothing(stage: Stage) -> None:
         assert not sql.any_before(connection, stage.clock.now() + timedelta(days=1))
         assert sql.oldest_due(connection, stage.clock.now() + timedelta(days=1)) is None
     with pytest.raises(NotFoundError):
-        stage.notifications.deliveries(ACME, mine)
+        stage.notifications.delivery_page(ACME, mine)
 
 
 def test_old_messages_are_forgotten_and_an_event_that_is_gone_is_given_up(stage: Stage) -> None:
@@ -444,7 +444,7 @@ def test_old_messages_are_forgotten_and_an_event_that_is_gone_is_given_up(stage:
     stage.deliver()
     assert stage.log(mine) == [("given_up", 1)]
     with pytest.raises(NotFoundError, match="not kept any more"):
-        stage.notifications.redeliver(ACME, stage.notifications.deliveries(ACME, mine)[0][0].id)
+        stage.notifications.redeliver(ACME, stage.notifications.delivery_page(ACME, mine).items[0][0].id)
     assert prune(stage.store, stage.clock.now(), timedelta(days=30)) == 1
     assert prune(stage.store, stage.clock.now(), timedelta(days=30)) == 0
 
@@ -465,5 +465,5 @@ def test_a_secret_that_can_not_be_opened_is_a_failure_that_says_so(stage: Stage)
     stage.happen("b")
     stage.delivering = Delivering(stage.store, {"toy": stage.toy}, Sealing([b"x" * 32]))
     stage.deliver()
-    [(delivery, [attempt])] = stage.notifications.deliveries(ACME, mine)
+    [(delivery, [attempt])] = stage.notifications.delivery_page(ACME, mine).items
     assert delivery.state is DeliveryState.WAITING and "secrets.key" in attempt.error

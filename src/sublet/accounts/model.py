@@ -25,8 +25,8 @@ PROJECT_LENGTH_MAX = 80
 
 SCOPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "operator": ("operate", "claims", "leases", "models", "billing"),
-    "internal": ("claims",),
-    "customer": ("leases", "models", "billing"),
+    "internal": ("claims", "notifications"),
+    "customer": ("leases", "models", "billing", "notifications"),
 }
 """The kinds of organization and the scopes a key of each may carry, the first set being the default."""
 

@@ -34,13 +34,15 @@ KINDS: dict[str, str] = {
     "profiles": "what stands on invoices about a customer",
     "reports": "balances, statements, exports, and proofs of them",
     "books": "receivables, the state of the ledger, and what was put aside in it",
+    "subscriptions": "who is told of events, and the log of what was sent",
+    "events": "what happened, as it happens",
     "desk": "what it is all worth",
     "system": "the state of every loop",
 }
 
 WRITES = frozenset(
     "organizations keys demand claims leases reclaims firm fleet deployments usage prices credits invoices budgets "
-    "profiles books".split()
+    "profiles books subscriptions".split()
 )
 PERMISSIONS: tuple[str, ...] = tuple(
     f"{kind}:{action}"
@@ -91,11 +93,14 @@ ROLES: dict[str, Grant] = {
     ),
     "team": Grant(
         "is an internal team: says what the owner needs and takes it back",
+        own=_set("subscriptions:rw events:read"),
         all=_set("claims:rw reclaims:rw demand:read surplus:read"),
     ),
     "customer_admin": Grant(
         "runs a customer's account: its keys, leases and models, and everything about its money",
-        own=_set(f"organizations:read keys:rw leases:rw inference:use profiles:write {_BILLING}"),
+        own=_set(
+            f"organizations:read keys:rw leases:rw inference:use profiles:write subscriptions:rw events:read {_BILLING}"
+        ),
     ),
     "customer_developer": Grant(
         "rents accelerators and calls models for a customer", own=_set("leases:rw inference:use usage:read prices:read")
@@ -116,6 +121,9 @@ SCOPES: dict[str, Grant] = {
     "leases": Grant("quote, take and use raw leases of one's own organization", own=_set("leases:rw")),
     "models": Grant("call the model API", own=_set("inference:use")),
     "billing": Grant("read usage and invoices of one's own organization", own=_set(_BILLING)),
+    "notifications": Grant(
+        "manage who is told of one's own organization's events, and read them", own=_set("subscriptions:rw events:read")
+    ),
 }
 """What a key may be narrowed to."""
 

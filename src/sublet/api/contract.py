@@ -21,6 +21,7 @@ from sublet.fleet import wire as fleet
 from sublet.leases import wire as leases
 from sublet.ledger import wire as ledger
 from sublet.models import wire as models
+from sublet.notifications import wire as notifications
 from sublet.surplus import wire as surplus
 from sublet.values.wire import answer
 
@@ -110,6 +111,17 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/catalog"): models.ModelsAdded,
     ("POST", "/v1/catalog/{model:path}/pull"): models.ModelFile,
     ("PUT", "/v1/deployments/{model:path}/scale"): models.DeploymentState,
+    ("GET", "/v1/subscriptions"): notifications.SubscriptionPage,
+    ("POST", "/v1/subscriptions"): notifications.SubscriptionSecret,
+    ("GET", "/v1/subscriptions/{subscription_id}"): notifications.Subscription,
+    ("PATCH", "/v1/subscriptions/{subscription_id}"): notifications.Subscription,
+    ("POST", "/v1/subscriptions/{subscription_id}/rotate"): notifications.SubscriptionSecret,
+    ("POST", "/v1/subscriptions/{subscription_id}/test"): notifications.TestSent,
+    ("GET", "/v1/subscriptions/{subscription_id}/deliveries"): notifications.DeliveryPage,
+    ("POST", "/v1/deliveries/{delivery_id}/redeliver"): notifications.Delivery,
+    ("GET", "/v1/event-kinds"): notifications.EventKindList,
+    ("GET", "/v1/events"): notifications.EventList,
+    ("GET", "/v1/leases/{lease_id}/events"): notifications.EventList,
     ("GET", "/health"): system.Liveness,
     ("GET", "/v1/health"): system.Health,
     ("GET", "/v1/plan"): system.Plans,
@@ -122,6 +134,8 @@ PAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/v1/desk/actuals.html"): ("text/html",),
     ("GET", "/v1/exports/{name}"): ("text/csv",),
     ("GET", "/v1/invoices/{invoice_id}"): ("text/html", "application/pdf"),
+    ("GET", "/v1/events"): ("text/event-stream",),
+    ("GET", "/v1/leases/{lease_id}/events"): ("text/event-stream",),
 }
 """What else operations answer with than JSON: text for people and for spreadsheets, which no type describes."""
 
@@ -139,6 +153,9 @@ BOUNDED: dict[str, str] = {
     "/v1/lease-plan": "one round's steps, and at most 1,000 that wait",
     "/v1/plan": "one round's steps, at most 2,000 that wait, and the last 20 rounds",
     "/v1/health": "the loops and backends of one process",
+    "/v1/event-kinds": "the kinds that this version has",
+    "/v1/events": "at most 200 events after `since`; `last` is where to go on",
+    "/v1/leases/{lease_id}/events": "at most 200 events after `since`; `last` is where to go on",
     "/v1/desk/worth": "a report: one entry for each currency",
     "/v1/desk/actuals": "a report: one entry for each pool, channel and currency",
 }
@@ -156,6 +173,9 @@ REFUSALS = {
 }
 PARAMETERS = {
     "limit": "How many at most.",
+    "since": "The sequence number of the last event that was seen; without it, from the first that is kept.",
+    "wait_s": "For how many seconds the answer may wait for an event.",
+    "organization_id": "For the operator: whose.",
     "after": "The `next` of the page before; without it, the first page.",
 }
 """What query parameters of these names mean, wherever they are."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sublet.leases import wire as leases
     from sublet.ledger import wire as ledger
     from sublet.models import wire as models
+    from sublet.notifications import wire as notifications
     from sublet.surplus import wire as surplus
 
 Call = Callable[..., Awaitable[Any]]
@@ -329,6 +330,153 @@ class AsyncLeases:
         await self._call("leases.release", unit_id, body=body, idempotency_key=idempotency_key)
 
 
+class AsyncNotifications:
+    """Operations of notifications."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def list_lease_events(
+        self, lease_id: str, *, since: datetime | str | None = None, limit: int | None = None, wait_s: str | None = None
+    ) -> notifications.EventList:
+        """`GET /v1/leases/{lease_id}/events`"""
+        return await self._call(
+            "notifications.list_lease_events", lease_id, query={"since": since, "limit": limit, "wait_s": wait_s}
+        )
+
+    async def list_events(
+        self,
+        *,
+        since: datetime | str | None = None,
+        limit: int | None = None,
+        wait_s: str | None = None,
+        organization_id: str | None = None,
+    ) -> notifications.EventList:
+        """`GET /v1/events`"""
+        return await self._call(
+            "notifications.list_events",
+            query={"since": since, "limit": limit, "wait_s": wait_s, "organization_id": organization_id},
+        )
+
+    async def list_event_kinds(self) -> notifications.EventKindList:
+        """`GET /v1/event-kinds`"""
+        return await self._call("notifications.list_event_kinds")
+
+    async def list_subscriptions(
+        self,
+        *,
+        channel: str | None = None,
+        organization_id: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> notifications.SubscriptionPage:
+        """`GET /v1/subscriptions`"""
+        return await self._call(
+            "notifications.list_subscriptions",
+            query={"channel": channel, "organization_id": organization_id, "limit": limit, "after": after},
+        )
+
+    def iter_subscriptions(
+        self, *, channel: str | None = None, organization_id: str | None = None
+    ) -> AsyncIterator[notifications.Subscription]:
+        """Every row of `GET /v1/subscriptions`, page by page."""
+        return each_async(
+            self._call,
+            "notifications.list_subscriptions",
+            query={"channel": channel, "organization_id": organization_id},
+        )
+
+    async def subscribe(
+        self, body: notifications.NewSubscription | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> notifications.SubscriptionSecret:
+        """`POST /v1/subscriptions`"""
+        return await self._call("notifications.subscribe", body=body, idempotency_key=idempotency_key)
+
+    async def show_subscription(
+        self, subscription_id: str, *, organization_id: str | None = None
+    ) -> notifications.Subscription:
+        """`GET /v1/subscriptions/{subscription_id}`"""
+        return await self._call(
+            "notifications.show_subscription", subscription_id, query={"organization_id": organization_id}
+        )
+
+    async def change_subscription(
+        self,
+        subscription_id: str,
+        body: notifications.SubscriptionChange | Mapping[str, Any],
+        *,
+        organization_id: str | None = None,
+    ) -> notifications.Subscription:
+        """`PATCH /v1/subscriptions/{subscription_id}`"""
+        return await self._call(
+            "notifications.change_subscription", subscription_id, body=body, query={"organization_id": organization_id}
+        )
+
+    async def unsubscribe(self, subscription_id: str, *, organization_id: str | None = None) -> None:
+        """`DELETE /v1/subscriptions/{subscription_id}`"""
+        await self._call("notifications.unsubscribe", subscription_id, query={"organization_id": organization_id})
+
+    async def rotate(
+        self, subscription_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
+    ) -> notifications.SubscriptionSecret:
+        """`POST /v1/subscriptions/{subscription_id}/rotate`"""
+        return await self._call(
+            "notifications.rotate",
+            subscription_id,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
+
+    async def send_test(
+        self, subscription_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
+    ) -> notifications.TestSent:
+        """`POST /v1/subscriptions/{subscription_id}/test`"""
+        return await self._call(
+            "notifications.send_test",
+            subscription_id,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
+
+    async def list_deliveries(
+        self,
+        subscription_id: str,
+        *,
+        state: str | None = None,
+        organization_id: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> notifications.DeliveryPage:
+        """`GET /v1/subscriptions/{subscription_id}/deliveries`"""
+        return await self._call(
+            "notifications.list_deliveries",
+            subscription_id,
+            query={"state": state, "organization_id": organization_id, "limit": limit, "after": after},
+        )
+
+    def iter_deliveries(
+        self, subscription_id: str, *, state: str | None = None, organization_id: str | None = None
+    ) -> AsyncIterator[notifications.DeliveryLog]:
+        """Every row of `GET /v1/subscriptions/{subscription_id}/deliveries`, page by page."""
+        return each_async(
+            self._call,
+            "notifications.list_deliveries",
+            subscription_id,
+            query={"state": state, "organization_id": organization_id},
+        )
+
+    async def redeliver(
+        self, delivery_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
+    ) -> notifications.Delivery:
+        """`POST /v1/deliveries/{delivery_id}/redeliver`"""
+        return await self._call(
+            "notifications.redeliver",
+            delivery_id,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
+
+
 class AsyncModels:
     """Operations of models."""
 
@@ -617,6 +765,7 @@ class AsyncCalls:
         self.demand = AsyncDemand(call)
         self.surplus = AsyncSurplus(call)
         self.leases = AsyncLeases(call)
+        self.notifications = AsyncNotifications(call)
         self.models = AsyncModels(call)
         self.ledger = AsyncLedger(call)
         self.system = AsyncSystem(call)

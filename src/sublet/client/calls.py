@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sublet.leases import wire as leases
     from sublet.ledger import wire as ledger
     from sublet.models import wire as models
+    from sublet.notifications import wire as notifications
     from sublet.surplus import wire as surplus
 
 Call = Callable[..., Any]
@@ -319,6 +320,153 @@ class Leases:
         self._call("leases.release", unit_id, body=body, idempotency_key=idempotency_key)
 
 
+class Notifications:
+    """Operations of notifications."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def list_lease_events(
+        self, lease_id: str, *, since: datetime | str | None = None, limit: int | None = None, wait_s: str | None = None
+    ) -> notifications.EventList:
+        """`GET /v1/leases/{lease_id}/events`"""
+        return self._call(
+            "notifications.list_lease_events", lease_id, query={"since": since, "limit": limit, "wait_s": wait_s}
+        )
+
+    def list_events(
+        self,
+        *,
+        since: datetime | str | None = None,
+        limit: int | None = None,
+        wait_s: str | None = None,
+        organization_id: str | None = None,
+    ) -> notifications.EventList:
+        """`GET /v1/events`"""
+        return self._call(
+            "notifications.list_events",
+            query={"since": since, "limit": limit, "wait_s": wait_s, "organization_id": organization_id},
+        )
+
+    def list_event_kinds(self) -> notifications.EventKindList:
+        """`GET /v1/event-kinds`"""
+        return self._call("notifications.list_event_kinds")
+
+    def list_subscriptions(
+        self,
+        *,
+        channel: str | None = None,
+        organization_id: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> notifications.SubscriptionPage:
+        """`GET /v1/subscriptions`"""
+        return self._call(
+            "notifications.list_subscriptions",
+            query={"channel": channel, "organization_id": organization_id, "limit": limit, "after": after},
+        )
+
+    def iter_subscriptions(
+        self, *, channel: str | None = None, organization_id: str | None = None
+    ) -> Iterator[notifications.Subscription]:
+        """Every row of `GET /v1/subscriptions`, page by page."""
+        return each(
+            self._call,
+            "notifications.list_subscriptions",
+            query={"channel": channel, "organization_id": organization_id},
+        )
+
+    def subscribe(
+        self, body: notifications.NewSubscription | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> notifications.SubscriptionSecret:
+        """`POST /v1/subscriptions`"""
+        return self._call("notifications.subscribe", body=body, idempotency_key=idempotency_key)
+
+    def show_subscription(
+        self, subscription_id: str, *, organization_id: str | None = None
+    ) -> notifications.Subscription:
+        """`GET /v1/subscriptions/{subscription_id}`"""
+        return self._call(
+            "notifications.show_subscription", subscription_id, query={"organization_id": organization_id}
+        )
+
+    def change_subscription(
+        self,
+        subscription_id: str,
+        body: notifications.SubscriptionChange | Mapping[str, Any],
+        *,
+        organization_id: str | None = None,
+    ) -> notifications.Subscription:
+        """`PATCH /v1/subscriptions/{subscription_id}`"""
+        return self._call(
+            "notifications.change_subscription", subscription_id, body=body, query={"organization_id": organization_id}
+        )
+
+    def unsubscribe(self, subscription_id: str, *, organization_id: str | None = None) -> None:
+        """`DELETE /v1/subscriptions/{subscription_id}`"""
+        self._call("notifications.unsubscribe", subscription_id, query={"organization_id": organization_id})
+
+    def rotate(
+        self, subscription_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
+    ) -> notifications.SubscriptionSecret:
+        """`POST /v1/subscriptions/{subscription_id}/rotate`"""
+        return self._call(
+            "notifications.rotate",
+            subscription_id,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
+
+    def send_test(
+        self, subscription_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
+    ) -> notifications.TestSent:
+        """`POST /v1/subscriptions/{subscription_id}/test`"""
+        return self._call(
+            "notifications.send_test",
+            subscription_id,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
+
+    def list_deliveries(
+        self,
+        subscription_id: str,
+        *,
+        state: str | None = None,
+        organization_id: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> notifications.DeliveryPage:
+        """`GET /v1/subscriptions/{subscription_id}/deliveries`"""
+        return self._call(
+            "notifications.list_deliveries",
+            subscription_id,
+            query={"state": state, "organization_id": organization_id, "limit": limit, "after": after},
+        )
+
+    def iter_deliveries(
+        self, subscription_id: str, *, state: str | None = None, organization_id: str | None = None
+    ) -> Iterator[notifications.DeliveryLog]:
+        """Every row of `GET /v1/subscriptions/{subscription_id}/deliveries`, page by page."""
+        return each(
+            self._call,
+            "notifications.list_deliveries",
+            subscription_id,
+            query={"state": state, "organization_id": organization_id},
+        )
+
+    def redeliver(
+        self, delivery_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
+    ) -> notifications.Delivery:
+        """`POST /v1/deliveries/{delivery_id}/redeliver`"""
+        return self._call(
+            "notifications.redeliver",
+            delivery_id,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
+
+
 class Models:
     """Operations of models."""
 
@@ -595,6 +743,7 @@ class Calls:
         self.demand = Demand(call)
         self.surplus = Surplus(call)
         self.leases = Leases(call)
+        self.notifications = Notifications(call)
         self.models = Models(call)
         self.ledger = Ledger(call)
         self.system = System(call)

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
-from sublet.accounts.model import Actor
+from sublet.accounts.model import Actor, Require
 from sublet.api.contract import describe
 from sublet.api.http import check_permissions, frame, requirement
 from sublet.api.reference import add_reference
@@ -42,6 +42,7 @@ from sublet.ledger import api as ledger_api
 from sublet.ledger.budgets.alerts import Mailbox
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
+from sublet.notifications import api as notifications_api
 from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import once
@@ -290,6 +291,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(leases_api.router(system.leases, require))
     api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))
+    _add_notifications(api, system, require)
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
     overviews = Overviews(system, plane.plans, plane.health)
     api.include_router(console_router(overviews.now, sessions, overviews.record, overviews.budgets))
@@ -348,6 +350,13 @@ def _tried(system: Sublet) -> list[surplus_api.TriedPool]:
     """The pools with what their settings keep in reserve."""
     stated = [(pool, stated_of(pool)) for pool in system.fleet.pools()]
     return [surplus_api.TriedPool(pool.id, pool.name, item.reserve + item.failure_reserve) for pool, item in stated]
+
+
+def _add_notifications(api: FastAPI, system: Sublet, require: Require) -> None:
+    api.include_router(
+        notifications_api.router(system.notifications, system.accounts.organization, system.leases.lease, require)
+    )
+    api.include_router(notifications_api.leave_router(system.notifications))
 
 
 def _add_metrics(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:

@@ -28,12 +28,12 @@ from sublet.notifications.model import (
 )
 from sublet.notifications.signing import new_secret
 from sublet.store import Store, outbox
+from sublet.store.paging import Page, PageRequest
 from sublet.store.sealing import Sealing
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.ids import new_id
 from sublet.values.text import checked_line
 
-PAGE_MAX = 200
 SUBSCRIPTIONS_MAX = 50
 TOKEN_BYTES = 18
 
@@ -120,11 +120,10 @@ class Notifications:
 
         return self._store.write(write)
 
-    def subscriptions(
-        self, owner: Owner, channel: str | None = None, limit: int = PAGE_MAX, after: str = ""
-    ) -> list[Subscription]:
+    def page(self, owner: Owner, wanted: PageRequest = PageRequest(), channel: str | None = None) -> Page[Subscription]:
+        """By id. Raises InvalidCursorError."""
         with self._store.read() as connection:
-            return sql.subscriptions_of(connection, owner.organization_id, channel, min(limit, PAGE_MAX), after)
+            return sql.subscription_page(connection, owner.organization_id, wanted, channel)
 
     def subscription(self, owner: Owner, subscription_id: str) -> Subscription:
         """Raises NotFoundError."""
@@ -203,20 +202,18 @@ class Notifications:
 
         return self._store.write(write)
 
-    def deliveries(
-        self,
-        owner: Owner,
-        subscription_id: str,
-        state: str | None = None,
-        limit: int = 50,
-        before: int | None = None,
-    ) -> list[tuple[Delivery, list[Attempt]]]:
-        """The log, newest first, each message with its attempts. Raises NotFoundError."""
+    def delivery_page(
+        self, owner: Owner, subscription_id: str, wanted: PageRequest = PageRequest(), state: str | None = None
+    ) -> Page[tuple[Delivery, list[Attempt]]]:
+        """The log, the newest event first, each message with its attempts. Raises NotFoundError, InvalidInputError,
+        InvalidCursorError."""
+        if state is not None and state not in set(DeliveryState):
+            raise InvalidInputError(f"state must be one of {', '.join(DeliveryState)}", field="state")
         with self._store.read() as connection:
             _owned(connection, owner, subscription_id)
-            found = sql.deliveries_of(connection, subscription_id, state, min(limit, PAGE_MAX), before)
-            attempts = sql.attempts_of(connection, [item.id for item in found])
-        return [(item, attempts.get(item.id, [])) for item in found]
+            found = sql.delivery_page(connection, subscription_id, wanted, state)
+            attempts = sql.attempts_of(connection, [item.id for item in found.items])
+        return found.map(lambda item: (item, attempts.get(item.id, [])))
 
     def redeliver(self, owner: Owner, delivery_id: str) -> Delivery:
         """Send a message again, with the same id. Raises NotFoundError, SubscriptionDisabledError."""

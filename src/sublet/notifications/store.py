@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, or_, select, updat
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sublet.notifications.model import Attempt, Delivery, DeliveryState, Subscription
+from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.notifications import deliveries, delivery_attempts, subscriptions
 
 IDS_AT_ONCE = 500
@@ -60,19 +61,18 @@ def subscription(connection: Connection, subscription_id: str) -> Subscription |
     return _subscription(row) if row else None
 
 
-def subscriptions_of(
-    connection: Connection, organization_id: str | None, channel: str | None = None, limit: int = 1_000, after: str = ""
-) -> list[Subscription]:
-    """Of an organization, or the operator's own where it is None, in the order of their ids."""
-    wanted = select(subscriptions).where(
+def subscription_page(
+    connection: Connection, organization_id: str | None, wanted: PageRequest, channel: str | None = None
+) -> Page[Subscription]:
+    """Of an organization, or the operator's own where it is None. Raises InvalidCursorError."""
+    query = select(subscriptions).where(
         subscriptions.c.organization_id.is_(None)
         if organization_id is None
-        else subscriptions.c.organization_id == organization_id,
-        subscriptions.c.id > after,
+        else subscriptions.c.organization_id == organization_id
     )
     if channel is not None:
-        wanted = wanted.where(subscriptions.c.channel == channel)
-    return [_subscription(row) for row in connection.execute(wanted.order_by(subscriptions.c.id).limit(limit))]
+        query = query.where(subscriptions.c.channel == channel)
+    return Listing("subscriptions", [subscriptions.c.id]).read(connection, query, wanted).map(_subscription)
 
 
 def count_of(connection: Connection, organization_id: str | None) -> int:
@@ -227,16 +227,15 @@ def delivery(connection: Connection, delivery_id: str) -> Delivery | None:
     return _delivery(row) if row else None
 
 
-def deliveries_of(
-    connection: Connection, subscription_id: str, state: str | None, limit: int, before: int | None
-) -> list[Delivery]:
-    """Newest first; `before` is the position of the last one of the page before."""
-    wanted = select(deliveries).where(deliveries.c.subscription_id == subscription_id)
+def delivery_page(
+    connection: Connection, subscription_id: str, wanted: PageRequest, state: str | None = None
+) -> Page[Delivery]:
+    """The newest event first. Raises InvalidCursorError."""
+    query = select(deliveries).where(deliveries.c.subscription_id == subscription_id)
     if state is not None:
-        wanted = wanted.where(deliveries.c.state == state)
-    if before is not None:
-        wanted = wanted.where(deliveries.c.position < before)
-    return [_delivery(row) for row in connection.execute(wanted.order_by(deliveries.c.position.desc()).limit(limit))]
+        query = query.where(deliveries.c.state == state)
+    listing = Listing("deliveries", [deliveries.c.position], descending=True)
+    return listing.read(connection, query, wanted).map(_delivery)
 
 
 def states_of_events(connection: Connection, event_ids: Collection[str]) -> dict[str, list[tuple[str, str, str]]]:
