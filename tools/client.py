@@ -83,6 +83,9 @@ def method(operation: Operation, *, wait: bool) -> str:
     if operation.method == "POST":
         named.append("idempotency_key: str | None = None")
         passed.append("idempotency_key=idempotency_key")
+    if operation.edits:
+        named.append("if_match: str | None = None")
+        passed.append("if_match=if_match")
     taken += ["*", *named] if named else []
     answer = ANSWERS.get(operation.answer) or _kind(operation.answer)
     call = f"{'await ' if wait else ''}self._call({', '.join(passed)})"

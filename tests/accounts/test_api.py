@@ -52,6 +52,7 @@ ROUTES = [
     ("GET", "/v1/pools", ""),
     ("GET", "/v1/pools/main", "fleet:read"),
     ("GET", "/v1/pools/main/units", "fleet:read"),
+    ("GET", "/v1/units/unit_1", "fleet:read"),
     ("PUT", "/v1/units/unit_1/service", "fleet:write"),
 ]
 

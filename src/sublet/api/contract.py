@@ -69,6 +69,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("PUT", "/v1/billing-profiles/{organization_id}"): ledger.Profile,
     ("GET", "/v1/budgets"): ledger.BudgetList,
     ("POST", "/v1/budgets"): ledger.Budget,
+    ("GET", "/v1/budgets/{budget_id}"): ledger.Budget,
     ("PATCH", "/v1/budgets/{budget_id}"): ledger.Budget,
     ("GET", "/v1/credits"): ledger.CreditList,
     ("POST", "/v1/credits"): ledger.CreditState,
@@ -92,6 +93,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/ledger/prove"): ledger.ProofReport,
     ("GET", "/v1/statements"): ledger.Statement,
     ("GET", "/v1/receivables"): ledger.ReceivableList,
+    ("GET", "/v1/units/{unit_id}"): fleet.Unit,
     ("GET", "/v1/nodes"): fleet.NodeList,
     ("POST", "/v1/demand/{pool_id}/samples"): demand.SamplesTaken,
     ("PUT", "/v1/demand/{pool_id}/history"): demand.SamplesTaken,
@@ -110,6 +112,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/deployments"): models.DeploymentState,
     ("POST", "/v1/catalog"): models.ModelsAdded,
     ("POST", "/v1/catalog/{model:path}/pull"): models.ModelFile,
+    ("GET", "/v1/deployments/{model:path}"): models.DeploymentState,
     ("PUT", "/v1/deployments/{model:path}/scale"): models.DeploymentState,
     ("GET", "/v1/subscriptions"): notifications.SubscriptionPage,
     ("POST", "/v1/subscriptions"): notifications.SubscriptionSecret,
@@ -139,6 +142,29 @@ PAGES: dict[tuple[str, str], tuple[str, ...]] = {
 }
 """What else operations answer with than JSON: text for people and for spreadsheets, which no type describes."""
 
+TAGGED = frozenset(
+    {
+        "/v1/prices",
+        "/v1/billing-profiles/{organization_id}",
+        "/v1/budgets/{budget_id}",
+        "/v1/deployments/{model:path}",
+        "/v1/pools/{pool}",
+        "/v1/units/{unit_id}",
+    }
+)
+"""GET operations whose answers have an ETag, and know If-None-Match."""
+
+EDITS: dict[tuple[str, str], str] = {
+    ("PUT", "/v1/prices"): "/v1/prices",
+    ("PUT", "/v1/billing-profiles/{organization_id}"): "/v1/billing-profiles/{organization_id}",
+    ("PATCH", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",
+    ("DELETE", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",
+    ("PUT", "/v1/deployments/{model:path}/scale"): "/v1/deployments/{model:path}",
+    ("DELETE", "/v1/deployments/{model:path}"): "/v1/deployments/{model:path}",
+    ("PUT", "/v1/units/{unit_id}/service"): "/v1/units/{unit_id}",
+}
+"""What changes something in place, and so knows If-Match; and where the ETag is read."""
+
 BOUNDED: dict[str, str] = {
     "/v1/leases/{lease_id}": "the newest 500 changes of one lease's state",
     "/v1/classes": "the classes of service that the settings name",
@@ -152,6 +178,7 @@ BOUNDED: dict[str, str] = {
     "/v1/surplus/{pool_id}/{class_name}": "one entry for each reason",
     "/v1/lease-plan": "one round's steps, and at most 1,000 that wait",
     "/v1/plan": "one round's steps, at most 2,000 that wait, and the last 20 rounds",
+    "/v1/shadow": "a report: one entry for each pool, at most 20 hours and as many windows as the request names",
     "/v1/health": "the loops and backends of one process",
     "/v1/event-kinds": "the kinds that this version has",
     "/v1/events": "at most 200 events after `since`; `last` is where to go on",
@@ -240,11 +267,45 @@ def _complete(operation: dict[str, Any], route: APIRoute, method: str, reference
     problem = {"application/json": {"schema": references["Problem"]}}
     for status, meaning in REFUSALS.items():
         answers.setdefault(status, {"description": meaning, "content": problem})
+    _add_conditions(operation, route.path, method, problem)
     if method == "POST":
         known = [item for item in operation.get("parameters", []) if item["name"].lower() != "idempotency-key"]
         operation["parameters"] = [*known, _IDEMPOTENCY_KEY]
 
 
+def _add_conditions(operation: dict[str, Any], path: str, method: str, problem: dict[str, Any]) -> None:
+    """What an operation says of entity tags."""
+    answers = operation["responses"]
+    if (method, path) in EDITS:
+        operation.setdefault("parameters", []).append(_IF_MATCH)
+        answers["412"] = {
+            "description": "It has changed since it was read; ETag has the tag of its present state.",
+            "content": problem,
+            "headers": {"ETag": _ETAG},
+        }
+    if method == "GET" and path in TAGGED:
+        operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
+        answers["304"] = {"description": "It is as the tag says that you have it.", "headers": {"ETag": _ETAG}}
+    if (method == "GET" and path in TAGGED) or ((method, path) in EDITS and "200" in answers):
+        answers["200"]["headers"] = {"ETag": _ETAG}
+
+
+_ETAG = {"description": "Names this state of it.", "schema": {"type": "string"}}
+_TAGS = {"type": "string", "maxLength": 4000, "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*"){0,49})$'}
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the state that was read: the change is made only on it. Without it, on any state.",
+    "schema": _TAGS,
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of what you have: 304 if it is still so.",
+    "schema": _TAGS,
+}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",

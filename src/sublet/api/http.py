@@ -327,4 +327,6 @@ def _answer(error: SubletError) -> JSONResponse:
     headers: dict[str, Any] = {"www-authenticate": "Bearer"} if error.status == 401 else {}
     if "retry_after_s" in error.details:
         headers["retry-after"] = str(error.details["retry_after_s"])
+    if error.status == 412:
+        headers["etag"] = error.details["etag"]
     return JSONResponse(error.as_dict(), error.status, headers=headers)

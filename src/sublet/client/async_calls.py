@@ -97,13 +97,19 @@ class AsyncFleet:
         """Every row of `GET /v1/pools/{pool}/units`, page by page."""
         return each_async(self._call, "fleet.list_units", pool, query={})
 
+    async def show_unit(self, unit_id: str) -> fleet.Unit:
+        """`GET /v1/units/{unit_id}`"""
+        return await self._call("fleet.show_unit", unit_id)
+
     async def forget_node(self, node: str) -> None:
         """`DELETE /v1/nodes/{node}`"""
         await self._call("fleet.forget_node", node)
 
-    async def set_service(self, unit_id: str, body: fleet.UnitService | Mapping[str, Any]) -> None:
+    async def set_service(
+        self, unit_id: str, body: fleet.UnitService | Mapping[str, Any], *, if_match: str | None = None
+    ) -> None:
         """`PUT /v1/units/{unit_id}/service`"""
-        await self._call("fleet.set_service", unit_id, body=body)
+        await self._call("fleet.set_service", unit_id, body=body, if_match=if_match)
 
     async def list_nodes(self, *, limit: int | None = None, after: str | None = None) -> fleet.NodeList:
         """`GET /v1/nodes`"""
@@ -497,13 +503,19 @@ class AsyncModels:
         """`POST /v1/deployments`"""
         return await self._call("models.deploy", body=body, idempotency_key=idempotency_key)
 
-    async def scale(self, model: str, body: models.Scale | Mapping[str, Any]) -> models.DeploymentState:
-        """`PUT /v1/deployments/{model}/scale`"""
-        return await self._call("models.scale", model, body=body)
+    async def show_deployment(self, model: str) -> models.DeploymentState:
+        """`GET /v1/deployments/{model}`"""
+        return await self._call("models.show_deployment", model)
 
-    async def remove(self, model: str) -> None:
+    async def scale(
+        self, model: str, body: models.Scale | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.DeploymentState:
+        """`PUT /v1/deployments/{model}/scale`"""
+        return await self._call("models.scale", model, body=body, if_match=if_match)
+
+    async def remove(self, model: str, *, if_match: str | None = None) -> None:
         """`DELETE /v1/deployments/{model}`"""
-        await self._call("models.remove", model)
+        await self._call("models.remove", model, if_match=if_match)
 
     async def add_models(
         self, body: bytes, content_type: str, *, idempotency_key: str | None = None
@@ -536,9 +548,11 @@ class AsyncLedger:
         """`GET /v1/prices`"""
         return await self._call("ledger.read_prices")
 
-    async def publish_prices(self, body: bytes, content_type: str) -> ledger.PricesPublished:
+    async def publish_prices(
+        self, body: bytes, content_type: str, *, if_match: str | None = None
+    ) -> ledger.PricesPublished:
         """`PUT /v1/prices`"""
-        return await self._call("ledger.publish_prices", body=body, content_type=content_type)
+        return await self._call("ledger.publish_prices", body=body, content_type=content_type, if_match=if_match)
 
     async def list_credits(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
@@ -567,10 +581,10 @@ class AsyncLedger:
         return await self._call("ledger.read_profile", organization_id)
 
     async def set_profile(
-        self, organization_id: str, body: ledger.BillingProfile | Mapping[str, Any]
+        self, organization_id: str, body: ledger.BillingProfile | Mapping[str, Any], *, if_match: str | None = None
     ) -> ledger.Profile:
         """`PUT /v1/billing-profiles/{organization_id}`"""
-        return await self._call("ledger.set_profile", organization_id, body=body)
+        return await self._call("ledger.set_profile", organization_id, body=body, if_match=if_match)
 
     async def list_invoices(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
@@ -650,13 +664,19 @@ class AsyncLedger:
         """`POST /v1/budgets`"""
         return await self._call("ledger.create_budget", body=body, idempotency_key=idempotency_key)
 
-    async def change_budget(self, budget_id: str, body: ledger.NewLimit | Mapping[str, Any]) -> ledger.Budget:
-        """`PATCH /v1/budgets/{budget_id}`"""
-        return await self._call("ledger.change_budget", budget_id, body=body)
+    async def show_budget(self, budget_id: str) -> ledger.Budget:
+        """`GET /v1/budgets/{budget_id}`"""
+        return await self._call("ledger.show_budget", budget_id)
 
-    async def end_budget(self, budget_id: str) -> None:
+    async def change_budget(
+        self, budget_id: str, body: ledger.NewLimit | Mapping[str, Any], *, if_match: str | None = None
+    ) -> ledger.Budget:
+        """`PATCH /v1/budgets/{budget_id}`"""
+        return await self._call("ledger.change_budget", budget_id, body=body, if_match=if_match)
+
+    async def end_budget(self, budget_id: str, *, if_match: str | None = None) -> None:
         """`DELETE /v1/budgets/{budget_id}`"""
-        await self._call("ledger.end_budget", budget_id)
+        await self._call("ledger.end_budget", budget_id, if_match=if_match)
 
     async def read_health(self) -> ledger.BooksHealth:
         """`GET /v1/ledger/health`"""

@@ -7,7 +7,7 @@ from typing import Any
 
 from sublet.client.async_calls import AsyncCalls
 from sublet.client.clients import headers_for, unreachable
-from sublet.client.core import Answer, NoAnswerError, Request, answer_of, pause_s, request_of
+from sublet.client.core import Answer, NoAnswerError, Request, answer_of, pause_s, request_for
 from sublet.client.operations import OPERATIONS
 from sublet.client.transport import AsyncHttpx, AsyncTransport, checked_url
 
@@ -25,7 +25,13 @@ class AsyncClient(AsyncCalls):
     async def call(self, operation_id: str, *arguments: str, **options: Any) -> Any:
         """Carry out an operation by its id, as `Client.call`."""
         operation = OPERATIONS[operation_id]
-        return answer_of(operation, await self.ask(request_of(operation, arguments, **options)), self.url)
+        return answer_of(operation, await self.ask(request_for(operation, arguments, **options)), self.url)
+
+    async def tagged(self, operation_id: str, *arguments: str, **options: Any) -> tuple[Any, str]:
+        """The answer with its ETag, as `Client.tagged`."""
+        operation = OPERATIONS[operation_id]
+        answer = await self.ask(request_for(operation, arguments, **options))
+        return answer_of(operation, answer, self.url), answer.headers.get("etag", "")
 
     async def ask(self, request: Request) -> Answer:
         """The answer to a request, tried again where that is sound. Raises UnavailableError where none comes."""

@@ -93,13 +93,19 @@ class Fleet:
         """Every row of `GET /v1/pools/{pool}/units`, page by page."""
         return each(self._call, "fleet.list_units", pool, query={})
 
+    def show_unit(self, unit_id: str) -> fleet.Unit:
+        """`GET /v1/units/{unit_id}`"""
+        return self._call("fleet.show_unit", unit_id)
+
     def forget_node(self, node: str) -> None:
         """`DELETE /v1/nodes/{node}`"""
         self._call("fleet.forget_node", node)
 
-    def set_service(self, unit_id: str, body: fleet.UnitService | Mapping[str, Any]) -> None:
+    def set_service(
+        self, unit_id: str, body: fleet.UnitService | Mapping[str, Any], *, if_match: str | None = None
+    ) -> None:
         """`PUT /v1/units/{unit_id}/service`"""
-        self._call("fleet.set_service", unit_id, body=body)
+        self._call("fleet.set_service", unit_id, body=body, if_match=if_match)
 
     def list_nodes(self, *, limit: int | None = None, after: str | None = None) -> fleet.NodeList:
         """`GET /v1/nodes`"""
@@ -487,13 +493,19 @@ class Models:
         """`POST /v1/deployments`"""
         return self._call("models.deploy", body=body, idempotency_key=idempotency_key)
 
-    def scale(self, model: str, body: models.Scale | Mapping[str, Any]) -> models.DeploymentState:
-        """`PUT /v1/deployments/{model}/scale`"""
-        return self._call("models.scale", model, body=body)
+    def show_deployment(self, model: str) -> models.DeploymentState:
+        """`GET /v1/deployments/{model}`"""
+        return self._call("models.show_deployment", model)
 
-    def remove(self, model: str) -> None:
+    def scale(
+        self, model: str, body: models.Scale | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.DeploymentState:
+        """`PUT /v1/deployments/{model}/scale`"""
+        return self._call("models.scale", model, body=body, if_match=if_match)
+
+    def remove(self, model: str, *, if_match: str | None = None) -> None:
         """`DELETE /v1/deployments/{model}`"""
-        self._call("models.remove", model)
+        self._call("models.remove", model, if_match=if_match)
 
     def add_models(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> models.ModelsAdded:
         """`POST /v1/catalog`"""
@@ -518,9 +530,9 @@ class Ledger:
         """`GET /v1/prices`"""
         return self._call("ledger.read_prices")
 
-    def publish_prices(self, body: bytes, content_type: str) -> ledger.PricesPublished:
+    def publish_prices(self, body: bytes, content_type: str, *, if_match: str | None = None) -> ledger.PricesPublished:
         """`PUT /v1/prices`"""
-        return self._call("ledger.publish_prices", body=body, content_type=content_type)
+        return self._call("ledger.publish_prices", body=body, content_type=content_type, if_match=if_match)
 
     def list_credits(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
@@ -548,9 +560,11 @@ class Ledger:
         """`GET /v1/billing-profiles/{organization_id}`"""
         return self._call("ledger.read_profile", organization_id)
 
-    def set_profile(self, organization_id: str, body: ledger.BillingProfile | Mapping[str, Any]) -> ledger.Profile:
+    def set_profile(
+        self, organization_id: str, body: ledger.BillingProfile | Mapping[str, Any], *, if_match: str | None = None
+    ) -> ledger.Profile:
         """`PUT /v1/billing-profiles/{organization_id}`"""
-        return self._call("ledger.set_profile", organization_id, body=body)
+        return self._call("ledger.set_profile", organization_id, body=body, if_match=if_match)
 
     def list_invoices(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
@@ -630,13 +644,19 @@ class Ledger:
         """`POST /v1/budgets`"""
         return self._call("ledger.create_budget", body=body, idempotency_key=idempotency_key)
 
-    def change_budget(self, budget_id: str, body: ledger.NewLimit | Mapping[str, Any]) -> ledger.Budget:
-        """`PATCH /v1/budgets/{budget_id}`"""
-        return self._call("ledger.change_budget", budget_id, body=body)
+    def show_budget(self, budget_id: str) -> ledger.Budget:
+        """`GET /v1/budgets/{budget_id}`"""
+        return self._call("ledger.show_budget", budget_id)
 
-    def end_budget(self, budget_id: str) -> None:
+    def change_budget(
+        self, budget_id: str, body: ledger.NewLimit | Mapping[str, Any], *, if_match: str | None = None
+    ) -> ledger.Budget:
+        """`PATCH /v1/budgets/{budget_id}`"""
+        return self._call("ledger.change_budget", budget_id, body=body, if_match=if_match)
+
+    def end_budget(self, budget_id: str, *, if_match: str | None = None) -> None:
         """`DELETE /v1/budgets/{budget_id}`"""
-        self._call("ledger.end_budget", budget_id)
+        self._call("ledger.end_budget", budget_id, if_match=if_match)
 
     def read_health(self) -> ledger.BooksHealth:
         """`GET /v1/ledger/health`"""

@@ -16,7 +16,7 @@ from sublet.client.core import (
     document_of,
     pause_s,
     plain_request,
-    request_of,
+    request_for,
 )
 from sublet.client.operations import OPERATIONS
 from sublet.client.paging import ROWS_PER_PAGE, following
@@ -54,16 +54,23 @@ class Client(Calls):
         super().__init__(self.call)
 
     def call(self, operation_id: str, *arguments: str, **options: Any) -> Any:
-        """Carry out an operation by its id. `options`: `body`, `query` (a dict), `idempotency_key`, `content_type`."""
+        """Carry out an operation by its id. `options`: `body`, `query` (a dict), `idempotency_key`, `content_type`,
+        `if_match` (an ETag)."""
         operation = OPERATIONS[operation_id]
-        return answer_of(operation, self.ask(request_of(operation, arguments, **options)), self.url)
+        return answer_of(operation, self.ask(request_for(operation, arguments, **options)), self.url)
+
+    def tagged(self, operation_id: str, *arguments: str, **options: Any) -> tuple[Any, str]:
+        """The answer with its ETag, to give to what changes it as `if_match`; empty where it has none."""
+        operation = OPERATIONS[operation_id]
+        answer = self.ask(request_for(operation, arguments, **options))
+        return answer_of(operation, answer, self.url), answer.headers.get("etag", "")
 
     def document(
         self, operation_id: str, *arguments: str, progress: Callable[[int], None] | None = None, **options: Any
     ) -> dict[str, Any]:
         """The same with the answer as the JSON that came, for what prints it. `progress` is told how many bytes of the body have
         been sent."""
-        request = replace(request_of(OPERATIONS[operation_id], arguments, **options), progress=progress)
+        request = replace(request_for(OPERATIONS[operation_id], arguments, **options), progress=progress)
         found: dict[str, Any] = document_of(self.ask(request), self.url)
         return found
 
@@ -83,7 +90,7 @@ class Client(Calls):
 
     def bytes(self, operation_id: str, *arguments: str, **options: Any) -> Iterator[bytes]:
         """The same with the answer in parts as it comes, for what is large."""
-        request = request_of(OPERATIONS[operation_id], arguments, **options)
+        request = request_for(OPERATIONS[operation_id], arguments, **options)
         try:
             answer, parts = self._transport.stream(request)
             if not 200 <= answer.status < 300:

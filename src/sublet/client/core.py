@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
@@ -79,6 +79,19 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def request_for(
+    operation: Operation, arguments: tuple[str, ...], if_match: str | None = None, **options: Any
+) -> Request:
+    """As `request_of`, on condition that what it changes is still as the tag `if_match` says. Such a request is not tried again:
+    had it been carried out, its own change would refuse it. Raises TypeError where the operation changes nothing in place."""
+    request = request_of(operation, arguments, **options)
+    if if_match is None:
+        return request
+    if not operation.edits:
+        raise TypeError(f"{operation.id} takes no if_match")
+    return replace(request, headers={**request.headers, "If-Match": if_match}, repeatable=False)
 
 
 def request_of(

@@ -13,7 +13,7 @@ class Operation:
 
     `body` and `answer` name wire types as `domain:Class`, so that only the types in use are imported. A body may also be "raw"
     (bytes of the caller's own), an answer "document" (JSON as it came), "bytes" or "none". `items` is the field of a page that
-    holds its rows, where the answer is a page of a list.
+    holds its rows, where the answer is a page of a list. One that `edits` changes something in place, and takes `if_match`.
     """
 
     id: str
@@ -23,6 +23,7 @@ class Operation:
     body: str = ""
     answer: str = DOCUMENT
     items: str = ""
+    edits: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -73,8 +74,11 @@ ALL: tuple[Operation, ...] = (
         answer="fleet:UnitList",
         items="units",
     ),
+    Operation("fleet.show_unit", "GET", "/v1/units/{unit_id}", answer="fleet:Unit"),
     Operation("fleet.forget_node", "DELETE", "/v1/nodes/{node}", answer="none"),
-    Operation("fleet.set_service", "PUT", "/v1/units/{unit_id}/service", body="fleet:UnitService", answer="none"),
+    Operation(
+        "fleet.set_service", "PUT", "/v1/units/{unit_id}/service", body="fleet:UnitService", answer="none", edits=True
+    ),
     Operation("fleet.list_nodes", "GET", "/v1/nodes", query=("limit", "after"), answer="fleet:NodeList", items="nodes"),
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
@@ -259,15 +263,21 @@ ALL: tuple[Operation, ...] = (
         items="models",
     ),
     Operation("models.deploy", "POST", "/v1/deployments", body="models:NewDeployment", answer="models:DeploymentState"),
+    Operation("models.show_deployment", "GET", "/v1/deployments/{model}", answer="models:DeploymentState"),
     Operation(
-        "models.scale", "PUT", "/v1/deployments/{model}/scale", body="models:Scale", answer="models:DeploymentState"
+        "models.scale",
+        "PUT",
+        "/v1/deployments/{model}/scale",
+        body="models:Scale",
+        answer="models:DeploymentState",
+        edits=True,
     ),
-    Operation("models.remove", "DELETE", "/v1/deployments/{model}", answer="none"),
+    Operation("models.remove", "DELETE", "/v1/deployments/{model}", answer="none", edits=True),
     Operation("models.add_models", "POST", "/v1/catalog", body="raw", answer="models:ModelsAdded"),
     Operation("models.pull", "POST", "/v1/catalog/{model}/pull", answer="models:ModelFile"),
     Operation("ledger.take_usage", "POST", "/v1/usage", body="raw", answer="ledger:UsageTaken"),
     Operation("ledger.read_prices", "GET", "/v1/prices", answer="ledger:PriceBook"),
-    Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished"),
+    Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished", edits=True),
     Operation(
         "ledger.list_credits",
         "GET",
@@ -285,6 +295,7 @@ ALL: tuple[Operation, ...] = (
         "/v1/billing-profiles/{organization_id}",
         body="ledger:BillingProfile",
         answer="ledger:Profile",
+        edits=True,
     ),
     Operation(
         "ledger.list_invoices",
@@ -339,10 +350,16 @@ ALL: tuple[Operation, ...] = (
         items="budgets",
     ),
     Operation("ledger.create_budget", "POST", "/v1/budgets", body="ledger:NewBudget", answer="ledger:Budget"),
+    Operation("ledger.show_budget", "GET", "/v1/budgets/{budget_id}", answer="ledger:Budget"),
     Operation(
-        "ledger.change_budget", "PATCH", "/v1/budgets/{budget_id}", body="ledger:NewLimit", answer="ledger:Budget"
+        "ledger.change_budget",
+        "PATCH",
+        "/v1/budgets/{budget_id}",
+        body="ledger:NewLimit",
+        answer="ledger:Budget",
+        edits=True,
     ),
-    Operation("ledger.end_budget", "DELETE", "/v1/budgets/{budget_id}", answer="none"),
+    Operation("ledger.end_budget", "DELETE", "/v1/budgets/{budget_id}", answer="none", edits=True),
     Operation("ledger.read_health", "GET", "/v1/ledger/health", answer="ledger:BooksHealth"),
     Operation(
         "ledger.dismiss", "POST", "/v1/ledger/dismissals", body="ledger:Dismissal", answer="ledger:DismissedEvent"

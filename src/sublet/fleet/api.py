@@ -6,14 +6,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request, Response
 
+from sublet.accounts.conditions import if_match, shown
 from sublet.accounts.model import Require
 from sublet.fleet.nodes import Nodes
 from sublet.fleet.service import Fleet
 from sublet.fleet.wire import UnitService
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError
+from sublet.values.etags import Condition
 
 
 def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Require) -> APIRouter:
@@ -44,20 +46,25 @@ def router(fleet: Fleet, require: Require) -> APIRouter:
         return fleet.pool_page(page).map(lambda pool: pool.as_dict()).as_dict("pools")
 
     @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("fleet:read"))])
-    def show_pool(pool: str) -> dict[str, Any]:
+    def show_pool(request: Request, pool: str) -> Response:
         """A pool by its id or name."""
-        return fleet.pool(pool).as_dict()
+        return shown(request, fleet.pool(pool).as_dict())
 
     @routes.get("/v1/pools/{pool}/units", dependencies=[Depends(require("fleet:read"))])
     def list_units(pool: str, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
         """The accelerators of a pool, in their order."""
         return fleet.unit_page(fleet.pool(pool).id, page).map(lambda unit: unit.as_dict()).as_dict("units")
 
+    @routes.get("/v1/units/{unit_id}", dependencies=[Depends(require("fleet:read"))])
+    def show_unit(request: Request, unit_id: str) -> Response:
+        """An accelerator, and why it is out of service if it is."""
+        return shown(request, fleet.unit(unit_id).as_dict())
+
     @routes.put("/v1/units/{unit_id}/service", status_code=204, dependencies=[Depends(require("fleet:write"))])
-    def set_service(unit_id: str, body: UnitService) -> None:
+    def set_service(unit_id: str, body: UnitService, seen: Condition = Depends(if_match)) -> None:
         """Take an accelerator out of sale, with the reason, or put it back."""
         if not body.in_service and not body.reason:
             raise InvalidInputError("reason: say why the accelerator is taken out of service", field="reason")
-        fleet.set_service(unit_id, body.in_service, None if body.in_service else body.reason)
+        fleet.set_service(unit_id, body.in_service, None if body.in_service else body.reason, seen)
 
     return routes

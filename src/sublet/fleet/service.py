@@ -14,6 +14,7 @@ from sublet.fleet.model import REASON_MAX, UNITS_PER_POOL_MAX, Pool, PoolSpec, U
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.ids import derived_id
 from sublet.values.text import checked_line
 
@@ -99,13 +100,27 @@ class Fleet:
 
         return self._store.write(write)
 
-    def set_service(self, unit_id: str, in_service: bool, reason: str | None = None) -> None:
-        """Take an accelerator out of sale, or put it back. Raises NotFoundError, InvalidInputError for such a reason."""
+    def unit(self, unit_id: str) -> Unit:
+        """Raises NotFoundError."""
+        with self._store.read() as connection:
+            found = sql.unit_named(connection, unit_id)
+        if found is None:
+            raise NotFoundError(f"there is no accelerator {unit_id!r}")
+        return found
+
+    def set_service(
+        self, unit_id: str, in_service: bool, reason: str | None = None, seen: Condition = ANY_STATE
+    ) -> None:
+        """Take an accelerator out of sale, or put it back. Raises NotFoundError, InvalidInputError for such a reason,
+        PreconditionFailedError."""
         if reason is not None:
             reason = checked_line(reason, "reason", REASON_MAX, 1)
         now = self._store.clock.now()
 
         def write(connection: Connection) -> bool:
+            unit = sql.unit_named(connection, unit_id, lock=True)
+            if unit is not None:
+                seen.require(unit.as_dict())
             before = {pool.name: pool for pool in sql.all_pools(connection)}
             found = sql.set_service(connection, unit_id, in_service, reason, now)
             if found and not in_service:

@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Streamin
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
+from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Actor, Require
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.credits.crediting import Credit
@@ -36,8 +37,10 @@ from sublet.ledger.wire import (
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.etags import Condition
 from sublet.values.money import nano_from_decimal
 
+Seen = Annotated[Condition, Depends(if_match)]
 Paged = Annotated[PageRequest, Depends(page_request)]
 _STATUS = {"event_conflict": 409, "not_found": 404}
 _USAGE_BODY = {
@@ -46,7 +49,7 @@ _USAGE_BODY = {
         "description": "One CloudEvent, or a batch of them.",
         "content": {
             STRUCTURED: {"schema": {"type": "object"}},
-            BATCHED: {"schema": {"type": "array", "items": {"type": "object"}}},
+            BATCHED: {"schema": {"type": "array", "items": {}}},
             "application/json": {"schema": {"type": "object"}},
         },
     }
@@ -93,7 +96,7 @@ def _take(ledger: Ledger, content_type: str, headers: dict[str, str], body: byte
 
 def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/prices")
-    def read_prices(actor: Annotated[Actor, Depends(require("prices:read"))]) -> dict[str, Any]:
+    def read_prices(request: Request, actor: Annotated[Actor, Depends(require("prices:read"))]) -> Response:
         """The current price book: everybody's prices, and one's own."""
         book = ledger.prices()
         content = dict(book.content)
@@ -101,10 +104,11 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             mine = ("", actor.organization_id)
             entries = content.get(section, [])
             content[section] = [entry for entry in entries if actor.everywhere or entry.get("organization", "") in mine]
-        return {"version": book.version, **content}
+        state = book.state if actor.everywhere else [book.state, actor.organization_id]
+        return shown(request, {"version": book.version, **content}, state)
 
     @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)
-    async def publish_prices(request: Request) -> dict[str, Any]:
+    async def publish_prices(request: Request, seen: Seen) -> Response:
         """Publish a price book (TOML). Overlaps refuse it; gaps are listed in the answer."""
         body = await request.body()
         if len(body) > BOOK_BYTES_MAX:
@@ -113,10 +117,11 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             book = book_from_toml(body.decode(), "the body")
         except UnicodeDecodeError as error:
             raise InvalidInputError("a price book is UTF-8 text") from error
-        version = await run_in_threadpool(ledger.publish_prices, book)
+        version = await run_in_threadpool(ledger.publish_prices, book, seen)
         built_in = {price.meter for price in await run_in_threadpool(ledger.built_in_prices)}
         findings = [finding.as_dict() for finding in check(book)]
-        return {"version": version, "findings": findings, "built_in": sorted(built_in)}
+        answer = {"version": version, "findings": findings, "built_in": sorted(built_in)}
+        return changed(answer, ledger.prices().state)
 
 
 def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
@@ -159,18 +164,22 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/billing-profiles/{organization_id}")
     def read_profile(
-        organization_id: str, actor: Annotated[Actor, Depends(require("profiles:read"))]
-    ) -> dict[str, Any]:
+        request: Request, organization_id: str, actor: Annotated[Actor, Depends(require("profiles:read"))]
+    ) -> Response:
         """What stands on the organization's invoices about it."""
-        return asdict(ledger.profile(actor.whose(organization_id)))
+        return shown(request, asdict(ledger.profile(actor.whose(organization_id))))
 
     @routes.put("/v1/billing-profiles/{organization_id}")
     def set_profile(
-        organization_id: str, body: BillingProfile, actor: Annotated[Actor, Depends(require("profiles:write"))]
-    ) -> dict[str, Any]:
+        organization_id: str,
+        body: BillingProfile,
+        seen: Seen,
+        actor: Annotated[Actor, Depends(require("profiles:write"))],
+    ) -> Response:
         """Set what stands on the organization's next invoices about it."""
-        ledger.set_profile(actor.whose(organization_id), Profile(**asdict(body)))
-        return asdict(body)
+        owner = actor.whose(organization_id)
+        ledger.set_profile(owner, Profile(**asdict(body)), seen)
+        return changed(asdict(ledger.profile(owner)))
 
 
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
@@ -271,15 +280,23 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         fields["thresholds"] = tuple(fields["thresholds"])
         return ledger.create_budget(new_budget(body.organization_id, nano_from_decimal(body.limit), **fields)).as_dict()
 
+    @routes.get("/v1/budgets/{budget_id}")
+    def show_budget(
+        request: Request, budget_id: str, actor: Annotated[Actor, Depends(require("budgets:read"))]
+    ) -> Response:
+        """A budget as it was set up."""
+        own = None if actor.everywhere else actor.organization_id
+        return shown(request, ledger.budget(budget_id, own).as_dict())
+
     @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("budgets:write"))])
-    def change_budget(budget_id: str, body: NewLimit) -> dict[str, Any]:
+    def change_budget(budget_id: str, body: NewLimit, seen: Seen) -> Response:
         """Another limit from now on; what is spent and held stays."""
-        return ledger.change_budget(budget_id, nano_from_decimal(body.limit)).as_dict()
+        return changed(ledger.change_budget(budget_id, nano_from_decimal(body.limit), seen).as_dict())
 
     @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("budgets:write"))])
-    def end_budget(budget_id: str) -> None:
+    def end_budget(budget_id: str, seen: Seen) -> None:
         """End a budget: it limits and alerts no more."""
-        ledger.end_budget(budget_id)
+        ledger.end_budget(budget_id, seen)
 
 
 def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:

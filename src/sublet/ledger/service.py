@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,12 +11,13 @@ from sqlalchemy import Connection, func, select, text
 
 from sublet.ledger import events
 from sublet.ledger import store as sql
+from sublet.ledger.budgets import changing
 from sublet.ledger.budgets.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.budgets.creating import create_budget
 from sublet.ledger.budgets.creating import new_budget as new_budget
 from sublet.ledger.budgets.holds import PRUNE_MAX, prune
-from sublet.ledger.budgets.model import PREPAID, Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
-from sublet.ledger.budgets.spending import EXPIRE_MAX, Spending, budget_of
+from sublet.ledger.budgets.model import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets.spending import EXPIRE_MAX, Spending
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices import closing
@@ -43,10 +44,9 @@ from sublet.ledger.usage import dismissals
 from sublet.ledger.usage.intake import Intake, Parties
 from sublet.store import Store, outbox
 from sublet.store.paging import Page, PageRequest
-from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
-from sublet.values.errors import NotFoundError
+from sublet.values.etags import ANY_STATE, Condition
 
 PROOFS_KEPT = 400
 OVERDUE_TOLD_DAYS = 7
@@ -173,15 +173,17 @@ class Ledger:
 
     # -- prices
 
-    def publish_prices(self, book: PriceBook) -> int:
+    def publish_prices(self, book: PriceBook, seen: Condition = ANY_STATE) -> int:
         """Make `book` the current price book; its version. What new fees and commitments move in closed months is booked in the
-        first open one. Raises ConflictError where published terms changed, BackdatedError where that is not said."""
+        first open one. Raises ConflictError where published terms changed, BackdatedError where that is not said,
+        PreconditionFailedError."""
 
         def write(connection: Connection) -> int:
             now = self._store.clock.now()
             # The rater and the closing of months hold the same head: no month closes while its fees are caught up.
             sql.lock_head(connection, RATING)
             before = self._books.current(connection)
+            seen.require(before.state)
             version = self._books.publish(connection, book, now)
             publish_fixed(connection, before, self._books.read(connection, version), now)
             return version
@@ -278,11 +280,12 @@ class Ledger:
         with self._store.read() as connection:
             return profile_of(connection, self._parties.get(connection, organization_id))
 
-    def set_profile(self, organization_id: str, profile: Profile) -> None:
-        """What stands on the organization's invoices from now on."""
+    def set_profile(self, organization_id: str, profile: Profile, seen: Condition = ANY_STATE) -> None:
+        """What stands on the organization's invoices from now on. Raises PreconditionFailedError."""
 
         def write(connection: Connection) -> None:
-            self._parties.get(connection, organization_id)
+            self._store.lock(connection, f"profile {organization_id}")
+            seen.require(asdict(profile_of(connection, self._parties.get(connection, organization_id))))
             set_profile(connection, organization_id, profile)
 
         self._store.write(write)
@@ -392,35 +395,18 @@ class Ledger:
 
         return self._store.write(write)
 
-    def change_budget(self, budget_id: str, limit_nano: int) -> Budget:
-        """Another limit from now on; what is spent and held stays. Raises NotFoundError, InvalidInputError."""
+    def budget(self, budget_id: str, organization_id: str | None = None) -> Budget:
+        """A live budget, of the organization where it is given. Raises NotFoundError."""
+        with self._store.read() as connection:
+            return changing.live_budget(connection, budget_id, organization_id)
 
-        def write(connection: Connection) -> Budget:
-            columns = budgets_table.c
-            live = (columns.id == budget_id) & columns.ended_at.is_(None) & (columns.kind != PREPAID)
-            row = connection.execute(select(budgets_table).where(live).with_for_update()).first()
-            if row is None:
-                raise NotFoundError(f"there is no live budget {budget_id!r}; `sublet ledger budget ls` lists them")
-            changed = replace(budget_of(row), limit_nano=limit_nano)
-            connection.execute(budgets_table.update().where(live).values(limit_nano=limit_nano))
-            return changed
+    def change_budget(self, budget_id: str, limit_nano: int, seen: Condition = ANY_STATE) -> Budget:
+        """Another limit from now on; what is spent and held stays. Raises NotFoundError, PreconditionFailedError."""
+        return self._store.write(lambda connection: changing.change_limit(connection, budget_id, limit_nano, seen))
 
-        return self._store.write(write)
-
-    def end_budget(self, budget_id: str) -> None:
-        """From now on the budget limits nothing. Raises NotFoundError."""
-
-        def write(connection: Connection) -> None:
-            columns = budgets_table.c
-            statement = (
-                budgets_table.update()
-                .where(columns.id == budget_id, columns.ended_at.is_(None))
-                .values(ended_at=self._store.clock.now())
-            )
-            if not connection.execute(statement).rowcount:
-                raise NotFoundError(f"there is no live budget {budget_id!r}; `sublet ledger budget ls` lists them")
-
-        self._store.write(write)
+    def end_budget(self, budget_id: str, seen: Condition = ANY_STATE) -> None:
+        """From now on the budget limits nothing. Raises NotFoundError, PreconditionFailedError."""
+        self._store.write(lambda connection: changing.end(connection, budget_id, self._store.clock.now(), seen))
 
     def budgets(self, organization_id: str) -> list[BudgetState]:
         with self._store.read() as connection:

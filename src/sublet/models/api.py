@@ -5,9 +5,10 @@ from __future__ import annotations
 from threading import Lock
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Require
 from sublet.fleet.service import Fleet
 from sublet.models.catalog import TOML_BYTES_MAX, parse_toml
@@ -17,6 +18,7 @@ from sublet.models.wire import NewDeployment, Scale
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_of, page_request
 from sublet.values.errors import InvalidInputError, LimitExceededError
+from sublet.values.etags import Condition
 
 _TOML_BODY = {
     "requestBody": {
@@ -50,15 +52,20 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
             body.model, pool_id, floor=body.floor, replicas_max=body.replicas_max, scale=body.scale
         ).as_dict()
 
+    @routes.get("/v1/deployments/{model:path}", dependencies=[Depends(require("deployments:read"))])
+    def show_deployment(request: Request, model: str) -> Response:
+        """Where and how a model is offered."""
+        return shown(request, models.deployment(model).as_dict())
+
     @routes.put("/v1/deployments/{model:path}/scale", dependencies=[operate])
-    def scale(model: str, body: Scale) -> dict[str, Any]:
+    def scale(model: str, body: Scale, seen: Condition = Depends(if_match)) -> Response:
         """Set the number of a model's replicas; null lets Sublet choose."""
-        return models.scale(model, body.replicas).as_dict()
+        return changed(models.scale(model, body.replicas, seen).as_dict())
 
     @routes.delete("/v1/deployments/{model:path}", status_code=204, dependencies=[operate])
-    def remove(model: str) -> None:
+    def remove(model: str, seen: Condition = Depends(if_match)) -> None:
         """Drain the model's replicas."""
-        models.remove(model)
+        models.remove(model, seen)
 
     _add_catalog_routes(routes, models, require)
     return routes

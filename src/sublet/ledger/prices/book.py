@@ -100,6 +100,11 @@ class PriceBook:
     _digests: dict[str, str] = field(default_factory=dict, compare=False)
     _named: dict[str, Price | Discount] = field(default_factory=dict, compare=False)
 
+    @property
+    def state(self) -> int:
+        """What tells this book from every other one: a version is published once and never changed."""
+        return self.version
+
     def __post_init__(self) -> None:
         for price in self.prices:
             self._priced.setdefault((price.organization, price.meter, price.currency), []).append(price)
