@@ -14,6 +14,8 @@ BACKLOG = SESSIONS_MAX + 2 * WAITING_MAX
 CHUNK_BYTES = 65536
 BANNER_TIMEOUT_S = 10.0
 LINGER_S = 5.0
+STRANGER_LINGER_S = 0.5
+"""Seconds for which what was said last is carried after a side has closed; one without a key takes a place of those who wait."""
 DEAD_PEER_MS = 120_000
 NAME_BYTES_MAX = 64
 _BANNER = b"SSH-2.0-"
@@ -129,10 +131,8 @@ class Door:
         back = asyncio.ensure_future(_pump(inner_reader, writer, None))
         try:
             await asyncio.wait((forth, back), return_when=asyncio.FIRST_COMPLETED)
-            if (
-                not back.done() and guest.inside
-            ):  # who hangs up without a key waits for nothing, and takes no place any more
-                await asyncio.wait((back,), timeout=LINGER_S)
+            if not back.done():
+                await asyncio.wait((back,), timeout=LINGER_S if guest.inside else STRANGER_LINGER_S)
             if back.done() and not forth.done():
                 # What was said last is still on its way to the customer, who may not be reading.
                 with contextlib.suppress(TimeoutError, OSError):
