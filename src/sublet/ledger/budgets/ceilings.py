@@ -49,7 +49,7 @@ def _ceiling(rate: Rate, month: Sequence[Rate]) -> tuple[int, Fraction]:
     and free units on by as much as it adds, and takes its own share of a price that the whole month has."""
     others = [other for other in month if other.chain == rate.chain and other.id != rate.id]
     once, unit = rate.tariff.ceiling()
-    if not others or all(each.tariff.kind == "per_unit" and not each.tariff.free for each in (rate, *others)):
+    if not others or all(each.tariff.unit_price() is not None for each in (rate, *others)):
         return once, unit
     ceilings = [(once, unit), *(other.tariff.ceiling() for other in others)]
     return once + sum(each[0] for each in ceilings), unit + sum((each[1] for each in ceilings), Fraction(0))

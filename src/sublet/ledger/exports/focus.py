@@ -314,7 +314,7 @@ class _Writer:
 def pricing_unit(price: Price, meter: Meter) -> tuple[str, int]:
     """The unit that a price is for, in FOCUS' form, and how many units of the meter it is: of a compound unit the greatest
     named one that the price is not below, so that price and quantity are rescaled together."""
-    per = price.tariff.package // meter.steps_per_unit if price.kind == "package" else price.per
+    per = price.per
     for size, name in _DECADES.get(meter.unit, ()):
         if size <= per:
             return name, size

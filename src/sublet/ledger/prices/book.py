@@ -12,12 +12,12 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from sublet.ledger.prices.fields import Fields
 from sublet.ledger.prices.tariffs import Tariff
 from sublet.ledger.prices.terms import (
     Commitment,
     Discount,
     Fee,
-    Fields,
     Price,
     read_commitment,
     read_discount,

@@ -1,4 +1,4 @@
-"""What a quantity costs: exact in whole numbers, for every kind of price.
+"""What a quantity costs: exact in whole numbers, for every form of price.
 
 A tariff is a function F from a cumulative quantity (whole steps of a meter) to money. It is computed as an integer
 over an integer scale, so a price of 0.01875 USD per million tokens loses nothing. What is posted for one event is
@@ -11,14 +11,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Units after `start` (steps, cumulative) cost `unit` each; entering the tier costs `fee` once. In nano-units."""
-
-    start: int
-    unit: Fraction
-    fee: Fraction = Fraction(0)
+from sublet.ledger.prices.forms import FORMS
+from sublet.ledger.prices.forms.form import SharedBy, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class Tariff:
 
     @classmethod
     def build(cls, kind: str, tiers: tuple[Tier, ...], *, package: int = 1, free: int = 0) -> Tariff:
-        """Bring the tiers to one scale. `kind` is flat, per_unit, graduated, volume or package."""
+        """Bring the tiers to one scale. `kind` names a form (prices/forms)."""
         scale = lcm(*(value.denominator for tier in tiers for value in (tier.unit, tier.fee)))
         return cls(
             kind,
@@ -52,15 +46,7 @@ class Tariff:
         used = steps - self.free
         if used <= 0:
             return 0
-        if self.kind == "per_unit":
-            return used * self.units[0]
-        if self.kind == "package":
-            return -(-used // self.package) * self.units[0]
-        if self.kind == "flat":
-            return self.fees[0]
-        if self.kind == "volume":
-            return self._volume(used)
-        return self._graduated(used)
+        return FORMS[self.kind].scaled(self, used)
 
     def nano(self, steps: int) -> int:
         """floor(F(steps)): what stands in the books once `steps` were used."""
@@ -72,7 +58,13 @@ class Tariff:
 
     def unit_price(self) -> Fraction | None:
         """Nano-units per step where every unit costs the same, else None."""
-        return Fraction(self.units[0], self.scale) if self.kind == "per_unit" and not self.free else None
+        unit = FORMS[self.kind].unit(self)
+        return Fraction(unit, self.scale) if unit is not None and not self.free else None
+
+    @property
+    def shared_by(self) -> SharedBy:
+        """How a month's usage is divided where its price changes within it."""
+        return FORMS[self.kind].shared_by
 
     def dearest_unit(self) -> Fraction:
         """The most that one further step can cost, fees and the rounding of packages left out."""
@@ -84,32 +76,7 @@ class Tariff:
         A package may be begun by them; each tier may be entered; a volume price that gets dearer may reprice what came
         before, which at each tier's start is at most as much as that start.
         """
-        if self.kind == "volume":
-            once = max(self.fees) + sum(
-                max(0, dearer - cheaper) * start
-                for cheaper, dearer, start in zip(self.units, self.units[1:], self.starts[1:], strict=False)
-            )
-        elif self.kind == "package":
-            once = self.units[0]
-        else:
-            once = sum(self.fees)
-        return -(-once // self.scale), self.dearest_unit()
-
-    def _volume(self, used: int) -> int:
-        chosen = 0
-        for index, start in enumerate(self.starts):
-            if used > start:
-                chosen = index
-        return used * self.units[chosen] + self.fees[chosen]
-
-    def _graduated(self, used: int) -> int:
-        total = 0
-        for index, start in enumerate(self.starts):
-            if used <= start:
-                break
-            end = self.starts[index + 1] if index + 1 < len(self.starts) else used
-            total += (min(used, end) - start) * self.units[index] + self.fees[index]
-        return total
+        return -(-FORMS[self.kind].once(self) // self.scale), self.dearest_unit()
 
     def with_free(self, steps: int) -> Tariff:
         """The same tariff with another free quantity."""

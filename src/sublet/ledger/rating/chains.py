@@ -18,6 +18,7 @@ from fractions import Fraction
 from math import floor
 
 from sublet.ledger.prices.book import Rate
+from sublet.ledger.prices.forms.form import SharedBy
 from sublet.ledger.prices.tariffs import Tariff
 
 Key = tuple[str, str, int]
@@ -149,7 +150,7 @@ def _total(used: _Used, held: _Held) -> int:
         return 0
     name, first, _ = used[0]
     same = all(entry[0] == name for entry in used) and all(tariff == first for tariff, _ in held)
-    if same and (first.kind != "flat" or not held or sum(share for _, share in held) == 1):
+    if same and (first.shared_by is not SharedBy.TIME or not held or sum(share for _, share in held) == 1):
         return first.nano(sum(steps for _, _, steps in used))
     exact: dict[str, Fraction] = defaultdict(Fraction)
     for entry, value in zip(used, _values(used, held), strict=True):
@@ -167,9 +168,9 @@ def _values(used: _Used, held: _Held) -> list[Fraction]:
         if included is not None:
             tariff = tariff.with_free(included)
         after = before + steps
-        if not whole or tariff.kind == "flat":
+        if not whole or tariff.shared_by is SharedBy.TIME:
             found.append(Fraction(0))
-        elif tariff.kind in ("volume", "package"):
+        elif tariff.shared_by is SharedBy.QUANTITY:
             found.append(tariff.exact(whole) * steps / whole)
         else:
             found.append(tariff.exact(after) - tariff.exact(before))
@@ -181,8 +182,8 @@ def _values(used: _Used, held: _Held) -> list[Fraction]:
 
 
 def _flat(used: _Used, held: _Held, whole: int) -> Fraction:
-    flat = [(tariff, share) for tariff, share in held if tariff.kind == "flat"]
-    if not held and used[0][1].kind == "flat":
+    flat = [(tariff, share) for tariff, share in held if tariff.shared_by is SharedBy.TIME]
+    if not held and used[0][1].shared_by is SharedBy.TIME:
         flat = [(used[0][1], Fraction(1))]
     return sum((tariff.exact(whole) * share for tariff, share in flat), Fraction(0))
 

@@ -20,7 +20,8 @@ from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Entry, Party, postings_of
 from sublet.ledger.periods import Period, following, month_of
 from sublet.ledger.prices.book import PriceBook
-from sublet.ledger.prices.terms import FROM_OPEN, Commitment, Fee
+from sublet.ledger.prices.fields import FROM_OPEN
+from sublet.ledger.prices.terms import Commitment, Fee
 from sublet.ledger.rating.charging import LIST
 from sublet.ledger.usage.meters import METERS
 from sublet.store.tables.ledger import counters, fixed_charges, invoice_transactions, lines, transactions
