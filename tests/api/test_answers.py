@@ -98,6 +98,11 @@ def test_what_is_told_of_money(service: Service) -> None:
     reader.ask("GET", "/v1/invoices/{invoice_id}", **found)
     assert reader.ask("GET", "/v1/statements", query=mine)["movements"]
     reader.ask("POST", "/v1/invoices/{invoice_id}/void", {"reason": "a slip"}, **found)
+    again = reader.ask("POST", "/v1/invoices", {"organization_id": acme})["invoice"]
+    noted = {"invoice_id": again["id"]}
+    note = reader.ask("POST", "/v1/invoices/{invoice_id}/credit-notes", {"reason": "a slip", "amount": "1"}, **noted)
+    assert reader.ask("GET", "/v1/credit-notes", query=mine)["credit_notes"] == [note]
+    reader.ask("GET", "/v1/credit-notes/{note_id}", note_id=note["id"])
     reader.ask("POST", "/v1/periods/{organization_id}/{label}/close", organization_id=acme, label="2025-12")
     assert reader.ask("POST", "/v1/ledger/prove")["ok"]
 

@@ -48,7 +48,7 @@ def test_bodies_and_answers_are_of_the_types_that_the_document_names(service: Se
         expected = json_body or (RAW if content else "")
         assert item.body.rpartition(":")[2] == expected, item.id
         kind = typed.get((item.method, item.path))
-        # An invoice is a page or a PDF too, so it comes as it is.
+        # An invoice and a credit note are pages or PDFs too, so they come as they are.
         if kind is not None and item.answer != BYTES:
             assert wire_type(item.answer) is kind, item.id
         (success,) = [status for status in told["responses"] if status.startswith("2")]
@@ -56,6 +56,7 @@ def test_bodies_and_answers_are_of_the_types_that_the_document_names(service: Se
         assert ":" not in item.answer or kind is not None, item.id
     assert [item.id for item in ALL if item.answer == BYTES] == [
         "ledger.read_invoice",
+        "ledger.read_note",
         "ledger.read_export",
         "system.actuals_page",
     ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ledger.payer import Account
 
 from sublet.accounts.model import ApiKey, secret_sha256
 from sublet.accounts.service import Accounts
 from sublet.accounts.store import insert_key
+from sublet.ledger.invoices.taxes import FlatTax
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_toml
 from sublet.ledger.service import Ledger
@@ -65,6 +68,17 @@ def acme(ledger: Ledger) -> str:
 def bolt(ledger: Ledger) -> str:
     """An organization whose months begin in UTC."""
     return Accounts(ledger.store).create_organization("bolt").id
+
+
+@pytest.fixture
+def account(any_store: Store, clock: SimulatedClock) -> Callable[..., Account]:
+    """Opens the account of a customer who pays a percentage of tax, on 1 January."""
+    clock.set(datetime(2026, 1, 1, tzinfo=UTC))
+
+    def opened(percent: int = 0, **how: Any) -> Account:
+        return Account(any_store, clock, FlatTax("VAT", Fraction(percent)) if percent else None, **how)
+
+    return opened
 
 
 def give_key(store: Store, organization: str, key_id: str) -> None:

@@ -238,3 +238,22 @@ def test_a_webhook_needs_a_secret(run: Run) -> None:
         run("budget", "create", "acme", "5", "--webhook", "https://example.com/hook")
     made = run("budget", "create", "acme", "5", "--threshold", "90", "--threshold", "100", "--json")
     assert made["thresholds"] == [90, 100]
+
+
+def test_a_credit_note_is_shown_and_then_made(run: Run, tmp_path: Path) -> None:
+    run("publish", str(EXAMPLE), "--json", of=prices)
+    file = write_usage(tmp_path / "usage.jsonl", 1_000_000)
+    owner = run("credit", "acme", "0.01", "--source", "s1", "--json")["organization_id"]
+    file.write_text(file.read_text().replace("ORG", owner))
+    run("take", str(file))
+    number = run("invoice", "acme", "--final", "--json")["number"]
+    shown = run("note", number, "--line", "1=0.05", "--reason", "outage")
+    assert "draft credit note for acme" in shown and f"Corrects {number}" in shown
+    assert run("notes", "acme") == "no credit notes yet\n"
+    made = run("note", number, "--amount", "0.05", "--reason", "outage", "--final", "--json")
+    assert (made["number"], made["total"]) == ("CN-000001", "0.050000000")
+    assert "CN-000001" in run("notes", "acme")
+    assert "Taken off what is open  0.050000000 USD" in run("show", "CN-000001")
+    page = tmp_path / "note.html"
+    run("show", "CN-000001", "--out", str(page))
+    assert "Credit note CN-000001" in page.read_text()

@@ -162,6 +162,7 @@ def _judge(url: str, owners: list[str]) -> None:
         made = ledger.invoices(owner)
         numbers += [found["number"] for found in made]
         billed = sum(int(Decimal(found["subtotal"]) * NANO) for found in made if found["status"] != "void")
+        billed -= sum(int(Decimal(note["subtotal"]) * NANO) for note in ledger.settling.notes(owner))
         assert billed + ledger.balances(owner)["unbilled"] == expected
         assert len({credit.source_id for credit in ledger.credits(owner)}) == len(ledger.credits(owner))
     assert sorted(numbers) == [f"INV-{number:06d}" for number in range(1, len(numbers) + 1)]

@@ -210,6 +210,33 @@ def test_customers_read_their_own_account_and_nothing_else(doors: Doors, operato
     assert mine.post("/v1/ledger/prove").json()["subject"] == doors.bolt
 
 
+def test_credit_notes_are_previewed_made_and_read(doors: Doors, operator: TestClient) -> None:
+    [invoice] = operator.get("/v1/invoices", params={"organization_id": doors.bolt}).json()["invoices"]
+    path = f"/v1/invoices/{invoice['number']}/credit-notes"
+    wanted = {"reason": "outage", "amount": "0.05"}
+    shown = operator.post(path, json=wanted | {"preview": True}).json()
+    assert (shown["status"], shown["total"]) == ("draft", "0.050000000")
+    made = operator.post(path, json=wanted | {"digest": shown["digest"]})
+    assert (made.status_code, made.json()["number"]) == (201, "CN-000001")
+    for body in (
+        wanted | {"lines": [{"line": "1"}]},
+        {"reason": ""},
+        {"reason": "x", "amount": "0.001"},
+        {"reason": "x", "lines": [{"line": "99"}]},
+        {"reason": "x", "lines": [{"line": "1"}, {"line": "1"}]},
+        {"reason": "x", "sum": "1"},
+    ):
+        assert operator.post(path, json=body).status_code in (400, 404, 422), body
+    mine = doors.client(doors.bolt, "billing")
+    assert [note["number"] for note in mine.get("/v1/credit-notes").json()["credit_notes"]] == ["CN-000001"]
+    assert mine.get("/v1/credit-notes/CN-000001").json()["reason"] == "outage"
+    assert mine.get("/v1/credit-notes/CN-000001", params={"format": "pdf"}).content.startswith(b"%PDF")
+    assert mine.post(path, json=wanted).status_code == 403
+    theirs = doors.client(doors.acme, "billing")
+    assert theirs.get("/v1/credit-notes/CN-000001").status_code == 404
+    assert operator.get("/v1/credit-notes/INV-000001").status_code == 404
+
+
 def test_invoices_as_json_page_and_pdf(operator: TestClient) -> None:
     number = operator.post("/v1/ledger/prove").json()
     assert number["difference"] == "0.000000000" and number["subject"] == "everything"

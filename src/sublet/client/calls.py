@@ -626,6 +626,28 @@ class Ledger:
         """`POST /v1/invoices/{invoice_id}/void`"""
         return self._call("ledger.void_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
+    def list_notes(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.CreditNoteList:
+        """`GET /v1/credit-notes`"""
+        return self._call(
+            "ledger.list_notes", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_notes(self, *, organization_id: str | None = None) -> Iterator[ledger.CreditNote]:
+        """Every row of `GET /v1/credit-notes`, page by page."""
+        return each(self._call, "ledger.list_notes", query={"organization_id": organization_id})
+
+    def read_note(self, note_id: str, *, format: str | None = None) -> bytes:
+        """`GET /v1/credit-notes/{note_id}`"""
+        return self._call("ledger.read_note", note_id, query={"format": format})
+
+    def credit_invoice(
+        self, invoice_id: str, body: ledger.NewCreditNote | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.CreditNote:
+        """`POST /v1/invoices/{invoice_id}/credit-notes`"""
+        return self._call("ledger.credit_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
+
     def list_budgets(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
     ) -> ledger.BudgetList:

@@ -342,6 +342,22 @@ ALL: tuple[Operation, ...] = (
         "ledger.void_invoice", "POST", "/v1/invoices/{invoice_id}/void", body="ledger:Reason", answer="ledger:Invoice"
     ),
     Operation(
+        "ledger.list_notes",
+        "GET",
+        "/v1/credit-notes",
+        query=("organization_id", "limit", "after"),
+        answer="ledger:CreditNoteList",
+        items="credit_notes",
+    ),
+    Operation("ledger.read_note", "GET", "/v1/credit-notes/{note_id}", query=("format",), answer="bytes"),
+    Operation(
+        "ledger.credit_invoice",
+        "POST",
+        "/v1/invoices/{invoice_id}/credit-notes",
+        body="ledger:NewCreditNote",
+        answer="ledger:CreditNote",
+    ),
+    Operation(
         "ledger.list_budgets",
         "GET",
         "/v1/budgets",

@@ -12,6 +12,7 @@ import typer
 
 from sublet.client.remote import LONG_S, connect, organization_id
 from sublet.commands import budgets as budget_commands
+from sublet.commands import settling
 from sublet.commands.budgets import Organization
 from sublet.commands.usage_files import batches, events_in, is_json
 from sublet.output import JsonFlag, print_json, print_rows, say, waiting
@@ -22,6 +23,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Money: usage, invoices, credits, budgets, exports, and the proof of it all."
 )
 app.add_typer(budget_commands.app, name="budget")
+app.command("note")(settling.note)
+app.command("notes")(settling.notes)
+app.command("reverse-payment")(settling.reverse_payment)
 
 PROOF_FAILED = 1
 Month = Annotated[
@@ -113,23 +117,29 @@ def invoice(
     owner = organization_id(client, organization)
     if final:
         wanted = {"organization_id": owner, "period": period, "digest": digest}
-        document = client.document("ledger.make_invoice", body=wanted)["invoice"]
+        made = client.document("ledger.make_invoice", body=wanted)
+        document = made["invoice"]
+        if made["credit_note"] is not None and not as_json:
+            say(f"credit note {made['credit_note']['number']} of {made['credit_note']['total']} was made")
     else:
         document = client.document("ledger.read_draft", query={"organization_id": owner, "period": period})
     if document is None:
         say("nothing to invoice")
         return
+    if document["credit_note"] is not None and not as_json:
+        settling.show_note(document["credit_note"])
     _show(document, out, as_json)
 
 
 @app.command("show")
 def show(
-    invoice_id: Annotated[str, typer.Argument(help="An invoice's id or number.")],
+    invoice_id: Annotated[str, typer.Argument(help="An id or number of an invoice or credit note.")],
     out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show a final invoice, or write it as a page, PDF or JSON."""
-    _show(connect().document("ledger.read_invoice", invoice_id), out, as_json)
+    """Show a final invoice or credit note, or write it as a page, PDF or JSON."""
+    kind = "note" if invoice_id.upper().startswith(("CN-", "CRN_")) else "invoice"
+    _show(connect().document(f"ledger.read_{kind}", invoice_id), out, as_json)
 
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
@@ -242,22 +252,6 @@ def pay(
 ) -> None:
     """Record a payment, once per source."""
     document = connect().document("ledger.pay_invoice", invoice_id, body={"amount": amount, "source_id": source})
-    if as_json:
-        print_json(document)
-    else:
-        say(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
-
-
-@app.command("reverse-payment")
-def reverse_payment(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
-    source: Annotated[str, typer.Option(help="What the payment was recorded as.")],
-    reason: Annotated[str, typer.Option(help="Why.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Reverse a payment that was recorded by mistake, booked today; the invoice is open again."""
-    wanted = {"source_id": source, "reason": reason}
-    document = connect().document("ledger.reverse_payment", invoice_id, body=wanted)
     if as_json:
         print_json(document)
     else:

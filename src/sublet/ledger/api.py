@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
@@ -16,8 +16,8 @@ from sublet.accounts.model import Actor, Require
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
-from sublet.ledger.invoices.page import invoice_page
-from sublet.ledger.invoices.pdf import invoice_pdf
+from sublet.ledger.invoices.api import document_response, note_routes
+from sublet.ledger.invoices.invoicing import Made
 from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
@@ -66,7 +66,15 @@ _PRICES_BODY = {
 def router(ledger: Ledger, require: Require) -> APIRouter:
     """Usage and writes for the operator (`operate`); reading of one's own for everybody with `billing`."""
     routes = APIRouter(tags=["ledger"])
-    for part in (_usage_routes, _price_routes, _money_routes, _invoice_routes, _budget_routes, _report_routes):
+    for part in (
+        _usage_routes,
+        _price_routes,
+        _money_routes,
+        _invoice_routes,
+        note_routes,
+        _budget_routes,
+        _report_routes,
+    ):
         part(routes, ledger, require)
     return routes
 
@@ -185,7 +193,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     reader = Annotated[Actor, Depends(require("invoices:read"))]
     operate = Depends(require("invoices:write"))
-    invoices = Depends(require("invoices:write", effect=Effect((dict, type(None)), lambda made: {"invoice": made})))
+    billed = Depends(require("invoices:write", effect=Effect(Made)))
     made = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/invoices")
@@ -201,17 +209,19 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     @routes.post(
         "/v1/invoices",
         status_code=201,
-        dependencies=[invoices],
+        dependencies=[billed],
     )
     def make_invoice(body: NewInvoice) -> dict[str, Any]:
-        """A final invoice on demand; `{"invoice": null}` where there is nothing to invoice."""
-        return {"invoice": ledger.invoice(body.organization_id, body.period, body.digest)}
+        """Bill on demand: a final invoice, and a credit note of months that come to less than was invoiced; null where there is
+        nothing."""
+        return ledger.bill(body.organization_id, body.period, body.digest).as_dict()
 
     @routes.post("/v1/periods/{organization_id}/{label}/close", dependencies=[operate])
     def close_period(organization_id: str, label: str) -> dict[str, Any]:
         """Close a month that is over and make its invoice; a second call changes nothing."""
         closed = ledger.close(organization_id, label)
-        return {"period": label, "closed_now": closed.by_this_call, "invoice": closed.invoice}
+        found = {"invoice": closed.invoice, "credit_note": closed.note}
+        return {"period": label, "closed_now": closed.by_this_call, **found}
 
     @routes.post("/v1/periods/{label}/close", dependencies=[operate])
     def close_all_periods(label: str) -> dict[str, Any]:
@@ -229,14 +239,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
         """`format` is json, html or pdf."""
         document = _invoice_for(ledger, actor, invoice_id)
-        if format == "html":
-            return HTMLResponse(invoice_page(document))
-        if format == "pdf":
-            name = f'inline; filename="{document["number"]}.pdf"'
-            return Response(invoice_pdf(document), media_type="application/pdf", headers={"content-disposition": name})
-        if format != "json":
-            raise InvalidInputError(f"format {format!r} must be json, html or pdf")
-        return JSONResponse(document)
+        return document_response(document, format)
 
     @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
     def pay_invoice(invoice_id: str, body: NewPayment) -> dict[str, Any]:

@@ -102,6 +102,20 @@ class InvoiceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class CreditNoteIssued:
+    """A credit note of `invoices` (their numbers), what of it lowered open ones, and what is owed back. Amounts are decimal texts
+    in `currency`."""
+
+    credit_note: str
+    number: str
+    invoices: str
+    total: str
+    receivable: str
+    balance: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProofFailed:
     """A proof that found differences: how many, and the first of them in words."""
 
@@ -115,6 +129,7 @@ INVOICE_ISSUED = declare("invoice.issued", InvoiceChanged, "An invoice was issue
 INVOICE_VOIDED = declare("invoice.voided", InvoiceChanged, "An invoice was taken back.", subject="invoice")
 INVOICE_PAID = declare("invoice.paid", InvoiceChanged, "An invoice is paid in full.", subject="invoice")
 INVOICE_OVERDUE = declare("invoice.overdue", InvoiceChanged, "An invoice was not paid by its date.", subject="invoice")
+CREDIT_NOTE_ISSUED = declare("credit_note.issued", CreditNoteIssued, "A credit note was issued.", subject="credit_note")
 PROOF_FAILED = declare(
     "proof.failed", ProofFailed, "The proof of the books found a difference.", subject="subject", audience="operator"
 )
@@ -134,6 +149,20 @@ def record_invoice(connection: Connection, kind: EventKind, row: Row[Any], now: 
         row.due_at,
     )
     kind.record(connection, payload, now, organization_id=row.organization_id, key=(row.id, *key))
+
+
+def record_note(connection: Connection, organization_id: str, document: dict[str, Any], now: datetime) -> None:
+    """Tell of a credit note that was made, once."""
+    payload = CreditNoteIssued(
+        document["id"],
+        document["number"],
+        ", ".join(corrected["invoice"] for corrected in document["corrects"]),
+        document["total"],
+        document["receivable"],
+        document["balance"],
+        document["currency"],
+    )
+    CREDIT_NOTE_ISSUED.record(connection, payload, now, organization_id=organization_id, key=(document["id"],))
 
 
 def record_failed_proof(connection: Connection, proof: Proof, now: datetime) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Row
+
 from sublet.ledger.budgets.model import BudgetState
 from sublet.ledger.budgets.spending import Spending
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.wallets import Wallets
-from sublet.ledger.invoices.invoicing import invoices_page, stated
+from sublet.ledger.invoices.invoicing import invoices_page, notes_page, stated
 from sublet.ledger.usage.intake import Parties
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
@@ -35,7 +37,18 @@ class Lists:
             self._parties.get(connection, organization_id)
             return invoices_page(connection, organization_id, wanted).map(stated)
 
+    def notes(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
+        """Credit notes, the newest first."""
+        with self._store.read() as connection:
+            self._parties.get(connection, organization_id)
+            return notes_page(connection, organization_id, wanted).map(_document)
+
     def budgets(self, organization_id: str, wanted: PageRequest) -> Page[BudgetState]:
         """The oldest first, as they stand in their present periods."""
         with self._store.read() as connection:
             return self._spending.state_page(connection, organization_id, self._store.clock.now(), wanted)
+
+
+def _document(row: Row[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = row.document
+    return found

@@ -25,6 +25,7 @@ ACCOUNTS = {
     "cash": "asset: received from customers",
     "credits": "liability: credits that a customer may still use",
     "deferred_revenue": "liability: paid in advance and not yet used",
+    "customer_balance": "liability: money owed back to a customer",
     "taxes_payable": "liability: taxes invoiced for the authorities",
     "revenue.leases": "income: raw capacity",
     "revenue.models": "income: the model API",
@@ -36,6 +37,7 @@ ACCOUNTS = {
     "penalties": "expense: credits for capacity taken back early",
     "promotions": "expense: credits given away",
     "adjustments": "expense: credits given in settlement of a dispute",
+    "bad_debt": "expense: receivables written off",
 }
 
 USAGE, CORRECTION, CANCELLATION = "usage", "correction", "cancellation"
@@ -206,6 +208,10 @@ def postings_of(amounts: Mapping[str, int]) -> tuple[Posting, ...]:
             found.append(Posting(account, part))
             rest -= part
     return tuple(found)
+
+
+PRODUCT_ACCOUNTS = ("revenue.leases", "revenue.models", "revenue.energy", "revenue.fees", "revenue.commitments")
+"""Where invoice lines are earned: the account of a product is named after it."""
 
 
 def revenue_account(charge: Price | Fee | Meter) -> str:

@@ -22,13 +22,22 @@ from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices import closing
 from sublet.ledger.invoices.closing import Closed
-from sublet.ledger.invoices.invoicing import Invoicing, Issuer, invoice, invoices_of, overdue, stated
+from sublet.ledger.invoices.invoicing import (
+    Invoicing,
+    Issuer,
+    Made,
+    invoice,
+    invoices_of,
+    overdue,
+    stated,
+)
 from sublet.ledger.invoices.profiles import profile_of, set_profile
 from sublet.ledger.invoices.taxes import NoTax, Profile, Taxes
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.lists import Lists
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.payments import receipts as payments
+from sublet.ledger.payments.settling import Settling
 from sublet.ledger.payments.statements import aged_receivables, statement
 from sublet.ledger.periods import Period, month_labeled, month_of
 from sublet.ledger.prices.book import BUILT_IN, PriceBook
@@ -64,6 +73,8 @@ class Ledger:
         self._rating = Rating(self._parties, self._books, self._spending)
         self._wallets = Wallets(self._books, taxes or NoTax())
         self._invoicing = Invoicing(self._books, taxes or NoTax(), self._wallets, issuer or Issuer())
+        self.settling = Settling(store, self._parties, self._wallets)
+        """Credit notes, and what else settles invoices than payments."""
         self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
         self.lists = Lists(store, self._parties, self._wallets, self._spending)
 
@@ -87,8 +98,6 @@ class Ledger:
     def party(self, connection: Connection, organization_id: str) -> Party:
         """Raises NotFoundError."""
         return self._parties.get(connection, organization_id)
-
-    # -- usage
 
     def take(self, connection: Connection, events: Iterable[UsageEvent]) -> IntakeResult:
         """Take usage events in the caller's transaction: each counts once, by source and id."""
@@ -171,8 +180,6 @@ class Ledger:
 
         return self._store.write(fence)
 
-    # -- prices
-
     def publish_prices(self, book: PriceBook, seen: Condition = ANY_STATE) -> int:
         """Make `book` the current price book; its version. What new fees and commitments move in closed months is booked in the
         first open one. Raises ConflictError where published terms changed, BackdatedError where that is not said,
@@ -212,8 +219,6 @@ class Ledger:
         """Fix the price of one resource (a lease, by its quote) for its whole life: `amount_nano` for `per_units` units."""
         party = self._parties.get(connection, organization_id)
         self._books.agree(connection, party, resource, meter, amount_nano, per_units, self._store.clock.now())
-
-    # -- credits and money
 
     def credit(
         self,
@@ -273,8 +278,6 @@ class Ledger:
             self._parties.get(connection, organization_id)
             return journal.balances_of(connection, organization_id)
 
-    # -- invoices
-
     def profile(self, organization_id: str) -> Profile:
         """What stands on the organization's invoices about it."""
         with self._store.read() as connection:
@@ -304,15 +307,16 @@ class Ledger:
             party = self._parties.get(connection, organization_id)
         return closing.draft(self._store, self._books, self._invoicing, party, period)
 
-    def invoice(self, organization_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
-        """Make a final invoice on demand for everything booked up to the end of the month, or None where there is nothing.
+    def bill(self, organization_id: str, label: str = "", digest: str = "") -> Made:
+        """Bill everything booked up to the end of the month now: an invoice of what is due, and a credit note where months come to
+        less than was invoiced; neither where there is nothing.
 
         With `digest`, that of a draft, only if nothing changed since: raises DraftChangedError.
         """
         self.rate()
         period = self.period(organization_id, label)
 
-        def write(connection: Connection) -> dict[str, Any] | None:
+        def write(connection: Connection) -> Made:
             party = self._parties.get(connection, organization_id)
             now = self._store.clock.now()
             return closing.make_invoice(
@@ -320,6 +324,10 @@ class Ledger:
             )
 
         return self._store.write(write)
+
+    def invoice(self, organization_id: str, label: str = "", digest: str = "") -> dict[str, Any] | None:
+        """The invoice that `bill` makes; None where it makes none."""
+        return self.bill(organization_id, label, digest).invoice
 
     def close(self, organization_id: str, label: str) -> Closed:
         """Close a month that is over and make its invoice; the second call changes nothing. Raises PeriodOpenError."""
@@ -383,8 +391,6 @@ class Ledger:
         with self._store.read() as connection:
             return aged_receivables(connection, self._store.clock.now(), wanted or PageRequest())
 
-    # -- budgets
-
     def create_budget(self, budget: Budget) -> Budget:
         """A budget from now on. What its scope has spent in the present period counts already."""
 
@@ -430,8 +436,6 @@ class Ledger:
         if mailbox is not None:
             senders["email"] = mail_sender(mailbox)
         return Outbox(self._store, senders)
-
-    # -- proof
 
     def prove(self, organization_id: str = "", invoice_id: str = "") -> Proof:
         """Derive everything again from the raw events: an invoice, an organization, or all of it."""

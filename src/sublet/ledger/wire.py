@@ -7,6 +7,14 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
+from sublet.ledger.invoices.wire import CreditNote as CreditNote
+from sublet.ledger.invoices.wire import CreditNoteList as CreditNoteList
+from sublet.ledger.invoices.wire import Invoice as Invoice
+from sublet.ledger.invoices.wire import InvoiceDraft as InvoiceDraft
+from sublet.ledger.invoices.wire import InvoiceList as InvoiceList
+from sublet.ledger.invoices.wire import InvoiceMade as InvoiceMade
+from sublet.ledger.invoices.wire import NewCreditNote as NewCreditNote
+from sublet.ledger.invoices.wire import PeriodClosed as PeriodClosed
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
@@ -239,133 +247,6 @@ class PricesPublished:
 
 
 @answer
-class InvoiceParty:
-    """Who issues an invoice."""
-
-    name: str
-    address: str
-    tax_number: str
-
-
-@answer
-class InvoiceCustomer(InvoiceParty):
-    """Who is invoiced."""
-
-    organization_id: str
-    country: str
-
-
-@answer
-class InvoicePeriod:
-    """The month of an invoice in the customer's time zone."""
-
-    label: str
-    start: Moment
-    end: Moment
-    timezone: str
-
-
-@answer
-class InvoiceLine:
-    """What was used or agreed at one price; `used` and `booked` are months."""
-
-    position: int
-    id: str
-    kind: str
-    description: str
-    product: str
-    meter: str
-    rate: str
-    used: str
-    booked: str
-    quantity: str
-    unit: str
-    unit_price: str
-    amount: str
-    list_amount: str
-    events: int
-
-
-@answer
-class InvoiceCredit:
-    """What a credit takes off."""
-
-    credit: str
-    kind: str
-    reason: str
-    amount: str
-
-
-@answer
-class InvoiceTax:
-    """A tax on the net amount."""
-
-    name: str
-    percent: str
-    amount: str
-
-
-@answer
-class InvoiceDraft:
-    """What an invoice charges; `digest` names exactly this. Amounts are exact decimals as text."""
-
-    id: str
-    number: str
-    status: str
-    kind: str
-    issuer: InvoiceParty
-    customer: InvoiceCustomer
-    currency: str
-    period: InvoicePeriod
-    issued_at: Moment
-    lines: list[InvoiceLine]
-    subtotal: str
-    credits: list[InvoiceCredit]
-    rounding: str
-    net: str
-    taxes: list[InvoiceTax]
-    total: str
-    prepaid: list[InvoiceCredit]
-    due: str
-    carried: str
-    rounding_rule: str
-    digest: str
-
-
-@answer
-class Invoice(InvoiceDraft):
-    """A final invoice, with what was paid on it and the transaction that posted it."""
-
-    due_at: Moment
-    transaction: int
-    paid: str
-
-
-@answer
-class InvoiceList:
-    """A page of the invoices of an organization, the newest first."""
-
-    invoices: list[Invoice]
-    next: str | None
-
-
-@answer
-class InvoiceMade:
-    """The invoice, or null where there was nothing to invoice."""
-
-    invoice: Invoice | None
-
-
-@answer
-class PeriodClosed:
-    """The month, whether this call closed it, and its invoice if there was anything to invoice."""
-
-    period: str
-    closed_now: bool
-    invoice: Invoice | None
-
-
-@answer
 class ProofReport:
     """Whether everything derived again from the raw events is what the books say, and what is not."""
 
@@ -376,6 +257,7 @@ class ProofReport:
     lines: int
     transactions: int
     invoices: int
+    notes: int
     first_difference: str | None
     findings: list[str]
 

@@ -4,92 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from tests.ledger.payer import PRICE, Account
 
-from sublet.accounts.service import Accounts
 from sublet.ledger.budgets.model import HoldRequest
 from sublet.ledger.exports.focus import pricing_unit
-from sublet.ledger.invoices.taxes import FlatTax, Taxes
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict
-from sublet.ledger.service import Ledger
 from sublet.ledger.usage.meters import METERS
-from sublet.store import Store
-from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO, nano_from_decimal
 
-PRICE = {
-    "id": "a",
-    "meter": "requests",
-    "kind": "per_unit",
-    "currency": "EUR",
-    "amount": "0.01",
-    "from": "2026-01-01T00:00:00Z",
-}
-Open = Callable[..., "Account"]
-
-
-class Account:
-    """One customer whose requests cost a cent each, in a ledger whose clock the test moves."""
-
-    def __init__(self, store: Store, clock: SimulatedClock, taxes: Taxes | None) -> None:
-        self.ledger = Ledger(store, taxes=taxes)
-        self.clock = clock
-        self.owner = Accounts(store).create_organization("payer", currency="EUR").id
-        self.ledger.publish_prices(book_from_dict({"prices": [PRICE]}, "test"))
-
-    def on(self, day: int, month: int = 1, hour: int = 0) -> None:
-        self.clock.set(datetime(2026, month, day, hour, tzinfo=UTC))
-
-    def give(self, source: str, amount: int, until: int | None, *, paid: bool) -> str:
-        """Credit from now on, until a day of January."""
-        ends = None if until is None else datetime(2026, 1, until, tzinfo=UTC)
-        if paid:
-            return self.ledger.prepay(self.owner, amount * NANO, source, ends).id
-        return self.ledger.store.write(
-            lambda connection: self.ledger.credit(
-                connection, self.owner, amount * NANO, "", source, kind="promotional", expires_at=ends
-            )
-        ).id
-
-    def use(self, day: int, amount: str, name: str = "") -> None:
-        at = datetime(2026, 1, day, 12, tzinfo=UTC)
-        steps = int(Decimal(amount) * 100)
-        event = UsageEvent("t", name or f"{day}", self.owner, "requests", steps, at)
-        assert self.ledger.take_now([event]).accepted == 1
-        self.ledger.rate()
-
-    def cancel(self, name: str) -> None:
-        event = UsageEvent(
-            "t", f"no-{name}", self.owner, "requests", 0, self.clock.now(), kind="cancellation", corrects=("t", name)
-        )
-        assert self.ledger.take_now([event]).accepted == 1
-        self.ledger.rate()
-
-    def balance(self, account: str) -> Fraction:
-        return Fraction(self.ledger.balances(self.owner).get(account, 0), NANO)
-
-    def left(self) -> dict[str, Fraction]:
-        return {credit.source_id: Fraction(credit.remaining_nano, NANO) for credit in self.ledger.credits(self.owner)}
-
-    def close(self) -> dict[str, object]:
-        self.on(3, month=2)
-        document = self.ledger.close(self.owner, "2026-01").invoice
-        assert document is not None
-        return document
-
-    def sound(self) -> None:
-        assert self.ledger.prove().findings == []
-
-
-@pytest.fixture
-def account(any_store: Store, clock: SimulatedClock) -> Open:
-    clock.set(datetime(2026, 1, 1, tzinfo=UTC))
-    return lambda percent=0: Account(any_store, clock, FlatTax("VAT", Fraction(percent)) if percent else None)
+Open = Callable[..., Account]
 
 
 def test_w1_prepaid_money_that_was_used_is_not_taken_again(account: Open) -> None:

@@ -116,11 +116,11 @@ def test_totals_pass_what_sixty_four_bits_hold(ledger: Ledger, bolt: str) -> Non
 
     def post(connection: Connection) -> None:
         entries = [
-            Entry(bolt, "USD", "payment", str(number), period, "", postings_of({"cash": amount, "receivable": -amount}))
+            Entry(bolt, "USD", "payment", str(number), period, "", postings_of({"cash": amount, "unbilled": -amount}))
             for number in range(100)
         ]
         journal.post(connection, entries, now)
-        big = postings_of({"cash": 3 * amount + 1, "receivable": -3 * amount - 1})
+        big = postings_of({"cash": 3 * amount + 1, "unbilled": -3 * amount - 1})
         assert len(big) == 8
         journal.post(connection, [Entry(bolt, "USD", "payment", "big", period, "", big)], now)
 

@@ -17,9 +17,15 @@ Moment = tuple[int, int]
 """The start of a month, and a moment within it, in microseconds."""
 
 
+BY_LINE, BY_AMOUNT = "by_line", "by_amount"
+"""What a credit note takes off a month: of named lines, before every credit, so that these are free again; of an amount of
+money, after what was given and before what was paid."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Credit of `nano` for usage from `starts` on and before `ends`, in microseconds; `gross` where it pays the tax too."""
+    """Credit of `nano` for usage from `starts` on and before `ends`, in microseconds; `gross` where it pays the tax too, and
+    `noted` (BY_LINE or BY_AMOUNT) where a credit note took it off."""
 
     id: str
     nano: int
@@ -28,6 +34,7 @@ class Grant:
     granted: int
     paid: bool = False
     gross: bool = False
+    noted: str = ""
 
     @property
     def order(self) -> tuple[bool, int, bool, int, str]:
@@ -57,11 +64,11 @@ def burn(grants: Iterable[Grant], usage: Mapping[Moment, int], percents: Mapping
     for (month, at), due in sorted(_positive(usage).items(), key=lambda item: (item[0][1], item[0][0])):
         factor = 1 + percents.get(month, Fraction(0)) / 100
         net = due
-        for grant in ordered:
+        for grant in _in_turn([grant for grant in ordered if grant.covers(at)]):
             if not net:
                 break
             left = burnt.left[grant.id]
-            if not left or not grant.covers(at):
+            if not left:
                 continue
             if not grant.gross:
                 part = covered = min(net, left)
@@ -72,6 +79,18 @@ def burn(grants: Iterable[Grant], usage: Mapping[Moment, int], percents: Mapping
             burnt.used[grant.id, month] += part
             net -= covered
     return burnt
+
+
+def _in_turn(live: list[Grant]) -> list[Grant]:
+    """Grants in the order in which they burn at one moment."""
+    noted = [grant for grant in live if grant.noted]
+    if not noted:
+        return live
+    rest = [grant for grant in live if not grant.noted]
+    paid = next((place for place, grant in enumerate(rest) if grant.paid), len(rest))
+    by_line = [grant for grant in noted if grant.noted == BY_LINE]
+    by_amount = [grant for grant in noted if grant.noted == BY_AMOUNT]
+    return [*by_line, *rest[:paid], *by_amount, *rest[paid:]]
 
 
 def _gross(paid: int, net: int, left: int, factor: Fraction) -> tuple[int, int]:

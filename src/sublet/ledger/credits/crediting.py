@@ -27,12 +27,19 @@ from sublet.values.money import POSTING_NANO_MAX
 from sublet.values.text import refuse_unsafe
 
 CARRIED = "carried"
-"""What an invoice below zero carries over; only invoices give it."""
+"""What an invoice below zero carried over, before credit notes; nothing gives it any more."""
+CREDIT_NOTE = "credit_note"
+"""The kind of document that a credit note is, among invoices."""
+NOTED = "note"
+"""What a credit note took off a month: it burns as a credit does, and is none."""
+RETURNED = "returned"
+"""Money owed back to a customer that was moved to the wallet."""
 CREDIT_KINDS = {
     "reclaim": "penalties",
     "promotional": "promotions",
     "goodwill": "adjustments",
     "prepaid": "cash",
+    RETURNED: "customer_balance",
     CARRIED: "unbilled",
 }
 """Each kind, and the account that a grant is charged to."""
@@ -67,10 +74,15 @@ class Credit:
     """The transaction that posted what expired of it."""
     settled: bool = False
     """Whether what expired was worked out since its usage last changed."""
+    refunded_nano: int = 0
+    account: str = ""
+    """Where what a credit note took off is charged; empty for a credit."""
+    noted: str = ""
+    """How a credit note took it off: BY_LINE or BY_AMOUNT; empty for a credit."""
 
     @property
     def is_prepaid(self) -> bool:
-        return self.kind == "prepaid"
+        return self.kind in ("prepaid", RETURNED)
 
     @property
     def is_deposit(self) -> bool:
@@ -80,6 +92,8 @@ class Credit:
     @property
     def liability(self) -> str:
         """The account that holds what may still be used."""
+        if self.kind == NOTED:
+            return self.account
         return "deferred_revenue" if self.is_prepaid else "credits"
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,27 +167,9 @@ def grant(
     return credit
 
 
-def carry(connection: Connection, party: Party, nano: int, invoice_id: str, now: datetime) -> None:
-    """Carry what an invoice came to below zero over to the next, as a credit that the invoice itself posts."""
-    sql.insert_row(
-        connection,
-        credit_grants,
-        id=derived_id("crd", party.id, invoice_id),
-        organization_id=party.id,
-        kind=CARRIED,
-        source_id=invoice_id,
-        reason="carried over from an invoice below zero",
-        nano=nano,
-        remaining_nano=nano,
-        granted_at=now,
-        expires_at=None,
-        starts_at=_starts(connection, party, CARRIED, now, ends=False),
-    )
-
-
 def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, expires_at: datetime | None) -> None:
     if kind not in CREDIT_KINDS or kind == CARRIED:
-        given = ", ".join(name for name in CREDIT_KINDS if name != CARRIED)
+        given = ", ".join(name for name in CREDIT_KINDS if name not in (RETURNED, CARRIED))
         raise InvalidInputError(f"credit kind {kind!r} must be one of {given}", field="kind")
     if type(nano) is not int or not 0 < nano <= POSTING_NANO_MAX:
         raise InvalidInputError("a credit must be above 0 and at most 9.2 billion")
@@ -237,12 +233,12 @@ def in_order(credits: Sequence[Credit]) -> list[Credit]:
 def _starts(connection: Connection, party: Party, kind: str, now: datetime, *, ends: bool) -> datetime:
     """From when on usage is paid by a credit granted now: by money, and by a promotion for a time, from now on; by any other
     credit, from the first moment that is neither in a closed month nor invoiced, so that it lowers the next invoice."""
-    if kind == "prepaid" or (kind == "promotional" and ends):
+    if kind in ("prepaid", RETURNED) or (kind == "promotional" and ends):
         return now
     closed = [start for _, start in sql.closed_periods(connection, [party.id])]
     first = month_of(from_micros(max(closed)), party.timezone).end if closed else EPOCH
     columns = invoices.c
-    standing = (columns.organization_id == party.id) & (columns.status != "void")
+    standing = (columns.organization_id == party.id) & (columns.status != "void") & (columns.kind != CREDIT_NOTE)
     last = connection.execute(select(func.max(columns.finalized_at)).where(standing)).scalar()
     return max(first, last or EPOCH)
 
@@ -284,4 +280,5 @@ def credit_of(row: Row[Any]) -> Credit:
         row.expired_nano,
         row.expiry_no,
         row.settled,
+        row.refunded_nano,
     )

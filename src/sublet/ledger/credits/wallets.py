@@ -15,7 +15,8 @@ from sqlalchemy import Connection, func, select, text, update
 from sublet.ledger import store as sql
 from sublet.ledger.budgets.model import LIMIT_NANO_MAX
 from sublet.ledger.credits import crediting
-from sublet.ledger.credits.burning import Burnt, Grant, Moment, burn
+from sublet.ledger.credits.burning import Burnt, Moment, burn
+from sublet.ledger.credits.concessions import concessions_of, grants_of
 from sublet.ledger.credits.crediting import AT_PAYMENT, AT_USE, Credit
 from sublet.ledger.invoices.lines import smallest_unit
 from sublet.ledger.invoices.profiles import profile_of
@@ -103,33 +104,26 @@ class Wallets:
         return sum(line.nano for line in taxes)
 
     def burnt(
-        self, connection: Connection, party: Party, now: datetime, usage: Mapping[Moment, int] | None = None
+        self,
+        connection: Connection,
+        party: Party,
+        now: datetime,
+        usage: Mapping[Moment, int] | None = None,
+        proposed: Sequence[Credit] = (),
     ) -> tuple[list[Credit], Burnt]:
-        """The credits of an organization and what its usage has burnt of them by its own time.
+        """The credits of an organization, and what credit notes took off, with what its usage has burnt of them by its own time.
 
-        `usage` is what the proof derived; without it, what the counters say.
+        `usage` is what the proof derived; without it, what the counters say. `proposed` is what a note would take off besides.
         """
-        held = crediting.rows_of(connection, party.id)
+        held = [*crediting.rows_of(connection, party.id), *concessions_of(connection, party), *proposed]
         if not held:
             return [], Burnt()
         if usage is None:
             since = min(to_micros(month_of(credit.starts_at, party.timezone).start) for credit in held)
             usage = usage_by_time(party, self._chains(connection, party, since), _fixed(connection, party, since))
-        grants = [
-            Grant(
-                credit.id,
-                credit.nano - credit.taken_nano,
-                to_micros(credit.starts_at),
-                to_micros(credit.expires_at) if credit.expires_at else None,
-                to_micros(credit.granted_at),
-                credit.is_prepaid,
-                credit.is_deposit,
-            )
-            for credit in held
-        ]
         percent = self.percent(connection, party, now)
         percents = dict.fromkeys((month for month, _ in usage), percent) | _stated_percents(connection, party)
-        return held, burn(grants, usage, percents)
+        return held, burn(grants_of(party, held), usage, percents)
 
     def percent(self, connection: Connection, party: Party, now: datetime) -> Fraction:
         """The taxes that an organization owes now, together, in percent."""
@@ -147,11 +141,24 @@ class Wallets:
             nano = burnt.used.get((credit_id, month), 0) - stated.get((credit_id, month), 0)
             if nano and month <= to_micros(until) and credit_id in by_id:
                 parts.append(Part(by_id[credit_id], from_micros(month), nano))
-        place = {credit.id: number for number, credit in enumerate(crediting.in_order(held))}
-        return sorted(parts, key=lambda part: (place[part.credit.id], part.month))
+        return in_order(held, parts)
 
-    def state(self, connection: Connection, parts: Sequence[Part], invoice_id: str, percent: Fraction) -> None:
-        """Note what an invoice states of credits, at the tax that it states."""
+    def effect(self, connection: Connection, party: Party, proposed: Sequence[Credit], now: datetime) -> list[Part]:
+        """What taking `proposed` off would change of what is burnt of each credit in each month."""
+        held, after = self.burnt(connection, party, now, proposed=proposed)
+        _, before = self.burnt(connection, party, now)
+        by_id = {credit.id: credit for credit in held}
+        parts = []
+        for credit_id, month in sorted(before.used.keys() | after.used.keys()):
+            nano = after.used.get((credit_id, month), 0) - before.used.get((credit_id, month), 0)
+            if nano:
+                parts.append(Part(by_id[credit_id], from_micros(month), nano))
+        return in_order(held, parts)
+
+    def state(
+        self, connection: Connection, parts: Sequence[Part], invoice_id: str, percents: Mapping[datetime, Fraction]
+    ) -> None:
+        """Note what an invoice or credit note states of credits, each month at its tax in percent."""
         sums: dict[str, int] = defaultdict(int)
         for part in parts:
             sums[part.credit.id] += part.nano
@@ -163,7 +170,7 @@ class Wallets:
                 period_start=part.month,
                 organization_id=part.credit.organization_id,
                 nano=part.nano,
-                percent=str(percent),
+                percent=str(percents[part.month]),
             )
         for credit_id, nano in sums.items():
             sql.insert_row(connection, credit_uses, credit_id=credit_id, invoice_id=invoice_id, nano=nano)
@@ -208,7 +215,7 @@ class Wallets:
         factor = 1 + self.percent(connection, party, now) / 100
         limit = crediting.wallet_spent(connection, party)
         for credit in held:
-            if credit.expires_at is None or credit.expires_at > now:
+            if not credit.noted and (credit.expires_at is None or credit.expires_at > now):
                 left = burnt.left[credit.id]
                 limit += max(0, ceil((left + 1) / factor) - 1) if credit.is_deposit else left
         limit = min(max(0, limit), LIMIT_NANO_MAX)
@@ -217,7 +224,11 @@ class Wallets:
     def credits(self, connection: Connection, party: Party, now: datetime) -> list[Credit]:
         """The credits of an organization with what is left of each: not burnt by usage and not expired."""
         held, burnt = self.burnt(connection, party, now)
-        return [replace(credit, remaining_nano=max(0, burnt.left[credit.id] - credit.expired_nano)) for credit in held]
+        return [
+            replace(credit, remaining_nano=max(0, burnt.left[credit.id] - credit.expired_nano))
+            for credit in held
+            if not credit.noted
+        ]
 
     def credit_page(self, connection: Connection, party: Party, now: datetime, wanted: PageRequest) -> Page[Credit]:
         """A page of them, the oldest first. What is left of one depends on all, so all are counted for it."""
@@ -237,8 +248,8 @@ class Wallets:
         waits = _waits(connection, party)
         for credit in held:
             used, took = burnt.of(credit.id), stated[credit.id]
-            whole = credit.nano - credit.taken_nano
-            if credit.remaining_nano != whole - took - credit.expired_nano:
+            whole = credit.nano - credit.taken_nano - credit.refunded_nano
+            if not credit.noted and credit.remaining_nano != whole - took - credit.expired_nano:
                 sentence = f"credit {credit.id}: {whole} nano-units are not what was stated, expired and is left"
                 proof.differs(sentence, whole - took - credit.expired_nano - credit.remaining_nano)
             if not waits and took != used:
@@ -310,7 +321,7 @@ def _stated_percents(connection: Connection, party: Party) -> dict[int, Fraction
         select(columns.period_start, columns.percent)
         .join(invoices, invoices.c.id == columns.invoice_id)
         .where(columns.organization_id == party.id, invoices.c.status != "void")
-        .order_by(invoices.c.number.desc())
+        .order_by(invoices.c.transaction_no.desc())
     )
     return {to_micros(row.period_start): Fraction(row.percent) for row in connection.execute(statement)}
 
@@ -361,6 +372,14 @@ def give_back(connection: Connection, invoice_id: str) -> None:
         connection.execute(update(credit_grants).where(columns.id == row.credit_id).values(**values))
 
 
+def in_order(held: Sequence[Credit], parts: Sequence[Part]) -> list[Part]:
+    """Parts as a document lists them: what notes took off, then credits in the order in which they burn."""
+    noted = [credit for credit in held if credit.noted]
+    ordered = [*noted, *crediting.in_order([credit for credit in held if not credit.noted])]
+    place = {credit.id: number for number, credit in enumerate(ordered)}
+    return sorted(parts, key=lambda part: (place[part.credit.id], part.month))
+
+
 def capped(parts: Sequence[Part], limit: int) -> list[Part]:
     """`parts` as far as they stay within `limit` together; what gives back is kept."""
     found: list[Part] = []
@@ -374,15 +393,11 @@ def capped(parts: Sequence[Part], limit: int) -> list[Part]:
 
 
 def _waits(connection: Connection, party: Party) -> bool:
-    """Whether an invoice is still to state some of the usage, or one below zero gave back what it could."""
+    """Whether an invoice or credit note is still to state some of the usage."""
     statement = text(
         "SELECT 1 FROM ledger_transactions t WHERE t.organization_id = :organization AND t.kind IN "
         "('usage', 'adjustment', 'correction', 'rerating', 'fee', 'commitment') AND NOT EXISTS "
         "(SELECT 1 FROM ledger_invoice_transactions m JOIN ledger_invoices i ON i.id = m.invoice_id "
         "WHERE m.transaction_no = t.transaction_no AND i.status <> 'void') LIMIT 1"
     )
-    if connection.execute(statement, {"organization": party.id}).first() is not None:
-        return True
-    columns = invoices.c
-    standing = select(columns.document).where(columns.organization_id == party.id, columns.status != "void")
-    return any(document["subtotal"].startswith("-") for document in connection.execute(standing).scalars())
+    return connection.execute(statement, {"organization": party.id}).first() is not None

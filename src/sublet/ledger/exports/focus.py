@@ -15,17 +15,19 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from sublet.ledger.credits.crediting import CREDIT_NOTE
 from sublet.ledger.exports.charges import Charged, Charges, hour_of
 from sublet.ledger.exports.columns import COST_DECIMALS, PRICE_DECIMALS, QUANTITY_DECIMALS
-from sublet.ledger.invoices.lines import line_id
-from sublet.ledger.model import Party
+from sublet.ledger.invoices.lines import FIXED, line_id
+from sublet.ledger.invoices.notes import NOTE_PREFIX
+from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period, month_labeled
 from sublet.ledger.prices.book import Rate
 from sublet.ledger.prices.terms import Price
 from sublet.ledger.rating.batches import period_of
 from sublet.ledger.usage.meters import METERS, Meter
 from sublet.values.clock import from_micros
-from sublet.values.money import NANO, decimal_from_nano
+from sublet.values.money import NANO, decimal_from_nano, nano_from_decimal
 
 SERVICES = {
     "leases": ("Compute", "Virtual Machines", "Raw capacity", "Lease"),
@@ -37,6 +39,7 @@ PROVIDER = "Sublet"
 KINDS_CACHED_MAX = 10_000
 _COST_STEP = Decimal(1).scaleb(-COST_DECIMALS)
 _HOUR = timedelta(hours=1)
+_SERVICE = ("ServiceCategory", "ServiceSubcategory", "ServiceName")
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _NAMED_UNITS = {("Seconds", 3600): "Hours", ("Seconds", 60): "Minutes"}
 _DECADES = {
@@ -179,6 +182,8 @@ class _Writer:
         if line.key_id:
             row["Tags"] = _json({"sublet/key": line.key_id})
         used = period_of(line.used, party.timezone).label if line.used != line.booked else booked.label
+        if number is not None and number.startswith(NOTE_PREFIX):
+            row["ChargeClass"] = "Correction"
         if line.transaction_kind == "adjustment":
             row["ChargeClass"] = "Correction"
             row["ChargeDescription"] += f", late usage of {used}"
@@ -237,7 +242,10 @@ class _Writer:
         return row | {"ServiceProviderName": issuer, "HostProviderName": issuer}
 
     def invoice(self, party: Party, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """What an invoice adds to metered usage: fees, commitments, credits, rounding and taxes."""
+        """What an invoice or credit note adds to metered usage: fees, commitments, credits, rounding and taxes."""
+        if document["kind"] == CREDIT_NOTE:
+            yield from self._note(party, document)
+            return
         booked = month_labeled(document["period"]["label"], party.timezone)
         for line in document["lines"]:
             if line["kind"] == "fee":
@@ -256,6 +264,33 @@ class _Writer:
             yield self._other(party, booked, document, "Adjustment", "Given back to prepaid credit", used["amount"])
         for tax in document["taxes"]:
             yield self._other(party, booked, document, "Tax", f"{tax['name']} {tax['percent']} %", tax["amount"])
+
+    def _note(self, party: Party, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Corrections, below zero: what the note takes off that is no rated usage, credits that it gives back, and taxes."""
+        booked = month_labeled(document["period"]["label"], party.timezone)
+        rows = [
+            ("Usage" if line["product"] else "Adjustment", line["description"], line["amount"], line)
+            for line in document["lines"]
+            if document["reason"] or line["kind"] in FIXED
+        ]
+        rows += [("Credit", used["reason"] or used["kind"], used["amount"], None) for used in document["credits"]]
+        if document["rounding"].strip("-0."):
+            rows.append(("Adjustment", "Rounding of the credit note", document["rounding"], None))
+        rows += [
+            ("Tax", f"{tax['name']} {tax['percent']} %", tax["amount"], None)
+            for tax in document["taxes"]
+            if tax["amount"].strip("-0.")
+        ]
+        for category, text, amount, line in rows:
+            row = self._other(party, booked, document, category, text, amount_text(-nano_from_decimal(amount)))
+            row["ChargeClass"] = "Correction"
+            if line is not None:
+                row["InvoiceDetailId"] = line["id"]
+                sku = line["rate"].rsplit(" ", 2)[0] if line["kind"] in FIXED else line["rate"].partition("~")[0]
+                service = SERVICES.get(line["product"], SERVICES[""])
+                row |= dict(zip(_SERVICE, service[:3], strict=True))
+                row |= {"SkuId": sku, "SkuPriceId": sku} if sku else {}
+            yield row
 
     def _other(
         self, party: Party, booked: Period, document: dict[str, Any], category: str, text: str, amount: str

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from sublet.ledger import store as sql
-from sublet.ledger.invoices.invoicing import Invoicing, invoice
+from sublet.ledger.invoices.invoicing import Invoicing, Made, invoice, note_row
+from sublet.ledger.invoices.previews import rehearsed
 from sublet.ledger.model import Party
 from sublet.ledger.periods import Period
 from sublet.ledger.prices.booking import Books
@@ -28,11 +29,13 @@ class PeriodOpenError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A closed period, whether this call closed it, and its invoice where there was anything to invoice."""
+    """A closed period, whether this call closed it, its invoice where there was anything to invoice, and the credit note that was
+    made with it where months came to less than was invoiced."""
 
     period: Period
     by_this_call: bool
     invoice: dict[str, Any] | None
+    note: dict[str, Any] | None = None
 
 
 def close(
@@ -52,7 +55,8 @@ def close(
         select(periods).where(periods.c.organization_id == party.id, periods.c.period_start == period.start)
     ).first()
     if row is not None:
-        return Closed(period, False, invoice(connection, row.invoice_id) if row.invoice_id else None)
+        note = note_row(connection, row.note_id).document if row.note_id else None
+        return Closed(period, False, invoice(connection, row.invoice_id) if row.invoice_id else None, note)
     post_fixed(connection, books.current(connection), party, period, period, now)
     made = make_invoice(connection, books, invoicing, party, period, "monthly", now)
     connection.execute(
@@ -61,10 +65,11 @@ def close(
             period_start=period.start,
             period_end=period.end,
             closed_at=now,
-            invoice_id=made["id"] if made else None,
+            invoice_id=made.invoice["id"] if made.invoice else None,
+            note_id=made.note["id"] if made.note else None,
         )
     )
-    return Closed(period, True, made)
+    return Closed(period, True, made.invoice, made.note)
 
 
 def make_invoice(
@@ -76,19 +81,11 @@ def make_invoice(
     kind: str,
     now: datetime,
     digest: str = "",
-) -> dict[str, Any] | None:
-    """A final invoice for everything booked up to the end of `period`, fees and commitments of closed periods brought up to
-    date first."""
+) -> Made:
+    """A final invoice, and a credit note of what is due less, for everything booked up to the end of `period`, fees and
+    commitments of closed periods brought up to date first."""
     _adjust_fixed(connection, books, party, period, now)
     return invoicing.finalize(connection, party, period, kind, now, digest)
-
-
-class _RehearsedError(Exception):
-    """Carries a draft out of a transaction that is undone."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        super().__init__()
-        self.document = document
 
 
 def draft(store: Store, books: Books, invoicing: Invoicing, party: Party, period: Period) -> dict[str, Any]:
@@ -98,16 +95,12 @@ def draft(store: Store, books: Books, invoicing: Invoicing, party: Party, period
         if not behind(connection, books.current(connection), party, period):
             return invoicing.draft(connection, party, period, store.clock.now())
 
-    def rehearse(connection: Connection) -> None:
+    def caught_up(connection: Connection) -> dict[str, Any]:
         now = store.clock.now()
         _adjust_fixed(connection, books, party, period, now)
-        raise _RehearsedError(invoicing.draft(connection, party, period, now))
+        return invoicing.draft(connection, party, period, now)
 
-    try:
-        store.write(rehearse)
-    except _RehearsedError as rehearsed:
-        return rehearsed.document
-    raise AssertionError("a rehearsal never commits")
+    return rehearsed(store, caught_up)
 
 
 def _adjust_fixed(connection: Connection, books: Books, party: Party, period: Period, now: datetime) -> None:

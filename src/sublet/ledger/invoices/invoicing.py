@@ -11,14 +11,28 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sublet.ledger import events
 from sublet.ledger import store as sql
-from sublet.ledger.credits import crediting, wallets
+from sublet.ledger.credits import wallets
+from sublet.ledger.credits.crediting import CREDIT_NOTE
 from sublet.ledger.credits.wallets import Part, Wallets, capped
 from sublet.ledger.invoices.lines import Line, Sums, lines_of, percent_text, smallest_unit
+from sublet.ledger.invoices.notes import Notes, Prior, prior_of
+from sublet.ledger.invoices.open_items import FINAL, PAID, VOID, open_nano
 from sublet.ledger.invoices.profiles import profile_of
+from sublet.ledger.invoices.runs import (
+    Credited,
+    Run,
+    by_credit,
+    label_of,
+    months_of_less,
+    next_number,
+    numbers_by_month,
+    period_of_document,
+    total_of,
+)
 from sublet.ledger.invoices.taxes import Profile, TaxBasis, Taxes, TaxLine
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Entry, Party, amount_text
@@ -31,7 +45,7 @@ from sublet.store.tables.ledger import (
     invoices,
     transactions,
 )
-from sublet.values.clock import format_time
+from sublet.values.clock import format_time, to_micros
 from sublet.values.errors import ConflictError, NotFoundError
 from sublet.values.ids import derived_id
 from sublet.values.money import Money
@@ -39,8 +53,8 @@ from sublet.values.text import checked_line
 
 BILLABLE = ("usage", "adjustment", "correction", "rerating", "fee", "commitment")
 INVOICES = Listing("invoices", (invoices.c.number,), descending=True)
+NOTES = Listing("credit notes", (invoices.c.number,), descending=True)
 NUMBERS = "invoice numbers"
-FINAL, PAID, VOID = "final", "paid", "void"
 ROUNDING_RULE = (
     "Lines are exact. The net total is rounded once, half to even, to the currency's digits; so is each tax."
 )
@@ -73,6 +87,17 @@ class _Drawn:
     parts: tuple[Part, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one run of billing made: an invoice of what is due, a credit note of what is due less, either or none."""
+
+    invoice: dict[str, Any] | None = None
+    note: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"invoice": self.invoice, "credit_note": self.note}
+
+
 class Invoicing:
     """Drafts, final invoices and voids."""
 
@@ -80,40 +105,78 @@ class Invoicing:
         self._books = books
         self._taxes = taxes
         self._wallets = wallets
+        self._notes = Notes(wallets)
         self.issuer = issuer
 
     def draft(self, connection: Connection, party: Party, period: Period, now: datetime) -> dict[str, Any]:
-        """The invoice that would be made now for everything booked up to the end of `period`. Nothing is written."""
-        numbers = billable(connection, party.id, period)
-        return self._document(connection, party, period, numbers, now).content
+        """The invoice that would be made now for everything booked up to the end of `period`, and under `credit_note` the credit
+        note that would be made with it. Nothing is written."""
+        run = self._run(connection, party, period, now)
+        drawn = self._document(connection, party, period, run, now)
+        note = self._notes.draw(connection, party, run.credited, period, now) if run.credited else None
+        return drawn.content | {"credit_note": note.content if note else None}
 
     def finalize(
         self, connection: Connection, party: Party, period: Period, kind: str, now: datetime, digest: str = ""
-    ) -> dict[str, Any] | None:
-        """Make the invoice: number it, post it, state the credits. None where there is nothing to pay and nothing credited.
+    ) -> Made:
+        """Make the invoice: number it, post it, state the credits; and where a month comes to less than was invoiced, a credit
+        note. Neither where there is nothing to pay and nothing credited.
 
-        With `digest`, that of a draft, it is made only if it is still the same: raises DraftChangedError.
+        With `digest`, that of a draft, only if the draft is still the same: raises DraftChangedError.
         """
         sql.lock_head(connection, journal.CHAIN)
-        numbers = billable(connection, party.id, period)
-        if not numbers:
-            return None
-        drawn = self._document(connection, party, period, numbers, now)
-        document, sums = drawn.content, drawn.sums
-        if digest and digest != document["digest"]:
+        run = self._run(connection, party, period, now)
+        if not run.numbers and not run.parts and not run.credited:
+            return Made()
+        drawn = self._document(connection, party, period, run, now)
+        if digest and digest != drawn.content["digest"]:
             raise DraftChangedError()
-        if not (sums.total or drawn.parts or sums.carried):
-            # Nothing to pay, tax or credit: no number. Lines that cancel, and what is less than the smallest unit together, wait
-            # for the next invoice.
-            return None
-        serial, _ = sql.lock_head(connection, NUMBERS)
-        number = f"INV-{serial + 1:06d}"
-        invoice_id = derived_id("inv", number)
-        sql.move_head(connection, NUMBERS, serial + 1)
+        note = None
+        if run.credited:
+            note = self._notes.make(connection, party, run.credited, period, kind, now)
+        # Nothing to pay, tax or credit: no number. Lines that cancel, and what is less than the smallest unit together, wait
+        # for the next invoice.
+        made = self._finalize(connection, party, period, drawn, run, kind, now) if _says_anything(drawn) else None
+        return Made(made, note)
+
+    def _run(self, connection: Connection, party: Party, period: Period, now: datetime) -> Run:
+        """What there is to bill: months that come to more on an invoice, months that come to less on a credit note."""
+        numbers = billable(connection, party.id, period)
+        lines = lines_of(connection, self._books, party, numbers)
+        due = self._wallets.due(connection, party, period.start, now)
+        less = months_of_less(party, lines, due)
+        if not less:
+            return Run(tuple(numbers), tuple(lines), tuple(due))
+        by_month = numbers_by_month(connection, party, numbers)
+        # A month whose late usage is booked after the period waits for that.
+        waits = numbers_by_month(connection, party, billable_later(connection, party.id, period))
+        plan = self._notes.plan(
+            connection, party, {label: nano for label, nano in less.items() if label not in waits}, due
+        )
+        if plan is not None:
+            credited = sorted(number for label in plan.months for number in by_month.get(label, []))
+            plan = replace(
+                plan, numbers=tuple(credited), lines=tuple(lines_of(connection, self._books, party, credited))
+            )
+        mine = sorted(number for label, found in by_month.items() if label not in less for number in found)
+        parts = tuple(part for part in due if label_of(party, part) not in less)
+        return Run(tuple(mine), tuple(lines_of(connection, self._books, party, mine)), parts, plan)
+
+    def _finalize(
+        self,
+        connection: Connection,
+        party: Party,
+        period: Period,
+        drawn: _Drawn,
+        run: Run,
+        kind: str,
+        now: datetime,
+    ) -> dict[str, Any]:
+        document, sums = drawn.content, drawn.sums
+        number, invoice_id = next_number(connection, NUMBERS, "INV-", "inv")
         due_at = now + timedelta(days=drawn.profile.payment_days)
-        self._wallets.state(connection, drawn.parts, invoice_id, sum((tax.percent for tax in sums.taxes), Fraction(0)))
-        if sums.carried:
-            crediting.carry(connection, party, sums.carried, invoice_id, now)
+        percent = sum((tax.percent for tax in sums.taxes), Fraction(0))
+        self._wallets.state(connection, drawn.parts, invoice_id, {part.month: percent for part in drawn.parts})
         [posted] = journal.post(
             connection, [_entry(party, month_of(now, party.timezone), number, invoice_id, drawn)], now
         )
@@ -148,7 +211,7 @@ class Invoicing:
                 document=document,
             )
         )
-        sql.bulk_insert(connection, invoice_transactions, [(number, invoice_id) for number in numbers])
+        sql.bulk_insert(connection, invoice_transactions, [(number, invoice_id) for number in run.numbers])
         events.record_invoice(connection, events.INVOICE_ISSUED, invoice_row(connection, invoice_id), now)
         if paid:
             events.record_invoice(
@@ -156,14 +219,15 @@ class Invoicing:
             )
         return invoice(connection, invoice_id)
 
-    def _document(
-        self, connection: Connection, party: Party, period: Period, numbers: Sequence[int], now: datetime
-    ) -> _Drawn:
-        lines = lines_of(connection, self._books, party, numbers)
+    def _document(self, connection: Connection, party: Party, period: Period, run: Run, now: datetime) -> _Drawn:
+        lines = run.lines
         profile = profile_of(connection, party)
-        due = self._wallets.due(connection, party, period.start, now)
-        given, deposits = _within(due, sum(line.nano for line in lines), self._wallets.percent(connection, party, now))
-        sums = self.sums(party, profile, lines, _nano(given), _nano(deposits), now)
+        given = [part for part in run.parts if not part.credit.is_deposit]
+        subtotal = sum(line.nano for line in lines)
+        factor = 1 + self._wallets.percent(connection, party, now) / 100
+        most = floor((subtotal - total_of(given)) * factor)
+        deposits = capped([part for part in run.parts if part.credit.is_deposit], most)
+        sums = self.sums(party, profile, lines, total_of(given), total_of(deposits), now)
         document = {
             "id": "",
             "number": "",
@@ -182,16 +246,11 @@ class Invoicing:
                 "country": profile.country,
             },
             "currency": party.currency,
-            "period": {
-                "label": period.label,
-                "start": format_time(period.start),
-                "end": format_time(period.end),
-                "timezone": party.timezone,
-            },
+            "period": period_of_document(party, period),
             "issued_at": format_time(now),
             "lines": [line.as_dict(position) for position, line in enumerate(lines, 1)],
             "subtotal": amount_text(sums.subtotal),
-            "credits": _by_credit(given),
+            "credits": by_credit(given),
             "rounding": amount_text(sums.rounding),
             "net": amount_text(sums.net),
             "taxes": [
@@ -199,12 +258,12 @@ class Invoicing:
                 for tax in sums.taxes
             ],
             "total": amount_text(sums.total),
-            "prepaid": _by_credit(deposits),
+            "prepaid": by_credit(deposits),
             "due": amount_text(sums.due),
             "carried": amount_text(sums.carried),
             "rounding_rule": ROUNDING_RULE,
         }
-        document["digest"] = digest_of(document)
+        document["digest"] = digest_of(document, run.credited)
         return _Drawn(document, sums, profile, (*given, *deposits))
 
     def sums(
@@ -222,7 +281,8 @@ class Invoicing:
         of the net amount.
         """
         subtotal = sum(line.nano for line in lines)
-        if subtotal < 0:
+        if subtotal - credit_nano < 0:
+            # Only invoices from before credit notes come to less than nothing.
             carried = -subtotal + credit_nano + deposit_nano
             return Sums(subtotal, credit_nano, 0, 0, (), 0, 0, carried, deposit_nano)
         used = credit_nano
@@ -250,10 +310,9 @@ class Invoicing:
         row = invoice_row(connection, invoice_id)
         if row.status == VOID:
             return invoice(connection, row.id)
-        if row.paid_nano:
-            raise ConflictError(
-                f"invoice {row.number} has payments; grant a goodwill credit instead of voiding it, or reverse them"
-            )
+        party = sql.party(connection, row.organization_id)
+        assert party is not None
+        _ensure_voidable(connection, party, row)
         reason = checked_line(reason, "the reason why the invoice is void", 500, 1)
         carried_id = derived_id("crd", row.organization_id, row.id)
         carried = connection.execute(select(credit_grants).where(credit_grants.c.id == carried_id)).first()
@@ -263,8 +322,6 @@ class Invoicing:
             # Nothing of it may burn any more.
             values = {"remaining_nano": 0, "taken_nano": carried.nano}
             connection.execute(update(credit_grants).where(credit_grants.c.id == carried_id).values(**values))
-        party = sql.party(connection, row.organization_id)
-        assert party is not None
         original = journal.transaction(connection, row.transaction_no)
         period = month_of(now, party.timezone).start
         journal.post(connection, [journal.reversal(original, "void", period, f"{row.number} void: {reason}")], now)
@@ -272,6 +329,23 @@ class Invoicing:
         connection.execute(update(invoices).where(invoices.c.id == row.id).values(status=VOID, settled_at=now))
         events.record_invoice(connection, events.INVOICE_VOIDED, row, now)
         return invoice(connection, row.id)
+
+
+def _ensure_voidable(connection: Connection, party: Party, row: Row[Any]) -> None:
+    """Raises ConflictError where an invoice is to be credited and not voided: something was settled on it, or the month in which it
+    was issued is closed."""
+    settled = row.paid_nano or row.netted_nano or row.written_off_nano
+    if settled or prior_of(connection, [row.id])[row.id] != Prior():
+        raise ConflictError(
+            f"invoice {row.number} has payments, credit notes, netting or a write-off; credit it with "
+            f"`sublet ledger note {row.number}` instead of voiding it"
+        )
+    issued = month_of(row.finalized_at, party.timezone)
+    if (party.id, to_micros(issued.start)) in sql.closed_periods(connection, [party.id]):
+        raise ConflictError(
+            f"invoice {row.number} was issued in {issued.label}, which is closed; credit it with "
+            f"`sublet ledger note {row.number}` instead of voiding it"
+        )
 
 
 def billable(
@@ -296,18 +370,33 @@ def billable(
     return list(connection.execute(statement).scalars())
 
 
+def billable_later(connection: Connection, organization_id: str, period: Period) -> list[int]:
+    """Late usage that is booked after `period` and stands on no invoice yet."""
+    before = set(billable(connection, organization_id, period, ("adjustment",)))
+    columns = transactions.c
+    newest = select(func.max(columns.period_start, type_=columns.period_start.type)).where(
+        columns.organization_id == organization_id
+    )
+    last = connection.execute(newest).scalar()
+    if last is None or last <= period.start:
+        return []
+    every = billable(connection, organization_id, replace(period, start=last), ("adjustment",))
+    return [number for number in every if number not in before]
+
+
+def _says_anything(drawn: _Drawn) -> bool:
+    return bool(drawn.sums.total or drawn.parts)
+
+
 def _entry(party: Party, period: Period, number: str, invoice_id: str, drawn: _Drawn) -> Entry:
     sums = drawn.sums
-    # Money that was taxed when it was paid lowers the net as a credit does, out of what was paid in advance.
-    advance = _nano([part for part in drawn.parts if part.credit.is_prepaid and not part.credit.is_deposit])
-    amounts = {
-        "unbilled": -sums.subtotal,
-        "credits": sums.credit - advance - sums.carried,
-        "rounding": -sums.rounding + (sums.prepaid - sums.deposit if sums.subtotal >= 0 else 0),
-        "taxes_payable": -sums.tax,
-        "receivable": sums.total - sums.prepaid,
-        "deferred_revenue": sums.deposit + advance,
-    }
+    amounts = {"unbilled": -sums.subtotal}
+    for part in drawn.parts:
+        account = part.credit.liability
+        amounts[account] = amounts.get(account, 0) + part.nano
+    amounts["taxes_payable"] = -sums.tax
+    amounts["receivable"] = sums.total - sums.prepaid
+    amounts["rounding"] = -sum(amounts.values())
     return journal.entry_of(party.id, party.currency, "invoice", invoice_id, period.start, f"invoice {number}", amounts)
 
 
@@ -317,13 +406,23 @@ def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
 
 
 def stated(row: Row[Any]) -> dict[str, Any]:
-    """The document of a final invoice, with its present status and what was paid on it."""
-    return {**row.document, "status": row.status, "paid": amount_text(row.paid_nano)}
+    """The document of a final invoice, with its present status, what was paid on it and what else lowered it, and what is open."""
+    return {
+        "credit_note": None,
+        **row.document,
+        "status": row.status,
+        "paid": amount_text(row.paid_nano),
+        "credited": amount_text(row.credited_nano),
+        "netted": amount_text(row.netted_nano),
+        "written_off": amount_text(row.written_off_nano),
+        "open": amount_text(0 if row.status == VOID else open_nano(row)),
+    }
 
 
 def invoices_of(connection: Connection, organization_id: str, limit: int = 1_000) -> list[Row[Any]]:
-    statement = select(invoices).where(invoices.c.organization_id == organization_id)
-    return list(connection.execute(statement.order_by(invoices.c.number.desc()).limit(limit)))
+    columns = invoices.c
+    statement = select(invoices).where(columns.organization_id == organization_id, columns.kind != CREDIT_NOTE)
+    return list(connection.execute(statement.order_by(columns.number.desc()).limit(limit)))
 
 
 def overdue(connection: Connection, since: datetime, now: datetime) -> list[Row[Any]]:
@@ -334,11 +433,21 @@ def overdue(connection: Connection, since: datetime, now: datetime) -> list[Row[
 
 def invoices_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[Row[Any]]:
     """The invoices of an organization, the newest first."""
-    return INVOICES.read(connection, select(invoices).where(invoices.c.organization_id == organization_id), wanted)
+    columns = invoices.c
+    mine = (columns.organization_id == organization_id) & (columns.kind != CREDIT_NOTE)
+    return INVOICES.read(connection, select(invoices).where(mine), wanted)
 
 
-def digest_of(document: dict[str, Any]) -> str:
-    """SHA-256 over what an invoice charges: lines and sums, not the day on which it was drawn up."""
+def notes_page(connection: Connection, organization_id: str, wanted: PageRequest) -> Page[Row[Any]]:
+    """The credit notes of an organization, the newest first."""
+    columns = invoices.c
+    mine = (columns.organization_id == organization_id) & (columns.kind == CREDIT_NOTE)
+    return NOTES.read(connection, select(invoices).where(mine), wanted)
+
+
+def digest_of(document: dict[str, Any], credited: Credited | None = None) -> str:
+    """SHA-256 over what an invoice charges, and what a credit note beside it takes off: lines and sums, not the day on which it
+    was drawn up."""
     parts = (
         "currency",
         "period",
@@ -353,51 +462,27 @@ def digest_of(document: dict[str, Any]) -> str:
         "due",
     )
     content = {name: document[name] for name in parts}
+    if credited is not None:
+        content["credit_note"] = [credited.exact, [[line.key, line.nano] for line in credited.lines]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _nano(parts: Sequence[Part]) -> int:
-    return sum(part.nano for part in parts)
-
-
-def _within(due: Sequence[Part], subtotal: int, percent: Fraction) -> tuple[list[Part], list[Part]]:
-    """What an invoice states of credits that lower its net, and of deposits, neither more than there is to pay or to give back."""
-    given = [part for part in due if not part.credit.is_deposit]
-    deposits = [part for part in due if part.credit.is_deposit]
-    if subtotal < 0:
-        given = _given_back(given, -subtotal)
-        return given, _given_back(deposits, -subtotal + _nano(given))
-    given = capped(given, subtotal)
-    return given, capped(deposits, floor((subtotal - _nano(given)) * (1 + percent / 100)))
-
-
-def _given_back(parts: Sequence[Part], limit: int) -> list[Part]:
-    """What of `parts` is given back, `limit` at most: an invoice below zero pays for nothing."""
-    found: list[Part] = []
-    for part in parts:
-        nano = max(part.nano, -limit)
-        if nano < 0:
-            limit += nano
-            found.append(replace(part, nano=nano))
-    return found
-
-
-def _by_credit(parts: Sequence[Part]) -> list[dict[str, str]]:
-    sums: dict[str, int] = {}
-    for part in parts:
-        sums[part.credit.id] = sums.get(part.credit.id, 0) + part.nano
-    named = {part.credit.id: part.credit for part in parts}
-    return [_used(named[name], nano) for name, nano in sums.items() if nano]
-
-
-def _used(credit: crediting.Credit, nano: int) -> dict[str, str]:
-    return {"credit": credit.id, "kind": credit.kind, "reason": credit.reason, "amount": amount_text(-nano)}
 
 
 def invoice_row(connection: Connection, invoice_id: str) -> Row[Any]:
     """An invoice's row by id or number. Raises NotFoundError."""
-    statement = select(invoices).where((invoices.c.id == invoice_id) | (invoices.c.number == invoice_id))
-    row = connection.execute(statement).first()
-    if row is None:
+    row = _document_row(connection, invoice_id)
+    if row is None or row.kind == CREDIT_NOTE:
         raise NotFoundError(f"there is no invoice {invoice_id!r}; `sublet ledger invoices` lists them")
     return row
+
+
+def note_row(connection: Connection, note_id: str) -> Row[Any]:
+    """A credit note's row by id or number. Raises NotFoundError."""
+    row = _document_row(connection, note_id)
+    if row is None or row.kind != CREDIT_NOTE:
+        raise NotFoundError(f"there is no credit note {note_id!r}; `sublet ledger notes` lists them")
+    return row
+
+
+def _document_row(connection: Connection, name: str) -> Row[Any] | None:
+    statement = select(invoices).where((invoices.c.id == name) | (invoices.c.number == name))
+    return connection.execute(statement).first()

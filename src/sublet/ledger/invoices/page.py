@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from sublet.ledger.credits.crediting import CREDIT_NOTE
 from sublet.ledger.invoices.typeset import amount, day, money, short
 
 _STYLE = """
@@ -24,11 +25,11 @@ table:first-of-type td:nth-child(2){white-space:nowrap}
 
 
 def invoice_page(document: dict[str, Any]) -> str:
-    """The HTML of an invoice or draft."""
+    """The HTML of an invoice, a credit note, or a draft of either."""
     currency = document["currency"]
     rows = "".join(_line(line, currency) for line in document["lines"])
     sums = "".join(_sum(name, value, currency, strong) for name, value, strong in summary(document))
-    title = f"Invoice {document['number']}" if document["number"] else "Draft invoice"
+    title = title_of(document)
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
@@ -38,12 +39,30 @@ def invoice_page(document: dict[str, Any]) -> str:
         f"<p><b>Period</b><br>{escape(document['period']['label'])} ({escape(document['period']['timezone'])})<br>"
         f"<b>Issued</b> {day(document, 'issued_at')}"
         + (f"<br><b>Due</b> {day(document, 'due_at')}" if document.get("due_at") else "")
+        + "".join(f"<br>{escape(text)}" for text in said_of(document))
         + "</p></div><table><thead><tr><th>What<th>Used in<th class=n>Quantity<th class='n wide'>Price"
         f"<th class=n>{escape(currency)}</thead><tbody>{rows}</tbody></table>"
         f"<table><tbody>{sums}</tbody></table>"
         f"<p class=note>{escape(document['rounding_rule'])}</p>"
         f"<p class=note>Digest {escape(document['digest'])}</p></body></html>"
     )
+
+
+def title_of(document: dict[str, Any]) -> str:
+    """What a document is called, with its number."""
+    kind = "Credit note" if document["kind"] == CREDIT_NOTE else "Invoice"
+    return f"{kind} {document['number']}" if document["number"] else f"Draft {kind.lower()}"
+
+
+def said_of(document: dict[str, Any]) -> list[str]:
+    """What a credit note says beside its lines: which invoices it lowers, and why."""
+    if document["kind"] != CREDIT_NOTE:
+        return []
+    corrected = [
+        f"Corrects {entry['invoice']} of {entry['issued_at'][:10]} by {money(entry['total'], document['currency'])}"
+        for entry in document["corrects"]
+    ]
+    return [*corrected, f"Reason: {document['reason']}"] if document["reason"] else corrected
 
 
 def summary(document: dict[str, Any]) -> list[tuple[str, str, bool]]:
@@ -54,6 +73,11 @@ def summary(document: dict[str, Any]) -> list[tuple[str, str, bool]]:
     rows.append(("Net", document["net"], False))
     rows += [(f"{tax['name']} {tax['percent']} %", tax["amount"], False) for tax in document["taxes"]]
     rows.append(("Total", document["total"], True))
+    if document["kind"] == CREDIT_NOTE:
+        rows += [("Back to what was paid in advance", used["amount"], False) for used in document["prepaid"]]
+        rows.append(("Taken off what is open", document["receivable"], True))
+        rows.append(("Owed to you", document["balance"], True))
+        return rows
     rows += [("Paid in advance", used["amount"], False) for used in document["prepaid"]]
     if not is_zero(document["carried"]):
         rows.append(("Carried over to your credits", document["carried"], False))

@@ -9,7 +9,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from sublet.ledger.invoices.fonts import FOLDERS, Face, faces_for
-from sublet.ledger.invoices.page import summary
+from sublet.ledger.invoices.page import said_of, summary, title_of
 from sublet.ledger.invoices.typeset import amount, day, money, short
 
 _WIDTHS = (78, 18, 34, 26, 30)
@@ -48,11 +48,11 @@ class _Paper(FPDF):
 
 
 def invoice_pdf(document: dict[str, Any], folders: Sequence[str] = FOLDERS) -> bytes:
-    """The PDF of an invoice or draft. Names outside Latin-1 are drawn with fonts of this machine; a character that none of them
-    has is written as `?`. `folders` are where fonts are looked for."""
+    """The PDF of an invoice, a credit note, or a draft of either. Names outside Latin-1 are drawn with fonts of this machine; a
+    character that none of them has is written as `?`. `folders` are where fonts are looked for."""
     paper = _Paper(faces_for(_all_text(document), folders))
     paper.set_auto_page_break(True, margin=18)
-    title = f"Invoice {document['number']}" if document["number"] else "Draft invoice"
+    title = title_of(document)
     paper.set_title(title)
     paper.add_page()
     paper.write_in(18, "B")
@@ -73,6 +73,8 @@ def invoice_pdf(document: dict[str, Any], folders: Sequence[str] = FOLDERS) -> b
     )
     due = f"   Due: {day(document, 'due_at')}" if document.get("due_at") else ""
     paper.cell(0, 5, f"Issued: {day(document, 'issued_at')}{due}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    for text in said_of(document):
+        paper.multi_cell(0, 5, paper.drawable(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     paper.ln(4)
     _lines(paper, document)
     _sums(paper, document)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
-from sublet.ledger import events
 from sublet.ledger import store as sql
-from sublet.ledger.invoices.invoicing import FINAL, PAID, VOID, invoice, invoice_row
+from sublet.ledger.invoices.invoicing import invoice, invoice_row
 from sublet.ledger.invoices.lines import plain, smallest_unit
+from sublet.ledger.invoices.open_items import FINAL, VOID, change_open, open_nano
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.periods import month_of
-from sublet.store.tables.ledger import invoices, payments
-from sublet.values.clock import format_time
+from sublet.store.tables.ledger import payments
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.money import currency_digits
 from sublet.values.text import checked_line
@@ -38,7 +37,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
         if (known.invoice_id, known.nano) != (row.id, nano):
             raise ConflictError(f"payment {source_id!r} was recorded with another invoice or amount")
         return invoice(connection, row.id)
-    left = row.due_nano - row.paid_nano
+    left = open_nano(row)
     if row.status != FINAL:
         raise ConflictError(f"invoice {row.number} is {row.status}; nothing is to be paid on it")
     if type(nano) is not int or not 0 < nano <= left or not 0 < len(source_id) <= 200:
@@ -67,7 +66,7 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
         nano=nano,
         received_at=now,
     )
-    _set_paid(connection, row, row.paid_nano + nano, now)
+    change_open(connection, row, now, paid_nano=row.paid_nano + nano)
     return invoice(connection, row.id)
 
 
@@ -105,7 +104,7 @@ def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str
     memo = f"payment {source_id} of {row.number} reversed: {reason}"
     entry = journal.reversal(original, REVERSAL, month_of(now, party.timezone).start, memo)
     journal.post(connection, [entry], now)
-    _set_paid(connection, row, row.paid_nano - payment.nano, now)
+    change_open(connection, row, now, paid_nano=row.paid_nano - payment.nano)
     return invoice(connection, row.id)
 
 
@@ -118,14 +117,6 @@ def derived_paid(connection: Connection, row: Row[Any]) -> int:
                 posted = journal.transaction(connection, number).entry.postings
                 total += sum(posting.nano for posting in posted if posting.account == "cash")
     return total
-
-
-def _set_paid(connection: Connection, row: Row[Any], paid: int, now: datetime) -> None:
-    whole = paid == row.due_nano
-    values = {"paid_nano": paid, "status": PAID if whole else FINAL, "settled_at": now if whole else None}
-    connection.execute(update(invoices).where(invoices.c.id == row.id).values(**values))
-    if whole:
-        events.record_invoice(connection, events.INVOICE_PAID, invoice_row(connection, row.id), now, format_time(now))
 
 
 def _number(connection: Connection, payment: Row[Any]) -> int:

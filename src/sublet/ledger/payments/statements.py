@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from sublet.accounts.directory import organizations
+from sublet.ledger.invoices.open_items import open_nano
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period
 from sublet.store.paging import Listing, Page, PageRequest
@@ -81,13 +82,11 @@ def aged_receivables(connection: Connection, now: datetime, wanted: PageRequest)
     final = invoices.c.status == "final"
     owing = select(invoices.c.id).where(final, invoices.c.organization_id == organizations.c.id).exists()
     owners = RECEIVABLES.read(connection, select(organizations).where(owing), wanted)
-    open_nano: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    ages: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     of_page = invoices.c.organization_id.in_([row.id for row in owners.items])
-    columns = invoices.c
-    rows = select(columns.organization_id, columns.due_at, columns.due_nano, columns.paid_nano).where(final, of_page)
-    for row in connection.execute(rows):
-        open_nano[row.organization_id][bucket(now - row.due_at)] += row.due_nano - row.paid_nano
-    return owners.map(lambda row: _receivable_of(row, open_nano[row.id]))
+    for row in connection.execute(select(invoices).where(final, of_page)):
+        ages[row.organization_id][bucket(now - row.due_at)] += open_nano(row)
+    return owners.map(lambda row: _receivable_of(row, ages[row.id]))
 
 
 def _receivable_of(row: Row[Any], ages: Mapping[str, int]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Proof:
     lines: int = 0
     transactions: int = 0
     invoices: int = 0
+    notes: int = 0
     difference_nano: int = 0
     findings: list[str] = field(default_factory=list)
 
@@ -41,6 +42,7 @@ class Proof:
             "lines": self.lines,
             "transactions": self.transactions,
             "invoices": self.invoices,
+            "notes": self.notes,
             "first_difference": self.findings[0] if self.findings else None,
             "findings": self.findings,
         }

@@ -13,10 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from sublet.ledger import store as sql
-from sublet.ledger.credits.crediting import AT_USE
+from sublet.ledger.credits.crediting import AT_USE, RETURNED
 from sublet.ledger.credits.wallets import Wallets
-from sublet.ledger.invoices.invoicing import VOID, Invoicing, invoice_row
+from sublet.ledger.invoices.invoicing import Invoicing, invoice_row
 from sublet.ledger.invoices.lines import FIXED, lines_of
+from sublet.ledger.invoices.notes import CHARGING
+from sublet.ledger.invoices.open_items import VOID
 from sublet.ledger.invoices.taxes import Profile, TaxLine
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import USAGE, Party, amount_text
@@ -26,6 +28,7 @@ from sublet.ledger.prices.book import PriceBook, Rate
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.proof.budgets import BudgetProof
 from sublet.ledger.proof.findings import Proof
+from sublet.ledger.proof.notes import prove_notes, prove_open_items
 from sublet.ledger.rating.batches import period_of
 from sublet.ledger.rating.chains import CHAINS, Chain, Key
 from sublet.ledger.rating.charging import keys_of, line_digest_part
@@ -88,6 +91,10 @@ class Prover:
         _balances(connection, proof, organization_id)
         if not invoice_id:
             self._fixed(connection, proof, organization_id)
+            for owner in [organization_id] if organization_id else sql.organizations_with_transactions(connection):
+                party = self._parties.get(connection, owner)
+                prove_notes(connection, self._books, proof, party)
+                prove_open_items(connection, proof, party)
         self._invoices(connection, proof, organization_id, invoice_id)
         return proof
 
@@ -131,7 +138,7 @@ class Prover:
         return found.get(row.charge_id, 0)
 
     def _invoices(self, connection: Connection, proof: Proof, organization_id: str, invoice_id: str) -> None:
-        statement = select(invoices).where(invoices.c.status != VOID)
+        statement = select(invoices).where(invoices.c.status != VOID, invoices.c.kind.in_(CHARGING))
         if organization_id:
             statement = statement.where(invoices.c.organization_id == organization_id)
         if invoice_id:
@@ -161,11 +168,11 @@ class Prover:
         used = {True: 0, False: 0}
         statement = (
             select(credit_uses.c.nano, credit_grants.c.kind, credit_grants.c.tax_mode)
-            .join(credit_grants, credit_grants.c.id == credit_uses.c.credit_id)
+            .outerjoin(credit_grants, credit_grants.c.id == credit_uses.c.credit_id)
             .where(credit_uses.c.invoice_id == row.id)
         )
         for use in connection.execute(statement):
-            used[use.kind == "prepaid" and use.tax_mode == AT_USE] += use.nano
+            used[use.kind in ("prepaid", RETURNED) and use.tax_mode == AT_USE] += use.nano
         customer = document["customer"]
         # As it was on that day: the customer's details and the taxes that are set may have changed since.
         profile = Profile(customer["name"], customer["address"], customer["country"], customer["tax_number"])

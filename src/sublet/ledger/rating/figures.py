@@ -9,10 +9,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, not_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, func, not_, select
 
 from sublet.accounts.directory import organizations
-from sublet.ledger.model import ACCOUNTS
+from sublet.ledger.model import ACCOUNTS, PRODUCT_ACCOUNTS
 from sublet.ledger.usage.meters import METERS
 from sublet.store.tables.ledger import balances, credit_grants, events, lines, postings, transactions, waiting
 from sublet.values.money import NANO
@@ -104,10 +104,18 @@ class Booked:
     nano: int
 
 
+REDUCED = "revenue.credit_notes"
+"""How income that credit notes took off while the usage stands is told apart from what usage earned."""
+_DOCUMENTS = ("invoice", "void", "credit note")
+"""Transactions of documents: what they post on a product's income is no usage."""
+
+
 def booked(connection: Connection, since: datetime, until: datetime) -> list[Booked]:
     """What was posted to the accounts that say what was earned, by the time of booking, in `[since, until)`."""
     columns = transactions.c
-    groups = (columns.organization_id, columns.currency, postings.c.account)
+    of_product = postings.c.account.in_(PRODUCT_ACCOUNTS) & columns.kind.in_(_DOCUMENTS)
+    account = case((of_product, REDUCED), else_=postings.c.account).label("account")
+    groups = (columns.organization_id, columns.currency, account)
     rows = connection.execute(
         select(*groups, *_summed(postings.c.nano))
         .join(transactions, columns.transaction_no == postings.c.transaction_no)

@@ -190,6 +190,7 @@ periods = Table(
     Column("period_end", Instant, nullable=False),
     Column("closed_at", Instant, nullable=False),
     Column("invoice_id", _Id, nullable=True),
+    Column("note_id", _Id, nullable=True),
 )
 
 profiles = Table(
@@ -210,7 +211,7 @@ invoices = Table(
     Column("id", _Id, primary_key=True),
     Column("organization_id", _Id, nullable=False),
     Column("kind", String(12), nullable=False),
-    Column("status", String(8), nullable=False),
+    Column("status", String(12), nullable=False),
     Column("number", String(32), nullable=True, unique=True),
     Column("currency", String(3), nullable=False),
     Column("period_start", Instant, nullable=False),
@@ -223,8 +224,40 @@ invoices = Table(
     Column("total_nano", WideInteger, nullable=False),
     Column("due_nano", WideInteger, nullable=False),
     Column("paid_nano", WideInteger, nullable=False),
+    Column("credited_nano", WideInteger, nullable=False, server_default="0"),
+    Column("netted_nano", WideInteger, nullable=False, server_default="0"),
+    Column("written_off_nano", WideInteger, nullable=False, server_default="0"),
     Column("document", Json, nullable=False),
     Index(None, "organization_id", "period_start"),
+)
+
+note_allocations = Table(
+    "ledger_note_allocations",
+    metadata,
+    Column("note_id", _Id, primary_key=True),
+    Column("invoice_id", _Id, primary_key=True),
+    Column("exact_nano", WideInteger, nullable=False),
+    Column("net_nano", WideInteger, nullable=False),
+    Column("taxes_nano", Json, nullable=False),
+    Column("receivable_nano", WideInteger, nullable=False),
+    Index(None, "invoice_id"),
+)
+
+concessions = Table(
+    "ledger_concessions",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("note_id", _Id, nullable=False),
+    Column("organization_id", _Id, nullable=False),
+    Column("invoice_id", _Id, nullable=False),
+    Column("line_id", _Id, nullable=False),
+    Column("period_start", Instant, nullable=False),
+    Column("account", String(60), nullable=False),
+    Column("nano", BigInteger, nullable=False),
+    Column("by_amount", Boolean, nullable=False),
+    Column("granted_at", Instant, nullable=False),
+    Index(None, "organization_id"),
+    Index(None, "invoice_id"),
 )
 
 invoice_transactions = Table(
@@ -253,6 +286,7 @@ credit_grants = Table(
     Column("expired_nano", BigInteger, nullable=False, server_default="0"),
     Column("expiry_no", BigInteger, nullable=True),
     Column("settled", Boolean, nullable=False, server_default=text("false")),
+    Column("refunded_nano", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("organization_id", "source_id"),
     Index(None, "settled", "expires_at"),
 )
@@ -285,6 +319,48 @@ payments = Table(
     Column("invoice_id", _Id, nullable=False),
     Column("nano", BigInteger, nullable=False),
     Column("received_at", Instant, nullable=False),
+    Index(None, "invoice_id"),
+)
+
+refunds = Table(
+    "ledger_refunds",
+    metadata,
+    Column("organization_id", _Id, primary_key=True),
+    Column("source_id", String(260), primary_key=True),
+    Column("target", String(12), nullable=False),
+    Column("payment_source_id", String(260), nullable=True),
+    Column("nano", WideInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("transaction_no", BigInteger, nullable=False),
+    Column("refunded_at", Instant, nullable=False),
+)
+
+write_offs = Table(
+    "ledger_write_offs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("organization_id", _Id, nullable=False),
+    Column("invoice_id", _Id, nullable=False),
+    Column("nano", WideInteger, nullable=False),
+    Column("tax_nano", WideInteger, nullable=False),
+    Column("recovered_nano", WideInteger, nullable=False, server_default="0"),
+    Column("recovered_tax_nano", WideInteger, nullable=False, server_default="0"),
+    Column("reason", Text, nullable=False),
+    Column("written_off_at", Instant, nullable=False),
+    Index(None, "invoice_id"),
+)
+
+nettings = Table(
+    "ledger_nettings",
+    metadata,
+    Column("organization_id", _Id, primary_key=True),
+    Column("source_id", String(260), primary_key=True),
+    Column("invoice_id", _Id, nullable=False),
+    Column("nano", WideInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("transaction_no", BigInteger, nullable=False),
+    Column("netted_at", Instant, nullable=False),
+    Column("reversed_at", Instant, nullable=True),
     Index(None, "invoice_id"),
 )
 

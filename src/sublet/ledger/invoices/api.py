@@ -1,0 +1,67 @@
+"""Routes of credit notes, and invoices and notes as pages and files."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from sublet.accounts.model import Actor, Require
+from sublet.ledger.invoices.page import invoice_page
+from sublet.ledger.invoices.pdf import invoice_pdf
+from sublet.ledger.invoices.price_reductions import Wanted
+from sublet.ledger.service import Ledger
+from sublet.ledger.wire import NewCreditNote
+from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.money import nano_from_decimal
+
+Paged = Annotated[PageRequest, Depends(page_request)]
+
+
+def document_response(document: dict[str, Any], format: str) -> Response:
+    """An invoice or credit note as `format`: json, html or pdf. Raises InvalidInputError for another."""
+    if format == "html":
+        return HTMLResponse(invoice_page(document))
+    if format == "pdf":
+        name = f'inline; filename="{document["number"]}.pdf"'
+        return Response(invoice_pdf(document), media_type="application/pdf", headers={"content-disposition": name})
+    if format != "json":
+        raise InvalidInputError(f"format {format!r} must be json, html or pdf")
+    return JSONResponse(document)
+
+
+def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    """Credit notes: made for invoices by the operator, read by whose they are."""
+    reader = Annotated[Actor, Depends(require("invoices:read"))]
+    made = Depends(require("invoices:write", effect=Effect(dict, dict)))
+
+    @routes.get("/v1/credit-notes")
+    def list_notes(actor: reader, page: Paged, organization_id: str = "") -> dict[str, Any]:
+        """The credit notes of an organization, the newest first."""
+        return ledger.lists.notes(actor.whose(organization_id), page).as_dict("credit_notes")
+
+    @routes.get("/v1/credit-notes/{note_id}")
+    def read_note(note_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
+        """A credit note; `format` is json, html or pdf."""
+        document = ledger.settling.note(note_id)
+        if document["customer"]["organization_id"] != actor.organization_id and not actor.everywhere:
+            raise NotFoundError(f"there is no credit note {note_id!r}")
+        return document_response(document, format)
+
+    @routes.post("/v1/invoices/{invoice_id}/credit-notes", status_code=201, dependencies=[made])
+    def credit_invoice(invoice_id: str, body: NewCreditNote) -> dict[str, Any]:
+        """Make a credit note that lowers the price of an invoice: of lines, of an amount, or of all that is left. With `preview`,
+        show it and write nothing."""
+        return ledger.settling.credit(invoice_id, _wanted(body), body.reason, digest=body.digest, preview=body.preview)
+
+
+def _wanted(body: NewCreditNote) -> Wanted:
+    if body.amount is not None:
+        if body.lines:
+            raise InvalidInputError("credit either lines or an amount", field="amount")
+        return Wanted(gross_nano=nano_from_decimal(body.amount))
+    lines = {line.line: None if line.amount is None else nano_from_decimal(line.amount) for line in body.lines}
+    if len(lines) != len(body.lines):
+        raise InvalidInputError("name each line once", field="lines")
+    return Wanted(lines or None)
