@@ -128,9 +128,31 @@ class Demand:
         """`POST /v1/demand/{pool_id}/samples`"""
         return self._call("demand.record", pool_id, body=body, idempotency_key=idempotency_key)
 
-    def import_history(self, pool_id: str, body: bytes, content_type: str) -> demand.SamplesTaken:
+    def import_history(
+        self, pool_id: str, body: bytes, content_type: str, *, source: str | None = None, force: str | None = None
+    ) -> demand.SamplesTaken:
         """`PUT /v1/demand/{pool_id}/history`"""
-        return self._call("demand.import_history", pool_id, body=body, content_type=content_type)
+        return self._call(
+            "demand.import_history",
+            pool_id,
+            body=body,
+            content_type=content_type,
+            query={"source": source, "force": force},
+        )
+
+    def list_imports(
+        self, pool_id: str, *, limit: int | None = None, after: str | None = None
+    ) -> demand.DemandImportList:
+        """`GET /v1/demand/{pool_id}/imports`"""
+        return self._call("demand.list_imports", pool_id, query={"limit": limit, "after": after})
+
+    def iter_imports(self, pool_id: str) -> Iterator[demand.DemandImport]:
+        """Every row of `GET /v1/demand/{pool_id}/imports`, page by page."""
+        return each(self._call, "demand.list_imports", pool_id, query={})
+
+    def undo_import(self, import_id: str) -> demand.DemandImport:
+        """`DELETE /v1/imports/{import_id}`"""
+        return self._call("demand.undo_import", import_id)
 
     def list_samples(
         self,

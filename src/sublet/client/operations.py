@@ -83,7 +83,23 @@ ALL: tuple[Operation, ...] = (
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
     ),
-    Operation("demand.import_history", "PUT", "/v1/demand/{pool_id}/history", body="raw", answer="demand:SamplesTaken"),
+    Operation(
+        "demand.import_history",
+        "PUT",
+        "/v1/demand/{pool_id}/history",
+        query=("source", "force"),
+        body="raw",
+        answer="demand:SamplesTaken",
+    ),
+    Operation(
+        "demand.list_imports",
+        "GET",
+        "/v1/demand/{pool_id}/imports",
+        query=("limit", "after"),
+        answer="demand:DemandImportList",
+        items="imports",
+    ),
+    Operation("demand.undo_import", "DELETE", "/v1/imports/{import_id}", answer="demand:DemandImport"),
     Operation(
         "demand.list_samples",
         "GET",

@@ -27,6 +27,7 @@ SAMPLES_PER_PAGE = 5_000
 SAMPLES_PER_REQUEST = 10_000
 FILE_BYTES_MAX = 2**30
 HOURS_MAX = 3660 * 24
+PATIENCE_MINUTES_MAX = 24 * 60
 SACCT_CAPACITY_MAX = 10_000_000
 CSV, GZIP = "text/csv", "application/gzip"
 GZIP_MARK = b"\x1f\x8b"
@@ -36,9 +37,10 @@ GZIP_MARK = b"\x1f\x8b"
 def import_file(
     pool: PoolName,
     file: Annotated[Path, typer.Argument(help="CSV with time,capacity,in_use; also gzipped.")],
+    force: Annotated[bool, typer.Option("--force", help="Also if the file looks like another, larger pool's.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import history from CSV, all or nothing; importing it again changes nothing."""
+    """Import history from CSV, all or nothing; importing it again changes nothing. `sublet demand undo` takes it out again."""
     try:
         if file.stat().st_size > FILE_BYTES_MAX:
             raise InvalidInputError(f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB; split it by time")
@@ -46,7 +48,7 @@ def import_file(
     except OSError as error:
         raise InvalidInputError(f"{file} can't be read ({error.strerror}); name a readable CSV file") from error
     try:
-        _report(_upload(pool, content), pool, as_json)
+        _report(_upload(pool, content, {"source": file.name, "force": force or None}), pool, as_json)
     except InvalidInputError as error:
         # The service does not know what its caller's file is called.
         raise type(error)(error.message.replace("the file", str(file), 1), **error.details) from error
@@ -112,7 +114,7 @@ def import_sacct(
     now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
     since, until = told_of(jobs, now - timedelta(days=days), now)
     series: Series = series_of_jobs(jobs, pool, capacity, since, until)
-    _report(_upload(pool, series_text(series).encode()), pool, as_json)
+    _report(_upload(pool, series_text(series).encode(), {"source": file.name}), pool, as_json)
 
 
 @app.command("alibaba")
@@ -139,7 +141,7 @@ def convert_alibaba(
     say(f"{len(series)} hours of {model} are in {out}")
 
 
-def _upload(pool: str, content: bytes) -> dict[str, Any]:
+def _upload(pool: str, content: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
     """What became of the content of a CSV file."""
     packed = content if content.startswith(GZIP_MARK) else gzip.compress(content, 6)
     with progress("sending") as tell:
@@ -148,6 +150,7 @@ def _upload(pool: str, content: bytes) -> dict[str, Any]:
             pool,
             body=packed,
             content_type=GZIP,
+            query=query,
             progress=lambda sent: tell(sent / len(packed)),
         )
 
@@ -261,6 +264,37 @@ def _seconds(text: str) -> int:
         raise InvalidInputError(f"--horizon {text!r} is no span; write 30m, 4h, 3d, or seconds") from error
 
 
+@app.command("imports")
+def list_imports(pool: PoolName, as_json: JsonFlag = False) -> None:
+    """List the files that were imported as a pool's history, the newest first."""
+    found = connect().collected("demand.list_imports", pool)
+    if as_json:
+        print_json(found)
+        return
+    columns: Columns = {
+        "id": "import",
+        "source": "file",
+        "samples": "samples",
+        "first_at": time("from"),
+        "last_at": time("until"),
+        "created_at": time("imported"),
+        "undone_at": time("undone"),
+    }
+    print_rows(found["imports"], columns, f"no file was imported as history of {pool}")
+
+
+@app.command("undo")
+def undo_import(
+    imported: Annotated[str, typer.Argument(metavar="IMPORT", help="Id of an import.")], as_json: JsonFlag = False
+) -> None:
+    """Undo an import: what it wrote over stands again, and the pool's record is made anew. Repeating this is harmless."""
+    undone = connect().document("demand.undo_import", imported)
+    if as_json:
+        print_json(undone)
+        return
+    say(f"{undone['id']} is undone: {undone['source'] or 'the file'} with {undone['samples']:,} samples")
+
+
 @app.command("claims")
 def list_claims(
     pool: Annotated[str | None, typer.Option(help="Only this pool, by id or name.")] = None, as_json: JsonFlag = False
@@ -291,6 +325,7 @@ def add_claim(
     hours: Annotated[float, typer.Option(min=0.01, help="For how long.")] = 24.0,
     start: Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")] = None,
     reason: Annotated[str, typer.Option(help="Why; shown wherever capacity is withheld for it.")] = "",
+    patience: Annotated[float, typer.Option(help="Minutes that the team can wait for it, at most a day.")] = 0.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Announce that an internal team needs accelerators; they are not sold for that time."""
@@ -301,7 +336,17 @@ def add_claim(
     except (ValueError, OverflowError) as error:
         raise InvalidInputError(f"--start: {error}") from error
     client = connect()
-    wanted = {"pool_id": pool, "count": count, "start": _sent(begin), "end": _sent(end), "reason": reason}
+    wanted: dict[str, Any] = {
+        "pool_id": pool,
+        "count": count,
+        "start": _sent(begin),
+        "end": _sent(end),
+        "reason": reason,
+    }
+    if patience:
+        if not 0 <= patience <= PATIENCE_MINUTES_MAX:
+            raise InvalidInputError(f"--patience is {patience:g}; write 0 to {PATIENCE_MINUTES_MAX} minutes")
+        wanted["patience_s"] = round(60 * patience)
     claim = client.document("demand.add_claim", body=wanted)
     if as_json:
         print_json(claim)

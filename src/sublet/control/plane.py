@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +29,7 @@ from sublet.control.tenants import tenants
 from sublet.control.watching import Watching
 from sublet.demand import api as demand_api
 from sublet.demand.feeds.local import LocalSampler
+from sublet.demand.imports import Import
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand, Recorded
 from sublet.desk.actuals import Actuals, worth
@@ -273,6 +274,22 @@ class PushedDemand(Demand):
         self._plane.note_push(pool_id)
         return recorded
 
+    def undo_import(self, import_id: str) -> Import:
+        undone = super().undo_import(import_id)
+        self._plane.system.record.forget(undone.pool_id)
+        return undone
+
+
+def _demand_routes(system: Sublet, plane: ControlPlane, require: Require) -> APIRouter:
+    fleet = system.fleet
+    return demand_api.router(
+        PushedDemand(plane),
+        require,
+        system.clock.now,
+        lambda pool: fleet.pool(pool).id,
+        lambda pool_id: fleet.pool(pool_id).accelerators,
+    )
+
 
 def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     """Every route of the control plane."""
@@ -282,9 +299,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(accounts_api.router(system.accounts, require))
     api.include_router(fleet_api.router(system.fleet, require))
     api.include_router(fleet_api.node_router(Nodes(system.store), clock_now, require))
-    api.include_router(
-        demand_api.router(PushedDemand(plane), require, clock_now, lambda pool: system.fleet.pool(pool).id)
-    )
+    api.include_router(_demand_routes(system, plane, require))
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(surplus_api.trial_router(system.demand, lambda: _tried(system), require, clock_now))

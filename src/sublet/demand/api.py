@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Require
-from sublet.demand.model import Claim, Sample
+from sublet.demand.model import REASON_CHARACTERS_MAX, Claim, Sample
 from sublet.demand.service import Demand
 from sublet.demand.wire import NewClaim, NewSamples
 from sublet.store.once import Effect
@@ -32,17 +32,22 @@ _HISTORY_BODY = {
 
 
 def router(
-    demand: Demand, require: Require, clock_now: Callable[[], datetime], id_of: Callable[[str], str] = str
+    demand: Demand,
+    require: Require,
+    clock_now: Callable[[], datetime],
+    id_of: Callable[[str], str] = str,
+    accelerators_of: Callable[[str], int] = lambda pool_id: 0,
 ) -> APIRouter:
     """`/v1/demand`: samples for the operator, claims for the operator and internal teams.
 
     `id_of` gives a pool's id by its id or name and raises NotFoundError: what is said of a pool that nobody has would be
-    kept and never heeded.
+    kept and never heeded. `accelerators_of` tells how many a pool has, by its id.
     """
     routes = APIRouter(tags=["demand"])
-    seen, claims = Depends(require("demand:read")), Depends(require("claims:read"))
+    seen = Depends(require("demand:read"))
 
-    _add_import(routes, demand, require, id_of)
+    _add_import(routes, demand, require, id_of, accelerators_of)
+    _add_imports(routes, demand, require, id_of)
 
     @routes.post("/v1/demand/{pool_id}/samples", dependencies=[Depends(require("demand:write"))])
     def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
@@ -79,7 +84,56 @@ def router(
             "next": following,
         }
 
-    @routes.get("/v1/claims", dependencies=[claims])
+    _add_claims(routes, demand, require, id_of)
+    return routes
+
+
+def _add_import(
+    routes: APIRouter,
+    demand: Demand,
+    require: Require,
+    id_of: Callable[[str], str],
+    accelerators_of: Callable[[str], int],
+) -> None:
+    @routes.put(
+        "/v1/demand/{pool_id}/history",
+        dependencies=[Depends(require("demand:write"))],
+        openapi_extra=_HISTORY_BODY,
+    )
+    async def import_history(
+        pool_id: str,
+        request: Request,
+        source: Annotated[str, Query(max_length=REASON_CHARACTERS_MAX)] = "",
+        force: bool = False,
+    ) -> dict[str, Any]:
+        """Import history from a CSV file with `time,capacity,in_use`, all or nothing; importing it again changes nothing.
+
+        A file whose demand is usually far above what the pool has is refused unless `force` is set. `source` names the
+        file for whoever wants to undo the import.
+        """
+        content = await request.body()
+
+        def keep() -> dict[str, Any]:
+            found = id_of(pool_id)
+            return demand.import_history(found, content, accelerators_of(found), source, force=force).as_dict()
+
+        return await run_in_threadpool(keep)
+
+
+def _add_imports(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
+    @routes.get("/v1/demand/{pool_id}/imports", dependencies=[Depends(require("demand:read"))])
+    def list_imports(pool_id: str, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """The files that were imported as a pool's history, the newest first."""
+        return demand.import_page(id_of(pool_id), page).map(lambda item: item.as_dict()).as_dict("imports")
+
+    @routes.delete("/v1/imports/{import_id}", dependencies=[Depends(require("demand:write"))])
+    def undo_import(import_id: str) -> dict[str, Any]:
+        """Undo an import: what it wrote over stands again, where nothing was written since. Repeating it changes nothing."""
+        return demand.undo_import(import_id).as_dict()
+
+
+def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
+    @routes.get("/v1/claims", dependencies=[Depends(require("claims:read"))])
     def list_claims(pool_id: str | None = None, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
         """The claims that are not over, of one pool or of all, the oldest first."""
         found = demand.claim_page(id_of(pool_id) if pool_id else None, page)
@@ -88,24 +142,11 @@ def router(
     @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims:write", effect=Effect(Claim)))])
     def add_claim(body: NewClaim) -> dict[str, Any]:
         """Announce a need; it is honored before anything that may still be sold."""
-        return demand.add_claim(id_of(body.pool_id), body.count, Window(body.start, body.end), body.reason).as_dict()
+        window = Window(body.start, body.end)
+        pool_id = id_of(body.pool_id)
+        return demand.add_claim(pool_id, body.count, window, body.reason, patience_s=body.patience_s).as_dict()
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
     def withdraw_claim(claim_id: str) -> dict[str, Any]:
         """Withdraw a claim; repeating it changes nothing."""
         return demand.withdraw_claim(claim_id).as_dict()
-
-    return routes
-
-
-def _add_import(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
-    @routes.put(
-        "/v1/demand/{pool_id}/history",
-        dependencies=[Depends(require("demand:write"))],
-        openapi_extra=_HISTORY_BODY,
-    )
-    async def import_history(pool_id: str, request: Request) -> dict[str, Any]:
-        """Import history from a CSV file with `time,capacity,in_use`, all or nothing; importing it again changes nothing."""
-        content = await request.body()
-        found = await run_in_threadpool(id_of, pool_id)
-        return (await run_in_threadpool(demand.import_history, found, content)).as_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ SLACK_SHARE = 0.01
 GAP_NEIGHBORS = 5
 GAPS_AT_ONCE = 50_000
 REASON_CHARACTERS_MAX = 500
+PATIENCE_MAX = timedelta(days=1)
 HOUR_S = 3600
 TALLY_PARTS = 1_000
 
@@ -51,7 +52,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The owner's announcement that a team needs `count` accelerators over `window`, whatever the forecast says."""
+    """The owner's announcement that a team needs `count` accelerators over `window`, whatever the forecast says; it may wait
+    `patience_s` seconds for them."""
 
     id: str
     pool_id: str
@@ -60,6 +62,13 @@ class Claim:
     reason: str
     created_at: datetime
     withdrawn_at: datetime | None = None
+    patience_s: int = 0
+
+    @property
+    def needed(self) -> Window:
+        """When it is needed at the latest: the team lets it begin, and end, up to `patience_s` later."""
+        late = timedelta(seconds=self.patience_s)
+        return Window(self.window.start + late, self.window.end + late) if self.patience_s else self.window
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -71,6 +80,7 @@ class Claim:
             "reason": self.reason,
             "created_at": format_time(self.created_at),
             "withdrawn_at": format_time(self.withdrawn_at) if self.withdrawn_at else None,
+            "patience_s": self.patience_s,
         }
 
 

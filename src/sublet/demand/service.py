@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection
 
+from sublet.demand import imports
 from sublet.demand import store as sql
 from sublet.demand.feeds.csv_series import read_series, series_of_body
+from sublet.demand.imports import Import
 from sublet.demand.model import (
     ACCELERATORS_MAX,
+    PATIENCE_MAX,
     REASON_CHARACTERS_MAX,
     Claim,
     Findings,
@@ -108,11 +111,39 @@ class Demand:
         self._refuse_future(series, f"{path}: the row")
         return self._keep(series)
 
-    def import_history(self, pool_id: str, content: bytes) -> Recorded:
-        """The same with the content of the file, gzipped or not."""
+    def import_history(
+        self, pool_id: str, content: bytes, accelerators: int = 0, source: str = "", *, force: bool = False
+    ) -> Recorded:
+        """The same with the content of the file, gzipped or not, as an import that can be undone.
+
+        `accelerators` is how many the pool has; a file of a far larger pool is refused unless `force`.
+        """
         series = series_of_body(content, pool_id)
         self._refuse_future(series, "the file: the row")
-        return self._keep(series)
+        if not force:
+            imports.refuse_another_pools(series, accelerators)
+        return self._keep(series, checked_line(source, "source", REASON_CHARACTERS_MAX))
+
+    def import_page(self, pool_id: str, wanted: PageRequest) -> Page[Import]:
+        """A page of the imports of a pool, the newest first."""
+        with self._store.read() as connection:
+            return imports.page_of(connection, pool_id, wanted)
+
+    def undo_import(self, import_id: str) -> Import:
+        """Put back what an import wrote over, where nothing was written since; saying so twice is harmless.
+
+        Raises NotFoundError.
+        """
+
+        def write(connection: Connection) -> Import:
+            found = imports.one(connection, import_id)
+            if found is None:
+                raise NotFoundError(f"there is no import {import_id!r}; `sublet demand imports` lists them")
+            if found.undone_at is None:
+                imports.undo(connection, found, self._store.clock.now())
+            return imports.one(connection, import_id) or found
+
+        return self._store.write(write)
 
     def record_series(self, series: Series) -> Recorded:
         """Keep a series that a collector made; `series.pool` is the pool's id."""
@@ -169,12 +200,24 @@ class Demand:
             return sql.pools_with_samples(connection)
 
     def add_claim(
-        self, pool_id: str, count: int, window: Window, reason: str, connection: Connection | None = None
+        self,
+        pool_id: str,
+        count: int,
+        window: Window,
+        reason: str,
+        connection: Connection | None = None,
+        patience_s: int = 0,
     ) -> Claim:
-        """Announce that the owner needs `count` accelerators over `window`, which ends within ten years.
+        """Announce that the owner needs `count` accelerators over `window`, which ends within ten years, and may wait
+        `patience_s` seconds for them.
 
         Raises InvalidInputError.
         """
+        if not 0 <= patience_s <= PATIENCE_MAX.total_seconds():
+            raise InvalidInputError(
+                f"patience_s is {patience_s}; write 0 to {PATIENCE_MAX.total_seconds():.0f} seconds: a need that can wait longer "
+                "is a later claim"
+            )
         if not 1 <= count <= ACCELERATORS_MAX:
             raise InvalidInputError(f"count is {count}; claim from 1 to {ACCELERATORS_MAX} accelerators")
         reason = checked_line(reason, "reason", REASON_CHARACTERS_MAX)
@@ -183,7 +226,7 @@ class Demand:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}, which is past; claim a time to come")
         if window.end > now + CLAIM_AHEAD:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}; claim at most ten years ahead")
-        claim = Claim(new_id("clm"), pool_id, count, window, reason, now)
+        claim = Claim(new_id("clm"), pool_id, count, window, reason, now, patience_s=patience_s)
 
         def write(writing: Connection) -> Claim:
             if len(sql.claims_between(writing, pool_id, self._ahead(), True, CLAIMS_MAX)) >= CLAIMS_MAX:
@@ -239,7 +282,8 @@ class Demand:
         now = self._store.clock.now()
         return Window(now, now + 2 * CLAIM_AHEAD)
 
-    def _keep(self, series: Series) -> Recorded:
+    def _keep(self, series: Series, source: str | None = None) -> Recorded:
+        """Keep the samples; with `source` as an import that can be undone."""
         if len(series) == 0:
             return Recorded(series.pool, 0, 0, series.findings)
 
@@ -247,8 +291,13 @@ class Demand:
         newest = max(from_micros(int(series.times_us[-1])), latest.time if latest else EPOCH)
         first = int(np.searchsorted(series.times_us, to_micros(newest - self._history), side="left"))
         expired = first
+        as_import = self._new_import(series.part(first), source) if source is not None and first < len(series) else None
 
         def write(part: Series, connection: Connection) -> int:
+            if as_import is not None:
+                if int(part.times_us[0]) == int(series.times_us[first]):
+                    imports.begin(connection, as_import)
+                imports.note(connection, as_import.id, part)
             sql.insert_samples(connection, part)
             return sql.delete_before(connection, series.pool, newest - self._history)
 
@@ -258,3 +307,8 @@ class Demand:
             part = series.part(begin, begin + SAMPLES_AT_ONCE)
             expired += self._store.write(partial(write, part))
         return Recorded(series.pool, len(series), expired, series.findings, newest - self._history)
+
+    def _new_import(self, series: Series, source: str) -> Import:
+        now = self._store.clock.now()
+        last = from_micros(int(series.times_us[-1]))
+        return Import(new_id("imp"), series.pool, source, now, series.start, last, len(series))

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from sublet.demand.model import TALLY_PARTS, Claim, Sample, Series, Tally, assemble
+from sublet.demand.model import PATIENCE_MAX, TALLY_PARTS, Claim, Sample, Series, Tally, assemble
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.demand import demand_claims, demand_samples
 from sublet.values.clock import from_micros, to_micros
@@ -155,6 +155,7 @@ def insert_claim(connection: Connection, claim: Claim) -> None:
             reason=claim.reason,
             created_at=claim.created_at,
             withdrawn_at=claim.withdrawn_at,
+            patience_s=claim.patience_s,
         )
     )
 
@@ -167,10 +168,11 @@ def claims_between(
     if pool_id is not None:
         query = query.where(table.c.pool_id == pool_id)
     if window is not None:
-        query = query.where(table.c.start_at < window.end, table.c.end_at > window.start)
+        query = query.where(table.c.start_at < window.end, table.c.end_at > window.start - PATIENCE_MAX)
     if standing_only:
         query = query.where(table.c.withdrawn_at.is_(None))
-    return [_claim(row) for row in connection.execute(query)]
+    found = [_claim(row) for row in connection.execute(query)]
+    return [claim for claim in found if window is None or claim.needed.end > window.start]
 
 
 def claim_page(connection: Connection, pool_id: str | None, window: Window, wanted: PageRequest) -> Page[Claim]:
@@ -209,4 +211,5 @@ def _claim(row: Any) -> Claim:
         reason=row.reason,
         created_at=row.created_at,
         withdrawn_at=row.withdrawn_at,
+        patience_s=row.patience_s,
     )

@@ -11,6 +11,7 @@ from sublet.values.wire import LINE, LINES, Number, Whole, answer, body
 
 ACCELERATORS_MAX = 10_000_000
 REASON_CHARACTERS_MAX = 500
+PATIENCE_S_MAX = 86_400
 SAMPLES_PER_REQUEST_MAX = 10_000
 
 Accelerators = Annotated[Number, Interval(ge=0, le=ACCELERATORS_MAX)]
@@ -42,6 +43,7 @@ class NewClaim:
     start: Moment
     end: Moment
     reason: Annotated[str, MaxLen(REASON_CHARACTERS_MAX), LINES] = ""
+    patience_s: Annotated[Whole, Interval(ge=0, le=PATIENCE_S_MAX)] = 0
 
 
 @answer
@@ -56,6 +58,7 @@ class Claim:
     reason: str
     created_at: Moment
     withdrawn_at: Moment | None
+    patience_s: int
 
 
 @answer
@@ -91,6 +94,28 @@ class SamplesTaken:
     kept_from: Moment | None
     findings: SampleFindings
     notes: list[str]
+
+
+@answer
+class DemandImport:
+    """A file that was imported as a pool's history: `samples` rows between two moments, until it is undone."""
+
+    id: str
+    pool_id: str
+    source: str
+    created_at: Moment
+    first_at: Moment
+    last_at: Moment
+    samples: int
+    undone_at: Moment | None
+
+
+@answer
+class DemandImportList:
+    """The imports of a pool, the newest first."""
+
+    imports: list[DemandImport]
+    next: str | None
 
 
 @answer

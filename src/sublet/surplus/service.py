@@ -197,7 +197,8 @@ def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Cl
     in_use = float(history.in_use[-1]) if len(history) else 0.0
     seen_s = _seen_s(history, hours, at_us)
     known = tuple(claim for claim in claims if claim.created_at <= at)
-    running = [claim for claim in (*known, *facts.reclaims) if claim.window.contains(at) and len(history)]
+    begun = (claim for claim in (*known, *facts.reclaims) if claim.window.start <= at < claim.needed.end)
+    running = list(begun) if len(history) else []
     before = {claim.id: _before(history, claim) for claim in running}
     met = claims_met((*known, *facts.reclaims), at, in_use, before)
     working = float(history.capacity[-1]) if len(history) else math.inf

@@ -17,6 +17,7 @@ PREFIXES = {
     "prc": "process",
     "smp": "demand sample",
     "clm": "internal claim",
+    "imp": "import of history",
     "quo": "quote",
     "lse": "lease",
     "dep": "deployment of a model",

@@ -57,7 +57,7 @@ class Kind:
 
     def pace(self, risk: float) -> Pace:
         """How fast it earns where `risk` is the share of orders that may be late."""
-        return Pace(risk, self.within, EARNING, LONG_LOSS if self.hours >= LONG_HOURS else 1.0)
+        return Pace(risk, self.hours, EARNING, LONG_LOSS if self.hours >= LONG_HOURS else 1.0)
 
     def __str__(self) -> str:
         return f"{self.hours} h within {self.within} h"

@@ -112,6 +112,12 @@ class Record:
                 raise failure
             return lived
 
+    def forget(self, pool_id: str) -> None:
+        """Make the pool's record anew from what is stored now: history that it stands on was taken out."""
+        with self._lock:
+            self._lives.pop(pool_id, None)
+            self._store.write(lambda connection: sql.forget(connection, pool_id))
+
     def of(self, pool_id: str, name: str, days: int = DAYS_DEFAULT) -> PoolRecord:
         """What was promised against what happened over the last `days` days. Raises InvalidInputError."""
         if not 1 <= days <= DAYS_MAX:

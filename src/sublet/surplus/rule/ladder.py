@@ -70,7 +70,7 @@ def staying(view: View, window: Window, needed: float, working: float) -> int:
     met = claims_met((*view.claims, *facts.reclaims), view.at, needed, view.before)
     items = [(absence.window, float(absence.count)) for absence in facts.absences]
     items += [
-        (claim.window, claim.count - met.get(claim.id, 0.0))
+        (claim.needed, claim.count - met.get(claim.id, 0.0))
         for claim in (*view.claims, *facts.reclaims)
         if claim.withdrawn_at is None
     ]
@@ -112,8 +112,8 @@ def _by_itself(
     held = over([_hold(item, policies, view.at) for item in sold])
     away = over([(absence.window, absence.count) for absence in facts.absences])
     claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
-    claimed = over([(claim.window, rest) for claim, rest in claims])
-    reclaimed = over([(claim.window, rest) for claim, rest in reclaims])
+    claimed = over([(claim.needed, rest) for claim, rest in claims])
+    reclaimed = over([(claim.needed, rest) for claim, rest in reclaims])
     free = view.works - away
     if sold or claims or reclaims or facts.absences:
         words = (_absences(facts.absences, start, end), _claims(claims), _claims(reclaims))

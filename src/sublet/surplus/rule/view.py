@@ -159,7 +159,7 @@ def unmet(view: View, claims: Sequence[Claim], until: datetime) -> list[tuple[Cl
     """The part of each claim (or reclaim) that observed demand does not show yet, of those that begin before `until`."""
     found = []
     for claim in claims:
-        if claim.withdrawn_at is None and claim.window.start < until and claim.window.end > view.at:
+        if claim.withdrawn_at is None and claim.needed.start < until and claim.needed.end > view.at:
             rest = claim.count - view.claims_met.get(claim.id, 0.0)
             if rest > 0:
                 found.append((claim, rest))
@@ -175,7 +175,7 @@ def claims_met(claims: Sequence[Claim], at: datetime, in_use: float, before: Map
     met: dict[str, float] = {}
     counted = 0.0
     for claim in sorted(claims, key=lambda item: (item.created_at, item.id)):
-        if claim.window.contains(at) and claim.id in before:
+        if claim.window.start <= at < claim.needed.end and claim.id in before:
             met[claim.id] = min(float(claim.count), max(0.0, in_use - before[claim.id] - counted))
             counted += met[claim.id]
     return met
