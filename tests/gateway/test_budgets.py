@@ -36,8 +36,9 @@ from sublet.gateway import server
 from sublet.gateway.metering.journal import Record, _parsed, line_of
 from sublet.gateway.model import ModelRoute, UsageRecord
 from sublet.gateway.requests import held as held_requests
-from sublet.gateway.requests.call import CHAT, EMBEDDING, Call, ChatBody, EmbeddingBody
+from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.held import BudgetHold, HeldExchange, tokens_max
+from sublet.gateway.upstream.openai_body import CHAT, EMBEDDING, ChatBody, EmbeddingBody
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger, new_budget

@@ -25,7 +25,7 @@ from tests.gateway.test_openai_surface import parse
 
 from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens
 from sublet.gateway.metering.meter import Meter
-from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 from sublet.store.tables.models import models
 from sublet.wiring.requests import usage_events
 

@@ -16,10 +16,10 @@ from tests.gateway.harness import chunk
 from tests.gateway.test_openai_surface import IDENTITY, ROUTE, SURFACE, ask, parse
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.requests.held import tokens_max
 from sublet.gateway.surfaces.openai_fields import FIELDS, IGNORED, NAMES, REFUSED
 from sublet.gateway.upstream.dialects import DIALECTS, PARAMETERS
+from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 from sublet.models.engines import kinds
 
 

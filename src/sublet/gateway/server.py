@@ -34,7 +34,7 @@ from sublet.gateway.ports import GatewayPorts, ReportTroubles
 from sublet.gateway.service import Gateway
 from sublet.gateway.snapshot import SnapshotThread
 from sublet.gateway.store import drop_minutes, save_minutes
-from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.gateway.surfaces.registry import SURFACES
 from sublet.gateway.surfaces.surface import Surface
 from sublet.store import Store
 from sublet.values import garbage
@@ -164,7 +164,7 @@ async def _serve(
     figures = _Figures(store, journal.run, metrics, gateway, outside.ports.report_troubles)
     shipper = Shipper(settings.journal_dir, journal.run, outside.ports.emit, each_round=figures.save)
     gateway.hold_over = shipper.wake
-    surfaces: list[Surface] = [OpenAISurface()]
+    surfaces = list(SURFACES)
     config = uvicorn.Config(
         application(gateway, surfaces[0]),
         http=gateway_protocol(_front(gateway, surfaces)),

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.requests.call import Call, ChatBody, CompletionBody, EmbeddingBody, present
+from sublet.gateway.requests.call import Call
+from sublet.gateway.upstream.openai_body import ChatBody, CompletionBody, EmbeddingBody, present
 
 BYTES_PER_TOKEN = 4
 MESSAGE_TOKENS = 4

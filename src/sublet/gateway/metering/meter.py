@@ -8,7 +8,8 @@ import msgspec
 
 from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens, text_tokens
 from sublet.gateway.model import Tokens
-from sublet.gateway.requests.call import EMBEDDING, Call
+from sublet.gateway.requests.call import Call
+from sublet.gateway.upstream.openai_body import EMBEDDING
 
 ENGINE, RUNNING, ESTIMATE = "engine", "running", "estimate"
 

@@ -1,24 +1,27 @@
-"""The one internal form of a request. Every surface parses into it; the engine gets it in OpenAI's dialect."""
+"""One request on its way through the gateway: what it needs, and its body as engines get it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.upstream.dialects import ABSENT, DIALECTS, EngineParameters
+from sublet.gateway.requests.form import ChatRequest, EmbeddingRequest, Image
+from sublet.gateway.upstream.dialects import DIALECTS, EngineParameters
+from sublet.gateway.upstream.openai_body import (
+    CHAT,
+    EMBEDDING,
+    EngineBody,
+    GenerationBody,
+    body_of,
+    is_sent,
+    parameters_of,
+    with_more,
+    written,
+)
 
-CHAT = "chat"
-COMPLETION = "completions"
-EMBEDDING = "embeddings"
-
-ENGINE_PATHS = {CHAT: b"/v1/chat/completions", COMPLETION: b"/v1/completions", EMBEDDING: b"/v1/embeddings"}
-
-_NULL = b"null"
 # The field that a capability is about, where the model as a whole is not.
 _PARAMS = {
     "tools": "tools",
@@ -30,74 +33,6 @@ _PARAMS = {
     "reasoning": "reasoning_effort",
     "verbosity": "verbosity",
 }
-_INCLUDE_USAGE = Raw(b'{"include_usage":true}')
-_RUNNING_USAGE = Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
-_encode = msgspec.json.Encoder().encode
-
-PositiveInt = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Stop = str | Annotated[list[str], Meta(max_length=16)]
-
-
-class EngineBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """What an engine is asked: the fields that every kind of call may have. Large values stay unread."""
-
-    model: str
-    stream: bool | None = None
-    stream_options: Raw = ABSENT
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    timings_per_token: bool | None = None
-
-
-class GenerationBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """What steers the making of text, in a chat or without."""
-
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    stop: Stop | None = None
-    seed: int | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: Raw = ABSENT
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
-
-
-class ChatBody(GenerationBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """A chat."""
-
-    messages: Raw = ABSENT
-    max_tokens: PositiveInt | None = None
-    max_completion_tokens: PositiveInt | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: Raw = ABSENT
-    tools: Raw = ABSENT
-    tool_choice: Raw = ABSENT
-    parallel_tool_calls: bool | None = None
-
-
-class CompletionBody(GenerationBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """A text to be continued."""
-
-    prompt: Raw = ABSENT
-    suffix: str | None = None
-    echo: bool | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    best_of: int | None = None
-
-
-class EmbeddingBody(EngineBody, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """Texts to be embedded."""
-
-    input: Raw = ABSENT
-    encoding_format: str | None = None
-    dimensions: PositiveInt | None = None
-
-
-def present(value: Raw) -> bool:
-    """Whether a field was sent and is not null."""
-    # The length first: comparing would copy the whole of a long field.
-    return len(value) > 0 and (len(value) != len(_NULL) or bytes(value) != _NULL)
 
 
 @dataclass(slots=True)
@@ -129,7 +64,7 @@ class Call:
         if self.parameters is not None:
             known = DIALECTS[route.dialect].parameters
             for name, value in msgspec.structs.asdict(self.parameters).items():
-                if _is_sent(value) and name not in known:
+                if is_sent(value) and name not in known:
                     raise InvalidRequestError(
                         f"Unrecognized request argument supplied: {name}; the engine of {route.name} does not know it",
                         param=name,
@@ -141,35 +76,35 @@ class Call:
         return (self.body.n or 1) * self.prompts if isinstance(self.body, GenerationBody) else 1
 
     def for_engine(self, route: ModelRoute) -> bytes:
-        """The request's body as the engine of `route` gets it: its own model name, usage always reported."""
-        body = self.body
-        body.model = route.engine_model
-        if self.stream or (route.stream_only and self.kind != EMBEDDING):
-            body.stream = True
-            dialect = DIALECTS[route.dialect]
+        """The request's body as the engine of `route` gets it, under its own name of the model."""
+        dialect = DIALECTS[route.dialect]
+        stream = self.stream or (route.stream_only and self.kind != EMBEDDING)
+        if stream:
             self.running = dialect.running_usage
-            body.stream_options = _RUNNING_USAGE if self.running else _INCLUDE_USAGE
-            body.timings_per_token = True if dialect.timings else None
-        else:
-            body.stream = None
-            body.stream_options = ABSENT
+        self.body.model = route.engine_model
+        body = written(self.body, dialect, stream=stream)
         if self.parameters is None and not self.asked:
-            return _encode(body)
-        return self._with_more(_encode(body), route)
+            return body
+        return with_more(body, dialect, route.capabilities, self.parameters, self.asked)
 
-    def _with_more(self, body: bytes, route: ModelRoute) -> bytes:
-        more: dict[str, Any] = {
-            name: value
-            for name, value in self.asked.items()
-            if (name if name == "verbosity" else "reasoning") in route.capabilities
-        }
-        if self.parameters is not None:
-            renamed = DIALECTS[route.dialect].renamed
-            for name, value in msgspec.structs.asdict(self.parameters).items():
-                if _is_sent(value):
-                    more.setdefault(renamed.get(name, name), value)
-        return body if not more else body[:-1] + b"," + _encode(more)[1:]
-
-
-def _is_sent(value: Any) -> bool:
-    return present(value) if isinstance(value, Raw) else value is not None
+    @classmethod
+    def of(cls, request: ChatRequest | EmbeddingRequest) -> Call:
+        """A request in the gateway's own form. Raises InvalidRequestError."""
+        if isinstance(request, EmbeddingRequest):
+            return cls(EMBEDDING, request.model, body_of(request), needs=(EMBEDDING,))
+        needs = [CHAT]
+        if any(isinstance(part, Image) for turn in request.turns for part in turn.parts):
+            needs.append("images")
+        if request.tools:
+            needs.append("tools")
+        if request.schema is not None:
+            needs.append("json_schema")
+        return cls(
+            CHAT,
+            request.model,
+            body_of(request),
+            stream=request.stream,
+            include_usage=True,
+            needs=tuple(needs),
+            parameters=parameters_of(request),
+        )

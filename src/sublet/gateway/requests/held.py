@@ -12,8 +12,9 @@ import msgspec
 from sublet.gateway.metering.journal import RESERVE, Record
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
-from sublet.gateway.requests.call import EMBEDDING, Call
+from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.exchange import HOLDING, QUEUED, Exchange
+from sublet.gateway.upstream.openai_body import EMBEDDING
 from sublet.values.clock import from_micros
 from sublet.values.errors import SubletError
 

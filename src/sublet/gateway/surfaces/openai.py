@@ -13,11 +13,15 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
-from sublet.gateway.requests.call import (
+from sublet.gateway.requests.call import Call
+from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
+from sublet.gateway.surfaces.surface import Headers, Identity, secret_of
+from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, EngineParameters
+from sublet.gateway.upstream.engine_error import engine_error
+from sublet.gateway.upstream.openai_body import (
     CHAT,
     COMPLETION,
     EMBEDDING,
-    Call,
     ChatBody,
     CompletionBody,
     EmbeddingBody,
@@ -25,10 +29,6 @@ from sublet.gateway.requests.call import (
     GenerationBody,
     present,
 )
-from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
-from sublet.gateway.surfaces.surface import Headers, Identity, secret_of
-from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, EngineParameters
-from sublet.gateway.upstream.engine_error import engine_error
 from sublet.gateway.upstream.scripts import prompts_of
 from sublet.values.errors import SubletError
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.call import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 
 HONORED, IGNORED, REFUSED = "honored", "ignored", "refused"
 

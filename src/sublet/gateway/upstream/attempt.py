@@ -8,8 +8,8 @@ import msgspec
 
 from sublet.gateway.refusals import EngineError, EngineFailedError, EngineTimeoutError, EngineUnreachableError
 from sublet.gateway.requests.admission import ReplicaState
-from sublet.gateway.requests.call import ENGINE_PATHS
 from sublet.gateway.upstream.engine_error import retry_after_s
+from sublet.gateway.upstream.openai_body import ENGINE_PATHS
 from sublet.gateway.upstream.pool import EngineConnection
 from sublet.gateway.upstream.scripts import Script, Step, script_of
 from sublet.values.errors import SubletError

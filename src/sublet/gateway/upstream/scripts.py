@@ -17,8 +17,9 @@ import msgspec
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
-from sublet.gateway.requests.call import CHAT, COMPLETION, ENGINE_PATHS, Call, ChatBody, CompletionBody
+from sublet.gateway.requests.call import Call
 from sublet.gateway.upstream.dialects import DIALECTS
+from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, ENGINE_PATHS, ChatBody, CompletionBody
 
 _FORCED = 1e9
 _PARTIAL_PROBS = 4096

@@ -1,0 +1,103 @@
+"""A request in the gateway's own form: what is asked of a model, in nobody's dialect.
+
+A surface reads its vendor's request and writes one of these; the engine's dialect is made of it in upstream/openai_body.py. OpenAI's
+own surface is the one that has a shorter way, since engines speak what it reads: it passes large fields on unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+TURNS_MAX = 4096
+
+
+class Role(StrEnum):
+    """Who speaks a turn."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture, by its `https:` or `data:` URL."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The model asks for a tool; `arguments` is JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation. `uses` are the tools that an assistant asked for; a turn of a TOOL answers the use `answers`."""
+
+    role: Role
+    parts: tuple[Text | Image, ...] = ()
+    uses: tuple[ToolUse, ...] = ()
+    answers: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask for; `schema` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn. None: the engine's own. `top_k` is one that not every engine knows."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation to be continued. `tool_choice` is auto, none, required, or the name of a tool; empty: the engine's own.
+    `schema` is the JSON Schema that the answer has to fit; `answers` is how many are wanted."""
+
+    model: str
+    turns: tuple[Turn, ...]
+    output_tokens_max: int | None = None
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    schema: Mapping[str, Any] | None = None
+    answers: int = 1
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts to be embedded."""
+
+    model: str
+    texts: tuple[str, ...]
+    dimensions: int | None = None
