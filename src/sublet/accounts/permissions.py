@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "fleet": "a pool's accelerators, and which of them are in quarantine",
     "demand": "the owner's own demand and its forecast",
     "claims": "what internal teams announce that they will need",
+    "blocks": "parts of pools that the owner sells by its own decision",
     "surplus": "what is on sale and why the rest is not; the record of promises",
     "leases": "quotes and leases",
     "reclaims": "taking capacity back",
@@ -41,7 +42,7 @@ KINDS: dict[str, str] = {
 }
 
 WRITES = frozenset(
-    "organizations keys demand claims leases reclaims firm fleet deployments usage prices credits invoices budgets "
+    "organizations keys demand claims blocks leases reclaims firm fleet deployments usage prices credits invoices budgets "
     "profiles books subscriptions".split()
 )
 PERMISSIONS: tuple[str, ...] = tuple(
@@ -94,7 +95,7 @@ ROLES: dict[str, Grant] = {
     "team": Grant(
         "is an internal team: says what the owner needs and takes it back",
         own=_set("subscriptions:rw events:read"),
-        all=_set("claims:rw reclaims:rw demand:read surplus:read"),
+        all=_set("claims:rw reclaims:rw demand:read surplus:read blocks:read"),
     ),
     "customer_admin": Grant(
         "runs a customer's account: its keys, leases and models, and everything about its money",
@@ -108,7 +109,7 @@ ROLES: dict[str, Grant] = {
     "customer_billing": Grant("sees a customer's usage and invoices", own=_set(f"profiles:write {_BILLING}")),
     "auditor": Grant(
         "checks the books and the record of promises, and changes nothing",
-        all=_set(f"organizations:read keys:read leases:read surplus:read books:read desk:read {_BILLING}"),
+        all=_set(f"organizations:read keys:read leases:read surplus:read blocks:read books:read desk:read {_BILLING}"),
     ),
 }
 
@@ -117,7 +118,7 @@ SCOPES: dict[str, Grant] = {
         "run the fleet: pools, organizations, plans, every tenant's leases and money",
         all=frozenset(PERMISSIONS) - {"inference:use"},
     ),
-    "claims": Grant("say what the owner needs and take capacity back", all=_set("claims:rw reclaims:rw")),
+    "claims": Grant("say what the owner needs and take capacity back", all=_set("claims:rw reclaims:rw blocks:read")),
     "leases": Grant("quote, take and use raw leases of one's own organization", own=_set("leases:rw")),
     "models": Grant("call the model API", own=_set("inference:use")),
     "billing": Grant("read usage and invoices of one's own organization", own=_set(_BILLING)),

@@ -52,6 +52,25 @@ class Health:
 
 
 @answer
+class BacklogMonth:
+    """What is contracted and still to be delivered in a month, and what of it was sold from blocks. Exact decimals as text."""
+
+    month: str
+    currency: str
+    accelerator_hours: float
+    amount: str
+    from_blocks: str
+    leases: int
+
+
+@answer
+class BacklogByMonth:
+    """What is contracted and not yet delivered, the earliest month first."""
+
+    months: list[BacklogMonth]
+
+
+@answer
 class Plans:
     """What would be done now, and the last plans that were carried out."""
 

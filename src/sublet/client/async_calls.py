@@ -505,51 +505,53 @@ class AsyncNotifications:
         )
 
 
-class AsyncModels:
-    """Operations of models."""
+class AsyncBlocks:
+    """Operations of blocks."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    async def list_deployments(self, *, limit: int | None = None, after: str | None = None) -> models.ModelList:
-        """`GET /v1/deployments`"""
-        return await self._call("models.list_deployments", query={"limit": limit, "after": after})
+    async def create(
+        self, body: leases.NewBlock | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.BlockMade:
+        """`POST /v1/blocks`"""
+        return await self._call("blocks.create", body=body, idempotency_key=idempotency_key)
 
-    def iter_deployments(self) -> AsyncIterator[models.CatalogModel]:
-        """Every row of `GET /v1/deployments`, page by page."""
-        return each_async(self._call, "models.list_deployments", query={})
-
-    async def deploy(
-        self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> models.DeploymentState:
-        """`POST /v1/deployments`"""
-        return await self._call("models.deploy", body=body, idempotency_key=idempotency_key)
-
-    async def show_deployment(self, model: str) -> models.DeploymentState:
-        """`GET /v1/deployments/{model}`"""
-        return await self._call("models.show_deployment", model)
-
-    async def scale(
-        self, model: str, body: models.Scale | Mapping[str, Any], *, if_match: str | None = None
-    ) -> models.DeploymentState:
-        """`PUT /v1/deployments/{model}/scale`"""
-        return await self._call("models.scale", model, body=body, if_match=if_match)
-
-    async def remove(self, model: str, *, if_match: str | None = None) -> None:
-        """`DELETE /v1/deployments/{model}`"""
-        await self._call("models.remove", model, if_match=if_match)
-
-    async def add_models(
-        self, body: bytes, content_type: str, *, idempotency_key: str | None = None
-    ) -> models.ModelsAdded:
-        """`POST /v1/catalog`"""
+    async def list_blocks(
+        self, *, pool: str | None = None, live: bool | None = None, limit: int | None = None, after: str | None = None
+    ) -> leases.BlockPage:
+        """`GET /v1/blocks`"""
         return await self._call(
-            "models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key
+            "blocks.list_blocks", query={"pool": pool, "live": live, "limit": limit, "after": after}
         )
 
-    async def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
-        """`POST /v1/catalog/{model}/pull`"""
-        return await self._call("models.pull", model, idempotency_key=idempotency_key)
+    def iter_blocks(self, *, pool: str | None = None, live: bool | None = None) -> AsyncIterator[leases.BlockDetail]:
+        """Every row of `GET /v1/blocks`, page by page."""
+        return each_async(self._call, "blocks.list_blocks", query={"pool": pool, "live": live})
+
+    async def advise(
+        self, *, pool: str | None = None, accelerators: list[int] | None = None, length_days: list[int] | None = None
+    ) -> leases.BlockAdvice:
+        """`GET /v1/blocks/advice`"""
+        return await self._call(
+            "blocks.advise", query={"pool": pool, "accelerators": accelerators, "length_days": length_days}
+        )
+
+    async def show(self, block_id: str) -> leases.BlockDetail:
+        """`GET /v1/blocks/{block_id}`"""
+        return await self._call("blocks.show", block_id)
+
+    async def change(
+        self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.BlockChanged:
+        """`POST /v1/blocks/{block_id}/change`"""
+        return await self._call("blocks.change", block_id, body=body, idempotency_key=idempotency_key)
+
+    async def preview(
+        self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.BlockChanged:
+        """`POST /v1/blocks/{block_id}/preview`"""
+        return await self._call("blocks.preview", block_id, body=body, idempotency_key=idempotency_key)
 
 
 class AsyncLedger:
@@ -557,6 +559,10 @@ class AsyncLedger:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+
+    async def backlog(self) -> api.BacklogByMonth:
+        """`GET /v1/backlog`"""
+        return await self._call("ledger.backlog")
 
     async def take_usage(
         self, body: bytes, content_type: str, *, idempotency_key: str | None = None
@@ -789,6 +795,53 @@ class AsyncLedger:
         )
 
 
+class AsyncModels:
+    """Operations of models."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def list_deployments(self, *, limit: int | None = None, after: str | None = None) -> models.ModelList:
+        """`GET /v1/deployments`"""
+        return await self._call("models.list_deployments", query={"limit": limit, "after": after})
+
+    def iter_deployments(self) -> AsyncIterator[models.CatalogModel]:
+        """Every row of `GET /v1/deployments`, page by page."""
+        return each_async(self._call, "models.list_deployments", query={})
+
+    async def deploy(
+        self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> models.DeploymentState:
+        """`POST /v1/deployments`"""
+        return await self._call("models.deploy", body=body, idempotency_key=idempotency_key)
+
+    async def show_deployment(self, model: str) -> models.DeploymentState:
+        """`GET /v1/deployments/{model}`"""
+        return await self._call("models.show_deployment", model)
+
+    async def scale(
+        self, model: str, body: models.Scale | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.DeploymentState:
+        """`PUT /v1/deployments/{model}/scale`"""
+        return await self._call("models.scale", model, body=body, if_match=if_match)
+
+    async def remove(self, model: str, *, if_match: str | None = None) -> None:
+        """`DELETE /v1/deployments/{model}`"""
+        await self._call("models.remove", model, if_match=if_match)
+
+    async def add_models(
+        self, body: bytes, content_type: str, *, idempotency_key: str | None = None
+    ) -> models.ModelsAdded:
+        """`POST /v1/catalog`"""
+        return await self._call(
+            "models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key
+        )
+
+    async def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
+        """`POST /v1/catalog/{model}/pull`"""
+        return await self._call("models.pull", model, idempotency_key=idempotency_key)
+
+
 class AsyncSystem:
     """Operations of system."""
 
@@ -830,6 +883,7 @@ class AsyncCalls:
         self.surplus = AsyncSurplus(call)
         self.leases = AsyncLeases(call)
         self.notifications = AsyncNotifications(call)
-        self.models = AsyncModels(call)
+        self.blocks = AsyncBlocks(call)
         self.ledger = AsyncLedger(call)
+        self.models = AsyncModels(call)
         self.system = AsyncSystem(call)

@@ -495,47 +495,51 @@ class Notifications:
         )
 
 
-class Models:
-    """Operations of models."""
+class Blocks:
+    """Operations of blocks."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def list_deployments(self, *, limit: int | None = None, after: str | None = None) -> models.ModelList:
-        """`GET /v1/deployments`"""
-        return self._call("models.list_deployments", query={"limit": limit, "after": after})
+    def create(
+        self, body: leases.NewBlock | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.BlockMade:
+        """`POST /v1/blocks`"""
+        return self._call("blocks.create", body=body, idempotency_key=idempotency_key)
 
-    def iter_deployments(self) -> Iterator[models.CatalogModel]:
-        """Every row of `GET /v1/deployments`, page by page."""
-        return each(self._call, "models.list_deployments", query={})
+    def list_blocks(
+        self, *, pool: str | None = None, live: bool | None = None, limit: int | None = None, after: str | None = None
+    ) -> leases.BlockPage:
+        """`GET /v1/blocks`"""
+        return self._call("blocks.list_blocks", query={"pool": pool, "live": live, "limit": limit, "after": after})
 
-    def deploy(
-        self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
-    ) -> models.DeploymentState:
-        """`POST /v1/deployments`"""
-        return self._call("models.deploy", body=body, idempotency_key=idempotency_key)
+    def iter_blocks(self, *, pool: str | None = None, live: bool | None = None) -> Iterator[leases.BlockDetail]:
+        """Every row of `GET /v1/blocks`, page by page."""
+        return each(self._call, "blocks.list_blocks", query={"pool": pool, "live": live})
 
-    def show_deployment(self, model: str) -> models.DeploymentState:
-        """`GET /v1/deployments/{model}`"""
-        return self._call("models.show_deployment", model)
+    def advise(
+        self, *, pool: str | None = None, accelerators: list[int] | None = None, length_days: list[int] | None = None
+    ) -> leases.BlockAdvice:
+        """`GET /v1/blocks/advice`"""
+        return self._call(
+            "blocks.advise", query={"pool": pool, "accelerators": accelerators, "length_days": length_days}
+        )
 
-    def scale(
-        self, model: str, body: models.Scale | Mapping[str, Any], *, if_match: str | None = None
-    ) -> models.DeploymentState:
-        """`PUT /v1/deployments/{model}/scale`"""
-        return self._call("models.scale", model, body=body, if_match=if_match)
+    def show(self, block_id: str) -> leases.BlockDetail:
+        """`GET /v1/blocks/{block_id}`"""
+        return self._call("blocks.show", block_id)
 
-    def remove(self, model: str, *, if_match: str | None = None) -> None:
-        """`DELETE /v1/deployments/{model}`"""
-        self._call("models.remove", model, if_match=if_match)
+    def change(
+        self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.BlockChanged:
+        """`POST /v1/blocks/{block_id}/change`"""
+        return self._call("blocks.change", block_id, body=body, idempotency_key=idempotency_key)
 
-    def add_models(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> models.ModelsAdded:
-        """`POST /v1/catalog`"""
-        return self._call("models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key)
-
-    def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
-        """`POST /v1/catalog/{model}/pull`"""
-        return self._call("models.pull", model, idempotency_key=idempotency_key)
+    def preview(
+        self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.BlockChanged:
+        """`POST /v1/blocks/{block_id}/preview`"""
+        return self._call("blocks.preview", block_id, body=body, idempotency_key=idempotency_key)
 
 
 class Ledger:
@@ -543,6 +547,10 @@ class Ledger:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+
+    def backlog(self) -> api.BacklogByMonth:
+        """`GET /v1/backlog`"""
+        return self._call("ledger.backlog")
 
     def take_usage(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> ledger.UsageTaken:
         """`POST /v1/usage`"""
@@ -767,6 +775,49 @@ class Ledger:
         )
 
 
+class Models:
+    """Operations of models."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def list_deployments(self, *, limit: int | None = None, after: str | None = None) -> models.ModelList:
+        """`GET /v1/deployments`"""
+        return self._call("models.list_deployments", query={"limit": limit, "after": after})
+
+    def iter_deployments(self) -> Iterator[models.CatalogModel]:
+        """Every row of `GET /v1/deployments`, page by page."""
+        return each(self._call, "models.list_deployments", query={})
+
+    def deploy(
+        self, body: models.NewDeployment | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> models.DeploymentState:
+        """`POST /v1/deployments`"""
+        return self._call("models.deploy", body=body, idempotency_key=idempotency_key)
+
+    def show_deployment(self, model: str) -> models.DeploymentState:
+        """`GET /v1/deployments/{model}`"""
+        return self._call("models.show_deployment", model)
+
+    def scale(
+        self, model: str, body: models.Scale | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.DeploymentState:
+        """`PUT /v1/deployments/{model}/scale`"""
+        return self._call("models.scale", model, body=body, if_match=if_match)
+
+    def remove(self, model: str, *, if_match: str | None = None) -> None:
+        """`DELETE /v1/deployments/{model}`"""
+        self._call("models.remove", model, if_match=if_match)
+
+    def add_models(self, body: bytes, content_type: str, *, idempotency_key: str | None = None) -> models.ModelsAdded:
+        """`POST /v1/catalog`"""
+        return self._call("models.add_models", body=body, content_type=content_type, idempotency_key=idempotency_key)
+
+    def pull(self, model: str, *, idempotency_key: str | None = None) -> models.ModelFile:
+        """`POST /v1/catalog/{model}/pull`"""
+        return self._call("models.pull", model, idempotency_key=idempotency_key)
+
+
 class System:
     """Operations of system."""
 
@@ -808,6 +859,7 @@ class Calls:
         self.surplus = Surplus(call)
         self.leases = Leases(call)
         self.notifications = Notifications(call)
-        self.models = Models(call)
+        self.blocks = Blocks(call)
         self.ledger = Ledger(call)
+        self.models = Models(call)
         self.system = System(call)

@@ -13,6 +13,7 @@ import typer
 from sublet.client.remote import LONG_S, connect, organization_id
 from sublet.commands import budgets as budget_commands
 from sublet.commands import settling
+from sublet.commands.backlog import backlog
 from sublet.commands.budgets import Organization
 from sublet.commands.usage_files import batches, events_in, is_json
 from sublet.output import JsonFlag, print_json, print_rows, say, waiting
@@ -31,6 +32,9 @@ PROOF_FAILED = 1
 Month = Annotated[
     str, typer.Option(help="Month like 2026-11, in the organization's time zone; the present one by default.")
 ]
+
+
+app.command("backlog")(backlog)
 
 
 @app.command("prove")

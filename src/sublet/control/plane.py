@@ -39,12 +39,14 @@ from sublet.fleet.leadership import STAND_INTERVAL_S
 from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.leases.backends.registry import on_this_machine
+from sublet.leases.blocks import api as blocks_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.budgets.alerts import Mailbox
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.notifications import api as notifications_api
 from sublet.reporting.actuals import actuals_by_currency
+from sublet.reporting.backlog import contracted
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import once
 from sublet.store.ballast import Ballast
@@ -304,13 +306,13 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(surplus_api.trial_router(system.demand, lambda: _tried(system), require, clock_now))
     api.include_router(leases_api.router(system.leases, require))
+    _add_blocks(api, system, require)
     api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))
     _add_notifications(api, system, require)
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
     overviews = Overviews(system, plane.plans, plane.health)
     api.include_router(console_router(overviews.now, sessions, overviews.record, overviews.budgets))
-
     _add_metrics(api, system, plane)
 
     @api.get("/health")
@@ -372,6 +374,15 @@ def _add_notifications(api: FastAPI, system: Sublet, require: Require) -> None:
         notifications_api.router(system.notifications, system.accounts.organization, system.leases.lease, require)
     )
     api.include_router(notifications_api.leave_router(system.notifications))
+
+
+def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
+    api.include_router(blocks_api.router(system.blocks, require, lambda name: system.accounts.organization(name).id))
+
+    @api.get("/v1/backlog", dependencies=[Depends(require("books:read"))], tags=["ledger"])
+    def backlog() -> dict[str, Any]:
+        """What is contracted and not yet delivered, by month: leases that are not over, at the prices they were sold for."""
+        return {"months": [month.as_dict() for month in contracted(system)]}
 
 
 def _add_metrics(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:

@@ -84,6 +84,21 @@ class ReclaimChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockChanged:
+    """A block as it stands, what was changed, and how many sold leases were broken for it."""
+
+    block: str
+    pool: str
+    kind: str
+    accelerators: int
+    start: datetime
+    end: datetime
+    broken: int
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnitQuarantined:
     """An accelerator that is not on sale until it is proved clean."""
 
@@ -137,6 +152,10 @@ QUARANTINED = declare(
     "An accelerator is not proved clean and is not on sale.",
     subject="unit",
     audience="operator",
+)
+
+BLOCK_CHANGED = declare(
+    "block.changed", BlockChanged, "A block was made, changed or withdrawn.", subject="block", audience="operator"
 )
 
 _OVER = {LeaseState.ENDED: ENDED, LeaseState.CANCELED: CANCELED, LeaseState.FAILED: FAILED}

@@ -22,8 +22,10 @@ HOUR_S = 3600
 QUOTE_S = 60
 """For how long the price of a quote stands."""
 WINDOW_S_MIN = 60
-WINDOW_S_MAX = 90 * 24 * HOUR_S
-AHEAD_S_MAX = 2 * 366 * 24 * HOUR_S
+FORECAST_WINDOW_S_MAX = 90 * 24 * HOUR_S
+"""The longest lease that is sold without a block: further ahead nothing is known of the owner's demand."""
+WINDOW_S_MAX = 3 * 366 * 24 * HOUR_S
+AHEAD_S_MAX = 3 * 366 * 24 * HOUR_S
 ACCELERATORS_PER_LEASE_MAX = 4096
 METER_STEP_S = 60
 ACCELERATOR_FAILED = "accelerator_failed"
@@ -173,6 +175,15 @@ class Quote:
     held_until: datetime | None = None
     """Until when the capacity is held; None where the quote is a price alone."""
     on_failure: OnFailure = OnFailure.SHRINK
+    block_id: str | None = None
+    """The block that it is sold from; None where it is sold by the forecast of the owner's demand."""
+
+    @property
+    def sold_from(self) -> str:
+        """What stands behind the promise, for the customer."""
+        if self.block_id is not None:
+            return "a block that the owner has put up for sale: no forecast stands behind it"
+        return "the ladder: idle capacity, by the forecast of the owner's demand"
 
     @property
     def total_nano(self) -> int:
@@ -193,6 +204,8 @@ class Quote:
             "currency": self.currency,
             "credit_ratio": str(self.credit_ratio),
             "on_failure": self.on_failure.value,
+            "block_id": self.block_id,
+            "sold_from": self.sold_from,
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
         }
@@ -246,6 +259,8 @@ class Lease:
     shrunk_by: int = 0
     """How many accelerators fewer it has than were sold, since they failed and none was free."""
     outages: tuple[Outage, ...] = ()
+    block_id: str | None = None
+    """The block that it was sold from."""
 
     @property
     def reclaimable(self) -> bool:
@@ -285,6 +300,7 @@ class Lease:
             "last_error": self.last_error,
             "on_failure": self.on_failure.value,
             "shrunk_by": self.shrunk_by,
+            "block_id": self.block_id,
         }
 
 
@@ -300,6 +316,7 @@ class Fence:
     window: Window
     fenced: Window
     expires_at: datetime | None = None
+    block_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +375,13 @@ _OF_THE_HOST = (
 
 @dataclass(frozen=True, slots=True)
 class SoldWindow:
-    """`accelerators` of a class that are sold or held over `window`: what the surplus has to know of the book."""
+    """`accelerators` of a class that are sold or held over `window`, of a block where `block_id` names one: what the surplus has
+    to know of the book."""
 
     accelerators: int
     class_name: str
     window: Window
+    block_id: str | None = None
 
 
 def value_nano(price_nano: int, accelerators: int, seconds: int) -> int:
@@ -391,7 +410,7 @@ def credit_id(lease_id: str) -> str:
 def checked_ahead(start: datetime, now: datetime) -> datetime:
     """`start`, if anybody may plan for it now. Raises InvalidInputError."""
     if start > now + timedelta(seconds=AHEAD_S_MAX):
-        raise InvalidInputError(f"start {format_time(start)} is more than two years ahead; choose an earlier one")
+        raise InvalidInputError(f"start {format_time(start)} is more than three years ahead; choose an earlier one")
     return start
 
 

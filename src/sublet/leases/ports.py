@@ -13,6 +13,7 @@ from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.reclaim.victims import Occupant
+from sublet.surplus.model import StandingBlock
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
 
@@ -41,6 +42,13 @@ class MayStay(Protocol):
 class Need(Protocol):
     def __call__(self, connection: Connection, pool_id: str, /) -> float:
         """The owner's need as it has lasted, in accelerators."""
+        ...
+
+
+class BlockRooms(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, window: Window, /) -> Sequence[tuple[StandingBlock, int]]:
+        """The blocks that cover all of the window, and how many accelerators a lease over it may have of each, as that very
+        transaction sees it."""
         ...
 
 
@@ -124,6 +132,10 @@ def _nothing_to_withdraw(connection: Connection, replica_id: str, reason: str) -
     return False
 
 
+def _no_blocks(connection: Connection, pool_id: str, window: Window, /) -> Sequence[tuple[StandingBlock, int]]:
+    return ()
+
+
 def _no_need(connection: Connection, pool_id: str) -> float:
     return 0.0
 
@@ -169,6 +181,7 @@ class LeasePorts:
     reserve: Reserve = _reserve_nothing
     settle: Settle = _release_nothing
     need: Need = _no_need
+    block_rooms: BlockRooms = _no_blocks
     models: ModelPorts = field(default_factory=ModelPorts)
     shareable: Shareable = _shared
     holds: HoldLimits = field(default_factory=HoldLimits)

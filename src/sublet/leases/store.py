@@ -94,6 +94,7 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             expires_at=quote.expires_at,
             held_until=quote.held_until or quote.created_at,
             on_failure=quote.on_failure.value,
+            block_id=quote.block_id,
             idempotency_key=key,
             request=request,
         )
@@ -199,6 +200,7 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             credit_nano=0,
             metered_s=0,
             on_failure=lease.on_failure.value,
+            block_id=lease.block_id,
             idempotency_key=key,
         )
     )
@@ -237,10 +239,12 @@ def lease_page(
     return LEASES.read(connection, query, wanted).map(_lease)
 
 
-def live_leases(connection: Connection, pool_id: str | None = None) -> list[Lease]:
+def live_leases(connection: Connection, pool_id: str | None = None, block_id: str | None = None) -> list[Lease]:
     query = select(leases).where(leases.c.state.in_(_LIVE)).order_by(leases.c.created_at, leases.c.id)
     if pool_id is not None:
         query = query.where(leases.c.pool_id == pool_id)
+    if block_id is not None:
+        query = query.where(leases.c.block_id == block_id)
     return [_lease(row) for row in connection.execute(query)]
 
 
@@ -264,8 +268,8 @@ def credited_pools(connection: Connection, since: datetime) -> dict[str, str]:
 
 
 def over_since(connection: Connection, pool_id: str, since: datetime, limit: int) -> list[Row[Any]]:
-    """Leases of the pool that were over since then, the newest first: class_name, accelerators, start_at, end_at, active_at,
-    ended_at, end_reason, state, reclaim_at, notice_s, and told_at, when notice was given."""
+    """Leases of the pool that were sold by the forecast and were over since then, the newest first: class_name, accelerators,
+    start_at, end_at, active_at, ended_at, end_reason, state, reclaim_at, notice_s, and told_at, when notice was given."""
     told = (
         select(func.min(lease_transitions.c.at))
         .where(lease_transitions.c.subject_id == leases.c.id, lease_transitions.c.to_state == LeaseState.NOTICE.value)
@@ -285,7 +289,7 @@ def over_since(connection: Connection, pool_id: str, since: datetime, limit: int
     )
     query = (
         select(*(leases.c[name] for name in names), leases.c.reclaim_at, leases.c.notice_s, told.label("told_at"))
-        .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since)
+        .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since, leases.c.block_id.is_(None))
         .order_by(leases.c.ended_at.desc(), leases.c.id)
         .limit(limit)
     )
@@ -451,6 +455,7 @@ def _quote(row: Row[Any]) -> Quote:
         row.free_s,
         row.held_until if row.held_until is None or row.held_until > row.created_at else None,
         OnFailure(row.on_failure),
+        row.block_id,
     )
 
 
@@ -489,4 +494,5 @@ def _lease(row: Row[Any]) -> Lease:
         outages=tuple(
             Outage(item["unit_id"], parse_time(item["start"]), parse_time(item["end"])) for item in row.outages or ()
         ),
+        block_id=row.block_id,
     )

@@ -34,6 +34,24 @@ class BackOff:
     hold_s: int
 
 
+IN_BLOCK = "in a block"
+"""The class name under which the rule counts what was sold from a block: nothing takes it back, and no forecast stands behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingBlock:
+    """`count` accelerators over `window` that the owner sells by its own decision: its demand beyond the rest of the pool waits.
+
+    A firm lease in it costs at least `min_price_nano` per accelerator-hour, in `currency`, where that is set.
+    """
+
+    id: str
+    count: int
+    window: Window
+    min_price_nano: int | None = None
+    currency: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
     """What the rule has to know about a pool besides its demand.
@@ -41,7 +59,7 @@ class PoolFacts:
     `capacity` works now; `never_sell` is the operator's setting; `failure_reserve` covers accelerators that may die.
     `quarantined` ones are not proved clean. `reclaims` are what the owner asked back and what is kept for it since;
     `back_off` is there where demand took capacity back lately. The owner's demand may wait `patience_s` seconds before it
-    breaks what is sold.
+    breaks what is sold. `blocks` are what the owner has put up for sale.
     """
 
     pool_id: str
@@ -54,6 +72,7 @@ class PoolFacts:
     reclaims: tuple[Claim, ...] = ()
     back_off: BackOff | None = None
     patience_s: int = 0
+    blocks: tuple[StandingBlock, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.patience_s <= PATIENCE_S_MAX:
@@ -69,11 +88,12 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """Accelerators that are promised already: `count` of a class over `window`."""
+    """Accelerators that are promised already: `count` of a class over `window`; of a block where `block_id` names one."""
 
     count: int
     class_name: str
     window: Window
+    block_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,7 @@ REASONS: dict[str, str] = {
     "cold_start": "too little history to know",
     "stale_demand": "the last sample is too old to decide on",
     "not_on_sale": "the class is not on sale",
+    "too_far": "so far ahead that nothing is known: only blocks are sold",
 }
 
 

@@ -16,19 +16,22 @@ from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus.model import (
     HOUR_S,
+    IN_BLOCK,
     BackOff,
     Evidence,
     Ladder,
     PoolFacts,
     Sellable,
     Sold,
+    StandingBlock,
     Standings,
     Withheld,
 )
 from sublet.surplus.ports import Book, Earned, Facts, Free
 from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.blocks import at_least, beyond_forecasts, chosen, guaranteed, rooms
 from sublet.surplus.rule.earned import as_dict
-from sublet.surplus.rule.memory import Hours, Learned, Memory
+from sublet.surplus.rule.memory import Hours, KeptOff, Learned, Memory, nothing_kept
 from sublet.surplus.rule.seller import REGIME_RATIO
 from sublet.surplus.rule.view import View, claims_met
 from sublet.values.clock import Clock, as_utc, format_time, from_micros, to_micros
@@ -52,7 +55,8 @@ class Surplus:
     """The use cases of the surplus.
 
     `facts` tells about a pool by its id or name, `book` what is sold of it, `learned` what the pool's record had learned when
-    it was last kept, `free` how many accelerators nobody holds: each as the connection given sees it.
+    it was last kept, `free` how many accelerators nobody holds, `kept_off` what blocks kept off the owner: each as the connection
+    given sees it.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Surplus:
         learned: Learned = lambda pool_id, connection: None,
         free: Free = _any,
         standings: Earned | None = None,
+        kept_off: KeptOff = nothing_kept,
     ) -> None:
         self._standings = standings
         self._demand = demand
@@ -72,7 +77,7 @@ class Surplus:
         self._book = book
         self._clock = clock
         self._free = free
-        self._memory = Memory(demand, learned)
+        self._memory = Memory(demand, learned, kept_off)
         # The strictest class is decided first: it needs the deepest units.
         strictest_first = sorted(classes, key=lambda policy: -policy.strictness)
         self._classes = {policy.name: policy for policy in strictest_first}
@@ -105,10 +110,18 @@ class Surplus:
         offered: list[Sold] = []
         for policy in self.ladder_classes:
             short = rule.short_count(view, policy, self._classes)
-            singles = rule.offers(view, policy, standing, self._classes, short)
+            singles = [
+                at_least(
+                    item,
+                    guaranteed(view, policy, Window.starting(view.at, item.window_s), standing, self._classes),
+                )
+                for item in rule.offers(view, policy, standing, self._classes, short)
+            ]
             for window_s, single in zip(policy.windows_s, singles, strict=True):
                 window = Window.starting(view.at, window_s)
-                both = rule.sellable(view, policy, window, [*standing, *offered], self._classes, short)
+                before = [*standing, *offered]
+                both = rule.sellable(view, policy, window, before, self._classes, short)
+                both = at_least(both, guaranteed(view, policy, window, before, self._classes))
                 rung = _split_already_sold(both, single)
                 if window_s in free:
                     above = sum(item.count for item in offered)
@@ -117,7 +130,7 @@ class Surplus:
                 alone.append(single)
                 rungs.append(rung)
                 if rung.count:
-                    offered.append(Sold(rung.count, policy.name, window))
+                    offered.append(self._as_sold(view, policy, rung.count, window, before))
         evidence = Evidence(view.in_use, view.sample_age_s, view.history_s, view.hours.t, _methods(view.hours))
         now_sold = sum(item.count for item in standing if item.window.contains(view.at))
         notes = tuple(_notes(view.hours))
@@ -149,19 +162,43 @@ class Surplus:
             with self._demand.read() as reading:
                 return self.sellable(pool_id, class_name, window, at, sold, reading)
         view = self.view(pool_id, at, connection)
+        policy = self._classes[class_name]
         if window.end <= view.at:
             raise InvalidInputError(f"the window ends at {format_time(window.end)}, which is past; ask for one to come")
-        if max(window.start + timedelta(days=1), window.end - timedelta(days=1)) > view.at + AHEAD_MAX:
-            raise InvalidInputError(
-                f"the window from {format_time(window.start)} to {format_time(window.end)} reaches further than "
-                f"{AHEAD_MAX.days} days ahead, where nothing is known; ask for an earlier one"
-            )
         booked = self._book(view.facts.pool_id, connection) if sold is None else sold
         standing = [item for item in booked if item.window.end > view.at]
-        found = rule.sellable(view, self._classes[class_name], window, standing, self._classes)
+        kept = guaranteed(view, policy, window, standing, self._classes)
+        if max(window.start + timedelta(days=1), window.end - timedelta(days=1)) <= view.at + AHEAD_MAX:
+            found = at_least(rule.sellable(view, policy, window, standing, self._classes), kept)
+        elif kept:
+            found = beyond_forecasts(view.facts, class_name, window, kept)
+        else:
+            raise InvalidInputError(
+                f"the window from {format_time(window.start)} to {format_time(window.end)} reaches further than "
+                f"{AHEAD_MAX.days} days ahead, where nothing is known; ask for an earlier one, or for a block"
+            )
         if sold is not None or not found.count:
             return found
         return _of_free(found, self._free(view.facts.pool_id, window, connection), view, window)
+
+    def block_rooms(self, pool_id: str, window: Window, connection: Connection) -> list[tuple[StandingBlock, int]]:
+        """The pool's blocks that cover all of `window`, and how many accelerators a lease over it may have of each."""
+        view = self.view(pool_id, None, connection)
+        if not view.facts.blocks or window.end <= view.at:
+            return []
+        booked = self._book(view.facts.pool_id, connection)
+        standing = [item for item in booked if item.window.end > view.at]
+        found = rooms(view, window, standing, self._classes)
+        return [(block, found[block.id]) for block in view.facts.blocks if block.id in found]
+
+    def _as_sold(self, view: View, policy: ServiceClass, count: int, window: Window, before: Sequence[Sold]) -> Sold:
+        """What is on sale as the next rung sees it: sold from a block where it fits one, as admission would."""
+        if policy.notice_s is None and view.facts.blocks:
+            left = rooms(view, window, before, self._classes)
+            block = chosen(view.facts.blocks, left, count)
+            if block is not None:
+                return Sold(count, IN_BLOCK, window, block.id)
+        return Sold(count, policy.name, window)
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
         """What is known about the pool at `at`, and nothing later."""

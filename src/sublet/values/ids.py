@@ -18,6 +18,7 @@ PREFIXES = {
     "smp": "demand sample",
     "clm": "internal claim",
     "imp": "import of history",
+    "blk": "block",
     "quo": "quote",
     "lse": "lease",
     "dep": "deployment of a model",

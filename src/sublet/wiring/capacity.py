@@ -27,9 +27,11 @@ from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
 from sublet.models.service import Models
 from sublet.store import Store
-from sublet.surplus.model import Absence, PoolFacts, Sold, Standings
+from sublet.surplus.blocks.service import BlockBook
+from sublet.surplus.model import IN_BLOCK, Absence, PoolFacts, Sold, StandingBlock, Standings
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
+from sublet.surplus.rule.blocks import kept_for_tenants
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
 from sublet.values.clock import to_micros
@@ -45,6 +47,8 @@ seconds that two of them show takes nothing."""
 SPARSE_S = 120
 """Samples further apart than this each count by themselves: to wait for a second one would cost the owner minutes."""
 ROUNDING = 1e-9
+BLOCKS_MAX = 1_000
+"""Blocks whose beginnings and ends the plan shows."""
 
 Room = Callable[[Pool, Window, Connection], int]
 """(pool, window, connection) to how many more leases' accelerators the backend can serve, beyond what the calendar says."""
@@ -63,11 +67,20 @@ class Capacity:
         self._store = store
         self._fleet = fleet
         self._demand = demand
+        self.blocks = BlockBook(demand)
         self._models = models
         self._room = room
         self._timing = Timing()
         self.surplus = Surplus(
-            demand, self.facts, self.book, self.classes.values(), self._clock, _learned, self.free, _standings
+            demand,
+            self.facts,
+            self.book,
+            self.classes.values(),
+            self._clock,
+            _learned,
+            self.free,
+            _standings,
+            self.blocks.kept_off,
         )
 
     # -- what the surplus counts with
@@ -101,13 +114,18 @@ class Capacity:
             ),
             back_off=reclaims_sql.back_off(connection, pool.id, now),
             patience_s=stated.patience_s,
+            blocks=tuple(
+                StandingBlock(item.id, item.accelerators, item.window, item.min_price_nano, item.currency)
+                for item in self.blocks.standing(connection, pool.id, now)
+            ),
         )
 
     def book(self, pool_id: str, connection: Connection) -> list[Sold]:
         """What is sold or held of a pool: leases, quotes, and the replicas beyond the floors, which Sublet rents itself."""
         now = self._clock.now()
         sold = [
-            Sold(item.accelerators, item.class_name, item.window) for item in calendar.book(connection, pool_id, now)
+            Sold(item.accelerators, IN_BLOCK if item.block_id else item.class_name, item.window, item.block_id)
+            for item in calendar.book(connection, pool_id, now)
         ]
         rented: dict[datetime, int] = {}
         for occupant in self.occupants(connection, pool_id):
@@ -151,7 +169,7 @@ class Capacity:
 
     def may_stay(self, connection: Connection, pool_id: str, window: Window, calm_s: float = 0) -> int:
         """Accelerators that tenants may go on holding over `window`, replicas beyond the floors included: what neither the
-        owner's need nor a claim, a reclaim, maintenance or a loss takes.
+        owner's need nor a claim, a reclaim, maintenance or a loss takes; what blocks keep off the owner, in any case.
 
         A short burst takes nothing back: need and losses count once they have lasted SUSTAINED_S seconds. With `calm_s` they
         count at their worst of so many seconds: what fits then may be given back to who was under notice. What is kept for
@@ -159,7 +177,7 @@ class Capacity:
         """
         view = self.surplus.view(pool_id, self._clock.now(), connection)
         needed, working = self._lasting(connection, view, calm_s)
-        return rule.staying(view, window, needed, working)
+        return max(rule.staying(view, window, needed, working), kept_for_tenants(view.facts, working, window))
 
     def need(self, connection: Connection, pool_id: str) -> float:
         """The owner's need as it has lasted, in accelerators."""
@@ -215,12 +233,17 @@ class Capacity:
         return max(0, pool.capacity(now) - forced)
 
     def pending(self) -> list[Step]:
-        """When claims and maintenance begin and end."""
+        """When claims, blocks and maintenance begin and end."""
         now = self._clock.now()
         found = []
         for claim in self._demand.claims():
             why = f"{claim.count} claimed: {claim.reason or 'no reason given'}"
             found += _edges("claim", claim.id, why, claim.window, now)
+        with self._store.read() as connection:
+            blocks = self.blocks.standing(connection, None, now, BLOCKS_MAX)
+        for block in blocks:
+            why = f"{block.accelerators} of its pool are for sale{f': {block.reason}' if block.reason else ''}"
+            found += _edges("block", block.id, why, block.window, now)
         for pool in self._fleet.pools():
             for item in stated_of(pool).maintenance:
                 why = f"{item.accelerators or 'all'} of {pool.name} away: {item.reason}"

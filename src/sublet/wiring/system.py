@@ -25,6 +25,7 @@ from sublet.fleet.service import Fleet
 from sublet.gateway.model import UsageRecord
 from sublet.leases.backends import registry
 from sublet.leases.backends.base import Backend
+from sublet.leases.blocks.service import Blocks
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
@@ -85,11 +86,16 @@ class Sublet:
         self.surplus = self.capacity.surplus
         self.leadership: Leads = Alone() if self.store.is_sqlite else Leadership(self.store, self.node_id)
         self.reach = OwnReach(self.node_id, lambda: self.leadership)
-        self.leases = Leases(
-            self.store, self.backends, self._lease_ports(), workers=4 if backends is None else 1, reach=self.reach
-        )
+        ports = self._lease_ports()
+        self.blocks = Blocks(self.store, self.capacity.blocks, self.capacity.facts, ports)
+        self.leases = Leases(self.store, self.backends, ports, workers=4 if backends is None else 1, reach=self.reach)
         self.record = Record(
-            self.store, self.demand, self.capacity.pool_facts, self.leases.promises, self.surplus.classes
+            self.store,
+            self.demand,
+            self.capacity.pool_facts,
+            self.leases.promises,
+            self.surplus.classes,
+            self.capacity.blocks.kept_off,
         )
 
     @cached_property
@@ -176,6 +182,7 @@ class Sublet:
     def _lease_ports(self) -> LeasePorts:
         return LeasePorts(
             sellable=self._sellable,
+            block_rooms=lambda connection, pool_id, window: self.surplus.block_rooms(pool_id, window, connection),
             price=self._price,
             may_stay=self.capacity.may_stay,
             need=self.capacity.need,

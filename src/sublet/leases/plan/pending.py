@@ -49,6 +49,9 @@ def _of_lease(view: View, lease: Lease) -> Step:
 
 
 def _of_reclaim(row: Row[Any], now: datetime) -> Iterator[Step]:
+    if row.held == 0:
+        # Leases were broken for a block: nothing is kept for anybody.
+        return
     if row.start_at > now:
         why = f"{row.held} are the owner's until {format_time(row.end_at)}: {row.reason}"
         yield Step("keep", row.id, why, row.start_at)

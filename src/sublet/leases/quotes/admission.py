@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import checked_authorized_keys
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
+    FORECAST_WINDOW_S_MAX,
     QUOTE_S,
     Fence,
     Lease,
     LeaseState,
     NoCapacityError,
-    OnFailure,
     Quote,
     QuoteExpiredError,
     UnitState,
     WrongStateError,
-    checked_ahead,
-    checked_window,
 )
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
-from sublet.leases.reclaim import store as reclaim_store
+from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
+from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
 from sublet.store import Store
+from sublet.surplus.blocks.model import Block
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.ids import new_id
+from sublet.values.money import text_from_nano
 from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
 
@@ -43,38 +43,12 @@ _STALE_HOLDS_PER_WRITE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class QuoteRequest:
-    """What a customer asks for: `pool` (id or name) or any pool of `generation`; from `start` (now if None) to `end`, or
-    for `duration_s`. Without a class, the operator's default."""
+class BlockSale:
+    """To whom all of a block is sold, at `price_nano` per accelerator-hour (None: the price book's), and who may log in."""
 
-    accelerators: int
-    class_name: str
-    end: datetime | None = None
-    start: datetime | None = None
-    pool: str | None = None
-    generation: str | None = None
-    duration_s: int | None = None
-    on_failure: OnFailure = OnFailure.SHRINK
-
-    def window(self, now: datetime) -> Window:
-        """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
-        start = checked_ahead(self.start or now, now)
-        if (self.end is None) == (self.duration_s is None):
-            raise InvalidInputError("send either end or duration_s")
-        window = Window(start, self.end) if self.end else Window.starting(start, self.duration_s or 0)
-        return checked_window(window, now)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "accelerators": self.accelerators,
-            "class": self.class_name,
-            "end": format_time(self.end) if self.end else None,
-            "duration_s": self.duration_s,
-            "start": format_time(self.start) if self.start else None,
-            "pool": self.pool,
-            "generation": self.generation,
-            "on_failure": self.on_failure.value,
-        }
+    organization_id: str
+    ssh_public_keys: tuple[str, ...]
+    price_nano: int | None = None
 
 
 class Admission:
@@ -83,6 +57,7 @@ class Admission:
     def __init__(self, store: Store, ports: LeasePorts) -> None:
         self._store = store
         self._ports = ports
+        self._places = Places(ports)
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows.
@@ -111,7 +86,13 @@ class Admission:
             open_max = self._ports.holds.open_max
             if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
                 raise LimitExceededError(f"{open_max} quotes are open; accept or cancel one, or wait until they expire")
-            return self._hold(connection, organization_id, request, request.window(now), now, key)
+            window = request.window(now)
+            if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
+                raise InvalidInputError(
+                    f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; ask for a shorter one, or for a "
+                    "firm one from a block"
+                )
+            return self._hold(connection, organization_id, request, window, now, key)
 
         return self._store.write(write)
 
@@ -160,16 +141,15 @@ class Admission:
         now: datetime,
         key: str | None,
     ) -> Quote:
-        candidates = self._pools(connection, request, window)
+        candidates = self._places.pools(connection, request, window)
         for pool in candidates:
             # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
             self._store.lock(connection, f"pool:{pool.id}")
             calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
-            units = self._available(connection, pool.id, request.class_name, window, organization_id, now)
-            if len(units) < request.accelerators:
+            place = self._places.place(connection, pool.id, request, window, organization_id, now)
+            if place is None:
                 continue
             terms = self._ports.classes.named(request.class_name)
-            price_nano, currency = self._ports.price(connection, pool.id, request.class_name, window, organization_id)
             quote = Quote(
                 id=new_id("quo"),
                 organization_id=organization_id,
@@ -178,22 +158,71 @@ class Admission:
                 notice_s=terms.notice_s,
                 accelerators=request.accelerators,
                 window=window,
-                price_nano=price_nano,
-                currency=currency,
+                price_nano=place.price_nano,
+                currency=place.currency,
                 created_at=now,
                 expires_at=now + timedelta(seconds=QUOTE_S),
                 credit_ratio=terms.credit_ratio,
                 free_s=terms.free_s,
                 held_until=self._held_until(connection, organization_id, pool.id, request.accelerators, window, now),
                 on_failure=request.on_failure,
+                block_id=place.block_id,
             )
-            self._ports.authorize(connection, organization_id, quote.total_nano, currency)
+            self._ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
             sql.insert_quote(connection, quote, key, request.as_dict())
             if quote.held_until is not None:
-                self._fence(connection, quote, units[: request.accelerators], quote.held_until)
+                self._fence(connection, quote, place.units[: request.accelerators], quote.held_until)
                 events.record_quote(connection, quote, events.QUOTE_HELD, now)
             return quote
-        raise self._no_capacity(connection, candidates, organization_id, request, window, now)
+        raise self._places.refusal(connection, candidates, request, window, (organization_id, now))
+
+    def sell_block(self, connection: Connection, block: Block, sale: BlockSale, now: datetime) -> Lease:
+        """Sell all of `block` to one organization, inside the caller's transaction, which has the pool's lock. Raises
+        NoCapacityError where leases still hold accelerators that it needs, InvalidInputError for a price below the block's
+        least, and what a lease's reservation raises."""
+        keys = checked_authorized_keys(tuple(sale.ssh_public_keys))
+        terms = self._ports.classes.strictest
+        if terms.reclaimable:
+            raise InvalidInputError("no class of service is never taken back; define one, in which blocks are sold")
+        price_nano, currency = (
+            (sale.price_nano, block.currency)
+            if sale.price_nano is not None
+            else self._ports.price(connection, block.pool_id, terms.name, block.window, sale.organization_id)
+        )
+        least_nano = block.min_price_nano or 0
+        if sale.price_nano is not None and sale.price_nano < least_nano:
+            raise InvalidInputError(
+                f"price is {text_from_nano(sale.price_nano)}, less than the block's least of {text_from_nano(least_nano)}",
+                field="price",
+            )
+        quote = Quote(
+            id=new_id("quo"),
+            organization_id=sale.organization_id,
+            pool_id=block.pool_id,
+            class_name=terms.name,
+            notice_s=terms.notice_s,
+            accelerators=block.accelerators,
+            window=block.window,
+            price_nano=max(price_nano, least_nano),
+            currency=currency,
+            created_at=now,
+            expires_at=now + timedelta(seconds=QUOTE_S),
+            credit_ratio=terms.credit_ratio,
+            free_s=terms.free_s,
+            block_id=block.id,
+        )
+        free = self._places.free(connection, block.pool_id, block.window, sale.organization_id, now)
+        room = dict(self._ports.block_rooms(connection, block.pool_id, block.window))
+        able = min(len(free), max((many for item, many in room.items() if item.id == block.id), default=0))
+        if able < block.accelerators:
+            until = calendar.last_end(connection, block.pool_id, self._ports.timing.fence(block.window), now)
+            raise NoCapacityError(
+                f"only {able} of {block.accelerators} accelerators are free from {format_time(block.window.start)} on; the rest "
+                f"are held by leases and quotes{f', the last until {format_time(until)}' if until else ''}, or by model "
+                "replicas: begin later, or reclaim them first"
+            )
+        sql.insert_quote(connection, quote, None, {"block": block.id})
+        return self._sell(connection, quote, keys, now, None, ("", ""))
 
     def cancel(self, organization_id: str, quote_id: str) -> Quote:
         """Give up a quote: what it holds is on sale again. One that has expired or was canceled stays as it is. Raises
@@ -243,8 +272,12 @@ class Admission:
         free: a hold that is over, or an accelerator that has failed since, is no reason to refuse."""
         units = {fence.unit_id for fence in calendar.fences_of(connection, quote.id)}
         calendar.release(connection, quote.id)
-        open_now = self._available(
-            connection, quote.pool_id, quote.class_name, quote.window, quote.organization_id, now, wanted=units
+        open_now = (
+            self._places.available(
+                connection, quote.pool_id, quote.class_name, quote.window, quote.organization_id, now, wanted=units
+            )
+            if quote.block_id is None
+            else self._places.in_block(connection, quote, now, wanted=units)
         )
         if len(open_now) < quote.accelerators:
             raise NoCapacityError("the owner needs this capacity since you asked, or it is sold; ask for a new quote")
@@ -270,6 +303,7 @@ class Admission:
             credit_ratio=quote.credit_ratio,
             free_s=quote.free_s,
             on_failure=quote.on_failure,
+            block_id=quote.block_id,
         )
         self._ports.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
@@ -287,46 +321,6 @@ class Admission:
             f"{lease.accelerators} accelerators fenced until {format_time(lease.window.end)}",
         )
         return lease
-
-    def _available(
-        self,
-        connection: Connection,
-        pool_id: str,
-        class_name: str,
-        window: Window,
-        organization_id: str,
-        now: datetime,
-        wanted: set[str] | None = None,
-    ) -> list[str]:
-        """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
-        fenced = self._ports.timing.fence(window)
-        if not self._ports.shareable(connection, pool_id) and calendar.other_tenants(
-            connection, pool_id, organization_id, fenced, now
-        ):
-            return []
-        free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]
-        if wanted is not None:
-            free.sort(key=lambda unit: unit not in wanted)
-        room = len(free) - reclaim_store.held_for_owner(connection, pool_id, window)
-        if room <= 0:
-            return []
-        return free[: max(0, min(room, self._ports.sellable(connection, pool_id, class_name, window)))]
-
-    def _pools(self, connection: Connection, request: QuoteRequest, window: Window) -> list[Row[Any]]:
-        """Where the request may be met, in the order of their ids. Raises NotFoundError."""
-        if request.pool is not None:
-            named = sql.pool_named(connection, request.pool)
-            found = [named] if named is not None else []
-        else:
-            found = sql.pools_of(connection, request.generation)
-        standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= window.end]
-        if not found:
-            raise NotFoundError(_no_pool(request, sql.pools_of(connection)))
-        if not standing:
-            raise NoCapacityError(
-                f"pool {found[0].name} goes offline before {format_time(window.end)}; choose another one"
-            )
-        return sorted(standing, key=lambda pool: str(pool.id))
 
     def _fence(
         self,
@@ -349,49 +343,10 @@ class Admission:
                     quote.window,
                     fenced,
                     expires_at,
+                    quote.block_id,
                 )
                 for unit in units
             ],
-        )
-
-    def _other_classes(self, request: QuoteRequest) -> list[str]:
-        return [item.name for item in self._ports.classes.on_sale if item.by_window and item.name != request.class_name]
-
-    def _no_capacity(
-        self,
-        connection: Connection,
-        pools: list[Row[Any]],
-        organization_id: str,
-        request: QuoteRequest,
-        window: Window,
-        now: datetime,
-    ) -> NoCapacityError:
-        """Fewer of the same, another class, or half the time: what the same customer could have right now."""
-        half = Window(window.start, window.start + (window.end - window.start) / 2)
-        tries = [(request.class_name, window, "fewer")]
-        tries += [(name, window, "class") for name in self._other_classes(request)]
-        if half.seconds >= 60:
-            tries.append((request.class_name, half, "shorter"))
-        alternatives: list[dict[str, Any]] = []
-        for pool in pools:
-            for class_name, span, kind in tries:
-                units = self._available(connection, pool.id, class_name, span, organization_id, now)
-                count = min(len(units), request.accelerators)
-                if count:
-                    alternatives.append(
-                        {
-                            "kind": kind,
-                            "pool_id": pool.id,
-                            "class": class_name,
-                            "accelerators": count,
-                            "start": format_time(span.start),
-                            "end": format_time(span.end),
-                        }
-                    )
-        return NoCapacityError(
-            f"not enough capacity for {_accelerators(request.accelerators)} as {request.class_name} in that window: it is sold, or "
-            f"the owner may need it; {_offer(alternatives[0], window) if alternatives else 'try another window'}",
-            alternatives=alternatives,
         )
 
 
@@ -401,25 +356,6 @@ def _same_keys(lease: Lease, keys: tuple[str, ...]) -> Lease:
     if lease.ssh_public_keys != keys:
         raise ConflictError(f"this quote made lease {lease.id} with other ssh_public_keys; ask for a new quote")
     return lease
-
-
-def _accelerators(count: int) -> str:
-    return f"{count} accelerator{'' if count == 1 else 's'}"
-
-
-def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
-    """What to say of a pool or a generation that there is not."""
-    if request.pool is not None:
-        return f"there is no pool {request.pool!r}; GET /v1/pools lists them"
-    there = ", ".join(sorted({str(pool.generation) for pool in pools}))
-    what = f"no pool of generation {request.generation!r}" if request.generation is not None else "no pool"
-    return f"there is {what}; {f'there is {there}' if there else 'this Sublet has none yet'}"
-
-
-def _offer(alternative: dict[str, Any], window: Window) -> str:
-    """What could be had instead, in words."""
-    until = f" until {alternative['end']}" if alternative["end"] != format_time(window.end) else ""
-    return f"available instead: {_accelerators(alternative['accelerators'])} as {alternative['class']}{until}"
 
 
 def checked_key(key: str | None) -> str | None:

@@ -62,9 +62,10 @@ def book(connection: Connection, pool_id: str, now: datetime, within: Window | N
                 row.organization_id,
                 Window(row.start_at, row.end_at),
                 Window(row.fence_start, row.fence_end),
+                block_id=row.block_id,
             )
             found.setdefault(row.holder_id, []).append(fence)
-    return [SoldWindow(len(held), held[0].class_name, held[0].window) for held in found.values()]
+    return [SoldWindow(len(held), held[0].class_name, held[0].window, held[0].block_id) for held in found.values()]
 
 
 def most_at_once(sold: Sequence[SoldWindow], window: Window) -> int:
@@ -72,6 +73,13 @@ def most_at_once(sold: Sequence[SoldWindow], window: Window) -> int:
     inside = [item for item in sold if item.window.overlaps(window)]
     moments = {window.start, *(item.window.start for item in inside if item.window.start > window.start)}
     return max(sum(item.accelerators for item in inside if item.window.start <= at < item.window.end) for at in moments)
+
+
+def last_end(connection: Connection, pool_id: str, fenced: Window, now: datetime) -> datetime | None:
+    """When the last of what is sold or held during `fenced` ends; None where nothing is."""
+    query = select(func.max(fences.c.end_at)).where(*_overlap(pool_id, fenced, now))
+    found: datetime | None = connection.execute(query).scalar_one()
+    return found
 
 
 def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:
@@ -87,6 +95,7 @@ def insert_fences(connection: Connection, rows: Iterable[Fence]) -> None:
             "fence_start": fence.fenced.start,
             "fence_end": fence.fenced.end,
             "expires_at": fence.expires_at,
+            "block_id": fence.block_id,
         }
         for fence in rows
     ]
@@ -203,4 +212,5 @@ def _fence(row: Row[Any]) -> Fence:
         Window(row.start_at, row.end_at),
         Window(row.fence_start, row.fence_end),
         row.expires_at,
+        row.block_id,
     )

@@ -93,38 +93,52 @@ class Reclaims:
                     "other reclaims; ask for fewer, for later, or break firm leases and floors with force and a reason",
                     plan=plan.as_dict(),
                 )
-            for victim in plan.victims:
-                self._give_notice(connection, victim, actor, now)
-            reclaim_id = new_id("clm")
-            reclaim_store.insert_reclaim(
-                connection,
-                id=reclaim_id,
-                pool_id=pool_id,
-                accelerators=order.accelerators,
-                held=order.accelerators,
-                start_at=order.window.start,
-                end_at=order.window.end,
-                actor=actor[:80],
-                reason=order.reason,
-                forced=int(order.force),
-                plan=plan.as_dict(),
-                created_at=now,
-                idempotency_key=key,
-            )
-            fact = events.ReclaimChanged(
-                reclaim_id,
-                pool_id,
-                order.accelerators,
-                order.window.start,
-                order.window.end,
-                len(plan.victims),
-                order.force,
-                order.reason,
-            )
-            events.RECLAIM_MADE.record(connection, fact, now, key=(reclaim_id,))
-            return {**plan.as_dict(), "id": reclaim_id}
+            return self.carry_out(connection, plan, order, actor, order.accelerators, key)
 
         return self._store.write(write)
+
+    def carry_out(
+        self,
+        connection: Connection,
+        plan: ReclaimPlan,
+        order: ReclaimOrder,
+        actor: str,
+        held: int,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """Give notice to whom `plan` names, inside the caller's transaction, which has the pool's lock, and write it down as an
+        order that keeps `held` accelerators for its asker. Returns the plan with the reclaim's `id`."""
+        now = self._store.clock.now()
+        for victim in plan.victims:
+            self._give_notice(connection, victim, actor, now)
+        reclaim_id = new_id("clm")
+        reclaim_store.insert_reclaim(
+            connection,
+            id=reclaim_id,
+            pool_id=plan.pool_id,
+            accelerators=order.accelerators,
+            held=held,
+            start_at=order.window.start,
+            end_at=order.window.end,
+            actor=actor[:80],
+            reason=order.reason,
+            forced=int(order.force),
+            plan=plan.as_dict(),
+            created_at=now,
+            idempotency_key=key,
+        )
+        fact = events.ReclaimChanged(
+            reclaim_id,
+            plan.pool_id,
+            order.accelerators,
+            order.window.start,
+            order.window.end,
+            len(plan.victims),
+            order.force,
+            order.reason,
+        )
+        events.RECLAIM_MADE.record(connection, fact, now, key=(reclaim_id,))
+        return {**plan.as_dict(), "id": reclaim_id}
 
     def withdraw(self, reclaim_id: str, actor: str) -> list[Lease]:
         """The owner does not need it after all: notices that are not due yet are withdrawn. Raises NotFoundError."""

@@ -21,6 +21,9 @@ LOOK_S = 60
 """So long a span is looked at from each moment at which a notice given now would be over."""
 
 
+BLOCK_LAST = 1_000_000
+"""Above the strictness of any class: what was sold from a block is taken back after everything else."""
+
 REPLICA_LEFT_S = 3600
 """A replica has no end of its own: what is forgone is counted as one hour, for it starts again once there is room."""
 
@@ -411,6 +414,7 @@ def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, c
         served_s=max(0, int((reclaim_at - began).total_seconds())),
         left_s=max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds())),
         drain_s=max(0, int((reclaim_at - now).total_seconds())) + clean_s,
-        turn=classes.place_of(lease.class_name, lease.notice_s),
+        # What was sold from a block goes last: no forecast stands behind it that could have been wrong.
+        turn=classes.place_of(lease.class_name, lease.notice_s) + (BLOCK_LAST if lease.block_id else 0),
     )
     return Victim(lease, reclaim_at, credit, why, cost, forced=not lease.reclaimable)

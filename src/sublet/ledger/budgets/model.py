@@ -23,7 +23,8 @@ THRESHOLDS_MAX = 10
 LIMIT_NANO_MAX = 2**62
 HOLD_S_MAX = 86_400
 """A hold lasts at most so long, or so much longer than its window."""
-HOLD_WINDOW_DAYS_MAX = 100
+HOLD_WINDOW_DAYS_MAX = 3 * 366
+"""As long as the longest lease: three years from a block, of which each day may be a period of a budget."""
 PREPAID = "prepaid"
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -24,6 +24,7 @@ quotes = Table(
     Column("expires_at", Instant, nullable=False),
     Column("held_until", Instant, nullable=True),
     Column("on_failure", String(8), nullable=False, server_default="shrink"),
+    Column("block_id", String(40), nullable=True),
     Column("idempotency_key", String(128), nullable=True),
     Column("request", Json, nullable=False),
     UniqueConstraint("organization_id", "idempotency_key"),
@@ -66,11 +67,13 @@ leases = Table(
     Column("on_failure", String(8), nullable=False, server_default="shrink"),
     Column("shrunk_by", Integer, nullable=False, server_default="0"),
     Column("outages", Json, nullable=True),
+    Column("block_id", String(40), nullable=True),
     Column("idempotency_key", String(128), nullable=True),
     UniqueConstraint("organization_id", "idempotency_key"),
     Index("ix_leases_state", "state"),
     Index("ix_leases_organization_id", "organization_id", "created_at"),
     Index("ix_leases_pool_id", "pool_id", "ended_at"),
+    Index("ix_leases_block_id", "block_id"),
 )
 
 # One row per accelerator and holder: [fence_start, fence_end) is the sold window with the gaps to prepare and to clean.
@@ -88,6 +91,7 @@ fences = Table(
     Column("fence_start", Instant, nullable=False),
     Column("fence_end", Instant, nullable=False),
     Column("expires_at", Instant, nullable=True),
+    Column("block_id", String(40), nullable=True),
     Index("ix_fences_pool_id", "pool_id", "fence_end", "fence_start"),
     Index("ix_fences_expires_at", "expires_at"),
 )

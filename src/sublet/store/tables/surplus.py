@@ -1,6 +1,7 @@
-"""The record of the surplus: the shadow that lives through the recorded demand, and what became of its windows by day."""
+"""The record of the surplus: the shadow that lives through the recorded demand, and what became of its windows by day; and what
+the owner sells by its own decision: blocks."""
 
-from sqlalchemy import BigInteger, Column, Float, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -45,4 +46,38 @@ promise_standings = Table(
     Column("rule", String(60), nullable=False),
     Column("hour", BigInteger, nullable=False),
     Column("state", Json, nullable=False),
+)
+
+# A part of a pool that the owner sells, whatever its own demand does.
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("pool_id", String(40), nullable=False),
+    Column("accelerators", Integer, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("min_price_nano", BigInteger, nullable=True),
+    Column("currency", String(3), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("withdrawn_at", Instant, nullable=True),
+    Index("ix_blocks_pool_id", "pool_id", "end_at"),
+    Index("ix_blocks_created_at", "created_at"),
+)
+
+# What each block became, when, by whom and why. Rows are added and never changed.
+block_changes = Table(
+    "block_changes",
+    metadata,
+    Column("block_id", String(40), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("accelerators", Integer, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("min_price_nano", BigInteger, nullable=True),
 )

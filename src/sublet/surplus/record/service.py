@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sublet.demand.model import Claim, Series, Tally
 from sublet.demand.service import Demand
 from sublet.store import Store
+from sublet.surplus.blocks.model import without
 from sublet.surplus.kept import promised
 from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.ports import Promises
@@ -31,7 +32,17 @@ from sublet.surplus.record.calibration import (
     figures_of_leases,
 )
 from sublet.surplus.record.shadow_book import ShadowBook, hour_of, moment_of
-from sublet.surplus.rule.memory import LATE, POOLS_MAX, Hours, Reach, chained, hours_of, thinned
+from sublet.surplus.rule.memory import (
+    LATE,
+    POOLS_MAX,
+    Hours,
+    KeptOff,
+    Reach,
+    chained,
+    hours_of,
+    nothing_kept,
+    thinned,
+)
 from sublet.surplus.service import view_of
 from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError
@@ -60,16 +71,19 @@ class _Read:
 
 @dataclass
 class _Life:
-    """A pool's shadow with the samples and hours that its next decision needs. `saved` is where the database has it."""
+    """A pool's shadow with the samples and hours that its next decision needs. `saved` is where the database has it, `kept` what
+    blocks kept off the owner in those hours."""
 
     book: ShadowBook
     saved: datetime | None
     read: _Read | None = None
     hours: Hours | None = None
+    kept: Sequence[tuple[Window, int]] = ()
 
 
 class Record:
-    """`facts` tells about a pool by its id, `leases` what became of what was sold of it."""
+    """`facts` tells about a pool by its id, `leases` what became of what was sold of it, `kept_off` what blocks kept off its
+    owner: the shadow sells what they left, and demand beyond the rest of the pool was the owner's to queue."""
 
     def __init__(
         self,
@@ -78,11 +92,13 @@ class Record:
         facts: Callable[[str], PoolFacts],
         leases: Promises,
         classes: Iterable[ServiceClass],
+        kept_off: KeptOff = nothing_kept,
     ) -> None:
         self._store = store
         self._demand = demand
         self._facts = facts
         self._leases = leases
+        self._kept_off = kept_off
         self._classes = {policy.name: policy for policy in classes}
         self._lives: dict[str, _Life] = {}
         self._shown: dict[tuple[str, int], PoolRecord] = {}
@@ -198,14 +214,17 @@ class Record:
         last = present if hours_max is None else min(present, life.book.next_hour + hours_max)
         slots = series.slots(HOUR_S)
         first = slots.start_s // HOUR_S
+        with self._store.read() as connection:
+            life.kept = self._kept_off(pool_id, moment_of(first), connection)
+        capacity = without(slots.capacity, first, life.kept)
         claims = self._demand.claims(pool_id, Window(moment_of(life.book.next_hour), now + CLAIMS_AHEAD))
         lived = 0
         while life.book.next_hour < last and (time.monotonic() < until or not lived):
             place = life.book.next_hour - first
-            self._decide(life, series, claims, _facts_then(facts, slots.capacity, place - 1))
+            self._decide(life, series, claims, _facts_then(facts, capacity, place - 1))
             idle = None
             if 0 <= place < len(slots) and math.isfinite(slots.in_use[place]):
-                idle = max(0, math.floor(slots.capacity[place] - slots.in_use[place]))
+                idle = max(0, math.floor(capacity[place] - slots.in_use[place]))
             life.book.happen(idle, facts.capacity)
             lived += 1
         self._save(pool_id, life, facts.patience_hours)
@@ -264,7 +283,7 @@ class Record:
     def _decide(self, life: _Life, series: Series, claims: Sequence[Claim], facts: PoolFacts) -> None:
         at = moment_of(life.book.next_hour)
         known = _from(series.until(at), self._begin(series.pool, life.book.next_hour))
-        hours = hours_of(known, at, Reach.of(self._demand.kept).marked)
+        hours = hours_of(known, at, Reach.of(self._demand.kept).marked, life.kept)
         life.hours = hours if life.hours is None else life.hours.extended(hours)
         if not life.hours.sellers and life.hours.learned is None:
             life.hours.resume(life.book.learned)
@@ -305,10 +324,10 @@ def _lived(book: ShadowBook | None, now: datetime) -> Shadowed:
 
 
 def _facts_then(facts: PoolFacts, capacity: np.ndarray[tuple[int], np.dtype[np.float64]], place: int) -> PoolFacts:
-    """The pool as it was in that hour, as far as samples tell: what the settings keep back is as it is now."""
+    """The pool as it was in that hour, as far as samples tell, but for its blocks: what the settings keep back is as it is now."""
     known = 0 <= place < capacity.size and math.isfinite(capacity[place])
     then = int(capacity[place]) if known else facts.capacity
-    return replace(facts, capacity=then, absences=(), quarantined=0, reclaims=(), back_off=None)
+    return replace(facts, capacity=then, absences=(), quarantined=0, reclaims=(), back_off=None, blocks=())
 
 
 def _from(series: Series, moment: datetime) -> Series:

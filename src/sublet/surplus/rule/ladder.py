@@ -109,7 +109,7 @@ def _by_itself(
         return _held(items, grid_start, view.at, outlook.slot_s, outlook.told_slots)[first:]
 
     facts = view.facts
-    held = over([_hold(item, policies, view.at) for item in sold])
+    held = over([hold(item, policies, view.at) for item in sold])
     away = over([(absence.window, absence.count) for absence in facts.absences])
     claims, reclaims = unmet(view, view.claims, end), unmet(view, facts.reclaims, end)
     claimed = over([(claim.needed, rest) for claim, rest in claims])
@@ -376,7 +376,7 @@ def _waterfall(capacity: int, steps: Sequence[Step]) -> tuple[int, tuple[Withhel
     return left, tuple(withheld)
 
 
-def _hold(item: Sold, policies: Mapping[str, ServiceClass], at: datetime) -> tuple[Window, float]:
+def hold(item: Sold, policies: Mapping[str, ServiceClass], at: datetime) -> tuple[Window, float]:
     """A sold window for as long as it could not be taken back if notice were given now."""
     policy = policies.get(item.class_name)
     if policy is None or item.window.end <= at:

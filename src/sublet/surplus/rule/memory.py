@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property
@@ -20,10 +20,12 @@ from sqlalchemy import Connection
 from sublet.demand.forecast.forecaster import Forecaster, candidates
 from sublet.demand.model import Floats, Series, Tally
 from sublet.demand.service import Demand
+from sublet.surplus.blocks.model import without
 from sublet.surplus.model import HOUR_S
 from sublet.surplus.rule.seller import PHASES, HighLevel, Seller, phase_of
 from sublet.surplus.terms import SHADOW_HOURS_MIN
 from sublet.values.clock import from_micros, to_micros
+from sublet.values.windows import Window
 
 HISTORY = timedelta(days=125)
 """What forecasts look back on, 120 days, and the days that a fit is older than the moment that it serves."""
@@ -60,6 +62,17 @@ class Learned(Protocol):
     def __call__(self, pool_id: str, connection: Connection, /) -> Mapping[str, Any] | None:
         """What `Hours.as_state` said of the pool when it was last kept."""
         ...
+
+
+class KeptOff(Protocol):
+    def __call__(self, pool_id: str, since: datetime, connection: Connection, /) -> Sequence[tuple[Window, int]]:
+        """What blocks kept off the pool's owner since then, and when."""
+        ...
+
+
+def nothing_kept(pool_id: str, since: datetime, connection: Connection, /) -> Sequence[tuple[Window, int]]:
+    """That there never was a block."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +296,18 @@ class Memory:
 
     What changed is seen RECHECK_S later at most, or at the next question; the value of a sample that was older than LATELY
     when the pool was last read, within an hour. `learned` tells what the record's sellers had learned of a pool, to go on
-    from there after a start.
+    from there after a start. `kept_off` tells what blocks kept off the owner: what is left is the ladder's.
     """
 
-    def __init__(self, demand: Demand, learned: Learned = lambda pool_id, connection: None) -> None:
+    def __init__(
+        self,
+        demand: Demand,
+        learned: Learned = lambda pool_id, connection: None,
+        kept_off: KeptOff = nothing_kept,
+    ) -> None:
         self._demand = demand
         self._learned = learned
+        self._kept_off = kept_off
         self._pools: dict[str, Remembered] = {}
         self._earlier: dict[str, Remembered] = {}
         self._lock = threading.RLock()
@@ -337,7 +356,8 @@ class Memory:
         series = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
         whole, late = Tally.of(series, since), Tally.of(series, late_since)
         series = thinned(series, MINUTE_US)
-        hours = hours_of(series, at, Reach.of(self._demand.kept).marked)
+        kept = self._kept_off(pool_id, since, connection)
+        hours = hours_of(series, at, Reach.of(self._demand.kept).marked, kept)
         if before is not None:
             hours = before.hours.extended(hours)
         if not hours.sellers and hours.learned is None:
@@ -358,7 +378,8 @@ class Memory:
                 late=known.late + Tally.of(fresh, known.late_since),
             )
         if changed < known.hours.next_hour or known.hours.next_hour < to_micros(at) // HOUR_US:
-            hours = _hours_anew(known.hours, changed, known.series, at)
+            kept = self._kept_off(pool_id, known.since, connection)
+            hours = _hours_anew(known.hours, changed, known.series, at, kept)
             known = replace(known, hours=known.hours.extended(hours))
         return known
 
@@ -387,8 +408,11 @@ def thinned(series: Series, slot_us: int) -> Series:
     )
 
 
-def hours_of(series: Series, at: datetime, marked: int = MARKED_HOURS) -> Hours:
-    """Whole hours before `at`; the hours between the last sample and `at` were not seen."""
+def hours_of(
+    series: Series, at: datetime, marked: int = MARKED_HOURS, kept: Sequence[tuple[Window, int]] = ()
+) -> Hours:
+    """Whole hours before `at`; the hours between the last sample and `at` were not seen. Their capacity is what blocks, which
+    `kept` it off the owner, left to the ladder."""
     present = to_micros(at) // HOUR_US
     stop = int(np.searchsorted(series.times_us, present * HOUR_US, side="left"))
     if stop == 0:
@@ -400,7 +424,7 @@ def hours_of(series: Series, at: datetime, marked: int = MARKED_HOURS) -> Hours:
     unseen = np.full(max(0, present - first - len(slots)), np.nan)
     return Hours(
         first,
-        np.concatenate([slots.capacity[whole], unseen]),
+        np.concatenate([without(slots.capacity[whole], first, kept), unseen]),
         np.concatenate([slots.in_use[whole], unseen]),
         phase_of(series.pool),
         marked,
@@ -427,18 +451,20 @@ def _joined(old: Series, fresh: Series) -> Series:
     return chained(old.part(0, whole), thinned(chained(old.part(whole), fresh), MINUTE_US))
 
 
-def _hours_anew(known: Hours, changed: int, series: Series, at: datetime) -> Hours:
+def _hours_anew(
+    known: Hours, changed: int, series: Series, at: datetime, kept: Sequence[tuple[Window, int]] = ()
+) -> Hours:
     """Whole hours of `series` before `at`, of which those before hour `changed` are as `known` has them."""
     # A sample tells by its distance from the one before it which hour it is meant for: one that lies well before is seen, too.
     first = int(np.searchsorted(series.times_us, changed * HOUR_US - HOUR_US // 2, side="left")) - 1
     if first <= 0:
-        return hours_of(series, at, known.marked)
-    found = hours_of(series.part(first), at, known.marked)
-    kept, skipped = changed - known.first_hour, changed - found.first_hour
+        return hours_of(series, at, known.marked, kept)
+    found = hours_of(series.part(first), at, known.marked, kept)
+    same, skipped = changed - known.first_hour, changed - found.first_hour
     return replace(
         found,
         first_hour=known.first_hour,
-        capacity=np.concatenate([known.capacity[:kept], found.capacity[skipped:]]),
-        in_use=np.concatenate([known.in_use[:kept], found.in_use[skipped:]]),
+        capacity=np.concatenate([known.capacity[:same], found.capacity[skipped:]]),
+        in_use=np.concatenate([known.in_use[:same], found.in_use[skipped:]]),
         shared=Shared(),
     )

@@ -1,0 +1,120 @@
+"""Routes of blocks: for the operator, who decides; read by internal teams, who must know what they may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from sublet.accounts.model import Actor, Require
+from sublet.leases.blocks.service import BlockChanged, BlockChangeRequest, BlockMade, Blocks, NewBlockRequest
+from sublet.leases.quotes.admission import BlockSale
+from sublet.leases.wire import NewBlock, NewBlockChange
+from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
+from sublet.surplus.blocks.advice import COUNTS_MAX
+from sublet.values.errors import InvalidInputError
+from sublet.values.money import nano_from_decimal
+
+
+def router(blocks: Blocks, require: Require, organization_of: Callable[[str], str]) -> APIRouter:
+    """`/v1/blocks`. `organization_of` gives an organization's id by its id or name and raises NotFoundError."""
+    routes = APIRouter(tags=["blocks"])
+    seen, writer = Depends(require("blocks:read")), require("blocks:write")
+
+    @routes.post("/v1/blocks", status_code=201)
+    def create(
+        body: NewBlock, actor: Actor = Depends(require("blocks:write", effect=Effect(BlockMade)))
+    ) -> dict[str, Any]:
+        """Put a part of a pool up for sale, up to three years; with `to_organization`, sell all of it at once."""
+        request = NewBlockRequest(
+            body.pool,
+            body.accelerators,
+            body.end,
+            body.start,
+            _nano(body.min_price_per_accelerator_hour),
+            body.reason,
+        )
+        return blocks.create(request, _who(actor), _sale(body, organization_of)).as_dict()
+
+    @routes.get("/v1/blocks", dependencies=[seen])
+    def list_blocks(
+        pool: Annotated[str | None, Query(max_length=60)] = None,
+        live: bool = False,
+        page: PageRequest = Depends(page_request),
+    ) -> dict[str, Any]:
+        """Newest first; with `live`, those that are neither withdrawn nor over."""
+        found = blocks.page(pool, page, standing_only=live)
+        return found.map(lambda item: item.as_dict()).as_dict("blocks")
+
+    @routes.get("/v1/blocks/advice", dependencies=[Depends(require("demand:read"))])
+    def advise(
+        pool: Annotated[str, Query(max_length=60)],
+        accelerators: Annotated[list[int] | None, Query(max_length=COUNTS_MAX)] = None,
+        length_days: Annotated[list[int] | None, Query(max_length=COUNTS_MAX)] = None,
+    ) -> dict[str, Any]:
+        """What blocks of several sizes and lengths would have displaced of the owner's work, by the pool's history."""
+        return blocks.advise(pool, accelerators, length_days)
+
+    @routes.get("/v1/blocks/{block_id}", dependencies=[seen])
+    def show(block_id: str) -> dict[str, Any]:
+        """A block with its leases, how much of it is sold when, and every change."""
+        return blocks.block(block_id).as_dict()
+
+    @routes.post("/v1/blocks/{block_id}/change")
+    def change(
+        block_id: str,
+        body: NewBlockChange,
+        actor: Actor = Depends(require("blocks:write", effect=Effect(BlockChanged))),
+    ) -> dict[str, Any]:
+        """Widen, shrink, move, reprice or withdraw a block. What is sold is broken by `force` alone, with its credits."""
+        if body.force:
+            actor.require("firm:write")
+        return blocks.change(block_id, _change(body), _who(actor)).as_dict()
+
+    @routes.post("/v1/blocks/{block_id}/preview")
+    def preview(block_id: str, body: NewBlockChange, actor: Actor = Depends(writer)) -> dict[str, Any]:
+        """What the same change would make of the block, and which sold leases it would break. Changes nothing."""
+        return blocks.preview(block_id, _change(body)).as_dict()
+
+    return routes
+
+
+def _sale(body: NewBlock, organization_of: Callable[[str], str]) -> BlockSale | None:
+    if body.to_organization is None:
+        if body.price_per_accelerator_hour is not None or body.ssh_public_keys:
+            raise InvalidInputError(
+                "price_per_accelerator_hour and ssh_public_keys are for a sale; name to_organization, too",
+                field="to_organization",
+            )
+        return None
+    if not body.ssh_public_keys:
+        raise InvalidInputError(
+            "ssh_public_keys: send the public keys with which the organization is to log in", field="ssh_public_keys"
+        )
+    price_nano = _nano(body.price_per_accelerator_hour)
+    if price_nano is not None and price_nano < 0:
+        raise InvalidInputError("price_per_accelerator_hour must be 0 or more", field="price_per_accelerator_hour")
+    return BlockSale(organization_of(body.to_organization), tuple(body.ssh_public_keys), price_nano)
+
+
+def _change(body: NewBlockChange) -> BlockChangeRequest:
+    return BlockChangeRequest(
+        accelerators=body.accelerators,
+        start=body.start,
+        end=body.end,
+        min_price_nano=_nano(body.min_price_per_accelerator_hour),
+        withdraw=body.withdraw,
+        reason=body.reason,
+        force=body.force,
+    )
+
+
+def _nano(amount: Decimal | None) -> int | None:
+    return None if amount is None else nano_from_decimal(amount)
+
+
+def _who(actor: Actor) -> str:
+    return f"operator {actor.key_id}"

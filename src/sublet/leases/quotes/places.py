@@ -1,0 +1,211 @@
+"""Where a request can be met: from a block that it fits, or by the forecast; and what to say where it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from sublet.leases import store as sql
+from sublet.leases.model import FORECAST_WINDOW_S_MAX, NoCapacityError, Quote
+from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.request import QuoteRequest
+from sublet.leases.reclaim import store as reclaim_store
+from sublet.surplus.rule.blocks import chosen
+from sublet.values.clock import format_time
+from sublet.values.errors import NotFoundError
+from sublet.values.windows import Window
+
+DAYS_WITHOUT_BLOCK = FORECAST_WINDOW_S_MAX // 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The accelerators that a request could have, from where, and at what price per accelerator-hour."""
+
+    units: list[str]
+    price_nano: int
+    currency: str
+    block_id: str | None = None
+
+
+class Places:
+    """Looks where requests can be met, inside the transaction that sells; changes nothing."""
+
+    def __init__(self, ports: LeasePorts) -> None:
+        self._ports = ports
+
+    def place(
+        self,
+        connection: Connection,
+        pool_id: str,
+        request: QuoteRequest,
+        window: Window,
+        organization_id: str,
+        now: datetime,
+    ) -> Place | None:
+        """From where the request is sold on that pool, and for how much: from a block that it fits, at no less than the block's
+        least price; else by the forecast. None where it can't be."""
+        firm = self._ports.classes.named(request.class_name).notice_s is None
+        rooms = dict(self._ports.block_rooms(connection, pool_id, window)) if firm else {}
+        while block := chosen(list(rooms), {item.id: room for item, room in rooms.items()}, request.accelerators):
+            units = self.free(connection, pool_id, window, organization_id, now)
+            if len(units) < request.accelerators:
+                break
+            price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)
+            if block.min_price_nano is None or block.currency == currency:
+                return Place(units, max(price_nano, block.min_price_nano or 0), currency, block.id)
+            # A least price in another currency can't be kept.
+            del rooms[block]
+        if window.seconds > FORECAST_WINDOW_S_MAX:
+            return None
+        units = self.available(connection, pool_id, request.class_name, window, organization_id, now)
+        if len(units) < request.accelerators:
+            return None
+        price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)
+        return Place(units, price_nano, currency)
+
+    def in_block(self, connection: Connection, quote: Quote, now: datetime, wanted: set[str]) -> list[str]:
+        """Accelerators that the quote's block still has for it; none where the block no longer has room."""
+        rooms = {block.id: room for block, room in self._ports.block_rooms(connection, quote.pool_id, quote.window)}
+        free = self.free(connection, quote.pool_id, quote.window, quote.organization_id, now, wanted)
+        return free[: rooms.get(quote.block_id or "", 0)]
+
+    def available(
+        self,
+        connection: Connection,
+        pool_id: str,
+        class_name: str,
+        window: Window,
+        organization_id: str,
+        now: datetime,
+        wanted: set[str] | None = None,
+    ) -> list[str]:
+        """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
+        free = self.free(connection, pool_id, window, organization_id, now, wanted)
+        return free[: max(0, self._ports.sellable(connection, pool_id, class_name, window))] if free else []
+
+    def free(
+        self,
+        connection: Connection,
+        pool_id: str,
+        window: Window,
+        organization_id: str,
+        now: datetime,
+        wanted: set[str] | None = None,
+    ) -> list[str]:
+        """Accelerators that nobody holds over `window` and that the owner's reclaims leave; `wanted` ones first."""
+        fenced = self._ports.timing.fence(window)
+        if not self._ports.shareable(connection, pool_id) and calendar.other_tenants(
+            connection, pool_id, organization_id, fenced, now
+        ):
+            return []
+        free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]
+        if wanted is not None:
+            free.sort(key=lambda unit: unit not in wanted)
+        return free[: max(0, len(free) - reclaim_store.held_for_owner(connection, pool_id, window))]
+
+    def pools(self, connection: Connection, request: QuoteRequest, window: Window) -> list[Row[Any]]:
+        """Where the request may be met, in the order of their ids. Raises NotFoundError."""
+        if request.pool is not None:
+            named = sql.pool_named(connection, request.pool)
+            found = [named] if named is not None else []
+        else:
+            found = sql.pools_of(connection, request.generation)
+        standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= window.end]
+        if not found:
+            raise NotFoundError(_no_pool(request, sql.pools_of(connection)))
+        if not standing:
+            raise NoCapacityError(
+                f"pool {found[0].name} goes offline before {format_time(window.end)}; choose another one"
+            )
+        return sorted(standing, key=lambda pool: str(pool.id))
+
+    def _other_classes(self, request: QuoteRequest) -> list[str]:
+        return [item.name for item in self._ports.classes.on_sale if item.by_window and item.name != request.class_name]
+
+    def refusal(
+        self,
+        connection: Connection,
+        pools: list[Row[Any]],
+        request: QuoteRequest,
+        window: Window,
+        asker: tuple[str, datetime],
+    ) -> NoCapacityError:
+        """Fewer of the same, another class, or half the time: what the same customer could have right now. `asker` is the
+        organization and the present."""
+        organization_id, now = asker
+        if window.seconds > FORECAST_WINDOW_S_MAX:
+            return self._no_block(connection, pools, request, window)
+        half = Window(window.start, window.start + (window.end - window.start) / 2)
+        tries = [(request.class_name, window, "fewer")]
+        tries += [(name, window, "class") for name in self._other_classes(request)]
+        if half.seconds >= 60:
+            tries.append((request.class_name, half, "shorter"))
+        alternatives: list[dict[str, Any]] = []
+        for pool in pools:
+            for class_name, span, kind in tries:
+                units = self.available(connection, pool.id, class_name, span, organization_id, now)
+                count = min(len(units), request.accelerators)
+                if count:
+                    alternatives.append(
+                        {
+                            "kind": kind,
+                            "pool_id": pool.id,
+                            "class": class_name,
+                            "accelerators": count,
+                            "start": format_time(span.start),
+                            "end": format_time(span.end),
+                        }
+                    )
+        return NoCapacityError(
+            f"not enough capacity for {_accelerators(request.accelerators)} as {request.class_name} in that window: it is sold, or "
+            f"the owner may need it; {_offer(alternatives[0], window) if alternatives else 'try another window'}",
+            alternatives=alternatives,
+        )
+
+    def _no_block(
+        self, connection: Connection, pools: list[Row[Any]], request: QuoteRequest, window: Window
+    ) -> NoCapacityError:
+        """So long a lease is sold from a block alone: what each pool's fullest block could give it."""
+        alternatives = [
+            {
+                "kind": "fewer",
+                "pool_id": pool.id,
+                "class": request.class_name,
+                "accelerators": count,
+                "start": format_time(window.start),
+                "end": format_time(window.end),
+            }
+            for pool in pools
+            if (count := max((room for _, room in self._ports.block_rooms(connection, pool.id, window)), default=0))
+        ]
+        return NoCapacityError(
+            f"no block has {_accelerators(request.accelerators)} for all of that window, and a lease of more than "
+            f"{DAYS_WITHOUT_BLOCK} days is sold from a block alone; "
+            f"{_offer(alternatives[0], window) if alternatives else 'ask for a shorter one'}",
+            alternatives=alternatives,
+        )
+
+
+def _accelerators(count: int) -> str:
+    return f"{count} accelerator{'' if count == 1 else 's'}"
+
+
+def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
+    """What to say of a pool or a generation that there is not."""
+    if request.pool is not None:
+        return f"there is no pool {request.pool!r}; GET /v1/pools lists them"
+    there = ", ".join(sorted({str(pool.generation) for pool in pools}))
+    what = f"no pool of generation {request.generation!r}" if request.generation is not None else "no pool"
+    return f"there is {what}; {f'there is {there}' if there else 'this Sublet has none yet'}"
+
+
+def _offer(alternative: dict[str, Any], window: Window) -> str:
+    """What could be had instead, in words."""
+    until = f" until {alternative['end']}" if alternative["end"] != format_time(window.end) else ""
+    return f"available instead: {_accelerators(alternative['accelerators'])} as {alternative['class']}{until}"

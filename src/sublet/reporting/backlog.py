@@ -1,0 +1,69 @@
+"""What is contracted and not yet delivered, by month: the leases that are not over, at the prices they were sold for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sublet.leases import store as leases_sql
+from sublet.leases.model import Lease, value_nano
+from sublet.values.money import text_from_nano
+from sublet.values.windows import Window
+from sublet.wiring.system import Sublet
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogMonth:
+    """What is still to be delivered in one calendar month (UTC) and currency; `block_nano` is what of it was sold from blocks."""
+
+    month: str
+    currency: str
+    accelerator_s: int
+    nano: int
+    block_nano: int
+    leases: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "month": self.month,
+            "currency": self.currency,
+            "accelerator_hours": round(self.accelerator_s / 3600, 2),
+            "amount": text_from_nano(self.nano),
+            "from_blocks": text_from_nano(self.block_nano),
+            "leases": self.leases,
+        }
+
+
+def contracted(system: Sublet) -> list[BacklogMonth]:
+    """The backlog of every organization now."""
+    with system.store.read() as connection:
+        return backlog(leases_sql.live_leases(connection), system.clock.now())
+
+
+def backlog(leases: Iterable[Lease], now: datetime) -> list[BacklogMonth]:
+    """By month and currency, the earliest first. What was metered is delivered; what is under notice ends at its deadline."""
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for lease in leases:
+        begin = max(now, lease.window.start)
+        if lease.state.terminal or lease.deadline <= begin:
+            continue
+        for month, seconds in _by_month(Window(begin, lease.deadline)):
+            held = sums[month, lease.currency]
+            nano = value_nano(lease.price_nano, lease.accelerators, seconds)
+            held[0] += lease.accelerators * seconds
+            held[1] += nano
+            held[2] += nano if lease.block_id is not None else 0
+            held[3] += 1
+    return [BacklogMonth(month, currency, *held) for (month, currency), held in sorted(sums.items())]
+
+
+def _by_month(window: Window) -> Iterator[tuple[str, int]]:
+    start = window.start
+    while start < window.end:
+        following = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
+        end = min(following, window.end)
+        yield f"{start:%Y-%m}", int((end - start).total_seconds())
+        start = end
