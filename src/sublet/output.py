@@ -21,6 +21,7 @@ from sublet.shown import (
     PRICE,
     SECONDS,
     SHORT,
+    TEXT,
     TIME,
     Column,
     clock_text,
@@ -29,6 +30,7 @@ from sublet.shown import (
     price_text,
     short_id,
     time_text,
+    with_local_times,
     zone_of,
 )
 from sublet.values.text import visible, visible_json
@@ -48,8 +50,8 @@ def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def note(text: str, indent: str = "  ") -> None:
-    """Print a sentence below a table, indented, and on a terminal folded between words."""
-    text = visible(text)
+    """Print a sentence about data, indented, its times local, and on a terminal folded between words."""
+    text = visible(with_local_times(text))
     width = terminal_width()
     typer.echo("\n".join(_folded(text, width - len(indent), indent)) if width else indent + text)
 
@@ -108,14 +110,15 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str | Column], empty: str) -> None:
     """A table of `rows`; `columns` maps keys to headings; `empty` says what to do where there is no row.
 
-    In a pipe a row is one line, however long, for grep and cut. On a terminal that is too narrow text is folded between words,
-    and where that is not enough, each row is shown by itself, a line for each of its fields.
+    In a pipe a row is one line, however long, for grep and cut, and has every column. On a terminal that is too narrow, text is
+    folded between words; where that is not enough, each row is shown by itself, a line for each of its fields.
     """
     if not rows:
         say(empty)
         return
-    table = _Table(rows, {key: item if isinstance(item, Column) else Column(item) for key, item in columns.items()})
     width = terminal_width()
+    shown = {key: item if isinstance(item, Column) else Column(item) for key, item in columns.items()}
+    table = _Table(rows, shown, keep_empty=not width)
     if not width or table.width <= width:
         table.print(table.widths)
     elif (narrowed := table.narrowed(width)) is not None:
@@ -132,13 +135,23 @@ def terminal_width() -> int:
 class _Table:
     """Cells as text, and what is known of their columns."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column], *, keep_empty: bool) -> None:
+        """Without `keep_empty`, columns in which nothing stands are left out."""
         self.headings: list[str] = []
         self.numbers: list[bool] = []
-        by_column = []
+        by_column: list[list[str]] = []
+        folds = []
         for key, column in columns.items():
             values = [row.get(key) for row in rows]
             heading, cells = _cells(column, values)
+            if column.currency:
+                cells = [
+                    f"{text} {row.get(column.currency) or ''}".rstrip() if text != NOTHING else text
+                    for text, row in zip(cells, rows, strict=True)
+                ]
+            if not keep_empty and by_column and all(text in ("", NOTHING) for text in cells):
+                continue
+            folds.append(column.kind == TEXT)
             self.headings.append(visible(heading))
             self.numbers.append(all(_is_number(text) or text == NOTHING for text in cells))
             by_column.append([visible(text) for text in cells])
@@ -150,9 +163,11 @@ class _Table:
         # Numbers, times and ids stay on one line; sentences and lists may be folded.
         self.least = [
             width
-            if number or width <= WORDS_WIDTH_MIN
+            if not fold or number or width <= WORDS_WIDTH_MIN
             else max(WORDS_WIDTH_MIN, *(_width(word) for text in [heading, *cells] for word in text.split()))
-            for heading, cells, number, width in zip(self.headings, by_column, self.numbers, self.widths, strict=True)
+            for heading, cells, number, fold, width in zip(
+                self.headings, by_column, self.numbers, folds, self.widths, strict=True
+            )
         ]
 
     @property
@@ -198,8 +213,9 @@ class _Table:
 def _cells(column: Column, values: Sequence[Any]) -> tuple[str, list[str]]:
     """A column's heading and its cells. The zone of times stands in the heading where it is one for all of them."""
     if column.kind in (TIME, SECONDS):
-        exact = column.kind == SECONDS
         moments = [local(value) for value in values]
+        # Where all times are whole minutes, seconds say nothing.
+        exact = column.kind == SECONDS and any(moment is not None and moment.second for moment in moments)
         zones = {zone_of(moment) for moment in moments if moment is not None}
         if len(zones) == 1 and all(moment or value is None for moment, value in zip(moments, values, strict=True)):
             cells = [clock_text(moment, to_the_second=exact) if moment else NOTHING for moment in moments]
@@ -249,4 +265,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
-    return str(value)
+    return with_local_times(str(value))

@@ -5,6 +5,7 @@ Machines get the same values whole, by `--json`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
@@ -15,6 +16,7 @@ NOTHING = "–"
 CENT = Decimal("0.01")
 _ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _SHORT_CHARACTERS = 6
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,12 @@ class Column:
     """A column of a table: its heading and what stands in it.
 
     `kind` is one of TEXT, TIME (to the minute), SECONDS (a time to the second), MONEY (an amount, rounded), PRICE (an exact
-    price) and SHORT (an id that only identifies).
+    price) and SHORT (an id that only identifies). `currency` is the key of the row's currency, which stands after the amount.
     """
 
     heading: str
     kind: str = TEXT
+    currency: str = ""
 
 
 Columns = dict[str, str | Column]
@@ -43,14 +46,14 @@ def seconds(heading: str) -> Column:
     return Column(heading, SECONDS)
 
 
-def money(heading: str) -> Column:
+def money(heading: str, currency: str = "") -> Column:
     """Amounts, rounded to what matters."""
-    return Column(heading, MONEY)
+    return Column(heading, MONEY, currency)
 
 
-def price(heading: str) -> Column:
+def price(heading: str, currency: str = "") -> Column:
     """Prices, exact."""
-    return Column(heading, PRICE)
+    return Column(heading, PRICE, currency)
 
 
 def short(heading: str) -> Column:
@@ -76,6 +79,11 @@ def time_text(value: Any, *, to_the_second: bool = False) -> str:
     if moment is None:
         return NOTHING if value is None else str(value)
     return f"{clock_text(moment, to_the_second=to_the_second)} {zone_of(moment)}"
+
+
+def with_local_times(text: str) -> str:
+    """A sentence with its moments in the terminal's own zone."""
+    return _MOMENT.sub(lambda found: time_text(found[0]), text)
 
 
 def clock_text(moment: datetime, *, to_the_second: bool = False) -> str:
@@ -108,6 +116,40 @@ def price_text(value: Any) -> str:
     plain = f"{amount.normalize():f}"
     whole, _, rest = plain.partition(".")
     return f"{whole}.{rest.ljust(2, '0')}"
+
+
+def cost_text(amount: Any, currency: str) -> str:
+    """`12.40 EUR`."""
+    return f"{money_text(amount)} {currency}"
+
+
+def per_text(price_: Any, currency: str, per: int, unit: str) -> str:
+    """`1.10 USD per hour` for a price of 3,600 seconds, `0.15 USD per 1,000,000 tokens`, `0.02 USD per request`."""
+    size, name = per, unit.lower()
+    if name == "seconds":
+        size, name = next(
+            ((per // length, word) for length, word in ((3600, "hours"), (60, "minutes")) if per % length == 0),
+            (per, name),
+        )
+    what = name.removesuffix("s") if size == 1 else f"{size:,} {name}"
+    return f"{price_text(price_)} {currency} per {what}"
+
+
+def per_words(text: str) -> str:
+    """The same of a price that a document states, such as `0.02 USD per 3600 Seconds less 5 %`; what is no such is as it is."""
+    found = re.fullmatch(r"(\S+) ([A-Z]{3}) per (\d+) (\w+)(.*)", text)
+    return per_text(found[1], found[2], int(found[3]), found[4]) + found[5] if found else text
+
+
+def quantity_text(quantity: Any, unit: str) -> str:
+    """`2.50 hours` for 9,000 seconds, `1,234 tokens`: a quantity as people count it."""
+    amount = _decimal(quantity)
+    if amount is None:
+        return "" if quantity is None else f"{quantity} {unit}"
+    if unit.lower() == "seconds":
+        return f"{money_text(amount / 3600)} h"
+    whole = amount == amount.to_integral_value()
+    return f"{int(amount):,} {unit.lower()}" if whole else f"{money_text(amount)} {unit.lower()}"
 
 
 def short_id(text: str) -> str:

@@ -19,7 +19,7 @@ from sublet.commands import leases as commands
 from sublet.leases import login
 from sublet.leases.model import NoCapacityError
 from sublet.ledger.budgets.model import BudgetExceededError
-from sublet.values.clock import parse_time
+from sublet.shown import time_text
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 
 
@@ -132,10 +132,11 @@ def test_a_budget_that_refuses_leaves_the_quote_and_the_command_says_how_to_go_o
         alice.take()
     assert refused.value.details == {"free": "0.10"}
     said = re.fullmatch(
-        r"the budget has 0\.10 USD free\. The price stands until (\S+); go on with: sublet lease take --quote (quo_\w+)",
+        r"the budget has 0\.10 USD free\. The price stands until (\S+ \S+ \S+); go on with: sublet lease take --quote (quo_\w+)",
         refused.value.message,
     )
-    assert said is not None and parse_time(said[1]) == alice.world.clock.now() + timedelta(seconds=60)
+    assert said is not None
+    assert said[1] == time_text(alice.world.clock.now() + timedelta(seconds=60), to_the_second=True)
     alice.take("--quote", said[2])
 
 

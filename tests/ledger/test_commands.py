@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def write_usage(path: Path, *quantities: int) -> Path:
 def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> None:
     assert "no overlap" in run("check", str(EXAMPLE), of=prices)
     assert run("publish", str(EXAMPLE), "--json", of=prices) == {"version": 1, "built_in": []}
-    assert "input-2026" in run("show", of=prices)
+    shown = run("show", of=prices)
+    assert "USD per 1,000,000 tokens" in shown and "3600" not in shown and "000000000" not in shown
     file = write_usage(tmp_path / "usage.jsonl", 1_000_000, -1, 2_000_000)
     owner = run("credit", "acme", "0.10", "--source", "s1", "--reason", "hello", "--json")["organization_id"]
     file.write_text(file.read_text().replace("ORG", owner))
@@ -85,7 +87,11 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     draft = run("invoice", "acme", "--json")
     assert (draft["status"], draft["net"]) == ("draft", "0.350000000")
     shown = run("invoice", "acme")
-    assert "digest" in shown and "Credit: hello  -0.100000000 USD" in shown and "To pay  0.350000000 USD" in shown
+    assert (
+        "digest" in shown
+        and re.search(r"Credit: hello +-0.10 USD\n", shown)
+        and re.search(r"To pay +0.35 USD\n", shown)
+    )
     made = run("invoice", "acme", "--final", "--digest", draft["digest"], "--json")
     assert run("invoice", "acme", "--final") == "nothing to invoice\n"
     assert "difference 0.000000000" in run("prove", made["number"])
@@ -98,11 +104,11 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
         run("show", made["number"], "--out", str(tmp_path / "invoice.doc"))
     assert "paid" in run("pay", made["number"], "0.35", "--source", "bank")
     mistake = ("reverse-payment", made["number"], "--source", "bank", "--reason", "counted twice")
-    assert run(*mistake) == "INV-000001 is final, paid 0.000000000 of 0.350000000\n"
+    assert run(*mistake) == "INV-000001 is final, paid 0.00 of 0.35\n"
     assert run("pay", made["number"], "0.35", "--source", "bank-2", "--json")["status"] == "paid"
     assert "INV-000001" in run("invoices", "acme")
     assert run("balance", "acme", "--json")["balances"]["receivable"] == "0.000000000"
-    assert "closing 0.000000000" in run("statement", "acme")
+    assert "closing 0.00 " in run("statement", "acme")
     assert run("receivables") == "nothing is owed\n"
     assert "rated to 2" in run("health")
     for name in ("focus-1.2", "focus-1.4", "journal", "usage", "focus-commitments"):
@@ -118,7 +124,7 @@ def test_budgets(run: Run) -> None:
     made = run("budget", "create", "acme", "12.5", "--scope", "project", "--scope-id", "search", "--json")
     [row] = run("budget", "ls", "acme", "--json")["budgets"]
     assert (row["id"], row["free"], row["scope_id"]) == (made["id"], "12.500000000", "search")
-    assert "20.000000000 a month" in run("budget", "set", made["id"], "20")
+    assert "20.00 a month" in run("budget", "set", made["id"], "20")
     [row] = run("budget", "ls", "acme", "--json")["budgets"]
     assert (row["limit"], row["spent"], row["held"], row["free"]) == (
         "20.000000000", "0.000000000", "0.000000000", "20.000000000",
@@ -249,11 +255,11 @@ def test_a_credit_note_is_shown_and_then_made(run: Run, tmp_path: Path) -> None:
     number = run("invoice", "acme", "--final", "--json")["number"]
     shown = run("note", number, "--line", "1=0.05", "--reason", "outage")
     assert "draft credit note for acme" in shown and f"Corrects {number}" in shown
-    assert run("notes", "acme") == "no credit notes yet\n"
+    assert run("notes", "acme").startswith("no credit notes; ")
     made = run("note", number, "--amount", "0.05", "--reason", "outage", "--final", "--json")
     assert (made["number"], made["total"]) == ("CN-000001", "0.050000000")
     assert "CN-000001" in run("notes", "acme")
-    assert "Taken off what is open  0.050000000 USD" in run("show", "CN-000001")
+    assert "Taken off what is open  0.05 USD" in run("show", "CN-000001")
     page = tmp_path / "note.html"
     run("show", "CN-000001", "--out", str(page))
     assert "Credit note CN-000001" in page.read_text()

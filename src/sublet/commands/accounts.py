@@ -8,6 +8,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.shown import Columns, short, time
 from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
@@ -39,13 +40,13 @@ def list_organizations(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
     else:
-        columns = {
-            "id": "id",
+        columns: Columns = {
             "name": "name",
             "kind": "kind",
             "currency": "currency",
             "timezone": "zone",
             "status": "status",
+            "id": short("id"),
         }
         print_rows(found["organizations"], columns, "no organizations yet; `sublet org create NAME` makes one")
 
@@ -93,15 +94,15 @@ def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], 
     if as_json:
         print_json(found)
     else:
-        columns = {
-            "id": "id",
+        columns: Columns = {
+            "id": "key",
             "name": "name",
             "hint": "ends in",
             "role": "role",
             "scopes": "scopes",
             "project": "project",
-            "expires_at": "expires",
-            "revoked_at": "revoked",
+            "expires_at": time("expires"),
+            "revoked_at": time("revoked"),
         }
         print_rows(found["keys"], columns, "no keys yet; `sublet key create ORGANIZATION` makes one")
 

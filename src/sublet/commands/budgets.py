@@ -8,6 +8,7 @@ import typer
 
 from sublet.client.remote import connect, organization_id
 from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.shown import Columns, money, money_text
 
 Organization = Annotated[str, typer.Argument(help="Id or name.")]
 
@@ -48,7 +49,7 @@ def create_budget(
     if as_json:
         print_json(made)
     else:
-        say(f"{made['id']}  {made['limit']} a {made['period']}, {'hard' if made['hard'] else 'soft'}")
+        say(f"{made['id']}  {money_text(made['limit'])} a {made['period']}, {'hard' if made['hard'] else 'soft'}")
 
 
 @app.command("ls")
@@ -59,8 +60,17 @@ def list_budgets(organization: Organization, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = {
-        name: name for name in ("id", "scope", "scope_id", "period", "kind", "limit", "spent", "held", "free", "hard")
+    columns: Columns = {
+        "id": "budget",
+        "scope": "scope",
+        "scope_id": "of",
+        "period": "period",
+        "kind": "kind",
+        "limit": money("limit"),
+        "spent": money("spent"),
+        "held": money("held"),
+        "free": money("free"),
+        "hard": "hard",
     }
     print_rows(found["budgets"], columns, "no budgets yet; `sublet ledger budget create ORGANIZATION LIMIT` makes one")
 
@@ -72,7 +82,7 @@ def change_budget(
 ) -> None:
     """Change a budget's limit immediately; spent and held amounts stay."""
     changed = connect().document("ledger.change_budget", budget_id, body={"limit": limit})
-    say(f"{budget_id}  {changed['limit']} a {changed['period']}")
+    say(f"{budget_id}  {money_text(changed['limit'])} a {changed['period']}")
 
 
 @app.command("end")

@@ -27,8 +27,7 @@ def list_pools(as_json: JsonFlag = False) -> None:
         "accelerators": "owned",
         "in_service": "in service",
         "watts_per_accelerator": "W each",
-        "price_per_accelerator_hour": price("price/h"),
-        "currency": "",
+        "price_per_accelerator_hour": price("price/h", "currency"),
         "backend": "backend",
     }
     print_rows(

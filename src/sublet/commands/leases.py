@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import time
+import time as clock
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sublet.client.clients import Client
 from sublet.client.remote import connect
-from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.output import JsonFlag, print_json, print_rows, say, waiting
+from sublet.shown import Columns, cost_text, counted, money, price, price_text, seconds, time, time_text
 from sublet.values.clock import as_utc, format_time, parse_time
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
 from sublet.values.ids import new_id
+
+if TYPE_CHECKING:
+    from sublet.client.clients import Client
 
 READY_S_MAX = 120.0
 POLL_S = 0.3
@@ -52,16 +56,15 @@ QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as `sublet lease qu
 OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")]
 AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
 
-_COLUMNS = {
+_COLUMNS: Columns = {
     "id": "lease",
     "state": "state",
     "class": "class",
-    "accelerators": "accelerators",
-    "start": "start",
-    "end": "end",
-    "reclaim_at": "taken back",
-    "price_per_accelerator_hour": "price/h",
-    "currency": "",
+    "accelerators": "count",
+    "start": time("start"),
+    "end": time("end"),
+    "reclaim_at": time("taken back"),
+    "price_per_accelerator_hour": price("price/h", "currency"),
 }
 
 
@@ -105,13 +108,18 @@ def quote(
     if as_json:
         print_json(found)
         return
-    count = found["accelerators"]
     say(
-        f"{count} accelerator{'' if count == 1 else 's'} as {found['class']} from {found['start']} to {found['end']}: "
-        f"{found['total']} {found['currency']} at {found['price_per_accelerator_hour']} per accelerator-hour"
+        f"{counted(found['accelerators'], 'accelerator')} as {found['class']} from {time_text(found['start'])} to "
+        f"{time_text(found['end'])}: {cost_text(found['total'], found['currency'])} at "
+        f"{price_text(found['price_per_accelerator_hour'])} per accelerator-hour"
     )
-    held = f"held until {found['held_until']}" if found["held_until"] else "not held: others may take it first"
-    say(f"{held}; the price stands until {found['expires_at']}")
+    held, expires = found["held_until"], time_text(found["expires_at"], to_the_second=True)
+    if held is None:
+        say(f"not held: others may take it first; the price stands until {expires}")
+    elif held == found["expires_at"]:
+        say(f"held at this price until {expires}")
+    else:
+        say(f"held until {time_text(held, to_the_second=True)}; the price stands until {expires}")
     say(f"take it with: sublet lease take --quote {found['id']}")
 
 
@@ -122,16 +130,15 @@ def list_quotes(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = {
+    columns: Columns = {
         "id": "quote",
         "class": "class",
-        "accelerators": "accelerators",
-        "start": "start",
-        "end": "end",
-        "total": "total",
-        "currency": "",
-        "held_until": "held until",
-        "expires_at": "expires",
+        "accelerators": "count",
+        "start": time("start"),
+        "end": time("end"),
+        "total": money("total", "currency"),
+        "held_until": seconds("held until"),
+        "expires_at": seconds("expires"),
     }
     print_rows(found["quotes"], columns, "no open quotes; `sublet lease quote` asks for one")
 
@@ -171,7 +178,7 @@ def take(
         lease = _accept_new(remote, made, public_key)
     else:
         lease = _accept(remote, quote_id, public_key)
-    begins_later = parse_time(lease["start"]).timestamp() > time.time() + READY_S_MAX / 2
+    begins_later = parse_time(lease["start"]).timestamp() > clock.time() + READY_S_MAX / 2
     if wait and not begins_later:
         lease = _wait_ready(remote, lease["id"], quiet=as_json)
     if as_json:
@@ -204,7 +211,7 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
     _show(lease)
     guarantees = [{"what": name, **value} for name, value in lease["guarantees"].items()]
     print_rows(guarantees, {"what": "guarantee", "level": "level", "how": "by"}, "")
-    print_rows(lease["history"], {"at": "when", "to": "state", "actor": "by", "reason": "why"}, "")
+    print_rows(lease["history"], {"at": seconds("when"), "to": "state", "actor": "by", "reason": "why"}, "")
 
 
 @app.command()
@@ -308,7 +315,7 @@ def _accept_new(remote: Client, made: dict[str, Any], public_key: str) -> dict[s
         return _accept(remote, made["id"], public_key)
     except LimitExceededError as error:
         raise type(error)(
-            f"{error.message}. The price stands until {made['expires_at']}; go on with: "
+            f"{error.message}. The price stands until {time_text(made['expires_at'], to_the_second=True)}; go on with: "
             f"sublet lease take --quote {made['id']}",
             **error.details,
         ) from error
@@ -316,26 +323,19 @@ def _accept_new(remote: Client, made: dict[str, Any], public_key: str) -> dict[s
 
 def _wait_ready(remote: Client, lease_id: str, *, quiet: bool) -> dict[str, Any]:
     """The lease once one can log in. Raises UnavailableError where it fails or takes too long."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from sublet.screen import Screen
-
-    deadline = time.monotonic() + READY_S_MAX
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Screen(stderr=True), transient=True, disable=quiet) as progress:
-        task = progress.add_task("lease requested")
+    deadline = clock.monotonic() + READY_S_MAX
+    with nullcontext() if quiet else waiting("the lease starts"):
         while True:
             lease = remote.get(f"/v1/leases/{lease_id}")
-            progress.update(task, description=f"lease {lease['state']}")
             if lease["state"] in _SERVED and lease["ssh"]:
                 return lease
             if lease["state"] in ("ending", "ended", "canceled", "failed", "rejected"):
                 raise UnavailableError(
                     f"lease {lease_id} is {lease['state']}: {lease['last_error'] or lease['end_reason'] or 'no reason given'}"
                 )
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise UnavailableError(f"lease {lease_id} is {lease['state']} still; look with `sublet lease show`")
-            time.sleep(POLL_S)
+            clock.sleep(POLL_S)
 
 
 def _show(lease: dict[str, Any]) -> None:

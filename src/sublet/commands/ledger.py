@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,23 @@ import typer
 
 from sublet.client.remote import LONG_S, connect, organization_id
 from sublet.commands import budgets as budget_commands
+from sublet.commands import invoices as invoice_commands
 from sublet.commands import settling
 from sublet.commands.backlog import backlog
 from sublet.commands.budgets import Organization
+from sublet.commands.invoices import Month
 from sublet.commands.usage_files import batches, events_in, is_json
-from sublet.output import JsonFlag, print_json, print_rows, say, waiting
+from sublet.output import JsonFlag, print_fields, print_json, print_rows, say, waiting
+from sublet.shown import (
+    Columns,
+    cost_text,
+    counted,
+    money,
+    money_text,
+    short,
+    time,
+    time_text,
+)
 from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
@@ -29,9 +40,6 @@ app.command("notes")(settling.notes)
 app.command("reverse-payment")(settling.reverse_payment)
 
 PROOF_FAILED = 1
-Month = Annotated[
-    str, typer.Option(help="Month like 2026-11, in the organization's time zone; the present one by default.")
-]
 
 
 app.command("backlog")(backlog)
@@ -59,8 +67,8 @@ def print_proof(proof: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(proof)
     else:
-        counted = ", ".join(f"{proof[name]} {name}" for name in ("events", "lines", "transactions", "invoices"))
-        say(f"difference {proof['difference']} ({counted})")
+        told = ", ".join(f"{proof[name]} {name}" for name in ("events", "lines", "transactions", "invoices"))
+        say(f"difference {proof['difference']} ({told})")
         for finding in proof["findings"]:
             say(f"differs: {finding}")
     if not proof["ok"]:
@@ -107,77 +115,8 @@ def take(
         raise typer.Exit(2)
 
 
-@app.command("invoice")
-def invoice(
-    organization: Organization,
-    period: Month = "",
-    final: Annotated[bool, typer.Option("--final", help="Make it final: numbered, posted, credits used.")] = False,
-    digest: Annotated[str, typer.Option(help="With --final: only if it is still the draft of this digest.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show the invoice that would be made now; with --final, make it."""
-    client = connect()
-    owner = organization_id(client, organization)
-    if final:
-        wanted = {"organization_id": owner, "period": period, "digest": digest}
-        made = client.document("ledger.make_invoice", body=wanted)
-        document = made["invoice"]
-        if made["credit_note"] is not None and not as_json:
-            say(f"credit note {made['credit_note']['number']} of {made['credit_note']['total']} was made")
-    else:
-        document = client.document("ledger.read_draft", query={"organization_id": owner, "period": period})
-    if document is None:
-        say("nothing to invoice")
-        return
-    if document["credit_note"] is not None and not as_json:
-        settling.show_note(document["credit_note"])
-    _show(document, out, as_json)
-
-
-@app.command("show")
-def show(
-    invoice_id: Annotated[str, typer.Argument(help="An id or number of an invoice or credit note.")],
-    out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show a final invoice or credit note, or write it as a page, PDF or JSON."""
-    kind = "note" if invoice_id.upper().startswith(("CN-", "CRN_")) else "invoice"
-    _show(connect().document(f"ledger.read_{kind}", invoice_id), out, as_json)
-
-
-def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    from sublet.ledger.invoices.page import invoice_page, summary
-
-    if out is not None:
-        if out.suffix == ".pdf":
-            from sublet.ledger.invoices.pdf import invoice_pdf
-
-            out.write_bytes(invoice_pdf(document))
-        elif out.suffix == ".html":
-            out.write_text(invoice_page(document))
-        elif out.suffix == ".json":
-            out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        else:
-            raise InvalidInputError(f"--out {out} must end in .json, .html or .pdf")
-        say(f"written to {out}")
-        return
-    if as_json:
-        print_json(document)
-        return
-    columns = {
-        "description": "what",
-        "used": "used in",
-        "quantity": "quantity",
-        "unit": "unit",
-        "unit_price": "price",
-        "amount": document["currency"],
-    }
-    say(f"{document['number'] or 'draft'} for {document['customer']['name']}, {document['period']['label']}")
-    print_rows(document["lines"], columns, "no lines")
-    for name, amount, _ in summary(document):
-        say(f"{name:>10}  {amount} {document['currency']}")
-    say(f"{'digest':>10}  {document['digest']}")
+app.command("invoice")(invoice_commands.invoice)
+app.command("show")(invoice_commands.show)
 
 
 @app.command("invoices")
@@ -189,13 +128,12 @@ def invoices(organization: Organization, as_json: JsonFlag = False) -> None:
         print_json(found)
         return
     rows = [entry | {"month": entry["period"]["label"]} for entry in found["invoices"]]
-    columns = {
+    columns: Columns = {
         "number": "number",
         "month": "month",
         "status": "status",
-        "total": "total",
-        "due": "due",
-        "currency": "in",
+        "total": money("total", "currency"),
+        "due": money("due", "currency"),
     }
     print_rows(rows, columns, "no invoices yet; `sublet ledger invoice ORGANIZATION --final` makes one")
 
@@ -259,7 +197,9 @@ def pay(
     if as_json:
         print_json(document)
     else:
-        say(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
+        say(
+            f"{document['number']} is {document['status']}, paid {money_text(document['paid'])} of {money_text(document['due'])}"
+        )
 
 
 @app.command("void")
@@ -313,7 +253,7 @@ def credit(
     if as_json:
         print_json(given)
     else:
-        say(f"{given['id']}  {given['remaining']} left of {given['amount']} ({given['kind']})")
+        say(f"{given['id']}  {money_text(given['remaining'])} left of {money_text(given['amount'])} ({given['kind']})")
 
 
 @app.command("credits")
@@ -324,8 +264,8 @@ def list_credits(organization: Organization, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = {"id": "id", "kind": "kind", "source_id": "source", "amount": "amount", "remaining": "left"}
-    columns |= {"granted_at": "given", "expires_at": "expires", "reason": "reason"}
+    columns: Columns = {"source_id": "source", "kind": "kind", "amount": money("amount"), "remaining": money("left")}
+    columns |= {"granted_at": time("given"), "expires_at": time("expires"), "reason": "reason", "id": short("id")}
     print_rows(found["credits"], columns, "no credits yet; `sublet ledger credit ORGANIZATION AMOUNT` gives one")
 
 
@@ -360,8 +300,7 @@ def profile(
     if as_json:
         print_json(found)
         return
-    for name, value in found.items():
-        say(f"{name:>12}  {value}")
+    print_fields({name.replace("_", " "): value or None for name, value in found.items()})
 
 
 @app.command("balance")
@@ -373,7 +312,7 @@ def balance(organization: Organization, as_json: JsonFlag = False) -> None:
         print_json(found)
     else:
         rows = [{"account": account, "balance": value} for account, value in found["balances"].items()]
-        print_rows(rows, {"account": "account", "balance": "balance"}, "nothing was posted yet")
+        print_rows(rows, {"account": "account", "balance": money("balance")}, "nothing was posted yet")
 
 
 @app.command("statement")
@@ -385,10 +324,11 @@ def statement(organization: Organization, period: Month = "", as_json: JsonFlag 
     if as_json:
         print_json(found)
         return
-    say(f"{found['name']}, {found['period']}: opening {found['opening']} {found['currency']}")
-    columns = {"booked_at": "booked", "kind": "kind", "text": "what", "amount": "amount", "balance": "balance"}
-    print_rows(found["movements"], columns, "no movements")
-    say(f"closing {found['closing']} {found['currency']}")
+    say(f"{found['name']}, {found['period']}: opening {cost_text(found['opening'], found['currency'])}")
+    columns: Columns = {"booked_at": time("booked"), "kind": "kind", "text": "what"}
+    columns |= {"amount": money("amount"), "balance": money("balance")}
+    print_rows(found["movements"], columns, "nothing was invoiced, paid or credited in this month")
+    say(f"closing {cost_text(found['closing'], found['currency'])}")
 
 
 @app.command("receivables")
@@ -399,7 +339,8 @@ def receivables(as_json: JsonFlag = False) -> None:
         print_json(found)
     else:
         names = ("name", "currency", "current", "1-30", "31-60", "61-90", "over 90", "total")
-        print_rows(found["receivables"], {name: name for name in names}, "nothing is owed")
+        columns: Columns = {name: name if at < 2 else money(name) for at, name in enumerate(names)}
+        print_rows(found["receivables"], columns, "nothing is owed")
 
 
 @app.command("health")
@@ -409,13 +350,17 @@ def health(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    say(f"{found['events']} events, rated to {found['rated_to']}, {found['lines']} lines")
+    rated = f"{counted(found['events'], 'event')}, rated to {found['rated_to']:,}"
+    say(f"{rated}, {counted(found['lines'], 'line')}")
     for entry in found["waiting"]:
         say(f"waits: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
     if found["waiting_events"] > len(found["waiting"]):
         say(f"{found['waiting_events']} events wait in all")
     last = found["last_proof"]
-    say(f"last proof {last['proved_at']}: difference {last['difference']}" if last else "no nightly proof yet")
+    if last is None:
+        say("no nightly proof yet; `sublet ledger prove` proves the books now")
+    else:
+        say(f"last proof {time_text(last['proved_at'])}: difference {last['difference']}")
 
 
 @app.command("dismiss")
@@ -445,7 +390,7 @@ def list_dismissed(
     if as_json:
         print_json(found)
         return
-    names = {"source": "source", "id": "id", "kind": "kind", "dismissed_at": "at", "reason": "reason"}
+    names: Columns = {"source": "source", "id": "id", "kind": "kind", "dismissed_at": time("at"), "reason": "reason"}
     print_rows(found["dismissed"], names, "nothing was dismissed")
 
 

@@ -8,6 +8,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.shown import Columns, seconds, short
 
 app = typer.Typer(
     no_args_is_help=True, help="Nodes: the machines that serve this database, each with a data directory."
@@ -22,13 +23,13 @@ def list_nodes(as_json: JsonFlag = False) -> None:
         print_json(found)
         return
     shown = [{**row, "pools": len(row["pool_ids"])} for row in found["nodes"]]
-    columns = {
+    columns: Columns = {
         "name": "node",
-        "id": "id",
         "state": "state",
-        "seen_at": "last seen",
+        "seen_at": seconds("last seen"),
         "version": "version",
         "pools": "pools",
+        "id": short("id"),
     }
     print_rows(shown, columns, "no nodes yet; `sublet up` makes this machine one")
 

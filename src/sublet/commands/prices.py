@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.shown import Columns, per_text, price_text, short, time
+from sublet.values.clock import SystemClock, parse_time
 from sublet.values.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -62,14 +65,50 @@ def show_prices(as_json: JsonFlag = False) -> None:
         return
     rows = [
         {
-            **price,
-            "match": ", ".join(f"{name}={value}" for name, value in sorted(price.get("match", {}).items())),
-            "for": price.get("organization") or "everybody",
+            "what": price.get("description") or price["meter"],
+            "meter": price["meter"],
+            "match": ", ".join(f"{name} {value}" for name, value in sorted(price.get("match", {}).items())),
+            "price": _price_text(price, book.get("units", {})),
+            "for": price.get("organization"),
+            "from": price["from"] if _is_ahead(price.get("from")) else None,
+            "until": price.get("until"),
         }
         for price in book.get("prices", [])
     ]
-    columns = {"id": "id", "meter": "meter", "match": "match", "kind": "kind", "for": "for", "currency": "in"}
+    columns: Columns = {
+        "what": "what",
+        "price": "price",
+        "match": "where",
+        "for": short("only for"),
+        "from": time("from"),
+        "until": time("until"),
+        "meter": "meter",
+    }
+    say(f"version {book['version']}" + (f", {book['name']}" if book["name"] else ""))
     print_rows(rows, columns, "no prices yet; `sublet prices publish FILE` publishes a book")
+
+
+def _is_ahead(moment: str | None) -> bool:
+    return moment is not None and parse_time(moment) > SystemClock().now()
+
+
+def _price_text(price: Mapping[str, Any], units: Mapping[str, str]) -> str:
+    """What a price says, in words: one amount, or each of its steps."""
+    unit, currency = units.get(price["meter"], "units"), price["currency"]
+    per = price.get("per", 1)
+    if price["kind"] == "flat":
+        return f"{price_text(price['amount'])} {currency} flat"
+    if price["kind"] == "package":
+        return per_text(price["amount"], currency, price["size"], unit)
+    if "tiers" not in price:
+        free = f", the first {price['free']:,} free" if price.get("free") else ""
+        return per_text(price["amount"], currency, per, unit) + free
+    steps = []
+    for tier in price["tiers"]:
+        until = f"up to {int(tier['up_to']):,}" if tier.get("up_to") else "beyond"
+        once = f" and {price_text(tier['flat'])} {currency} once" if tier.get("flat") else ""
+        steps.append(f"{until}: {per_text(tier['amount'], currency, per, unit)}{once}")
+    return f"{price['kind']}, " + "; ".join(steps)
 
 
 def _book(file: Path) -> PriceBook:

@@ -134,8 +134,7 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
         "class": "class",
         "accelerators": "count",
         "reclaim_at": time("at the latest"),
-        "credit": money("credit"),
-        "currency": "",
+        "credit": money("credit", "currency"),
         "sentence": "why",
     }
     print_rows(rows, columns, "nobody has to give anything back: enough is free")

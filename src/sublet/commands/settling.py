@@ -8,7 +8,8 @@ import typer
 
 from sublet.client.remote import connect, organization_id
 from sublet.commands.budgets import Organization
-from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
+from sublet.shown import Columns, cost_text, money, money_text
 
 Reason = Annotated[str, typer.Option(help="Why; it stands on the document.")]
 Final = Annotated[bool, typer.Option("--final", help="Carry it out; without it, show what would be done.")]
@@ -48,11 +49,15 @@ def show_note(document: dict[str, Any]) -> None:
     say(f"{document['number'] or 'draft credit note'} for {document['customer']['name']}")
     for text in said_of(document):
         say(text)
-    columns = {"position": "line", "description": "what", "used": "used in", "amount": document["currency"]}
+    columns: Columns = {
+        "position": "line",
+        "description": "what",
+        "used": "used in",
+        "amount": money(document["currency"]),
+    }
     print_rows(document["lines"], columns, "no lines")
-    for name, value, _ in summary(document):
-        say(f"{name:>10}  {value} {document['currency']}")
-    say(f"{'digest':>10}  {document['digest']}")
+    print_fields({name: cost_text(value, document["currency"]) for name, value, _ in summary(document)})
+    say(f"digest {document['digest']}")
 
 
 def notes(organization: Organization, as_json: JsonFlag = False) -> None:
@@ -66,8 +71,14 @@ def notes(organization: Organization, as_json: JsonFlag = False) -> None:
         entry | {"of": ", ".join(corrected["invoice"] for corrected in entry["corrects"])}
         for entry in found["credit_notes"]
     ]
-    columns = {"number": "number", "of": "of", "total": "total", "balance": "owed back", "currency": "in"}
-    print_rows(rows, columns | {"reason": "reason"}, "no credit notes yet")
+    columns: Columns = {
+        "number": "number",
+        "of": "of",
+        "total": money("total", "currency"),
+        "balance": money("owed back", "currency"),
+        "reason": "reason",
+    }
+    print_rows(rows, columns, "no credit notes; `sublet ledger note INVOICE --reason WHY` shows one before it is made")
 
 
 def reverse_payment(
@@ -82,4 +93,6 @@ def reverse_payment(
     if as_json:
         print_json(document)
     else:
-        say(f"{document['number']} is {document['status']}, paid {document['paid']} of {document['due']}")
+        say(
+            f"{document['number']} is {document['status']}, paid {money_text(document['paid'])} of {money_text(document['due'])}"
+        )

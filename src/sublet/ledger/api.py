@@ -23,6 +23,7 @@ from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.service import Ledger, new_budget
 from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
+from sublet.ledger.usage.meters import METERS
 from sublet.ledger.wire import (
     BillingProfile,
     Dismissal,
@@ -113,7 +114,8 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             entries = content.get(section, [])
             content[section] = [entry for entry in entries if actor.everywhere or entry.get("organization", "") in mine]
         state = book.state if actor.everywhere else [book.state, actor.organization_id]
-        return shown(request, {"version": book.version, **content}, state)
+        units = {meter.name: meter.unit for meter in METERS.values()}
+        return shown(request, {"version": book.version, "units": units, **content}, state)
 
     @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)
     async def publish_prices(request: Request, seen: Seen) -> Response:

@@ -219,9 +219,11 @@ class UsageTaken:
 
 @answer
 class PriceBook:
-    """Prices, discounts and commitments by the form of their entries (docs/prices.md), and the version of the book."""
+    """Prices, discounts and commitments by the form of their entries (docs/prices.md), the version of the book, and the unit of
+    each meter."""
 
     version: int
+    units: dict[str, str]
     name: str
     prices: list[dict[str, Any]]
     discounts: list[dict[str, Any]]

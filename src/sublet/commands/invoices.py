@@ -1,0 +1,99 @@
+"""`sublet ledger invoice` and `show`: an invoice on the terminal, as a page, as PDF or as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sublet.client.remote import connect, organization_id
+from sublet.commands import settling
+from sublet.commands.budgets import Organization
+from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
+from sublet.shown import Columns, cost_text, money, per_words, quantity_text
+from sublet.values.errors import InvalidInputError
+
+Month = Annotated[
+    str, typer.Option(help="Month like 2026-11, in the organization's time zone; the present one by default.")
+]
+
+
+def invoice(
+    organization: Organization,
+    period: Month = "",
+    final: Annotated[bool, typer.Option("--final", help="Make it final: numbered, posted, credits used.")] = False,
+    digest: Annotated[str, typer.Option(help="With --final: only if it is still the draft of this digest.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the invoice that would be made now; with --final, make it."""
+    client = connect()
+    owner = organization_id(client, organization)
+    if final:
+        wanted = {"organization_id": owner, "period": period, "digest": digest}
+        made = client.document("ledger.make_invoice", body=wanted)
+        document = made["invoice"]
+        if made["credit_note"] is not None and not as_json:
+            amount = cost_text(made["credit_note"]["total"], made["credit_note"]["currency"])
+            say(f"credit note {made['credit_note']['number']} of {amount} was made")
+    else:
+        document = client.document("ledger.read_draft", query={"organization_id": owner, "period": period})
+    if document is None:
+        say("nothing to invoice")
+        return
+    if document["credit_note"] is not None and not as_json:
+        settling.show_note(document["credit_note"])
+    _show(document, out, as_json)
+
+
+def show(
+    invoice_id: Annotated[str, typer.Argument(help="An id or number of an invoice or credit note.")],
+    out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a final invoice or credit note, or write it as a page, PDF or JSON."""
+    kind = "note" if invoice_id.upper().startswith(("CN-", "CRN_")) else "invoice"
+    _show(connect().document(f"ledger.read_{kind}", invoice_id), out, as_json)
+
+
+def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    from sublet.ledger.invoices.page import invoice_page, summary
+
+    if out is not None:
+        if out.suffix == ".pdf":
+            from sublet.ledger.invoices.pdf import invoice_pdf
+
+            out.write_bytes(invoice_pdf(document))
+        elif out.suffix == ".html":
+            out.write_text(invoice_page(document))
+        elif out.suffix == ".json":
+            out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        else:
+            raise InvalidInputError(f"--out {out} must end in .json, .html or .pdf")
+        say(f"written to {out}")
+        return
+    if as_json:
+        print_json(document)
+        return
+    columns: Columns = {
+        "description": "what",
+        "used": "used in",
+        "quantity": "quantity",
+        "unit_price": "price",
+        "amount": money(document["currency"]),
+    }
+    lines = [
+        {
+            **line,
+            "quantity": quantity_text(line["quantity"], line["unit"] or ""),
+            "unit_price": per_words(line["unit_price"] or ""),
+        }
+        for line in document["lines"]
+    ]
+    say(f"{document['number'] or 'draft'} for {document['customer']['name']}, {document['period']['label']}")
+    print_rows(lines, columns, "no lines")
+    sums = {name: cost_text(value, document["currency"]) for name, value, _ in summary(document)}
+    print_fields(sums)
+    say(f"digest {document['digest']}")
