@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +15,13 @@ from sublet.values.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from sublet.surplus.backtest.backtest import Backtest
+    from sublet.surplus.backtest.classes import Asked
+    from sublet.surplus.backtest.scoring import Trace
 
 FILES_MAX = 200
 WINDOWS = "1,4,12,24"
+MINUTES_OF_PATIENCE = 60
+"""Shadows live by the hour: less patience than that breaks as none."""
 
 Windows = Annotated[str, typer.Option(help="Window lengths in hours, separated by commas.")]
 Broken = Annotated[float, typer.Option("--broken-per-1000", help="Promises per 1,000 that may break.")]
@@ -39,14 +43,21 @@ def backtest(
         int | None, typer.Option(min=1, help="Days before scoring begins; 28, or fewer for a short series.")
     ] = None,
     page_file: Annotated[Path | None, typer.Option("--page", help="Write a page with charts to this file.")] = None,
+    class_name: Annotated[
+        str, typer.Option("--class", help="Only what this class would sell and keep by its record: firm or deadline.")
+    ] = "",
+    within: Annotated[str, typer.Option(help="With --class deadline: the deadline of orders, such as 24h.")] = "24h",
+    patience: Annotated[int, typer.Option(min=0, max=1440, help="Minutes that the owner's own work may wait.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Score Sublet and simpler policies on past demand: what each would have sold, and how many promises it broke.
 
-    Nothing is sold and nothing is stored. The same files give the same numbers to the last digit.
+    With --class, one class as the budget and the monitor sell it, and where its record would stand. Nothing is sold and
+    nothing is stored. The same files give the same numbers to the last digit.
     """
     from sublet.demand.feeds.csv_series import read_series
     from sublet.surplus.backtest import backtest as benchmark
+    from sublet.surplus.backtest.classes import Asked
     from sublet.surplus.backtest.page import page
     from sublet.surplus.backtest.trial import checked_shares, checked_windows
     from sublet.values.service_classes import LONG_SHARE
@@ -62,6 +73,10 @@ def backtest(
     names = [trace.name for trace, _ in prepared]
     if len(set(names)) < len(names):
         raise InvalidInputError("two files have the same name; a pool's name is its file's name, so rename one")
+    if class_name or patience:
+        asked = Asked(class_name or "firm", lengths, per_1000 / 1000, _within(within), patience >= MINUTES_OF_PATIENCE)
+        _try_class([trace for trace, _ in prepared], asked, page_file, as_json)
+        return
     pieces, done = benchmark.pieces(len(files), len(lengths)), 0
     with progress("backtest") as tell:
 
@@ -74,17 +89,78 @@ def backtest(
             [trace for trace, _ in prepared], lengths, per_1000 / 1000, advance, long_share=share
         )
     result.notes += [item for _, notes in prepared for item in notes]
-    if page_file is not None:
-        try:
-            page_file.write_text(page(result, per_1000 / 1000), encoding="utf-8")
-        except OSError as error:
-            raise InvalidInputError(f"{page_file} can't be written ({error.strerror}); name another file") from error
+    _write_page(page_file, lambda: page(result, per_1000 / 1000))
     if as_json:
         print_json(result.as_dict())
         return
     _print_backtest(result)
     if page_file is not None:
         say(f"charts: {page_file}")
+
+
+def _write_page(file: Path | None, made: Callable[[], str]) -> None:
+    if file is not None:
+        try:
+            file.write_text(made(), encoding="utf-8")
+        except OSError as error:
+            raise InvalidInputError(f"{file} can't be written ({error.strerror}); name another file") from error
+
+
+def _try_class(traces: Sequence[Trace], asked: Asked, page_file: Path | None, as_json: bool) -> None:
+    """One class as its record would have sold it, and what the monitor says of it at the end."""
+    from sublet.surplus.backtest.classes import try_class
+    from sublet.surplus.backtest.page import class_page
+
+    done = 0
+    with progress("backtest") as tell:
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            tell(done / (len(traces) * len(asked.kept_hours)))
+
+        tried = try_class(traces, asked, advance)
+    _write_page(page_file, lambda: class_page(tried, asked.risk))
+    told = [item.as_dict() for item in tried]
+    if as_json:
+        print_json({"class": asked.class_name, "promised_per_1000": 1000 * asked.risk, "kinds": told})
+        return
+    rows = [
+        {
+            "pool": item["pool"],
+            "kind": item["kind"],
+            "share": f"{item['share']:.3f}",
+            "idle": f"{item['sold_share_of_idle']:.3f}",
+            "rate": f"{item['broken_per_1000']:.1f}",
+            "broken": f"{item['broken']:,} of {item['promised']:,}",
+            "worst": f"{item['worst_hour']:,}",
+            "state": item["state"],
+        }
+        for item in told
+    ]
+    columns = {
+        "pool": "pool",
+        "kind": "kind",
+        "share": "of the bound",
+        "idle": "of all idle",
+        "rate": "broken /1000",
+        "broken": "broken",
+        "worst": "worst hour",
+        "state": "state",
+    }
+    print_rows(rows, columns, "nothing was tried")
+    for item in told:
+        stops = f"; the monitor spoke {item['alarms']} times" if item["alarms"] else ""
+        note(f"{item['pool']}, {item['kind']}: {item['verdict']}{stops}")
+    if page_file is not None:
+        say(f"charts: {page_file}")
+
+
+def _within(text: str) -> int:
+    try:
+        return int(text.removesuffix("h"))
+    except ValueError as error:
+        raise InvalidInputError(f"--within is {text!r}; write hours such as 24h") from error
 
 
 def shadow(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from sublet.surplus.backtest.backtest import OWN, Backtest
 from sublet.surplus.backtest.charts import key, risk_curve, timeline
+from sublet.surplus.backtest.classes import Tried
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--line:#d0d7de;--soft:#57606a;--demand:#8fa3b8;--sold:#0b6e4f;--bad:#c1440e}
@@ -58,6 +60,42 @@ def page(result: Backtest, risk: float) -> str:
     if result.notes:
         notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
         parts.append(f"<h2>About the data</h2><ul>{notes}</ul>")
+    return _whole(parts)
+
+
+def class_page(tried: Sequence[Tried], risk: float) -> str:
+    """The page of one class of service: what was sold of it against what was idle, and where its record stands."""
+    limit = 1000 * risk
+    head = "".join(
+        f"<th>{name}</th>" for name in ("of the bound", "of all idle", "broken per 1,000", "worst hour", "state")
+    )
+    parts = [
+        "<h1>What would this class have sold and kept?</h1>",
+        f"<p>Each kind by itself, for endless buyers, within what its record had earned. At most {limit:g} of 1,000 promises "
+        "were to break. The bound is what perfect knowledge would have honored in uninterrupted windows.</p>",
+        f'<div class="wide"><table><thead><tr><th>pool and kind</th>{head}</tr></thead><tbody>',
+    ]
+    for item in tried:
+        told = item.as_dict()
+        mark = " class=over" if told["broken_per_1000"] > limit else ""
+        parts.append(
+            f"<tr><td>{escape(told['pool'])}, {escape(told['kind'])}</td><td>{told['share']:.3f}</td>"
+            f"<td>{told['sold_share_of_idle']:.3f}</td><td{mark}>{told['broken_per_1000']:.1f}</td>"
+            f"<td>{told['worst_hour']:,}</td><td>{escape(told['state'])}</td></tr>"
+        )
+    parts.append("</tbody></table></div>")
+    for item in tried:
+        told = item.as_dict()
+        parts += [
+            f"<h2>{escape(told['pool'])}, {escape(told['kind'])}</h2>",
+            timeline(item.trace, item.outcome),
+            _LEGEND,
+            f"<p>{escape(told['verdict'])}.</p>",
+        ]
+    return _whole(parts)
+
+
+def _whole(parts: Sequence[str]) -> str:
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Backtest</title>'

@@ -141,7 +141,7 @@ def sell(
         delayed += over - lost[t]
         held[t] = book[0] - lost[t]
         _end_hour(book, lost[t])
-        if standing.pass_hour(pace, t, shadow.started[t], shadow.broken[t], shadow.running[t]):
+        if standing.pass_hour(pace, trace.first_hour + t, shadow.started[t], shadow.broken[t], shadow.running[t]):
             alarms.append(t)
     total = float(sold.sum())
     kept = (total - float(lost.sum())) * window
@@ -194,7 +194,7 @@ def deadlines(
                 real.add(sold[t])
         running = shadow.count
         ended, late = shadow.pass_hour(float(idle[t]))
-        if standing.pass_hour(pace, t, ended, late, running):
+        if standing.pass_hour(pace, trace.first_hour + t, ended, late, running):
             alarms.append(t)
         held[t] = min(real.count, idle[t])
         ended, lost[t] = real.pass_hour(float(idle[t]))

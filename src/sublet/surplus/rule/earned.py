@@ -130,7 +130,7 @@ def state_of(stood: Stood) -> str:
     most = standing.most(stood.pace)
     if most < 1:
         return "earning" if standing.alarm_hour is None else "stopped"
-    return "full" if most >= standing.running > 0 else "open"
+    return "full" if most >= standing.running else "open"
 
 
 def kind_text(stood: Stood) -> str:
