@@ -60,7 +60,15 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 def main() -> int:
     breaches = [
         breach
-        for rule in (code_rules, transaction_rules, ownership_rules, startup_rules, package_rules, text_rules)
+        for rule in (
+            code_rules,
+            transaction_rules,
+            cycle_rules,
+            ownership_rules,
+            startup_rules,
+            package_rules,
+            text_rules,
+        )
         for breach in rule()
     ]
     for breach in breaches:
@@ -145,6 +153,13 @@ def startup_rules() -> Iterator[str]:
     import startup
 
     yield from startup.breaches(ROOT / "src")
+
+
+def cycle_rules() -> Iterator[str]:
+    """No two modules import each other, not even for type checkers."""
+    import cycles
+
+    yield from cycles.breaches(ROOT / "src", "sublet")
 
 
 def ownership_rules() -> Iterator[str]:

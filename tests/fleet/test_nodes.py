@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 from tests.fleet.specs import spec
 
 from sublet.fleet.leadership import HELD_S, STANDSTILL_S, Leadership
@@ -21,7 +22,8 @@ from sublet.fleet.nodes import (
 )
 from sublet.fleet.reach import MachineReach, OwnReach, pool_lead
 from sublet.fleet.service import Fleet, PoolElsewhereError
-from sublet.store import Store, processes
+from sublet.store import Store
+from sublet.store.tables.processes import processes
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import NotFoundError
 
@@ -173,7 +175,7 @@ def test_processes_say_that_they_serve_until_they_end(any_store: Store, nodes: N
         presence.beat()
         clock.advance(1)
     with any_store.read() as connection:
-        found = processes.all_processes(connection)
+        found = connection.execute(select(processes)).all()
     assert sorted((process.kind, process.pid) for process in found) == [
         ("control", os.getpid()),
         ("gateway", os.getpid()),
@@ -181,7 +183,20 @@ def test_processes_say_that_they_serve_until_they_end(any_store: Store, nodes: N
     presences[1].stop()
     presences[2].stop()
     with any_store.read() as connection:
-        assert processes.all_processes(connection) == []
+        assert connection.execute(select(processes)).all() == []
+
+
+def test_a_killed_process_is_forgotten_after_a_day(any_store: Store, clock: SimulatedClock) -> None:
+    control = Presence(any_store, A, "alpha", "control")
+    Presence(any_store, A, "alpha", "gateway").beat()
+    clock.advance(23 * 3600)
+    control.beat()
+    with any_store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(processes)).scalar_one() == 2
+    clock.advance(3600 + 1)
+    control.beat()
+    with any_store.read() as connection:
+        assert [row.kind for row in connection.execute(select(processes))] == ["control"]
 
 
 def test_a_data_directory_names_its_node_once(tmp_path: Path) -> None:

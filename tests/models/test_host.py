@@ -133,7 +133,7 @@ def test_a_planned_replica_is_started_and_told_to_be_ready_when_it_answers(stage
     stage.engines[0].well = True
     found = stage.step()[0]
     assert (found.state, found.endpoint, found.pid) == ("ready", stage.engines[0].endpoint, 1001)
-    assert stage.models.accelerators_used("pool") == 1 and stage.models.engine_pids() == [1001]
+    assert [(replica.accelerators, replica.pid) for replica in stage.models.replicas()] == [(1, 1001)]
 
 
 def test_an_engine_that_dies_is_replaced_and_no_request_is_sent_there_meanwhile(stage: Stage) -> None:

@@ -16,6 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from sublet.accounts.service import Accounts
 from sublet.demand.model import Sample
 from sublet.demand.service import Demand
@@ -25,7 +27,7 @@ from sublet.launch.supervisor import bind
 from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
 from sublet.simulation.world import SSH_KEY
 from sublet.store import Store
-from sublet.store.processes import all_processes
+from sublet.store.tables.processes import processes
 from sublet.values.clock import SystemClock
 
 MORTAL = Path(__file__).with_name("mortal.py")
@@ -141,7 +143,7 @@ class House:
         """Who leads a shared pool now, if it lives."""
         with self.store.read() as connection:
             held = all_leaders(connection).get(pool_lead(self.pools[pool]["id"]))
-            pids = {process.node_id: process.pid for process in all_processes(connection)}
+            pids = {row.node_id: row.pid for row in connection.execute(select(processes))}
         pid = pids.get(held.node_id) if held is not None else None
         running = (plane for plane in self.planes.values() if plane.process and plane.process.poll() is None)
         return next((plane for plane in running if plane.process and plane.process.pid == pid), None)

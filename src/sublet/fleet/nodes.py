@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 NODE_FILE = "node"
 BEAT_S = 5.0
+KILLED_KEPT = timedelta(days=1)
+"""For how long a process that ended without saying so is remembered."""
 
 
 class ControlPlaneRunningError(ConflictError):
@@ -173,6 +176,7 @@ class Presence:
             )
             if mine.kind == "control":
                 sql.see_node(connection, mine.node_id, now)
+                processes.delete_processes_before(connection, now - KILLED_KEPT)
 
         self._store.write(write)
 

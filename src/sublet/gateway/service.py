@@ -25,6 +25,7 @@ from sublet.gateway.requests.admission import Admission, KeyState
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds
+from sublet.gateway.requests.host import UnderWay
 from sublet.gateway.surfaces.surface import Surface
 from sublet.gateway.upstream.engine_watch import EngineWatch
 from sublet.gateway.upstream.pool import EnginePool
@@ -70,7 +71,7 @@ class Gateway:
         self.admission = Admission(settings)
         self.watch = EngineWatch(self)
         metrics.engine_errors = self.watch.errors
-        self.live: set[Exchange] = set()
+        self.live: set[UnderWay] = set()
         self.connections = Connections(settings, metrics.evicted)
         self.swept = [self.connections]
         """The connections of every listener."""

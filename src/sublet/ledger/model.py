@@ -10,8 +10,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sublet.ledger.prices.terms import Fee, Price
-from sublet.ledger.usage.meters import METERS, Meter
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.money import POSTING_NANO_MAX, decimal_from_nano
@@ -212,11 +210,3 @@ def postings_of(amounts: Mapping[str, int]) -> tuple[Posting, ...]:
 
 PRODUCT_ACCOUNTS = ("revenue.leases", "revenue.models", "revenue.energy", "revenue.fees", "revenue.commitments")
 """Where invoice lines are earned: the account of a product is named after it."""
-
-
-def revenue_account(charge: Price | Fee | Meter) -> str:
-    """Where a charge is earned."""
-    if isinstance(charge, Fee):
-        return "revenue.fees"
-    meter = METERS[charge.meter] if isinstance(charge, Price) else charge
-    return f"revenue.{meter.product}"

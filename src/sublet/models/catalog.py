@@ -178,14 +178,6 @@ def verified_weights(entry: CatalogEntry, progress: Callable[[int, int], None] |
     return path
 
 
-def installed_version(entry: CatalogEntry) -> str | None:
-    """The version of the package that carries the weights, None where it is not installed."""
-    try:
-        return importlib.metadata.version(entry.source.get("distribution", ""))
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        return None
-
-
 def _between(value: int, least: int, most: int, where: str) -> int:
     if not least <= value <= most:
         raise InvalidInputError(f"{where}: must be {least} to {most}, not {value}")

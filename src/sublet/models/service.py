@@ -231,14 +231,6 @@ class Models:
             mine = reach.pools(connection) if reach is not None else None
         return [replica for replica in found if mine is None or replica.pool_id in mine]
 
-    def accelerators_used(self, pool_id: str) -> int:
-        """Accelerators of a pool that replicas occupy: sold, as far as the surplus is concerned."""
-        return sum(replica.accelerators for replica in self.replicas() if replica.pool_id == pool_id)
-
-    def engine_pids(self) -> list[int]:
-        """Processes of this machine's engines: their load is a tenant's, not the owner's."""
-        return [replica.pid for replica in self.replicas() if replica.pid is not None]
-
     # The loop
 
     def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None, reach: Reach | None = None) -> Plan:

@@ -14,13 +14,14 @@ from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sublet.store.failures import REPEATABLE, translate
 from sublet.store.once import current
 from sublet.store.writer import Writer
 from sublet.values.clock import Clock, SystemClock
-from sublet.values.errors import InvalidInputError, StorageFullError, UnavailableError
+from sublet.values.errors import InvalidInputError, UnavailableError
 
 T = TypeVar("T")
 
@@ -28,7 +29,6 @@ WRITE_ATTEMPTS_MAX = 8
 BUSY_TIMEOUT_MS = 15_000
 BUSY = "every connection to the database is in use; try again"
 # serialization_failure, deadlock_detected: PostgreSQL asks for the transaction to be repeated.
-_REPEATABLE = {"40001", "40P01"}
 
 
 class Store:
@@ -108,7 +108,7 @@ class Store:
                 with self._writer_engine.begin() as connection:
                     return fn(connection)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _REPEATABLE or attempt + 1 == WRITE_ATTEMPTS_MAX:
+                if getattr(error.orig, "sqlstate", None) not in REPEATABLE or attempt + 1 == WRITE_ATTEMPTS_MAX:
                     _raise(error)
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))
             except PoolTimeoutError as error:
@@ -127,30 +127,6 @@ class Store:
             self._writer.close()
         self._reader.dispose()
         self._writer_engine.dispose()
-
-
-def translate(error: DBAPIError) -> Exception:
-    """The typed error for a database failure that has a known cure; otherwise `error` itself."""
-    words = str(error.orig).lower()
-    if type(error) is DatabaseError and ("malformed" in words or "not a database" in words):
-        return UnavailableError("the database file is damaged; restore it from a backup, or set another data_dir")
-    if not isinstance(error, OperationalError):
-        return error
-    if "disk is full" in words or "no space left" in words or getattr(error.orig, "sqlstate", "") == "53100":
-        return StorageFullError()
-    if "disk i/o error" in words:
-        return StorageFullError(
-            "the disk that holds Sublet's data fails or is full; check it, nothing was half-written"
-        )
-    if getattr(error.orig, "sqlstate", "") in _REPEATABLE:
-        return UnavailableError("too many writes met on the same rows; nothing was written, try again")
-    if "readonly" in words:
-        return UnavailableError("the database file can't be written; check its owner, its permissions and its disk")
-    if any(sign in words for sign in ("locked", "connection", "unable to open")):
-        return UnavailableError(
-            f"the database can't be reached ({str(error.orig).splitlines()[0]}); check [database] url"
-        )
-    return error
 
 
 def _raise(error: DBAPIError) -> NoReturn:

@@ -13,18 +13,17 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from sublet.store.tables.idempotency import idempotent_answers as answers
+from sublet.values.clock import Clock
 from sublet.values.errors import ConflictError, LimitExceededError
-
-if TYPE_CHECKING:
-    from sublet.store.engine import Store
 
 T = TypeVar("T")
 
@@ -62,11 +61,24 @@ class Effect:
     secret: bool = False
 
 
+class Transactions(Protocol):
+    """What a request under a key needs of the store."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def read(self) -> AbstractContextManager[Connection]: ...
+
+    def write(self, fn: Callable[[Connection], T]) -> T: ...
+
+    def lock(self, connection: Connection, name: str) -> None: ...
+
+
 @dataclass(slots=True)
 class Once:
     """A request under an idempotency key. `secret` is what the caller signs in with."""
 
-    store: Store
+    store: Transactions
     organization_id: str
     key: str
     request_sha256: str
@@ -235,7 +247,7 @@ def request_digest(method: str, path: str, query: str, body: bytes, attributes: 
     return digest.hexdigest()
 
 
-def forget(store: Store, now: datetime) -> int:
+def forget(store: Transactions, now: datetime) -> int:
     """Delete answers that were kept long enough, at most FORGOTTEN_MAX of them; how many there were."""
     old = answers.c.created_at < now - KEPT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 
 from sublet.store.tables.processes import processes
 
@@ -22,14 +22,6 @@ class Process:
     pid: int
     started_at: datetime
     seen_at: datetime
-
-
-def all_processes(connection: Connection) -> list[Process]:
-    found = connection.execute(select(processes).order_by(processes.c.started_at, processes.c.id))
-    return [
-        Process(row.id, row.node_id, row.kind, row.version, row.revision, row.pid, row.started_at, row.seen_at)
-        for row in found
-    ]
 
 
 def save_process(connection: Connection, process: Process) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from sublet.store.failures import translate
 from sublet.values.errors import SubletError, UnavailableError
 
 T = TypeVar("T")
@@ -127,6 +128,4 @@ def _ended(error: BaseException | None) -> Exception:
 
 
 def _typed(error: BaseException) -> BaseException:
-    from sublet.store.engine import translate
-
     return translate(error) if isinstance(error, DBAPIError) else error

@@ -38,8 +38,3 @@ class Window:
 
     def overlaps(self, other: Window) -> bool:
         return self.start < other.end and other.start < self.end
-
-    def intersection(self, other: Window) -> Window | None:
-        """What both cover, or None where that is nothing."""
-        start, end = max(self.start, other.start), min(self.end, other.end)
-        return Window(start, end) if start < end else None

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sublet.gateway.front.addresses import Proxies
 from sublet.gateway.front.answers import CLOSE, json_answer, refusal_headers, status_line
+from sublet.gateway.front.client import Answered
 from sublet.gateway.front.connections import Connections
 from sublet.gateway.front.cors import Cors
 from sublet.gateway.front.routes import Route, Routes
@@ -53,11 +54,11 @@ class AnsweringProtocol(HttpToolsProtocol):
 
     # The exchange's side (gateway.client.Client)
 
-    def answer_whole(self, exchange: Exchange, body: bytes) -> None:
+    def answer_whole(self, exchange: Answered, body: bytes) -> None:
         self.transport.write(json_answer(200, exchange.headers() + self._own_headers(), body))
         self._over()
 
-    def answer_head(self, exchange: Exchange) -> None:
+    def answer_head(self, exchange: Answered) -> None:
         if not self._chunked:
             self._keep = False
         self.transport.write(
@@ -81,7 +82,7 @@ class AnsweringProtocol(HttpToolsProtocol):
             self._keep = False
         self._over()
 
-    def refuse(self, error: SubletError, exchange: Exchange) -> None:
+    def refuse(self, error: SubletError, exchange: Answered) -> None:
         self._write_refusal(error, exchange.surface, exchange.headers())
         self._over()
 

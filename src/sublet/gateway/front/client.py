@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from sublet.gateway.surfaces.surface import Surface
 from sublet.values.errors import SubletError
 
-if TYPE_CHECKING:
-    from sublet.gateway.requests.exchange import Exchange
+
+class Answered(Protocol):
+    """The request that is answered, as far as its answer shows it."""
+
+    @property
+    def surface(self) -> Surface: ...
+
+    def headers(self) -> bytes: ...
 
 
 class Client(Protocol):
     """Where the answer goes."""
 
-    def answer_whole(self, exchange: Exchange, body: bytes) -> None: ...
+    def answer_whole(self, exchange: Answered, body: bytes) -> None: ...
 
-    def answer_head(self, exchange: Exchange) -> None: ...
+    def answer_head(self, exchange: Answered) -> None: ...
 
     def answer_part(self, data: bytes) -> None: ...
 
     def answer_end(self, *, complete: bool) -> None: ...
 
-    def refuse(self, error: SubletError, exchange: Exchange) -> None: ...
+    def refuse(self, error: SubletError, exchange: Answered) -> None: ...
 
     def cut(self) -> None: ...

@@ -29,7 +29,6 @@ from sublet.values.errors import ConflictError
 log = structlog.get_logger(__name__)
 
 SLOTS_MAX = 16_384
-LINE_BYTES_MAX = 4096
 _SLOT = struct.Struct("<QIII")
 SLOT_BYTES = 32
 

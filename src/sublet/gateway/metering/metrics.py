@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT
+from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT, ModelRoute
 from sublet.gateway.refusals import InsufficientQuotaError
 from sublet.values.clock import from_micros
 
 if TYPE_CHECKING:
-    from sublet.gateway.requests.exchange import Exchange
+    from sublet.gateway.requests.reply import Reply
 
 _TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOTAL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
@@ -60,6 +60,17 @@ class MinuteStats:
         return _percentile_ms(self.queue_counts, share)
 
 
+class Ended(Protocol):
+    """A request that is over, as far as the figures tell of it. `started_at` and `first_at` are on the gateway's monotonic clock."""
+
+    model: ModelRoute
+    reply: Reply
+    started_us: int
+    started_at: float
+    first_at: float
+    queue_s: float
+
+
 class Metrics:
     """Plain counters, which cost little on the hot path, and become Prometheus metrics when somebody asks.
 
@@ -77,7 +88,7 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def ended(self, exchange: Exchange, status: int, now: float) -> None:
+    def ended(self, exchange: Ended, status: int, now: float) -> None:
         """Count a request that ended. Models come from the catalog, so there are few of them."""
         if status == InsufficientQuotaError.status:
             # It was refused before any work, and is counted as the others that are.

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sublet.gateway.metering.journal import RESERVE, SETTLE, Record
-from sublet.gateway.model import ReplicaRoute
+from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Times
+from sublet.gateway.requests.reply import Reply
+from sublet.gateway.surfaces.surface import Identity
 from sublet.values.errors import SubletError
-
-if TYPE_CHECKING:
-    from sublet.gateway.requests.exchange import Exchange
 
 CLIENT_GONE = 499
 
 
-def opening(exchange: Exchange, replica: ReplicaRoute, slot: int) -> Record:
+class Recorded(Protocol):
+    """A request, as far as its records tell of it. `started_at` and `first_at` are on the gateway's monotonic clock."""
+
+    @property
+    def gateway(self) -> Times: ...
+
+    grant: KeyGrant
+    identity: Identity
+    model: ModelRoute
+    reply: Reply
+    sequence: int
+    started_us: int
+    started_at: float
+    first_at: float
+    queue_s: float
+    held: bool
+
+
+def opening(exchange: Recorded, replica: ReplicaRoute, slot: int) -> Record:
     """A replica is about to be asked; `slot` is the request's place on the progress board."""
     grant = exchange.grant
     return Record(
@@ -33,7 +50,7 @@ def opening(exchange: Exchange, replica: ReplicaRoute, slot: int) -> Record:
     )
 
 
-def closing(exchange: Exchange, replica: ReplicaRoute | None, status: int, error: SubletError | None) -> Record:
+def closing(exchange: Recorded, replica: ReplicaRoute | None, status: int, error: SubletError | None) -> Record:
     """The request is over: what it used, how it ended and how long it took."""
     grant, meter = exchange.grant, exchange.reply.meter
     started_at, first_at = exchange.started_at, exchange.first_at

@@ -5,8 +5,6 @@ What the engine says comes through an `Attempt`, and becomes what the client get
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sublet.gateway.front.client import Client
 from sublet.gateway.metering.journal import Record
 from sublet.gateway.metering.meter import Meter
@@ -23,13 +21,11 @@ from sublet.gateway.refusals import (
 from sublet.gateway.requests.admission import KeyState, ReplicaState
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.fair import Seat
+from sublet.gateway.requests.host import Host
 from sublet.gateway.requests.reply import Reply
 from sublet.gateway.surfaces.surface import Identity, Surface
 from sublet.gateway.upstream.attempt import Attempt
 from sublet.values.errors import SubletError
-
-if TYPE_CHECKING:
-    from sublet.gateway.service import Gateway
 
 HOLDING, QUEUED, ASKING, CLOSING, OVER = range(5)
 
@@ -76,7 +72,7 @@ class Exchange:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: Host,
         client: Client,
         surface: Surface,
         call: Call,

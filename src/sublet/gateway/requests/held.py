@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.exchange import HOLDING, QUEUED, Exchange
+from sublet.gateway.requests.host import Host
 from sublet.gateway.upstream.openai_body import EMBEDDING
 from sublet.values.clock import from_micros
 from sublet.values.errors import SubletError
@@ -67,6 +69,15 @@ def tokens_max(call: Call, body_bytes: int, model: ModelRoute) -> tuple[int, int
     return prompt, min(call.body.max_tokens or context, context) * call.choices
 
 
+class HoldingHost(Host, Protocol):
+    """A gateway that has holds placed."""
+
+    @property
+    def hold_over(self) -> Callable[[], None]: ...
+
+    def place(self, exchange: HeldExchange, wanted: BudgetHold) -> None: ...
+
+
 class HeldExchange(Exchange):
     """An exchange that begins with a hold.
 
@@ -75,6 +86,7 @@ class HeldExchange(Exchange):
     """
 
     __slots__ = ("_body_bytes", "_owed", "_placing")
+    gateway: HoldingHost
 
     def start(self) -> None:
         """Have the most that this may cost held, then go on as any other. Nothing is raised: a refusal is answered."""

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
+from sublet.gateway.model import GatewaySettings, ModelRoute
 from sublet.gateway.refusals import EngineError, EngineFailedError, EngineTimeoutError, EngineUnreachableError
 from sublet.gateway.requests.admission import ReplicaState
+from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.host import Host
+from sublet.gateway.requests.reply import Reply
+from sublet.gateway.surfaces.surface import Identity
 from sublet.gateway.upstream.engine_error import retry_after_s
 from sublet.gateway.upstream.openai_body import ENGINE_PATHS
 from sublet.gateway.upstream.pool import EngineConnection
 from sublet.gateway.upstream.scripts import Script, Step, script_of
 from sublet.values.errors import SubletError
 
-if TYPE_CHECKING:
-    from sublet.gateway.requests.exchange import Exchange
+
+class Asking(Protocol):
+    """The request that an attempt is made for."""
+
+    @property
+    def gateway(self) -> Host: ...
+
+    call: Call
+    identity: Identity
+    model: ModelRoute
+    reply: Reply
+    settings: GatewaySettings
+    first_at: float
+    last_at: float
+    asked: bool
+    retried: bool
+
+    def deliver(self, data: bytes) -> None: ...
+
+    def settle(self, status: int) -> None: ...
+
+    def answer(self) -> None: ...
+
+    def fail(self, error: SubletError) -> None: ...
+
+    def ask_another(self, error: SubletError, failed: str | None) -> None: ...
 
 
 class Attempt:
@@ -26,7 +55,7 @@ class Attempt:
 
     __slots__ = ("_answering", "_ended", "_exchange", "_model", "_script", "connection", "over", "replica")
 
-    def __init__(self, exchange: Exchange, replica: ReplicaState) -> None:
+    def __init__(self, exchange: Asking, replica: ReplicaState) -> None:
         self._exchange = exchange
         self.replica = replica
         self.connection: EngineConnection | None = None

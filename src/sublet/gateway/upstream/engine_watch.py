@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
+from sublet.gateway.model import Times
 from sublet.gateway.refusals import EngineError
 from sublet.gateway.requests.admission import ReplicaState
-
-if TYPE_CHECKING:
-    from sublet.gateway.service import Gateway
 
 log = structlog.get_logger(__name__)
 
@@ -49,21 +46,20 @@ class Trouble:
 class EngineWatch:
     """For the event loop's thread; `troubles` may be called by another."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, times: Times) -> None:
+        self._times = times
         self._entries: dict[str, _Entry] = {}
         self.errors: Counter[tuple[str, str, str]] = Counter()
         """By model, replica and kind."""
 
     def failed(self, replica: ReplicaState, model: str, request: str, error: EngineError) -> None:
         """A request failed by the replica's fault."""
-        gateway = self._gateway
-        now = gateway.monotonic()
+        now = self._times.monotonic()
         replica.health.failed(error, now)
         self.errors[model, replica.route.id, error.kind] += 1
         entry = self._entries.get(replica.route.id)
         if entry is None:
-            entry = self._entries[replica.route.id] = _Entry(model, gateway.now_us())
+            entry = self._entries[replica.route.id] = _Entry(model, self._times.now_us())
         entry.failures += 1
         entry.untold += 1
         entry.kind, entry.status, entry.said, entry.request = error.kind, error.engine_status, error.said, request

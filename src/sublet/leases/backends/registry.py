@@ -6,26 +6,15 @@ How to add one, and the suite that it has to pass: docs/add-a-backend.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from sublet.config.settings import Settings
 from sublet.leases.backends import simulated_shared
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local import kind as local
+from sublet.leases.backends.site import Site
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What an instance is made from. `options` are those of its own section; `accelerators` is how many all of its pools have."""
-
-    name: str
-    settings: Settings
-    clock: Clock
-    accelerators: int
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

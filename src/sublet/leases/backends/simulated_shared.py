@@ -6,16 +6,14 @@ import fcntl
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from pydantic import TypeAdapter
 
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.simulated import Simulated, SimulatedBackend
+from sublet.leases.backends.site import Site
 from sublet.values.clock import Clock
-
-if TYPE_CHECKING:
-    from sublet.leases.backends.registry import Site
 
 _FILE = TypeAdapter(dict[str, Simulated])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -141,8 +141,3 @@ def _next_minute(pieces: list[tuple[int, int, int]], minute: int) -> int:
     """The next minute in which anything was delivered."""
     later = [start for start, _, _ in pieces if start >= minute + _STEP_US]
     return min(later) // _STEP_US * _STEP_US if later else max(end for _, end, _ in pieces) + _STEP_US
-
-
-def delivered_s(deliveries: Sequence[Delivery]) -> timedelta:
-    """How long the tenant could log in, in all."""
-    return sum((item.end - item.start for item in deliveries), timedelta())

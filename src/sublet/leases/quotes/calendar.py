@@ -119,14 +119,6 @@ def devices_of(connection: Connection, unit_ids: list[str]) -> dict[str, str]:
     return {row.id: row.device for row in found}
 
 
-def hand_over(connection: Connection, quote_id: str, lease_id: str) -> int:
-    """What the quote held, the lease holds; returns how many accelerators."""
-    done = connection.execute(
-        update(fences).where(fences.c.holder_id == quote_id).values(holder_id=lease_id, expires_at=None)
-    )
-    return done.rowcount
-
-
 def shorten(connection: Connection, holder_id: str, end: datetime, clean_s: int) -> None:
     """The sold window ends earlier; the gap to clean follows it. Never makes a fence longer."""
     for fence in fences_of(connection, holder_id):

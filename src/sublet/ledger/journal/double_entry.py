@@ -40,13 +40,6 @@ def post(connection: Connection, entries: Sequence[Entry], now: datetime) -> lis
     return posted
 
 
-def post_once(connection: Connection, entry: Entry, now: datetime) -> int:
-    """Post `entry` unless it was posted before; its transaction number either way."""
-    sql.lock_head(connection, CHAIN)
-    known = number_of(connection, entry.organization_id, entry.kind, entry.source_id)
-    return known if known is not None else post(connection, [entry], now)[0].number
-
-
 def reversal(transaction: Transaction, kind: str, period_start: datetime, memo: str) -> Entry:
     """The entry that takes `transaction` back and names it."""
     entry = transaction.entry

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
-
-if TYPE_CHECKING:
-    from sublet.leases.backends.registry import Site
+from sublet.leases.backends.site import Site
 
 MIB = 1 << 20
 
