@@ -12,12 +12,11 @@ from sublet.conformance.prices import CHECKS, PriceStage
 from sublet.ledger.prices.fields import Fields
 from sublet.ledger.prices.forms import FORMS
 from sublet.ledger.prices.forms.flat import Flat
-from sublet.ledger.prices.forms.form import Form, SharedBy, Terms
+from sublet.ledger.prices.forms.form import Form, SharedBy, TariffNumbers, Terms
 from sublet.ledger.prices.forms.graduated import Graduated
 from sublet.ledger.prices.forms.package import Package
 from sublet.ledger.prices.forms.per_unit import PerUnit
 from sublet.ledger.prices.forms.volume import Volume
-from sublet.ledger.prices.tariffs import Tariff
 from sublet.ledger.usage.meters import Meter
 
 TIERS = {
@@ -53,12 +52,12 @@ class Guesses(PerUnit):
 
 
 class Floats(PerUnit):
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return used * float(tariff.units[0])  # type: ignore[return-value]
 
 
 class Refunds(PerUnit):
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return super().scaled(tariff, used) - 10**15
 
 
@@ -67,7 +66,7 @@ class Counts(PerUnit):
 
     calls = 0
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         self.calls += 1
         return super().scaled(tariff, used) + self.calls * tariff.scale
 
@@ -75,40 +74,40 @@ class Counts(PerUnit):
 class Squares(PerUnit):
     """Dearer the more is used, and says that every unit costs the same."""
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return used * used * tariff.units[0]
 
 
 class FixedPart(PerUnit):
     """A discount does not reach all of it."""
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return super().scaled(tariff, used) + 7 * tariff.scale
 
 
 class Cheap(Package):
     """Promises a budget that no package will be begun."""
 
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         return 0
 
 
 class Forgetful(Volume):
     """Promises a budget that nothing is repriced."""
 
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         return max(tariff.fees)
 
 
 class LowTiers(Graduated):
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         return 0
 
 
 class Metered(Flat):
     """Is owed for its time, and counts."""
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return tariff.fees[0] * used
 
 

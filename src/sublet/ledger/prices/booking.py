@@ -24,9 +24,9 @@ from sublet.ledger.prices.book import (
     rate_under,
     with_built_in,
 )
-from sublet.ledger.prices.forms.form import Tier
 from sublet.ledger.prices.tariffs import Tariff
 from sublet.ledger.prices.terms import Discount, Price
+from sublet.ledger.prices.tiers import Tier
 from sublet.ledger.rating.chains import Span
 from sublet.ledger.usage.meters import METERS
 from sublet.store.tables.ledger import agreed_prices, books, waiting

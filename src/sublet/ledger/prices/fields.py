@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
-from sublet.ledger.prices.forms.form import Tier
+from sublet.ledger.prices.tiers import Tier
 from sublet.values.clock import as_utc, format_time, parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO, currency_digits

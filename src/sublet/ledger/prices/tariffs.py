@@ -12,7 +12,8 @@ from fractions import Fraction
 from math import lcm
 
 from sublet.ledger.prices.forms import FORMS
-from sublet.ledger.prices.forms.form import SharedBy, Tier
+from sublet.ledger.prices.forms.form import SharedBy
+from sublet.ledger.prices.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-from sublet.ledger.prices.forms.form import SharedBy, Terms, Tier
-
-if TYPE_CHECKING:
-    from sublet.ledger.prices.fields import Fields
-    from sublet.ledger.prices.tariffs import Tariff
-    from sublet.ledger.usage.meters import Meter
+from sublet.ledger.prices.fields import Fields
+from sublet.ledger.prices.forms.form import SharedBy, TariffNumbers, Terms
+from sublet.ledger.prices.tiers import Tier
+from sublet.ledger.usage.meters import Meter
 
 
 class Flat:
@@ -23,11 +20,11 @@ class Flat:
     def read(self, fields: Fields, meter: Meter) -> Terms:
         return Terms(1, (Tier(0, Fraction(0), fields.nano("amount")),))
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return tariff.fees[0]
 
-    def unit(self, tariff: Tariff) -> int | None:
+    def unit(self, tariff: TariffNumbers) -> int | None:
         return None
 
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         return tariff.fees[0]

@@ -8,22 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from sublet.ledger.prices.fields import Fields
-    from sublet.ledger.prices.tariffs import Tariff
-    from sublet.ledger.usage.meters import Meter
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Units after `start` (steps, cumulative) cost `unit` each; entering the tier costs `fee` once. In nano-units."""
-
-    start: int
-    unit: Fraction
-    fee: Fraction = Fraction(0)
+from sublet.ledger.prices.fields import Fields
+from sublet.ledger.prices.tiers import Tier
+from sublet.ledger.usage.meters import Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +35,25 @@ class SharedBy(StrEnum):
     """The price is owed for its time, whatever the quantity."""
 
 
+class TariffNumbers(Protocol):
+    """The whole numbers of a tariff, over one scale: what a form computes with."""
+
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def starts(self) -> tuple[int, ...]: ...
+
+    @property
+    def units(self) -> tuple[int, ...]: ...
+
+    @property
+    def fees(self) -> tuple[int, ...]: ...
+
+    @property
+    def package(self) -> int: ...
+
+
 class Form(Protocol):
     """One form of price."""
 
@@ -58,14 +66,14 @@ class Form(Protocol):
         """What the entry says. Raises InvalidInputError that names the field."""
         ...
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         """`tariff.scale` times the cost of `used` steps, which is at least 1 and without the free ones."""
         ...
 
-    def unit(self, tariff: Tariff) -> int | None:
+    def unit(self, tariff: TariffNumbers) -> int | None:
         """`tariff.scale` times the price of every step, where all cost the same; else None."""
         ...
 
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         """`tariff.scale` times the most that further steps can cost besides `dearest_unit` each, whatever was used before."""
         ...

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sublet.ledger.prices.forms.form import SharedBy, Terms
-
-if TYPE_CHECKING:
-    from sublet.ledger.prices.fields import Fields
-    from sublet.ledger.prices.tariffs import Tariff
-    from sublet.ledger.usage.meters import Meter
+from sublet.ledger.prices.fields import Fields
+from sublet.ledger.prices.forms.form import SharedBy, TariffNumbers, Terms
+from sublet.ledger.usage.meters import Meter
 
 
 class Graduated:
@@ -23,7 +18,7 @@ class Graduated:
         per = fields.whole("per", 1, 1)
         return Terms(per, fields.tiers(meter.steps_per_unit, per))
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         total = 0
         for index, start in enumerate(tariff.starts):
             if used <= start:
@@ -32,8 +27,8 @@ class Graduated:
             total += (min(used, end) - start) * tariff.units[index] + tariff.fees[index]
         return total
 
-    def unit(self, tariff: Tariff) -> int | None:
+    def unit(self, tariff: TariffNumbers) -> int | None:
         return None
 
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         return sum(tariff.fees)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sublet.ledger.prices.forms.form import SharedBy, Terms, Tier
-
-if TYPE_CHECKING:
-    from sublet.ledger.prices.fields import Fields
-    from sublet.ledger.prices.tariffs import Tariff
-    from sublet.ledger.usage.meters import Meter
+from sublet.ledger.prices.fields import Fields
+from sublet.ledger.prices.forms.form import SharedBy, TariffNumbers, Terms
+from sublet.ledger.prices.tiers import Tier
+from sublet.ledger.usage.meters import Meter
 
 
 class PerUnit:
@@ -23,11 +19,11 @@ class PerUnit:
         per = fields.whole("per", 1, 1)
         return Terms(per, (Tier(0, fields.nano("amount") / (per * meter.steps_per_unit)),))
 
-    def scaled(self, tariff: Tariff, used: int) -> int:
+    def scaled(self, tariff: TariffNumbers, used: int) -> int:
         return used * tariff.units[0]
 
-    def unit(self, tariff: Tariff) -> int | None:
+    def unit(self, tariff: TariffNumbers) -> int | None:
         return tariff.units[0]
 
-    def once(self, tariff: Tariff) -> int:
+    def once(self, tariff: TariffNumbers) -> int:
         return 0
