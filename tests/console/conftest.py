@@ -12,7 +12,10 @@ from fastapi.testclient import TestClient
 
 from sublet.accounts.model import Actor
 from sublet.console import Overview, Sessions, router
+from sublet.console.budgets import budgets_page
 from sublet.console.model import RecordView
+from sublet.console.overview import overview_page
+from sublet.console.record import record_page
 from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import NotFoundError, UnauthenticatedError
@@ -71,10 +74,12 @@ def serve(sessions: Sessions) -> Callable[[Callable[[], Overview]], TestClient]:
         now = sessions._clock.now
         app.include_router(
             router(
-                overview,
                 sessions,
-                lambda pool: named_record(pool, now()),
-                lambda query: sample_budgets(now(), query),
+                (
+                    overview_page(overview),
+                    budgets_page(lambda query: sample_budgets(now(), query)),
+                    record_page(lambda pool: named_record(pool, now())),
+                ),
             )
         )
         return TestClient(app, base_url="http://console.test", follow_redirects=False)

@@ -17,7 +17,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from sublet.console import Overview, Sessions, router
+from sublet.console.budgets import budgets_page
 from sublet.console.model import BudgetsQuery, BudgetsView, Told
+from sublet.console.overview import overview_page
+from sublet.console.record import record_page
 from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import StorageFullError
@@ -67,10 +70,12 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
     app = FastAPI()
     app.include_router(
         router(
-            shown.gather,
             sessions,
-            lambda pool: sample_record(clock.now()),
-            lambda query: hostile_budgets(clock, query),
+            (
+                overview_page(shown.gather),
+                budgets_page(lambda query: hostile_budgets(clock, query)),
+                record_page(lambda pool: sample_record(clock.now())),
+            ),
         )
     )
     listener = socket.create_server(("127.0.0.1", 0))

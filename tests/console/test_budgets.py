@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet.console import Sessions, router
-from sublet.console.budgets import BudgetRow, draw_budget, draw_budgets
+from sublet.console.budgets import BudgetRow, budgets_page, draw_budget, draw_budgets
 from sublet.console.figures import per_cent
 from sublet.console.model import FIND_LENGTH_MAX, OFFSET_MAX, ROWS_MAX, BudgetsQuery, BudgetsView, BudgetView, Told
-from sublet.console.sample import sample_budgets, sample_overview, sample_record
+from sublet.console.overview import overview_page
+from sublet.console.sample import sample_budgets, sample_overview
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import Money
 
@@ -212,9 +213,7 @@ def test_hostile_names_are_inert(sessions: Sessions, clock: SimulatedClock) -> N
     app = FastAPI()
     view = BudgetsView(clock.now(), (row,), 1, query=BudgetsQuery(evil))
     app.include_router(
-        router(
-            lambda: sample_overview(clock.now()), sessions, lambda pool: sample_record(clock.now()), lambda query: view
-        )
+        router(sessions, (overview_page(lambda: sample_overview(clock.now())), budgets_page(lambda query: view)))
     )
     client = TestClient(app, base_url="http://console.test")
     client.post("/login", data={"key": "sublet_operator"})

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from sublet.console.figures import money, per_cent
-from sublet.console.model import ROWS_MAX, BudgetsView, BudgetView, Told
+from sublet.console.model import ROWS_MAX, BudgetsQuery, BudgetsView, BudgetView, Told
+from sublet.console.page import Page
 
 WARN_PERCENT = 80
 _PERIODS = {"day": "per day", "month": "per month", "ever": "in total"}
+
+REFRESH_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,16 @@ class BudgetsPage:
     later: str | None
     by_use: str
     by_organization: str
+
+
+def budgets_page(gather: Callable[[BudgetsQuery], BudgetsView]) -> Page:
+    """Every budget as a bar, the most used first."""
+
+    def drawn(query: Mapping[str, str]) -> Mapping[str, object]:
+        view = gather(BudgetsQuery.of(*(query.get(name, "") for name in ("find", "order", "offset"))))
+        return {"view": view, "page": draw_budgets(view)}
+
+    return Page("/budgets", "Budgets", "budgets.html", REFRESH_S, drawn)
 
 
 def draw_budgets(view: BudgetsView) -> BudgetsPage:

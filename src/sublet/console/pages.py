@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -13,9 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from sublet.console import chart, figures
 from sublet.console.assets import Assets
-from sublet.console.budgets import draw_budget, draw_budgets
-from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX, BudgetsQuery, BudgetsView, Overview, RecordView
-from sublet.console.record import draw_record
+from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX
+from sublet.console.page import Page
 from sublet.console.sessions import SESSION_HOURS, Session, Sessions
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError, UnauthenticatedError
 
@@ -23,11 +22,9 @@ COOKIE = "sublet_session"
 WRONG_KEY = "This key is unknown, expired or revoked; paste another one."
 FORM_BYTES_MAX = 4096
 _FIELDS_MAX = 16
-REFRESH_S = 5
 REFRESH_WITHOUT_SCRIPT_S = 15
-REFRESH_RECORD_S = 60
-REFRESH_BUDGETS_S = 10
-NAME_LENGTH_MAX = 120
+REFRESH_SLOWLY_S = 60
+"""Without the script, of pages on which people read or type."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -65,7 +62,7 @@ class Pages:
     assets: Assets
 
     @classmethod
-    def load(cls) -> Pages:
+    def load(cls, pages: Sequence[Page]) -> Pages:
         assets = Assets()
         templates = Environment(
             loader=PackageLoader("sublet.console"),
@@ -74,28 +71,18 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        templates.globals.update(asset=assets.path, refresh_s=REFRESH_S, rows_max=ROWS_MAX)
-        templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, forecast_label=chart.forecast_label)
-        templates.globals.update(refresh_record_s=REFRESH_RECORD_S, refresh_budgets_s=REFRESH_BUDGETS_S)
-        templates.globals.update(find_length_max=FIND_LENGTH_MAX)
+        templates.globals.update(asset=assets.path, rows_max=ROWS_MAX, find_length_max=FIND_LENGTH_MAX)
+        templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, refresh_slowly_s=REFRESH_SLOWLY_S)
+        templates.globals.update(forecast_label=chart.forecast_label)
+        templates.globals.update(pages=[(page.path, page.label) for page in pages])
         for name in ("count", "rate", "money", "duration", "moment", "period", "share", "tone"):
             templates.filters[name] = getattr(figures, name)
         return cls(templates, assets)
 
-    def overview(self, view: Overview, form_token: str) -> HTMLResponse:
-        """The first page."""
-        charts = {pool.id: chart.draw(pool, view.as_of) for pool in view.pools[:ROWS_MAX]}
-        budgets = [draw_budget(item) for item in view.budgets.rows] if view.budgets else []
-        return self._page("overview.html", view=view, charts=charts, budgets=budgets, form_token=form_token)
-
-    def budgets(self, view: BudgetsView, form_token: str) -> HTMLResponse:
-        """Every budget as a bar, the most used first."""
-        return self._page("budgets.html", view=view, page=draw_budgets(view), form_token=form_token)
-
-    def record(self, view: RecordView, form_token: str) -> HTMLResponse:
-        """What was promised against what happened, for one pool."""
-        page = draw_record(view.record) if view.record is not None else None
-        return self._page("record.html", view=view, page=page, form_token=form_token)
+    def shown(self, page: Page, query: Mapping[str, str], form_token: str) -> HTMLResponse:
+        """A page as it is now."""
+        drawn = page.gather(query)
+        return self._page(page.template, **drawn, form_token=form_token, refresh_s=page.refresh_s)
 
     def sign_in(self, error: SubletError | None = None) -> HTMLResponse:
         """The form that asks for the operator's key, with what was wrong about the last one."""
@@ -115,21 +102,12 @@ class Pages:
         return HTMLResponse(self.templates.get_template(template).render(**values), headers=HEADERS)
 
 
-def router(
-    overview: Callable[[], Overview],
-    sessions: Sessions,
-    record: Callable[[str | None], RecordView],
-    budgets: Callable[[BudgetsQuery], BudgetsView],
-) -> APIRouter:
-    """GET /, GET /budgets, GET /record, GET and POST /login, POST /logout, GET /static/…: the operator's console.
-
-    `overview` gathers the present state, `record` that of one pool's record by its name, `budgets` those that are wished for;
-    they run on a worker thread and may raise SubletError, whose sentence is shown.
-    """
-    pages = Pages.load()
+def router(sessions: Sessions, shown: Sequence[Page]) -> APIRouter:
+    """The pages in `shown`, GET and POST /login, POST /logout, GET /static/…: the operator's console."""
+    pages = Pages.load(shown)
     routes = APIRouter(include_in_schema=False)
-
-    _add_pages(routes, pages, sessions, overview, record, budgets)
+    for page in shown:
+        _add_page(routes, pages, sessions, page)
 
     @routes.get("/login")
     def sign_in_page(request: Request) -> Response:
@@ -181,36 +159,16 @@ def router(
     return routes
 
 
-def _add_pages(
-    routes: APIRouter,
-    pages: Pages,
-    sessions: Sessions,
-    overview: Callable[[], Overview],
-    record: Callable[[str | None], RecordView],
-    budgets: Callable[[BudgetsQuery], BudgetsView],
-) -> None:
-    def shown(request: Request, draw: Callable[[str], Response]) -> Response:
-        """The page for who is signed in; `draw` is given the form's token."""
+def _add_page(routes: APIRouter, pages: Pages, sessions: Sessions, page: Page) -> None:
+    @routes.get(page.path)
+    def shown(request: Request) -> Response:
         session = _session(request, sessions)
         if session is None:
             return _to_sign_in()
         try:
-            return draw(session.form_token)
+            return pages.shown(page, request.query_params, session.form_token)
         except SubletError as error:
             return pages.problem(error)
-
-    @routes.get("/")
-    def first_page(request: Request) -> Response:
-        return shown(request, lambda token: pages.overview(overview(), token))
-
-    @routes.get("/record")
-    def record_page(request: Request, pool: str | None = None) -> Response:
-        return shown(request, lambda token: pages.record(record(pool and pool[:NAME_LENGTH_MAX]), token))
-
-    @routes.get("/budgets")
-    def budgets_page(request: Request, find: str = "", order: str = "", offset: str = "") -> Response:
-        query = BudgetsQuery.of(find, order, offset)
-        return shown(request, lambda token: pages.budgets(budgets(query), token))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sublet.console.chart import UNITS, Mark
+from sublet.console.model import RecordView
+from sublet.console.page import NAME_LENGTH_MAX, Page
 from sublet.surplus.model import Stood
 from sublet.surplus.record.calibration import Figures, PoolRecord, Tuning, Verdict
 from sublet.surplus.rule.earned import as_dict
@@ -27,6 +29,8 @@ _WORDS = {
     Verdict.RECALLABLE: "recallable",
     Verdict.NOTHING: "nothing yet",
 }
+
+REFRESH_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,17 @@ class RecordPage:
     told: tuple[Told, ...]
     promises: tuple[Earned, ...]
     scale: tuple[Mark, ...]
+
+
+def record_page(gather: Callable[[str | None], RecordView]) -> Page:
+    """What was promised against what happened, for one pool, which the address names."""
+
+    def drawn(query: Mapping[str, str]) -> Mapping[str, object]:
+        pool = query.get("pool")
+        view = gather(pool and pool[:NAME_LENGTH_MAX])
+        return {"view": view, "page": draw_record(view.record) if view.record is not None else None}
+
+    return Page("/record", "Record", "record.html", REFRESH_S, drawn)
 
 
 def draw_record(record: PoolRecord) -> RecordPage:

@@ -47,6 +47,7 @@ from sublet.models import api as models_api
 from sublet.notifications import api as notifications_api
 from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.backlog import contracted
+from sublet.reporting.console_pages import console_pages
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import once
 from sublet.store.ballast import Ballast
@@ -312,7 +313,8 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     _add_notifications(api, system, require)
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
     overviews = Overviews(system, plane.plans, plane.health)
-    api.include_router(console_router(overviews.now, sessions, overviews.record, overviews.budgets))
+    api.include_router(console_router(sessions, console_pages(overviews)))
+
     _add_metrics(api, system, plane)
 
     @api.get("/health")

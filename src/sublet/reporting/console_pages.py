@@ -1,0 +1,17 @@
+"""The pages of the operator's console, in the order of the navigation. A new page is one line here."""
+
+from __future__ import annotations
+
+from sublet.console.budgets import budgets_page
+from sublet.console.overview import overview_page
+from sublet.console.page import Page
+from sublet.console.record import record_page
+from sublet.reporting.overview import Overviews
+
+
+def console_pages(overviews: Overviews) -> tuple[Page, ...]:
+    return (
+        overview_page(overviews.now),
+        budgets_page(overviews.budgets),
+        record_page(overviews.record),
+    )
