@@ -92,7 +92,7 @@ def test_a_misspelled_field_is_named_with_the_nearest_known_one(service: Service
         ("/v1/credits", {"amount": "1", "expires_at": "2027-01-01T00:00:00"}, "expires_at"),
         ("/v1/budgets", {"limit": "1", "hard": 1}, "hard"),
         ("/v1/budgets", {"limit": "1", "thresholds": [True]}, "thresholds.0"),
-        ("/v1/budgets", {"limit": "1", "webhook_url": "x" * 2001}, "webhook_url"),
+        ("/v1/subscriptions", {"address": "x" * 2001, "kinds": ["*"]}, "address"),
         ("/v1/deployments", {"model": "m", "pool_id": "p", "floor": "1"}, "floor"),
         ("/v1/deployments", {"model": "m", "pool_id": "p", "floor": 1.0}, "floor"),
         ("/v1/reclaims", {"pool": "p", "accelerators": 1, "reason": "x", "duration_s": 60, "force": "yes"}, "force"),

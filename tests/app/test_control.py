@@ -10,13 +10,15 @@ import pytest
 
 from sublet.config.settings import Settings, SettingsError, load
 from sublet.control.collecting import Collecting
-from sublet.control.plane import NIGHTLY_S, ControlPlane, PushedDemand, mailbox
+from sublet.control.plane import NIGHTLY_S, ControlPlane, PushedDemand
 from sublet.demand.feeds.local import LocalSampler
 from sublet.demand.feeds.prometheus import PrometheusCollector, PrometheusError, PrometheusUnreachableError
 from sublet.demand.model import Sample
 from sublet.ledger.invoices.month_end import months_due
+from sublet.notifications.channels import channels_of
 from sublet.simulation.world import World
 from sublet.values.clock import SystemClock
+from sublet.values.errors import InvalidInputError
 from sublet.wiring.system import Sublet
 
 
@@ -64,12 +66,13 @@ def test_pushed_samples_keep_the_local_ones_away(world: World) -> None:
 
 
 def test_a_mail_server_is_used_where_one_is_set() -> None:
-    assert mailbox(Settings.model_validate({})) is None
+    with pytest.raises(InvalidInputError, match=r"mail\.host"):
+        channels_of(Settings.model_validate({}))["email"].checked_address("ops@example.com", internal=False)
     set_up = Settings.model_validate(
         {"mail": {"host": "mx", "sender": "a@b.example", "user": "u", "password": "geheim"}}
     )
-    found = mailbox(set_up)
-    assert found is not None and (found.host, found.port, found.password) == ("mx", 587, "geheim")
+    mail = channels_of(set_up)["email"]
+    assert mail.checked_address("ops@example.com", internal=False) and mail.receiver("ops@example.com") == "mx"
     assert "geheim" not in repr(set_up)
 
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select
 
 from sublet.console.model import BudgetsQuery
 from sublet.control.plane import ControlPlane, build_api
+from sublet.control.telling import Telling
 from sublet.gateway.metering.metrics import MinuteStats
 from sublet.gateway.store import save_minutes
 from sublet.leases.model import Lease
 from sublet.leases.quotes.admission import QuoteRequest
-from sublet.ledger.budgets.alerts import ATTEMPTS_MAX, Delivery, Outbox
 from sublet.ledger.budgets.model import HoldRequest, Settlement
 from sublet.ledger.service import new_budget
+from sublet.notifications.service import NewSubscription, Owner
 from sublet.reporting.overview import BUDGETS_MAX, FRESH, Overviews
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.paging import PAGE_MAX
 from sublet.store.tables.leases import leases
-from sublet.store.tables.ledger import deliveries
 from sublet.values.windows import Window
 
 
@@ -100,9 +100,9 @@ def test_budgets_are_shown_as_they_stand_and_found_by_name(world: World) -> None
     system = world.system
     customer = system.accounts.create_organization("Aurora <b>").id
     key, secret = system.accounts.create_key(customer, "notebooks")
-    made = system.ledger.create_budget(
-        new_budget(customer, 40 * 10**9, scope="key", scope_id=key.id, webhook_url="http://h", webhook_secret="s")
-    )
+    made = system.ledger.create_budget(new_budget(customer, 40 * 10**9, scope="key", scope_id=key.id))
+    hook = NewSubscription("webhook", "https://hooks.example.com/", ("budget.*",))
+    system.notifications.create(Owner(customer), hook, "key_1")
     for number in range(BUDGETS_MAX):
         system.ledger.create_budget(new_budget(customer, 10**12 + number, scope="project", scope_id=f"p{number}"))
     end = world.clock.now() + timedelta(hours=1)
@@ -149,30 +149,26 @@ def test_many_who_look_at_once_see_what_was_gathered_for_one(world: World, monke
 
 
 def test_what_failed_in_telling_of_a_budget_is_said_and_what_goes_well_is_not(world: World) -> None:
-    ledger, now = world.system.ledger, world.clock.now()
-    customer = world.system.accounts.create_organization("customer").id
-    both = {"webhook_url": "http://h", "webhook_secret": "s", "email": "a@b.test"}
-    ledger.create_budget(new_budget(customer, 100, thresholds=(50,), **both))
-    ledger.reserve([HoldRequest("hld_1", customer, 60, now + timedelta(seconds=60))])
-    ledger.settle([Settlement("hld_1", 60)])
+    system, now = world.system, world.clock.now()
+    customer = system.accounts.create_organization("customer").id
+    hook = NewSubscription("webhook", "https://nowhere.invalid/", ("budget.threshold_reached",))
+    system.notifications.create(Owner(customer), hook, "key_1")
+    system.ledger.create_budget(new_budget(customer, 100, thresholds=(50,)))
+    system.ledger.reserve([HoldRequest("hld_1", customer, 60, now + timedelta(seconds=60))])
+    system.ledger.settle([Settlement("hld_1", 60)])
 
     def trouble() -> str:
         [told] = overviews(world).budgets().rows[0].told
         return told.trouble
 
-    assert trouble() == "e-mail waits, the settings name no mail.host"
-    mail = world.settings.mail.model_copy(update={"host": "mail.test"})
-    world.system.settings = world.settings.model_copy(update={"mail": mail})
     assert trouble() == ""
-
-    def deaf(delivery: Delivery, now: datetime) -> None:
-        raise ConnectionError("nobody listens")
-
-    outbox = Outbox(world.system.store, {"webhook": deaf, "email": lambda delivery, now: None})
-    outbox.deliver_due()
-    assert trouble() == "webhook will be tried again: ConnectionError: nobody listens"
-    for _ in range(ATTEMPTS_MAX):
-        world.clock.advance(1)
-        world.system.store.write(lambda connection: connection.execute(update(deliveries).values(next_at=now)))
-        outbox.deliver_due()
-    assert trouble() == "webhook given up: ConnectionError: nobody listens"
+    telling = Telling(system)
+    telling.round()
+    telling.settle()
+    assert trouble().startswith("webhook will be tried again: the host can't be looked up")
+    for _ in range(40):
+        world.clock.advance(10_000)
+        telling.round()
+        telling.settle()
+    assert trouble().startswith("webhook given up: the host can't be looked up")
+    telling.stop()

@@ -39,7 +39,7 @@ def test_each_acts_on_its_own_pools_and_one_on_what_they_share(house: House) -> 
         ("beta", "reachable", 2),
     ]
     loops = [{loop["name"]: loop for loop in plane.ask(operator, "/v1/health")["loops"]} for plane in (alpha, beta)]
-    for name in ("rating", "bookkeeping", "months", "alerts", "record"):
+    for name in ("rating", "bookkeeping", "months", "outbox", "record"):
         assert [both[name]["leads"] for both in loops].count(True) == 1, name
     pools = beta.ask(house.key, "/v1/pools")["pools"]
     assert [pool["name"] for pool in pools if pool["offline_at"] is None] == ["both", "of-alpha", "of-beta"]

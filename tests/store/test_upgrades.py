@@ -31,6 +31,9 @@ _BEFORE = (
     "INSERT INTO leases (id, organisation_id, pool_id, quote_id, class_name, accelerators, unit_ids, devices, start_at, end_at, "
     "price_nano, currency, state, ssh_public_keys, created_at, credit_nano, metered_s, credit_ratio, free_s) VALUES ('lse_1', "
     "'org_1', 'pool_1', 'quo_1', 'firm', 1, '[]', '[]', 0, 1, 1, 'USD', 'cancelled', '[]', 0, 0, 0, '0', 0)",
+    "INSERT INTO ledger_budgets (id, organisation_id, scope, scope_id, period, kind, limit_nano, hard, thresholds, webhook_url, "
+    "webhook_secret, email, opening_line, created_at) VALUES ('bud_1', 'org_1', 'organisation', '', 'month', 'budget', 9, true, "
+    "'[50]', 'https://hooks.example.com/', 's3cret', 'ops@example.com', 0, 7)",
 )
 _EVENTS = (
     "INSERT INTO ledger_events (seq, source, event_id, kind, organisation_id, meter, quantity, at, received_at, resource, "
@@ -61,6 +64,16 @@ def check(store: Store, rows: int) -> None:
         ).one()
         state = connection.execute(text("SELECT state FROM leases WHERE id = 'lse_1'")).scalar_one()
         revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        told = connection.execute(
+            text(
+                "SELECT channel, address, subject, secret, kinds, organization_id FROM subscriptions WHERE enabled AND NOT internal "
+                "ORDER BY channel"
+            )
+        ).all()
+    assert [tuple(row) for row in told] == [
+        ("email", "ops@example.com", "bud_1", None, '["budget.*"]', "org_1"),
+        ("webhook", "https://hooks.example.com/", "bud_1", "plain:s3cret", '["budget.*"]', "org_1"),
+    ]
     assert tuple(map(int, found)) == (rows, rows * (rows + 1) // 2)
     assert (state, revision) == ("canceled", newest_revision())
 

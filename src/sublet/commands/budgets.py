@@ -27,12 +27,10 @@ def create_budget(
         list[int] | None,
         typer.Option(help="Percent of the limit that raises an alert; repeat it. 50, 80 and 100 if left out."),
     ] = None,
-    webhook: Annotated[str, typer.Option(help="Where alerts are posted, signed.")] = "",
-    secret: Annotated[str, typer.Option(help="Secret that signs the alerts; whsec_ and base64, or any text.")] = "",
-    email: Annotated[str, typer.Option(help="Where alerts are mailed.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Create a budget; spending of its scope in the current period already counts."""
+    """Create a budget; spending of its scope in the current period already counts. `sublet notifications add` and `sublet webhook add`
+    say who is told when a threshold is reached."""
     client = connect()
     wanted = {
         "organization_id": organization_id(client, organization),
@@ -41,9 +39,6 @@ def create_budget(
         "scope_id": scope_id,
         "period": period,
         "hard": not soft,
-        "webhook_url": webhook,
-        "webhook_secret": secret,
-        "email": email,
     }
     made = client.document("ledger.create_budget", body=wanted | ({"thresholds": threshold} if threshold else {}))
     if as_json:

@@ -133,9 +133,7 @@ def _rest(view: BudgetView) -> str:
 def _told(view: BudgetView) -> str:
     if not view.told:
         return ""
-    return f"Alerts raised at {_marks(view.told)}" + (
-        "." if view.channels else "; there is no webhook and no e-mail to tell."
-    )
+    return f"Alerts raised at {_marks(view.told)}" + ("." if view.channels else "; nobody has subscribed to them.")
 
 
 def _trouble(view: BudgetView) -> tuple[tuple[str, str], ...]:

@@ -18,7 +18,6 @@ from sublet.accounts.model import Actor, Require
 from sublet.api.contract import describe
 from sublet.api.http import check_permissions, frame, requirement
 from sublet.api.reference import add_reference
-from sublet.config.settings import Settings
 from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
 from sublet.control.collecting import Collecting
@@ -41,7 +40,6 @@ from sublet.leases import api as leases_api
 from sublet.leases.backends.registry import on_this_machine
 from sublet.leases.blocks import api as blocks_api
 from sublet.ledger import api as ledger_api
-from sublet.ledger.budgets.alerts import Mailbox
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
 from sublet.notifications import api as notifications_api
@@ -62,7 +60,6 @@ log = structlog.get_logger(__name__)
 
 RATING_INTERVAL_S = 2.0
 BOOKKEEPING_INTERVAL_S = 60.0
-ALERTS_INTERVAL_S = 5.0
 OUTBOX_INTERVAL_S = 0.5
 WATCHING_INTERVAL_S = 10.0
 RECORD_INTERVAL_S = 1.0
@@ -74,7 +71,7 @@ FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
-LED = ("fleet", "rating", "bookkeeping", "months", "alerts", "record", "outbox", "watching-all")
+LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "watching-all")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -94,7 +91,6 @@ class ControlPlane:
         self._pushed_at: dict[str, datetime] = {}
         self._collecting = Collecting(system)
         self._telling = Telling(system)
-        self._alerts = system.ledger.alerts(mailbox(self.settings))
         clock = system.clock
         tick_s = self.settings.control.tick_s
         self.loops = [
@@ -108,7 +104,6 @@ class ControlPlane:
             self._led("rating", RATING_INTERVAL_S, self._rate),
             self._led("bookkeeping", BOOKKEEPING_INTERVAL_S, self._keep_books),
             self._led("months", MONTHS_INTERVAL_S, self._close_months),
-            self._led("alerts", ALERTS_INTERVAL_S, self._alert),
             self._led("record", RECORD_INTERVAL_S, self._record),
             self._led("outbox", OUTBOX_INTERVAL_S, self._telling.round),
         ]
@@ -239,10 +234,6 @@ class ControlPlane:
                 number = closed.invoice["number"] if closed.invoice else None
                 log.info("month_closed", month=closed.period.label, invoice=number)
 
-    def _alert(self) -> None:
-        """Budget alerts go out by webhook and e-mail, on a thread of their own: a receiver may be slow."""
-        self._alerts.deliver_due()
-
     def _record(self) -> None:
         """The shadow of each pool lives through what was recorded since; pools take turns."""
         pools = [pool.id for pool in self.system.fleet.pools() if pool.offline_at is None]
@@ -255,14 +246,6 @@ class ControlPlane:
         with self._lock:
             self._plans.append(plan)
             del self._plans[:-PLANS_KEPT]
-
-
-def mailbox(settings: Settings) -> Mailbox | None:
-    """Where alerts go out by e-mail, if the settings name a server."""
-    mail = settings.mail
-    if not mail.host:
-        return None
-    return Mailbox(mail.host, mail.port, mail.sender, mail.security, mail.user, mail.password.get_secret_value())
 
 
 class PushedDemand(Demand):

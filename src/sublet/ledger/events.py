@@ -60,8 +60,17 @@ def record_threshold(
     """Tell of one threshold, once per period."""
     standing = _standing(budget, period_start, spent_nano, party)
     payload = ThresholdReached(**standing, threshold_percent=percent)
-    key = (budget.id, format_time(period_start), str(percent))
+    key = _threshold_key(budget.id, period_start, percent)
     THRESHOLD_REACHED.record(connection, payload, now, organization_id=party.id, key=key)
+
+
+def threshold_event_id(budget_id: str, period_start: datetime, percent: int) -> str:
+    """The id of the event that tells of a threshold."""
+    return THRESHOLD_REACHED.id_of(_threshold_key(budget_id, period_start, percent))
+
+
+def _threshold_key(budget_id: str, period_start: datetime, percent: int) -> tuple[str, ...]:
+    return budget_id, format_time(period_start), str(percent)
 
 
 def record_hard_limit(

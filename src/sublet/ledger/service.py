@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from sqlalchemy import Connection, func, select, text
 from sublet.ledger import events
 from sublet.ledger import store as sql
 from sublet.ledger.budgets import changing
-from sublet.ledger.budgets.alerts import Delivery, Mailbox, Outbox, mail_sender, post_webhook
 from sublet.ledger.budgets.creating import create_budget
 from sublet.ledger.budgets.creating import new_budget as new_budget
 from sublet.ledger.budgets.holds import PRUNE_MAX, prune
@@ -429,13 +428,6 @@ class Ledger:
         return self._store.write(
             lambda connection: self._spending.settle(connection, settlements, self._store.clock.now())
         )
-
-    def alerts(self, mailbox: Mailbox | None = None) -> Outbox:
-        """What delivers budget alerts: by webhook, and by e-mail where there is a mailbox. Call its `deliver_due` often."""
-        senders: dict[str, Callable[[Delivery, datetime], None]] = {"webhook": post_webhook}
-        if mailbox is not None:
-            senders["email"] = mail_sender(mailbox)
-        return Outbox(self._store, senders)
 
     def prove(self, organization_id: str = "", invoice_id: str = "") -> Proof:
         """Derive everything again from the raw events: an invoice, an organization, or all of it."""

@@ -68,9 +68,6 @@ class NewBudget:
     period: Annotated[str, MaxLen(10), LINE] = "month"
     hard: Flag = True
     thresholds: Annotated[list[Threshold], MaxLen(THRESHOLDS_MAX)] = field(default_factory=lambda: list(THRESHOLDS))
-    webhook_url: Annotated[str, MaxLen(2000), LINE] = ""
-    webhook_secret: Annotated[str, MaxLen(200), LINE] = ""
-    email: Annotated[str, MaxLen(320), LINE] = ""
 
 
 @body
@@ -130,8 +127,6 @@ class Budget:
     limit: str
     hard: bool
     thresholds: list[int]
-    webhook_url: str
-    email: str
 
 
 @answer

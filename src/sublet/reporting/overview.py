@@ -20,9 +20,9 @@ from sublet.fleet.model import Pool
 from sublet.gateway.store import recent_minutes
 from sublet.leases.model import Lease
 from sublet.leases.store import ended_since, live_leases
-from sublet.ledger.budgets.alerts import GIVEN_UP, WAITING
-from sublet.ledger.budgets.standing import Standing, Told, standings
+from sublet.ledger.budgets.standing import Standing, standings
 from sublet.ledger.rating import figures
+from sublet.reporting.messages import Messages
 from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule.earned import kind_text, opens, state_of
 from sublet.surplus.rule.view import View
@@ -106,8 +106,8 @@ class Overviews:
         at = self._system.clock.now()
         with self._system.store.read() as connection:
             found = standings(connection, at, find=query.find, order=query.order, offset=query.offset, limit=rows_max)
-        mail = bool(self._system.settings.mail.host)
-        rows = tuple(_budget(item, mail) for item in found.items)
+            messages = Messages(connection, found.items)
+        rows = tuple(_budget(item, messages) for item in found.items)
         return view.BudgetsView(at, rows, found.many, found.refusing, found.passed, found.near, query)
 
     def record(self, pool: str | None) -> view.RecordView:
@@ -429,7 +429,7 @@ def _lease(lease: Lease, names: dict[str, str], pools: dict[str, str], at: datet
     )
 
 
-def _budget(item: Standing, mail: bool) -> view.BudgetView:
+def _budget(item: Standing, messages: Messages) -> view.BudgetView:
     budget = item.budget
     key = f"{item.key_name} …{item.key_hint}" if item.key_hint else ""
     return view.BudgetView(
@@ -445,24 +445,9 @@ def _budget(item: Standing, mail: bool) -> view.BudgetView:
         prepaid=budget.prepaid,
         starts_anew=item.starts_anew,
         thresholds=budget.thresholds,
-        told=tuple(view.Told(told.percent, told.at, _trouble(told, mail)) for told in item.told),
-        channels=bool(budget.webhook_url) + bool(budget.email),
+        told=tuple(view.Told(told.percent, told.at, messages.trouble(told)) for told in item.told),
+        channels=messages.channels(budget.organization_id, budget.id),
     )
-
-
-def _trouble(told: Told, mail: bool) -> str:
-    """What failed in telling of a threshold. A message that waits for its first attempt is no trouble yet, but where nobody
-    carries mail."""
-    troubles = []
-    for message in told.messages:
-        name = "e-mail" if message.channel == "email" else message.channel
-        if message.state == GIVEN_UP:
-            troubles.append(f"{name} given up: {message.last_error}")
-        elif message.state == WAITING and message.last_error:
-            troubles.append(f"{name} will be tried again: {message.last_error}")
-        elif message.state == WAITING and message.channel == "email" and not mail:
-            troubles.append(f"{name} waits, the settings name no mail.host")
-    return "; ".join(troubles)
 
 
 def _sum_of(balances: dict[str, int], currency_of: dict[str, str], currency: str) -> int:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import os
-import socketserver
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from sqlalchemy import select
 from tests.ledger.conftest import give_key
 
-from sublet.ledger.budgets.alerts import Mailbox, Outbox, mail_sender, post_webhook, signature_headers
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.budgets.model import BudgetExceededError, HoldRequest, Settlement
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
 from sublet.store import outbox as outbox_of_store
-from sublet.store.tables.ledger import deliveries
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
@@ -178,7 +170,6 @@ def test_sixty_four_clients_on_two_desks_never_pass_the_limit(
         {"period": "week"},
         {"thresholds": (0,)},
         {"email": "nobody"},
-        {"webhook_url": "ftp://x"},
     ],
 )
 def test_a_bad_budget_is_refused(bolt: str, fields: dict[str, object]) -> None:
@@ -195,88 +186,6 @@ def test_a_budget_for_a_key_that_the_organization_does_not_have_is_refused(
             priced.create_budget(new_budget(bolt, 1, scope="key", scope_id=key_id))
     assert priced.budgets(bolt) == []
     priced.create_budget(new_budget(acme, 1, scope="key", scope_id="key_of_acme"))
-
-
-class _Receiver(BaseHTTPRequestHandler):
-    """A webhook that fails once, then takes what comes."""
-
-    seen: ClassVar[list[tuple[dict[str, str], bytes]]] = []
-    failures = 1
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if type(self).failures:
-            type(self).failures -= 1
-            self.send_response(503)
-        else:
-            type(self).seen.append(({key.lower(): value for key, value in self.headers.items()}, body))
-            self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-class _Mail(socketserver.StreamRequestHandler):
-    """Just enough SMTP to take one message."""
-
-    messages: ClassVar[list[str]] = []
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 here\r\n")
-        taking: list[str] | None = None
-        for line in self.rfile:
-            text = line.decode().rstrip("\r\n")
-            if taking is not None:
-                if text == ".":
-                    type(self).messages.append("\n".join(taking))
-                    taking = None
-                    self.wfile.write(b"250 taken\r\n")
-                else:
-                    taking.append(text)
-            elif text.upper().startswith("DATA"):
-                taking = []
-                self.wfile.write(b"354 go on\r\n")
-            elif text.upper().startswith("QUIT"):
-                self.wfile.write(b"221 bye\r\n")
-                return
-            else:
-                self.wfile.write(b"250 ok\r\n")
-
-
-def test_alerts_are_raised_once_signed_retried_and_mailed(
-    priced: Ledger, bolt: str, used: Used, clock: SimulatedClock
-) -> None:
-    web, mail = HTTPServer(("127.0.0.1", 0), _Receiver), socketserver.TCPServer(("127.0.0.1", 0), _Mail)
-    _Receiver.seen, _Receiver.failures, _Mail.messages = [], 1, []
-    for server in (web, mail):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{web.server_address[1]}/alerts"
-    priced.create_budget(
-        new_budget(bolt, 300_000_000, hard=False, webhook_url=url, webhook_secret="s3cret", email="finance@example.com")
-    )
-    mailbox = Mailbox("127.0.0.1", mail.server_address[1], "sublet@example.com", security="none")
-    outbox = Outbox(priced.store, {"webhook": post_webhook, "email": mail_sender(mailbox)})
-    try:
-        for number in range(3):
-            priced.take_now([used(bolt, f"a{number}", 400_000)])
-            priced.rate()
-        assert outbox.deliver_due() == (1, 1)
-        assert outbox.deliver_due() == (0, 0)
-        clock.advance(5)
-        assert outbox.deliver_due() == (1, 0)
-        assert outbox.deliver_due() == (0, 0)
-    finally:
-        for server in (web, mail):
-            server.shutdown()
-            server.server_close()
-    [(headers, body)] = _Receiver.seen
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body.decode()}".encode()
-    expected = base64.b64encode(hmac.new(b"s3cret", signed, hashlib.sha256).digest()).decode()
-    assert headers["webhook-signature"] == f"v1,{expected}"
-    assert b'"threshold_percent": 50' in body
-    [message] = _Mail.messages
-    assert "50 % of a budget is spent" in message and "To: finance@example.com" in message
 
 
 def events_of(store: Store) -> list[tuple[str, Any]]:
@@ -312,26 +221,6 @@ def test_each_threshold_and_a_spent_hard_budget_are_events_once(
     }
 
 
-def test_a_receiver_that_never_answers_is_given_up_after_its_attempts(
-    priced: Ledger, bolt: str, used: Used, clock: SimulatedClock
-) -> None:
-    def fails(delivery: object, now: datetime) -> None:
-        raise ConnectionError("nobody there")
-
-    hook = {"webhook_url": "http://127.0.0.1:9/x", "webhook_secret": "s"}
-    priced.create_budget(new_budget(bolt, 1, hard=False, thresholds=(100,), **hook))
-    priced.take_now([used(bolt, "a")])
-    priced.rate()
-    outbox = Outbox(priced.store, {"webhook": fails})
-    tries = 0
-    for _ in range(20):
-        tries += outbox.deliver_due()[1]
-        clock.advance(86_400)
-    with priced.store.read() as connection:
-        [row] = connection.execute(select(deliveries)).all()
-    assert (tries, row.state, row.last_error) == (12, "given_up", "ConnectionError: nobody there")
-
-
 def test_several_processes_never_pass_the_limit(
     priced: Ledger, bolt: str, hold: Callable[..., HoldRequest], clock: SimulatedClock
 ) -> None:
@@ -355,14 +244,3 @@ def test_several_processes_never_pass_the_limit(
     counts = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert sum(counts) == 1000 // 7
     assert state(priced, bolt) == (0, 7 * sum(counts))
-
-
-def test_a_webhook_is_signed_as_receivers_libraries_check_it() -> None:
-    """The example of the Standard Webhooks specification's own reference library."""
-    moment = datetime.fromtimestamp(1614265330, UTC)
-    headers = signature_headers(
-        "msg_p5jXN8AQM9LWM0D4loKWxJek", moment, '{"test": 2432232314}', "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    )
-    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-    with pytest.raises(InvalidInputError, match="goes on in base64"):
-        new_budget("org_a", 1, webhook_url="https://example.com", webhook_secret="whsec_?")

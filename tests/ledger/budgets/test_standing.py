@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event, insert
+from tests.store.events import recorded
 
 from sublet.accounts.service import Accounts
-from sublet.ledger.budgets.alerts import Delivery, Outbox
 from sublet.ledger.budgets.model import HoldRequest
-from sublet.ledger.budgets.standing import PAGE_MAX, Message, Standings, Told, standings
+from sublet.ledger.budgets.standing import PAGE_MAX, Standings, standings
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
@@ -136,33 +136,18 @@ def test_a_page_costs_the_same_queries_however_many_there_are(ledger: Ledger, ac
     assert len(standing(ledger, limit=10**9).items) == PAGE_MAX
 
 
-def test_what_became_of_alerts_is_told(priced: Ledger, acme: str, used: Used, clock: SimulatedClock) -> None:
-    both = {"webhook_url": "http://127.0.0.1:1/hook", "webhook_secret": "s", "email": "a@b.test"}
-    made = priced.create_budget(new_budget(acme, DOLLAR, period="day", thresholds=(50, 90), **both))
+def test_thresholds_that_were_reached_are_told(priced: Ledger, acme: str, used: Used, clock: SimulatedClock) -> None:
+    made = priced.create_budget(new_budget(acme, DOLLAR, period="day", thresholds=(50, 90)))
     assert standing(priced).items[0].told == ()
     priced.take_now([used(acme, "one", 12 * 10**6)])
     priced.rate()
     [item] = standing(priced).items
-    waiting = (Message("webhook", "waiting", ""), Message("email", "waiting", ""))
-    assert item.told == tuple(Told(percent, clock.now(), waiting) for percent in (50, 90))
-
-    def deaf(delivery: Delivery, now: datetime) -> None:
-        raise ConnectionError("nobody listens")
-
-    outbox = Outbox(priced.store, {"webhook": deaf, "email": lambda delivery, now: None})
-    outbox.deliver_due()
-    [item] = standing(priced).items
-    error = "ConnectionError: nobody listens"
-    assert [told.messages for told in item.told] == [
-        (Message("webhook", "waiting", error), Message("email", "delivered", ""))
-    ] * 2
-    for _ in range(12):
-        clock.advance(90_000)
-        outbox.deliver_due()
+    assert [(told.percent, told.at) for told in item.told] == [(50, clock.now()), (90, clock.now())]
+    events = {event.id: event.payload["threshold_percent"] for event in recorded(priced.store, "budget.threshold")}
+    assert events == {told.event_id: told.percent for told in item.told}
+    clock.advance(90_000)
     # By now another day has begun, and nothing was told in it.
     assert standing(priced).items[0].told == ()
-    clock.set(item.told[0].at)
-    assert [told.messages[0] for told in standing(priced).items[0].told] == [Message("webhook", "given_up", error)] * 2
     priced.end_budget(made.id)
     assert standing(priced) == Standings()
 

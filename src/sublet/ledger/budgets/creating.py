@@ -9,7 +9,6 @@ from sqlalchemy import Connection, select
 
 from sublet.accounts.directory import is_key_of
 from sublet.ledger import store as sql
-from sublet.ledger.budgets.alerts import signing_key
 from sublet.ledger.budgets.model import THRESHOLDS, Budget
 from sublet.ledger.usage.intake import Parties
 from sublet.store.tables.ledger import budgets as budgets_table
@@ -40,9 +39,6 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
         limit_nano=budget.limit_nano,
         hard=budget.hard,
         thresholds=list(budget.thresholds),
-        webhook_url=budget.webhook_url,
-        webhook_secret=budget.webhook_secret,
-        email=budget.email,
         opening_line=0,
         created_at=now,
         ended_at=None,
@@ -62,11 +58,6 @@ def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
         "hard": True,
         "thresholds": THRESHOLDS,
     }
-    if fields.get("webhook_url") and not fields.get("webhook_secret"):
-        raise InvalidInputError(
-            "a webhook needs a secret that signs what is sent; give one, and keep it to check it by"
-        )
-    signing_key(str(fields.get("webhook_secret", "")))
     try:
         return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **(defaults | fields))
     except TypeError as error:

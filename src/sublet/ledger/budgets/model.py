@@ -51,9 +51,6 @@ class Budget:
     limit_nano: int
     hard: bool
     thresholds: tuple[int, ...]
-    webhook_url: str = ""
-    webhook_secret: str = ""
-    email: str = ""
     kind: str = "budget"
 
     def __post_init__(self) -> None:
@@ -65,12 +62,7 @@ class Budget:
             raise InvalidInputError("a budget's limit must be from 0 to 4.6 billion")
         if len(self.thresholds) > THRESHOLDS_MAX or any(not 0 < percent <= 1000 for percent in self.thresholds):
             raise InvalidInputError(f"thresholds are at most {THRESHOLDS_MAX} percentages from 1 to 1000")
-        if self.webhook_url and not self.webhook_url.startswith(("https://", "http://")):
-            raise InvalidInputError("webhook_url must start with https:// or http://")
-        if self.email and ("@" not in self.email or any(sign.isspace() for sign in self.email)):
-            raise InvalidInputError(f"email {self.email!r} is not an address")
-        for name in ("scope_id", "webhook_url", "webhook_secret", "email"):
-            refuse_unsafe(getattr(self, name), name)
+        refuse_unsafe(self.scope_id, "scope_id")
 
     @property
     def prepaid(self) -> bool:
@@ -126,8 +118,6 @@ class Budget:
             "limit": amount_text(self.limit_nano),
             "hard": self.hard,
             "thresholds": list(self.thresholds),
-            "webhook_url": self.webhook_url,
-            "email": self.email,
         }
 
 

@@ -288,9 +288,6 @@ def budget_of(row: Row[Any]) -> Budget:
         row.limit_nano,
         row.hard,
         tuple(row.thresholds),
-        row.webhook_url,
-        row.webhook_secret,
-        row.email,
         row.kind,
     )
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Numeric, Row, and_, case, cast, func, literal, or_, select
+from sqlalchemy import Connection, Numeric, and_, case, cast, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from sublet.accounts.directory import api_keys, organizations
-from sublet.ledger import store as sql
-from sublet.ledger.budgets.alerts import CHANNELS, delivery_id
 from sublet.ledger.budgets.model import PERIODS, Budget, BudgetState
 from sublet.ledger.budgets.spending import budget_of
-from sublet.store.tables.ledger import alerts, budget_states, budgets, deliveries
+from sublet.ledger.events import threshold_event_id
+from sublet.store.tables.ledger import alerts, budget_states, budgets
 from sublet.store.types import Instant
 from sublet.values.clock import EPOCH
 
@@ -27,21 +26,12 @@ _AMOUNT = Numeric(38, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message that tells of a threshold: its `channel`, `waiting`, `delivered` or `given_up`, and why it last failed."""
-
-    channel: str
-    state: str
-    last_error: str
-
-
-@dataclass(frozen=True, slots=True)
 class Told:
-    """A threshold of a budget that was reached in its present period, and the messages that say so."""
+    """A threshold of a budget that was reached in its present period, and the event that tells of it."""
 
     percent: int
     at: datetime
-    messages: tuple[Message, ...] = ()
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +163,7 @@ def _period_start(timezones: Sequence[str], now: datetime) -> ColumnElement[date
 
 
 def _told(connection: Connection, present: Sequence[tuple[str, datetime]]) -> dict[str, list[Told]]:
-    """The thresholds that were reached, by budget, each with what became of its messages."""
+    """The thresholds that were reached, by budget."""
     starts = dict(present)
     columns = alerts.c
     rows = connection.execute(
@@ -181,18 +171,9 @@ def _told(connection: Connection, present: Sequence[tuple[str, datetime]]) -> di
         .where(columns.budget_id.in_(starts), columns.period_start.in_(set(starts.values())))
         .order_by(columns.budget_id, columns.threshold)
     )
-    raised = [row for row in rows if row.period_start == starts[row.budget_id]]
-    names_of = {
-        row: [delivery_id(row.budget_id, row.period_start, row.threshold, channel) for channel in CHANNELS]
-        for row in raised
-    }
-    sent: dict[str, Row[Any]] = {}
-    for part in sql.chunks([name for names in names_of.values() for name in names]):
-        sent.update((row.id, row) for row in connection.execute(select(deliveries).where(deliveries.c.id.in_(part))))
     found: dict[str, list[Told]] = {}
-    for row, names in names_of.items():
-        messages = tuple(
-            Message(sent[name].channel, sent[name].state, sent[name].last_error) for name in names if name in sent
-        )
-        found.setdefault(row.budget_id, []).append(Told(row.threshold, row.raised_at, messages))
+    for row in rows:
+        if row.period_start == starts[row.budget_id]:
+            event_id = threshold_event_id(row.budget_id, row.period_start, row.threshold)
+            found.setdefault(row.budget_id, []).append(Told(row.threshold, row.raised_at, event_id))
     return found

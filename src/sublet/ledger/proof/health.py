@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from sublet.ledger import store as sql
-from sublet.ledger.budgets.alerts import WAITING
 from sublet.ledger.store import LINES, RATING
-from sublet.store.tables.ledger import deliveries, events, proofs, waiting
+from sublet.store.tables.ledger import events, proofs, waiting
 
 WAITING_SHOWN = 10
 LAG_EVENTS = 200
@@ -27,8 +26,6 @@ class Lag:
     usage: timedelta | None
     """The longest that the tokens among the newest LAG_EVENTS events took from their use to the ledger. A lease's usage is told
     by the interval, and so says nothing of that."""
-    outbox: timedelta | None
-    """For how long the oldest message that is due has not been delivered."""
 
 
 def lag_of(connection: Connection, now: datetime) -> Lag:
@@ -50,14 +47,10 @@ def lag_of(connection: Connection, now: datetime) -> Lag:
         for row in connection.execute(select(newest))
         if row.kind == "usage" and row.meter.startswith("tokens.")
     ]
-    due = connection.execute(
-        select(func.min(deliveries.c.next_at)).where(deliveries.c.state == WAITING, deliveries.c.next_at <= now)
-    ).scalar()
     return Lag(
         max(0, last - position),
         now - unrated if unrated is not None else None,
         max(took, default=None),
-        now - due if due is not None else None,
     )
 
 

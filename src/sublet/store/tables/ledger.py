@@ -387,9 +387,6 @@ budgets = Table(
     Column("limit_nano", BigInteger, nullable=False),
     Column("hard", Boolean, nullable=False),
     Column("thresholds", Json, nullable=False),
-    Column("webhook_url", Text, nullable=False),
-    Column("webhook_secret", Text, nullable=False),
-    Column("email", Text, nullable=False),
     Column("opening_line", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant, nullable=True),
@@ -432,21 +429,6 @@ alerts = Table(
     Column("threshold", Integer, primary_key=True, autoincrement=False),
     Column("raised_at", Instant, nullable=False),
     Column("spent_nano", BigInteger, nullable=False),
-)
-
-deliveries = Table(
-    "ledger_deliveries",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("budget_id", _Id, nullable=False),
-    Column("channel", String(8), nullable=False),
-    Column("target", Text, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("state", String(10), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("next_at", Instant, nullable=False),
-    Column("last_error", Text, nullable=False),
-    Index(None, "state", "next_at"),
 )
 
 proofs = Table(
