@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sublet.ledger import store as sql
 from sublet.ledger.budgets.model import LIMIT_NANO_MAX, PREPAID
+from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import month_of
@@ -28,8 +29,6 @@ from sublet.values.text import refuse_unsafe
 
 CARRIED = "carried"
 """What an invoice below zero carried over, before credit notes; nothing gives it any more."""
-CREDIT_NOTE = "credit_note"
-"""The kind of document that a credit note is, among invoices."""
 NOTED = "note"
 """What a credit note took off a month: it burns as a credit does, and is none."""
 RETURNED = "returned"

@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from sublet.ledger.credits.crediting import CREDIT_NOTE
+from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.exports.charges import Charged, Charges, hour_of
 from sublet.ledger.exports.columns import COST_DECIMALS, PRICE_DECIMALS, QUANTITY_DECIMALS
 from sublet.ledger.invoices.lines import FIXED, line_id

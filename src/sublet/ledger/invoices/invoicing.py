@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sublet.ledger import events
 from sublet.ledger import store as sql
 from sublet.ledger.credits import wallets
-from sublet.ledger.credits.crediting import CREDIT_NOTE
+from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.credits.wallets import Part, Wallets, capped
 from sublet.ledger.invoices.lines import Line, Sums, lines_of, percent_text, smallest_unit
 from sublet.ledger.invoices.notes import Notes, Prior, prior_of

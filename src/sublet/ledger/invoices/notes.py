@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, insert, select
 
 from sublet.ledger import events
 from sublet.ledger import store as sql
-from sublet.ledger.credits.crediting import CREDIT_NOTE
+from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.credits.wallets import Part, Wallets
 from sublet.ledger.invoices.lines import Line, percent_text, smallest_unit
 from sublet.ledger.invoices.open_items import ISSUED, VOID, change_open, open_nano

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from sublet.ledger.credits.crediting import CREDIT_NOTE
+from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.invoices.typeset import amount, day, money, short
 
 _STYLE = """

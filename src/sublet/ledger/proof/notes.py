@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from sublet.ledger import store as sql
-from sublet.ledger.credits.crediting import AT_USE, CREDIT_NOTE, RETURNED
+from sublet.ledger.credits.crediting import AT_USE, RETURNED
+from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.invoices.lines import lines_of
 from sublet.ledger.invoices.notes import CHARGING, Prior, line_of_note, split
 from sublet.ledger.invoices.open_items import VOID, open_nano

@@ -1,0 +1,199 @@
+"""Every remote verb works from another place with an address and a key alone, loads nothing heavy, and makes one file: the profile."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import typer
+import uvicorn
+from tests.api.conftest import Service
+from tests.api.conftest import service as service
+from tests.docs.manual import tool
+from tests.leases.world import KEY
+
+from sublet import cli
+from sublet.values.clock import SystemClock, format_time
+
+HEAVY = sorted(tool("startup").HEAVY)
+MODULES_MAX = 300
+"""That one command loads."""
+DRIVER = Path(__file__).with_name("driver.py")
+HERE = {
+    "up", "down", "demo", "doctor", "status", "serve", "open", "login", "logout", "profile ls", "profile use",
+    "admin backup", "admin restore", "admin prove", "admin copy", "admin migrate", "admin pull", "admin operator-key",
+    "backtest", "prices check", "demand alibaba", "desk init", "desk values", "desk explain", "desk report", "desk mc",
+    "desk diff", "desk brief", "desk formulas",
+}  # fmt: skip
+"""What runs a system or computes on files: it is no remote verb."""
+LOADS = {"demand prometheus", "demand sacct"}
+"""Remote verbs that read what another program wrote first, and load what that takes."""
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    """The service on a port of its own, over real HTTP."""
+    server = uvicorn.Server(uvicorn.Config(service.api, port=0, log_level="error", lifespan="off"))
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    while not (server.started and server.servers):
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def leaves() -> set[str]:
+    """Every command by its words."""
+    group = typer.main.get_command(cli.app)
+    found: set[str] = set()
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        if not hasattr(command, "list_commands"):
+            found.add(" ".join(words))
+            return
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            walk(command.get_command(context, name), (*words, name))
+
+    walk(group, ())
+    return found
+
+
+def files_of(folder: Path, service: Service) -> dict[str, str]:
+    """What a person has at hand: histories, prices, models, usage, a public key."""
+    now = service.world.clock.now()
+    rows = [f"{format_time(now - timedelta(hours=hour))},16,4" for hour in range(24)]
+    usage = {
+        "specversion": "1.0", "id": "1", "source": "s", "type": "sublet.usage.v1",
+        "time": format_time(now - timedelta(minutes=5)),
+        "data": {"organization": service.organizations["acme"], "meter": "tokens.input", "quantity": 2_000_000,
+                 "dimensions": {"model": "m"}},
+    }  # fmt: skip
+    job = "|".join(["1", "g", "C", *(["2026-01-04T01:00:00"] * 2), "2026-01-04T03:00:00", "gres/gpu=4", "", "60", "a"])
+    contents = {
+        "history": "time,capacity,in_use\n" + "\n".join(rows) + "\n",
+        "sacct": "JobIDRaw|User|State|Submit|Start|End|AllocTRES|ReqTRES|TimelimitRaw|Account\n" + job + "\n",
+        "prices": (Path(__file__).parents[2] / "examples" / "prices.toml").read_text(),
+        "models": '[[models]]\nname = "far"\nengine = "openai_url"\nsource = {url = "http://127.0.0.1:9/v1"}\n',
+        "usage": json.dumps(usage) + "\n",
+        "key": KEY + "\n",
+    }
+    paths = {}
+    for name, content in contents.items():
+        path = folder / name
+        path.write_text(content)
+        paths[name] = str(path)
+    return paths
+
+
+def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, dict[str, str]]]:
+    """A command line for every remote verb, in an order in which most find something; `id=path` of what a later one needs."""
+    pool = service.world.pool
+    unit = service.system.fleet.units(pool.id)[0].id
+    month = f"{service.world.clock.now():%Y-%m}"
+    return [
+        ("org create Delta --json", {"org": "id"}), ("org ls", {}), ("key create Delta --json", {"key": "id"}),
+        ("key ls Delta", {}), ("key revoke {key}", {}), ("node ls", {}), ("node forget gone", {}),
+        ("pool ls", {}), (f"pool show {pool.name}", {}), (f"pool drain {unit} fan", {}), (f"pool restore {unit}", {}),
+        ("pool quarantine", {}), (f"pool release {unit} wiped", {}),
+        (f"demand import {pool.name} {at['history']}", {}), ("demand imports " + pool.name, {}), ("demand undo none", {}),
+        (f"demand samples {pool.name}", {}), (f"demand forecast {pool.name}", {}),
+        (f"demand claim {pool.name} 1 --json", {"claim": "id"}), ("demand claims", {}), ("demand withdraw {claim}", {}),
+        ("surplus", {}), ("record", {}), ("shadow --windows 1", {}), ("plan", {}),
+        ("reclaim create main 1 --reason why --preview", {}), ("reclaim ls", {}),
+        (f"reclaim create {pool.name} 1 --reason why --json", {"reclaim": "id"}),
+        ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
+        (f"models add {at['models']}", {}), ("models ls", {}), ("models scale far 1", {}), ("models pull far", {}),
+        ("models rm far", {}),
+        ("lease classes", {}), ("lease quote -c spot --json", {"quote": "id"}), ("lease quotes", {}),
+        ("lease cancel-quote {quote}", {}),
+        (f"lease take -c spot --no-wait --key {at['key']} --json", {"lease": "id"}), ("lease ls", {}),
+        ("lease show {lease}", {}), ("lease end {lease}", {}), ("lease ssh {lease}", {}),
+        (f"block create {pool.name} -n 1 --days 2 --json", {"block": "id"}), ("block ls", {}), ("block show {block}", {}),
+        (f"block advise {pool.name}", {}), ("block move {block} --days 3", {}), ("block reprice {block} 1", {}),
+        ("block shrink {block} 1", {}), ("block widen {block} 1", {}), ("block withdraw {block}", {}),
+        (f"prices publish {at['prices']}", {}), ("prices show", {}),
+        (f"ledger take {at['usage']}", {}), ("ledger rate", {}), ("ledger health", {}), ("ledger backlog", {}),
+        ("ledger credit acme 5 --source s", {}), ("ledger credits acme", {}), ("ledger balance acme", {}),
+        ("ledger invoice acme", {}), ("ledger invoices acme", {}), ("ledger show INV-1", {}),
+        (f"ledger export usage --out {out / 'usage.csv'}", {}), ("ledger receivables", {}), ("ledger statement acme", {}),
+        ("ledger profile acme", {}), ("ledger prove", {}), ("ledger dismissed", {}),
+        ("ledger dismiss s 9 --reason why", {}), (f"ledger close acme {month}", {}), (f"ledger close-all {month}", {}),
+        (f"ledger rerate acme {month}", {}), ("ledger pay INV-1 1 --source p", {}),
+        ("ledger reverse-payment INV-1 --source p --reason why", {}), ("ledger void INV-1 --reason why", {}),
+        ("ledger note INV-1 --reason why", {}), ("ledger notes acme", {}),
+        ("ledger budget create acme 5 --json", {"budget": "id"}), ("ledger budget ls acme", {}),
+        ("ledger budget set {budget} 6", {}), ("ledger budget end {budget}", {}),
+        ("desk actuals", {}),
+        (f"demand sacct {pool.name} {at['sacct']} --capacity 16", {}),
+        (f"demand prometheus {pool.name} http://127.0.0.1:9 --in-use up", {}),
+    ]  # fmt: skip
+
+
+REFUSED = {
+    "node forget", "pool release", "demand undo", "lease ssh", "ledger show", "ledger dismiss", "ledger close",
+    "ledger close-all", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
+    "demand sacct", "block move", "block reprice", "block shrink", "block widen", "ledger rerate", "reclaim create",
+    "shadow",
+}  # fmt: skip
+"""Verbs that reach the service and are told no, because there is no such thing in this story."""
+
+
+def words_of(command: list[str], known: set[str]) -> str:
+    """The verb of a command line."""
+    return next(" ".join(command[:count]) for count in (3, 2, 1) if " ".join(command[:count]) in known)
+
+
+def test_every_verb_from_elsewhere_with_an_address_and_a_key(service: Service, url: str, tmp_path: Path) -> None:
+    home, elsewhere, given = tmp_path / "home", tmp_path / "elsewhere", tmp_path / "given"
+    for folder in (home, elsewhere, given):
+        folder.mkdir()
+    service.world.clock.set(SystemClock().now().replace(microsecond=0))
+    service.world.remember(days=8, need=0.3, spread=0.05)
+    at = files_of(given, service)
+    known = leaves()
+    plan: list[tuple[list[str], str, dict[str, str]]] = [(["login", url], service.keys["operator"] + "\n", {})]
+    plan += [(line.split(), "", saved) for line, saved in verbs(service, at, given)]
+    asked = {words_of(command, known) for command, _, _ in plan}
+    assert known - asked - HERE == set(), "a verb that nobody tried"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), json.dumps([plan, HEAVY])],
+        cwd=elsewhere, env=environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    for command, code, _, error, heavy, modules in json.loads(done.stdout):
+        verb = words_of(command, known)
+        told = f"{' '.join(command)}: {code}: {error}"
+        assert code == 0 or verb in REFUSED, told
+        assert "Traceback" not in error and "Sublet does not answer" not in error, told
+        if verb not in LOADS:
+            assert heavy == [] and modules <= MODULES_MAX, (told, heavy, modules)
+    made = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+    assert made == [".config/sublet/profiles.json"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_help_of_every_command_loads_nothing_heavy(tmp_path: Path) -> None:
+    plan: list[tuple[list[str], str, dict[str, str]]] = [
+        ([*words.split(), "--help"], "", {}) for words in sorted(leaves() | {""})
+    ]
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), json.dumps([plan, HEAVY])],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for command, code, printed, error, heavy, modules in json.loads(done.stdout):
+        assert code == 0 and printed, (command, error)
+        assert heavy == [] and modules <= MODULES_MAX, (command, heavy, modules)
+    assert list(tmp_path.iterdir()) == []
