@@ -41,8 +41,8 @@ def test_what_is_told_of_capacity(service: Service) -> None:
     reader.ask("POST", "/v1/demand/{pool_id}/samples", {"samples": [sample]}, pool_id=pool.id)
     assert reader.ask("GET", "/v1/demand/{pool_id}/samples", pool_id=pool.id)["samples"]
     claim = {
-        "pool_id": pool.id,
-        "count": 1,
+        "pool": pool.id,
+        "accelerators": 1,
         "start": now,
         "end": format_time(service.system.clock.now().replace(year=2027)),
     }

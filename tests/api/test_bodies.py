@@ -158,7 +158,7 @@ def test_no_route_breaks_on_a_control_character_or_a_long_word_in_its_path(servi
 def test_a_method_that_a_path_lacks_is_405_and_all_that_it_has_are_listed(service: Service) -> None:
     answer = service.ask("operator", "PATCH", "/v1/organizations")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"
 
 
@@ -174,3 +174,55 @@ def test_json_that_nobody_can_read_is_told_its_limits(service: Service, body: st
     answer = service.client.post("/v1/organizations", content=body, headers=headers)
     assert answer.status_code == 400
     assert "nested" in answer.json()["error"]["message"]
+
+
+def _operator(service: Service) -> list[tuple[str, str]]:
+    return [("Authorization", f"Bearer {service.keys['operator']}"), ("Content-Type", "application/json")]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("/v1/organizations", '{"name": "first", "name": "second"}', "name"),
+        ("/v1/organizations", '{"name": "first", "n\\u0061me": "second"}', "name"),
+        ("/v1/demand/p/samples", '{"samples": [{"time": "2026-01-01T00:00:00Z", "in_use": 1, "in_use": 2}]}', "in_use"),
+        ("/v1/usage", '{"specversion": "1.0", "id": "a", "id": "b"}', "id"),
+        ("/v1/usage", '[{"data": {"quantity": 1, "quantity": 2}}]', "quantity"),
+        ("/v1/leases/lse_1/end", '{"x": {"a": 1, "a": 1}}', None),
+    ],
+)
+def test_a_name_that_an_object_has_twice_is_refused(service: Service, path: str, body: str, name: str | None) -> None:
+    """Readers of JSON differ in which value counts, so the sender may have meant another one."""
+    answer = service.client.post(path, content=body, headers=dict(_operator(service)))
+    assert answer.status_code == 400
+    if name is not None:
+        assert answer.json()["error"]["message"] == f"{name}: it stands in one object twice; send it once"
+    assert {item.name for item in service.system.accounts.organizations()} == {"operator", *service.organizations}
+
+
+def test_names_that_are_in_several_objects_are_fine(service: Service) -> None:
+    samples = [{"time": f"2026-01-01T0{hour}:00:00Z", "capacity": 8, "in_use": 1} for hour in range(2)]
+    path = f"/v1/demand/{service.world.pool.id}/samples"
+    assert service.ask("operator", "POST", path, {"samples": samples}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Idempotency-Key"])
+def test_a_header_that_may_come_once_is_refused_twice(service: Service, name: str) -> None:
+    twice = [*_operator(service), ("Authorization", "Bearer sublet_other")]
+    if name != "Authorization":
+        twice = [*_operator(service), (name, "a"), (name, "b")]
+    answer = service.client.post("/v1/organizations", json={"name": "n"}, headers=twice)
+    assert answer.status_code == 400 and answer.json()["error"]["message"].startswith(f"send one {name} header")
+
+
+def test_head_is_answered_as_get_without_a_body(service: Service) -> None:
+    for path in ("/v1/pools", "/v1/leases?limit=1", "/v1/exports/usage", "/v1/openapi.json", "/health"):
+        shown, head = service.ask("operator", "GET", path), service.ask("operator", "HEAD", path)
+        assert (head.status_code, head.content) == (200, b""), path
+        kept = [name for name in shown.headers if name not in ("x-request-id", "content-length")]
+        assert {name: head.headers[name] for name in kept} == {name: shown.headers[name] for name in kept}, path
+        if path.startswith("/v1/pools"):
+            assert head.headers["content-length"] == str(len(shown.content))
+    assert service.ask("operator", "HEAD", "/v1/pools/none").status_code == 404
+    assert service.ask("operator", "HEAD", "/v1/ledger/rate").status_code == 405
+    assert service.client.head("/v1/pools").status_code == 401

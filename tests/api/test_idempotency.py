@@ -25,14 +25,14 @@ ONCE = {"Idempotency-Key": "k1"}
 
 def _claim(service: Service) -> dict[str, Any]:
     start = service.world.clock.now() + timedelta(hours=2)
-    return {"pool_id": service.world.pool.id, "count": 2, "start": format_time(start),
+    return {"pool": service.world.pool.id, "accelerators": 2, "start": format_time(start),
             "end": format_time(start + timedelta(hours=1)), "reason": "training"}  # fmt: skip
 
 
 POSTS: list[tuple[str, str, Callable[[Service], Any], dict[str, Any]]] = [
     ("operator", "/v1/organizations", lambda service: {"name": "Gamma"}, {"name": "Delta"}),
     ("operator", "/v1/organizations/acme/keys", lambda service: {"name": "ci"}, {"name": "cd"}),
-    ("team", "/v1/claims", _claim, {"count": 3}),
+    ("team", "/v1/claims", _claim, {"accelerators": 3}),
     ("team", "/v1/reclaims", lambda service: {"pool": service.world.pool.name, "accelerators": 1, "duration_s": 600,
                                               "reason": "x"}, {"reason": "y"}),
     ("acme", "/v1/quotes", lambda service: {"pool": service.world.pool.name, "class": "spot", "duration_s": 600},

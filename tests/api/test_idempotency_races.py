@@ -121,7 +121,7 @@ class Prepared:
     def claim(self, count: int) -> dict[str, Any]:
         start = self.service.world.clock.now() + timedelta(days=40)
         end = start + timedelta(hours=1)
-        return {"pool_id": self.pool.id, "count": count, "start": format_time(start), "end": format_time(end)}
+        return {"pool": self.pool.id, "accelerators": count, "start": format_time(start), "end": format_time(end)}
 
     def sample(self, in_use: int) -> dict[str, Any]:
         now = format_time(self.service.world.clock.now())

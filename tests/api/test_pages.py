@@ -95,8 +95,8 @@ def filled(service: Service) -> Service:
         assert lease.status_code == 201, lease.text
         start = system.clock.now() + timedelta(days=30 + number)
         claim = {
-            "pool_id": pool.id,
-            "count": 1,
+            "pool": pool.id,
+            "accelerators": 1,
             "start": format_time(start),
             "end": format_time(start + timedelta(hours=1)),
         }

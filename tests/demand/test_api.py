@@ -33,7 +33,7 @@ def client(store: Store, clock: SimulatedClock) -> Iterator[TestClient]:
 
 def claim(clock: SimulatedClock) -> dict[str, object]:
     start = clock.now() + timedelta(hours=1)
-    return {"pool_id": "p", "count": 3, "start": format_time(start), "end": format_time(start + timedelta(hours=1))}
+    return {"pool": "p", "accelerators": 3, "start": format_time(start), "end": format_time(start + timedelta(hours=1))}
 
 
 def refusal(client: TestClient, path: str, body: object) -> str:
@@ -65,11 +65,14 @@ def test_history_up_to_the_bounds_is_empty(client: TestClient, edge: str) -> Non
     ("changed", "words"),
     [
         ({"reson": "typing error"}, "reson: there is no such field; did you mean reason?"),
-        ({"count": True}, "count: input should be a valid integer"),
-        ({"count": "3"}, "count: input should be a valid integer"),
-        ({"count": 3.0}, "count: input should be a valid integer"),
+        ({"accelerators": True}, "accelerators: input should be a valid integer"),
+        ({"accelerators": "3"}, "accelerators: input should be a valid integer"),
+        ({"accelerators": 3.0}, "accelerators: input should be a valid integer"),
         ({"start": 1767600000}, "start: this is not a time; write it like 2026-07-02T14:00:00Z"),
         ({"start": "1767600000"}, "start: '1767600000' is not a time"),
+        ({"duration_s": 60}, "send either end or duration_s"),
+        ({"end": None}, "send either end or duration_s"),
+        ({"pool_id": "p"}, "pool_id: there is no such field; did you mean pool?"),
     ],
 )
 def test_a_claim_is_what_it_says_or_refused(

@@ -182,7 +182,7 @@ def test_more_than_a_page_of_samples_is_listed(
 
 def test_claims_are_made_listed_and_withdrawn(clock: SimulatedClock) -> None:
     made = json.loads(said("claim", "beta", "2", "--hours", "3", "--reason", "training", "--json"))
-    assert (made["count"], made["start"], made["end"]) == (2, "2026-01-05T00:00:00Z", "2026-01-05T03:00:00Z")
+    assert (made["accelerators"], made["start"], made["end"]) == (2, "2026-01-05T00:00:00Z", "2026-01-05T03:00:00Z")
     shown = said("claims")
     assert made["id"] in shown and "beta" in shown and "2026-01-05 03:00" in shown
     assert "beta has 1: until it has more" in said("claim", "beta", "2")

@@ -163,7 +163,7 @@ def test_the_routes_know_a_pool_by_its_name_and_refuse_one_that_nobody_has(store
     sample = {"samples": [{"time": format_time(clock.now()), "capacity": 8, "in_use": 1}]}
     with TestClient(api) as client:
         for pool, status in (("lab", 201), ("elsewhere", 404)):
-            claim = {"pool_id": pool, "count": 3, "start": start, "end": end}
+            claim = {"pool": pool, "accelerators": 3, "start": start, "end": end}
             assert client.post("/v1/claims", json=claim).status_code == status
             assert client.post(f"/v1/demand/{pool}/samples", json=sample).status_code == (200 if status == 201 else 404)
             assert client.get(f"/v1/demand/{pool}/samples").status_code == (200 if status == 201 else 404)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import FastAPI, Header, Request
+from fastapi import FastAPI, Request
 from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +34,8 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 PARAMETER_CHARACTERS_MAX = 2_000
 IDEMPOTENCY_KEY_MAX = 128
 FAULTS_SHOWN_MAX = 20
+LARGE_BYTES = 64 * 1024
+"""A larger body is looked through on another thread, so that others are answered meanwhile."""
 
 
 class MethodNotAllowedError(SubletError):
@@ -56,14 +59,14 @@ def requirement(accounts: Accounts) -> Require:
         if permission not in PERMISSIONS:
             raise ValueError(f"there is no permission {permission!r}")
 
-        async def actor(request: Request, authorization: Annotated[str | None, Header()] = None) -> Actor:
-            kind, _, secret = (authorization or "").partition(" ")
-            secret = secret.strip() if kind.lower() == "bearer" else ""
+        async def actor(request: Request) -> Actor:
+            secret = bearer_secret(request)
             found = await run_in_threadpool(accounts.authenticate, secret or None)
             found = found.require(permission)
             structlog.contextvars.bind_contextvars(organization_id=found.organization_id, key_id=found.key_id)
             _check_parameters(request)
             await _check_no_body(request)
+            await _check_names(request)
             await _once(request, accounts.store, found, effect, secret)
             return found
 
@@ -71,6 +74,19 @@ def requirement(accounts: Accounts) -> Require:
         return actor
 
     return require
+
+
+def bearer_secret(request: Request) -> str:
+    """The key that a request carries, empty where it carries none. Raises InvalidInputError for several: which one is meant?"""
+    kind, _, secret = (_one_header(request, "Authorization") or "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" else ""
+
+
+def _one_header(request: Request, name: str) -> str | None:
+    found = request.headers.getlist(name)
+    if len(found) > 1:
+        raise InvalidInputError(f"send one {name} header; this request has {len(found)}", field=name)
+    return found[0] if found else None
 
 
 def permission_of(route: APIRoute) -> str | None:
@@ -94,7 +110,7 @@ def check_permissions(api: FastAPI) -> None:
 
 async def _once(request: Request, store: Store, actor: Actor, effect: Effect | None, secret: str) -> None:
     """Where a POST carries an idempotency key: answer as before, refuse another request, or see that its answer is kept."""
-    key = request.headers.get("idempotency-key")
+    key = _one_header(request, "Idempotency-Key")
     if key is None or request.method != "POST":
         return
     if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not (key.isascii() and key.isprintable()):
@@ -161,6 +177,34 @@ async def _check_no_body(request: Request) -> None:
         raise InvalidInputError(f"{request.method} {route.path} takes no body; leave it out")
 
 
+async def _check_names(request: Request) -> None:
+    """Raises InvalidInputError for a JSON body with an object that has a name twice: readers differ in which value counts."""
+    body = await request.body()
+    if b'"' not in body or "json" not in request.headers.get("content-type", "json").lower():
+        return
+    name = await run_in_threadpool(_repeated_name, body) if len(body) > LARGE_BYTES else _repeated_name(body)
+    if name is not None:
+        raise InvalidInputError(f"{name[:80]}: it stands in one object twice; send it once", field=name[:80])
+
+
+def _repeated_name(body: bytes) -> str | None:
+    """A name that an object in the body has twice. What is not JSON is left to whoever reads it."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                found.append(name)
+            seen.add(name)
+
+    try:
+        json.loads(body, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return None
+    return found[0] if found else None
+
+
 def frame(title: str) -> FastAPI:
     """A FastAPI application with Sublet's errors, request ids and limits, and no route yet."""
     api = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
@@ -176,7 +220,8 @@ def frame(title: str) -> FastAPI:
 
 
 class Envelope:
-    """Gives each request an id, and refuses a body over the limit before anybody reads it whole."""
+    """Gives each request an id, refuses a body over the limit before anybody reads it whole, and answers HEAD as GET without the
+    body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -199,11 +244,18 @@ class Envelope:
             return message
 
         answer = _Answer()
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await answer.pass_on(scope, message)
+            if is_head and message["type"] == "http.response.body":
+                if message.get("more_body", False):
+                    return
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         await self._app(scope, limited, marked)
@@ -302,9 +354,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _methods_at(request: Request) -> list[str]:
     """The methods that the path has, over all routes: a path may have one route for each."""
     path = request.url.path
-    return sorted(
-        {name for route in api_routes(request.app) if route.path_regex.match(path) for name in route.methods or ()}
-    )
+    found = {name for route in api_routes(request.app) if route.path_regex.match(path) for name in route.methods or ()}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def api_routes(api: FastAPI) -> Iterator[APIRoute]:

@@ -310,7 +310,7 @@ def list_claims(
     columns: Columns = {
         "id": "claim",
         "pool": "pool",
-        "count": "count",
+        "accelerators": "accelerators",
         "start": time("start"),
         "end": time("end"),
         "reason": "reason",
@@ -337,8 +337,8 @@ def add_claim(
         raise InvalidInputError(f"--start: {error}") from error
     client = connect()
     wanted: dict[str, Any] = {
-        "pool_id": pool,
-        "count": count,
+        "pool": pool,
+        "accelerators": count,
         "start": _sent(begin),
         "end": _sent(end),
         "reason": reason,

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts.model import Actor, Require
 from sublet.api.contract import describe
-from sublet.api.http import check_permissions, frame, requirement
+from sublet.api.http import bearer_secret, check_permissions, frame, requirement
 from sublet.api.reference import add_reference
 from sublet.console.pages import router as console_router
 from sublet.console.sessions import Sessions
@@ -376,11 +376,10 @@ def _add_metrics(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     figures = ControlMetrics(system, plane.loops, requests)
 
     @api.get("/metrics", include_in_schema=False)
-    def metrics(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+    def metrics(request: Request) -> Response:
         """Figures for Prometheus: for this machine, or with the operator's key."""
         if not is_direct(request.client.host if request.client else "", request.headers):
-            kind, _, secret = (authorization or "").partition(" ")
-            system.accounts.authenticate(secret.strip() if kind.lower() == "bearer" else None).require("system:read")
+            system.accounts.authenticate(bearer_secret(request) or None).require("system:read")
         return Response(figures.exposition(), media_type=EXPOSITION)
 
 

@@ -142,9 +142,9 @@ def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Call
     @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims:write", effect=Effect(Claim)))])
     def add_claim(body: NewClaim) -> dict[str, Any]:
         """Announce a need; it is honored before anything that may still be sold."""
-        window = Window(body.start, body.end)
-        pool_id = id_of(body.pool_id)
-        return demand.add_claim(pool_id, body.count, window, body.reason, patience_s=body.patience_s).as_dict()
+        window = Window.told(body.start or demand.clock.now(), body.end, body.duration_s)
+        pool_id, count = id_of(body.pool), body.accelerators
+        return demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s).as_dict()
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
     def withdraw_claim(claim_id: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Claim:
         return {
             "id": self.id,
             "pool_id": self.pool_id,
-            "count": self.count,
+            "accelerators": self.count,
             "start": format_time(self.window.start),
             "end": format_time(self.window.end),
             "reason": self.reason,

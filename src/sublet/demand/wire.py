@@ -12,6 +12,7 @@ from sublet.values.wire import LINE, LINES, Number, Whole, answer, body
 ACCELERATORS_MAX = 10_000_000
 REASON_CHARACTERS_MAX = 500
 PATIENCE_S_MAX = 86_400
+CLAIM_S_MAX = 3660 * 24 * 3600
 SAMPLES_PER_REQUEST_MAX = 10_000
 
 Accelerators = Annotated[Number, Interval(ge=0, le=ACCELERATORS_MAX)]
@@ -36,12 +37,13 @@ class NewSamples:
 
 @body
 class NewClaim:
-    """What an internal team announces that it will need."""
+    """What an internal team announces that it will need: `start` (now if left out); `end` or `duration_s`."""
 
-    pool_id: Annotated[str, MinLen(1), MaxLen(60), LINE]
-    count: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
-    start: Moment
-    end: Moment
+    pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
+    accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
+    start: Moment | None = None
+    end: Moment | None = None
+    duration_s: Annotated[Whole, Interval(ge=1, le=CLAIM_S_MAX)] | None = None
     reason: Annotated[str, MaxLen(REASON_CHARACTERS_MAX), LINES] = ""
     patience_s: Annotated[Whole, Interval(ge=0, le=PATIENCE_S_MAX)] = 0
 
@@ -52,7 +54,7 @@ class Claim:
 
     id: str
     pool_id: str
-    count: int
+    accelerators: int
     start: Moment
     end: Moment
     reason: str

@@ -14,8 +14,6 @@ from sublet.leases.service import Leases
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
-from sublet.values.errors import InvalidInputError
-from sublet.values.moments import Moment
 from sublet.values.windows import Window
 
 IdempotencyKey = Annotated[str | None, Header(max_length=128)]
@@ -122,7 +120,7 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
     def order(body: NewReclaim, actor: Actor) -> ReclaimOrder:
         if body.force:
             actor.require("firm:write")
-        window = _window(body.start or leases.now(), body.end, body.duration_s)
+        window = Window.told(body.start or leases.now(), body.end, body.duration_s)
         return ReclaimOrder(body.pool, body.accelerators, window, body.reason, body.force)
 
     @routes.post("/v1/reclaims", status_code=201)
@@ -191,9 +189,3 @@ def _told(lease: Lease, actor: Actor) -> dict[str, Any]:
     if lease.reclaim_reason:
         told["reclaim_reason"] = OWNER_NEEDS
     return told
-
-
-def _window(start: Moment, end: Moment | None, duration_s: int | None) -> Window:
-    if (end is None) == (duration_s is None):
-        raise InvalidInputError("send either end or duration_s")
-    return Window(start, end) if end is not None else Window.starting(start, duration_s or 0)

@@ -198,8 +198,8 @@ def reclaim(stage: Stage) -> dict[str, Any]:
     claim = stage.facts.get("claim") or stage.team.post(
         "/v1/claims",
         {
-            "pool_id": pool["id"],
-            "count": pool["accelerators"],
+            "pool": pool["id"],
+            "accelerators": pool["accelerators"],
             "start": format_time(now),
             "end": format_time(now + timedelta(hours=1)),
             "reason": "training run",
@@ -207,7 +207,7 @@ def reclaim(stage: Stage) -> dict[str, Any]:
         idempotency_key="story-claim",
     )
     stage.facts["claim"] = claim
-    stage.say(f"the training team claims {claim['count']} of {pool['name']} for an hour: {claim['reason']}")
+    stage.say(f"the training team claims {claim['accelerators']} of {pool['name']} for an hour: {claim['reason']}")
     noticed = wait_for_lease(stage, lease["id"], ("notice", "ending", "ended"))
     planned = _planned(stage, lease["id"])
     for step in planned:

@@ -29,6 +29,19 @@ class Window:
         """The window of `seconds` from `start`."""
         return cls(start, start + timedelta(seconds=seconds))
 
+    @classmethod
+    def told(cls, start: datetime, end: datetime | None, duration_s: int | None) -> Window:
+        """The window from `start` that a request tells by one of `end` and `duration_s`. Raises InvalidInputError for both and for
+        none, and for one that leaves the calendar."""
+        if (end is None) == (duration_s is None):
+            raise InvalidInputError("send either end or duration_s")
+        try:
+            return cls(start, end) if end is not None else cls.starting(start, duration_s or 0)
+        except OverflowError as error:
+            raise InvalidInputError(
+                "duration_s leads beyond the calendar; send a shorter one", field="duration_s"
+            ) from error
+
     @property
     def seconds(self) -> float:
         return (self.end - self.start).total_seconds()
