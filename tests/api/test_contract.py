@@ -37,6 +37,21 @@ def test_every_operation_has_an_id_of_its_own_security_a_permission_and_its_refu
         assert len(keyed) == (method == "POST"), path
 
 
+def test_every_operation_has_a_group_that_is_described_and_describes_its_headers(service: Service) -> None:
+    document = service.client.get("/v1/openapi.json").json()
+    assert document["info"]["description"]
+    groups = {item["name"] for item in document["tags"] if item["description"].endswith(".")}
+    used = set()
+    for _, path, operation in _operations(service):
+        (group,) = operation["tags"]
+        used.add(group)
+        assert operation["operationId"].startswith(f"{group}."), path
+        for item in operation.get("parameters", []):
+            if item["in"] == "header" or item["name"] in ("limit", "after"):
+                assert item["description"], f"{path}: {item['name']}"
+    assert used == groups
+
+
 def test_every_operation_names_the_type_of_its_answer(service: Service) -> None:
     """Without a type are those alone that answer with nothing or with text, which `PAGES` names."""
     for method, path, operation in _operations(service):

@@ -213,7 +213,22 @@ REFUSALS = {
     "429": "A limit is reached; Retry-After says when to try again.",
     "503": "A part of Sublet is not reachable; Retry-After says when to try again.",
 }
+GROUPS = {
+    "accounts": "Organizations, and the keys that open the rest.",
+    "fleet": "Pools, their accelerators, and the nodes that serve them.",
+    "demand": "What the owner uses, and the claims that say what it will need.",
+    "surplus": "What is on sale and why the rest is not, the forecast, and the record of promises.",
+    "leases": "Quotes, leases, and reclaims, which take capacity back.",
+    "models": "The catalog of managed models, and where they are deployed.",
+    "ledger": "Usage, prices, credits, budgets, invoices and exports.",
+    "blocks": "Parts of a pool that the owner sells for months or years.",
+    "notifications": "Events, and who is told of them.",
+    "system": "Health, plans, and what was earned.",
+}
+"""The groups of operations, each with what is in it."""
+
 PARAMETERS = {
+    "last-event-id": "The id of the last event that was seen; those behind it follow.",
     "limit": "How many at most.",
     "since": "The sequence number of the last event that was seen; without it, from the first that is kept.",
     "wait_s": "For how many seconds the answer may wait for an event.",
@@ -238,6 +253,8 @@ def describe(api: FastAPI) -> None:
 
 def _document(api: FastAPI) -> dict[str, Any]:
     made = get_openapi(title=api.title, version=api.version, routes=api.routes)
+    made["info"]["description"] = "Everything that Sublet does, as the console, the commands and the client ask for it."
+    made["tags"] = [{"name": name, "description": told} for name, told in GROUPS.items()]
     components = made.setdefault("components", {})
     components["securitySchemes"] = {
         _SCHEME: {"type": "http", "scheme": "bearer", "description": "An API key, as `Authorization: Bearer sublet_…`."}
@@ -274,7 +291,9 @@ def _complete(operation: dict[str, Any], route: APIRoute, method: str, reference
             content.clear()
         content.update({page: {"schema": {"type": "string"}} for page in pages})
     permission = permission_of(route)
-    operation["operationId"] = f"{(route.tags or ['system'])[0]}.{route.name}"
+    group = str((route.tags or ["system"])[0])
+    operation["tags"] = [group]
+    operation["operationId"] = f"{group}.{route.name}"
     operation["security"] = [{_SCHEME: []}] if permission else []
     if permission is None:
         return

@@ -115,7 +115,7 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             content[section] = [entry for entry in entries if actor.everywhere or entry.get("organization", "") in mine]
         state = book.state if actor.everywhere else [book.state, actor.organization_id]
         units = {meter.name: meter.unit for meter in METERS.values()}
-        return shown(request, {"version": book.version, "units": units, **content}, state)
+        return shown(request, {"version": book.version, "name": book.name, "units": units, **content}, state)
 
     @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)
     async def publish_prices(request: Request, seen: Seen) -> Response:
