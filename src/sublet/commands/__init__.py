@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "models": ("sublet.commands.models", "app", "Managed models: the catalog, deployments, replicas."),
     "ledger": ("sublet.commands.ledger", "app", "Usage, invoices, credits, exports, and the proof."),
     "prices": ("sublet.commands.prices", "app", "The price book: check, publish, show."),
+    "webhook": ("sublet.commands.notifications", "webhook", "Webhooks: signed messages when something happens."),
+    "notifications": ("sublet.commands.notifications", "notifications", "Who is told of events, and what was sent."),
     "desk": ("sublet.commands.desk", "app", "What it is worth: cases, reports, scenarios."),
 }
 """Name of each command, where it is, and its line in the list; in the order in which the data flows."""

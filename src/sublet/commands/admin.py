@@ -181,3 +181,29 @@ def copy(
         say("set database.url to the new one before the next start")
     if not same:
         raise typer.Exit(1)
+
+
+@app.command("rotate-secrets")
+def rotate_secrets(as_json: JsonFlag = False) -> None:
+    """Seal the stored secrets with a new key. With the key in a file, one is made; with `secrets.key` set, set the new one there and
+    the old one as `secrets.previous_key` first. Sublet must be stopped. Killed, it goes on when called again."""
+    from sublet.notifications.service import reseal
+    from sublet.store.sealing import add_key, drop_old_keys, sealing_of
+
+    settings = _settings()
+    if running_system(settings.data_dir) is not None:
+        raise ConflictError("Sublet runs on this data directory; stop it with `sublet down` before its key changes")
+    stated = settings.secrets.key.get_secret_value()
+    store = existing_store(settings.database_url)
+    try:
+        if not stated:
+            add_key(settings.data_dir)
+        count = reseal(store, sealing_of(settings.data_dir, stated, settings.secrets.previous_key.get_secret_value()))
+    finally:
+        store.close()
+    if not stated:
+        drop_old_keys(settings.data_dir)
+    if as_json:
+        print_json({"resealed": count})
+    else:
+        say(f"{count} secrets sealed with the new key" + ("; remove secrets.previous_key now" if stated else ""))

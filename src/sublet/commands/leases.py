@@ -215,6 +215,18 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
+def watch(
+    lease_id: LeaseId,
+    since: Annotated[int | None, typer.Option(min=0, help="Begin after this number; now if left out.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print what happens to a lease, notices first of all, until it ends or Ctrl-C."""
+    from sublet.commands.notifications import follow
+
+    follow("notifications.list_lease_events", (_checked(lease_id),), since, {}, as_json)
+
+
+@app.command()
 def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
     """Give a lease back, or cancel it before it begins."""
     remote = connect()
