@@ -296,7 +296,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     _add_notifications(api, system, require)
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
     overviews = Overviews(system, plane.plans, plane.health)
-    api.include_router(console_router(sessions, console_pages(overviews)))
+    api.include_router(console_router(sessions, console_pages(system, overviews)))
 
     _add_metrics(api, system, plane)
 

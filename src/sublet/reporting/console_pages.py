@@ -7,9 +7,11 @@ from sublet.console.overview import overview_page
 from sublet.console.page import Page
 from sublet.console.record import record_page
 from sublet.reporting.overview import Overviews
+from sublet.wiring.system import Sublet
 
 
-def console_pages(overviews: Overviews) -> tuple[Page, ...]:
+def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page, ...]:
+    """`overviews` are for pages that show the whole system; others gather what they need from `system`."""
     return (
         overview_page(overviews.now),
         budgets_page(overviews.budgets),
