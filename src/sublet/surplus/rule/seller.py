@@ -339,7 +339,10 @@ class Seller:
 
     def resume(self, state: Mapping[str, Any], first_hour: int) -> None:
         """Go on from where `as_state` stood, if the methods are still the same."""
-        if self.fixed or set(state["records"]) != set(self._methods):
+        if self.fixed:
+            self._next = state["next"] - first_hour
+            return
+        if set(state["records"]) != set(self._methods):
             return
         self._records, self._kept = {}, state["records"]
         self._next = state["next"] - first_hour
