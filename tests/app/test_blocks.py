@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sublet.control.plane import ControlPlane
 from sublet.leases.blocks.service import BlockChangeRequest, BlockSoldError, NewBlockRequest
 from sublet.leases.blocks.shape import BlockConflictError
 from sublet.leases.model import FirmLeaseError, Lease, LeaseState, NoCapacityError, WrongStateError
 from sublet.leases.quotes.admission import BlockSale, QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
+from sublet.reporting.overview import Overviews
 from sublet.simulation.world import SSH_KEY
 from sublet.simulation.world import World as SimulatedWorld
 from sublet.values.errors import InvalidInputError, NotFoundError
@@ -79,6 +81,9 @@ class TestSelling:
         assert view.sold_now == 2 and [(span, count) for span, count in view.schedule] == [(made.block.window, 2)]
         steps = {(step.kind, step.subject) for step in world.system.plan().pending}
         assert ("block_ends", made.block.id) in steps and ("end", made.lease.id) in steps
+        plane = ControlPlane(world.system)
+        [shown] = Overviews(world.system, plane.plans, plane.health).now().blocks
+        assert (shown.id, shown.sold, shown.sold_share, shown.reason) == (made.block.id, 2, 1.0, "term deal")
 
     def test_nothing_is_made_where_the_sale_can_not_be(self, world: World) -> None:
         world.remember(days=10, need=0.0, spread=0.0)

@@ -23,8 +23,11 @@ from sqlalchemy.engine import make_url
 from sublet.config.settings import Settings
 from sublet.demand.model import Sample
 from sublet.fleet.model import Pool
+from sublet.leases import store as leases_sql
 from sublet.leases.backends.simulated import SimulatedBackend
-from sublet.leases.model import FirmLeaseError, NoCapacityError
+from sublet.leases.blocks.service import BlockChangeRequest, BlockSoldError, NewBlockRequest
+from sublet.leases.blocks.shape import BlockConflictError
+from sublet.leases.model import FirmLeaseError, NoCapacityError, WrongStateError
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.models import store as models_sql
@@ -33,6 +36,7 @@ from sublet.simulation.world import SSH_KEY
 from sublet.store.tables.models import replicas
 from sublet.surplus.model import REASONS, Sellable
 from sublet.values.clock import SimulatedClock
+from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
 from sublet.wiring.system import Sublet
 
@@ -103,6 +107,8 @@ class History(RuleBasedStateMachine):
         self.reclaims: list[str] = []
         self.claims: list[str] = []
         self.leases: list[str] = []
+        self.blocks: list[str] = []
+        self.forced: set[str] = set()
 
     @property
     def pool(self) -> Pool:
@@ -141,11 +147,65 @@ class History(RuleBasedStateMachine):
         if self.leases:
             self.system.leases.end(self.leases.pop(place % len(self.leases)))
 
+    @rule(count=COUNTS, ahead_s=AHEAD_S, days=st.sampled_from([0.05, 2, 400]))
+    def is_put_up_for_sale(self, count: int, ahead_s: int, days: float) -> None:
+        window = self.window(ahead_s, round(days * 86_400))
+        before = self.outside(window)
+        request = NewBlockRequest(self.pool_id, count, window.end, window.start)
+        with contextlib.suppress(BlockConflictError, InvalidInputError):
+            self.blocks.append(self.system.blocks.create(request, "operator").block.id)
+        assert self.outside(window) <= before
+
+    @rule(
+        place=st.integers(0, 20),
+        count=st.one_of(st.none(), COUNTS),
+        long_s=LONG_S,
+        what=st.sampled_from(["size", "end", "withdraw"]),
+        force=st.booleans(),
+    )
+    def is_decided_otherwise(self, place: int, count: int | None, long_s: int, what: str, force: bool) -> None:
+        if not self.blocks:
+            return
+        block = self.blocks[place % len(self.blocks)]
+        change = {
+            "size": BlockChangeRequest(accelerators=count or 1, force=force),
+            "end": BlockChangeRequest(end=self.clock.now() + timedelta(seconds=long_s), force=force),
+            "withdraw": BlockChangeRequest(withdraw=True, force=force),
+        }[what]
+        with contextlib.suppress(BlockConflictError, BlockSoldError, InvalidInputError, WrongStateError):
+            done = self.system.blocks.change(block, change, "operator")
+            self.forced |= {victim.id for victim in done.plan.victims}
+
+    @rule(place=st.integers(0, 20), count=COUNTS, days=st.sampled_from([0.01, 1.5, 200]))
+    def is_rented_from_a_block(self, place: int, count: int, days: float) -> None:
+        """A firm lease that fits a block, for as long as nobody else may have."""
+        asked = QuoteRequest(count, "firm", self.clock.now() + timedelta(days=days), None, self.pool_id)
+        with contextlib.suppress(NoCapacityError):
+            quote = self.system.leases.quote(self.customer, asked)
+            self.leases.append(self.system.leases.accept(self.customer, quote.id, [SSH_KEY]).id)
+
+    def outside(self, window: Window) -> int:
+        """What spot, notice and firm may sell, all together, where the window has not begun or is over."""
+        if self.system.demand.latest(self.pool_id) is None:
+            return 0
+        spans = []
+        if (window.start - self.clock.now()).total_seconds() > 600:
+            spans.append(Window.starting(self.clock.now(), 300))
+        if (window.end - self.clock.now()).total_seconds() < 86_400:
+            spans.append(Window.starting(window.end + timedelta(seconds=1), 3600))
+        return sum(
+            self.system.surplus.sellable(self.pool_id, name, span).count
+            for name in ("firm", "notice", "spot")
+            for span in spans
+        )
+
     @rule(count=COUNTS, ahead_s=AHEAD_S, long_s=LONG_S, force=st.booleans())
     def is_taken_back(self, count: int, ahead_s: int, long_s: int, force: bool) -> None:
         order = ReclaimOrder(self.pool_id, count, self.window(ahead_s, long_s), "work", force)
         with contextlib.suppress(FirmLeaseError):
-            self.reclaims.append(self.system.leases.reclaim(order, "team")["id"])
+            made = self.system.leases.reclaim(order, "team")
+            self.reclaims.append(made["id"])
+            self.forced |= {victim["lease_id"] for victim in made["victims"] if force and "lease_id" in victim}
 
     @rule(place=st.integers(0, 20))
     def is_not_needed_after_all(self, place: int) -> None:
@@ -225,6 +285,28 @@ class History(RuleBasedStateMachine):
                     assert alone == found.count
                 self.can_be_quoted(found, window, ahead_s)
         self.can_be_quoted_together(ladder.rungs)
+
+    @invariant()
+    def what_is_sold_from_a_block_stays_and_fits_it(self) -> None:
+        """Nobody who rents from a block gets notice unless the owner forces it, and no block sells more than it has."""
+        with self.system.store.read() as connection:
+            live = leases_sql.live_leases(connection, self.pool_id)
+        for lease in live:
+            assert lease.block_id is None or lease.reclaim_at is None or lease.id in self.forced
+        now = self.clock.now()
+        for block in self.system.blocks.page(self.pool_id, standing_only=True).items:
+            spans = [Window(max(now, item.window.start), item.deadline) for item in block.leases if item.deadline > now]
+            for span in spans:
+                held = [item for item in block.leases if item.window.start <= span.start < item.deadline]
+                assert sum(item.accelerators for item in held) <= block.block.accelerators
+        counts = {
+            (name, long_s): self.system.surplus.sellable(self.pool_id, name, self.window(0, long_s)).count
+            for name in ("firm", "notice", "spot")
+            for long_s in (300, 4 * 3600)
+            if self.system.demand.latest(self.pool_id) is not None
+        }
+        for long_s in (300, 4 * 3600) if counts else ():
+            assert counts["firm", long_s] <= counts["notice", long_s] <= counts["spot", long_s]
 
     def is_whole(self, found: Sellable, capacity: int) -> None:
         parts = [(item.reason_code, item.count) for item in found.withheld]

@@ -253,6 +253,22 @@ class BudgetsView:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockView:
+    """A part of a pool that the owner sells by its own decision, and how much of it is rented now. `sold_share` is the part of
+    all its hours to come that is rented."""
+
+    id: str
+    pool: str
+    accelerators: int
+    sold: int
+    sold_share: float
+    state: str
+    starts_at: datetime
+    ends_at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The system at `as_of`, aware UTC. `money` has one view per currency: amounts of two can't be added. `budgets` holds
     the most used alone."""
@@ -267,6 +283,7 @@ class Overview:
     processes: tuple[ProcessView, ...] = ()
     models_window_s: int = 60
     budgets: BudgetsView | None = None
+    blocks: tuple[BlockView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sublet.console.model import (
     Alert,
+    BlockView,
     BudgetsQuery,
     BudgetsView,
     BudgetView,
@@ -41,6 +42,19 @@ def sample_overview(as_of: datetime) -> Overview:
         as_of=as_of,
         pools=(_h100(as_of), _a100(as_of), _fresh_pool()),
         leases=_leases(as_of),
+        blocks=(
+            BlockView(
+                "blk_2m8kq7v0c4t9xw3ehz5a1d6r",
+                "h100-berlin",
+                64,
+                48,
+                0.62,
+                "active",
+                as_of - timedelta(days=40),
+                as_of + timedelta(days=325),
+                "Term deal 2026",
+            ),
+        ),
         models=(
             ModelView("SmolLM2-135M-Instruct", 2, "ready", 184.3, 212, 41, replicas_wanted=2),
             ModelView("Qwen3-32B", 3, "draining", 2_480.0, 1_904, 126, replicas_wanted=4),

@@ -97,7 +97,32 @@ class Overviews:
             processes=self._processes(health),
             models_window_s=MODELS_WINDOW_S,
             budgets=self.budgets(rows_max=BUDGETS_MAX),
+            blocks=self._blocks(pool_names, at),
         )
+
+    def _blocks(self, pools: dict[str, str], at: datetime) -> tuple[view.BlockView, ...]:
+        """The newest blocks that are neither withdrawn nor over."""
+        found = []
+        for item in self._system.blocks.page(standing_only=True).items:
+            block, hours, rented = item.block, 0.0, 0.0
+            for span, sold in item.schedule:
+                left_h = max(0.0, (span.end - max(span.start, at)).total_seconds() / HOUR_S)
+                hours += left_h * block.accelerators
+                rented += left_h * min(sold, block.accelerators)
+            found.append(
+                view.BlockView(
+                    block.id,
+                    pools.get(block.pool_id, block.pool_id),
+                    block.accelerators,
+                    item.sold_now,
+                    rented / hours if hours else 0.0,
+                    block.state(at).value,
+                    block.window.start,
+                    block.window.end,
+                    block.reason,
+                )
+            )
+        return tuple(found)
 
     def budgets(
         self, query: view.BudgetsQuery = view.BudgetsQuery(), rows_max: int = view.ROWS_MAX
