@@ -103,6 +103,13 @@ def test_what_is_told_of_money(service: Service) -> None:
     note = reader.ask("POST", "/v1/invoices/{invoice_id}/credit-notes", {"reason": "a slip", "amount": "1"}, **noted)
     assert reader.ask("GET", "/v1/credit-notes", query=mine)["credit_notes"] == [note]
     reader.ask("GET", "/v1/credit-notes/{note_id}", note_id=note["id"])
+    reader.ask("POST", "/v1/invoices/{invoice_id}/write-off", {"reason": "insolvent"}, **noted)
+    left = reader.ask("POST", "/v1/invoices/{invoice_id}/write-off/reverse", {"reason": "solvent"}, **noted)["open"]
+    reader.ask("POST", "/v1/invoices/{invoice_id}/payments", {"amount": left, "source_id": "q"}, **noted)
+    reader.ask("POST", "/v1/invoices/{invoice_id}/credit-notes", {"reason": "a slip", "amount": "1"}, **noted)
+    back = {"organization_id": acme, "amount": "1", "source_id": "r", "payment": "q", "reason": "a slip"}
+    refund = reader.ask("POST", "/v1/refunds", back)
+    assert reader.ask("GET", "/v1/refunds", query=mine)["refunds"] == [refund]
     reader.ask("POST", "/v1/periods/{organization_id}/{label}/close", organization_id=acme, label="2025-12")
     assert reader.ask("POST", "/v1/ledger/prove")["ok"]
 

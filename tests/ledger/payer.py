@@ -69,8 +69,10 @@ class Account:
     def use(
         self, day: int, amount: str, name: str = "", *, month: int = 1, hour: int = 12, meter: str = "requests"
     ) -> None:
-        at = datetime(2026, month, day, hour, tzinfo=UTC)
-        event = UsageEvent("t", name or f"{day}", self.owner, meter, int(Decimal(amount) * 100), at)
+        self.use_at(datetime(2026, month, day, hour, tzinfo=UTC), amount, name or f"{day}", meter=meter)
+
+    def use_at(self, at: datetime, amount: str, name: str, *, meter: str = "requests") -> None:
+        event = UsageEvent("t", name, self.owner, meter, int(Decimal(amount) * 100), at)
         assert self.ledger.take_now([event]).accepted == 1
         self.ledger.rate()
 
@@ -80,6 +82,14 @@ class Account:
         )
         assert self.ledger.take_now([event]).accepted == 1
         self.ledger.rate()
+
+    def bill_more(self, amount: str, name: str, *, meter: str = "requests") -> dict[str, Any]:
+        """Use something now and bill it."""
+        now = self.clock.now()
+        self.use_at(now, amount, name, meter=meter)
+        made = self.ledger.bill(self.owner, now.strftime("%Y-%m")).invoice
+        assert made is not None
+        return made
 
     def pay(self, document: dict[str, Any], amount: str, source: str = "bank-1") -> None:
         self.ledger.pay(document["number"], nano_from_decimal(amount), source)

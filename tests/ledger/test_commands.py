@@ -263,3 +263,22 @@ def test_a_credit_note_is_shown_and_then_made(run: Run, tmp_path: Path) -> None:
     page = tmp_path / "note.html"
     run("show", "CN-000001", "--out", str(page))
     assert "Credit note CN-000001" in page.read_text()
+
+
+def test_money_goes_back_and_debts_are_written_off(run: Run, tmp_path: Path) -> None:
+    run("publish", str(EXAMPLE), "--json", of=prices)
+    owner = run("credit", "acme", "5", "--source", "bank-1", "--kind", "prepaid", "--json")
+    assert "would be: 4.00 owed back, 1.00 left" in run("return", owner["id"], "4", "--reason", "leaves")
+    run("return", owner["id"], "4", "--reason", "leaves", "--final")
+    words = ("refund", "acme", "3", "--source", "r", "--payment", "bank-1", "--reason", "leaves")
+    assert "--final carries it out" in run(*words)
+    assert "3.00 by payment bank-1" in run(*words, "--final")
+    file = write_usage(tmp_path / "usage.jsonl", 20_000_000)
+    file.write_text(file.read_text().replace("ORG", owner["organization_id"]))
+    run("take", str(file))
+    number = run("invoice", "acme", "--final", "--json")["number"]
+    netted = run("net", number, "--source", "n", "--amount", "0.50", "--reason", "agreed", "--final")
+    assert f"0.50 paid on {number}" in netted
+    assert f"0.50 of {number} is open again" in run("net", number, "--source", "n", "--undo", "--reason", "no")
+    assert "bad debt" in run("write-off", number, "--reason", "insolvent", "--final")
+    assert f"{number} is final" in run("reinstate", number, "--reason", "solvent")

@@ -237,6 +237,39 @@ def test_credit_notes_are_previewed_made_and_read(doors: Doors, operator: TestCl
     assert operator.get("/v1/credit-notes/INV-000001").status_code == 404
 
 
+def test_refunds_write_offs_and_netting_are_previewed_and_done(doors: Doors, operator: TestClient) -> None:
+    [invoice] = operator.get("/v1/invoices", params={"organization_id": doors.bolt}).json()["invoices"]
+    path = f"/v1/invoices/{invoice['number']}"
+    written = operator.post(f"{path}/write-off", json={"reason": "insolvent", "preview": True})
+    assert written.json()["amount"] == invoice["open"]
+    assert operator.post(f"{path}/write-off", json={"reason": "insolvent"}).json()["invoice"] == invoice["number"]
+    assert operator.post(f"{path}/write-off", json={"reason": "insolvent"}).status_code == 409
+    assert operator.post(f"{path}/write-off/reverse", json={"reason": "solvent"}).json()["open"] == invoice["open"]
+    operator.post(f"{path}/payments", json={"amount": invoice["open"], "source_id": "p"})
+    operator.post(f"{path}/credit-notes", json={"reason": "outage", "amount": "0.05"})
+    wanted = {"organization_id": doors.bolt, "amount": "0.05", "source_id": "r", "reason": "outage", "payment": "p"}
+    assert operator.post("/v1/refunds", json=wanted | {"preview": True}).status_code == 201
+    assert operator.get("/v1/refunds", params={"organization_id": doors.bolt}).json()["refunds"] == []
+    assert operator.post("/v1/refunds", json=wanted | {"target": "cheque"}).status_code in (400, 422)
+    made = operator.post("/v1/refunds", json=wanted).json()
+    mine = doors.client(doors.bolt, "billing")
+    assert mine.get("/v1/refunds").json()["refunds"] == [made]
+    assert operator.post(f"{path}/netting", json={"source_id": "n", "reason": "agreed"}).status_code == 409
+    assert operator.post(f"{path}/netting/undo", json={"source_id": "n", "reason": "no"}).status_code == 404
+    for place, body in (
+        ("/v1/refunds", wanted),
+        (f"{path}/write-off", {"reason": "x"}),
+        (f"{path}/write-off/reverse", {"reason": "x"}),
+        (f"{path}/netting", {"source_id": "n", "reason": "x"}),
+        (f"{path}/netting/undo", {"source_id": "n", "reason": "x"}),
+        ("/v1/credits/crd_x/return", {"amount": "1", "reason": "x"}),
+    ):
+        assert mine.post(place, json=body).status_code == 403, place
+        assert operator.post(place, json=body | {"surprise": 1}).status_code in (400, 422), place
+    assert operator.post("/v1/credits/crd_x/return", json={"amount": "1", "reason": "x"}).status_code == 404
+    assert mine.post("/v1/ledger/prove").json()["ok"]
+
+
 def test_invoices_as_json_page_and_pdf(operator: TestClient) -> None:
     number = operator.post("/v1/ledger/prove").json()
     assert number["difference"] == "0.000000000" and number["subject"] == "everything"

@@ -696,6 +696,54 @@ class AsyncLedger:
         """`POST /v1/invoices/{invoice_id}/credit-notes`"""
         return await self._call("ledger.credit_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
+    async def list_refunds(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.RefundList:
+        """`GET /v1/refunds`"""
+        return await self._call(
+            "ledger.list_refunds", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_refunds(self, *, organization_id: str | None = None) -> AsyncIterator[ledger.Refund]:
+        """Every row of `GET /v1/refunds`, page by page."""
+        return each_async(self._call, "ledger.list_refunds", query={"organization_id": organization_id})
+
+    async def refund(
+        self, body: ledger.NewRefund | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Refund:
+        """`POST /v1/refunds`"""
+        return await self._call("ledger.refund", body=body, idempotency_key=idempotency_key)
+
+    async def return_deposit(
+        self, credit_id: str, body: ledger.DepositReturn | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.DepositReturned:
+        """`POST /v1/credits/{credit_id}/return`"""
+        return await self._call("ledger.return_deposit", credit_id, body=body, idempotency_key=idempotency_key)
+
+    async def write_off(
+        self, invoice_id: str, body: ledger.NewWriteOff | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.WriteOff:
+        """`POST /v1/invoices/{invoice_id}/write-off`"""
+        return await self._call("ledger.write_off", invoice_id, body=body, idempotency_key=idempotency_key)
+
+    async def reinstate(
+        self, invoice_id: str, body: ledger.NewWriteOff | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Invoice:
+        """`POST /v1/invoices/{invoice_id}/write-off/reverse`"""
+        return await self._call("ledger.reinstate", invoice_id, body=body, idempotency_key=idempotency_key)
+
+    async def net(
+        self, invoice_id: str, body: ledger.NewNetting | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Netting:
+        """`POST /v1/invoices/{invoice_id}/netting`"""
+        return await self._call("ledger.net", invoice_id, body=body, idempotency_key=idempotency_key)
+
+    async def undo_netting(
+        self, invoice_id: str, body: ledger.UndoneNetting | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Netting:
+        """`POST /v1/invoices/{invoice_id}/netting/undo`"""
+        return await self._call("ledger.undo_netting", invoice_id, body=body, idempotency_key=idempotency_key)
+
     async def list_budgets(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
     ) -> ledger.BudgetList:
@@ -770,13 +818,15 @@ class AsyncLedger:
         """`GET /v1/statements`"""
         return await self._call("ledger.read_statement", query={"organization_id": organization_id, "period": period})
 
-    async def list_receivables(self, *, limit: int | None = None, after: str | None = None) -> ledger.ReceivableList:
+    async def list_receivables(
+        self, *, as_of: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.ReceivableList:
         """`GET /v1/receivables`"""
-        return await self._call("ledger.list_receivables", query={"limit": limit, "after": after})
+        return await self._call("ledger.list_receivables", query={"as_of": as_of, "limit": limit, "after": after})
 
-    def iter_receivables(self) -> AsyncIterator[dict[str, str]]:
+    def iter_receivables(self, *, as_of: str | None = None) -> AsyncIterator[dict[str, str]]:
         """Every row of `GET /v1/receivables`, page by page."""
-        return each_async(self._call, "ledger.list_receivables", query={})
+        return each_async(self._call, "ledger.list_receivables", query={"as_of": as_of})
 
     async def read_export(
         self,

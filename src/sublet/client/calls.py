@@ -678,6 +678,54 @@ class Ledger:
         """`POST /v1/invoices/{invoice_id}/credit-notes`"""
         return self._call("ledger.credit_invoice", invoice_id, body=body, idempotency_key=idempotency_key)
 
+    def list_refunds(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.RefundList:
+        """`GET /v1/refunds`"""
+        return self._call(
+            "ledger.list_refunds", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_refunds(self, *, organization_id: str | None = None) -> Iterator[ledger.Refund]:
+        """Every row of `GET /v1/refunds`, page by page."""
+        return each(self._call, "ledger.list_refunds", query={"organization_id": organization_id})
+
+    def refund(
+        self, body: ledger.NewRefund | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Refund:
+        """`POST /v1/refunds`"""
+        return self._call("ledger.refund", body=body, idempotency_key=idempotency_key)
+
+    def return_deposit(
+        self, credit_id: str, body: ledger.DepositReturn | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.DepositReturned:
+        """`POST /v1/credits/{credit_id}/return`"""
+        return self._call("ledger.return_deposit", credit_id, body=body, idempotency_key=idempotency_key)
+
+    def write_off(
+        self, invoice_id: str, body: ledger.NewWriteOff | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.WriteOff:
+        """`POST /v1/invoices/{invoice_id}/write-off`"""
+        return self._call("ledger.write_off", invoice_id, body=body, idempotency_key=idempotency_key)
+
+    def reinstate(
+        self, invoice_id: str, body: ledger.NewWriteOff | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Invoice:
+        """`POST /v1/invoices/{invoice_id}/write-off/reverse`"""
+        return self._call("ledger.reinstate", invoice_id, body=body, idempotency_key=idempotency_key)
+
+    def net(
+        self, invoice_id: str, body: ledger.NewNetting | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Netting:
+        """`POST /v1/invoices/{invoice_id}/netting`"""
+        return self._call("ledger.net", invoice_id, body=body, idempotency_key=idempotency_key)
+
+    def undo_netting(
+        self, invoice_id: str, body: ledger.UndoneNetting | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> ledger.Netting:
+        """`POST /v1/invoices/{invoice_id}/netting/undo`"""
+        return self._call("ledger.undo_netting", invoice_id, body=body, idempotency_key=idempotency_key)
+
     def list_budgets(
         self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
     ) -> ledger.BudgetList:
@@ -750,13 +798,15 @@ class Ledger:
         """`GET /v1/statements`"""
         return self._call("ledger.read_statement", query={"organization_id": organization_id, "period": period})
 
-    def list_receivables(self, *, limit: int | None = None, after: str | None = None) -> ledger.ReceivableList:
+    def list_receivables(
+        self, *, as_of: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ledger.ReceivableList:
         """`GET /v1/receivables`"""
-        return self._call("ledger.list_receivables", query={"limit": limit, "after": after})
+        return self._call("ledger.list_receivables", query={"as_of": as_of, "limit": limit, "after": after})
 
-    def iter_receivables(self) -> Iterator[dict[str, str]]:
+    def iter_receivables(self, *, as_of: str | None = None) -> Iterator[dict[str, str]]:
         """Every row of `GET /v1/receivables`, page by page."""
-        return each(self._call, "ledger.list_receivables", query={})
+        return each(self._call, "ledger.list_receivables", query={"as_of": as_of})
 
     def read_export(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOCUMENT, NONE, BYTES, RAW = "document", "none", "bytes", "raw"
+PAGE = ("limit", "after")
+PAGE_OF_ONE = ("organization_id", *PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ ALL: tuple[Operation, ...] = (
         "accounts.list_organizations",
         "GET",
         "/v1/organizations",
-        query=("limit", "after"),
+        query=PAGE,
         answer="accounts:OrganizationList",
         items="organizations",
     ),
@@ -52,7 +54,7 @@ ALL: tuple[Operation, ...] = (
         "accounts.list_keys",
         "GET",
         "/v1/organizations/{organization}/keys",
-        query=("limit", "after"),
+        query=PAGE,
         answer="accounts:KeyList",
         items="keys",
     ),
@@ -64,22 +66,15 @@ ALL: tuple[Operation, ...] = (
         answer="accounts:IssuedKey",
     ),
     Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
-    Operation("fleet.list_pools", "GET", "/v1/pools", query=("limit", "after"), answer="fleet:PoolList", items="pools"),
+    Operation("fleet.list_pools", "GET", "/v1/pools", query=PAGE, answer="fleet:PoolList", items="pools"),
     Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:Pool"),
-    Operation(
-        "fleet.list_units",
-        "GET",
-        "/v1/pools/{pool}/units",
-        query=("limit", "after"),
-        answer="fleet:UnitList",
-        items="units",
-    ),
+    Operation("fleet.list_units", "GET", "/v1/pools/{pool}/units", query=PAGE, answer="fleet:UnitList", items="units"),
     Operation("fleet.show_unit", "GET", "/v1/units/{unit_id}", answer="fleet:Unit"),
     Operation("fleet.forget_node", "DELETE", "/v1/nodes/{node}", answer="none"),
     Operation(
         "fleet.set_service", "PUT", "/v1/units/{unit_id}/service", body="fleet:UnitService", answer="none", edits=True
     ),
-    Operation("fleet.list_nodes", "GET", "/v1/nodes", query=("limit", "after"), answer="fleet:NodeList", items="nodes"),
+    Operation("fleet.list_nodes", "GET", "/v1/nodes", query=PAGE, answer="fleet:NodeList", items="nodes"),
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
     ),
@@ -95,7 +90,7 @@ ALL: tuple[Operation, ...] = (
         "demand.list_imports",
         "GET",
         "/v1/demand/{pool_id}/imports",
-        query=("limit", "after"),
+        query=PAGE,
         answer="demand:DemandImportList",
         items="imports",
     ),
@@ -150,9 +145,7 @@ ALL: tuple[Operation, ...] = (
         answer="surplus:ShadowTrials",
     ),
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
-    Operation(
-        "leases.list_quotes", "GET", "/v1/quotes", query=("limit", "after"), answer="leases:QuoteList", items="quotes"
-    ),
+    Operation("leases.list_quotes", "GET", "/v1/quotes", query=PAGE, answer="leases:QuoteList", items="quotes"),
     Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),
     Operation("leases.accept", "POST", "/v1/leases", body="leases:NewLease", answer="leases:Lease"),
     Operation(
@@ -247,14 +240,7 @@ ALL: tuple[Operation, ...] = (
     ),
     Operation("leases.end", "POST", "/v1/leases/{lease_id}/end", answer="leases:Lease"),
     Operation("leases.reclaim", "POST", "/v1/reclaims", body="leases:NewReclaim", answer="leases:ReclaimCarriedOut"),
-    Operation(
-        "leases.list_reclaims",
-        "GET",
-        "/v1/reclaims",
-        query=("limit", "after"),
-        answer="leases:ReclaimList",
-        items="reclaims",
-    ),
+    Operation("leases.list_reclaims", "GET", "/v1/reclaims", query=PAGE, answer="leases:ReclaimList", items="reclaims"),
     Operation(
         "leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim", answer="leases:ReclaimPreview"
     ),
@@ -294,21 +280,11 @@ ALL: tuple[Operation, ...] = (
     Operation("ledger.backlog", "GET", "/v1/backlog", answer="api:BacklogByMonth"),
     Operation("leases.next_plan", "GET", "/v1/lease-plan", answer="leases:Plan"),
     Operation(
-        "leases.list_quarantine",
-        "GET",
-        "/v1/quarantine",
-        query=("limit", "after"),
-        answer="leases:Quarantine",
-        items="accelerators",
+        "leases.list_quarantine", "GET", "/v1/quarantine", query=PAGE, answer="leases:Quarantine", items="accelerators"
     ),
     Operation("leases.release", "POST", "/v1/quarantine/{unit_id}/release", body="leases:Release", answer="none"),
     Operation(
-        "models.list_deployments",
-        "GET",
-        "/v1/deployments",
-        query=("limit", "after"),
-        answer="models:ModelList",
-        items="models",
+        "models.list_deployments", "GET", "/v1/deployments", query=PAGE, answer="models:ModelList", items="models"
     ),
     Operation("models.deploy", "POST", "/v1/deployments", body="models:NewDeployment", answer="models:DeploymentState"),
     Operation("models.show_deployment", "GET", "/v1/deployments/{model}", answer="models:DeploymentState"),
@@ -327,12 +303,7 @@ ALL: tuple[Operation, ...] = (
     Operation("ledger.read_prices", "GET", "/v1/prices", answer="ledger:PriceBook"),
     Operation("ledger.publish_prices", "PUT", "/v1/prices", body="raw", answer="ledger:PricesPublished", edits=True),
     Operation(
-        "ledger.list_credits",
-        "GET",
-        "/v1/credits",
-        query=("organization_id", "limit", "after"),
-        answer="ledger:CreditList",
-        items="credits",
+        "ledger.list_credits", "GET", "/v1/credits", query=PAGE_OF_ONE, answer="ledger:CreditList", items="credits"
     ),
     Operation("ledger.give_credit", "POST", "/v1/credits", body="ledger:NewCredit", answer="ledger:CreditState"),
     Operation("ledger.read_balances", "GET", "/v1/balances", query=("organization_id",), answer="ledger:Balances"),
@@ -346,12 +317,7 @@ ALL: tuple[Operation, ...] = (
         edits=True,
     ),
     Operation(
-        "ledger.list_invoices",
-        "GET",
-        "/v1/invoices",
-        query=("organization_id", "limit", "after"),
-        answer="ledger:InvoiceList",
-        items="invoices",
+        "ledger.list_invoices", "GET", "/v1/invoices", query=PAGE_OF_ONE, answer="ledger:InvoiceList", items="invoices"
     ),
     Operation("ledger.make_invoice", "POST", "/v1/invoices", body="ledger:NewInvoice", answer="ledger:InvoiceMade"),
     Operation(
@@ -366,10 +332,7 @@ ALL: tuple[Operation, ...] = (
     ),
     Operation("ledger.close_all_periods", "POST", "/v1/periods/{label}/close", answer="ledger:PeriodsClosed"),
     Operation(
-        "ledger.rerate_period",
-        "POST",
-        "/v1/periods/{organization_id}/{label}/rerate",
-        answer="ledger:RerateReport",
+        "ledger.rerate_period", "POST", "/v1/periods/{organization_id}/{label}/rerate", answer="ledger:RerateReport"
     ),
     Operation("ledger.read_invoice", "GET", "/v1/invoices/{invoice_id}", query=("format",), answer="bytes"),
     Operation(
@@ -393,7 +356,7 @@ ALL: tuple[Operation, ...] = (
         "ledger.list_notes",
         "GET",
         "/v1/credit-notes",
-        query=("organization_id", "limit", "after"),
+        query=PAGE_OF_ONE,
         answer="ledger:CreditNoteList",
         items="credit_notes",
     ),
@@ -406,12 +369,42 @@ ALL: tuple[Operation, ...] = (
         answer="ledger:CreditNote",
     ),
     Operation(
-        "ledger.list_budgets",
-        "GET",
-        "/v1/budgets",
-        query=("organization_id", "limit", "after"),
-        answer="ledger:BudgetList",
-        items="budgets",
+        "ledger.list_refunds", "GET", "/v1/refunds", query=PAGE_OF_ONE, answer="ledger:RefundList", items="refunds"
+    ),
+    Operation("ledger.refund", "POST", "/v1/refunds", body="ledger:NewRefund", answer="ledger:Refund"),
+    Operation(
+        "ledger.return_deposit",
+        "POST",
+        "/v1/credits/{credit_id}/return",
+        body="ledger:DepositReturn",
+        answer="ledger:DepositReturned",
+    ),
+    Operation(
+        "ledger.write_off",
+        "POST",
+        "/v1/invoices/{invoice_id}/write-off",
+        body="ledger:NewWriteOff",
+        answer="ledger:WriteOff",
+    ),
+    Operation(
+        "ledger.reinstate",
+        "POST",
+        "/v1/invoices/{invoice_id}/write-off/reverse",
+        body="ledger:NewWriteOff",
+        answer="ledger:Invoice",
+    ),
+    Operation(
+        "ledger.net", "POST", "/v1/invoices/{invoice_id}/netting", body="ledger:NewNetting", answer="ledger:Netting"
+    ),
+    Operation(
+        "ledger.undo_netting",
+        "POST",
+        "/v1/invoices/{invoice_id}/netting/undo",
+        body="ledger:UndoneNetting",
+        answer="ledger:Netting",
+    ),
+    Operation(
+        "ledger.list_budgets", "GET", "/v1/budgets", query=PAGE_OF_ONE, answer="ledger:BudgetList", items="budgets"
     ),
     Operation("ledger.create_budget", "POST", "/v1/budgets", body="ledger:NewBudget", answer="ledger:Budget"),
     Operation("ledger.show_budget", "GET", "/v1/budgets/{budget_id}", answer="ledger:Budget"),
@@ -432,7 +425,7 @@ ALL: tuple[Operation, ...] = (
         "ledger.list_dismissed",
         "GET",
         "/v1/ledger/dismissals",
-        query=("organization_id", "limit", "after"),
+        query=PAGE_OF_ONE,
         answer="ledger:DismissedList",
         items="dismissed",
     ),
@@ -447,7 +440,7 @@ ALL: tuple[Operation, ...] = (
         "ledger.list_receivables",
         "GET",
         "/v1/receivables",
-        query=("limit", "after"),
+        query=("as_of", "limit", "after"),
         answer="ledger:ReceivableList",
         items="receivables",
     ),

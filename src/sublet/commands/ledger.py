@@ -38,6 +38,11 @@ app.add_typer(budget_commands.app, name="budget")
 app.command("note")(settling.note)
 app.command("notes")(settling.notes)
 app.command("reverse-payment")(settling.reverse_payment)
+app.command("refund")(settling.refund)
+app.command("return")(settling.return_deposit)
+app.command("write-off")(settling.write_off)
+app.command("reinstate")(settling.reinstate)
+app.command("net")(settling.net)
 
 PROOF_FAILED = 1
 
@@ -338,7 +343,7 @@ def receivables(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
     else:
-        names = ("name", "currency", "current", "1-30", "31-60", "61-90", "over 90", "total")
+        names = ("name", "currency", "current", "1-30", "31-60", "61-90", "over 90", "unapplied", "total")
         columns: Columns = {name: name if at < 2 else money(name) for at, name in enumerate(names)}
         print_rows(found["receivables"], columns, "nothing is owed")
 

@@ -96,3 +96,99 @@ def reverse_payment(
         say(
             f"{document['number']} is {document['status']}, paid {money_text(document['paid'])} of {money_text(document['due'])}"
         )
+
+
+def refund(
+    organization: Organization,
+    amount: Annotated[str, typer.Argument(help="Of what is owed to the customer, like 12.50.")],
+    source: Annotated[str, typer.Option(help="Unique name of the refund, such as a bank reference.")],
+    reason: Reason,
+    payment: Annotated[str, typer.Option(help="The payment or prepayment that it goes back by, by its source.")] = "",
+    wallet: Annotated[bool, typer.Option("--wallet", help="Move it to the wallet instead, as prepaid money.")] = False,
+    final: Final = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a refund of what is owed to a customer; with --final, record it, once per source."""
+    client = connect()
+    wanted = {
+        "organization_id": organization_id(client, organization),
+        "amount": amount,
+        "source_id": source,
+        "reason": reason,
+        "target": "wallet" if wallet else "payment",
+        "payment": payment,
+        "preview": not final,
+    }
+    made = client.document("ledger.refund", body=wanted)
+    where = "to the wallet" if wallet else f"by payment {made['payment']}"
+    _tell(made, f"{money_text(made['amount'])} {where}", final, as_json)
+
+
+def return_deposit(
+    credit_id: Annotated[str, typer.Argument(help="As `sublet ledger credits` shows it.")],
+    amount: Annotated[str, typer.Argument(help="Of what is left of the deposit, like 12.50.")],
+    reason: Reason,
+    final: Final = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what is owed back of a deposit; with --final, owe it, so that a refund can pay it out."""
+    wanted = {"amount": amount, "reason": reason, "preview": not final}
+    made = connect().document("ledger.return_deposit", credit_id, body=wanted)
+    _tell(
+        made, f"{money_text(made['amount'])} owed back, {money_text(made['left'])} left of the deposit", final, as_json
+    )
+
+
+def write_off(
+    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    reason: Reason,
+    final: Final = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a write-off of an invoice comes to; with --final, write it off. A later payment recovers it."""
+    made = connect().document("ledger.write_off", invoice_id, body={"reason": reason, "preview": not final})
+    loss, tax = money_text(made["bad_debt"]), money_text(made["tax"])
+    text = f"{money_text(made['amount'])} of {made['invoice']}: {loss} bad debt, {tax} tax taken back"
+    _tell(made, text, final, as_json)
+
+
+def reinstate(
+    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    reason: Reason,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take a write-off back; the invoice is open again."""
+    made = connect().document("ledger.reinstate", invoice_id, body={"reason": reason})
+    _tell(made, f"{made['number']} is {made['status']}, open {money_text(made['open'])}", True, as_json)
+
+
+def net(
+    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    source: Annotated[str, typer.Option(help="Unique name of the netting.")],
+    reason: Reason,
+    amount: Annotated[str, typer.Option(help="How much; without it, as much as can be.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take the netting of this source back.")] = False,
+    final: Final = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what is owed to a customer paying an invoice; with --final, do it, or with --undo, take it back."""
+    client = connect()
+    if undo:
+        made = client.document("ledger.undo_netting", invoice_id, body={"source_id": source, "reason": reason})
+        _tell(made, f"{money_text(made['amount'])} of {made['invoice']} is open again", True, as_json)
+        return
+    wanted = {"source_id": source, "reason": reason, "amount": amount or None, "preview": not final}
+    made = client.document("ledger.net", invoice_id, body=wanted)
+    _tell(
+        made,
+        f"{money_text(made['amount'])} paid on {made['invoice']} from what is owed to the customer",
+        final,
+        as_json,
+    )
+
+
+def _tell(made: dict[str, Any], text: str, final: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+    else:
+        say(text if final else f"would be: {text}; --final carries it out")

@@ -114,6 +114,9 @@ class Billing(Section):
         default="", pattern="^([A-Z]{2})?$", description="country whose customers pay it; empty: all customers"
     )
     taxes: str = Field(default="", description="an installed tax calculator, instead of the one percentage")
+    bad_debt_tax_relief: bool = Field(
+        default=True, description="whether a write-off takes the tax in it back; false where the state grants no relief"
+    )
 
     @model_validator(mode="after")
     def _one_tax(self) -> Billing:

@@ -20,6 +20,7 @@ from sublet.ledger.invoices.api import document_response, note_routes
 from sublet.ledger.invoices.invoicing import Made
 from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
+from sublet.ledger.payments.api import settling_routes
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.service import Ledger, new_budget
 from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
@@ -39,6 +40,7 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.etags import Condition
+from sublet.values.moments import Moment
 from sublet.values.money import nano_from_decimal
 
 Seen = Annotated[Condition, Depends(if_match)]
@@ -73,6 +75,7 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
         _money_routes,
         _invoice_routes,
         note_routes,
+        settling_routes,
         _budget_routes,
         _report_routes,
     ):
@@ -347,9 +350,9 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         return ledger.statement(actor.whose(organization_id), period)
 
     @routes.get("/v1/receivables", dependencies=[Depends(require("books:read"))])
-    def list_receivables(page: Paged) -> dict[str, Any]:
-        """What is owed, by organization and age."""
-        return ledger.receivables(page).as_dict("receivables")
+    def list_receivables(page: Paged, as_of: Moment | None = None) -> dict[str, Any]:
+        """What is owed, by organization and age, now or at `as_of`."""
+        return ledger.receivables(page, as_of).as_dict("receivables")
 
     @routes.get("/v1/exports/{name}")
     def read_export(

@@ -14,7 +14,7 @@ from sublet.store import Store
 def ledger_of(store: Store, billing: Billing) -> Ledger:
     """Raises InvalidInputError where the tax calculator that `billing` names is not installed."""
     issuer = Issuer(billing.issuer_name, billing.issuer_address, billing.issuer_tax_number)
-    return Ledger(store, taxes=taxes_of(billing), issuer=issuer)
+    return Ledger(store, taxes=taxes_of(billing), issuer=issuer, bad_debt_tax_relief=billing.bad_debt_tax_relief)
 
 
 def taxes_of(billing: Billing) -> Taxes:

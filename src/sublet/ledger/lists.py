@@ -11,6 +11,7 @@ from sublet.ledger.budgets.spending import Spending
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices.invoicing import invoices_page, notes_page, stated
+from sublet.ledger.payments.refunds import refunds_page
 from sublet.ledger.usage.intake import Parties
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
@@ -42,6 +43,12 @@ class Lists:
         with self._store.read() as connection:
             self._parties.get(connection, organization_id)
             return notes_page(connection, organization_id, wanted).map(_document)
+
+    def refunds(self, organization_id: str, wanted: PageRequest) -> Page[dict[str, Any]]:
+        """The newest first."""
+        with self._store.read() as connection:
+            self._parties.get(connection, organization_id)
+            return refunds_page(connection, organization_id, wanted)
 
     def budgets(self, organization_id: str, wanted: PageRequest) -> Page[BudgetState]:
         """The oldest first, as they stand in their present periods."""

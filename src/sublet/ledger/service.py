@@ -17,7 +17,7 @@ from sublet.ledger.budgets.creating import new_budget as new_budget
 from sublet.ledger.budgets.holds import PRUNE_MAX, prune
 from sublet.ledger.budgets.model import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.budgets.spending import EXPIRE_MAX, Spending
-from sublet.ledger.credits.crediting import Credit
+from sublet.ledger.credits.crediting import GRANTED_KINDS, Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices import closing
 from sublet.ledger.invoices.closing import Closed
@@ -54,6 +54,7 @@ from sublet.store import Store, outbox
 from sublet.store.paging import Page, PageRequest
 from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
+from sublet.values.errors import InvalidInputError
 from sublet.values.etags import ANY_STATE, Condition
 
 PROOFS_KEPT = 400
@@ -63,7 +64,14 @@ OVERDUE_TOLD_DAYS = 7
 class Ledger:
     """What was used, owed and paid."""
 
-    def __init__(self, store: Store, *, taxes: Taxes | None = None, issuer: Issuer | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        taxes: Taxes | None = None,
+        issuer: Issuer | None = None,
+        bad_debt_tax_relief: bool = True,
+    ) -> None:
         self._store = store
         self._parties = Parties()
         self._books = Books()
@@ -72,7 +80,7 @@ class Ledger:
         self._rating = Rating(self._parties, self._books, self._spending)
         self._wallets = Wallets(self._books, taxes or NoTax())
         self._invoicing = Invoicing(self._books, taxes or NoTax(), self._wallets, issuer or Issuer())
-        self.settling = Settling(store, self._parties, self._wallets)
+        self.settling = Settling(store, self._parties, self._wallets, tax_relief=bad_debt_tax_relief)
         """Credit notes, and what else settles invoices than payments."""
         self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
         self.lists = Lists(store, self._parties, self._wallets, self._spending)
@@ -232,6 +240,8 @@ class Ledger:
         tax_mode: str = "at_use",
     ) -> Credit:
         """Give a credit in the caller's transaction, once per `source_id`; repeating it returns the first."""
+        if kind not in GRANTED_KINDS:
+            raise InvalidInputError(f"credit kind {kind!r} must be one of {', '.join(GRANTED_KINDS)}", field="kind")
         party = self._parties.get(connection, organization_id)
         now = self._store.clock.now()
         return self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax_mode)
@@ -385,10 +395,10 @@ class Ledger:
         with self._store.read() as connection:
             return statement(connection, self._parties.get(connection, organization_id), period)
 
-    def receivables(self, wanted: PageRequest | None = None) -> Page[dict[str, Any]]:
-        """A page of what is owed, by organization and days past due."""
+    def receivables(self, wanted: PageRequest | None = None, as_of: datetime | None = None) -> Page[dict[str, Any]]:
+        """A page of what is owed, by organization and days past due; or what was, at `as_of`."""
         with self._store.read() as connection:
-            return aged_receivables(connection, self._store.clock.now(), wanted or PageRequest())
+            return aged_receivables(connection, self._store.clock.now(), wanted or PageRequest(), as_of)
 
     def create_budget(self, budget: Budget) -> Budget:
         """A budget from now on. What its scope has spent in the present period counts already."""

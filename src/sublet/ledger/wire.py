@@ -15,6 +15,16 @@ from sublet.ledger.invoices.wire import InvoiceList as InvoiceList
 from sublet.ledger.invoices.wire import InvoiceMade as InvoiceMade
 from sublet.ledger.invoices.wire import NewCreditNote as NewCreditNote
 from sublet.ledger.invoices.wire import PeriodClosed as PeriodClosed
+from sublet.ledger.payments.wire import DepositReturn as DepositReturn
+from sublet.ledger.payments.wire import DepositReturned as DepositReturned
+from sublet.ledger.payments.wire import Netting as Netting
+from sublet.ledger.payments.wire import NewNetting as NewNetting
+from sublet.ledger.payments.wire import NewRefund as NewRefund
+from sublet.ledger.payments.wire import NewWriteOff as NewWriteOff
+from sublet.ledger.payments.wire import Refund as Refund
+from sublet.ledger.payments.wire import RefundList as RefundList
+from sublet.ledger.payments.wire import UndoneNetting as UndoneNetting
+from sublet.ledger.payments.wire import WriteOff as WriteOff
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
@@ -343,11 +353,13 @@ class Statement:
     opening: str
     movements: list[Movement]
     closing: str
+    owed_back: str
 
 
 @answer
 class ReceivableList:
-    """A page of what each organization owes: in `total`, and for each age in days past due (`current`, `1-30`, …)."""
+    """A page of what each organization owes: in `total`, and for each age in days past due (`current`, `1-30`, …), less what is
+    owed back to it and pays no invoice yet (`unapplied`)."""
 
     receivables: list[dict[str, str]]
     next: str | None

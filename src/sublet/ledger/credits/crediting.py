@@ -42,6 +42,8 @@ CREDIT_KINDS = {
     CARRIED: "unbilled",
 }
 """Each kind, and the account that a grant is charged to."""
+GRANTED_KINDS = tuple(kind for kind in CREDIT_KINDS if kind not in (RETURNED, CARRIED))
+"""The kinds that are granted on request."""
 
 AT_USE, AT_PAYMENT = "at_use", "at_payment"
 """How money paid in advance is taxed: as a deposit, which pays the total of invoices that tax the usage, or when it is
@@ -168,8 +170,7 @@ def grant(
 
 def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, expires_at: datetime | None) -> None:
     if kind not in CREDIT_KINDS or kind == CARRIED:
-        given = ", ".join(name for name in CREDIT_KINDS if name not in (RETURNED, CARRIED))
-        raise InvalidInputError(f"credit kind {kind!r} must be one of {given}", field="kind")
+        raise InvalidInputError(f"credit kind {kind!r} must be one of {', '.join(GRANTED_KINDS)}", field="kind")
     if type(nano) is not int or not 0 < nano <= POSTING_NANO_MAX:
         raise InvalidInputError("a credit must be above 0 and at most 9.2 billion")
     if not 0 < len(source_id) <= 200 or len(reason) > 500:

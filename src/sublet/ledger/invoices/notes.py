@@ -33,6 +33,7 @@ from sublet.ledger.invoices.runs import (
     period_of_document,
     total_of,
 )
+from sublet.ledger.invoices.write_offs import recover
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Entry, Party, amount_text
 from sublet.ledger.periods import Period, month_of
@@ -184,6 +185,7 @@ class Notes:
         note = self.draw(connection, party, plan, period, now)
         if note is None:
             return None
+        note = replace(note, allocations=tuple(_reopened(connection, part, now) for part in note.allocations))
         number, note_id = next_number(connection, NOTE_NUMBERS, NOTE_PREFIX, "crn")
         self._wallets.state(connection, note.parts, note_id, note.percents)
         [posted] = journal.post(connection, [note_entry(party, number, note_id, note, plan, now)], now)
@@ -327,10 +329,18 @@ def settle(
     for share in shares:
         share, over = _with_back(party, share, deposits.get(share.row.id, 0) + over)
         rest = share.gross - share.back
-        receivable = max(0, min(open_nano(share.row), rest))
+        # What was written off is opened again before the note takes it off.
+        receivable = max(0, min(open_nano(share.row) + share.row.written_off_nano, rest))
         balance += rest - receivable
         found.append(replace(share, receivable=receivable))
     return tuple(found), balance
+
+
+def _reopened(connection: Connection, share: Allocation, now: datetime) -> Allocation:
+    short = share.receivable - open_nano(share.row)
+    if short <= 0:
+        return share
+    return replace(share, row=recover(connection, share.row, short, "credited", now))
 
 
 def note_entry(party: Party, number: str, note_id: str, note: Note, plan: Credited, now: datetime) -> Entry:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, select
 from sublet.ledger import store as sql
 from sublet.ledger.invoices.invoicing import invoice, invoice_row
 from sublet.ledger.invoices.lines import plain, smallest_unit
-from sublet.ledger.invoices.open_items import FINAL, VOID, change_open, open_nano
+from sublet.ledger.invoices.open_items import FINAL, VOID, WRITTEN_OFF, change_open, open_nano
+from sublet.ledger.invoices.write_offs import recover
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.periods import month_of
 from sublet.store.tables.ledger import payments
@@ -30,21 +31,23 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
         select(payments).where(payments.c.organization_id == row.organization_id, payments.c.source_id == source_id)
     ).first()
     if known is not None:
-        if _is_reversed(connection, known):
+        if is_reversed(connection, known):
             raise ConflictError(
                 f"payment {source_id!r} was recorded and reversed; record the right one as another source"
             )
         if (known.invoice_id, known.nano) != (row.id, nano):
             raise ConflictError(f"payment {source_id!r} was recorded with another invoice or amount")
         return invoice(connection, row.id)
-    left = open_nano(row)
-    if row.status != FINAL:
+    left = open_nano(row) + row.written_off_nano
+    if row.status not in (FINAL, WRITTEN_OFF):
         raise ConflictError(f"invoice {row.number} is {row.status}; nothing is to be paid on it")
     if type(nano) is not int or not 0 < nano <= left or not 0 < len(source_id) <= 200:
         raise InvalidInputError(
             f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
         )
     ensure_payable(nano, row.currency)
+    if nano > open_nano(row):
+        row = recover(connection, row, nano - open_nano(row), f"payment {source_id}", now)
     party = sql.party(connection, row.organization_id)
     assert party is not None
     entry = journal.entry_of(
@@ -96,7 +99,7 @@ def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str
     if payment is None:
         named = ", ".join(repr(name) for name in list(found)[:NAMED_MAX])
         raise NotFoundError(f"invoice {row.number} has no payment {source_id!r}; it has {named or 'none'}")
-    if _is_reversed(connection, payment):
+    if is_reversed(connection, payment):
         raise ConflictError(f"payment {source_id!r} of {row.number} was reversed already")
     party = sql.party(connection, row.organization_id)
     assert party is not None
@@ -129,5 +132,6 @@ def _reversal_number(connection: Connection, payment: Row[Any]) -> int:
     return journal.number_of(connection, payment.organization_id, REVERSAL, source) or 0
 
 
-def _is_reversed(connection: Connection, payment: Row[Any]) -> bool:
+def is_reversed(connection: Connection, payment: Row[Any]) -> bool:
+    """Whether a payment was taken back."""
     return _reversal_number(connection, payment) != 0

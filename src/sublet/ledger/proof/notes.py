@@ -17,8 +17,10 @@ from sublet.ledger.invoices.lines import lines_of
 from sublet.ledger.invoices.notes import CHARGING, Prior, line_of_note, split
 from sublet.ledger.invoices.open_items import VOID, open_nano
 from sublet.ledger.invoices.runs import as_stated, nano_of
+from sublet.ledger.invoices.write_offs import written_off_nano
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Party, amount_text
+from sublet.ledger.payments.netting import netted_nano
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.proof.findings import Proof
 from sublet.store.tables.ledger import (
@@ -155,6 +157,12 @@ def prove_open_items(connection: Connection, proof: Proof, party: Party) -> None
         if row.credited_nano != credited[row.id]:
             difference = row.credited_nano - credited[row.id]
             proof.differs(f"{row.number}: what is credited of it is not what its notes took off", difference)
+        for name, stands, derived in (
+            ("netted", row.netted_nano, netted_nano(connection, row.id)),
+            ("written off", row.written_off_nano, written_off_nano(connection, row.id)),
+        ):
+            if stands != derived:
+                proof.differs(f"{row.number}: {stands} nano-units stand as {name}, not {derived}", stands - derived)
     posted = _by_kind(connection, party)
     held = {account: sum(kinds.values()) for account, kinds in posted.items()}
     moved = posted.get("customer_balance", {})

@@ -1,0 +1,290 @@
+"""Random lives of a customer with credit notes, payments, refunds, write-offs, netting, closes and voids in any order, against a
+naive second implementation that shares no code with the ledger."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sublet.accounts.service import Accounts
+from sublet.ledger.invoices.price_reductions import Wanted
+from sublet.ledger.invoices.taxes import FlatTax
+from sublet.ledger.model import UsageEvent
+from sublet.ledger.payments.refunds import NewRefund
+from sublet.ledger.prices.book import book_from_dict
+from sublet.ledger.service import Ledger
+from sublet.store import Store
+from sublet.store.schema import migrate
+from sublet.values.clock import SimulatedClock
+from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CENT = 10**7
+RATE = Fraction(19, 100)
+PRICE = {"meter": "requests", "kind": "per_unit", "currency": "EUR", "from": "2026-01-01T00:00:00Z"}
+REFUSED = (ConflictError, InvalidInputError, NotFoundError)
+_NAMES = count()
+
+
+class Naive:
+    """What a customer owes, event by event in exact fractions. Each month: what was used, less what notes took off by line (first) and
+    what promotions and notes of amounts cover, and never less than nothing."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, tuple[datetime, Fraction]] = {}
+        self.promotions: list[tuple[datetime, datetime, Fraction]] = []
+        self.by_line: dict[str, Fraction] = defaultdict(Fraction)
+        self.by_amount: dict[str, Fraction] = defaultdict(Fraction)
+
+    def net(self) -> Fraction:
+        """The exact net of everything that was ever used and not canceled, after notes and promotions."""
+        left = [amount for *_, amount in self.promotions]
+        line, amounts = dict(self.by_line), dict(self.by_amount)
+        due = Fraction(0)
+        order = sorted(
+            range(len(left)), key=lambda place: (self.promotions[place][1], self.promotions[place][0], place)
+        )
+        for at, amount in sorted(self.used.values(), key=lambda item: item[0]):
+            month = at.strftime("%Y-%m")
+            part = min(amount, line.get(month, Fraction(0)))
+            line[month] = line.get(month, Fraction(0)) - part
+            amount -= part
+            for place in order:
+                begins, ends, _ = self.promotions[place]
+                if begins <= at < ends:
+                    part = min(amount, left[place])
+                    left[place] -= part
+                    amount -= part
+            part = min(amount, amounts.get(month, Fraction(0)))
+            amounts[month] = amounts.get(month, Fraction(0)) - part
+            due += amount - part
+        return due
+
+
+class Life:
+    """Three months of one customer, drawn by chance."""
+
+    def __init__(self, ledger: Ledger, seed: int) -> None:
+        assert isinstance(ledger.store.clock, SimulatedClock)
+        self.ledger, self.clock, self.chance = ledger, ledger.store.clock, random.Random(seed)
+        self.clock.set(START)
+        self.owner = Accounts(ledger.store).create_organization(f"life-{next(_NAMES)}", currency="EUR").id
+        self.naive = Naive()
+        self.serial = count()
+        self.lost: list[str] = []
+
+    def live(self) -> None:
+        """Something happens on most days; at the end every month is closed and billed."""
+        happens: list[Callable[[], None]] = [
+            *[self.use] * 5,
+            self.cancel,
+            self.cancel,
+            self.promote,
+            *[self.bill] * 2,
+            self.pay,
+            self.pay,
+            self.reverse_payment,
+            self.void,
+            self.note_line,
+            self.note_amount,
+            self.note_whole,
+            self.refund,
+            self.write_off,
+            self.net,
+            self.undo_netting,
+        ]
+        for day in range(1, 90):
+            self.clock.set(START + timedelta(days=day, hours=1))
+            for _ in range(self.chance.choice((0, 0, 1, 2))):
+                self.chance.choice(happens)()
+            for month in (2, 3):
+                if self.clock.now() == datetime(2026, month, 3, 1, tzinfo=UTC):
+                    self.ledger.close(self.owner, f"2026-{month - 1:02d}")
+        self.clock.set(START + timedelta(days=120))
+        self.ledger.expire()
+        self.ledger.bill(self.owner, "2026-04")
+
+    def use(self) -> None:
+        """Usage of up to thirty days ago: late where its month is closed."""
+        at = max(START, self.clock.now() - timedelta(hours=self.chance.choice((1, 1, 30, 24 * 30))))
+        name, steps = f"{self.owner}/{next(self.serial)}", self.chance.randint(1, 5_000)
+        assert self.ledger.take_now([UsageEvent("s", name, self.owner, "requests", steps, at)]).accepted == 1
+        self.ledger.rate()
+        self.naive.used[name] = (at, steps * Fraction("0.0333"))
+
+    def cancel(self) -> None:
+        if self.naive.used:
+            name = self.chance.choice(sorted(self.naive.used))
+            fields: dict[str, Any] = {"kind": "cancellation", "corrects": ("s", name)}
+            gone = UsageEvent("s", f"{name}/gone", self.owner, "requests", 0, self.clock.now(), **fields)
+            assert self.ledger.take_now([gone]).accepted == 1
+            self.ledger.rate()
+            del self.naive.used[name]
+
+    def promote(self) -> None:
+        """A promotion within the month, so that what a later note frees of it is used in no other."""
+        now = self.clock.now()
+        ends = min(
+            now + timedelta(days=self.chance.randint(1, 9)),
+            (now.replace(day=1, hour=0) + timedelta(days=31)).replace(day=1),
+        )
+        cents = self.chance.randint(1, 9_000)
+        self.ledger.store.write(
+            lambda connection: self.ledger.credit(
+                connection, self.owner, cents * CENT, "", f"{next(self.serial)}", kind="promotional", expires_at=ends
+            )
+        )
+        self.naive.promotions.append((now, ends, Fraction(cents, 100)))
+
+    def bill(self) -> None:
+        self.ledger.bill(self.owner)
+
+    def invoice(self, **wanted: str) -> dict[str, Any] | None:
+        found = [item for item in self.ledger.invoices(self.owner) if all(item[k] == v for k, v in wanted.items())]
+        return self.chance.choice(found) if found else None
+
+    def cents(self, text: str) -> int:
+        """Some of an amount, at times all of it."""
+        most = int(Decimal(text) * 100)
+        return self.chance.choice((most, self.chance.randint(1, most))) if most else 0
+
+    def pay(self) -> None:
+        found = self.invoice(status="final") or self.invoice(status="written_off")
+        if found is not None and (cents := self.cents(str(Decimal(found["open"]) + Decimal(found["written_off"])))):
+            self.ledger.pay(found["number"], cents * CENT, f"p{next(self.serial)}")
+            self.lost.append(f"{found['number']} p{next(self.serial) - 1}")
+
+    def reverse_payment(self) -> None:
+        if self.lost and self.chance.random() < 0.3:
+            number, source = self.chance.choice(self.lost).split()
+            with suppress(*REFUSED):
+                self.ledger.reverse_payment(number, source, "of another customer")
+
+    def void(self) -> None:
+        if (found := self.invoice()) is not None:
+            with suppress(*REFUSED):
+                self.ledger.void(found["number"], "test")
+
+    def _noted(self, found: dict[str, Any], wanted: Wanted, into: dict[str, Fraction]) -> None:
+        """What a note says that it took off counts, at the month that its lines name."""
+        with suppress(*REFUSED):
+            note = self.ledger.settling.credit(found["number"], wanted, "test")
+            for line in note["lines"]:
+                into[line["used"]] += Fraction(line["amount"])
+
+    def note_line(self) -> None:
+        if (found := self.invoice()) is not None and found["lines"]:
+            line = self.chance.choice(found["lines"])
+            some = self.chance.choice((None, self.chance.randint(1, 500) * CENT))
+            self._noted(found, Wanted({line["id"]: some}), self.naive.by_line)
+
+    def note_whole(self) -> None:
+        if self.chance.random() < 0.4 and (found := self.invoice()) is not None:
+            self._noted(found, Wanted(), self.naive.by_line)
+
+    def note_amount(self) -> None:
+        found = self.invoice()
+        months = {line["used"] for line in found["lines"]} if found else set()
+        if found is not None and len(months) == 1:
+            with suppress(*REFUSED):
+                wanted = Wanted(gross_nano=self.chance.randint(1, 2_000) * CENT)
+                note = self.ledger.settling.credit(found["number"], wanted, "test")
+                self.naive.by_amount[months.pop()] += Fraction(note["subtotal"])
+
+    def refund(self) -> None:
+        owed = -self.ledger.balances(self.owner).get("customer_balance", 0) // CENT
+        if owed:
+            payment = self.chance.choice([*(name.split()[1] for name in self.lost), ""])
+            target = "payment" if payment else "wallet"
+            wanted = NewRefund(
+                self.owner, self.chance.randint(1, owed) * CENT, f"r{next(self.serial)}", "test", target, payment
+            )
+            with suppress(*REFUSED):
+                self.ledger.settling.refund(wanted, preview=target == "wallet")
+
+    def write_off(self) -> None:
+        if (found := self.invoice(status="final")) is not None:
+            with suppress(*REFUSED):
+                self.ledger.settling.write_off(found["number"], "test")
+
+    def net(self) -> None:
+        if (found := self.invoice(status="final")) is not None:
+            with suppress(*REFUSED):
+                self.ledger.settling.net(found["number"], f"n{next(self.serial)}", "test")
+
+    def undo_netting(self) -> None:
+        if (found := self.invoice()) is not None:
+            for number in range(next(self.serial)):
+                with suppress(*REFUSED):
+                    self.ledger.settling.undo_netting(found["number"], f"n{number}", "test")
+                    return
+
+    def judge(self) -> None:
+        """The trial balance is zero; what documents say is what the naive rule says, and what was paid is what they say."""
+        proof = self.ledger.prove(self.owner)
+        assert proof.findings == []
+        accounts = {name: Fraction(nano, 10**9) for name, nano in self.ledger.balances(self.owner).items()}
+        assert sum(accounts.values()) == 0
+        invoices = [item for item in self.ledger.invoices(self.owner) if item["status"] != "void"]
+        notes = self.ledger.settling.notes(self.owner)
+        net = sum(exact(item) for item in invoices) - sum(exact(note) for note in notes)
+        waits = accounts.get("unbilled", Fraction(0))
+        # Each month's usage is posted rounded down to the nano-unit.
+        assert abs(net + waits - self.naive.net()) < Fraction(1, 10**6)
+        assert abs(waits) < Fraction(1, 100)
+        tax = sum(taxes(item) for item in invoices) - sum(taxes(note) for note in notes)
+        total = sum(Fraction(item["total"]) for item in invoices) - sum(Fraction(note["total"]) for note in notes)
+        owed = accounts.get("receivable", Fraction(0)) + accounts.get("customer_balance", Fraction(0))
+        lost = sum((Fraction(item["written_off"]) for item in invoices), Fraction(0))
+        assert owed + lost + accounts.get("cash", Fraction(0)) == total
+        bad = accounts.get("bad_debt", Fraction(0))
+        # Of what is written off, the tax was taken back.
+        assert -accounts.get("taxes_payable", Fraction(0)) == tax - (lost - bad)
+        whole = sum(Fraction(item["net"]) for item in invoices) - sum(Fraction(note["net"]) for note in notes)
+        assert abs(tax - whole * RATE) <= Fraction(len(invoices) + len(notes), 200)
+
+
+def exact(document: dict[str, Any]) -> Fraction:
+    return Fraction(document["subtotal"]) + sum(Fraction(used["amount"]) for used in document["credits"])
+
+
+def taxes(document: dict[str, Any]) -> Fraction:
+    return sum((Fraction(tax["amount"]) for tax in document["taxes"]), Fraction(0))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.real)])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/lives.db"
+    else:
+        url = request.getfixturevalue("postgres_store").url.render_as_string(hide_password=False)
+    store = Store(url, SimulatedClock(START))
+    migrate(store)
+    made = Ledger(store, taxes=FlatTax("VAT", RATE * 100))
+    made.publish_prices(book_from_dict({"prices": [PRICE | {"id": "a", "amount": "0.0333"}]}, "test"))
+    yield made
+    store.close()
+
+
+def lives(ledger: Ledger, seed: int, number: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(number):
+        own = chance.randrange(2**32)
+        print(f"life of seed {own}")
+        life = Life(ledger, own)
+        life.live()
+        life.judge()
+
+
+def test_documents_of_random_lives_are_what_the_naive_rule_says(ledger: Ledger) -> None:
+    lives(ledger, 20260131, 6)
