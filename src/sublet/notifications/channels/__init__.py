@@ -1,4 +1,4 @@
-"""Channels by name. A channel is one file here and one line in CHANNELS (docs/alert-channels.md)."""
+"""Channels by name. A channel is one file here and one line in CHANNELS (docs/add-a-channel.md)."""
 
 from __future__ import annotations
 
