@@ -139,7 +139,13 @@ def test_the_document_says_which_operations_know_tags(service: Service) -> None:
 
 def test_every_change_in_place_knows_if_match(service: Service) -> None:
     """PUT and PATCH change what is there; those that do not know If-Match say why."""
-    added = {("PUT", "/v1/demand/{pool_id}/history"): "adds history and changes none"}
+    added = {
+        ("PUT", "/v1/demand/{pool_id}/history"): "adds history and changes none",
+        (
+            "PATCH",
+            "/v1/subscriptions/{subscription_id}",
+        ): "changes only the fields that are sent, and each stands alone",
+    }
     changing = {
         (method, route.path)
         for route in service.routes()

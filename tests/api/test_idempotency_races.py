@@ -30,8 +30,8 @@ from sublet.values.errors import ConflictError, LimitExceededError
 MODEL = "smollm2-135m-instruct"
 EVENT = "application/cloudevents+json"
 TOML = "application/toml"
-OWN_TEST = {"ledger.credit_invoice"}
-"""What leaves nothing for the requests after it; it keeps its answer with its effect, as payments and voids do."""
+LEFT_OUT = {"ledger.credit_invoice"}
+"""It leaves nothing to pay or to void for the requests after it. It keeps its answer with its effect, as those do."""
 BOOK = """
 name = "ours"
 [[prices]]
@@ -242,7 +242,7 @@ def test_of_two_requests_under_one_key_at_once_one_is_carried_out(
     anywhere: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = Prepared(anywhere).pairs()
-    assert set(pairs) | OWN_TEST == {operation.id for operation in ALL if operation.method == "POST"}
+    assert set(pairs) | LEFT_OUT == {operation.id for operation in ALL if operation.method == "POST"}
     looked = Once.refuse_or_replay
     for name, pair in pairs.items():
         both = threading.Barrier(2, timeout=60)

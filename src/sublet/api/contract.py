@@ -193,6 +193,7 @@ BOUNDED: dict[str, str] = {
     "/v1/prices": "one price book, of at most 4 MiB",
     "/v1/invoices/draft": "one document: its lines are prices and months, not events",
     "/v1/invoices/{invoice_id}": "one document: its lines are prices and months, not events",
+    "/v1/credit-notes/{note_id}": "one document: its lines are those of the invoice that it corrects",
     "/v1/statements": "one document: at most 10,000 movements of one month",
     "/v1/ledger/health": "the 10 oldest events that wait",
     "/v1/demand/{pool_id}/forecast": "as many horizons as the request names",
