@@ -95,14 +95,24 @@ class Prepared:
         listed = service.ask("operator", "GET", f"{subscriptions}/{self.subscriptions[0]}/deliveries").json()
         self.deliveries = [item["id"] for item in listed["deliveries"]][:2]
         self.block = self.ask("operator", "/v1/blocks", self.part("mine"))["id"]
+        self.settle()
+
+    def settle(self) -> None:
+        """An invoice with something open, a deposit of which some is owed back, and netting to undo."""
+        self.open = self.invoiced(self.acme, "more")
+        deposit = credit(self.acme, "1000") | {"kind": "prepaid", "source_id": "deposit"}
+        self.deposit = self.ask("operator", "/v1/credits", deposit)["id"]
+        self.ask("operator", f"/v1/credits/{self.deposit}/return", {"amount": "5", "reason": "asked for"})
+        for name in ("n1", "n2"):
+            self.ask("operator", f"/v1/invoices/{self.open}/netting", netting(name))
 
     def ask(self, who: str, path: str, body: Any) -> Any:
         answer = send(self.service, (who, path, body), None)
         assert answer.status_code < 300, f"{path}: {answer.text}"
         return answer.json()
 
-    def invoiced(self, organization: str) -> str:
-        used = self.event(f"used by {organization}", organization=organization, quantity=40_000_000)
+    def invoiced(self, organization: str, name: str = "") -> str:
+        used = self.event(f"used by {organization} {name}", organization=organization, quantity=40_000_000)
         self.ask("operator", "/v1/usage", (EVENT, used))
         return str(self.ask("operator", "/v1/invoices", {"organization_id": organization})["invoice"]["id"])
 
@@ -150,6 +160,7 @@ class Prepared:
         """For every POST operation two requests that would both be carried out."""
         op, acme, bolt, invoice = "operator", self.acme, self.bolt, f"/v1/invoices/{self.invoice}"
         rate: Wanted = (op, "/v1/ledger/rate", None)
+        settled = f"/v1/invoices/{self.open}"
         deployment = {"model": MODEL, "pool_id": self.pool.id}
 
         def of(who: str, path: str, first: Any, second: Any) -> tuple[Wanted, Wanted]:
@@ -183,6 +194,12 @@ class Prepared:
             "ledger.rerate_period": at(op, f"/v1/periods/{acme}/{{}}/rerate", ["2024-05", "2024-06"]),
             "ledger.pay_invoice": of(op, f"{invoice}/payments", payment("p3"), payment("p4")),
             "ledger.reverse_payment": of(op, f"{invoice}/payments/reverse", slip("p1"), slip("p2")),
+            "ledger.return_deposit": of(op, f"/v1/credits/{self.deposit}/return", returned("1"), returned("2")),
+            "ledger.refund": of(op, "/v1/refunds", refund(acme, "f1"), refund(acme, "f2")),
+            "ledger.net": of(op, f"{settled}/netting", netting("n3"), netting("n4")),
+            "ledger.undo_netting": of(op, f"{settled}/netting/undo", slip("n1"), slip("n2")),
+            "ledger.write_off": of(op, f"{settled}/write-off", {"reason": "gone"}, {"reason": "lost"}),
+            "ledger.reinstate": of(op, f"{settled}/write-off/reverse", {"reason": "found"}, {"reason": "back"}),
             "ledger.create_budget": of(op, "/v1/budgets", budget(acme, "5"), budget(acme, "6")),
             "ledger.dismiss": of(op, "/v1/ledger/dismissals", dismissal("fix1"), dismissal("fix2")),
             "ledger.rate": (rate, (op, f"/v1/ledger/prove?organization_id={bolt}", None)),
@@ -224,6 +241,24 @@ def payment(name: str) -> dict[str, Any]:
 
 def slip(name: str) -> dict[str, Any]:
     return {"source_id": name, "reason": "a slip"}
+
+
+def returned(amount: str) -> dict[str, Any]:
+    return {"amount": amount, "reason": "asked for"}
+
+
+def refund(organization: str, name: str) -> dict[str, Any]:
+    return {
+        "organization_id": organization,
+        "amount": "1",
+        "source_id": name,
+        "reason": "asked for",
+        "payment": "deposit",
+    }
+
+
+def netting(name: str) -> dict[str, Any]:
+    return {"source_id": name, "reason": "both are due", "amount": "0.01"}
 
 
 def dismissal(name: str) -> dict[str, Any]:
