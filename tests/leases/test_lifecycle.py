@@ -92,7 +92,7 @@ def test_another_organization_sees_nothing(world: World) -> None:
 @pytest.mark.parametrize(
     ("count", "class_name", "seconds", "ahead_s"),
     [(0, "notice", 600, 0), (5000, "notice", 600, 0), (1, "gold", 600, 0), (1, "spot", 59, 0), (1, "spot", 600, -120),
-     (1, "spot", 600, 800 * 86400), (1, "spot", 91 * 86400, 0)],
+     (1, "spot", 600, 1200 * 86400), (1, "spot", 91 * 86400, 0)],
 )  # fmt: skip
 def test_a_bad_wish_is_refused_before_anything_changes(
     world: World, count: int, class_name: str, seconds: int, ahead_s: int

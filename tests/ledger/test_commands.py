@@ -239,9 +239,7 @@ def test_the_settings_say_who_sends_invoices_and_which_tax_is_on_them(
         run("prove")
 
 
-def test_a_webhook_needs_a_secret(run: Run) -> None:
-    with pytest.raises(InvalidInputError, match="needs a secret"):
-        run("budget", "create", "acme", "5", "--webhook", "https://example.com/hook")
+def test_a_budget_tells_at_shares_of_its_limit(run: Run) -> None:
     made = run("budget", "create", "acme", "5", "--threshold", "90", "--threshold", "100", "--json")
     assert made["thresholds"] == [90, 100]
 

@@ -26,7 +26,7 @@ from tests.ledger.conftest import give_key
 from sublet.accounts.service import Accounts
 from sublet.ledger.budgets.ceilings import Most
 from sublet.ledger.budgets.holds import announce
-from sublet.ledger.budgets.model import BudgetExceededError, HoldOutcome, HoldRequest, Settlement
+from sublet.ledger.budgets.model import HOLD_WINDOW_DAYS_MAX, BudgetExceededError, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.ledger.service import Ledger, new_budget
@@ -315,7 +315,7 @@ def test_a_hold_lasts_no_longer_than_its_window_and_a_day(
 ) -> None:
     priced.create_budget(new_budget(bolt, 1000, period="day"))
     found = rented(101)
-    too_long = Window(clock.now(), clock.now() + timedelta(days=101))
+    too_long = Window(clock.now(), clock.now() + timedelta(days=HOLD_WINDOW_DAYS_MAX + 1))
     for request in (
         HoldRequest("h1", bolt, 1, found.expires_at + timedelta(days=1), window=found.window),
         HoldRequest("h2", bolt, 1, too_long.end, window=too_long),

@@ -243,7 +243,7 @@ class _Writer:
 
     def invoice(self, party: Party, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What an invoice or credit note adds to metered usage: fees, commitments, credits, rounding and taxes."""
-        if document["kind"] == CREDIT_NOTE:
+        if document.get("kind") == CREDIT_NOTE:
             yield from self._note(party, document)
             return
         booked = month_labeled(document["period"]["label"], party.timezone)

@@ -50,13 +50,13 @@ def invoice_page(document: dict[str, Any]) -> str:
 
 def title_of(document: dict[str, Any]) -> str:
     """What a document is called, with its number."""
-    kind = "Credit note" if document["kind"] == CREDIT_NOTE else "Invoice"
+    kind = "Credit note" if document.get("kind") == CREDIT_NOTE else "Invoice"
     return f"{kind} {document['number']}" if document["number"] else f"Draft {kind.lower()}"
 
 
 def said_of(document: dict[str, Any]) -> list[str]:
     """What a credit note says beside its lines: which invoices it lowers, and why."""
-    if document["kind"] != CREDIT_NOTE:
+    if document.get("kind") != CREDIT_NOTE:
         return []
     corrected = [
         f"Corrects {entry['invoice']} of {entry['issued_at'][:10]} by {money(entry['total'], document['currency'])}"
@@ -73,7 +73,7 @@ def summary(document: dict[str, Any]) -> list[tuple[str, str, bool]]:
     rows.append(("Net", document["net"], False))
     rows += [(f"{tax['name']} {tax['percent']} %", tax["amount"], False) for tax in document["taxes"]]
     rows.append(("Total", document["total"], True))
-    if document["kind"] == CREDIT_NOTE:
+    if document.get("kind") == CREDIT_NOTE:
         rows += [("Back to what was paid in advance", used["amount"], False) for used in document["prepaid"]]
         rows.append(("Taken off what is open", document["receivable"], True))
         rows.append(("Owed to you", document["balance"], True))
