@@ -154,9 +154,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
 def subscribed(group: str) -> list[tuple[str, dict[str, str]]]:
     """What either group of commands can do with the subscription that was just made."""
     about = ["show", "test", "deliveries", "disable", "enable", *(["rotate"] if group == "webhook" else []), "rm"]
-    return [(f"{group} ls", {}), (f"{group} redeliver dlv_1", {})] + [
-        (f"{group} {verb} {{hook}}", {}) for verb in about
-    ]
+    lines = [f"{group} ls", f"{group} redeliver dlv_1", *(f"{group} {verb} {{hook}}" for verb in about)]
+    return [(line, {}) for line in lines]
 
 
 REFUSED = {
