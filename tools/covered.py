@@ -13,7 +13,7 @@ from typing import Any
 
 FLOOR = 95.0
 DECIDES = re.compile(
-    r"src/sublet/(?!desk/|gateway/|console/|store/|values/)\w+/(?:.*/)?(?:\w*model|plan\w*|rule\w*)(?:\.py|/.+\.py)$"
+    r"src/sublet/(?!desk/|gateway/|console/|store/|values/)\w+/(?:.*/)?(?:\w*model|plan(?:ner|s)?|rules?)(?:\.py|/.+\.py)$"
 )
 
 
