@@ -6,7 +6,8 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from tests.leases.test_planner import NOW, active, view
+from tests.leases.test_planner import active, view
+from tests.leases.test_reclaim import NOW
 
 from sublet.leases.model import LeaseState, Timing
 from sublet.leases.plan.failures import FailedUnit, Failure
@@ -22,7 +23,7 @@ def told(found: Any, *reclaims: Any) -> list[Step]:
     return list(pending(found, reclaims))
 
 
-def of(state: LeaseState, **changes: object) -> Any:
+def of(state: LeaseState, **changes: Any) -> Any:
     return active(state=state, window=Window(NOW + HOUR, NOW + 3 * HOUR), **changes)
 
 

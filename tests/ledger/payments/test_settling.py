@@ -46,6 +46,8 @@ def test_c1_what_was_paid_for_nothing_is_refunded(account: Open) -> None:
         refund(payer, "1", payment="bank-9")
     with pytest.raises(InvalidInputError, match="finer than the currency"):
         refund(payer, "0.001")
+    with pytest.raises(NotFoundError, match="no organization 'org_gone'"):
+        payer.ledger.settling.refund(NewRefund("org_gone", NANO, "r1", "canceled", "payment", "bank-1"))
     first = refund(payer, "332.20")
     assert refund(payer, "332.20") == first
     with pytest.raises(ConflictError, match="another amount or target"):

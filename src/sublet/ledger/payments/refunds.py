@@ -48,7 +48,8 @@ def refund(connection: Connection, wallets: Wallets, wanted: NewRefund, now: dat
     sql.lock_head(connection, RATING)
     sql.lock_head(connection, journal.CHAIN)
     party = sql.party(connection, wanted.organization_id)
-    assert party is not None
+    if party is None:
+        raise NotFoundError(f"there is no organization {wanted.organization_id!r}")
     known = _known(connection, wanted)
     if known is not None:
         return known
