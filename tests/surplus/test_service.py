@@ -373,7 +373,7 @@ def test_a_regime_that_changed_is_noticed_and_sold_less() -> None:
 
 
 @given(st.integers(0, 20), st.sampled_from([2, 5, 10, 30]), st.integers(0, 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_shorter_promise_may_go_as_deep_as_a_longer_one(seed: int, per_1000: int, taken: int) -> None:
     firm = a_class("firm", None, per_1000)
     history = made.series(45, seed=seed, pool="other")
