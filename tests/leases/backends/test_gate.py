@@ -60,6 +60,18 @@ def test_idle_strangers_give_way_to_whoever_comes(gate: Gate, time: Time) -> Non
         gate.leave(customer)
 
 
+def test_who_has_hung_up_goes_first(gate: Gate) -> None:
+    gate.accept(come(gate, "192.0.2.9"))
+    waiting = [come(gate, "192.0.2.9") for _ in range(gates.WAITING_MAX)]
+    gone = waiting[:8]
+    for guest in gone:
+        guest.gone = True
+    for _ in gone:
+        customer, victim = gate.admit("192.0.2.9")
+        assert customer is not None and victim in gone
+    assert not set(gone) & set(gate._guests)
+
+
 def test_one_source_takes_its_share_alone(gate: Gate, time: Time) -> None:
     for _ in range(500):
         gate.admit("198.51.100.1")

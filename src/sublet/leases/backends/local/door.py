@@ -178,6 +178,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gues
             await writer.drain()
         if guest is not None and writer.can_write_eof():
             writer.write_eof()
+    if guest is not None:
+        guest.gone = True
 
 
 async def banner_seen(host: str, port: int, timeout_s: float = BANNER_TIMEOUT_S) -> bool:

@@ -30,12 +30,14 @@ SOURCES_KNOWN_MAX = 64
 
 @dataclass(eq=False, slots=True)
 class Guest:
-    """One connection. It is `inside` once the server in the sandbox has accepted its key."""
+    """One connection. It is `inside` once the server in the sandbox has accepted its key, and `gone` once its client has hung up:
+    what was said last may still be on its way."""
 
     source: str
     came: float
     heard_bytes: int = 0
     inside: bool = False
+    gone: bool = False
 
 
 class Gate:
@@ -111,9 +113,9 @@ class Gate:
         return None
 
     def _least(self, waiting: Iterable[Guest], guest: Guest) -> Guest:
-        """One at random of those who deserve their place least: strangers who say nothing, strangers, known sources."""
+        """One at random of those who deserve their place least: who is gone, strangers who say nothing, strangers, known sources."""
         candidates = [*waiting, guest]
-        ranks = {other: (other.source in self._known, self._speaks(other)) for other in candidates}
+        ranks = {other: (not other.gone, other.source in self._known, self._speaks(other)) for other in candidates}
         lowest = min(ranks.values())
         return self._chance.choice([other for other in candidates if ranks[other] == lowest])
 
