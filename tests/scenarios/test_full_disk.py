@@ -30,8 +30,9 @@ def crowded(small: Path) -> Iterator[UpProcess]:
     """`sublet up` on the small disk, without a model, on a pool whose demand nobody but the test tells."""
     config = write_settings(small / "s")
     feed = '[pools.prometheus]\nurl = "http://127.0.0.1:9"\nin_use = "up"\n'
-    bold = "[classes.firm]\nbroken_per_1000_max = 100\n[classes.notice]\nbroken_per_1000_max = 100\n"
-    config.write_text(f'{config.read_text()}{feed}\n{bold}\n[models]\ndefault = ""\n')
+    written = config.read_text().replace("[classes.notice]\n", "[classes.notice]\nbroken_per_1000_max = 100\n")
+    assert "broken_per_1000_max" in written
+    config.write_text(f'{written}{feed}\n[classes.firm]\nbroken_per_1000_max = 100\n\n[models]\ndefault = ""\n')
     up = UpProcess(config)
     up.start()
     try:
