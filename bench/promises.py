@@ -179,7 +179,7 @@ def _told(one: Verdict) -> str:
 
 
 def _luck(members: Sequence[Verdict]) -> Row:
-    """The rate that other bursts might have given: a block bootstrap, each pool's scored weeks drawn anew."""
+    """The rate that other bursts might have given: a block bootstrap, each pool's scored weeks resampled."""
     random, sums = np.random.default_rng(0), np.zeros((DRAWS, 2))
     for one in members:
         first = int(np.flatnonzero(one.sold)[0]) if one.sold.any() else 0

@@ -252,7 +252,7 @@ class _Counting(Sublet):
 
 
 def _luck(traces: list[Trace], window: int) -> dict[str, float]:
-    """The rate that other bursts might have given: a block bootstrap, each pool's scored weeks drawn anew."""
+    """The rate that other bursts might have given: a block bootstrap, each pool's scored weeks resampled."""
     random = np.random.default_rng(0)
     sums = np.zeros((DRAWS, 2))
     for trace in traces:

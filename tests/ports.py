@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 
-# Below what Linux gives to connections and to whoever asks for port 0.
+# Below what Linux gives to connections and to anyone who asks for port 0.
 FIRST, LAST = 15_000, 32_000
 
 

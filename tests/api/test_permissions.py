@@ -38,7 +38,7 @@ def test_every_route_lets_in_whom_the_table_names(service: Service, role: str) -
         permission = permission_of(route)
         assert permission in PERMISSIONS
         for method in route.methods or ():
-            # An unknown parameter: whoever is let in is told so, and nothing happens.
+            # An unknown parameter: anyone who is let in is told so, and nothing happens.
             answer = service.ask(role, method, f"{_path(route)}?nobody_reads_this=1")
             allowed = bool(ROLES[role].reach(permission))
             assert answer.status_code == (400 if allowed else 403), f"{method} {route.path}: {answer.text}"

@@ -1,4 +1,4 @@
-"""Leases against budgets and prepaid credit: their whole cost is put by when they are sold, and moves to what is spent as
+"""Leases against budgets and prepaid credit: their whole cost is reserved when they are sold, and moves to what is spent as
 they are delivered."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Capacity is taken back and released by command, by whoever may."""
+"""Capacity is taken back and released by command, by anyone who may."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_every_kind_of_the_registry_is_here() -> None:
     assert all(check.promise.endswith(".") for check in CHECKS)
 
 
-class StartsAnew(SimulatedBackend):
+class StartsTwice(SimulatedBackend):
     """Makes another lease each time that it is asked to start one."""
 
     def start(self, order: StartOrder) -> Observation:
@@ -189,7 +189,7 @@ class CountsWrong(SimulatedBackend):
 
 
 BROKEN = {
-    StartsAnew: "starting_again_is_one_lease",
+    StartsTwice: "starting_again_is_one_lease",
     SaysStopped: "unknown_leases_are_absent",
     DeliversForEver: "stop_is_complete_and_may_be_repeated",
     CountsOne: "delivery_is_evidence",

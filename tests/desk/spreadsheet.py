@@ -34,7 +34,7 @@ def read_numbers(path: Path) -> dict[tuple[str, str], tuple[float, bool]]:
 
 
 def recalculate(path: Path, folder: Path) -> Path:
-    """The file after LibreOffice has opened it, calculated every formula anew, and saved it."""
+    """The file after LibreOffice has opened it, recalculated every formula, and saved it."""
     profile = folder / "profile"
     (profile / "user").mkdir(parents=True)
     (profile / "user" / "registrymodifications.xcu").write_text(_ALWAYS_RECALCULATE)

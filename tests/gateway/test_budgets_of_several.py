@@ -95,7 +95,7 @@ class Site:
 
 @pytest.fixture
 def site(any_store: Store, tmp_path: Path, engine: ScriptedEngine) -> Iterator[Site]:
-    # The gateways have the system's clock, and so must whoever rates their usage.
+    # The gateways have the system's clock, and so must anyone who rates their usage.
     store = Store(any_store.url.render_as_string(hide_password=False))
     accounts = Accounts(store)
     organization = accounts.create_organization("customer").id
@@ -258,5 +258,5 @@ def test_a_gateway_killed_again_and_again_under_load_leaves_nothing_held(site: S
     site.start("one")
     spent = site.rated()
     each = 5 * INPUT_NANO + 50 * OUTPUT_NANO
-    # Whoever saw the end of an answer pays for it; of what was never seen whole, nobody pays more than was made.
+    # Anyone who saw the end of an answer pays for it; of what was never seen whole, nobody pays more than was made.
     assert seen * each <= spent <= answered[50] * each

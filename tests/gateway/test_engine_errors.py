@@ -354,7 +354,7 @@ def test_one_that_cools_down_is_passed_over_and_all_that_are_shut_are_refused_at
     first.health.failed(EngineUnreachableError(), 0.6)
     with pytest.raises(EngineDownError, match="try again in 1 s"):
         found.pick(ROUTE, 0.7)
-    # An engine of our own is being started anew: it is worth a try, and a wait.
+    # An engine of our own is being restarted: it is worth a try, and a wait.
     assert found.pick(replace(ROUTE, timings=True), 0.7) is not None
     busy = admission()
     for _ in ROUTE.replicas:

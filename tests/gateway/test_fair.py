@@ -1,4 +1,4 @@
-"""The fair queue: whoever fills it does not keep others waiting, and weights and slots are what counts (failure case B16)."""
+"""The fair queue: anyone who fills it does not keep others waiting, and weights and slots are what counts (failure case B16)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_one_thread_beside_sixty_waits_less_than_one_service_time() -> None:
     world = simulate({"a": 60, "b": 1}, weights={}, service={}).run()
     assert statistics.median(world.waits["b"]) <= 0.5
     assert max(world.waits["b"]) <= 1.3
-    assert len(world.waits["a"]) > 6_000, "the rest goes to whoever wants it"
+    assert len(world.waits["a"]) > 6_000, "the rest goes to anyone who wants it"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sublet.store import Store
 from sublet.wiring.model_api import load_snapshot
 
 
-def test_adding_a_model_anew_moves_its_requests_to_the_new_url_and_none_fails(
+def test_adding_a_model_again_moves_its_requests_to_the_new_url_and_none_fails(
     make_gateway: Callable[..., Running], engine: ScriptedEngine, store: Store
 ) -> None:
     async def echo(answering: Answering) -> None:

@@ -1,4 +1,4 @@
-"""Whoever has no key, or has one and misuses it, can't keep others from being served (failure cases C22, C23, C29)."""
+"""Anyone who has no key, or has one and misuses it, can't keep others from being served (failure cases C22, C23, C29)."""
 
 from __future__ import annotations
 
@@ -430,7 +430,7 @@ def test_whoever_holds_the_most_is_shed_and_what_is_under_way_is_not() -> None:
     assert large.closed and not small.closed and not other.closed
     assert found.bytes == 75
     found.hold(other, 60)
-    assert other.closed and not small.closed, "whoever asks for more than its share is refused"
+    assert other.closed and not small.closed, "anyone who asks for more than its share is refused"
     for connection in (running, large, small, other):
         found.leave(connection)
     assert found.bytes == 0 and len(found) == 0 and not found._bytes

@@ -223,7 +223,7 @@ def test_while_the_backend_is_silent_the_dead_one_is_not_billed(world: World, mo
 
 @pytest.mark.parametrize("seed", range(4))
 def test_crashes_between_any_two_steps_lose_and_double_nothing(store: Store, clock: SimulatedClock, seed: int) -> None:
-    """Calls fail before and after they have done their work, and the control plane starts anew all the time."""
+    """Calls fail before and after they have done their work, and the control plane restarts all the time."""
     world = World(store, clock, accelerators=6, faults=Faults(deaf=0.15, deaf_after=0.15), seed=seed)
     leases = [sell(world, 2, choice, seconds=300) for choice in ("shrink", "replace", "end")][: 2 + seed % 2]
     for second in range(380):

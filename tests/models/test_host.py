@@ -175,7 +175,7 @@ def test_an_engine_that_can_not_start_fails_its_replica(stage: Stage) -> None:
     assert kinds(stage.store) == ["model.replica_lost", "model.deployment_failed"]
 
 
-def test_an_engine_that_hangs_is_started_anew(stage: Stage) -> None:
+def test_an_engine_that_hangs_is_restarted(stage: Stage) -> None:
     ready(stage)
     stage.engines[0].well = False
     states = [stage.step(2.5)[0].state for _ in range(4)]

@@ -87,7 +87,7 @@ def test_a_name_that_begins_to_point_inside_reaches_nothing() -> None:
 
 @pytest.mark.parametrize("phase", ["headers", "body", "handshake", "silence"])
 def test_a_slow_receiver_is_cut_off(phase: str, tmp_path: Path) -> None:
-    """A timeout of a socket would begin anew with every byte."""
+    """A timeout of a socket would start over with every byte."""
     listening = socket.create_server(("127.0.0.1", 0))
     held: list[socket.socket] = []
 

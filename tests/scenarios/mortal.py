@@ -1,7 +1,7 @@
 """`serve control` in a process that kills itself once, at the step of a plan that the file named by MORTAL_AIM says.
 
 The file holds `KIND MOMENT`: `before` the step is begun, `inside` it, right after its first change of the database or of a
-backend is made, or `after` it. Whoever reaches that step first takes the file away and dies as by kill -9.
+backend is made, or `after` it. The process that reaches that step first takes the file away and dies as by kill -9.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def house(tmp_path: Path, postgres_url: str) -> Iterator[House]:
 
 def test_each_acts_on_its_own_pools_and_one_on_what_they_share(house: House) -> None:
     alpha, beta = house.planes.values()
-    # Whoever is asked sells; whose the pool is starts it.
+    # The one that is asked sells; whose the pool is starts it.
     leases = [house.rent(plane, pool) for plane in (alpha, beta) for pool in ("of-alpha", "of-beta", "both")]
     for lease_id in leases:
         house.unharmed(lease_id, "active")

@@ -1,4 +1,4 @@
-"""Sealed secrets: opened with their key and for their owner alone, and sealed anew by a rotation that may be killed anywhere."""
+"""Sealed secrets: opened with their key and for their owner alone, and sealed again by a rotation that may be killed anywhere."""
 
 from __future__ import annotations
 

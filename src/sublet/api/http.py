@@ -100,7 +100,7 @@ def permission_of(route: APIRoute) -> str | None:
 
 
 def check_permissions(api: FastAPI) -> None:
-    """Raises RuntimeError where a route under /v1 names no permission: whoever forgets it does not get as far as a test."""
+    """Raises RuntimeError where a route under /v1 names no permission: anyone who forgets it does not get as far as a test."""
     for route in api_routes(api):
         if route.path.startswith("/v1/") and permission_of(route) is None:
             raise RuntimeError(
@@ -188,7 +188,7 @@ async def _check_names(request: Request) -> None:
 
 
 def _repeated_name(body: bytes) -> str | None:
-    """A name that an object in the body has twice. What is not JSON is left to whoever reads it."""
+    """A name that an object in the body has twice. What is not JSON is left to the code that reads it."""
     found: list[str] = []
 
     def look(pairs: list[tuple[str, Any]]) -> None:

@@ -119,7 +119,7 @@ def prove(as_json: JsonFlag = False) -> None:
 def operator_key(
     name: Annotated[str, typer.Option(help="What it is for.")] = "operator", as_json: JsonFlag = False
 ) -> None:
-    """Make another key of the operator, for whoever has lost theirs and may open the database."""
+    """Make another key of the operator, for anyone who has lost theirs and may open the database."""
     from sublet.accounts.service import Accounts
 
     store = existing_store(_settings().database_url)

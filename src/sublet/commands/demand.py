@@ -287,7 +287,7 @@ def list_imports(pool: PoolName, as_json: JsonFlag = False) -> None:
 def undo_import(
     imported: Annotated[str, typer.Argument(metavar="IMPORT", help="Id of an import.")], as_json: JsonFlag = False
 ) -> None:
-    """Undo an import: what it wrote over stands again, and the pool's record is made anew. Repeating this is harmless."""
+    """Undo an import: what it wrote over stands again, and the pool's record is rebuilt. Repeating this is harmless."""
     undone = connect().document("demand.undo_import", imported)
     if as_json:
         print_json(undone)

@@ -244,7 +244,7 @@ def _subscribe(
     say(f"{made['id']}  {made['channel']} {made['address']}")
     if made["secret"]:
         say(made["secret"])
-        note("This secret is shown once: whoever receives the messages checks their signature with it.")
+        note("This secret is shown once: anyone who receives the messages checks their signature with it.")
 
 
 def _list(channel: str | None, organization: str | None, as_json: bool) -> None:

@@ -40,7 +40,7 @@ def login(
     chosen = checked_name(name or NAME_DEFAULT)
     address = checked_url(url, "URL")
     if address.startswith("http://") and not _is_local(address):
-        say(f"{address} is not https: whoever is on the way can read your key", err=True)
+        say(f"{address} is not https: anyone who is on the way can read your key", err=True)
     key = _read_key()
     with Client(address, key) as client:
         found = client.document("accounts.whoami")

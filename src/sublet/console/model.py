@@ -191,7 +191,7 @@ class Told:
 class BudgetView:
     """A budget in its present period. `scope` is organization, project or key, and `subject` the project's or the key's name.
 
-    `spent` was billed, `held` is put by for work under way. `starts_anew` is None for one that never does; a `prepaid` one is
+    `spent` was billed, `held` is reserved for work under way. `resets_at` is None for one that never does; a `prepaid` one is
     money paid in advance. `channels` counts the ways in which its alerts are told.
     """
 
@@ -205,7 +205,7 @@ class BudgetView:
     held: Money
     hard: bool = True
     prepaid: bool = False
-    starts_anew: datetime | None = None
+    resets_at: datetime | None = None
     thresholds: tuple[int, ...] = ()
     told: tuple[Told, ...] = ()
     channels: int = 0

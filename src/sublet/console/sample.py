@@ -224,7 +224,7 @@ def sample_budgets(as_of: datetime, query: BudgetsQuery = BudgetsQuery()) -> Bud
             "scope": "organization",
             "subject": "",
             "period": "month",
-            "starts_anew": month,
+            "resets_at": month,
             "thresholds": (50, 80, 100),
             **{
                 name: Money.of(amount, currency)
@@ -243,14 +243,14 @@ def sample_budgets(as_of: datetime, query: BudgetsQuery = BudgetsQuery()) -> Bud
         budget("1f3h", "Small Lab", "20", "33.6", scope="key", subject="notebooks …_Crw", told=told(50, 80, 100), channels=1),
         budget(
             "2g4j", "Nordlicht Robotics", "100", "112.48", period="day", scope="project", subject="search",
-            hard=False, starts_anew=as_of + timedelta(hours=5), told=told(50, 80, 100),
+            hard=False, resets_at=as_of + timedelta(hours=5), told=told(50, 80, 100),
         ),
         budget(
             "3h5k", "Institute for Weather and Climate", "2500", "2238.6", "140.25", channels=2,
             told=told(50, 80, trouble="webhook will be tried again: ConnectionError: the receiver answered 503"),
         ),
-        budget("4j6m", "Kestrel Bio", "4000000000", "2189000", "46.4", period="ever", starts_anew=None, told=told()),
-        budget("5k7n", "Atelier Dumont", "100", "0", "0.21", period="ever", starts_anew=None, prepaid=True, channels=1),
+        budget("4j6m", "Kestrel Bio", "4000000000", "2189000", "46.4", period="ever", resets_at=None, told=told()),
+        budget("5k7n", "Atelier Dumont", "100", "0", "0.21", period="ever", resets_at=None, prepaid=True, channels=1),
         budget("6m8p", "Yen Works KK", "250000", "0", currency="JPY", thresholds=()),
     )  # fmt: skip
     kept = tuple(row for row in rows if query.find.lower() in f"{row.organization} {row.subject}".lower())

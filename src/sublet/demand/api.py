@@ -109,7 +109,7 @@ def _add_import(
         """Import history from a CSV file with `time,capacity,in_use`, all or nothing; importing it again changes nothing.
 
         A file whose demand is usually far above what the pool has is refused unless `force` is set. `source` names the
-        file for whoever wants to undo the import.
+        file for anyone who wants to undo the import.
         """
         content = await request.body()
 

@@ -39,7 +39,7 @@ from sublet.values.windows import Window
 SAMPLES_PER_WRITE_MAX = 100_000
 SAMPLES_AT_ONCE = 10_000
 PAUSE_S = 0.1
-"""Between the parts of a long import: whoever waits for the database asks for it again within this."""
+"""Between the parts of a long import: anyone who waits for the database asks for it again within this."""
 
 CLAIMS_MAX = 1_000
 AHEAD_OF_CLOCK_S_MAX = 300
@@ -181,7 +181,7 @@ class Demand:
     ) -> Tally:
         """What the samples from `first` to `last` add up to, their values from `valued_from` on (by default, all).
 
-        Whoever remembers them sees by it whether others came in between, or one was corrected.
+        Anyone who remembers them sees by it whether others came in between, or one was corrected.
         """
         valued_from = as_utc(valued_from or first)
         if connection is not None:

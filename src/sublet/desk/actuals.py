@@ -1,6 +1,6 @@
 """What really was earned: pure functions from plain records of usage, pools, contracts and forecasts.
 
-The records are filled from the ledger, the leases and the fleet by whoever puts Sublet together; nothing here reads a
+The records are filled from the ledger, the leases and the fleet by `wiring`; nothing here reads a
 database. Money comes in as whole billionths of a currency unit and is summed exactly; it becomes a float only in ratios.
 """
 

@@ -219,7 +219,7 @@ class Sheet:
         return self.ref(name)
 
     def mark(self, name: str, words: str) -> None:
-        """Put a reservation on a result: whoever shows the number shows it too."""
+        """Put a reservation on a result: anyone who shows the number shows it too."""
         self._values[name] = replace(self[name], marks=(*self[name].marks, words))
 
     def leaves(self, name: str) -> tuple[str, ...]:

@@ -129,8 +129,8 @@ class Nodes:
         self._store.write(write)
 
     def forget(self, id_or_name: str) -> Node:
-        """A machine is gone for good: its pools go offline at the next round of whoever states none of them, or become those of
-        the node that states them next. Raises NotFoundError, NodeReachableError."""
+        """A machine is gone for good: its pools go offline at the next round of a control plane that states none of them, or become
+        those of the node that states them next. Raises NotFoundError, NodeReachableError."""
         now = self._store.clock.now()
 
         def write(connection: Connection) -> Node:

@@ -158,7 +158,7 @@ class Supervisor:
         words = f": {self.last_words(child.name)}" if time.monotonic() - child.spoke_at <= WORDS_S_MAX else ""
         if code >= 0:
             return f"ended with exit code {code}{words}"
-        # The C library's abort() has its say first; whoever is sent any other signal is not asked.
+        # The C library's abort() has its say first; anyone who is sent any other signal is not asked.
         return f"was ended by signal {-code} ({_signal_name(-code)}){words if -code == signal.SIGABRT else ''}"
 
     def run(self) -> None:
@@ -332,7 +332,7 @@ def end_orphans(data_dir: Path) -> bool:
     """Wait for what a killed supervisor left behind, for they hold its ports; those that do not go are killed.
 
     Returns whether a supervisor was killed: one that ends in order leaves no state. The caller holds the lock, so that
-    whoever wrote the state is dead.
+    the process that wrote the state is dead.
     """
     try:
         named = set(json.loads((data_dir / STATE_NAME).read_text())["processes"].values())

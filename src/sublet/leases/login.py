@@ -47,7 +47,7 @@ def shell(lease_id: str, door: Mapping[str, Any], command: Sequence[str]) -> int
     program = shutil.which("ssh")
     if program is not None:
         return subprocess.run([program, *ssh_arguments(lease_id, door), *command], check=False).returncode
-    # Loaded by whoever has no ssh alone.
+    # Loaded only where there is no ssh.
     import asyncio
 
     return asyncio.run(_without_client(door, command))

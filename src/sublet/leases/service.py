@@ -253,7 +253,7 @@ class Leases:
                 except (SubletError, OSError) as error:
                     _log.warning("recovery is left to the plan", backend=name, error=str(error))
 
-        # What a shared backend has may be of others: its orphans are left to the plan of whoever leads.
+        # What a shared backend has may be of others: its orphans are left to the leader's plan.
         names = [name for name in self._backends if name in reached]
         if self._lanes is None:
             reap(names)

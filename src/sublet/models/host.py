@@ -184,7 +184,7 @@ class Host:
             return
         seat.unhealthy += 1
         if seat.unhealthy >= UNHEALTHY_MAX:
-            log.warning("engine does not answer; it is started anew", replica=replica.id)
+            log.warning("engine does not answer; it is restarted", replica=replica.id)
             seat.ready = False
             self._update(replica.id, ("ready",), state="starting", endpoint=None)
             seat.engine.stop(grace_s=0.0)
@@ -225,7 +225,7 @@ class Host:
             endpoint=None,
             pid=None,
             restarts=replica.restarts + 1,
-            reason=f"started anew: {words}"[:500],
+            reason=f"restarted: {words}"[:500],
         )
 
     def _drain(self, replica: Replica, seat: _Seat | None) -> None:

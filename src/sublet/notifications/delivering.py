@@ -90,7 +90,7 @@ class Delivering:
             return 0
         with self._store.read() as connection:
             found = sql.due_subscriptions(connection, now, busy, LOOKED_AT_MAX)
-        # Whoever was served the longest ago comes first, so that slow receivers with much to take leave others their turn.
+        # The receiver that was served the longest ago comes first, so that slow receivers with much to take leave others their turn.
         found.sort(key=lambda item: self._served.get(item.id, 0.0))
         begun = 0
         for subscription in found:
@@ -218,7 +218,7 @@ class Delivering:
         return self._store.write(write)
 
     def _signers(self, subscription: Subscription, now: datetime) -> tuple[str, ...]:
-        """Read anew for each message: the secret may have been rotated meanwhile."""
+        """Read again for each message: the secret may have been rotated meanwhile."""
         with self._store.read() as connection:
             found = sql.subscription(connection, subscription.id) or subscription
         sealed = [found.secret]

@@ -1,4 +1,4 @@
-"""Events as they happen, for whoever asks over HTTP: a list that waits, and a stream of server-sent events."""
+"""Events as they happen, for anyone who asks over HTTP: a list that waits, and a stream of server-sent events."""
 
 from __future__ import annotations
 

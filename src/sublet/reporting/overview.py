@@ -468,7 +468,7 @@ def _budget(item: Standing, messages: Messages) -> view.BudgetView:
         held=Money(item.state.held_nano, item.currency),
         hard=budget.hard,
         prepaid=budget.prepaid,
-        starts_anew=item.starts_anew,
+        resets_at=item.resets_at,
         thresholds=budget.thresholds,
         told=tuple(view.Told(told.percent, told.at, messages.trouble(told)) for told in item.told),
         channels=messages.channels(budget.organization_id, budget.id),

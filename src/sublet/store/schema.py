@@ -35,7 +35,7 @@ class SchemaInUseError(ConflictError):
 SERVING_S = 20.0
 """A process whose last sign of life is older than this, in seconds, serves no more."""
 LOCK_TIMEOUT_S = 1
-"""Seconds for which a migration waits for a table on PostgreSQL: whoever reads or writes it waits behind the migration."""
+"""Seconds for which a migration waits for a table on PostgreSQL: anyone who reads or writes it waits behind the migration."""
 
 
 def config(connection: Connection | None = None) -> Config:

@@ -56,7 +56,7 @@ class Sealing:
             raw = base64.b64decode(text, validate=True)
             return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], owner.encode()).decode()
         except (InvalidTag, binascii.Error, ValueError) as error:
-            raise SealingKeyError("a stored secret is not what was sealed; set it anew") from error
+            raise SealingKeyError("a stored secret is not what was sealed; set it again") from error
 
     def derived(self, purpose: str) -> list[bytes]:
         """Keys for another purpose, one from each sealing key, the present one first."""

@@ -10,7 +10,7 @@ the shadow's own record then never stands above `earning` times the promised rat
 The monitor: an e-detector (Shin, Ramdas and Rinaldo, New England Journal of Statistics in Data Science, 2023) of "a running
 promise breaks in the next hour with a chance of at most NULL times the promised rate over its length". Under it the mean
 time to a false alarm is at least ALARM_HOURS. At an alarm what was earned is lost, and selling opens again when the budget
-has been earned anew.
+has been earned again.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ FORWARDED = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 
 def is_direct(host: str, headers: Container[str]) -> bool:
-    """Whether a request comes from this machine itself. One that a proxy passes on comes from here whoever sent it, and says so
+    """Whether a request comes from this machine itself. One that a proxy passes on comes from here no matter who sent it, and says so
     in a header; `headers` are the names of the request's own."""
     try:
         address = ipaddress.ip_address(host)

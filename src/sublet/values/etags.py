@@ -70,4 +70,4 @@ class Condition:
 
 
 ANY_STATE = Condition()
-"""No condition: whoever sends no If-Match changes whatever there is."""
+"""No condition: anyone who sends no If-Match changes whatever there is."""

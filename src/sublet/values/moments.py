@@ -17,7 +17,7 @@ def _moment(value: object) -> datetime:
         if isinstance(value, str):
             return parse_time(value)
     except ValueError as error:
-        # Unlike a ValueError, this reaches whoever asks as the sentence alone.
+        # Unlike a ValueError, this reaches the caller as the sentence alone.
         raise PydanticCustomError("moment", "{sentence}", {"sentence": str(error)}) from error
     raise PydanticCustomError("moment", "this is not a time; write it like 2026-07-02T14:00:00Z")
 

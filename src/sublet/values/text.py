@@ -82,7 +82,7 @@ def cleaned_line(text: str, max_chars: int) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` for a terminal, a log or a page, whoever wrote it: escape sequences, other controls, bidirectional overrides and
+    """`text` for a terminal, a log or a page, no matter who wrote it: escape sequences, other controls, bidirectional overrides and
     what else can't be seen are spelled out (`\\x1b`, `\\u202e`) instead of obeyed. Line breaks and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
@@ -90,7 +90,7 @@ def visible(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """JSON text with the same characters as `\\uXXXX`: harmless to look at, and the same data to whoever parses it."""
+    """JSON text with the same characters as `\\uXXXX`: harmless to look at, and the same data to anyone who parses it."""
     return _HIDDEN.sub(lambda found: _json_escaped(found[0]), text)
 
 

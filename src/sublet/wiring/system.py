@@ -350,7 +350,7 @@ class Sublet:
 
 
 def lease_hold(lease_id: str) -> str:
-    """The id of the hold that a lease's cost is put by under."""
+    """The id of the hold that a lease's cost is reserved under."""
     return derived_id("hld", lease_id)
 
 

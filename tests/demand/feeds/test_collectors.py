@@ -162,7 +162,7 @@ def test_queries_of_ones_own_stand_before_the_exporters() -> None:
 
 
 class Prometheus:
-    """One series of demand by the minute, and whoever asks is written down."""
+    """One series of demand by the minute, and anyone who asks is written down."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[float, float]] = []

@@ -77,8 +77,8 @@ def test_each_budget_stands_as_it_does_alone(
     assert spent["acme", "day"] < spent["acme", "ever"] and spent["bolt", "day"] == spent["bolt", "ever"]
     [mine] = [item for item in found.items if item.budget.scope == "key"]
     assert (mine.key_name, mine.key_hint, mine.state.held_nano) == ("notebooks", key.hint, DOLLAR // 4)
-    assert mine.starts_anew == datetime(2026, 2, 28, 23, 0, tzinfo=UTC)
-    assert {item.starts_anew for item in found.items if item.budget.period == "ever"} == {None}
+    assert mine.resets_at == datetime(2026, 2, 28, 23, 0, tzinfo=UTC)
+    assert {item.resets_at for item in found.items if item.budget.period == "ever"} == {None}
 
 
 def test_the_most_used_come_first_and_are_counted_by_how_they_stand(ledger: Ledger, acme: str, bolt: str) -> None:
@@ -175,8 +175,8 @@ def test_every_timezone_of_an_organization_has_its_own_day(ledger: Ledger, clock
             ledger.create_budget(new_budget(owner, 100, period=period))
     for item in standing(ledger, order="organization").items:
         assert item.state.period_start == item.budget.period_start(clock.now(), item.timezone)
-        assert item.starts_anew == item.budget.period_end(item.state.period_start, item.timezone)
-        assert item.starts_anew is None or item.starts_anew > clock.now()
+        assert item.resets_at == item.budget.period_end(item.state.period_start, item.timezone)
+        assert item.resets_at is None or item.resets_at > clock.now()
 
 
 @pytest.mark.parametrize("find", ["'; DROP TABLE ledger_budgets; --", "\\", "%_\\%", "é" * 300])

@@ -75,7 +75,7 @@ class Terms:
 
 
 def naive(chain: list[Terms], off: tuple[int, int] | None, usage: list[tuple[int, int]]) -> int:
-    """The month in nano-units, event by event: (day, quantity) in the order of use. A price of another kind counts anew."""
+    """The month in nano-units, event by event: (day, quantity) in the order of use. A price of another kind counts from the start."""
     ends = [terms.day for terms in chain[1:]] + [PERIOD_DAYS + 1]
     held = [(terms, Fraction(end - terms.day)) for terms, end in zip(chain, ends, strict=True)]
     sums: dict[tuple[int, bool], Fraction] = defaultdict(Fraction)

@@ -171,7 +171,7 @@ def test_hours_without_samples_break_nothing_and_are_counted(watch: Watch) -> No
     assert watch.show().lived.unseen == 10
 
 
-def test_an_older_history_that_comes_in_later_makes_the_record_anew(watch: Watch) -> None:
+def test_an_older_history_that_comes_in_later_rebuilds_the_record(watch: Watch) -> None:
     late = SERIES.times_us >= SERIES.times_us[200]
     watch.keep(
         Series(
@@ -262,7 +262,7 @@ def test_a_record_may_be_shown_while_another_is_saved(watch: Watch) -> None:
         def __iter__(self) -> Iterator[tuple[str, int]]:
             for key in super().__iter__():
                 shows.start()
-                # It has to wait for who looks through: whoever does not wait is done at once.
+                # It has to wait for who looks through: anyone who does not wait is done at once.
                 shows.join(0.2)
                 yield key
 
@@ -304,18 +304,18 @@ def test_a_pool_that_fails_does_not_keep_the_others(store: Store, clock: Simulat
 
 
 def test_what_was_learned_is_kept_while_the_history_moves_on(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    made_anew: list[int] = []
+    rebuilt: list[int] = []
     candidates = vars(memory)["candidates"]
 
     def counted(in_use: Floats, first_hour: int, *others: Any) -> dict[str, Forecaster]:
-        made_anew.append(first_hour)
+        rebuilt.append(first_hour)
         return candidates(in_use, first_hour, *others)
 
     monkeypatch.setattr(memory, "candidates", counted)
     monkeypatch.setattr(memory, "HISTORY", timedelta(days=5))
     watch.keep(SERIES)
     watch.record.advance(["pool_a"])
-    assert len(set(made_anew)) <= 5, "learned again each hour"
+    assert len(set(rebuilt)) <= 5, "learned again each hour"
 
 
 @pytest.mark.parametrize("days", [0, 401])

@@ -108,7 +108,7 @@ def test_a_restart_goes_on_where_the_record_stood(pool: Pool) -> None:
     assert {key: stood.standing for key, stood in whole.stood().items()} == with_pauses
 
 
-def test_a_record_of_another_risk_or_patience_is_made_anew_from_history(pool: Pool) -> None:
+def test_a_record_of_another_risk_or_patience_is_rebuilt_from_history(pool: Pool) -> None:
     pool.record.advance(["pool_a"])
     patient = Pool(pool.store, replace(FACTS, patience_s=HOUR_S))
     assert patient.stood() == {}

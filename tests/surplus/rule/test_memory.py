@@ -306,7 +306,7 @@ def test_hours_that_are_told_as_samples_come_are_those_of_all_of_them(
         whole = hours_of(every, at)
         if known is not None:
             changed = min(known.next_hour, int(every.times_us[fresh]) // HOUR_US)
-            told = memory._hours_anew(known, changed, every, at)
+            told = memory._hours_again(known, changed, every, at)
             assert told.first_hour == whole.first_hour
             np.testing.assert_array_equal(told.in_use, whole.in_use)
             np.testing.assert_array_equal(told.capacity, whole.capacity)

@@ -222,7 +222,7 @@ def test_what_was_learned_goes_on_where_it_stood() -> None:
     half = sellers(demand, 100, 96, (4,))[4]
     half.learn(demand, capacity, 300)
     state = json.loads(json.dumps(half.as_state(100)))
-    # Whoever goes on sees a later part of the history: slots are counted from another hour.
+    # A caller that goes on sees a later part of the history: slots are counted from another hour.
     again = sellers(demand[48:], 148, 96, (4,))[4]
     again.resume(state, 148)
     assert (again.next, again.method) == (300 - 48, half.method)
@@ -243,9 +243,9 @@ def test_what_is_prepared_for_the_next_hour_tells_the_same() -> None:
         for name, method in ready.items():
             method.extend(demand)
             for slots in (1, 4, 12):
-                told, anew = method.futures(t + 1, slots), late[name].futures(t + 1, slots)
-                np.testing.assert_array_equal(told.paths, anew.paths)
-                np.testing.assert_array_equal(told.weights, anew.weights)
+                told, again = method.futures(t + 1, slots), late[name].futures(t + 1, slots)
+                np.testing.assert_array_equal(told.paths, again.paths)
+                np.testing.assert_array_equal(told.weights, again.weights)
 
 
 def _paths_after(past: Floats, since: Floats) -> Grid:

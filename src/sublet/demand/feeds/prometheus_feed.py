@@ -28,7 +28,7 @@ class PrometheusFeed:
         step_s: int,
         clock: Clock,
     ) -> None:
-        """`query` is asked anew each round: what tenants hold changes. Samples lie on whole multiples of `step_s`."""
+        """`query` is asked again each round: what tenants hold changes. Samples lie on whole multiples of `step_s`."""
         self._demand = demand
         self._pool_id = pool_id
         self._collector = collector
@@ -64,7 +64,7 @@ OPTIONS = frozenset({"url", "token", "exporter", "select", "in_use", "capacity",
 
 
 def make(site: FeedSite) -> PrometheusFeed:
-    """The feed of the Prometheus at `url`. The query is made anew each round: what tenants hold changes."""
+    """The feed of the Prometheus at `url`. The query is rebuilt each round: what tenants hold changes."""
     options = {name: site.options.get(name, "") for name in OPTIONS}
     if not options["url"]:
         raise InvalidInputError("pools.prometheus.url: is missing; write it like http://127.0.0.1:9090")

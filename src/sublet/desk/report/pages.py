@@ -106,7 +106,7 @@ def _uncertainty(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequenc
         over = desk.sheet[band.over]
         figure = charts.fan(band.points, band.bands, x_title=over.unit, y_title=unit)
         blocks.append(
-            Figure(figure, f"{desk.title(band.name)} along {desk.title(band.over)}, every other assumption drawn anew.")
+            Figure(figure, f"{desk.title(band.name)} along {desk.title(band.over)}, every other assumption resampled.")
         )
     percentiles = list(simulated[0].quantiles)
     rows: list[tuple[Cell, ...]] = [

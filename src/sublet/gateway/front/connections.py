@@ -1,7 +1,7 @@
 """How many connections there may be and how many bytes of requests they may hold, and who gives way when there are too many.
 
 A connection is unauthenticated until a valid key arrives on it. Unauthenticated connections have small limits of their own, and
-the oldest gives way to the newest: a customer's key arrives within milliseconds, so whoever holds connections open without a key
+the oldest gives way to the newest: a customer's key arrives within milliseconds, so anyone who holds connections open without a key
 only takes places from others who do. Connections and bytes of customers are shared by organization: the one that
 holds the most gives way.
 """
@@ -25,7 +25,7 @@ _FILES_RESERVED_MAX = 1024
 
 
 class Holder(Protocol):
-    """Whoever holds bytes of a request."""
+    """Anyone who holds bytes of a request."""
 
     organization: str
     """Empty while it is unauthenticated."""

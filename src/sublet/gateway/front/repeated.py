@@ -19,7 +19,7 @@ MISSES_MAX = 4
 """So many heads in a row that differ from the one before, and the connection is believed to vary them."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})\r\n(?![ \t])", re.IGNORECASE)
-# What these say must be read anew each time, or frames the body in another way.
+# What these say must be read again each time, or frames the body in another way.
 _NEVER = (b"transfer-encoding", b"content-encoding", b"expect")
 
 

@@ -124,7 +124,7 @@ class Admission:
         that is starting, or those `besides`, which just failed this very request and are wanted all the same.
 
         One that cools down is only picked where there is nobody else, and one elsewhere that is shut not at all; an engine of
-        our own is started anew by its host, so that waiting for it is right. Raises NoReplicaError where no replica is wanted
+        our own is restarted by its host, so that waiting for it is right. Raises NoReplicaError where no replica is wanted
         at all, EngineDownError or EngineBusyError where all of them are shut.
         """
         best: ReplicaState | None = None
@@ -177,7 +177,7 @@ class Admission:
     def enqueue(self, model: ModelRoute, request: Waiting) -> None:
         """Wait for a slot. Raises QueueFullError, with the time after which there should be room.
 
-        The bound is each key's own: one for all would let whoever fills it shut out everybody else.
+        The bound is each key's own: one for all would let anyone who fills it shut out everybody else.
         """
         waiting = self.queue(model).waiting
         own = waiting.seat(request.grant).waiting

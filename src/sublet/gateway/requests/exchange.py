@@ -131,7 +131,7 @@ class Exchange:
     def start(self) -> None:
         """Take a slot or a place in the queue. Raises NoReplicaError or QueueFullError."""
         admission = self.gateway.admission
-        # Whoever comes now stands behind those who wait.
+        # Anyone who comes now stands behind those who wait.
         waits = admission.waiting(self.model.name) > 0
         replica = None if waits else admission.pick(self.model, self.started_at)
         if replica is None:
@@ -177,7 +177,7 @@ class Exchange:
         if self.first_at == 0.0:
             self.first_at = self.last_at
         meter = self.reply.meter
-        # First counted, then sent: whoever kills the gateway on seeing an event finds it counted.
+        # First counted, then sent: anyone who kills the gateway on seeing an event finds it counted.
         self.gateway.journal.board.put(self._slot, self.sequence, meter.input, meter.input_cached, meter.output)
         self.client.answer_part(data)
 
@@ -201,7 +201,7 @@ class Exchange:
         far as the model's allowance of retries goes; else answer with `error`.
 
         A request for an engine of our own that never left waits in turn like any other after the first time, so that two
-        dead engines do not pass it to and fro until their host has started them anew.
+        dead engines do not pass it to and fro until their host has restarted them.
         """
         admission = self.gateway.admission
         attempt, self._attempt = self._attempt, None

@@ -82,7 +82,7 @@ class HeldExchange(Exchange):
     """An exchange that begins with a hold.
 
     The journal knows of the hold before the database does, and its last record names it: whatever ends the request, a
-    kill of the gateway among it, the hold is settled by whoever ships that record.
+    kill of the gateway among it, the hold is settled by the process that ships that record.
     """
 
     __slots__ = ("_body_bytes", "_owed", "_placing")

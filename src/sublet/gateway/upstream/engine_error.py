@@ -147,7 +147,7 @@ def _words(body: bytes) -> tuple[str, tuple[str, ...], str | None]:
 
 
 def _context_sentence(prompt_tokens: Any, context_tokens: Any) -> str:
-    """What llama.cpp's numbers mean to whoever sent the prompt: its own sentence tells an operator to raise a setting."""
+    """What llama.cpp's numbers mean to anyone who sent the prompt: its own sentence tells an operator to raise a setting."""
     if not isinstance(prompt_tokens, int) or not isinstance(context_tokens, int):
         return "shorten the prompt"
     return (

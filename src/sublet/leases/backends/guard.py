@@ -71,7 +71,7 @@ class Breaker:
             return self._failures
 
     def wait_s(self) -> float:
-        """How long a call must wait; 0 where it may be made now. Whoever is told 0 while it is half-open makes the one try."""
+        """How long a call must wait; 0 where it may be made now. The caller that is told 0 while it is half-open makes the one try."""
         with self._lock:
             if self._closed_until is None:
                 return 0.0
@@ -156,7 +156,7 @@ class GuardedBackend:
         return self._about("orphans", self._deadlines.run_s, lambda: self._backend.reap(known))
 
     def status(self) -> dict[str, Any]:
-        """Whether it answers, for whoever watches: state closed (it does), open (it is left alone) or half-open."""
+        """Whether it answers, for anyone who watches: state closed (it does), open (it is left alone) or half-open."""
         with self._lock:
             return {
                 "name": self.name,

@@ -14,7 +14,7 @@ from sublet.values.windows import Window
 def promise_of(row: Row[Any]) -> Promise | None:
     """The promise that a row of `store.over_since` stands for; None for a lease that its tenant canceled before it began.
 
-    Whoever leaves while under notice was let down all the same: the owner's word came first.
+    Anyone who leaves while under notice was let down all the same: the owner's word came first.
     """
     over_at = min(row.ended_at, row.end_at)
     if row.reclaim_at is not None and row.reclaim_at < row.end_at:

@@ -56,7 +56,7 @@ class ReclaimOrder:
 
 
 class Reclaims:
-    """What is taken back is chosen among leases and replicas by one plan, whoever asks for it."""
+    """What is taken back is chosen among leases and replicas by one plan, no matter who asks for it."""
 
     def __init__(self, store: Store, ports: LeasePorts, transitions: Transitions) -> None:
         self._store = store

@@ -71,7 +71,7 @@ class Victim:
 
     @property
     def sentence(self) -> str:
-        """Why a lease, and why this one, for whoever reads the plan."""
+        """Why a lease, and why this one, for anyone who reads the plan."""
         return f"{self.reason}; {self.cost.sentence} {self.lease.currency}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class ReplicaVictim:
 
     @property
     def sentence(self) -> str:
-        """Why a replica, and why this one, for whoever reads the plan."""
+        """Why a replica, and why this one, for anyone who reads the plan."""
         return f"{self.reason}; {self.occupant.model}: {self.cost.sentence} {self.occupant.currency}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Holds as they lie in the database: what each has put by, budget by budget and period by period."""
+"""Holds as they stand in the database: what each has reserved, budget by budget and period by period."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ StateKey = tuple[str, int]
 
 @dataclass(slots=True)
 class Part:
-    """What a hold has put by of one budget in one period, and what of it was billed since."""
+    """What a hold has reserved of one budget in one period, and what of it was billed since."""
 
     budget_id: str
     start: int

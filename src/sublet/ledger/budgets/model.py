@@ -40,7 +40,7 @@ class Budget:
     """At most `limit_nano` in a period for an organization, or for one of its projects or keys.
 
     A `hard` budget refuses reservations that would pass it; a soft one only raises alerts. A `prepaid` budget is the
-    money paid in advance: its limit grows with each payment and it never starts anew.
+    money paid in advance: its limit grows with each payment and it never resets.
     """
 
     id: str
@@ -83,7 +83,7 @@ class Budget:
         return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
     def period_end(self, start: datetime, timezone: str) -> datetime | None:
-        """When the period that starts at `start` is over; None for a budget that never starts anew."""
+        """When the period that starts at `start` is over; None for a budget that never resets."""
         if self.period == "ever":
             return None
         if self.period == "month":

@@ -147,7 +147,7 @@ class Spending:
         return len(overdue)
 
     def charge(self, connection: Connection, rated: Iterable[tuple[EventRow, str, int]], now: datetime) -> None:
-        """Add rated amounts to the budgets that cover them, and take them from the holds that they were put by in."""
+        """Add rated amounts to the budgets that cover them, and take them from the holds that they were reserved in."""
         items = list(rated)
         named = {event.hold_id for event, kind, _ in items if event.hold_id and kind == USAGE}
         found = rows_of.load_holds(connection, [name for name in named if name], lock=True) if named else {}
@@ -244,7 +244,7 @@ class Spending:
                 continue
             party = self._parties.get(connection, organization_id)
             end = budget.period_end(from_micros(part.start), party.timezone)
-            again = f"; it starts anew at {format_time(end)}" if end else ""
+            again = f"; it resets at {format_time(end)}" if end else ""
             what = "prepaid credit" if budget.prepaid else f"{budget.period} budget {budget.id}"
             whose = f"{budget.scope} {budget.scope_id}".strip()
             held = f" ({amount_text(state.held)} is held for work under way)" if state.held else ""
@@ -299,7 +299,7 @@ def hard_budgets(connection: Connection) -> list[Budget]:
 
 
 def _apply(settlement: Settlement, hold: Hold, states: dict[StateKey, _State]) -> None:
-    """Change a hold, and the states of what it has put by, by one settlement."""
+    """Change a hold, and the states of what it has reserved, by one settlement."""
     hold.awaiting += settlement.events
     waits = settlement.events > 0 and hold.awaiting > 0
     for part in hold.parts:

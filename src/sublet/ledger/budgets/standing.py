@@ -37,7 +37,7 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A budget in its present period, with whose it is. `key_name` and `key_hint` are of the key that it is for, else empty;
-    `starts_anew` is None for a budget that never does."""
+    `resets_at` is None for a budget that never does."""
 
     state: BudgetState
     organization: str
@@ -45,7 +45,7 @@ class Standing:
     timezone: str
     key_name: str
     key_hint: str
-    starts_anew: datetime | None
+    resets_at: datetime | None
     told: tuple[Told, ...] = ()
 
     @property

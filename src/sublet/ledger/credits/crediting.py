@@ -182,7 +182,7 @@ def _check(nano: int, kind: str, reason: str, source_id: str, now: datetime, exp
 
 
 def _raise_wallet(connection: Connection, party: Party, nano: int, now: datetime) -> None:
-    """Prepaid money is a hard budget that never starts anew: usage can be reserved against what was paid."""
+    """Prepaid money is a hard budget that never resets: usage can be reserved against what was paid."""
     identifier = wallet_id(party)
     row = connection.execute(select(budgets).where(budgets.c.id == identifier).with_for_update()).first()
     if row is None:

@@ -110,7 +110,7 @@ class Charges:
         for after in range(0, last, PAGE):
             with self.store.read() as connection:
                 rows = connection.execute(_CHARGED, {"after": after, "through": min(after + PAGE, last)}).all()
-            # Told when the connection is given back: whoever downloads may be slow.
+            # Told when the connection is given back: anyone who downloads may be slow.
             yield [Charged._make(row) for row in rows if low <= row[5] < high and self.organization_id in ("", row[4])]
 
     def party(self, organization_id: str) -> Party:

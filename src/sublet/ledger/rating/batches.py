@@ -193,7 +193,7 @@ class Rating:
     def rerate(
         self, connection: Connection, party: Party, period: Period, after: int, now: datetime
     ) -> tuple[RerateReport, int]:
-        """Rate the usage of a period again by the present book: what stands by another rate is reversed and charged anew.
+        """Rate the usage of a period again by the present book: what stands by another rate is reversed and charged again.
 
         What has no price in the present book, or would pass the limits of a line, stays as it stands and is reported.
 

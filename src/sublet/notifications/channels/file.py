@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class FileChannel:
-    """Appends one line for each event to a file in `data_dir/notifications`, and syncs it. Whoever rotates it may move it away
+    """Appends one line for each event to a file in `data_dir/notifications`, and syncs it. Anyone who rotates it may move it away
     at any time."""
 
     name: ClassVar[str] = "file"

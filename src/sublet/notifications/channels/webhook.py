@@ -102,7 +102,7 @@ class WebhookChannel:
     def _post(self, destination: Destination, body: bytes, headers: dict[str, str]) -> tuple[int, str, str]:
         """The status, `Retry-After`, and the beginning of the answer. Raises NotDeliveredError."""
         connection = _Pinned(destination, self._timeout_s, self._tls() if destination.https else None)
-        # A timeout of a socket begins anew with each byte; this one does not.
+        # A timeout of a socket starts over with each byte; this one does not.
         late = threading.Event()
 
         def end() -> None:

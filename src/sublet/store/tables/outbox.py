@@ -1,4 +1,4 @@
-"""What happened, in the words of the domain that saw it: written with the change itself, read by whoever tells of it."""
+"""What happened, in the words of the domain that saw it: written with the change itself, read by anyone who tells of it."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, text
 

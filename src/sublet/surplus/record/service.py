@@ -129,7 +129,7 @@ class Record:
             return lived
 
     def forget(self, pool_id: str) -> None:
-        """Make the pool's record anew from what is stored now: history that it stands on was taken out."""
+        """Rebuild the pool's record from what is stored now: history that it stands on was taken out."""
         with self._lock:
             self._lives.pop(pool_id, None)
             self._store.write(lambda connection: sql.forget(connection, pool_id))

@@ -118,7 +118,7 @@ def save(
 
 
 def forget(connection: Connection, pool_id: str) -> None:
-    """Begin the pool's record anew."""
+    """Reset the pool's record."""
     connection.execute(delete(shadows).where(shadows.c.pool_id == pool_id))
     connection.execute(delete(shadow_days).where(shadow_days.c.pool_id == pool_id))
     connection.execute(delete(promise_standings).where(promise_standings.c.pool_id == pool_id))

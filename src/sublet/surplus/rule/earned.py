@@ -125,7 +125,7 @@ def as_dict(stood: Stood) -> dict[str, Any]:
 
 
 def state_of(stood: Stood) -> str:
-    """`stopped` after an alarm until one promise is earned anew, `earning` before anything is, `open`, or `full`."""
+    """`stopped` after an alarm until one promise is earned again, `earning` before anything is, `open`, or `full`."""
     standing = stood.standing
     most = standing.most(stood.pace)
     if most < 1:

@@ -48,7 +48,7 @@ MARKED_HOURS = 110 * 24
 """Fewer than HISTORY: what was kept holds for a service that begins some days later, too."""
 
 STATE_VERSION = 6
-"""Goes up when what is learned from the same samples changes: what was kept by an older release is then learned anew."""
+"""Goes up when what is learned from the same samples changes: what was kept by an older release is then learned again."""
 
 POOLS_MAX = 5_000
 
@@ -203,7 +203,7 @@ class Hours:
             }
 
     def resume(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from what was learned before from these very samples; from others, learn anew."""
+        """Go on from what was learned before from these very samples; from others, learn again."""
         if state is None or not state["sellers"] or state["until"] > self.next_hour:
             return
         if state["mark"] == self._mark(state["until"]):
@@ -315,7 +315,7 @@ class Memory:
     def recall(self, pool_id: str, at: datetime, connection: Connection) -> Remembered:
         """What is known of the pool at `at`, and nothing later.
 
-        The connection is the caller's: whoever waited for one while holding the lock would stop those who have one.
+        The connection is the caller's: anyone who waited for one while holding the lock would stop those who have one.
         What is known of the latest moment stays as it is where an earlier one is asked for: a clock that was read before
         another thread's does not undo what that one learned.
         """
@@ -379,7 +379,7 @@ class Memory:
             )
         if changed < known.hours.next_hour or known.hours.next_hour < to_micros(at) // HOUR_US:
             kept = self._kept_off(pool_id, known.since, connection)
-            hours = _hours_anew(known.hours, changed, known.series, at, kept)
+            hours = _hours_again(known.hours, changed, known.series, at, kept)
             known = replace(known, hours=known.hours.extended(hours))
         return known
 
@@ -451,7 +451,7 @@ def _joined(old: Series, fresh: Series) -> Series:
     return chained(old.part(0, whole), thinned(chained(old.part(whole), fresh), MINUTE_US))
 
 
-def _hours_anew(
+def _hours_again(
     known: Hours, changed: int, series: Series, at: datetime, kept: Sequence[tuple[Window, int]] = ()
 ) -> Hours:
     """Whole hours of `series` before `at`, of which those before hour `changed` are as `known` has them."""

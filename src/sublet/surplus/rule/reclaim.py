@@ -72,7 +72,7 @@ def least_destroyed(holdings: Sequence[Holding], count: int, by_s: int | None = 
     """Those whose end frees at least `count` accelerators and destroys the least value; all where that is too little.
 
     A higher turn gives only what the lower ones together can't, and as little value as possible; then the turn below it
-    likewise. Within a turn, whoever drains within `by_s` goes before those who are late. Each choice is the exact
+    likewise. Within a turn, a lease that drains within `by_s` goes before those who are late. Each choice is the exact
     minimum (a knapsack that must be covered) up to EXACT_CELLS_MAX, and never dearer than the youngest first. Of equal
     choices the one with fewer holdings is made; nobody is taken in vain. The order of `holdings` does not matter.
     """
@@ -94,7 +94,7 @@ def least_destroyed(holdings: Sequence[Holding], count: int, by_s: int | None = 
 
 
 def youngest_first(holdings: Sequence[Holding], count: int) -> list[Holding]:
-    """The plain order, to compare with: class by class, whoever was served least goes first, until enough is free."""
+    """The plain order, to compare with: class by class, the one that was served least goes first, until enough is free."""
     taken: list[Holding] = []
     freed = 0
     for item in sorted(holdings, key=lambda item: (item.turn, item.served_s, -item.left_s, item.id)):

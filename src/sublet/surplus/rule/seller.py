@@ -324,7 +324,7 @@ class Seller:
         while self._next < t:
             for name, record in self.records.items():
                 record.live(self._methods[name], in_use, capacity, self._next)
-            # Whoever asks meanwhile hears the old choice under the old slot.
+            # Anyone who asks meanwhile hears the old choice under the old slot.
             self._choose(self._next + 1)
             self._next += 1
 

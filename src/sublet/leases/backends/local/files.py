@@ -171,7 +171,7 @@ class LeaseFiles:
         return descriptor
 
     def lock_within(self, seconds: float) -> int | None:
-        """As `lock`, but patient: whoever looks whether a shim lives holds the lock for a moment."""
+        """As `lock`, but patient: a process that looks whether a shim lives holds the lock for a moment."""
         deadline = time.monotonic() + seconds
         while (descriptor := self.lock()) is None and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -322,7 +322,7 @@ class Shim:
         if self.sandbox is not None and text:
             self.sandbox.signal_init(signal.SIGUSR1)
         if not self._save(durable=True):
-            # It holds already; whoever asked tells it again until it is written down.
+            # It holds already; the caller tells it again until it is written down.
             raise OSError(errno.ENOSPC, "the new end holds but could not be written down: the disk is full")
 
 

@@ -3,7 +3,7 @@
     init.py LISTEN_FD openssh SSHD_ARGV...      each connection gets its own `sshd -i`
     init.py LISTEN_FD asyncssh PYTHON_ARGV...   one SSH server takes them all, and is started again when it dies
 
-Whoever has logged in is told on the descriptor that SUBLET_REPORTS names: a line with the name of the connection's socket.
+Anyone who has logged in is told on the descriptor that SUBLET_REPORTS names: a line with the name of the connection's socket.
 
 LISTEN_FD is a unix stream socket made outside. A TCP socket would stay in the host's network namespace and could be aimed
 anywhere from in here; a unix socket can't be. PID 1 can't be killed from inside its own PID namespace, and when it dies
@@ -101,7 +101,7 @@ class Server:
 
 
 def log(said: bytes) -> None:
-    """For whoever looks inside why a login failed. Bounded: /run is small, and the tenant's programs need it too."""
+    """For anyone who looks inside why a login failed. Bounded: /run is small, and the tenant's programs need it too."""
     with contextlib.suppress(OSError):
         descriptor = os.open(DOOR_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:

@@ -51,7 +51,7 @@ class Door(asyncssh.SSHServer):
         self.connection = conn
 
     def begin_auth(self, username: str) -> bool:
-        # Read anew: the keys of a running lease may change. Any other name is asked for a key too, and no key is right.
+        # Read again: the keys of a running lease may change. Any other name is asked for a key too, and no key is right.
         self.connection.set_authorized_keys(AUTHORIZED_KEYS if username == USER else None)
         return True
 
