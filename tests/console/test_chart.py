@@ -42,6 +42,23 @@ def test_layers_stand_on_one_another() -> None:
     assert chart.withheld == 0
 
 
+def test_demand_that_a_block_keeps_off_is_an_edge_over_what_is_on_sale() -> None:
+    chart = draw(pool(at(-60, 4), at(0, 7.5, Sold(model=1), on_sale=2, forecast=True)), NOW)
+    assert chart is not None
+    heights = {
+        layer.name: [
+            round(8.48 * (1 - float(found) / 1000), 1)
+            for found in re.findall(r"[MV](?:[0-9.]+ )?([0-9.]+)H", layer.path)
+        ]
+        for layer in chart.layers
+    }
+    # Five are left to the owner of eight, beside a model's replica and the two of the block; all that it wants is the edge.
+    assert max(heights["own"]) == 5 and max(heights["model"]) == 6 and max(heights["sale"]) == 8
+    edges = re.findall(r"M[0-9.]+ ([0-9.]+)", chart.own_edge_path)
+    assert [round(8.48 * (1 - float(found) / 1000), 1) for found in edges] == [7.5]
+    assert chart.layers[0].now == 4
+
+
 def test_nothing_is_drawn_in_a_gap() -> None:
     chart = draw(pool(at(-60), at(-20), gap_s=600), NOW)
     assert chart is not None

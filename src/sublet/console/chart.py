@@ -41,6 +41,8 @@ class Area:
     style: str
     label: str
     height: Callable[[PoolPoint], float]
+    drawn: Callable[[PoolPoint], float] | None = None
+    """What is drawn of `height`; None for all of it."""
 
 
 def areas_of(classes: Sequence[str]) -> tuple[Area, ...]:
@@ -50,11 +52,17 @@ def areas_of(classes: Sequence[str]) -> tuple[Area, ...]:
         for index, name in enumerate(classes)
     ]
     return (
-        Area("own", "own", "Own demand", lambda point: point.own_demand or 0),
+        Area("own", "own", "Own demand", lambda point: point.own_demand or 0, _own_beside_sale),
         *sold,
         Area("model", "model", "Sold as models", lambda point: point.sold.model),
         Area("sale", "sale", "On sale", lambda point: point.on_sale or 0),
     )
+
+
+def _own_beside_sale(point: PoolPoint) -> float:
+    """A block is on sale whatever the owner wants: demand beyond the rest of the pool waits, and only its edge is drawn."""
+    own = point.own_demand or 0
+    return min(own, max(0.0, point.capacity - point.sold.total - point.on_sale)) if point.on_sale else own
 
 
 def _sold_as(name: str, point: PoolPoint) -> float:
@@ -138,7 +146,10 @@ def draw(pool: PoolView, as_of: datetime) -> Chart | None:
     drawn = stretches(pool, as_of, window)
     if not drawn:
         return None
-    peak = max(max(item.point.capacity, item.point.used + (item.point.on_sale or 0)) for item in drawn)
+    peak = max(
+        max(point.capacity, point.own_demand or 0, _own_beside_sale(point) + point.sold.total + (point.on_sale or 0))
+        for point in (item.point for item in drawn)
+    )
     ticks = y_ticks(peak)
     scale = _Scale(window.start.timestamp(), window.end.timestamp(), max(ticks[-1].value, peak * _HEADROOM))
     known = [item for item in drawn if item.point.own_demand is not None]
@@ -177,7 +188,8 @@ def _layers(areas: Sequence[Area], known: Sequence[Stretch], current: PoolPoint 
     floor = [0.0] * len(known)
     layers = []
     for area in areas:
-        ceiling = [low + area.height(item.point) for low, item in zip(floor, known, strict=True)]
+        height = area.drawn or area.height
+        ceiling = [low + height(item.point) for low, item in zip(floor, known, strict=True)]
         # Where a layer has no height its outline would be all that is seen of it.
         seen = [index for index, low in enumerate(floor) if ceiling[index] > low]
         heights = [floor[index] for index in seen], [ceiling[index] for index in seen]
