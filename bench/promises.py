@@ -128,23 +128,23 @@ def _pools(names: Sequence[str] | None) -> dict[str, Trace]:
     return found
 
 
-_SHADOWS: dict[tuple[str, int], Shadow] = {}
+_FOUND: dict[tuple[str, int], tuple[Verdict, Shadow]] = {}
 
 
-def _shadow(trace: Trace, window: int) -> Shadow:
+def _sold(trace: Trace, window: int) -> tuple[Verdict, Shadow]:
     """Found once for all tables that stand on it."""
     key = (trace.name, window)
-    if key not in _SHADOWS:
-        _SHADOWS[key] = promises.live(trace, window, promises.depth_of(trace, window))
-    return _SHADOWS[key]
+    if key not in _FOUND:
+        _FOUND[key] = promises.sell(trace, window, promises.depth_of(trace, window), firm_pace(window, RISK))
+    return _FOUND[key]
 
 
 def _firm(trace: Trace, window: int) -> Verdict:
-    return promises.sell(trace, window, _shadow(trace, window), firm_pace(window, RISK))
+    return _sold(trace, window)[0]
 
 
 def _alone(trace: Trace, window: int) -> Verdict:
-    return promises.unguarded(trace, window, _shadow(trace, window))
+    return promises.unguarded(trace, window, _sold(trace, window)[1])
 
 
 def _group(pool: str) -> str:
@@ -194,13 +194,13 @@ def _luck(members: Sequence[Verdict]) -> Row:
 
 def _everything(pools: dict[str, Trace]) -> Row:
     """Uninterrupted windows of 4 h first, then orders of 1 h within 24 h on what is left; shares of all idle hours."""
-    pairs = [_both(trace, _shadow(trace, 4)) for trace in pools.values()]
+    pairs = [_both(trace, _sold(trace, 4)) for trace in pools.values()]
     firm, orders = _table(one for one, _ in pairs), _table(two for _, two in pairs)
     return {"groups": {"firm 4 h": firm["groups"], "1 h within 24 h": orders["groups"]}, "firm": firm, "orders": orders}
 
 
-def _both(trace: Trace, shadow: Shadow) -> tuple[Verdict, Verdict]:
-    return promises.everything(trace, 4, Kind(1, 24), shadow=shadow)
+def _both(trace: Trace, first: tuple[Verdict, Shadow] | None = None) -> tuple[Verdict, Verdict]:
+    return promises.everything(trace, 4, Kind(1, 24), first=first)
 
 
 def _fixed(trace: Trace, window: int) -> dict[float, Verdict]:
@@ -209,6 +209,7 @@ def _fixed(trace: Trace, window: int) -> dict[float, Verdict]:
         window
     ]
     living = {share: promises.Living(trace, window) for share in TAILS[window]}
+    real = {share: promises.Selling(shadow, firm_pace(window, RISK)) for share, shadow in living.items()}
 
     def depth_of(share: float) -> promises.Depth:
         return lambda t, room, booked: agreed_depth(
@@ -219,8 +220,8 @@ def _fixed(trace: Trace, window: int) -> dict[float, Verdict]:
     for t in range(SHADOW_HOURS_MIN, len(trace)):
         for share, shadow in living.items():
             shadow.step(t, depths[share])
-    pace = firm_pace(window, RISK)
-    return {share: promises.sell(trace, window, shadow.found, pace) for share, shadow in living.items()}
+            real[share].step(t, depths[share])
+    return {share: selling.verdict for share, selling in real.items()}
 
 
 def _left_out(pools: dict[str, Trace], window: int) -> Row:
@@ -252,7 +253,7 @@ def _hostile() -> Row:
     firm, orders, alone, short = [], [], [], []
     for seed in range(HOSTILE):
         trace = hostile(seed)
-        one, two = _both(trace, promises.live(trace, 4, promises.depth_of(trace, 4)))
+        one, two = _both(trace)
         firm.append(one)
         orders.append(two)
         alone.append(promises.deadlines(trace, FOUR_IN_A_DAY))

@@ -120,6 +120,11 @@ class Standing:
         """How many may be promised for real at once."""
         return max(0.0, self.earned) / pace.loss
 
+    def left(self, pace: Pace, running: float) -> float:
+        """How many more may be promised for real beside the `running` ones. What was earned caps them, and how deep the forecast
+        goes; how many the shadow happens to hold does not."""
+        return max(0.0, self.most(pace) - running)
+
     def hours_until(self, pace: Pace, count: float) -> int | None:
         """Hours until `count` may be promised at once, if the shadow sells as it did lately and nothing breaks.
 

@@ -67,8 +67,8 @@ def test_what_four_hours_sell_hardly_depends_on_when_the_book_began() -> None:
 
 def test_more_is_never_promised_than_was_earned() -> None:
     trace = made.trace(30, seed=5)
-    shadow, pace = live(trace, 1, depth_of(trace, 1, 0.05)), firm_pace(1, 0.05)
-    verdict = sell(trace, 1, shadow, pace)
+    pace = firm_pace(1, 0.05)
+    verdict, shadow = sell(trace, 1, depth_of(trace, 1, 0.05), pace)
     earned = np.cumsum(pace.earning * pace.risk * shadow.started - shadow.broken)
     for t in np.flatnonzero(verdict.sold):
         # Fading only takes from what is positive, and what was lost once may fade, too.

@@ -6,8 +6,9 @@ running service, deadlines by its admission, and both stand on the same budget a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,15 +16,12 @@ from sublet.demand.model import Floats
 from sublet.surplus.backtest.scoring import Trace, bound
 from sublet.surplus.budget import Pace, Standing
 from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
-from sublet.surplus.deadlines.paths import comparable_idle
+from sublet.surplus.deadlines.paths import MOMENTS_MIN, comparable_idle
 from sublet.surplus.deadlines.replay import Admitted
 from sublet.surplus.rule.seller import Seller, agreed_depth, deepest, phase_of, sellers
 from sublet.surplus.terms import SHADOW_HOURS_MIN, Shortage, firm_pace
 
 RISK = 0.01
-PATH_HOURS = 2 * 24
-"""Hours of paths that a deadline's shadow waits for beside its own length."""
-
 Depth = Callable[[int, Floats, float], int]
 """(slot, room by slot, limit) to the most that the forecast would start."""
 
@@ -84,7 +82,8 @@ def depth_of(
     )
 
     def depth(t: int, room: Floats, booked: float) -> int:
-        found.learn(trace.in_use, trace.capacity, t)
+        # As the service: an hour is learned from once its last samples had time to come in, after the next one has begun.
+        found.learn(trace.in_use, trace.capacity, t - 1)
         limit = float(trace.capacity[t - 1]) - found.level(trace.in_use, t) - booked
         return agreed_depth(
             found.voices(t),
@@ -100,18 +99,18 @@ class Living:
     def __init__(self, trace: Trace, window: int, *, patient: bool = False) -> None:
         size = len(trace)
         self.found = Shadow(np.zeros(size), np.zeros(size), np.zeros(size))
-        self._trace, self._window, self._idle = trace, window, trace.idle
+        self.trace, self.window, self.patient, self.idle = trace, window, patient, trace.idle
         self._book, self._shortage = np.zeros(window), Shortage(int(patient))
 
     def step(self, t: int, depth: Depth) -> None:
         """Slot `t`: sell by what was known before it, and break what its demand leaves no room for."""
-        trace, book, found = self._trace, self._book, self.found
+        trace, book, found = self.trace, self._book, self.found
         now = trace.capacity[t - 1] - trace.in_use[t - 1]
-        if now > 0 and t + self._window <= len(trace):
+        if now > 0:
             found.started[t] = depth(t, now - book, float(book[0]))
             book += found.started[t]
         found.running[t] = book[0]
-        found.broken[t] = self._shortage.breaks(max(0.0, book[0] - self._idle[t]))
+        found.broken[t] = self._shortage.breaks(max(0.0, book[0] - self.idle[t]))
         _end_hour(book, found.broken[t])
 
 
@@ -123,49 +122,67 @@ def live(trace: Trace, window: int, depth: Depth, *, patient: bool = False, begi
     return living.found
 
 
+class Selling:
+    """What is sold for real beside a shadow, on its way through a trace: as deep as the forecast allows beside what runs, and
+    never more at once than the shadow has earned, by the lines that the running service decides with."""
+
+    def __init__(self, living: Living, pace: Pace) -> None:
+        size = living.found.started.size
+        self.standing, self.alarms = Standing(), list[int]()
+        self.sold, self.lost, self.held = np.zeros(size), np.zeros(size), np.zeros(size)
+        self.delayed = 0.0
+        self._living, self._pace = living, pace
+        self._book, self._shortage = np.zeros(living.window), Shortage(int(living.patient))
+
+    def step(self, t: int, depth: Depth) -> None:
+        """Slot `t`, after the shadow has lived through it."""
+        trace, shadow, book = self._living.trace, self._living.found, self._book
+        now = trace.capacity[t - 1] - trace.in_use[t - 1]
+        left = math.floor(self.standing.left(self._pace, float(book[0])))
+        if left and now > 0 and t >= trace.warmup and t + self._living.window <= len(trace):
+            self.sold[t] = min(left, depth(t, now - book, float(book[0])))
+            book += self.sold[t]
+        over = max(0.0, float(book[0] - self._living.idle[t]))
+        self.lost[t] = self._shortage.breaks(over)
+        self.delayed += over - self.lost[t]
+        self.held[t] = book[0] - self.lost[t]
+        _end_hour(book, self.lost[t])
+        hour = trace.first_hour + t
+        if self.standing.pass_hour(self._pace, hour, shadow.started[t], shadow.broken[t], shadow.running[t]):
+            self.alarms.append(t)
+
+    @property
+    def verdict(self) -> Verdict:
+        trace, window, total, lost = self._living.trace, self._living.window, float(self.sold.sum()), self.lost
+        kind = f"{window} h" + (", an hour of patience" if self._living.patient else "")
+        kept = (total - float(lost.sum())) * window
+        return Verdict(
+            trace.name, kind, kept, bound(trace, window), total, float(lost.sum()), float(lost.max(initial=0)), self.alarms,
+            self.delayed, self.held, self.sold, lost, self.standing,
+        )  # fmt: skip
+
+
 def sell(
-    trace: Trace, window: int, shadow: Shadow, pace: Pace, *, patient: bool = False, begin: int = SHADOW_HOURS_MIN
-) -> Verdict:
-    """What is sold for real beside the shadow: never deeper than it, never more than it has earned."""
-    size, idle = len(trace), trace.idle
-    standing, book, shortage = Standing(), np.zeros(window), Shortage(int(patient))
-    sold, lost, held = np.zeros(size), np.zeros(size), np.zeros(size)
-    alarms: list[int] = []
-    delayed = 0.0
-    for t in range(begin, size):
-        if t >= trace.warmup and t + window <= size:
-            sold[t] = affordable(standing, pace, shadow.running[t], book[0])
-            book += sold[t]
-        over = max(0.0, book[0] - idle[t])
-        lost[t] = shortage.breaks(over)
-        delayed += over - lost[t]
-        held[t] = book[0] - lost[t]
-        _end_hour(book, lost[t])
-        if standing.pass_hour(pace, trace.first_hour + t, shadow.started[t], shadow.broken[t], shadow.running[t]):
-            alarms.append(t)
-    total = float(sold.sum())
-    kept = (total - float(lost.sum())) * window
-    kind = f"{window} h" + (", an hour of patience" if patient else "")
-    return Verdict(
-        trace.name, kind, kept, bound(trace, window), total, float(lost.sum()), float(lost.max(initial=0)), alarms,
-        delayed, held, sold, lost, standing,
-    )  # fmt: skip
-
-
-def affordable(standing: Standing, pace: Pace, level: float, book: float) -> float:
-    """How many more may be started for real where `book` run and the shadow holds `level`."""
-    return float(np.floor(max(0.0, min(level, standing.most(pace)) - book)))
+    trace: Trace, window: int, depth: Depth, pace: Pace, *, patient: bool = False, begin: int = SHADOW_HOURS_MIN
+) -> tuple[Verdict, Shadow]:
+    """Let the shadow live through the trace from slot `begin` on, and sell for real beside it once the warm-up is over."""
+    living = Living(trace, window, patient=patient)
+    real = Selling(living, pace)
+    for t in range(begin, len(trace)):
+        living.step(t, depth)
+        real.step(t, depth)
+    return real.verdict, living.found
 
 
 def firm(trace: Trace, window: int, risk: float = RISK, *, patient: bool = False) -> Verdict:
     """Uninterrupted windows of one length by themselves."""
-    shadow = live(trace, window, depth_of(trace, window, risk, patient=patient), patient=patient)
-    return sell(trace, window, shadow, firm_pace(window, risk), patient=patient)
+    depth = depth_of(trace, window, risk, patient=patient)
+    return sell(trace, window, depth, firm_pace(window, risk), patient=patient)[0]
 
 
 def unguarded(trace: Trace, window: int, shadow: Shadow) -> Verdict:
     """What the forecast alone would have done, without budget and monitor."""
-    started, broken = shadow.started[trace.warmup :], shadow.broken[trace.warmup :]
+    started, broken = shadow.started[trace.warmup : len(trace) - window + 1], shadow.broken[trace.warmup :]
     kept = float(started.sum() - broken.sum()) * window
     return Verdict(
         trace.name, f"{window} h, forecast alone", kept, bound(trace, window), float(started.sum()), float(broken.sum()),
@@ -184,14 +201,13 @@ def deadlines(
     sold, lost, held = np.zeros(size), np.zeros(size), np.zeros(size)
     done, alarms = 0.0, []
     steady = bool((trace.capacity == trace.capacity[0]).all())
-    for t in range(kind.within + PATH_HOURS, size):
-        if t + kind.within <= size:
-            hourly = idle[:t] if steady else comparable_idle(trace.capacity[:t], in_use[:t])
-            known = Idle(hourly, float(idle[t - 1]), float(trace.capacity[t - 1]))
-            shadow.add(shadow.room(known, admitted))
-            if t >= trace.warmup:
-                sold[t] = max(0.0, min(real.room(known, admitted), np.floor(standing.most(pace) - real.count)))
-                real.add(sold[t])
+    for t in range(kind.within + MOMENTS_MIN, size):
+        hourly = idle[:t] if steady else comparable_idle(trace.capacity[:t], in_use[:t])
+        known = Idle(hourly, float(idle[t - 1]), float(trace.capacity[t - 1]))
+        shadow.add(shadow.room(known, admitted))
+        if t >= trace.warmup and t + kind.within <= size:
+            sold[t] = max(0.0, min(real.room(known, admitted), np.floor(standing.left(pace, real.count))))
+            real.add(sold[t])
         running = shadow.count
         ended, late = shadow.pass_hour(float(idle[t]))
         if standing.pass_hour(pace, trace.first_hour + t, ended, late, running):
@@ -206,11 +222,12 @@ def deadlines(
 
 
 def everything(
-    trace: Trace, window: int, kind: Kind, risk: float = RISK, shadow: Shadow | None = None
+    trace: Trace, window: int, kind: Kind, risk: float = RISK, first: tuple[Verdict, Shadow] | None = None
 ) -> tuple[Verdict, Verdict]:
-    """Uninterrupted windows first, then deadlines on what they leave. Both shares are of all idle hours, of both."""
-    shadow = shadow or live(trace, window, depth_of(trace, window, risk))
-    one = sell(trace, window, shadow, firm_pace(window, risk))
+    """Uninterrupted windows first (`first` is what `sell` found of them), then deadlines on what they leave. Both shares are of
+    all idle hours, of both."""
+    found, shadow = first or sell(trace, window, depth_of(trace, window, risk), firm_pace(window, risk))
+    one = replace(found)
     # Before anything is sold for real, deadlines learn from what the shadow would have left.
     taken = np.where(np.arange(len(trace)) < trace.warmup, shadow.running - shadow.broken, one.held)
     two = deadlines(trace, kind, risk, taken)

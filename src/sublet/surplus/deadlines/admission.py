@@ -55,7 +55,7 @@ def answer(
         return _refused(new, orders, idle, 0, "orders", f"{len(orders)} orders are open, the most that one pool takes")
     pace, standing = kind.pace(risk), standings[kind]
     open_ = sum(order.accelerators for order in orders)
-    earned = max(0, math.floor(standing.most(pace)) - open_)
+    earned = math.floor(standing.left(pace, open_))
     soon = max(0, math.floor(kind.ahead * idle.now) - open_)
     if earned < new.accelerators:
         hours = standing.hours_until(pace, open_ + new.accelerators)

@@ -63,8 +63,7 @@ def behind_hours(stood: Stood, view: View) -> int:
 def _most(view: View, policy: ServiceClass, length_s: float, sold: Sequence[Sold], stood: Stood | None) -> float:
     if stood is None or behind_hours(stood, view) > BEHIND_HOURS_MAX:
         return 0.0
-    left = stood.standing.most(stood.pace) - running(policy, sold, stood.hours)
-    return max(0.0, left / weight(policy, length_s))
+    return stood.standing.left(stood.pace, running(policy, sold, stood.hours)) / weight(policy, length_s)
 
 
 def _why(view: View, hours: int, stood: Stood | None) -> str:

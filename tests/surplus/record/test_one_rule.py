@@ -1,0 +1,129 @@
+"""The running service, its record and the backtest are one rule: on the same recorded hours they sell, break and earn the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import Connection
+from tests.surplus import series as made
+
+from sublet.demand.model import Series
+from sublet.demand.service import Demand
+from sublet.store import Store
+from sublet.surplus.backtest.promises import deadlines, depth_of, sell
+from sublet.surplus.backtest.scoring import Trace, trace_of
+from sublet.surplus.budget import Standing
+from sublet.surplus.deadlines.kinds import Kind
+from sublet.surplus.model import HOUR_S, PoolFacts, Sold, Standings
+from sublet.surplus.record import store as sql
+from sublet.surplus.record.service import Record
+from sublet.surplus.record.shadow_book import moment_of
+from sublet.surplus.service import Surplus
+from sublet.surplus.terms import Shortage, firm_pace
+from sublet.values.clock import SimulatedClock
+from sublet.values.service_classes import ServiceClass, TakeBack
+from sublet.values.windows import Window
+
+DAYS, WARMUP_DAYS, RISK = 8, 5, 0.05
+POOL = "pool_a"
+SERIES = made.series(DAYS, capacity=60, seed=11, pool=POOL)
+TRACE = replace(trace_of(SERIES.slots(), WARMUP_DAYS * 24), name=POOL)
+
+
+@dataclass
+class Running:
+    """The service on one pool that sells all it may in every hour, as the benchmark's endless buyers have it."""
+
+    record: Record
+    demand: Demand
+    surplus: Surplus
+    clock: SimulatedClock
+    window: int
+    patience_hours: int
+
+    def lives(self, trace: Trace) -> tuple[list[int], list[float]]:
+        """What was sold and what broke, by slot after the warm-up."""
+        book: list[Sold] = []
+        short = Shortage(self.patience_hours)
+        sold, lost = [], []
+        self.demand.record_series(_part(0, trace.warmup))
+        for t in range(trace.warmup, len(trace) - self.window + 1):
+            at = moment_of(trace.first_hour + t)
+            # An hour counts once its last samples had time to come in.
+            self.clock.advance((at + timedelta(minutes=5) - self.clock.now()).total_seconds())
+            self.record.advance([POOL])
+            book = [item for item in book if item.window.end > at]
+            wanted = Window.starting(at, self.window * HOUR_S)
+            count = self.surplus.sellable(POOL, "firm", wanted, at, book).count
+            book.append(Sold(count, "firm", wanted))
+            over = max(0.0, sum(item.count for item in book) - float(trace.idle[t]))
+            broken = short.breaks(over)
+            sold.append(count)
+            lost.append(broken)
+            book = _youngest_broken(book, int(broken))
+            self.demand.record_series(_part(t, t + 1))
+        return sold, lost
+
+
+def _part(first: int, stop: int) -> Series:
+    return SERIES.part(first, stop)
+
+
+def _youngest_broken(book: Sequence[Sold], count: int) -> list[Sold]:
+    left = []
+    for item in sorted(book, key=lambda item: item.window.start, reverse=True):
+        broken = min(count, item.count)
+        count -= broken
+        if item.count > broken:
+            left.append(replace(item, count=item.count - broken))
+    return left
+
+
+def _service(
+    store: Store, clock: SimulatedClock, window: int, patience_hours: int
+) -> tuple[Running, list[ServiceClass]]:
+    classes = [
+        ServiceClass("firm", TakeBack.NEVER, None, 1000 * RISK, 300, windows_s=(window * HOUR_S,)),
+        ServiceClass("deadline", TakeBack.PAUSE, 300, 1000 * RISK, 150, orders=((1, 8),)),
+    ]
+    facts = PoolFacts(POOL, "made", 60, patience_s=patience_hours * HOUR_S)
+    demand = Demand(store)
+
+    def standings(pool_id: str, policies: Sequence[ServiceClass], hours: int, connection: Connection) -> Standings:
+        return sql.standings(connection, pool_id, policies, hours)
+
+    record = Record(store, demand, lambda _: facts, lambda *_: [], classes)
+    surplus = Surplus(demand, lambda *_: facts, lambda *_: [], classes, clock, standings=standings)
+    return Running(record, demand, surplus, clock, window, patience_hours), classes
+
+
+@pytest.mark.parametrize(("window", "patience_hours"), [(1, 0), (4, 0), (4, 1)])
+def test_the_service_sells_hour_by_hour_what_the_backtest_sells(
+    store: Store, clock: SimulatedClock, window: int, patience_hours: int
+) -> None:
+    patient = patience_hours > 0
+    pace = firm_pace(window, RISK)
+    expected, _ = sell(TRACE, window, depth_of(TRACE, window, RISK, patient=patient), pace, patient=patient)
+    service, classes = _service(store, clock, window, patience_hours)
+    sold, lost = service.lives(TRACE)
+    span = slice(TRACE.warmup, TRACE.warmup + len(sold))
+    assert np.array_equal(expected.sold[span], sold)
+    assert np.array_equal(expected.lost[span], lost)
+    assert sum(sold) > 0
+    with store.read() as connection:
+        stood = sql.standings(connection, POOL, classes, patience_hours)
+    # The record has lived through all but the last hour that was sold in.
+    trace = TRACE.until(TRACE.warmup + len(sold) - 1)
+    alone, _ = sell(trace, window, depth_of(trace, window, RISK, patient=patient), pace, patient=patient)
+    assert _earned(stood["firm", window, 0].standing) == pytest.approx(_earned(alone.standing))
+    orders = deadlines(trace, Kind(1, 8), RISK).standing
+    assert _earned(stood["deadline", 1, 8].standing) == pytest.approx(_earned(orders))
+    assert orders.sold > 0
+
+
+def _earned(standing: Standing) -> tuple[float, float, float]:
+    return standing.earned, standing.sold, standing.broken
