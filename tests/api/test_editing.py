@@ -13,10 +13,12 @@ from tests.api.conftest import Service
 from tests.api.test_idempotency_races import BOOK, MODEL, TOML
 from tests.api.test_idempotency_races import anywhere as anywhere
 from tests.client.test_paging import Direct
+from tests.leases.world import KEY
 
 from sublet.api.contract import ANSWERS, EDITS, TAGGED
 from sublet.client import Client
 from sublet.client.operations import ALL
+from sublet.conformance.backends import SSH_KEY
 from sublet.values.errors import InvalidInputError
 from sublet.values.etags import Condition, PreconditionFailedError, tag_of
 
@@ -35,7 +37,13 @@ def edits(service: Service) -> dict[str, Edit]:
         < 300
     )
     profile = f"/v1/billing-profiles/{acme}"
+    quote = service.ask(
+        "acme", "POST", "/v1/quotes", {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
+    )
+    accepted = {"quote_id": quote.json()["id"], "ssh_public_keys": [KEY]}
+    keys = f"/v1/leases/{service.ask('acme', 'POST', '/v1/leases', accepted).json()['id']}/ssh-keys"
     return {
+        "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),

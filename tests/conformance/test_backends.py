@@ -163,6 +163,14 @@ class TakesAnything(SimulatedBackend):
         return super().start(order)
 
 
+class KeepsItsKeys(SimulatedBackend):
+    """Lets in who was let in first, whatever it is told afterwards."""
+
+    def start(self, order: StartOrder) -> Observation:
+        found = self._leases.get(order.lease_id)
+        return super().start(replace(order, authorized_keys=found.order.authorized_keys) if found else order)
+
+
 class IgnoresTheDeadline(SimulatedBackend):
     def start(self, order: StartOrder) -> Observation:
         return super().start(replace(order, reclaim_at=None))
@@ -202,6 +210,7 @@ BROKEN = {
     Forgets: "forget_takes_only_what_is_over_and_clean",
     ReapsAll: "reap_ends_strangers_and_spares_what_is_known",
     SparesAll: "reap_ends_strangers_and_spares_what_is_known",
+    KeepsItsKeys: "a_running_lease_takes_other_keys",
     TakesAnything: "a_bad_order_leaves_nothing",
     IgnoresTheDeadline: "an_order_may_carry_a_deadline",
     Restarts: "stop_is_complete_and_may_be_repeated",

@@ -29,8 +29,11 @@ class Shell:
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[str]]] = []
 
-    def __call__(self, lease_id: str, door: dict[str, Any], command: Sequence[str]) -> int:
+    def __call__(
+        self, lease_id: str, door: dict[str, Any], command: Sequence[str], identity: Path | None = None
+    ) -> int:
         self.asked.append((lease_id, list(command)))
+        self.identity = identity
         return 7
 
 
@@ -43,6 +46,8 @@ class Customer:
         self.shell = Shell()
         self.key_file = key_file
 
+        monkeypatch.setenv("HOME", str(key_file.parent))
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
         sit_at(monkeypatch, self.site.client.app, self.site.keys["alice"])
         monkeypatch.setattr(login, "shell", self.shell)
 

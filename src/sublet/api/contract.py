@@ -62,6 +62,8 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("GET", "/v1/leases"): leases.LeasePage,
     ("GET", "/v1/leases/{lease_id}"): leases.LeaseDetail,
     ("POST", "/v1/leases/{lease_id}/end"): leases.Lease,
+    ("GET", "/v1/leases/{lease_id}/ssh-keys"): leases.SshKeys,
+    ("PUT", "/v1/leases/{lease_id}/ssh-keys"): leases.SshKeys,
     ("POST", "/v1/reclaims/{reclaim_id}/withdraw"): leases.LeaseList,
     ("GET", "/v1/quarantine"): leases.Quarantine,
     ("GET", "/v1/balances"): ledger.Balances,
@@ -163,6 +165,7 @@ PAGES: dict[tuple[str, str], tuple[str, ...]] = {
 
 TAGGED = frozenset(
     {
+        "/v1/leases/{lease_id}/ssh-keys",
         "/v1/prices",
         "/v1/billing-profiles/{organization_id}",
         "/v1/budgets/{budget_id}",
@@ -174,6 +177,7 @@ TAGGED = frozenset(
 """GET operations whose answers have an ETag, and know If-None-Match."""
 
 EDITS: dict[tuple[str, str], str] = {
+    ("PUT", "/v1/leases/{lease_id}/ssh-keys"): "/v1/leases/{lease_id}/ssh-keys",
     ("PUT", "/v1/prices"): "/v1/prices",
     ("PUT", "/v1/billing-profiles/{organization_id}"): "/v1/billing-profiles/{organization_id}",
     ("PATCH", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",

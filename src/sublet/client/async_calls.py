@@ -311,6 +311,16 @@ class AsyncLeases:
         """`POST /v1/leases/{lease_id}/end`"""
         return await self._call("leases.end", lease_id, idempotency_key=idempotency_key)
 
+    async def list_ssh_keys(self, lease_id: str) -> leases.SshKeys:
+        """`GET /v1/leases/{lease_id}/ssh-keys`"""
+        return await self._call("leases.list_ssh_keys", lease_id)
+
+    async def set_ssh_keys(
+        self, lease_id: str, body: leases.NewSshKeys | Mapping[str, Any], *, if_match: str | None = None
+    ) -> leases.SshKeys:
+        """`PUT /v1/leases/{lease_id}/ssh-keys`"""
+        return await self._call("leases.set_ssh_keys", lease_id, body=body, if_match=if_match)
+
     async def reclaim(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> leases.ReclaimCarriedOut:

@@ -301,6 +301,16 @@ class Leases:
         """`POST /v1/leases/{lease_id}/end`"""
         return self._call("leases.end", lease_id, idempotency_key=idempotency_key)
 
+    def list_ssh_keys(self, lease_id: str) -> leases.SshKeys:
+        """`GET /v1/leases/{lease_id}/ssh-keys`"""
+        return self._call("leases.list_ssh_keys", lease_id)
+
+    def set_ssh_keys(
+        self, lease_id: str, body: leases.NewSshKeys | Mapping[str, Any], *, if_match: str | None = None
+    ) -> leases.SshKeys:
+        """`PUT /v1/leases/{lease_id}/ssh-keys`"""
+        return self._call("leases.set_ssh_keys", lease_id, body=body, if_match=if_match)
+
     def reclaim(
         self, body: leases.NewReclaim | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> leases.ReclaimCarriedOut:

@@ -239,6 +239,15 @@ ALL: tuple[Operation, ...] = (
         answer="notifications:Delivery",
     ),
     Operation("leases.end", "POST", "/v1/leases/{lease_id}/end", answer="leases:Lease"),
+    Operation("leases.list_ssh_keys", "GET", "/v1/leases/{lease_id}/ssh-keys", answer="leases:SshKeys"),
+    Operation(
+        "leases.set_ssh_keys",
+        "PUT",
+        "/v1/leases/{lease_id}/ssh-keys",
+        body="leases:NewSshKeys",
+        answer="leases:SshKeys",
+        edits=True,
+    ),
     Operation("leases.reclaim", "POST", "/v1/reclaims", body="leases:NewReclaim", answer="leases:ReclaimCarriedOut"),
     Operation("leases.list_reclaims", "GET", "/v1/reclaims", query=PAGE, answer="leases:ReclaimList", items="reclaims"),
     Operation(

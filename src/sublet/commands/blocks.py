@@ -59,11 +59,11 @@ def create(
     wanted |= {"start": begin} if begin else {}
     wanted |= {"min_price_per_accelerator_hour": _amount("--min-price", min_price)} if min_price is not None else {}
     if organization is not None:
-        from sublet.leases.login import public_key
+        from sublet.leases.login import client_key
 
         if not key:
             raise InvalidInputError("--key: name the public key with which the organization is to log in")
-        wanted |= {"to_organization": organization, "ssh_public_keys": [public_key(path) for path in key]}
+        wanted |= {"to_organization": organization, "ssh_public_keys": [client_key(path).public for path in key]}
     if price_each is not None:
         wanted["price_per_accelerator_hour"] = _amount("--price", price_each)
     made = connect().document("blocks.create", body=wanted, idempotency_key=new_id("req"))

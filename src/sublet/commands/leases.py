@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time as clock
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sublet.client.remote import connect
-from sublet.output import JsonFlag, print_json, print_rows, say, waiting
+from sublet.commands import lease_login
+from sublet.commands.running import READY_S_MAX, LeaseId, OnlyLeaseId, checked_id, only, wait_ready
+from sublet.commands.taking import INTERRUPTED, Taking
+from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, cost_text, counted, money, price, price_text, seconds, time, time_text
 from sublet.values.clock import as_utc, format_time, parse_time
-from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
+from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.ids import new_id
 
 if TYPE_CHECKING:
     from sublet.client.clients import Client
-
-READY_S_MAX = 120.0
-POLL_S = 0.3
-_SERVED = ("active", "degraded", "notice")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +38,9 @@ ClassName = Annotated[
 ]
 Minutes = Annotated[int, typer.Option("--minutes", "-m", min=1, help="How long.")]
 Start = Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")]
-PoolName = Annotated[str | None, typer.Option("--pool", help="Pool, by id or name; the first one if left out.")]
+PoolName = Annotated[
+    str | None, typer.Option("--pool", help="Pool, by id or name; the first one that is not simulated if left out.")
+]
 Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that may log in; yours if left out.")]
 Failing = Annotated[
@@ -51,10 +51,7 @@ Failing = Annotated[
         "(end with credit); end ends even where an equal one is free.",
     ),
 ]
-LeaseId = Annotated[str, typer.Argument(help="Id of a lease.")]
 QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as `sublet lease quotes` shows it.")]
-OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")]
-AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
 
 _COLUMNS: Columns = {
     "id": "lease",
@@ -170,17 +167,26 @@ def take(
     as_json: JsonFlag = False,
 ) -> None:
     """Request a quote and accept it."""
-    from sublet.leases import login
+    from sublet.leases import login, ssh_config
 
-    remote, public_key = connect(), login.public_key(key)
-    if quote_id is None:
-        made = _quote(remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure))
-        lease = _accept_new(remote, made, public_key)
-    else:
-        lease = _accept(remote, quote_id, public_key)
-    begins_later = parse_time(lease["start"]).timestamp() > clock.time() + READY_S_MAX / 2
-    if wait and not begins_later:
-        lease = _wait_ready(remote, lease["id"], quiet=as_json)
+    remote, pair = connect(), login.client_key(key)
+    taking = Taking(remote, quote_id)
+    try:
+        if quote_id is None:
+            taking.made = _quote(
+                remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
+            )
+            lease = taking.lease = _accept_new(remote, taking.made, pair.public)
+        else:
+            lease = taking.lease = _accept(remote, quote_id, pair.public)
+        login.remember(lease["id"], pair)
+        begins_later = parse_time(lease["start"]).timestamp() > clock.time() + READY_S_MAX / 2
+        if wait and not begins_later:
+            lease = wait_ready(remote, lease["id"], quiet=as_json)
+            ssh_config.write_host(lease["id"], lease["ssh"], pair.identity)
+    except KeyboardInterrupt:
+        taking.leave()
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(lease)
         return
@@ -204,7 +210,7 @@ def list_leases(
 @app.command()
 def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
     """Show a lease, its guarantees and everything that happened to it."""
-    lease = connect().get(f"/v1/leases/{_checked(lease_id)}")
+    lease = connect().get(f"/v1/leases/{checked_id(lease_id)}")
     if as_json:
         print_json(lease)
         return
@@ -223,55 +229,19 @@ def watch(
     """Print what happens to a lease, notices first of all, until it ends or Ctrl-C."""
     from sublet.commands.notifications import follow
 
-    follow("notifications.list_lease_events", (_checked(lease_id),), since, {}, as_json)
+    follow("notifications.list_lease_events", (checked_id(lease_id),), since, {}, as_json)
 
 
 @app.command()
 def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
     """Give a lease back, or cancel it before it begins."""
     remote = connect()
-    if lease_id is None:
-        running = _running(remote)
-        if len(running) > 1:
-            raise InvalidInputError(
-                f"you have {len(running)} leases; name the one to end, as `sublet lease ls` shows it"
-            )
-        lease_id = running[0]["id"]
-    lease = remote.post(f"/v1/leases/{_checked(str(lease_id))}/end")
+    lease_id = only(remote, lease_id, "end")
+    lease = remote.post(f"/v1/leases/{lease_id}/end")
     if as_json:
         print_json(lease)
         return
     say(f"{lease['id']} is {lease['state']}")
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
-def ssh(
-    lease_id: AnyLeaseId = None,
-    command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell if left out.")] = None,
-) -> None:
-    """Log in to a lease, or run a command there: `sublet lease ssh -- nvidia-smi`."""
-    from sublet.leases import login
-
-    remote = connect()
-    words = list(command or [])
-    if lease_id is not None and not lease_id.startswith("lse_"):
-        words, lease_id = [lease_id, *words], None
-    if lease_id is None:
-        lease_id = _running(remote)[0]["id"]
-    lease = _wait_ready(remote, _checked(str(lease_id)), quiet=True)
-    raise typer.Exit(login.shell(lease["id"], lease["ssh"], words))
-
-
-def _running(remote: Client) -> list[dict[str, Any]]:
-    """One's own leases that are not over, the newest first. Raises NotFoundError where there is none."""
-    running = [
-        item
-        for item in remote.collected("leases.list_leases", query={"live": True})["leases"]
-        if item["state"] != "ending"
-    ]
-    if not running:
-        raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
-    return running
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +267,7 @@ def _notice_of(found: dict[str, Any]) -> str:
 def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     pool = wanted.pool
     if pool is None and wanted.generation is None:
-        pools = remote.collected("fleet.list_pools")["pools"]
-        if not pools:
-            raise NotFoundError("this Sublet has no pool yet")
-        pool = pools[0]["id"]
+        pool = _usual_pool(remote)
     body: dict[str, Any] = {
         "accelerators": wanted.accelerators,
         "duration_s": wanted.minutes * 60,
@@ -315,6 +282,14 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
         except ValueError as error:
             raise InvalidInputError(f"--start: {error}") from error
     return remote.post("/v1/quotes", body, new_id("req"))
+
+
+def _usual_pool(remote: Client) -> str:
+    """The pool of a request that names none: the first whose leases can be logged in to, before one that is simulated."""
+    pools = remote.collected("fleet.list_pools")["pools"]
+    if not pools:
+        raise NotFoundError("this Sublet has no pool yet")
+    return str(min(pools, key=lambda item: item["backend"] == "simulated")["id"])
 
 
 def _accept(remote: Client, quote_id: str, public_key: str) -> dict[str, Any]:
@@ -333,34 +308,17 @@ def _accept_new(remote: Client, made: dict[str, Any], public_key: str) -> dict[s
         ) from error
 
 
-def _wait_ready(remote: Client, lease_id: str, *, quiet: bool) -> dict[str, Any]:
-    """The lease once one can log in. Raises UnavailableError where it fails or takes too long."""
-    deadline = clock.monotonic() + READY_S_MAX
-    with nullcontext() if quiet else waiting("the lease starts"):
-        while True:
-            lease = remote.get(f"/v1/leases/{lease_id}")
-            if lease["state"] in _SERVED and lease["ssh"]:
-                return lease
-            if lease["state"] in ("ending", "ended", "canceled", "failed", "rejected"):
-                raise UnavailableError(
-                    f"lease {lease_id} is {lease['state']}: {lease['last_error'] or lease['end_reason'] or 'no reason given'}"
-                )
-            if clock.monotonic() > deadline:
-                raise UnavailableError(f"lease {lease_id} is {lease['state']} still; look with `sublet lease show`")
-            clock.sleep(POLL_S)
-
-
 def _show(lease: dict[str, Any]) -> None:
+    from sublet.leases import login
+
     print_rows([lease], _COLUMNS, "")
     if lease["ssh"]:
-        door = lease["ssh"]
+        identity = login.identity_of(lease["id"], lease.get("ssh_public_keys") or ())
         say(f"log in with: sublet lease ssh {lease['id']}")
-        say(f"         or: ssh -p {door['port']} {door['user']}@{door['host']}   (host key {door['fingerprint']})")
+        say(f"         or: {login.command_line(lease['id'], lease['ssh'], identity)}")
+        say(f"   host key: {lease['ssh']['fingerprint']}")
     if lease["last_error"]:
         say(f"last error: {lease['last_error']}")
 
 
-def _checked(lease_id: str) -> str:
-    if not lease_id.startswith("lse_") or not lease_id.replace("_", "").isalnum():
-        raise InvalidInputError(f"{lease_id!r} is not a lease id; `sublet lease ls` lists yours")
-    return lease_id
+lease_login.register(app)

@@ -58,6 +58,11 @@ class Ssh(Section):
     """SSH access to raw leases: one port per lease."""
 
     host: str = Field(default="127.0.0.1", description="address to bind")
+    public_host: str = Field(
+        default="",
+        pattern=r"^([0-9A-Za-z]([0-9A-Za-z._:-]{0,252}[0-9A-Za-z])?)?$",
+        description="host name or address that customers log in to, if it is not the one above",
+    )
     port_min: Port = Field(default=22000, description="first port that a lease may get")
     port_max: Port = Field(default=22999, description="last port that a lease may get")
 

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from sublet.conformance.check import Checks, NonconformingError, expect, refuses
-from sublet.leases.backends.base import Backend, Observation, RunState, StartOrder
+from sublet.leases.backends.base import Backend, Observation, RunState, StartOrder, keys_digest
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
 from sublet.values.ids import new_id
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO60M/2O25imdiXUWHNEPX+zY9+15wAl3qvkRH7xFcm6 conformance"
+OTHER_SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYw8zkjX8HYpkM+BDFDoHkdOI6fVbJ29k/0UmiMfMsu other"
 SLACK_S = 3.0
 """How late a backend may be with what it does by itself, and how far evidence may stand before the end."""
 
@@ -103,6 +104,20 @@ def starting_again_is_one_lease(stage: BackendStage) -> None:
     expect(doors == {first.endpoint}, "starting a running lease again moved its door")
     expect(list(stage.backend.observe_all()) == [order.lease_id], "starting a lease again made another one")
     expect(len(stage.backend.observe(order.lease_id).deliveries) == 1, "starting again began another delivery")
+
+
+@_check
+def a_running_lease_takes_other_keys(stage: BackendStage) -> None:
+    """Started again with other keys, a running lease lets those in and stays as it is; what it says of its keys is true."""
+    order = stage.running()
+    before = stage.backend.observe(order.lease_id)
+    expect(before.keys in (None, keys_digest(order.authorized_keys)), "it says that other keys may log in than ordered")
+    other = replace(order, authorized_keys=(SSH_KEY, OTHER_SSH_KEY))
+    stage.backend.start(other)
+    after = stage.backend.observe(order.lease_id)
+    expect(before.keys is None or after.keys == keys_digest(other.authorized_keys), "it did not take the other keys")
+    expect(after.endpoint == before.endpoint, "other keys moved its door")
+    expect(len(after.deliveries) == 1 and after.deliveries[0].open, "other keys interrupted it")
 
 
 @_check

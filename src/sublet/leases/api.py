@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request, Response
 
+from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Actor, Require
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote, told_to_tenant
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
 from sublet.leases.service import Leases
-from sublet.leases.wire import NewLease, NewQuote, NewReclaim, Release
+from sublet.leases.wire import NewLease, NewQuote, NewReclaim, NewSshKeys, Release
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
+from sublet.values.etags import Condition
 from sublet.values.windows import Window
 
 IdempotencyKey = Annotated[str | None, Header(max_length=128)]
@@ -106,7 +108,20 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         history = [item.as_dict() for item in leases.history(lease_id)]
         if _whose(actor) is not None:
             history = [{**item, "reason": told_to_tenant(item["reason"])} for item in history]
-        return {**_told(lease, actor), "history": history}
+        return {**_told(lease, actor), "ssh_public_keys": list(lease.ssh_public_keys), "history": history}
+
+    @routes.get("/v1/leases/{lease_id}/ssh-keys")
+    def list_ssh_keys(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Response:
+        """The public keys that may log in."""
+        return shown(request, leases.lease(lease_id, _whose(actor)).keys_as_dict())
+
+    @routes.put("/v1/leases/{lease_id}/ssh-keys")
+    def set_ssh_keys(
+        lease_id: str, body: NewSshKeys, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
+    ) -> Response:
+        """Other keys may log in, within seconds if the lease runs. Sessions that are open stay open."""
+        lease = leases.set_ssh_keys(lease_id, body.ssh_public_keys, _whose(actor), seen)
+        return changed(lease.keys_as_dict())
 
     @routes.post("/v1/leases/{lease_id}/end")
     def end(lease_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:

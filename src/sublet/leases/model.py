@@ -277,6 +277,7 @@ class Lease:
             "id": self.id,
             "organization_id": self.organization_id,
             "pool_id": self.pool_id,
+            "quote_id": self.quote_id,
             "state": self.state.value,
             "class": self.class_name,
             "notice_s": self.notice_s,
@@ -302,6 +303,9 @@ class Lease:
             "shrunk_by": self.shrunk_by,
             "block_id": self.block_id,
         }
+
+    def keys_as_dict(self) -> dict[str, Any]:
+        return {"lease_id": self.id, "ssh_public_keys": list(self.ssh_public_keys)}
 
 
 @dataclass(frozen=True, slots=True)

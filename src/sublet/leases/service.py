@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from sublet.fleet.reach import Everything, Reach
 from sublet.leases import store as sql
-from sublet.leases.backends.base import Backend, Observation
+from sublet.leases.backends.base import Backend, Observation, checked_authorized_keys
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
 from sublet.leases.lifecycle.executor import Executor, Outcome
 from sublet.leases.lifecycle.lanes import Lanes
@@ -39,6 +39,7 @@ from sublet.store import Store
 from sublet.store.paging import PAGE_MAX, Page, PageRequest
 from sublet.surplus.record.calibration import Promise
 from sublet.values.errors import NotFoundError, SubletError
+from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.plan import Plan, in_time
 from sublet.values.service_classes import ServiceClasses
 from sublet.values.text import checked_line
@@ -163,6 +164,15 @@ class Leases:
         lease = self.lease(lease_id, organization_id)
         actor = f"customer {organization_id}" if organization_id else "operator"
         return lease if lease.state.terminal else self._transitions.release(lease_id, actor)
+
+    def set_ssh_keys(
+        self, lease_id: str, keys: Sequence[str], organization_id: str | None = None, seen: Condition = ANY_STATE
+    ) -> Lease:
+        """Who may log in from now on. Raises NotFoundError, InvalidInputError, WrongStateError, PreconditionFailedError."""
+        checked = checked_authorized_keys(tuple(keys))
+        lease = self.lease(lease_id, organization_id)
+        actor = f"customer {organization_id}" if organization_id else "operator"
+        return self._transitions.set_keys(lease.id, checked, actor, seen)
 
     def book(self, pool_id: str, connection: Connection | None = None) -> list[SoldWindow]:
         """What is sold or held of the pool from now on, as the caller's transaction sees it."""

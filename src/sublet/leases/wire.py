@@ -45,6 +45,13 @@ class NewLease:
 
 
 @body
+class NewSshKeys:
+    """The public keys that may log in from now on, all of them."""
+
+    ssh_public_keys: Annotated[list[Annotated[str, MaxLen(16_384), LINES]], MinLen(1), MaxLen(AUTHORIZED_KEYS_MAX)]
+
+
+@body
 class NewReclaim:
     """What the owner takes back: `start` (now if left out); `end` or `duration_s`; `force` breaks firm leases too."""
 
@@ -166,12 +173,21 @@ class Ssh:
 
 
 @answer
+class SshKeys:
+    """The public keys that may log in to a lease, each a line as in authorized_keys."""
+
+    lease_id: str
+    ssh_public_keys: list[str]
+
+
+@answer
 class Lease:
     """Accelerators that an organization holds for a window. `reclaim_at` is when they are taken back, if they are."""
 
     id: str
     organization_id: str
     pool_id: str
+    quote_id: str
     state: str
     class_: str
     notice_s: int | None
@@ -211,8 +227,9 @@ class Transition:
 
 @answer
 class LeaseDetail(Lease):
-    """A lease with every change of its state, the oldest first."""
+    """A lease with who may log in and every change of its state, the oldest first."""
 
+    ssh_public_keys: list[str]
     history: list[Transition]
 
 

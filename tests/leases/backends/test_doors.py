@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from tests.leases.machine import Tenant, client_key, local_settings, tenant
 from tests.ports import free_port
 
-from sublet.leases.backends.base import RunState
+from sublet.leases.backends.base import RunState, StartOrder, keys_digest
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.backends.local.gate import WAITING_MAX
 
@@ -325,3 +325,28 @@ def test_f18_time_in_which_strangers_hold_every_place_is_not_billed(one: Tenant)
     assert len(seen.deliveries) > before and seen.error is None
     assert seen.deliveries[-1].start - seen.deliveries[-2].end >= timedelta(seconds=4)
     assert one.run("echo open") == (0, "open")
+
+
+def test_keys_of_a_running_lease_change_within_seconds(one: Tenant, tmp_path: Path) -> None:
+    other = Tenant(one.backend, one.lease_id, client_key(tmp_path), one.base)
+    lines = [item.key.with_name("client_key.pub").read_text().strip() for item in (one, other)]
+
+    def let_in(*places: int) -> None:
+        order = StartOrder(one.lease_id, "org_a", ("cpu:0",), tuple(lines[place] for place in places), soon())
+        seen = one.backend.start(order)
+        assert seen.keys == keys_digest(order.authorized_keys)
+        deadline = time.monotonic() + WAIT_S
+        while any((item.run("true")[0] == 0) != (place in places) for place, item in enumerate((one, other))):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    assert other.run("true")[0] != 0
+    deliveries = len(one.seen.deliveries)
+    let_in(0, 1)
+    let_in(1)
+    let_in(0)
+    assert len(one.seen.deliveries) == deliveries, "changing keys interrupted the lease"
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=300)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -123,6 +124,8 @@ class Observation:
     reason: str | None = None
     clean: bool | None = None
     error: str | None = None
+    keys: str | None = None
+    """`keys_digest` of the public keys that may log in; None where the backend can't tell."""
 
     @property
     def delivered_until(self) -> datetime | None:
@@ -166,7 +169,8 @@ class Backend(Protocol):
     def start(self, order: StartOrder) -> Observation:
         """Make the lease run, or find it running. Returns at once; `observe` says when the tenant can log in.
 
-        A paused lease comes back with its home and door key, on the order's devices, which may be others than before.
+        A paused lease comes back with its home and door key, on the order's devices, which may be others than before. One that
+        runs takes the order's keys: who is logged in stays.
         """
         ...
 
@@ -222,6 +226,11 @@ def checked_authorized_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
         comment = cleaned_line(parts[2] if len(parts) == 3 else "", KEY_COMMENT_MAX)
         checked.append(" ".join(filter(None, [parts[0], parts[1], comment])))
     return tuple(checked)
+
+
+def keys_digest(keys: Sequence[str]) -> str:
+    """What names a list of public keys, for comparing what a backend has with what it should have."""
+    return hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest()
 
 
 _KEY_TYPES = frozenset(

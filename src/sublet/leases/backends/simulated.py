@@ -18,6 +18,7 @@ from sublet.leases.backends.base import (
     RunState,
     StartOrder,
     checked_authorized_keys,
+    keys_digest,
 )
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
@@ -102,6 +103,7 @@ class SimulatedBackend:
             found = self._leases.get(order.lease_id)
             if found is None:
                 state = RunState.STARTING
+                order = replace(order, authorized_keys=keys)
                 found = Simulated(order, state, FIRST_PORT + len(self._leases), ready_at, order.reclaim_at, now)
                 self._leases[order.lease_id] = found
                 if self._chance(self._faults.start_fails):
@@ -112,6 +114,8 @@ class SimulatedBackend:
                     found.state, found.ready_at, found.seen_at = RunState.STARTING, ready_at, now
                     found.order = replace(order, authorized_keys=keys)
                     found.reclaim_at = order.reclaim_at
+                elif found.state.live:
+                    found.order = replace(found.order, authorized_keys=keys)
             return self._answer(found)
 
     def observe(self, lease_id: str) -> Observation:
@@ -265,6 +269,7 @@ class SimulatedBackend:
             reason=found.reason,
             clean=found.clean,
             error=found.error,
+            keys=keys_digest(found.order.authorized_keys),
         )
 
     def _hear(self) -> None:

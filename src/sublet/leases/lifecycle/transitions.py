@@ -20,6 +20,7 @@ from sublet.leases.model import (
     Lease,
     LeaseState,
     UnitState,
+    WrongStateError,
     checked_transition,
     credit_id,
     credit_nano,
@@ -30,6 +31,7 @@ from sublet.leases.reclaim.victims import Victim
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import NotFoundError
+from sublet.values.etags import Condition
 
 METER_ROUNDS_MAX = 64
 
@@ -261,6 +263,24 @@ class Transitions:
             elif lease.state.served:
                 sql.update_lease(connection, lease_id, end_reason="released")
                 self._change(connection, lease, LeaseState.ENDING, actor, "given back by the tenant", now)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
+    def set_keys(self, lease_id: str, keys: tuple[str, ...], actor: str, seen: Condition) -> Lease:
+        """Other SSH keys may log in from now on; the plan brings them to where the lease runs. Raises WrongStateError where it is
+        over, PreconditionFailedError."""
+
+        def write(connection: Connection) -> Lease:
+            lease = self._locked(connection, lease_id)
+            seen.require(lease.keys_as_dict())
+            if lease.state.terminal or lease.state is LeaseState.ENDING:
+                raise WrongStateError(f"lease {lease_id} is {lease.state}; nobody logs in to it any more")
+            if lease.ssh_public_keys != keys:
+                sql.update_lease(connection, lease_id, ssh_public_keys=list(keys))
+                many = f"{len(keys)} SSH keys" if len(keys) > 1 else "one SSH key"
+                now = self._store.clock.now()
+                sql.record(connection, lease_id, lease.state, lease.state, now, actor, f"{many} may log in from now on")
             return self._read(connection, lease_id)
 
         return self._store.write(write)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sublet.leases.backends.base import Observation, RunState
+from sublet.leases.backends.base import Observation, RunState, keys_digest
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
 from sublet.leases.plan.failures import Failure, failure_steps
@@ -82,6 +82,7 @@ _ORDER = (
     "notify",
     "announce",
     "set_terms",
+    "set_keys",
     "replace",
     "shrink",
     "prepare",
@@ -179,6 +180,8 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
             yield Step("notify", lease.id, f"its tenant does not know yet: {what}", lease.reclaim_at)
         if seen.ends_at is not None and seen.ends_at != lease.window.end:
             yield Step("set_terms", lease.id, f"its end is {format_time(lease.window.end)}", lease.window.end)
+        if seen.keys is not None and seen.keys != keys_digest(lease.ssh_public_keys):
+            yield Step("set_keys", lease.id, "other SSH keys may log in now")
     if seen.state is RunState.RUNNING:
         if lease.state is LeaseState.DEGRADED:
             yield Step("recover", lease.id, "SSH answers again")

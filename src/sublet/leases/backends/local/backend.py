@@ -32,7 +32,7 @@ from sublet.leases.backends.local import archive, disk, runtime, sandbox
 from sublet.leases.backends.local.cgroups import LeaseCgroup
 from sublet.leases.backends.local.control import ask, kill_shim, wait_until
 from sublet.leases.backends.local.devices import cores_and_share, device_nodes
-from sublet.leases.backends.local.etc import write_etc, write_host_key, write_keys
+from sublet.leases.backends.local.etc import installed_keys, write_etc, write_host_key, write_keys
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State
 from sublet.leases.backends.local.host import HostCapabilities, probe
 from sublet.leases.backends.local.teardown import shim_alive, tear_down
@@ -53,6 +53,7 @@ class LocalSettings:
     base: Path
     accelerators: int = 0
     bind_host: str = "127.0.0.1"
+    public_host: str = ""
     port_first: int = 22_000
     port_last: int = 22_999
     memory_bytes: int = 512 * MIB
@@ -144,7 +145,8 @@ class LocalBackend:
         if spec is None:
             return Observation(lease_id, RunState.ABSENT)
         held = files.held()
-        return _observation(spec, files.read_state(), held)
+        host = self._settings.public_host or spec.bind_host
+        return replace(_observation(spec, files.read_state(), held, host), keys=installed_keys(files))
 
     def observe_all(self) -> dict[str, Observation]:
         found = {}
@@ -436,7 +438,7 @@ class LocalBackend:
                     group.remove()
 
 
-def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
+def _observation(spec: Spec, state: State | None, held: bool, host: str) -> Observation:
     endpoint = None
     if state is None:
         return Observation(
@@ -451,7 +453,7 @@ def _observation(spec: Spec, state: State | None, held: bool) -> Observation:
         # the lease back from the files.
         status = RunState.STARTING if held else RunState.PAUSED
     if state.port and status is RunState.RUNNING:
-        endpoint = Endpoint(spec.bind_host, state.port, "tenant", spec.host_key, spec.fingerprint)
+        endpoint = Endpoint(host, state.port, "tenant", spec.host_key, spec.fingerprint)
     deliveries = tuple(
         Delivery(
             from_micros(run.started_us),

@@ -51,6 +51,14 @@ def write_keys(files: LeaseFiles, keys: tuple[str, ...]) -> None:
         _write(files.etc / "authorized_keys", "\n".join(keys) + "\n")
 
 
+def installed_keys(files: LeaseFiles) -> str | None:
+    """`keys_digest` of the keys that may log in; None where nothing of the lease is left."""
+    try:
+        return hashlib.sha256((files.etc / "authorized_keys").read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(text, encoding="utf-8")

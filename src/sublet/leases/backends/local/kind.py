@@ -16,6 +16,7 @@ def make(site: Site) -> LocalBackend:
             base=settings.data_dir / "leases",
             accelerators=site.accelerators,
             bind_host=settings.ssh.host,
+            public_host=settings.ssh.public_host,
             port_first=settings.ssh.port_min,
             port_last=settings.ssh.port_max,
             memory_bytes=leasing.memory_mib * MIB,
