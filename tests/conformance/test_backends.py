@@ -14,13 +14,24 @@ import pytest
 from sublet.conformance import Check, NonconformingError, backends
 from sublet.conformance.backends import CHECKS, BackendStage
 from sublet.leases.backends.base import Endpoint, Observation, RunState, StartOrder
+from sublet.leases.backends.engine import Inventory, Node, ReserveOrder, Traits
 from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.backends.registry import KINDS
 from sublet.leases.backends.simulated import Simulated, SimulatedBackend
 from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
 from sublet.values.clock import SimulatedClock, SystemClock
 
-SHIPPED = ["simulated", "simulated-file", pytest.param("local", marks=pytest.mark.real)]
+FLEET = Traits(reserves=True, picks_units=True, unreserved=frozenset({"spot"}))
+SHIPPED = ["simulated", "simulated-file", "simulated-fleet", pytest.param("local", marks=pytest.mark.real)]
+
+
+def fleet_on_a_clock(backend: SimulatedBackend, clock: SimulatedClock, **changes: Any) -> BackendStage:
+    """A stage of an engine that reserves, picks, and takes leases back by itself."""
+
+    def preempt(lease_id: str) -> None:
+        backend.preempt(lease_id, clock.now() + timedelta(seconds=2))
+
+    return on_a_clock(backend, clock, preempt=preempt, **changes)
 
 
 def on_a_clock(backend: SimulatedBackend, clock: SimulatedClock, **changes: Any) -> BackendStage:
@@ -33,6 +44,8 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackendSta
     clock = SimulatedClock(datetime.now(UTC))
     if request.param == "simulated":
         yield on_a_clock(SimulatedBackend(clock), clock)
+    elif request.param == "simulated-fleet":
+        yield fleet_on_a_clock(SimulatedBackend(clock, traits=FLEET), clock)
     elif request.param == "simulated-file":
         path = tmp_path / "leases.json"
         shared = SharedSimulatedBackend(clock, path)
@@ -225,6 +238,52 @@ def test_a_backend_that_breaks_a_promise_is_caught(kind: type[SimulatedBackend],
     clock = SimulatedClock(datetime.now(UTC))
     with pytest.raises(NonconformingError):
         check(on_a_clock(kind(clock), clock))
+
+
+class KeepsTheFirst(SimulatedBackend):
+    """Takes no change of what it keeps."""
+
+    def reserve(self, order: ReserveOrder) -> Observation:
+        return super().reserve(self._kept.get(order.lease_id, order))
+
+
+class KeepsForEver(SimulatedBackend):
+    def release(self, lease_id: str) -> None:
+        return None
+
+
+class SaysNothingOfPlaces(SimulatedBackend):
+    def observe(self, lease_id: str) -> Observation:
+        return replace(super().observe(lease_id), devices=())
+
+
+class TakesInSilence(SimulatedBackend):
+    """Takes a lease back, and does not say so."""
+
+    def observe(self, lease_id: str) -> Observation:
+        return replace(super().observe(lease_id), taken_at=None)
+
+
+class ListsTwice(SimulatedBackend):
+    def inventory(self) -> Inventory:
+        return Inventory((Node("n1", 8), Node("n1", 8)))
+
+
+BROKEN_FLEETS = {
+    KeepsTheFirst: "capacity_is_kept_ahead_and_released",
+    KeepsForEver: "capacity_is_kept_ahead_and_released",
+    SaysNothingOfPlaces: "a_lease_says_where_it_is",
+    TakesInSilence: "what_the_engine_takes_back_is_told",
+    ListsTwice: "what_the_engine_has_is_told",
+}
+
+
+@pytest.mark.parametrize(("kind", "promise"), BROKEN_FLEETS.items(), ids=[kind.__name__ for kind in BROKEN_FLEETS])
+def test_an_engine_of_a_fleet_that_breaks_a_promise_is_caught(kind: type[SimulatedBackend], promise: str) -> None:
+    [check] = [check for check in CHECKS if check.name == promise]
+    clock = SimulatedClock(datetime.now(UTC))
+    with pytest.raises(NonconformingError):
+        check(fleet_on_a_clock(kind(clock, traits=FLEET), clock))
 
 
 def test_a_backend_that_forgets_at_a_restart_is_caught() -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.service import Fleet
+from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, SoldWindow, Timing
@@ -45,6 +46,7 @@ class World:
     timing: Timing = field(default_factory=Timing)
     seed: int = 0
     holds: HoldLimits = field(default_factory=HoldLimits)
+    traits: Traits = PLAIN
 
     def __post_init__(self) -> None:
         self.surplus = self.stay = self.accelerators
@@ -54,7 +56,7 @@ class World:
         self.exclusive = False
         self.fleet = Fleet(self.store)
         self.pool: Pool = self.fleet.sync([pool_spec("metal", self.accelerators)])[0]
-        self.backend = SimulatedBackend(self.clock, self.seed, self.faults)
+        self.backend = SimulatedBackend(self.clock, self.seed, self.faults, self.traits)
         self.leases = self.restart()
 
     def restart(self) -> Leases:
@@ -68,6 +70,7 @@ class World:
             shareable=lambda connection, pool: not self.exclusive,
             timing=self.timing,
             holds=self.holds,
+            engine_of=lambda connection, pool_id: self.traits,
         )
         self.leases = Leases(self.store, {"simulated": self.backend}, ports)
         return self.leases

@@ -10,15 +10,18 @@ from functools import partial
 from typing import Any
 
 from sublet.conformance.check import Checks, NonconformingError, expect, refuses
-from sublet.leases.backends.base import Backend, Observation, RunState, StartOrder, keys_digest
+from sublet.leases.backends.base import Backend, BackendFailedError, Observation, RunState, StartOrder, keys_digest
+from sublet.leases.backends.engine import ReserveOrder
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
 from sublet.values.ids import new_id
+from sublet.values.windows import Window
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO60M/2O25imdiXUWHNEPX+zY9+15wAl3qvkRH7xFcm6 conformance"
 OTHER_SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYw8zkjX8HYpkM+BDFDoHkdOI6fVbJ29k/0UmiMfMsu other"
 SLACK_S = 3.0
-"""How late a backend may be with what it does by itself, and how far evidence may stand before the end."""
+RESERVE_SLACK = timedelta(seconds=61)
+"""Engines count in seconds or whole minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,9 @@ class BackendStage:
 
     `wait` lets a little time pass: it moves a simulated clock by 0.1 seconds, or sleeps for a moment. `crash` makes what runs
     of a lease die without a word to the backend. `reopen` gives the backend as a restarted control plane would have it.
-    `devices` are two that leases can hold. `patience_s` is how long, by the wall clock, a change may take.
+    `devices` are two that leases can hold. `patience_s` is how long, by the wall clock, a change may take. `preempt` has the
+    engine take a running lease back by itself, without a word from Sublet; None where no engine does that. `slack_s` is how
+    late the backend may be with what it does by itself, and how far evidence may stand before the end.
     """
 
     backend: Backend
@@ -37,6 +42,8 @@ class BackendStage:
     reopen: Callable[[], Backend]
     devices: tuple[str, str] = ("cpu:0", "cpu:1")
     patience_s: float = 60.0
+    preempt: Callable[[str], None] | None = None
+    slack_s: float = SLACK_S
 
     def order(self, seconds: float = 60, **changes: Any) -> StartOrder:
         """An order for a lease of `seconds` from now."""
@@ -162,9 +169,9 @@ def it_ends_by_itself(stage: BackendStage) -> None:
     expect((seen.reason, seen.clean, seen.endpoint) == ("window_over", True, None), f"it ended as {seen.as_dict()}")
     end = seen.delivered_until
     expect(end is not None and end <= order.ends_at, f"delivered until {end}, after its end {order.ends_at}")
-    early = order.ends_at - timedelta(seconds=SLACK_S / 2)
+    early = order.ends_at - timedelta(seconds=stage.slack_s / 2)
     expect(end is None or end >= early, f"delivered until {end} only, of {order.ends_at}")
-    expect(stage.clock.now() < order.ends_at + timedelta(seconds=SLACK_S), "it ended late")
+    expect(stage.clock.now() < order.ends_at + timedelta(seconds=stage.slack_s), "it ended late")
     expect(not any(item.open for item in seen.deliveries), "a lease that is over has an open delivery")
 
 
@@ -210,7 +217,7 @@ def extend_moves_the_end_in_either_direction(stage: BackendStage) -> None:
     asked = stage.clock.now()
     stage.backend.extend(order.lease_id, asked)
     seen = stage.in_state(order.lease_id, RunState.STOPPED)
-    expect(stage.clock.now() < asked + timedelta(seconds=SLACK_S), "an end that was moved to now came late")
+    expect(stage.clock.now() < asked + timedelta(seconds=stage.slack_s), "an end that was moved to now came late")
     expect(seen.reason == "window_over", f"ended by a shorter window, its reason is {seen.reason!r}, not 'window_over'")
 
 
@@ -317,6 +324,78 @@ def reap_ends_strangers_and_spares_what_is_known(stage: BackendStage) -> None:
     )
     seen = stage.backend.observe(known.lease_id)
     expect(seen.state is RunState.RUNNING, f"reap made a known lease {seen.state}")
+
+
+@_check
+def capacity_is_kept_ahead_and_released(stage: BackendStage) -> None:
+    """An engine that reserves keeps capacity for a lease that has not started, once, under the terms of the last order, and says
+    so after a restart; released, it keeps nothing. Any other backend refuses (BackendFailedError)."""
+    backend, start = stage.backend, stage.clock.now() + timedelta(hours=1)
+    order = ReserveOrder(new_id("lse"), "org_a", 1, Window(start, start + timedelta(hours=1)))
+    backend.release(order.lease_id)
+    if not backend.traits.keeps(order.class_name):
+        refuses(BackendFailedError, lambda: backend.reserve(order), "it reserves nothing, and took an order to")
+        return
+    for _ in range(2):
+        backend.reserve(order)
+    longer = replace(order, window=Window(start, start + timedelta(hours=2)))
+    backend.reserve(longer)
+    for seen in (backend.observe(order.lease_id), stage.reopen().observe_all().get(order.lease_id)):
+        kept = seen.reservation if seen is not None else None
+        expect(seen is not None and kept is not None, "what is kept for a lease that has not started is not seen")
+        expect(seen is None or seen.state is RunState.ABSENT, "a lease that was only reserved is said to run")
+        expect(kept is None or (kept.accelerators >= 1 and kept.broken is None), f"what is kept is broken: {kept}")
+        late = kept is not None and abs(kept.end - longer.window.end) > RESERVE_SLACK
+        expect(not late, f"it is kept until {kept and kept.end}, ordered was {longer.window.end}")
+    for _ in range(2):
+        backend.release(order.lease_id)
+    expect(backend.observe_all() == {}, "what was released is still kept")
+
+
+@_check
+def a_lease_says_where_it_is(stage: BackendStage) -> None:
+    """An engine that picks says where a running lease is, one device for each that was ordered; with several doors, the first
+    is among them."""
+    order = stage.running(devices=stage.devices)
+    seen = stage.backend.observe(order.lease_id)
+    picked = len(order.devices) if stage.backend.traits.picks_units else 0
+    expect(len(set(seen.devices)) == picked, f"{len(order.devices)} devices were ordered, it is on {seen.devices}")
+    expect(not seen.endpoints or seen.endpoint in seen.endpoints, "its endpoint is none of its endpoints")
+    ports = {(item.host, item.port) for item in seen.endpoints}
+    expect(len(ports) == len(seen.endpoints), "two of its doors are the same")
+
+
+@_check
+def what_the_engine_takes_back_is_told(stage: BackendStage) -> None:
+    """A lease that the engine takes back by itself says when, is over by then, and is called reclaimed."""
+    if stage.preempt is None:
+        return
+    order = stage.running(600, class_name="spot")
+    stage.preempt(order.lease_id)
+    seen = stage.until(order.lease_id, "taken back", lambda seen: seen.taken_at is not None)
+    expect(seen.taken_at is not None and seen.taken_at < order.ends_at, f"taken back at {seen.taken_at}, after its end")
+    seen = stage.until(order.lease_id, "over", lambda seen: seen.state.over and seen.state is not RunState.ABSENT)
+    expect((seen.reason, seen.clean) == ("reclaimed", True), f"taken back by its engine, it is {seen.as_dict()}")
+    expect(seen.taken_at is not None, "once it is over, it no longer says that its engine took it back")
+
+
+@_check
+def what_the_engine_has_is_told(stage: BackendStage) -> None:
+    """Inventory, health and demand are there, or left to the operator; introductions may be repeated."""
+    backend, now = stage.backend, stage.clock.now()
+    for _ in range(2):
+        backend.introduce(frozenset({"org_a"}))
+    inventory, demand = backend.inventory(), backend.demand()
+    if inventory is not None:
+        names = [node.name for node in inventory.nodes]
+        expect(len(set(names)) == len(names), "a node is listed twice")
+        expect(inventory.accelerators > 0, "its nodes have no accelerators")
+        known = {item.name for item in backend.health()}
+        expect(set(names) <= known, f"nothing is said of the health of {sorted(set(names) - known)}")
+    if demand is not None:
+        expect(abs(demand.at - now) < timedelta(minutes=1), f"the demand is of {demand.at}, it is {now}")
+        expect(demand.in_use >= 0 and demand.pending >= 0, "the demand is negative")
+    expect(backend.traits.step >= 1, "leases come in steps of less than one accelerator")
 
 
 @_check

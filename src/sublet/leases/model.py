@@ -261,6 +261,15 @@ class Lease:
     outages: tuple[Outage, ...] = ()
     block_id: str | None = None
     """The block that it was sold from."""
+    reclaim_origin: str | None = None
+    """`engine` where its engine takes it back by itself: nobody here can withdraw that."""
+    engine: Mapping[str, Any] | None = None
+    """What its engine said of it last (`plan.engines.engine_facts`)."""
+
+    @property
+    def placed_on(self) -> list[str]:
+        """Where it is: as its engine picked, or the accelerators that were sold."""
+        return list((self.engine or {}).get("devices") or self.devices)
 
     @property
     def reclaimable(self) -> bool:
@@ -282,11 +291,12 @@ class Lease:
             "class": self.class_name,
             "notice_s": self.notice_s,
             "accelerators": self.accelerators,
-            "devices": list(self.devices),
+            "devices": self.placed_on,
             "start": format_time(self.window.start),
             "end": format_time(self.window.end),
             "reclaim_at": format_time(self.reclaim_at) if self.reclaim_at else None,
             "reclaim_reason": self.reclaim_reason,
+            "reclaim_origin": self.reclaim_origin,
             "price_per_accelerator_hour": text_from_nano(self.price_nano),
             "currency": self.currency,
             "credit": text_from_nano(self.credit_nano),
@@ -297,6 +307,8 @@ class Lease:
             "ended_at": format_time(self.ended_at) if self.ended_at else None,
             "end_reason": self.end_reason,
             "ssh": dict(self.endpoint) if self.endpoint and self.state.served else None,
+            "doors": list((self.engine or {}).get("endpoints", ())) if self.state.served else [],
+            "fenced": (self.engine or {}).get("fenced"),
             "guarantees": {name: dict(value) for name, value in self.guarantees.items()},
             "last_error": self.last_error,
             "on_failure": self.on_failure.value,

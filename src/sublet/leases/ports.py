@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
@@ -120,6 +121,16 @@ class Shareable(Protocol):
         ...
 
 
+class EngineOf(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, /) -> Traits:
+        """What the engine that runs the pool's leases does of its own."""
+        ...
+
+
+def _plain_engine(connection: Connection, pool_id: str) -> Traits:
+    return PLAIN
+
+
 def _no_occupants(connection: Connection, pool_id: str) -> Sequence[Occupant]:
     return ()
 
@@ -188,3 +199,8 @@ class LeasePorts:
     classes: ServiceClasses = SHIPPED
     class_default: str = "notice"
     timing: Timing = field(default_factory=Timing)
+    engine_of: EngineOf = _plain_engine
+
+    def timing_of(self, connection: Connection, pool_id: str) -> Timing:
+        """The gaps around leases of that pool, and the patience with them."""
+        return self.engine_of(connection, pool_id).timing or self.timing

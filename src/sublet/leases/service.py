@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from sublet.fleet.reach import Everything, Reach
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Backend, Observation, checked_authorized_keys
+from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
 from sublet.leases.lifecycle.executor import Executor, Outcome
 from sublet.leases.lifecycle.lanes import Lanes
@@ -31,6 +32,7 @@ from sublet.leases.plan.planner import Quarantined, View, lanes_of, make_plan
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.admission import Admission, QuoteRequest
+from sublet.leases.quotes.tenants import tenants_of
 from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
 from sublet.leases.reclaim.store import standing_rows
 from sublet.leases.reclaim.victims import ReclaimPlan
@@ -77,6 +79,7 @@ class Leases:
         self.watching = Watching(store, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, workers)
         self._recovered = False
+        self._introduced: dict[str, frozenset[str]] = {}
 
     @property
     def classes(self) -> ServiceClasses:
@@ -240,6 +243,10 @@ class Leases:
         outcome = self._executor.carry_out(
             plan, lambda step: self._may(pools.get(step.subject)), self._lanes, lanes_of(view)
         )
+        for step in outcome.done:
+            if step.kind == "introduce":
+                known = self._introduced.get(step.subject, frozenset())
+                self._introduced[step.subject] = known | frozenset(step.details["tenants"])
         now = self._store.clock.now()
 
         def tidy(connection: Connection) -> None:
@@ -304,6 +311,11 @@ class Leases:
             pools = [pool for pool in sql.pools_of(connection) if pool.id in mine]
             failures = find_failures(connection, leases, now)
             held = working(leases, failures)
+            traits = {
+                str(pool.backend): self._backends[pool.backend].traits
+                for pool in pools
+                if pool.backend in self._backends
+            }
             reclaims, returns = self._reclaims.due(connection, [pool.id for pool in pools], held, now)
             return View(
                 now=now,
@@ -322,7 +334,21 @@ class Leases:
                 timing=self._ports.timing,
                 failures=failures,
                 seen_on={lease_id: name for name, found in told.items() for lease_id in found},
+                traits=traits,
+                strangers=self._strangers(connection, pools, traits, now),
             )
+
+    def _strangers(
+        self, connection: Connection, pools: Sequence[Row[Any]], traits: Mapping[str, Traits], now: datetime
+    ) -> dict[str, frozenset[str]]:
+        """Whom each engine that has accounts is to be introduced to; each is told once, by this process."""
+        found = {}
+        for name in (name for name, each in traits.items() if each.accounts):
+            here = [pool.id for pool in pools if pool.backend == name]
+            new = tenants_of(connection, here, now) - self._introduced.get(name, frozenset())
+            if new:
+                found[name] = new
+        return found
 
     def _observe(self, reached: frozenset[str]) -> tuple[dict[str, dict[str, Observation]], frozenset[str]]:
         """Backends are asked before the books are read: what a backend has and no book then knows is an orphan. One that does

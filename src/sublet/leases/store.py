@@ -495,4 +495,6 @@ def _lease(row: Row[Any]) -> Lease:
             Outage(item["unit_id"], parse_time(item["start"]), parse_time(item["end"])) for item in row.outages or ()
         ),
         block_id=row.block_id,
+        reclaim_origin=row.reclaim_origin,
+        engine=row.engine,
     )

@@ -182,7 +182,9 @@ class SshKeys:
 
 @answer
 class Lease:
-    """Accelerators that an organization holds for a window. `reclaim_at` is when they are taken back, if they are."""
+    """Accelerators that an organization holds for a window. `reclaim_at` is when they are taken back, if they are;
+    `reclaim_origin` is `engine` where the cluster does so by itself. `doors` are all SSH doors of a lease over several nodes;
+    `fenced` says whether the cluster keeps its capacity: asserted, or broken and why; null where there is no cluster."""
 
     id: str
     organization_id: str
@@ -197,6 +199,7 @@ class Lease:
     end: Moment
     reclaim_at: Moment | None
     reclaim_reason: str | None
+    reclaim_origin: str | None
     price_per_accelerator_hour: str
     currency: str
     credit: str
@@ -207,6 +210,8 @@ class Lease:
     ended_at: Moment | None
     end_reason: str | None
     ssh: Ssh | None
+    doors: list[Ssh]
+    fenced: str | None
     guarantees: dict[str, Any]
     last_error: str | None
     on_failure: str

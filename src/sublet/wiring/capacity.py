@@ -59,7 +59,14 @@ class Capacity:
     know, such as disk."""
 
     def __init__(
-        self, settings: Settings, store: Store, fleet: Fleet, demand: Demand, models: Models, room: Room
+        self,
+        settings: Settings,
+        store: Store,
+        fleet: Fleet,
+        demand: Demand,
+        models: Models,
+        room: Room,
+        timing_of: Callable[[str], Timing] = lambda backend: Timing(),
     ) -> None:
         self.classes = settings.service_classes
         self._rented = self.classes[settings.models.service_class]
@@ -70,7 +77,7 @@ class Capacity:
         self.blocks = BlockBook(demand)
         self._models = models
         self._room = room
-        self._timing = Timing()
+        self._timing_of = timing_of
         self.surplus = Surplus(
             demand,
             self.facts,
@@ -137,7 +144,7 @@ class Capacity:
     def free(self, pool_id: str, window: Window, connection: Connection) -> int:
         """Accelerators that nobody holds at any time of `window`, as far as the backend can serve them."""
         pool = self._fleet.pool(pool_id, connection)
-        fenced = self._timing.fence(window)
+        fenced = self._timing_of(pool.backend).fence(window)
         count = calendar.free_count(connection, pool.id, fenced, self._clock.now())
         return max(0, min(count, self._room(pool, window, connection)))
 

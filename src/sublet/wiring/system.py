@@ -25,6 +25,7 @@ from sublet.fleet.service import Fleet
 from sublet.gateway.model import UsageRecord
 from sublet.leases.backends import registry
 from sublet.leases.backends.base import Backend
+from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.blocks.service import Blocks
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
@@ -81,8 +82,11 @@ class Sublet:
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = ledger_of(self.store, settings.billing)
         self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
+        self._backend_names: dict[str, str] = {}
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
-        self.capacity = Capacity(settings, self.store, self.fleet, self.demand, self.models, self._backend_room)
+        self.capacity = Capacity(
+            settings, self.store, self.fleet, self.demand, self.models, self._backend_room, self._timing_of
+        )
         self.surplus = self.capacity.surplus
         self.leadership: Leads = Alone() if self.store.is_sqlite else Leadership(self.store, self.node_id)
         self.reach = OwnReach(self.node_id, lambda: self.leadership)
@@ -197,7 +201,20 @@ class Sublet:
             classes=self.capacity.classes,
             class_default=self.settings.quotes.service_class,
             timing=Timing(),
+            engine_of=self._engine_of,
         )
+
+    def _engine_of(self, connection: Connection, pool_id: str) -> Traits:
+        """Asked at each quote, so which backend a pool is on is remembered: that changes with the settings alone."""
+        name = self._backend_names.get(pool_id)
+        if name is None:
+            name = self._backend_names[pool_id] = _pool_of(connection, pool_id).backend
+        backend = self.backends.get(name)
+        return backend.traits if backend is not None else PLAIN
+
+    def _timing_of(self, name: str) -> Timing:
+        backend = self.backends.get(name)
+        return (backend.traits.timing if backend is not None else None) or Timing()
 
     def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
         return self.surplus.sellable(pool_id, class_name, window, connection=connection).count

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
 from sublet.values.text import cleaned_line
+
+if TYPE_CHECKING:
+    # Nothing of it is needed while a lease runs, and its shim is to stay small.
+    from sublet.leases.backends.engine import Demand, Inventory, NodeHealth, ReserveOrder, Traits
 
 AUTHORIZED_KEYS_MAX = 32
 KEY_COMMENT_MAX = 120
@@ -107,11 +111,24 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """What the engine keeps for a lease over `[start, end)`, on `places`, such as nodes. `broken` says why it would not hold."""
+
+    start: datetime
+    end: datetime
+    accelerators: int
+    places: tuple[str, ...] = ()
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What a backend says of one lease at one moment.
 
     `clean` is True once it is proved that nothing of the tenant is left, False where that could not be proved, None
-    while the question does not arise. `guarantees` maps a resource to {"level": hard|soft|none, "how": …}.
+    while the question does not arise. `guarantees` maps a resource to {"level": hard|soft|none, "how": …}. `endpoints` are
+    all doors of a lease that has several, `endpoint` among them; `devices` is where an engine that picks has put it. `taken_at`
+    is when the engine takes the lease back by itself: Sublet adopts that, and can't withdraw it.
     """
 
     lease_id: str
@@ -126,6 +143,10 @@ class Observation:
     error: str | None = None
     keys: str | None = None
     """`keys_digest` of the public keys that may log in; None where the backend can't tell."""
+    endpoints: tuple[Endpoint, ...] = ()
+    devices: tuple[str, ...] = ()
+    reservation: Reservation | None = None
+    taken_at: datetime | None = None
 
     @property
     def delivered_until(self) -> datetime | None:
@@ -147,6 +168,10 @@ class Observation:
             "reason": self.reason,
             "clean": self.clean,
             "error": self.error,
+            "endpoints": [item.as_dict() for item in self.endpoints],
+            "devices": list(self.devices),
+            "reserved": list(self.reservation.places) if self.reservation else None,
+            "taken_at": format_time(self.taken_at) if self.taken_at else None,
         }
 
 
@@ -166,6 +191,37 @@ class Backend(Protocol):
         can serve them all."""
         ...
 
+    @property
+    def traits(self) -> Traits:
+        """What this engine does of its own; constant for an instance."""
+        ...
+
+    def introduce(self, tenants: frozenset[str]) -> None:
+        """These organizations hold quotes or leases here: make ready what each needs, such as an account. Called from time to
+        time, never while one of them waits."""
+        ...
+
+    def reserve(self, order: ReserveOrder) -> Observation:
+        """Keep capacity for a lease that was accepted, or find it kept; the same lease with other terms changes what is kept.
+        Raises BackendFailedError where the engine can't; asked again each round."""
+        ...
+
+    def release(self, lease_id: str) -> None:
+        """Drop what is kept for the lease; harmless where nothing is. What runs is not stopped."""
+        ...
+
+    def inventory(self) -> Inventory | None:
+        """The nodes that the engine has, and their accelerators; None where the operator states them."""
+        ...
+
+    def health(self) -> tuple[NodeHealth, ...]:
+        """Each node that the engine knows of, and whether it can take work; empty where the operator states that."""
+        ...
+
+    def demand(self) -> Demand | None:
+        """What the owner's own work uses and waits for at this moment; None where it is measured elsewhere."""
+        ...
+
     def start(self, order: StartOrder) -> Observation:
         """Make the lease run, or find it running. Returns at once; `observe` says when the tenant can log in.
 
@@ -179,7 +235,8 @@ class Backend(Protocol):
         ...
 
     def observe_all(self) -> dict[str, Observation]:
-        """Every lease that the backend knows, ended ones included until they are forgotten."""
+        """Every lease that the backend knows, ended ones included until they are forgotten; one for which it only keeps capacity
+        is ABSENT, with a `reservation`."""
         ...
 
     def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from sublet.leases.backends.base import Backend, BackendFailedError, Observation, StartOrder
+from sublet.leases.backends.engine import Demand, Inventory, NodeHealth, ReserveOrder, Traits
 
 T = TypeVar("T")
 
@@ -122,6 +123,28 @@ class GuardedBackend:
 
     def served_max(self) -> int | None:
         return self._backend.served_max()
+
+    @property
+    def traits(self) -> Traits:
+        return self._backend.traits
+
+    def introduce(self, tenants: frozenset[str]) -> None:
+        self._about("tenants", self._deadlines.run_s, lambda: self._backend.introduce(tenants))
+
+    def reserve(self, order: ReserveOrder) -> Observation:
+        return self._about(order.lease_id, self._deadlines.terms_s, lambda: self._backend.reserve(order))
+
+    def release(self, lease_id: str) -> None:
+        self._about(lease_id, self._deadlines.terms_s, lambda: self._backend.release(lease_id))
+
+    def inventory(self) -> Inventory | None:
+        return self._about("its inventory", self._deadlines.look_s, self._backend.inventory)
+
+    def health(self) -> tuple[NodeHealth, ...]:
+        return self._about("its nodes", self._deadlines.look_s, self._backend.health)
+
+    def demand(self) -> Demand | None:
+        return self._about("its queue", self._deadlines.terms_s, self._backend.demand)
 
     def start(self, order: StartOrder) -> Observation:
         return self._about(order.lease_id, self._deadlines.run_s, lambda: self._backend.start(order))

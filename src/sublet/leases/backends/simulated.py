@@ -6,7 +6,7 @@ import random
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sublet.leases.backends.base import (
@@ -15,15 +15,19 @@ from sublet.leases.backends.base import (
     Delivery,
     Endpoint,
     Observation,
+    Reservation,
     RunState,
     StartOrder,
     checked_authorized_keys,
     keys_digest,
 )
+from sublet.leases.backends.engine import PLAIN, ReserveOrder, Traits
+from sublet.leases.backends.standalone import Standalone
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
 
 FIRST_PORT = 22_000
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +71,22 @@ class Simulated:
     reason: str | None = None
     clean: bool | None = None
     error: str | None = None
+    taken_at: datetime | None = None
 
     @property
     def deadline(self) -> datetime:
-        return self.order.ends_at if self.reclaim_at is None else min(self.order.ends_at, self.reclaim_at)
+        return min(self.order.ends_at, *(at for at in (self.reclaim_at, self.taken_at) if at is not None), LAST)
 
 
-class SimulatedBackend:
-    """Deterministic for a seed and a sequence of calls and clock times."""
+class SimulatedBackend(Standalone):
+    """Deterministic for a seed and a sequence of calls and clock times. With `traits` it does what an engine of a fleet does."""
 
     name = "simulated"
 
-    def __init__(self, clock: Clock, seed: int = 0, faults: Faults | None = None) -> None:
+    def __init__(self, clock: Clock, seed: int = 0, faults: Faults | None = None, traits: Traits = PLAIN) -> None:
         self._clock = clock
+        self._traits = traits
+        self._kept: dict[str, ReserveOrder] = {}
         self._random = random.Random(seed)
         self._faults = faults or Faults()
         self._leases: dict[str, Simulated] = {}
@@ -91,6 +98,30 @@ class SimulatedBackend:
 
     def served_max(self) -> int | None:
         return None
+
+    @property
+    def traits(self) -> Traits:
+        return self._traits
+
+    def reserve(self, order: ReserveOrder) -> Observation:
+        if not self._traits.keeps(order.class_name):
+            return super().reserve(order)
+        with self._lock:
+            self._hear()
+            self._kept[order.lease_id] = order
+            return self._answer(self._aged(order.lease_id), order.lease_id)
+
+    def release(self, lease_id: str) -> None:
+        with self._lock:
+            self._hear()
+            self._kept.pop(lease_id, None)
+
+    def preempt(self, lease_id: str, at: datetime) -> None:
+        """The engine's own notice: it takes the lease back at `at`, and nobody is asked."""
+        with self._lock:
+            found = self._aged(lease_id)
+            if found is not None and not found.state.over:
+                found.taken_at = at
 
     def start(self, order: StartOrder) -> Observation:
         with self._lock:
@@ -126,7 +157,10 @@ class SimulatedBackend:
     def observe_all(self) -> dict[str, Observation]:
         with self._lock:
             self._hear()
-            return {lease_id: self._look(lease_id) for lease_id in self._leases}
+            return {
+                lease_id: self._look(lease_id)
+                for lease_id in (*self._leases, *(self._kept.keys() - self._leases.keys()))
+            }
 
     def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
         with self._lock:
@@ -177,6 +211,7 @@ class SimulatedBackend:
             if found is not None and not (found.state.over and found.clean):
                 raise InvalidInputError(f"lease {lease_id} is {found.state} and not proved clean; stop it first")
             self._leases.pop(lease_id, None)
+            self._kept.pop(lease_id, None)
 
     def reap(self, known: frozenset[str]) -> list[Observation]:
         with self._lock:
@@ -190,6 +225,8 @@ class SimulatedBackend:
                     ended.append(self._look(lease_id))
                 if lease_id not in known and found.clean:
                     del self._leases[lease_id]
+            for lease_id in self._kept.keys() - known:
+                del self._kept[lease_id]
             return ended
 
     def told(self, lease_id: str) -> list[str]:
@@ -223,7 +260,7 @@ class SimulatedBackend:
                 run.end = max(run.end, until)
         found.seen_at = now
         if found.state.live and now >= found.deadline:
-            reclaimed = found.reclaim_at is not None and found.reclaim_at <= found.order.ends_at
+            reclaimed = found.deadline < found.order.ends_at or found.reclaim_at == found.deadline
             self._over(found, RunState.STOPPED, "reclaimed" if reclaimed else "window_over")
 
     def _halt(self, found: Simulated) -> None:
@@ -255,13 +292,19 @@ class SimulatedBackend:
 
     def _observation(self, found: Simulated | None, lease_id: str) -> Observation:
         if found is None:
-            return Observation(lease_id, RunState.ABSENT)
+            return Observation(lease_id, RunState.ABSENT, reservation=self._reservation(lease_id))
         running = found.state is RunState.RUNNING
-        endpoint = Endpoint("127.0.0.1", found.port, "tenant", "ssh-ed25519 AAAA", "SHA256:simulated")
+        count = len(found.order.devices)
+        nodes = -(-count // self._traits.step) if self._traits.picks_units else 1
+        doors = [
+            Endpoint("127.0.0.1", found.port + number, "tenant", "ssh-ed25519 AAAA", "SHA256:simulated")
+            for number in range(nodes)
+        ]
+        picked = tuple(f"node{number // self._traits.step}:{number % self._traits.step}" for number in range(count))
         return Observation(
             lease_id=found.order.lease_id,
             state=found.state,
-            endpoint=endpoint if running else None,
+            endpoint=doors[0] if running else None,
             guarantees={"all": {"level": "none", "how": "simulated"}} if running else {},
             deliveries=tuple(Delivery(run.start, run.end, run.accelerators, run.open) for run in found.runs),
             ends_at=found.order.ends_at,
@@ -270,7 +313,17 @@ class SimulatedBackend:
             clean=found.clean,
             error=found.error,
             keys=keys_digest(found.order.authorized_keys),
+            endpoints=tuple(doors) if running and nodes > 1 else (),
+            devices=picked if running and self._traits.picks_units else (),
+            reservation=self._reservation(found.order.lease_id),
+            taken_at=found.taken_at,
         )
+
+    def _reservation(self, lease_id: str) -> Reservation | None:
+        order = self._kept.get(lease_id)
+        if order is None:
+            return None
+        return Reservation(order.window.start, order.window.end, order.accelerators, ("simulated",))
 
     def _hear(self) -> None:
         if self._chance(self._faults.deaf):

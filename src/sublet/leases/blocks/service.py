@@ -166,7 +166,7 @@ class Blocks:
         self._facts = facts
         self._admission = Admission(store, ports)
         self._reclaims = Reclaims(store, ports, Transitions(store, ports))
-        self._clean_s = ports.timing.clean_s
+        self._ports = ports
 
     def now(self) -> datetime:
         return self._store.clock.now()
@@ -268,7 +268,8 @@ class Blocks:
         if kind is ChangeKind.WIDENED or not _within(after.window, block.window):
             facts = self._facts(block.pool_id, connection)
             self._refuse_conflicts(connection, facts, after.accelerators, after.window, without=block.id)
-        victims = broken_by(after, sql.live_leases(connection, block_id=block.id), now, self._clean_s)
+        clean_s = self._ports.timing_of(connection, block.pool_id).clean_s
+        victims = broken_by(after, sql.live_leases(connection, block_id=block.id), now, clean_s)
         return BlockPlan(block, after, kind, victims)
 
     def _changed(self, block: Block, request: BlockChangeRequest, kind: ChangeKind, now: datetime) -> Block:

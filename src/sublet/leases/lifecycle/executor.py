@@ -22,6 +22,7 @@ from sublet.leases.backends.base import (
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, WrongStateError
+from sublet.leases.plan.engines import engine_facts, reserve_order
 from sublet.leases.plan.planner import KINDS
 from sublet.leases.reclaim.orders import Reclaims
 from sublet.store import Store
@@ -31,7 +32,22 @@ from sublet.values.plan import Plan, Step
 
 ACTOR = "planner"
 STOP_GRACE_S = 2.0
-SLOW_KINDS = frozenset({"stop", "prepare", "start", "restart", "replace", "shrink", "fail", "abandon", "reap"})
+SLOW_KINDS = frozenset(
+    {
+        "stop",
+        "prepare",
+        "start",
+        "restart",
+        "replace",
+        "shrink",
+        "fail",
+        "abandon",
+        "reap",
+        "reserve",
+        "release",
+        "forget",
+    }
+)
 NOT_OURS = "another process acts on this pool by now"
 _log = structlog.get_logger("sublet.leases")
 
@@ -188,6 +204,40 @@ class Executor:
             self._backend(lease).withdraw_notice(lease.id)
         else:
             self._backend(lease).notice(lease.id, lease.reclaim_at, notice_text(lease))
+
+    def _adopt(self, step: Step) -> None:
+        lease, seen = self._seen(step)
+        if seen.taken_at is not None:
+            self._transitions.adopt(lease.id, seen.taken_at, ACTOR)
+
+    def _reserve(self, step: Step) -> None:
+        """Outside every transaction: what was accepted holds in the books, and is asserted again until the engine keeps it too."""
+        lease = self._lease(step)
+        if lease.state.terminal or lease.state is LeaseState.ENDING:
+            return
+        backend = self._backend(lease)
+        seen = backend.reserve(reserve_order(lease, backend.traits.timing or self._transitions.timing))
+        self._keep_facts(lease, seen)
+
+    def _record(self, step: Step) -> None:
+        self._keep_facts(*self._seen(step))
+
+    def _keep_facts(self, lease: Lease, seen: Observation) -> None:
+        facts = engine_facts(lease, seen, self._backend(lease).traits)
+        if not lease.state.terminal and facts != (lease.engine or {}):
+            self._transitions.keep_facts(lease.id, facts)
+
+    def _release(self, step: Step) -> None:
+        """The books are asked once more, as for an orphan."""
+        with self._store.read() as connection:
+            lease = sql.lease(connection, step.subject)
+        if lease is None or lease.state.terminal:
+            for backend in self._where(step):
+                backend.release(step.subject)
+
+    def _introduce(self, step: Step) -> None:
+        for backend in self._where(step):
+            backend.introduce(frozenset(step.details["tenants"]))
 
     def _set_terms(self, step: Step) -> None:
         lease = self._lease(step)

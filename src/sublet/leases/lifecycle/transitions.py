@@ -19,6 +19,7 @@ from sublet.leases.model import (
     UNIT_STATE_OF,
     Lease,
     LeaseState,
+    Timing,
     UnitState,
     WrongStateError,
     checked_transition,
@@ -34,6 +35,7 @@ from sublet.values.errors import NotFoundError
 from sublet.values.etags import Condition
 
 METER_ROUNDS_MAX = 64
+TAKEN_BY_ENGINE = "the cluster gives it to the owner's own work"
 
 
 class Transitions:
@@ -42,6 +44,11 @@ class Transitions:
     def __init__(self, store: Store, ports: LeasePorts) -> None:
         self._store = store
         self._ports = ports
+
+    @property
+    def timing(self) -> Timing:
+        """The gaps around a lease where its engine has none of its own."""
+        return self._ports.timing
 
     def prepare(self, lease_id: str, actor: str) -> Lease:
         """SCHEDULED to PREPARING: the accelerators are about to be handed out."""
@@ -98,10 +105,45 @@ class Transitions:
             self._credit(connection, self._read(connection, lease.id), now)
         elif lease.state in (LeaseState.ACTIVE, LeaseState.DEGRADED):
             self._change(connection, lease, LeaseState.NOTICE, actor, why, now)
-            calendar.shorten(connection, lease.id, victim.reclaim_at, self._ports.timing.clean_s)
+            self._shorten(connection, lease, victim.reclaim_at)
         else:
-            calendar.shorten(connection, lease.id, victim.reclaim_at, self._ports.timing.clean_s)
+            self._shorten(connection, lease, victim.reclaim_at)
         return self._read(connection, lease.id)
+
+    def adopt(self, lease_id: str, taken_at: datetime, actor: str) -> Lease:
+        """The engine takes the lease back at `taken_at`, and nobody was asked: that is its deadline now, with the credit of its
+        class. Nothing changes where it is over by then anyway."""
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._locked(connection, lease_id)
+            if not lease.state.served or lease.deadline <= taken_at:
+                return lease
+            sql.update_lease(
+                connection,
+                lease_id,
+                reclaim_at=taken_at,
+                reclaim_reason=TAKEN_BY_ENGINE,
+                reclaim_origin="engine",
+                credit_nano=credit_nano(lease, taken_at),
+            )
+            events.record_notice(connection, self._read(connection, lease_id), now)
+            why = f"{TAKEN_BY_ENGINE}; access closes at {format_time(taken_at)}"
+            if lease.state is LeaseState.NOTICE:
+                sql.record(connection, lease_id, lease.state, lease.state, now, actor, why)
+            else:
+                self._change(connection, lease, LeaseState.NOTICE, actor, why, now)
+            self._shorten(connection, lease, taken_at)
+            return self._read(connection, lease_id)
+
+        return self._store.write(write)
+
+    def keep_facts(self, lease_id: str, facts: dict[str, Any]) -> None:
+        """What the lease's engine says of it (`plan.engines.engine_facts`), where its owner and the operator see it."""
+        self._store.write(lambda connection: sql.update_lease(connection, lease_id, engine=facts))
+
+    def _shorten(self, connection: Connection, lease: Lease, end: datetime) -> None:
+        calendar.shorten(connection, lease.id, end, self._ports.timing_of(connection, lease.pool_id).clean_s)
 
     def announce(self, lease_id: str, actor: str) -> Lease:
         """ACTIVE to NOTICE, for a lease whose notice was decided before it was active."""
@@ -118,14 +160,15 @@ class Transitions:
             lease = self._locked(connection, lease_id)
             if lease.state.terminal or lease.state is LeaseState.ENDING:
                 return lease
-            if lease.reclaim_at is None or lease.reclaim_at <= now:
+            if lease.reclaim_at is None or lease.reclaim_at <= now or lease.reclaim_origin is not None:
                 return lease
-            fenced = self._ports.timing.fence(lease.window)
+            timing = self._ports.timing_of(connection, lease.pool_id)
+            fenced = timing.fence(lease.window)
             taken = calendar.overlapping(connection, lease.pool_id, fenced, now, without=lease.id)
             if taken & set(lease.unit_ids):
                 return lease
             sql.update_lease(connection, lease_id, reclaim_at=None, reclaim_reason=None, credit_nano=0)
-            calendar.lengthen(connection, lease_id, lease.window.end, self._ports.timing.clean_s)
+            calendar.lengthen(connection, lease_id, lease.window.end, timing.clean_s)
             events.record_withdrawal(connection, lease, reason, now)
             if lease.state is LeaseState.NOTICE:
                 self._change(connection, lease, LeaseState.ACTIVE, actor, reason, now)

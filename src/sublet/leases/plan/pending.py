@@ -38,9 +38,9 @@ def _of_lease(view: View, lease: Lease) -> Step:
     if lease.reclaim_at is not None and lease.reclaim_at <= lease.window.end:
         return Step("end", lease.id, "it is under notice: the owner takes it back", lease.reclaim_at)
     if lease.state is LeaseState.SCHEDULED:
-        opens = lease.window.start - timedelta(seconds=view.timing.prepare_s)
+        opens = lease.window.start - timedelta(seconds=view.timing_of(lease).prepare_s)
         if lease.id in view.failures:
-            for step in failure_steps(lease, view.failures[lease.id], opens, view.timing):
+            for step in failure_steps(lease, view.failures[lease.id], opens, view.timing_of(lease)):
                 return replace(step, at=opens)
         return Step("prepare", lease.id, f"{lease.accelerators} accelerators from then on", opens)
     if lease.state is LeaseState.PREPARING:

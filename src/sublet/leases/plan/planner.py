@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sublet.leases.backends.base import Observation, RunState, keys_digest
+from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
+from sublet.leases.plan.engines import engine_steps, is_taken
 from sublet.leases.plan.failures import Failure, failure_steps
 from sublet.leases.reclaim.victims import ReclaimPlan, Return
 from sublet.values.clock import format_time
@@ -46,6 +48,18 @@ class View:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     seen_on: Mapping[str, str] = field(default_factory=dict)
     """Which backend has what `observations` tell."""
+    traits: Mapping[str, Traits] = field(default_factory=dict)
+    """What each engine does of its own, by the name of its backend."""
+    strangers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Organizations that an engine is to be introduced to, by the name of its backend."""
+
+    def traits_of(self, lease: Lease) -> Traits:
+        """What the engine of the lease's pool does of its own."""
+        return self.traits.get(self.backend_of.get(lease.pool_id, ""), PLAIN)
+
+    def timing_of(self, lease: Lease) -> Timing:
+        """The gaps around the lease and the patience with it."""
+        return self.traits_of(lease).timing or self.timing
 
 
 def lanes_of(view: View) -> Callable[[Step], str]:
@@ -69,6 +83,9 @@ def make_plan(view: View) -> Plan:
         steps += _reclaim_steps(plan)
     steps += [_withdraw(item, view.now) for item in view.returns]
     steps += _tidy_steps(view)
+    for name, tenants in view.strangers.items():
+        details = {"backend": name, "tenants": sorted(tenants)}
+        steps.append(Step("introduce", name, f"{len(tenants)} organizations hold quotes or leases", details=details))
     return Plan(view.now, tuple(sorted(steps, key=lambda step: _ORDER.index(step.kind))))
 
 
@@ -77,6 +94,7 @@ _ORDER = (
     "fail",
     "stop",
     "finish",
+    "adopt",
     "reclaim",
     "withdraw",
     "notify",
@@ -91,12 +109,16 @@ _ORDER = (
     "activate",
     "recover",
     "degrade",
+    "reserve",
+    "record",
     "meter",
     "abandon",
     "quarantine",
     "reap",
     "release_unit",
+    "release",
     "forget",
+    "introduce",
 )
 _BOOKS_ALONE = frozenset({"reclaim", "withdraw", "release_unit"})
 KINDS = _ORDER
@@ -108,11 +130,13 @@ def _steps_of(view: View, lease: Lease) -> Iterator[Step]:
         yield from _silent_steps(view, lease)
         return
     seen = view.observations.get(lease.id) or Observation(lease.id, RunState.ABSENT)
+    yield from engine_steps(lease, seen, view.traits_of(lease), view.timing_of(lease), view.now)
     if lease.state is LeaseState.SCHEDULED:
         yield from _scheduled_steps(view, lease)
     elif lease.state is LeaseState.PREPARING:
         yield from _preparing_steps(view, lease, seen)
-    elif lease.state.served:
+    elif lease.state.served and not is_taken(lease, seen):
+        # What else is to be done about one that is taken waits for the next round, which knows of it.
         yield from _served_steps(view, lease, seen)
     elif lease.state is LeaseState.ENDING:
         yield from _ending_steps(view, lease, seen)
@@ -122,7 +146,9 @@ def _silent_steps(view: View, lease: Lease) -> Iterator[Step]:
     """The deadline lives with the backend too; here it is only written down that the lease must be over."""
     if lease.state.served and view.now >= lease.deadline:
         yield _end(lease, view.now)
-    if lease.state is LeaseState.ENDING and view.now > lease.deadline + timedelta(seconds=view.timing.unreachable_s):
+    if lease.state is LeaseState.ENDING and view.now > lease.deadline + timedelta(
+        seconds=view.timing_of(lease).unreachable_s
+    ):
         yield Step("quarantine", lease.id, "its backend does not answer and the lease may still be running")
 
 
@@ -130,19 +156,19 @@ def _scheduled_steps(view: View, lease: Lease) -> Iterator[Step]:
     if view.now >= lease.deadline:
         yield Step("abandon", lease.id, "its window is over before it could be started")
     elif lease.id in view.failures:
-        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing)
-    elif view.now >= lease.window.start - timedelta(seconds=view.timing.prepare_s):
+        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing_of(lease))
+    elif view.now >= lease.window.start - timedelta(seconds=view.timing_of(lease).prepare_s):
         yield Step("prepare", lease.id, f"its window opens at {format_time(lease.window.start)}", lease.window.start)
 
 
 def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
-    late = view.now > max(lease.window.start, lease.created_at) + timedelta(seconds=view.timing.start_grace_s)
+    late = view.now > max(lease.window.start, lease.created_at) + timedelta(seconds=view.timing_of(lease).start_grace_s)
     if lease.end_reason == "canceled":
         yield Step("abandon", lease.id, "canceled by the tenant")
     elif view.now >= lease.deadline:
         yield Step("abandon", lease.id, "its window was over before the tenant could log in")
     elif lease.id in view.failures:
-        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing)
+        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing_of(lease))
     elif seen.state is RunState.FAILED or (seen.state is RunState.STOPPED):
         yield Step(
             "abandon", lease.id, f"it did not start: {seen.error or seen.reason or 'the backend gave no reason'}"
@@ -150,7 +176,7 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
     elif seen.state is RunState.RUNNING and view.now >= lease.window.start:
         yield Step("activate", lease.id, "SSH answers the customer's way")
     elif late:
-        yield Step("abandon", lease.id, f"it did not start within {view.timing.start_grace_s} s")
+        yield Step("abandon", lease.id, f"it did not start within {view.timing_of(lease).start_grace_s} s")
     elif seen.state in (RunState.ABSENT, RunState.PAUSED):
         yield Step("start", lease.id, "nothing runs for it yet")
 
@@ -165,7 +191,7 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
         return
     if lease.id in view.failures:
         # Nothing starts again on an accelerator that has failed.
-        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing)
+        yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing_of(lease))
         yield from _meter_steps(lease, seen)
         return
     if lease.reclaim_at is not None and lease.state is not LeaseState.NOTICE:
@@ -200,7 +226,7 @@ def _meter_steps(lease: Lease, seen: Observation) -> Iterator[Step]:
 def _ending_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
     if not seen.state.over or (seen.state is not RunState.ABSENT and seen.clean is None):
         yield Step("stop", lease.id, "access is closed and nothing of it may be left")
-        if view.now > lease.deadline + timedelta(seconds=view.timing.unreachable_s):
+        if view.now > lease.deadline + timedelta(seconds=view.timing_of(lease).unreachable_s):
             yield Step("quarantine", lease.id, "it should be over and still is not")
     else:
         yield Step("finish", lease.id, "nothing of it is left" if seen.clean else "it is over, but not proved clean")
@@ -229,7 +255,9 @@ def _tidy_steps(view: View) -> Iterator[Step]:
         if lease_id in live:
             continue
         where = {"backend": view.seen_on[lease_id]} if lease_id in view.seen_on else {}
-        if not (seen.state.over and seen.clean):
+        if seen.state is RunState.ABSENT:
+            yield Step("release", lease_id, "capacity is still kept for it, and it is over", details=where)
+        elif not (seen.state.over and seen.clean):
             known = "is over in the books" if lease_id in view.ended else "is in no book"
             yield Step("reap", lease_id, f"it {known}, but the backend still has something of it", details=where)
         elif lease_id in view.ended:

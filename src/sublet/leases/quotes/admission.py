@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from sublet.leases import events
 from sublet.leases import store as sql
@@ -141,7 +142,7 @@ class Admission:
         now: datetime,
         key: str | None,
     ) -> Quote:
-        candidates = self._places.pools(connection, request, window)
+        candidates = self._whole(connection, request, self._places.pools(connection, request, window))
         for pool in candidates:
             # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
             self._store.lock(connection, f"pool:{pool.id}")
@@ -175,6 +176,19 @@ class Admission:
                 events.record_quote(connection, quote, events.QUOTE_HELD, now)
             return quote
         raise self._places.refusal(connection, candidates, request, window, (organization_id, now))
+
+    def _whole(self, connection: Connection, request: QuoteRequest, pools: list[Row[Any]]) -> list[Row[Any]]:
+        """Those of `pools` whose engine leases so many accelerators: on some, only whole nodes. Raises InvalidInputError."""
+        steps = {pool.id: self._ports.engine_of(connection, pool.id).step for pool in pools}
+        found = [pool for pool in pools if request.accelerators % steps[pool.id] == 0]
+        if not found:
+            step = min(steps.values())
+            raise InvalidInputError(
+                f"pool {pools[0].name} leases whole nodes of {step} accelerators; ask for a multiple of {step}, "
+                f"not for {request.accelerators}",
+                field="accelerators",
+            )
+        return found
 
     def sell_block(self, connection: Connection, block: Block, sale: BlockSale, now: datetime) -> Lease:
         """Sell all of `block` to one organization, inside the caller's transaction, which has the pool's lock. Raises
@@ -215,7 +229,9 @@ class Admission:
         room = dict(self._ports.block_rooms(connection, block.pool_id, block.window))
         able = min(len(free), max((many for item, many in room.items() if item.id == block.id), default=0))
         if able < block.accelerators:
-            until = calendar.last_end(connection, block.pool_id, self._ports.timing.fence(block.window), now)
+            until = calendar.last_end(
+                connection, block.pool_id, self._ports.timing_of(connection, block.pool_id).fence(block.window), now
+            )
             raise NoCapacityError(
                 f"only {able} of {block.accelerators} accelerators are free from {format_time(block.window.start)} on; the rest "
                 f"are held by leases and quotes{f', the last until {format_time(until)}' if until else ''}, or by model "
@@ -330,7 +346,7 @@ class Admission:
         expires_at: datetime | None,
         holder_id: str | None = None,
     ) -> None:
-        fenced = self._ports.timing.fence(quote.window)
+        fenced = self._ports.timing_of(connection, quote.pool_id).fence(quote.window)
         calendar.insert_fences(
             connection,
             [

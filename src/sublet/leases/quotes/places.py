@@ -99,7 +99,7 @@ class Places:
         wanted: set[str] | None = None,
     ) -> list[str]:
         """Accelerators that nobody holds over `window` and that the owner's reclaims leave; `wanted` ones first."""
-        fenced = self._ports.timing.fence(window)
+        fenced = self._ports.timing_of(connection, pool_id).fence(window)
         if not self._ports.shareable(connection, pool_id) and calendar.other_tenants(
             connection, pool_id, organization_id, fenced, now
         ):

@@ -190,7 +190,7 @@ class Reclaims:
                 replicas,
                 partial(self._room, connection, pool_id),
                 now,
-                self._ports.timing.clean_s,
+                self._ports.timing_of(connection, pool_id).clean_s,
                 self._ports.classes,
             )
             if plan is not None:
@@ -260,7 +260,7 @@ class Reclaims:
         self, connection: Connection, pool_id: str, leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime
     ) -> list[Return]:
         """Notices that the planner gave and that nothing stands behind any more. Those of an order are its asker's affair."""
-        noticed = {lease.id for lease in leases if lease.reclaim_at is not None}
+        noticed = {lease.id for lease in leases if lease.reclaim_at is not None and lease.reclaim_origin is None}
         noticed |= {item.id for item in replicas if item.leaving_at is not None}
         if not noticed:
             return []
@@ -314,7 +314,7 @@ class Reclaims:
             [lease for lease in leases if lease.reclaim_at is None],
             now,
             why=order.reason,
-            clean_s=self._ports.timing.clean_s,
+            clean_s=self._ports.timing_of(connection, pool_id).clean_s,
             force=order.force,
             replicas=[item for item in (*rented, *floors) if item.leaving_at is None],
             classes=self._ports.classes,

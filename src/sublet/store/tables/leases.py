@@ -68,6 +68,8 @@ leases = Table(
     Column("shrunk_by", Integer, nullable=False, server_default="0"),
     Column("outages", Json, nullable=True),
     Column("block_id", String(40), nullable=True),
+    Column("reclaim_origin", String(16), nullable=True),
+    Column("engine", Json, nullable=True),
     Column("idempotency_key", String(128), nullable=True),
     UniqueConstraint("organization_id", "idempotency_key"),
     Index("ix_leases_state", "state"),

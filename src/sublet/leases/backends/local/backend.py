@@ -37,6 +37,7 @@ from sublet.leases.backends.local.files import LeaseFiles, Spec, State
 from sublet.leases.backends.local.host import HostCapabilities, probe
 from sublet.leases.backends.local.teardown import shim_alive, tear_down
 from sublet.leases.backends.local.uids import LeaseUids
+from sublet.leases.backends.standalone import Standalone
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.errors import InvalidInputError, StorageFullError, SubletError
 
@@ -74,7 +75,7 @@ class LocalSettings:
                 raise InvalidInputError(f"leasing: {name} must be at least {least}, not {getattr(self, name)}")
 
 
-class LocalBackend:
+class LocalBackend(Standalone):
     """Leases on this machine. Safe to use from several threads; several processes may share `settings.base`."""
 
     name = "local"
