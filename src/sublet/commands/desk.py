@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from sublet.values.errors import InvalidInputError
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from sublet.desk.desk import Desk
     from sublet.desk.montecarlo import SimulatedResult
     from sublet.desk.sheet import Explanation, Value
 
@@ -46,9 +47,7 @@ def values(
     prefix: Annotated[str, typer.Option(help="Only names that start with this.")] = "",
 ) -> None:
     """Show every value of a case with unit, status, source and formula."""
-    from sublet.desk.desk import open_case
-
-    found = {name: value for name, value in open_case(case).values().items() if name.startswith(prefix)}
+    found = {name: value for name, value in _opened(case).values().items() if name.startswith(prefix)}
     if as_json:
         print_json(found)
         return
@@ -62,9 +61,13 @@ def explain(
     case: Case, name: Annotated[str, typer.Argument(help="A value's name.")], as_json: JsonFlag = False
 ) -> None:
     """Show the tree behind a value, down to its sources."""
-    from sublet.desk.desk import open_case
+    desk = _opened(case)
+    for problem in desk.problems:
+        if problem.name == name:
+            from sublet.desk.errors import CalculationError
 
-    explanation = open_case(case).sheet.explain(name)
+            raise CalculationError(problem.message)
+    explanation = desk.sheet.explain(name)
     if as_json:
         print_json(_explained(explanation))
         return
@@ -84,10 +87,11 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write the case's report: one HTML page, one XLSX with live formulas, one JSON."""
-    from sublet.desk.desk import open_case
     from sublet.desk.service import write_reports
 
-    written = write_reports(open_case(case), out)
+    desk = _opened(case)
+    written = write_reports(desk, out)
+    _tell(problem.message for problem in written.problems[len(desk.problems) :])
     if as_json:
         print_json({"html": str(written.html), "xlsx": str(written.xlsx), "json": str(written.json)})
         return
@@ -107,11 +111,10 @@ def mc(
     """Draw the case's distributions: quantiles of its results and contributions to variance."""
     from rich.progress import Progress
 
-    from sublet.desk.desk import open_case
     from sublet.desk.service import run_simulation
     from sublet.screen import Screen
 
-    desk = open_case(case)
+    desk = _opened(case)
     count = samples or (desk.simulation.samples if desk.simulation is not None else 0)
     with Progress(console=Screen(stderr=True), disable=count < _PROGRESS_FROM) as progress:
         task = progress.add_task("drawing", total=count)
@@ -150,9 +153,8 @@ def diff(
 ) -> None:
     """Show what changed between two cases, and how much of each result's change each assumption explains."""
     from sublet.desk.comparison import compare
-    from sublet.desk.desk import open_case
 
-    old, new = open_case(before), open_case(after)
+    old, new = _opened(before), _opened(after)
     found = compare(old, new, result or ())
     inputs = [
         {"name": item.name, "unit": item.unit, "before": item.before, "after": item.after} for item in found.inputs
@@ -193,17 +195,55 @@ def brief(
 ) -> None:
     """Print one page of text: the claim, what the numbers say, where sources disagree, what would change the answer."""
     from sublet.desk.briefing import brief as briefing_text
-    from sublet.desk.desk import LANGUAGES, open_case
+    from sublet.desk.desk import LANGUAGES
     from sublet.desk.errors import CaseError
 
     if language not in LANGUAGES:
         raise CaseError(f"language {language!r} is not one that the desk writes; use one of {', '.join(LANGUAGES)}")
-    text = briefing_text(open_case(case), language)
+    text = briefing_text(_opened(case), language)
     if as_json:
         sentences = [{"part": item.part, "text": item.text, "values": list(item.values)} for item in text.sentences]
         print_json({"title": text.title, "language": language, "sentences": sentences})
         return
     say(text.render())
+
+
+@app.command()
+def check(case: Case, as_json: JsonFlag = False) -> None:
+    """List what to look at before a case goes out; exits with 1 where something can't be calculated.
+
+    Results that can't be calculated, numbers that are hardly meant, statements that contradict each other,
+    assumptions without a reason, old sources, and inputs that nothing uses.
+    """
+    from sublet.desk.desk import open_case
+    from sublet.desk.review import review
+
+    found = review(open_case(case))
+    if as_json:
+        print_json(
+            [{"kind": item.kind, "name": item.name, "line": item.line, "message": item.message} for item in found]
+        )
+    else:
+        rows = [{"kind": item.kind, "line": item.line or "", "name": item.name, "what": item.message} for item in found]
+        print_rows(rows, {key: key for key in ("kind", "line", "name", "what")}, "nothing to look at")
+    if any(item.kind == "problem" for item in found):
+        raise typer.Exit(1)
+
+
+def _opened(case: Path) -> Desk:
+    """The case; what can't be calculated in it, and numbers that are hardly meant, are told on standard error."""
+    from sublet.desk.desk import open_case
+    from sublet.desk.plausible import doubts
+
+    desk = open_case(case)
+    _tell(problem.message for problem in desk.problems)
+    _tell(f"{desk.path}:{doubt.line}: {doubt.message}" for doubt in doubts(desk.sheet))
+    return desk
+
+
+def _tell(messages: Iterable[str]) -> None:
+    for message in messages:
+        say(f"Warning: {message}", err=True)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sublet.desk.capacity import refusal
 from sublet.desk.desk import PLACEHOLDER, Desk
-from sublet.desk.phrases import HEAD, PARTS, SENTENCES, STATUS_WORDS
+from sublet.desk.phrases import CANNOT, HEAD, MISSING, PARTS, PROBLEM_PARTS, SENTENCES, STATUS_WORDS
 from sublet.desk.report.page import quantity
 from sublet.desk.slips import MATCH
 
@@ -36,12 +36,13 @@ class Briefing:
     def render(self) -> str:
         """Plain text with the names of the values in brackets after each sentence."""
         lines = [self.title, self.head]
-        for part, words in PARTS.items():
+        for part, words in {**PARTS, "missing": MISSING}.items():
             chosen = [sentence for sentence in self.sentences if sentence.part == part]
             if chosen:
                 lines += ["", words[self.language]]
                 for sentence in chosen:
-                    lines += _wrapped(f"- {sentence.text} [{', '.join(sentence.values)}]", self.language)
+                    names = f" [{', '.join(sentence.values)}]" if sentence.values else ""
+                    lines += _wrapped(f"- {sentence.text}{names}", self.language)
         return "\n".join(lines)
 
 
@@ -52,7 +53,7 @@ def brief(desk: Desk, language: str) -> Briefing:
         owner=heading.owner, as_of=heading.as_of, name=heading.name, version=heading.version, digest=desk.digest[:16]
     )
     writer = _Writer(desk, language)
-    sentences = (*writer.numbers(), *writer.sources(), *writer.changes(), *writer.claims())
+    sentences = (*writer.numbers(), *writer.sources(), *writer.changes(), *writer.claims(), *writer.missing())
     return Briefing(heading.title, head, language, sentences)
 
 
@@ -64,6 +65,12 @@ class _Writer:
         for claim in self._desk.claims:
             if claim.language == self._language:
                 yield Sentence(claim.part, *self._filled(claim.text))
+
+    def missing(self) -> Iterator[Sentence]:
+        for problem in self._desk.problems:
+            part = PROBLEM_PARTS[problem.part][self._language]
+            name = f"{part}: {self._desk.title(problem.name)}" if problem.name else part
+            yield Sentence("missing", CANNOT[self._language].format(name=name, reason=problem.reason), ())
 
     def numbers(self) -> Iterator[Sentence]:
         yield from self._bridge()

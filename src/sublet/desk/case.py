@@ -12,7 +12,7 @@ from typing import TypeVar
 from sublet.desk.capacity import CapacityRow, RowKind, Tenure, stock_gw, total_gw
 from sublet.desk.checks import check_fraction, check_inside, check_limit, distribution_of
 from sublet.desk.documents import Document, Table, at_line, plain_number
-from sublet.desk.errors import CaseError, FamilyError, UnknownNameError, nearest
+from sublet.desk.errors import CalculationError, CaseError, FamilyError, UnknownNameError, is_of_numbers, nearest
 from sublet.desk.expressions import calculate
 from sublet.desk.faults import Faults
 from sublet.desk.intervals import Interval, of_phrase
@@ -101,9 +101,10 @@ class Build:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.sheet = Sheet()
-        self.faults = Faults(document.name)
+        self.faults = Faults(document.name, self._line_of)
         self.capacity: dict[str, CapacityRow] = {}
         self.statements: list[Statement] = []
+        self.inputs: list[str] = []
         self.flagged: dict[str, Flag] = {}
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}
@@ -119,8 +120,9 @@ class Build:
         return self._sources[name]
 
     def ref(self, name: str) -> Term:
-        """A named number. Raises UnknownNameError with the nearest name."""
+        """A named number. Raises UnknownNameError with the nearest name, CalculationError where it can't be calculated or used."""
         self.faults.check(name)
+        self._check_flagged(name)
         if name not in self.sheet and name in self._pending:
             self._calculate(name)
         if name not in self.sheet:
@@ -160,22 +162,25 @@ class Build:
         """Calculate the formulas that nothing has asked for yet."""
         for name in list(self._pending):
             if name not in self.sheet:
-                with self.faults.gathered(name):
+                with self.faults.attempted("formulas", name):
                     self._calculate(name)
 
-    def check_flagged(self) -> None:
-        """Refuse results that use a flagged number without the case's choice; mark those that use it by choice."""
+    def mark_flagged(self) -> None:
+        """Mark results that use a flagged number by the case's choice. Raises CaseError for one that used it before it was flagged."""
         for name, flag in self.flagged.items():
-            users = [value for value in self.sheet if value.term is not None and name in self.sheet.leaves(value.name)]
-            if users and not flag.use:
-                first = users[0]
-                raise self.document.refuse_line(
-                    first.line,
-                    f"{first.name!r} uses {name!r}, which its own deal contradicts ({flag.kind}); use the deal's price "
-                    f'instead, or write use = "printed" in the comparable of line {flag.line}',
-                )
-            for value in users:
-                self.sheet.mark(value.name, f"uses {name} as printed, though flagged: {flag.kind}")
+            for value in list(self.sheet):
+                if value.term is not None and name in self.sheet.leaves(value.name):
+                    if not flag.use:
+                        raise self.document.refuse_line(value.line, f"{value.name!r}: {_contradicted(name, flag)}")
+                    self.sheet.mark(value.name, f"uses {name} as printed, though flagged: {flag.kind}")
+
+    def _check_flagged(self, name: str) -> None:
+        flag = self.flagged.get(name)
+        if flag is not None and not flag.use:
+            raise CalculationError(_contradicted(name, flag))
+
+    def _line_of(self, name: str) -> int:
+        return (self.sheet[name].line if name in self.sheet else 0) or 1
 
     # What the file gives
 
@@ -191,17 +196,24 @@ class Build:
         if len(tables) > ROWS_MAX:
             raise root.fail("rows", f"the case has {len(tables)} rows; split it at {ROWS_MAX}")
         for table in tables:
-            statement = self._statement(table)
-            self.statements.append(statement)
-            status = _status(table, Status.PUBLISHED)
-            source = f"{statement.speaker}, {statement.where}: {statement.source.title}"
-            note = "; ".join(part for part in (statement.measures, statement.flag) if part)
-            table.finish()
-            value = Value(
-                statement.id, statement.content, statement.unit, status, source, statement.source.date, note=note,
-                range=statement.range, family=statement.family, line=table.line(),
-            )  # fmt: skip
-            at_line(table, "id", self.sheet.give, value)
+            with self.faults.gathered(str(table.data.get("id", ""))):
+                self._read_statement(table)
+
+    def _read_statement(self, table: Table) -> None:
+        statement = self._statement(table)
+        self.statements.append(statement)
+        status = _status(table, Status.PUBLISHED)
+        source = f"{statement.speaker}, {statement.where}: {statement.source.title}"
+        note = "; ".join(part for part in (statement.measures, statement.flag) if part)
+        if table.has("capacity"):
+            with self.faults.attempted("capacity", _capacity_of(statement.id)):
+                self._capacity_row(table.table("capacity"), statement)
+        table.finish()
+        value = Value(
+            statement.id, statement.content, statement.unit, status, source, statement.source.date, note=note,
+            range=statement.range, family=statement.family, line=table.line(),
+        )  # fmt: skip
+        at_line(table, "id", self.sheet.give, value)
 
     def _statement(self, table: Table) -> Statement:
         content = _content(table)
@@ -215,8 +227,6 @@ class Build:
             table.text("period"), table.text("measures"), tuple(table.texts("not_with", [])), table.text("where", ""),
             qualifier, table.text("flag", ""), table.text("family"), source, _phrase_range(content, qualifier, unit),
         )  # fmt: skip
-        if table.has("capacity"):
-            self._capacity_row(table.table("capacity"), statement)
         return statement
 
     def _capacity_row(self, table: Table, statement: Statement) -> None:
@@ -236,6 +246,7 @@ class Build:
 
     def read_inputs(self, root: Table) -> None:
         for name, table in root.named_tables("inputs"):
+            self.inputs.append(name)
             with self.faults.gathered(name):
                 self._input(name, table)
                 table.finish()
@@ -254,7 +265,7 @@ class Build:
                 f"value is the text {content!r}; write the number without quotes: value = {plain_number(content.strip())}",
             )
         check_fraction(table, name, content, unit)
-        check_limit(table, name, content)
+        check_limit(table, name, content, parsed)
         distribution = distribution_of(table)
         check_inside(table, content, distribution)
         value = Value(
@@ -281,29 +292,33 @@ class Build:
     def read_hardware(self, root: Table) -> None:
         """`[hardware.NAME]`: a system's maximum draw over its accelerators gives watts at IT level."""
         for name, table in root.named_tables("hardware"):
-            source = self.source(table)
-            note = table.text("note", "")
-            for key, unit in (("system_w", "W, IT"), ("accelerators", "accelerators")):
-                given = Value(
-                    f"hw.{name}.{key}", table.number(key), unit, Status.EXTERNAL, source.title, source.date, note=note,
-                    line=table.line(key),
-                )  # fmt: skip
-                if not given.number > 0:
-                    raise table.fail(key, f"{key} is {given.number:g}; write a number above zero")
-                self.sheet.give(given)
-            watts = self.ref(f"hw.{name}.system_w") / self.ref(f"hw.{name}.accelerators")
-            self.derive(
-                table, f"par.watts_it.{name}", watts, "W per accelerator, server or rack level",
-                note="system max / accelerators",
+            with self.faults.gathered():
+                self._hardware(name, table)
+
+    def _hardware(self, name: str, table: Table) -> None:
+        source = self.source(table)
+        note = table.text("note", "")
+        for key, unit in (("system_w", "W, IT"), ("accelerators", "accelerators")):
+            given = Value(
+                f"hw.{name}.{key}", table.number(key), unit, Status.EXTERNAL, source.title, source.date, note=note,
+                line=table.line(key),
             )  # fmt: skip
-            if table.has("all_in_w"):
-                all_in = Value(
-                    f"par.watts_all_in.{name}", table.number("all_in_w"), "W per accelerator, all-in utility",
-                    Status.EXTERNAL, self.source(table, "all_in_source").title, self.source(table, "all_in_source").date,
-                    line=table.line("all_in_w"),
-                )  # fmt: skip
-                self.sheet.give(all_in)
-            table.finish()
+            if not given.number > 0:
+                raise table.fail(key, f"{key} is {given.number:g}; write a number above zero")
+            self.sheet.give(given)
+        watts = self.ref(f"hw.{name}.system_w") / self.ref(f"hw.{name}.accelerators")
+        self.derive(
+            table, f"par.watts_it.{name}", watts, "W per accelerator, server or rack level",
+            note="system max / accelerators",
+        )  # fmt: skip
+        if table.has("all_in_w"):
+            all_in = Value(
+                f"par.watts_all_in.{name}", table.number("all_in_w"), "W per accelerator, all-in utility",
+                Status.EXTERNAL, self.source(table, "all_in_source").title, self.source(table, "all_in_source").date,
+                line=table.line("all_in_w"),
+            )  # fmt: skip
+            self.sheet.give(all_in)
+        table.finish()
 
     def read_formulas(self, root: Table) -> None:
         """`[formulas.NAME]`, or the short form NAME = "…" is refused: every result states its unit."""
@@ -335,7 +350,8 @@ class Build:
             if culprit and culprit in self.sheet and self.sheet[culprit].line:
                 line = self.sheet[culprit].line
                 message = f"{self.document.name}:{line}: {error.message}"
-                raise CaseError(message, file=self.document.name, line=line) from error
+                kind = CalculationError if is_of_numbers(error) else CaseError
+                raise kind(message, file=self.document.name, line=line) from error
             raise
 
     def _check_rows(self, function: str, names: Sequence[str]) -> None:
@@ -343,6 +359,8 @@ class Build:
             self._check_pair(*names)
             return
         missing = [name for name in names if name not in self.capacity]
+        for name in missing:
+            self.faults.check(_capacity_of(name))
         if missing:
             raise CaseError(
                 f"{function}() adds rows of the capacity ledger; {missing[0] or 'a calculated number'!r} is not one: "
@@ -409,6 +427,18 @@ def _single(statement: Statement) -> float:
     if not isinstance(statement.content, float):
         raise CaseError(f"row {statement.id!r} must have one number to be in the capacity ledger")
     return statement.content
+
+
+def _capacity_of(row: str) -> str:
+    """What the entry of a row in the capacity ledger is called where it can't be made."""
+    return f"capacity of {row}"
+
+
+def _contradicted(name: str, flag: Flag) -> str:
+    return (
+        f"it uses {name!r}, which its own deal contradicts ({flag.kind}); use the deal's price instead, or write "
+        f'use = "printed" in the comparable of line {flag.line}'
+    )
 
 
 def _phrase_range(content: float | tuple[float, ...] | str, qualifier: str, unit: str) -> Interval | None:

@@ -7,6 +7,7 @@ import re
 from sublet.desk.distributions import Distribution
 from sublet.desk.documents import Table, at_line
 from sublet.desk.formulas import LIMITS
+from sublet.desk.units import Unit
 
 Content = float | tuple[float, ...] | str
 
@@ -18,7 +19,7 @@ def check_fraction(table: Table, name: str, content: float | tuple[float, ...] |
         )
 
 
-def check_limit(table: Table, name: str, content: float | tuple[float, ...] | str) -> None:
+def check_limit(table: Table, name: str, content: Content, unit: Unit) -> None:
     """An input that is called tax, shares, life, PUE or power is held to what such a number can be, where it is given.
 
     Its distribution is held to the same: a draw of a PUE below 1 would be worth no more than a typed one.
@@ -27,11 +28,12 @@ def check_limit(table: Table, name: str, content: float | tuple[float, ...] | st
     kind = "shares" if "shares" in words else words[-1]
     if kind not in LIMITS or not isinstance(content, float):
         return
-    at_line(table, "value", LIMITS[kind].check, name, content)
+    scale = float(unit.scale) if unit.is_number else 1.0
+    at_line(table, "value", LIMITS[kind].check, name, content * scale)
     distribution = distribution_of(table)
     if distribution is not None:
         for end in distribution.reach:
-            at_line(table, "distribution", LIMITS[kind].check, f"{name}: a draw of {distribution}", end)
+            at_line(table, "distribution", LIMITS[kind].check, f"{name}: a draw of {distribution}", end * scale)
 
 
 def check_inside(table: Table, content: float | tuple[float, ...] | str, distribution: Distribution | None) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sublet.desk.capacity import CapacityRow
 from sublet.desk.case import Build, Heading, Statement, read_heading
 from sublet.desk.documents import Document, Table, at_line, read_document
-from sublet.desk.errors import CaseError, nearest
+from sublet.desk.errors import CalculationError, CaseError, UnknownNameError, nearest
+from sublet.desk.faults import Problem
 from sublet.desk.phrases import PARTS
 from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
 from sublet.desk.sections.bridge import Bridge
@@ -22,6 +24,9 @@ from sublet.desk.sections.raw_managed import Channels
 from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
 from sublet.desk.sheet import Sheet
 from sublet.values.errors import SubletError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 LANGUAGES = ("en", "zh-Hant", "zh-Hans")
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -61,6 +66,12 @@ class Desk:
     surplus: tuple[SurplusExample, ...]
     simulation: SimulationPlan | None
     scenarios: tuple[Scenario, ...]
+    inputs: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    def problems_of(self, part: str) -> tuple[Problem, ...]:
+        """What a part of the case lacks, in the order of the calculation."""
+        return tuple(problem for problem in self.problems if problem.part == part)
 
     def title(self, name: str) -> str:
         """What people call a value: its entry under [case.titles], or its name."""
@@ -90,7 +101,10 @@ def open_case(path: Path) -> Desk:
 
 
 def build_case(document: Document) -> Desk:
-    """Calculate a parsed case. Raises CaseError, with the file and wherever possible the line."""
+    """Calculate a parsed case. Raises CaseError with all faults of the file, each with its line.
+
+    What can't be calculated from sound inputs is among the desk's `problems`, and the rest stands.
+    """
     build = Build(document)
     try:
         return _built(document, build)
@@ -111,48 +125,55 @@ def _built(document: Document, build: Build) -> Desk:
     build.read_inputs(root)
     build.read_hardware(root)
     build.read_formulas(root)
-    deals: tuple[ComparableDeal, ...] = ()
-    with build.faults.gathered():
-        deals = comparables.read(root, build)
-    bridged = None
-    with build.faults.gathered():
-        bridged = bridge.read(root, build)
-    capital_found = None
-    with build.faults.gathered():
-        capital_found = capital.read(root, build)
-    channels = None
-    with build.faults.gathered():
-        channels = raw_managed.read(root, build)
-    customers_found = None
-    with build.faults.gathered():
-        customers_found = customers.read(root, build, heading.as_of)
-    signals = None
-    with build.faults.gathered():
-        signals = evidence.read_signals(root, build, heading.as_of)
+    deals = comparables.read(root, build)
+    bridged = _part(build, "bridge", bridge.read, root, build)
+    capital_found = _part(build, "capex", capital.read, root, build)
+    channels = _part(build, "channels", raw_managed.read, root, build)
+    customers_found = _part(build, "counterparties", customers.read, root, build, heading.as_of)
+    signals = _part(build, "signals", evidence.read_signals, root, build, heading.as_of)
     build.finish()
-    build.faults.raise_all()
-    build.check_flagged()
-    positioning = evidence.read_positioning(root, build)
+    positioning = _part(build, "positioning", evidence.read_positioning, root, build)
     surplus = evidence.read_surplus(root, build)
-    plan = uncertainty.read_simulation(root, build)
-    for key, names in (("results", heading.results), ("titles", tuple(heading.titles))):
-        for name in names:
-            _require(root, build, key, name)
-    scenarios = uncertainty.read_scenarios(root, build, heading.results)
+    build.faults.raise_all()
+    build.mark_flagged()
+    results = tuple(name for name in heading.results if _has(root, build, "results", name))
+    for name in heading.titles:
+        if name not in build.sheet and not build.faults.problems:
+            _has(root, build, "titles", name)
+    plan = _part(build, "monte_carlo", uncertainty.read_simulation, root, build)
+    scenarios = uncertainty.read_scenarios(root, build, results)
     refused = _refused_sums(root, build)
     claims = _claims(root, build)
+    build.faults.raise_all()
     root.finish()
     return Desk(
-        heading, document.digest, document.name, build.sheet, tuple(build.statements), tuple(build.capacity.values()),
-        refused, claims, deals, bridged, capital_found, channels, customers_found, signals, positioning, surplus, plan,
-        scenarios,
+        replace(heading, results=results), document.digest, document.name, build.sheet, tuple(build.statements),
+        tuple(build.capacity.values()), refused, claims, deals, bridged, capital_found, channels, customers_found, signals,
+        positioning, surplus, plan, scenarios, tuple(build.inputs),
+        tuple(build.faults.problems),
     )  # fmt: skip
 
 
-def _require(root: Table, build: Build, key: str, name: str) -> None:
-    if name not in build.sheet:
+def _part(build: Build, part: str, read: Callable[_P, _T | None], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+    """What a table of the case gives; None, with the reason among the problems, where it can't be calculated."""
+    with build.faults.attempted(part):
+        return read(*args, **kwargs)
+    return None
+
+
+def _has(root: Table, build: Build, key: str, name: str) -> bool:
+    """Whether `[case]` names a value that is there. Raises CaseError for one that is nowhere."""
+    if name in build.sheet:
+        return True
+    with build.faults.attempted(key, name):
+        try:
+            build.faults.check(name)
+        except CalculationError as error:
+            raise root.table("case").cannot(key, f"{name!r} can't be calculated") from error
         known = [value.name for value in build.sheet]
-        raise root.table("case").fail(key, f"{name!r} is not a value of this case; {nearest(name, known)}")
+        unknown = UnknownNameError(f"{name!r} is not a value of this case; {nearest(name, known)}")
+        raise root.table("case").fail(key, unknown.message) from unknown
+    return False
 
 
 def _refused_sums(root: Table, build: Build) -> tuple[tuple[str, ...], ...]:
@@ -161,6 +182,8 @@ def _refused_sums(root: Table, build: Build) -> tuple[tuple[str, ...], ...]:
     for table in root.tables("capacity_checks"):
         names = tuple(table.texts("rows"))
         missing = [name for name in names if name not in build.capacity]
+        if missing and any(problem.part == "capacity" for problem in build.faults.problems):
+            continue
         if missing:
             raise table.fail(
                 "rows", f"{missing[0]!r} is not a row of the capacity ledger; give it a capacity = {{…}} first"
@@ -192,8 +215,9 @@ def _texts(table: Table, build: Build, part: str) -> list[Claim]:
                 raise table.fail(
                     language, "the sentence names no value; put at least one as {NAME} so that a number backs it"
                 )
-            for name in names:
-                at_line(table, language, build.ref, name)
-            found.append(Claim(language, text, part))
+            with build.faults.attempted("claims", f"{part} in {language}"):
+                for name in names:
+                    at_line(table, language, build.ref, name)
+                found.append(Claim(language, text, part))
     table.finish()
     return found

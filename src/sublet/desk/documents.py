@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from sublet.desk.errors import CaseError, nearest
+from sublet.desk.errors import CalculationError, CaseError, is_of_numbers, nearest
 from sublet.values.errors import SubletError
 
 CASE_BYTES_MAX = 4_000_000
@@ -115,6 +115,11 @@ class Table:
         """An error at a key of this table; the caller raises it."""
         return self.document.refuse(self.path if key is None else (*self.path, key), message)
 
+    def cannot(self, key: str | None, message: str) -> CalculationError:
+        """An error of what the numbers come to, at a key of this table; the caller raises it."""
+        error = self.fail(key, message)
+        return CalculationError(error.message, **error.details)
+
     def line(self, key: str | None = None) -> int:
         return self.document.line_of(self.path if key is None else (*self.path, key))
 
@@ -213,15 +218,20 @@ class Table:
 
 
 def at_line(table: Table, key: str | None, act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """`act(*args, **kwargs)`, with the file and line put before the message of whatever Sublet error it raises."""
+    """`act(*args, **kwargs)`, with the file and line put before the message of whatever Sublet error it raises.
+
+    A model that refuses a number raises a CalculationError, as `terms` and `sheet` do; a name, unit or basis that can't be used stays
+    a CaseError.
+    """
     try:
         return act(*args, **kwargs)
-    except CaseError as error:
-        if error.details.get("file"):
-            raise
-        raise table.fail(key, error.message) from error
     except SubletError as error:
-        raise table.fail(key, error.message) from error
+        if isinstance(error, CaseError) and error.details.get("file"):
+            raise
+        made = (table.cannot if is_of_numbers(error) else table.fail)(key, error.message)
+        if error.details.get("follows"):
+            made.details["follows"] = error.details["follows"]
+        raise made from error
 
 
 def _index_lines(text: str) -> Iterator[tuple[KeyPath, int]]:

@@ -38,6 +38,12 @@ class UnknownNameError(CaseError):
     code = "unknown_name"
 
 
+class CalculationError(CaseError):
+    """These numbers have no such result; the message names the number to look at. Whatever doesn't need the result stands."""
+
+    code = "cannot_calculate"
+
+
 class ContractError(InvalidInputError):
     """The contract can't be used as it is; the message names the contract and the field to correct."""
 
@@ -48,6 +54,11 @@ class DistributionError(InvalidInputError):
     """The distribution's parameters contradict each other; the message names the one to change."""
 
     code = "invalid_distribution"
+
+
+def is_of_numbers(error: BaseException) -> bool:
+    """Whether an error is about what numbers come to; a name, unit, basis or family that can't be used is a fault of the file."""
+    return isinstance(error, CalculationError) or type(error) in (InvalidInputError, ContractError)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sublet.desk import capex, channels, earnings, glut, positioning, prices
-from sublet.desk.errors import CaseError, nearest
+from sublet.desk.errors import CalculationError, CaseError, nearest
 from sublet.desk.formulas import FORMULAS
 from sublet.desk.terms import Term, as_term, constant, greatest, least, names_in
 from sublet.desk.units import NUMBER, parse_unit
@@ -96,7 +96,7 @@ class _Parser:
         while (sign := self._take("*", "/")) is not None:
             right = self._signed(depth)
             if sign == "/" and right.value == 0:
-                raise CaseError("the formula divides by zero; check the value after the last `/`")
+                raise CalculationError("the formula divides by zero; check the value after the last `/`")
             term = term * right if sign == "*" else term / right
         return term
 

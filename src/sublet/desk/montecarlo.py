@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 
 from sublet.desk.distributions import Distribution
-from sublet.desk.errors import CaseError
+from sublet.desk.errors import CalculationError
 from sublet.desk.sheet import Sheet
 from sublet.desk.terms import FloatArray
 from sublet.values.errors import InvalidInputError
@@ -70,7 +70,7 @@ def simulate(
     """Draw every input with a distribution on which `results` hang, and calculate them `samples` times.
 
     `overrides` hold some values fixed. `progress` is called with the number of samples of each finished block.
-    Raises CaseError where a draw makes a result infinite or undefined.
+    Raises CalculationError where a draw makes a result infinite or undefined.
     """
     if samples < 2:
         raise InvalidInputError(f"samples is {samples}; simulate at least 2", field="samples")
@@ -83,9 +83,14 @@ def simulate(
         start = block * BLOCK
         count = min(BLOCK, samples - start)
         drawn = {name: shape.sample(_stream(seed, name, block), count) for name, shape in inputs.items()}
-        found = sheet.recalculate(results, fixed | drawn)
+        with np.errstate(all="ignore"):  # what is not finite is refused once all is drawn
+            found = sheet.recalculate(results, fixed | drawn)
         for name in results:
             outputs[name][start : start + count] = found[name]
+            if not np.isfinite(outputs[name][start : start + count]).all():
+                raise CalculationError(
+                    f"{name!r} is not a finite number for some draws; narrow the distributions that divide it"
+                )
         return _moments(list(drawn.values()), [outputs[name][start : start + count] for name in results]), count
 
     blocks = range(-(-samples // BLOCK))
@@ -164,8 +169,6 @@ class _Moments:
 
 def _summarize(name: str, values: FloatArray, contributions: dict[str, float]) -> SimulatedResult:
     mean, sd = float(values.mean()), float(values.std(ddof=1))
-    if not np.isfinite(mean) or not np.isfinite(sd):
-        raise CaseError(f"{name!r} is not a finite number for some draws; narrow the distributions that divide it")
     found = np.quantile(values, (0.001, *PERCENTILES, 0.999))
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(float(found[0]), float(found[-1])))
     return SimulatedResult(

@@ -13,6 +13,36 @@ PARTS: Phrases = {
     "change": {"en": "What would change the answer", "zh-Hant": "什麼會改變結論", "zh-Hans": "什么会改变结论"},
 }
 
+MISSING: Mapping[str, str] = {
+    "en": "What can't be calculated",
+    "zh-Hant": "無法計算的部分",
+    "zh-Hans": "无法计算的部分",
+}
+
+CANNOT: Mapping[str, str] = {
+    "en": "{name} can't be calculated: {reason}",
+    "zh-Hant": "{name}無法計算，原因見原文：{reason}",
+    "zh-Hans": "{name}无法计算，原因见原文：{reason}",
+}
+
+PROBLEM_PARTS: Phrases = {
+    "results": {"en": "A headline result", "zh-Hant": "主要結果", "zh-Hans": "主要结果"},
+    "claims": {"en": "A sentence of the case", "zh-Hant": "案例敘述", "zh-Hans": "案例表述"},
+    "capacity": {"en": "A row of the capacity ledger", "zh-Hant": "容量帳的一列", "zh-Hans": "容量账的一行"},
+    "comparables": {"en": "A comparable deal", "zh-Hant": "可比交易", "zh-Hans": "可比交易"},
+    "bridge": {"en": "The earnings bridge", "zh-Hant": "盈餘推算", "zh-Hans": "盈利推算"},
+    "capex": {"en": "The capital section", "zh-Hant": "資本支出", "zh-Hans": "资本开支"},
+    "channels": {"en": "Raw against managed", "zh-Hant": "裸算力與代管服務之比較", "zh-Hans": "裸算力与托管服务之比较"},
+    "counterparties": {"en": "The counterparties", "zh-Hant": "交易對手", "zh-Hans": "交易对手"},
+    "signals": {"en": "The signal board", "zh-Hant": "訊號表", "zh-Hans": "信号表"},
+    "positioning": {"en": "Positioning", "zh-Hant": "部位", "zh-Hans": "仓位"},
+    "surplus": {"en": "A verdict on surplus and glut", "zh-Hant": "閒置與過剩的判斷", "zh-Hans": "闲置与过剩的判断"},
+    "monte_carlo": {"en": "The simulation", "zh-Hant": "模擬", "zh-Hans": "模拟"},
+    "scenarios": {"en": "A scenario", "zh-Hant": "情境", "zh-Hans": "情景"},
+    "formulas": {"en": "A formula", "zh-Hant": "公式", "zh-Hans": "公式"},
+}
+"""What each part of a case is called where it can't be calculated."""
+
 STATUS_WORDS: Phrases = {
     "assumption": {"en": "assumed in this case", "zh-Hant": "本案假設", "zh-Hans": "本案假设"},
     "modeled": {"en": "modeled on assumptions of this case", "zh-Hant": "依本案假設推算", "zh-Hans": "按本案假设测算"},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sublet import __version__
 from sublet.desk.desk import Desk
-from sublet.desk.errors import CaseError
+from sublet.desk.errors import CalculationError, CaseError
+from sublet.desk.faults import Problem
 from sublet.desk.montecarlo import Fan, SimulatedResult, fan, simulate
 from sublet.desk.report import workbook
 from sublet.desk.report.figures import as_json
@@ -22,11 +23,12 @@ FAN_SAMPLES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """The files that a report wrote."""
+    """The files that a report wrote, and what they could not say."""
 
     html: Path
     xlsx: Path
     json: Path
+    problems: tuple[Problem, ...] = ()
 
 
 def run_simulation(
@@ -51,13 +53,19 @@ def run_fans(desk: Desk) -> list[Fan]:
 
 def write_reports(desk: Desk, folder: Path) -> Reports:
     """HTML, XLSX and JSON of a case into `folder`, named after the case. Raises CaseError where they can't be written."""
-    simulated = run_simulation(desk) if desk.simulation is not None else []
-    fans = run_fans(desk)
+    simulated: list[SimulatedResult] = []
+    fans: list[Fan] = []
+    try:
+        simulated = run_simulation(desk) if desk.simulation is not None else []
+        fans = run_fans(desk)
+    except CalculationError as error:
+        problem = Problem("monte_carlo", "", f"{desk.path}: {error.message}")
+        desk = replace(desk, simulation=None, problems=(*desk.problems, problem))
     page = render(desk, sections(desk, simulated, fans), __version__)
     book = workbook.write(desk, simulated, __version__)
     data = json.dumps(as_json(desk, simulated, fans, __version__), ensure_ascii=False, indent=1, allow_nan=False)
     stem = folder / desk.heading.name
-    reports = Reports(stem.with_suffix(".html"), stem.with_suffix(".xlsx"), stem.with_suffix(".json"))
+    reports = Reports(stem.with_suffix(".html"), stem.with_suffix(".xlsx"), stem.with_suffix(".json"), desk.problems)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reports.html.write_text(page, encoding="utf-8")

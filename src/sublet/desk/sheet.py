@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sublet.desk.distributions import Distribution
-from sublet.desk.errors import CaseError, FamilyError, UnknownNameError, nearest
+from sublet.desk.errors import CalculationError, CaseError, FamilyError, UnknownNameError, nearest
 from sublet.desk.intervals import Interval
 from sublet.desk.lineage import Lineage, of_given
 from sublet.desk.terms import Term, evaluate, formula_text, is_finite, names_in, reference
@@ -201,7 +201,7 @@ class Sheet:
         """
         result = term.in_unit(parse_unit(unit))
         if not is_finite(result):
-            raise CaseError(
+            raise CalculationError(
                 f"{name!r} = {formula_text(result)} is not a finite number; check for a division by zero or a number too large"
             )
         used = names_in(result)
@@ -245,7 +245,9 @@ class Sheet:
             found = float("nan")
         if not np.isfinite(found):
             changed = ", ".join(f"{key} = {number:g}" for key, number in overrides.items())
-            raise CaseError(f"{name!r} is not a finite number for {changed}; choose numbers that it is defined for")
+            raise CalculationError(
+                f"{name!r} is not a finite number for {changed}; choose numbers that it is defined for"
+            )
         return found
 
     def _recalculated(self, name: str, known: dict[str, Any]) -> Any:
@@ -265,7 +267,8 @@ class Sheet:
             return None
         ends = [(self._values[leaf].range or Interval(0, 0)) for leaf in ranged]
         corners = np.array(list(itertools.product(*((end.low, end.high) for end in ends))))
-        found = self.recalculate([name], {leaf: corners[:, column] for column, leaf in enumerate(ranged)})[name]
+        with np.errstate(all="ignore"):
+            found = self.recalculate([name], {leaf: corners[:, column] for column, leaf in enumerate(ranged)})[name]
         low, high = float(np.min(found)), float(np.max(found))
         return Interval(low, high) if np.isfinite([low, high]).all() else None
 

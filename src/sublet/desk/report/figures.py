@@ -8,6 +8,7 @@ from typing import Any
 
 from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import Fan, SimulatedResult
+from sublet.desk.plausible import doubts
 
 
 def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan], version: str) -> dict[str, Any]:
@@ -19,6 +20,8 @@ def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan
             "version": heading.version, "hash": desk.digest, "sublet": version,
         },
         "results": list(heading.results),
+        "problems": [asdict(problem) for problem in desk.problems],
+        "doubts": [asdict(doubt) for doubt in doubts(desk.sheet)],
         "values": desk.values(),
         "statements": [_statement(row) for row in desk.statements],
         "scenarios": [

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sublet.desk.capacity import refusal
 from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import Fan, SimulatedResult
+from sublet.desk.plausible import doubts
 from sublet.desk.report import charts, pages_business, pages_market
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
 from sublet.desk.report.drawing import short
+
+DOUBTS_SHOWN = 5
 
 
 def sections(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan]) -> list[Section]:
@@ -30,7 +34,46 @@ def sections(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fa
         _statements(desk),
         _numbers(desk),
     ]
-    return [section for section in found if section is not None]
+    return _with_reasons(desk, [section for section in found if section is not None])
+
+
+def _with_reasons(desk: Desk, parts: list[Section]) -> list[Section]:
+    """Each part that lacks something says why, in its place; one that is missing altogether has a section for that."""
+    by_id = {part.id: part for part in parts}
+    for name, (id_, title) in PLACES.items():
+        reasons = tuple(
+            Paragraph(f"{desk.title(problem.name) or title} can't be calculated: {problem.reason}", "warn")
+            for problem in desk.problems_of(name)
+        )
+        if reasons:
+            section = by_id.get(id_, Section(id_, title, ""))
+            by_id[id_] = replace(section, blocks=(*reasons, *section.blocks))
+    return [by_id[id_] for id_ in ORDER if id_ in by_id]
+
+
+PLACES: Mapping[str, tuple[str, str]] = {
+    "results": ("headline", "In one table"),
+    "claims": ("headline", "In one table"),
+    "capacity": ("capacity", "Capacity ledger"),
+    "comparables": ("comparables", "Comparable deals"),
+    "bridge": ("bridge", "Earnings bridge"),
+    "capex": ("capex", "Capital"),
+    "channels": ("channels", "Raw against managed"),
+    "counterparties": ("customers", "Counterparties"),
+    "signals": ("signals", "Signals"),
+    "positioning": ("positioning", "Positioning"),
+    "surplus": ("surplus", "Surplus and glut"),
+    "monte_carlo": ("uncertainty", "Uncertainty"),
+    "scenarios": ("scenarios", "Scenarios"),
+    "formulas": ("numbers", "Every number"),
+}
+"""Where a part of the case that can't be calculated says so: the id and title of its section."""
+
+ORDER = (
+    "headline", "capacity", "comparables", "bridge", "sensitivity", "capex", "channels", "customers", "signals", "positioning",
+    "surplus", "uncertainty", "scenarios", "statements", "numbers",
+)  # fmt: skip
+"""The sections by id, in reading order."""
 
 
 def _headline(desk: Desk) -> Section:
@@ -44,6 +87,12 @@ def _headline(desk: Desk) -> Section:
     ]
     if rows:
         blocks.append(TableBlock(("result", "value", "how"), tuple(rows), "The numbers that this case is about."))
+    unlikely = [Paragraph(f"Line {doubt.line}: {doubt.message}", "warn") for doubt in doubts(desk.sheet)]
+    blocks += unlikely[:DOUBTS_SHOWN]
+    if len(unlikely) > DOUBTS_SHOWN:
+        blocks.append(
+            Paragraph(f"{len(unlikely) - DOUBTS_SHOWN} more numbers are unlikely; `sublet desk check` lists them.")
+        )
     return Section("headline", "In one table", desk.heading.summary, tuple(blocks))
 
 

@@ -39,6 +39,7 @@ def write(desk: Desk, simulated: Sequence[SimulatedResult], version: str, *, cac
     writer = _Writer(book, desk.sheet, cached)
     writer.about(desk, version)
     writer.results(desk)
+    writer.problems(desk)
     writer.inputs()
     writer.values()
     if desk.bridge is not None:
@@ -94,6 +95,14 @@ class _Writer:
             page.write_string(row, 2, value.unit)
             page.write_string(row, 3, str(value.status), self._statuses[value.status])
             page.write_string(row, 4, name)
+
+    def problems(self, desk: Desk) -> None:
+        if not desk.problems:
+            return
+        page = self._page("Problems", (("part", 16), ("name", 40), ("why it can't be calculated", 110)))
+        for row, problem in enumerate(desk.problems, start=1):
+            for column, words in enumerate((problem.part, problem.name, problem.message)):
+                page.write_string(row, column, words, self._wrap)
 
     def inputs(self) -> None:
         page = self._page("Inputs", _INPUT_COLUMNS)

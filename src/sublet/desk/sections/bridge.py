@@ -104,7 +104,7 @@ def read(root: Table, build: Build) -> Bridge | None:
             "capex", "capex and life go together: depreciation is one over the other; give both or neither"
         )
     if idle is not None and _megawatts(inputs.power) > _megawatts(idle):
-        raise table.fail("power", f"{inputs.power.name} is more than {idle.name}; what isn't idle can't be let")
+        raise table.cannot("power", f"{inputs.power.name} is more than {idle.name}; what isn't idle can't be let")
     axis_power, axis_price = tuple(table.numbers("axis_power")), tuple(table.numbers("axis_price"))
     if not 0 < len(axis_power) * len(axis_price) <= CELLS_MAX:
         raise table.fail(

@@ -199,7 +199,7 @@ def _prices(table: Table, build: Build) -> tuple[_PriceTable, _PriceTable]:
         for price in prices:
             key = f"capex.payback_years.{label}.p{price:g}"
             if price <= cost.in_unit(parse_unit("USD/W-yr")).value:
-                raise table.fail(
+                raise table.cannot(
                     "axis_price", f"at {price:g} USD/W-yr the margin is not above zero, so nothing is paid back"
                 )
             build.derive(table, key, payback(capex, constant(price), cost), "years", "modeled")

@@ -42,7 +42,11 @@ class ComparableDeal:
 
 def read(root: Table, build: Build) -> tuple[ComparableDeal, ...]:
     """All `[[comparables]]`; gives `comp.ID.usd_per_w_year` or `comp.ID.usd_per_gpu_hour`."""
-    return tuple(_read_one(table, build) for table in root.tables("comparables"))
+    found = []
+    for table in root.tables("comparables"):
+        with build.faults.attempted("comparables"):
+            found.append(_read_one(table, build))
+    return tuple(found)
 
 
 def _read_one(table: Table, build: Build) -> ComparableDeal:
@@ -58,7 +62,7 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
     build.derive(table, name, term, "USD/W-yr" if is_per_watt else "USD/GPU-h", status, note, family=f"{DEAL}{id_}")
     price = build.ref(name).value
     if price < 0:
-        raise table.fail(
+        raise table.cannot(
             None, f"the price comes to {price:g}, and no deal is let for less than nothing; check its parts"
         )
     slip = None

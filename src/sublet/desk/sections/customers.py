@@ -66,7 +66,7 @@ def read(root: Table, build: Build, as_of: date) -> Customers | None:
         build.derive(table, f"cp.share.{_key(name)}", build.ref(f"cp.value.{_key(name)}") / backlog, "share")
     values = {name: f"cp.value.{_key(name)}" for name in sorted(customers, key=lambda name: -customers[name].value)}
     if sum(term.value for term in customers.values()) > backlog.value * (1 + 1e-12):
-        raise table.fail(
+        raise table.cannot(
             "backlog", f"the contracts sum to more than the backlog of {backlog.value:g}; use the same kind for both"
         )
     competitors = tuple(dict.fromkeys(contract.customer for contract in contracts if contract.is_competitor))

@@ -169,7 +169,11 @@ class SurplusExample:
 
 def read_surplus(root: Table, build: Build) -> tuple[SurplusExample, ...]:
     """All `[[surplus]]`; gives slack and net megawatts by window, and both verdicts."""
-    return tuple(_example(table, build) for table in root.tables("surplus"))
+    found = []
+    for table in root.tables("surplus"):
+        with build.faults.attempted("surplus"):
+            found.append(_example(table, build))
+    return tuple(found)
 
 
 def _example(table: Table, build: Build) -> SurplusExample:

@@ -38,9 +38,9 @@ def read_simulation(root: Table, build: Build) -> SimulationPlan | None:
     if not root.has("monte_carlo"):
         return None
     table = root.table("monte_carlo")
-    results = tuple(table.texts("results"))
+    wanted = tuple(table.texts("results"))
+    results = tuple(name for name in wanted if _is_there(table, build, name))
     for name in results:
-        at_line(table, "results", build.ref, name)
         leaves = [build.sheet[leaf] for leaf in build.sheet.leaves(name)]
         if not any(leaf.distribution for leaf in leaves):
             raise table.fail(
@@ -53,15 +53,26 @@ def read_simulation(root: Table, build: Build) -> SimulationPlan | None:
     if bool(over) != bool(points) or len(points) > FAN_POINTS_MAX:
         raise table.fail("fan_points", f"a fan needs fan_over and fan_points together, at most {FAN_POINTS_MAX} points")
     plan = SimulationPlan(results, table.whole("samples", 200_000), table.whole("seed", 1), over, points)
-    if not results or not 1000 <= plan.samples <= SAMPLES_MAX:
+    if not wanted or not 1000 <= plan.samples <= SAMPLES_MAX:
         raise table.fail("samples", f"name at least one result, and 1000 to {SAMPLES_MAX} samples")
     table.finish()
-    return plan
+    return plan if results else None
+
+
+def _is_there(table: Table, build: Build, name: str) -> bool:
+    with build.faults.attempted("monte_carlo", name):
+        at_line(table, "results", build.ref, name)
+        return True
+    return False
 
 
 def read_scenarios(root: Table, build: Build, results: tuple[str, ...]) -> tuple[Scenario, ...]:
     """All `[[scenarios]]`, calculated for the case's headline results."""
-    return tuple(_scenario(table, build, results) for table in root.tables("scenarios"))
+    found = []
+    for table in root.tables("scenarios"):
+        with build.faults.attempted("scenarios"):
+            found.append(_scenario(table, build, results))
+    return tuple(found)
 
 
 def _scenario(table: Table, build: Build, results: tuple[str, ...]) -> Scenario:

@@ -1,0 +1,93 @@
+"""What an analyst would ask of a case before it goes out: numbers that are hardly meant, old sources, inputs that nothing uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from itertools import combinations
+
+from sublet.desk.case import Statement
+from sublet.desk.desk import Desk
+from sublet.desk.plausible import doubts
+from sublet.desk.sheet import Status, Value
+
+STALE_DAYS = 365
+"""A source older than this, as of the case's date, is named: markets for compute have moved by half within a year."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to look at: its kind, the value or part that it is about, the line (0 where none is known), and what it is."""
+
+    kind: str
+    name: str
+    line: int
+    message: str
+
+
+def review(desk: Desk) -> list[Finding]:
+    """All findings by kind: `problem`, `implausible`, `contradictory`, `unsourced`, `stale`, `unused`."""
+    return [
+        *(Finding("problem", item.name or item.part, _line(item.message), item.reason) for item in desk.problems),
+        *(Finding("implausible", item.name, item.line, item.message) for item in doubts(desk.sheet)),
+        *_contradictory(desk),
+        *_unsourced(desk),
+        *_stale(desk),
+        *_unused(desk),
+    ]
+
+
+def _line(message: str) -> int:
+    place = message.partition(": ")[0].rpartition(":")[2]
+    return int(place) if place.isdigit() else 0
+
+
+def _contradictory(desk: Desk) -> Iterator[Finding]:
+    """Two statements of one subject, metric, period and unit that give other numbers."""
+    for one, other in combinations(desk.statements, 2):
+        if _about(one) == _about(other) and isinstance(one.content, float) and one.content != other.content:
+            line = desk.sheet[other.id].line if other.id in desk.sheet else 0
+            words = f"{other.speaker} says {other.content}, {one.speaker} ({one.id}) says {one.content} {one.unit} of the same"
+            yield Finding("contradictory", other.id, line, words)
+
+
+def _about(row: Statement) -> tuple[str, str, str, str, str]:
+    return row.subject, row.metric, row.measures, row.period, row.unit
+
+
+def _unsourced(desk: Desk) -> Iterator[Finding]:
+    for value in _inputs(desk):
+        if value.status is Status.ASSUMPTION and not value.note and not value.formula:
+            yield Finding("unsourced", value.name, value.line, "an assumption without a word on why; write how or note")
+
+
+def _stale(desk: Desk) -> Iterator[Finding]:
+    for value in _inputs(desk):
+        day = _day(value.date)
+        if value.status is not Status.ASSUMPTION and day is not None and (desk.heading.as_of - day).days > STALE_DAYS:
+            yield Finding(
+                "stale", value.name, value.line, f"its source is of {value.date}, the case of {desk.heading.as_of}"
+            )
+
+
+def _unused(desk: Desk) -> Iterator[Finding]:
+    used = {leaf for value in desk.sheet if value.term is not None for leaf in desk.sheet.leaves(value.name)}
+    used |= set(desk.heading.results) | {row.id for row in desk.statements}
+    stems = {name.rpartition(".")[0] for name in used}
+    for value in _inputs(desk):
+        if value.is_number and value.name not in used | stems:
+            yield Finding("unused", value.name, value.line, "no result hangs on it")
+
+
+def _inputs(desk: Desk) -> Iterator[Value]:
+    """What the case gives under [inputs]."""
+    for name in desk.inputs:
+        yield desk.sheet[name]
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text if len(text) > len("2026-07") else f"{text}-28")
+    except ValueError:
+        return None
