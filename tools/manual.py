@@ -224,6 +224,13 @@ def openai_fields() -> str:
     return table()
 
 
+def anthropic_fields() -> str:
+    """A table per route: every field of Anthropic's requests, and what becomes of it."""
+    from sublet.gateway.surfaces.anthropic_fields import table
+
+    return table()
+
+
 def events() -> str:
     """A row per kind of event, then the fields of each."""
     from sublet.notifications.kinds import all_kinds
@@ -243,6 +250,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "permissions.md": permissions,
     "events.md": events,
     "openai-fields.md": openai_fields,
+    "anthropic.md": anthropic_fields,
 }
 
 if __name__ == "__main__":

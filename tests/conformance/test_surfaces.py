@@ -22,7 +22,10 @@ from sublet.gateway.requests.form import (
     ToolUse,
     Turn,
 )
+from sublet.gateway.surfaces.anthropic import AnthropicSurface
+from sublet.gateway.surfaces.anthropic_fields import FIELDS as ANTHROPIC
 from sublet.gateway.surfaces.openai import OpenAISurface
+from sublet.gateway.surfaces.openai_fields import NAMES as OPENAI
 from sublet.gateway.surfaces.registry import SURFACES
 from sublet.gateway.surfaces.surface import Headers, Identity, StreamForm, Surface
 from sublet.values.errors import SubletError
@@ -62,10 +65,33 @@ def openai_stage(surface: Surface) -> SurfaceStage:
         said,
         streamed_said,
         lambda body: str(json.loads(body)["error"]["message"]),
+        fields=sorted(set().union(*OPENAI.values())),
     )
 
 
-STAGES: dict[type[Any], Callable[[Surface], SurfaceStage]] = {OpenAISurface: openai_stage}
+def anthropic_stage(surface: Surface) -> SurfaceStage:
+    asked = {"model": PUBLIC, "messages": MESSAGES}
+
+    def streamed_said(told: bytes) -> str:
+        events = [json.loads(line[6:]) for line in told.decode().split("\n") if line.startswith("data: ")]
+        return "".join(event.get("delta", {}).get("text", "") for event in events)
+
+    return SurfaceStage(
+        surface,
+        {"chat": json.dumps({**asked, "max_tokens": 9}).encode(), "count": json.dumps(asked).encode()},
+        {"chat": json.dumps({**asked, "max_tokens": 9, "stream": True}).encode()},
+        lambda body: "".join(block["text"] for block in json.loads(body)["content"]),
+        streamed_said,
+        lambda body: str(json.loads(body)["error"]["message"]),
+        headers=((b"x-api-key", b"sublet_conformance"),),
+        fields=[item.name for item in ANTHROPIC["Messages"]],
+    )
+
+
+STAGES: dict[type[Any], Callable[[Surface], SurfaceStage]] = {
+    OpenAISurface: openai_stage,
+    AnthropicSurface: anthropic_stage,
+}
 
 
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: type(surface).__name__)
@@ -188,7 +214,7 @@ def test_a_request_in_the_gateways_own_form_reaches_an_engine_in_its_dialect() -
         output_tokens_max=64,
         sampling=Sampling(temperature=0.5, top_k=40, stop=("END",)),
         tools=(weather,),
-        tool_choice="weather",
+        tool_choice="tool:weather",
         schema={"type": "object"},
         answers=2,
         stream=True,

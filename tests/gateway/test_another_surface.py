@@ -17,7 +17,7 @@ from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.form import ChatRequest, Role, Text, Turn
 from sublet.gateway.surfaces.registry import SURFACES
-from sublet.gateway.surfaces.surface import Headers, Identity, secret_of
+from sublet.gateway.surfaces.surface import CommonSurface, Identity
 from sublet.values.errors import SubletError
 
 
@@ -30,14 +30,11 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 _asked = msgspec.json.Decoder(Asked)
 
 
-class SaySurface:
+class SaySurface(CommonSurface):
     """`{"model", "say", "stream"}`, answered by lines of JSON."""
 
     routes = {b"/v1/say": "chat"}  # noqa: RUF012
     stream_content_type = b"application/x-ndjson"
-
-    def secret(self, headers: Headers) -> bytes:
-        return secret_of(headers)
 
     def parse(self, kind: str, body: bytes) -> Call:
         try:

@@ -17,7 +17,8 @@ from tests.gateway.test_openai_surface import IDENTITY, ROUTE, SURFACE, ask, par
 
 from sublet.gateway.refusals import InvalidRequestError
 from sublet.gateway.requests.held import tokens_max
-from sublet.gateway.surfaces.openai_fields import FIELDS, IGNORED, NAMES, REFUSED
+from sublet.gateway.surfaces.fields import IGNORED, REFUSED
+from sublet.gateway.surfaces.openai_fields import FIELDS, NAMES
 from sublet.gateway.upstream.dialects import DIALECTS, PARAMETERS
 from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 from sublet.models.engines import kinds

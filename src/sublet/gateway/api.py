@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
 from sublet.gateway.front.routes import READ, Route
-from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
 from sublet.gateway.service import Gateway
-from sublet.gateway.surfaces.surface import Surface
+from sublet.gateway.surfaces.surface import Surface, marked
 from sublet.values.errors import SubletError
 
 
-def application(gateway: Gateway, surface: Surface) -> Starlette:
-    """GET /v1/models, /v1/models/{id} and /health; everything else is refused in the surface's form."""
+def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
+    """GET /v1/models, /v1/models/{id} and /health; everything else is refused. All in the form of the vendor whose mark the
+    headers have, else of the first surface."""
 
-    def granted(request: Request) -> KeyGrant:
-        return gateway.authenticate(surface.secret(request.headers.raw))
+    def surface_of(request: Request) -> Surface:
+        return marked(surfaces, request.headers.raw)
+
+    def granted(request: Request) -> Surface:
+        surface = surface_of(request)
+        gateway.authenticate(surface.secret(request.headers.raw))
+        return surface
 
     async def list_models(request: Request) -> Response:
-        granted(request)
-        models = [_model(route) for _, route in sorted(gateway.snapshot.models.items())]
-        return JSONResponse({"object": "list", "data": models})
+        surface = granted(request)
+        return JSONResponse(surface.models([route for _, route in sorted(gateway.snapshot.models.items())]))
 
     async def one_model(request: Request) -> Response:
-        granted(request)
+        surface = granted(request)
         name = request.path_params["name"]
         route = gateway.snapshot.models.get(name)
         if route is None:
             raise ModelNotFoundError(
                 f"The model {name[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"
             )
-        return JSONResponse(_model(route))
+        return JSONResponse(surface.model(route))
 
     async def health(request: Request) -> Response:
         journal_fails = gateway.journal.failure is not None
@@ -43,7 +49,8 @@ def application(gateway: Gateway, surface: Surface) -> Starlette:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, SubletError)
-        return Response(surface.refusal(error), error.status, media_type="application/json")
+        surface = surface_of(request)
+        return Response(surface.refusal(error), surface.status(error), media_type="application/json")
 
     async def unknown(request: Request, error: Exception) -> Response:
         return await refused(request, RouteNotFoundError())
@@ -64,19 +71,7 @@ def application(gateway: Gateway, surface: Surface) -> Starlette:
 def cold_routes(surface: Surface) -> dict[bytes, Route]:
     """What `application` serves, as the protocol lets it through."""
     return {
-        b"/v1/models": Route(surface, READ),
-        b"/v1/models/": Route(surface, READ),
+        b"/v1/models": Route(surface, READ, shared=True),
+        b"/v1/models/": Route(surface, READ, shared=True),
         b"/health": Route(surface, READ, needs_key=False),
-    }
-
-
-def _model(route: ModelRoute) -> dict[str, object]:
-    return {
-        "id": route.name,
-        "object": "model",
-        "created": route.created_s,
-        "owned_by": "sublet",
-        "context_tokens": route.context_tokens,
-        "capabilities": sorted(route.capabilities),
-        "available": bool(route.replicas),
     }

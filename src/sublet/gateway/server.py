@@ -166,7 +166,7 @@ async def _serve(
     gateway.hold_over = shipper.wake
     surfaces = list(SURFACES)
     config = uvicorn.Config(
-        application(gateway, surfaces[0]),
+        application(gateway, surfaces),
         http=gateway_protocol(_front(gateway, surfaces)),
         ws="none",
         lifespan="off",

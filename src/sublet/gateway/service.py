@@ -28,6 +28,7 @@ from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds
 from sublet.gateway.requests.host import UnderWay
 from sublet.gateway.surfaces.surface import Surface
 from sublet.gateway.upstream.engine_watch import EngineWatch
+from sublet.gateway.upstream.openai_body import COUNT
 from sublet.gateway.upstream.pool import EnginePool
 from sublet.values.clock import Clock, SystemClock, to_micros
 from sublet.values.errors import ForbiddenError, SubletError
@@ -122,7 +123,8 @@ class Gateway:
                 # It may have been revoked or have expired while the body came.
                 grant = self.authenticate(ticket.secret)
             call, model = self._checked(surface, kind, body)
-            kind_of = HeldExchange if grant.budgeted and self._holds is not None else Exchange
+            held = grant.budgeted and self._holds is not None and kind != COUNT
+            kind_of = HeldExchange if held else Exchange
             now = self.monotonic()
             exchange = kind_of(self, client, surface, call, model, grant, ticket.key_state, now, len(body))
             exchange.start()

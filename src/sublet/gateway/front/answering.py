@@ -41,6 +41,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         # As gateway.connections.Holder.
         self.organization = ""
         self.held_bytes = 0
+        self.headers: list[tuple[bytes, bytes]] = []
         self._looked_at: dict[bytes, bytes] = {}
         self._route: Route | None = None
         self._exchange: Exchange | None = None
@@ -96,11 +97,11 @@ class AnsweringProtocol(HttpToolsProtocol):
         return self._cors if self._keep else self._cors + CLOSE
 
     def _request_id(self) -> bytes:
-        return b"x-request-id: %b\r\n" % self.gateway.next_request_id()[1].encode()
+        return self._surface().headers(self.gateway.next_request_id()[1], None)
 
     def _surface(self) -> Surface:
-        """Whose form an error has; the first surface's, before it is known what is asked."""
-        return self._route.surface if self._route is not None else self.front.routes.surface
+        """Whose form an error has; before it is known what is asked, the first surface's or that of the client's own mark."""
+        return self._route.surface if self._route is not None else self.front.routes.marked(self.headers)
 
     def _answer_refusal(self, error: SubletError) -> None:
         self._write_refusal(error, self._surface(), self._request_id())
@@ -109,7 +110,8 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _write_refusal(self, error: SubletError, surface: Surface, headers: bytes) -> None:
         self.gateway.metrics.refused[error.code] += 1
         headers += refusal_headers(error) + self._own_headers()
-        self.transport.write(json_answer(error.status, headers, surface.refusal(error), bodiless=self._bodiless))
+        status = surface.status(error)
+        self.transport.write(json_answer(status, headers, surface.refusal(error), bodiless=self._bodiless))
 
     def _over(self) -> None:
         self._exchange = None

@@ -7,6 +7,7 @@ body of a request that may not be is kept, and `100 Continue` is only said to on
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import httptools
@@ -302,6 +303,8 @@ class GatewayProtocol(AnsweringProtocol):
         route = front.routes.exact.get(self.url)
         if route is None:
             route, self.url = front.routes.find(self.url)
+        if route is not None and route.shared:
+            route = replace(route, surface=front.routes.marked(self.headers))
         self._route = route
         try:
             self._admit(route, method, seen)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sublet.gateway.refusals import RouteNotFoundError
-from sublet.gateway.surfaces.surface import Surface
+from sublet.gateway.surfaces.surface import Headers, Surface, marked
 
 POST = (b"POST",)
 READ = (b"GET", b"HEAD")
@@ -15,12 +15,14 @@ PATH_SHOWN_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path. `kind` is the kind of call of those that are served by callbacks; those without are served by the ASGI app."""
+    """A path. `kind` is the kind of call of those that are served by callbacks; those without are served by the ASGI app.
+    `shared`: several vendors have it, so whose it is shows in the headers."""
 
     surface: Surface
     methods: tuple[bytes, ...]
     kind: str = ""
     needs_key: bool = True
+    shared: bool = False
 
     @property
     def allow(self) -> bytes:
@@ -40,7 +42,12 @@ class Routes:
             path: Route(surface, POST, kind) for surface in surfaces if hot for path, kind in surface.routes.items()
         }
         self.exact |= {path: route for path, route in cold.items() if not path.endswith(b"/")}
+        self._surfaces = tuple(surfaces) if hot else ()
         self._below = [(path, route) for path, route in cold.items() if path.endswith(b"/")]
+
+    def marked(self, headers: Headers) -> Surface:
+        """The surface whose mark the headers have, else the first one."""
+        return marked(self._surfaces, headers) if self._surfaces else self.surface
 
     def missing(self, path: bytes) -> RouteNotFoundError:
         """What to say of a path that there is not: to whom calls it, the manual of the operator is of no use."""
@@ -57,7 +64,13 @@ class Routes:
         if not path.startswith(b"/"):
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         path = path.rstrip(b"/") or b"/"
-        route = self.exact.get(path)
+        route = self.exact.get(path) or self._varying(path, query)
         if route is None:
             route = next((below for prefix, below in self._below if path.startswith(prefix)), None)
         return route, path + mark + query
+
+    def _varying(self, path: bytes, query: bytes) -> Route | None:
+        for surface in self._surfaces:
+            if (found := surface.find(path, query)) is not None:
+                return Route(found[0], POST, found[1])
+        return None

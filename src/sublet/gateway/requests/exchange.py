@@ -23,7 +23,7 @@ from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.fair import Seat
 from sublet.gateway.requests.host import Host
 from sublet.gateway.requests.reply import Reply
-from sublet.gateway.surfaces.surface import Identity, Surface
+from sublet.gateway.surfaces.surface import Allowance, Identity, Surface
 from sublet.gateway.upstream.attempt import Attempt
 from sublet.values.errors import SubletError
 
@@ -116,10 +116,8 @@ class Exchange:
     def headers(self) -> bytes:
         """The headers of every answer to this request."""
         limit, remaining, reset_s = self.gateway.admission.allowance(self._key_state)
-        return (
-            b"x-request-id: %b\r\nx-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
-            b"x-ratelimit-reset-requests: %ds\r\n" % (self.identity.request_id.encode(), limit, remaining, reset_s)
-        )
+        allowance = Allowance(limit, remaining, reset_s, self.identity.created_s + reset_s)
+        return self.surface.headers(self.identity.request_id, allowance)
 
     @property
     def waiting(self) -> bool:

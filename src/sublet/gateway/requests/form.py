@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 TURNS_MAX = 4096
+NAMED = "tool:"
+"""Opens a `tool_choice` that names a tool."""
 
 
 class Role(StrEnum):
@@ -58,11 +60,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may ask for; `schema` is the JSON Schema of its arguments."""
+    """A function that the model may ask for; `schema` is the JSON Schema of its arguments. `strict` where it has to be kept to
+    the letter, None where the vendor's client does not say."""
 
     name: str
     description: str
     schema: Mapping[str, Any]
+    strict: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A conversation to be continued. `tool_choice` is auto, none, required, or the name of a tool; empty: the engine's own.
-    `schema` is the JSON Schema that the answer has to fit; `answers` is how many are wanted."""
+    """A conversation to be continued; where its last turn is the assistant's, the answer goes on from there.
+
+    `tool_choice` is auto, none, required, or `tool:` and the name of one; empty: the engine's own. `parallel` says whether the
+    model may ask for several tools at once. `schema` is the JSON Schema that the answer has to fit, `json` that it has to be a JSON
+    object of any form; `answers` is how many are wanted. `effort` and `verbosity` are words for models that know them and have no
+    effect on others. `top_logprobs`: the likelihood of each token is wanted, beside so many others.
+    """
 
     model: str
     turns: tuple[Turn, ...]
@@ -89,9 +98,21 @@ class ChatRequest:
     sampling: Sampling = Sampling()
     tools: tuple[Tool, ...] = ()
     tool_choice: str = ""
+    parallel: bool | None = None
     schema: Mapping[str, Any] | None = None
+    json: bool = False
     answers: int = 1
     stream: bool = False
+    effort: str = ""
+    verbosity: str = ""
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountRequest:
+    """A conversation whose tokens are to be counted, and that is not to be continued."""
+
+    chat: ChatRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
 from sublet.gateway.requests.assembly import Assembler
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.forcing import ForcedStream
 from sublet.gateway.surfaces.surface import Identity, StreamForm, Surface
 from sublet.gateway.upstream.engine_error import engine_error
-from sublet.gateway.upstream.openai_body import EMBEDDING
+from sublet.gateway.upstream.openai_body import COUNT, EMBEDDING
 from sublet.gateway.upstream.scripts import events
 from sublet.gateway.upstream.sse import EventCutter
 from sublet.values.errors import SubletError
@@ -48,7 +49,7 @@ class Reply:
         self.surface = surface
         self.call = call
         self.identity = identity
-        self.meter = Meter()
+        self.meter = call.counts = Meter()
         self.form: StreamForm | None = None
         self.whole = b""
         """The whole answer in the client's form, once it is complete."""
@@ -67,7 +68,7 @@ class Reply:
         self._cutter = None
         self._scripted = False
         if self.call.stream:
-            self.form = self.form or self.surface.stream(self.call, self.identity)
+            self.form = self.form or self._stream()
         elif model.stream_only and self.call.kind != EMBEDDING:
             self._assembler = Assembler(self.call.kind)
 
@@ -82,10 +83,13 @@ class Reply:
     def finish_script(self, answer: dict[str, Any]) -> bytes:
         """Take the whole answer of a script: the bytes for the client of a stream, none where `whole` is to be sent."""
         body = _encode(answer)
+        if self.call.kind == COUNT:
+            self.whole = self._told(body)
+            return b""
         if self.form is None:
-            self.whole = self.surface.answer(self.call, self.identity, body)
             self.meter.whole(body)
             self.meter.finish(self.call, body)
+            self.whole = self._told(body)
             return b""
         return b"".join(self.form.event(self.meter.chunk(event)) for event in events(answer, self.call.kind))
 
@@ -156,8 +160,8 @@ class Reply:
                 if self._scripted:
                     self.whole = body
                     return True
-                self.whole = self.surface.answer(self.call, self.identity, body)
                 self.meter.finish(self.call, body)
+                self.whole = self._told(body)
                 return True
             assembler.take(Meter().chunk(payload) if self._scripted else self.meter.chunk(payload, self.call.running))
         return False
@@ -174,5 +178,17 @@ class Reply:
             self.whole = body
             return
         self.meter.whole(body)
-        self.whole = self.surface.answer(self.call, self.identity, body)
         self.meter.finish(self.call, body)
+        self.whole = self._told(body)
+
+    def _stream(self) -> StreamForm:
+        form = self.surface.stream(self.call, self.identity)
+        forcing = self.call.forcing
+        return form if forcing is None else ForcedStream(form, forcing, self.identity)
+
+    def _told(self, body: bytes) -> bytes:
+        """A whole answer of an engine in the client's form; counted before, since some surfaces tell the counts."""
+        forcing = self.call.forcing
+        if forcing is not None and self.call.kind != COUNT:
+            body = forcing.answer(body, self.identity)
+        return self.surface.answer(self.call, self.identity, body)

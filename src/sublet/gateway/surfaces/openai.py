@@ -15,7 +15,7 @@ from msgspec import Raw
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.requests.call import Call
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
-from sublet.gateway.surfaces.surface import Headers, Identity, secret_of
+from sublet.gateway.surfaces.surface import CommonSurface, Identity
 from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, EngineParameters
 from sublet.gateway.upstream.engine_error import engine_error
 from sublet.gateway.upstream.openai_body import (
@@ -95,14 +95,11 @@ COMPLETION_TOKENS_DEFAULT = 16
 LOGIT_BIAS_MAX = 1024
 
 
-class OpenAISurface:
+class OpenAISurface(CommonSurface):
     """See gateway.surface.Surface."""
 
     routes = ROUTES
     stream_content_type = b"text/event-stream; charset=utf-8"
-
-    def secret(self, headers: Headers) -> bytes:
-        return secret_of(headers)
 
     def parse(self, kind: str, body: bytes) -> Call:
         call = _decoded(kind, body)

@@ -9,18 +9,8 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import InvalidRequestError
+from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
 from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
-
-HONORED, IGNORED, REFUSED = "honored", "ignored", "refused"
-
-
-class Field(NamedTuple):
-    """One field of a request: what becomes of it, and how or why."""
-
-    name: str
-    fate: str
-    words: str = ""
-
 
 _CALLER = "describes the caller and has no effect on the answer, as at OpenAI"
 _CACHE = "a hint; the engine's prefix cache works without it, and cached tokens are in `usage`"
@@ -183,8 +173,4 @@ DESCRIBED = frozenset(_CHECKS)
 def table() -> str:
     """The fields of every route, for the manual."""
     titles = {CHAT: "Chat completions", COMPLETION: "Completions", EMBEDDING: "Embeddings"}
-    lines: list[str] = []
-    for kind, fields in FIELDS.items():
-        lines += ["", f"## {titles[kind]}", "", "| field | | |", "| --- | --- | --- |"]
-        lines += [f"| `{item.name}` | {item.fate} | {item.words} |" for item in fields]
-    return "\n".join(lines)
+    return tables({titles[kind]: fields for kind, fields in FIELDS.items()})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+from sublet.gateway.model import ModelRoute
 from sublet.gateway.requests.call import Call
+from sublet.gateway.surfaces.stream_form import Identity as Identity
+from sublet.gateway.surfaces.stream_form import StreamForm as StreamForm
 from sublet.values.errors import SubletError
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -27,33 +29,14 @@ def secret_of(headers: Headers) -> bytes:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What the client sees instead of the engine's own names: the request's id, the model's public name, the time."""
+class Allowance(NamedTuple):
+    """What a key may still do: requests a minute, those left of them, seconds until all are there again, and when
+    that is (seconds since the epoch)."""
 
-    request_id: str
-    model: str
-    created_s: int
-
-
-class StreamForm(Protocol):
-    """Turns an engine's stream, event by event, into what the client expects."""
-
-    def event(self, payload: bytes) -> bytes:
-        """The bytes for the client that stand for one event of the engine; empty where there are none."""
-        ...
-
-    def end(self) -> bytes:
-        """The bytes that end a complete answer."""
-        ...
-
-    def failure(self, error: SubletError) -> bytes:
-        """The bytes that tell, in mid-stream, that the answer ends here and why."""
-        ...
-
-    def keep_alive(self) -> bytes:
-        """Bytes that a client ignores, sent in a long silence so that nothing between cuts the connection."""
-        ...
+    limit: int
+    remaining: int
+    reset_s: int
+    reset_at_s: int
 
 
 class Surface(Protocol):
@@ -63,6 +46,13 @@ class Surface(Protocol):
     """Raw path to the kind of call, for those that the gateway serves by callbacks."""
 
     stream_content_type: bytes
+
+    mark: bytes
+    """The header by which this vendor's clients are known on paths that several vendors share; empty where there is none."""
+
+    def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
+        """For paths that vary: the surface as it is for this one, and the kind of call; None where the path is not its own."""
+        ...
 
     def secret(self, headers: Headers) -> bytes:
         """The API key that the headers carry, empty where there is none; `secret_of` where the vendor has no place of its own."""
@@ -81,5 +71,64 @@ class Surface(Protocol):
         ...
 
     def refusal(self, error: SubletError) -> bytes:
-        """The body of an error; status and headers are the gateway's."""
+        """The body of an error."""
         ...
+
+    def status(self, error: SubletError) -> int:
+        """The HTTP status of an error, as this vendor has it."""
+        ...
+
+    def headers(self, request_id: str, allowance: Allowance | None) -> bytes:
+        """The headers that every answer has; without `allowance` where the request was refused before it was counted."""
+        ...
+
+    def models(self, routes: Sequence[ModelRoute]) -> dict[str, Any]:
+        """The list of models."""
+        ...
+
+    def model(self, route: ModelRoute) -> dict[str, Any]:
+        """One model."""
+        ...
+
+
+def marked(surfaces: Sequence[Surface], headers: Headers) -> Surface:
+    """The surface whose mark the headers have, else the first one."""
+    names = {name for name, _ in headers}
+    return next((surface for surface in surfaces if surface.mark and surface.mark in names), surfaces[0])
+
+
+class CommonSurface:
+    """What most surfaces have in common, to be inherited: OpenAI's headers and models, the gateway's own statuses, and fixed paths."""
+
+    mark = b""
+
+    def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
+        return None
+
+    def secret(self, headers: Headers) -> bytes:
+        return secret_of(headers)
+
+    def status(self, error: SubletError) -> int:
+        return error.status
+
+    def headers(self, request_id: str, allowance: Allowance | None) -> bytes:
+        if allowance is None:
+            return b"x-request-id: %b\r\n" % request_id.encode()
+        return (
+            b"x-request-id: %b\r\nx-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %ds\r\n" % (request_id.encode(), *allowance[:3])
+        )
+
+    def models(self, routes: Sequence[ModelRoute]) -> dict[str, Any]:
+        return {"object": "list", "data": [self.model(route) for route in routes]}
+
+    def model(self, route: ModelRoute) -> dict[str, Any]:
+        return {
+            "id": route.name,
+            "object": "model",
+            "created": route.created_s,
+            "owned_by": "sublet",
+            "context_tokens": route.context_tokens,
+            "capabilities": sorted(route.capabilities),
+            "available": bool(route.replicas),
+        }

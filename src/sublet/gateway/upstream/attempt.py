@@ -72,7 +72,7 @@ class Attempt:
         self._script = script_of(call, model)
         exchange.reply.begin(model)
         if self._script is not None:
-            self._ask(next(self._script))
+            self._next_step(self._script)
             return
         pool = gateway.engines(route.endpoint, model)
         pool.request(self, ENGINE_PATHS[call.kind], call.for_engine(model), self._taken)
@@ -88,13 +88,14 @@ class Attempt:
         pool.request(self, step.path, step.body, self._taken)
 
     def _next_step(self, script: Script) -> None:
-        """The answer of a step is there."""
+        """Begin the script, or go on with it: the answer of a step is there."""
         exchange = self._exchange
-        if not self._ended:
+        begun = self._answering
+        if begun and not self._ended:
             # An engine's stream that said everything may not have ended yet; nothing more of it is wanted.
             self.close()
         try:
-            step = script.send(exchange.reply.whole)
+            step = script.send(exchange.reply.whole) if begun else next(script)
         except StopIteration as ended:
             self._script = None
             self._finish(ended.value)

@@ -120,7 +120,8 @@ class Dialect:
     """How an engine speaks OpenAI's API. `parameters` are those of EngineParameters that it knows, `renamed` those that it
     knows by another name. `running_usage`: it counts in every chunk when asked by `stream_options.continuous_usage_stats`.
     `timings`: it counts in every chunk when asked by `timings_per_token`. `single`: it gives one answer per request, so that
-    several, an echo and log probabilities of a completion are put together from several requests (see scripts.py)."""
+    several, an echo and log probabilities of a completion are put together from several requests (see scripts.py); such a one
+    also counts the tokens of a chat when asked. `continues`: it goes on from an assistant's turn without being told to."""
 
     name: str
     parameters: frozenset[str] = frozenset()
@@ -128,6 +129,7 @@ class Dialect:
     running_usage: bool = False
     timings: bool = False
     single: bool = False
+    continues: bool = False
 
 
 DIALECTS = {
@@ -136,7 +138,14 @@ DIALECTS = {
         Dialect("openai"),
         Dialect("vllm", frozenset(_VLLM), running_usage=True),
         Dialect("sglang", frozenset(_SGLANG), running_usage=True),
-        Dialect("llamacpp", frozenset(_LLAMACPP), {"repetition_penalty": "repeat_penalty"}, timings=True, single=True),
+        Dialect(
+            "llamacpp",
+            frozenset(_LLAMACPP),
+            {"repetition_penalty": "repeat_penalty"},
+            timings=True,
+            single=True,
+            continues=True,
+        ),
     )
 }
 """By the name that the catalog uses."""

@@ -13,12 +13,14 @@ import msgspec
 from msgspec import Meta, Raw
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.form import TURNS_MAX, ChatRequest, EmbeddingRequest, Image, Role, Text, Tool, Turn
+from sublet.gateway.requests.form import NAMED, TURNS_MAX, ChatRequest, EmbeddingRequest, Image, Role, Text, Tool, Turn
 from sublet.gateway.upstream.dialects import ABSENT, Dialect, EngineParameters
 
 CHAT = "chat"
 COMPLETION = "completions"
 EMBEDDING = "embeddings"
+COUNT = "count"
+"""Counting the tokens of a chat: nothing is generated, and nothing is billed."""
 
 ENGINE_PATHS = {CHAT: b"/v1/chat/completions", COMPLETION: b"/v1/completions", EMBEDDING: b"/v1/embeddings"}
 
@@ -151,15 +153,24 @@ def body_of(request: ChatRequest | EmbeddingRequest) -> EngineBody:
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         n=request.answers if request.answers > 1 else None,
+        logprobs=True if request.top_logprobs is not None else None,
+        top_logprobs=request.top_logprobs or None,
     )
     if request.tools:
         found.tools = Raw(_encode([_tool(tool) for tool in request.tools]))
         if request.tool_choice:
             found.tool_choice = Raw(_encode(_choice(request.tool_choice)))
+        found.parallel_tool_calls = request.parallel
     if request.schema is not None:
-        fitted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.schema, "strict": True}}
-        found.response_format = Raw(_encode(fitted))
+        found.response_format = fitting(request.schema)
+    elif request.json:
+        found.response_format = Raw(b'{"type":"json_object"}')
     return found
+
+
+def fitting(schema: Mapping[str, Any]) -> Raw:
+    """The response format of an answer that has to fit a JSON Schema."""
+    return Raw(_encode({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}))
 
 
 def parameters_of(request: ChatRequest) -> EngineParameters | None:
@@ -190,11 +201,13 @@ def _part(part: Text | Image) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": tool.schema},
-    }
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
 
 
-def _choice(name: str) -> Any:
-    return name if name in ("auto", "none", "required") else {"type": "function", "function": {"name": name}}
+def _choice(choice: str) -> Any:
+    if not choice.startswith(NAMED):
+        return choice
+    return {"type": "function", "function": {"name": choice.removeprefix(NAMED)}}

@@ -15,11 +15,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sublet.gateway.metering.estimate import prompt_tokens
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.requests.call import Call
 from sublet.gateway.upstream.dialects import DIALECTS
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, ENGINE_PATHS, ChatBody, CompletionBody
+from sublet.gateway.upstream.openai_body import (
+    CHAT,
+    COMPLETION,
+    COUNT,
+    ENGINE_PATHS,
+    ChatBody,
+    CompletionBody,
+)
 
 _FORCED = 1e9
 _PARTIAL_PROBS = 4096
@@ -42,6 +50,8 @@ Script = Generator[Step, bytes, dict[str, Any]]
 
 def script_of(call: Call, route: ModelRoute) -> Script | None:
     """The steps of a request for an engine that needs them; None where one request does."""
+    if call.kind == COUNT:
+        return _count(call, route)
     if not DIALECTS[route.dialect].single:
         return None
     body = call.body
@@ -96,6 +106,17 @@ def _chat(call: Call, route: ModelRoute) -> Script:
         usage.add(said.get("usage"), first=number == 0)
         choices.append({**said["choices"][0], "index": number})
     return {"choices": choices, "usage": usage.as_dict()}
+
+
+def _count(call: Call, route: ModelRoute) -> Script:
+    """The tokens of a chat, by the engine's own template and tokenizer where it shows them; else by the estimate, without a step."""
+    tokens = prompt_tokens(call)
+    if DIALECTS[route.dialect].single:
+        body = _decode(call.for_engine(route))
+        asked = {name: body[name] for name in ("messages", "tools", "chat_template_kwargs") if name in body}
+        prompt = str(_decode((yield Step(b"/apply-template", _encode(asked))))["prompt"])
+        tokens = len((yield from _ids(prompt)))
+    return {"usage": {"prompt_tokens": tokens}}
 
 
 def _completion(call: Call, body: CompletionBody, route: ModelRoute) -> Script:

@@ -1,0 +1,98 @@
+"""What a surface costs: microseconds of CPU to translate an engine's event, and a request. Writes bench/results/surfaces.json.
+
+`python bench/surfaces.py` feeds each surface's stream with the chunks of an answer, as llama.cpp sends them, and reads a request of
+ten messages and one of a coding agent's kind (60 messages, 40 tools). The least of several rounds counts, since other programs only
+add to it; `of_openai` is the ratio to OpenAI's own surface, which passes events on by position.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sublet.gateway.requests.call import Call
+from sublet.gateway.surfaces.registry import SURFACES
+from sublet.gateway.surfaces.surface import Identity, Surface
+
+RESULT = Path(__file__).parent / "results" / "surfaces.json"
+EVENTS, ROUNDS, REQUESTS = 2_000, 15, 200
+IDENTITY = Identity("req_0123456789abcdef", "model", 1_700_000_000)
+SCHEMA = {"type": "object", "properties": {"path": {"type": "string", "description": "x" * 200}}, "required": ["path"]}
+HEAD = (
+    '{{"choices":[{{"finish_reason":null,"index":0,"delta":{{"content":"{text}"}}}}],"created":1790000000,"id":"chatcmpl-x",'
+    '"model":"engine","system_fingerprint":"b1-0","object":"chat.completion.chunk"}}'
+)
+
+
+def main() -> None:
+    found: dict[str, Any] = {}
+    for surface in SURFACES:
+        name = type(surface).__name__.removesuffix("Surface").lower()
+        found[name] = measured(surface, name)
+    for figures in found.values():
+        figures["of_openai"] = round(figures["event_us"] / found["openai"]["event_us"], 2)
+    RESULT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+def measured(surface: Surface, name: str) -> dict[str, float]:
+    """The figures of one surface."""
+    bound, small, large = request_of(surface, name, 10, 0), request_of(surface, name, 10, 0), None
+    large = request_of(surface, name, 60, 40)
+    surface = bound[0]
+    chunks = [HEAD.format(text=f" word{number}").encode() for number in range(EVENTS)]
+
+    def stream() -> None:
+        event = surface.stream(parsed(surface, small[1]), IDENTITY).event
+        for chunk in chunks:
+            event(chunk)
+
+    return {
+        "event_us": round(least_us(stream) / EVENTS, 2),
+        "request_of_10_us": round(least_us(lambda: read(surface, small[1])) / REQUESTS, 1),
+        "request_of_60_with_40_tools_us": round(least_us(lambda: read(surface, large[1])) / REQUESTS, 1),
+    }
+
+
+def request_of(surface: Surface, name: str, turns: int, tools: int) -> tuple[Surface, bytes]:
+    """A request in the vendor's form, and the surface for it."""
+    words = "How many words does this sentence have, and why? " * 8
+    roles = ["user", "assistant"] * (turns // 2 - 1) + ["user"]
+    fields: dict[str, Any] = {"model": "model", "stream": True}
+    messages = [{"role": role, "content": words} for role in roles]
+    if name == "anthropic":
+        fields |= {"max_tokens": 999, "messages": messages, "system": [{"type": "text", "text": words}]}
+        if tools:
+            fields["tools"] = [{"name": f"t{n}", "description": words, "input_schema": SCHEMA} for n in range(tools)]
+    else:
+        fields["messages"] = messages
+        if tools:
+            functions = [{"name": f"t{n}", "description": words, "parameters": SCHEMA} for n in range(tools)]
+            fields["tools"] = [{"type": "function", "function": item} for item in functions]
+    return surface, json.dumps(fields).encode()
+
+
+def parsed(surface: Surface, body: bytes) -> Call:
+    return surface.parse("chat", body)
+
+
+def read(surface: Surface, body: bytes) -> None:
+    for _ in range(REQUESTS):
+        surface.parse("chat", body)
+
+
+def least_us(work: Callable[[], None]) -> float:
+    """Microseconds of CPU of the cheapest round."""
+    found = []
+    for _ in range(ROUNDS):
+        before = time.process_time_ns()
+        work()
+        found.append((time.process_time_ns() - before) / 1000)
+    return min(found)
+
+
+if __name__ == "__main__":
+    main()
