@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from sqlalchemy import insert, update
 
+from sublet.gateway.metering.journal import Record
 from sublet.gateway.model import GatewaySettings, UsageRecord
 from sublet.gateway.requests.held import Holds
 from sublet.gateway.server import run
@@ -388,7 +390,7 @@ class Running:
 
     def journal(self, kind: str | None = None) -> list[dict[str, Any]]:
         lines = [
-            json.loads(line[9:])
+            msgspec.to_builtins(msgspec.json.decode(line[9:], type=Record))
             for path in sorted(self.settings.journal_dir.glob("*/*.journal"))
             for line in path.read_text().splitlines()
         ]

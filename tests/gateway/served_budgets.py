@@ -13,7 +13,7 @@ from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 from sublet.wiring.model_api import gateway_ports
-from sublet.wiring.requests import DeskHolds, settle_requests, usage_events
+from sublet.wiring.requests import DeskHolds, request_usage, settle_requests
 
 
 def main(url: str, data_dir: str) -> None:
@@ -23,7 +23,7 @@ def main(url: str, data_dir: str) -> None:
 
     def emit(records: list[UsageRecord]) -> None:
         def write(connection: Connection) -> None:
-            assert not ledger.take(connection, usage_events(records, "gateway")).refused
+            ledger.requests.take(connection, "gateway", request_usage(records), store.clock.now())
             settle_requests(connection, ledger.spending, records, store.clock.now())
 
         store.write(write)

@@ -47,7 +47,7 @@ from sublet.store.tables.ledger import budget_states, events, holds
 from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, UnavailableError
-from sublet.wiring.requests import DeskHolds, settle_requests, usage_events
+from sublet.wiring.requests import DeskHolds, request_usage, settle_requests
 
 UNIT = 10**8
 PRICES = {
@@ -143,7 +143,7 @@ def money(make_gateway: Callable[..., Running], store: Store) -> Iterator[Money]
 
     def take(records: list[UsageRecord]) -> None:
         def write(connection: Connection) -> None:
-            assert not ledger.take(connection, usage_events(records, "gateway")).refused
+            ledger.requests.take(connection, "gateway", request_usage(records), store.clock.now())
             settle_requests(connection, ledger.spending, records, store.clock.now())
 
         store.write(write)

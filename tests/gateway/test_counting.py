@@ -27,7 +27,7 @@ from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens
 from sublet.gateway.metering.meter import Meter
 from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 from sublet.store.tables.models import models
-from sublet.wiring.requests import usage_events
+from sublet.wiring.requests import request_usage
 
 WORDS = "word " * 20_000
 PROMPT = [{"role": "user", "content": WORDS}]
@@ -118,8 +118,8 @@ def test_a_cut_stream_of_an_engine_without_counts_is_estimated_prompt_and_all(
     assert (record["input"], record["output"], record["counted"]) == (PROMPT_ESTIMATE, 3, "estimate")
     until(lambda: len(gateway.events) == 2)
     assert {item.counted for item in gateway.events} == {"estimate"}
-    for item in usage_events(gateway.events, "s"):
-        assert item.dimensions == {"model": MODEL, "pool": "pool_x", "counted": "estimate"}
+    for item in request_usage(gateway.events):
+        assert dict(item.dimensions) == {"model": MODEL, "pool": "pool_x", "counted": "estimate"}
 
 
 REASONING = [

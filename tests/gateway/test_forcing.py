@@ -16,7 +16,7 @@ from tests.gateway.test_openai_surface import IDENTITY, ROUTE, SURFACE
 from sublet.gateway.refusals import InvalidRequestError
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.forcing import ForcedStream
-from sublet.gateway.surfaces.openai import OpenAIStream
+from sublet.gateway.surfaces.openai_answers import OpenAIStream
 from sublet.store.tables.models import models
 
 PLAIN = replace(ROUTE, capabilities=frozenset({"chat", "json_schema"}))

@@ -5,18 +5,28 @@ from __future__ import annotations
 import errno
 import json
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway.harness import Running, ScriptedEngine, ask, post, until
 
-from sublet.gateway.metering.journal import Board, Journal, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.metering import board as boards
+from sublet.gateway.metering.board import FILE, Board, tokens_at
+from sublet.gateway.metering.board import opened as left_open
+from sublet.gateway.metering.journal import CROWD, GATHER_S, Journal, Record, line_of, lines, lock_run
+from sublet.gateway.metering.meter import Meter
+from sublet.gateway.metering.records import CLIENT_GONE, closing, context_of, settled_line
 from sublet.gateway.metering.shipper import Shipper, close_open_requests, ship, usage_of
-from sublet.gateway.model import Tokens, UsageRecord
+from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Tokens, UsageRecord, request_id
+from sublet.gateway.refusals import EngineFailedError
+from sublet.gateway.surfaces.surface import Identity
 from sublet.values.errors import InvalidInputError
 
 
@@ -184,18 +194,138 @@ def test_a_new_segment_opens_with_the_open_requests(tmp_path: Path) -> None:
 
 
 def test_the_board_remembers_what_was_given(tmp_path: Path) -> None:
-    board = Board(tmp_path / "board", slots=2)
+    board = Board(tmp_path / FILE, slots=2)
     first, second = board.take(1), board.take(2)
-    assert board.take(3) == -1
+    assert board.take(3) == -1 and board.open(3, 10, b"x") == -1
     board.put(first, 1, 10, 4, 7)
     board.put(-1, 3, 1, 1, 1)
-    assert board_tokens(tmp_path / "board", first, 1) == Tokens(10, 4, 7)
-    assert board_tokens(tmp_path / "board", second, 2) == Tokens()
-    assert board_tokens(tmp_path / "board", first, 9) == Tokens()
-    assert board_tokens(tmp_path / "nowhere", first, 1) == Tokens()
-    board.give_back(first)
+    assert tokens_at(tmp_path, first, 1) == Tokens(10, 4, 7)
+    assert tokens_at(tmp_path, second, 2) == Tokens()
+    assert tokens_at(tmp_path, first, 9) == Tokens()
+    assert tokens_at(tmp_path / "nowhere", first, 1) == Tokens()
+    board.clear(first)
     assert board.take(4) == first
     board.close()
+
+
+def test_the_board_of_version_0_1_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "board").write_bytes(bytes(32) + struct.pack("<QIII", 5, 10, 4, 7).ljust(32, b"\0"))
+    assert tokens_at(tmp_path, 1, 5) == Tokens(10, 4, 7)
+    assert tokens_at(tmp_path, 0, 5) == tokens_at(tmp_path, 2, 5) == Tokens()
+
+
+def test_a_context_that_does_not_fit_the_board_or_was_torn_opens_nothing(tmp_path: Path) -> None:
+    board = Board(tmp_path / FILE, slots=2)
+    assert board.open(1, 10, b"x" * (boards.CONTEXT_BYTES_MAX + 1)) == -1
+    context = b"x" * boards.CONTEXT_BYTES_MAX
+    slot = board.open(2, 10, context)
+    assert [found.context for found in left_open(tmp_path)] == [context]
+    at = slot * boards.SLOT_BYTES + boards.SLOT_BYTES - 1
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek(at)
+        file.write(b"y")
+    assert list(left_open(tmp_path)) == []
+    board.close()
+
+
+class Settled:
+    """As much of a request that is over as its record needs."""
+
+    def __init__(self, grant: KeyGrant, meter: Meter, *, queue_s: float, first_at: float) -> None:
+        self.gateway = SimpleNamespace(now_us=lambda: 1_700_000_000_500_000, monotonic=lambda: 12.25)
+        self.grant, self.queue_s, self.first_at = grant, queue_s, first_at
+        self.identity = Identity("req_r00000001", "m", 1)
+        self.model = ModelRoute("m", "m", frozenset(), 1, 1)
+        self.reply = SimpleNamespace(meter=meter)
+        self.sequence, self.started_us, self.started_at, self.held = 1, 1_700_000_000_000_000, 11.5, False
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_the_short_way_to_a_settled_line_says_the_same(data: st.DataObject) -> None:
+    grant = KeyGrant("key_1", "org_1", project=data.draw(st.text(max_size=20)))
+    meter = Meter()
+    meter.input, meter.output = data.draw(st.integers(0, 2**31)), data.draw(st.integers(0, 2**31))
+    meter.input_cached = data.draw(st.integers(0, meter.input))
+    meter.final, meter.running = data.draw(st.booleans()), data.draw(st.booleans())
+    settled: Any = Settled(
+        grant, meter, queue_s=data.draw(st.floats(0, 900)), first_at=data.draw(st.sampled_from([0, 12.0]))
+    )
+    replica = ReplicaRoute("rep_1", "http://x", 1, data.draw(st.sampled_from(["", "pool_1"])))
+    status, error = data.draw(
+        st.sampled_from([(200, None), (CLIENT_GONE, None), (502, EngineFailedError()), (429, InvalidInputError("x"))])
+    )
+    line = settled_line(settled, context_of(grant, settled.model, replica), status, error)
+    assert msgspec.json.decode(line, type=Record) == closing(settled, replica, status, error)
+
+
+def test_a9_requests_that_the_board_alone_opened_are_settled_by_a_successor(tmp_path: Path) -> None:
+    made = Opened(tmp_path)
+    board, run = made.journal.board, made.journal.run
+    context = b'"organization":"org_1","key":"key_1","model":"m","replica":"rep_1"'
+    slots = [board.open(number, 10 + number, context) for number in range(1, 5)]
+    board.put(slots[0], 1, 10, 4, 6)
+    # Number 2 was settled and its line written; number 3 and its line were not yet.
+    for number in (2, 3):
+        line = b'{"kind":"settle","request":"%b",%b,"output":5}' % (request_id(run, number).encode(), context)
+        made.journal.settle_opened(line, slots[number - 1], lambda ok: None, keep=True)
+        if number == 2:
+            made.loop.turn()
+    board.put(slots[2], 3, 7, 0, 2)
+    made.loop.due.clear()
+    made.journal._buffer.clear()
+    made.journal.close()
+    folder = made.journal.folder
+    assert close_open_requests(folder) == 3
+    assert close_open_requests(folder) == 0
+    emitted: list[UsageRecord] = []
+    ship(folder, emitted.extend)
+    found = {(item.request_id, item.meter): (item.quantity, item.incomplete) for item in emitted}
+    assert found == {
+        (request_id(run, 1), "tokens.input"): (6, True),
+        (request_id(run, 1), "tokens.input_cached"): (4, True),
+        (request_id(run, 1), "tokens.output"): (6, True),
+        (request_id(run, 2), "tokens.output"): (5, False),
+        (request_id(run, 3), "tokens.input"): (7, True),
+        (request_id(run, 3), "tokens.output"): (2, True),
+    }
+    assert {item.organization_id for item in emitted} == {"org_1"}
+
+
+def test_a9_a_line_that_could_not_be_written_keeps_its_request_on_the_board_if_it_delivered_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Opened(tmp_path)
+    board = made.journal.board
+    slots = [board.open(number, 10, b'"organization":"org_1"') for number in (1, 2)]
+
+    def full(descriptor: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sublet.gateway.metering.journal.os.write", full)
+        for slot, keep in zip(slots, (True, False), strict=True):
+            made.journal.settle_opened(b'{"kind":"settle","request":"r"}', slot, lambda ok: None, keep=keep)
+        made.loop.turn()
+    assert [item.sequence for item in left_open(made.journal.folder)] == [1]
+    made.journal.retry()
+    assert list(left_open(made.journal.folder)) == []
+    made.journal.close()
+
+
+def test_if_many_wait_for_a_sync_the_next_one_gathers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered: list[float] = []
+    monkeypatch.setattr("sublet.gateway.metering.journal.time", SimpleNamespace(sleep=gathered.append))
+    made = Opened(tmp_path, wait_for_disk=True)
+    for batch in (CROWD - 1, CROWD, 1, 1):
+        for number in range(batch):
+            made.settle(f"r{number}")
+        made.loop.turn()
+        until(lambda: made.loop.due)
+        made.loop.turn()
+    assert gathered == [GATHER_S]
+    assert len(made.durable) == 2 * CROWD + 1 and all(ok for _, ok in made.durable)
+    made.journal.close()
 
 
 def test_a_run_is_held_by_one_process(opened: Opened) -> None:

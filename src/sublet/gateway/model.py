@@ -166,7 +166,7 @@ class Tokens:
 
 
 class UsageRecord(msgspec.Struct, frozen=True, gc=False):
-    """One event for the ledger: a quantity of one kind of token that one request used.
+    """One event for the ledger: a quantity of one kind of token that one request used, between two moments in microseconds.
 
     `id` names the request and the meter, so that telling it twice is telling it once. `incomplete` marks an answer that
     the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens. `held` says that a
@@ -183,8 +183,8 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     replica_id: str
     meter: str
     quantity: int
-    started_at: datetime
-    ended_at: datetime
+    started_us: int
+    ended_us: int
     status: int
     incomplete: bool
     project: str = ""
@@ -192,15 +192,11 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     counted: str = ""
 
 
+def request_id(run: str, sequence: int) -> str:
+    """The id of a run's request number `sequence`, which no other run has."""
+    return f"req_{run}{sequence:08x}"
+
+
 def event_id(request_id: str, meter: str) -> str:
     """The usage event's id: the same for the same request and meter, always."""
     return f"{request_id}/{meter}"
-
-
-def metered(tokens: Tokens) -> tuple[tuple[str, int], ...]:
-    """Quantities by meter; the three add up to input plus output, so that nothing is billed twice."""
-    return (
-        (METER_INPUT, tokens.input - tokens.input_cached),
-        (METER_INPUT_CACHED, tokens.input_cached),
-        (METER_OUTPUT, tokens.output),
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,7 +12,8 @@ from sublet.gateway.front.client import Client
 from sublet.gateway.front.connections import Connections
 from sublet.gateway.metering.journal import Journal
 from sublet.gateway.metering.metrics import Metrics
-from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, Snapshot
+from sublet.gateway.metering.records import context_of
+from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot, request_id
 from sublet.gateway.refusals import (
     InvalidApiKeyError,
     JournalError,
@@ -35,6 +35,7 @@ from sublet.values.errors import ForbiddenError, SubletError
 
 SECRET_BYTES_MAX = 256
 SWEEP_S = 0.5
+CONTEXTS_MAX = 10_000
 
 
 class Ticket:
@@ -88,7 +89,7 @@ class Gateway:
         self.received_bytes_max = settings.received_bytes_max
         self._engines: dict[tuple[str, str, str | None], EnginePool] = {}
         self._sequence = 0
-        self._run = secrets.token_hex(8)
+        self._contexts: dict[tuple[str, str], bytes] = {}
 
     def now_us(self) -> int:
         """The present in microseconds since the epoch."""
@@ -97,7 +98,7 @@ class Gateway:
     def next_request_id(self) -> tuple[int, str]:
         """The request's number in this run, and an id that no other run has: the client has no say in it."""
         self._sequence += 1
-        return self._sequence, f"req_{self._run}{self._sequence:08x}"
+        return self._sequence, request_id(self.journal.run, self._sequence)
 
     def admit(self, grant: KeyGrant, secret: bytes) -> Ticket:
         """Count a request for its key, once its headers are there: what may not run is not received either.
@@ -188,6 +189,17 @@ class Gateway:
             raise InvalidApiKeyError
         return grant
 
+    def context(self, grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute) -> bytes:
+        """What the records of requests of one key to one replica have in common."""
+        # By ids: the hash of a dataclass costs more than what is saved.
+        key = grant.id, replica.id
+        found = self._contexts.get(key)
+        if found is None:
+            if len(self._contexts) >= CONTEXTS_MAX:
+                self._contexts.clear()
+            found = self._contexts[key] = context_of(grant, model, replica)
+        return found
+
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool:
         """The connections to one endpoint."""
         key = (endpoint, model.name, model.key_variable)
@@ -200,6 +212,7 @@ class Gateway:
     def adopt(self, snapshot: Snapshot) -> None:
         """Use `snapshot` from the next request on. To be called on the loop."""
         self.snapshot = snapshot
+        self._contexts.clear()
         self.admission.adopt(snapshot)
         known = {
             (route.endpoint, model.name, (route.served_as or model).key_variable)

@@ -50,6 +50,7 @@ from sublet.ledger.rating.fixed import publish_fixed
 from sublet.ledger.store import RATING
 from sublet.ledger.usage import dismissals
 from sublet.ledger.usage.intake import Intake, Parties
+from sublet.ledger.usage.requests import RequestIntake
 from sublet.store import Store, outbox
 from sublet.store.paging import Page, PageRequest
 from sublet.store.tables.ledger import proofs, waiting
@@ -76,6 +77,7 @@ class Ledger:
         self._parties = Parties()
         self._books = Books()
         self._intake = Intake(self._parties)
+        self.requests = RequestIntake(self._parties)
         self._spending = Spending(self._parties, self._books)
         self._rating = Rating(self._parties, self._books, self._spending)
         self._wallets = Wallets(self._books, taxes or NoTax())

@@ -15,7 +15,7 @@ from sublet.gateway.model import METER_INPUT, METER_OUTPUT, UsageRecord, event_i
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.model import LeaseState
 from sublet.leases.quotes import calendar
-from sublet.values.clock import SimulatedClock
+from sublet.values.clock import SimulatedClock, to_micros
 from sublet.values.errors import SubletError
 from sublet.wiring.system import Sublet
 
@@ -127,7 +127,7 @@ class World:
         self, organization_id: str, key_id: str, model: str, tokens_in: int, tokens_out: int, request: str
     ) -> None:
         """Usage of one request as the gateway ships it."""
-        now = self.clock.now()
+        now_us = to_micros(self.clock.now())
         self.system.emit_tokens(
             [
                 UsageRecord(
@@ -140,8 +140,8 @@ class World:
                     replica_id="",
                     meter=meter,
                     quantity=quantity,
-                    started_at=now,
-                    ended_at=now,
+                    started_us=now_us,
+                    ended_us=now_us,
                     status=200,
                     incomplete=False,
                 )

@@ -16,7 +16,8 @@ from sublet.ledger.budgets.ceilings import Most
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.budgets.model import HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.budgets.spending import Spending
-from sublet.ledger.model import UsageEvent
+from sublet.ledger.usage.requests import RequestUsage
+from sublet.values.clock import from_micros
 
 
 class DeskHolds:
@@ -54,37 +55,36 @@ class DeskHolds:
         return placed
 
 
-def usage_events(records: Sequence[UsageRecord], source: str) -> list[UsageEvent]:
-    """The gateway's usage as events for the ledger; under `source` their ids are their own."""
+def request_usage(records: Sequence[UsageRecord]) -> list[RequestUsage]:
+    """The gateway's usage as the ledger takes it. Their ids are their own."""
     return [
-        UsageEvent(
-            source=source,
-            id=record.id,
-            organization_id=record.organization_id,
-            meter=record.meter,
-            quantity=record.quantity,
-            at=usage_at(record),
-            resource=record.request_id,
-            project=record.project,
-            key_id=record.key_id,
-            dimensions=_described(record),
-            hold_id=record.request_id if record.held else None,
+        RequestUsage(
+            record.id,
+            record.organization_id,
+            record.key_id,
+            record.project,
+            record.meter,
+            record.quantity,
+            usage_us(record),
+            record.request_id,
+            _described(record),
+            record.request_id if record.held else None,
         )
         for record in records
         if record.quantity
     ]
 
 
-def _described(record: UsageRecord) -> dict[str, str]:
+def _described(record: UsageRecord) -> tuple[tuple[str, str], ...]:
     """The dimensions of a record's usage; the pool by its id, which stays the same where it is renamed."""
-    optional = {"pool": record.pool_id, "counted": record.counted}
-    return {"model": record.model} | {name: value for name, value in optional.items() if value}
+    optional = (("pool", record.pool_id), ("counted", record.counted))
+    return (("model", record.model), *[item for item in optional if item[1]])
 
 
-def usage_at(record: UsageRecord) -> datetime:
+def usage_us(record: UsageRecord) -> int:
     """When the usage of a record counts: what was held counts when it was held, so that both fall into one period and
     have one price."""
-    return record.started_at if record.held else record.ended_at
+    return record.started_us if record.held else record.ended_us
 
 
 def settle_requests(connection: Connection, spending: Spending, records: Sequence[UsageRecord], now: datetime) -> None:
@@ -104,7 +104,7 @@ def settle_requests(connection: Connection, spending: Spending, records: Sequenc
             continue
         first = used[0]
         usage = [Most((record.meter,), record.quantity, _dimensions(record.model)) for record in used]
-        nano = spending.most(connection, book, first.organization_id, usage, usage_at(first))
+        nano = spending.most(connection, book, first.organization_id, usage, from_micros(usage_us(first)))
         settlements.append(Settlement(request_id, nano, len(used)))
     spending.settle(connection, settlements, now)
 

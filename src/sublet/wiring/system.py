@@ -57,7 +57,7 @@ from sublet.values.windows import Window
 from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
 from sublet.wiring.owned import pool_specs, served_elsewhere
-from sublet.wiring.requests import settle_requests, usage_events
+from sublet.wiring.requests import request_usage, settle_requests
 
 PENDING_MAX = 2_000
 LEASE_SOURCE = "sublet/leases"
@@ -327,10 +327,10 @@ class Sublet:
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
         """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""
-        events = usage_events(records, GATEWAY_SOURCE)
+        usage = request_usage(records)
 
         def write(connection: Connection) -> None:
-            self._taken(events, connection)
+            self.ledger.requests.take(connection, GATEWAY_SOURCE, usage, self.clock.now())
             settle_requests(connection, self.ledger.spending, records, self.clock.now())
 
         self.store.write(write)

@@ -1,8 +1,7 @@
 """The journal: what each request reserved and used, on this machine's disk before the client sees the end of its answer.
 
 One folder of segments per run of the gateway, one line a record: CRC-32 in hex, a space, JSON, newline. A torn last line
-is a record that was never promised to anybody. Beside them lies the progress board, a memory-mapped file with a running
-count of what each open request was given: it survives the process and costs no system call.
+is a record that was never promised to anybody. Beside them lies the progress board (board.py), which has what is open.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import secrets
-import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,14 +21,14 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from sublet.gateway.model import Tokens
+from sublet.gateway.metering.board import FILE, Board
 from sublet.values.errors import ConflictError
 
 log = structlog.get_logger(__name__)
 
-SLOTS_MAX = 16_384
-_SLOT = struct.Struct("<QIII")
-SLOT_BYTES = 32
+CROWD = 8
+GATHER_S = 0.002
+"""If so many waited for the last sync, the next one waits for so long first: those that come meanwhile share it."""
 
 TORN_END = b"~\n"
 """Closes a line that is there in part. Not just a newline: it would make whole a line that lacks nothing else."""
@@ -40,10 +38,10 @@ SETTLE = "settle"
 
 
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A line of the journal. A `reserve` opens a request, a `settle` closes it; both name it in full, so that a settled
-    line needs no other. Times are microseconds since the epoch, `*_us` durations in microseconds. `held` says that a hold on
-    budgets has the request's id, and is to be settled with it. `counted` says how the tokens
-    are known where it was not the engine's final count; see meter.py."""
+    """A line of the journal. A `settle` closes a request and names it in full, so that it needs no other line. A `reserve`
+    opens one that has a hold, or no slot on the board; the board alone opens all others. Times are microseconds since the epoch,
+    `*_us` durations in microseconds. `held` says that a hold on budgets has the request's id, and is to be settled with it.
+    `counted` says how the tokens are known where it was not the engine's final count; see meter.py."""
 
     kind: str
     request: str
@@ -76,7 +74,8 @@ class OnDurable(Protocol):
     def __call__(self, ok: bool) -> None: ...
 
 
-_Entry = tuple[bytes, OnDurable | None, bool]
+_Entry = tuple[bytes, OnDurable | None, bool, int]
+"""A line, who is told of it, whether it is kept where it can't be written, and the slot on the board that it settles."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
@@ -90,68 +89,18 @@ class JournalBusyError(ConflictError):
     code = "journal_busy"
 
 
-class Board:
-    """Running counts of open requests in a memory-mapped file, one slot each."""
-
-    def __init__(self, path: Path, slots: int = SLOTS_MAX) -> None:
-        self._slots = slots
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            # Real blocks, not holes: a store into a hole on a full disk would end the process.
-            os.posix_fallocate(descriptor, 0, slots * SLOT_BYTES)
-            self._map = mmap.mmap(descriptor, slots * SLOT_BYTES)
-        finally:
-            os.close(descriptor)
-        self._free = list(range(slots - 1, -1, -1))
-
-    def take(self, sequence: int) -> int:
-        """A slot for request number `sequence`, -1 where none is free."""
-        if not self._free:
-            return -1
-        slot = self._free.pop()
-        _SLOT.pack_into(self._map, slot * SLOT_BYTES, sequence, 0, 0, 0)
-        return slot
-
-    def put(self, slot: int, sequence: int, input: int, input_cached: int, output: int) -> None:
-        """What the request has been given by now."""
-        if slot >= 0:
-            _SLOT.pack_into(self._map, slot * SLOT_BYTES, sequence, input, input_cached, output)
-
-    def give_back(self, slot: int) -> None:
-        if slot >= 0:
-            self._free.append(slot)
-
-    def close(self) -> None:
-        self._map.close()
-
-
-def board_tokens(path: Path, slot: int, sequence: int) -> Tokens:
-    """What the board of an ended run says that a request was given; nothing where the slot is another's by now."""
-    if slot < 0:
-        return Tokens()
-    try:
-        with path.open("rb") as file:
-            file.seek(slot * SLOT_BYTES)
-            content = file.read(_SLOT.size)
-    except OSError:
-        return Tokens()
-    if len(content) < _SLOT.size:
-        return Tokens()
-    found, *counts = _SLOT.unpack(content)
-    if found != sequence:
-        return Tokens()
-    return Tokens(counts[0], min(counts[1], counts[0]), counts[2])
-
-
-def lines(path: Path, offset: int = 0) -> Iterator[tuple[Record, int]]:
-    """Whole records from `offset` on, each with the offset behind it. Damaged lines are skipped; an unfinished last line
-    ends it, since it may be finished yet."""
+def lines(path: Path, offset: int = 0, only: str = "") -> Iterator[tuple[Record, int]]:
+    """Whole records from `offset` on, each with the offset behind it; those of one kind if `only` names it. Damaged lines are
+    skipped; an unfinished last line ends it, since it may be finished yet."""
+    begins = b'{"kind":"%b"' % only.encode() if only else b""
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
+            if begins and not line.startswith(begins, 9):
+                continue
             record = _parsed(line)
             if record is not None:
                 yield record, offset
@@ -181,7 +130,7 @@ class Journal:
         self._lock = lock_run(self.folder)
         if self._lock is None:
             raise JournalBusyError
-        self.board = Board(self.folder / "board")
+        self.board = Board(self.folder / FILE)
         self._segment_bytes_max = segment_bytes_max
         self._wait_for_disk = wait_for_disk
         self._call_soon = call_soon
@@ -200,16 +149,21 @@ class Journal:
     def reserve(self, record: Record) -> None:
         """Open a request. It reaches the operating system within one turn of the loop."""
         self._open[record.request] = record
-        self._append(line_of(record), None, True)
+        self._append(line_of(record), None, True, -1)
 
-    def settle(self, record: Record, on_durable: OnDurable | None, *, keep: bool) -> None:
-        """Close a request; `on_durable` is told when that is durable.
+    def settle(self, record: Record, on_durable: OnDurable | None, *, keep: bool, slot: int = -1) -> None:
+        """Close a request that `reserve` opened; `on_durable` is told when that is durable.
 
         With `keep` the record is written later where it can't be now. Without, it is dropped then: the caller has
-        delivered nothing yet and delivers nothing.
+        delivered nothing yet and delivers nothing. `slot` is the request's on the board; it is cleared once the line is
+        written, for until then it is what a successor would bill from.
         """
         self._open.pop(record.request, None)
-        self._append(line_of(record), on_durable, keep)
+        self._append(line_of(record), on_durable, keep, slot)
+
+    def settle_opened(self, content: bytes, slot: int, on_durable: OnDurable, *, keep: bool) -> None:
+        """The same for a request that the board alone opened; `content` is its record in JSON."""
+        self._append(b"%08x %b\n" % (zlib.crc32(content), content), on_durable, keep, slot)
 
     def retry(self) -> None:
         """Try again after a failure, e.g. once a full disk has room."""
@@ -227,12 +181,8 @@ class Journal:
         if self._lock is not None:
             os.close(self._lock)
 
-    @property
-    def open_requests(self) -> int:
-        return len(self._open)
-
-    def _append(self, line: bytes, on_durable: OnDurable | None, keep: bool) -> None:
-        self._buffer.append((line, on_durable, keep))
+    def _append(self, line: bytes, on_durable: OnDurable | None, keep: bool, slot: int) -> None:
+        self._buffer.append((line, on_durable, keep, slot))
         if not self._flush_due:
             self._flush_due = True
             self._call_soon(self._flush)
@@ -242,7 +192,11 @@ class Journal:
         entries, self._buffer = self._buffer, []
         if not self._write(entries):
             return
-        waiting = [on_durable for _, on_durable, _ in entries if on_durable is not None]
+        waiting: list[OnDurable] = []
+        for _, on_durable, _, slot in entries:
+            self.board.clear(slot)
+            if on_durable is not None:
+                waiting.append(on_durable)
         if self._wait_for_disk:
             if waiting:
                 self._syncer.add(waiting)
@@ -255,7 +209,7 @@ class Journal:
 
     def _write(self, entries: list[_Entry]) -> bool:
         """Write all of `entries`, or keep for the next try what must be kept."""
-        content = (TORN_END if self._torn else b"") + b"".join([line for line, _, _ in entries])
+        content = (TORN_END if self._torn else b"") + b"".join([entry[0] for entry in entries])
         view = memoryview(content)
         while view:
             try:
@@ -279,14 +233,16 @@ class Journal:
             written -= len(TORN_END)
             self._torn = written < 0
         retained: list[_Entry] = []
-        for line, on_durable, keep in entries:
+        for line, on_durable, keep, slot in entries:
             whole = written >= len(line)
             self._torn = self._torn or 0 < written < len(line)
             written -= len(line)
             if on_durable is not None:
                 on_durable(whole and not self._wait_for_disk)
             if not whole and keep:
-                retained.append((line, None, True))
+                retained.append((line, None, True, slot))
+            else:
+                self.board.clear(slot)
         self._buffer = retained + self._buffer
 
     def _next_segment(self) -> None:
@@ -305,7 +261,7 @@ class Journal:
         if old >= 0:
             self._syncer.replaced(old)
         # Open requests are opened again here, so that a segment is done with once all its settled lines are shipped.
-        self._buffer.extend((line_of(record), None, True) for record in self._open.values())
+        self._buffer.extend((line_of(record), None, True, -1) for record in self._open.values())
         if self._buffer and not self._flush_due:
             self._flush_due = True
             self._call_soon(self._flush)
@@ -333,8 +289,9 @@ class _Syncer:
     def add(self, waiting: list[OnDurable]) -> None:
         with self._condition:
             self._waiting.extend(waiting)
-            self._dirty = True
-            self._condition.notify()
+            if not self._dirty:
+                self._dirty = True
+                self._condition.notify()
 
     def wake(self) -> None:
         if not self._dirty:
@@ -355,6 +312,7 @@ class _Syncer:
         self._thread.join()
 
     def _loop(self) -> None:
+        crowded = False
         while True:
             with self._condition:
                 while not self._dirty and not self._closed:
@@ -362,10 +320,14 @@ class _Syncer:
                 if not self._waiting and not self._closed:
                     # Nobody waits for the disk: gather for a moment, so that an idle-durable journal syncs rarely.
                     self._condition.wait(self.IDLE_SYNC_S)
+            if crowded:
+                time.sleep(GATHER_S)
+            with self._condition:
                 waiting, self._waiting = self._waiting, []
                 replaced, self._replaced = self._replaced, []
                 self._dirty = False
                 closed = self._closed
+            crowded = len(waiting) >= CROWD
             ok = self._sync([*replaced, self._journal.descriptor])
             for descriptor in replaced:
                 os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+from msgspec import Raw
 
 from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens, text_tokens
 from sublet.gateway.model import Tokens
@@ -96,13 +97,31 @@ class Meter:
                 self.final, self.running = False, True
         return payload
 
+    def text(self, size: int) -> None:
+        """Count a chunk of `size` bytes of text that is known to have nothing else to count."""
+        if not self.final and not self.running:
+            self._chunks += 1
+            self._text_bytes += size
+            self.output = max(self._chunks, text_tokens(self._text_bytes))
+
     def whole(self, body: bytes) -> None:
         """Take the `usage` of a whole answer, or of a chunk that has one."""
         try:
             usage = _usage.decode(body).usage
         except (msgspec.MsgspecError, RecursionError):
             return
-        if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
+        if usage is not None:
+            self._final(usage)
+
+    def usage(self, raw: Raw) -> None:
+        """Take the `usage` of a whole answer that was found already."""
+        try:
+            self._final(_running.decode(raw))
+        except (msgspec.MsgspecError, RecursionError):
+            return
+
+    def _final(self, usage: _Usage) -> None:
+        if usage.prompt_tokens is None and usage.completion_tokens is None:
             return
         details = usage.prompt_tokens_details
         cached = details.cached_tokens if details is not None else 0
@@ -164,15 +183,11 @@ class Meter:
         if at > 0 and payload[at + len(_CONTENT)] != _QUOTE:
             # The usual chunk, at the price of two searches.
             start = at + len(_CONTENT)
-            self._chunks += 1
-            self._text_bytes += payload.find(b'"', start) - start
+            self.text(payload.find(b'"', start) - start)
         else:
             found = [len(text[1]) for text in _TEXTS.finditer(payload)]
-            if not found:
-                return
-            self._chunks += 1
-            self._text_bytes += sum(found)
-        self.output = max(self._chunks, text_tokens(self._text_bytes))
+            if found:
+                self.text(sum(found))
 
     def _set(self, input: int, input_cached: int, output: int) -> None:
         self.input = max(input, 0)

@@ -12,13 +12,22 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sublet.gateway.metering.journal import RESERVE, SETTLE, TORN_END, Record, board_tokens, line_of, lines, lock_run
+from sublet.gateway.metering.board import Opened, opened, tokens_at
+from sublet.gateway.metering.journal import RESERVE, SETTLE, TORN_END, Record, line_of, lines, lock_run
 from sublet.gateway.metering.meter import RUNNING
-from sublet.gateway.model import METER_OUTPUT, Tokens, UsageRecord, event_id, metered
-from sublet.values.clock import from_micros
+from sublet.gateway.model import (
+    METER_INPUT,
+    METER_INPUT_CACHED,
+    METER_OUTPUT,
+    Tokens,
+    UsageRecord,
+    event_id,
+    request_id,
+)
 from sublet.values.errors import InvalidInputError
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Record).decode
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +129,13 @@ def close_open_requests(folder: Path) -> int:
     Returns how many. The folder's lock must be held. Doing it twice settles nothing twice.
     """
     open_requests: dict[str, Record] = {}
+    given: dict[str, Tokens] = {}
     last_us = 0
+    for found in opened(folder):
+        record = _opening_of(folder.name, found)
+        open_requests[record.request] = record
+        given[record.request] = found.given
+        last_us = max(last_us, found.started_us)
     segments = sorted(folder.glob("*.journal"))
     for segment in segments:
         for record, _ in lines(segment):
@@ -136,8 +151,8 @@ def close_open_requests(folder: Path) -> int:
         if content and not content.endswith(b"\n"):
             file.write(TORN_END)
         for record in open_requests.values():
-            given = board_tokens(folder / "board", record.slot, record.sequence)
-            file.write(line_of(_settled(record, given, last_us)))
+            tokens = given.get(record.request) or tokens_at(folder, record.slot, record.sequence)
+            file.write(line_of(_settled(record, tokens, last_us)))
         file.flush()
         os.fdatasync(file.fileno())
     return len(open_requests)
@@ -157,10 +172,8 @@ def ship(folder: Path, emit: Emit) -> int:
         offset = offset if path.name == segment_name else 0
         batch: list[UsageRecord] = []
         end = offset
-        for record, after in lines(path, offset):
-            if record.kind == SETTLE:
-                batch.extend(usage_of(record))
-            end = after
+        for record, end in lines(path, offset, SETTLE):
+            batch.extend(usage_of(record))
             if len(batch) >= BATCH_MAX:
                 _emit(batch, emit, refused)
                 shipped += len(batch)
@@ -206,31 +219,42 @@ def _emit_request(events: Sequence[UsageRecord], emit: Emit, refused: Path) -> N
 
 def usage_of(record: Record) -> list[UsageRecord]:
     """The events of a settled request, one for each kind of token that it used; at least one where it was held."""
-    started_at, ended_at = from_micros(record.started_us), from_micros(record.ended_us)
-    tokens = Tokens(record.input, record.input_cached, record.output)
-    untouched = record.held and tokens == Tokens()
-    return [
-        UsageRecord(
-            event_id(record.request, meter),
-            record.request,
-            record.organization,
-            record.key,
-            record.model,
-            record.pool,
-            record.replica,
-            meter,
-            quantity,
-            started_at,
-            ended_at,
-            record.status,
-            record.incomplete,
-            record.project,
-            record.held,
-            record.counted,
-        )
-        for meter, quantity in metered(tokens)
-        if quantity > 0 or (untouched and meter == METER_OUTPUT)
-    ]
+    cached = min(record.input_cached, record.input)
+    untouched = record.held and not record.input and not record.output
+    found = []
+    for meter, quantity in (
+        (METER_INPUT, record.input - cached),
+        (METER_INPUT_CACHED, cached),
+        (METER_OUTPUT, record.output),
+    ):
+        if quantity > 0 or (untouched and meter == METER_OUTPUT):
+            found.append(
+                UsageRecord(
+                    event_id(record.request, meter),
+                    record.request,
+                    record.organization,
+                    record.key,
+                    record.model,
+                    record.pool,
+                    record.replica,
+                    meter,
+                    quantity,
+                    record.started_us,
+                    record.ended_us,
+                    record.status,
+                    record.incomplete,
+                    record.project,
+                    record.held,
+                    record.counted,
+                )
+            )
+    return found
+
+
+def _opening_of(run: str, found: Opened) -> Record:
+    """What a line would say that opened a request which only the board knows of."""
+    said = _decode(b'{"kind":"reserve","request":"",%b}' % found.context)
+    return msgspec.structs.replace(said, request=request_id(run, found.sequence), started_us=found.started_us)
 
 
 def _settled(record: Record, given: Tokens, ended_us: int) -> Record:

@@ -189,25 +189,12 @@ class Admission:
             )
         waiting.append(request)
 
-    def forget(self, model: ModelRoute, request: Waiting) -> None:
-        """It no longer waits."""
-        self.queue(model).waiting.discard(request)
-
     def wait_s(self, model: ModelRoute, grant: KeyGrant) -> float:
         """Seconds until a request of this key that came now would get a slot, as long as answers take lately."""
         queue = self.queue(model)
         ahead = queue.waiting.seat(grant).organization.waiting
         slots = max(1, model.slots) * queue.waiting.share(grant)
         return max(1.0, (ahead + 1) * queue.service_s / slots)
-
-    def start(self, model: ModelRoute, request: Waiting) -> None:
-        """A slot that was picked is `request`'s from now on."""
-        self.queue(model).waiting.started(request)
-
-    def release(self, model: ModelRoute, replica: ReplicaState, request: Waiting) -> None:
-        """The slot is free again."""
-        replica.in_flight -= 1
-        self.queue(model).waiting.ended(request)
 
     def serve_queue(self, model: ModelRoute, now: float) -> None:
         """Give free slots to those who wait, each organization and key its share."""

@@ -1,25 +1,21 @@
 """One request from its admission to its last byte: a small state machine between the client's and the engine's connection.
 
-What the engine says comes through an `Attempt`, and becomes what the client gets in a `Reply`.
+What the engine says comes through an `Attempt`, and becomes what the client gets in a `Reply`; what is billed stands in an
+`Entry`. Who is asked after a failure is decided in another.py, what becomes of a request as time passes in deadlines.py.
 """
 
 from __future__ import annotations
 
 from sublet.gateway.front.client import Client
-from sublet.gateway.metering.journal import Record
 from sublet.gateway.metering.meter import Meter
-from sublet.gateway.metering.records import CLIENT_GONE, closing, opening
+from sublet.gateway.metering.records import CLIENT_GONE
 from sublet.gateway.model import KeyGrant, ModelRoute
-from sublet.gateway.refusals import (
-    EngineBusyError,
-    EngineTimeoutError,
-    EngineUnreachableError,
-    JournalError,
-    NoReplicaError,
-    QueueTimeoutError,
-)
+from sublet.gateway.refusals import JournalError
+from sublet.gateway.requests import another, deadlines
 from sublet.gateway.requests.admission import KeyState, ReplicaState
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.deadlines import ASKING, CLOSING, HOLDING, OVER, QUEUED, State
+from sublet.gateway.requests.entry import Entry
 from sublet.gateway.requests.fair import Seat
 from sublet.gateway.requests.host import Host
 from sublet.gateway.requests.reply import Reply
@@ -27,24 +23,20 @@ from sublet.gateway.surfaces.surface import Allowance, Identity, Surface
 from sublet.gateway.upstream.attempt import Attempt
 from sublet.values.errors import SubletError
 
-HOLDING, QUEUED, ASKING, CLOSING, OVER = range(5)
-
-ATTEMPTS_MAX = 3
-
 
 class Exchange:
     """A request under way. Every way out goes through `settle`, once: it gives back the slot and the key's count, and
     writes the record that bills what the client got."""
 
     __slots__ = (
-        "_attempt",
+        "_entry",
+        "_error",
+        "_gone",
         "_head_sent",
         "_key_state",
-        "_reserved",
-        "_reserved_for",
-        "_slot",
-        "_status",
+        "_queue",
         "asked",
+        "attempt",
         "attempts",
         "body_bytes",
         "call",
@@ -96,22 +88,26 @@ class Exchange:
         self.sequence, request_id = gateway.next_request_id()
         self.identity = Identity(request_id, model.name, self.started_us // 1_000_000)
         self.reply = Reply(surface, call, self.identity)
+        self._entry = Entry(gateway)
         self.first_at = self.queue_s = self.stalled_at = 0.0
-        self.state = QUEUED
-        self._status = 0
-        self._slot = -1
-        self._reserved_for = ""
-        self._attempt: Attempt | None = None
+        self.state: State = QUEUED
+        self.attempt: Attempt | None = None
         self.seat: Seat | None = None
         self.attempts = 0
         self.tried: tuple[str, ...] = ()
         self.held = self.asked = self.retried = False
-        self._head_sent = self._reserved = False
+        self._head_sent = self._gone = False
+        self._error: SubletError | None = None
 
     @property
     def over(self) -> bool:
         """Whether the client's answer has ended."""
-        return self.state == OVER
+        return self.state is OVER
+
+    @property
+    def waiting(self) -> bool:
+        """Whether no engine has been asked yet, or none answers."""
+        return self.state is HOLDING or self.state is QUEUED
 
     def headers(self) -> bytes:
         """The headers of every answer to this request."""
@@ -119,19 +115,14 @@ class Exchange:
         allowance = Allowance(limit, remaining, reset_s, self.identity.created_s + reset_s)
         return self.surface.headers(self.identity.request_id, allowance)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether no engine has been asked yet, or none answers."""
-        return self.state in (HOLDING, QUEUED)
-
-    # Admission
+    # Its way to an engine
 
     def start(self) -> None:
         """Take a slot or a place in the queue. Raises NoReplicaError or QueueFullError."""
         admission = self.gateway.admission
+        self._queue = admission.queue(self.model)
         # Anyone who comes now stands behind those who wait.
-        waits = admission.waiting(self.model.name) > 0
-        replica = None if waits else admission.pick(self.model, self.started_at)
+        replica = None if self._queue.waiting else admission.pick(self.model, self.started_at)
         if replica is None:
             admission.enqueue(self.model, self)
         self.gateway.live.add(self)
@@ -142,23 +133,40 @@ class Exchange:
         self.queue_s = self.gateway.monotonic() - self.started_at
         self._ask(replica)
 
+    def refused(self, error: SubletError) -> None:
+        """There is nothing to wait for any more."""
+        self.fail(error)
+
+    def ask_another(self, error: SubletError, failed: str | None) -> None:
+        """The attempt came to nothing, and nothing of it reached the client: ask another replica, or wait for one, or answer
+        with `error`. `failed` is the replica's id where it is at fault."""
+        attempt, self.attempt = self.attempt, None
+        assert attempt is not None
+        self._release(attempt.replica)
+        self.attempts += 1
+        if failed is not None:
+            self.tried = (*self.tried, failed)
+        found = another.replica_for(self, error, failed)
+        if isinstance(found, ReplicaState):
+            self._ask(found)
+        elif isinstance(found, SubletError):
+            self.fail(found)
+        else:
+            self.state = QUEUED
+            self._queue.waiting.appendleft(self)
+
     def _ask(self, replica: ReplicaState) -> None:
+        """Ask a replica, whose slot is taken."""
         self.state = ASKING
         self.last_at = self.gateway.monotonic()
-        self.gateway.admission.start(self.model, self)
-        self._attempt = Attempt(self, replica)
-        self._reserve(replica)
-        self._attempt.start()
+        self._queue.waiting.started(self)
+        self.attempt = attempt = Attempt(self, replica)
+        self._entry.open(self, replica.route)
+        attempt.start()
 
-    def _reserve(self, replica: ReplicaState) -> None:
-        if self._reserved_for == replica.route.id:
-            return
-        journal = self.gateway.journal
-        if self._slot < 0:
-            self._slot = journal.board.take(self.sequence)
-        self._reserved = True
-        self._reserved_for = replica.route.id
-        journal.reserve(opening(self, replica.route, self._slot))
+    def _release(self, replica: ReplicaState) -> None:
+        replica.in_flight -= 1
+        self._queue.waiting.ended(self)
 
     # What the attempt says
 
@@ -171,12 +179,12 @@ class Exchange:
     def deliver(self, data: bytes) -> None:
         """Send a part of a stream, which begins with the first one: until then an error has a status, and another replica may
         be asked."""
-        self.send_head()
+        if not self._head_sent:
+            self.send_head()
         if self.first_at == 0.0:
             self.first_at = self.last_at
-        meter = self.reply.meter
         # First counted, then sent: anyone who kills the gateway on seeing an event finds it counted.
-        self.gateway.journal.board.put(self._slot, self.sequence, meter.input, meter.input_cached, meter.output)
+        self._entry.count(self, self.reply.meter)
         self.client.answer_part(data)
 
     def answer(self) -> None:
@@ -190,131 +198,37 @@ class Exchange:
             self.reply.meter = Meter()
         self.settle(error.status, error, queued=not self.asked)
 
-    def refused(self, error: SubletError) -> None:
-        """There is nothing to wait for any more."""
-        self.fail(error)
-
-    def ask_another(self, error: SubletError, failed: str | None) -> None:
-        """The attempt came to nothing, and nothing of it reached the client: ask a replica other than those that failed it, as
-        far as the model's allowance of retries goes; else answer with `error`.
-
-        A request for an engine of our own that never left waits in turn like any other after the first time, so that two
-        dead engines do not pass it to and fro until their host has restarted them.
-        """
-        admission = self.gateway.admission
-        attempt, self._attempt = self._attempt, None
-        assert attempt is not None
-        admission.release(self.model, attempt.replica, self)
-        self.attempts += 1
-        if failed is not None:
-            self.tried = (*self.tried, failed)
-        # The snapshot may know of other replicas by now.
-        model = self.gateway.snapshot.models.get(self.model.name, self.model)
-        unsent = isinstance(error, EngineUnreachableError) and model.timings
-        free = unsent or failed is None
-        replica = None
-        try:
-            if (self.attempts < ATTEMPTS_MAX or not model.replicas) and (free or self._may_retry(model)):
-                replica = admission.pick(model, self.gateway.monotonic(), self.tried)
-        except (NoReplicaError, EngineBusyError) as refusal:
-            self.fail(refusal if isinstance(error, EngineUnreachableError) else error)
-            return
-        if replica is not None:
-            self._ask(replica)
-        elif unsent or failed is None:
-            self.state = QUEUED
-            admission.queue(self.model).waiting.appendleft(self)
-        else:
-            self.fail(error)
-
-    def _may_retry(self, model: ModelRoute) -> bool:
-        others = any(route.id not in self.tried for route in model.replicas)
-        return not others or self.gateway.admission.may_retry(model)
-
     # What the client does
 
     def client_gone(self) -> None:
         """The client closed its connection: the engine stops, and what was delivered is billed."""
-        if self.state in (CLOSING, OVER):
+        if self.state is CLOSING or self.state is OVER:
             self.state = OVER
             return
         if self.reply.form is None:
             # Nothing of a whole answer was delivered.
             self.reply.meter = Meter()
-        self._status = CLIENT_GONE
+        self._gone = True
         self.settle(CLIENT_GONE)
 
     def client_stalled(self) -> None:
         self.stalled_at = self.gateway.monotonic()
-        if self._attempt is not None:
-            self._attempt.pause()
+        if self.attempt is not None:
+            self.attempt.pause()
 
     def client_flows(self) -> None:
         self.stalled_at = 0.0
         self.last_at = self.gateway.monotonic()
-        if self._attempt is not None:
-            self._attempt.resume()
-
-    # Time
+        if self.attempt is not None:
+            self.attempt.resume()
 
     def tick(self, now: float) -> None:
-        """Called about twice a second: deadlines, and a comment in a long silence."""
-        settings = self.settings
-        if self.state == QUEUED:
-            if now - self.started_at > settings.queue_s_max:
-                wait_s = self.gateway.admission.wait_s(self.model, self.grant)
-                self.fail(
-                    QueueTimeoutError(
-                        f"no slot of {self.model.name} came free in {settings.queue_s_max:.0f} s; try again in "
-                        f"{wait_s:.0f} s",
-                        retry_after_s=wait_s,
-                    )
-                )
-        elif self.state == ASKING:
-            if self.stalled_at and now - self.stalled_at > settings.stalled_client_s_max:
-                self.client.cut()
-                self.client_gone()
-            elif self._overdue(now):
-                self._time_out(now)
-            elif (
-                self.reply.form is not None
-                and now - self.last_at > settings.keep_alive_comment_s
-                and not self.stalled_at
-            ):
-                self.last_comment(now)
-
-    def last_comment(self, now: float) -> None:
-        form = self.reply.form
-        assert form is not None
-        self.send_head()
-        self.client.answer_part(form.keep_alive())
-
-    def _overdue(self, now: float) -> bool:
-        settings = self.settings
-        if now - self.started_at > settings.answer_s_max:
-            return True
-        return not self.stalled_at and now - self.last_at > self._patience_s()
-
-    def _patience_s(self) -> float:
-        """Seconds of silence that are borne now: longer before the first token, or the first byte of a whole answer."""
-        reply = self.reply
-        begun = reply.meter.output or self.first_at if reply.streamed else reply.status
-        return self.settings.silence_s_max if begun else self.settings.first_event_s_max
-
-    def _time_out(self, now: float) -> None:
-        attempt = self._attempt
-        error = EngineTimeoutError()
-        silent_s = now - self.last_at
-        if attempt is not None and silent_s > min(self._patience_s(), self.settings.answer_s_max / 2):
-            error.said = f"not a byte for {silent_s:.0f} s"
-            attempt.failed(error)
-        else:
-            # It answered all the time, just not to the end.
-            self.fail(error)
+        """Called about twice a second."""
+        deadlines.check(self, now)
 
     def stop(self) -> None:
         """The gateway ends: what was delivered is billed, the client's connection is cut."""
-        if self.state not in (CLOSING, OVER):
+        if self.state is not CLOSING and self.state is not OVER:
             self.client.cut()
             self.client_gone()
 
@@ -324,43 +238,43 @@ class Exchange:
         """Give everything back, record what was delivered, and end the client's answer once that is durable."""
         gateway = self.gateway
         now = gateway.monotonic()
-        if self.state == QUEUED:
-            gateway.admission.forget(self.model, self)
+        if self.state is QUEUED:
+            self._queue.waiting.discard(self)
         self.state = CLOSING
+        self._error = error
         gateway.live.discard(self)
         if queued and error is not None:
             gateway.admission.refund(self._key_state)
         else:
             gateway.admission.leave(self._key_state)
-        attempt = self._attempt
+        attempt, reply = self.attempt, self.reply
         if attempt is not None:
             attempt.stop(at_once=status != 200)
-            gateway.admission.release(self.model, attempt.replica, self)
+            self._release(attempt.replica)
             if status == 200:
-                gateway.admission.queue(self.model).note_service(now - self.started_at - self.queue_s)
-            gateway.admission.serve_queue(gateway.snapshot.models.get(self.model.name, self.model), now)
-        if self.first_at and self.reply.form is not None and (error is None or self.reply.meter.output):
-            self.reply.meter.finish(self.call, b"")
+                self._queue.note_service(now - self.started_at - self.queue_s)
+            if self._queue.waiting:
+                gateway.admission.serve_queue(gateway.snapshot.models.get(self.model.name, self.model), now)
+        if self.first_at and reply.form is not None and (error is None or reply.meter.output):
+            reply.meter.finish(self.call, b"")
         gateway.metrics.ended(self, status, now)
-        if not self._reserved:
-            self._finish(error, ok=True)
-            return
-        delivered = status == CLIENT_GONE or self.reply.form is not None or error is not None
-        record = closing(self, attempt.replica.route if attempt else None, status, error)
-        self._close(record, error, delivered=delivered)
+        if self._entry.opened:
+            self._close(status, delivered=status == CLIENT_GONE or reply.form is not None or error is not None)
+        else:
+            self._finish(ok=True)
 
-    def _close(self, record: Record, error: SubletError | None, *, delivered: bool) -> None:
-        self.gateway.journal.settle(record, lambda ok: self._finish(error, ok=ok), keep=delivered)
+    def _close(self, status: int, *, delivered: bool) -> None:
+        """Write the record; `_finish` is told when it is durable."""
+        self._entry.settle(self, status, self._error, self._finish, keep=delivered)
 
-    def _finish(self, error: SubletError | None, *, ok: bool) -> None:
+    def _finish(self, ok: bool) -> None:
         """The record is durable, or can't be made so (`ok` False): end the client's answer accordingly."""
-        # Only now: until the record is written, the board is what a successor would bill from.
-        self.gateway.journal.board.give_back(self._slot)
-        if self._attempt is not None:
-            self._attempt.close()
-        if self.state == OVER or self._status == CLIENT_GONE:
+        if self.attempt is not None:
+            self.attempt.close()
+        if self.state is OVER or self._gone:
             return
         self.state = OVER
+        error = self._error
         if not ok and error is None:
             error = JournalError()
         form = self.reply.form

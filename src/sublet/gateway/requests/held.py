@@ -10,11 +10,14 @@ from typing import Protocol
 
 import msgspec
 
-from sublet.gateway.metering.journal import RESERVE, Record
+from sublet.gateway.metering.journal import Record
+from sublet.gateway.metering.meter import Meter
+from sublet.gateway.metering.records import closing, opening
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
 from sublet.gateway.requests.call import Call
-from sublet.gateway.requests.exchange import HOLDING, QUEUED, Exchange
+from sublet.gateway.requests.deadlines import HOLDING, QUEUED
+from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.host import Host
 from sublet.gateway.upstream.openai_body import EMBEDDING
 from sublet.values.clock import from_micros
@@ -85,17 +88,17 @@ class HeldExchange(Exchange):
     kill of the gateway among it, the hold is settled by the process that ships that record.
     """
 
-    __slots__ = ("_body_bytes", "_owed", "_placing")
+    __slots__ = ("_owed", "_placing")
     gateway: HoldingHost
 
     def start(self) -> None:
         """Have the most that this may cost held, then go on as any other. Nothing is raised: a refusal is answered."""
         call, gateway = self.call, self.gateway
-        self.held = self._placing = self._reserved = True
+        self.held = self._placing = self._entry.opened = True
         self._owed: Record | None = None
         self.state = HOLDING
         gateway.live.add(self)
-        gateway.journal.reserve(self._opening())
+        gateway.journal.reserve(opening(self, None, -1))
         prompt, answer = tokens_max(call, self.body_bytes, self.model)
         if call.kind != EMBEDDING and self.model.timings:
             # Not every engine stops at the end of its context by itself.
@@ -121,42 +124,27 @@ class HeldExchange(Exchange):
                 self.fail(refused)
 
     def tick(self, now: float) -> None:
-        if self.state == HOLDING:
+        if self.state is HOLDING:
             if now - self.started_at > PLACING_S_MAX:
                 self.fail(BudgetUnreachableError(retry_after_s=2.0))
             return
         super().tick(now)
 
-    def _opening(self) -> Record:
-        grant = self.grant
-        return Record(
-            kind=RESERVE,
-            request=self.identity.request_id,
-            sequence=self.sequence,
-            organization=grant.organization_id,
-            key=grant.id,
-            project=grant.project,
-            model=self.model.name,
-            started_us=self.started_us,
-            held=True,
-        )
-
-    def _close(self, record: Record, error: SubletError | None, *, delivered: bool) -> None:
+    def _close(self, status: int, *, delivered: bool) -> None:
         if self._placing:
-            self._owed = record
-            self._finish(error, ok=True)
+            self._owed = closing(self, None, status, self._error)
+            self._finish(ok=True)
             return
-        journal = self.gateway.journal
 
         def closed(ok: bool) -> None:
-            self._finish(error, ok=ok)
+            self._finish(ok)
             if not ok and not delivered:
                 # Its client got nothing and its record was dropped; the hold must be let go of all the same.
-                nothing = msgspec.structs.replace(record, input=0, input_cached=0, output=0, status=503)
-                journal.settle(nothing, None, keep=True)
+                self.reply.meter = Meter()
+                self.gateway.journal.settle(closing(self, None, 503, self._error), None, keep=True)
             self.gateway.hold_over()
 
-        journal.settle(record, closed, keep=delivered)
+        self._entry.settle(self, status, self._error, closed, keep=delivered)
 
 
 def budget_hold_of(exchange: Exchange, input_max: int, output_max: int) -> BudgetHold:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sublet.gateway.metering.journal import Journal
 from sublet.gateway.metering.metrics import Metrics
-from sublet.gateway.model import GatewaySettings, ModelRoute, Snapshot, Times
+from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot, Times
 from sublet.gateway.requests.admission import Admission
 from sublet.gateway.upstream.engine_watch import EngineWatch
 from sublet.gateway.upstream.pool import EnginePool
@@ -35,5 +35,7 @@ class Host(Times, Protocol):
     def next_request_id(self) -> tuple[int, str]: ...
 
     def limits_of(self, model: str) -> GatewaySettings: ...
+
+    def context(self, grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute) -> bytes: ...
 
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool: ...

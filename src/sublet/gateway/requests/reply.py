@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -12,7 +12,7 @@ from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
 from sublet.gateway.requests.assembly import Assembler
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.forcing import ForcedStream
-from sublet.gateway.surfaces.surface import Identity, StreamForm, Surface
+from sublet.gateway.surfaces.surface import Identity, QuickForm, QuickSurface, StreamForm, Surface
 from sublet.gateway.upstream.engine_error import engine_error
 from sublet.gateway.upstream.openai_body import COUNT, EMBEDDING
 from sublet.gateway.upstream.scripts import events
@@ -34,6 +34,7 @@ class Reply:
         "_bytes",
         "_cutter",
         "_parts",
+        "_quick",
         "_scripted",
         "_wait_s",
         "call",
@@ -51,6 +52,7 @@ class Reply:
         self.identity = identity
         self.meter = call.counts = Meter()
         self.form: StreamForm | None = None
+        self._quick: QuickForm | None = None
         self.whole = b""
         """The whole answer in the client's form, once it is complete."""
         self.status = 0
@@ -68,7 +70,8 @@ class Reply:
         self._cutter = None
         self._scripted = False
         if self.call.stream:
-            self.form = self.form or self._stream()
+            if self.form is None:
+                self._begin_stream()
         elif model.stream_only and self.call.kind != EMBEDDING:
             self._assembler = Assembler(self.call.kind)
 
@@ -109,6 +112,16 @@ class Reply:
     def relayed(self) -> bool:
         """Whether the engine's bytes are for `relay`; all others are for `collect`."""
         return self._cutter is not None and self.form is not None and not self._scripted
+
+    def ordinary(self, data: bytes) -> bytes:
+        """What `data` means for the client, where it is one whole event that only adds text; empty where it may be anything."""
+        quick = self._quick
+        if quick is None or self._cutter is None or self._cutter.tail:
+            return b""
+        out = quick.ordinary(data)
+        if out:
+            self.meter.text(len(data) - quick.around)
+        return out
 
     def relay(self, data: bytes) -> tuple[bytes, bool, SubletError | None]:
         """What `data` means for the client of a stream: bytes for it, whether the stream is complete, and what ended it early.
@@ -177,14 +190,24 @@ class Reply:
         if self._scripted:
             self.whole = body
             return
-        self.meter.whole(body)
-        self.meter.finish(self.call, body)
+        surface, meter = self.surface, self.meter
+        if self.call.forcing is None and hasattr(surface, "ordinary_answer"):
+            self.whole = cast(QuickSurface, surface).ordinary_answer(self.call, self.identity, body, meter)
+            if self.whole:
+                meter.finish(self.call, body)
+                return
+        meter.whole(body)
+        meter.finish(self.call, body)
         self.whole = self._told(body)
 
-    def _stream(self) -> StreamForm:
+    def _begin_stream(self) -> None:
         form = self.surface.stream(self.call, self.identity)
         forcing = self.call.forcing
-        return form if forcing is None else ForcedStream(form, forcing, self.identity)
+        if forcing is not None:
+            self.form = ForcedStream(form, forcing, self.identity)
+            return
+        self.form = form
+        self._quick = cast(QuickForm, form) if hasattr(form, "ordinary") else None
 
     def _told(self, body: bytes) -> bytes:
         """A whole answer of an engine in the client's form; counted before, since some surfaces tell the counts."""

@@ -7,17 +7,18 @@ OpenAI nor the model's engine knows are refused, as OpenAI does.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 from msgspec import Raw
 
-from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.refusals import InvalidRequestError
 from sublet.gateway.requests.call import Call
+from sublet.gateway.surfaces.openai_answers import OpenAIStream, answer, error_fields, ordinary_answer
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
-from sublet.gateway.surfaces.surface import CommonSurface, Identity
+from sublet.gateway.surfaces.surface import CommonSurface, Counts, Identity
 from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, EngineParameters
-from sublet.gateway.upstream.engine_error import engine_error
 from sublet.gateway.upstream.openai_body import (
     CHAT,
     COMPLETION,
@@ -34,9 +35,6 @@ from sublet.values.errors import SubletError
 
 ROUTES = {b"/v1/chat/completions": CHAT, b"/v1/completions": COMPLETION, b"/v1/embeddings": EMBEDDING}
 MESSAGES_MAX = 4096
-FINGERPRINT = "sublet"
-
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _UNKNOWN_FIELD = re.compile(r"contains unknown field `(.*)`")
 _AT_FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
 _MISSING_FIELD = re.compile(r"missing required field `(.*)`")
@@ -50,6 +48,12 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class Speaker(msgspec.Struct, gc=False):
+    """Who speaks a chat message."""
+
+    role: Role
 
 
 class Message(msgspec.Struct):
@@ -79,15 +83,14 @@ _NARROW: dict[str, msgspec.json.Decoder[Any]] = {
 }
 _parameters = msgspec.json.Decoder(EngineParameters)
 _parts = msgspec.json.Decoder(list[Part])
-_messages = msgspec.json.Decoder(list[Message])
+_messages = msgspec.json.Decoder(list[Message]).decode
+_speakers = msgspec.json.Decoder(list[Speaker]).decode
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _stream_options = msgspec.json.Decoder(StreamOptions)
 _response_format = msgspec.json.Decoder(ResponseFormat)
 _encode = msgspec.json.Encoder().encode
 
-_ROLE = Raw(b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]')
-
-_BRACKET, _OPEN_BRACKET, _QUOTE = ord("]"), ord("["), ord('"')
+_OPEN_BRACKET, _QUOTE = ord("["), ord('"')
 
 _PART_NEEDS = {"text": "", "refusal": "", "image_url": "images", "input_audio": "audio", "file": "files"}
 _UNREAD = ("logit_bias", "response_format", "tools", "tool_choice", "stream_options")
@@ -130,111 +133,14 @@ class OpenAISurface(CommonSurface):
     def stream(self, call: Call, identity: Identity) -> OpenAIStream:
         return OpenAIStream(identity, call)
 
+    def ordinary_answer(self, call: Call, identity: Identity, body: bytes, counts: Counts) -> bytes:
+        return ordinary_answer(call, identity, body, counts)
+
     def answer(self, call: Call, identity: Identity, body: bytes) -> bytes:
-        try:
-            fields = _fields.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise EngineFailedError from error
-        if ("data" if call.kind == EMBEDDING else "choices") not in fields:
-            raise engine_error(200, body)
-        fields.pop("timings", None)
-        return _encode({**_own_names(fields, identity, call.kind), **call.told})
+        return answer(call, identity, body)
 
     def refusal(self, error: SubletError) -> bytes:
-        return _encode({"error": _error_fields(error)})
-
-
-class OpenAIStream:
-    """A stream of chunks with Sublet's id, model and time in place of the engine's.
-
-    The bytes before and after `choices` are the same in every chunk of a stream. They are learnt from the first chunk and
-    replaced by position in the others; a chunk that is not of that shape is parsed.
-    """
-
-    __slots__ = ("_begun", "_call", "_head", "_identity", "_new_head", "_new_tail", "_tail")
-
-    def __init__(self, identity: Identity, call: Call) -> None:
-        self._identity = identity
-        self._call = call
-        self._begun = call.kind != CHAT
-        self._head = self._tail = b""
-        self._new_head = self._new_tail = b""
-
-    def event(self, payload: bytes) -> bytes:
-        head, tail = self._head, self._tail
-        # Nothing but `choices`, which ends in a bracket, may stand between the two.
-        if tail and payload.startswith(head) and payload.endswith(tail) and payload[-len(tail) - 1] == _BRACKET:
-            return b"%b%b%b" % (self._new_head, payload[len(head) : -len(tail)], self._new_tail)
-        return self._parsed(payload)
-
-    def end(self) -> bytes:
-        return b"data: [DONE]\n\n"
-
-    def failure(self, error: SubletError) -> bytes:
-        return b"data: %b\n\n" % _encode({"error": _error_fields(error)})
-
-    def keep_alive(self) -> bytes:
-        return b": keep-alive\n\n"
-
-    def _parsed(self, payload: bytes) -> bytes:
-        try:
-            fields = _fields.decode(payload)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise EngineFailedError from error
-        choices = fields.get("choices")
-        if choices is None or present(fields.get("error", ABSENT)):
-            raise engine_error(200, payload)
-        has_usage = bytes(fields.get("usage", b"null")) != b"null"
-        if not self._call.include_usage or (self._call.running and bytes(choices) != b"[]"):
-            fields.pop("usage", None)
-            if has_usage and bytes(choices) == b"[]":
-                return b""
-        if not has_usage and b"usage" not in payload:
-            self._learn(payload, fields, bytes(choices))
-        event = b"data: %b\n\n" % _encode(self._named(fields))
-        if not self._begun:
-            self._begun = True
-            if b'"role":' not in bytes(choices):
-                # Clients expect the role in the first chunk; llama.cpp leaves it out when it reports timings.
-                first = self._named({**fields, "choices": _ROLE})
-                first.pop("usage", None)
-                return b"data: %b\n\n%b" % (_encode(first), event)
-        return event
-
-    def _named(self, fields: dict[str, Raw]) -> dict[str, Any]:
-        return {**_own_names(fields, self._identity, self._call.kind, chunk=True), **self._call.told}
-
-    def _learn(self, payload: bytes, fields: dict[str, Raw], choices: bytes) -> None:
-        marked = b'"choices":' + choices
-        at = payload.find(marked)
-        if at < 0:
-            return
-        others = {name: value for name, value in fields.items() if name != "choices"}
-        opening = _encode(self._named(others))
-        self._head, self._tail = payload[:at], payload[at + len(marked) :]
-        self._new_head, self._new_tail = b"data: " + opening[:-1] + b",", b"}\n\n"
-
-
-def _own_names(fields: dict[str, Raw], identity: Identity, kind: str, *, chunk: bool = False) -> dict[str, Any]:
-    if kind == EMBEDDING:
-        return {**fields, "model": identity.model}
-    shape = "text_completion" if kind == COMPLETION else "chat.completion.chunk" if chunk else "chat.completion"
-    return {
-        **fields,
-        "id": ("cmpl-" if kind == COMPLETION else "chatcmpl-") + identity.request_id.removeprefix("req_"),
-        "object": shape,
-        "created": identity.created_s,
-        "model": identity.model,
-        "system_fingerprint": FINGERPRINT,
-    }
-
-
-def _error_fields(error: SubletError) -> dict[str, Any]:
-    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    if error.code == "insufficient_quota":
-        # As OpenAI tells it from a rate limit.
-        kind = error.code
-    return {"message": error.message, "type": kind, "param": error.details.get("param"), "code": error.code}
+        return _encode({"error": error_fields(error)})
 
 
 def _decoded(kind: str, body: bytes) -> Call:
@@ -308,8 +214,10 @@ def _chat_needs(fields: ChatBody) -> list[str]:
     raw = fields.messages
     if not present(raw):
         raise InvalidRequestError("Missing required parameter: 'messages'", param="messages")
+    # Without another bracket no message has anything but text.
+    plain = bytes(raw).find(b"[", 1) < 0
     try:
-        messages = _messages.decode(raw)
+        messages: Sequence[Speaker | Message] = _speakers(raw) if plain else _messages(raw)
     except RecursionError as error:
         raise InvalidRequestError("messages are nested too deeply; flatten them", param="messages") from error
     except msgspec.MsgspecError as error:
@@ -317,7 +225,7 @@ def _chat_needs(fields: ChatBody) -> list[str]:
         raise InvalidRequestError(f"Invalid value for messages: {str(error)[:200]}{roles}", param="messages") from error
     if not 1 <= len(messages) <= MESSAGES_MAX:
         raise InvalidRequestError(f"messages must have 1 to {MESSAGES_MAX} entries", param="messages")
-    needs = _parts_need(messages)
+    needs = [] if plain else _parts_need(cast(Sequence[Message], messages))
     if present(fields.tools) and bytes(fields.tools) != b"[]":
         needs.append("tools")
     else:
@@ -333,7 +241,7 @@ def _chat_needs(fields: ChatBody) -> list[str]:
     return needs
 
 
-def _parts_need(messages: list[Message]) -> list[str]:
+def _parts_need(messages: Sequence[Message]) -> list[str]:
     """The capabilities that the parts of messages need. A message of plain text has none."""
     needs: list[str] = []
     for message in messages:

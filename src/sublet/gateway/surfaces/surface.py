@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from msgspec import Raw
+
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.requests.call import Call
 from sublet.gateway.surfaces.stream_form import Identity as Identity
@@ -37,6 +39,39 @@ class Allowance(NamedTuple):
     remaining: int
     reset_s: int
     reset_at_s: int
+
+
+class QuickForm(StreamForm, Protocol):
+    """A form that knows an ordinary event by its first and last bytes, and reads nothing of it but the text between.
+
+    A surface's forms need not be such; one that has `ordinary` is taken for one.
+    """
+
+    around: int
+    """Bytes around the text, in an ordinary event as the engine sends it."""
+
+    def ordinary(self, data: bytes) -> bytes:
+        """The bytes for the client that stand for `data`, where it is one whole event that adds some text to the only answer
+        and nothing else; empty for all others, which `event` is for."""
+        ...
+
+
+class Counts(Protocol):
+    """Takes the engine's own count of an answer."""
+
+    final: bool
+
+    def usage(self, raw: Raw) -> None: ...
+
+
+class QuickSurface(Protocol):
+    """A surface that reads an ordinary whole answer once, for its count as for its form. A surface need not be one; one that has
+    `ordinary_answer` is taken for one."""
+
+    def ordinary_answer(self, call: Call, identity: Identity, body: bytes, counts: Counts) -> bytes:
+        """The same as `answer` for one that has nothing but what the usual one has, whose usage `counts` is told of; empty
+        for all others."""
+        ...
 
 
 class Surface(Protocol):

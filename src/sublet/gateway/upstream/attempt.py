@@ -167,6 +167,9 @@ class Attempt:
         if not reply.relayed:
             self._collect(data)
             return
+        if exchange.first_at and (out := reply.ordinary(data)):
+            exchange.deliver(out)
+            return
         out, done, failure = reply.relay(data)
         if out:
             if self.replica.health.failures:

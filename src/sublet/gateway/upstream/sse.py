@@ -14,26 +14,27 @@ class EventCutter:
     fields than `data` are dropped.
     """
 
-    __slots__ = ("_tail",)
+    __slots__ = ("tail",)
 
     def __init__(self) -> None:
-        self._tail = b""
+        self.tail = b""
+        """The beginning of an event whose end has not come yet."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads of the events that `data` completes. Raises EngineFailedError where an event never ends."""
-        if self._tail:
-            data = self._tail + data
+        if self.tail:
+            data = self.tail + data
         if b"\r" in data:
             # JSON never has a raw carriage return, so every one of them belongs to a line end.
             held = b"\r" if data.endswith(b"\r") else b""
             data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
         end = data.rfind(b"\n\n")
         if end < 0:
-            self._tail = data
+            self.tail = data
             if len(data) > EVENT_BYTES_MAX:
                 raise EngineFailedError
             return []
-        self._tail = data[end + 2 :]
+        self.tail = data[end + 2 :]
         return [payload for event in data[:end].split(b"\n\n") if (payload := _payload(event))]
 
 

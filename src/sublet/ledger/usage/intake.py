@@ -22,9 +22,10 @@ FUTURE_S_MAX = 300
 AGE_DAYS_MAX = 1_100
 PARTIES_CACHED_MAX = 100_000
 DIMENSIONS_MAX = 16
-_TEXT_MAX = {"source": 512, "id": 256, "resource": 200, "project": 80, "key_id": 80}
+ID_LENGTH_MAX = 256
+_TEXT_MAX = {"source": 512, "id": ID_LENGTH_MAX, "resource": 200, "project": 80, "key_id": 80}
 
-_Row = tuple[Any, ...]
+Row = tuple[Any, ...]
 
 
 class Parties:
@@ -61,8 +62,8 @@ class Intake:
         batch = list(events)
         if len(batch) > BATCH_MAX:
             raise LimitExceededError(f"a batch holds at most {BATCH_MAX} events, not {len(batch)}; send several")
-        limits = _Limits(now)
-        rows: dict[tuple[str, str], tuple[int, _Row]] = {}
+        limits = Limits(now)
+        rows: dict[tuple[str, str], tuple[int, Row]] = {}
         refused: list[Refusal] = []
         duplicates = 0
         for index, event in enumerate(batch):
@@ -71,20 +72,20 @@ class Intake:
                 key = (row[0], row[1])
                 earlier = rows.setdefault(key, (index, row))
                 if earlier[0] != index:
-                    _ensure_same(earlier[1], row)
+                    ensure_same(earlier[1], row)
                     duplicates += 1
             except SubletError as error:
                 refused.append(_refusal(index, event, error))
-        new, known = _insert(connection, rows)
+        new, known = insert(connection, rows)
         for index, row, stored in known:
             try:
-                _ensure_same(stored, row)
+                ensure_same(stored, row)
                 duplicates += 1
             except SubletError as error:
                 refused.append(_refusal(index, batch[index], error))
         return IntakeResult(new, duplicates, tuple(sorted(refused, key=lambda refusal: refusal.index)))
 
-    def _row(self, connection: Connection, event: UsageEvent, limits: _Limits) -> _Row:
+    def _row(self, connection: Connection, event: UsageEvent, limits: Limits) -> Row:
         """The event as a row, checked. Raises InvalidInputError or NotFoundError."""
         meter = METERS.get(event.meter)
         if meter is None:
@@ -93,11 +94,8 @@ class Intake:
         source, identifier = event.source, event.id
         if not source or not identifier:
             raise InvalidInputError("source and id must not be empty: together they are the event's identity")
-        for name, limit in _TEXT_MAX.items():
-            value = getattr(event, name)
-            if len(value) > limit:
-                raise InvalidInputError(f"{name} must be at most {limit} printable characters")
-            refuse_unsafe(value, name)
+        for name in _TEXT_MAX:
+            checked_text(name, getattr(event, name))
         at = limits.check(event.at)
         corrects_source, corrects_id = _corrected(event)
         return (
@@ -112,31 +110,38 @@ class Intake:
             event.resource,
             event.project,
             event.key_id,
-            _dimensions(event.dimensions),
+            dimensions_text(event.dimensions),
             corrects_source,
             corrects_id,
             event.hold_id,
         )
 
 
-class _Limits:
+def checked_text(name: str, value: str) -> None:
+    """Raises InvalidInputError where a field of that name may not hold `value`."""
+    if len(value) > _TEXT_MAX[name]:
+        raise InvalidInputError(f"{name} must be at most {_TEXT_MAX[name]} printable characters")
+    refuse_unsafe(value, name)
+
+
+class Limits:
     """The span of time that events may come from, in microseconds."""
 
     def __init__(self, now: datetime) -> None:
         self.now = to_micros(now)
-        self._earliest = to_micros(now - timedelta(days=AGE_DAYS_MAX))
-        self._latest = to_micros(now + timedelta(seconds=FUTURE_S_MAX))
+        self.earliest_us = to_micros(now - timedelta(days=AGE_DAYS_MAX))
+        self.latest_us = to_micros(now + timedelta(seconds=FUTURE_S_MAX))
 
     def check(self, moment: datetime) -> int:
         if moment.tzinfo is None:
             raise InvalidInputError(f"time {moment.isoformat()} has no offset; send it in UTC with a Z")
         at = to_micros(moment)
-        if at > self._latest:
+        if at > self.latest_us:
             raise InvalidInputError(
                 f"time {format_time(moment)} is more than {FUTURE_S_MAX} seconds ahead of the clock here "
                 f"({format_time(from_micros(self.now))}); check the sender's clock and send it again"
             )
-        if at < self._earliest:
+        if at < self.earliest_us:
             raise InvalidInputError(f"time {format_time(moment)} is more than {AGE_DAYS_MAX} days ago")
         return at
 
@@ -160,7 +165,7 @@ def _corrected(event: UsageEvent) -> tuple[str | None, str | None]:
 _PLAIN_DIMENSIONS: dict[tuple[tuple[str, str], ...], str] = {}
 
 
-def _dimensions(dimensions: Any) -> str:
+def dimensions_text(dimensions: Any) -> str:
     """Canonical JSON; the same few combinations come again and again, so they are remembered."""
     if not dimensions:
         return "{}"
@@ -185,9 +190,9 @@ def _dimensions(dimensions: Any) -> str:
     return written
 
 
-def _insert(
-    connection: Connection, rows: dict[tuple[str, str], tuple[int, _Row]]
-) -> tuple[int, list[tuple[int, _Row, _Row]]]:
+def insert(
+    connection: Connection, rows: dict[tuple[str, str], tuple[int, Row]]
+) -> tuple[int, list[tuple[int, Row, Row]]]:
     """Write what is new; return how many were, and the others with the row that was there before."""
     if not rows:
         return 0, []
@@ -205,14 +210,14 @@ def _insert(
 
 
 def _known(
-    connection: Connection, ordered: Sequence[tuple[int, _Row]], written: int, before: int
-) -> list[tuple[int, _Row, _Row]]:
+    connection: Connection, ordered: Sequence[tuple[int, Row]], written: int, before: int
+) -> list[tuple[int, Row, Row]]:
     """The rows of this batch that were in the database before it.
 
     On SQLite nobody else writes meanwhile, so what was there has a number up to `before`. On PostgreSQL another
     intake may commit in between; equal content is then harmless either way, and `written` says how many are ours.
     """
-    known: list[tuple[int, _Row, _Row]] = []
+    known: list[tuple[int, Row, Row]] = []
     there = sql.events_named(connection, [(row[0], row[1]) for _, row in ordered])
     for index, row in ordered:
         stored = there[row[0], row[1]]
@@ -226,7 +231,7 @@ def _known(
     return known
 
 
-def _ensure_same(stored: _Row, sent: _Row) -> None:
+def ensure_same(stored: Row, sent: Row) -> None:
     """A repeat has the same content; when it was received does not matter. Raises EventConflictError."""
     if stored[:7] == sent[:7] and stored[8:] == sent[8:]:
         return
@@ -237,7 +242,7 @@ def _ensure_same(stored: _Row, sent: _Row) -> None:
     )
 
 
-def _shown(row: _Row) -> dict[str, Any]:
+def _shown(row: Row) -> dict[str, Any]:
     meter = METERS[row[4]]
     return {
         "kind": row[2],
