@@ -82,7 +82,7 @@ class TestSelling:
         steps = {(step.kind, step.subject) for step in world.system.plan().pending}
         assert ("block_ends", made.block.id) in steps and ("end", made.lease.id) in steps
         plane = ControlPlane(world.system)
-        [shown] = Overviews(world.system, plane.plans, plane.health).now().blocks
+        [shown] = Overviews(world.system, plane.health).now().blocks
         assert (shown.id, shown.sold, shown.sold_share, shown.reason) == (made.block.id, 2, 1.0, "term deal")
 
     def test_nothing_is_made_where_the_sale_can_not_be(self, world: World) -> None:

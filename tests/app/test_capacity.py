@@ -223,7 +223,7 @@ def test_surplus_console_and_admission_say_the_same_after_a_reclaim(world: World
     assert ladder.count("spot") == 3
     reasons = {item.reason_code: item.count for item in ladder.alone[-1].withheld}
     assert reasons["reclaimed"] == 5
-    shown = Overviews(world.system, lambda: [], lambda: {"ok": True, "failing": []}).now()
+    shown = Overviews(world.system, lambda: {"ok": True, "failing": []}).now()
     [pool] = shown.pools
     assert dict(pool.on_sale)["spot"] == 3
     take(world, 3)

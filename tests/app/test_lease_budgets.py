@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from tests.ledger.prepaid import prepay
 
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, Quote
@@ -118,7 +119,7 @@ def test_what_does_not_fit_is_refused_and_its_quote_stays_open(market: Callable[
 def test_two_leases_can_not_both_have_what_is_left_for_one(market: Callable[..., Market]) -> None:
     found = market()
     quotes = [found.quote(1), found.quote(1)]
-    found.ledger.prepay(found.customer, quotes[0].price_nano * 19 // 10, "bank")
+    prepay(found.ledger, found.customer, quotes[0].price_nano * 19 // 10, "bank")
     found.accept(quotes[0])
     with pytest.raises(BudgetExceededError, match="prepaid credit"):
         found.accept(quotes[1])

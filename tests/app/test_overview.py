@@ -39,7 +39,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def overviews(world: World) -> Overviews:
     plane = ControlPlane(world.system)
-    return Overviews(world.system, plane.plans, plane.health)
+    return Overviews(world.system, plane.health)
 
 
 def take(world: World, organization: str, seconds: int, count: int = 1) -> Lease:

@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from tests.console.sample import sample_budgets, sample_overview, sample_record
 
 from sublet.accounts.model import Actor
 from sublet.console import Overview, Sessions, router
@@ -16,7 +17,6 @@ from sublet.console.budgets import budgets_page
 from sublet.console.model import RecordView
 from sublet.console.overview import overview_page
 from sublet.console.record import record_page
-from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import NotFoundError, UnauthenticatedError
 

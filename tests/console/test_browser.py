@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from tests.console.sample import sample_budgets, sample_overview, sample_record
 
 from sublet.console import Overview, Sessions, router
 from sublet.console.budgets import budgets_page
 from sublet.console.model import BudgetsQuery, BudgetsView, Told
 from sublet.console.overview import overview_page
 from sublet.console.record import record_page
-from sublet.console.sample import sample_budgets, sample_overview, sample_record
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import StorageFullError
 from sublet.values.money import Money

@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.console.sample import sample_budgets, sample_overview
 
 from sublet.console import Sessions, router
 from sublet.console.budgets import BudgetRow, budgets_page, draw_budget, draw_budgets
 from sublet.console.figures import per_cent
 from sublet.console.model import FIND_LENGTH_MAX, OFFSET_MAX, ROWS_MAX, BudgetsQuery, BudgetsView, BudgetView, Told
 from sublet.console.overview import overview_page
-from sublet.console.sample import sample_budgets, sample_overview
 from sublet.values.clock import SimulatedClock
 from sublet.values.money import Money
 

@@ -6,9 +6,10 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from tests.console.sample import sample_overview
+
 from sublet.console.chart import draw, forecast_label
 from sublet.console.model import PoolPoint, PoolView, Sold
-from sublet.console.sample import sample_overview
 
 NOW = datetime(2026, 7, 2, 14, 5, tzinfo=UTC)
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.console.sample import empty_overview, sample_overview
 
 from sublet.console import Overview
 from sublet.console.model import (
@@ -25,7 +26,6 @@ from sublet.console.model import (
     Withheld,
 )
 from sublet.console.pages import COOKIE, FORM_BYTES_MAX
-from sublet.console.sample import empty_overview, sample_overview
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import UnavailableError
 from sublet.values.money import Money

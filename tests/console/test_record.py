@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.console.sample import sample_record
 
 from sublet.console.record import RecordPage, draw_record, window_text
-from sublet.console.sample import sample_record
 from sublet.surplus.record.calibration import PoolRecord
 from sublet.values.clock import SimulatedClock
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.surplus import series as made
+from tests.surplus.series import remember
 from tests.terminal import sit_at
 from typer import Typer
 from typer.testing import CliRunner
@@ -105,11 +106,11 @@ def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
         for name in ("lab", "young")
     ]
     pools = {pool.name: pool for pool in fleet.sync(specs)}
-    demand.record_series(replace(series, pool=pools["lab"].id))
-    demand.record_series(
-        series_of(pools["lab"].id, [Sample(series.end, 1_000, 1), Sample(series.end + HALF_AN_HOUR, 1_000, 1)])
+    remember(demand, replace(series, pool=pools["lab"].id))
+    remember(
+        demand, series_of(pools["lab"].id, [Sample(series.end, 1_000, 1), Sample(series.end + HALF_AN_HOUR, 1_000, 1)])
     )
-    demand.record_series(replace(made.series(3), pool=pools["young"].id))
+    remember(demand, replace(made.series(3), pool=pools["young"].id))
     api, require = frame("test"), requirement(accounts)
     tried = [surplus_api.TriedPool(pool.id, pool.name, 3 if pool.name == "lab" else 0) for pool in pools.values()]
     api.include_router(surplus_api.trial_router(demand, lambda: tried, require, lambda: series.end + HALF_AN_HOUR))

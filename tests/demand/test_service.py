@@ -93,13 +93,13 @@ def test_csv_is_imported_whole_or_not_at_all(store: Store, clock: SimulatedClock
     path = tmp_path / "history.csv"
     path.write_text("time,capacity,in_use\n2025-12-01T00:00:00Z,4,1\n2025-12-01T01:00:00Z,4,x\n")
     with pytest.raises(InvalidInputError, match="line 3"):
-        demand.import_csv("pool_a", path)
+        demand.import_history("pool_a", path.read_bytes())
     assert demand.latest("pool_a") is None
     path.write_text("time,capacity,in_use\n2025-12-01T00:00:00Z,4,1\n2025-12-01T01:00:00Z,4,2\n")
-    assert demand.import_csv("pool_a", path).taken == 2
+    assert demand.import_history("pool_a", path.read_bytes()).taken == 2
     path.write_text("time,capacity,in_use\n2025-12-02T00:00:00Z,4,1\n2062-12-02T01:00:00Z,4,2\n")
-    with pytest.raises(InvalidInputError, match=r"history\.csv: the row at 2062-12-02T01:00:00Z lies in the future"):
-        demand.import_csv("pool_a", path)
+    with pytest.raises(InvalidInputError, match=r"the file: the row at 2062-12-02T01:00:00Z lies in the future"):
+        demand.import_history("pool_a", path.read_bytes())
     assert len(demand.history("pool_a", clock.now() - timedelta(days=90), clock.now())) == 2
 
 
@@ -190,7 +190,7 @@ def test_a_long_import_lets_others_write_between_its_parts(
     path = tmp_path / "long.csv"
     path.write_text("time,capacity,in_use\n" + "\n".join(rows) + "\n")
 
-    recorded = demand.import_csv("pool_a", path)
+    recorded = demand.import_history("pool_a", path.read_bytes())
     kept = demand.history("pool_a", clock.now() - timedelta(days=60), clock.now())
     if older_days:
         assert (recorded.taken, recorded.expired, len(kept), len(pauses)) == (35, 35, 0, 0)
@@ -198,4 +198,4 @@ def test_a_long_import_lets_others_write_between_its_parts(
         assert (recorded.taken, recorded.expired, len(kept), len(pauses)) == (35, 11, 24, 2)
         assert kept.in_use.tolist() == [hour % 5 for hour in reversed(range(24))]
     assert len(demand.history("pool_b", end, clock.now())) == len(pauses)
-    assert demand.import_csv("pool_a", path).taken == 35
+    assert demand.import_history("pool_a", path.read_bytes()).taken == 35

@@ -10,22 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sublet.desk.capacity import CapacityRow, RowKind, leasable_mw, refusal, stock_gw, total_gw
+from sublet.desk.capacity import CapacityRow, RowKind, refusal, stock_gw, total_gw
 from sublet.desk.capex import bridge_value, capital_recovery, cut_path, delayed_path, depreciation
 from sublet.desk.counterparties import (
     Contract,
     RenewalStress,
     backlogs,
     expected_loss,
-    hhi_interval,
+    hhi_ceiling,
+    hhi_floor,
     remaining_term,
     renewal_ladder,
     shares,
 )
 from sublet.desk.errors import BasisError, ContractError, FamilyError
 from sublet.desk.glut import IndustryWindow, OwnerWindow, judge, longest_run
-from sublet.desk.positioning import standing, standing_of_z
-from sublet.desk.signals import Reading, Signal, SignalState, capped, posterior, posterior_at
+from sublet.desk.positioning import standing
+from sublet.desk.signals import Reading, Signal, SignalState, capped, posterior
 from sublet.desk.units import Basis
 from sublet.values.errors import InvalidInputError
 
@@ -80,15 +81,6 @@ def test_a_stock_needs_a_stock_to_start_from() -> None:
         stock_gw([replace(STOCK, kind=RowKind.FLOW)], date(2027, 1, 1))
 
 
-def test_leasable_capacity_is_it_power_by_generation() -> None:
-    assert leasable_mw([STOCK], {"H100": 0.1}, date(2026, 1, 1)) == {"H100": pytest.approx(300.0)}
-    assert leasable_mw([STOCK], {"H100": 0.1}, date(2025, 1, 1)) == {}
-    with pytest.raises(BasisError, match="needs IT power"):
-        leasable_mw([replace(STOCK, basis=Basis.UTILITY)], {"H100": 0.1}, date(2026, 1, 1))
-    with pytest.raises(InvalidInputError, match="no idle share for generation 'H100'"):
-        leasable_mw([STOCK], {}, date(2026, 1, 1))
-
-
 def test_capacity_of_zero_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="write a number above zero"):
         replace(STOCK, capacity_gw=0.0)
@@ -125,14 +117,13 @@ def test_shares_above_the_backlog_are_refused() -> None:
 
 @given(st.lists(st.floats(min_value=0.1, max_value=50), min_size=1, max_size=8), st.floats(min_value=0, max_value=400))
 def test_the_index_lies_between_its_floor_and_every_ceiling(known: list[float], rest: float) -> None:
-    values = {f"c{position}": value for position, value in enumerate(known)}
     backlog = sum(known) + rest
 
-    whole = hhi_interval(values, backlog)
-    capped_block = hhi_interval(values, backlog, max(known))
+    floor, ceiling = float(hhi_floor(known, backlog)), float(hhi_ceiling(known, backlog))
+    capped_block = float(hhi_ceiling(known, backlog, max(known)))
 
-    assert 0 < whole.low <= capped_block.high * (1 + 1e-9)
-    assert capped_block.high <= whole.high * (1 + 1e-9) <= 1 + 1e-6
+    assert 0 < floor <= capped_block * (1 + 1e-9)
+    assert capped_block <= ceiling * (1 + 1e-9) <= 1 + 1e-6
 
 
 def test_four_backlogs_are_four_fields() -> None:
@@ -218,16 +209,20 @@ def test_cuts_and_delays_keep_what_they_should() -> None:
 SIGNAL = Signal("capex", "capex", "up", "down", 0.3, 5.0, "sum of guidance", "a cut", date(2026, 8, 10))
 
 
+def _posterior_at(prior: float, signal: Signal, as_of: date) -> float:
+    return float(posterior(prior, capped([signal], {signal.id: signal.reading_at(as_of)})))
+
+
 def test_a_signal_that_was_not_observed_changes_nothing() -> None:
-    assert posterior_at(0.2, [SIGNAL], date(2026, 9, 1)) == pytest.approx(0.2)
+    assert _posterior_at(0.2, SIGNAL, date(2026, 9, 1)) == pytest.approx(0.2)
     assert SIGNAL.state_at(date(2026, 8, 10)) is SignalState.OPEN
     assert SIGNAL.state_at(date(2026, 8, 11)) is SignalState.OVERDUE
 
 
 def test_what_was_observed_later_is_not_known_yet() -> None:
     seen = replace(SIGNAL, reading=Reading.BEAR, observed_on=date(2026, 8, 5))
-    assert posterior_at(0.2, [seen], date(2026, 8, 4)) == pytest.approx(0.2)
-    assert posterior_at(0.2, [seen], date(2026, 8, 5)) == pytest.approx(1.25 / 2.25)
+    assert _posterior_at(0.2, seen, date(2026, 8, 4)) == pytest.approx(0.2)
+    assert _posterior_at(0.2, seen, date(2026, 8, 5)) == pytest.approx(1.25 / 2.25)
 
 
 def test_correlated_signals_count_once_with_the_strongest() -> None:
@@ -262,12 +257,10 @@ def test_a_prior_of_certainty_is_refused() -> None:
         posterior(1.0, [])
 
 
-def test_percentiles_come_from_the_history_or_are_labeled() -> None:
+def test_percentiles_come_from_the_history() -> None:
     history = list(np.arange(-10.0, 11.0))
     found = standing(10.0, history, "21 weeks")
-    assert found.is_empirical
     assert found.percentile == pytest.approx(20.5 / 21)
-    assert not standing_of_z(2.0, "four weeks", 0).is_empirical
     with pytest.raises(InvalidInputError, match="at least two"):
         standing(1.0, [1.0], "a day")
     with pytest.raises(InvalidInputError, match="widen the window"):

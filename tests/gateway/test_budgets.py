@@ -30,6 +30,7 @@ from tests.gateway.harness import (
     usage,
     whole,
 )
+from tests.ledger.prepaid import prepay
 
 from sublet.accounts.service import Accounts
 from sublet.gateway import server
@@ -235,7 +236,7 @@ def test_a_projects_budget_covers_the_keys_of_that_project(money: Money, store: 
 
 
 def test_prepaid_credit_is_used_up_to_the_last_that_fits_and_goes_on_once_more_is_paid(money: Money) -> None:
-    money.ledger.prepay(money.organization, 3 * UNIT, "bank-1")
+    prepay(money.ledger, money.organization, 3 * UNIT, "bank-1")
     money.gateway.start()
     fits = 0
     while money.gateway.post(ask(max_tokens=100)).status == 200:
@@ -246,7 +247,7 @@ def test_prepaid_credit_is_used_up_to_the_last_that_fits_and_goes_on_once_more_i
     assert spent == fits * (5 * INPUT_NANO + 3 * OUTPUT_NANO)
     answer = money.gateway.post(ask(max_tokens=100))
     assert answer.status == 429 and "prepaid credit" in answer.json["error"]["message"]
-    money.ledger.prepay(money.organization, 3 * UNIT, "bank-2")
+    prepay(money.ledger, money.organization, 3 * UNIT, "bank-2")
     assert money.gateway.post(ask(max_tokens=100)).status == 200
 
 

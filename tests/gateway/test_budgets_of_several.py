@@ -31,6 +31,7 @@ from tests.gateway.harness import (
     usage,
 )
 from tests.gateway.test_budgets import INPUT_NANO, OUTPUT_NANO, PRICES, UNIT
+from tests.ledger.prepaid import prepay
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.prices.book import book_from_dict
@@ -138,7 +139,7 @@ def test_b12_b16_two_gateways_and_four_dozen_clients_pass_no_limit_to_the_last_u
     if kind == "budget":
         budget = site.ledger.create_budget(new_budget(site.organization, limit, period="ever", thresholds=())).id
     else:
-        site.ledger.prepay(site.organization, limit, "bank-1")
+        prepay(site.ledger, site.organization, limit, "bank-1")
     addresses = [site.start("one"), site.start("two")]
     got: Counter[int] = Counter()
     counting = threading.Lock()
@@ -180,7 +181,7 @@ def test_b12_b16_two_gateways_and_four_dozen_clients_pass_no_limit_to_the_last_u
     if kind == "budget":
         site.ledger.change_budget(budget, limit * 2)
     else:
-        site.ledger.prepay(site.organization, limit, "bank-2")
+        prepay(site.ledger, site.organization, limit, "bank-2")
     for address in addresses:
         wire = Wire(address)
         wire.send(post(ask(max_tokens=100), site.key))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.ledger.payer import Account
+from tests.ledger.prepaid import prepay
 
 from sublet.accounts.model import ApiKey, secret_sha256
 from sublet.accounts.service import Accounts
@@ -162,7 +163,7 @@ def busy(priced: Ledger, acme: str, bolt: str, clock: SimulatedClock, used: Call
     )
     assert priced.take_now([fixed, gone]).accepted == 2
     priced.store.write(lambda connection: priced.credit(connection, acme, 415_000_001, "reclaim of lse_one", "lse_one"))
-    priced.prepay(bolt, 2 * 10**9, "bank-1")
+    prepay(priced, bolt, 2 * 10**9, "bank-1")
     clock.set(datetime(2026, 2, 3, tzinfo=UTC))
     first = priced.close(acme, "2026-01").invoice
     priced.close(bolt, "2026-01")

@@ -7,6 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from tests.ledger.prepaid import prepay
+
 from sublet.accounts.service import Accounts
 from sublet.ledger.invoices.taxes import Taxes
 from sublet.ledger.model import UsageEvent
@@ -59,7 +61,7 @@ class Account:
         """Credit from now on, until a day of January."""
         ends = None if until is None else datetime(2026, 1, until, tzinfo=UTC)
         if paid:
-            return self.ledger.prepay(self.owner, amount * NANO, source, ends).id
+            return prepay(self.ledger, self.owner, amount * NANO, source, ends).id
         return self.ledger.store.write(
             lambda connection: self.ledger.credit(
                 connection, self.owner, amount * NANO, "", source, kind="promotional", expires_at=ends

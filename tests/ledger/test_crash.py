@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from tests.ledger.prepaid import prepay
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.budgets.model import HoldRequest, Settlement
@@ -104,7 +105,7 @@ def _work(ledger: Ledger, owner: str, work: int, chance: random.Random) -> None:
         if standing:
             ledger.void(standing[0]["number"], "test")
     elif work == 5:
-        ledger.prepay(owner, 777, f"{owner}/{chance.randrange(10)}")
+        prepay(ledger, owner, 777, f"{owner}/{chance.randrange(10)}")
     else:
         hold = f"h{chance.randrange(10**12)}"
         ledger.reserve([HoldRequest(hold, owner, 500, NOW + timedelta(minutes=5))])

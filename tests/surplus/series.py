@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sublet.demand.model import Floats, Series, assemble
+from sublet.demand.model import Floats, Sample, Series, assemble
+from sublet.demand.service import Demand
 from sublet.surplus.backtest.scoring import Trace
+from sublet.values.clock import SimulatedClock, from_micros
 
 START_HOUR = 490_896
 """2026-01-01T00:00Z, in hours since the epoch."""
@@ -30,3 +32,15 @@ def series(days: int = 40, capacity: int = 100, seed: int = 1, pool: str = "made
     demand = daily(days, capacity, seed)
     times = (START_HOUR + np.arange(demand.size, dtype=np.int64)) * 3_600_000_000
     return assemble(pool, times, np.full(demand.size, float(capacity)), demand, np.zeros(demand.size))
+
+
+def remember(demand: Demand, series: Series) -> None:
+    """Records the series as samples of the pool whose id `series.pool` is, at its end if the clock does not stand there yet."""
+    columns = zip(series.times_us, series.capacity, series.in_use, series.pending, strict=True)
+    samples = [Sample(from_micros(int(time)), *map(float, counts)) for time, *counts in columns]
+    clock, now = demand.clock, demand.clock.now()
+    assert isinstance(clock, SimulatedClock)
+    if samples:
+        clock.set(max(now, series.end))
+    demand.record_samples(series.pool, samples)
+    clock.set(now)

@@ -29,8 +29,6 @@ def test_on_any_series_what_broke_for_real_was_paid_for_by_the_shadow(hours: lis
 def test_a_pool_that_never_broke_holds_a_full_book_after_its_length_over_what_it_earns(
     hours: int, earning: float, full: int
 ) -> None:
-    pace = Pace(0.01, hours, earning)
-    assert pace.full_book_hours == full
     standing, unfaded = Standing(), Pace(0.01, hours, earning, half_life_hours=math.inf)
     for hour in range(full):
         standing.pass_hour(unfaded, hour, sold=100 / hours, broken=0, running=100)

@@ -20,8 +20,6 @@ FIND_LENGTH_MAX = 120
 ORDERS = ("use", "organization")
 OFFSET_MAX = 1_000_000
 
-SEVERITIES = ("critical", "warning", "info")
-
 
 @dataclass(frozen=True, slots=True)
 class Sold:

@@ -16,19 +16,16 @@ from sublet.values.clock import Clock, format_time
 log = structlog.get_logger(__name__)
 
 BACKOFF_S_MAX = 30.0
-QUICK_S = 1.0
 
 
 @dataclass
 class Loop:
-    """`round` is called every `interval_s` seconds on a thread of its own; the first `quick_rounds` every second, for a
-    loop that others wait for at the start."""
+    """`round` is called every `interval_s` seconds on a thread of its own."""
 
     name: str
     interval_s: float
     round: Callable[[], None]
     clock: Clock
-    quick_rounds: int = 0
     leads: Callable[[], bool] = lambda: True
     """Whether this process does the work now, where several could."""
     rounds: int = 0

@@ -96,7 +96,7 @@ class ControlPlane:
         self.loops = [
             Loop("fleet", FLEET_INTERVAL_S, self._fleet, clock),
             # Nothing is sold before the owner's need was seen: the first samples come at once.
-            Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock, quick_rounds=3),
+            Loop("demand", self.settings.demand.sample_interval_s, self._sample, clock),
             Loop("collecting", COLLECTING_INTERVAL_S, self._collecting.round, clock),
             Loop("disk", DISK_INTERVAL_S, Ballast(self.settings.data_dir).tend, clock),
             Loop("leases", tick_s, self._leases, clock),
@@ -295,7 +295,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(ledger_api.router(system.ledger, require))
     _add_notifications(api, system, require)
     sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
-    overviews = Overviews(system, plane.plans, plane.health)
+    overviews = Overviews(system, plane.health)
     api.include_router(console_router(sessions, console_pages(system, overviews)))
 
     _add_metrics(api, system, plane)

@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand import imports
 from sublet.demand import store as sql
-from sublet.demand.feeds.csv_series import read_series, series_of_body
+from sublet.demand.feeds.csv_series import series_of_body
 from sublet.demand.imports import Import
 from sublet.demand.model import (
     ACCELERATORS_MAX,
@@ -100,23 +99,16 @@ class Demand:
         self._refuse_future(series, "the sample")
         return self._keep(series)
 
-    def import_csv(self, pool_id: str, path: Path) -> Recorded:
-        """Keep the CSV file `path` (`time,capacity,in_use`) as history of the pool; of a file with a mistake nothing is kept.
-
-        A long one is written in parts, so that others can write meanwhile: one that is cut off is completed by importing it
-        again. History may be older than `history_days`: what is imported counts from its own last sample.
-        Raises BadSeriesError naming the line, InvalidInputError for a sample from the future.
-        """
-        series = read_series(path, pool_id)
-        self._refuse_future(series, f"{path}: the row")
-        return self._keep(series)
-
     def import_history(
         self, pool_id: str, content: bytes, accelerators: int = 0, source: str = "", *, force: bool = False
     ) -> Recorded:
-        """The same with the content of the file, gzipped or not, as an import that can be undone.
+        """Keep the content of a CSV file (`time,capacity,in_use`), gzipped or not, as an import that can be undone; of a file with
+        a mistake nothing is kept.
 
+        A long one is written in parts, so that others can write meanwhile: one that is cut off is completed by importing it
+        again. History may be older than `history_days`: what is imported counts from its own last sample.
         `accelerators` is how many the pool has; a file of a far larger pool is refused unless `force`.
+        Raises BadSeriesError naming the line, InvalidInputError for a sample from the future.
         """
         series = series_of_body(content, pool_id)
         self._refuse_future(series, "the file: the row")
@@ -144,10 +136,6 @@ class Demand:
             return imports.one(connection, import_id) or found
 
         return self._store.write(write)
-
-    def record_series(self, series: Series) -> Recorded:
-        """Keep a series that a collector made; `series.pool` is the pool's id."""
-        return self._keep(series)
 
     def read(self) -> AbstractContextManager[Connection]:
         """A connection that sees demand at one moment, for a caller that asks several things of it."""

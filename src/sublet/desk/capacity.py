@@ -90,26 +90,6 @@ def refusal(rows: Sequence[CapacityRow]) -> str | None:
     return None
 
 
-def leasable_mw(online: Sequence[CapacityRow], idle_share: dict[str, float], at: date) -> dict[str, float]:
-    """IT megawatts that could be let at `at`, by generation: capacity online x idle share of its generation.
-
-    Raises BasisError for a row that isn't counted at IT level, and InvalidInputError for a generation without a share.
-    """
-    found: dict[str, float] = {}
-    for row in online:
-        if row.basis is not Basis.IT:
-            raise BasisError(
-                f"row {row.id!r} is counted at {row.basis} level; leasable capacity needs IT power", field="basis"
-            )
-        if row.generation not in idle_share:
-            raise InvalidInputError(f"no idle share for generation {row.generation!r}; add it to `idle_share`")
-        if row.at <= at:
-            found[row.generation] = (
-                found.get(row.generation, 0.0) + row.capacity_gw * 1000.0 * idle_share[row.generation]
-            )
-    return found
-
-
 def _require_same(rows: Sequence[CapacityRow], fields: Sequence[str], verdict: str) -> None:
     if not rows:
         raise InvalidInputError("there is no row to add; name at least one")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 
 from sublet.desk.errors import ContractError
-from sublet.desk.intervals import Interval
 from sublet.desk.terms import Number, Term
 from sublet.values.errors import InvalidInputError
 
@@ -145,12 +144,6 @@ def hhi_ceiling(values: Sequence[Number], backlog: Number, block: Number | None 
     whole = int(_plain(rest) / _plain(block) + 1e-12)
     left = rest - whole * block
     return hhi_floor(values, backlog) + (whole * block**2 + left**2) / backlog**2
-
-
-def hhi_interval(values: Mapping[str, float], backlog: float, block: float | None = None) -> Interval:
-    """Floor and ceiling of the index: what can be said when only some of the customers are known."""
-    known = list(values.values())
-    return Interval(float(hhi_floor(known, backlog)), float(hhi_ceiling(known, backlog, block)))
 
 
 def effective_customers(hhi: Number) -> Number:

@@ -14,13 +14,12 @@ from sublet.values.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a reading stands in its history. `is_empirical` is False for the normal fallback, which must be labeled."""
+    """Where a reading stands in its history."""
 
     z: float
     percentile: float
     observations: int
     window: str
-    is_empirical: bool
     mean: float = 0.0
     sd: float = 1.0
 
@@ -42,12 +41,7 @@ def standing(reading: float, history: Sequence[float], window: str) -> Standing:
         )
     below = float((values < reading).mean() + 0.5 * (values == reading).mean())
     mean = float(values.mean())
-    return Standing((reading - mean) / spread, below, int(values.size), window, True, mean, spread)
-
-
-def standing_of_z(z: float, window: str, observations: int) -> Standing:
-    """The fallback where only a z-score was published: the normal distribution's percentile, labeled as such."""
-    return Standing(z, float(normal_share_below(z)), observations, window, False)
+    return Standing((reading - mean) / spread, below, int(values.size), window, mean, spread)
 
 
 @formula("prob", z="z")

@@ -101,11 +101,6 @@ def capped(signals: Sequence[Signal], readings: Mapping[str, Reading]) -> list[f
     ]
 
 
-def posterior_at(prior: float, signals: Sequence[Signal], as_of: date) -> float:
-    """The probability given what had been observed on `as_of`."""
-    return float(posterior(prior, capped(signals, {signal.id: signal.reading_at(as_of) for signal in signals})))
-
-
 def _strength(signal: Signal, readings: Mapping[str, Reading]) -> float:
     ratio = signal.ratio_for(readings.get(signal.id, Reading.OPEN))
     return max(ratio, 1.0 / ratio)

@@ -15,8 +15,6 @@ from sublet.desk.errors import BasisError, UnitError, nearest
 HOURS_PER_YEAR = 8760.0
 """Convention of the desk: 365 days; a month is a twelfth of it, 730 h."""
 
-HOURS_PER_MONTH = 730.0
-
 
 class Basis(StrEnum):
     """The point of the power chain at which watts are counted."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, delete, func, select, text
 
 from sublet.ledger import events
 from sublet.ledger import store as sql
@@ -59,6 +59,7 @@ from sublet.values.errors import InvalidInputError
 from sublet.values.etags import ANY_STATE, Condition
 
 PROOFS_KEPT = 400
+"""Reports of nightly proofs; older ones are dropped."""
 OVERDUE_TOLD_DAYS = 7
 
 
@@ -253,14 +254,6 @@ class Ledger:
         with self._store.read() as connection:
             payments.ensure_payable(nano, self._parties.get(connection, organization_id).currency)
 
-    def prepay(self, organization_id: str, nano: int, source_id: str, expires_at: datetime | None = None) -> Credit:
-        """Book money paid in advance; usage can be reserved against it at once."""
-        return self._store.write(
-            lambda connection: self.credit(
-                connection, organization_id, nano, "paid in advance", source_id, kind="prepaid", expires_at=expires_at
-            )
-        )
-
     def credits(self, organization_id: str) -> list[Credit]:
         """Every credit, with what is left of it: not used by its own time and not expired."""
         with self._store.read() as connection:
@@ -454,6 +447,10 @@ class Ledger:
             now = self._store.clock.now()
             row = (to_micros(now), proof.subject, proof.ok, sql.json_text(proof.as_dict()))
             sql.bulk_insert(connection, proofs, [row], "ON CONFLICT (proved_at, subject) DO NOTHING")
+            newest = select(proofs.c.proved_at).order_by(proofs.c.proved_at.desc())
+            oldest_kept = connection.execute(newest.offset(PROOFS_KEPT - 1).limit(1)).scalar()
+            if oldest_kept is not None:
+                connection.execute(delete(proofs).where(proofs.c.proved_at < oldest_kept))
             if not proof.ok:
                 events.record_failed_proof(connection, proof, now)
 

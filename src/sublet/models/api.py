@@ -32,13 +32,13 @@ _TOML_BODY = {
 def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
     """`/v1/deployments` and `/v1/catalog`, for the operator. (Customers call the gateway's port.)"""
     routes = APIRouter(tags=["models"])
-    operate = Depends(require("deployments:write"))
+    operate, rented = Depends(require("deployments:write")), {"surplus_class": models.service_class}
 
     @routes.get("/v1/deployments", dependencies=[Depends(require("deployments:read"))])
     def list_deployments(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
         """The catalog by name, with the deployment and the replicas of each model."""
         found = page_of("models", models.rows(), lambda row: row.entry.name, page)
-        return found.map(lambda row: row.as_dict()).as_dict("models")
+        return found.map(lambda row: row.as_dict() | rented).as_dict("models")
 
     @routes.post(
         "/v1/deployments",
@@ -79,7 +79,7 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
         """Add models to the catalog (TOML), all or none; one of the same name is replaced."""
         entries = parse_toml(await request.body(), "the file")
         await run_in_threadpool(models.add_entries, entries)
-        return {"models": [entry.as_dict() for entry in entries]}
+        return {"models": [entry.as_dict() | {"surplus_class": models.service_class} for entry in entries]}
 
     @routes.post("/v1/catalog/{model:path}/pull", dependencies=[operate])
     def pull(model: str) -> dict[str, Any]:

@@ -127,8 +127,9 @@ def parse_entry(fields: Any, where: str) -> CatalogEntry:
 
 
 def from_row(row: dict[str, Any]) -> CatalogEntry:
-    """An entry that `CatalogEntry.as_dict` wrote."""
-    return CatalogEntry(**{**row, "capabilities": frozenset(row["capabilities"])})
+    """An entry that `CatalogEntry.as_dict` wrote, now or in 0.1, which kept a class of service with it that decided nothing."""
+    fields = {name: value for name, value in row.items() if name != "surplus_class"}
+    return CatalogEntry(**{**fields, "capabilities": frozenset(row["capabilities"])})
 
 
 def weights_path(entry: CatalogEntry) -> Path:

@@ -22,10 +22,8 @@ CAPABILITIES = (
     "reasoning",
     "verbosity",
 )
-REPLICA_STATES = ("starting", "ready", "draining", "stopped", "failed")
-"""starting: no engine answers yet; ready: takes requests; draining: finishes what it has; stopped and failed: gone."""
-
 LIVE_STATES = frozenset({"starting", "ready", "draining"})
+"""starting: no engine answers yet; ready: takes requests; draining: finishes what it has. Beside them, stopped and failed: gone."""
 
 REPLICAS_MAX = 64
 DRAIN_S = 90.0
@@ -76,7 +74,6 @@ class CatalogEntry:
     slots: int = 4
     accelerators: int = 1
     capabilities: frozenset[str] = frozenset({"chat", "completions"})
-    surplus_class: str = "spot"
     license: str = ""
     description: str = ""
 
@@ -90,7 +87,6 @@ class CatalogEntry:
             "slots": self.slots,
             "accelerators": self.accelerators,
             "capabilities": sorted(self.capabilities),
-            "surplus_class": self.surplus_class,
             "license": self.license,
             "description": self.description,
         }

@@ -60,8 +60,10 @@ class Spare(Protocol):
 class Models:
     """Managed models on one database."""
 
-    def __init__(self, store: Store, built_in: CatalogEntry = BUILT_IN) -> None:
-        """`built_in` is the entry that needs no TOML; its slots and context may be the operator's."""
+    def __init__(self, store: Store, built_in: CatalogEntry = BUILT_IN, service_class: str = "") -> None:
+        """`built_in` is the entry that needs no TOML; its slots and context may be the operator's. `service_class` names the
+        class of service that replicas rent by."""
+        self.service_class = service_class
         self._store = store
         self._built_in = built_in
 

@@ -85,7 +85,8 @@ class ReplicaState:
 
 @answer
 class CatalogModel:
-    """A model of the catalog, with its deployment and replicas; `ended` says why the last one ended."""
+    """A model of the catalog, with its deployment and replicas, and the class of service that they rent by; `ended` says why the
+    last one ended."""
 
     name: str
     engine: str

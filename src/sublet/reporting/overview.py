@@ -50,11 +50,8 @@ FRESH = timedelta(seconds=2)
 class Overviews:
     """Makes an Overview when asked."""
 
-    def __init__(
-        self, system: Sublet, last_plans: Callable[[], list[Plan]], health: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, system: Sublet, health: Callable[[], dict[str, Any]]) -> None:
         self._system = system
-        self._last_plans = last_plans
         self._health = health
         self._lock = threading.Lock()
         self._last: view.Overview | None = None

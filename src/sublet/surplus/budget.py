@@ -58,11 +58,6 @@ class Pace:
         """What is left after an hour of what was earned."""
         return float(0.5 ** (1 / self.half_life_hours))
 
-    @property
-    def full_book_hours(self) -> int:
-        """Hours without a broken promise until a full book is earned by a shadow that holds one all the time."""
-        return math.ceil(self.loss * self.hours / (self.earning * self.risk))
-
 
 @dataclass(slots=True)
 class Standing:

@@ -81,7 +81,8 @@ class Sublet:
         self.fleet = Fleet(self.store)
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = ledger_of(self.store, settings.billing)
-        self.models = Models(self.store, built_in(settings.models.slots, settings.models.context_tokens))
+        offered = settings.models
+        self.models = Models(self.store, built_in(offered.slots, offered.context_tokens), offered.service_class)
         self._backend_names: dict[str, str] = {}
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.capacity = Capacity(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.ledger.conftest import give_key
+from tests.ledger.prepaid import prepay
 
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.budgets.model import BudgetExceededError, HoldRequest, Settlement
@@ -124,10 +125,10 @@ def test_scopes_and_periods(priced: Ledger, bolt: str, used: Used, clock: Simula
 def test_prepaid_money_is_a_hard_budget_that_grows_with_payments(
     priced: Ledger, bolt: str, hold: Callable[..., HoldRequest]
 ) -> None:
-    priced.prepay(bolt, 100, "p1")
-    priced.prepay(bolt, 100, "p1")
+    prepay(priced, bolt, 100, "p1")
+    prepay(priced, bolt, 100, "p1")
     assert [outcome.error is None for outcome in priced.reserve([hold("a", 100), hold("b", 1)])] == [True, False]
-    priced.prepay(bolt, 50, "p2")
+    prepay(priced, bolt, 50, "p2")
     assert priced.reserve([hold("c", 50)])[0].error is None
 
 

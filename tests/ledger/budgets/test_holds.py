@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, select, text
 from tests.ledger.conftest import give_key
+from tests.ledger.prepaid import prepay
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.budgets.ceilings import Most
@@ -103,7 +104,7 @@ class HoldMachine(RuleBasedStateMachine):
         give_key(store, self.owner, "key_1")
         self.ledger.create_budget(new_budget(self.owner, day * unit, period="day", scope="key", scope_id="key_1"))
         self.ledger.create_budget(new_budget(self.owner, month * unit))
-        self.ledger.prepay(self.owner, prepaid * unit, "bank")
+        prepay(self.ledger, self.owner, prepaid * unit, "bank")
         self.serial = 0
         self.open_work: dict[str, Work] = {}
 
@@ -362,7 +363,7 @@ def test_a_budget_is_given_another_limit(priced: Ledger, bolt: str, clock: Simul
     assert (state.free_nano, state.held_nano) == (0, 11)
     with pytest.raises(InvalidInputError):
         priced.change_budget(budget.id, -1)
-    priced.prepay(bolt, 5, "bank")
+    prepay(priced, bolt, 5, "bank")
     [wallet] = [state.budget for state in priced.budgets(bolt) if state.budget.prepaid]
     with pytest.raises(Exception, match="no live budget"):
         priced.change_budget(wallet.id, 10**9)

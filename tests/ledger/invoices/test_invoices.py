@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 import pytest
+from tests.ledger.prepaid import prepay
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.invoices.closing import PeriodOpenError
@@ -41,7 +42,7 @@ def test_the_worked_example_of_the_manual(any_store: object, clock: SimulatedClo
         ]
     )
     ledger.store.write(lambda connection: ledger.credit(connection, owner, 500_000_000, "reclaim", "lse_1"))
-    ledger.prepay(owner, 2 * NANO, "bank-1")
+    prepay(ledger, owner, 2 * NANO, "bank-1")
     document = ledger.invoice(owner)
     assert document is not None
     names = ("subtotal", "rounding", "net", "total", "due")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, text, update
 from sqlalchemy.exc import DBAPIError
 
+from sublet.ledger import service
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Entry, Posting, UnbalancedEntryError, postings_of
 from sublet.ledger.service import Ledger, new_budget
 from sublet.store import Store
-from sublet.store.tables.ledger import invoices
+from sublet.store.tables.ledger import invoices, proofs
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import POSTING_NANO_MAX
 
@@ -137,6 +139,16 @@ def test_a_nightly_proof_is_kept_and_shown(busy: Ledger, bolt: str, used: Callab
     busy.store.clock.advance(60)  # type: ignore[attr-defined]
     busy.prove_nightly()
     assert not busy.health()["ok"]
+
+
+def test_of_nightly_proofs_the_newest_are_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PROOFS_KEPT", 2)
+    for _ in range(4):
+        ledger.store.clock.advance(86_400)  # type: ignore[attr-defined]
+        ledger.prove_nightly()
+    with ledger.store.read() as connection:
+        kept = [row.proved_at for row in connection.execute(proofs.select().order_by(proofs.c.proved_at))]
+    assert kept == [ledger.store.clock.now() - timedelta(days=1), ledger.store.clock.now()]
 
 
 def test_a_tax_that_is_not_its_percentage_is_found(busy: Ledger, acme: str) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.classes import a_class
 from tests.surplus import series as made
+from tests.surplus.series import remember
 
 from sublet.demand.forecast.forecaster import Forecaster
 from sublet.demand.model import Floats, Sample, Series
@@ -55,7 +56,7 @@ class Watch:
         self.record = Record(store, self.demand, lambda _: facts, lambda *_: self.promises, classes)
 
     def keep(self, series: Series) -> None:
-        self.demand.record_series(series)
+        remember(self.demand, series)
 
     def show(self, days: int = 90) -> PoolRecord:
         return self.record.of("pool_a", "made", days)
@@ -297,7 +298,7 @@ def test_a_pool_that_fails_does_not_keep_the_others(store: Store, clock: Simulat
     demand = Demand(store)
     both = Record(store, demand, facts, lambda *_: [], CLASSES)
     for name in ("pool_b", "pool_a"):
-        demand.record_series(replace(SERIES, pool=name))
+        remember(demand, replace(SERIES, pool=name))
     with pytest.raises(InvalidInputError):
         both.advance(["pool_b", "pool_a"])
     assert both.of("pool_a", "a").lived.hours == 21 * 24 - 1

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection
 from tests.surplus import series as made
+from tests.surplus.series import remember
 
 from sublet.demand.model import Series
 from sublet.demand.service import Demand
@@ -71,7 +72,7 @@ class Pool:
 def pool(store: Store, clock: SimulatedClock) -> Pool:
     _go(clock, SERIES)
     made_pool = Pool(store)
-    made_pool.demand.record_series(SERIES)
+    remember(made_pool.demand, SERIES)
     return made_pool
 
 

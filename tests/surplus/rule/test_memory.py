@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.classes import a_class
 from tests.surplus import series as made
+from tests.surplus.series import remember
 
 from sublet.demand.forecast.forecaster import Forecaster
 from sublet.demand.model import Floats, Sample, Series
@@ -49,7 +50,7 @@ def hour(place: int) -> datetime:
 
 
 def keep(demand: Demand, first: int, stop: int) -> None:
-    demand.record_series(SERIES.part(first, stop))
+    remember(demand, SERIES.part(first, stop))
 
 
 def odds(hours: Hours, lengths: tuple[int, ...] = (1, 4)) -> list[Any]:
@@ -98,7 +99,7 @@ def test_a_start_goes_on_from_what_the_record_kept_and_decides_the_same(
 ) -> None:
     monkeypatch.setattr(memory, "SHADOW_HOURS_MAX", 10 * 24)
     demand = Demand(store)
-    demand.record_series(SERIES)
+    remember(demand, SERIES)
     classes = [a_class("firm", None, 50, windows_s=(HOUR_S, 4 * HOUR_S))]
     facts = PoolFacts("pool_a", "made", 100)
     lived = Record(store, demand, lambda _: facts, lambda *_: [], classes)
@@ -125,7 +126,7 @@ def test_a_start_goes_on_from_what_the_record_kept_and_decides_the_same(
 
 def test_who_asks_about_an_earlier_moment_takes_nothing_from_the_present(store: Store, lived: list[int]) -> None:
     demand = Demand(store)
-    demand.record_series(SERIES)
+    remember(demand, SERIES)
     turn = hour(20 * 24)
     before, after = turn - timedelta(milliseconds=50), turn + timedelta(milliseconds=10)
     alone = Memory(demand)
@@ -145,7 +146,7 @@ def test_who_asks_about_an_earlier_moment_takes_nothing_from_the_present(store: 
 
 def test_an_earlier_moment_is_answered_without_what_came_later(store: Store, lived: list[int]) -> None:
     demand = Reads(store)
-    demand.record_series(SERIES)
+    remember(demand, SERIES)
     remembers = Memory(demand)
     latest = remembers.recall("pool_a", hour(22 * 24), NO_CONNECTION)
     odds(latest.hours)
@@ -182,7 +183,7 @@ def test_a_service_that_runs_for_long_learns_each_hour_once_and_decides_as_one_t
     monkeypatch.setattr(memory, "HISTORY", timedelta(days=8))
     monkeypatch.setattr(memory, "STEP_HOURS", 48)
     demand = Reads(store)
-    demand.record_series(SERIES)
+    remember(demand, SERIES)
     remembers = Memory(demand)
     first = remembers.recall("pool_a", hour(11 * 24), NO_CONNECTION)
     begun = odds(first.hours)[1][0] - len(lived) // 4

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.permissions import everybody
+from tests.surplus.series import remember
 from tests.terminal import sit_at
 from typer.testing import CliRunner
 
@@ -175,7 +176,7 @@ def test_the_route_and_the_command_tell_the_same(
     pool = fleet.sync(
         [PoolSpec("lab", "here", "H100", "simulated", ("s:0", "s:1"), Decimal(700), "stated", 10**9, "USD", "owned")]
     )[0]
-    demand.record_series(replace(hourly(walk(24 * 20, 3)), pool=pool.id))
+    remember(demand, replace(hourly(walk(24 * 20, 3)), pool=pool.id))
     clock.set(after(hourly(walk(24 * 20, 3))))
     app = FastAPI()
     app.include_router(router(surplus_of(demand, fleet), everybody, clock.now))

@@ -86,10 +86,6 @@ class Outcome:
     sold_by_window: dict[int, list[int]] = field(default_factory=dict)
     broken: list[int] = field(default_factory=list)
 
-    @property
-    def displaced_share(self) -> float:
-        return self.displaced_hours / self.kept_hours if self.kept_hours else 0.0
-
 
 class Policy(Protocol):
     """Says how many windows to start. It sees the trace before slot `t` alone, its own book, and what became of it."""
