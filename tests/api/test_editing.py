@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,11 @@ from tests.leases.world import KEY
 from sublet.api.contract import ANSWERS, EDITS, TAGGED
 from sublet.client import Client
 from sublet.client.operations import ALL
+<<<<<<< HEAD
 from sublet.conformance.backends import SSH_KEY
+=======
+from sublet.values.clock import format_time
+>>>>>>> 31fcfc4 (Notifications: nothing goes to an address that has not confirmed it)
 from sublet.values.errors import InvalidInputError
 from sublet.values.etags import Condition, PreconditionFailedError, tag_of
 
@@ -37,17 +42,29 @@ def edits(service: Service) -> dict[str, Edit]:
         < 300
     )
     profile = f"/v1/billing-profiles/{acme}"
+<<<<<<< HEAD
     quote = service.ask(
         "acme", "POST", "/v1/quotes", {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
     )
     accepted = {"quote_id": quote.json()["id"], "ssh_public_keys": [KEY]}
     keys = f"/v1/leases/{service.ask('acme', 'POST', '/v1/leases', accepted).json()['id']}/ssh-keys"
+=======
+    hook = {"address": "https://hooks.example.com/a", "kinds": ["*"]}
+    start = service.world.clock.now() + timedelta(days=90)
+    part = {"pool": service.world.pool.name, "accelerators": 1, "start": format_time(start)}
+    part["end"] = format_time(start + timedelta(days=30))
+    block = f"/v1/blocks/{service.ask('operator', 'POST', '/v1/blocks', part).json()['id']}"
+    least = "min_price_per_accelerator_hour"
+    told = f"/v1/subscriptions/{service.ask('operator', 'POST', '/v1/subscriptions', hook).json()['id']}"
+>>>>>>> 31fcfc4 (Notifications: nothing goes to an address that has not confirmed it)
     return {
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),
         "deployment": (model, "PUT", f"{model}/scale", [{"replicas": 1}, {"replicas": 2}]),
+        "block": (block, "POST", f"{block}/change", [{least: "1"}, {least: "2"}]),
+        "subscription": (told, "PATCH", told, [{"kinds": ["lease.*"]}, {"name": "b"}]),
         "unit": (unit, "PUT", f"{unit}/service", [{"in_service": False, "reason": "a"}, {"in_service": False, "reason": "b"}]),
     }  # fmt: skip
 
@@ -103,8 +120,7 @@ def test_headers_mean_what_they_say(service: Service) -> None:
         if name != "prices":
             assert change(service, edit, first, "*").status_code < 300, name
             assert change(service, edit, second, None).status_code < 300, name
-    budget, model = found["budget"], found["deployment"]
-    for path in (budget[0], model[0]):
+    for path in (found[name][0] for name in ("budget", "deployment", "subscription")):
         assert service.ask("operator", "DELETE", path, headers={"If-Match": '"old"'}).status_code == 412
         tag = service.ask("operator", "GET", path).headers["etag"]
         assert service.ask("operator", "DELETE", path, headers={"If-Match": tag}).status_code == 204
@@ -149,10 +165,6 @@ def test_every_change_in_place_knows_if_match(service: Service) -> None:
     """PUT and PATCH change what is there; those that do not know If-Match say why."""
     added = {
         ("PUT", "/v1/demand/{pool_id}/history"): "adds history and changes none",
-        (
-            "PATCH",
-            "/v1/subscriptions/{subscription_id}",
-        ): "changes only the fields that are sent, and each stands alone",
     }
     changing = {
         (method, route.path)

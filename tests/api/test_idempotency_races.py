@@ -18,6 +18,7 @@ from tests.leases.world import KEY
 from sublet.client.operations import ALL
 from sublet.config.settings import Settings
 from sublet.notifications.fanout import begin, fan_out
+from sublet.notifications.service import Owner
 from sublet.simulation import world as simulated
 from sublet.simulation.world import World
 from sublet.store import outbox
@@ -96,6 +97,14 @@ class Prepared:
         self.deliveries = [item["id"] for item in listed["deliveries"]][:2]
         self.block = self.ask("operator", "/v1/blocks", self.part("mine"))["id"]
         self.settle()
+
+    def confirmations(self) -> tuple[Wanted, Wanted]:
+        told, asked = self.service.system.notifications, []
+        for name in self.subscriptions:
+            found = told.subscription(Owner(None), name)
+            code = told.links.confirmation(found, self.service.world.clock.now()).code
+            asked.append(("operator", f"/v1/subscriptions/{name}/confirm", {"code": code}))
+        return asked[0], asked[1]
 
     def settle(self) -> None:
         """An invoice with something open, a deposit of which some is owed back, and netting to undo."""
@@ -207,6 +216,7 @@ class Prepared:
             "ledger.prove": at(op, "/v1/ledger/prove?organization_id={}", [acme, bolt]),
             "notifications.subscribe": of(op, "/v1/subscriptions", hook("h3"), hook("h4")),
             "notifications.rotate": at(op, "/v1/subscriptions/{}/rotate", self.subscriptions),
+            "notifications.confirm": self.confirmations(),
             "notifications.send_test": at(op, "/v1/subscriptions/{}/test", self.subscriptions),
             "notifications.redeliver": at(op, "/v1/deliveries/{}/redeliver", self.deliveries),
             "blocks.create": of(op, "/v1/blocks", self.part("a"), self.part("b")),

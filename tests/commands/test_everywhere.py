@@ -159,13 +159,14 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
 def subscribed(group: str) -> list[tuple[str, dict[str, str]]]:
     """What either group of commands can do with the subscription that was just made."""
     about = ["show", "test", "deliveries", "disable", "enable", *(["rotate"] if group == "webhook" else []), "rm"]
-    lines = [f"{group} ls", f"{group} redeliver dlv_1", *(f"{group} {verb} {{hook}}" for verb in about)]
+    code = ["notifications confirm {hook} 1.x"] if group == "notifications" else []
+    lines = [f"{group} ls", f"{group} redeliver dlv_1", *code, *(f"{group} {verb} {{hook}}" for verb in about)]
     return [(line, {}) for line in lines]
 
 
 REFUSED = {
     "ledger refund", "ledger return", "ledger net", "ledger write-off", "ledger reinstate", "webhook redeliver",
-    "notifications redeliver",
+    "notifications redeliver", "notifications confirm",
     "node forget", "pool release", "demand undo", "lease ssh", "ledger show", "ledger dismiss", "ledger close",
     "ledger close-all", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
     "demand sacct", "block move", "block reprice", "block shrink", "block widen", "ledger rerate", "reclaim create",

@@ -15,6 +15,7 @@ from tests.leases.world import KEY
 from sublet.api.contract import ANSWERS
 from sublet.notifications import tailing
 from sublet.notifications.fanout import begin, fan_out
+from sublet.notifications.links import Links
 from sublet.notifications.tailing import Tailing
 from sublet.store import outbox
 from sublet.store.outbox import Selection
@@ -250,14 +251,14 @@ def test_a_stream_tells_as_it_happens_and_there_are_not_too_many(
 
 def test_a_link_in_a_mail_ends_its_subscription_and_no_other(service: Service) -> None:
     notifications = service.system.notifications
-    notifications._public_url = "https://sublet.example.com"
+    notifications.links = Links(service.system.sealing, "https://sublet.example.com")
     mine, other = made(service), made(service)
     with service.system.store.read() as connection:
         from sublet.notifications.store import subscription
 
         found = subscription(connection, mine["id"])
     assert found is not None
-    path = notifications.leave_url(found).removeprefix("https://sublet.example.com")
+    path = notifications.links.leave_url(found).removeprefix("https://sublet.example.com")
     looked = service.client.get(path)
     assert looked.status_code == 200 and "default-src 'none'" in looked.headers["content-security-policy"]
     assert service.ask("acme", "GET", f"/v1/subscriptions/{mine['id']}").json()["enabled"], "a look changes nothing"

@@ -38,6 +38,7 @@ class Toy:
     formats: ClassVar[tuple[str, ...]] = ("standard",)
     signed: ClassVar[bool] = True
     operator_only: ClassVar[bool] = False
+    confirmed: ClassVar[bool] = False
 
     def __init__(self, events_max: int = 1, gather_s: float = 0.0) -> None:
         self.events_max = events_max

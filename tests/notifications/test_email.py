@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.notifications.conftest import event, message
+from tests.notifications.conftest import NOW, event, message
 from tests.notifications.mail import PASSWORD, USER, mail_server
 from tests.notifications.receivers import certificate_for
 
-from sublet.notifications.channels.base import NotDeliveredError
+from sublet.notifications.channels.base import Confirmation, NotDeliveredError
 from sublet.notifications.channels.email import EmailChannel, Mailbox
 from sublet.values.errors import InvalidInputError
 
@@ -38,6 +38,21 @@ def test_a_mail_in_plain_text_and_html_with_a_way_to_leave() -> None:
     assert "<td>2026-01-05 13:05:00 CET</td>" in rich.get_content()
     assert "https://sublet.example.com/unsubscribe/sub_1/x" in plain.get_content()
     assert inbox.envelopes[0].rcpt_tos == [TO]
+
+
+@pytest.mark.parametrize("url", ["https://sublet.example.com/confirm/sub_1/7.x?a&b", ""])
+def test_an_address_is_asked_with_no_text_of_whoever_subscribed_it(url: str) -> None:
+    asked = Confirmation("7.x", url, NOW)
+    with mail_server() as (inbox, port):
+        channel(port).send(message(TO, event(1, reason="Buy now!"), confirmation=asked, timezone="Europe/Berlin"))
+    [mail] = inbox.mails
+    assert mail["subject"] == "Confirm your address for Sublet" and mail["list-unsubscribe"] is None
+    plain, rich = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert plain is not None and rich is not None
+    for text in (plain.get_content(), rich.get_content()):
+        assert "sublet notifications confirm sub_1 7.x" in text and "2026-01-05 13:00:00 CET" in text
+        assert not any(word in text for word in ("Buy now", "ops", "lse_1"))
+    assert (url in plain.get_content()) and (f'href="{url}"'.replace("&", "&amp;") in rich.get_content()) == bool(url)
 
 
 def test_many_events_are_one_mail() -> None:

@@ -138,6 +138,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/subscriptions"): notifications.SubscriptionSecret,
     ("GET", "/v1/subscriptions/{subscription_id}"): notifications.Subscription,
     ("PATCH", "/v1/subscriptions/{subscription_id}"): notifications.Subscription,
+    ("POST", "/v1/subscriptions/{subscription_id}/confirm"): notifications.Subscription,
     ("POST", "/v1/subscriptions/{subscription_id}/rotate"): notifications.SubscriptionSecret,
     ("POST", "/v1/subscriptions/{subscription_id}/test"): notifications.TestSent,
     ("GET", "/v1/subscriptions/{subscription_id}/deliveries"): notifications.DeliveryPage,
@@ -168,9 +169,11 @@ TAGGED = frozenset(
         "/v1/leases/{lease_id}/ssh-keys",
         "/v1/prices",
         "/v1/billing-profiles/{organization_id}",
+        "/v1/blocks/{block_id}",
         "/v1/budgets/{budget_id}",
         "/v1/deployments/{model:path}",
         "/v1/pools/{pool}",
+        "/v1/subscriptions/{subscription_id}",
         "/v1/units/{unit_id}",
     }
 )
@@ -180,10 +183,13 @@ EDITS: dict[tuple[str, str], str] = {
     ("PUT", "/v1/leases/{lease_id}/ssh-keys"): "/v1/leases/{lease_id}/ssh-keys",
     ("PUT", "/v1/prices"): "/v1/prices",
     ("PUT", "/v1/billing-profiles/{organization_id}"): "/v1/billing-profiles/{organization_id}",
+    ("POST", "/v1/blocks/{block_id}/change"): "/v1/blocks/{block_id}",
     ("PATCH", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",
     ("DELETE", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",
     ("PUT", "/v1/deployments/{model:path}/scale"): "/v1/deployments/{model:path}",
     ("DELETE", "/v1/deployments/{model:path}"): "/v1/deployments/{model:path}",
+    ("PATCH", "/v1/subscriptions/{subscription_id}"): "/v1/subscriptions/{subscription_id}",
+    ("DELETE", "/v1/subscriptions/{subscription_id}"): "/v1/subscriptions/{subscription_id}",
     ("PUT", "/v1/units/{unit_id}/service"): "/v1/units/{unit_id}",
 }
 """What changes something in place, and so knows If-Match; and where the ETag is read."""

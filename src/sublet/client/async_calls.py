@@ -444,15 +444,41 @@ class AsyncNotifications:
         body: notifications.SubscriptionChange | Mapping[str, Any],
         *,
         organization_id: str | None = None,
+        if_match: str | None = None,
     ) -> notifications.Subscription:
         """`PATCH /v1/subscriptions/{subscription_id}`"""
         return await self._call(
-            "notifications.change_subscription", subscription_id, body=body, query={"organization_id": organization_id}
+            "notifications.change_subscription",
+            subscription_id,
+            body=body,
+            query={"organization_id": organization_id},
+            if_match=if_match,
         )
 
-    async def unsubscribe(self, subscription_id: str, *, organization_id: str | None = None) -> None:
+    async def unsubscribe(
+        self, subscription_id: str, *, organization_id: str | None = None, if_match: str | None = None
+    ) -> None:
         """`DELETE /v1/subscriptions/{subscription_id}`"""
-        await self._call("notifications.unsubscribe", subscription_id, query={"organization_id": organization_id})
+        await self._call(
+            "notifications.unsubscribe", subscription_id, query={"organization_id": organization_id}, if_match=if_match
+        )
+
+    async def confirm(
+        self,
+        subscription_id: str,
+        body: notifications.ConfirmAddress | Mapping[str, Any],
+        *,
+        organization_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> notifications.Subscription:
+        """`POST /v1/subscriptions/{subscription_id}/confirm`"""
+        return await self._call(
+            "notifications.confirm",
+            subscription_id,
+            body=body,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
 
     async def rotate(
         self, subscription_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
@@ -552,10 +578,17 @@ class AsyncBlocks:
         return await self._call("blocks.show", block_id)
 
     async def change(
-        self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None
+        self,
+        block_id: str,
+        body: leases.NewBlockChange | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
     ) -> leases.BlockChanged:
         """`POST /v1/blocks/{block_id}/change`"""
-        return await self._call("blocks.change", block_id, body=body, idempotency_key=idempotency_key)
+        return await self._call(
+            "blocks.change", block_id, body=body, idempotency_key=idempotency_key, if_match=if_match
+        )
 
     async def preview(
         self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None

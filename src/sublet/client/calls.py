@@ -434,15 +434,41 @@ class Notifications:
         body: notifications.SubscriptionChange | Mapping[str, Any],
         *,
         organization_id: str | None = None,
+        if_match: str | None = None,
     ) -> notifications.Subscription:
         """`PATCH /v1/subscriptions/{subscription_id}`"""
         return self._call(
-            "notifications.change_subscription", subscription_id, body=body, query={"organization_id": organization_id}
+            "notifications.change_subscription",
+            subscription_id,
+            body=body,
+            query={"organization_id": organization_id},
+            if_match=if_match,
         )
 
-    def unsubscribe(self, subscription_id: str, *, organization_id: str | None = None) -> None:
+    def unsubscribe(
+        self, subscription_id: str, *, organization_id: str | None = None, if_match: str | None = None
+    ) -> None:
         """`DELETE /v1/subscriptions/{subscription_id}`"""
-        self._call("notifications.unsubscribe", subscription_id, query={"organization_id": organization_id})
+        self._call(
+            "notifications.unsubscribe", subscription_id, query={"organization_id": organization_id}, if_match=if_match
+        )
+
+    def confirm(
+        self,
+        subscription_id: str,
+        body: notifications.ConfirmAddress | Mapping[str, Any],
+        *,
+        organization_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> notifications.Subscription:
+        """`POST /v1/subscriptions/{subscription_id}/confirm`"""
+        return self._call(
+            "notifications.confirm",
+            subscription_id,
+            body=body,
+            query={"organization_id": organization_id},
+            idempotency_key=idempotency_key,
+        )
 
     def rotate(
         self, subscription_id: str, *, organization_id: str | None = None, idempotency_key: str | None = None
@@ -540,10 +566,15 @@ class Blocks:
         return self._call("blocks.show", block_id)
 
     def change(
-        self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None
+        self,
+        block_id: str,
+        body: leases.NewBlockChange | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
     ) -> leases.BlockChanged:
         """`POST /v1/blocks/{block_id}/change`"""
-        return self._call("blocks.change", block_id, body=body, idempotency_key=idempotency_key)
+        return self._call("blocks.change", block_id, body=body, idempotency_key=idempotency_key, if_match=if_match)
 
     def preview(
         self, block_id: str, body: leases.NewBlockChange | Mapping[str, Any], *, idempotency_key: str | None = None

@@ -201,6 +201,7 @@ ALL: tuple[Operation, ...] = (
         query=("organization_id",),
         body="notifications:SubscriptionChange",
         answer="notifications:Subscription",
+        edits=True,
     ),
     Operation(
         "notifications.unsubscribe",
@@ -208,6 +209,15 @@ ALL: tuple[Operation, ...] = (
         "/v1/subscriptions/{subscription_id}",
         query=("organization_id",),
         answer="none",
+        edits=True,
+    ),
+    Operation(
+        "notifications.confirm",
+        "POST",
+        "/v1/subscriptions/{subscription_id}/confirm",
+        query=("organization_id",),
+        body="notifications:ConfirmAddress",
+        answer="notifications:Subscription",
     ),
     Operation(
         "notifications.rotate",
@@ -278,6 +288,7 @@ ALL: tuple[Operation, ...] = (
         "/v1/blocks/{block_id}/change",
         body="leases:NewBlockChange",
         answer="leases:BlockChanged",
+        edits=True,
     ),
     Operation(
         "blocks.preview",

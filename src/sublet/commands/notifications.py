@@ -106,13 +106,29 @@ def rotate(subscription_id: SubscriptionId, organization: Organization = None, a
 @webhook.command("test")
 @notifications.command("test")
 def send_test(subscription_id: SubscriptionId, organization: Organization = None, as_json: JsonFlag = False) -> None:
-    """Send an event that says it is a test."""
+    """Send an event that says it is a test, or ask an address again that has not confirmed."""
     query = {"organization_id": organization}
     sent = connect().document("notifications.send_test", subscription_id, query=query)
     if as_json:
         print_json(sent)
     else:
         say(f"{sent['event_id']} is on its way; `deliveries` shows what became of it")
+
+
+@notifications.command("confirm")
+def confirm(
+    subscription_id: SubscriptionId,
+    code: Annotated[str, typer.Argument(help="The code from the mail that asked.")],
+    organization: Organization = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Confirm an e-mail address; from then on its events are told."""
+    query = {"organization_id": organization}
+    found = connect().document("notifications.confirm", subscription_id, body={"code": code}, query=query)
+    if as_json:
+        print_json(found)
+    else:
+        say(f"{found['address']} is confirmed")
 
 
 @webhook.command("deliveries")
@@ -242,6 +258,8 @@ def _subscribe(
         print_json(made)
         return
     say(f"{made['id']}  {made['channel']} {made['address']}")
+    if not made["confirmed"]:
+        note("A mail asks the address to confirm; until then nothing else is sent there. `test` asks again.")
     if made["secret"]:
         say(made["secret"])
         note("This secret is shown once: anyone who receives the messages checks their signature with it.")
@@ -266,6 +284,8 @@ def _change(subscription_id: str, change: dict[str, Any], organization: str | No
 def _state(item: dict[str, Any]) -> str:
     if not item["enabled"]:
         return f"disabled: {item['disabled_reason']}"
+    if not item["confirmed"]:
+        return "waits for the address to be confirmed"
     return "failing" if item["failing_since"] else "ok"
 
 

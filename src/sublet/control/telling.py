@@ -26,7 +26,7 @@ class Telling:
             system.channels,
             system.sealing,
             disable_after=timedelta(days=system.settings.notifications.disable_after_days),
-            leave_url=system.notifications.leave_url,
+            links=system.notifications.links,
             timezone=_timezone,
         )
         self._begun = False

@@ -9,17 +9,19 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Actor, Organization, Require
 from sublet.notifications.kinds import all_kinds
 from sublet.notifications.model import Attempt, Delivery, SubscriptionMade
 from sublet.notifications.service import NewSubscription as Wanted
 from sublet.notifications.service import Notifications, Owner
 from sublet.notifications.tailing import EVENTS_MAX, Tailing
-from sublet.notifications.wire import NewSubscription, SubscriptionChange
+from sublet.notifications.wire import ConfirmAddress, NewSubscription, SubscriptionChange
 from sublet.store.once import Effect
 from sublet.store.outbox import Selection
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.etags import Condition
 
 WAIT_S_MAX = 30.0
 EVENT_STREAM = "text/event-stream"
@@ -64,7 +66,7 @@ def _add_subscription_routes(
     routes: APIRouter, notifications: Notifications, owner_of: OwnerOf, require: Require
 ) -> None:
     reader, writer = require("subscriptions:read"), require("subscriptions:write")
-    shown = Effect(SubscriptionMade, secret=True)
+    secret_shown = Effect(SubscriptionMade, secret=True)
 
     @routes.get("/v1/subscriptions")
     def list_subscriptions(
@@ -79,18 +81,19 @@ def _add_subscription_routes(
 
     @routes.post("/v1/subscriptions", status_code=201)
     def subscribe(
-        body: NewSubscription, actor: Actor = Depends(require("subscriptions:write", effect=shown))
+        body: NewSubscription, actor: Actor = Depends(require("subscriptions:write", effect=secret_shown))
     ) -> dict[str, Any]:
-        """Tell somebody of events from now on. A webhook's secret is in this answer alone."""
+        """Tell somebody of events from now on. A webhook's secret is in this answer alone; an e-mail address must confirm first."""
         wanted = Wanted(body.channel, body.address, tuple(body.kinds), body.name, body.format, body.subject)
         return notifications.create(owner_of(actor, body.organization_id), wanted, actor.key_id).as_dict()
 
     @routes.get("/v1/subscriptions/{subscription_id}")
     def show_subscription(
-        subscription_id: str, actor: Actor = Depends(reader), organization_id: OneOrganization = None
-    ) -> dict[str, Any]:
+        request: Request, subscription_id: str, actor: Actor = Depends(reader), organization_id: OneOrganization = None
+    ) -> Response:
         """One subscription, without its secret."""
-        return notifications.subscription(owner_of(actor, organization_id), subscription_id).as_dict()
+        found = notifications.subscription(owner_of(actor, organization_id), subscription_id)
+        return shown(request, found.as_dict(), found.edited)
 
     @routes.patch("/v1/subscriptions/{subscription_id}")
     def change_subscription(
@@ -98,24 +101,51 @@ def _add_subscription_routes(
         body: SubscriptionChange,
         actor: Actor = Depends(writer),
         organization_id: OneOrganization = None,
-    ) -> dict[str, Any]:
+        seen: Condition = Depends(if_match),
+    ) -> Response:
         """Change the kinds or the name, disable it, or enable it again."""
         found = notifications.change(
-            owner_of(actor, organization_id), subscription_id, kinds=body.kinds, enabled=body.enabled, name=body.name
+            owner_of(actor, organization_id),
+            subscription_id,
+            kinds=body.kinds,
+            enabled=body.enabled,
+            name=body.name,
+            seen=seen,
         )
-        return found.as_dict()
+        return changed(found.as_dict(), found.edited)
 
     @routes.delete("/v1/subscriptions/{subscription_id}", status_code=204)
     def unsubscribe(
-        subscription_id: str, actor: Actor = Depends(writer), organization_id: OneOrganization = None
+        subscription_id: str,
+        actor: Actor = Depends(writer),
+        organization_id: OneOrganization = None,
+        seen: Condition = Depends(if_match),
     ) -> None:
         """End a subscription, with what waits and its log."""
-        notifications.remove(owner_of(actor, organization_id), subscription_id)
+        notifications.remove(owner_of(actor, organization_id), subscription_id, seen)
+
+    _add_use_routes(routes, notifications, owner_of, require, secret_shown)
+
+
+def _add_use_routes(
+    routes: APIRouter, notifications: Notifications, owner_of: OwnerOf, require: Require, secret_shown: Effect
+) -> None:
+    writer = require("subscriptions:write")
+
+    @routes.post("/v1/subscriptions/{subscription_id}/confirm")
+    def confirm(
+        subscription_id: str,
+        body: ConfirmAddress,
+        actor: Actor = Depends(writer),
+        organization_id: OneOrganization = None,
+    ) -> dict[str, Any]:
+        """Confirm an e-mail address with the code that was sent to it; from then on its events are told."""
+        return notifications.confirm(subscription_id, body.code, owner_of(actor, organization_id)).as_dict()
 
     @routes.post("/v1/subscriptions/{subscription_id}/rotate")
     def rotate(
         subscription_id: str,
-        actor: Actor = Depends(require("subscriptions:write", effect=shown)),
+        actor: Actor = Depends(require("subscriptions:write", effect=secret_shown)),
         organization_id: OneOrganization = None,
     ) -> dict[str, Any]:
         """Make a new secret, which is in this answer alone. For 24 hours messages are signed with the one before, too."""
@@ -125,7 +155,7 @@ def _add_subscription_routes(
     def send_test(
         subscription_id: str, actor: Actor = Depends(writer), organization_id: OneOrganization = None
     ) -> dict[str, Any]:
-        """Send an event that says it is a test, to this subscription alone."""
+        """Send an event that says it is a test, to this subscription alone; or ask an address again that has not confirmed."""
         event_id = notifications.test(owner_of(actor, organization_id), subscription_id, actor.key_id)
         return {"event_id": event_id}
 
@@ -250,7 +280,7 @@ async def _answered(
 
 
 def leave_router(notifications: Notifications) -> APIRouter:
-    """The pages behind the link in a mail, which need no key: the link itself proves that it came with one."""
+    """The pages behind the links in a mail, which need no key: a link itself proves that it came in one."""
     routes = APIRouter()
     headers = {
         "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -258,10 +288,8 @@ def leave_router(notifications: Notifications) -> APIRouter:
         "cache-control": "no-store",
     }
 
-    def page(text: str) -> HTMLResponse:
-        html = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Unsubscribe</title><body>{text}</body></html>'
-        )
+    def page(text: str, title: str = "Unsubscribe") -> HTMLResponse:
+        html = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><body>{text}</body></html>'
         return HTMLResponse(html, headers=headers)
 
     @routes.get("/unsubscribe/{subscription_id}/{token}", include_in_schema=False)
@@ -275,6 +303,18 @@ def leave_router(notifications: Notifications) -> APIRouter:
     def leave(subscription_id: str, token: str) -> Response:
         notifications.leave(subscription_id, token)
         return page("<p>You are unsubscribed. Your administrator can enable the subscription again.</p>")
+
+    @routes.get("/confirm/{subscription_id}/{code}", include_in_schema=False)
+    def ask_to_confirm(subscription_id: str, code: str) -> Response:
+        return page(
+            '<form method="post"><p>Send notifications from Sublet to your address?</p><button>Confirm</button></form>',
+            "Confirm your address",
+        )
+
+    @routes.post("/confirm/{subscription_id}/{code}", include_in_schema=False)
+    def confirmed(subscription_id: str, code: str) -> Response:
+        notifications.confirm(subscription_id, code)
+        return page("<p>Your address is confirmed.</p>", "Confirm your address")
 
     return routes
 

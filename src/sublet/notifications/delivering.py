@@ -17,6 +17,8 @@ from sqlalchemy import Connection
 from sublet.notifications import store as sql
 from sublet.notifications.channels.base import Channel, Message, NotDeliveredError, Receipt
 from sublet.notifications.events import DISABLED, OPERATOR_DISABLED, SubscriptionFact
+from sublet.notifications.fanout import CONFIRMATIONS
+from sublet.notifications.links import Links
 from sublet.notifications.model import (
     ERROR_CHARS_MAX,
     GIVE_UP,
@@ -60,14 +62,14 @@ class Delivering:
         sealing: Sealing,
         *,
         disable_after: timedelta = timedelta(days=5),
-        leave_url: Callable[[Subscription], str] = lambda subscription: "",
+        links: Links | None = None,
         timezone: Timezone = lambda connection, organization_id: "UTC",
     ) -> None:
         self._store = store
         self._channels = channels
         self._sealing = sealing
         self._disable_after = disable_after
-        self._leave_url = leave_url
+        self._links = links or Links(sealing)
         self._timezone = timezone
         self._chance = random.Random()
         self._lock = threading.Lock()
@@ -151,10 +153,12 @@ class Delivering:
                 present = sql.subscription(connection, subscription.id)
             if not due or present is None or not present.enabled:
                 return
-            gone = [item for item in due if item.event_id not in events]
+            # What was asked of an address that has answered meanwhile is not asked again.
+            answered = CONFIRMATIONS if present.confirmed_at is not None else ()
+            gone = [item for item in due if item.event_id not in events or item.kind in answered]
             if gone:
                 self._store.write(lambda connection, items=gone: _give_up(connection, items))  # type: ignore[misc]
-            due = [item for item in due if item.event_id in events]
+            due = [item for item in due if item not in gone]
             for start in range(0, len(due), channel.events_max):
                 # A process that was frozen may have lost its place meanwhile; another one delivers then.
                 if self._stopping.is_set() or not still_leads():
@@ -192,7 +196,8 @@ class Delivering:
                 now,
                 self._signers(subscription, now) if channel.signed else (),
                 timezone,
-                self._leave_url(subscription),
+                self._links.leave_url(subscription),
+                self._links.confirmation(subscription, now) if events[0].kind in CONFIRMATIONS else None,
             )
             receipt = channel.send(message)
         except NotDeliveredError as error:

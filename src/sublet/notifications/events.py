@@ -30,6 +30,19 @@ OPERATOR_DISABLED = declare(
     subject="subscription",
     audience="operator",
 )
+CONFIRMATION = declare(
+    "subscription.confirmation",
+    SubscriptionFact,
+    "An address was asked to confirm that it wants the messages of a subscription.",
+    subject="subscription",
+)
+OPERATOR_CONFIRMATION = declare(
+    "subscription.operator_confirmation",
+    SubscriptionFact,
+    "An address was asked to confirm that it wants the messages of a subscription of the operator.",
+    subject="subscription",
+    audience="operator",
+)
 TEST = declare(
     "subscription.test", SubscriptionFact, "A test of a subscription; nothing happened.", subject="subscription"
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from sublet.notifications import store as sql
-from sublet.notifications.events import OPERATOR_TEST, TEST
+from sublet.notifications.events import CONFIRMATION, OPERATOR_CONFIRMATION, OPERATOR_TEST, TEST
 from sublet.notifications.kinds import selected
 from sublet.notifications.model import Delivery, DeliveryState, Subscription
 from sublet.store import Store, outbox
@@ -20,6 +20,7 @@ EVENTS_MAX = 200
 WAITING_MAX = 10_000
 """Messages that may wait for one receiver; what comes beyond is given up at once."""
 _TESTS = (TEST.name, OPERATOR_TEST.name)
+CONFIRMATIONS = (CONFIRMATION.name, OPERATOR_CONFIRMATION.name)
 
 
 def begin(store: Store) -> None:
@@ -53,8 +54,13 @@ def fan_out(store: Store) -> int:
 
 def concerns(subscription: Subscription, event: Event) -> bool:
     """Whether the subscription is told of the event: it came after it, it is the organization's (the operator is told of all),
-    and it is of a kind and about a subject that was asked for. A test is for its own subscription alone."""
+    and it is of a kind and about a subject that was asked for. A test is for its own subscription alone, and nothing but the
+    question whether it wants anything goes to an address that is not confirmed."""
     if event.position <= subscription.from_position:
+        return False
+    if event.kind in CONFIRMATIONS:
+        return event.subject == subscription.id and subscription.confirmed_at is None
+    if subscription.confirmed_at is None:
         return False
     if event.kind in _TESTS:
         return event.subject == subscription.id

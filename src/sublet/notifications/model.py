@@ -32,6 +32,12 @@ class SubscriptionDisabledError(ConflictError):
     code = "subscription_disabled"
 
 
+class ConfirmationCodeError(InvalidInputError):
+    """The code is wrong or has expired; `sublet notifications test ID` sends another one."""
+
+    code = "confirmation_code"
+
+
 class NoSecretError(InvalidInputError):
     """Only webhooks are signed, so only they have a secret."""
 
@@ -51,7 +57,7 @@ class Subscription:
     """Who is told of which events, and how. `organization_id` is None for the operator's own.
 
     `internal` subscriptions may name hosts of the operator's network. Nothing is tried before `paused_until`. `failing_since`
-    is when the first of the failures in a row was.
+    is when the first of the failures in a row was. `confirmed_at` is None while an address that must confirm has not.
     """
 
     id: str
@@ -74,6 +80,12 @@ class Subscription:
     paused_until: datetime | None = None
     failures: int = 0
     failing_since: datetime | None = None
+    confirmed_at: datetime | None = None
+
+    @property
+    def edited(self) -> dict[str, Any]:
+        """What its owner may change: an ETag names this, whatever happens to messages meanwhile."""
+        return {"id": self.id, "kinds": list(self.kinds), "name": self.name, "enabled": self.enabled}
 
     def as_dict(self) -> dict[str, Any]:
         """Without its secrets."""
@@ -88,6 +100,7 @@ class Subscription:
             "subject": self.subject,
             "enabled": self.enabled,
             "disabled_reason": self.disabled_reason,
+            "confirmed": self.confirmed_at is not None,
             "previous_secret_until": format_time(self.previous_until) if self.previous_until else None,
             "failing_since": format_time(self.failing_since) if self.failing_since else None,
             "created_by": self.created_by,

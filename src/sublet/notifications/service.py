@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from sublet.notifications import store as sql
 from sublet.notifications.channels.base import Channel
-from sublet.notifications.events import OPERATOR_TEST, TEST, SubscriptionFact
+from sublet.notifications.events import CONFIRMATION, OPERATOR_CONFIRMATION, OPERATOR_TEST, TEST, SubscriptionFact
 from sublet.notifications.kinds import checked_patterns
+from sublet.notifications.links import Links
 from sublet.notifications.model import (
     ADDRESS_MAX,
     NAME_MAX,
     OVERLAP,
     Attempt,
+    ConfirmationCodeError,
     Delivery,
     DeliveryState,
     NoSecretError,
@@ -31,11 +32,13 @@ from sublet.store import Store, outbox
 from sublet.store.paging import Page, PageRequest
 from sublet.store.sealing import Sealing
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError
+from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.ids import new_id
 from sublet.values.text import checked_line
 
 SUBSCRIPTIONS_MAX = 50
-TOKEN_BYTES = 18
+CONFIRMATIONS_PER_DAY = 20
+"""Mails that ask an address to confirm, by owner: anyone who subscribes strangers is soon stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,15 @@ class Notifications:
         self._channels = channels
         self._sealing = sealing
         self._subscriptions_max = subscriptions_max
-        self._public_url = public_url
+        self.links = Links(sealing, public_url)
 
     @property
     def store(self) -> Store:
         return self._store
 
     def create(self, owner: Owner, wanted: NewSubscription, created_by: str) -> SubscriptionMade:
-        """Subscribe; events from now on are told. Raises InvalidInputError, DestinationRefusedError, LimitExceededError."""
+        """Subscribe; events from now on are told, once an address that must be confirmed is. Raises InvalidInputError,
+        DestinationRefusedError, LimitExceededError."""
         channel = self._channel(wanted.channel, owner)
         if wanted.format not in channel.formats:
             raise InvalidInputError(f"the format of a {channel.name} must be one of {', '.join(channel.formats)}")
@@ -107,6 +111,7 @@ class Notifications:
             from_position=0,
             created_by=created_by,
             created_at=now,
+            confirmed_at=None if channel.confirmed else now,
         )
         sealed = self._sealing.seal(secret, made.id) if secret else None
 
@@ -116,6 +121,8 @@ class Notifications:
                 raise LimitExceededError(f"there are {self._subscriptions_max} subscriptions; remove one first")
             first = replace(made, secret=sealed, from_position=outbox.last_position(connection))
             sql.insert_subscription(connection, first)
+            if first.confirmed_at is None:
+                self._ask(connection, first, created_by)
             return SubscriptionMade(first, secret)
 
         return self._store.write(write)
@@ -138,8 +145,9 @@ class Notifications:
         kinds: Sequence[str] | None = None,
         enabled: bool | None = None,
         name: str | None = None,
+        seen: Condition = ANY_STATE,
     ) -> Subscription:
-        """What is None stays. Enabling forgets the failures. Raises NotFoundError, InvalidInputError."""
+        """What is None stays. Enabling forgets the failures. Raises NotFoundError, InvalidInputError, PreconditionFailedError."""
         values: dict[str, Any] = {}
         if kinds is not None:
             values["kinds"] = list(checked_patterns(kinds, operator=owner.organization_id is None))
@@ -151,7 +159,9 @@ class Notifications:
             values |= {"failures": 0, "failing_since": None, "paused_until": None}
 
         def write(connection: Connection) -> Subscription:
+            self._store.lock(connection, f"subscription:{subscription_id}")
             found = _owned(connection, owner, subscription_id)
+            seen.require(found.edited)
             if values:
                 if enabled and not found.enabled:
                     # Nothing of the time in which it was disabled is told.
@@ -180,22 +190,28 @@ class Notifications:
 
         return self._store.write(write)
 
-    def remove(self, owner: Owner, subscription_id: str) -> None:
-        """End it, with what waits and its log. Raises NotFoundError."""
+    def remove(self, owner: Owner, subscription_id: str, seen: Condition = ANY_STATE) -> None:
+        """End it, with what waits and its log. Raises NotFoundError, PreconditionFailedError."""
 
         def write(connection: Connection) -> None:
-            sql.delete_subscription(connection, _owned(connection, owner, subscription_id).id)
+            self._store.lock(connection, f"subscription:{subscription_id}")
+            found = _owned(connection, owner, subscription_id)
+            seen.require(found.edited)
+            sql.delete_subscription(connection, found.id)
 
         self._store.write(write)
 
     def test(self, owner: Owner, subscription_id: str, actor: str) -> str:
-        """Send an event that says it is a test to this subscription alone; the event's id. Raises NotFoundError,
-        SubscriptionDisabledError."""
+        """Send an event that says it is a test to this subscription alone, or ask an address once more that has not confirmed; the
+        event's id. Raises NotFoundError, SubscriptionDisabledError, LimitExceededError."""
 
         def write(connection: Connection) -> str:
             found = _owned(connection, owner, subscription_id)
             if not found.enabled:
                 raise SubscriptionDisabledError()
+            if found.confirmed_at is None:
+                self._store.lock(connection, f"subscriptions:{owner.organization_id or ''}")
+                return self._ask(connection, found, actor)
             kind = OPERATOR_TEST if found.organization_id is None else TEST
             fact = SubscriptionFact(found.id, found.name, found.channel, f"asked for by {actor}")
             return kind.record(connection, fact, self._store.clock.now(), organization_id=found.organization_id)
@@ -236,21 +252,36 @@ class Notifications:
 
         return self._store.write(write)
 
-    # -- leaving by a link in a mail
+    # -- what the readers of mail say
 
-    def leave_url(self, subscription: Subscription) -> str:
-        """Where a reader of mail unsubscribes without a key; empty where the settings name no public URL."""
-        if not self._public_url:
-            return ""
-        return f"{self._public_url}/unsubscribe/{subscription.id}/{_tokens(self._sealing, subscription)[0]}"
+    def confirm(self, subscription_id: str, code: str, owner: Owner | None = None) -> Subscription:
+        """The address wants the messages: what happens from now on is told. Without an `owner`, for whoever has the link.
+
+        Raises NotFoundError, ConfirmationCodeError.
+        """
+
+        def write(connection: Connection) -> Subscription:
+            found = sql.subscription(connection, subscription_id) if owner is None else None
+            if owner is not None:
+                found = _owned(connection, owner, subscription_id)
+            now = self._store.clock.now()
+            if found is None or not self.links.confirms(found, code, now):
+                raise ConfirmationCodeError()
+            if found.confirmed_at is not None:
+                return found
+            # A mail that was just sent holds up nothing of what comes now.
+            values = {"from_position": outbox.last_position(connection), "paused_until": None}
+            sql.update_subscription(connection, found.id, confirmed_at=now, **values)
+            return sql.subscription(connection, found.id) or found
+
+        return self._store.write(write)
 
     def leave(self, subscription_id: str, token: str) -> Subscription:
         """Disable the subscription that a link names. Raises NotFoundError for any link that Sublet has not made."""
 
         def write(connection: Connection) -> Subscription:
             found = sql.subscription(connection, subscription_id)
-            valid = [] if found is None else _tokens(self._sealing, found)
-            if found is None or not any(hmac.compare_digest(item.encode(), token.encode()) for item in valid):
+            if found is None or not self.links.leaves(found, token):
                 raise NotFoundError("this link is not valid any more")
             sql.update_subscription(
                 connection, found.id, enabled=False, disabled_reason="unsubscribed by a link in a mail"
@@ -258,6 +289,18 @@ class Notifications:
             return found
 
         return self._store.write(write)
+
+    def _ask(self, connection: Connection, subscription: Subscription, actor: str) -> str:
+        """Have the address asked whether it wants messages; the event's id. To be called under the lock of the owner's subscriptions.
+        Raises LimitExceededError."""
+        now, owner = self._store.clock.now(), subscription.organization_id
+        kind = OPERATOR_CONFIRMATION if owner is None else CONFIRMATION
+        if outbox.count_since(connection, kind.name, owner, now - timedelta(days=1)) >= CONFIRMATIONS_PER_DAY:
+            raise LimitExceededError(
+                f"{CONFIRMATIONS_PER_DAY} addresses were asked to confirm within a day; try again tomorrow"
+            )
+        fact = SubscriptionFact(subscription.id, subscription.name, subscription.channel, f"asked for by {actor}")
+        return kind.record(connection, fact, now, organization_id=owner)
 
     def _channel(self, name: str, owner: Owner) -> Channel:
         channel = self._channels.get(name)
@@ -267,13 +310,6 @@ class Notifications:
             ]
             raise InvalidInputError(f"channel must be one of {', '.join(known)}")
         return channel
-
-
-def _tokens(sealing: Sealing, subscription: Subscription) -> list[str]:
-    """What proves that a link came from Sublet, in a mail to that address; by each key that is known."""
-    content = f"{subscription.id}\n{subscription.address}".encode()
-    keys = sealing.derived("unsubscribe")
-    return [hmac.new(key, content, hashlib.sha256).hexdigest()[: 2 * TOKEN_BYTES] for key in keys]
 
 
 def reseal(store: Store, sealing: Sealing) -> int:

@@ -39,6 +39,7 @@ def insert_subscription(connection: Connection, made: Subscription) -> None:
             paused_until=made.paused_until,
             failures=made.failures,
             failing_since=made.failing_since,
+            confirmed_at=made.confirmed_at,
         )
     )
 
@@ -313,6 +314,7 @@ def _subscription(row: Row[Any]) -> Subscription:
         row.paused_until,
         row.failures,
         row.failing_since,
+        row.confirmed_at,
     )
 
 

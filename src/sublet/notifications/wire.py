@@ -39,10 +39,17 @@ class SubscriptionChange:
     name: Name | None = None
 
 
+@body
+class ConfirmAddress:
+    """The code from the mail that asked."""
+
+    code: Annotated[str, MinLen(1), MaxLen(120), LINE]
+
+
 @answer
 class Subscription:
     """Who is told of which events, and how. Without an organization it is the operator's. While it fails, `failing_since` says
-    since when."""
+    since when. Until an e-mail address is `confirmed`, nothing is sent to it but the question."""
 
     id: str
     organization_id: str | None
@@ -54,6 +61,7 @@ class Subscription:
     subject: str | None
     enabled: bool
     disabled_reason: str | None
+    confirmed: bool
     previous_secret_until: Moment | None
     failing_since: Moment | None
     created_by: str

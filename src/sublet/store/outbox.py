@@ -145,6 +145,13 @@ def existing(connection: Connection, ids: Collection[str]) -> set[str]:
     return set(connection.execute(select(events.c.id).where(events.c.id.in_(list(ids)))).scalars()) if ids else set()
 
 
+def count_since(connection: Connection, kind: str, organization_id: str | None, since: datetime) -> int:
+    """How many events of that kind and organization (None: the operator's) were recorded since then."""
+    wanted = select(func.count()).select_from(events).where(events.c.kind == kind, events.c.at >= since)
+    whose = events.c.organization_id
+    return connection.execute(wanted.where(whose.is_not_distinct_from(organization_id))).scalar_one()
+
+
 def position_of(connection: Connection, consumer: str) -> int:
     """How far that reader is; 0 before it began."""
     found = connection.execute(select(consumers.c.position).where(consumers.c.name == consumer)).scalar()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
 
+from sublet.accounts.conditions import if_match, shown
 from sublet.accounts.model import Actor, Require
 from sublet.leases.blocks.service import BlockChanged, BlockChangeRequest, BlockMade, Blocks, NewBlockRequest
 from sublet.leases.quotes.admission import BlockSale
@@ -16,6 +18,7 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.surplus.blocks.advice import COUNTS_MAX
 from sublet.values.errors import InvalidInputError
+from sublet.values.etags import Condition, tag_of
 from sublet.values.money import nano_from_decimal
 
 
@@ -59,20 +62,25 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
         return blocks.advise(pool, accelerators, length_days)
 
     @routes.get("/v1/blocks/{block_id}", dependencies=[seen])
-    def show(block_id: str) -> dict[str, Any]:
+    def show(request: Request, block_id: str) -> Response:
         """A block with its leases, how much of it is sold when, and every change."""
-        return blocks.block(block_id).as_dict()
+        found = blocks.block(block_id)
+        return shown(request, found.as_dict(), asdict(found.block))
 
     @routes.post("/v1/blocks/{block_id}/change")
     def change(
         block_id: str,
         body: NewBlockChange,
+        response: Response,
         actor: Actor = Depends(require("blocks:write", effect=Effect(BlockChanged))),
+        seen: Condition = Depends(if_match),
     ) -> dict[str, Any]:
         """Widen, shrink, move, reprice or withdraw a block. What is sold is broken by `force` alone, with its credits."""
         if body.force:
             actor.require("firm:write")
-        return blocks.change(block_id, _change(body), _who(actor)).as_dict()
+        made = blocks.change(block_id, _change(body), _who(actor), seen)
+        response.headers["etag"] = tag_of(asdict(made.plan.after))
+        return made.as_dict()
 
     @routes.post("/v1/blocks/{block_id}/preview")
     def preview(block_id: str, body: NewBlockChange, actor: Actor = Depends(writer)) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from sublet.surplus.blocks.service import BlockBook
 from sublet.surplus.model import PoolFacts
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError
+from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.ids import new_id
 from sublet.values.text import checked_line
 from sublet.values.windows import Window
@@ -202,12 +203,14 @@ class Blocks:
         with self._store.read() as connection:
             return BlockChanged(self._plan(connection, self._book.block(connection, block_id), request, now), now)
 
-    def change(self, block_id: str, request: BlockChangeRequest, actor: str) -> BlockChanged:
+    def change(
+        self, block_id: str, request: BlockChangeRequest, actor: str, seen: Condition = ANY_STATE
+    ) -> BlockChanged:
         """Change the block. What it breaks gets notice and its credit by the ordinary reclaim path, in the same transaction.
 
         Raises NotFoundError, InvalidInputError, BlockConflictError, WrongStateError for a block that is over, and
         BlockSoldError, with the plan, where sold leases are in the way and `force` is not set. To withdraw a withdrawn block
-        is harmless.
+        is harmless. `seen` is what the caller has read of the block; raises PreconditionFailedError.
         """
         reason = checked_line(request.reason, "reason", REASON_MAX)
 
@@ -215,7 +218,9 @@ class Blocks:
             now = self._store.clock.now()
             found = self._book.block(connection, block_id)
             self._store.lock(connection, f"pool:{found.pool_id}")
-            plan = self._plan(connection, self._book.block(connection, block_id), request, now)
+            present = self._book.block(connection, block_id)
+            seen.require(asdict(present))
+            plan = self._plan(connection, present, request, now)
             if plan.after == plan.before:
                 return BlockChanged(plan, now)
             if plan.victims and not request.force:

@@ -10,9 +10,19 @@ from sublet.store.outbox import Event
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What confirms an address: a code, where there is a public URL the link that does the same, and until when they are valid."""
+
+    code: str
+    url: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What is sent: one event, or several where the channel gathers them. `address` and `format` are the subscription's;
-    `signers` are its secrets, the present one first; `timezone` is the receiver's; `leave_url` is where they unsubscribe."""
+    `signers` are its secrets, the present one first; `timezone` is the receiver's; `leave_url` is where they unsubscribe;
+    with a `confirmation` the message only asks whether the address wants any."""
 
     subscription_id: str
     subscription_name: str
@@ -24,6 +34,7 @@ class Message:
     signers: tuple[str, ...] = ()
     timezone: str = "UTC"
     leave_url: str = ""
+    confirmation: Confirmation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +67,14 @@ class NotDeliveredError(Exception):
 
 class Channel(Protocol):
     """One way. `events_max` events at most go into one message; after a message, a subscription's next events are gathered for
-    `gather_s` seconds. `signed` says whether messages carry a signature, and so whether subscriptions have a secret."""
+    `gather_s` seconds. `signed` says whether messages carry a signature, and so whether subscriptions have a secret;
+    `confirmed`, whether whoever reads at an address must confirm it before anything else is sent there."""
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
     signed: ClassVar[bool]
     operator_only: ClassVar[bool]
+    confirmed: ClassVar[bool]
     events_max: int
     gather_s: float
 

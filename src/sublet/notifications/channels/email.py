@@ -14,8 +14,8 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import ClassVar
 
-from sublet.notifications.channels.base import Message, NotDeliveredError, Receipt
-from sublet.notifications.wording import facts, headline
+from sublet.notifications.channels.base import Confirmation, Message, NotDeliveredError, Receipt
+from sublet.notifications.wording import facts, headline, local_time
 from sublet.store.outbox import Event
 from sublet.values.errors import InvalidInputError
 from sublet.values.text import refuse_unsafe
@@ -48,6 +48,7 @@ class EmailChannel:
     formats: ClassVar[tuple[str, ...]] = ("standard",)
     signed: ClassVar[bool] = False
     operator_only: ClassVar[bool] = False
+    confirmed: ClassVar[bool] = True
     events_max = EVENTS_MAX
 
     def __init__(self, mailbox: Mailbox | None, gather_s: float = 300.0) -> None:
@@ -104,17 +105,40 @@ def composed(message: Message, sender: str) -> EmailMessage:
     """The mail as it goes out. No field of it can hold a line break: the policy refuses one."""
     mail = EmailMessage(policy=SMTP)
     mail["From"], mail["To"] = sender, message.address
-    mail["Subject"] = _subject(message.events)
+    mail["Subject"] = _subject(message.events) if message.confirmation is None else "Confirm your address for Sublet"
     mail["Date"] = format_datetime(message.at)
     mail["Message-ID"] = f"<{message.events[0].id}.{message.subscription_id}@{_domain(sender)}>"
     mail["Auto-Submitted"] = "auto-generated"
     if message.leave_url:
         mail["List-Unsubscribe"] = f"<{message.leave_url}>"
         mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    if message.confirmation is not None:
+        words = _asked(message.subscription_id, message.confirmation, message.timezone)
+        mail.set_content(words)
+        mail.add_alternative(_asked_html(words, message.confirmation), subtype="html")
+        return mail
     mail.set_content("\n\n".join(_text(event, message.timezone) for event in message.events) + _text_end(message))
     parts = "".join(_html(event, message.timezone) for event in message.events)
     mail.add_alternative(f"<!doctype html><html><body>{parts}{_html_end(message)}</body></html>", subtype="html")
     return mail
+
+
+def _asked(subscription_id: str, confirmation: Confirmation, timezone: str) -> str:
+    """No text of whoever subscribed is in it, so that nobody can have Sublet write to strangers."""
+    ways = f"To confirm, open {confirmation.url}\n\nor run" if confirmation.url else "To confirm, run"
+    return (
+        "Somebody asked for notifications from Sublet to be sent to this address.\n\n"
+        f"{ways}\n\n  sublet notifications confirm {subscription_id} {confirmation.code}\n\n"
+        f"by {local_time(confirmation.until, timezone)}. If you did not expect this, do nothing: no notifications will be sent.\n"
+    )
+
+
+def _asked_html(words: str, confirmation: Confirmation) -> str:
+    text = html.escape(words)
+    if confirmation.url:
+        url = html.escape(confirmation.url)
+        text = text.replace(url, f'<a href="{url}">{url}</a>')
+    return f'<!doctype html><html><body><p style="white-space: pre-wrap">{text}</p></body></html>'
 
 
 def _subject(events: tuple[Event, ...]) -> str:

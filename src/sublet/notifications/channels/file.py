@@ -24,6 +24,7 @@ class FileChannel:
     formats: ClassVar[tuple[str, ...]] = ("standard",)
     signed: ClassVar[bool] = False
     operator_only: ClassVar[bool] = True
+    confirmed: ClassVar[bool] = False
     events_max = EVENTS_MAX
     gather_s = 0.0
 

@@ -39,6 +39,7 @@ class WebhookChannel:
     formats: ClassVar[tuple[str, ...]] = tuple(SHAPES)
     signed: ClassVar[bool] = True
     operator_only: ClassVar[bool] = False
+    confirmed: ClassVar[bool] = False
     events_max = 1
     gather_s = 0.0
 

@@ -29,6 +29,7 @@ subscriptions = Table(
     Column("paused_until", Instant, nullable=True),
     Column("failures", Integer, nullable=False),
     Column("failing_since", Instant, nullable=True),
+    Column("confirmed_at", Instant, nullable=True),
     Index("ix_subscriptions_organization_id", "organization_id"),
 )
 
