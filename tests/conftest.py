@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,20 @@ from sublet.values.clock import SimulatedClock
 settings.register_profile("sublet", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("SUBLET_TEST_PROFILE", "sublet"))
+
+
+@pytest.fixture(autouse=True)
+def answers_fit() -> Iterator[None]:
+    """Whatever a test asks the API: the answer is what its type says, no field more and none less."""
+    if "sublet.api.http" not in sys.modules:
+        yield
+        return
+    from tests.api import answers
+
+    answers.compare_every_answer()
+    answers.FAULTS.clear()
+    yield
+    assert answers.FAULTS == []
 
 
 @pytest.fixture

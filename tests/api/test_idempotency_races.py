@@ -33,6 +33,7 @@ EVENT = "application/cloudevents+json"
 TOML = "application/toml"
 LEFT_OUT = {"ledger.credit_invoice"}
 """It leaves nothing to pay or to void for the requests after it. It keeps its answer with its effect, as those do."""
+PREVIEWED = ("ledger.return_deposit", "ledger.refund", "ledger.net", "ledger.write_off")
 BOOK = """
 name = "ours"
 [[prices]]
@@ -289,27 +290,35 @@ def test_of_two_requests_under_one_key_at_once_one_is_carried_out(
 ) -> None:
     pairs = Prepared(anywhere).pairs()
     assert set(pairs) | LEFT_OUT == {operation.id for operation in ALL if operation.method == "POST"}
-    looked = Once.refuse_or_replay
+    for name in PREVIEWED:
+        first, second = ((who, path, body | {"preview": True}) for who, path, body in pairs[name])
+        race(anywhere, f"{name} preview", (first, second), monkeypatch)
     for name, pair in pairs.items():
-        both = threading.Barrier(2, timeout=60)
+        race(anywhere, name, pair, monkeypatch)
 
-        def look(once: Once, both: threading.Barrier = both) -> None:
-            # Both have looked, and found nothing, before either goes on.
-            looked(once)
-            both.wait()
 
-        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
-            patch.setattr(Once, "refuse_or_replay", look)
-            answers = list(pool.map(lambda wanted, key=name: send(anywhere, wanted, key), pair))
-        good = [answer for answer in answers if answer.status_code < 300]
-        refused = [answer for answer in answers if answer.status_code >= 300]
-        assert len(good) == 1, f"{name}: {[answer.text for answer in answers]}"
-        assert (refused[0].status_code, refused[0].json()["error"]["code"]) == (409, "idempotency_key_reused"), name
-        first, second = pair if answers[0] is good[0] else pair[::-1]
-        again = send(anywhere, first, name)
-        assert (again.status_code, again.content) == (good[0].status_code, good[0].content), name
-        assert again.headers["idempotency-replayed"] == "true", name
-        assert send(anywhere, second, name).json()["error"]["code"] == "idempotency_key_reused", name
+def race(anywhere: Service, name: str, pair: tuple[Wanted, Wanted], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends both under one key at once: one is carried out, and stays the only one that the key stands for."""
+    looked = Once.refuse_or_replay
+    both = threading.Barrier(2, timeout=60)
+
+    def look(once: Once, both: threading.Barrier = both) -> None:
+        # Both have looked, and found nothing, before either goes on.
+        looked(once)
+        both.wait()
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(Once, "refuse_or_replay", look)
+        answers = list(pool.map(lambda wanted, key=name: send(anywhere, wanted, key), pair))
+    good = [answer for answer in answers if answer.status_code < 300]
+    refused = [answer for answer in answers if answer.status_code >= 300]
+    assert len(good) == 1, f"{name}: {[answer.text for answer in answers]}"
+    assert (refused[0].status_code, refused[0].json()["error"]["code"]) == (409, "idempotency_key_reused"), name
+    first, second = pair if answers[0] is good[0] else pair[::-1]
+    again = send(anywhere, first, name)
+    assert (again.status_code, again.content) == (good[0].status_code, good[0].content), name
+    assert again.headers["idempotency-replayed"] == "true", name
+    assert send(anywhere, second, name).json()["error"]["code"] == "idempotency_key_reused", name
 
 
 def test_what_is_refused_gives_the_key_back(service: Service) -> None:

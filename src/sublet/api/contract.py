@@ -1,7 +1,8 @@
 """The OpenAPI document: what FastAPI writes, completed by what holds for every operation and by the types of the answers.
 
-The types are in each domain's `wire.py`, where a client finds them too. They describe answers; they don't filter them, so an
-answer may have more fields than its type says (docs/api.md, "Compatibility").
+The types are in each domain's `wire.py`, where a client finds them too. They describe answers and don't filter them: that an
+answer has the fields of its type and no others is what the tests compare, of every answer that any of them gets
+(`tests/api/answers.py`). A client that is older than the service may still see more (docs/api.md, "Compatibility").
 """
 
 from __future__ import annotations

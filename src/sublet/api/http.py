@@ -117,11 +117,26 @@ async def _once(request: Request, store: Store, actor: Actor, effect: Effect | N
         raise InvalidInputError(f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters")
     route = request.scope["route"]
     event = {name: value for name, value in request.headers.items() if name.startswith("ce-")}
-    digest = request_digest("POST", request.url.path, request.url.query, await request.body(), event)
+    body = await request.body()
+    digest = request_digest("POST", request.url.path, request.url.query, body, event)
+    if effect is not None and is_preview(body):
+        # Nothing is written with which its answer could be kept: the key is reserved first.
+        effect = None
     once = Once(store, actor.organization_id, key, digest, route.status_code or 200, effect, secret)
     await run_in_threadpool(once.begin)
     current.set(once)
     request.state.once = once
+
+
+def is_preview(body: bytes) -> bool:
+    """Whether a body asks what would be done, and for nothing to be done."""
+    if b'"preview"' not in body:
+        return False
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("preview") is True
 
 
 async def _answered(request: Request, error: Exception) -> Response:

@@ -38,8 +38,8 @@ class Evidence:
     """What the ladder rests on: the owner's use, the newest sample's age, the history, and the method."""
 
     in_use: float | None
-    sample_age_s: int | None
-    history_s: int
+    sample_age_s: float | None
+    history_s: float
     samples: int
     method: str
 
