@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection
 from tests.surplus import series as made
+from tests.surplus.series import remember
 
 from sublet.demand.model import Series
 from sublet.demand.service import Demand
@@ -50,7 +51,7 @@ class Running:
         book: list[Sold] = []
         short = Shortage(self.patience_hours)
         sold, lost = [], []
-        self.demand.record_series(_part(0, trace.warmup))
+        remember(self.demand, _part(0, trace.warmup))
         for t in range(trace.warmup, len(trace) - self.window + 1):
             at = moment_of(trace.first_hour + t)
             # An hour counts once its last samples had time to come in.
@@ -65,7 +66,7 @@ class Running:
             sold.append(count)
             lost.append(broken)
             book = _youngest_broken(book, int(broken))
-            self.demand.record_series(_part(t, t + 1))
+            remember(self.demand, _part(t, t + 1))
         return sold, lost
 
 
