@@ -85,7 +85,7 @@ def _no_more(kind: Any, value: Any, where: str) -> None:
     elif origin is dict:
         for name, item in value.items():
             _no_more(inside[1], item, f"{where}.{name}")
-    elif dataclasses.is_dataclass(kind):
+    elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
         known = _fields(kind)
         assert set(value) <= set(known), f"{where} has {sorted(set(value) - set(known))}, which {kind} lacks"
         for name, item in value.items():

@@ -19,11 +19,8 @@ from tests.leases.world import KEY
 from sublet.api.contract import ANSWERS, EDITS, TAGGED
 from sublet.client import Client
 from sublet.client.operations import ALL
-<<<<<<< HEAD
 from sublet.conformance.backends import SSH_KEY
-=======
 from sublet.values.clock import format_time
->>>>>>> 31fcfc4 (Notifications: nothing goes to an address that has not confirmed it)
 from sublet.values.errors import InvalidInputError
 from sublet.values.etags import Condition, PreconditionFailedError, tag_of
 
@@ -42,13 +39,11 @@ def edits(service: Service) -> dict[str, Edit]:
         < 300
     )
     profile = f"/v1/billing-profiles/{acme}"
-<<<<<<< HEAD
     quote = service.ask(
         "acme", "POST", "/v1/quotes", {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
     )
     accepted = {"quote_id": quote.json()["id"], "ssh_public_keys": [KEY]}
     keys = f"/v1/leases/{service.ask('acme', 'POST', '/v1/leases', accepted).json()['id']}/ssh-keys"
-=======
     hook = {"address": "https://hooks.example.com/a", "kinds": ["*"]}
     start = service.world.clock.now() + timedelta(days=90)
     part = {"pool": service.world.pool.name, "accelerators": 1, "start": format_time(start)}
@@ -56,7 +51,6 @@ def edits(service: Service) -> dict[str, Edit]:
     block = f"/v1/blocks/{service.ask('operator', 'POST', '/v1/blocks', part).json()['id']}"
     least = "min_price_per_accelerator_hour"
     told = f"/v1/subscriptions/{service.ask('operator', 'POST', '/v1/subscriptions', hook).json()['id']}"
->>>>>>> 31fcfc4 (Notifications: nothing goes to an address that has not confirmed it)
     return {
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),

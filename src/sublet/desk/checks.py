@@ -9,6 +9,8 @@ from sublet.desk.documents import Table, at_line
 from sublet.desk.formulas import LIMITS
 from sublet.desk.units import Unit
 
+Content = float | tuple[float, ...] | str
+
 
 def check_fraction(table: Table, name: str, content: float | tuple[float, ...] | str, unit: str) -> None:
     if unit in ("rate", "prob", "share", "utilization") and isinstance(content, float) and abs(content) > 1:
