@@ -67,6 +67,11 @@ def request_of(surface: Surface, name: str, turns: int, tools: int) -> tuple[Sur
         fields |= {"max_tokens": 999, "messages": messages, "system": [{"type": "text", "text": words}]}
         if tools:
             fields["tools"] = [{"name": f"t{n}", "description": words, "input_schema": SCHEMA} for n in range(tools)]
+    elif name == "responses":
+        fields |= {"input": messages, "instructions": words}
+        if tools:
+            functions = [{"name": f"t{n}", "description": words, "parameters": SCHEMA} for n in range(tools)]
+            fields["tools"] = [{"type": "function", **item} for item in functions]
     else:
         fields["messages"] = messages
         if tools:

@@ -231,6 +231,13 @@ def anthropic_fields() -> str:
     return table()
 
 
+def responses_fields() -> str:
+    """Every field of the Responses API's requests, and what becomes of it."""
+    from sublet.gateway.surfaces.responses_fields import table
+
+    return table()
+
+
 def events() -> str:
     """A row per kind of event, then the fields of each."""
     from sublet.notifications.kinds import all_kinds
@@ -251,6 +258,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "openai-fields.md": openai_fields,
     "anthropic.md": anthropic_fields,
+    "responses.md": responses_fields,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.harness import Running, until
+from tests.ports import free_port
 
 import sublet.store.tables  # noqa: F401  registers every table
 from sublet.accounts.service import Accounts
@@ -60,11 +61,13 @@ class Served:
     def idle(self) -> EngineMetrics:
         """Wait until the engine has nothing to do, and everything is emitted."""
         until(lambda: (found := self.engine_metrics()).processing == found.waiting == 0, 30)
-        until(lambda: len(self.gateway.journal("settle")) == len(self.gateway.journal("reserve")), 30)
-        settled = {
-            line["request"] for line in self.gateway.journal("settle") if line.get("input", 0) + line.get("output", 0)
-        }
-        until(lambda: settled == {item.request_id for item in self.gateway.events}, 10)
+        until(lambda: self.gateway.metric("sublet_gateway_in_flight") == 0, 30)
+
+        def settled() -> set[str]:
+            lines = self.gateway.journal("settle")
+            return {line["request"] for line in lines if line.get("input", 0) + line.get("output", 0)}
+
+        until(lambda: settled() == {item.request_id for item in self.gateway.events}, 10)
         return self.engine_metrics()
 
 
@@ -88,6 +91,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = GatewaySettings(
         data_dir=folder,
         port=0,
+        operator_port=free_port(),
         requests_per_minute_max=10_000,
         concurrency_max=256,
         queue_per_key_max=256,

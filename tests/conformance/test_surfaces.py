@@ -27,6 +27,8 @@ from sublet.gateway.surfaces.anthropic_fields import FIELDS as ANTHROPIC
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.openai_fields import NAMES as OPENAI
 from sublet.gateway.surfaces.registry import SURFACES
+from sublet.gateway.surfaces.responses import ResponsesSurface
+from sublet.gateway.surfaces.responses_fields import FIELDS as RESPONSES
 from sublet.gateway.surfaces.surface import Headers, Identity, StreamForm, Surface
 from sublet.values.errors import SubletError
 
@@ -88,9 +90,34 @@ def anthropic_stage(surface: Surface) -> SurfaceStage:
     )
 
 
+def responses_stage(surface: Surface) -> SurfaceStage:
+    asked = {"model": PUBLIC, "input": [{"role": "user", "content": "How many words?"}]}
+
+    def said(body: bytes) -> str:
+        items = json.loads(body)["output"]
+        return "".join(part["text"] for item in items if item["type"] == "message" for part in item["content"])
+
+    def streamed_said(told: bytes) -> str:
+        events = [json.loads(line[6:]) for line in told.decode().split("\n") if line.startswith("data: ")]
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+
+    body = json.dumps(asked).encode()
+    return SurfaceStage(
+        surface,
+        {"chat": body, "count": body},
+        {"chat": json.dumps({**asked, "stream": True}).encode()},
+        said,
+        streamed_said,
+        lambda body: str(json.loads(body)["error"]["message"]),
+        fields=[item.name for item in RESPONSES["Responses"]],
+    )
+
+
 STAGES: dict[type[Any], Callable[[Surface], SurfaceStage]] = {
     OpenAISurface: openai_stage,
     AnthropicSurface: anthropic_stage,
+    ResponsesSurface: responses_stage,
 }
 
 
