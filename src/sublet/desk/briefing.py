@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sublet.desk.capacity import refusal
 from sublet.desk.desk import PLACEHOLDER, Desk
-from sublet.desk.phrases import CANNOT, HEAD, MISSING, PARTS, PROBLEM_PARTS, SENTENCES, STATUS_WORDS
-from sublet.desk.report.page import quantity
+from sublet.desk.phrases import (
+    CANNOT,
+    DOUBTED,
+    HEAD,
+    METRICS,
+    MISSING,
+    PARTS,
+    PROBLEM_PARTS,
+    SENTENCES,
+    STATUS_WORDS,
+    slip_kind,
+)
+from sublet.desk.quantities import day, figure, period, points, quantity, written
 from sublet.desk.slips import MATCH
 
 LINE_WIDTH = 100
+
+NAMED_FIRST = ("signal", "surplus_no_glut", "surplus_shortage", "surplus_glut", "no_surplus", "no_surplus_shortage")
+"""Sentences that begin with words of the case, which are not written for a beginning; a deal's title is a name and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +64,15 @@ def brief(desk: Desk, language: str) -> Briefing:
     """The briefing in `en`, `zh-Hant` or `zh-Hans`."""
     heading = desk.heading
     head = HEAD[language].format(
-        owner=heading.owner, as_of=heading.as_of, name=heading.name, version=heading.version, digest=desk.digest[:16]
+        owner=desk.called(heading.owner, language),
+        as_of=day(heading.as_of, language),
+        name=heading.name,
+        version=heading.version,
+        digest=desk.digest[:16],
     )
     writer = _Writer(desk, language)
     sentences = (*writer.numbers(), *writer.sources(), *writer.changes(), *writer.claims(), *writer.missing())
-    return Briefing(heading.title, head, language, sentences)
+    return Briefing(desk.called(heading.title, language), head, language, sentences)
 
 
 class _Writer:
@@ -69,7 +87,7 @@ class _Writer:
     def missing(self) -> Iterator[Sentence]:
         for problem in self._desk.problems:
             part = PROBLEM_PARTS[problem.part][self._language]
-            name = f"{part}: {self._desk.title(problem.name)}" if problem.name else part
+            name = f"{part}: {self._called(self._desk.title(problem.name))}" if problem.name else part
             yield Sentence("missing", CANNOT[self._language].format(name=name, reason=problem.reason), ())
 
     def numbers(self) -> Iterator[Sentence]:
@@ -83,27 +101,33 @@ class _Writer:
     def sources(self) -> Iterator[Sentence]:
         for deal in self._desk.comparables:
             if deal.slip is not None and deal.slip.kind != MATCH:
+                unit = self._sheet[deal.printed].unit
                 yield self._say(
-                    "sources", "slip" if deal.slip.is_slip else "mismatch", {"calculated": deal.price}, title=deal.title,
-                    printed=f"{deal.slip.printed:g}", factor=f"{deal.slip.factor:.3g}", kind=deal.slip.kind,
+                    "sources", "slip" if deal.slip.is_slip else "mismatch", {}, (deal.price,), title=self._called(deal.title),
+                    printed=written(deal.slip.printed, unit, self._language),
+                    calculated=written(deal.slip.calculated, unit, self._language),
+                    factor=figure(deal.slip.factor, self._language), kind=slip_kind(deal.slip.kind, self._language),
                 )  # fmt: skip
         rows = {row.id: row for row in self._desk.capacity}
         for names in self._desk.refused_sums:
             if len(names) == 2 and refusal([rows[name] for name in names]):
                 first, second = names
                 yield self._say(
-                    "sources", "not_added", {"first": first, "second": second},
-                    first_id=f"{first}, {rows[first].owner}", second_id=f"{second}, {rows[second].owner}",
+                    "sources", "not_added", {"first": first, "second": second}, first_title=self._row(first),
+                    second_title=self._row(second),
                 )  # fmt: skip
 
     def changes(self) -> Iterator[Sentence]:
         bridge = self._desk.bridge
         if bridge is not None and bridge.tornado:
             bar = bridge.tornado[0]
-            unit = self._sheet[bridge.result].unit
+            unit, moved = self._sheet[bridge.result].unit, self._sheet[bar.input].unit
+            ends = {"low": bar.low, "high": bar.high}
+            results = {"at_low": bar.at_low, "at_high": bar.at_high}
             yield self._say(
-                "change", "tornado", {"result": bridge.result}, (bar.input,), input=self._title(bar.input),
-                low=f"{bar.low:g}", high=f"{bar.high:g}", at_low=f"{bar.at_low:.3g} {unit}", at_high=f"{bar.at_high:.3g} {unit}",
+                "change", "tornado", {"result": bridge.result}, (bar.input,), input=self._called(self._desk.title(bar.input)),
+                **{key: written(number, moved, self._language) for key, number in ends.items()},
+                **{key: written(number, unit, self._language) for key, number in results.items()},
             )  # fmt: skip
         board = self._desk.signals
         if board is not None:
@@ -113,7 +137,7 @@ class _Writer:
             for signal in board.signals:
                 title = signal.names.get(self._language) or signal.names.get("en") or signal.bear
                 odds = {"odds": f"sig.post.{signal.short}_bear_rest_bull"}
-                yield self._say("change", "signal", odds, title=title, due=signal.due.isoformat())
+                yield self._say("change", "signal", odds, title=title, due=day(signal.due, self._language))
 
     def _bridge(self) -> Iterator[Sentence]:
         bridge = self._desk.bridge
@@ -124,7 +148,7 @@ class _Writer:
         if bridge.published is not None and bridge.envelope:
             low, high = bridge.envelope[0]
             low, high = sorted((low, high), key=lambda name: self._sheet[name].number)
-            at = f"{bridge.axis_price[0]:g} USD/W-yr"
+            at = written(bridge.axis_price[0], "USD/W-yr", self._language)
             yield self._say("numbers", "one_cell", {"increment": bridge.published, "low": low, "high": high}, at=at)
         if len(bridge.break_evens) > 1:
             both = {"cash": bridge.break_evens[0][1], "full": bridge.break_evens[1][1]}
@@ -139,14 +163,18 @@ class _Writer:
         )
         if len(deals) > 1:
             ends = {"low": deals[0].price, "high": deals[-1].price}
-            yield self._say("numbers", "comparables", ends, low_title=deals[0].title, high_title=deals[-1].title)
+            low, high = self._called(deals[0].title), self._called(deals[-1].title)
+            yield self._say("numbers", "comparables", ends, low_title=low, high_title=high)
 
     def _capital(self) -> Iterator[Sentence]:
         capital = self._desk.capital
         if capital is None:
             return
-        total = f"capex.sum_{capital.years[0]}_{capital.years[-1]}"
-        yield self._say("numbers", "capex", {"total": total, "change": "capex.temporary_leasing.delta_sum"})
+        first, last = capital.years[0], capital.years[-1]
+        yield self._say(
+            "numbers", "capex", {"total": f"capex.sum_{first}_{last}"}, ("capex.temporary_leasing.delta_sum",),
+            first=str(first), last=str(last),
+        )  # fmt: skip
         deltas = [value.name for value in self._sheet if value.name.startswith("capex.permanent_")]
         if deltas:
             yield self._say("numbers", "permanent", {"change": deltas[-1]})
@@ -155,7 +183,8 @@ class _Writer:
         if self._desk.channels is not None:
             channels = self._desk.channels
             raw = next(item for item in channels.raw if item.id == channels.frontier_raw)
-            yield self._say("numbers", "channels", {"raw": raw.price, "throughput": raw.throughput}, title=raw.title)
+            named = {"raw": raw.price, "throughput": raw.throughput}
+            yield self._say("numbers", "channels", named, title=self._called(raw.title))
 
     def _customers(self) -> Iterator[Sentence]:
         found = self._desk.customers
@@ -165,29 +194,55 @@ class _Writer:
         if found.competitor_share:
             named["share"] = found.competitor_share
         key = "customers" if found.competitor_share else "concentration"
-        yield self._say("numbers", key, named, seller=found.seller)
+        yield self._say("numbers", key, named, seller=self._called(found.seller))
 
     def _surplus(self) -> Iterator[Sentence]:
         if not self._desk.surplus:
             return
         example = self._desk.surplus[0]
         window = max(example.owner, key=lambda row: row.idle_mw).window
-        verdicts = example.verdicts
-        key = "no_surplus"
-        if verdicts.owner_surplus:
-            key = "surplus_glut" if verdicts.industry_glut else "surplus_no_glut"
-        named = {"idle": f"glut.{example.id}.idle_mw.{window}", "slack": f"glut.{example.id}.slack.{window}"}
-        yield self._say("numbers", key, named, window=window)
+        slack = f"glut.{example.id}.slack.{window}"
+        is_short = self._sheet[slack].number < 0
+        key = ("no_surplus_shortage" if is_short else "no_surplus") if not example.verdicts.owner_surplus else ""
+        if not key:
+            key = "surplus_shortage" if is_short else "surplus_no_glut"
+            key = "surplus_glut" if example.verdicts.industry_glut else key
+        yield self._say(
+            "numbers", key, {"idle": f"glut.{example.id}.idle_mw.{window}"}, (slack,),
+            slack=written(abs(self._sheet[slack].number), "share", self._language),
+            window=period(window, self._language), owner=self._called(self._desk.heading.owner),
+        )  # fmt: skip
 
-    def _title(self, name: str) -> str:
-        """What the input is called; its number and name where the case has no title in this language."""
-        return self._desk.title(name) if self._language == "en" else f"{quantity(self._sheet[name])}({name})"
+    def _called(self, text: str) -> str:
+        return self._desk.called(text, self._language)
+
+    def _row(self, name: str) -> str:
+        """A row of the capacity ledger: whose it is, what it measures, and at which point of the power chain where that is known."""
+        row = next(row for row in self._desk.capacity if row.id == name)
+        statement = next(item for item in self._desk.statements if item.id == name)
+        metric = METRICS.get(statement.metric, {}).get(self._language) or self._called(
+            statement.metric.replace("_", " ")
+        )
+        owner = self._called(row.owner)
+        return f"{owner}'s {metric}" if self._language == "en" else f"{owner}的{metric}"
 
     def _say(self, part: str, key: str, named: dict[str, str], more: tuple[str, ...] = (), **words: str) -> Sentence:
-        numbers = {slot: quantity(self._sheet[name]) for slot, name in named.items()}
+        numbers = {slot: self._quantity(name) for slot, name in named.items()}
         text = SENTENCES[key][self._language].format(**numbers, **words)
         values = (*named.values(), *more)
-        return Sentence(part, self._with_status(text[0].upper() + text[1:], values), values)
+        starts = text[0].upper() + text[1:] if key in NAMED_FIRST else text
+        return Sentence(part, self._with_status(starts, values), values)
+
+    def _quantity(self, name: str, form: str = "") -> str:
+        """The named number as people write it; `form` size leaves the sign to the sentence, points makes a share percentage points."""
+        value = self._sheet[name]
+        text = quantity(value, self._language)
+        if form == "size":
+            text = quantity(replace(value, content=abs(value.number)), self._language)
+        elif form == "points":
+            text = points(value.number / (100 if value.unit.startswith("%") else 1), self._language)
+        kinds = [DOUBTED[self._language].format(kind=slip_kind(mark.kind, self._language)) for mark in value.marks]
+        return text + "".join(f" ({words})" if self._language == "en" else f"（{words}）" for words in kinds)
 
     def _with_status(self, text: str, values: tuple[str, ...]) -> str:
         """The sentence with the status of its weakest number in words: an assumption isn't told as a fact."""
@@ -198,8 +253,9 @@ class _Writer:
         return f"{text[:-1]}{bracketed}{text[-1]}" if ends else f"{text}{bracketed}"
 
     def _filled(self, text: str) -> tuple[str, tuple[str, ...]]:
-        names = tuple(PLACEHOLDER.findall(text))
-        filled = PLACEHOLDER.sub(lambda found: quantity(self._sheet[found[1]]), text)
+        parts = [found.partition("|") for found in PLACEHOLDER.findall(text)]
+        filled = PLACEHOLDER.sub(lambda found: self._quantity(*found[1].partition("|")[::2]), text)
+        names = tuple(name for name, _, _ in parts)
         return self._with_status(filled, names), names
 
 

@@ -16,7 +16,7 @@ from sublet.desk.errors import CalculationError, CaseError, FamilyError, Unknown
 from sublet.desk.expressions import calculate
 from sublet.desk.faults import Faults
 from sublet.desk.intervals import Interval, of_phrase
-from sublet.desk.sheet import Sheet, Status, Value
+from sublet.desk.sheet import Mark, Sheet, Status, Value
 from sublet.desk.terms import Term
 from sublet.desk.units import Basis, Unit, parse_unit
 from sublet.values.errors import InvalidInputError
@@ -26,6 +26,8 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 _GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
 _BANNED = re.compile(r"\b([a-z]\d\d[a-z]?)(?:-([a-z]\d\d))?\b")
 ROWS_MAX = 2000
+TRANSLATIONS = ("zh-Hant", "zh-Hans")
+"""The languages besides English that a case may be told in."""
 FORMULAS_MAX = 5000
 
 
@@ -61,6 +63,7 @@ class Heading:
     summary: str
     results: tuple[str, ...]
     titles: Mapping[str, str]
+    words: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Build:
                 if value.term is not None and name in self.sheet.leaves(value.name):
                     if not flag.use:
                         raise self.document.refuse_line(value.line, f"{value.name!r}: {_contradicted(name, flag)}")
-                    self.sheet.mark(value.name, f"uses {name} as printed, though flagged: {flag.kind}")
+                    self.sheet.mark(value.name, Mark(name, flag.kind))
 
     def _check_flagged(self, name: str) -> None:
         flag = self.flagged.get(name)
@@ -399,13 +402,20 @@ def read_heading(root: Table) -> Heading:
         raise table.fail("currency", message)
     titles = table.table("titles")
     named = {name: titles.text(name) for name in titles.data}
+    words = {language: _words(table.table("words").table(language)) for language in TRANSLATIONS}
+    table.table("words").known(TRANSLATIONS)
     heading = Heading(
         table.text("name"), table.text("title"), table.text("owner"), table.day("as_of"), table.text("version"),
-        currency, table.text("summary", ""), tuple(table.texts("results", [])), named,
+        currency, table.text("summary", ""), tuple(table.texts("results", [])), named, words,
     )  # fmt: skip
     table.asked |= {"claims", "remarks"}
     table.finish()
     return heading
+
+
+def _words(table: Table) -> dict[str, str]:
+    """`[case.words.LANGUAGE]`: what the case's own titles and names are called in another language."""
+    return {text: table.text(text) for text in table.data}
 
 
 def _content(table: Table) -> float | tuple[float, ...] | str:

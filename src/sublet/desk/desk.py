@@ -36,7 +36,8 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 class Claim:
     """A sentence of the case's own in one language, and the part of the briefing it belongs to.
 
-    `{name}` stands for a value of the case; there is at least one, so that the sentence is backed by a number.
+    `{name}` stands for a value of the case; there is at least one, so that the sentence is backed by a number. `{name|size}` is
+    the number without its sign, `{name|points}` a share in percentage points.
     """
 
     language: str
@@ -68,6 +69,10 @@ class Desk:
     scenarios: tuple[Scenario, ...]
     inputs: tuple[str, ...]
     problems: tuple[Problem, ...]
+
+    def called(self, text: str, language: str) -> str:
+        """What one of the case's own titles or names is called in a language: its entry under [case.words.LANGUAGE], or itself."""
+        return self.heading.words.get(language, {}).get(text, text)
 
     def problems_of(self, part: str) -> tuple[Problem, ...]:
         """What a part of the case lacks, in the order of the calculation."""
@@ -210,7 +215,7 @@ def _texts(table: Table, build: Build, part: str) -> list[Claim]:
     for language in LANGUAGES:
         if table.has(language):
             text = table.text(language)
-            names = PLACEHOLDER.findall(text)
+            names = [found.partition("|")[0] for found in PLACEHOLDER.findall(text)]
             if not names:
                 raise table.fail(
                     language, "the sentence names no value; put at least one as {NAME} so that a number backs it"

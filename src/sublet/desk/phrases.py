@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 Phrases = Mapping[str, Mapping[str, str]]
 
 PARTS: Phrases = {
-    "claim": {"en": "The claim", "zh-Hant": "主張", "zh-Hans": "主张"},
-    "numbers": {"en": "What the numbers say", "zh-Hant": "數字怎麼說", "zh-Hans": "数字怎么说"},
-    "sources": {"en": "Where sources disagree or slip", "zh-Hant": "來源的分歧與筆誤", "zh-Hans": "来源的分歧与笔误"},
-    "change": {"en": "What would change the answer", "zh-Hant": "什麼會改變結論", "zh-Hans": "什么会改变结论"},
+    "claim": {"en": "The claim", "zh-Hant": "主要論點", "zh-Hans": "主要观点"},
+    "numbers": {"en": "What the numbers say", "zh-Hant": "數字顯示", "zh-Hans": "数字显示"},
+    "sources": {
+        "en": "Where sources disagree or slip",
+        "zh-Hant": "資料來源的分歧與誤植",
+        "zh-Hans": "资料来源的分歧与笔误",
+    },
+    "change": {"en": "What would change the answer", "zh-Hant": "哪些因素會改變結論", "zh-Hans": "哪些因素会改变结论"},
 }
 
 MISSING: Mapping[str, str] = {
@@ -46,116 +51,206 @@ PROBLEM_PARTS: Phrases = {
 STATUS_WORDS: Phrases = {
     "assumption": {"en": "assumed in this case", "zh-Hant": "本案假設", "zh-Hans": "本案假设"},
     "modeled": {"en": "modeled on assumptions of this case", "zh-Hant": "依本案假設推算", "zh-Hans": "按本案假设测算"},
-    "bound": {"en": "a limit, not an estimate", "zh-Hant": "僅為界限，並非預估", "zh-Hans": "仅为界限，并非预计"},
-    "external": {"en": "from other public sources", "zh-Hant": "依其他公開來源", "zh-Hans": "依其他公开来源"},
-    "derived": {"en": "arithmetic on published numbers", "zh-Hant": "依公布數字推算", "zh-Hans": "按已公布数字推算"},
+    "bound": {"en": "a limit, not an estimate", "zh-Hant": "僅為界限，並非預估", "zh-Hans": "仅为界限，并非预测"},
+    "external": {"en": "from other public sources", "zh-Hant": "依其他公開資料", "zh-Hans": "据其他公开资料"},
+    "derived": {"en": "arithmetic on published numbers", "zh-Hant": "依已公布數字推算", "zh-Hans": "按已公布数字推算"},
     "published": {"en": "as published", "zh-Hant": "已公布", "zh-Hans": "已公布"},
 }
 """How far a sentence can be trusted, the weakest first: what it says of its weakest number."""
 
 HEAD: Mapping[str, str] = {
     "en": "{owner}, as of {as_of}. Case {name} version {version}, hash {digest}.",
-    "zh-Hant": "{owner}，截至 {as_of}。案例 {name} 第 {version} 版，雜湊 {digest}。",
-    "zh-Hans": "{owner}，截至 {as_of}。案例 {name} 第 {version} 版，哈希 {digest}。",
+    "zh-Hant": "{owner}，資料截至{as_of}。案例 {name} 第{version}版，雜湊值 {digest}。",
+    "zh-Hans": "{owner}，数据截至{as_of}。案例 {name} 第{version}版，哈希值 {digest}。",
 }
+
+DOUBTED: Mapping[str, str] = {
+    "en": "as printed, though its own deal contradicts it: {kind}",
+    "zh-Hant": "沿用原文數字，但與交易條件不符：{kind}",
+    "zh-Hans": "沿用原文数字，但与交易条件不符：{kind}",
+}
+"""What a number says that rests on a flagged one by the case's choice."""
 
 SENTENCES: Phrases = {
     "bridge": {
-        "en": "Letting {power} for a year at {price} gives {result} after an incremental cost of {cost}; the capacity counts as sunk.",
-        "zh-Hant": "以 {price} 出租 {power} 一年，扣除增量成本 {cost} 後得到 {result}；這裡把既有算力視為沉沒成本。",
-        "zh-Hans": "以 {price} 出租 {power} 一年，扣除增量成本 {cost} 后得到 {result}；这里把既有算力视为沉没成本。",
+        "en": "Leasing {power} for a year at {price} would give {result} after an incremental cost of {cost}. That treats the "
+        "capacity as already paid for.",
+        "zh-Hant": "以{price}出租{power}一年，扣除增量成本（{cost}）後，推算可挹注獲利{result}；既有算力的投資視為沉沒成本。",
+        "zh-Hans": "以{price}出租{power}一年，扣除增量成本（{cost}）后，测算可增厚收益{result}；存量算力的投入视为沉没成本。",
     },
     "one_cell": {
-        "en": "Only one cell is published ({increment}); away from it the readings part: at {at} they run from {low} to {high}.",
-        "zh-Hant": "公布的只有一格（{increment}）；離開這一格，不同解讀便分開：在 {at} 時介於 {low} 與 {high} 之間。",
-        "zh-Hans": "公布的只有一格（{increment}）；离开这一格，不同解读便分开：在 {at} 时介于 {low} 与 {high} 之间。",
+        "en": "Only one case is published ({increment}). At {at}, the result runs from {low} to {high}, depending on the cost "
+        "assumed.",
+        "zh-Hant": "原始資料只公布一種情境（{increment}）。若租金為{at}，依成本假設不同，推算介於{low}至{high}。",
+        "zh-Hans": "原文只公布了一种情景（{increment}）。若租金为{at}，按不同成本假设，测算在{low}至{high}之间。",
     },
     "break_even": {
-        "en": "It breaks even at {cash} on cash cost and at {full} once depreciation is counted.",
-        "zh-Hant": "以現金成本計，損益兩平價為 {cash}；計入折舊則為 {full}。",
-        "zh-Hans": "以现金成本计，盈亏平衡价为 {cash}；计入折旧则为 {full}。",
+        "en": "It breaks even at {cash} on cash cost, and at {full} once depreciation is counted.",
+        "zh-Hant": "以現金成本計，損益兩平價為{cash}；計入折舊後為{full}。",
+        "zh-Hans": "按现金成本计，盈亏平衡价为{cash}；计入折旧后为{full}。",
     },
     "break_even_cash": {
         "en": "It breaks even at {cash} on cash cost.",
-        "zh-Hant": "以現金成本計，損益兩平價為 {cash}。",
-        "zh-Hans": "以现金成本计，盈亏平衡价为 {cash}。",
+        "zh-Hant": "以現金成本計，損益兩平價為{cash}。",
+        "zh-Hans": "按现金成本计，盈亏平衡价为{cash}。",
     },
     "comparables": {
-        "en": "Comparable deals run from {low} ({low_title}) to {high} ({high_title}), on bases that differ.",
-        "zh-Hant": "可比交易的價格從 {low}（{low_title}）到 {high}（{high_title}），口徑並不相同。",
-        "zh-Hans": "可比交易的价格从 {low}（{low_title}）到 {high}（{high_title}），口径并不相同。",
+        "en": "Comparable deals run from {low} ({low_title}) to {high} ({high_title}), measured on bases that differ.",
+        "zh-Hant": "可比交易的租金從{low}（{low_title}）到{high}（{high_title}），計算基礎並不一致。",
+        "zh-Hans": "可比交易的租金从{low}（{low_title}）到{high}（{high_title}），口径并不一致。",
     },
     "capex": {
-        "en": "Capex over the path is {total}; temporary leasing changes it by {change}.",
-        "zh-Hant": "期間資本支出合計 {total}；臨時出租使其變動 {change}。",
-        "zh-Hans": "期间资本开支合计 {total}；临时出租使其变动 {change}。",
+        "en": "Capex from {first} to {last} comes to {total}; leasing idle capacity for a time leaves it as it is.",
+        "zh-Hant": "{first}至{last}年資本支出合計{total}，短期出租閒置算力不影響這項數字。",
+        "zh-Hans": "{first}至{last}年资本开支合计{total}，短期出租闲置算力不影响这一数字。",
     },
     "permanent": {
-        "en": "Capacity that is built to be let would add {change} to it.",
-        "zh-Hant": "若為出租而專門興建，則會再增加 {change}。",
-        "zh-Hans": "若为出租而专门兴建，则会再增加 {change}。",
+        "en": "Capacity that is built to be let would add {change} to capex.",
+        "zh-Hant": "若專為出租而擴建，資本支出將再增加{change}。",
+        "zh-Hans": "若专为出租而新建，资本开支将再增加{change}。",
     },
     "channels": {
-        "en": "A managed service beats {title} ({raw}) only above {throughput}.",
-        "zh-Hant": "代管模型服務要高於 {throughput}，收入才會超過裸算力出租（{title}，{raw}）。",
-        "zh-Hans": "托管模型服务要高于 {throughput}，收入才会超过裸算力出租（{title}，{raw}）。",
+        "en": "A managed model service earns more than {title} ({raw}) only above {throughput}.",
+        "zh-Hant": "代管模型服務的吞吐量須高於{throughput}，營收才會超過裸機算力出租（{title}，{raw}）。",
+        "zh-Hans": "托管模型服务的吞吐量须高于{throughput}，营收才会超过裸算力租赁（{title}，{raw}）。",
     },
     "customers": {
-        "en": "Potential competitors hold {share} of {seller}'s backlog of {backlog}; "
-        "its concentration (HHI) lies between {low} and {high}.",
-        "zh-Hant": "{seller} 的未履行訂單為 {backlog}，其中潛在競爭者占 {share}；集中度（HHI）介於 {low} 與 {high} 之間。",
-        "zh-Hans": "{seller} 的未履行订单为 {backlog}，其中潜在竞争者占 {share}；集中度（HHI）介于 {low} 与 {high} 之间。",
+        "en": "Potential competitors make up {share} of {seller}'s backlog of {backlog}; "
+        "its concentration (HHI, from 0 to 1) lies between {low} and {high}.",
+        "zh-Hant": "{seller}的在手訂單為{backlog}，其中{share}來自潛在競爭對手；客戶集中度（HHI，0至1）介於{low}至{high}。",
+        "zh-Hans": "{seller}的在手订单为{backlog}，其中{share}来自潜在竞争对手；客户集中度（HHI，0至1）在{low}至{high}之间。",
     },
     "concentration": {
-        "en": "The concentration of {seller}'s backlog of {backlog} (HHI) lies between {low} and {high}.",
-        "zh-Hant": "{seller} 的未履行訂單為 {backlog}，集中度（HHI）介於 {low} 與 {high} 之間。",
-        "zh-Hans": "{seller} 的未履行订单为 {backlog}，集中度（HHI）介于 {low} 与 {high} 之间。",
+        "en": "The concentration of {seller}'s backlog of {backlog} (HHI, from 0 to 1) lies between {low} and {high}.",
+        "zh-Hant": "{seller}的在手訂單為{backlog}，客戶集中度（HHI，0至1）介於{low}至{high}。",
+        "zh-Hans": "{seller}的在手订单为{backlog}，客户集中度（HHI，0至1）在{low}至{high}之间。",
     },
     "surplus_no_glut": {
-        "en": "The owner has surplus ({idle} idle in {window}), and still no industry glut is shown: slack there is {slack}.",
-        "zh-Hant": "業主有閒置（{window} 閒置 {idle}），但並不表示產業過剩：該時段產業餘裕為 {slack}。",
-        "zh-Hans": "业主有闲置（{window} 闲置 {idle}），但并不表示行业过剩：该时段行业余量为 {slack}。",
+        "en": "{owner} has {idle} idle in {window}; the industry's slack of {slack} then does not meet the test for a glut.",
+        "zh-Hant": "{window}{owner}有{idle}閒置；同期產業餘裕為{slack}，未達供過於求的標準。",
+        "zh-Hans": "{window}{owner}有{idle}闲置；同期行业富余为{slack}，未达到供过于求的标准。",
+    },
+    "surplus_shortage": {
+        "en": "{owner} has {idle} idle in {window}, while the industry's demand exceeds usable capacity by {slack}: "
+        "idle capacity is not a glut.",
+        "zh-Hant": "{window}{owner}有{idle}閒置，同期產業需求卻比可用產能高出{slack}；有閒置並不等於供過於求。",
+        "zh-Hans": "{window}{owner}有{idle}闲置，同期行业需求却比可用产能高{slack}；有闲置并不等于供过于求。",
     },
     "surplus_glut": {
-        "en": "The owner has surplus ({idle} idle in {window}), and the industry's slack of {slack} there meets the test for a glut.",
-        "zh-Hant": "業主有閒置（{window} 閒置 {idle}），且該時段產業餘裕 {slack} 符合過剩的判準。",
-        "zh-Hans": "业主有闲置（{window} 闲置 {idle}），且该时段行业余量 {slack} 符合过剩的判准。",
+        "en": "{owner} has {idle} idle in {window}, and the industry's slack of {slack} then meets the test for a glut.",
+        "zh-Hant": "{window}{owner}有{idle}閒置；同期產業餘裕達{slack}，符合供過於求的標準。",
+        "zh-Hans": "{window}{owner}有{idle}闲置；同期行业富余达{slack}，符合供过于求的标准。",
     },
     "no_surplus": {
-        "en": "The owner has no surplus ({idle} idle in {window}); the industry's slack there is {slack}.",
-        "zh-Hant": "業主沒有閒置（{window} 閒置 {idle}）；該時段產業餘裕為 {slack}。",
-        "zh-Hans": "业主没有闲置（{window} 闲置 {idle}）；该时段行业余量为 {slack}。",
+        "en": "{owner} has nothing to spare ({idle} idle in {window}); the industry's slack then is {slack}.",
+        "zh-Hant": "{window}{owner}沒有多餘算力（閒置{idle}）；同期產業餘裕為{slack}。",
+        "zh-Hans": "{window}{owner}没有富余算力（闲置{idle}）；同期行业富余为{slack}。",
+    },
+    "no_surplus_shortage": {
+        "en": "{owner} has nothing to spare ({idle} idle in {window}), and the industry's demand exceeds usable capacity by {slack}.",
+        "zh-Hant": "{window}{owner}沒有多餘算力（閒置{idle}）；同期產業需求比可用產能高出{slack}。",
+        "zh-Hans": "{window}{owner}没有富余算力（闲置{idle}）；同期行业需求比可用产能高{slack}。",
     },
     "slip": {
-        "en": "{title}: the price was printed as {printed}, the deal's own terms give {calculated}, a slip of {factor}x ({kind}).",
-        "zh-Hant": "{title}：報導的價格是 {printed}，按交易本身條件計算應為 {calculated}，相差 {factor} 倍（{kind}）。",
-        "zh-Hans": "{title}：报道的价格是 {printed}，按交易本身条件计算应为 {calculated}，相差 {factor} 倍（{kind}）。",
+        "en": "{title}: the price was printed as {printed}; the deal's own terms give {calculated}, a factor of {factor} ({kind}).",
+        "zh-Hant": "{title}：報導的租金為{printed}，依交易條件計算應為{calculated}，相差{factor}倍（{kind}）。",
+        "zh-Hans": "{title}：报道的租金为{printed}，按交易条件计算应为{calculated}，相差{factor}倍（{kind}）。",
     },
     "mismatch": {
-        "en": "{title}: the price was printed as {printed}, its own deal gives {calculated}; they differ by a factor of {factor}.",
-        "zh-Hant": "{title}：報導的價格是 {printed}，按交易本身條件計算為 {calculated}，兩者為 {factor} 倍之差。",
-        "zh-Hans": "{title}：报道的价格是 {printed}，按交易本身条件计算为 {calculated}，两者为 {factor} 倍之差。",
+        "en": "{title}: the price was printed as {printed}; its own deal gives {calculated}, a factor of {factor} apart.",
+        "zh-Hant": "{title}：報導的租金為{printed}，依交易條件計算為{calculated}，兩者相差{factor}倍。",
+        "zh-Hans": "{title}：报道的租金为{printed}，按交易条件计算为{calculated}，两者相差{factor}倍。",
     },
     "not_added": {
-        "en": "{first} ({first_id}) and {second} ({second_id}) measure different things and are not added.",
-        "zh-Hant": "{first}（{first_id}）與 {second}（{second_id}）衡量的不是同一件事，不能相加。",
-        "zh-Hans": "{first}（{first_id}）与 {second}（{second_id}）衡量的不是同一件事，不能相加。",
+        "en": "{first_title} ({first}) and {second_title} ({second}) measure different things and are not added.",
+        "zh-Hant": "{first_title}（{first}）與{second_title}（{second}）衡量的不是同一件事，不能相加。",
+        "zh-Hans": "{first_title}（{first}）与{second_title}（{second}）衡量的不是同一件事，不能相加。",
     },
     "tornado": {
-        "en": "Nothing moves the result more than {input}: from {low} to {high} it goes from {at_low} to {at_high}, "
-        "against {result}.",
-        "zh-Hant": "影響最大的是 {input}：從 {low} 到 {high}，結果由 {at_low} 變為 {at_high}，基準為 {result}。",
-        "zh-Hans": "影响最大的是 {input}：从 {low} 到 {high}，结果由 {at_low} 变为 {at_high}，基准为 {result}。",
+        "en": "Nothing moves the result more than {input}: from {low} to {high} it goes from {at_low} to {at_high}, against {result}.",
+        "zh-Hant": "影響最大的是{input}：由{low}變為{high}時，結果由{at_low}變為{at_high}（基準為{result}）。",
+        "zh-Hans": "影响最大的是{input}：由{low}变为{high}时，结果由{at_low}变为{at_high}（基准为{result}）。",
     },
     "odds": {
-        "en": "The probability of the claim under test is {now}; with every signal read bear it would be {bear}, "
-        "with every one read bull {bull}.",
-        "zh-Hant": "受檢主張成立的機率為 {now}；若所有訊號都偏空則為 {bear}，都偏多則為 {bull}。",
-        "zh-Hans": "受检主张成立的概率为 {now}；若所有信号都偏空则为 {bear}，都偏多则为 {bull}。",
+        "en": "The probability of the claim under test is put at {now}; it would be {bear} with every signal bearish and {bull} with "
+        "every one bullish.",
+        "zh-Hant": "目前對此主張成立的機率判斷為{now}；若訊號全部偏空則為{bear}，全部偏多則為{bull}。",
+        "zh-Hans": "目前对此主张成立的概率判断为{now}；若信号全部偏空则为{bear}，全部偏多则为{bull}。",
     },
     "signal": {
-        "en": "{title} (due {due}): read bear with all others bull, the probability becomes {odds}.",
-        "zh-Hant": "{title}（截止 {due}）：若唯獨它偏空、其餘偏多，機率將為 {odds}。",
-        "zh-Hans": "{title}（截止 {due}）：若唯独它偏空、其余偏多，概率将为 {odds}。",
+        "en": "{title} (due {due}): if it alone turns bearish and the rest bullish, the probability becomes {odds}.",
+        "zh-Hant": "{title}（{due}前揭曉）：若只有這一項偏空、其餘偏多，機率為{odds}。",
+        "zh-Hans": "{title}（{due}前落地）：若仅这一项偏空、其余偏多，概率为{odds}。",
     },
 }
+
+METRICS: Phrases = {
+    "it_capacity_stock": {"en": "IT capacity in place", "zh-Hant": "現有IT設備用電規模", "zh-Hans": "现有IT负荷"},
+    "it_capacity_add": {"en": "IT capacity to be added", "zh-Hant": "新增IT設備用電規模", "zh-Hans": "新增IT负荷"},
+    "footprint_stock": {"en": "total footprint", "zh-Hant": "總用電規模", "zh-Hans": "总用电规模"},
+    "footprint_add": {
+        "en": "additions to the total footprint",
+        "zh-Hant": "新增總用電規模",
+        "zh-Hans": "新增总用电规模",
+    },
+    "utility_capacity_stock": {
+        "en": "capacity at the utility's meter",
+        "zh-Hant": "電表端用電規模",
+        "zh-Hans": "市电侧用电规模",
+    },
+    "contracted_power": {"en": "contracted power", "zh-Hant": "已簽約電力", "zh-Hans": "已签约电力"},
+    "contracted_demand": {"en": "contracted demand", "zh-Hant": "已簽約需求", "zh-Hans": "已签约需求"},
+}
+"""What common metrics of statements are called; others are told by the case's own words."""
+
+SLIP_KINDS: Phrases = {
+    "month for a year": {"zh-Hant": "把每月當成每年", "zh-Hans": "把每月当成每年"},
+    "quarter for a year": {"zh-Hant": "把每季當成每年", "zh-Hans": "把每季度当成每年"},
+    "week for a year": {"zh-Hant": "把每週當成每年", "zh-Hans": "把每周当成每年"},
+    "day for a year": {"zh-Hant": "把每日當成每年", "zh-Hans": "把每日当成每年"},
+    "hour for a year": {"zh-Hant": "把每小時當成每年", "zh-Hans": "把每小时当成每年"},
+    "hour for a month": {"zh-Hant": "把每小時當成每月", "zh-Hans": "把每小时当成每月"},
+    "day count 360/365": {"zh-Hant": "一年以360日或365日計", "zh-Hans": "一年按360天或365天计"},
+    "leap day": {"zh-Hant": "閏日", "zh-Hans": "闰日"},
+    "percent for a fraction": {"zh-Hant": "百分比誤作小數", "zh-Hans": "百分比误作小数"},
+    "basis points for percent": {"zh-Hant": "基點誤作百分比", "zh-Hans": "基点误作百分比"},
+    "bit for a byte": {"zh-Hant": "位元誤作位元組", "zh-Hans": "比特误作字节"},
+    "kB for KiB": {"zh-Hant": "kB誤作KiB", "zh-Hans": "kB误作KiB"},
+    "MB for MiB": {"zh-Hant": "MB誤作MiB", "zh-Hans": "MB误作MiB"},
+    "GB for GiB": {"zh-Hant": "GB誤作GiB", "zh-Hans": "GB误作GiB"},
+    "TB for TiB": {"zh-Hant": "TB誤作TiB", "zh-Hans": "TB误作TiB"},
+    "億 read as billion": {"zh-Hant": "「億」誤作十億", "zh-Hans": "“亿”误作十亿"},
+    "億 read as million": {"zh-Hant": "「億」誤作百萬", "zh-Hans": "“亿”误作百万"},
+    "萬 dropped": {"zh-Hant": "漏了「萬」", "zh-Hans": "漏了“万”"},
+    "兆 (10^12) read as mega or million": {"zh-Hant": "「兆」（10^12）誤作百萬", "zh-Hans": "“兆”（10^12）误作百万"},
+    "億 dropped": {"zh-Hant": "漏了「億」", "zh-Hans": "漏了“亿”"},
+    "unit prefix (k, M, G; million, billion)": {"zh-Hant": "數量級誤植（k、M、G）", "zh-Hans": "数量级有误（k、M、G）"},
+    "two unit prefixes": {"zh-Hant": "差了兩個數量級詞頭", "zh-Hans": "差了两个数量级词头"},
+    "watt for gigawatt": {"zh-Hant": "瓦誤作GW", "zh-Hans": "瓦误作吉瓦"},
+    "three unit prefixes": {"zh-Hant": "差了三個數量級詞頭", "zh-Hans": "差了三个数量级词头"},
+    "sign": {"zh-Hant": "正負號相反", "zh-Hans": "正负号相反"},
+    "suspected basis (PUE)": {"zh-Hant": "計算基礎可能不同（PUE）", "zh-Hans": "口径可能不同（PUE）"},
+    "small mismatch": {"zh-Hant": "略有出入", "zh-Hans": "略有出入"},
+    "terms differ": {"zh-Hant": "條件不同", "zh-Hans": "条件不同"},
+}
+"""What slips are called in Chinese; a power of ten and a currency are composed, and English says what `slips` says."""
+
+
+def slip_kind(kind: str, language: str) -> str:
+    """A slip's name in a language; where two explain it alike, both."""
+    if language == "en":
+        return kind
+    parts = re.split(r"(?<!mega) or ", kind)
+    return "或".join(_slip_kind(part, language) for part in parts)
+
+
+def _slip_kind(kind: str, language: str) -> str:
+    if kind in SLIP_KINDS:
+        return SLIP_KINDS[kind][language]
+    power = re.search(r"10\^(\d+)", kind)
+    zeros = {"zh-Hant": "差{}個零", "zh-Hans": "差{}个零"}[language].format(power[1]) if power else ""
+    if kind.startswith("month for a year"):
+        return f"{SLIP_KINDS['month for a year'][language]}，{zeros}"
+    return zeros or {"zh-Hant": "幣別誤植：{}", "zh-Hans": "币种有误：{}"}[language].format(
+        kind.removeprefix("currency ")
+    )

@@ -27,7 +27,8 @@ class Finding:
 
 
 def review(desk: Desk) -> list[Finding]:
-    """All findings by kind: `problem`, `implausible`, `contradictory`, `unsourced`, `stale`, `unused`."""
+    """All findings by kind: `problem`, `implausible`, `contradictory`, `unsourced`, `stale`, `unused`,
+    `untranslated`."""
     return [
         *(Finding("problem", item.name or item.part, _line(item.message), item.reason) for item in desk.problems),
         *(Finding("implausible", item.name, item.line, item.message) for item in doubts(desk.sheet)),
@@ -35,7 +36,24 @@ def review(desk: Desk) -> list[Finding]:
         *_unsourced(desk),
         *_stale(desk),
         *_unused(desk),
+        *_untranslated(desk),
     ]
+
+
+def _untranslated(desk: Desk) -> Iterator[Finding]:
+    """Titles that a briefing in another language would print in English; a single word is taken for a name."""
+    told = [desk.heading.title, desk.heading.owner, *(deal.title for deal in desk.comparables)]
+    told += (
+        []
+        if desk.channels is None
+        else [raw.title for raw in desk.channels.raw if raw.id == desk.channels.frontier_raw]
+    )
+    told += [] if desk.customers is None else [desk.customers.seller]
+    told += [] if desk.bridge is None else [desk.title(bar.input) for bar in desk.bridge.tornado[:1]]
+    for language in sorted({claim.language for claim in desk.claims} - {"en"}):
+        for text in dict.fromkeys(told):
+            if " " in text and desk.called(text, language) == text:
+                yield Finding("untranslated", text, 0, f"has no entry under [case.words.{language}]")
 
 
 def _line(message: str) -> int:

@@ -52,6 +52,17 @@ STATUS_MEANINGS: Mapping[Status, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A reservation: the result uses the flagged value `name` as printed, by the case's choice; `kind` is its slip."""
+
+    name: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"uses {self.name} as printed, though flagged: {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
 class Value:
     """A named number, list or text. `term` is its calculation, None for what was given; `line` is where the file says it."""
 
@@ -70,7 +81,7 @@ class Value:
     line: int = 0
     made_of: Lineage | None = None
     basis: Basis | None = None
-    marks: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @property
     def is_number(self) -> bool:
@@ -108,7 +119,7 @@ class Value:
         if self.note:
             found["note"] = self.note
         if self.marks:
-            found["marks"] = list(self.marks)
+            found["marks"] = [str(mark) for mark in self.marks]
         if self.range is not None:
             ends = (self.range.low, self.range.high)
             found["low"], found["high"] = (end if np.isfinite(end) else None for end in ends)
@@ -218,9 +229,9 @@ class Sheet:
         self._leaves[name] = leaves
         return self.ref(name)
 
-    def mark(self, name: str, words: str) -> None:
+    def mark(self, name: str, reservation: Mark) -> None:
         """Put a reservation on a result: anyone who shows the number shows it too."""
-        self._values[name] = replace(self[name], marks=(*self[name].marks, words))
+        self._values[name] = replace(self[name], marks=(*self[name].marks, reservation))
 
     def leaves(self, name: str) -> tuple[str, ...]:
         """The given values that `name` hangs on; itself, if it was given."""

@@ -144,7 +144,7 @@ def _number(value: Value, digits: int, linked: bool) -> str:
     title = escape(f"{value.name}: {value.status}; {value.source}; {value.date}", quote=True)
     shown = f'<a class="v" href="#v-{escape(value.name, quote=True)}" title="{title}">{text}</a>' if linked else text
     unit = f' <span class="unit">{escape(_short_unit(value.unit))}</span>' if linked and not as_percent else ""
-    doubts = "; ".join(value.marks)
+    doubts = "; ".join(map(str, value.marks))
     doubt = f'<span class="doubt" title="{escape(doubts, quote=True)}">{escape(doubts)}</span>' if doubts else ""
     return f"{shown}{unit}{_badge(value.status)}{doubt}"
 
@@ -170,7 +170,7 @@ def _figure(block: Figure, sheet: Sheet, id_: str) -> str:
 
 def _prose(text: str, sheet: Sheet) -> str:
     def replaced(match: re.Match[str]) -> str:
-        name = match[1]
+        name = match[1].partition("|")[0]
         return f"<b>{escape(quantity(sheet[name]))}</b>" if name in sheet else escape(match[0])
 
     return "".join(

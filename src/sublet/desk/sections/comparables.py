@@ -34,6 +34,7 @@ class ComparableDeal:
     cancellable: str
     includes: tuple[str, ...]
     slip: Slip | None
+    printed: str
 
     def watt_price(self, usd_per_watt_year: float) -> WattPrice:
         """The price with its basis, for conversions."""
@@ -65,7 +66,7 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
         raise table.cannot(
             None, f"the price comes to {price:g}, and no deal is let for less than nothing; check its parts"
         )
-    slip = None
+    slip, printed = None, None
     if is_per_watt:
         build.derive(table, f"comp.{id_}.usd_per_kw_month", per_kilowatt_month(build.ref(name)), "USD/kW-month", status)
         printed = build.optional(table, "printed", "USD/W-yr")
@@ -75,6 +76,7 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
     deal = ComparableDeal(
         id_, title, name, is_per_watt, Basis(basis), table.text("term", "not stated"),
         table.text("cancellable", "not stated"), tuple(table.texts("includes", [])), slip,
+        "" if printed is None else printed.name,
     )  # fmt: skip
     table.finish()
     return deal
