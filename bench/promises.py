@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sublet.demand.feeds.csv_series import read_series
 from sublet.surplus.backtest import promises
 from sublet.surplus.backtest.hostile import hostile
 from sublet.surplus.backtest.promises import RISK, Shadow, Verdict
+from sublet.surplus.backtest.queued import queued
 from sublet.surplus.backtest.scoring import Trace, trace_of
 from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
 from sublet.surplus.deadlines.replay import compiled, last_admitted
@@ -48,6 +50,7 @@ TAILS = {1: (2.0, 2.7, 4.0, 6.5, 10.0), 4: (0.8, 1.25, 1.6, 2.0)}
 
 MOST_ELSEWHERE = {1: (8.0,), 4: (8.0, 9.0)}
 HOSTILE = 50
+QUEUED = 8
 DRAWS = 10_000
 POOLS = 1000
 FOUR_IN_A_DAY = Kind(4, 24)
@@ -111,6 +114,7 @@ def _tables() -> dict[str, Callable[[dict[str, Trace]], Row]]:
         "4h left out": lambda pools: _left_out(pools, 4),
         "cost": lambda pools: _cost(),
         "hostile": lambda pools: _hostile(),
+        "queued": lambda pools: _queued(),
         **{f"deadline {kind}": orders(kind) for kind in (*DEADLINES, *LONG)},
         "12h": firm(12),
         "24h": firm(24),
@@ -275,6 +279,22 @@ def _hostile() -> Row:
         }
     found["groups"] = {name: found[name]["all"] for name in names}
     return found
+
+
+def _queued() -> Row:
+    """Pools whose demand is a batch queue, with their jobs unknown and known."""
+    traces = [queued(seed) for seed in range(QUEUED)]
+    blind = [replace(trace, known=None) for trace in traces]
+    tables: dict[str, Callable[[Trace], Verdict]] = {
+        "1 h": lambda trace: promises.firm(trace, 1),
+        "4 h": lambda trace: promises.firm(trace, 4),
+        str(FOUR_IN_A_DAY): lambda trace: promises.deadlines(trace, FOUR_IN_A_DAY),
+    }
+    groups = {
+        name: {"unknown": _cell([of(trace) for trace in blind]), "known": _cell([of(trace) for trace in traces])}
+        for name, of in tables.items()
+    }
+    return {"groups": groups}
 
 
 def _cost() -> Row:

@@ -39,7 +39,7 @@ HERE = {
     "desk diff", "desk brief", "desk check", "desk formulas",
 }  # fmt: skip
 """What runs a system or computes on files: it is no remote verb."""
-LOADS = {"demand prometheus", "demand sacct"}
+LOADS = {"demand prometheus", "demand sacct", "demand squeue"}
 """Remote verbs that read what another program wrote first, and load what that takes."""
 
 
@@ -92,6 +92,7 @@ def files_of(folder: Path, service: Service) -> dict[str, str]:
     contents = {
         "history": "time,capacity,in_use\n" + "\n".join(rows) + "\n",
         "sacct": "JobIDRaw|User|State|Submit|Start|End|AllocTRES|ReqTRES|TimelimitRaw|Account\n" + job + "\n",
+        "squeue": "8|gpu|PENDING|2026-01-04T02:00:00|N/A|N/A|gpu:8|1|1:00:00|nlp|Resources\n",
         "prices": (Path(__file__).parents[2] / "examples" / "prices.toml").read_text(),
         "models": '[[models]]\nname = "far"\nengine = "openai_url"\nsource = {url = "http://127.0.0.1:9/v1"}\n',
         "usage": json.dumps(usage) + "\n",
@@ -152,6 +153,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("notifications add webhook https://hooks.example.com/b --json", {"hook": "id"}), *subscribed("notifications"),
         ("desk actuals", {}),
         (f"demand sacct {pool.name} {at['sacct']} --capacity 16", {}),
+        (f"demand squeue {pool.name} {at['squeue']} --capacity 16", {}),
         (f"demand prometheus {pool.name} http://127.0.0.1:9 --in-use up", {}),
     ]  # fmt: skip
 

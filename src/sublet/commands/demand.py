@@ -117,6 +117,35 @@ def import_sacct(
     _report(_upload(pool, series_text(series).encode(), {"source": file.name}), pool, as_json)
 
 
+@app.command("squeue")
+def send_squeue(
+    pool: PoolName,
+    file: Annotated[Path, typer.Argument(help="What squeue printed, with TZ=UTC; docs/demand.md says how.")],
+    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Accelerators of the pool.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell the owner's Slurm jobs that run and wait now, so that no promise is sold into what they will need."""
+    from sublet.demand.feeds.slurm import known_jobs, parse_squeue
+
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            jobs = parse_squeue(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{file} can't be read ({error}); name what squeue printed") from error
+    sample = {
+        "time": format_time(SystemClock().now()),
+        "capacity": capacity,
+        "in_use": sum(job.accelerators for job in jobs if job.start is not None),
+        "pending": sum(job.accelerators for job in jobs if job.start is None),
+        "jobs": [
+            {"accelerators": job.accelerators, "start": job.start and format_time(job.start), "limit_s": job.limit_s}
+            for job in known_jobs(jobs)
+        ],
+    }
+    found = pool_named(connect(), pool)
+    _report(_send(found["id"], [sample]), pool, as_json)
+
+
 @app.command("alibaba")
 def convert_alibaba(
     file: Annotated[Path, typer.Argument(help="The job file of Alibaba's spot-GPU trace (job_info_df.csv).")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from sublet.accounts.model import Require
+from sublet.demand.jobs import KnownJob
 from sublet.demand.model import REASON_CHARACTERS_MAX, Claim, Sample
 from sublet.demand.service import Demand
-from sublet.demand.wire import NewClaim, NewSamples
+from sublet.demand.wire import NewClaim, NewJob, NewSamples
 from sublet.store.once import Effect
 from sublet.store.paging import CURSOR_MAX, PageRequest, page_request
 from sublet.values.clock import format_time, from_micros
@@ -53,7 +54,12 @@ def router(
     def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
         """Keep samples of a pool; the same ones again change nothing."""
         samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
-        return demand.record_samples(id_of(pool_id), samples).as_dict()
+        found = id_of(pool_id)
+        told = [(item, _jobs(item.jobs)) for item in body.samples if item.jobs is not None]
+        recorded = demand.record_samples(found, samples)
+        for item, jobs in told:
+            demand.record_jobs(found, item.time, item.capacity, jobs)
+        return recorded.as_dict()
 
     @routes.get("/v1/demand/{pool_id}/samples", dependencies=[seen])
     def list_samples(
@@ -86,6 +92,10 @@ def router(
 
     _add_claims(routes, demand, require, id_of)
     return routes
+
+
+def _jobs(told: Sequence[NewJob]) -> list[KnownJob]:
+    return [KnownJob(job.accelerators, job.start, job.limit_s, job.eligible) for job in told]
 
 
 def _add_import(

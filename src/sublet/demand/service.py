@@ -16,6 +16,7 @@ from sublet.demand import imports
 from sublet.demand import store as sql
 from sublet.demand.feeds.csv_series import series_of_body
 from sublet.demand.imports import Import
+from sublet.demand.jobs import Known, KnownJob
 from sublet.demand.model import (
     ACCELERATORS_MAX,
     PATIENCE_MAX,
@@ -98,6 +99,24 @@ class Demand:
         series = series_of(pool_id, samples)
         self._refuse_future(series, "the sample")
         return self._keep(series)
+
+    def record_jobs(self, pool_id: str, at: datetime, capacity: float, jobs: Sequence[KnownJob]) -> Known:
+        """Keep what the jobs that a batch system knew at `at` will need of `capacity` accelerators. Of several in an hour the
+        newest stays. Raises InvalidInputError, for a moment in the future, too."""
+        if at > self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX):
+            raise InvalidInputError(f"the jobs at {format_time(at)} lie in the future; check the clock of their source")
+        known = Known.of(jobs, at, capacity)
+        self._store.write(lambda connection: sql.keep_known(connection, pool_id, known))
+        return known
+
+    def known_jobs(
+        self, pool_id: str, since: datetime, until: datetime, connection: Connection | None = None
+    ) -> list[Known]:
+        """What was told of the pool's jobs in `[since, until]`, at most once an hour, the oldest first."""
+        if connection is not None:
+            return sql.known_between(connection, pool_id, as_utc(since), as_utc(until))
+        with self._store.read() as reading:
+            return sql.known_between(reading, pool_id, as_utc(since), as_utc(until))
 
     def import_history(
         self, pool_id: str, content: bytes, accelerators: int = 0, source: str = "", *, force: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -23,9 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from sublet.demand.jobs import HOUR_US, Known
 from sublet.demand.model import PATIENCE_MAX, TALLY_PARTS, Claim, Sample, Series, Tally, assemble
 from sublet.store.paging import Listing, Page, PageRequest
-from sublet.store.tables.demand import demand_claims, demand_samples
+from sublet.store.tables.demand import demand_claims, demand_known, demand_samples
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.windows import Window
 
@@ -140,8 +142,32 @@ def insert_samples(connection: Connection, series: Series) -> None:
 
 
 def delete_before(connection: Connection, pool_id: str, moment: datetime) -> int:
-    table = demand_samples
+    """Drop the samples before `moment`, and what was known of jobs then; how many samples that was."""
+    table, known = demand_samples, demand_known
+    connection.execute(delete(known).where(known.c.pool_id == pool_id, known.c.hour < to_micros(moment) // HOUR_US))
     return connection.execute(delete(table).where(table.c.pool_id == pool_id, table.c.at < moment)).rowcount
+
+
+def keep_known(connection: Connection, pool_id: str, known: Known) -> None:
+    """Keep what jobs will need, unless something newer was told in the same hour."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    table = demand_known
+    values = {"at": known.at, "steps": json.dumps(known.as_steps(), separators=(",", ":"))}
+    statement = dialect.insert(table).values(pool_id=pool_id, hour=to_micros(known.at) // HOUR_US, **values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[table.c.pool_id, table.c.hour], set_=values, where=table.c.at <= statement.excluded.at
+        )
+    )
+
+
+def known_between(connection: Connection, pool_id: str, since: datetime, until: datetime) -> list[Known]:
+    """What was told of the pool's jobs in `[since, until]`, the oldest first."""
+    table = demand_known
+    first, last = to_micros(since) // HOUR_US, to_micros(until) // HOUR_US
+    query = select(table).where(table.c.pool_id == pool_id, table.c.hour >= first, table.c.hour <= last)
+    rows = connection.execute(query.order_by(table.c.hour)).all()
+    return [Known.of_steps(row.at, json.loads(row.steps)) for row in rows if since <= row.at <= until]
 
 
 def insert_claim(connection: Connection, claim: Claim) -> None:

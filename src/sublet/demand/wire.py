@@ -14,18 +14,31 @@ REASON_CHARACTERS_MAX = 500
 PATIENCE_S_MAX = 86_400
 CLAIM_S_MAX = 3660 * 24 * 3600
 SAMPLES_PER_REQUEST_MAX = 10_000
+JOBS_MAX = 20_000
 
 Accelerators = Annotated[Number, Interval(ge=0, le=ACCELERATORS_MAX)]
 
 
 @body
+class NewJob:
+    """A job of the owner's batch system: a running one has a `start`; a waiting one needs all its accelerators at once, at the
+    earliest at `eligible`. `limit_s` is its time limit."""
+
+    accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_MAX)]
+    start: Moment | None = None
+    limit_s: Annotated[Whole, Interval(ge=1, le=CLAIM_S_MAX)] | None = None
+    eligible: Moment | None = None
+
+
+@body
 class NewSample:
-    """One observation of a pool."""
+    """One observation of a pool. `jobs` are those that run and wait, in the order in which they will start, where they are known."""
 
     time: Moment
     capacity: Accelerators
     in_use: Accelerators
     pending: Accelerators = 0.0
+    jobs: Annotated[list[NewJob], MaxLen(JOBS_MAX)] | None = None
 
 
 @body

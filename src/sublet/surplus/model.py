@@ -141,6 +141,7 @@ REASONS: dict[str, str] = {
     "back_off": "needed by the owner a moment ago, so that they are not sold and taken back again and again",
     "fragmented": "free for parts of the window only: no single accelerator is free for all of it",
     "looser_class": "not on sale even in a less strict class",
+    "known_jobs": "needed by jobs of the owner that run or wait now",
     "demand_quantile": "the owner's demand may rise so far, at the risk accepted for the class",
     "kept_short": "kept for the shortest window, so that few long ones share its risk",
     "not_earned": "more than the record of so long a promise on this pool supports: it earns by what it keeps",

@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand.forecast.forecaster import recent
+from sublet.demand.jobs import FRESH_HOURS, Known, latest_known
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
 from sublet.surplus.model import (
@@ -44,6 +45,7 @@ FINE_HISTORY = timedelta(days=7)
 STALE_STEPS = 4
 STALE_S_MIN = 120
 LATEST_SAMPLES = 32
+JOBS_BACK = timedelta(hours=FRESH_HOURS + 1)
 AHEAD_MAX = timedelta(seconds=WINDOW_S_MAX)
 
 
@@ -209,7 +211,8 @@ class Surplus:
         facts = self._facts(pool_id, connection)
         known = self._memory.recall(facts.pool_id, moment, connection)
         claims = self._demand.claims(facts.pool_id, Window(moment, moment + 2 * AHEAD_MAX), connection)
-        view = view_of(known.series, known.hours, facts, claims, moment)
+        told = self._demand.known_jobs(facts.pool_id, moment - JOBS_BACK, moment, connection)
+        view = view_of(known.series, known.hours, facts, claims, moment, told)
         if self._standings is None:
             return view
         return replace(view, standings=self.standings(facts, connection))
@@ -221,8 +224,15 @@ class Surplus:
         return self._standings(facts.pool_id, self.classes, facts.patience_hours, connection)
 
 
-def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Claim], at: datetime) -> View:
-    """The view that `history` (all of it before or at `at`) and its whole hours give of a pool."""
+def view_of(
+    history: Series,
+    hours: Hours,
+    facts: PoolFacts,
+    claims: Sequence[Claim],
+    at: datetime,
+    jobs: Sequence[Known] = (),
+) -> View:
+    """The view that `history` (all of it before or at `at`), its whole hours and what was told of jobs give of a pool."""
     at_us = to_micros(at)
     fine = None
     step_s = _latest_step_s(history)
@@ -240,7 +250,8 @@ def view_of(history: Series, hours: Hours, facts: PoolFacts, claims: Sequence[Cl
     met = claims_met((*known, *facts.reclaims), at, in_use, before)
     working = float(history.capacity[-1]) if len(history) else math.inf
     settled = _settled(history, facts.back_off, at_us)
-    return View(at, facts, in_use, working, stale, age_s, seen_s, hours, fine, known, met, before, settled)
+    need = latest_known(jobs, at, at_us // (HOUR_S * 1_000_000))
+    return View(at, facts, in_use, working, stale, age_s, seen_s, hours, fine, known, met, before, settled, known=need)
 
 
 def _settled(history: Series, back_off: BackOff | None, at_us: int) -> float:

@@ -252,10 +252,11 @@ def test_a_job_that_ends_as_another_begins_is_no_peak() -> None:
 def test_squeue_tells_running_and_pending() -> None:
     jobs = parse_squeue(
         [
-            "7|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T01:00:00|2026-03-01T09:00:00|gres/gpu:a100:4|2|8:00:00",
-            "8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gpu:8|4|1-00:00:00",
-            "9|cpu|PENDING|2026-03-01T02:00:00|N/A|N/A|N/A|1|1:00",
-            "10|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gres/gpu:8|2-3|1:00",
+            "7|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T01:00:00|2026-03-01T09:00:00|gres/gpu:a100:4|2|8:00:00|vision|None",
+            "8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gpu:8|4|1-00:00:00|nlp|Resources",
+            "9|cpu|PENDING|2026-03-01T02:00:00|N/A|N/A|N/A|1|1:00|nlp|Priority",
+            "10|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gres/gpu:8|2-3|1:00|nlp|Dependency",
+            "11|gpu|RUNNING|2026-03-01T00:00:00|2026-03-01T01:00:00|2026-03-01T09:00:00|gpu:4|2|8:00:00|sublet|None",
         ]
     )
     told = [(job.id, job.accelerators, job.start is None) for job in jobs]
@@ -283,7 +284,7 @@ def test_a_job_at_the_end_of_the_calendar_is_refused(moment: str) -> None:
     with pytest.raises(BadSlurmOutputError, match=r"line 2: time .* lies outside the years 1970 to 8999"):
         parse_sacct([SACCT.splitlines()[0], sacct])
     with pytest.raises(BadSlurmOutputError, match=r"line 1: time .* lies outside"):
-        parse_squeue([f"7|gpu|RUNNING|{moment}|2026-03-01T01:00:00|2026-03-01T09:00:00|gpu:4|2|8:00:00"])
+        parse_squeue([f"7|gpu|RUNNING|{moment}|2026-03-01T01:00:00|2026-03-01T09:00:00|gpu:4|2|8:00:00|a|None"])
 
 
 @pytest.mark.parametrize("digits", ["10000001", "9" * 400, "9" * 5_000])
@@ -294,7 +295,7 @@ def test_a_job_with_more_gpus_than_there_are_is_refused(digits: str) -> None:
             parse_sacct([SACCT.splitlines()[0], sacct])
     for cells in (f"gpu:{digits}|2", f"gpu:8|{digits}"):
         with pytest.raises(BadSlurmOutputError, match="line 1: the job has more than 10000000 GPUs"):
-            parse_squeue([f"8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|{cells}|1-00:00:00"])
+            parse_squeue([f"8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|{cells}|1-00:00:00|a|None"])
 
 
 def test_tres_counts_the_total_or_the_typed() -> None:

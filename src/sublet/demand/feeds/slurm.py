@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from sublet.demand.jobs import KnownJob
 from sublet.demand.model import ACCELERATORS_MAX, HOUR_S, SLOTS_MAX, Floats, Series, assemble
 from sublet.values.clock import EPOCH, as_utc, format_time, to_micros, within_reach
 from sublet.values.errors import InvalidInputError
@@ -31,11 +32,16 @@ SACCT_FIELDS = (
 SACCT_COMMAND = (
     "sacct", "--allusers", "--allocations", "--parsable2", "--format", ",".join(SACCT_FIELDS),
 )  # fmt: skip
-SQUEUE_FORMAT = "%i|%P|%T|%V|%S|%e|%b|%D|%L"
+SQUEUE_FORMAT = "%i|%P|%T|%V|%S|%e|%b|%D|%L|%a|%r"
 SQUEUE_COMMAND = ("squeue", "--noheader", "--states=PENDING,RUNNING", "-o", SQUEUE_FORMAT)
+SQUEUE_CELLS = SQUEUE_FORMAT.count("|") + 1
 LINES_MAX = 5_000_000
 DIGITS_MAX = 20
+WAITS_FOR_ROOM = {"Resources", "Priority", "None", ""}
+"""Why a job waits that starts as soon as there is room for it. Others wait for another job, a time or a limit of their own."""
 _UNKNOWN = {"", "Unknown", "None", "N/A", "NONE"}
+_UNLIMITED = {"UNLIMITED", "NOT_SET", "INVALID", "Partition_Limit", *_UNKNOWN}
+_DURATION = re.compile(r"(?:(\d{1,5})-)?(?:(\d{1,5}):)?(\d{1,5}):(\d{2})")
 _GPUS = re.compile(r"(?:^|,)gres/gpu=(\d+)")
 _GPUS_TYPED = re.compile(r"(?:^|,)gres/gpu:[^=,]+=(\d+)")
 _GRES_PER_NODE = re.compile(r"gpu(?::[A-Za-z0-9_.-]+)?:(\d+)")
@@ -57,6 +63,8 @@ class Job:
     submitted_at: datetime
     start: datetime | None
     end: datetime | None
+    limit_s: int | None = None
+    waits_for_room: bool = True
 
 
 def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
@@ -117,17 +125,20 @@ def told_of(jobs: Sequence[Job], since: datetime, until: datetime) -> tuple[date
     return first, last
 
 
-def parse_squeue(lines: Iterable[str]) -> list[Job]:
-    """Jobs from `squeue` in SQUEUE_FORMAT: running ones with their start, pending ones with neither start nor end."""
+def parse_squeue(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
+    """Jobs from `squeue` in SQUEUE_FORMAT: running ones with their start, pending ones with neither start nor end. Sublet's own
+    account's jobs are left out. Times are taken as UTC: run squeue with TZ=UTC. Raises BadSlurmOutputError naming the line."""
     jobs: list[Job] = []
     for number, line in enumerate(lines, start=1):
         cells = line.rstrip("\n").split("|")
         if not line.strip():
             continue
-        if len(cells) != 9 or number > LINES_MAX:
-            raise BadSlurmOutputError(f"line {number} has {len(cells)} cells, not 9; use -o '{SQUEUE_FORMAT}'")
+        if len(cells) != SQUEUE_CELLS or number > LINES_MAX:
+            raise BadSlurmOutputError(
+                f"line {number} has {len(cells)} cells, not {SQUEUE_CELLS}; use -o '{SQUEUE_FORMAT}'"
+            )
         per_node = _GRES_PER_NODE.search(cells[6])
-        if per_node is None:
+        if per_node is None or cells[9] == account_not:
             continue
         submitted = _moment(cells[3], number)
         if submitted is None:
@@ -138,8 +149,21 @@ def parse_squeue(lines: Iterable[str]) -> list[Job]:
         running = cells[2] == "RUNNING"
         start = _moment(cells[4], number) if running else None
         end = _moment(cells[5], number) if running else None
-        jobs.append(Job(cells[0], cells[1], count, submitted, start, end))
+        waits = not running and cells[10] in WAITS_FOR_ROOM
+        jobs.append(Job(cells[0], cells[1], count, submitted, start, end, _limit_s(cells[8], number), waits))
     return jobs
+
+
+def known_jobs(jobs: Sequence[Job]) -> list[KnownJob]:
+    """The jobs of `parse_squeue` that hold accelerators, and those that take them as soon as there is room, in their order."""
+    known = []
+    for job in jobs:
+        if job.start is not None:
+            limit_s = None if job.end is None else max(1, int((job.end - job.start).total_seconds()))
+            known.append(KnownJob(job.accelerators, job.start, limit_s))
+        elif job.waits_for_room and job.accelerators:
+            known.append(KnownJob(job.accelerators, None, job.limit_s))
+    return known
 
 
 def tres_gpus(tres: str) -> int:
@@ -204,6 +228,17 @@ def _peaks(spans: Sequence[tuple[datetime, datetime | None, int]], first: int, c
     inside = at < last
     np.maximum.at(peaks, (at[inside] - first) // step_us, level[inside])
     return peaks
+
+
+def _limit_s(text: str, number: int) -> int | None:
+    """Seconds of `days-hours:minutes:seconds` or a part of it; None where there is no limit."""
+    if text in _UNLIMITED:
+        return None
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise BadSlurmOutputError(f"line {number}: {text[:80]!r} is no time limit; use -o '{SQUEUE_FORMAT}'")
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return max(1, ((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def _moment(text: str, number: int) -> datetime | None:

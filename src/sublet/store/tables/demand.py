@@ -15,6 +15,16 @@ demand_samples = Table(
     Column("pending", Float(53), nullable=False),
 )
 
+# What the jobs of a pool will need, as it was told last in each hour: `steps` is a list of [hours from then, accelerators].
+demand_known = Table(
+    "demand_known",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("steps", Text, nullable=False),
+)
+
 demand_claims = Table(
     "demand_claims",
     metadata,

@@ -85,6 +85,9 @@ def depth_of(
         # As the service: an hour is learned from once its last samples had time to come in, after the next one has begun.
         found.learn(trace.in_use, trace.capacity, t - 1)
         limit = float(trace.capacity[t - 1]) - found.level(trace.in_use, t) - booked
+        need = trace.need(t)[:window]
+        if need.size:
+            limit = min(limit, float((room + trace.in_use[t - 1] - need).min()))
         return agreed_depth(
             found.voices(t),
             lambda voice: deepest(voice.futures, room, found.tail(voice.futures, risk, voice.ratio), limit),
@@ -203,7 +206,7 @@ def deadlines(
     steady = bool((trace.capacity == trace.capacity[0]).all())
     for t in range(kind.within + MOMENTS_MIN, size):
         hourly = idle[:t] if steady else comparable_idle(trace.capacity[:t], in_use[:t])
-        known = Idle(hourly, float(idle[t - 1]), float(trace.capacity[t - 1]))
+        known = Idle(hourly, float(idle[t - 1]), float(trace.capacity[t - 1]), trace.need(t))
         shadow.add(shadow.room(known, admitted))
         if t >= trace.warmup and t + kind.within <= size:
             sold[t] = max(0.0, min(real.room(known, admitted), np.floor(standing.left(pace, real.count))))

@@ -18,7 +18,10 @@ from sublet.demand.model import Floats, Slots
 
 @dataclass(frozen=True)
 class Trace:
-    """A complete hourly series with its warm-up. Nothing before slot `warmup` is scored, nor is anything sold there."""
+    """A complete hourly series with its warm-up. Nothing before slot `warmup` is scored, nor is anything sold there.
+
+    `known`, where jobs are known, has a row for each slot: what those that ran or waited when it began need from it on, by slot.
+    """
 
     name: str
     first_hour: int
@@ -26,6 +29,7 @@ class Trace:
     in_use: Floats
     warmup: int
     bridged: int = 0
+    known: Floats | None = None
 
     def __len__(self) -> int:
         return int(self.capacity.size)
@@ -37,7 +41,14 @@ class Trace:
 
     def until(self, end: int) -> Trace:
         """The first `end` slots alone."""
-        return Trace(self.name, self.first_hour, self.capacity[:end], self.in_use[:end], self.warmup, self.bridged)
+        known = None if self.known is None else self.known[:end]
+        return Trace(
+            self.name, self.first_hour, self.capacity[:end], self.in_use[:end], self.warmup, self.bridged, known
+        )
+
+    def need(self, t: int) -> Floats:
+        """What the jobs known when slot `t` began need from it on; empty where none are known."""
+        return np.empty(0) if self.known is None else self.known[t]
 
 
 def trace_of(slots: Slots, warmup: int) -> Trace:

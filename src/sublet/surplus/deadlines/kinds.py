@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -74,15 +74,23 @@ def covering(kinds: Sequence[Kind], hours: int, within: int) -> Kind | None:
 
 @dataclass(frozen=True)
 class Idle:
-    """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most."""
+    """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most; and by hour
+    from then on what running and waiting jobs will need, empty where none are known."""
 
     hourly: Floats
     now: float
     capacity: float
+    need: Floats = field(default_factory=lambda: np.empty(0))
 
     def paths(self, hours: int) -> Floats:
         """The paths that it may take in the coming hours; see `idle_paths`."""
-        return idle_paths(self.hourly, self.now, self.capacity, hours)
+        paths = idle_paths(self.hourly, self.now, self.capacity, hours)
+        known = self.need[:hours]
+        if known.size:
+            paths[:, : known.size] = np.minimum(
+                paths[:, : known.size], np.maximum(0.0, np.floor(self.capacity - known))
+            )
+        return paths
 
 
 class OpenOrders:

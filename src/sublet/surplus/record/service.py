@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection
 
+from sublet.demand.jobs import Known
 from sublet.demand.model import Claim, Series, Tally
 from sublet.demand.service import Demand
 from sublet.store import Store
@@ -43,7 +44,7 @@ from sublet.surplus.rule.memory import (
     nothing_kept,
     thinned,
 )
-from sublet.surplus.service import view_of
+from sublet.surplus.service import JOBS_BACK, view_of
 from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClass
@@ -218,10 +219,11 @@ class Record:
             life.kept = self._kept_off(pool_id, moment_of(first), connection)
         capacity = without(slots.capacity, first, life.kept)
         claims = self._demand.claims(pool_id, Window(moment_of(life.book.next_hour), now + CLAIMS_AHEAD))
+        jobs = self._demand.known_jobs(pool_id, moment_of(life.book.next_hour) - JOBS_BACK, moment_of(last))
         lived = 0
         while life.book.next_hour < last and (time.monotonic() < until or not lived):
             place = life.book.next_hour - first
-            self._decide(life, series, claims, _facts_then(facts, capacity, place - 1))
+            self._decide(life, series, claims, jobs, _facts_then(facts, capacity, place - 1))
             idle = None
             if 0 <= place < len(slots) and math.isfinite(slots.in_use[place]):
                 idle = max(0, math.floor(capacity[place] - slots.in_use[place]))
@@ -280,14 +282,18 @@ class Record:
         last = read.until - timedelta(microseconds=1)
         return self._demand.tally(pool_id, read.since, last) == read.tally
 
-    def _decide(self, life: _Life, series: Series, claims: Sequence[Claim], facts: PoolFacts) -> None:
+    def _decide(
+        self, life: _Life, series: Series, claims: Sequence[Claim], jobs: Sequence[Known], facts: PoolFacts
+    ) -> None:
         at = moment_of(life.book.next_hour)
         known = _from(series.until(at), self._begin(series.pool, life.book.next_hour))
         hours = hours_of(known, at, Reach.of(self._demand.kept).marked, life.kept)
         life.hours = hours if life.hours is None else life.hours.extended(hours)
         if not life.hours.sellers and life.hours.learned is None:
             life.hours.resume(life.book.learned)
-        life.book.sell(view_of(known, life.hours, facts, claims, at), self._classes)
+        # What was told at the full hour itself came after the hour began.
+        told = [item for item in jobs if item.at < at]
+        life.book.sell(view_of(known, life.hours, facts, claims, at, told[-1:]), self._classes)
         life.book.note_sellers(life.hours)
 
     def _save(self, pool_id: str, life: _Life, patience_hours: int) -> None:

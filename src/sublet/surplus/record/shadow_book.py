@@ -145,7 +145,7 @@ class ShadowBook:
                     continue
                 hourly = np.maximum(comparable_idle(hours.capacity, hours.in_use) - kept_back, 0.0)
                 now = max(0.0, min(facts.capacity, view.working) - kept_back - view.in_use)
-                orders.add(orders.room(Idle(hourly, math.floor(now), float(facts.capacity))))
+                orders.add(orders.room(Idle(hourly, math.floor(now), float(facts.capacity), view.known)))
 
     def note_sellers(self, hours: Hours) -> None:
         """Remember since when each length is tightened or loosened."""

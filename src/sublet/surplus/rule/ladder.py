@@ -123,6 +123,8 @@ def _by_itself(
     if _some_left(steps):
         steps += long_steps(view, policy, window)
     if _some_left(steps):
+        steps += _known_steps(view, policy, outlook, first, free - held - reclaimed)
+    if _some_left(steps):
         steps.append(_demand_step(view, policy, until_s, outlook, first, free - held - claimed - reclaimed))
         least = _as_longer(view, policy, window, sold, policies, short) if longer is None else longer
         steps[-1] = (max(least, steps[-1][0]), *steps[-1][1:])
@@ -289,6 +291,22 @@ def _demand_step(view: View, policy: ServiceClass, until_s: float, outlook: Outl
         )
 
     return agreed_depth(outlook.voices, depth_of), "demand_quantile", why
+
+
+def _known_steps(view: View, policy: ServiceClass, outlook: Outlook, first: int, free: Counts) -> list[Step]:
+    """What running and waiting jobs leave of a class that can't be taken back; others are taken back when a job begins.
+
+    `free` is what would be left if the owner used nothing. A claim may be for such a job: it is not counted here as well.
+    """
+    need = view.known[first : outlook.slots]
+    if policy.reclaimable or need.size == 0:
+        return []
+    most = float((free - need).min() if isinstance(free, float) else (free[: need.size] - need).min())
+
+    def why(count: int) -> str:
+        return f"{count} because jobs that run or wait now may need {need.max():g} within the window"
+
+    return [(most, "known_jobs", why)]
 
 
 def _kept_short(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from sublet.demand.forecast.forecaster import Futures, PlainRises, Recent
 from sublet.demand.forecast.lookback import last_seen
-from sublet.demand.model import Claim
+from sublet.demand.model import Claim, Floats
 from sublet.surplus.model import HOUR_S, PoolFacts, Standings
 from sublet.surplus.rule.memory import Hours
 from sublet.surplus.rule.seller import Seller, Voice, ladder_caution
@@ -32,7 +32,8 @@ class View:
     how many accelerators the latest sample counted, infinite without one. `claims_met` says of claims and reclaims how much
     the present demand shows already, `before` how high it was just before they began. `settled` is the demand that the pool
     is sold by after it took capacity back lately. `standings` say what each kind of promise has earned; None where nothing but
-    the forecast is asked, as the shadow does that earns it.
+    the forecast is asked, as the shadow does that earns it. `known` is what running and waiting jobs will need by hour, the present
+    one first; empty where no jobs are known.
     """
 
     at: datetime
@@ -49,6 +50,7 @@ class View:
     before: Mapping[str, float]
     settled: float = 0.0
     standings: Standings | None = None
+    known: Floats = field(default_factory=lambda: np.empty(0))
 
     @cached_property
     def works(self) -> float:
