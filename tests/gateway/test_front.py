@@ -299,6 +299,40 @@ def test_the_client_is_the_right_most_hop_that_is_not_trusted(peer: str, forward
     assert Proxies().client(peer, [(b"x-forwarded-for", forwarded.encode())]) == peer
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("for=203.0.113.9", "203.0.113.9"),
+        ('For="[2001:db8::1]:443";proto=https;by=10.0.0.1', "2001:db8::1"),
+        ("for=192.0.2.60;proto=http, for=203.0.113.9, for=10.1.2.3;host=x", "203.0.113.9"),
+        ('proto=https; for="203.0.113.9:4711"', "203.0.113.9"),
+        ("for=unknown, for=10.1.2.3", "10.1.2.3"),
+        ("for=_hidden", "127.0.0.1"),
+        ("proto=https", "127.0.0.1"),
+        ("", "127.0.0.1"),
+        # What a client wrote into a quoted string is no element of its own.
+        ('for="x, for=198.51.100.1, ";host="a;for=198.51.100.2", for=203.0.113.9', "203.0.113.9"),
+        ('for=203.0.113.9;host="unclosed, for=198.51.100.1', "203.0.113.9"),
+        (", ".join(["for=10.0.0.1"] * 5_000), "10.0.0.1"),
+    ],
+)
+def test_rfc_7239_names_the_client_as_well(forwarded: str, client: str) -> None:
+    headers = [(b"forwarded", forwarded.encode())]
+    assert Proxies(["127.0.0.1", "10.0.0.0/8"]).client("127.0.0.1", headers) == client
+    assert Proxies().client("127.0.0.1", headers) == "127.0.0.1"
+    assert Proxies(["127.0.0.1"]).client("198.51.100.7", headers) == "198.51.100.7"
+
+
+def test_a_header_that_a_proxy_passes_on_unread_is_not_believed_against_the_one_that_it_writes() -> None:
+    proxies = Proxies(["127.0.0.1"])
+    for listed, forwarded, client in (
+        ("203.0.113.9", "for=203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9", "for=198.51.100.1", "127.0.0.1"),
+    ):
+        headers = [(b"x-forwarded-for", listed.encode()), (b"forwarded", forwarded.encode())]
+        assert proxies.client("127.0.0.1", headers) == client
+
+
 def test_several_forwarding_headers_are_one_list() -> None:
     headers = [(b"x-forwarded-for", b"127.0.0.1"), (b"x-forwarded-for", b"203.0.113.9, 127.0.0.1")]
     assert Proxies(["127.0.0.1"]).client("127.0.0.1", headers) == "203.0.113.9"

@@ -63,7 +63,7 @@ class Gateway(Section):
     )
     trusted_proxies: tuple[TrustedProxy, ...] = Field(
         default=(),
-        description="addresses or networks of proxies whose X-Forwarded-For is trusted; from others it is ignored",
+        description="addresses or networks of proxies whose X-Forwarded-For and Forwarded are trusted; from others they are ignored",
     )
     cors_origins: tuple[Origin, ...] = Field(
         default=(), description='origins whose pages may call from a browser, like "https://app.example"; "*": all'

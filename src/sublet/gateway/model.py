@@ -126,7 +126,7 @@ class ModelRoute:
     takes several requests on one connection, `stream_only` that it is asked for streams alone (see assembly.py).
     `dialect` names what the engine knows beyond OpenAI's API (see dialects.py).
     `key_variable` names the environment variable with the engine's own key. `slots_coming` are those of replicas that are
-    wanted and do not answer yet.
+    wanted and do not answer yet. `context_known` is False where nobody said how long the context is.
     """
 
     name: str
@@ -141,6 +141,7 @@ class ModelRoute:
     dialect: str = "openai"
     key_variable: str | None = None
     slots_coming: int = 0
+    context_known: bool = True
 
     @property
     def slots(self) -> int:

@@ -22,7 +22,9 @@ from sublet.gateway.refusals import (
     too_large,
 )
 from sublet.gateway.requests.admission import Admission, KeyState
+from sublet.gateway.requests.bounds import check_structure
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.context import check_context
 from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds
 from sublet.gateway.requests.host import UnderWay
@@ -135,6 +137,7 @@ class Gateway:
         return exchange
 
     def _checked(self, surface: Surface, kind: str, body: bytes) -> tuple[Call, ModelRoute]:
+        check_structure(body)
         call = surface.parse(kind, body)
         model = self.snapshot.models.get(call.model)
         if model is None:
@@ -145,6 +148,7 @@ class Gateway:
         limits = self.limits_of(model.name)
         if len(body) > limits.body_bytes_max:
             raise too_large(limits.body_bytes_max)
+        check_context(call, len(body), model)
         return call, model
 
     def limits_of(self, model: str) -> GatewaySettings:
@@ -214,6 +218,7 @@ class Gateway:
         self.snapshot = snapshot
         self._contexts.clear()
         self.admission.adopt(snapshot)
+        self._end_revoked({grant.id: grant for grant in snapshot.keys.values() if grant.may_call})
         known = {
             (route.endpoint, model.name, (route.served_as or model).key_variable)
             for model in snapshot.models.values()
@@ -225,9 +230,23 @@ class Gateway:
         for model in snapshot.models.values():
             self.admission.serve_queue(model, now)
 
+    def _end_revoked(self, keys: dict[str, KeyGrant]) -> None:
+        """End what is under way for keys that are no longer there, or may no longer call models; the others may expire at
+        another time by now."""
+        for request in list(self.live):
+            found = keys.get(request.grant.id)
+            if found is None:
+                request.revoke()
+            else:
+                request.grant = found
+
     def sweep(self) -> None:
-        """Deadlines of requests and connections, and another try of a journal that failed."""
+        """Deadlines of requests and connections, keys that expire, and another try of a journal that failed."""
         now = self.monotonic()
+        present = self.clock.now()
+        for request in [request for request in self.live if request.grant.expires_at is not None]:
+            if request.grant.expires_at is not None and present >= request.grant.expires_at:
+                request.revoke()
         for exchange in list(self.live):
             exchange.tick(now)
         for connections in self.swept:

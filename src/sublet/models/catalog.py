@@ -36,6 +36,7 @@ REQUIREMENTS = Path(__file__).with_name("requirements-model.txt")
 TOML_BYTES_MAX = 256 * 1024
 ENTRIES_MAX = 200
 CONTEXT_TOKENS_MAX = 1_048_576
+CONTEXT_TOKENS_DEFAULT = 2048
 SLOTS_MAX = 1024
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._:/-]{0,78}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -112,7 +113,9 @@ def parse_entry(fields: Any, where: str) -> CatalogEntry:
         engine=fields["engine"],
         source=kind.checked(fields["source"], where),
         sha256=fields.get("sha256"),
-        context_tokens=_between(fields.get("context_tokens", 2048), 16, CONTEXT_TOKENS_MAX, f"{where}.context_tokens"),
+        context_tokens=_between(
+            fields.get("context_tokens", CONTEXT_TOKENS_DEFAULT), 16, CONTEXT_TOKENS_MAX, f"{where}.context_tokens"
+        ),
         slots=_between(fields.get("slots", 4), 1, SLOTS_MAX, f"{where}.slots"),
         accelerators=_between(fields.get("accelerators", 0 if kind.elsewhere else 1), 0, 4096, f"{where}.accelerators"),
         capabilities=frozenset(fields.get("capabilities", ["chat", "completions"])),

@@ -19,7 +19,7 @@ from sublet.gateway.upstream.engine_watch import Trouble as FailingReplica
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.budgets.spending import hard_budgets
 from sublet.models import store as models_sql
-from sublet.models.catalog import BUILT_IN
+from sublet.models.catalog import BUILT_IN, CONTEXT_TOKENS_DEFAULT
 from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, Trouble
 from sublet.values.clock import from_micros
@@ -119,4 +119,6 @@ def _route(
         reuse_connections=kind.reuse_connections,
         key_variable=entry.source.get("key_variable"),
         slots_coming=slots_coming,
+        # The default says nothing of an engine that somebody else runs.
+        context_known=kind.stream_only or entry.context_tokens != CONTEXT_TOKENS_DEFAULT,
     )

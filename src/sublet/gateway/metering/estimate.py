@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.requests.call import Call
+from sublet.gateway.upstream.dialects import ABSENT
 from sublet.gateway.upstream.openai_body import ChatBody, CompletionBody, EmbeddingBody, present
 
 BYTES_PER_TOKEN = 4
@@ -29,13 +30,29 @@ def prompt_tokens(call: Call) -> int:
     """The estimate for what a request asks an engine to read."""
     body = call.body
     if isinstance(body, ChatBody):
-        messages = _values(body.messages)
-        text = sum(_message_bytes(message) for message in messages)
+        turns = _turns_of(body.messages)
         tools = len(body.tools) if present(body.tools) else 0
-        return text_tokens(text) + text_tokens(tools) + MESSAGE_TOKENS * len(messages)
+        return text_tokens(sum(map(_turn_bytes, turns))) + text_tokens(tools) + MESSAGE_TOKENS * len(turns)
     if isinstance(body, CompletionBody):
         return _prompts_tokens(body.prompt)
     return _prompts_tokens(body.input) if isinstance(body, EmbeddingBody) else 0
+
+
+def prompt_tokens_min(call: Call, token_bytes_max: int) -> int:
+    """As many tokens as the prompt has at least where none has more than `token_bytes_max` bytes; of embeddings, and of several
+    prompts, the longest one. Not the template, tools, images or sounds."""
+    body = call.body
+    if isinstance(body, ChatBody):
+        if len(body.messages) <= token_bytes_max:
+            return 0
+        return -(-sum(map(_turn_bytes, _turns_of(body.messages))) // token_bytes_max)
+    raw = body.prompt if isinstance(body, CompletionBody) else body.input if isinstance(body, EmbeddingBody) else Raw()
+    value = _values(raw)
+    if value and isinstance(value[0], int):
+        return len(value)
+    return max(
+        (len(item) if isinstance(item, list) else -(-_text_bytes(item) // token_bytes_max) for item in value), default=0
+    )
 
 
 def answer_tokens(call: Call, body: bytes) -> int:
@@ -58,6 +75,66 @@ def _answer_bytes(body: bytes) -> int:
         if isinstance(choice, dict):
             found += _message_bytes(choice.get("message")) + _text_bytes(choice.get("text"))
     return found
+
+
+class _Called(msgspec.Struct):
+    name: Raw = ABSENT
+    arguments: Raw = ABSENT
+
+
+class _Use(msgspec.Struct):
+    function: _Called = msgspec.field(default_factory=_Called)
+
+
+class _Part(msgspec.Struct):
+    text: Raw = ABSENT
+
+
+class _Turn(msgspec.Struct):
+    """A message of a prompt, of which nothing is read that is not text: what else a client puts there may take long."""
+
+    content: Raw = ABSENT
+    reasoning_content: Raw = ABSENT
+    reasoning: Raw = ABSENT
+    refusal: Raw = ABSENT
+    tool_calls: Raw = ABSENT
+
+
+_turns = msgspec.json.Decoder(list[_Turn]).decode
+_parts = msgspec.json.Decoder(list[_Part]).decode
+_uses = msgspec.json.Decoder(list[_Use]).decode
+_string = msgspec.json.Decoder(str).decode
+_unread = (msgspec.MsgspecError, RecursionError)
+
+
+def _turns_of(raw: Raw) -> list[_Turn]:
+    try:
+        return _turns(raw)
+    except _unread:
+        return []
+
+
+def _turn_bytes(turn: _Turn) -> int:
+    found = _raw_bytes(turn.reasoning_content) or _raw_bytes(turn.reasoning)
+    found += _raw_bytes(turn.refusal) + _raw_bytes(turn.content)
+    try:
+        if _begins(turn.content, b"["):
+            found += sum(_raw_bytes(part.text) for part in _parts(turn.content))
+        if _begins(turn.tool_calls, b"["):
+            calls = [use.function for use in _uses(turn.tool_calls)]
+            found += sum(_raw_bytes(call.name) + _raw_bytes(call.arguments) for call in calls)
+    except _unread:
+        pass
+    return found
+
+
+def _begins(raw: Raw, sign: bytes) -> bool:
+    return len(raw) > 0 and memoryview(raw)[:1] == sign
+
+
+def _raw_bytes(raw: Raw) -> int:
+    """Bytes of the text that `raw` is; 0 where it is none."""
+    return len(_string(raw).encode(errors="replace")) if _begins(raw, b'"') else 0
 
 
 def _message_bytes(message: Any) -> int:

@@ -10,7 +10,7 @@ from sublet.gateway.front.client import Client
 from sublet.gateway.metering.meter import Meter
 from sublet.gateway.metering.records import CLIENT_GONE
 from sublet.gateway.model import KeyGrant, ModelRoute
-from sublet.gateway.refusals import JournalError
+from sublet.gateway.refusals import InvalidApiKeyError, JournalError
 from sublet.gateway.requests import another, deadlines
 from sublet.gateway.requests.admission import KeyState, ReplicaState
 from sublet.gateway.requests.call import Call
@@ -225,6 +225,11 @@ class Exchange:
     def tick(self, now: float) -> None:
         """Called about twice a second."""
         deadlines.check(self, now)
+
+    def revoke(self) -> None:
+        """Its key is no longer valid: the engine stops, what was delivered is billed, and the client is told."""
+        if self.state is not CLOSING and self.state is not OVER:
+            self.fail(InvalidApiKeyError("The API key was revoked or has expired while this answer was under way"))
 
     def stop(self) -> None:
         """The gateway ends: what was delivered is billed, the client's connection is cut."""

@@ -16,6 +16,12 @@ from sublet.values.clock import Clock
 class UnderWay(Protocol):
     """A request that has begun, as the gateway sweeps and ends it."""
 
+    grant: KeyGrant
+
+    def revoke(self) -> None:
+        """Its key is no longer valid."""
+        ...
+
     def tick(self, now: float) -> None: ...
 
     def stop(self) -> None: ...

@@ -18,7 +18,7 @@ from sublet.gateway.requests.call import Call
 from sublet.gateway.surfaces.openai_answers import OpenAIStream, answer, error_fields, ordinary_answer
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
 from sublet.gateway.surfaces.surface import CommonSurface, Counts, Identity
-from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, EngineParameters
+from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, READ_PARAMETERS, EngineParameters
 from sublet.gateway.upstream.openai_body import (
     CHAT,
     COMPLETION,
@@ -30,7 +30,7 @@ from sublet.gateway.upstream.openai_body import (
     GenerationBody,
     present,
 )
-from sublet.gateway.upstream.scripts import prompts_of
+from sublet.gateway.upstream.scripts import PROMPT_IDS_MAX, prompts_of
 from sublet.values.errors import SubletError
 
 ROUTES = {b"/v1/chat/completions": CHAT, b"/v1/completions": COMPLETION, b"/v1/embeddings": EMBEDDING}
@@ -96,6 +96,8 @@ _PART_NEEDS = {"text": "", "refusal": "", "image_url": "images", "input_audio": 
 _UNREAD = ("logit_bias", "response_format", "tools", "tool_choice", "stream_options")
 COMPLETION_TOKENS_DEFAULT = 16
 LOGIT_BIAS_MAX = 1024
+INPUTS_MAX = 2048
+PARAMETER_BYTES_MAX = 512 * 1024
 
 
 class OpenAISurface(CommonSurface):
@@ -176,6 +178,8 @@ def _field_by_field(kind: str, fields: dict[str, Raw]) -> Call:
         if name in DESCRIBED and name in NAMES[kind]:
             others[name] = value
         elif name in PARAMETERS and kind != EMBEDDING:
+            if name in READ_PARAMETERS and len(value) > PARAMETER_BYTES_MAX:
+                raise InvalidRequestError(f"{name} may have at most {PARAMETER_BYTES_MAX:,} bytes", param=name)
             parameters[name] = value
         else:
             rest[name] = value
@@ -301,6 +305,13 @@ def _check_embedding(fields: EmbeddingBody) -> None:
             raise _unknown(name)
     if not present(fields.input):
         raise InvalidRequestError("Missing required parameter: 'input'", param="input")
+    content = bytes(fields.input)
+    # A quote within a text is escaped, so that of the others two belong to each text.
+    texts = (content.count(b'"') - content.count(b'\\"')) // 2
+    if texts > INPUTS_MAX:
+        raise InvalidRequestError(f"input may have at most {INPUTS_MAX} texts; send several requests", param="input")
+    if not texts and content.count(b",") >= PROMPT_IDS_MAX:
+        raise InvalidRequestError(f"input may have at most {PROMPT_IDS_MAX} token ids", param="input")
 
 
 def _includes_usage(fields: EngineBody) -> bool:

@@ -95,6 +95,9 @@ NAMES = {kind: frozenset(item.name for item in items) for kind, items in FIELDS.
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _VERBOSITIES = ("low", "medium", "high")
 
+FIELD_BYTES_MAX = 64 * 1024
+"""Of a field that the gateway reads in full and no engine gets."""
+
 
 class Described(NamedTuple):
     """What the fields of this module ask for: capabilities, fields for engines that have them, fields of the answer."""
@@ -110,6 +113,8 @@ def described(fields: Mapping[str, Raw]) -> Described:
     asked: dict[str, str] = {}
     told: dict[str, str] = {}
     for name, raw in fields.items():
+        if len(raw) > FIELD_BYTES_MAX:
+            raise InvalidRequestError(f"{name} may have at most {FIELD_BYTES_MAX:,} bytes", param=name)
         try:
             value = msgspec.json.decode(raw)
         except (msgspec.MsgspecError, RecursionError) as error:

@@ -69,6 +69,10 @@ class EngineParameters(msgspec.Struct, omit_defaults=True, forbid_unknown_fields
 
 
 PARAMETERS = frozenset(EngineParameters.__struct_fields__)
+READ_PARAMETERS = PARAMETERS - {
+    found.name for found in msgspec.structs.fields(EngineParameters) if found.default is ABSENT
+}
+"""Those that are read and checked; the others are passed on as they are."""
 
 _COMMON = {"top_k", "min_p", "ignore_eos", "repetition_penalty", "chat_template_kwargs"}
 _VLLM = _COMMON | {
