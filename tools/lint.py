@@ -188,6 +188,10 @@ def package_rules() -> Iterator[str]:
             yield f"{folder.relative_to(ROOT)}: no README.md (owns, does not own, invariants, failure)"
 
 
+NAMES_HOSTS = "src/sublet/values/egress_presets.py"
+"""The allow lists that Sublet ships are lists of public hosts: nothing is fetched from them here."""
+
+
 def text_rules() -> Iterator[str]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
         "\n"
@@ -199,7 +203,7 @@ def text_rules() -> Iterator[str]:
         if not path.is_file() or path.suffix in (".png", ".gz", ".parquet", ".pdf", ".xlsx", ".woff2"):
             continue
         text = path.read_text(errors="replace")
-        if REGISTRY_HOSTS.search(text):
+        if REGISTRY_HOSTS.search(text) and entry != NAMES_HOSTS:
             yield f"{entry}: names a package registry's host"
         if not BRITISH_ALLOWED.search(entry):
             for number, line in enumerate(text.splitlines(), 1):

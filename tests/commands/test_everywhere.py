@@ -126,7 +126,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
         (f"models add {at['models']}", {}), ("models ls", {}), ("models scale far 1", {}), ("models pull far", {}),
         ("models rm far", {}),
-        ("lease classes", {}), ("lease quote -c spot --json", {"quote": "id"}), ("lease quotes", {}),
+        ("lease classes", {}), ("lease networks", {}), ("lease quote -c spot --json", {"quote": "id"}), ("lease quotes", {}),
         ("lease cancel-quote {quote}", {}),
         (f"lease take -c spot --no-wait --key {at['key']} --json", {"lease": "id"}), ("lease ls", {}),
         ("lease show {lease}", {}), (f"lease keys {{lease}} --add {at['other']}", {}), ("lease ssh-config", {}),

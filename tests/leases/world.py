@@ -21,6 +21,7 @@ from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
+from sublet.values.egress import EgressPolicy
 from sublet.values.windows import Window
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYw8zkjX8HYpkM+BDFDoHkdOI6fVbJ29k/0UmiMfMsu someone@example"
@@ -47,6 +48,7 @@ class World:
     seed: int = 0
     holds: HoldLimits = field(default_factory=HoldLimits)
     traits: Traits = PLAIN
+    egress: EgressPolicy = field(default_factory=EgressPolicy)
 
     def __post_init__(self) -> None:
         self.surplus = self.stay = self.accelerators
@@ -71,6 +73,7 @@ class World:
             timing=self.timing,
             holds=self.holds,
             engine_of=lambda connection, pool_id: self.traits,
+            egress=self.egress,
         )
         self.leases = Leases(self.store, {"simulated": self.backend}, ports)
         return self.leases

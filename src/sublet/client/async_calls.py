@@ -269,6 +269,10 @@ class AsyncLeases:
         """`GET /v1/classes`"""
         return await self._call("leases.list_classes")
 
+    async def list_networks(self) -> leases.AllowLists:
+        """`GET /v1/networks`"""
+        return await self._call("leases.list_networks")
+
     async def quote(
         self, body: leases.NewQuote | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> leases.Quote:

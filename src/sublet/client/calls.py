@@ -263,6 +263,10 @@ class Leases:
         """`GET /v1/classes`"""
         return self._call("leases.list_classes")
 
+    def list_networks(self) -> leases.AllowLists:
+        """`GET /v1/networks`"""
+        return self._call("leases.list_networks")
+
     def quote(self, body: leases.NewQuote | Mapping[str, Any], *, idempotency_key: str | None = None) -> leases.Quote:
         """`POST /v1/quotes`"""
         return self._call("leases.quote", body=body, idempotency_key=idempotency_key)

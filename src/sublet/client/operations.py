@@ -144,6 +144,7 @@ ALL: tuple[Operation, ...] = (
         query=("pool", "window_h", "broken_per_1000", "long_share", "price", "currency", "warmup_days"),
         answer="surplus:ShadowTrials",
     ),
+    Operation("leases.list_networks", "GET", "/v1/networks", answer="leases:AllowLists"),
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
     Operation("leases.list_quotes", "GET", "/v1/quotes", query=PAGE, answer="leases:QuoteList", items="quotes"),
     Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),

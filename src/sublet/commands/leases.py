@@ -53,6 +53,14 @@ Failing = Annotated[
 ]
 QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as `sublet lease quotes` shows it.")]
 
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network",
+        help="Allow list of hosts that the lease may reach, as `sublet lease networks` names it; repeatable.",
+    ),
+]
+
 _COLUMNS: Columns = {
     "id": "lease",
     "state": "state",
@@ -88,6 +96,17 @@ def classes(as_json: JsonFlag = False) -> None:
     print_rows(rows, _CLASS_COLUMNS, "no class of service is on sale")
 
 
+@app.command("networks")
+def list_networks(as_json: JsonFlag = False) -> None:
+    """The allow lists of hosts that a lease can be given with --network. Without one, a lease reaches nothing outside."""
+    found = connect().get("/v1/networks")
+    if as_json:
+        print_json(found)
+        return
+    rows = [{**item, "hosts": ", ".join(item["hosts"])} for item in found["networks"]]
+    print_rows(rows, {"name": "list", "open": "open to you", "hosts": "hosts"}, "there are no allow lists")
+
+
 @app.command()
 def quote(
     accelerators: Count = 1,
@@ -97,10 +116,11 @@ def quote(
     pool: PoolName = None,
     generation: Generation = None,
     on_failure: Failing = "shrink",
+    network: Networks = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Request a price, valid for 60 seconds; the answer says how long the capacity is held."""
-    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
+    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure, tuple(network or ()))
     found = _quote(connect(), wanted)
     if as_json:
         print_json(found)
@@ -161,6 +181,7 @@ def take(
     pool: PoolName = None,
     generation: Generation = None,
     on_failure: Failing = "shrink",
+    network: Networks = None,
     quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
     key: KeyFile = None,
     wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
@@ -174,7 +195,8 @@ def take(
     try:
         if quote_id is None:
             taking.made = _quote(
-                remote, _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure)
+                remote,
+                _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure, tuple(network or ())),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
         else:
@@ -255,6 +277,7 @@ class _Wanted:
     pool: str | None
     generation: str | None
     on_failure: str
+    network: tuple[str, ...]
 
 
 def _notice_of(found: dict[str, Any]) -> str:
@@ -274,6 +297,8 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
         "on_failure": wanted.on_failure,
     }
     body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
+    if wanted.network:
+        body["network"] = [name for text in wanted.network for name in text.split(",")]
     if wanted.class_name is not None:
         body["class"] = wanted.class_name
     if wanted.start is not None:
@@ -317,6 +342,14 @@ def _show(lease: dict[str, Any]) -> None:
         say(f"log in with: sublet lease ssh {lease['id']}")
         say(f"         or: {login.command_line(lease['id'], lease['ssh'], identity)}")
         say(f"   host key: {lease['ssh']['fingerprint']}")
+    if lease["network"]:
+        used = lease["traffic"]
+        counts = (
+            f"; {used['bytes_out']} bytes out, {used['bytes_in']} in, {used['refused']} requests refused"
+            if used
+            else ""
+        )
+        say(f"reaches: {', '.join(lease['network'])}{counts}")
     if lease["last_error"]:
         say(f"last error: {lease['last_error']}")
 

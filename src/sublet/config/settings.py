@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from sublet.config.classes import ClassOfService, table_of, with_shipped
+from sublet.config.egress import Egress
 from sublet.config.gateway import Gateway, Port
 from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import BackendSettings, PoolSettings, Section
@@ -207,6 +208,7 @@ class Settings(BaseSettings):
     gateway: Gateway = Gateway()
     ssh: Ssh = Ssh()
     network: Network = Network()
+    egress: Egress = Egress()
     log: Log = Log()
     mail: Mail = Mail()
     notifications: Notifications = Notifications()
@@ -251,6 +253,9 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{where}.service_class is {name!r}, which is no class; use one of {', '.join(classes)}"
                 )
+        for name in self.egress.class_allowed:
+            if name not in classes:
+                raise ValueError(f"egress.class_allowed.{name} is no class; use one of {', '.join(classes)}")
         rented = classes[self.models.service_class]
         if not (rented.reclaimable and rented.by_window):
             raise ValueError(

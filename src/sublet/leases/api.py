@@ -40,6 +40,11 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         """The classes of service on sale, the strictest first: how each is taken back, with which notice, credit and price."""
         return {"classes": [item.as_dict() for item in leases.classes.on_sale], "default": leases.class_default}
 
+    @routes.get("/v1/networks")
+    def list_networks(actor: Actor = Depends(reader)) -> dict[str, Any]:
+        """The allow lists that a lease can be given, and whether one of yours may ask for it. Without one a lease reaches nothing."""
+        return {"networks": leases.networks(actor.organization_id)}
+
     @routes.post("/v1/quotes", status_code=201)
     def quote(
         body: NewQuote,
@@ -57,6 +62,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             generation=body.generation,
             duration_s=body.duration_s,
             on_failure=OnFailure(body.on_failure),
+            network=tuple(body.network or ()),
         )
         return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()
 

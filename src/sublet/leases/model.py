@@ -177,6 +177,8 @@ class Quote:
     on_failure: OnFailure = OnFailure.SHRINK
     block_id: str | None = None
     """The block that it is sold from; None where it is sold by the forecast of the owner's demand."""
+    network: tuple[str, ...] = ()
+    """The allow lists whose hosts the lease may reach."""
 
     @property
     def sold_from(self) -> str:
@@ -206,6 +208,7 @@ class Quote:
             "on_failure": self.on_failure.value,
             "block_id": self.block_id,
             "sold_from": self.sold_from,
+            "network": list(self.network),
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
         }
@@ -265,6 +268,10 @@ class Lease:
     """`engine` where its engine takes it back by itself: nobody here can withdraw that."""
     engine: Mapping[str, Any] | None = None
     """What its engine said of it last (`plan.engines.engine_facts`)."""
+    network: tuple[str, ...] = ()
+    """The allow lists whose hosts it may reach."""
+    traffic: Mapping[str, int] = field(default_factory=dict)
+    """What went out and came in: bytes_out, bytes_in, connections, refused."""
 
     @property
     def placed_on(self) -> list[str]:
@@ -314,6 +321,8 @@ class Lease:
             "on_failure": self.on_failure.value,
             "shrunk_by": self.shrunk_by,
             "block_id": self.block_id,
+            "network": list(self.network),
+            "traffic": dict(self.traffic),
         }
 
     def keys_as_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.reclaim.victims import Occupant
 from sublet.surplus.model import StandingBlock
+from sublet.values.egress import EgressPolicy
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
 
@@ -131,6 +132,16 @@ def _plain_engine(connection: Connection, pool_id: str) -> Traits:
     return PLAIN
 
 
+class Features(Protocol):
+    def __call__(self, backend: str, /) -> frozenset[str]:
+        """What leases of a backend may have beyond accelerators and SSH: `network`."""
+        ...
+
+
+def _every_feature(backend: str, /) -> frozenset[str]:
+    return frozenset({"network"})
+
+
 def _no_occupants(connection: Connection, pool_id: str) -> Sequence[Occupant]:
     return ()
 
@@ -195,6 +206,8 @@ class LeasePorts:
     block_rooms: BlockRooms = _no_blocks
     models: ModelPorts = field(default_factory=ModelPorts)
     shareable: Shareable = _shared
+    egress: EgressPolicy = field(default_factory=EgressPolicy)
+    features: Features = _every_feature
     holds: HoldLimits = field(default_factory=HoldLimits)
     classes: ServiceClasses = SHIPPED
     class_default: str = "notice"

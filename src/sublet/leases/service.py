@@ -77,7 +77,7 @@ class Leases:
         self._transitions = Transitions(store, ports)
         self._reclaims = Reclaims(store, ports, self._transitions)
         self.watching = Watching(store, ports)
-        self._executor = Executor(store, self._transitions, backends, self._reclaims, workers)
+        self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
         self._recovered = False
         self._introduced: dict[str, frozenset[str]] = {}
 
@@ -90,6 +90,14 @@ class Leases:
     def class_default(self) -> str:
         """The class of a quote that names none."""
         return self._ports.class_default
+
+    def networks(self, organization_id: str) -> list[dict[str, Any]]:
+        """The allow lists that there are, and whether a lease of the organization may ask for each."""
+        policy = self._ports.egress
+        return [
+            {"name": name, "hosts": [str(rule) for rule in rules], "open": name in policy.open_to(organization_id)}
+            for name, rules in sorted(policy.lists.items())
+        ]
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """See Admission.quote."""

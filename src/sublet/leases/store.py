@@ -95,6 +95,7 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             held_until=quote.held_until or quote.created_at,
             on_failure=quote.on_failure.value,
             block_id=quote.block_id,
+            network=list(quote.network) or None,
             idempotency_key=key,
             request=request,
         )
@@ -201,6 +202,7 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             metered_s=0,
             on_failure=lease.on_failure.value,
             block_id=lease.block_id,
+            network=list(lease.network) or None,
             idempotency_key=key,
         )
     )
@@ -276,17 +278,7 @@ def over_since(connection: Connection, pool_id: str, since: datetime, limit: int
         .where(leases.c.reclaim_at.is_not(None))
         .scalar_subquery()
     )
-    names = (
-        "class_name",
-        "accelerators",
-        "shrunk_by",
-        "start_at",
-        "end_at",
-        "active_at",
-        "ended_at",
-        "end_reason",
-        "state",
-    )
+    names = "class_name accelerators shrunk_by start_at end_at active_at ended_at end_reason state".split()
     query = (
         select(*(leases.c[name] for name in names), leases.c.reclaim_at, leases.c.notice_s, told.label("told_at"))
         .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since, leases.c.block_id.is_(None))
@@ -456,6 +448,7 @@ def _quote(row: Row[Any]) -> Quote:
         row.held_until if row.held_until is None or row.held_until > row.created_at else None,
         OnFailure(row.on_failure),
         row.block_id,
+        tuple(row.network or ()),
     )
 
 
@@ -497,4 +490,6 @@ def _lease(row: Row[Any]) -> Lease:
         block_id=row.block_id,
         reclaim_origin=row.reclaim_origin,
         engine=row.engine,
+        network=tuple(row.network or ()),
+        traffic=row.traffic or {},
     )

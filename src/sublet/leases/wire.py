@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
+from sublet.leases.reclaim.wire import Reclaim, ReclaimCarriedOut, ReclaimList, ReclaimPreview, Victim
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
+
+__all__ = ["Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim"]
 
 ACCELERATORS_PER_LEASE_MAX = 4096
 AUTHORIZED_KEYS_MAX = 32
@@ -22,6 +25,8 @@ class NewQuote:
     """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`. `class`: one of
     `GET /v1/classes`, the operator's default if left out.
 
+    `network` names the allow lists whose hosts the lease may reach (`GET /v1/networks`), none if left out.
+
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
     """
@@ -34,6 +39,7 @@ class NewQuote:
     end: Moment | None = None
     duration_s: Duration | None = None
     on_failure: Literal["shrink", "replace", "end"] = "shrink"
+    network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
 
 
 @body
@@ -132,6 +138,22 @@ class ClassList:
 
 
 @answer
+class AllowList:
+    """Hosts that a lease may reach; `open` says whether one of yours may ask for it, in one class at least."""
+
+    name: str
+    hosts: list[str]
+    open: bool
+
+
+@answer
+class AllowLists:
+    """The allow lists that a lease can be given, by name."""
+
+    networks: list[AllowList]
+
+
+@answer
 class Quote:
     """A fixed price until `expires_at`; until `held_until` the capacity is held too. Amounts are exact decimals as text."""
 
@@ -149,6 +171,7 @@ class Quote:
     on_failure: str
     block_id: str | None
     sold_from: str
+    network: list[str]
     held_until: Moment | None
     expires_at: Moment
 
@@ -217,6 +240,8 @@ class Lease:
     on_failure: str
     shrunk_by: int
     block_id: str | None
+    network: list[str]
+    traffic: dict[str, int]
 
 
 @answer
@@ -268,73 +293,6 @@ class Quarantine:
     """A page of the accelerators in quarantine, by id."""
 
     accelerators: list[QuarantinedUnit]
-    next: str | None
-
-
-@answer
-class Victim:
-    """Who gives capacity back, when, and what it costs: a lease (`lease_id`) or a replica (`replica_id`, `model`)."""
-
-    kind: str
-    class_: str
-    accelerators: int
-    reclaim_at: Moment
-    credit: str
-    income_forgone: str
-    work_lost: str
-    work_lost_s: int
-    destroyed: str
-    currency: str
-    forced: bool
-    reason: str
-    sentence: str
-    lease_id: str = ""
-    organization_id: str = ""
-    replica_id: str = ""
-    model: str = ""
-
-
-@answer
-class ReclaimPreview:
-    """Whom a reclaim would take capacity from; `short` is what can't be freed in time. Amounts are exact decimals as text."""
-
-    pool_id: str
-    needed: int
-    freed: int
-    short: int
-    back_at: Moment | None
-    destroyed: str
-    victims: list[Victim]
-
-
-@answer
-class ReclaimCarriedOut(ReclaimPreview):
-    """The plan of a reclaim that stands; `id` withdraws it."""
-
-    id: str
-
-
-@answer
-class Reclaim:
-    """What the owner took back, and the plan by which it was freed."""
-
-    id: str
-    pool_id: str
-    accelerators: int
-    start: Moment
-    end: Moment
-    actor: str
-    reason: str
-    forced: bool
-    withdrawn: bool
-    plan: ReclaimPreview
-
-
-@answer
-class ReclaimList:
-    """A page of reclaims, the newest first."""
-
-    reclaims: list[Reclaim]
     next: str | None
 
 

@@ -203,6 +203,8 @@ class Sublet:
             class_default=self.settings.quotes.service_class,
             timing=Timing(),
             engine_of=self._engine_of,
+            egress=self.settings.egress.policy,
+            features=lambda backend: registry.features_of(self.settings, backend),
         )
 
     def _engine_of(self, connection: Connection, pool_id: str) -> Traits:

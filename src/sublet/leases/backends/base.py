@@ -75,6 +75,8 @@ class StartOrder:
     ends_at: datetime
     class_name: str = "notice"
     reclaim_at: datetime | None = None
+    egress: tuple[str, ...] = ()
+    """What the sandbox may reach outside, as `network.policy.Rule` writes it; nothing where it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Observation:
     devices: tuple[str, ...] = ()
     reservation: Reservation | None = None
     taken_at: datetime | None = None
+    traffic: Mapping[str, int] | None = None
+    """What went out and came in over the lease's life: bytes_out, bytes_in, connections, refused; None without a way out."""
 
     @property
     def delivered_until(self) -> datetime | None:

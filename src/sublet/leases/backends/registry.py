@@ -23,7 +23,8 @@ class BackendKind:
 
     `on_this_machine` says that its accelerators are this machine's own: Sublet discovers them, and samples how far the owner
     uses them. `simulated` says that nothing runs. `options` are the keys of `[backends.NAME]` that it knows. One that
-    `needs_section` has no instance without a section.
+    `needs_section` has no instance without a section. `features` is what its leases may have beyond accelerators
+    and SSH: `network`, a way out to the hosts of allow lists.
     """
 
     name: str
@@ -31,14 +32,21 @@ class BackendKind:
     on_this_machine: bool = False
     simulated: bool = False
     options: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
     needs_section: bool = False
 
 
 KINDS: dict[str, BackendKind] = {
     kind.name: kind
     for kind in (
-        BackendKind("local", local.make, on_this_machine=True),
-        BackendKind("simulated", simulated_shared.make, simulated=True, options=frozenset({"file"})),
+        BackendKind("local", local.make, on_this_machine=True, features=frozenset({"network"})),
+        BackendKind(
+            "simulated",
+            simulated_shared.make,
+            simulated=True,
+            options=frozenset({"file"}),
+            features=frozenset({"network"}),
+        ),
     )
 }
 """By the name that the settings use. An instance without a section is of the kind that has its name."""
@@ -61,6 +69,13 @@ def on_this_machine(settings: Settings, instance: str) -> bool:
     section = settings.backends.get(instance)
     kind = KINDS.get(section.kind if section is not None else instance)
     return kind is not None and kind.on_this_machine
+
+
+def features_of(settings: Settings, instance: str) -> frozenset[str]:
+    """What leases of an instance may have; nothing for one that nobody here knows."""
+    section = settings.backends.get(instance)
+    kind = KINDS.get(section.kind if section is not None else instance)
+    return kind.features if kind is not None else frozenset()
 
 
 def instances(settings: Settings, clock: Clock, accelerators: Mapping[str, int]) -> dict[str, Backend]:

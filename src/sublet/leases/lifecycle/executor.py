@@ -27,6 +27,7 @@ from sublet.leases.plan.planner import KINDS
 from sublet.leases.reclaim.orders import Reclaims
 from sublet.store import Store
 from sublet.values.clock import format_time
+from sublet.values.egress import EgressPolicy
 from sublet.values.errors import InvalidInputError, NotFoundError, StorageFullError, SubletError
 from sublet.values.plan import Plan, Step
 
@@ -72,6 +73,7 @@ class Executor:
         transitions: Transitions,
         backends: Mapping[str, Backend],
         reclaims: Reclaims,
+        egress: EgressPolicy,
         workers: int = 1,
     ) -> None:
         self._store = store
@@ -79,6 +81,7 @@ class Executor:
         self._backends = backends
         self._reclaims = reclaims
         self._workers = workers
+        self._egress = egress
 
     def carry_out(
         self,
@@ -142,7 +145,7 @@ class Executor:
         if lease.state is not LeaseState.PREPARING:
             return
         try:
-            self._backend(lease).start(_order(lease))
+            self._backend(lease).start(self._order(lease))
         except (IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError) as error:
             seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
             self._transitions.note(lease.id, error.message)
@@ -151,7 +154,7 @@ class Executor:
     def _restart(self, step: Step) -> None:
         lease = self._lease(step)
         if lease.state.served:
-            self._backend(lease).start(_order(lease))
+            self._backend(lease).start(self._order(lease))
 
     def _replace(self, step: Step) -> None:
         """The sandbox is stopped first, so that nothing of it is left on what failed; its home waits for the new start."""
@@ -248,7 +251,7 @@ class Executor:
         """A backend that is told to start what runs already takes the order's keys."""
         lease = self._lease(step)
         if lease.state.served:
-            self._backend(lease).start(_order(lease))
+            self._backend(lease).start(self._order(lease))
 
     def _reclaim(self, step: Step) -> None:
         self._reclaims.take_back(step)
@@ -270,6 +273,7 @@ class Executor:
 
     def _finish_with(self, lease: Lease, seen: Observation) -> None:
         if lease.state is LeaseState.ENDING and seen.state.over:
+            self._transitions.count_traffic(lease, seen)
             self._transitions.finish(lease.id, seen, ACTOR)
 
     def _abandon(self, step: Step) -> None:
@@ -286,6 +290,7 @@ class Executor:
     def _meter(self, step: Step) -> None:
         lease, seen = self._seen(step)
         self._transitions.meter(lease.id, seen.deliveries)
+        self._transitions.count_traffic(lease, seen)
 
     def _quarantine(self, step: Step) -> None:
         self._transitions.quarantine(step.subject, step.reason, ACTOR)
@@ -333,6 +338,19 @@ class Executor:
             raise WrongStateError(f"pool {lease.pool_id} runs on backend {name!r}, which is not set up here")
         return self._backends[name]
 
+    def _order(self, lease: Lease) -> StartOrder:
+        """What the backend is told. Allow lists are read anew: what the operator took off one is closed at the next start."""
+        return StartOrder(
+            lease_id=lease.id,
+            tenant=lease.organization_id,
+            devices=lease.devices,
+            authorized_keys=lease.ssh_public_keys,
+            ends_at=lease.window.end,
+            class_name=lease.class_name,
+            reclaim_at=lease.reclaim_at,
+            egress=self._egress.rules(lease.network),
+        )
+
     def _note(self, step: Step, message: str) -> None:
         with self._store.read() as connection:
             lease = sql.lease(connection, step.subject)
@@ -346,16 +364,4 @@ def notice_text(lease: Lease) -> str:
     return (
         f"*** NOTICE: the owner takes this lease back. It ends at {format_time(lease.reclaim_at)}. "
         "Save your work now; the countdown is in /run/sublet/lease.json. ***"
-    )
-
-
-def _order(lease: Lease) -> StartOrder:
-    return StartOrder(
-        lease_id=lease.id,
-        tenant=lease.organization_id,
-        devices=lease.devices,
-        authorized_keys=lease.ssh_public_keys,
-        ends_at=lease.window.end,
-        class_name=lease.class_name,
-        reclaim_at=lease.reclaim_at,
     )

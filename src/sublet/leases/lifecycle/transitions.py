@@ -199,6 +199,12 @@ class Transitions:
                 break
         return count
 
+    def count_traffic(self, lease: Lease, observation: Observation) -> None:
+        """Keep what went through the lease's way out. Counters only grow, so the last one told is the truth."""
+        if observation.traffic is not None and dict(observation.traffic) != dict(lease.traffic):
+            traffic = dict(observation.traffic)
+            self._store.write(lambda connection: sql.update_lease(connection, lease.id, traffic=traffic))
+
     def finish(self, lease_id: str, observation: Observation, actor: str) -> Lease:
         """ENDING to ENDED: the last seconds are billed, the credit is posted, the accelerators are free or quarantined."""
         self.meter(lease_id, observation.deliveries, final=True)

@@ -93,7 +93,8 @@ class Admission:
                     f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; ask for a shorter one, or for a "
                     "firm one from a block"
                 )
-            return self._hold(connection, organization_id, request, window, now, key)
+            lists = self._ports.egress.checked(request.network, organization_id, named.name)
+            return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
 
         return self._store.write(write)
 
@@ -168,6 +169,7 @@ class Admission:
                 held_until=self._held_until(connection, organization_id, pool.id, request.accelerators, window, now),
                 on_failure=request.on_failure,
                 block_id=place.block_id,
+                network=request.network,
             )
             self._ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
             sql.insert_quote(connection, quote, key, request.as_dict())
@@ -320,6 +322,7 @@ class Admission:
             free_s=quote.free_s,
             on_failure=quote.on_failure,
             block_id=quote.block_id,
+            network=quote.network,
         )
         self._ports.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)

@@ -17,7 +17,7 @@ from sublet.leases.quotes.request import QuoteRequest
 from sublet.leases.reclaim import store as reclaim_store
 from sublet.surplus.rule.blocks import chosen
 from sublet.values.clock import format_time
-from sublet.values.errors import NotFoundError
+from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.windows import Window
 
 DAYS_WITHOUT_BLOCK = FORECAST_WINDOW_S_MAX // 86_400
@@ -116,12 +116,17 @@ class Places:
             found = [named] if named is not None else []
         else:
             found = sql.pools_of(connection, request.generation)
-        standing = [pool for pool in found if pool.offline_at is None or pool.offline_at >= window.end]
         if not found:
             raise NotFoundError(_no_pool(request, sql.pools_of(connection)))
+        able = [pool for pool in found if request.needs <= self._ports.features(pool.backend)]
+        if not able:
+            raise InvalidInputError(
+                f"pool {found[0].name} can't give a lease {' and '.join(sorted(request.needs))}; choose another pool"
+            )
+        standing = [pool for pool in able if pool.offline_at is None or pool.offline_at >= window.end]
         if not standing:
             raise NoCapacityError(
-                f"pool {found[0].name} goes offline before {format_time(window.end)}; choose another one"
+                f"pool {able[0].name} goes offline before {format_time(window.end)}; choose another one"
             )
         return sorted(standing, key=lambda pool: str(pool.id))
 

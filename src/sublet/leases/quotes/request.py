@@ -25,6 +25,13 @@ class QuoteRequest:
     generation: str | None = None
     duration_s: int | None = None
     on_failure: OnFailure = OnFailure.SHRINK
+    network: tuple[str, ...] = ()
+    """Names of the allow lists whose hosts the lease may reach; without one, none."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the lease's backend must be able to give it, as `ports.Features` names it."""
+        return frozenset({"network"}) if self.network else frozenset()
 
     def window(self, now: datetime) -> Window:
         """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
@@ -35,7 +42,8 @@ class QuoteRequest:
         return checked_window(window, now)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
+        # What is not asked for is left out: a request that an older version wrote down stays the same request.
+        return ({"network": list(self.network)} if self.network else {}) | {
             "accelerators": self.accelerators,
             "class": self.class_name,
             "end": format_time(self.end) if self.end else None,

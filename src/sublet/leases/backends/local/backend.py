@@ -32,6 +32,7 @@ from sublet.leases.backends.local import archive, disk, runtime, sandbox
 from sublet.leases.backends.local.cgroups import LeaseCgroup
 from sublet.leases.backends.local.control import ask, kill_shim, wait_until
 from sublet.leases.backends.local.devices import cores_and_share, device_nodes
+from sublet.leases.backends.local.egress import EGRESS_LOGS, purge_logs
 from sublet.leases.backends.local.etc import installed_keys, write_etc, write_host_key, write_keys
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State
 from sublet.leases.backends.local.host import HostCapabilities, probe
@@ -64,6 +65,9 @@ class LocalSettings:
     allow_soft_isolation: bool = False
     force_packaged_bwrap: bool = False
     force_asyncssh: bool = False
+    egress_permitted: tuple[str, ...] = ()
+    egress_denied: tuple[str, ...] = ()
+    egress_log_days: int = 30
 
     def __post_init__(self) -> None:
         if not 1 <= self.port_first <= self.port_last <= 65_535:
@@ -218,6 +222,7 @@ class LocalBackend(Standalone):
                     self.forget(lease_id)
         self._reap_groups()
         archive.purge(self._base)
+        purge_logs(self._base / EGRESS_LOGS, self._settings.egress_log_days)
         return ended
 
     def _prepare_or_nothing(self, files: LeaseFiles, order: StartOrder) -> Spec:
@@ -264,6 +269,7 @@ class LocalBackend(Standalone):
             instance=self._instance,
             host_key=host_key,
             fingerprint=fingerprint,
+            egress=list(order.egress),
             **self._host_part(),
         )
         write_etc(files, spec, keys)
@@ -298,6 +304,8 @@ class LocalBackend(Standalone):
             "doors": list(able.doors),
             "sshd": able.sshd,
             "cgroup_parents": dict(able.cgroup_parents),
+            "egress_permitted": list(settings.egress_permitted),
+            "egress_denied": list(settings.egress_denied),
         }
 
     def _again(self, files: LeaseFiles, spec: Spec, order: StartOrder) -> Spec:
@@ -315,7 +323,8 @@ class LocalBackend(Standalone):
             reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
             if list(order.devices) != spec.devices:
                 spec = self._on_other_devices(spec, order.devices)
-            spec = replace(spec, ends_at_us=to_micros(order.ends_at), reclaim_at_us=reclaim_at_us, **self._host_part())
+            spec = replace(spec, egress=list(order.egress), reclaim_at_us=reclaim_at_us, **self._host_part())
+            spec.ends_at_us = to_micros(order.ends_at)
             # The door's policy is this version's, not the one that the lease began with.
             if files.etc.is_dir():
                 write_etc(files, spec, keys)
@@ -439,6 +448,12 @@ class LocalBackend(Standalone):
                     group.remove()
 
 
+def _counted(state: State) -> dict[str, int] | None:
+    if state.traffic is None:
+        return None
+    return {name: int(state.traffic.get(name, 0)) for name in ("bytes_out", "bytes_in", "connections", "refused")}
+
+
 def _observation(spec: Spec, state: State | None, held: bool, host: str) -> Observation:
     endpoint = None
     if state is None:
@@ -475,4 +490,5 @@ def _observation(spec: Spec, state: State | None, held: bool, host: str) -> Obse
         reason=state.reason,
         clean=state.clean,
         error="; ".join(filter(None, [state.error, *(f"left: {item}" for item in state.left)])) or None,
+        traffic=_counted(state),
     )

@@ -30,7 +30,7 @@ def write_host_key(files: LeaseFiles) -> tuple[str, str]:
 
 
 def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
-    environment = {"PATH": SESSION_PATH, **session_environment(spec.lease_id, spec.devices)}
+    environment = {"PATH": SESSION_PATH, **session_environment(spec)}
     _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell()))
     # No group `tty`: its number is not mapped in the sandbox, and sshd gives up on a terminal that it can't hand to it.
     _write(files.etc / "group", "root:x:0:\ntenant:x:1000:\nnogroup:x:65534:\n")

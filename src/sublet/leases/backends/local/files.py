@@ -55,6 +55,10 @@ class Spec:
     cgroup_parents: dict[str, str]
     host_key: str
     fingerprint: str
+    egress: list[str] = field(default_factory=list)
+    """What the sandbox may reach outside; nothing where it is empty, as in the spec of an older version."""
+    egress_permitted: list[str] = field(default_factory=list)
+    egress_denied: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class State:
     clean: bool | None = None
     error: str | None = None
     left: list[str] = field(default_factory=list)
+    traffic: dict[str, Any] | None = None
 
 
 class LeaseFiles:

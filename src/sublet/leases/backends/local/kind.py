@@ -24,5 +24,8 @@ def make(site: Site) -> LocalBackend:
             processes_max=leasing.processes_max,
             home_keep_s=round(leasing.home_keep_hours * 3600),
             allow_soft_isolation=leasing.allow_soft_isolation,
+            egress_permitted=settings.egress.permit_networks,
+            egress_denied=settings.egress.deny_networks,
+            egress_log_days=settings.egress.log_days,
         )
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.local import disk, runtime, seccomp
 from sublet.leases.backends.local.cgroups import UNIFIED, Caps, LeaseCgroup
+from sublet.leases.backends.local.egress import proxy_environment
 from sublet.leases.backends.local.files import LeaseFiles, Spec, process_started
 from sublet.leases.backends.local.host import shell
 from sublet.leases.backends.local.procfiles import Groups, ProcFiles, binds
@@ -253,12 +254,18 @@ def _guarantees(spec: Spec, held: set[str], own_disk: bool) -> dict[str, dict[st
             "own host uid",
             "shared host uid; the mount namespace is the only wall",
         ),
-        "network": level(True, "network namespace of its own with loopback alone", ""),
+        "network": level(True, _network(spec), ""),
         "teardown": level(True, "PID namespace; death of its PID 1 ends every process", ""),
     }
     if spec.device_nodes:
         found["gpu"] = level(True, "only the leased device files exist inside; GPU memory is not wiped by Sublet", "")
     return found
+
+
+def _network(spec: Spec) -> str:
+    own = "network namespace of its own with loopback alone"
+    many = f"{len(spec.egress)} {'entries' if len(spec.egress) > 1 else 'entry'}"
+    return f"{own}, and a proxy to the hosts of an allow list of {many}" if spec.egress else own
 
 
 def _limit(spec: Spec, held: set[str], *, own_disk: bool) -> None:
@@ -281,7 +288,7 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
             "--uid", str(TENANT_ID), "--gid", str(TENANT_ID), "--die-with-parent", "--as-pid-1", "--new-session",
             "--cap-drop", "ALL", "--clearenv",
             *_pairs("--setenv", {"PATH": SESSION_PATH, "HOME": "/home/tenant"}),
-            *_pairs("--setenv", session_environment(spec.lease_id, spec.devices))]  # fmt: skip
+            *_pairs("--setenv", session_environment(spec))]  # fmt: skip
     if spec.python_libraries:
         argv += ["--setenv", "LD_LIBRARY_PATH", spec.python_libraries]
     argv += _system()
@@ -307,10 +314,11 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
             "/run/sublet-etc/host_key", shell()]  # fmt: skip
 
 
-def session_environment(lease_id: str, devices: list[str]) -> dict[str, str]:
+def session_environment(spec: Spec) -> dict[str, str]:
     """What the tenant's sessions find in their environment."""
-    gpus = ",".join(str(index) for index, _ in enumerate(item for item in devices if item.startswith("nvidia:")))
-    return {"SUBLET_LEASE": lease_id, "SUBLET_DEVICES": ",".join(devices), "CUDA_VISIBLE_DEVICES": gpus}
+    gpus = ",".join(str(index) for index, _ in enumerate(item for item in spec.devices if item.startswith("nvidia:")))
+    found = {"SUBLET_LEASE": spec.lease_id, "SUBLET_DEVICES": ",".join(spec.devices), "CUDA_VISIBLE_DEVICES": gpus}
+    return found | (proxy_environment() if spec.egress else {})
 
 
 def _system() -> list[str]:

@@ -19,12 +19,14 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sublet.leases.backends.base import BackendFailedError
 from sublet.leases.backends.local import door as doors
 from sublet.leases.backends.local.disk import keep_allocated
+from sublet.leases.backends.local.egress import EGRESS_LOGS, Egress, Log, Traffic, listen_inside
 from sublet.leases.backends.local.files import (
     LeaseFiles,
     Run,
@@ -97,6 +99,7 @@ class Shim:
         self._last_tick_us = 0
         self._ticks = 0
         self._shut_until_us = 0
+        self.egress = _egress(files, spec, state)
 
     def _save(self, *, durable: bool = False) -> bool:
         """Write the state; False where the disk has no room. The next tick tries again: a full disk must not end a lease."""
@@ -166,6 +169,8 @@ class Shim:
                 sandbox.start(name)
                 self.state.init_pid, self.state.init_started = sandbox.init_pid, sandbox.init_started
                 self._save()
+                if self.egress is not None:
+                    await self.egress.open(listen_inside(sandbox.init_pid))
                 if await doors.banner_seen(self.spec.bind_host, self.door.port):
                     sandbox.verify()
                     self._running(name)
@@ -211,6 +216,8 @@ class Shim:
         self.shown.sync()
         if self.sandbox.proc is not None:
             self.sandbox.proc.refresh()
+        if self.egress is not None:
+            self.state.traffic = asdict(self.egress.traffic)
         self._witness(steady_us())
         if self.countdown.due():
             self.sandbox.signal_init(signal.SIGUSR1)
@@ -264,6 +271,9 @@ class Shim:
 
     def _finish(self) -> None:
         """End the sandbox; then either keep the tenant's files (paused) or remove them and prove it."""
+        if self.egress is not None:
+            self.egress.close()
+            self.state.traffic = asdict(self.egress.traffic)
         if self.sandbox is not None:
             if self.sandbox.alive:
                 self.sandbox.signal_init(signal.SIGUSR2)
@@ -324,6 +334,15 @@ class Shim:
         if not self._save(durable=True):
             # It holds already; the caller tells it again until it is written down.
             raise OSError(errno.ENOSPC, "the new end holds but could not be written down: the disk is full")
+
+
+def _egress(files: LeaseFiles, spec: Spec, state: State) -> Egress | None:
+    """The way out, where the lease has one; it goes on counting where an earlier shim stopped."""
+    if not spec.egress:
+        return None
+    traffic = Traffic(**(state.traffic or {}))
+    log = Log(files.root.parent / EGRESS_LOGS, spec.lease_id, spec.tenant)
+    return Egress(spec.egress, spec.egress_permitted, spec.egress_denied, traffic, log)
 
 
 def _end(state: State) -> int:
