@@ -13,6 +13,7 @@ from sublet.desk.documents import parse_document
 from sublet.desk.errors import CaseError
 from sublet.desk.report.page import quantity
 from sublet.desk.slips import find_slip, half_width, kinds_of
+from sublet.desk.template import template_text
 from sublet.desk.units import parse_unit
 from sublet.values.errors import InvalidInputError
 
@@ -94,10 +95,42 @@ def test_a_flagged_number_is_used_by_explicit_choice_only_and_every_result_shows
 
     found = told(EXAMPLE.replace('use = "printed"\n', ""))
     assert "'b25', which its own deal contradicts" in found[0]
-    assert 'write use = "printed"' in found[0]
+    assert 'write use = "recomputed"' in found[0] and 'or use = "printed"' in found[0]
     assert found[0].startswith("case.toml:")
 
 
 def test_a_use_that_nobody_knows_is_refused() -> None:
     with pytest.raises(CaseError, match="did you mean 'printed'"):
         build_case(parse_document(EXAMPLE.replace('use = "printed"', 'use = "prnted"').encode(), "case.toml"))
+
+
+@pytest.mark.parametrize("use", ["printed", "recomputed"])
+def test_a_flagged_number_is_used_as_printed_or_as_its_deal_has_it(use: str) -> None:
+    desk = build_case(parse_document(EXAMPLE.replace('use = "printed"', f'use = "{use}"').encode(), "case.toml"))
+    used = desk.sheet["chk.xai.printed_usd_bn_per_gw_year"]
+    right = desk.sheet["comp.xai_anthropic_500.usd_per_w_year"].number
+    assert used.number == pytest.approx(300.0 if use == "printed" else right)
+    told = str(used.marks[0])
+    assert ("in place of b25 as printed" in told) == (use == "recomputed") and "億 read as billion" in told
+    marked = {value.name for value in desk.sheet if value.marks}
+    others = {value.name for value in desk.sheet if value.term is not None and value.name not in marked}
+    assert not any("b25" in desk.sheet.leaves(name) for name in others)
+    assert not desk.sheet["comp.xai_anthropic_500.usd_per_w_year"].marks
+    for language in ("en", "zh-Hant", "zh-Hans"):
+        brief(desk, language).render()
+
+
+def test_a_slip_of_currency_is_told_by_the_rates_that_the_case_states() -> None:
+    rates = '\n[exchange_rates.TWD]\nper_usd = 32.5\nsource = "judgment"\n'
+    text = template_text()
+    source = text.partition("[sources.")[2].partition("]")[0]
+    text += rates.replace("judgment", source)
+    text += '\n[formulas."try.price"]\nformula = "2.0 * in.support * fx.TWD"\nunit = "TWD/W-yr"\n'
+    desk = build_case(parse_document(text.encode(), "case.toml"))
+    assert desk.sheet["try.price"].number == pytest.approx(2 * desk.sheet["in.support"].number * 32.5)
+    assert find_slip("975", 30.0, {"money"}, rates=[("TWD for USD", 32.5)]).kind == "currency TWD for USD"
+    for line, words in (("per_usd = 0", "above zero"), ("per_usd = -1", "above zero")):
+        with pytest.raises(CaseError, match=words):
+            build_case(parse_document(text.replace("per_usd = 32.5", line).encode(), "case.toml"))
+    with pytest.raises(CaseError, match="not a unit"):
+        build_case(parse_document(text.replace("exchange_rates.TWD", "exchange_rates.XYZ").encode(), "case.toml"))

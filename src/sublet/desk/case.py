@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -17,7 +17,7 @@ from sublet.desk.expressions import calculate
 from sublet.desk.faults import Faults
 from sublet.desk.intervals import Interval, of_phrase
 from sublet.desk.sheet import Mark, Sheet, Status, Value
-from sublet.desk.terms import Term
+from sublet.desk.terms import Term, names_in
 from sublet.desk.units import Basis, Unit, parse_unit
 from sublet.values.errors import InvalidInputError
 
@@ -26,8 +26,9 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 _GIVEN = (Status.PUBLISHED, Status.EXTERNAL, Status.ASSUMPTION, Status.BOUND)
 _BANNED = re.compile(r"\b([a-z]\d\d[a-z]?)(?:-([a-z]\d\d))?\b")
 ROWS_MAX = 2000
-TRANSLATIONS = ("zh-Hant", "zh-Hans")
-"""The languages besides English that a case may be told in."""
+PRINTED, RECOMPUTED = "printed", "recomputed"
+"""What a case may say of a flagged price: that formulas use it as printed, or what the deal comes to in its place."""
+
 FORMULAS_MAX = 5000
 
 
@@ -43,27 +44,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Why a printed number is doubted, and what the case says about its use: nothing, or `printed`."""
+    """Why a printed number is doubted, and what the case says about its use: nothing, `printed`, or `recomputed`.
+
+    `recomputed` is the name of what the deal comes to, in the unit that was printed.
+    """
 
     kind: str
     use: str
     line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """Who the case is about, and as of when."""
-
-    name: str
-    title: str
-    owner: str
-    as_of: date
-    version: str
-    currency: str
-    summary: str
-    results: tuple[str, ...]
-    titles: Mapping[str, str]
-    words: Mapping[str, Mapping[str, str]]
+    recomputed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +97,7 @@ class Build:
         self.capacity: dict[str, CapacityRow] = {}
         self.statements: list[Statement] = []
         self.inputs: list[str] = []
+        self.rates: list[tuple[str, float]] = []
         self.flagged: dict[str, Flag] = {}
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Table] = {}
@@ -125,7 +115,7 @@ class Build:
     def ref(self, name: str) -> Term:
         """A named number. Raises UnknownNameError with the nearest name, CalculationError where it can't be calculated or used."""
         self.faults.check(name)
-        self._check_flagged(name)
+        name = self._check_flagged(name)
         if name not in self.sheet and name in self._pending:
             self._calculate(name)
         if name not in self.sheet:
@@ -171,16 +161,23 @@ class Build:
     def mark_flagged(self) -> None:
         """Mark results that use a flagged number by the case's choice. Raises CaseError for one that used it before it was flagged."""
         for name, flag in self.flagged.items():
-            for value in list(self.sheet):
-                if value.term is not None and name in self.sheet.leaves(value.name):
-                    if not flag.use:
-                        raise self.document.refuse_line(value.line, f"{value.name!r}: {_contradicted(name, flag)}")
-                    self.sheet.mark(value.name, Mark(name, flag.kind))
+            used = {flag.recomputed if flag.use == RECOMPUTED else name}
+            for value in list(self.sheet):  # in the order of calculation: what a value uses stands before it
+                if value.term is None or not used & set(names_in(value.term)):
+                    continue
+                if not flag.use:
+                    raise self.document.refuse_line(value.line, f"{value.name!r}: {_contradicted(name, flag)}")
+                used.add(value.name)
+                self.sheet.mark(value.name, Mark(name, flag.kind, flag.use == RECOMPUTED))
 
-    def _check_flagged(self, name: str) -> None:
+    def _check_flagged(self, name: str) -> str:
+        """What is used where `name` is asked for. Raises CalculationError for a flagged number without the case's choice."""
         flag = self.flagged.get(name)
-        if flag is not None and not flag.use:
-            raise CalculationError(_contradicted(name, flag))
+        if flag is None or flag.use == PRINTED:
+            return name
+        if flag.use == RECOMPUTED:
+            return flag.recomputed
+        raise CalculationError(_contradicted(name, flag))
 
     def _line_of(self, name: str) -> int:
         return (self.sheet[name].line if name in self.sheet else 0) or 1
@@ -292,6 +289,24 @@ class Build:
         phrase = table.text("qualifier", "")
         return at_line(table, "qualifier", _phrase_range, content, phrase, unit) if phrase else None
 
+    def read_exchange_rates(self, root: Table) -> None:
+        """`[exchange_rates.TWD]`: how much of a currency a US dollar buys, as `fx.TWD`, and for telling a slip of currency."""
+        for code, table in root.named_tables("exchange_rates"):
+            name = f"fx.{code}"
+            with self.faults.gathered(name):
+                rate, source = table.number("per_usd"), self.source(table)
+                if not rate > 0:
+                    raise table.fail(
+                        "per_usd", f"per_usd is {rate:g}; write how much {code} a US dollar buys, above zero"
+                    )
+                dated = _day_text(table, "date") if table.has("date") else source.date
+                table.finish()
+                status = Status.EXTERNAL
+                value = Value(name, rate, f"{code}/USD", status, source.title, dated, line=table.line())
+                at_line(table, None, parse_unit, value.unit)
+                at_line(table, None, self.sheet.give, value)
+                self.rates.append((f"{code} for USD", rate))
+
     def read_hardware(self, root: Table) -> None:
         """`[hardware.NAME]`: a system's maximum draw over its accelerators gives watts at IT level."""
         for name, table in root.named_tables("hardware"):
@@ -389,35 +404,6 @@ class Build:
                     )
 
 
-def read_heading(root: Table) -> Heading:
-    """The `[case]` table. Raises CaseError where there is none, or where the desk computes in another currency."""
-    if not root.has("case"):
-        raise root.fail(None, "there is no [case] table here; `sublet desk init` writes a case to start from")
-    table = root.table("case")
-    currency = table.text("currency", "USD")
-    if currency != "USD":
-        message = (
-            f"currency is {currency!r}, and the desk computes in USD; convert at a rate that is an input with a source"
-        )
-        raise table.fail("currency", message)
-    titles = table.table("titles")
-    named = {name: titles.text(name) for name in titles.data}
-    words = {language: _words(table.table("words").table(language)) for language in TRANSLATIONS}
-    table.table("words").known(TRANSLATIONS)
-    heading = Heading(
-        table.text("name"), table.text("title"), table.text("owner"), table.day("as_of"), table.text("version"),
-        currency, table.text("summary", ""), tuple(table.texts("results", [])), named, words,
-    )  # fmt: skip
-    table.asked |= {"claims", "remarks"}
-    table.finish()
-    return heading
-
-
-def _words(table: Table) -> dict[str, str]:
-    """`[case.words.LANGUAGE]`: what the case's own titles and names are called in another language."""
-    return {text: table.text(text) for text in table.data}
-
-
 def _content(table: Table) -> float | tuple[float, ...] | str:
     table.asked.add("value")
     if "value" not in table.data:
@@ -446,8 +432,8 @@ def _capacity_of(row: str) -> str:
 
 def _contradicted(name: str, flag: Flag) -> str:
     return (
-        f"it uses {name!r}, which its own deal contradicts ({flag.kind}); use the deal's price instead, or write "
-        f'use = "printed" in the comparable of line {flag.line}'
+        f'it uses {name!r}, which its own deal contradicts ({flag.kind}); write use = "recomputed" in the comparable of line '
+        f'{flag.line} for what the deal comes to, or use = "printed" for the number as it is printed'
     )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from sublet.desk.capacity import CapacityRow
-from sublet.desk.case import Build, Heading, Statement, read_heading
+from sublet.desk.case import Build, Statement
 from sublet.desk.documents import Document, Table, at_line, read_document
 from sublet.desk.errors import CalculationError, CaseError, UnknownNameError, nearest
 from sublet.desk.faults import Problem
+from sublet.desk.heading import Heading, read_heading
 from sublet.desk.phrases import PARTS
 from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
 from sublet.desk.sections.bridge import Bridge
@@ -95,8 +96,8 @@ class Desk:
 
 
 _TABLES = (
-    "case", "sources", "rows", "capacity_checks", "inputs", "hardware", "formulas", "comparables", "bridge", "capex", "channels",
-    "counterparties", "contracts", "signals", "positioning", "surplus", "monte_carlo", "scenarios",
+    "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "formulas", "comparables", "bridge",
+    "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "monte_carlo", "scenarios",
 )  # fmt: skip
 
 
@@ -128,6 +129,7 @@ def _built(document: Document, build: Build) -> Desk:
     build.read_sources(root)
     build.read_statements(root)
     build.read_inputs(root)
+    build.read_exchange_rates(root)
     build.read_hardware(root)
     build.read_formulas(root)
     deals = comparables.read(root, build)

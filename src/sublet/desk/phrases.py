@@ -71,6 +71,13 @@ DOUBTED: Mapping[str, str] = {
 }
 """What a number says that rests on a flagged one by the case's choice."""
 
+CORRECTED: Mapping[str, str] = {
+    "en": "by the deal's own terms, the printed number being flagged: {kind}",
+    "zh-Hant": "改採依交易條件計算的數字，原文疑有誤：{kind}",
+    "zh-Hans": "改用按交易条件计算的数字，原文疑有误：{kind}",
+}
+"""What a number says that rests on the deal's own terms in place of a flagged one."""
+
 SENTENCES: Phrases = {
     "bridge": {
         "en": "Leasing {power} for a year at {price} would give {result} after an incremental cost of {cost}. That treats the "

@@ -53,12 +53,18 @@ STATUS_MEANINGS: Mapping[Status, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A reservation: the result uses the flagged value `name` as printed, by the case's choice; `kind` is its slip."""
+    """A reservation: the result uses the flagged value `name` as printed, or what its deal comes to, by the case's choice.
+
+    `kind` is its slip.
+    """
 
     name: str
     kind: str
+    is_recomputed: bool = False
 
     def __str__(self) -> str:
+        if self.is_recomputed:
+            return f"uses what the deal comes to in place of {self.name} as printed, which is flagged: {self.kind}"
         return f"uses {self.name} as printed, though flagged: {self.kind}"
 
 

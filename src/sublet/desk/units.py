@@ -107,7 +107,10 @@ NUMBER = Unit("1", Fraction(1), ())
 
 _ATOMS: dict[str, tuple[Fraction, Dimensions]] = {
     "USD": (Fraction(1), (("USD", 1),)),
-    "EUR": (Fraction(1), (("EUR", 1),)),
+    **{
+        code: (Fraction(1), ((code, 1),))
+        for code in ("EUR", "GBP", "JPY", "CNY", "TWD", "KRW", "INR", "SGD", "CHF", "CAD", "AUD")
+    },
     "W": (Fraction(1), (("W", 1),)),
     "Wh": (Fraction(1), (("W", 1), ("h", 1))),
     "s": (Fraction(1, 3600), (("h", 1),)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import isfinite
 
 WIDTH = 480
 """Every chart is this wide in its own units: narrow enough to be read on a telephone, sharp on paper."""
@@ -62,7 +63,9 @@ class Scale:
 
 
 def nice_step(rough: float) -> float:
-    """1, 2 or 5 times a power of ten, not below `rough`."""
+    """1, 2 or 5 times a power of ten, not below `rough`; 1 for what is not a positive number."""
+    if not (isfinite(rough) and rough > 0):
+        return 1.0
     power = 1.0
     while power * 10 <= rough:
         power *= 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sublet.desk.case import Build, Flag
+from sublet.desk.case import PRINTED, RECOMPUTED, Build, Flag
 from sublet.desk.documents import Table, at_line
 from sublet.desk.errors import nearest
 from sublet.desk.intervals import ABOUT
@@ -72,7 +72,7 @@ def _read_one(table: Table, build: Build) -> ComparableDeal:
         printed = build.optional(table, "printed", "USD/W-yr")
         slip = None if printed is None else _slip(table, build, printed, build.ref(name))
         if printed is not None and slip is not None:
-            _flag(table, build, printed.name, slip)
+            _flag(table, build, printed.name, slip, build.ref(name))
     deal = ComparableDeal(
         id_, title, name, is_per_watt, Basis(basis), table.text("term", "not stated"),
         table.text("cancellable", "not stated"), tuple(table.texts("includes", [])), slip,
@@ -101,18 +101,23 @@ def _slip(table: Table, build: Build, printed: Term, calculated: Term) -> Slip:
     kinds = kinds_of(unit, "" if row is None else row.source.language)
     return at_line(
         table, "printed", find_slip, table.text("printed_as", f"{printed.value:.15g}"), calculated.in_unit(unit).value,
-        kinds, about=about,
+        kinds, about=about, rates=build.rates,
     )  # fmt: skip
 
 
-def _flag(table: Table, build: Build, name: str, slip: Slip) -> None:
+def _flag(table: Table, build: Build, name: str, slip: Slip, calculated: Term) -> None:
     """A price that its own deal contradicts enters a formula only by the case's explicit choice."""
     use = table.text("use", "")
     if use not in ("", *USES):
         raise table.fail("use", f"use {use!r} is not known; {nearest(use, USES)}")
     if slip.is_slip:
-        build.flagged[name] = Flag(slip.kind, use, table.line("printed"))
+        recomputed = f"{name}.recomputed"
+        if use == RECOMPUTED:
+            unit = build.sheet[name].unit
+            build.derive(
+                table, recomputed, calculated, unit, note=f"what the deal comes to, in place of {name} as printed"
+            )
+        build.flagged[name] = Flag(slip.kind, use, table.line("printed"), recomputed)
 
 
-USES = ("printed",)
-"""What a case may say of a flagged price: that formulas use it as printed. To use the deal's price, name `comp.ID`."""
+USES = (PRINTED, RECOMPUTED)
