@@ -46,6 +46,8 @@ ROUTES = [
     ("GET", "/v1/whoami", ""),
     ("GET", "/v1/organizations", "organizations:read"),
     ("POST", "/v1/organizations", "organizations:write"),
+    ("POST", "/v1/organizations/Acme/suspend", "organizations:write"),
+    ("POST", "/v1/organizations/Acme/resume", "organizations:write"),
     ("GET", "/v1/organizations/Acme/keys", "keys:read"),
     ("POST", "/v1/organizations/Acme/keys", "keys:write"),
     ("DELETE", "/v1/keys/key_1", "keys:write"),

@@ -72,6 +72,7 @@ class Prepared:
         self.service = service
         self.acme, self.bolt = service.organizations["acme"], service.organizations["bolt"]
         self.pool = service.world.pool
+        self.spare = service.system.accounts.create_organization("spare").id
         self.ended = [self.lease(), self.lease()]
         headers = {"Authorization": f"Bearer {service.keys['operator']}", "content-type": TOML}
         assert service.client.put("/v1/prices", content=BOOK, headers=headers).status_code == 200
@@ -183,6 +184,9 @@ class Prepared:
         return {
             "accounts.create_organization": of(op, "/v1/organizations", {"name": "x"}, {"name": "y"}),
             "accounts.create_key": of(op, "/v1/organizations/acme/keys", {"name": "x"}, {"name": "y"}),
+            "accounts.suspend": at(op, "/v1/organizations/{}/suspend", ["team", self.spare]),
+            "accounts.resume": at(op, "/v1/organizations/{}/resume", ["team", self.spare]),
+            "accounts.invite": of(op, "/v1/organizations/acme/invitations", guest("a"), guest("b")),
             "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
             "leases.quote": of("acme", "/v1/quotes", self.wish(600), self.wish(601)),
@@ -245,6 +249,10 @@ def credit(organization: str, amount: str) -> dict[str, Any]:
 
 def budget(organization: str, limit: str) -> dict[str, Any]:
     return {"organization_id": organization, "limit": limit}
+
+
+def guest(name: str) -> dict[str, Any]:
+    return {"email": f"{name}@example.com", "role": "customer_admin"}
 
 
 def payment(name: str) -> dict[str, Any]:

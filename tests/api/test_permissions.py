@@ -59,6 +59,11 @@ def test_another_organizations_ids_are_as_if_there_were_none(service: Service) -
     _key(service, "customer_admin")
     theirs = service.organizations["bolt"]
     key = service.system.accounts.create_key("bolt")[0].id
+    people = service.system.people
+    owner = service.system.accounts.organization("bolt")
+    joining = people.invite(owner, "bob@example.com", "customer_admin", "k")
+    person = people.accept(joining.secret, "Bob", "a long walk by the sea", "").id
+    invited = people.invite(owner, "eve@example.com", "customer_admin", "k")
     wish = {"pool": service.world.pool.name, "class": "spot", "duration_s": 600}
     quote = service.ask("bolt", "POST", "/v1/quotes", wish).json()["id"]
     lease = service.ask("bolt", "POST", "/v1/leases", {"quote_id": quote, "ssh_public_keys": [KEY]}).json()["id"]
@@ -71,6 +76,13 @@ def test_another_organizations_ids_are_as_if_there_were_none(service: Service) -
         ("GET", "/v1/organizations/bolt/keys", None),
         ("POST", f"/v1/organizations/{theirs}/keys", {}),
         ("DELETE", f"/v1/keys/{key}", None),
+        ("GET", f"/v1/organizations/{theirs}/people", None),
+        ("PUT", f"/v1/organizations/{theirs}/people/{person}/role", {"role": "customer_billing"}),
+        ("DELETE", f"/v1/organizations/{theirs}/people/{person}", None),
+        ("DELETE", f"/v1/organizations/acme/people/{person}", None),
+        ("GET", f"/v1/organizations/{theirs}/invitations", None),
+        ("POST", f"/v1/organizations/{theirs}/invitations", {"email": "x@example.com", "role": "customer_admin"}),
+        ("DELETE", f"/v1/invitations/{invited.invitation.id}", None),
         ("PUT", f"/v1/billing-profiles/{theirs}", {}),
         ("GET", f"/v1/billing-profiles/{theirs}", None),
         ("POST", f"/v1/ledger/prove?organization_id={theirs}", None),

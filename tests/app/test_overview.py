@@ -115,8 +115,10 @@ def test_budgets_are_shown_as_they_stand_and_found_by_name(world: World) -> None
     assert (first.held.nano > 0, first.spent.nano, first.channels, first.hard) == (True, 0, 1, True)
     assert [row.subject for row in overviews(world).budgets(BudgetsQuery(find="p3")).rows] == ["p3"]
     with TestClient(build_api(system, ControlPlane(system)), follow_redirects=False) as client:
-        assert client.post("/login", data={"key": secret}).status_code == 403
-        assert client.get("/budgets").headers["location"] == "/login"
+        assert client.get("/budgets").headers["location"] == "/login?next=/budgets"
+        assert client.post("/login", data={"key": secret}).status_code == 303
+        assert client.get("/budgets").status_code == 403
+        assert "Aurora" not in client.get("/").text
 
 
 def test_a_model_whose_requests_all_failed_has_no_time_to_the_first_token(world: World) -> None:

@@ -114,7 +114,11 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
     month = f"{service.world.clock.now():%Y-%m}"
     return [
         ("org create Delta --json", {"org": "id"}), ("org ls", {}), ("key create Delta --json", {"key": "id"}),
-        ("key ls Delta", {}), ("key revoke {key}", {}), ("node ls", {}), ("node forget gone", {}),
+        ("key ls Delta", {}), ("key revoke {key}", {}), ("org suspend Delta", {}), ("org resume Delta", {}),
+        ("person invite Delta ada@example.com --role customer_admin --json", {"invitation": "id"}),
+        ("person invitations Delta", {}), ("person uninvite {invitation}", {}), ("person ls Delta", {}),
+        ("person role Delta per_1 customer_billing", {}), ("person remove Delta per_1", {}),
+        ("node ls", {}), ("node forget gone", {}),
         ("pool ls", {}), (f"pool show {pool.name}", {}), (f"pool drain {unit} fan", {}), (f"pool restore {unit}", {}),
         ("pool quarantine", {}), (f"pool release {unit} wiped", {}),
         (f"demand import {pool.name} {at['history']}", {}), ("demand imports " + pool.name, {}), ("demand undo none", {}),
@@ -169,6 +173,7 @@ def subscribed(group: str) -> list[tuple[str, dict[str, str]]]:
 REFUSED = {
     "ledger refund", "ledger return", "ledger net", "ledger write-off", "ledger reinstate", "webhook redeliver",
     "notifications redeliver", "notifications confirm",
+    "person role", "person remove",
     "node forget", "pool release", "demand undo", "lease ssh", "ledger show", "ledger dismiss", "ledger close",
     "ledger close-all", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
     "demand sacct", "block move", "block reprice", "block shrink", "block widen", "ledger rerate", "reclaim create",

@@ -1,24 +1,35 @@
-"""A console served in the test's own process, and an authority that knows three keys."""
+"""A console served in the test's own process, with three keys that open it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from tests.console.sample import sample_budgets, sample_overview, sample_record
 
-from sublet.accounts.model import Actor
-from sublet.console import Overview, Sessions, router
+from sublet.accounts.model import ApiKey, secret_sha256
+from sublet.accounts.people.service import People
+from sublet.accounts.people.sessions import Sessions
+from sublet.accounts.service import Accounts
+from sublet.accounts.store import insert_key
+from sublet.console import Overview, Page, Screen
+from sublet.console.account import account_screen
 from sublet.console.budgets import budgets_page
+from sublet.console.frame import Pages
 from sublet.console.model import RecordView
 from sublet.console.overview import overview_page
+from sublet.console.pages import router
 from sublet.console.record import record_page
+from sublet.console.signing import signing_router
+from sublet.store import Store
+from sublet.store.sealing import sealing_of
 from sublet.values.clock import SimulatedClock
-from sublet.values.errors import NotFoundError, UnauthenticatedError
+from sublet.values.errors import NotFoundError
 
 OPERATOR_KEY = "sublet_operator"
 CUSTOMER_KEY = "sublet_customer"
@@ -33,54 +44,55 @@ def named_record(pool: str | None, at: datetime) -> RecordView:
     return found if pool != "not-seen-yet" else replace(found, record=None)
 
 
-@dataclass
-class Authority:
-    """Stands for accounts: who holds a key, and which keys were revoked since."""
-
-    revoked: set[str] = field(default_factory=set)
-    asked: int = 0
-
-    def authenticate(self, secret: str) -> Actor:
-        self.asked += 1
-        known = {
-            OPERATOR_KEY: Actor("key_operator", "org_operator", "operator", frozenset({"operate"})),
-            CUSTOMER_KEY: Actor("key_customer", "org_customer", "customer", frozenset({"leases"})),
-            INTERNAL_KEY: Actor("key_internal", "org_internal", "internal", frozenset({"claims"})),
-        }
-        if secret not in known:
-            raise UnauthenticatedError()
-        return known[secret]
-
-    def still_valid(self, actor: Actor) -> bool:
-        return actor.key_id not in self.revoked
+@pytest.fixture
+def accounts(store: Store) -> Accounts:
+    """One organization of each kind, with a key that the tests know."""
+    found = Accounts(store)
+    for kind, secret, scope in (
+        ("operator", OPERATOR_KEY, "operate"),
+        ("customer", CUSTOMER_KEY, "leases"),
+        ("internal", INTERNAL_KEY, "claims"),
+    ):
+        owner = found.create_organization(f"the {kind}", kind)
+        key = ApiKey(f"key_{kind}", owner.id, kind, secret[-4:], (scope,), store.clock.now(), None, None)
+        store.write(lambda connection, key=key, secret=secret: insert_key(connection, key, secret_sha256(secret)))
+    return found
 
 
 @pytest.fixture
-def authority() -> Authority:
-    return Authority()
+def sessions(accounts: Accounts) -> Sessions:
+    return Sessions(accounts)
 
 
 @pytest.fixture
-def sessions(clock: SimulatedClock, authority: Authority) -> Sessions:
-    return Sessions(clock, authority.authenticate, authority.still_valid)
+def people(accounts: Accounts, tmp_path: Path) -> People:
+    return People(accounts, "http://console.test", lambda: sealing_of(tmp_path))
 
 
 @pytest.fixture
-def serve(sessions: Sessions) -> Callable[[Callable[[], Overview]], TestClient]:
+def console(accounts: Accounts, sessions: Sessions, people: People) -> Callable[..., FastAPI]:
+    """Makes a console of the given pages, and of the account's."""
+
+    def made(*given: Page | Screen) -> FastAPI:
+        app = FastAPI()
+        shown = (*given, account_screen(sessions, people))
+        pages = Pages(shown)
+        app.include_router(signing_router(sessions, people, pages))
+        app.include_router(router(accounts, sessions, pages, shown))
+        return app
+
+    return made
+
+
+@pytest.fixture
+def serve(console: Callable[..., FastAPI], clock: SimulatedClock) -> Callable[[Callable[[], Overview]], TestClient]:
     """Makes a client of a console that shows what the given function gathers; redirects are not followed."""
 
     def start(overview: Callable[[], Overview]) -> TestClient:
-        app = FastAPI()
-        now = sessions._clock.now
-        app.include_router(
-            router(
-                sessions,
-                (
-                    overview_page(overview),
-                    budgets_page(lambda query: sample_budgets(now(), query)),
-                    record_page(lambda pool: named_record(pool, now())),
-                ),
-            )
+        app = console(
+            overview_page(overview),
+            budgets_page(lambda query: sample_budgets(clock.now(), query)),
+            record_page(lambda pool: named_record(pool, clock.now())),
         )
         return TestClient(app, base_url="http://console.test", follow_redirects=False)
 

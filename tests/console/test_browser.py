@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from tests.console.sample import sample_budgets, sample_overview, sample_record
 
-from sublet.console import Overview, Sessions, router
+from sublet.console import Overview
 from sublet.console.budgets import budgets_page
 from sublet.console.model import BudgetsQuery, BudgetsView, Told
 from sublet.console.overview import overview_page
@@ -57,7 +57,7 @@ class Served:
 
 
 @pytest.fixture
-def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
+def served(console: Callable[..., FastAPI], clock: SimulatedClock) -> Iterator[Served]:
     sample = sample_overview(clock.now())
     hostile = replace(sample.leases[0], organization=EVIL + "w" * 120)
     assert sample.budgets is not None
@@ -67,16 +67,10 @@ def served(sessions: Sessions, clock: SimulatedClock) -> Iterator[Served]:
         replace(sample, leases=(hostile, *sample.leases[1:]), budgets=replace(sample.budgets, rows=rows)),
         None,  # type: ignore[arg-type]
     )
-    app = FastAPI()
-    app.include_router(
-        router(
-            sessions,
-            (
-                overview_page(shown.gather),
-                budgets_page(lambda query: hostile_budgets(clock, query)),
-                record_page(lambda pool: sample_record(clock.now())),
-            ),
-        )
+    app = console(
+        overview_page(shown.gather),
+        budgets_page(lambda query: hostile_budgets(clock, query)),
+        record_page(lambda pool: sample_record(clock.now())),
     )
     listener = socket.create_server(("127.0.0.1", 0))
     shown.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -125,10 +119,15 @@ def open_page(browser, served: Served, width: int = 1280, **options):  # type: i
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.goto(served.url)
-    page.fill("#key", "sublet_operator")
-    page.click("button[type=submit]")
+    sign_in(page, "sublet_operator")
     page.wait_for_selector("#live")
     return page
+
+
+def sign_in(page, key: str) -> None:  # type: ignore[no-untyped-def]
+    page.click("summary")
+    page.fill("#key", key)
+    page.press("#key", "Enter")
 
 
 def assert_fits(page, width: int, beside: str) -> None:  # type: ignore[no-untyped-def]
@@ -319,8 +318,7 @@ def test_all_that_is_drawn_can_be_read(browser, served: Served, scheme: str) -> 
         assert seen >= least
     page.context.clear_cookies()
     page.goto(served.url)
-    page.fill("#key", "sublet_wrong")
-    page.press("#key", "Enter")
+    sign_in(page, "sublet_wrong")
     page.wait_for_selector("[role=alert]")
     seen, faint = page.evaluate(TOO_FAINT)
     assert (seen >= 6, faint) == (True, [])
@@ -376,9 +374,8 @@ def test_signing_out_ends_the_session(browser, served: Served) -> None:  # type:
 def test_a_wrong_key_is_answered_on_the_form(browser, served: Served) -> None:  # type: ignore[no-untyped-def]
     page = browser.new_page()
     page.goto(served.url)
-    page.fill("#key", "sublet_customer")
-    page.press("#key", "Enter")
-    assert "the console is for the operator so far" in page.locator("[role=alert]").inner_text()
+    sign_in(page, "sublet_mistyped")
+    assert "unknown, expired or revoked" in page.locator("[role=alert]").inner_text()
     page.close()
 
 

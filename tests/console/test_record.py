@@ -29,7 +29,7 @@ def page(record: PoolRecord) -> RecordPage:
 
 def test_who_is_not_signed_in_is_sent_to_sign_in(client: TestClient) -> None:
     answer = client.get("/record")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/record")
 
 
 def test_the_page_shows_both_sources_and_says_which_is_which(signed_in: TestClient) -> None:

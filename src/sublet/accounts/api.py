@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.model import Actor, IssuedKey, Organization, Require
+from sublet.accounts.people.api import owned
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
 from sublet.accounts.wire import NewKey, NewOrganization
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
-from sublet.values.errors import NotFoundError
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
@@ -44,6 +44,16 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         """Create an organization. Its currency stays for life."""
         return accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict()
 
+    @routes.post("/v1/organizations/{organization}/suspend", dependencies=[Depends(require("organizations:write"))])
+    def suspend(organization: str) -> dict[str, Any]:
+        """None of its keys and people gets in from now on; what runs for it goes on. Repeating it changes nothing."""
+        return accounts.suspend(organization).as_dict()
+
+    @routes.post("/v1/organizations/{organization}/resume", dependencies=[Depends(require("organizations:write"))])
+    def resume(organization: str) -> dict[str, Any]:
+        """Let a suspended organization in again. Repeating it changes nothing."""
+        return accounts.resume(organization).as_dict()
+
     @routes.get("/v1/organizations/{organization}/keys")
     def list_keys(
         organization: str,
@@ -51,7 +61,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         page: PageRequest = Depends(page_request),
     ) -> dict[str, Any]:
         """The keys of an organization, without their secrets, the oldest first."""
-        found = accounts.key_page(_owner(accounts, actor, organization).id, page)
+        found = accounts.key_page(owned(accounts, actor, organization).id, page)
         return found.map(lambda key: key.as_dict()).as_dict("keys")
 
     @routes.post("/v1/organizations/{organization}/keys", status_code=201)
@@ -61,7 +71,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         actor: Actor = Depends(require("keys:write", effect=Effect(IssuedKey, secret=True))),
     ) -> dict[str, Any]:
         """Create a key. The answer holds the secret, this once."""
-        owner = _owner(accounts, actor, organization)
+        owner = owned(accounts, actor, organization)
         key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at, body.project, body.role)
         return {**key.as_dict(), "secret": secret}
 
@@ -71,13 +81,3 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         accounts.revoke_key(key_id, None if actor.everywhere else actor.organization_id)
 
     return routes
-
-
-def _owner(accounts: Accounts, actor: Actor, organization: str) -> Organization:
-    """The organization by its id or name. Raises NotFoundError, the same for another's."""
-    if not actor.everywhere:
-        own = accounts.organization(actor.organization_id)
-        if organization not in (own.id, own.name):
-            raise NotFoundError(f"there is no organization {organization!r}")
-        return own
-    return accounts.organization(organization)

@@ -122,7 +122,8 @@ class Require(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: a key of an organization, with what it may do. `reach` is how far the permission goes that let the request in."""
+    """Who is asking: a key of an organization, or a person in one (`person_id`, without a key), with what they may do. `reach` is
+    how far the permission goes that let the request in."""
 
     key_id: str
     organization_id: str
@@ -131,6 +132,12 @@ class Actor:
     project: str = ""
     role: str = ""
     reach: str = ""
+    person_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """The person, or the key: who did it, for the records."""
+        return self.person_id or self.key_id
 
     @property
     def is_operator(self) -> bool:
@@ -155,6 +162,11 @@ class Actor:
     def _lacking(self, permission: str) -> str:
         """Why the key may not use `permission`, and which key may."""
         roles = roles_with(permission)
+        if self.person_id:
+            return (
+                f"your role {self.role} lacks the permission {permission!r}; a person with one of these roles has it: "
+                f"{', '.join(roles)}"
+            )
         if self.role in roles:
             scopes = ", ".join(sorted(self.scopes))
             return (

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "identity": "who the key in use belongs to",
     "organizations": "organizations",
     "keys": "API keys of an organization",
+    "people": "the people of an organization, and invitations to it",
     "pools": "which pools there are",
     "fleet": "a pool's accelerators, and which of them are in quarantine",
     "demand": "the owner's own demand and its forecast",
@@ -42,7 +43,7 @@ KINDS: dict[str, str] = {
 }
 
 WRITES = frozenset(
-    "organizations keys demand claims blocks leases reclaims firm fleet deployments usage prices credits invoices budgets "
+    "organizations keys people demand claims blocks leases reclaims firm fleet deployments usage prices credits invoices budgets "
     "profiles books subscriptions".split()
 )
 PERMISSIONS: tuple[str, ...] = tuple(
@@ -100,7 +101,7 @@ ROLES: dict[str, Grant] = {
     "customer_admin": Grant(
         "runs a customer's account: its keys, leases and models, and everything about its money",
         own=_set(
-            f"organizations:read keys:rw leases:rw inference:use profiles:write subscriptions:rw events:read {_BILLING}"
+            f"organizations:read keys:rw people:rw leases:rw inference:use profiles:write subscriptions:rw events:read {_BILLING}"
         ),
     ),
     "customer_developer": Grant(
@@ -109,7 +110,9 @@ ROLES: dict[str, Grant] = {
     "customer_billing": Grant("sees a customer's usage and invoices", own=_set(f"profiles:write {_BILLING}")),
     "auditor": Grant(
         "checks the books and the record of promises, and changes nothing",
-        all=_set(f"organizations:read keys:read leases:read surplus:read blocks:read books:read desk:read {_BILLING}"),
+        all=_set(
+            f"organizations:read keys:read people:read leases:read surplus:read blocks:read books:read desk:read {_BILLING}"
+        ),
     ),
 }
 

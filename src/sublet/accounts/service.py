@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -78,6 +79,25 @@ class Accounts:
         if found is None:
             raise NotFoundError(f"there is no organization {id_or_name!r}; `sublet org ls` lists them")
         return found
+
+    def suspend(self, id_or_name: str) -> Organization:
+        """From now on none of its keys and people gets in, on the gateway within a second; what runs for it goes on, and is
+        billed. Raises NotFoundError, and ConflictError for the operator's own."""
+        owner = self.organization(id_or_name)
+        if owner.kind == "operator":
+            raise ConflictError("an operator's organization can't be suspended: nobody could resume it")
+        return self._set_status(owner, "suspended")
+
+    def resume(self, id_or_name: str) -> Organization:
+        """Let a suspended organization in again. Raises NotFoundError."""
+        return self._set_status(self.organization(id_or_name), "active")
+
+    def _set_status(self, owner: Organization, status: str) -> Organization:
+        def write(connection: Connection) -> Organization:
+            sql.set_status(connection, owner.id, status)
+            return replace(owner, status=status)
+
+        return self._store.write(write)
 
     def organizations(self) -> list[Organization]:
         with self._store.read() as connection:

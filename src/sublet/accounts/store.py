@@ -36,6 +36,10 @@ def organization_by(connection: Connection, *, id: str | None = None, name: str 
     return _organization(row) if row else None
 
 
+def set_status(connection: Connection, organization_id: str, status: str) -> None:
+    connection.execute(update(organizations).where(organizations.c.id == organization_id).values(status=status))
+
+
 def all_organizations(connection: Connection, limit: int) -> list[Organization]:
     rows = connection.execute(
         select(organizations).order_by(organizations.c.created_at, organizations.c.id).limit(limit)
@@ -75,6 +79,11 @@ def key_by_sha256(connection: Connection, sha256: str) -> tuple[ApiKey, Organiza
         return None
     owner = organization_by(connection, id=row.organization_id)
     return (_key(row), owner) if owner else None
+
+
+def key_by_id(connection: Connection, key_id: str) -> ApiKey | None:
+    row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).first()
+    return _key(row) if row else None
 
 
 def keys_of(connection: Connection, organization_id: str) -> list[ApiKey]:

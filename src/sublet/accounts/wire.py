@@ -104,3 +104,71 @@ class IssuedKey:
     expires_at: Moment | None
     revoked_at: Moment | None
     secret: str
+
+
+@body
+class NewInvitation:
+    """Somebody to invite, and the role that they will have."""
+
+    email: Annotated[str, MinLen(3), MaxLen(254), LINE]
+    role: Annotated[str, MinLen(1), MaxLen(32), LINE]
+
+
+@body
+class NewRole:
+    """The role that a person gets."""
+
+    role: Annotated[str, MinLen(1), MaxLen(32), LINE]
+
+
+@answer
+class Person:
+    """A person in an organization, with the role there. `email_verified_at` is when the address was proved."""
+
+    person_id: str
+    organization_id: str
+    email: str
+    name: str
+    role: str
+    email_verified_at: Moment | None
+    since: Moment
+
+
+@answer
+class PersonList:
+    """A page of the people of an organization, who came first before."""
+
+    people: list[Person]
+    next: str | None
+
+
+@answer
+class Invitation:
+    """An invitation without its link; `state` is open, accepted, revoked or expired. `invited_by` is a person or a key."""
+
+    id: str
+    organization_id: str
+    email: str
+    role: str
+    state: str
+    invited_by: str
+    created_at: Moment
+    expires_at: Moment
+
+
+@answer
+class InvitationList:
+    """A page of the invitations of an organization, the newest first."""
+
+    invitations: list[Invitation]
+    next: str | None
+
+
+@answer
+class IssuedInvitation(Invitation):
+    """An invitation that was just made, with its link: shown this once. `mailed` says that another link goes out by mail.
+    Where control.public_url is not set, the link is a path, `secret` being what it carries."""
+
+    link: str
+    secret: str
+    mailed: bool

@@ -49,6 +49,12 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/organizations"): accounts.Organization,
     ("GET", "/v1/organizations/{organization}/keys"): accounts.KeyList,
     ("POST", "/v1/organizations/{organization}/keys"): accounts.IssuedKey,
+    ("POST", "/v1/organizations/{organization}/suspend"): accounts.Organization,
+    ("POST", "/v1/organizations/{organization}/resume"): accounts.Organization,
+    ("GET", "/v1/organizations/{organization}/people"): accounts.PersonList,
+    ("PUT", "/v1/organizations/{organization}/people/{person_id}/role"): accounts.Person,
+    ("GET", "/v1/organizations/{organization}/invitations"): accounts.InvitationList,
+    ("POST", "/v1/organizations/{organization}/invitations"): accounts.IssuedInvitation,
     ("GET", "/v1/pools"): fleet.PoolList,
     ("GET", "/v1/pools/{pool}"): fleet.Pool,
     ("GET", "/v1/pools/{pool}/units"): fleet.UnitList,
@@ -235,7 +241,7 @@ REFUSALS = {
     "503": "A part of Sublet is not reachable; Retry-After says when to try again.",
 }
 GROUPS = {
-    "accounts": "Organizations, and the keys that open the rest.",
+    "accounts": "Organizations, their people, and the keys that open the rest.",
     "fleet": "Pools, their accelerators, and the nodes that serve them.",
     "demand": "What the owner uses, and the claims that say what it will need.",
     "surplus": "What is on sale and why the rest is not, the forecast, and the record of promises.",

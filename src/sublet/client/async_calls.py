@@ -70,6 +70,54 @@ class AsyncAccounts:
         """`DELETE /v1/keys/{key_id}`"""
         await self._call("accounts.revoke_key", key_id)
 
+    async def suspend(self, organization: str, *, idempotency_key: str | None = None) -> accounts.Organization:
+        """`POST /v1/organizations/{organization}/suspend`"""
+        return await self._call("accounts.suspend", organization, idempotency_key=idempotency_key)
+
+    async def resume(self, organization: str, *, idempotency_key: str | None = None) -> accounts.Organization:
+        """`POST /v1/organizations/{organization}/resume`"""
+        return await self._call("accounts.resume", organization, idempotency_key=idempotency_key)
+
+    async def list_people(
+        self, organization: str, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.PersonList:
+        """`GET /v1/organizations/{organization}/people`"""
+        return await self._call("accounts.list_people", organization, query={"limit": limit, "after": after})
+
+    def iter_people(self, organization: str) -> AsyncIterator[accounts.Person]:
+        """Every row of `GET /v1/organizations/{organization}/people`, page by page."""
+        return each_async(self._call, "accounts.list_people", organization, query={})
+
+    async def set_role(
+        self, organization: str, person_id: str, body: accounts.NewRole | Mapping[str, Any]
+    ) -> accounts.Person:
+        """`PUT /v1/organizations/{organization}/people/{person_id}/role`"""
+        return await self._call("accounts.set_role", organization, person_id, body=body)
+
+    async def remove_person(self, organization: str, person_id: str) -> None:
+        """`DELETE /v1/organizations/{organization}/people/{person_id}`"""
+        await self._call("accounts.remove_person", organization, person_id)
+
+    async def list_invitations(
+        self, organization: str, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.InvitationList:
+        """`GET /v1/organizations/{organization}/invitations`"""
+        return await self._call("accounts.list_invitations", organization, query={"limit": limit, "after": after})
+
+    def iter_invitations(self, organization: str) -> AsyncIterator[accounts.Invitation]:
+        """Every row of `GET /v1/organizations/{organization}/invitations`, page by page."""
+        return each_async(self._call, "accounts.list_invitations", organization, query={})
+
+    async def invite(
+        self, organization: str, body: accounts.NewInvitation | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> accounts.IssuedInvitation:
+        """`POST /v1/organizations/{organization}/invitations`"""
+        return await self._call("accounts.invite", organization, body=body, idempotency_key=idempotency_key)
+
+    async def revoke_invitation(self, invitation_id: str) -> None:
+        """`DELETE /v1/invitations/{invitation_id}`"""
+        await self._call("accounts.revoke_invitation", invitation_id)
+
 
 class AsyncFleet:
     """Operations of fleet."""

@@ -66,6 +66,54 @@ class Accounts:
         """`DELETE /v1/keys/{key_id}`"""
         self._call("accounts.revoke_key", key_id)
 
+    def suspend(self, organization: str, *, idempotency_key: str | None = None) -> accounts.Organization:
+        """`POST /v1/organizations/{organization}/suspend`"""
+        return self._call("accounts.suspend", organization, idempotency_key=idempotency_key)
+
+    def resume(self, organization: str, *, idempotency_key: str | None = None) -> accounts.Organization:
+        """`POST /v1/organizations/{organization}/resume`"""
+        return self._call("accounts.resume", organization, idempotency_key=idempotency_key)
+
+    def list_people(
+        self, organization: str, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.PersonList:
+        """`GET /v1/organizations/{organization}/people`"""
+        return self._call("accounts.list_people", organization, query={"limit": limit, "after": after})
+
+    def iter_people(self, organization: str) -> Iterator[accounts.Person]:
+        """Every row of `GET /v1/organizations/{organization}/people`, page by page."""
+        return each(self._call, "accounts.list_people", organization, query={})
+
+    def set_role(
+        self, organization: str, person_id: str, body: accounts.NewRole | Mapping[str, Any]
+    ) -> accounts.Person:
+        """`PUT /v1/organizations/{organization}/people/{person_id}/role`"""
+        return self._call("accounts.set_role", organization, person_id, body=body)
+
+    def remove_person(self, organization: str, person_id: str) -> None:
+        """`DELETE /v1/organizations/{organization}/people/{person_id}`"""
+        self._call("accounts.remove_person", organization, person_id)
+
+    def list_invitations(
+        self, organization: str, *, limit: int | None = None, after: str | None = None
+    ) -> accounts.InvitationList:
+        """`GET /v1/organizations/{organization}/invitations`"""
+        return self._call("accounts.list_invitations", organization, query={"limit": limit, "after": after})
+
+    def iter_invitations(self, organization: str) -> Iterator[accounts.Invitation]:
+        """Every row of `GET /v1/organizations/{organization}/invitations`, page by page."""
+        return each(self._call, "accounts.list_invitations", organization, query={})
+
+    def invite(
+        self, organization: str, body: accounts.NewInvitation | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> accounts.IssuedInvitation:
+        """`POST /v1/organizations/{organization}/invitations`"""
+        return self._call("accounts.invite", organization, body=body, idempotency_key=idempotency_key)
+
+    def revoke_invitation(self, invitation_id: str) -> None:
+        """`DELETE /v1/invitations/{invitation_id}`"""
+        self._call("accounts.revoke_invitation", invitation_id)
+
 
 class Fleet:
     """Operations of fleet."""

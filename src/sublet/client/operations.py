@@ -2,70 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-DOCUMENT, NONE, BYTES, RAW = "document", "none", "bytes", "raw"
-PAGE = ("limit", "after")
-PAGE_OF_ONE = ("organization_id", *PAGE)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation by its id in the OpenAPI document.
-
-    `body` and `answer` name wire types as `domain:Class`, so that only the types in use are imported. A body may also be "raw"
-    (bytes of the caller's own), an answer "document" (JSON as it came), "bytes" or "none". `items` is the field of a page that
-    holds its rows, where the answer is a page of a list. One that `edits` changes something in place, and takes `if_match`.
-    """
-
-    id: str
-    method: str
-    path: str
-    query: tuple[str, ...] = ()
-    body: str = ""
-    answer: str = DOCUMENT
-    items: str = ""
-    edits: bool = False
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The names in the path, in order."""
-        return tuple(part.partition("}")[0] for part in self.path.split("{")[1:])
-
+from sublet.client.account_operations import ACCOUNTS
+from sublet.client.operation import BYTES as BYTES
+from sublet.client.operation import DOCUMENT as DOCUMENT
+from sublet.client.operation import NONE as NONE
+from sublet.client.operation import PAGE, PAGE_OF_ONE
+from sublet.client.operation import RAW as RAW
+from sublet.client.operation import Operation as Operation
 
 ALL: tuple[Operation, ...] = (
-    Operation("accounts.whoami", "GET", "/v1/whoami", answer="accounts:Identity"),
-    Operation(
-        "accounts.list_organizations",
-        "GET",
-        "/v1/organizations",
-        query=PAGE,
-        answer="accounts:OrganizationList",
-        items="organizations",
-    ),
-    Operation(
-        "accounts.create_organization",
-        "POST",
-        "/v1/organizations",
-        body="accounts:NewOrganization",
-        answer="accounts:Organization",
-    ),
-    Operation(
-        "accounts.list_keys",
-        "GET",
-        "/v1/organizations/{organization}/keys",
-        query=PAGE,
-        answer="accounts:KeyList",
-        items="keys",
-    ),
-    Operation(
-        "accounts.create_key",
-        "POST",
-        "/v1/organizations/{organization}/keys",
-        body="accounts:NewKey",
-        answer="accounts:IssuedKey",
-    ),
-    Operation("accounts.revoke_key", "DELETE", "/v1/keys/{key_id}", answer="none"),
+    *ACCOUNTS,
     Operation("fleet.list_pools", "GET", "/v1/pools", query=PAGE, answer="fleet:PoolList", items="pools"),
     Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:Pool"),
     Operation("fleet.list_units", "GET", "/v1/pools/{pool}/units", query=PAGE, answer="fleet:UnitList", items="units"),

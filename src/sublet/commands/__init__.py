@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "admin": ("sublet.commands.admin", "app", "The database and the data directory of this machine."),
     "node": ("sublet.commands.node", "app", "Nodes: the machines that serve this database."),
     "org": ("sublet.commands.accounts", "org", "Organizations: the operator, internal teams, customers."),
+    "person": ("sublet.commands.people", "app", "People: who may sign in to the console, and invitations."),
     "key": ("sublet.commands.accounts", "key", "API keys: made, listed, revoked."),
     "pool": ("sublet.commands.fleet", "app", "Pools: what is owned, where, at how many watts."),
     "demand": ("sublet.commands.demand", "app", "What the owner needs: samples, history, claims."),

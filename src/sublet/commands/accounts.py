@@ -112,3 +112,17 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` sh
     """Revoke a key, immediately and permanently."""
     connect().document("accounts.revoke_key", key_id)
     say(f"{key_id} is revoked")
+
+
+@org.command("suspend")
+def suspend_organization(organization: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
+    """Keep an organization's keys and people out; what runs for it goes on, and is billed."""
+    made = connect().document("accounts.suspend", organization)
+    say(f"{made['name']} is {made['status']}")
+
+
+@org.command("resume")
+def resume_organization(organization: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
+    """Let a suspended organization in again."""
+    made = connect().document("accounts.resume", organization)
+    say(f"{made['name']} is {made['status']}")

@@ -133,6 +133,40 @@ def operator_key(
         say(f"{made.id}  role {made.role}\n{secret}\nThis is shown once: only its hash is kept.")
 
 
+@app.command("invite")
+def invite(
+    email: Annotated[str, typer.Argument(help="The address of whoever is invited.")],
+    organization: Annotated[str, typer.Option(help="Id or name.")] = "operator",
+    role: Annotated[str, typer.Option(help="Their role; by default the first of the organization's kind.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Invite the first person of an organization, and print the link, for anyone who may open the database."""
+    from sublet.accounts.people.service import People
+    from sublet.accounts.permissions import ROLES_BY_KIND
+    from sublet.accounts.service import Accounts
+
+    settings = _settings()
+    store = existing_store(settings.database_url)
+    try:
+        accounts = Accounts(store)
+        owner = accounts.organization(organization)
+        people = People(accounts, settings.control.public_url or _console_url(settings))
+        made = people.invite(owner, email, role or ROLES_BY_KIND[owner.kind][0], "admin")
+    finally:
+        store.close()
+    if as_json:
+        print_json(made.as_dict())
+    else:
+        say(f"{made.invitation.email} may join {owner.name} as {made.invitation.role}\n{made.link}")
+        say("The link works once, for 7 days, and is shown this once.")
+
+
+def _console_url(settings: Settings) -> str:
+    """Where the console answers on this machine, while Sublet runs; else where the settings say."""
+    running = running_system(settings.data_dir) or {}
+    return str(running.get("control") or f"http://localhost:{settings.control.port}")
+
+
 def _settings() -> Settings:
     # Reading settings takes longer than a command's help should.
     from sublet.config import settings
@@ -187,6 +221,7 @@ def copy(
 def rotate_secrets(as_json: JsonFlag = False) -> None:
     """Seal the stored secrets with a new key. With the key in a file, one is made; with `secrets.key` set, set the new one there and
     the old one as `secrets.previous_key` first. Sublet must be stopped. Killed, it goes on when called again."""
+    from sublet.accounts.people.letters import reseal_letters
     from sublet.notifications.service import reseal
     from sublet.store.sealing import add_key, drop_old_keys, sealing_of
 
@@ -198,7 +233,8 @@ def rotate_secrets(as_json: JsonFlag = False) -> None:
     try:
         if not stated:
             add_key(settings.data_dir)
-        count = reseal(store, sealing_of(settings.data_dir, stated, settings.secrets.previous_key.get_secret_value()))
+        sealing = sealing_of(settings.data_dir, stated, settings.secrets.previous_key.get_secret_value())
+        count = reseal(store, sealing) + reseal_letters(store, sealing)
     finally:
         store.close()
     if not stated:

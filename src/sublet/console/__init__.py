@@ -1,8 +1,6 @@
-"""The operator's web pages."""
+"""The web pages: the operator's, and those on which customers and people act."""
 
 from sublet.console.model import Overview
-from sublet.console.page import Page
-from sublet.console.pages import router
-from sublet.console.sessions import Sessions
+from sublet.console.page import Page, Screen
 
-__all__ = ["Overview", "Page", "Sessions", "router"]
+__all__ = ["Overview", "Page", "Screen"]

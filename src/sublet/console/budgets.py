@@ -62,7 +62,7 @@ def budgets_page(gather: Callable[[BudgetsQuery], BudgetsView]) -> Page:
         view = gather(BudgetsQuery.of(*(query.get(name, "") for name in ("find", "order", "offset"))))
         return {"view": view, "page": draw_budgets(view)}
 
-    return Page("/budgets", "Budgets", "budgets.html", REFRESH_S, drawn)
+    return Page("/budgets", "Budgets", "budgets.html", REFRESH_S, drawn, "budgets:read")
 
 
 def draw_budgets(view: BudgetsView) -> BudgetsPage:

@@ -1,152 +1,45 @@
-"""The console's routes: its pages, signing in and out, static files; every answer with headers that keep it to itself."""
+"""The console's routes: its pages and screens, and its static files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from fastapi.responses import PlainTextResponse
 
-from sublet.console import chart, figures
-from sublet.console.assets import Assets
-from sublet.console.model import FIND_LENGTH_MAX, ROWS_MAX
-from sublet.console.page import Page
-from sublet.console.sessions import SESSION_HOURS, Session, Sessions
-from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError, UnauthenticatedError
+from sublet.accounts.people.model import Session, VerificationNeededError
+from sublet.accounts.people.sessions import Sessions
+from sublet.accounts.service import Accounts
+from sublet.console.cookies import set_token, token_in
+from sublet.console.forms import ForeignFormError, Form, read_form, refuse_foreign
+from sublet.console.frame import HEADERS, Pages, to
+from sublet.console.page import Act, Drawn, Go, Page, Screen, Visit
+from sublet.store.once import AnsweredError, Effect, Once, current, request_digest
+from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
 
-COOKIE = "sublet_session"
-WRONG_KEY = "This key is unknown, expired or revoked; paste another one."
-FORM_BYTES_MAX = 4096
-_FIELDS_MAX = 16
-REFRESH_WITHOUT_SCRIPT_S = 15
-REFRESH_SLOWLY_S = 60
-"""Without the script, of pages on which people read or type."""
-
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    # no-referrer would make browsers send `Origin: null` with our own forms, which are then refused.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cache-Control": "no-store",
-}
+ONCE_LENGTH_MAX = 64
 
 
-class ForeignFormError(ForbiddenError):
-    """This form was sent from another site or an older page; open the console's own page and send it again."""
+class DoneAlreadyError(ForbiddenError):
+    """This form was sent before and has been carried out; open the page again to see what came of it."""
 
-    code = "foreign_form"
-
-
-class FormTooLongError(InvalidInputError):
-    """The form is longer than the console accepts; paste only the key into it."""
-
-    code = "form_too_long"
-    status = 413
+    code = "done_already"
+    status = 409
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """Templates and static files, loaded once."""
-
-    templates: Environment
-    assets: Assets
-
-    @classmethod
-    def load(cls, pages: Sequence[Page]) -> Pages:
-        assets = Assets()
-        templates = Environment(
-            loader=PackageLoader("sublet.console"),
-            autoescape=select_autoescape(default=True, default_for_string=True),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        templates.globals.update(asset=assets.path, rows_max=ROWS_MAX, find_length_max=FIND_LENGTH_MAX)
-        templates.globals.update(refresh_without_script_s=REFRESH_WITHOUT_SCRIPT_S, refresh_slowly_s=REFRESH_SLOWLY_S)
-        templates.globals.update(forecast_label=chart.forecast_label)
-        templates.globals.update(pages=[(page.path, page.label) for page in pages])
-        for name in ("count", "rate", "money", "duration", "moment", "period", "share", "tone"):
-            templates.filters[name] = getattr(figures, name)
-        return cls(templates, assets)
-
-    def shown(self, page: Page, query: Mapping[str, str], form_token: str) -> HTMLResponse:
-        """A page as it is now."""
-        drawn = page.gather(query)
-        return self._page(page.template, **drawn, form_token=form_token, refresh_s=page.refresh_s)
-
-    def sign_in(self, error: SubletError | None = None) -> HTMLResponse:
-        """The form that asks for the operator's key, with what was wrong about the last one."""
-        page = self._page("sign_in.html", error=error.message if error else None)
-        page.status_code = error.status if error else 200
-        if error and "retry_after_s" in error.details:
-            page.headers["Retry-After"] = str(error.details["retry_after_s"])
-        return page
-
-    def problem(self, error: SubletError) -> HTMLResponse:
-        """A page for when there is none, with the one sentence of the error."""
-        page = self._page("problem.html", error=error)
-        page.status_code = error.status
-        return page
-
-    def _page(self, template: str, **values: object) -> HTMLResponse:
-        return HTMLResponse(self.templates.get_template(template).render(**values), headers=HEADERS)
-
-
-def router(sessions: Sessions, shown: Sequence[Page]) -> APIRouter:
-    """The pages in `shown`, GET and POST /login, POST /logout, GET /static/…: the operator's console."""
-    pages = Pages.load(shown)
+def router(accounts: Accounts, sessions: Sessions, pages: Pages, shown: Sequence[Page | Screen]) -> APIRouter:
+    """The pages and screens in `shown`, and GET /static/…."""
     routes = APIRouter(include_in_schema=False)
-    for page in shown:
-        _add_page(routes, pages, sessions, page)
-
-    @routes.get("/login")
-    def sign_in_page(request: Request) -> Response:
-        return _to("/") if _session(request, sessions) else pages.sign_in()
-
-    @routes.post("/login")
-    def sign_in(request: Request, form: Annotated[_Form, Depends(_form)]) -> Response:
-        try:
-            _refuse_foreign(request)
-            token = sessions.open(form.field("key"), request.client.host if request.client else "")
-        except UnauthenticatedError:
-            return pages.sign_in(UnauthenticatedError(WRONG_KEY))
-        except SubletError as error:
-            return pages.sign_in(error)
-        answer = _to("/")
-        answer.set_cookie(
-            COOKIE,
-            token,
-            max_age=SESSION_HOURS * 3600,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        return answer
-
-    @routes.post("/logout")
-    def sign_out(request: Request, form: Annotated[_Form, Depends(_form)]) -> Response:
-        session = _session(request, sessions)
-        if session is not None:
-            try:
-                _refuse_foreign(request)
-                if not session.owns_form(form.field("form_token")):
-                    raise ForeignFormError()
-            except SubletError as error:
-                return pages.problem(error)
-            sessions.close(request.cookies.get(COOKIE))
-        answer = _to_sign_in()
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-        return answer
+    for item in shown:
+        if isinstance(item, Page):
+            _add_page(routes, pages, sessions, item)
+        else:
+            _add_screen(routes, _Screening(accounts, sessions, pages, item))
 
     @routes.get("/static/{name}")
     def static(request: Request, name: str) -> Response:
@@ -159,60 +52,186 @@ def router(sessions: Sessions, shown: Sequence[Page]) -> APIRouter:
     return routes
 
 
-def _add_page(routes: APIRouter, pages: Pages, sessions: Sessions, page: Page) -> None:
-    @routes.get(page.path)
-    def shown(request: Request) -> Response:
-        session = _session(request, sessions)
-        if session is None:
-            return _to_sign_in()
-        try:
-            return pages.shown(page, request.query_params, session.form_token)
-        except SubletError as error:
-            return pages.problem(error)
+def signed_in(request: Request, sessions: Sessions, answer: Callable[[Session], Response]) -> Response:
+    """`answer` for whoever is signed in; others go to sign in and come back."""
+    session = sessions.find(token_in(request))
+    if session is None:
+        return to(_sign_in_path(request))
+    made = answer(session)
+    if session.fresh_token is not None:
+        set_token(request, made, session.fresh_token)
+    return made
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What a form sent; `body` None where it was longer than FORM_BYTES_MAX."""
-
-    body: bytes | None
-
-    def field(self, name: str) -> str:
-        """The field's first value, empty where it is missing. Raises FormTooLongError."""
-        if self.body is None:
-            raise FormTooLongError()
-        try:
-            fields = parse_qs(self.body.decode("utf-8", "replace"), max_num_fields=_FIELDS_MAX)
-        except ValueError as error:
-            raise FormTooLongError() from error
-        return fields.get(name, [""])[0]
-
-
-async def _form(request: Request) -> _Form:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES_MAX:
-            return _Form(None)
-    return _Form(body)
-
-
-def _session(request: Request, sessions: Sessions) -> Session | None:
-    return sessions.find(request.cookies.get(COOKIE))
-
-
-def _refuse_foreign(request: Request) -> None:
-    """Browsers say where a form comes from; one from elsewhere is refused whatever cookies it carries."""
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    origin = request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    if site not in ("same-origin", "none") or foreign:
+def refuse_forged(request: Request, session: Session, form: Form) -> None:
+    """Raises ForeignFormError where a form is not one of this session's own pages."""
+    refuse_foreign(request)
+    if not _same(session.form_token, form.text("form_token")):
         raise ForeignFormError()
 
 
-def _to(path: str) -> RedirectResponse:
-    return RedirectResponse(path, 303, HEADERS)
+def visit_of(request: Request, session: Session, form: Form, at: Any) -> Visit:
+    """Somebody at a screen."""
+    return Visit(
+        session,
+        session.actor,
+        dict(request.path_params),
+        request.query_params,
+        form,
+        at,
+        request.client.host if request.client else "",
+        f"{request.url.scheme}://{request.headers.get('host', '')}",
+    )
 
 
-def _to_sign_in() -> RedirectResponse:
-    return _to("/login")
+def _add_page(routes: APIRouter, pages: Pages, sessions: Sessions, page: Page) -> None:
+    @routes.get(page.path)
+    def shown(request: Request) -> Response:
+        def answer(session: Session) -> Response:
+            if not page.opens_for(session.actor):
+                first = pages.first(session)
+                if page.path == "/" and first != "/":
+                    return to(first)
+                return pages.problem(request, _not_for(session, page.permission))
+            try:
+                drawn = page.gather(request.query_params)
+            except SubletError as error:
+                return pages.problem(request, error)
+            return pages.draw(
+                request, page.template, {**drawn, "frame": pages.frame(session), "refresh_s": page.refresh_s}
+            )
+
+        return signed_in(request, sessions, answer)
+
+
+def _add_screen(routes: APIRouter, screening: _Screening) -> None:
+    path = screening.screen.path
+
+    @routes.get(path)
+    def shown(request: Request) -> Response:
+        return signed_in(request, screening.sessions, lambda session: screening.show(request, session))
+
+    @routes.post(path)
+    def acted(request: Request, form: Annotated[Form, Depends(read_form)]) -> Response:
+        return signed_in(request, screening.sessions, lambda session: screening.act(request, session, form))
+
+
+class _Screening:
+    """One screen, shown and acted on."""
+
+    def __init__(self, accounts: Accounts, sessions: Sessions, pages: Pages, screen: Screen) -> None:
+        self.sessions = sessions
+        self.screen = screen
+        self._store = accounts.store
+        self._pages = pages
+
+    def show(self, request: Request, session: Session) -> Response:
+        """The screen as it is now."""
+        if not self.screen.opens_for(session.actor):
+            return self._pages.problem(request, _not_for(session, self.screen.permission))
+        visit = visit_of(request, session, Form(), self._store.clock.now())
+        try:
+            return self._answer(request, session, self.screen.show(self._allowed(visit, self.screen.permission)))
+        except SubletError as error:
+            return self._pages.problem(request, error)
+
+    def act(self, request: Request, session: Session, form: Form) -> Response:
+        """What a form of the screen asks for."""
+        if not self.screen.opens_for(session.actor):
+            return self._pages.problem(request, _not_for(session, self.screen.permission))
+        visit = visit_of(request, session, form, self._store.clock.now())
+        try:
+            refuse_forged(request, session, form)
+            act = self.screen.acts.get(form.text("act"))
+            if act is None:
+                raise InvalidInputError("this form asks for something that the page can't do; reload it")
+            if act.dangerous:
+                self.sessions.require_verified(session)
+            outcome = self._carried_out(request, act, self._allowed(visit, act.permission))
+        except VerificationNeededError:
+            return to(f"/verify?next={quote(request.url.path)}")
+        except (ForeignFormError, DoneAlreadyError) as error:
+            return self._pages.problem(request, error)
+        except SubletError as error:
+            return self._again(request, visit, error)
+        return self._answer(request, session, outcome)
+
+    def _allowed(self, visit: Visit, permission: str) -> Visit:
+        return replace(visit, actor=visit.actor.require(permission))
+
+    def _carried_out(self, request: Request, act: Act, visit: Visit) -> Drawn | Go:
+        key = visit.form.text("once")
+        if act.once is None:
+            return act.do(visit)
+        if not 0 < len(key) <= ONCE_LENGTH_MAX or not key.isalnum():
+            raise ForeignFormError()
+        asked = request_digest("POST", request.url.path, "", repr(sorted(visit.form.fields.items())).encode())
+        once = Once(
+            self._store,
+            visit.session.actor.organization_id,
+            f"form {visit.session.id} {key}",
+            asked,
+            200,
+            Effect(act.once, lambda made: {}),
+            "",
+        )
+        before = current.set(once)
+        try:
+            once.refuse_or_replay()
+            return act.do(visit)
+        except AnsweredError as error:
+            raise DoneAlreadyError() from error
+        finally:
+            current.reset(before)
+
+    def _again(self, request: Request, visit: Visit, error: SubletError) -> Response:
+        """The screen with what was wrong about the form, and what was typed."""
+        try:
+            drawn = self.screen.show(self._allowed(visit, self.screen.permission))
+        except SubletError:
+            return self._pages.problem(request, error)
+        if isinstance(drawn, Go):
+            return self._pages.problem(request, error)
+        answer = self._answer(request, visit.session, drawn, (error, visit.form))
+        if "retry_after_s" in error.details:
+            answer.headers["Retry-After"] = str(error.details["retry_after_s"])
+        return answer
+
+    def _answer(
+        self, request: Request, session: Session, outcome: Drawn | Go, failed: tuple[SubletError, Form] | None = None
+    ) -> Response:
+        error, form = failed or (None, None)
+        if isinstance(outcome, Go):
+            return to(outcome.path)
+        typed = {name: text for name, text in (form.fields if error and form else {}).items() if "password" not in name}
+        added = {
+            "typed": typed,
+            "frame": self._pages.frame(session),
+            "here": self.screen.label,
+            "error": error,
+            "once": _once(),
+        }
+        return self._pages.draw(request, outcome.template, {**outcome.values, **added}, error.status if error else 200)
+
+
+def _not_for(session: Session, permission: str) -> SubletError:
+    try:
+        session.actor.require(permission)
+    except ForbiddenError as error:
+        return error
+    return ForbiddenError("this page is for the operator; the pages above are yours")
+
+
+def _sign_in_path(request: Request) -> str:
+    if request.method != "GET" or request.url.path in ("/", "/login"):
+        return "/login"
+    return f"/login?next={quote(request.url.path)}"
+
+
+def _once() -> str:
+
+    return secrets.token_hex(16)
+
+
+def _same(one: str, other: str) -> bool:
+    return hashlib.sha256(one.encode()).digest() == hashlib.sha256(other.encode("utf-8", "replace")).digest()

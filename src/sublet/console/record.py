@@ -126,7 +126,7 @@ def record_page(gather: Callable[[str | None], RecordView]) -> Page:
         view = gather(pool and pool[:NAME_LENGTH_MAX])
         return {"view": view, "page": draw_record(view.record) if view.record is not None else None}
 
-    return Page("/record", "Record", "record.html", REFRESH_S, drawn)
+    return Page("/record", "Record", "record.html", REFRESH_S, drawn, "surplus:read")
 
 
 def draw_record(record: PoolRecord) -> RecordPage:

@@ -14,12 +14,14 @@ from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
-from sublet.accounts.model import Actor, Require
+from sublet.accounts.model import Require
+from sublet.accounts.people import api as people_api
 from sublet.api.contract import describe
 from sublet.api.http import bearer_secret, check_permissions, frame, requirement
 from sublet.api.reference import add_reference
+from sublet.console.frame import Pages
 from sublet.console.pages import router as console_router
-from sublet.console.sessions import Sessions
+from sublet.console.signing import signing_router
 from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
 from sublet.control.metrics import EXPOSITION, ControlMetrics, Requests
@@ -61,6 +63,7 @@ log = structlog.get_logger(__name__)
 RATING_INTERVAL_S = 2.0
 BOOKKEEPING_INTERVAL_S = 60.0
 OUTBOX_INTERVAL_S = 0.5
+LETTERS_INTERVAL_S = 2.0
 WATCHING_INTERVAL_S = 10.0
 RECORD_INTERVAL_S = 1.0
 RECORD_BUDGET_S = 0.3
@@ -71,7 +74,7 @@ FLEET_INTERVAL_S = 30.0
 DISK_INTERVAL_S = 1.0
 MONTHS_INTERVAL_S = 600.0
 COLLECTING_INTERVAL_S = 10.0
-LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "watching-all")
+LED = ("fleet", "rating", "bookkeeping", "months", "record", "outbox", "letters", "watching-all")
 """What one control plane does for all of them; pools are led each by itself."""
 PLANS_KEPT = 20
 PUSHED_S = 60.0
@@ -106,6 +109,7 @@ class ControlPlane:
             self._led("months", MONTHS_INTERVAL_S, self._close_months),
             self._led("record", RECORD_INTERVAL_S, self._record),
             self._led("outbox", OUTBOX_INTERVAL_S, self._telling.round),
+            self._led("letters", LETTERS_INTERVAL_S, self._send_letters),
         ]
         watching = Watching(system, self.loops)
         self.loops += [
@@ -216,9 +220,14 @@ class ControlPlane:
     def _rate(self) -> None:
         self.system.ledger.rate()
 
+    def _send_letters(self) -> None:
+        if self.settings.mail.host:
+            self.system.send_letters()
+
     def _keep_books(self) -> None:
         self.system.ledger.expire(timedelta(hours=self.settings.billing.grace_hours))
         once.forget(self.system.store, self.system.clock.now())
+        self.system.sessions.forget()
         self._telling.forget()
         # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
         last = self.system.ledger.proved_at()
@@ -283,6 +292,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     require = requirement(system.accounts)
     clock_now = system.clock.now
     api.include_router(accounts_api.router(system.accounts, require))
+    api.include_router(people_api.router(system.accounts, system.people, require))
     api.include_router(fleet_api.router(system.fleet, require))
     api.include_router(fleet_api.node_router(Nodes(system.store), clock_now, require))
     api.include_router(_demand_routes(system, plane, require))
@@ -294,10 +304,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))
     _add_notifications(api, system, require)
-    sessions = Sessions(system.clock, system.accounts.authenticate, lambda actor: _still_valid(system, actor))
-    overviews = Overviews(system, plane.health)
-    api.include_router(console_router(sessions, console_pages(system, overviews)))
-
+    _add_console(api, system, plane)
     _add_metrics(api, system, plane)
 
     @api.get("/health")
@@ -370,6 +377,13 @@ def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
         return {"months": [month.as_dict() for month in contracted(system)]}
 
 
+def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
+    shown = console_pages(system, Overviews(system, plane.health))
+    pages = Pages(shown)
+    api.include_router(signing_router(system.sessions, system.people, pages))
+    api.include_router(console_router(system.accounts, system.sessions, pages, shown))
+
+
 def _add_metrics(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     requests = Requests()
     api.add_middleware(_Measured, requests=requests)
@@ -391,8 +405,3 @@ class _Measured:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
-
-
-def _still_valid(system: Sublet, actor: Actor) -> bool:
-    now = system.clock.now()
-    return any(key.id == actor.key_id and key.usable(now) for key in system.accounts.keys(actor.organization_id))

@@ -11,6 +11,11 @@ _DIGITS = 24
 PREFIXES = {
     "org": "organization",
     "key": "API key",
+    "per": "person",
+    "ivt": "invitation",
+    "ses": "session",
+    "att": "attempt to sign in",
+    "let": "letter to a person",
     "pool": "pool",
     "unit": "accelerator",
     "nod": "node",

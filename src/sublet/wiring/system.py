@@ -12,6 +12,9 @@ from functools import cached_property
 from sqlalchemy import Connection
 
 from sublet.accounts import store as accounts_sql
+from sublet.accounts.people.letters import send_letters
+from sublet.accounts.people.service import People
+from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
 from sublet.config.settings import Settings
 from sublet.demand.service import Demand
@@ -43,6 +46,7 @@ from sublet.models.catalog import built_in
 from sublet.models.service import Models
 from sublet.notifications.channels import channels_of
 from sublet.notifications.channels.base import Channel
+from sublet.notifications.channels.email import EmailChannel
 from sublet.notifications.service import Notifications
 from sublet.store import Store
 from sublet.store.schema import migrate
@@ -123,6 +127,22 @@ class Sublet:
             self.settings.notifications.subscriptions_max,
             self.settings.control.public_url,
         )
+
+    @cached_property
+    def people(self) -> People:
+        """Who may sign in. Without a mail server their links are shown alone."""
+        mails = bool(self.settings.mail.host)
+        return People(self.accounts, self.settings.control.public_url, (lambda: self.sealing) if mails else None)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        return Sessions(self.accounts)
+
+    def send_letters(self) -> int:
+        """Send the mail to people that waits; how many were sent."""
+        mail = self.channels["email"]
+        assert isinstance(mail, EmailChannel)
+        return send_letters(self.store, self.sealing, mail.post)
 
     def close(self) -> None:
         self.store.close()

@@ -10,14 +10,14 @@ from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime
+from email.utils import format_datetime, formatdate, make_msgid
 from pathlib import Path
 from typing import ClassVar
 
 from sublet.notifications.channels.base import Confirmation, Message, NotDeliveredError, Receipt
 from sublet.notifications.wording import facts, headline, local_time
 from sublet.store.outbox import Event
-from sublet.values.errors import InvalidInputError
+from sublet.values.errors import InvalidInputError, UnavailableError
 from sublet.values.text import refuse_unsafe
 
 ADDRESS_CHARS_MAX = 254
@@ -73,11 +73,23 @@ class EmailChannel:
     def receiver(self, address: str) -> str:
         return self._mailbox.host if self._mailbox is not None else address
 
+    def post(self, address: str, subject: str, text: str) -> None:
+        """Send one plain letter to one person. Raises UnavailableError where it can't be delivered now."""
+        mailbox = self._mailbox
+        if mailbox is None:
+            raise UnavailableError("the settings name no mail.host")
+        try:
+            self._send(mailbox, _letter(mailbox.sender, address, subject, text))
+        except NotDeliveredError as error:
+            raise UnavailableError(str(error)) from error
+
     def send(self, message: Message) -> Receipt:
         mailbox = self._mailbox
         if mailbox is None:
             raise NotDeliveredError("the settings name no mail.host", retry_after_s=DELAYED_S)
-        mail = composed(message, mailbox.sender)
+        return self._send(mailbox, composed(message, mailbox.sender))
+
+    def _send(self, mailbox: Mailbox, mail: EmailMessage) -> Receipt:
         try:
             with _connected(mailbox) as server:
                 server.send_message(mail)
@@ -139,6 +151,16 @@ def _asked_html(words: str, confirmation: Confirmation) -> str:
         url = html.escape(confirmation.url)
         text = text.replace(url, f'<a href="{url}">{url}</a>')
     return f'<!doctype html><html><body><p style="white-space: pre-wrap">{text}</p></body></html>'
+
+
+def _letter(sender: str, address: str, subject: str, text: str) -> EmailMessage:
+    mail = EmailMessage(policy=SMTP)
+    mail["From"], mail["To"], mail["Subject"] = sender, address, subject[:SUBJECT_CHARS_MAX]
+    mail["Date"] = formatdate()
+    mail["Message-ID"] = make_msgid(domain=_domain(sender))
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(text)
+    return mail
 
 
 def _subject(events: tuple[Event, ...]) -> str:

@@ -1,6 +1,6 @@
 """Who buys and who operates: organizations and their API keys."""
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -32,4 +32,115 @@ api_keys = Table(
     Column("expires_at", Instant, nullable=True),
     Column("revoked_at", Instant, nullable=True),
     Index(None, "organization_id"),
+)
+
+# A person, whatever organizations they are in. `email` is in lower case. `password` is the PHC text of Argon2id; without one
+# nobody signs in with a password.
+persons = Table(
+    "persons",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("email", String(254), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("password", Text, nullable=True),
+    Column("created_at", Instant, nullable=False),
+    Column("email_verified_at", Instant, nullable=True),
+    Column("password_changed_at", Instant, nullable=True),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("person_id", String(40), ForeignKey("persons.id"), primary_key=True),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), primary_key=True),
+    Column("role", String(32), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_memberships_organization_id", "organization_id"),
+)
+
+# Two secrets, of which hashes are stored: the link that the inviter sees, and the one in the mail, which proves the address.
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), nullable=False),
+    Column("email", String(254), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("link_sha256", String(64), nullable=False, unique=True),
+    Column("mail_sha256", String(64), nullable=False, unique=True),
+    Column("invited_by", String(40), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("accepted_at", Instant, nullable=True),
+    Column("revoked_at", Instant, nullable=True),
+    Index("ix_invitations_organization_id", "organization_id"),
+)
+
+password_resets = Table(
+    "password_resets",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("person_id", String(40), ForeignKey("persons.id"), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant, nullable=True),
+    Index("ix_password_resets_person_id", "person_id"),
+)
+
+# Signed in on the console: a person in one of their organizations, or whoever holds a key. The cookie is one of its tokens.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("person_id", String(40), ForeignKey("persons.id"), nullable=True),
+    Column("key_id", String(40), ForeignKey("api_keys.id"), nullable=True),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), nullable=False),
+    Column("form_secret", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("verified_at", Instant, nullable=False),
+    Column("revoked_at", Instant, nullable=True),
+    Column("user_agent", String(200), nullable=False),
+    Column("address", String(64), nullable=False),
+    Index("ix_sessions_person_id", "person_id"),
+    Index("ix_sessions_expires_at", "expires_at"),
+)
+
+session_tokens = Table(
+    "session_tokens",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("session_id", String(40), ForeignKey("sessions.id"), nullable=False),
+    Column("issued_at", Instant, nullable=False),
+    Column("replaced_at", Instant, nullable=True),
+    Index("ix_session_tokens_session_id", "session_id"),
+)
+
+# Attempts to prove who one is: failed sign-ins by account and source, and requests for a reset. Kept for a day.
+sign_in_attempts = Table(
+    "sign_in_attempts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("what", String(16), nullable=False),
+    Column("account_sha256", String(64), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("ix_sign_in_attempts_account_sha256", "account_sha256", "at"),
+    Index("ix_sign_in_attempts_source", "source", "at"),
+    Index("ix_sign_in_attempts_at", "at"),
+)
+
+# Mail to one person that holds a link: sealed until it is sent, then deleted.
+letters = Table(
+    "letters",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("address", String(254), nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("next_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text, nullable=True),
+    Index("ix_letters_next_at", "next_at"),
 )

@@ -1,0 +1,194 @@
+"""Signing in and out, joining by an invitation, and setting a forgotten password: what people do before they are in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from sublet.accounts.people.model import Session, WrongPasswordError
+from sublet.accounts.people.service import People
+from sublet.accounts.people.sessions import Sessions
+from sublet.console.cookies import drop_token, set_token, token_in
+from sublet.console.forms import Form, own_path, read_form, refuse_foreign
+from sublet.console.frame import Pages, to
+from sublet.console.pages import refuse_forged, signed_in
+from sublet.values.errors import InvalidInputError, SubletError, UnauthenticatedError
+
+WRONG_KEY = "This key is unknown, expired or revoked; paste another one."
+TWO_PASSWORDS = "the two passwords differ; type the same one twice"
+
+Sent = Annotated[Form, Depends(read_form)]
+
+
+def signing_router(sessions: Sessions, people: People, pages: Pages) -> APIRouter:
+    """GET and POST /login, /join, /forgot, /reset and /verify, POST /logout."""
+    routes = APIRouter(include_in_schema=False)
+    _add_sign_in(routes, sessions, pages)
+    _add_sign_out(routes, sessions, pages)
+    _add_join(routes, sessions, people, pages)
+    _add_reset(routes, people, pages)
+    _add_verify(routes, sessions, pages)
+    return routes
+
+
+def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
+    def form(request: Request, then: str, email: str = "", error: SubletError | None = None) -> Response:
+        values = {"error": error, "next": then, "email": email, "done": request.query_params.get("done", "")}
+        return _with_wait(pages.draw(request, "sign_in.html", values, error.status if error else 200), error)
+
+    @routes.get("/login")
+    def sign_in_page(request: Request) -> Response:
+        session = sessions.find(token_in(request))
+        then = own_path(request.query_params.get("next", ""), "")
+        return to(then or pages.first(session)) if session is not None else form(request, then)
+
+    @routes.post("/login")
+    def sign_in(request: Request, sent: Sent) -> Response:
+        then, email = "", ""
+        address, agent = _source(request)
+        try:
+            refuse_foreign(request)
+            then, email = own_path(sent.text("next"), ""), sent.text("email")
+            if "email" in sent.fields:
+                token = sessions.open_with_password(email, sent.text("password"), address, agent)
+            else:
+                token = sessions.open_with_key(sent.text("key"), address, agent)
+        except WrongPasswordError as error:
+            return form(request, then, email, error)
+        except UnauthenticatedError:
+            return form(request, then, "", UnauthenticatedError(WRONG_KEY))
+        except SubletError as error:
+            return form(request, then, email, error)
+        return _entered(request, sessions, pages, token, then)
+
+
+def _add_sign_out(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
+    @routes.post("/logout")
+    def sign_out(request: Request, sent: Sent) -> Response:
+        session = sessions.find(token_in(request))
+        if session is not None:
+            try:
+                refuse_forged(request, session, sent)
+            except SubletError as error:
+                return pages.problem(request, error)
+            sessions.close(token_in(request))
+        answer = to("/login")
+        drop_token(request, answer)
+        return answer
+
+
+def _add_join(routes: APIRouter, sessions: Sessions, people: People, pages: Pages) -> None:
+    def shown(request: Request, secret: str, name: str = "", error: SubletError | None = None) -> Response:
+        try:
+            values = {"offer": people.offer(secret), "secret": secret, "name": name, "error": error}
+        except SubletError as over:
+            return pages.problem(request, over)
+        return _with_wait(pages.draw(request, "join.html", values, error.status if error else 200), error)
+
+    @routes.get("/join")
+    def join_page(request: Request) -> Response:
+        return shown(request, request.query_params.get("secret", ""))
+
+    @routes.post("/join")
+    def join(request: Request, sent: Sent) -> Response:
+        secret = ""
+        address, agent = _source(request)
+        try:
+            refuse_foreign(request)
+            secret = sent.text("secret")
+            if not people.offer(secret).known and sent.text("password") != sent.text("again"):
+                raise InvalidInputError(TWO_PASSWORDS)
+            person = people.accept(secret, sent.text("name"), sent.text("password"), address)
+            token = sessions.open_person(person.id, address, agent)
+        except SubletError as error:
+            return shown(request, secret, sent.fields.get("name", ""), error)
+        return _entered(request, sessions, pages, token, "")
+
+
+def _add_reset(routes: APIRouter, people: People, pages: Pages) -> None:
+    @routes.get("/forgot")
+    def forgot_page(request: Request) -> Response:
+        return pages.draw(request, "forgot.html", {"sent": False, "error": None})
+
+    @routes.post("/forgot")
+    def forgot(request: Request, sent: Sent) -> Response:
+        try:
+            refuse_foreign(request)
+            people.ask_reset(sent.text("email"), _source(request)[0])
+        except SubletError as error:
+            return pages.draw(request, "forgot.html", {"sent": False, "error": error}, error.status)
+        return pages.draw(request, "forgot.html", {"sent": True, "error": None})
+
+    def shown(request: Request, secret: str, error: SubletError | None = None) -> Response:
+        try:
+            values = {"person": people.reset_person(secret), "secret": secret, "error": error}
+        except SubletError as over:
+            return pages.problem(request, over)
+        return pages.draw(request, "reset.html", values, error.status if error else 200)
+
+    @routes.get("/reset")
+    def reset_page(request: Request) -> Response:
+        return shown(request, request.query_params.get("secret", ""))
+
+    @routes.post("/reset")
+    def reset(request: Request, sent: Sent) -> Response:
+        secret = ""
+        try:
+            refuse_foreign(request)
+            secret = sent.text("secret")
+            if sent.text("password") != sent.text("again"):
+                raise InvalidInputError(TWO_PASSWORDS)
+            people.reset(secret, sent.text("password"))
+        except SubletError as error:
+            return shown(request, secret, error)
+        return to("/login?done=reset")
+
+
+def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
+    def shown(request: Request, session: Session, then: str, error: SubletError | None = None) -> Response:
+        values = {
+            "next": then,
+            "error": error,
+            "form_token": session.form_token,
+            "email": session.person.email if session.person else "",
+        }
+        return _with_wait(pages.draw(request, "verify.html", values, error.status if error else 200), error)
+
+    @routes.get("/verify")
+    def verify_page(request: Request) -> Response:
+        then = own_path(request.query_params.get("next", ""))
+        return signed_in(request, sessions, lambda session: shown(request, session, then))
+
+    @routes.post("/verify")
+    def verify(request: Request, sent: Sent) -> Response:
+        def answer(session: Session) -> Response:
+            then = "/"
+            try:
+                refuse_forged(request, session, sent)
+                then = own_path(sent.text("next"))
+                sessions.verify(session, sent.text("password"), _source(request)[0])
+            except SubletError as error:
+                return shown(request, session, then, error)
+            return to(then)
+
+        return signed_in(request, sessions, answer)
+
+
+def _entered(request: Request, sessions: Sessions, pages: Pages, token: str, then: str) -> Response:
+    """Into the console with a session that is new; the browser's session from before ends."""
+    sessions.close(token_in(request))
+    session = sessions.find(token)
+    answer = to(then or (pages.first(session) if session else "/"))
+    set_token(request, answer, token)
+    return answer
+
+
+def _source(request: Request) -> tuple[str, str]:
+    return request.client.host if request.client else "", request.headers.get("user-agent", "")
+
+
+def _with_wait(answer: Response, error: SubletError | None) -> Response:
+    if error is not None and "retry_after_s" in error.details:
+        answer.headers["Retry-After"] = str(error.details["retry_after_s"])
+    return answer
