@@ -40,20 +40,19 @@ def main() -> None:
 
 def measured(surface: Surface, name: str) -> dict[str, float]:
     """The figures of one surface."""
-    bound, small, large = request_of(surface, name, 10, 0), request_of(surface, name, 10, 0), None
-    large = request_of(surface, name, 60, 40)
-    surface = bound[0]
+    surface, small = request_of(surface, name, 10, 0)
+    large = request_of(surface, name, 60, 40)[1]
     chunks = [HEAD.format(text=f" word{number}").encode() for number in range(EVENTS)]
 
     def stream() -> None:
-        event = surface.stream(parsed(surface, small[1]), IDENTITY).event
+        event = surface.stream(parsed(surface, small), IDENTITY).event
         for chunk in chunks:
             event(chunk)
 
     return {
         "event_us": round(least_us(stream) / EVENTS, 2),
-        "request_of_10_us": round(least_us(lambda: read(surface, small[1])) / REQUESTS, 1),
-        "request_of_60_with_40_tools_us": round(least_us(lambda: read(surface, large[1])) / REQUESTS, 1),
+        "request_of_10_us": round(least_us(lambda: read(surface, small)) / REQUESTS, 1),
+        "request_of_60_with_40_tools_us": round(least_us(lambda: read(surface, large)) / REQUESTS, 1),
     }
 
 
@@ -67,6 +66,15 @@ def request_of(surface: Surface, name: str, turns: int, tools: int) -> tuple[Sur
         fields |= {"max_tokens": 999, "messages": messages, "system": [{"type": "text", "text": words}]}
         if tools:
             fields["tools"] = [{"name": f"t{n}", "description": words, "input_schema": SCHEMA} for n in range(tools)]
+    elif name == "gemini":
+        contents = [{"role": "model" if role == "assistant" else role, "parts": [{"text": words}]} for role in roles]
+        fields = {"contents": contents, "systemInstruction": {"parts": [{"text": words}]}}
+        if tools:
+            functions = [{"name": f"t{n}", "description": words, "parameters": SCHEMA} for n in range(tools)]
+            fields["tools"] = [{"functionDeclarations": functions}]
+        found = surface.find(b"/v1beta/models/model:streamGenerateContent", b"alt=sse")
+        assert found is not None
+        surface = found[0]
     elif name == "responses":
         fields |= {"input": messages, "instructions": words}
         if tools:

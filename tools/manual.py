@@ -238,6 +238,13 @@ def responses_fields() -> str:
     return table()
 
 
+def gemini_fields() -> str:
+    """Every field of Gemini's requests, and what becomes of it."""
+    from sublet.gateway.surfaces.gemini_fields import table
+
+    return table()
+
+
 def events() -> str:
     """A row per kind of event, then the fields of each."""
     from sublet.notifications.kinds import all_kinds
@@ -259,6 +266,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "openai-fields.md": openai_fields,
     "anthropic.md": anthropic_fields,
     "responses.md": responses_fields,
+    "gemini.md": gemini_fields,
 }
 
 if __name__ == "__main__":

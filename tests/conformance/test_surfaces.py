@@ -24,6 +24,8 @@ from sublet.gateway.requests.form import (
 )
 from sublet.gateway.surfaces.anthropic import AnthropicSurface
 from sublet.gateway.surfaces.anthropic_fields import FIELDS as ANTHROPIC
+from sublet.gateway.surfaces.gemini import GeminiSurface
+from sublet.gateway.surfaces.gemini_fields import FIELDS as GEMINI
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.openai_fields import NAMES as OPENAI
 from sublet.gateway.surfaces.registry import SURFACES
@@ -114,10 +116,35 @@ def responses_stage(surface: Surface) -> SurfaceStage:
     )
 
 
+def gemini_stage(surface: Surface) -> SurfaceStage:
+    def bound(method: str) -> Surface:
+        found = surface.find(f"/v1beta/models/{PUBLIC}:{method}".encode(), b"alt=sse")
+        assert found is not None
+        return found[0]
+
+    def text(response: dict[str, Any]) -> str:
+        return "".join(part.get("text", "") for part in response["candidates"][0]["content"]["parts"])
+
+    content = {"role": "user", "parts": [{"text": "How many words?"}]}
+    chat = json.dumps({"contents": [content]}).encode()
+    return SurfaceStage(
+        bound("generateContent"),
+        {"chat": chat, "count": chat, "embeddings": json.dumps({"content": content}).encode()},
+        {"chat": chat},
+        lambda body: text(json.loads(body)),
+        lambda told: "".join(text(json.loads(part[6:])) for part in told.decode().split("\r\n") if part),
+        lambda body: str(json.loads(body)["error"]["message"]),
+        headers=((b"x-goog-api-key", b"sublet_conformance"),),
+        fields=[item.name for items in GEMINI.values() for item in items],
+        streaming=bound("streamGenerateContent"),
+    )
+
+
 STAGES: dict[type[Any], Callable[[Surface], SurfaceStage]] = {
     OpenAISurface: openai_stage,
     AnthropicSurface: anthropic_stage,
     ResponsesSurface: responses_stage,
+    GeminiSurface: gemini_stage,
 }
 
 

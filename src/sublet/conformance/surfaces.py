@@ -29,7 +29,8 @@ class SurfaceStage:
     """`requests` has a body for each kind of call that the surface serves, to the model `public-model`; `streamed` those that ask for
     a stream. `said` reads the text out of a whole answer, `streamed_said` out of all bytes of a stream, `refused` the sentence
     out of a refusal. `headers` carry the key `sublet_conformance`. `fields` are names of fields that the vendor's requests may have
-    besides, for tests that try anything in them."""
+    besides, for tests that try anything in them. `streaming` is the surface that reads the requests for streams, where that
+    is another."""
 
     surface: Surface
     requests: Mapping[str, bytes]
@@ -39,6 +40,7 @@ class SurfaceStage:
     refused: Callable[[bytes], str]
     headers: Headers = ((b"authorization", b"Bearer " + CUSTOMER.encode()),)
     fields: Sequence[str] = ()
+    streaming: Surface | None = None
 
     @property
     def route(self) -> ModelRoute:
@@ -49,8 +51,9 @@ class SurfaceStage:
     def calls(self, bodies: Mapping[str, bytes]) -> list[tuple[Call, dict[str, Any]]]:
         """Each request as the surface reads it, and the body that an engine gets."""
         found = []
+        surface = self.streaming if bodies is self.streamed and self.streaming is not None else self.surface
         for kind, body in bodies.items():
-            call = self.surface.parse(kind, body)
+            call = surface.parse(kind, body)
             call.check(self.route)
             found.append((call, json.loads(call.for_engine(self.route))))
         return found

@@ -41,6 +41,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         # As gateway.connections.Holder.
         self.organization = ""
         self.held_bytes = 0
+        self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self._looked_at: dict[bytes, bytes] = {}
         self._route: Route | None = None
@@ -101,7 +102,7 @@ class AnsweringProtocol(HttpToolsProtocol):
 
     def _surface(self) -> Surface:
         """Whose form an error has; before it is known what is asked, the first surface's or that of the client's own mark."""
-        return self._route.surface if self._route is not None else self.front.routes.marked(self.headers)
+        return self._route.surface if self._route is not None else self.front.routes.marked(self.url, self.headers)
 
     def _answer_refusal(self, error: SubletError) -> None:
         self._write_refusal(error, self._surface(), self._request_id())

@@ -19,7 +19,7 @@ from sublet.gateway.front.answers import CONTINUE
 from sublet.gateway.front.connections import SMALL_BODY_BYTES
 from sublet.gateway.front.inflate import Inflater, inflater
 from sublet.gateway.front.repeated import Heads, RepeatedHead
-from sublet.gateway.front.routes import Route
+from sublet.gateway.front.routes import Route, key_of_query
 from sublet.gateway.refusals import (
     HeadersTooLargeError,
     InvalidRequestError,
@@ -303,8 +303,10 @@ class GatewayProtocol(AnsweringProtocol):
         route = front.routes.exact.get(self.url)
         if route is None:
             route, self.url = front.routes.find(self.url)
+            # Where a vendor's clients put the key into the query, it is a header from here on.
+            self.headers += key_of_query(self.url)
         if route is not None and route.shared:
-            route = replace(route, surface=front.routes.marked(self.headers))
+            route = replace(route, surface=front.routes.marked(self.url, self.headers))
         self._route = route
         try:
             self._admit(route, method, seen)

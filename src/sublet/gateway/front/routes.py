@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 from sublet.gateway.refusals import RouteNotFoundError
+from sublet.gateway.surfaces.gemini import KEY_HEADER
 from sublet.gateway.surfaces.surface import Headers, Surface, marked
 
 POST = (b"POST",)
@@ -30,6 +32,15 @@ class Route:
         return b", ".join((*self.methods, b"OPTIONS"))
 
 
+def key_of_query(url: bytes) -> list[tuple[bytes, bytes]]:
+    """The header that stands for `?key=`, as Google's clients may send it; none where there is no such."""
+    query = url.partition(b"?")[2]
+    if b"key=" not in query:
+        return []
+    found = parse_qs(query.decode("latin-1")).get("key", [])
+    return [(KEY_HEADER, key.encode("latin-1", "replace")) for key in found[:1]]
+
+
 class Routes:
     """The routes of one listener."""
 
@@ -45,9 +56,9 @@ class Routes:
         self._surfaces = tuple(surfaces) if hot else ()
         self._below = [(path, route) for path, route in cold.items() if path.endswith(b"/")]
 
-    def marked(self, headers: Headers) -> Surface:
-        """The surface whose mark the headers have, else the first one."""
-        return marked(self._surfaces, headers) if self._surfaces else self.surface
+    def marked(self, path: bytes, headers: Headers) -> Surface:
+        """The surface whose prefix the path or whose mark the headers have, else the first one."""
+        return marked(self._surfaces, path, headers) if self._surfaces else self.surface
 
     def missing(self, path: bytes) -> RouteNotFoundError:
         """What to say of a path that there is not: to whom calls it, the manual of the operator is of no use."""

@@ -85,6 +85,9 @@ class Surface(Protocol):
     mark: bytes
     """The header by which this vendor's clients are known on paths that several vendors share; empty where there is none."""
 
+    prefix: bytes
+    """How paths begin that are this vendor's alone, whether there is something or not; empty where there are none such."""
+
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
         """For paths that vary: the surface as it is for this one, and the kind of call; None where the path is not its own."""
         ...
@@ -126,16 +129,20 @@ class Surface(Protocol):
         ...
 
 
-def marked(surfaces: Sequence[Surface], headers: Headers) -> Surface:
-    """The surface whose mark the headers have, else the first one."""
+def marked(surfaces: Sequence[Surface], path: bytes, headers: Headers) -> Surface:
+    """The surface whose prefix the path or whose mark the headers have, else the first one."""
     names = {name for name, _ in headers}
-    return next((surface for surface in surfaces if surface.mark and surface.mark in names), surfaces[0])
+    for surface in surfaces:
+        if (surface.prefix and path.startswith(surface.prefix)) or (surface.mark and surface.mark in names):
+            return surface
+    return surfaces[0]
 
 
 class CommonSurface:
     """What most surfaces have in common, to be inherited: OpenAI's headers and models, the gateway's own statuses, and fixed paths."""
 
     mark = b""
+    prefix = b""
 
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
         return None
