@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from tests.leases.slurm_cluster import SlurmCluster, missing
 
 import sublet.store.tables  # noqa: F401  registers every table
 from sublet.store import Store
@@ -93,6 +94,20 @@ def postgres_url() -> Iterator[str]:
 def postgres_store(clock: SimulatedClock) -> Iterator[Store]:
     """A fresh PostgreSQL database on the server that SUBLET_TEST_POSTGRES names."""
     yield from _postgres(clock)
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """A real Slurm cluster of three nodes on this machine, for all tests of the session."""
+    if reason := missing():
+        pytest.skip(reason)
+    # Short, since sockets lie below it.
+    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.real)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.leases.slurm_cluster import SlurmCluster
 
 from sublet.conformance import Check, NonconformingError, backends
 from sublet.conformance.backends import CHECKS, BackendStage
@@ -19,10 +20,17 @@ from sublet.leases.backends.local.backend import LocalBackend
 from sublet.leases.backends.registry import KINDS
 from sublet.leases.backends.simulated import Simulated, SimulatedBackend
 from sublet.leases.backends.simulated_shared import SharedSimulatedBackend
+from sublet.leases.backends.slurm.backend import SlurmBackend
 from sublet.values.clock import SimulatedClock, SystemClock
 
 FLEET = Traits(reserves=True, picks_units=True, unreserved=frozenset({"spot"}))
-SHIPPED = ["simulated", "simulated-file", "simulated-fleet", pytest.param("local", marks=pytest.mark.real)]
+SHIPPED = [
+    "simulated",
+    "simulated-file",
+    "simulated-fleet",
+    pytest.param("local", marks=pytest.mark.real),
+    pytest.param("slurm", marks=pytest.mark.real),
+]
 
 
 def fleet_on_a_clock(backend: SimulatedBackend, clock: SimulatedClock, **changes: Any) -> BackendStage:
@@ -50,6 +58,8 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackendSta
         path = tmp_path / "leases.json"
         shared = SharedSimulatedBackend(clock, path)
         yield on_a_clock(shared, clock, reopen=lambda: SharedSimulatedBackend(clock, path))
+    elif request.param == "slurm":
+        yield from on_slurm(request.getfixturevalue("slurm_cluster"), tmp_path)
     else:
         from tests.leases.machine import kill_shim, local_settings
 
@@ -65,6 +75,33 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackendSta
         assert left == []
 
 
+def on_slurm(cluster: SlurmCluster, tmp_path: Path) -> Iterator[BackendStage]:
+    """A cluster on which nothing runs. Internal work preempts the spot lease."""
+    cluster.clear()
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o700)
+
+    def fresh() -> SlurmBackend:
+        return SlurmBackend("slurm", SystemClock(), cluster.settings(shared))
+
+    def preempt(lease_id: str) -> None:
+        cluster.submit("sleep 1", "-p", "internal", f"--nodes={cluster.nodes}", "--exclusive")
+
+    backend = fresh()
+    yield BackendStage(
+        backend,
+        SystemClock(),
+        lambda: time.sleep(0.05),
+        lambda lease_id: cluster.kill_holders(shared, lease_id),
+        fresh,
+        devices=("n1:0", "n2:0"),
+        preempt=preempt,
+        start_s=8.0,
+    )
+    left = [seen for lease_id in backend.observe_all() if not (seen := backend.stop(lease_id, "test", 0.0)).clean]
+    assert left == []
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 @pytest.mark.parametrize("stage", SHIPPED, indirect=True)
 def test_every_shipped_backend_conforms(stage: BackendStage, check: Check[BackendStage]) -> None:
@@ -72,7 +109,7 @@ def test_every_shipped_backend_conforms(stage: BackendStage, check: Check[Backen
 
 
 def test_every_kind_of_the_registry_is_here() -> None:
-    assert set(KINDS) == {"simulated", "local"}
+    assert set(KINDS) == {"simulated", "local", "slurm"}
     assert all(check.promise.endswith(".") for check in CHECKS)
 
 

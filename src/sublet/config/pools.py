@@ -88,7 +88,7 @@ class MaintenanceSettings(Section):
 class BackendSettings(Section):
     """A backend of its own, such as one of several clusters; `[backends.NAME]`, which a pool names as its `backend`."""
 
-    kind: str = Field(min_length=1, max_length=40, description="the kind of backend: local or simulated")
+    kind: str = Field(min_length=1, max_length=40, description="the kind of backend: local, slurm or simulated")
     options: dict[str, str | int | float | bool] = Field(
         default_factory=dict, max_length=40, description="what the kind needs to know, key by key"
     )

@@ -32,7 +32,8 @@ class BackendStage:
     of a lease die without a word to the backend. `reopen` gives the backend as a restarted control plane would have it.
     `devices` are two that leases can hold. `patience_s` is how long, by the wall clock, a change may take. `preempt` has the
     engine take a running lease back by itself, without a word from Sublet; None where no engine does that. `slack_s` is how
-    late the backend may be with what it does by itself, and how far evidence may stand before the end.
+    late the backend may be with what it does by itself, and how far evidence may stand before the end. `start_s` is how long a
+    start may take: leases that end by themselves are so much longer.
     """
 
     backend: Backend
@@ -44,6 +45,7 @@ class BackendStage:
     patience_s: float = 60.0
     preempt: Callable[[str], None] | None = None
     slack_s: float = SLACK_S
+    start_s: float = 0.0
 
     def order(self, seconds: float = 60, **changes: Any) -> StartOrder:
         """An order for a lease of `seconds` from now."""
@@ -68,7 +70,7 @@ class BackendStage:
 
     def running(self, seconds: float = 60, **changes: Any) -> StartOrder:
         """The order of a lease that runs."""
-        order = self.order(seconds, **changes)
+        order = self.order(seconds + self.start_s, **changes)
         self.backend.start(order)
         self.in_state(order.lease_id, RunState.RUNNING)
         return order

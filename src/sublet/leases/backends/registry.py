@@ -13,6 +13,7 @@ from sublet.leases.backends import simulated_shared
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.local import kind as local
 from sublet.leases.backends.site import Site
+from sublet.leases.backends.slurm import kind as slurm
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
 
@@ -47,6 +48,7 @@ KINDS: dict[str, BackendKind] = {
             options=frozenset({"file"}),
             features=frozenset({"network"}),
         ),
+        BackendKind("slurm", slurm.make, options=slurm.OPTIONS, needs_section=True),
     )
 }
 """By the name that the settings use. An instance without a section is of the kind that has its name."""

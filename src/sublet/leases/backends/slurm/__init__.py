@@ -1,0 +1,1 @@
+"""The `slurm` backend: leases on a cluster that Slurm schedules."""
