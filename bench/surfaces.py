@@ -75,6 +75,15 @@ def request_of(surface: Surface, name: str, turns: int, tools: int) -> tuple[Sur
         found = surface.find(b"/v1beta/models/model:streamGenerateContent", b"alt=sse")
         assert found is not None
         surface = found[0]
+    elif name == "bedrock":
+        blocks = [{"role": role, "content": [{"text": words}]} for role in roles]
+        fields = {"messages": blocks, "system": [{"text": words}]}
+        if tools:
+            specs = [{"name": f"t{n}", "description": words, "inputSchema": {"json": SCHEMA}} for n in range(tools)]
+            fields["toolConfig"] = {"tools": [{"toolSpec": item} for item in specs]}
+        found = surface.find(b"/model/model/converse-stream", b"")
+        assert found is not None
+        surface = found[0]
     elif name == "responses":
         fields |= {"input": messages, "instructions": words}
         if tools:

@@ -245,6 +245,13 @@ def gemini_fields() -> str:
     return table()
 
 
+def bedrock_fields() -> str:
+    """Every field of Bedrock's Converse requests, and what becomes of it."""
+    from sublet.gateway.surfaces.bedrock_fields import table
+
+    return table()
+
+
 def events() -> str:
     """A row per kind of event, then the fields of each."""
     from sublet.notifications.kinds import all_kinds
@@ -267,6 +274,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "anthropic.md": anthropic_fields,
     "responses.md": responses_fields,
     "gemini.md": gemini_fields,
+    "bedrock.md": bedrock_fields,
 }
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.eventstream import EventStreamBuffer
 
 from sublet.conformance import Check, NonconformingError
 from sublet.conformance.surfaces import CHECKS, PUBLIC, SurfaceStage
@@ -24,6 +25,8 @@ from sublet.gateway.requests.form import (
 )
 from sublet.gateway.surfaces.anthropic import AnthropicSurface
 from sublet.gateway.surfaces.anthropic_fields import FIELDS as ANTHROPIC
+from sublet.gateway.surfaces.bedrock import BedrockSurface
+from sublet.gateway.surfaces.bedrock_fields import FIELDS as BEDROCK
 from sublet.gateway.surfaces.gemini import GeminiSurface
 from sublet.gateway.surfaces.gemini_fields import FIELDS as GEMINI
 from sublet.gateway.surfaces.openai import OpenAISurface
@@ -140,11 +143,36 @@ def gemini_stage(surface: Surface) -> SurfaceStage:
     )
 
 
+def bedrock_stage(surface: Surface) -> SurfaceStage:
+    def bound(method: str) -> Surface:
+        found = surface.find(f"/model/{PUBLIC}/{method}".encode(), b"")
+        assert found is not None
+        return found[0]
+
+    def streamed_said(told: bytes) -> str:
+        buffer = EventStreamBuffer()
+        buffer.add_data(told)
+        return "".join(json.loads(event.payload).get("delta", {}).get("text", "") for event in buffer)
+
+    asked = {"messages": [{"role": "user", "content": [{"text": "How many words?"}]}]}
+    return SurfaceStage(
+        bound("converse"),
+        {"chat": json.dumps(asked).encode(), "count": json.dumps({"input": {"converse": asked}}).encode()},
+        {"chat": json.dumps(asked).encode()},
+        lambda body: "".join(block["text"] for block in json.loads(body)["output"]["message"]["content"]),
+        streamed_said,
+        lambda body: str(json.loads(body)["message"]),
+        fields=[item.name for items in BEDROCK.values() for item in items],
+        streaming=bound("converse-stream"),
+    )
+
+
 STAGES: dict[type[Any], Callable[[Surface], SurfaceStage]] = {
     OpenAISurface: openai_stage,
     AnthropicSurface: anthropic_stage,
     ResponsesSurface: responses_stage,
     GeminiSurface: gemini_stage,
+    BedrockSurface: bedrock_stage,
 }
 
 

@@ -17,8 +17,8 @@ from sublet.values.errors import SubletError
 
 
 def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
-    """GET /v1/models, /v1/models/{id} (and both below /v1beta) and /health; everything else is refused. All in the form of the
-    vendor whose path it is or whose mark the headers have, else of the first surface."""
+    """GET /v1/models and /v1/models/{id}, the same below /v1beta, /foundation-models and /health; everything else is refused. All in
+    the form of the vendor whose path it is or whose mark the headers have, else of the first surface."""
 
     def surface_of(request: Request) -> Surface:
         return marked(surfaces, request.url.path.encode(), request.headers.raw)
@@ -64,6 +64,7 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
             AppRoute("/v1/models/{name:path}", one_model),
             AppRoute("/v1beta/models", list_models),
             AppRoute("/v1beta/models/{name:path}", one_model),
+            AppRoute("/foundation-models", list_models),
             AppRoute("/health", health),
         ],
         exception_handlers={SubletError: refused, 404: unknown, 405: unknown, Exception: broken},
@@ -77,5 +78,6 @@ def cold_routes(surface: Surface) -> dict[bytes, Route]:
         b"/v1/models/": Route(surface, READ, shared=True),
         b"/v1beta/models": Route(surface, READ, shared=True),
         b"/v1beta/models/": Route(surface, READ, shared=True),
+        b"/foundation-models": Route(surface, READ, shared=True),
         b"/health": Route(surface, READ, needs_key=False),
     }

@@ -75,7 +75,9 @@ class AnsweringProtocol(HttpToolsProtocol):
         )
 
     def answer_part(self, data: bytes) -> None:
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if data:
+            # A chunk of nothing would be the end.
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def answer_end(self, *, complete: bool) -> None:
         if self._chunked:
@@ -110,7 +112,7 @@ class AnsweringProtocol(HttpToolsProtocol):
 
     def _write_refusal(self, error: SubletError, surface: Surface, headers: bytes) -> None:
         self.gateway.metrics.refused[error.code] += 1
-        headers += refusal_headers(error) + self._own_headers()
+        headers += refusal_headers(error) + surface.refusal_headers(error) + self._own_headers()
         status = surface.status(error)
         self.transport.write(json_answer(status, headers, surface.refusal(error), bodiless=self._bodiless))
 

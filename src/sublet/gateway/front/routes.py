@@ -57,7 +57,7 @@ class Routes:
         self._below = [(path, route) for path, route in cold.items() if path.endswith(b"/")]
 
     def marked(self, path: bytes, headers: Headers) -> Surface:
-        """The surface whose prefix the path or whose mark the headers have, else the first one."""
+        """The surface one of whose prefixes the path or whose mark the headers have, else the first one."""
         return marked(self._surfaces, path, headers) if self._surfaces else self.surface
 
     def missing(self, path: bytes) -> RouteNotFoundError:

@@ -56,7 +56,7 @@ class GeminiSurface(CommonSurface):
     routes: dict[bytes, str] = {}  # noqa: RUF012
     stream_content_type = b"text/event-stream"
     mark = KEY_HEADER
-    prefix = b"/v1beta"
+    prefixes: tuple[bytes, ...] = (b"/v1beta",)
 
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
         found = _PATH.fullmatch(path)

@@ -40,7 +40,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("logprobs", HONORED),
         Field("top_logprobs", HONORED),
         Field("response_format", HONORED, "other than text for models with the capability `json_schema`"),
-        Field("tools", HONORED, "for models with the capability `tools`"),
+        Field("tools", HONORED, "for models with the capability `tools`, or [forced](anthropic.md#tools)"),
         Field("tool_choice", HONORED, "with `tools`"),
         Field("parallel_tool_calls", HONORED, "with `tools`"),
         Field("modalities", HONORED, 'only `["text"]`'),

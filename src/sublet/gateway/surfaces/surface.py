@@ -85,8 +85,8 @@ class Surface(Protocol):
     mark: bytes
     """The header by which this vendor's clients are known on paths that several vendors share; empty where there is none."""
 
-    prefix: bytes
-    """How paths begin that are this vendor's alone, whether there is something or not; empty where there are none such."""
+    prefixes: tuple[bytes, ...]
+    """How paths begin that are this vendor's alone, whether there is something or not."""
 
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
         """For paths that vary: the surface as it is for this one, and the kind of call; None where the path is not its own."""
@@ -116,6 +116,10 @@ class Surface(Protocol):
         """The HTTP status of an error, as this vendor has it."""
         ...
 
+    def refusal_headers(self, error: SubletError) -> bytes:
+        """The headers that a refusal has besides."""
+        ...
+
     def headers(self, request_id: str, allowance: Allowance | None) -> bytes:
         """The headers that every answer has; without `allowance` where the request was refused before it was counted."""
         ...
@@ -130,10 +134,10 @@ class Surface(Protocol):
 
 
 def marked(surfaces: Sequence[Surface], path: bytes, headers: Headers) -> Surface:
-    """The surface whose prefix the path or whose mark the headers have, else the first one."""
+    """The surface one of whose prefixes the path or whose mark the headers have, else the first one."""
     names = {name for name, _ in headers}
     for surface in surfaces:
-        if (surface.prefix and path.startswith(surface.prefix)) or (surface.mark and surface.mark in names):
+        if path.startswith(surface.prefixes) or (surface.mark and surface.mark in names):
             return surface
     return surfaces[0]
 
@@ -142,7 +146,7 @@ class CommonSurface:
     """What most surfaces have in common, to be inherited: OpenAI's headers and models, the gateway's own statuses, and fixed paths."""
 
     mark = b""
-    prefix = b""
+    prefixes: tuple[bytes, ...] = ()
 
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
         return None
@@ -152,6 +156,9 @@ class CommonSurface:
 
     def status(self, error: SubletError) -> int:
         return error.status
+
+    def refusal_headers(self, error: SubletError) -> bytes:
+        return b""
 
     def headers(self, request_id: str, allowance: Allowance | None) -> bytes:
         if allowance is None:

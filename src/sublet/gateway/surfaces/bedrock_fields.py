@@ -1,0 +1,47 @@
+"""Every field of Bedrock's Converse requests, and what becomes of it here. The checks are in bedrock_request.py."""
+
+from __future__ import annotations
+
+from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
+
+_HINT = "a hint; the engine's prefix cache works without it, and what it saved is in `usage`"
+
+FIELDS: dict[str, tuple[Field, ...]] = {
+    "Converse": (
+        Field("modelId", HONORED, "in the path: a model that is served here"),
+        Field("messages", HONORED, "see below"),
+        Field("system", HONORED, "texts, which are joined by an empty line; `cachePoint`"),
+        Field("inferenceConfig", HONORED, "`maxTokens`, `temperature` (0 to 1), `topP`, `stopSequences` (at most 16)"),
+        Field("toolConfig", HONORED, "`toolSpec` and `toolChoice`; `systemTool` is refused"),
+        Field("additionalModelRequestFields", HONORED, "`top_k`, for engines that know it; others are refused by name"),
+        Field("requestMetadata", IGNORED, "describes the caller and has no effect on the answer, as at Amazon"),
+        Field("performanceConfig", HONORED, "`standard`"),
+        Field("serviceTier", HONORED, "`default`; others are refused"),
+        Field("guardrailConfig", REFUSED),
+        Field("promptVariables", REFUSED, "prompts are not stored"),
+        Field("additionalModelResponseFieldPaths", REFUSED),
+        Field("outputConfig", REFUSED),
+        Field("projectIdentifier", REFUSED, "a key belongs to one organization and project"),
+    ),
+    "Blocks": (
+        Field("text", HONORED),
+        Field("image", HONORED, "by its bytes, for models with the capability `images`"),
+        Field("toolUse", HONORED),
+        Field("toolResult", HONORED, 'text, JSON and images; with the status `error` the text begins with "Error: "'),
+        Field("reasoningContent", HONORED, "accepted in earlier turns, which are shown to the model without it"),
+        Field("cachePoint", HONORED, _HINT),
+        Field("document", REFUSED, "send its text"),
+        Field("video", REFUSED),
+        Field("audio", REFUSED),
+        Field("guardContent", REFUSED),
+        Field("citationsContent", REFUSED),
+        Field("searchResult", REFUSED),
+        Field("toolAddition", REFUSED),
+        Field("toolRemoval", REFUSED),
+    ),
+}
+
+
+def table() -> str:
+    """The fields, for the manual."""
+    return tables(FIELDS)

@@ -1,0 +1,59 @@
+"""Amazon's SDK against the real model: answers, streams, forced tools, counts, and usage to the token."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.clients.conftest import Served
+from tests.clients.test_openai_sdk import delta
+from tests.gateway.test_bedrock import runtime
+
+from sublet.models.catalog import BUILT_IN
+
+pytestmark = pytest.mark.real
+
+MODEL = BUILT_IN.name
+WORDS = "Write a short poem about the sea."
+MESSAGES: Any = [{"role": "user", "content": [{"text": WORDS}]}]
+SCHEMA = {"type": "object", "properties": {"rainy": {"type": "boolean"}}, "required": ["rainy"]}
+TOOL: Any = {"toolSpec": {"name": "weather", "description": "The weather", "inputSchema": {"json": SCHEMA}}}
+
+
+@pytest.fixture
+def client(served: Served) -> Any:
+    return runtime(served.gateway.url, served.gateway.key)
+
+
+def test_whole_and_streamed_usage_is_the_engines_to_the_token(served: Served, client: Any) -> None:
+    engine_before, before = served.idle(), Counter(served.gateway.tokens())
+    prompt = served.count_tokens([{"role": "system", "content": "Be brief."}, {"role": "user", "content": WORDS}])
+    asked: dict[str, Any] = {
+        "modelId": MODEL,
+        "messages": MESSAGES,
+        "system": [{"text": "Be brief."}],
+        "inferenceConfig": {"maxTokens": 12, "temperature": 0.0},
+    }
+    whole = client.converse(**asked)
+    assert (whole["stopReason"], whole["usage"]["totalTokens"]) == ("max_tokens", prompt + 12)
+    told = list(client.converse_stream(**asked)["stream"])
+    text = "".join(event["contentBlockDelta"]["delta"]["text"] for event in told if "contentBlockDelta" in event)
+    assert text == whole["output"]["message"]["content"][0]["text"]
+    assert told[-1]["metadata"]["usage"]["outputTokens"] == 12
+    counted = client.count_tokens(modelId=MODEL, input={"converse": {"messages": MESSAGES}})
+    assert counted["inputTokens"] == served.count_tokens([{"role": "user", "content": WORDS}])
+    delta(served, before, engine_before)
+
+
+def test_a_forced_call_and_its_result(client: Any) -> None:
+    config = {"tools": [TOOL], "toolChoice": {"any": {}}}
+    inference = {"maxTokens": 60, "temperature": 0.0}
+    first = client.converse(modelId=MODEL, messages=MESSAGES, toolConfig=config, inferenceConfig=inference)
+    message = first["output"]["message"]
+    use = message["content"][0]["toolUse"]
+    assert first["stopReason"] == "tool_use" and isinstance(use["input"]["rainy"], bool)
+    result = {"toolUseId": use["toolUseId"], "content": [{"json": {"sky": "blue"}}]}
+    messages = [*MESSAGES, message, {"role": "user", "content": [{"toolResult": result}]}]
+    last = client.converse(modelId=MODEL, messages=messages, inferenceConfig={"maxTokens": 4})
+    assert last["usage"]["outputTokens"] == 4
