@@ -1,10 +1,12 @@
-"""Demand that is measured elsewhere: for each pool whose settings name a feed, its samples are brought in."""
+"""Demand that is measured elsewhere: for each pool whose settings name a feed, or whose engine knows the owner's queue, its samples
+are brought in."""
 
 from __future__ import annotations
 
 import structlog
 from sqlalchemy import Connection
 
+from sublet.control.engines import Engines
 from sublet.demand.feeds.feed import Feed, FeedSite, FeedUnreachableError
 from sublet.demand.feeds.registry import feed_of, kind_of
 from sublet.fleet.model import Pool
@@ -24,6 +26,7 @@ class Collecting:
         self._fed = {pool.name: pool.fed_by for pool in system.settings.pools if pool.fed_by is not None}
         for name, _, _ in self._fed.values():
             kind_of(name)
+        self._engines = Engines(system)
 
     def feeds(self, pool_name: str) -> bool:
         """Whether that pool's demand is measured elsewhere, so that this machine's own load is not it."""
@@ -36,7 +39,14 @@ class Collecting:
         errors: list[SubletError] = []
         silent: set[object] = set()
         for pool in self._system.fleet.pools():
-            if pool.name not in self._fed or pool.offline_at is not None or pool.id not in mine:
+            if pool.offline_at is not None or pool.id not in mine:
+                continue
+            if pool.name not in self._fed:
+                try:
+                    self._engines.collect(pool)
+                except SubletError as error:
+                    log.warning("demand_not_told", pool=pool.name, backend=pool.backend, error=error.message)
+                    errors.append(error)
                 continue
             kind, _, options = self._fed[pool.name]
             address = options.get(kind_of(kind).address)

@@ -97,10 +97,12 @@ class SlurmBackend(ClusterFacts):
 
     def _keep(self, files: SlurmFiles, wanted: Wanted) -> None:
         """Nodes that can't take work are given back for others, unless the lease already runs on them."""
-        kept = self._cluster.reservation(files.lease_id)
-        broken = kept is not None and self._broken(kept, {line.name: line.health for line in self._cluster.nodes()})
-        running = bool(self._live_job(files)) if broken else False
-        self._cluster.keep(files.lease_id, wanted, self._clock.now(), fresh=bool(broken) and not running)
+
+        def unfit(kept: Kept) -> bool:
+            broken = self._broken(kept, {line.name: line.health for line in self._cluster.nodes()})
+            return broken is not None and self._live_job(files) is None
+
+        self._cluster.keep(files.lease_id, wanted, self._clock.now(), unfit)
 
     @staticmethod
     def _broken(kept: Kept, health: dict[str, NodeHealth]) -> str | None:
@@ -288,7 +290,7 @@ class SlurmBackend(ClusterFacts):
         """Move the end of what is kept. Raises SlurmRefusedError where another reservation has that time."""
         with files.locked():
             wanted.end = end
-            self._cluster.keep(files.lease_id, wanted, self._clock.now())
+            self._cluster.keep(files.lease_id, wanted, self._clock.now(), lambda kept: False)
             files.write_wanted(wanted)
 
     def _terms(self, lease_id: str, change: Callable[[Order], None]) -> Observation:

@@ -10,7 +10,7 @@ import math
 import os
 import shlex
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Cluster:
             "--signal=USR1@1", "--no-requeue", "--no-kill", f"--comment={self.tag}", "--chdir=/", "--export=NONE",
             f"--output={folder}/job.log", "--open-mode=append",
         ]  # fmt: skip
-        if files.wanted() is not None and self.reservation(order.lease_id) is not None:
+        if files.wanted() is not None:
             words.append(f"--reservation={reservation_name(order.lease_id)}")
         if settings.accounts:
             words.append(f"--account={self.account(order.tenant)}")
@@ -120,22 +120,21 @@ class Cluster:
         said = self._commands.run("scontrol", "-o", "show", "reservation")
         return records.kept_of(said.split("\n"), PREFIX)
 
-    def keep(self, lease_id: str, wanted: Wanted, now: datetime, *, fresh: bool = False) -> None:
-        """Make the lease's reservation as it is wanted, or change what differs; `fresh` gives it other nodes. Raises
+    def keep(self, lease_id: str, wanted: Wanted, now: datetime, unfit: Callable[[Kept], bool]) -> None:
+        """Make the lease's reservation as it is wanted, or change what differs; where it is `unfit`, it gets other nodes. Raises
         SlurmRefusedError where Slurm has none, and what was kept then stays."""
-        found = self.reservation(lease_id)
-        if found is not None and fresh:
-            self.drop(lease_id)
-            found = None
-        if found is None:
-            try:
+        try:
+            self._create(lease_id, wanted, now)
+        except SlurmRefusedError:
+            # Most often the name exists already: then what is kept is compared, whatever the words were.
+            found = self.reservation(lease_id)
+            if found is None:
+                raise
+            if unfit(found):
+                self.drop(lease_id)
                 self._create(lease_id, wanted, now)
-            except SlurmRefusedError as error:
-                if "Duplicate reservation name" not in error.message:
-                    raise
-                found = self.reservation(lease_id)
-        if found is not None:
-            self._change(found, wanted, now)
+            else:
+                self._change(found, wanted, now)
 
     def drop(self, lease_id: str) -> None:
         """Delete the reservation; harmless where there is none. Raises SlurmRefusedError while a job runs in it."""
