@@ -333,7 +333,7 @@ def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Calla
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.ledger.prices.book import book_from_dict
     from sublet.ledger.service import Ledger, new_budget
-    from sublet.wiring.requests import request_usage, settle_requests
+    from sublet.wiring.requests import take_usage
 
     ledger = Ledger(store)
     price = {"kind": "per_unit", "currency": "USD", "amount": "0.1", "per": 1_000_000, "from": "2020-01-01T00:00:00Z"}
@@ -345,8 +345,7 @@ def into_ledger(store: Any, organization: str, *, budgeted: bool) -> tuple[Calla
 
     def emit(records: list[Any]) -> None:
         def write(connection: Any) -> None:
-            ledger.requests.take(connection, "bench", request_usage(records), store.clock.now())
-            settle_requests(connection, ledger.spending, records, store.clock.now())
+            take_usage(connection, ledger, "bench", records, store.clock.now())
 
         store.write(write)
 

@@ -13,7 +13,7 @@ from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 from sublet.wiring.model_api import gateway_ports
-from sublet.wiring.requests import DeskHolds, request_usage, settle_requests
+from sublet.wiring.requests import DeskHolds, take_usage
 
 
 def main(url: str, data_dir: str) -> None:
@@ -23,8 +23,7 @@ def main(url: str, data_dir: str) -> None:
 
     def emit(records: list[UsageRecord]) -> None:
         def write(connection: Connection) -> None:
-            ledger.requests.take(connection, "gateway", request_usage(records), store.clock.now())
-            settle_requests(connection, ledger.spending, records, store.clock.now())
+            take_usage(connection, ledger, "gateway", records, store.clock.now())
 
         store.write(write)
 

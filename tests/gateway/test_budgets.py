@@ -37,6 +37,7 @@ from sublet.gateway import server
 from sublet.gateway.metering.journal import Record, _parsed, line_of
 from sublet.gateway.model import ModelRoute, UsageRecord
 from sublet.gateway.requests import held as held_requests
+from sublet.gateway.requests.allowances import AllowanceRequest, Granted
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.held import BudgetHold, HeldExchange, tokens_max
 from sublet.gateway.upstream.openai_body import CHAT, EMBEDDING, ChatBody, EmbeddingBody
@@ -48,7 +49,7 @@ from sublet.store.tables.ledger import budget_states, events, holds
 from sublet.store.tables.models import replicas
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError, UnavailableError
-from sublet.wiring.requests import DeskHolds, request_usage, settle_requests
+from sublet.wiring.requests import DeskHolds, take_usage
 
 UNIT = 10**8
 PRICES = {
@@ -86,6 +87,11 @@ class Gated:
         answered: Future[None] = Future()
         self.wishes.append((wanted, answered))
         return answered
+
+    def allow(self, wanted: AllowanceRequest) -> Future[Granted]:
+        if self.error is not None:
+            raise self.error
+        return self._holds.allow(wanted)
 
     def let(self) -> None:
         """Place what waits; they stand when this returns."""
@@ -144,8 +150,7 @@ def money(make_gateway: Callable[..., Running], store: Store) -> Iterator[Money]
 
     def take(records: list[UsageRecord]) -> None:
         def write(connection: Connection) -> None:
-            ledger.requests.take(connection, "gateway", request_usage(records), store.clock.now())
-            settle_requests(connection, ledger.spending, records, store.clock.now())
+            take_usage(connection, ledger, "gateway", records, store.clock.now())
 
         store.write(write)
 

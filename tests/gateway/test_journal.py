@@ -20,7 +20,7 @@ from tests.gateway.harness import Running, ScriptedEngine, ask, post, until
 from sublet.gateway.metering import board as boards
 from sublet.gateway.metering.board import FILE, Board, tokens_at
 from sublet.gateway.metering.board import opened as left_open
-from sublet.gateway.metering.journal import CROWD, GATHER_S, Journal, Record, line_of, lines, lock_run
+from sublet.gateway.metering.journal import ALLOWANCE, CLOSE, CROWD, GATHER_S, Journal, Record, line_of, lines, lock_run
 from sublet.gateway.metering.meter import Meter
 from sublet.gateway.metering.records import CLIENT_GONE, closing, context_of, settled_line
 from sublet.gateway.metering.shipper import Shipper, close_open_requests, ship, usage_of
@@ -237,6 +237,7 @@ class Settled:
         self.identity = Identity("req_r00000001", "m", 1)
         self.model = ModelRoute("m", "m", frozenset(), 1, 1)
         self.reply = SimpleNamespace(meter=meter)
+        self.hold = ""
         self.sequence, self.started_us, self.started_at, self.held = 1, 1_700_000_000_000_000, 11.5, False
 
 
@@ -290,6 +291,32 @@ def test_a9_requests_that_the_board_alone_opened_are_settled_by_a_successor(tmp_
         (request_id(run, 3), "tokens.output"): (2, True),
     }
     assert {item.organization_id for item in emitted} == {"org_1"}
+
+
+def test_a9_an_allowance_that_was_left_open_is_closed_behind_all_that_names_it(tmp_path: Path) -> None:
+    made = Opened(tmp_path)
+    journal = made.journal
+    for name in ("alw_1", "alw_2"):
+        journal.reserve(record(ALLOWANCE, name))
+    context = b'"organization":"org_1","key":"key_1","model":"m","replica":"rep_1","hold":"alw_1"'
+    slot = journal.board.open(7, 10, context)
+    journal.board.put(slot, 7, 5, 0, 2)
+    journal.settle(record("settle", "r1", output=3, hold="alw_1"), None, keep=True)
+    journal.settle(record(CLOSE, "alw_2", nano=12), None, keep=True)
+    made.loop.turn()
+    journal.close()
+    assert close_open_requests(journal.folder) == 1
+    assert close_open_requests(journal.folder) == 0
+    emitted: list[UsageRecord] = []
+    ship(journal.folder, emitted.extend)
+    found = [(item.hold, item.closes, item.meter, item.quantity, item.nano) for item in emitted]
+    assert found == [
+        ("alw_1", False, "tokens.output", 3, 0),
+        ("alw_2", True, "", 0, 12),
+        ("alw_1", False, "tokens.input", 5, 0),
+        ("alw_1", False, "tokens.output", 2, 0),
+        ("alw_1", True, "", 0, -1),
+    ]
 
 
 def test_a9_a_line_that_could_not_be_written_keeps_its_request_on_the_board_if_it_delivered_anything(

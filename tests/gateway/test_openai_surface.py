@@ -15,9 +15,9 @@ from tests.gateway.harness import chunk, event, timings, usage
 from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute, Tokens
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
-from sublet.gateway.requests.assembly import Assembler
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.surface import Identity
+from sublet.gateway.upstream.assembly import Assembler
 from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.upstream.scripts import PROMPT_IDS_MAX, PROMPTS_MAX
 from sublet.gateway.upstream.sse import EVENT_BYTES_MAX, EventCutter

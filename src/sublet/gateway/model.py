@@ -90,8 +90,9 @@ class GatewaySettings:
 class KeyGrant:
     """A live key: whose it is, until when (None: for ever), and whether it may call models or see the operator's pages.
 
-    `budgeted` says that a hard budget or prepaid credit covers what it does. `weight` is its organization's in the queue,
-    `key_weight` its own within that."""
+    `budgeted` says that a hard budget or prepaid credit covers what it does, `budgets` which, and their limits. `weight` is its
+    organization's in the queue, `key_weight` its own within that.
+    """
 
     id: str
     organization_id: str
@@ -100,6 +101,7 @@ class KeyGrant:
     is_operator: bool = False
     project: str = ""
     budgeted: bool = False
+    budgets: tuple[tuple[str, int], ...] = ()
     weight: float = 1.0
     key_weight: float = 1.0
 
@@ -173,6 +175,8 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     the client did not get to its end; what it did get is counted. `tokens.input` excludes cached tokens. `held` says that a
     hold has the id of the request; one that used nothing is told as well then, as a quantity of 0. `counted` is empty where the
     engine itself counted at the end, else "running" or "estimate" (see meter.py).
+    `hold` names an allowance that the request was served from; one that `closes` it has no usage, and tells that all that
+    named it costs at most `nano` (-1: as much as it held).
     """
 
     id: str
@@ -191,6 +195,9 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     project: str = ""
     held: bool = False
     counted: str = ""
+    hold: str = ""
+    closes: bool = False
+    nano: int = 0
 
 
 def request_id(run: str, sequence: int) -> str:

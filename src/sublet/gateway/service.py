@@ -7,10 +7,11 @@ import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from sublet.gateway.front.client import Client
 from sublet.gateway.front.connections import Connections
-from sublet.gateway.metering.journal import Journal
+from sublet.gateway.metering.journal import ALLOWANCE, Journal, Record
 from sublet.gateway.metering.metrics import Metrics
 from sublet.gateway.metering.records import context_of
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot, request_id
@@ -22,15 +23,16 @@ from sublet.gateway.refusals import (
     too_large,
 )
 from sublet.gateway.requests.admission import Admission, KeyState
+from sublet.gateway.requests.allowances import AllowanceRequest, Allowances, BudgetAllowance, Granted, Moment
 from sublet.gateway.requests.bounds import check_structure
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.context import check_context
 from sublet.gateway.requests.exchange import Exchange
-from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds
+from sublet.gateway.requests.form import COUNT
+from sublet.gateway.requests.held import BudgetHold, HeldExchange, Holds, bound_output, tokens_max
 from sublet.gateway.requests.host import UnderWay
 from sublet.gateway.surfaces.surface import Surface
 from sublet.gateway.upstream.engine_watch import EngineWatch
-from sublet.gateway.upstream.openai_body import COUNT
 from sublet.gateway.upstream.pool import EnginePool
 from sublet.values.clock import Clock, SystemClock, to_micros
 from sublet.values.errors import ForbiddenError, SubletError
@@ -38,6 +40,10 @@ from sublet.values.errors import ForbiddenError, SubletError
 SECRET_BYTES_MAX = 256
 SWEEP_S = 0.5
 CONTEXTS_MAX = 10_000
+
+
+_Wanted = TypeVar("_Wanted")
+_Placed = TypeVar("_Placed")
 
 
 class Ticket:
@@ -84,13 +90,14 @@ class Gateway:
         self.hold_over: Callable[[], None] = lambda: None
         """Told when the record that settles a hold is written."""
         self._holds = holds
-        self._placing: set[asyncio.Future[None]] = set()
+        self._placing: set[asyncio.Future[Any]] = set()
         # The system's clock is read the short way: a datetime for each request would cost more than its admission.
         self._real_clock = isinstance(clock, SystemClock)
         self._limits = {name: settings.of_model(name) for name in settings.overrides}
         self.received_bytes_max = settings.received_bytes_max
         self._engines: dict[tuple[str, str, str | None], EnginePool] = {}
         self._sequence = 0
+        self.allowances = Allowances(self)
         self._contexts: dict[tuple[str, str], bytes] = {}
 
     def now_us(self) -> int:
@@ -120,6 +127,7 @@ class Gateway:
     def begin(self, client: Client, surface: Surface, kind: str, ticket: Ticket, body: bytes) -> Exchange:
         """Check an admitted request, whose body is there, and start it. Raises the SubletError that refuses it; then it
         used nothing up."""
+        taken: tuple[BudgetAllowance, int] | None = None
         try:
             grant = ticket.grant
             if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
@@ -127,12 +135,20 @@ class Gateway:
                 grant = self.authenticate(ticket.secret)
             call, model = self._checked(surface, kind, body)
             held = grant.budgeted and self._holds is not None and kind != COUNT
-            kind_of = HeldExchange if held else Exchange
+            if held:
+                tokens = tokens_max(call, len(body), model)
+                taken = self.allowances.take(grant, model, tokens, Moment(self.now_us(), self.monotonic()))
+            kind_of = HeldExchange if held and taken is None else Exchange
             now = self.monotonic()
             exchange = kind_of(self, client, surface, call, model, grant, ticket.key_state, now, len(body))
+            if taken is not None:
+                bound_output(call, tokens[1], model)
+                exchange.serve_from(*taken)
             exchange.start()
         except SubletError:
             self.admission.refund(ticket.key_state)
+            if taken is not None:
+                taken[0].back(taken[1], None)
             raise
         return exchange
 
@@ -158,19 +174,41 @@ class Gateway:
     def place(self, exchange: HeldExchange, wanted: BudgetHold) -> None:
         """Have a hold placed off the loop; the exchange is told on it, in a later turn."""
         assert self._holds is not None
+        self._placed(self._holds.place, wanted, lambda done: exchange.placed(done.exception()))
+
+    def allow(self, wanted: AllowanceRequest, placed: Callable[[Granted | None], None]) -> None:
+        """See requests.allowances.AllowanceHost."""
+        assert self._holds is not None
+        self._placed(
+            self._holds.allow, wanted, lambda done: placed(done.result() if done.exception() is None else None)
+        )
+
+    def write_allowance(self, record: Record) -> None:
+        """See requests.allowances.AllowanceHost."""
+        if record.kind == ALLOWANCE:
+            self.journal.reserve(record)
+        else:
+            self.journal.settle(record, lambda ok: self.hold_over(), keep=True)
+
+    def _placed(
+        self,
+        place: Callable[[_Wanted], Future[_Placed]],
+        wanted: _Wanted,
+        told: Callable[[asyncio.Future[_Placed]], None],
+    ) -> None:
         try:
-            asked = self._holds.place(wanted)
+            asked = place(wanted)
         except SubletError as error:
             asked = Future()
             asked.set_exception(error)
         placing = asyncio.wrap_future(asked, loop=self.loop)
         self._placing.add(placing)
 
-        def placed(done: asyncio.Future[None]) -> None:
-            self._placing.discard(done)
-            exchange.placed(done.exception())
+        def done(placed: asyncio.Future[_Placed]) -> None:
+            self._placing.discard(placed)
+            told(placed)
 
-        placing.add_done_callback(placed)
+        placing.add_done_callback(done)
 
     async def settled(self, seconds: float) -> None:
         """Wait until no hold is being placed any more, at most so long."""
@@ -254,6 +292,7 @@ class Gateway:
         for model in self.snapshot.models.values():
             if self.admission.waiting(model.name):
                 self.admission.serve_queue(model, now)
+        self.allowances.sweep(now)
         self.watch.tick(now, {route.id for model in self.snapshot.models.values() for route in model.replicas})
         self.journal.retry()
 
@@ -278,5 +317,6 @@ class Gateway:
         self.stopping = True
         for exchange in list(self.live):
             exchange.stop()
+        self.allowances.stop()
         for pool in self._engines.values():
             pool.close()

@@ -63,6 +63,11 @@ def _keys(connection: Connection, weights: Mapping[str, float]) -> dict[bytes, K
             reach(key.role, key.scopes, "system:read") == ALL,
             project=key.project,
             budgeted=any(budget.covers(key.project, key.id) for budget in limits.get(key.organization_id, ())),
+            budgets=tuple(
+                (budget.id, budget.limit_nano)
+                for budget in limits.get(key.organization_id, ())
+                if budget.covers(key.project, key.id)
+            ),
             weight=weights.get(key.organization_id, weights.get(key.organization_name, 1.0)),
             key_weight=weights.get(key.id, 1.0),
         )

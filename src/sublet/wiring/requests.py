@@ -11,13 +11,17 @@ from itertools import groupby
 from sqlalchemy import Connection
 
 from sublet.gateway.model import METER_INPUT, METER_INPUT_CACHED, METER_OUTPUT, UsageRecord
+from sublet.gateway.requests.allowances import AllowanceRequest, Granted
 from sublet.gateway.requests.held import BudgetHold
 from sublet.ledger.budgets.ceilings import Most
 from sublet.ledger.budgets.desk import HoldDesk
+from sublet.ledger.budgets.holds import announce
 from sublet.ledger.budgets.model import HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.budgets.spending import Spending
+from sublet.ledger.service import Ledger
 from sublet.ledger.usage.requests import RequestUsage
 from sublet.values.clock import from_micros
+from sublet.values.errors import UnavailableError
 
 
 class DeskHolds:
@@ -26,12 +30,37 @@ class DeskHolds:
     def __init__(self, desk: HoldDesk) -> None:
         self._desk = desk
 
-    def place(self, wanted: BudgetHold) -> Future[None]:
-        dimensions = _dimensions(wanted.model)
-        usage = (
-            Most((METER_INPUT, METER_INPUT_CACHED), wanted.input_max, dimensions),
-            Most((METER_OUTPUT,), wanted.output_max, dimensions),
+    def allow(self, wanted: AllowanceRequest) -> Future[Granted]:
+        usage = _usage(wanted.model, wanted.input_max, wanted.output_max)
+        request = HoldRequest(
+            wanted.id,
+            wanted.organization_id,
+            0,
+            wanted.expires_at,
+            wanted.project,
+            wanted.key_id,
+            usage,
+            wanted.at,
+            times=max(2, wanted.times),
+            until=wanted.until,
+            spare=wanted.spare,
         )
+        placed: Future[Granted] = Future()
+
+        def done(asked: Future[HoldOutcome]) -> None:
+            error = asked.exception()
+            outcome = asked.result() if error is None else None
+            if outcome is None or outcome.error is not None or outcome.ceiling is None:
+                placed.set_exception(error or (outcome and outcome.error) or UnavailableError())
+            else:
+                most = outcome.ceiling
+                placed.set_result(Granted(outcome.nano, most.fixed_nano, *most.step_nanos))
+
+        self._desk.submit(request).add_done_callback(done)
+        return placed
+
+    def place(self, wanted: BudgetHold) -> Future[None]:
+        usage = _usage(wanted.model, wanted.input_max, wanted.output_max)
         request = HoldRequest(
             wanted.request_id,
             wanted.organization_id,
@@ -68,7 +97,7 @@ def request_usage(records: Sequence[UsageRecord]) -> list[RequestUsage]:
             usage_us(record),
             record.request_id,
             _described(record),
-            record.request_id if record.held else None,
+            record.hold or (record.request_id if record.held else None),
         )
         for record in records
         if record.quantity
@@ -84,7 +113,32 @@ def _described(record: UsageRecord) -> tuple[tuple[str, str], ...]:
 def usage_us(record: UsageRecord) -> int:
     """When the usage of a record counts: what was held counts when it was held, so that both fall into one period and
     have one price."""
-    return record.started_us if record.held else record.ended_us
+    return record.started_us if record.held or record.hold else record.ended_us
+
+
+def take_usage(
+    connection: Connection, ledger: Ledger, source: str, records: Sequence[UsageRecord], now: datetime
+) -> None:
+    """Take the gateway's usage and settle what was held for it, in one transaction. Twice is once.
+
+    Raises InvalidInputError naming the first event that the ledger does not take; the transaction is then to be rolled back.
+    """
+    taken = ledger.requests.take(connection, source, request_usage(records), now)
+    for hold_id in {record.hold for record in records if record.hold and not record.closes}:
+        if taken.holds[hold_id]:
+            announce(connection, hold_id, taken.holds[hold_id])
+    settle_requests(connection, ledger.spending, records, now)
+    for record in records:
+        if record.closes:
+            ledger.spending.finish(connection, record.hold, now, None if record.nano < 0 else record.nano)
+
+
+def _usage(model: str, input_max: int, output_max: int) -> tuple[Most, Most]:
+    dimensions = _dimensions(model)
+    return (
+        Most((METER_INPUT, METER_INPUT_CACHED), input_max, dimensions),
+        Most((METER_OUTPUT,), output_max, dimensions),
+    )
 
 
 def settle_requests(connection: Connection, spending: Spending, records: Sequence[UsageRecord], now: datetime) -> None:

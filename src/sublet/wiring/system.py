@@ -61,7 +61,7 @@ from sublet.values.windows import Window
 from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
 from sublet.wiring.owned import pool_specs, served_elsewhere
-from sublet.wiring.requests import request_usage, settle_requests
+from sublet.wiring.requests import take_usage
 
 PENDING_MAX = 2_000
 LEASE_SOURCE = "sublet/leases"
@@ -350,13 +350,9 @@ class Sublet:
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
         """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""
-        usage = request_usage(records)
-
-        def write(connection: Connection) -> None:
-            self.ledger.requests.take(connection, GATEWAY_SOURCE, usage, self.clock.now())
-            settle_requests(connection, self.ledger.spending, records, self.clock.now())
-
-        self.store.write(write)
+        self.store.write(
+            lambda connection: take_usage(connection, self.ledger, GATEWAY_SOURCE, records, self.clock.now())
+        )
 
     def _taken(self, events: Sequence[UsageEvent], connection: Connection) -> int:
         """How many of `events` were new. Raises InvalidInputError where one is refused."""

@@ -12,7 +12,9 @@ import pytest
 from tests.ledger.conftest import give_key
 from tests.ledger.prepaid import prepay
 
+from sublet.ledger.budgets.ceilings import Most
 from sublet.ledger.budgets.desk import HoldDesk
+from sublet.ledger.budgets.holds import announce
 from sublet.ledger.budgets.model import BudgetExceededError, HoldRequest, Settlement
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.service import Ledger, new_budget
@@ -245,3 +247,42 @@ def test_several_processes_never_pass_the_limit(
     counts = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert sum(counts) == 1000 // 7
     assert state(priced, bolt) == (0, 7 * sum(counts))
+
+
+def test_a_hold_that_is_shared_is_for_its_times_the_most_and_leaves_something_to_spare(
+    priced: Ledger, bolt: str, hold: Callable[..., HoldRequest], clock: SimulatedClock
+) -> None:
+    usage = (Most(("tokens.input", "tokens.input_cached"), 7), Most(("tokens.output",), 11))
+    [single] = priced.reserve([hold("single", 0, usage=usage)])
+    one = single.nano
+    assert one > 0 and single.ceiling is None
+    [shared] = priced.reserve([hold("shared", 0, usage=usage, times=5, until=clock.now() + timedelta(seconds=5))])
+    assert shared.error is None and shared.ceiling is not None
+    each = shared.ceiling.nano([7, 11])
+    assert shared.nano == 5 * each and each >= one
+    for steps in ([1, 1], [7, 0], [1000, 3]):
+        asked = tuple(Most(item.meters, count) for item, count in zip(usage, steps, strict=True))
+        [found] = priced.reserve([hold(f"of{steps}", 0, usage=asked)])
+        assert found.nano <= shared.ceiling.nano(steps)
+
+
+def test_a_shared_hold_is_refused_where_too_little_would_be_left_and_gives_back_what_was_not_used(
+    priced: Ledger, bolt: str, hold: Callable[..., HoldRequest], clock: SimulatedClock
+) -> None:
+    usage = (Most(("tokens.output",), 10),)
+    [probe] = priced.reserve([hold("probe", 0, usage=usage, times=2)])
+    nano = probe.nano
+    assert nano
+    budget = priced.create_budget(new_budget(bolt, 8 * nano - 1))
+    assert priced.reserve([hold("a", 0, usage=usage, times=2, spare=8)])[0].error is not None
+    priced.change_budget(budget.id, 8 * nano)
+    assert priced.reserve([hold("a", 0, usage=usage, times=2, spare=8)])[0].error is None
+    assert state(priced, bolt) == (0, nano)
+    store = priced.store
+    store.write(lambda connection: announce(connection, "hld_a", 1))
+    store.write(lambda connection: priced.spending.finish(connection, "hld_a", clock.now(), nano // 4))
+    assert state(priced, bolt) == (0, nano // 4)
+    priced.reserve([hold("b", 0, usage=usage, times=2)])
+    store.write(lambda connection: priced.spending.finish(connection, "hld_b", clock.now(), nano // 4))
+    # Nothing named it: nothing is left held.
+    assert state(priced, bolt) == (0, nano // 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from sublet.ledger.model import IntakeResult, UsageEvent
 from sublet.ledger.service import Ledger
-from sublet.ledger.usage.requests import RequestUsage
+from sublet.ledger.usage.requests import RequestsTaken, RequestUsage
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.errors import InvalidInputError
 
@@ -33,7 +34,7 @@ def usage(ledger: Ledger, organization: str, identifier: str = "req_1/tokens.out
     return made._replace(**more)
 
 
-def take(ledger: Ledger, items: list[RequestUsage]) -> IntakeResult:
+def take(ledger: Ledger, items: list[RequestUsage]) -> RequestsTaken:
     now = ledger.store.clock.now()
     return ledger.store.write(lambda connection: ledger.requests.take(connection, "gateway", items, now))
 
@@ -65,9 +66,9 @@ def test_a8_taken_either_way_it_is_the_same_row_and_twice_is_once(ledger: Ledger
         usage(ledger, acme, "req_1/tokens.input", meter="tokens.input", quantity=0),
         usage(ledger, acme, "req_2/tokens.output", project="", key_id="", hold_id="req_2", dimensions=()),
     ]
-    assert take(ledger, [*items, items[0]]) == IntakeResult(3, 1, ())
+    assert take(ledger, [*items, items[0]]) == RequestsTaken(3, 1, Counter(req_2=1))
     first = rows(ledger)
-    assert take(ledger, items) == IntakeResult(0, 3, ())
+    assert take(ledger, items) == RequestsTaken(0, 3, Counter())
     assert ledger.take_now([as_event(item) for item in items]) == IntakeResult(0, 3, ())
     assert rows(ledger) == first
 

@@ -35,13 +35,17 @@ TORN_END = b"~\n"
 
 RESERVE = "reserve"
 SETTLE = "settle"
+ALLOWANCE = "allowance"
+CLOSE = "close"
 
 
 class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A line of the journal. A `settle` closes a request and names it in full, so that it needs no other line. A `reserve`
     opens one that has a hold, or no slot on the board; the board alone opens all others. Times are microseconds since the epoch,
     `*_us` durations in microseconds. `held` says that a hold on budgets has the request's id, and is to be settled with it.
-    `counted` says how the tokens are known where it was not the engine's final count; see meter.py."""
+    `counted` says how the tokens are known where it was not the engine's final count; see meter.py. An `allowance` opens a hold
+    that many requests share (requests/allowances.py), whose id is its `request`; they name it as their `hold`, and a `close`
+    ends it: they cost `nano` at most (-1: nobody knows)."""
 
     kind: str
     request: str
@@ -66,6 +70,8 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     project: str = ""
     held: bool = False
     counted: str = ""
+    hold: str = ""
+    nano: int = 0
 
 
 class OnDurable(Protocol):
@@ -89,10 +95,12 @@ class JournalBusyError(ConflictError):
     code = "journal_busy"
 
 
-def lines(path: Path, offset: int = 0, only: str = "") -> Iterator[tuple[Record, int]]:
-    """Whole records from `offset` on, each with the offset behind it; those of one kind if `only` names it. Damaged lines are
-    skipped; an unfinished last line ends it, since it may be finished yet."""
-    begins = b'{"kind":"%b"' % only.encode() if only else b""
+def lines(path: Path, offset: int = 0, only: tuple[str, ...] = ()) -> Iterator[tuple[Record, int]]:
+    """Whole records from `offset` on, each with the offset behind it; those of the kinds that `only` names, if it does.
+
+    Damaged lines are skipped; an unfinished last line ends it, since it may be finished yet.
+    """
+    begins = tuple(b'{"kind":"%b"' % kind.encode() for kind in only)
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:

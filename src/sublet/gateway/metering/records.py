@@ -33,6 +33,7 @@ class Recorded(Protocol):
     first_at: float
     queue_s: float
     held: bool
+    hold: str
 
 
 def context_of(grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute) -> bytes:
@@ -64,6 +65,7 @@ def opening(exchange: Recorded, replica: ReplicaRoute | None, slot: int) -> Reco
         replica=replica.id if replica else "",
         started_us=exchange.started_us,
         held=exchange.held,
+        hold=exchange.hold,
     )
 
 
@@ -92,6 +94,7 @@ def closing(exchange: Recorded, replica: ReplicaRoute | None, status: int, error
         first_us=int((first_at - started_at) * 1e6) if first_at else 0,
         total_us=int((exchange.gateway.monotonic() - started_at) * 1e6),
         held=exchange.held,
+        hold=exchange.hold,
         counted=_counted(exchange),
     )
 

@@ -13,7 +13,17 @@ import msgspec
 import structlog
 
 from sublet.gateway.metering.board import Opened, opened, tokens_at
-from sublet.gateway.metering.journal import RESERVE, SETTLE, TORN_END, Record, line_of, lines, lock_run
+from sublet.gateway.metering.journal import (
+    ALLOWANCE,
+    CLOSE,
+    RESERVE,
+    SETTLE,
+    TORN_END,
+    Record,
+    line_of,
+    lines,
+    lock_run,
+)
 from sublet.gateway.metering.meter import RUNNING
 from sublet.gateway.model import (
     METER_INPUT,
@@ -140,22 +150,24 @@ def close_open_requests(folder: Path) -> int:
     for segment in segments:
         for record, _ in lines(segment):
             last_us = max(last_us, record.started_us, record.ended_us)
-            if record.kind == RESERVE:
+            if record.kind in (RESERVE, ALLOWANCE):
                 open_requests[record.request] = record
-            elif record.kind == SETTLE:
+            else:
                 open_requests.pop(record.request, None)
     if not open_requests:
         return 0
+    # Allowances last: what closes one comes behind all that names it.
+    ending = sorted(open_requests.values(), key=lambda record: record.kind == ALLOWANCE)
     with segments[-1].open("r+b") as file:
         content = file.read()
         if content and not content.endswith(b"\n"):
             file.write(TORN_END)
-        for record in open_requests.values():
+        for record in ending:
             tokens = given.get(record.request) or tokens_at(folder, record.slot, record.sequence)
             file.write(line_of(_settled(record, tokens, last_us)))
         file.flush()
         os.fdatasync(file.fileno())
-    return len(open_requests)
+    return sum(record.kind != ALLOWANCE for record in ending)
 
 
 def ship(folder: Path, emit: Emit) -> int:
@@ -172,7 +184,7 @@ def ship(folder: Path, emit: Emit) -> int:
         offset = offset if path.name == segment_name else 0
         batch: list[UsageRecord] = []
         end = offset
-        for record, end in lines(path, offset, SETTLE):
+        for record, end in lines(path, offset, (SETTLE, CLOSE)):
             batch.extend(usage_of(record))
             if len(batch) >= BATCH_MAX:
                 _emit(batch, emit, refused)
@@ -219,6 +231,8 @@ def _emit_request(events: Sequence[UsageRecord], emit: Emit, refused: Path) -> N
 
 def usage_of(record: Record) -> list[UsageRecord]:
     """The events of a settled request, one for each kind of token that it used; at least one where it was held."""
+    if record.kind == CLOSE:
+        return [_closed(record)]
     cached = min(record.input_cached, record.input)
     untouched = record.held and not record.input and not record.output
     found = []
@@ -246,9 +260,33 @@ def usage_of(record: Record) -> list[UsageRecord]:
                     record.project,
                     record.held,
                     record.counted,
+                    record.hold,
                 )
             )
     return found
+
+
+def _closed(record: Record) -> UsageRecord:
+    """The end of an allowance, as it goes to the ledger with the usage that named it."""
+    return UsageRecord(
+        event_id(record.request, CLOSE),
+        record.request,
+        record.organization,
+        record.key,
+        record.model,
+        "",
+        "",
+        "",
+        0,
+        record.started_us,
+        record.ended_us,
+        200,
+        False,
+        record.project,
+        hold=record.request,
+        closes=True,
+        nano=record.nano,
+    )
 
 
 def _opening_of(run: str, found: Opened) -> Record:
@@ -259,7 +297,7 @@ def _opening_of(run: str, found: Opened) -> Record:
 
 def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
     return Record(
-        kind=SETTLE,
+        kind=CLOSE if record.kind == ALLOWANCE else SETTLE,
         request=record.request,
         organization=record.organization,
         key=record.key,
@@ -277,6 +315,8 @@ def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
         reason="gateway_died",
         counted=RUNNING if given != Tokens() else "",
         held=record.held,
+        hold=record.hold,
+        nano=-1 if record.kind == ALLOWANCE else 0,
     )
 
 

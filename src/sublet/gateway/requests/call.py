@@ -129,6 +129,15 @@ class Call:
             )
 
     @property
+    def output_tokens_max(self) -> int | None:
+        """Tokens that one answer may have at most; None where the request does not say."""
+        return self.body.max_tokens
+
+    def bound_output(self, tokens_max: int) -> None:
+        """Let an answer have so many tokens at most."""
+        self.body.max_tokens = tokens_max
+
+    @property
     def choices(self) -> int:
         """Answers asked for."""
         return (self.body.n or 1) * self.prompts if isinstance(self.body, GenerationBody) else 1

@@ -6,7 +6,7 @@ from sublet.gateway.metering.estimate import prompt_tokens_min
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ContextLengthError
 from sublet.gateway.requests.call import Call
-from sublet.gateway.upstream.openai_body import COMPLETION, EMBEDDING
+from sublet.gateway.requests.form import COMPLETION, EMBEDDING
 
 TOKEN_BYTES_MAX = 16
 """Text of which each token had more bytes on average is none that anybody writes: tokenizers make one for four to five bytes of

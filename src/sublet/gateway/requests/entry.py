@@ -35,7 +35,8 @@ class Entry:
         journal = self._host.journal
         if not request.held:
             journal.board.clear(self.slot)
-            self._context = self._host.context(request.grant, request.model, replica)
+            context = self._host.context(request.grant, request.model, replica)
+            self._context = b'%b,"hold":"%b"' % (context, request.hold.encode()) if request.hold else context
             self.slot = journal.board.open(request.sequence, request.started_us, self._context)
             if self.slot >= 0:
                 return

@@ -13,6 +13,7 @@ from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import InvalidApiKeyError, JournalError
 from sublet.gateway.requests import another, deadlines
 from sublet.gateway.requests.admission import KeyState, ReplicaState
+from sublet.gateway.requests.allowances import BudgetAllowance
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.deadlines import ASKING, CLOSING, HOLDING, OVER, QUEUED, State
 from sublet.gateway.requests.entry import Entry
@@ -35,6 +36,7 @@ class Exchange:
         "_head_sent",
         "_key_state",
         "_queue",
+        "allowance",
         "asked",
         "attempt",
         "attempts",
@@ -45,9 +47,11 @@ class Exchange:
         "gateway",
         "grant",
         "held",
+        "hold",
         "identity",
         "last_at",
         "model",
+        "most_nano",
         "queue_s",
         "reply",
         "retried",
@@ -98,6 +102,13 @@ class Exchange:
         self.held = self.asked = self.retried = False
         self._head_sent = self._gone = False
         self._error: SubletError | None = None
+        self.allowance: BudgetAllowance | None = None
+        self.most_nano = 0
+        self.hold = ""
+
+    def serve_from(self, allowance: BudgetAllowance, most_nano: int) -> None:
+        """To be called before `start`: so much was taken of an allowance for this request."""
+        self.allowance, self.most_nano, self.hold = allowance, most_nano, allowance.id
 
     @property
     def over(self) -> bool:
@@ -265,7 +276,10 @@ class Exchange:
         gateway.metrics.ended(self, status, now)
         if self._entry.opened:
             self._close(status, delivered=status == CLIENT_GONE or reply.form is not None or error is not None)
-        else:
+        if self.allowance is not None:
+            # Behind its record: what closes an allowance comes after all that names it.
+            self.allowance.back(self.most_nano, reply.meter if self._entry.opened else None)
+        if not self._entry.opened:
             self._finish(ok=True)
 
     def _close(self, status: int, *, delivered: bool) -> None:

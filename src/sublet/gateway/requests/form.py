@@ -12,6 +12,12 @@ from enum import StrEnum
 from typing import Any
 
 TURNS_MAX = 4096
+
+CHAT = "chat"
+COMPLETION = "completions"
+EMBEDDING = "embeddings"
+COUNT = "count"
+"""Counting the tokens of a chat: nothing is generated, and nothing is billed."""
 NAMED = "tool:"
 """Opens a `tool_choice` that names a tool."""
 

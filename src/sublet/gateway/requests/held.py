@@ -15,11 +15,12 @@ from sublet.gateway.metering.meter import Meter
 from sublet.gateway.metering.records import closing, opening
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
+from sublet.gateway.requests.allowances import Allows
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.deadlines import HOLDING, QUEUED
 from sublet.gateway.requests.exchange import Exchange
+from sublet.gateway.requests.form import EMBEDDING
 from sublet.gateway.requests.host import Host
-from sublet.gateway.upstream.openai_body import EMBEDDING
 from sublet.values.clock import from_micros
 from sublet.values.errors import SubletError
 
@@ -47,7 +48,7 @@ class BudgetHold:
     expires_at: datetime
 
 
-class Holds(Protocol):
+class Holds(Allows, Protocol):
     """Where holds are placed; the ledger's desk."""
 
     def place(self, wanted: BudgetHold) -> Future[None]:
@@ -69,7 +70,13 @@ def tokens_max(call: Call, body_bytes: int, model: ModelRoute) -> tuple[int, int
     prompt = (
         context if "tools" in call.needs or "images" in call.needs else min(text * call.prompts, context * call.prompts)
     )
-    return prompt, min(call.body.max_tokens or context, context) * call.choices
+    return prompt, min(call.output_tokens_max or context, context) * call.choices
+
+
+def bound_output(call: Call, output_max: int, model: ModelRoute) -> None:
+    """Have the engine make no more tokens than are held: not every one stops at the end of its context by itself."""
+    if call.kind != EMBEDDING and model.timings:
+        call.bound_output(output_max // call.choices)
 
 
 class HoldingHost(Host, Protocol):
@@ -100,9 +107,7 @@ class HeldExchange(Exchange):
         gateway.live.add(self)
         gateway.journal.reserve(opening(self, None, -1))
         prompt, answer = tokens_max(call, self.body_bytes, self.model)
-        if call.kind != EMBEDDING and self.model.timings:
-            # Not every engine stops at the end of its context by itself.
-            call.body.max_tokens = answer // call.choices
+        bound_output(call, answer, self.model)
         gateway.place(self, budget_hold_of(self, prompt, answer))
 
     def placed(self, error: BaseException | None) -> None:

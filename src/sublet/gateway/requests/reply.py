@@ -9,12 +9,12 @@ import msgspec
 from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
-from sublet.gateway.requests.assembly import Assembler
 from sublet.gateway.requests.call import Call
 from sublet.gateway.requests.forcing import ForcedStream
+from sublet.gateway.requests.form import COUNT, EMBEDDING
 from sublet.gateway.surfaces.surface import Identity, QuickForm, QuickSurface, StreamForm, Surface
+from sublet.gateway.upstream.assembly import Assembler
 from sublet.gateway.upstream.engine_error import engine_error
-from sublet.gateway.upstream.openai_body import COUNT, EMBEDDING
 from sublet.gateway.upstream.scripts import events
 from sublet.gateway.upstream.sse import EventCutter
 from sublet.values.errors import SubletError

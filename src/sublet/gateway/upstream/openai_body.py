@@ -13,14 +13,12 @@ import msgspec
 from msgspec import Meta, Raw
 
 from sublet.gateway.refusals import InvalidRequestError
+from sublet.gateway.requests.form import CHAT as CHAT
+from sublet.gateway.requests.form import COMPLETION as COMPLETION
+from sublet.gateway.requests.form import COUNT as COUNT
+from sublet.gateway.requests.form import EMBEDDING as EMBEDDING
 from sublet.gateway.requests.form import NAMED, TURNS_MAX, ChatRequest, EmbeddingRequest, Image, Role, Text, Tool, Turn
 from sublet.gateway.upstream.dialects import ABSENT, Dialect, EngineParameters
-
-CHAT = "chat"
-COMPLETION = "completions"
-EMBEDDING = "embeddings"
-COUNT = "count"
-"""Counting the tokens of a chat: nothing is generated, and nothing is billed."""
 
 ENGINE_PATHS = {CHAT: b"/v1/chat/completions", COMPLETION: b"/v1/completions", EMBEDDING: b"/v1/embeddings"}
 

@@ -23,6 +23,28 @@ class Most:
     dimensions: str = "{}"
 
 
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that usage costs: `fixed_nano`, and for each step of its parts so much, rounded up."""
+
+    fixed_nano: int
+    step_nanos: tuple[int, ...]
+
+    def nano(self, steps: Sequence[int]) -> int:
+        """The most that so many steps of each part cost."""
+        return self.fixed_nano + sum(nano * count for nano, count in zip(self.step_nanos, steps, strict=True))
+
+
+def ceiling(books: Books, book: PriceBook, party: Party, usage: Sequence[Most], moments: Sequence[int]) -> Ceiling:
+    """The most that usage of the meters of `usage`, however much it is, can cost at the dearest prices of any of `moments`."""
+    fixed, steps = 0, [Fraction(0)] * len(usage)
+    for at in moments:
+        found = [_dearest(books, book, party, item, at) for item in usage]
+        fixed = max(fixed, sum(once for once, _ in found))
+        steps = [max(known, unit) for known, (_, unit) in zip(steps, found, strict=True)]
+    return Ceiling(fixed, tuple(-(-unit.numerator // unit.denominator) for unit in steps))
+
+
 def most_nano(books: Books, book: PriceBook, party: Party, usage: Sequence[Most], at: int) -> int:
     """The most that `usage` at the moment `at` (microseconds) can cost under `book`, in nano-units, whatever was used before it.
 
@@ -31,17 +53,25 @@ def most_nano(books: Books, book: PriceBook, party: Party, usage: Sequence[Most]
     """
     fixed, variable = 0, Fraction(0)
     for item in usage:
-        dearest = Fraction(0)
-        for meter in item.meters if item.steps > 0 else ():
-            rate = books.rate(book, party, meter, item.dimensions, at, "")
-            if rate is None:
-                continue
-            once, unit = _ceiling(rate, books.rates_of_month(book, party, meter, item.dimensions, at))
-            # One more, because what is posted is the difference of two sums that are each rounded down.
-            fixed += once + 1
-            dearest = max(dearest, unit)
-        variable += dearest * item.steps
+        if item.steps > 0:
+            once, dearest = _dearest(books, book, party, item, at)
+            fixed += once
+            variable += dearest * item.steps
     return fixed + -(-variable.numerator // variable.denominator)
+
+
+def _dearest(books: Books, book: PriceBook, party: Party, item: Most, at: int) -> tuple[int, Fraction]:
+    """What any usage of a part costs at most, besides the price of a step of its dearest meter."""
+    fixed, dearest = 0, Fraction(0)
+    for meter in item.meters:
+        rate = books.rate(book, party, meter, item.dimensions, at, "")
+        if rate is None:
+            continue
+        once, unit = _ceiling(rate, books.rates_of_month(book, party, meter, item.dimensions, at))
+        # One more, because what is posted is the difference of two sums that are each rounded down.
+        fixed += once + 1
+        dearest = max(dearest, unit)
+    return fixed, dearest
 
 
 def _ceiling(rate: Rate, month: Sequence[Rate]) -> tuple[int, Fraction]:

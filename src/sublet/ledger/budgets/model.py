@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sublet.ledger.budgets.ceilings import Most
+from sublet.ledger.budgets.ceilings import Ceiling, Most
 from sublet.ledger.model import amount_text
 from sublet.ledger.periods import month_of
 from sublet.values.clock import EPOCH, format_time
@@ -150,7 +150,9 @@ class HoldRequest:
     can cost at the prices of `at`.
 
     `at` (the present where it is None) is the moment of the usage, which decides the periods that it falls into. Work
-    that lasts has a `window` instead: its cost falls to the periods in proportion to the time.
+    that lasts has a `window` instead: its cost falls to the periods in proportion to the time. A hold that many pieces of
+    work share is for `times` as much, at the dearest prices from `at` `until`, and for only so much that `spare` times of it
+    were free.
     """
 
     hold_id: str
@@ -162,6 +164,9 @@ class HoldRequest:
     usage: tuple[Most, ...] = ()
     at: datetime | None = None
     window: Window | None = None
+    times: int = 1
+    until: datetime | None = None
+    spare: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +185,12 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class HoldOutcome:
-    """`error` is None where the hold was placed or settled; `overrun_nano` is what passed the amount held."""
+    """`error` is None where the hold was placed or settled; `overrun_nano` is what passed the amount held. For a hold that is
+    shared, `ceiling` is the most that one piece of its work costs, and `nano` what is held."""
 
     hold_id: str
     error: Exception | None = None
     overrun_nano: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+    ceiling: Ceiling | None = None
+    nano: int = 0

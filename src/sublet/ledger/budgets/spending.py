@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, select, tuple_
 from sublet.ledger import store as sql
 from sublet.ledger.budgets import holds as rows_of
 from sublet.ledger.budgets.alerts import raise_alerts
-from sublet.ledger.budgets.ceilings import Most, most_nano
+from sublet.ledger.budgets.ceilings import Ceiling, Most, ceiling, most_nano
 from sublet.ledger.budgets.holds import DONE, EXPIRED, OPEN, SETTLED, Hold, Part, StateKey
 from sublet.ledger.budgets.model import Budget, BudgetExceededError, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.model import USAGE, amount_text
@@ -68,7 +68,8 @@ class Spending:
         """Place holds, in order, each wholly or not at all. Repeating a request by its id changes nothing."""
         known = rows_of.load_holds(connection, [request.hold_id for request in requests], lock=False)
         covering = self._budgets(connection, {request.organization_id for request in requests})
-        amounts = self._amounts(connection, requests, now)
+        ceilings = self._ceilings(connection, requests, now)
+        amounts = self._amounts(connection, requests, ceilings, now)
         charged = [
             self._charged(connection, covering, request, nano, now)
             for request, nano in zip(requests, amounts, strict=True)
@@ -86,13 +87,13 @@ class Spending:
                         f"hold {request.hold_id} was placed before with other content; use an id of its own"
                     )
             elif error is None:
-                error = self._refusal(connection, request.organization_id, found, states)
+                error = self._refusal(connection, request, found, states)
                 if error is None:
                     for part, _ in found:
                         states[part.key].held += part.share
                     placed[request.hold_id] = wanted
                     rows.append(rows_of.insert_hold(request, nano, [part for part, _ in found], now))
-            outcomes.append(HoldOutcome(request.hold_id, error))
+            outcomes.append(HoldOutcome(request.hold_id, error, ceiling=ceilings.get(request.hold_id), nano=nano))
         if rows:
             sql.bulk_insert(connection, holds, rows)
             _write_states(connection, states)
@@ -122,12 +123,13 @@ class Spending:
             self._alert(connection, spent, now)
         return outcomes
 
-    def finish(self, connection: Connection, hold_id: str, now: datetime) -> None:
+    def finish(self, connection: Connection, hold_id: str, now: datetime, nano: int | None = None) -> None:
         """The work of a hold is over and its usage is all announced: what is left comes free once that is rated, at once
-        where there is none. Nothing happens where there is no such hold."""
+        where there is none. Usage that costs at most `nano` lets go of the rest at once. Nothing happens where there is no
+        such hold."""
         hold = rows_of.load_holds(connection, [hold_id], lock=True).get(hold_id)
         if hold is not None:
-            nano = hold.nano if hold.announced else 0
+            nano = (hold.nano if nano is None else nano) if hold.announced else 0
             self.settle(connection, [Settlement(hold_id, nano, hold.announced)], now)
 
     def expire(self, connection: Connection, now: datetime) -> int:
@@ -198,12 +200,30 @@ class Spending:
         found = BUDGETS.read(connection, live, wanted)
         return found.map(lambda row: _state(connection, budget_of(row), timezone, now))
 
-    def _amounts(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> list[int]:
+    def _ceilings(self, connection: Connection, requests: Sequence[HoldRequest], now: datetime) -> dict[str, Ceiling]:
+        """The most that one piece of work costs of those holds that many pieces share."""
+        found: dict[str, Ceiling] = {}
+        for request in requests:
+            if request.times > 1:
+                moments = [to_micros(request.at or now), to_micros(request.until or request.at or now)]
+                party = self._parties.get(connection, request.organization_id)
+                found[request.hold_id] = ceiling(self._books, self.book(connection), party, request.usage, moments)
+        return found
+
+    def _amounts(
+        self,
+        connection: Connection,
+        requests: Sequence[HoldRequest],
+        ceilings: dict[str, Ceiling],
+        now: datetime,
+    ) -> list[int]:
         if not any(request.usage for request in requests):
             return [request.nano for request in requests]
         book = self.book(connection)
         return [
-            request.nano + self.most(connection, book, request.organization_id, request.usage, request.at or now)
+            request.times * ceilings[request.hold_id].nano([item.steps for item in request.usage])
+            if request.hold_id in ceilings
+            else request.nano + self.most(connection, book, request.organization_id, request.usage, request.at or now)
             for request in requests
         ]
 
@@ -235,14 +255,14 @@ class Spending:
         return found
 
     def _refusal(
-        self, connection: Connection, organization_id: str, charged: _Charged, states: dict[StateKey, _State]
+        self, connection: Connection, request: HoldRequest, charged: _Charged, states: dict[StateKey, _State]
     ) -> BudgetExceededError | None:
         for part, budget in charged:
             state = states[part.key]
             free = budget.limit_nano - state.spent - state.held
-            if not budget.hard or part.share <= free:
+            if not budget.hard or part.share * request.spare <= free:
                 continue
-            party = self._parties.get(connection, organization_id)
+            party = self._parties.get(connection, request.organization_id)
             end = budget.period_end(from_micros(part.start), party.timezone)
             again = f"; it resets at {format_time(end)}" if end else ""
             what = "prepaid credit" if budget.prepaid else f"{budget.period} budget {budget.id}"

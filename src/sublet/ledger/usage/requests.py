@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from sublet.ledger.model import USAGE, IntakeResult
+from sublet.ledger.model import USAGE
 from sublet.ledger.usage.intake import (
     ID_LENGTH_MAX,
     Limits,
@@ -24,6 +25,8 @@ from sublet.values.clock import from_micros
 from sublet.values.errors import InvalidInputError, SubletError
 
 CONTEXTS_MAX = 50_000
+_HOLD = -1
+"""Where a row names its hold."""
 
 
 class RequestUsage(NamedTuple):
@@ -42,6 +45,14 @@ class RequestUsage(NamedTuple):
     hold_id: str | None
 
 
+class RequestsTaken(NamedTuple):
+    """How many events were new, how many known, and how many of the new ones name each hold."""
+
+    accepted: int
+    duplicates: int
+    holds: Counter[str]
+
+
 class RequestIntake:
     """The way in for usage that a service of Sublet's own meters, request by request."""
 
@@ -49,7 +60,7 @@ class RequestIntake:
         self._parties = parties
         self._contexts: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], str] = {}
 
-    def take(self, connection: Connection, source: str, usage: Iterable[RequestUsage], now: datetime) -> IntakeResult:
+    def take(self, connection: Connection, source: str, usage: Iterable[RequestUsage], now: datetime) -> RequestsTaken:
         """Write all of `usage` in the caller's transaction. Twice the same counts once.
 
         Raises InvalidInputError naming the first that can't be taken; the caller's transaction is then to be rolled back.
@@ -72,7 +83,9 @@ class RequestIntake:
                 ensure_same(stored, row)
             except SubletError as error:
                 raise _refused(row[1], error) from error
-        return IntakeResult(new, duplicates + len(known), ())
+        old = {index for index, _, _ in known}
+        holds = Counter(row[_HOLD] for index, row in rows.values() if row[_HOLD] and index not in old)
+        return RequestsTaken(new, duplicates + len(known), holds)
 
     def _row(self, connection: Connection, source: str, item: RequestUsage, limits: Limits) -> Row:
         context = (item.organization_id, item.key_id, item.project, item.dimensions)
