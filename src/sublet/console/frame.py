@@ -57,7 +57,7 @@ class Pages:
 
     def frame(self, session: Session) -> Frame:
         """What surrounds every page of that session."""
-        pages = [(item.path, item.label) for item in self._shown if item.label and item.opens_for(session.actor)]
+        pages = [(item.path, item.label) for item in self._shown if item.listed_for(session.actor)]
         person = session.person
         return Frame(
             pages,

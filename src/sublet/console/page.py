@@ -31,6 +31,10 @@ class Page:
     gather: Callable[[Mapping[str, str]], Mapping[str, object]]
     permission: str = "system:read"
 
+    def listed_for(self, actor: Actor) -> bool:
+        """Whether it is in the actor's navigation."""
+        return self.opens_for(actor)
+
     def opens_for(self, actor: Actor) -> bool:
         """Whether the actor may see it."""
         return actor.may(self.permission) == ALL
@@ -91,6 +95,12 @@ class Screen:
     show: Callable[[Visit], Drawn | Go]
     acts: Mapping[str, Act] = field(default_factory=dict)
     everywhere: bool = False
+    tenants: bool = False
+    """Whether it is listed for tenants alone: the operator's own organization rents and owes nothing."""
+
+    def listed_for(self, actor: Actor) -> bool:
+        """Whether it is in the actor's navigation."""
+        return bool(self.label) and self.opens_for(actor) and not (self.tenants and actor.is_operator)
 
     def opens_for(self, actor: Actor) -> bool:
         """Whether the actor may see it."""

@@ -5,17 +5,25 @@ from __future__ import annotations
 from sublet.console.account import account_screen
 from sublet.console.budgets import budgets_page
 from sublet.console.overview import overview_page
+from sublet.console.owing import owing_screen
 from sublet.console.page import Page, Screen
 from sublet.console.record import record_page
-from sublet.reporting.overview import Overviews
+from sublet.console.renting import Renting
+from sublet.console.running import Running
+from sublet.reporting.offers import offers
+from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
 
 
 def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, ...]:
     """`overviews` are for pages that show the whole system; others gather what they need from `system`."""
+    renting = Renting(system.leases, lambda whose, length: offers(system, whose, length), lambda: pool_names(system))
     return (
         overview_page(overviews.now),
         budgets_page(overviews.budgets),
         record_page(overviews.record),
+        *renting.screens(),
+        owing_screen(system.ledger),
+        *Running(system.accounts, system.people).screens(),
         account_screen(system.sessions, system.people),
     )

@@ -208,7 +208,7 @@ class Sublet:
         return LeasePorts(
             sellable=self._sellable,
             block_rooms=lambda connection, pool_id, window: self.surplus.block_rooms(pool_id, window, connection),
-            price=self._price,
+            price=self.price,
             may_stay=self.capacity.may_stay,
             need=self.capacity.need,
             models=ModelPorts(self.capacity.occupants, self.models.give_notice, self.models.withdraw_notice),
@@ -263,9 +263,11 @@ class Sublet:
         sold = [item for each in beside for item in calendar.book(connection, each, now, window)]
         return max(0, served_max - calendar.most_at_once(sold, window))
 
-    def _price(
+    def price(
         self, connection: Connection, pool_id: str, class_name: str, window: Window, organization_id: str
     ) -> tuple[int, str]:
+        """Billionths per accelerator-hour, and the currency, for that organization now. Raises CurrencyMismatchError, and
+        InvalidInputError where the price book has none."""
         pool = _pool_of(connection, pool_id)
         organization = accounts_sql.organization_by(connection, id=organization_id)
         if organization is None:

@@ -1,0 +1,233 @@
+"""Where a customer rents: offers now, a quote, and its leases, each with its next act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sublet.console.page import Act, Drawn, Go, Screen, Visit
+from sublet.leases.model import Lease, Quote, QuoteExpiredError, told_to_tenant
+from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.service import Leases
+from sublet.store.paging import PageRequest
+from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.money import Money
+
+OFFERS, LEASES = "/offers", "/leases"
+HOURS_DEFAULT = 8
+HOURS_MAX = 26_352
+LEASES_SHOWN_MAX = 100
+HISTORY_MAX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ClassOffer:
+    """A class on a pool: what it promises, how many may be had now for the asked time, and its price per accelerator-hour, None
+    where the price book has none."""
+
+    name: str
+    sentence: str
+    count: int
+    price: Money | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOffer:
+    """A pool with what may be rented of it now."""
+
+    name: str
+    generation: str
+    site: str
+    classes: tuple[ClassOffer, ...]
+
+
+Offering = Callable[[str, timedelta], list[PoolOffer]]
+"""(organization's id, for how long) to what may be rented now, by pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a form asks to rent, as it was typed; `after` is the lease that it follows."""
+
+    pool: str
+    class_name: str
+    accelerators: str
+    hours: str
+    after: str
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> Chosen:
+        return cls(
+            fields.get("pool", "")[:80],
+            fields.get("class", "")[:40],
+            fields.get("accelerators", "1")[:9] or "1",
+            fields.get("hours", str(HOURS_DEFAULT))[:9] or str(HOURS_DEFAULT),
+            fields.get("after", "")[:40],
+        )
+
+    def request(self, start: datetime | None) -> QuoteRequest:
+        """Raises InvalidInputError."""
+        return QuoteRequest(
+            _whole(self.accelerators, "accelerators", 4_096),
+            self.class_name,
+            start=start,
+            pool=self.pool,
+            duration_s=3_600 * _whole(self.hours, "hours", HOURS_MAX),
+        )
+
+
+class Renting:
+    """The screens of renting."""
+
+    def __init__(self, leases: Leases, offering: Offering, pool_names: Callable[[], Mapping[str, str]]) -> None:
+        self._leases = leases
+        self._offering = offering
+        self._pool_names = pool_names
+
+    def screens(self) -> tuple[Screen, ...]:
+        """`/offers`, `/quotes/{quote_id}`, `/leases` and `/leases/{lease_id}`."""
+        read, write = "leases:read", "leases:write"
+        again = Act(write, self._ask)
+        return (
+            Screen(OFFERS, "Offers", write, self._show_offers, {"quote": again}, tenants=True),
+            Screen(
+                "/quotes/{quote_id}", "", write, self._show_quote, {"accept": Act(write, self._accept), "quote": again}
+            ),
+            Screen(LEASES, "Leases", read, self._show_leases, tenants=True),
+            Screen(f"{LEASES}/{{lease_id}}", "", read, self._show_lease, {"end": Act(write, self._end)}),
+        )
+
+    # -- offers and quotes
+
+    def _show_offers(self, visit: Visit) -> Drawn:
+        chosen = Chosen.of(visit.form.fields or visit.query)
+        try:
+            hours = _whole(chosen.hours, "hours", HOURS_MAX)
+        except InvalidInputError:
+            hours = HOURS_DEFAULT
+        offers = self._offering(visit.actor.organization_id, timedelta(hours=hours))
+        here = next((item for item in offers if item.name == chosen.pool), offers[0] if offers else None)
+        followed = self._followed(visit, chosen)
+        return Drawn(
+            "offers.html",
+            {
+                "offers": offers,
+                "pool": here,
+                "chosen": chosen,
+                "hours": hours,
+                "class_default": self._leases.class_default,
+                "heads": [(item.name, "number") for item in here.classes] if here else [],
+                "followed": followed,
+                "at": visit.at,
+            },
+        )
+
+    def _ask(self, visit: Visit) -> Go:
+        chosen = Chosen.of(visit.form.fields)
+        followed = self._followed(visit, chosen)
+        quote = self._leases.quote(
+            visit.actor.organization_id, chosen.request(followed.window.end if followed else None)
+        )
+        return Go(f"/quotes/{quote.id}")
+
+    def _followed(self, visit: Visit, chosen: Chosen) -> Lease | None:
+        if not chosen.after:
+            return None
+        lease = self._leases.lease(chosen.after, visit.actor.organization_id)
+        return None if lease.state.terminal else lease
+
+    def _show_quote(self, visit: Visit) -> Drawn:
+        quote_id = visit.path["quote_id"]
+        quotes = self._leases.open_quotes(visit.actor.organization_id)
+        quote = next((item for item in quotes if item.id == quote_id), None)
+        if quote is None:
+            raise NotFoundError("this quote has expired or was accepted; choose again under Offers")
+        return self._drawn_quote(visit, quote, "")
+
+    def _drawn_quote(self, visit: Visit, quote: Quote, notice: str) -> Drawn:
+        named = self._leases.classes.get(quote.class_name)
+        return Drawn(
+            "quote.html",
+            {
+                "quote": quote,
+                "pool": self._pool_names().get(quote.pool_id, quote.pool_id),
+                "sentence": named.sentence if named else "",
+                "rate": Money(quote.price_nano, quote.currency),
+                "total": Money(quote.total_nano, quote.currency),
+                "hours": quote.window.seconds / 3_600,
+                "key": self._last_key(visit),
+                "notice": notice,
+                "at": visit.at,
+            },
+        )
+
+    def _accept(self, visit: Visit) -> Drawn | Go:
+        keys = [line.strip() for line in visit.form.text("ssh_key").splitlines() if line.strip()]
+        if not keys:
+            raise InvalidInputError("paste your public SSH key, such as the content of ~/.ssh/id_ed25519.pub")
+        try:
+            lease = self._leases.accept(
+                visit.actor.organization_id,
+                visit.path["quote_id"],
+                keys,
+                None,
+                key_id=visit.actor.key_id,
+                project=visit.actor.project,
+            )
+        except QuoteExpiredError:
+            chosen = Chosen.of(visit.form.fields)
+            followed = self._followed(visit, chosen)
+            quote = self._leases.quote(
+                visit.actor.organization_id, chosen.request(followed.window.end if followed else None)
+            )
+            return self._drawn_quote(visit, quote, keys[0])
+        return Go(f"{LEASES}/{lease.id}")
+
+    def _last_key(self, visit: Visit) -> str:
+        """The public key of the newest lease, so that nobody pastes it twice."""
+        found = self._leases.lease_page(visit.actor.organization_id, PageRequest(1)).items
+        return "\n".join(found[0].ssh_public_keys) if found else ""
+
+    # -- leases
+
+    def _show_leases(self, visit: Visit) -> Drawn:
+        page = self._leases.lease_page(
+            visit.actor.organization_id, PageRequest(LEASES_SHOWN_MAX, visit.query.get("after"))
+        )
+        return Drawn("my_leases.html", {"page": page, "pools": self._pool_names(), "at": visit.at})
+
+    def _show_lease(self, visit: Visit) -> Drawn:
+        lease = self._leases.lease(visit.path["lease_id"], visit.actor.organization_id)
+        named = self._leases.classes.get(lease.class_name)
+        history = self._leases.history(lease.id)[-HISTORY_MAX:]
+        hours = max(1, round(lease.window.seconds / 3_600))
+        return Drawn(
+            "lease.html",
+            {
+                "lease": lease,
+                "pool": self._pool_names().get(lease.pool_id, lease.pool_id),
+                "sentence": named.sentence if named else "",
+                "rate": Money(lease.price_nano, lease.currency),
+                "credit": Money(lease.credit_nano, lease.currency),
+                "seconds_left": (lease.deadline - visit.at).total_seconds(),
+                "hours": hours,
+                "history": [(item.after, item.at, told_to_tenant(item.reason or "")) for item in history],
+                "may_write": bool(visit.actor.may("leases:write")),
+                "at": visit.at,
+                "refresh_s": 5,
+            },
+        )
+
+    def _end(self, visit: Visit) -> Go:
+        lease_id = visit.path["lease_id"]
+        if visit.form.text("sure") != "yes":
+            raise InvalidInputError("tick the box to confirm that everything on the lease will be deleted")
+        self._leases.end(lease_id, visit.actor.organization_id)
+        return Go(f"{LEASES}/{lease_id}")
+
+
+def _whole(text: str, what: str, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= most:
+        raise InvalidInputError(f"{what} must be a whole number from 1 to {most}")
+    return int(text)
