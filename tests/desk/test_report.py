@@ -107,7 +107,7 @@ def test_every_section_that_the_case_has_is_on_the_page() -> None:
 
     assert [section.id for section in found] == [
         "headline", "capacity", "comparables", "bridge", "sensitivity", "capex", "channels", "customers", "signals",
-        "positioning", "surplus", "uncertainty", "scenarios", "statements", "numbers",
+        "positioning", "verdicts", "surplus", "uncertainty", "scenarios", "statements", "numbers",
     ]  # fmt: skip
 
 

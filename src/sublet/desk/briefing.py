@@ -19,6 +19,7 @@ from sublet.desk.phrases import (
     PROBLEM_PARTS,
     SENTENCES,
     STATUS_WORDS,
+    VERDICT_WORDS,
     slip_kind,
 )
 from sublet.desk.quantities import day, figure, period, points, quantity, written
@@ -97,6 +98,7 @@ class _Writer:
         yield from self._capital()
         yield from self._channels()
         yield from self._customers()
+        yield from self._verdicts()
         yield from self._surplus()
 
     def sources(self) -> Iterator[Sentence]:
@@ -196,6 +198,19 @@ class _Writer:
             named["share"] = found.competitor_share
         key = "customers" if found.competitor_share else "concentration"
         yield self._say("numbers", key, named, seller=self._called(found.seller))
+
+    def _verdicts(self) -> Iterator[Sentence]:
+        for verdict in self._desk.verdicts:
+            found = verdict.judgment
+            named, told = {"probability": verdict.probability}, ""
+            if verdict.strongest:
+                told = next(item.text for item in found.question.evidence if item.id == verdict.strongest)
+                named["without"] = dict(verdict.without)[verdict.strongest]
+            yield self._say(
+                "numbers", "verdict" if told else "verdict_bare", named, evidence=self._called(told),
+                question=self._called(found.question.text), by=day(found.question.settles_on, self._language),
+                word=VERDICT_WORDS[str(found.word)][self._language], prior=self._quantity(verdict.prior),
+            )  # fmt: skip
 
     def _surplus(self) -> Iterator[Sentence]:
         if not self._desk.surplus:

@@ -15,15 +15,17 @@ from sublet.desk.errors import CalculationError, CaseError, UnknownNameError, ne
 from sublet.desk.faults import Problem
 from sublet.desk.heading import Heading, read_heading
 from sublet.desk.phrases import PARTS
-from sublet.desk.sections import bridge, capital, comparables, customers, evidence, raw_managed, uncertainty
+from sublet.desk.sections import bridge, capital, comparables, customers, evidence, questions, raw_managed, uncertainty
 from sublet.desk.sections.bridge import Bridge
 from sublet.desk.sections.capital import Capital
 from sublet.desk.sections.comparables import ComparableDeal
 from sublet.desk.sections.customers import Customers
 from sublet.desk.sections.evidence import Positioning, SignalBoard, SurplusExample
+from sublet.desk.sections.questions import Verdict
 from sublet.desk.sections.raw_managed import Channels
 from sublet.desk.sections.uncertainty import Scenario, SimulationPlan
 from sublet.desk.sheet import Sheet
+from sublet.desk.verdicts import Score, Settled
 from sublet.values.errors import SubletError
 
 _P = ParamSpec("_P")
@@ -66,6 +68,9 @@ class Desk:
     signals: SignalBoard | None
     positioning: Positioning | None
     surplus: tuple[SurplusExample, ...]
+    verdicts: tuple[Verdict, ...]
+    settled: tuple[Settled, ...]
+    score: Score | None
     simulation: SimulationPlan | None
     scenarios: tuple[Scenario, ...]
     inputs: tuple[str, ...]
@@ -97,7 +102,8 @@ class Desk:
 
 _TABLES = (
     "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "formulas", "comparables", "bridge",
-    "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "monte_carlo", "scenarios",
+    "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "verdicts",
+    "settled", "monte_carlo", "scenarios",
 )  # fmt: skip
 
 
@@ -139,6 +145,8 @@ def _built(document: Document, build: Build) -> Desk:
     customers_found = _part(build, "counterparties", customers.read, root, build, heading.as_of)
     signals = _part(build, "signals", evidence.read_signals, root, build, heading.as_of)
     build.finish()
+    verdicts = questions.read_verdicts(root, build, heading.as_of)
+    settled, found_score = questions.read_settled(root, build, heading.as_of)
     positioning = _part(build, "positioning", evidence.read_positioning, root, build)
     surplus = evidence.read_surplus(root, build)
     build.faults.raise_all()
@@ -156,7 +164,7 @@ def _built(document: Document, build: Build) -> Desk:
     return Desk(
         replace(heading, results=results), document.digest, document.name, build.sheet, tuple(build.statements),
         tuple(build.capacity.values()), refused, claims, deals, bridged, capital_found, channels, customers_found, signals,
-        positioning, surplus, plan, scenarios, tuple(build.inputs),
+        positioning, surplus, verdicts, settled, found_score, plan, scenarios, tuple(build.inputs),
         tuple(build.faults.problems),
     )  # fmt: skip
 

@@ -41,7 +41,8 @@ PROBLEM_PARTS: Phrases = {
     "counterparties": {"en": "The counterparties", "zh-Hant": "交易對手", "zh-Hans": "交易对手"},
     "signals": {"en": "The signal board", "zh-Hant": "訊號表", "zh-Hans": "信号表"},
     "positioning": {"en": "Positioning", "zh-Hant": "部位", "zh-Hans": "仓位"},
-    "surplus": {"en": "A verdict on surplus and glut", "zh-Hant": "閒置與過剩的判斷", "zh-Hans": "闲置与过剩的判断"},
+    "verdicts": {"en": "A verdict", "zh-Hant": "判斷", "zh-Hans": "判断"},
+    "surplus": {"en": "A case of surplus and glut", "zh-Hant": "閒置與過剩的判斷", "zh-Hans": "闲置与过剩的判断"},
     "monte_carlo": {"en": "The simulation", "zh-Hant": "模擬", "zh-Hans": "模拟"},
     "scenarios": {"en": "A scenario", "zh-Hant": "情境", "zh-Hans": "情景"},
     "formulas": {"en": "A formula", "zh-Hant": "公式", "zh-Hans": "公式"},
@@ -132,6 +133,20 @@ SENTENCES: Phrases = {
         "zh-Hant": "{seller}的在手訂單為{backlog}，客戶集中度（HHI，0至1）介於{low}至{high}。",
         "zh-Hans": "{seller}的在手订单为{backlog}，客户集中度（HHI，0至1）在{low}至{high}之间。",
     },
+    "verdict": {
+        "en": "{question} The evidence so far puts it at {probability}, from {prior} before: {word}, to be settled by {by}. "
+        "Without one piece of it ({evidence}) it would be {without}.",
+        "zh-Hant": "{question}依現有佐證判斷為{probability}（起始假設為{prior}），{word}，{by}前可見分曉；"
+        "若排除其中一項（{evidence}），則為{without}。",
+        "zh-Hans": "{question}依现有证据判断为{probability}（初始假设为{prior}），{word}，{by}前可见分晓；"
+        "若剔除其中一项（{evidence}），则为{without}。",
+    },
+    "verdict_bare": {
+        "en": "{question} It is put at {probability}, from {prior} before, without any evidence that counts: {word}, to be settled "
+        "by {by}.",
+        "zh-Hant": "{question}目前沒有可採計的佐證，判斷為{probability}（起始假設為{prior}），{word}，{by}前可見分曉。",
+        "zh-Hans": "{question}目前没有可采信的证据，判断为{probability}（初始假设为{prior}），{word}，{by}前可见分晓。",
+    },
     "surplus_no_glut": {
         "en": "{owner} has {idle} idle in {window}; the industry's slack of {slack} then does not meet the test for a glut.",
         "zh-Hant": "{window}{owner}有{idle}閒置；同期產業餘裕為{slack}，未達供過於求的標準。",
@@ -189,6 +204,12 @@ SENTENCES: Phrases = {
         "zh-Hant": "{title}（{due}前揭曉）：若只有這一項偏空、其餘偏多，機率為{odds}。",
         "zh-Hans": "{title}（{due}前落地）：若仅这一项偏空、其余偏多，概率为{odds}。",
     },
+}
+
+VERDICT_WORDS: Phrases = {
+    "shown": {"en": "shown", "zh-Hant": "佐證充分", "zh-Hans": "证据充分"},
+    "not shown": {"en": "not shown", "zh-Hant": "尚不成立", "zh-Hans": "尚不成立"},
+    "open": {"en": "open", "zh-Hant": "尚無定論", "zh-Hans": "尚无定论"},
 }
 
 METRICS: Phrases = {

@@ -50,6 +50,14 @@ def as_json(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan
              "state": str(item.state_at(desk.signals.as_of))}
             for item in desk.signals.signals
         ]  # fmt: skip
+    found["verdicts"] = [
+        {"id": item.judgment.question.id, "question": item.judgment.question.text, "prior": item.prior,
+         "settles_on": item.judgment.question.settles_on.isoformat(), "probability": item.judgment.probability,
+         "word": str(item.judgment.word), "moved_db": dict(item.judgment.moved), "without": dict(item.judgment.without),
+         "closed_gates": list(item.judgment.closed_gates)}
+        for item in desk.verdicts
+    ]  # fmt: skip
+    found["verdict_score"] = None if desk.score is None else asdict(desk.score)
     found["surplus_and_glut"] = [
         {"id": item.id, "title": item.title, "source": item.source, **asdict(item.verdicts)} for item in desk.surplus
     ]

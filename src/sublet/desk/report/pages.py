@@ -28,6 +28,7 @@ def sections(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fa
         pages_business.customers(desk),
         pages_market.signals(desk),
         pages_market.positioning(desk),
+        pages_market.verdicts(desk),
         pages_market.surplus(desk),
         _uncertainty(desk, simulated, fans),
         _scenarios(desk),
@@ -62,6 +63,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "counterparties": ("customers", "Counterparties"),
     "signals": ("signals", "Signals"),
     "positioning": ("positioning", "Positioning"),
+    "verdicts": ("verdicts", "Verdicts on evidence"),
     "surplus": ("surplus", "Surplus and glut"),
     "monte_carlo": ("uncertainty", "Uncertainty"),
     "scenarios": ("scenarios", "Scenarios"),
@@ -71,7 +73,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
 
 ORDER = (
     "headline", "capacity", "comparables", "bridge", "sensitivity", "capex", "channels", "customers", "signals", "positioning",
-    "surplus", "uncertainty", "scenarios", "statements", "numbers",
+    "verdicts", "surplus", "uncertainty", "scenarios", "statements", "numbers",
 )  # fmt: skip
 """The sections by id, in reading order."""
 

@@ -7,6 +7,7 @@ from sublet.desk.report import charts
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
 from sublet.desk.slips import MATCH
 from sublet.desk.units import Basis
+from sublet.desk.verdicts import CALIBRATION_MIN, GROUP_CAP_DB, HALF_LIFE_DAYS, NOT_SHOWN_TO, SHOWN_FROM
 
 PUE_RANGE = (1.08, 1.54)
 """From hyperscale liquid cooling to the industry's average (Uptime Institute 2025), for prices of unknown basis."""
@@ -112,13 +113,75 @@ def positioning(desk: Desk) -> Section | None:
     )
 
 
+def verdicts(desk: Desk) -> Section | None:
+    """Dated questions on dated evidence, each with what it would be without, and how past answers turned out."""
+    if not desk.verdicts and desk.score is None:
+        return None
+    blocks: list[Block] = []
+    for verdict in desk.verdicts:
+        found = verdict.judgment
+        blocks.append(
+            Paragraph(
+                f"{found.question.text} Put at {{{verdict.probability}}}, from {{{verdict.prior}}} before the evidence: "
+                f"{found.word}. To be settled by {found.question.settles_on}.",
+                "verdict",
+            )
+        )
+        without = dict(verdict.without)
+        rows: list[tuple[Cell, ...]] = [
+            (
+                item.text, "for" if item.direction > 0 else "against", item.weight, item.group, item.status,
+                item.observed_on.isoformat(), float((found.as_of - item.observed_on).days),
+                round(found.moved[item.id], 2), Ref(without[item.id], 3),
+            )
+            for item in sorted(found.question.evidence, key=lambda item: -abs(found.moved.get(item.id, 0.0)))
+            if item.id in found.moved
+        ]  # fmt: skip
+        heads = ("evidence", "speaks", "weight", "group", "status", "observed", "age, days", "moves, dB", "without it")
+        blocks.append(TableBlock(heads, tuple(rows)))
+        if found.closed_gates:
+            missing = ", ".join(found.closed_gates)
+            blocks.append(Paragraph(f"It can't be called shown without evidence for it on: {missing}."))
+    blocks.append(
+        Paragraph(
+            "Four weights only; what is reported or said of oneself counts half, an assumption of the case nothing; evidence is "
+            f"halved every {min(HALF_LIFE_DAYS.values())} to {max(HALF_LIFE_DAYS.values())} days by its group, and a group moves "
+            f"the odds by {GROUP_CAP_DB:g} dB at most. Shown from {SHOWN_FROM:.0%}, not shown up to {NOT_SHOWN_TO:.0%}."
+        )
+    )
+    blocks += _scored(desk)
+    lead = "A verdict is a question that a date will settle, so that it can be scored."
+    return Section("verdicts", "Verdicts on evidence", lead, tuple(blocks))
+
+
+def _scored(desk: Desk) -> list[Block]:
+    found = desk.score
+    if found is None:
+        return []
+    skill = "not defined: all came out alike" if found.skill is None else f"{found.skill:.3f}"
+    rows: list[tuple[Cell, ...]] = [
+        ("settled questions", float(found.questions)), ("Brier score (0 is perfect, 0.25 is a coin)", round(found.brier, 4)),
+        ("reliability (0 is perfect)", round(found.reliability, 4)), ("resolution", round(found.resolution, 4)),
+        ("uncertainty of the questions", round(found.uncertainty, 4)), ("skill over the base rate", skill),
+    ]  # fmt: skip
+    blocks: list[Block] = [TableBlock(("past verdicts", "value"), tuple(rows))]
+    if found.questions < CALIBRATION_MIN:
+        words = f"No table of calibration yet: it takes {CALIBRATION_MIN} settled questions."
+        return [*blocks, Paragraph(words)]
+    bins: list[tuple[Cell, ...]] = [
+        (f"{one.said:.0%}", float(one.questions), f"{one.came_true:.0%}", f"{one.low:.0%} to {one.high:.0%}")
+        for one in found.bins
+    ]
+    return [*blocks, TableBlock(("said", "questions", "came true", "95 % interval"), tuple(bins))]
+
+
 def surplus(desk: Desk) -> Section | None:
     """Two verdicts, never one."""
     if not desk.surplus:
         return None
     blocks: list[Block] = []
     for example in desk.surplus:
-        verdicts = example.verdicts
+        judged = example.verdicts
         rows: list[tuple[Cell, ...]] = []
         for label in example.windows:
             parts = ("idle_mw", "bought_mw", "net_mw", "capacity_mw", "demand_mw", "slack")
@@ -129,9 +192,10 @@ def surplus(desk: Desk) -> Section | None:
             f"{'yes' if example.capex_guidance_cut else 'no'}; target utilization {example.target_utilization:.0%}."
         )
         blocks.append(TableBlock(heads, tuple(rows), f"{example.title.capitalize()} ({conditions})"))
-        blocks.append(Paragraph(f"Owner: {verdicts.owner_sentence}", "verdict"))
-        blocks.append(Paragraph(f"Industry: {verdicts.industry_sentence}", "verdict"))
+        blocks.append(Paragraph(f"Owner, in these windows: {judged.owner_sentence}", "verdict"))
+        blocks.append(Paragraph(f"Industry, in these windows: {judged.industry_sentence}", "verdict"))
     lead = (
-        "Surplus is a property of a pool and a window; a glut is a property of an industry. Neither implies the other."
+        "What would follow from windows that the case assumes. Surplus is a property of a pool and a window, a glut of an "
+        "industry; neither implies the other."
     )
     return Section("surplus", "Surplus and glut", lead, tuple(blocks))
