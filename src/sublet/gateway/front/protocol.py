@@ -451,10 +451,8 @@ class GatewayProtocol(AnsweringProtocol):
         assert self.client is not None
         self.scope["client"] = (self.front.proxies.client(self.source, headers), self.client[1])
         super().on_headers_complete()
-        own = [(b"x-request-id", self.gateway.next_request_id()[1].encode())]
-        own += [
-            (name, value) for name, _, value in (line.partition(b": ") for line in self._cors.split(b"\r\n") if line)
-        ]
+        lines = (self._request_id() + self._cors).split(b"\r\n")
+        own = [(name, value) for name, _, value in (line.partition(b": ") for line in lines if line)]
         self.cycle.default_headers = [*self.cycle.default_headers, *own]
 
     def _refuse_early(self, error: SubletError, seen: dict[bytes, bytes]) -> None:
