@@ -7,6 +7,8 @@ answer has the fields of its type and no others is what the tests compare, of ev
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -230,6 +232,9 @@ BOUNDED: dict[str, str] = {
 }
 """The GET operations whose answers hold lists and yet have no pages, each with what bounds it."""
 
+EXAMPLES = Path(__file__).with_name("examples.json")
+"""What was sent to a simulated system and what it answered, by operation; `tools/examples.py` writes it."""
+
 REFUSALS = {
     "400": "The request can't be used as it is; the message names the field.",
     "401": "The key is missing, unknown, expired or revoked.",
@@ -293,12 +298,25 @@ def _document(api: FastAPI) -> dict[str, Any]:
     adapters: list[Any] = [(name, "serialization", TypeAdapter(kind)) for name, kind in kinds.items()]
     references, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE)
     schemas.update(definitions.get("$defs", {}))
+    shown = json.loads(EXAMPLES.read_text(encoding="utf-8"))
     for route in api_routes(api):
         for method in route.methods or ():
             operation = made["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
                 _complete(operation, route, method, {name: references[(name, "serialization")] for name in kinds})
+                _show(operation, shown.get(f"{method} {route.path}", {}))
     return made
+
+
+def _show(operation: dict[str, Any], example: dict[str, Any]) -> None:
+    """Put an example of the body and of the answer into an operation."""
+    sent = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if sent is not None and "body" in example:
+        sent["example"] = example["body"]
+    for status, response in operation["responses"].items():
+        told = response.get("content", {}).get("application/json")
+        if status.startswith("2") and told is not None and "answer" in example:
+            told["example"] = example["answer"]
 
 
 def _complete(operation: dict[str, Any], route: APIRoute, method: str, references: dict[str, Any]) -> None:

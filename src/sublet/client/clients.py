@@ -137,6 +137,10 @@ class Client(Calls):
             else:
                 return outcome
 
+    def once(self, request: Request) -> Answer:
+        """The answer to a request that is tried once, for who has no time to wait. Raises NoAnswerError."""
+        return self._transport.send(request)
+
     def close(self) -> None:
         """Close the connection; a later call opens another."""
         self._transport.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -44,6 +45,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 """Name of each command, where it is, and its line in the list; in the order in which the data flows."""
 
 
+COMPLETING = "_SUBLET_COMPLETE"
+"""Set by the shell where it asks how a line may go on."""
+
+
 class Commands(TyperGroup):
     """The commands of COMMANDS, each imported when somebody asks for it."""
 
@@ -83,6 +88,10 @@ class Commands(TyperGroup):
         command = typer.main.get_group(found) if grouped else typer.main.get_command(_alone(found))
         command.name = cmd_name
         command.short_help = line
+        if COMPLETING in os.environ:
+            from sublet.commands.completing import attach
+
+            attach(command, cmd_name)
         return command
 
 
