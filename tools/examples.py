@@ -55,6 +55,7 @@ class Recorder:
         if isinstance(value, list):
             return [self.plain(item) for item in value[:ITEMS_MAX]]
         if isinstance(value, str):
+            value = value.replace(sys.prefix, "/opt/sublet").replace(tempfile.gettempdir(), "/var/lib")
             text = _ID.sub(lambda found: self._ids.setdefault(found[0], self._next(found[1])), value)
             return _SECRET.sub(lambda found: f"{found[1]}_{'0' * 32}", text)
         return value

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from sublet.config.data_dir import unfinished_restore
 from sublet.config.settings import Settings
+from sublet.launch import backup
 from sublet.launch.backup import BackupDamagedError, WouldOverwriteError, back_up, checked_backup, restore
+from sublet.launch.supervisor import HalfRestoredError, refuse_half_restored
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.ledger.assembly import ledger_of
 from sublet.simulation.world import SSH_KEY, World
@@ -166,6 +170,103 @@ def test_a_backup_that_was_cut_short_has_no_name(world: World, tmp_path: Path, m
     assert not (tmp_path / "backup").exists()
     back_up(world.settings, tmp_path / "backup", world.clock.now())
     assert not (tmp_path / "backup.partial").exists()
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+def dies_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the process be killed as it begins the step: each write, move and copy is one."""
+    left = [step]
+    for owner, name in (
+        (Path, "rename"), (Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (shutil, "copyfile"), (shutil, "rmtree"),
+        (tarfile.TarFile, "extract"), (tarfile.TarFile, "addfile"), (os, "fsync"), (backup, "_sha256"),
+    ):  # fmt: skip
+        real = getattr(owner, name)
+
+        def counted(*words: Any, _real: Any = real, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KilledError
+            return _real(*words, **more)
+
+        monkeypatch.setattr(owner, name, counted)
+
+
+def test_a_backup_that_is_killed_at_any_step_leaves_nothing_that_restore_accepts(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, steps, whole = tmp_path / "backup", 0, 0
+    while True:
+        with monkeypatch.context() as patch:
+            dies_at(patch, steps)
+            try:
+                back_up(world.settings, target, world.clock.now())
+                break
+            except KilledError:
+                steps += 1
+        if target.exists():
+            # Killed as it noted that there is a backup now: it is whole.
+            checked_backup(target)
+            break
+        for half in (target, tmp_path / "backup.partial"):
+            new = moved(world.settings, tmp_path / f"new{steps}")
+            try:
+                restore(new, half, world.clock.now())
+            except (NotFoundError, BackupDamagedError):
+                assert not new.data_dir.exists()
+            else:
+                # Killed before it got its name: nothing of it is missing.
+                assert rows_of(new.database_url) == rows_of(world.settings.database_url)
+                assert (new.data_dir / "gateway/run1/0001.journal").read_bytes() == JOURNAL
+                whole += 1
+    assert steps > 8 and whole <= 2
+    assert checked_backup(target)["homes"]
+
+
+def test_a_restore_that_is_killed_at_any_step_is_repeated_and_nothing_starts_meanwhile(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(world.settings, tmp_path / "backup", world.clock.now())
+    before, data, now = rows_of(world.settings.database_url), world.settings.data_dir, world.clock.now()
+    world.system.accounts.create_organization("made after the backup", "customer")
+    world.close()
+    shutil.copytree(data, tmp_path / "original")
+    steps = 0
+    while True:
+        shutil.rmtree(data)
+        shutil.copytree(tmp_path / "original", data)
+        with monkeypatch.context() as patch:
+            dies_at(patch, steps)
+            try:
+                restore(world.settings, tmp_path / "backup", now, overwrite=True)
+            except KilledError:
+                killed = True
+            else:
+                killed = False
+        if killed:
+            steps += 1
+            if unfinished_restore(data) is not None:
+                with pytest.raises(HalfRestoredError):
+                    refuse_half_restored(data)
+            else:
+                assert rows_of(world.settings.database_url)["organizations"] in (
+                    before["organizations"], before["organizations"] + 1,
+                )  # fmt: skip
+            restore(world.settings, tmp_path / "backup", now.replace(second=30), overwrite=True)
+        refuse_half_restored(data)
+        assert rows_of(world.settings.database_url) == before
+        kept = [
+            rows_of(f"sqlite:///{path}/sublet.db")["organizations"]
+            for path in data.glob("replaced-*")
+            if (path / "sublet.db").exists()
+        ]
+        assert before["organizations"] + 1 in kept, "what was there before is kept"
+        assert (data / "gateway/run1/0001.journal").read_bytes() == JOURNAL
+        if not killed:
+            break
+    assert steps > 8
 
 
 def test_sqlite_moves_to_postgres_and_its_backup_comes_back_there(

@@ -64,6 +64,7 @@ def check(store: Store, rows: int) -> None:
         ).one()
         state = connection.execute(text("SELECT state FROM leases WHERE id = 'lse_1'")).scalar_one()
         revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        [budget] = connection.execute(text("SELECT scope FROM ledger_budgets")).scalars()
         told = connection.execute(
             text(
                 "SELECT channel, address, subject, secret, kinds, organization_id FROM subscriptions WHERE enabled AND NOT internal "
@@ -75,7 +76,7 @@ def check(store: Store, rows: int) -> None:
         ("webhook", "https://hooks.example.com/", "bud_1", "plain:s3cret", '["budget.*"]', "org_1"),
     ]
     assert tuple(map(int, found)) == (rows, rows * (rows + 1) // 2)
-    assert (state, revision) == ("canceled", newest_revision())
+    assert (state, budget, revision) == ("canceled", "organization", newest_revision())
 
 
 @pytest.mark.parametrize("revision", RELEASED)

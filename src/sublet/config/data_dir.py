@@ -12,6 +12,8 @@ from sublet.values.clock import format_time, parse_time
 
 STATE_NAME = "up.json"
 BACKUP_NAME = "backup.json"
+RESTORE_NAME = "restore.json"
+"""There while a backup is being put in place: what a killed restore left is half of one, and nothing may run on it."""
 
 
 def running_system(data_dir: Path) -> dict[str, Any] | None:
@@ -27,6 +29,15 @@ def running_system(data_dir: Path) -> dict[str, Any] | None:
                 return state
     except (OSError, ValueError):
         return None
+
+
+def unfinished_restore(data_dir: Path) -> dict[str, Any] | None:
+    """What a restore that was cut short said of itself, or None."""
+    try:
+        found: dict[str, Any] = json.loads((data_dir / RESTORE_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def last_backup(data_dir: Path) -> datetime | None:

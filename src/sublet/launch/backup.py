@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet import __version__
-from sublet.config.data_dir import note_backup, running_system
+from sublet.config.data_dir import RESTORE_NAME, note_backup, running_system, unfinished_restore
 from sublet.config.settings import Settings
 from sublet.store import Store
 from sublet.store.copying import copy_database
@@ -85,17 +85,19 @@ def checked_backup(source: Path) -> dict[str, Any]:
 
 
 def restore(settings: Settings, source: Path, now: datetime, *, overwrite: bool = False) -> dict[str, Any]:
-    """Put a backup in place; what was there is moved aside and never deleted. Returns the manifest. Raises ConflictError where
-    Sublet runs, WouldOverwriteError, BackupDamagedError, NotFoundError; nothing has then changed."""
+    """Put a backup in place; what was there is moved aside and never deleted. Returns the manifest. A restore that was killed is
+    repeated; until then Sublet does not start there. Raises ConflictError where Sublet runs, WouldOverwriteError,
+    BackupDamagedError, NotFoundError; nothing has then changed."""
     manifest = checked_backup(source)
     if running_system(settings.data_dir) is not None:
         raise ConflictError("Sublet runs on this data directory; stop it with `sublet down --end-leases` first")
+    begun = unfinished_restore(settings.data_dir)
     store = Store(settings.database_url)
     try:
         there = [settings.data_dir / name for name in FOLDERS if _any_in(settings.data_dir / name)]
         if store.is_sqlite and Path(str(store.url.database)).exists():
             there.insert(0, Path(str(store.url.database)))
-        if there and not overwrite:
+        if there and not overwrite and begun is None:
             raise WouldOverwriteError(f"{there[0]} is there already; say --overwrite to move it aside")
         if not store.is_sqlite:
             original = Store(f"sqlite:///{source / DATABASE}")
@@ -106,12 +108,16 @@ def restore(settings: Settings, source: Path, now: datetime, *, overwrite: bool 
     finally:
         store.close()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = settings.data_dir / f"replaced-{now:%Y%m%dT%H%M%S}"
-    for path in there:
-        aside.mkdir(mode=0o700, exist_ok=True)
-        for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            if part.exists():
-                part.rename(aside / part.name)
+    marker = settings.data_dir / RESTORE_NAME
+    if begun is None:
+        begun = {"aside": f"replaced-{now:%Y%m%dT%H%M%S}", "moved": False}
+        _replace(marker, begun)
+    if not begun["moved"]:
+        _move_aside(there, settings.data_dir / begun["aside"])
+        _replace(marker, begun | {"moved": True})
+    else:
+        # What is there is what the restore that was killed had put there.
+        _remove(there)
     with tarfile.open(source / FILES) as archive:
         archive.extractall(settings.data_dir, filter="tar")
     if store.is_sqlite:
@@ -119,8 +125,41 @@ def restore(settings: Settings, source: Path, now: datetime, *, overwrite: bool 
         fresh = place.with_name(f"{place.name}.restored")
         shutil.copyfile(source / DATABASE, fresh)
         fresh.chmod(0o600)
+        _sync(fresh)
         fresh.replace(place)
+    marker.unlink()
     return manifest
+
+
+def _move_aside(there: list[Path], aside: Path) -> None:
+    """What lies there, into a folder of its own; harmless when repeated after a kill."""
+    for path in there:
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for part in _parts(path):
+            if part.exists():
+                part.rename(aside / part.name)
+
+
+def _remove(there: list[Path]) -> None:
+    for path in there:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            for part in _parts(path):
+                part.unlink(missing_ok=True)
+
+
+def _parts(path: Path) -> list[Path]:
+    """A folder, or a database with what SQLite keeps beside it; the database itself last, for it tells that they are there."""
+    return [path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), path]
+
+
+def _replace(path: Path, document: dict[str, Any]) -> None:
+    """Write it so that either the old or the new content is there, whatever happens."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    _durable(partial, json.dumps(document).encode())
+    partial.replace(path)
 
 
 def _write_database(settings: Settings, target: Path) -> None:

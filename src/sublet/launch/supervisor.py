@@ -29,7 +29,7 @@ from typing import IO, Any
 
 import structlog
 
-from sublet.config.data_dir import STATE_NAME, running_system
+from sublet.config.data_dir import STATE_NAME, running_system, unfinished_restore
 from sublet.config.settings import Settings
 from sublet.store.ballast import Ballast
 from sublet.values.clock import SystemClock, format_time
@@ -56,6 +56,12 @@ class AlreadyRunningError(ConflictError):
     """Sublet is already running on this data directory; stop it first, or set another data_dir."""
 
     code = "already_running"
+
+
+class HalfRestoredError(ConflictError):
+    """A restore of a backup was cut short here; repeat `sublet admin restore`, and then start Sublet."""
+
+    code = "half_restored"
 
 
 class PortTakenError(ConflictError):
@@ -99,6 +105,7 @@ class Supervisor:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             check_disk(folder)
+            refuse_half_restored(folder)
             self._lock = take_lock(folder)
         except OSError as error:
             raise UnavailableError(
@@ -305,6 +312,12 @@ class Supervisor:
             (self.settings.data_dir / STATE_NAME).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
+
+
+def refuse_half_restored(data_dir: Path) -> None:
+    """Raises HalfRestoredError where a restore was cut short: a new database beside old journals would be taken for the truth."""
+    if unfinished_restore(data_dir) is not None:
+        raise HalfRestoredError()
 
 
 def take_lock(data_dir: Path) -> IO[str]:
