@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.surplus import series as made
 
 from sublet.demand.forecast.fits import PHASE_STEP, SHARED_SLOTS, Fits
 from sublet.demand.forecast.forecaster import Alike, Futures, PlainRises, candidates
-from sublet.demand.forecast.lookback import Grid
+from sublet.demand.forecast.lookback import Grid, Lookback
 from sublet.demand.model import Floats
 from sublet.surplus.rule.seller import (
     Depth,
@@ -21,6 +22,7 @@ from sublet.surplus.rule.seller import (
     agreed_depth,
     deepest,
     jump_caution,
+    largest_jobs,
     margin,
     phase_of,
     sellers,
@@ -288,3 +290,20 @@ def test_paths_are_wider_after_hours_in_which_demand_swung() -> None:
     jumpy = np.repeat(np.random.default_rng(5).choice([10.0, 40.0, 70.0, 100.0], 40 * 12), 2)
     calm, swung = (jumpy[-1] + size * (-1.0) ** np.arange(23) for size in (0.5, 12.0))
     np.testing.assert_array_equal(_paths_after(jumpy, calm), _paths_after(jumpy, swung))
+
+
+def test_for_long_promises_the_largest_rises_count_however_calm_the_others_are() -> None:
+    calm = Futures(np.zeros((1, 1), dtype=np.float32), np.ones(1, dtype=np.float32), "made", jump=0.02, burst=0.03)
+    rare = replace(calm, burst=0.5)
+    assert largest_jobs(calm, 4) == largest_jobs(calm, 1) == largest_jobs(rare, 1) == 0.02
+    assert largest_jobs(rare, 4) > 0.085
+    assert jump_caution(largest_jobs(rare, 4), 4) < jump_caution(largest_jobs(calm, 4), 4) == 1
+
+
+def test_rises_at_p99_to_max_are_measured_apart_from_p95() -> None:
+    demand = np.full(60 * 24, 50.0)
+    # Once in a week half of the pool is needed for an hour.
+    demand[100 :: 7 * 24] = 100.0
+    past = Lookback.of(demand, demand.size, 4)
+    assert past.jump == 0
+    assert past.burst == pytest.approx(0.5 * 8 / 13, abs=0.05)

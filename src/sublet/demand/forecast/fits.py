@@ -198,6 +198,11 @@ class Fit:
         return self.past.jump
 
     @property
+    def burst(self) -> float:
+        """How large the largest jobs are: the mean of the rises at p99 to max over the highest demand, 0 if not known."""
+        return self.past.burst
+
+    @property
     def highest(self) -> float:
         return self.past.highest
 

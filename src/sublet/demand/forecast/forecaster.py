@@ -32,7 +32,8 @@ class Futures:
     """What demand may do next: `paths` is (moments, slots) rises above the demand now, `weights` (moments) their say.
 
     `jump` says how large single jobs are: the JUMP_QUANTILE of one-slot rises over the highest demand, 0 if not known.
-    `order` is that of the highest rise on each path, where others who weigh the same paths found it.
+    `burst` is the mean of the largest hundredth of these rises, likewise. `order` is that of the highest rise on each path, where
+    others who weigh the same paths found it.
     """
 
     paths: Grid
@@ -40,6 +41,7 @@ class Futures:
     method: str
     jump: float = 0.0
     order: Ranking | None = None
+    burst: float = 0.0
 
     @cached_property
     def weight(self) -> float:
@@ -188,10 +190,10 @@ class Filtered:
             paths, order = usual + (paths - usual) * wider[:, None], None
         level = last_seen(self._fits.in_use[:t]) if self._by_level and fit.highest > 0 else math.nan
         if math.isnan(level):
-            return Futures(paths, found.weights, self.method, fit.jump, order)
+            return Futures(paths, found.weights, self.method, fit.jump, order, fit.burst)
         apart = (found.before - np.float32(level)) / np.float32(LEVEL_SHARE * fit.highest)
         likeness: Grid = np.exp(np.float32(-0.5) * apart**2) + np.float32(LEVEL_REST)
-        return Futures(paths, found.weights * likeness, self.method, fit.jump, order)
+        return Futures(paths, found.weights * likeness, self.method, fit.jump, order, fit.burst)
 
 
 class Alike(Filtered):
@@ -212,7 +214,7 @@ class Alike(Filtered):
             return plain
         apart = (self._sign[found.moments] - self._sign[t]) / spread
         likeness = (np.exp(-0.5 * apart**2) + LEVEL_REST).astype(np.float32)
-        return Futures(plain.paths, plain.weights * likeness, self.method, plain.jump)
+        return Futures(plain.paths, plain.weights * likeness, self.method, plain.jump, burst=plain.burst)
 
 
 class Anytime:
@@ -247,7 +249,8 @@ class Anytime:
         if not np.isfinite(known).all():
             whole = np.isfinite(rises).all(axis=0)
             rises, weights = rises[:, whole], weights[whole]
-        return Futures(rises.T, weights, self.method, self._fits.at(t, slots).jump)
+        fit = self._fits.at(t, slots)
+        return Futures(rises.T, weights, self.method, fit.jump, burst=fit.burst)
 
 
 def _told_before(

@@ -19,6 +19,7 @@ SWING_REST = 0.5
 SWING_SLOTS = 5
 SPREAD_MIN = 1e-3
 JUMP_QUANTILE = 0.95
+BURST_SHARE = 0.01
 
 WHOLE_DAYS = 14
 """With so many whole days of moments the oldest part of a day is left out: each hour of the day then has as many."""
@@ -75,8 +76,9 @@ class Lookback:
     """What was known at slot `at`, laid out by hour of the day: row r, column d is moment `first + r + 24 d`.
 
     `demand` has demand just before each moment in its first DAY rows, and what came after it in the rows that follow;
-    `high` is the highest of the HIGH_HOURS until just before each moment. `whole` says which moments were seen to their
-    end, None where all of them were.
+    `high` is the highest of the HIGH_HOURS until just before each moment. `jump` is the JUMP_QUANTILE of one-slot rises over the
+    highest demand, `burst` the mean of the largest BURST_SHARE of them, from their 99 % quantile to their maximum. `whole` says
+    which moments were seen to their end, None where all of them were.
     """
 
     at: int
@@ -88,6 +90,7 @@ class Lookback:
     whole: NDArray[np.bool_] | None
     highest: float
     jump: float
+    burst: float = 0.0
 
     @classmethod
     def of(cls, in_use: Floats, at: int, slots: int) -> Lookback:
@@ -112,9 +115,10 @@ class Lookback:
             every = seen_until[slots + 1 :] - seen_until[: -slots - 1] == slots + 1
             whole, steps = _by_hour(every, DAY, days), steps[every]
         jump = _quantile(steps, JUMP_QUANTILE) / max(1.0, highest) if steps.size else 0.0
+        burst = _top_mean(steps, BURST_SHARE) / max(1.0, highest) if steps.size else 0.0
         swings = Swings.of(seen, days) if slots <= SWING_SLOTS else None
         high = _by_hour(_highest_lately(seen[BEFORE_HOURS - HIGH_HOURS :]), DAY, days)
-        return cls(at, slots, first, demand, high, swings, whole, highest, jump)
+        return cls(at, slots, first, demand, high, swings, whole, highest, jump, burst)
 
     @property
     def days(self) -> int:
@@ -154,6 +158,13 @@ def _quantile(values: Grid, level: float) -> float:
     high = min(low + 1, values.size - 1)
     values.partition((low, high))
     return float(values[low] + (at - low) * (values[high] - values[low]))
+
+
+def _top_mean(values: Grid, share: float) -> float:
+    """The mean of so large a share of the highest `values`, which are put into another order."""
+    count = max(1, int(values.size * share))
+    values.partition(values.size - count)
+    return float(values[values.size - count :].mean())
 
 
 def _sums(values: Grid, count: int) -> Grid:

@@ -121,7 +121,13 @@ class OpenOrders:
         # Without as many idle hours as there is work nothing can be kept: that is soon told, and spares most replays.
         least = float(paths.sum(axis=1).min())
         most = min(most, math.floor((least - self.work) / self.kind.hours))
-        return int((admitted or fastest())(paths, self.grid, float(most))) if most >= 1 else 0
+        if most < 1:
+            return 0
+        # Where all that is open may run at once until it is done nothing can be late: such a path needs no replay.
+        tight = paths[paths[:, : self.kind.hours].min(axis=1) < self.count + most]
+        # The hardest first: what they leave is seldom lowered again.
+        tight = tight[np.argsort(tight.sum(axis=1), kind="stable")]
+        return int((admitted or fastest())(tight, self.grid, float(most)))
 
     def add(self, count: float) -> None:
         """Admit `count` new orders."""

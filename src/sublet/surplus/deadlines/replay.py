@@ -68,21 +68,19 @@ def last_admitted(paths: Floats, open_: Floats, most: float) -> float:
     """The largest count of new orders, at most `most`, with which everything ends in time on every path.
 
     Path by path the count is lowered by halving until it is kept; 0 where what is open is late on a path already. At the
-    end all paths are asked again, since fewer orders are not proved by more.
+    end the paths that were asked about more are asked again, since fewer orders are not proved by more.
     """
     count = most
-    while count > 0:
-        before = count
-        first = 0
-        while count > 0 and first < len(paths):
-            failing = np.flatnonzero(~kept(paths[first:], open_, count))
-            if failing.size == 0:
-                break
-            first += int(failing[0])
-            count = _halved(paths[first : first + 1], open_, count)
-            first += 1
-        if count == before:
-            break
+    asked = np.zeros(len(paths))
+    while count > 0 and (asked != count).any():
+        places = np.flatnonzero(asked != count)
+        failing = np.flatnonzero(~kept(paths[places], open_, count))
+        until = int(failing[0]) if failing.size else places.size
+        asked[places[:until]] = count
+        if failing.size:
+            place = int(places[until])
+            count = _halved(paths[place : place + 1], open_, count)
+            asked[place] = count
     return count
 
 
@@ -103,49 +101,57 @@ def _kept_loop(path: Floats, open_: Floats, more: float) -> bool:
     """`kept` of one path as loops, for the compiler."""
     slacks, lefts = open_.shape
     now = open_.copy()
+    after = np.zeros_like(open_)
     now[slacks - 1, lefts - 1] += more
     for hour in range(path.size):
         free = path[hour]
-        after = np.zeros_like(now)
+        rest = 0.0
         for slack in range(slacks):
             for left in range(lefts):
                 waiting = now[slack, left]
                 if waiting == 0.0:
                     continue
+                now[slack, left] = 0.0
                 served = min(waiting, free)
                 free -= served
                 if left > 0:
                     after[slack, left - 1] += served
+                    rest += served
                 if waiting > served:
                     if slack == 0:
                         return False
                     after[slack - 1, left] += waiting - served
-        now = after
+                    rest += waiting - served
+        if rest == 0.0:
+            return True
+        now, after = after, now
     return True
 
 
 def _last_admitted_loop(paths: Floats, open_: Floats, most: float, is_kept: Any) -> float:
     """`last_admitted` as loops, for the compiler."""
     count = most
-    while count > 0:
-        before = count
-        for moment in range(paths.shape[0]):
-            path = paths[moment]
-            if count <= 0 or is_kept(path, open_, count):
-                continue
-            if not is_kept(path, open_, 0.0):
-                count = 0.0
-                continue
-            low, high = 0.0, count
-            while high - low > 1:
-                middle = np.floor((low + high) / 2)
-                if is_kept(path, open_, middle):
-                    low = middle
-                else:
-                    high = middle
-            count = low
-        if count == before:
-            break
+    asked = np.zeros(paths.shape[0])
+    moment = 0
+    while count > 0 and moment < paths.shape[0]:
+        path = paths[moment]
+        if asked[moment] == count or is_kept(path, open_, count):
+            asked[moment] = count
+            moment += 1
+            continue
+        if not is_kept(path, open_, 0.0):
+            return 0.0
+        low, high = 0.0, count
+        while high - low > 1:
+            middle = np.floor((low + high) / 2)
+            if is_kept(path, open_, middle):
+                low = middle
+            else:
+                high = middle
+        count = low
+        asked[moment] = count
+        # Those before it were asked about more.
+        moment = 0
     return count
 
 

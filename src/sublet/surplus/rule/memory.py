@@ -47,7 +47,7 @@ SHADOW_HOURS_MAX = 150 * 24
 MARKED_HOURS = 110 * 24
 """Fewer than HISTORY: what was kept holds for a service that begins some days later, too."""
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 """Goes up when what is learned from the same samples changes: what was kept by an older release is then learned again."""
 
 POOLS_MAX = 5_000

@@ -44,6 +44,9 @@ JUMP_CALM = 0.05
 JUMP_CAUTION_MIN = 0.385
 JUMP_CAUTION_MIN_SHORT = 0.25
 CALM_SLOTS = 4
+BURST_SAY = 0.35
+"""What the mean of the rises at p99 to max counts of a rise at p95. If rises were exponential it would be 0.535, which calm pools
+pay for with a fifth of what they sell; this costs them nothing and spares hostile ones (docs/promises-research.md)."""
 AVERAGED = (SHORT_METHOD, CALM_METHOD, JUMPY_METHOD)
 LONG_SLOTS = 12
 LEVELS = ((LONG_SLOTS, 0.8), (24, 0.95))
@@ -403,7 +406,7 @@ class Seller:
         if self.fixed:
             return min(1.0, fixed_margin(slots, patient=self.patient) * risk) * futures.weight
         allowed = min(1.0, margin(slots) * risk) * min(LOOSEN_MAX, 1 / math.sqrt(ratio or self.ratio))
-        return allowed * jump_caution(futures.jump, slots) * futures.weight - SURPRISE_PRIOR * slots
+        return allowed * jump_caution(largest_jobs(futures, slots), slots) * futures.weight - SURPRISE_PRIOR * slots
 
     def level(self, in_use: Floats, t: int) -> float:
         """Demand that a long promise must leave room for whatever it is now: it comes back to its high level in time."""
@@ -428,6 +431,12 @@ def agreed_depth(voices: Sequence[Voice], depth_of: Callable[[Voice], Depth]) ->
     if len(voices) == 1:
         return depth_of(voices[0]).count
     return _whole(math.fsum(voice.share * depth_of(voice).count for voice in voices))
+
+
+def largest_jobs(futures: Futures, slots: int) -> float:
+    """How large single jobs are, over the highest demand. What meets a long promise is rare: for CALM_SLOTS and more the rises
+    at p99 to max count, too, however calm the others are."""
+    return futures.jump if slots < CALM_SLOTS else max(futures.jump, BURST_SAY * futures.burst)
 
 
 def jump_caution(jump: float, slots: int) -> float:
