@@ -143,7 +143,9 @@ class Reply:
                 if payload == _DONE:
                     done = True
                     break
-                form_bytes = form.event(meter.chunk(payload, running))
+                # One that came alone was tried before.
+                form_bytes = self.ordinary(b"data: %b\n\n" % payload) if len(payloads) > 1 else b""
+                form_bytes = form_bytes or form.event(meter.chunk(payload, running))
                 if form_bytes:
                     out.append(form_bytes)
                 passed += 1
