@@ -55,8 +55,8 @@ def _victims(service: Service, accelerators: int) -> list[str]:
 
 def test_it_is_listed_and_offered_in_its_place(service: Service) -> None:
     listed = _ok(service, "acme", "GET", "/v1/classes")["classes"]
-    assert [item["name"] for item in listed] == ["firm", "notice", "bronze", "spot"]
-    assert listed[2]["description"] == BRONZE["description"]
+    assert [item["name"] for item in listed] == ["firm", "notice", "deadline", "bronze", "spot"]
+    assert listed[3]["description"] == BRONZE["description"]
     rungs = _ok(service, "operator", "GET", f"/v1/surplus/{service.world.pool.id}")["rungs"]
     alone = {(item["class"], item["window_s"]): item["alone"] for item in rungs}
     for window_s in {window_s for _, window_s in alone}:
@@ -84,7 +84,7 @@ def test_it_is_sold_taken_back_in_its_order_credited_invoiced_and_drawn(service:
 
     service.client.post("/login", data={"key": service.keys["operator"]})
     page = service.client.get("/").text
-    assert "Sold bronze" in page and "layer class-c" in page
+    assert "Sold bronze" in page and "layer class-d" in page
 
     now = world.clock.now()
     order = {"pool": "simulated", "accelerators": free + 6, "duration_s": HOURS_2, "reason": "a run of our own"}

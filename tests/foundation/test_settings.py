@@ -238,8 +238,8 @@ def test_a_class_is_added_by_a_section_and_changed_key_by_key(monkeypatch: pytes
     monkeypatch.setenv("SUBLET_CLASSES__NOTICE__NOTICE_S", "240")
     monkeypatch.setenv("SUBLET_CLASSES__BRONZE__FREE_S", "30")
     classes = load().service_classes
-    assert list(classes) == ["firm", "notice", "bronze", "spot"]
-    assert [item.name for item in classes.on_sale] == ["firm", "notice", "bronze"]
+    assert list(classes) == ["firm", "notice", "deadline", "bronze", "spot"]
+    assert [item.name for item in classes.on_sale] == ["firm", "notice", "deadline", "bronze"]
     assert (classes["bronze"].notice_s, classes["bronze"].price_ratio, classes["bronze"].free_s) == (
         60,
         Decimal("0.6"),
@@ -253,7 +253,7 @@ def test_a_class_is_added_by_a_section_and_changed_key_by_key(monkeypatch: pytes
     ("text", "said"),
     [
         (BRONZE.replace('"notice"', '"sometimes"'), "classes.bronze.take_back: input should be 'never', 'notice'"),
-        (BRONZE.replace('"notice"', '"pause"'), "not sold by this version"),
+        (BRONZE.replace('"notice"', '"pause"').replace("notice_s = 60\n", ""), "set its notice_s"),
         (BRONZE.replace("notice_s = 60\n", ""), "set its notice_s"),
         (BRONZE.replace('"notice"', '"never"'), "class bronze is never taken back, so it has no notice_s"),
         (BRONZE.replace('"notice"', '"at_once"'), 'set take_back = "notice"'),

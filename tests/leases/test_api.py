@@ -12,7 +12,8 @@ from sublet.accounts.service import Accounts
 from sublet.api.http import frame, requirement
 from sublet.leases import api as leases_api
 from sublet.leases.backends.simulated import Faults
-from sublet.leases.model import OWNER_NEEDS, told_to_tenant
+from sublet.leases.model import OWNER_NEEDS
+from sublet.leases.redaction import told_to_tenant
 
 
 class Site:

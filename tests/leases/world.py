@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Connection
@@ -20,6 +20,9 @@ from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
 from sublet.store import Store
+from sublet.surplus.deadlines.admission import Answer
+from sublet.surplus.deadlines.book import Offer
+from sublet.surplus.model import Promised
 from sublet.values.clock import SimulatedClock
 from sublet.values.egress import EgressPolicy
 from sublet.values.windows import Window
@@ -56,6 +59,8 @@ class World:
         self.emitted: list[UsageInterval] = []
         self.credits: list[CreditNote] = []
         self.exclusive = False
+        self.answer = Answer(True, self.accelerators, "", "", 0)
+        self.earliest: datetime | None = None
         self.fleet = Fleet(self.store)
         self.pool: Pool = self.fleet.sync([pool_spec("metal", self.accelerators)])[0]
         self.backend = SimulatedBackend(self.clock, self.seed, self.faults, self.traits)
@@ -74,6 +79,7 @@ class World:
             holds=self.holds,
             engine_of=lambda connection, pool_id: self.traits,
             egress=self.egress,
+            offer=self.offer,
         )
         self.leases = Leases(self.store, {"simulated": self.backend}, ports)
         return self.leases
@@ -81,6 +87,18 @@ class World:
     def sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
         sold = calendar.book(connection, pool_id, self.clock.now(), window)
         return max(0, self.surplus - peak(sold, window))
+
+    def offer(self, connection: Connection, pool_id: str, name: str, wanted: Promised, without: str) -> Offer:
+        return Offer(self.answer, 1.0 if self.answer.admitted else 0.0, self.earliest)
+
+    def order(self, hours: float = 1, by_hours: float = 8, count: int = 1, organization: str = CUSTOMER) -> Lease:
+        """A lease with a deadline: `hours` on `count` accelerators, done in `by_hours`."""
+        quote = self.leases.quote(organization, self.order_request(hours, by_hours, count))
+        return self.leases.accept(organization, quote.id, [KEY])
+
+    def order_request(self, hours: float = 1, by_hours: float = 8, count: int = 1) -> QuoteRequest:
+        end = self.clock.now() + timedelta(hours=by_hours)
+        return QuoteRequest(count, "deadline", end, pool=self.pool.name, service_s=round(hours * 3600))
 
     def emit(self, connection: Connection, interval: UsageInterval) -> None:
         self.emitted.append(interval)

@@ -19,11 +19,11 @@ from sublet.values.service_classes import (
 
 
 def test_the_shipped_table_is_in_order_strictest_first() -> None:
-    assert list(SHIPPED) == ["firm", "notice", "spot"]
-    assert [item.notice_s for item in SHIPPED.values()] == [None, 300, 120]
+    assert list(SHIPPED) == ["firm", "notice", "deadline", "spot"]
+    assert [item.notice_s for item in SHIPPED.values()] == [None, 300, 120, 120]
     assert SHIPPED.strictest.name == "firm"
     assert SHIPPED.loosest == "spot"
-    assert [item.reclaimable for item in SHIPPED.values()] == [False, True, True]
+    assert [item.reclaimable for item in SHIPPED.values()] == [False, True, True, True]
     assert all(item.sentence.endswith(".") for item in SHIPPED.values())
 
 

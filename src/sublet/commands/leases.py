@@ -11,6 +11,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.commands import lease_login
+from sublet.commands.deadlines import By, Hours, body_of, progress_of, say_progress, say_promise
 from sublet.commands.running import READY_S_MAX, LeaseId, OnlyLeaseId, checked_id, only, wait_ready
 from sublet.commands.taking import INTERRUPTED, Taking
 from sublet.output import JsonFlag, print_json, print_rows, say
@@ -117,10 +118,13 @@ def quote(
     generation: Generation = None,
     on_failure: Failing = "shrink",
     network: Networks = None,
+    hours: Hours = None,
+    by: By = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Request a price, valid for 60 seconds; the answer says how long the capacity is held."""
-    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure, tuple(network or ()))
+    named = tuple(network or ())
+    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure, named, hours, by)
     found = _quote(connect(), wanted)
     if as_json:
         print_json(found)
@@ -130,6 +134,8 @@ def quote(
         f"{time_text(found['end'])}: {cost_text(found['total'], found['currency'])} at "
         f"{price_text(found['price_per_accelerator_hour'])} per accelerator-hour"
     )
+    if found["deadline"] is not None:
+        say_promise(found)
     held, expires = found["held_until"], time_text(found["expires_at"], to_the_second=True)
     if held is None:
         say(f"not held: others may take it first; the price stands until {expires}")
@@ -182,6 +188,8 @@ def take(
     generation: Generation = None,
     on_failure: Failing = "shrink",
     network: Networks = None,
+    hours: Hours = None,
+    by: By = None,
     quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
     key: KeyFile = None,
     wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
@@ -196,14 +204,25 @@ def take(
         if quote_id is None:
             taking.made = _quote(
                 remote,
-                _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure, tuple(network or ())),
+                _Wanted(
+                    accelerators,
+                    class_name,
+                    minutes,
+                    start,
+                    pool,
+                    generation,
+                    on_failure,
+                    tuple(network or ()),
+                    hours,
+                    by,
+                ),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
         else:
             lease = taking.lease = _accept(remote, quote_id, pair.public)
         login.remember(lease["id"], pair)
         begins_later = parse_time(lease["start"]).timestamp() > clock.time() + READY_S_MAX / 2
-        if wait and not begins_later:
+        if wait and not begins_later and lease["deadline"] is None:
             lease = wait_ready(remote, lease["id"], quiet=as_json)
             ssh_config.write_host(lease["id"], lease["ssh"], pair.identity)
     except KeyboardInterrupt:
@@ -226,7 +245,11 @@ def list_leases(
     if as_json:
         print_json(found)
         return
-    print_rows(found["leases"], _COLUMNS, "no leases; `sublet lease take` rents one")
+    rows = [{**item, "progress": progress_of(item)} for item in found["leases"]]
+    columns = dict(_COLUMNS)
+    if any(item["progress"] for item in rows):
+        columns["progress"] = "delivered"
+    print_rows(rows, columns, "no leases; `sublet lease take` rents one")
 
 
 @app.command()
@@ -278,6 +301,8 @@ class _Wanted:
     generation: str | None
     on_failure: str
     network: tuple[str, ...]
+    hours: float | None = None
+    by: str | None = None
 
 
 def _notice_of(found: dict[str, Any]) -> str:
@@ -291,16 +316,16 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     pool = wanted.pool
     if pool is None and wanted.generation is None:
         pool = _usual_pool(remote)
-    body: dict[str, Any] = {
-        "accelerators": wanted.accelerators,
-        "duration_s": wanted.minutes * 60,
-        "on_failure": wanted.on_failure,
-    }
+    body: dict[str, Any] = {"accelerators": wanted.accelerators, "on_failure": wanted.on_failure}
     body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
     if wanted.network:
         body["network"] = [name for text in wanted.network for name in text.split(",")]
     if wanted.class_name is not None:
         body["class"] = wanted.class_name
+    if wanted.hours is not None or wanted.by is not None:
+        body |= body_of(remote, wanted.class_name, wanted.hours, wanted.by)
+    else:
+        body["duration_s"] = wanted.minutes * 60
     if wanted.start is not None:
         try:
             body["start"] = format_time(as_utc(parse_time(wanted.start)))
@@ -337,6 +362,8 @@ def _show(lease: dict[str, Any]) -> None:
     from sublet.leases import login
 
     print_rows([lease], _COLUMNS, "")
+    if lease["deadline"] is not None:
+        say_progress(lease)
     if lease["ssh"]:
         identity = login.identity_of(lease["id"], lease.get("ssh_public_keys") or ())
         say(f"log in with: sublet lease ssh {lease['id']}")

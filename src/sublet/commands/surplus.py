@@ -75,6 +75,17 @@ def _print_ladder(ladder: dict[str, Any]) -> None:
     ]
     columns = {"class": "class", "window": "window", "count": "on sale", "alone": "if alone", "withheld": "withheld"}
     print_rows(rows, columns, "nothing is on sale")
+    if ladder["orders"]:
+        rows = [
+            {
+                "class": item["class"],
+                "hours": f"{item['hours']} h within {item['within']} h",
+                "count": item["count"],
+                "limit": item["sentence"],
+            }
+            for item in ladder["orders"]
+        ]
+        print_rows(rows, {"class": "by a deadline", "hours": "service", "count": "on sale", "limit": "limited by"}, "")
     for item in ladder["promises"]:
         note(item["sentence"])
     for sentence in ladder["notes"]:

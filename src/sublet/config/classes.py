@@ -12,15 +12,12 @@ from sublet.config.pools import Section
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import NAME, ORDERS_DEFAULT, SHIPPED, ServiceClass, ServiceClasses, TakeBack
 
-NOT_YET = (TakeBack.PAUSE,)
-"""Ways to take capacity back that nothing here sells by."""
-
 
 class ClassOfService(Section):
     """A class of service: how it is taken back, at what risk and price it is sold, and the credit when it is reclaimed. The
-    shipped classes are `firm`, `notice` and `spot`; a section of another name adds a class."""
+    shipped classes are `firm`, `notice`, `deadline` and `spot`; a section of another name adds a class."""
 
-    take_back: TakeBack = Field(description="how the owner takes it back: never, notice, or at_once")
+    take_back: TakeBack = Field(description="how the owner takes it back: never, notice, at_once, or pause")
     strictness: int = Field(
         ge=1,
         le=1000,
@@ -30,7 +27,7 @@ class ClassOfService(Section):
         default=None,
         ge=0,
         le=86_400,
-        description='seconds between the owner\'s request and the deadline; required if take_back is "notice"',
+        description='seconds between the owner\'s request and the deadline; required if take_back is "notice" or "pause"',
     )
     broken_per_1000_max: float = Field(
         default=10.0,
@@ -44,7 +41,7 @@ class ClassOfService(Section):
         ge=0,
         le=10,
         description="credit at reclaim, as a share of the undelivered rest; of a class that is never taken back: the penalty "
-        "when it is broken by force",
+        "when it is broken by force; of one that is paused: the credit when it is late",
     )
     free_s: int = Field(
         default=0, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
@@ -90,8 +87,6 @@ def table_of(sections: Mapping[str, ClassOfService]) -> ServiceClasses:
 
 
 def _class_of(name: str, section: ClassOfService) -> ServiceClass:
-    if section.take_back in NOT_YET:
-        raise InvalidInputError(f'class {name}: take_back = "{section.take_back}" is not sold by this version')
     notice_s = section.notice_s
     if section.take_back is TakeBack.NEVER:
         if notice_s:

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Actor, Require
-from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote, told_to_tenant
+from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
+from sublet.leases.redaction import told_to_tenant
 from sublet.leases.service import Leases
 from sublet.leases.wire import NewLease, NewQuote, NewReclaim, NewSshKeys, Release
 from sublet.store.once import Effect
@@ -63,6 +64,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             duration_s=body.duration_s,
             on_failure=OnFailure(body.on_failure),
             network=tuple(body.network or ()),
+            service_s=body.service_s,
         )
         return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sublet.leases.model import OWNER_NEEDS, Lease, LeaseState, Quote, told_to_tenant
+from sublet.leases import model
+from sublet.leases.model import OWNER_NEEDS, Lease, LeaseState, Quote
+from sublet.leases.redaction import told_to_tenant
 from sublet.store.events import EventKind, declare
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
@@ -44,6 +46,13 @@ class LeaseOver(LeaseChanged):
     ended_at: datetime
     credit: str
     currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class PausePlanned(LeaseChanged):
+    """The same, and when it is paused."""
+
+    deadline: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,17 @@ REPLACED = declare(
     "lease.replaced", UnitsReplaced, "Accelerators of a lease failed and were replaced.", subject="lease"
 )
 SHRUNK = declare("lease.shrunk", UnitsReplaced, "Accelerators of a lease failed and none was free.", subject="lease")
+PAUSE_PLANNED = declare(
+    "lease.pause_planned", PausePlanned, "A lease with a deadline is going to be paused.", subject="lease"
+)
+PAUSED = declare(
+    "lease.paused", LeaseChanged, "A lease with a deadline is paused: its home directory waits.", subject="lease"
+)
+RESUMED = declare("lease.resumed", LeaseChanged, "A paused lease can be logged in to again.", subject="lease")
+AT_RISK = declare(
+    "lease.at_risk", LeaseChanged, "A waiting lease has little slack left before its deadline.", subject="lease"
+)
+LATE = declare("lease.late", LeaseOver, "A lease did not deliver all its hours by its deadline.", subject="lease")
 ENDED = declare("lease.ended", LeaseOver, "A lease is over and its accelerators were given back.", subject="lease")
 BROKEN = declare("lease.broken", LeaseOver, "A lease was taken back before the end of its window.", subject="lease")
 CANCELED = declare("lease.canceled", LeaseOver, "A lease was canceled before it began.", subject="lease")
@@ -165,7 +185,9 @@ def record_change(connection: Connection, lease: Lease, after: LeaseState, reaso
     """Tell that a lease can or can't be logged in to. Notices and ends are told where they are decided."""
     kind: EventKind | None = None
     if after is LeaseState.ACTIVE and lease.state is LeaseState.PREPARING:
-        kind = READY
+        kind = READY if lease.active_at is None else RESUMED
+    elif after is LeaseState.PAUSED:
+        kind = PAUSED
     elif after is LeaseState.ACTIVE and lease.state is LeaseState.DEGRADED:
         kind = RECOVERED
     elif after is LeaseState.DEGRADED:
@@ -187,6 +209,20 @@ def record_notice(connection: Connection, lease: Lease, now: datetime) -> None:
     NOTICE_GIVEN.record(connection, payload, now, organization_id=lease.organization_id)
 
 
+def record_pause_planned(connection: Connection, lease: Lease, now: datetime) -> None:
+    """Tell when `lease`, which has a deadline, is paused."""
+    assert lease.reclaim_at is not None
+    payload = PausePlanned(**_lease(lease, OWNER_NEEDS), deadline=lease.reclaim_at)
+    PAUSE_PLANNED.record(connection, payload, now, organization_id=lease.organization_id)
+
+
+def record_at_risk(connection: Connection, lease: Lease, now: datetime) -> None:
+    """Tell that `lease`, which waits, has little slack left."""
+    why = f"it has {max(0.0, lease.slack_s(now)) / 60:.0f} minutes of slack left and waits for idle accelerators"
+    payload = LeaseChanged(**_lease(lease, why))
+    AT_RISK.record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
+
+
 def record_withdrawal(connection: Connection, lease: Lease, reason: str, now: datetime) -> None:
     payload = LeaseChanged(**_lease(lease, reason))
     NOTICE_WITHDRAWN.record(connection, payload, now, organization_id=lease.organization_id)
@@ -203,7 +239,9 @@ def record_over(connection: Connection, lease: Lease, after: LeaseState, why: st
         currency=lease.currency,
     )
     _OVER[after].record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
-    if lease.reclaim_at is not None and lease.reclaim_at < lease.window.end:
+    if lease.end_reason == model.LATE:
+        LATE.record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
+    elif lease.service_s is None and lease.reclaim_at is not None and lease.reclaim_at < lease.window.end:
         BROKEN.record(connection, payload, now, organization_id=lease.organization_id, key=(lease.id,))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
-from ipaddress import ip_address
 from typing import Any
 
+from sublet.leases.redaction import told_to_tenant as told_to_tenant
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, SubletError
 from sublet.values.ids import derived_id
@@ -28,6 +27,8 @@ WINDOW_S_MAX = 3 * 366 * 24 * HOUR_S
 AHEAD_S_MAX = 3 * 366 * 24 * HOUR_S
 ACCELERATORS_PER_LEASE_MAX = 4096
 METER_STEP_S = 60
+COMPLETED, LATE = "completed", "late"
+"""The end_reason of a lease with a deadline that delivered all its hours, and of one that did not."""
 ACCELERATOR_FAILED = "accelerator_failed"
 """The end_reason of a lease that ended because its accelerators failed."""
 
@@ -58,7 +59,10 @@ class FirmLeaseError(SubletError):
 
 
 class LeaseState(StrEnum):
-    """The life of a lease. Nothing is billed before ACTIVE, nor for time in which the tenant could not log in."""
+    """The life of a lease. Nothing is billed before ACTIVE, nor for time in which the tenant could not log in.
+
+    PAUSED is for leases with a deadline alone: nothing runs, its accelerators are free, and its home directory is kept.
+    """
 
     REQUESTED = "requested"
     SCHEDULED = "scheduled"
@@ -66,6 +70,7 @@ class LeaseState(StrEnum):
     ACTIVE = "active"
     DEGRADED = "degraded"
     NOTICE = "notice"
+    PAUSED = "paused"
     ENDING = "ending"
     ENDED = "ended"
     REJECTED = "rejected"
@@ -86,11 +91,12 @@ _S = LeaseState
 TERMINAL = frozenset({_S.ENDED, _S.REJECTED, _S.CANCELED, _S.FAILED})
 TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
     _S.REQUESTED: frozenset({_S.SCHEDULED, _S.REJECTED}),
-    _S.SCHEDULED: frozenset({_S.PREPARING, _S.CANCELED, _S.FAILED}),
-    _S.PREPARING: frozenset({_S.ACTIVE, _S.FAILED, _S.CANCELED}),
-    _S.ACTIVE: frozenset({_S.DEGRADED, _S.NOTICE, _S.ENDING}),
-    _S.DEGRADED: frozenset({_S.ACTIVE, _S.NOTICE, _S.ENDING}),
-    _S.NOTICE: frozenset({_S.ACTIVE, _S.ENDING}),
+    _S.SCHEDULED: frozenset({_S.PREPARING, _S.ENDING, _S.CANCELED, _S.FAILED}),
+    _S.PREPARING: frozenset({_S.ACTIVE, _S.PAUSED, _S.ENDING, _S.FAILED, _S.CANCELED}),
+    _S.ACTIVE: frozenset({_S.DEGRADED, _S.NOTICE, _S.PAUSED, _S.ENDING}),
+    _S.DEGRADED: frozenset({_S.ACTIVE, _S.NOTICE, _S.PAUSED, _S.ENDING}),
+    _S.NOTICE: frozenset({_S.ACTIVE, _S.PAUSED, _S.ENDING}),
+    _S.PAUSED: frozenset({_S.PREPARING, _S.ENDING}),
     _S.ENDING: frozenset({_S.ENDED}),
     **{state: frozenset() for state in TERMINAL},
 }
@@ -179,6 +185,15 @@ class Quote:
     """The block that it is sold from; None where it is sold by the forecast of the owner's demand."""
     network: tuple[str, ...] = ()
     """The allow lists whose hosts the lease may reach."""
+    service_s: int | None = None
+    """Of a quote with a deadline, the end of `window`: the seconds of service of each accelerator. None for a window."""
+    likely: float | None = None
+    """Of a quote with a deadline: the share of possible paths on which it ends in time."""
+
+    @property
+    def billable_s(self) -> int:
+        """The seconds of each accelerator that are billed if all is delivered."""
+        return int(self.window.seconds) if self.service_s is None else self.service_s
 
     @property
     def sold_from(self) -> str:
@@ -189,8 +204,8 @@ class Quote:
 
     @property
     def total_nano(self) -> int:
-        """What the whole window costs if all of it is delivered."""
-        return value_nano(self.price_nano, self.accelerators, int(self.window.seconds))
+        """What it costs if all of it is delivered."""
+        return value_nano(self.price_nano, self.accelerators, self.billable_s)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -209,6 +224,13 @@ class Quote:
             "block_id": self.block_id,
             "sold_from": self.sold_from,
             "network": list(self.network),
+            "deadline": None
+            if self.service_s is None
+            else {
+                "service_s": self.service_s,
+                "latest_start": format_time(self.window.end - timedelta(seconds=self.service_s)),
+                "likely": self.likely,
+            },
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
         }
@@ -272,6 +294,42 @@ class Lease:
     """The allow lists whose hosts it may reach."""
     traffic: Mapping[str, int] = field(default_factory=dict)
     """What went out and came in: bytes_out, bytes_in, connections, refused."""
+    service_s: int | None = None
+    """Of a lease with a deadline, the end of `window`: the seconds of service that were sold of each accelerator."""
+    pauses: int = 0
+    turned_at: datetime | None = None
+    """Of a lease with a deadline: since when it runs or waits."""
+    at_risk_at: datetime | None = None
+    """When its tenant was told that it may be late."""
+
+    @property
+    def billable_s(self) -> int:
+        """The seconds of each accelerator that are billed if all is delivered."""
+        return int(self.window.seconds) if self.service_s is None else self.service_s
+
+    @property
+    def waits(self) -> bool:
+        """It has a deadline and holds no accelerator now."""
+        return self.service_s is not None and not self.unit_ids
+
+    @property
+    def undelivered_s(self) -> int:
+        """Of a lease with a deadline: the accelerator-seconds that are still to be metered; 0 of another."""
+        return max(0, (self.service_s or 0) * (self.accelerators + self.shrunk_by) - self.metered_s)
+
+    @property
+    def left_s(self) -> float:
+        """Of a lease with a deadline: the seconds of service still to be metered on each accelerator; 0 of another."""
+        return self.undelivered_s / (self.accelerators + self.shrunk_by)
+
+    def may_be_asked(self, by: datetime) -> bool:
+        """Whether it could be asked to leave by then: it holds something and is not to leave by then already."""
+        earlier = self.service_s is not None and self.reclaim_at is not None and self.reclaim_at > by
+        return not self.waits and (self.reclaim_at is None or earlier)
+
+    def slack_s(self, now: datetime) -> float:
+        """How long a lease with a deadline could wait from `now` on and still be in time; negative where it will be late."""
+        return (self.window.end - now).total_seconds() - self.left_s
 
     @property
     def placed_on(self) -> list[str]:
@@ -323,6 +381,18 @@ class Lease:
             "block_id": self.block_id,
             "network": list(self.network),
             "traffic": dict(self.traffic),
+            "deadline": self._deadline_dict(),
+        }
+
+    def _deadline_dict(self) -> dict[str, Any] | None:
+        if self.service_s is None:
+            return None
+        return {
+            "service_s": self.service_s,
+            "delivered_s": self.metered_s // (self.accelerators + self.shrunk_by),
+            "latest_start": format_time(self.window.end - timedelta(seconds=self.left_s)),
+            "pauses": self.pauses,
+            "since": format_time(self.turned_at) if self.turned_at else None,
         }
 
     def keys_as_dict(self) -> dict[str, Any]:
@@ -370,34 +440,6 @@ OWNER_NEEDS = "the owner needs the accelerators"
 """What a tenant is told of why; for what the owner needs them is the owner's own affair."""
 
 
-def told_to_tenant(reason: str) -> str:
-    """What went wrong, as its tenant may read it: without the host's paths, addresses, users and processes, and of a
-    program's traceback the last line alone. The operator reads it as it is."""
-    before, traced, after = reason.partition("Traceback (most recent call last)")
-    if traced:
-        reason = before + (after.strip().splitlines() or [""])[-1]
-    for pattern, instead in _OF_THE_HOST:
-        reason = pattern.sub(instead, reason)
-    reason = _WITH_COLONS.sub(_unless_an_address, reason)
-    return " ".join(reason.split())
-
-
-def _unless_an_address(found: re.Match[str]) -> str:
-    try:
-        ip_address(found[1])
-    except ValueError:
-        return found[0]
-    return "an address of the host"
-
-
-_WITH_COLONS = re.compile(r"\[?(?<![\w:])([0-9a-fA-F:]*:[0-9a-fA-F]*:[0-9a-fA-F:]*)(?:\](?::\d+)?)?")
-_OF_THE_HOST = (
-    (re.compile(r"(?<![\w.])/[\w.@%+:~/-]*\w/?"), "a path of the host"),
-    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"), "an address of the host"),
-    (re.compile(r"(?i)\b(uid|gid|user id|pid|process|port|ports)\b( from)?[ =]+\d+( to \d+)?"), r"\1 of the host"),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class SoldWindow:
     """`accelerators` of a class that are sold or held over `window`, of a block where `block_id` names one: what the surplus has
@@ -425,6 +467,11 @@ def credit_nano(lease: Lease, reclaim_at: datetime) -> int:
     if used_s < lease.free_s:
         credit += Fraction(lease.price_nano * lease.accelerators * used_s, HOUR_S)
     return round(credit)
+
+
+def late_credit_nano(lease: Lease, accelerator_s: int) -> int:
+    """What is owed where `accelerator_s` accelerator-seconds of a lease with a deadline are not delivered in time."""
+    return round(Fraction(lease.price_nano * accelerator_s, HOUR_S) * Fraction(lease.credit_ratio))
 
 
 def credit_id(lease_id: str) -> str:

@@ -14,7 +14,9 @@ from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.reclaim.victims import Occupant
-from sublet.surplus.model import StandingBlock
+from sublet.surplus.deadlines.admission import Answer
+from sublet.surplus.deadlines.book import Offer
+from sublet.surplus.model import Promised, StandingBlock
 from sublet.values.egress import EgressPolicy
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
@@ -23,6 +25,14 @@ from sublet.values.windows import Window
 class Sellable(Protocol):
     def __call__(self, connection: Connection, pool_id: str, class_name: str, window: Window, /) -> int:
         """How many more accelerators the surplus lets be sold, on top of the book as that very transaction sees it."""
+        ...
+
+
+class Offers(Protocol):
+    def __call__(
+        self, connection: Connection, pool_id: str, class_name: str, wanted: Promised, without: str, /
+    ) -> Offer:
+        """Whether an order may be promised by its deadline, beside all that is promised but for the order `without`."""
         ...
 
 
@@ -158,6 +168,10 @@ def _no_blocks(connection: Connection, pool_id: str, window: Window, /) -> Seque
     return ()
 
 
+def _no_offer(connection: Connection, pool_id: str, class_name: str, wanted: Promised, without: str, /) -> Offer:
+    return Offer(Answer(False, 0, "not_on_sale", "nothing is sold by a deadline here.", 0), 0.0)
+
+
 def _no_need(connection: Connection, pool_id: str) -> float:
     return 0.0
 
@@ -204,6 +218,7 @@ class LeasePorts:
     settle: Settle = _release_nothing
     need: Need = _no_need
     block_rooms: BlockRooms = _no_blocks
+    offer: Offers = _no_offer
     models: ModelPorts = field(default_factory=ModelPorts)
     shareable: Shareable = _shared
     egress: EgressPolicy = field(default_factory=EgressPolicy)

@@ -318,7 +318,7 @@ class Leases:
             ended = {lease_id: state for lease_id, state in ended.items() if state.terminal}
             pools = [pool for pool in sql.pools_of(connection) if pool.id in mine]
             failures = find_failures(connection, leases, now)
-            held = working(leases, failures)
+            held = [lease for lease in working(leases, failures) if not lease.waits]
             traits = {
                 str(pool.backend): self._backends[pool.backend].traits
                 for pool in pools
@@ -339,6 +339,7 @@ class Leases:
                 ],
                 reclaims=reclaims,
                 returns=returns,
+                turns=self._reclaims.turns.due(connection, [pool.id for pool in pools], leases, now),
                 timing=self._ports.timing,
                 failures=failures,
                 seen_on={lease_id: name for name, found in told.items() for lease_id in found},

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, literal_column, select, update
 
 from sublet.fleet.inventory import pools, units
-from sublet.leases.model import TERMINAL, Lease, LeaseState, OnFailure, Outage, Quote, Transition, UnitState, credit_id
+from sublet.leases.model import TERMINAL, Lease, LeaseState, Quote, Transition, UnitState, credit_id
 from sublet.leases.plan.failures import FailedUnit
 from sublet.leases.quotes.holds import Hold
+from sublet.leases.rows import lease_of, quote_of
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import fences, lease_transitions, leases, quotes, unit_states
-from sublet.values.clock import parse_time
-from sublet.values.windows import Window
 
 LEASES = Listing("leases", (leases.c.created_at, leases.c.id), descending=True)
 QUOTES = Listing("quotes", (quotes.c.created_at, quotes.c.id), descending=True)
@@ -96,6 +94,8 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             on_failure=quote.on_failure.value,
             block_id=quote.block_id,
             network=list(quote.network) or None,
+            service_s=quote.service_s,
+            likely=quote.likely,
             idempotency_key=key,
             request=request,
         )
@@ -106,7 +106,7 @@ def quote(connection: Connection, quote_id: str, organization_id: str) -> Quote 
     row = connection.execute(
         select(quotes).where(quotes.c.id == quote_id, quotes.c.organization_id == organization_id)
     ).first()
-    return _quote(row) if row else None
+    return quote_of(row) if row else None
 
 
 def quote_by_key(connection: Connection, organization_id: str, key: str) -> tuple[Quote, dict[str, Any]] | None:
@@ -114,7 +114,7 @@ def quote_by_key(connection: Connection, organization_id: str, key: str) -> tupl
     row = connection.execute(
         select(quotes).where(quotes.c.organization_id == organization_id, quotes.c.idempotency_key == key)
     ).first()
-    return (_quote(row), row.request) if row else None
+    return (quote_of(row), row.request) if row else None
 
 
 def open_quotes(connection: Connection, organization_id: str, now: datetime) -> list[Quote]:
@@ -124,13 +124,13 @@ def open_quotes(connection: Connection, organization_id: str, now: datetime) -> 
         .where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
         .order_by(quotes.c.created_at.desc(), quotes.c.id)
     )
-    return [_quote(row) for row in found]
+    return [quote_of(row) for row in found]
 
 
 def quote_page(connection: Connection, organization_id: str, now: datetime, wanted: PageRequest) -> Page[Quote]:
     """A page of the same."""
     query = select(quotes).where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
-    return QUOTES.read(connection, query, wanted).map(_quote)
+    return QUOTES.read(connection, query, wanted).map(quote_of)
 
 
 def idle_holds(connection: Connection, organization_id: str, pool_id: str, since: datetime) -> list[Hold]:
@@ -162,7 +162,7 @@ def expired_quotes(connection: Connection, since: datetime, now: datetime, limit
         .order_by(quotes.c.expires_at, quotes.c.id)
         .limit(limit)
     )
-    return [_quote(row) for row in found]
+    return [quote_of(row) for row in found]
 
 
 def delete_quotes_before(connection: Connection, moment: datetime, limit: int) -> int:
@@ -203,6 +203,8 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             on_failure=lease.on_failure.value,
             block_id=lease.block_id,
             network=list(lease.network) or None,
+            service_s=lease.service_s,
+            turned_at=lease.turned_at,
             idempotency_key=key,
         )
     )
@@ -214,19 +216,19 @@ def lease(connection: Connection, lease_id: str, organization_id: str | None = N
     if organization_id is not None:
         query = query.where(leases.c.organization_id == organization_id)
     row = connection.execute(query).first()
-    return _lease(row) if row else None
+    return lease_of(row) if row else None
 
 
 def lease_of_quote(connection: Connection, quote_id: str) -> Lease | None:
     row = connection.execute(select(leases).where(leases.c.quote_id == quote_id)).first()
-    return _lease(row) if row else None
+    return lease_of(row) if row else None
 
 
 def lease_by_key(connection: Connection, organization_id: str, key: str) -> Lease | None:
     row = connection.execute(
         select(leases).where(leases.c.organization_id == organization_id, leases.c.idempotency_key == key)
     ).first()
-    return _lease(row) if row else None
+    return lease_of(row) if row else None
 
 
 def lease_page(
@@ -238,7 +240,7 @@ def lease_page(
         query = query.where(leases.c.organization_id == organization_id)
     if live_only:
         query = query.where(leases.c.state.in_(_LIVE))
-    return LEASES.read(connection, query, wanted).map(_lease)
+    return LEASES.read(connection, query, wanted).map(lease_of)
 
 
 def live_leases(connection: Connection, pool_id: str | None = None, block_id: str | None = None) -> list[Lease]:
@@ -247,7 +249,7 @@ def live_leases(connection: Connection, pool_id: str | None = None, block_id: st
         query = query.where(leases.c.pool_id == pool_id)
     if block_id is not None:
         query = query.where(leases.c.block_id == block_id)
-    return [_lease(row) for row in connection.execute(query)]
+    return [lease_of(row) for row in connection.execute(query)]
 
 
 def ended_since(connection: Connection, pool_ids: Sequence[str], since: datetime, limit: int) -> list[Lease]:
@@ -258,7 +260,7 @@ def ended_since(connection: Connection, pool_ids: Sequence[str], since: datetime
         .order_by(leases.c.ended_at.desc(), leases.c.id)
         .limit(limit)
     )
-    return [_lease(row) for row in connection.execute(query)]
+    return [lease_of(row) for row in connection.execute(query)]
 
 
 def credited_pools(connection: Connection, since: datetime) -> dict[str, str]:
@@ -278,7 +280,7 @@ def over_since(connection: Connection, pool_id: str, since: datetime, limit: int
         .where(leases.c.reclaim_at.is_not(None))
         .scalar_subquery()
     )
-    names = "class_name accelerators shrunk_by start_at end_at active_at ended_at end_reason state".split()
+    names = "class_name accelerators shrunk_by start_at end_at active_at ended_at end_reason state service_s".split()
     query = (
         select(*(leases.c[name] for name in names), leases.c.reclaim_at, leases.c.notice_s, told.label("told_at"))
         .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since, leases.c.block_id.is_(None))
@@ -428,68 +430,3 @@ def units_held(connection: Connection, pool_id: str) -> dict[str, UnitState]:
         select(unit_states.c.unit_id, unit_states.c.state).where(unit_states.c.pool_id == pool_id)
     )
     return {row.unit_id: UnitState(row.state) for row in found}
-
-
-def _quote(row: Row[Any]) -> Quote:
-    return Quote(
-        row.id,
-        row.organization_id,
-        row.pool_id,
-        row.class_name,
-        row.notice_s,
-        row.accelerators,
-        Window(row.start_at, row.end_at),
-        row.price_nano,
-        row.currency,
-        row.created_at,
-        row.expires_at,
-        Decimal(row.credit_ratio),
-        row.free_s,
-        row.held_until if row.held_until is None or row.held_until > row.created_at else None,
-        OnFailure(row.on_failure),
-        row.block_id,
-        tuple(row.network or ()),
-    )
-
-
-def _lease(row: Row[Any]) -> Lease:
-    return Lease(
-        id=row.id,
-        organization_id=row.organization_id,
-        pool_id=row.pool_id,
-        quote_id=row.quote_id,
-        class_name=row.class_name,
-        notice_s=row.notice_s,
-        accelerators=row.accelerators,
-        unit_ids=tuple(row.unit_ids),
-        devices=tuple(row.devices),
-        window=Window(row.start_at, row.end_at),
-        price_nano=row.price_nano,
-        currency=row.currency,
-        state=LeaseState(row.state),
-        ssh_public_keys=tuple(row.ssh_public_keys),
-        created_at=row.created_at,
-        credit_ratio=Decimal(row.credit_ratio),
-        free_s=row.free_s,
-        active_at=row.active_at,
-        ended_at=row.ended_at,
-        end_reason=row.end_reason,
-        reclaim_at=row.reclaim_at,
-        reclaim_reason=row.reclaim_reason,
-        credit_nano=row.credit_nano,
-        metered_until=row.metered_until,
-        metered_s=row.metered_s,
-        endpoint=row.endpoint,
-        guarantees=row.guarantees or {},
-        last_error=row.last_error,
-        on_failure=OnFailure(row.on_failure),
-        shrunk_by=row.shrunk_by,
-        outages=tuple(
-            Outage(item["unit_id"], parse_time(item["start"]), parse_time(item["end"])) for item in row.outages or ()
-        ),
-        block_id=row.block_id,
-        reclaim_origin=row.reclaim_origin,
-        engine=row.engine,
-        network=tuple(row.network or ()),
-        traffic=row.traffic or {},
-    )

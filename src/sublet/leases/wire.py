@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
+from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
 from sublet.leases.reclaim.wire import Reclaim, ReclaimCarriedOut, ReclaimList, ReclaimPreview, Victim
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
@@ -29,6 +30,9 @@ class NewQuote:
 
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
+
+    For a class that is sold by a deadline: `service_s` seconds of service of each accelerator, done by `end`, without `start`
+    and `duration_s`.
     """
 
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_PER_LEASE_MAX)] = 1
@@ -40,6 +44,7 @@ class NewQuote:
     duration_s: Duration | None = None
     on_failure: Literal["shrink", "replace", "end"] = "shrink"
     network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
+    service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None
 
 
 @body
@@ -172,6 +177,7 @@ class Quote:
     block_id: str | None
     sold_from: str
     network: list[str]
+    deadline: QuotedDeadline | None
     held_until: Moment | None
     expires_at: Moment
 
@@ -242,6 +248,7 @@ class Lease:
     block_id: str | None
     network: list[str]
     traffic: dict[str, int]
+    deadline: LeaseDeadline | None
 
 
 @answer

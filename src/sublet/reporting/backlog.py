@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sublet.leases import store as leases_sql
@@ -44,13 +44,18 @@ def contracted(system: Sublet) -> list[BacklogMonth]:
 
 
 def backlog(leases: Iterable[Lease], now: datetime) -> list[BacklogMonth]:
-    """By month and currency, the earliest first. What was metered is delivered; what is under notice ends at its deadline."""
+    """By month and currency, the earliest first. What was metered is delivered; what is under notice ends at its deadline.
+
+    Hours with a deadline count where they would run at the latest."""
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for lease in leases:
-        begin = max(now, lease.window.start)
-        if lease.state.terminal or lease.deadline <= begin:
+        begin, end = max(now, lease.window.start), lease.deadline
+        if lease.service_s is not None:
+            # When it runs is the plan's affair; that it is done by its deadline is promised.
+            begin, end = lease.window.end - timedelta(seconds=lease.left_s), lease.window.end
+        if lease.state.terminal or end <= begin:
             continue
-        for month, seconds in _by_month(Window(begin, lease.deadline)):
+        for month, seconds in _by_month(Window(begin, end)):
             held = sums[month, lease.currency]
             nano = value_nano(lease.price_nano, lease.accelerators, seconds)
             held[0] += lease.accelerators * seconds

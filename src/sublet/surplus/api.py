@@ -35,8 +35,10 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
 
     @routes.get("/v1/surplus/{pool_id}", dependencies=[operate])
     def ladder(pool_id: str) -> dict[str, Any]:
-        """Every class and window that the pool has on sale now, and the reason for each accelerator withheld."""
-        return surplus.ladder(pool_id).as_dict()
+        """Every class and window that the pool has on sale now, and the reason for each accelerator withheld; beside them how many
+        accelerators could be promised hours of service by a deadline."""
+        orders = [item.as_dict() for item in surplus.orders_on_sale(pool_id)]
+        return {**surplus.ladder(pool_id).as_dict(), "orders": orders}
 
     @routes.get("/v1/surplus/{pool_id}/{class_name}", dependencies=[operate])
     def sellable(

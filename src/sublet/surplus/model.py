@@ -97,6 +97,16 @@ class Sold:
 
 
 @dataclass(frozen=True, slots=True)
+class Promised:
+    """An order that is promised or held: `accelerators` for `left_s` more seconds of service each, done by `due`."""
+
+    id: str
+    accelerators: int
+    left_s: float
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Stood:
     """The standing of one kind of promise on a pool after the whole hour `hour` (since the epoch).
 
@@ -146,6 +156,7 @@ REASONS: dict[str, str] = {
     "kept_short": "kept for the shortest window, so that few long ones share its risk",
     "not_earned": "more than the record of so long a promise on this pool supports: it earns by what it keeps",
     "long_window": "not sold by a forecast for so long: order with a deadline, or buy from a block",
+    "deadline_work": "needed by what is promised by a deadline",
     "cold_start": "too little history to know",
     "stale_demand": "the last sample is too old to decide on",
     "not_on_sale": "the class is not on sale",

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from sublet.surplus.model import PoolFacts, Sold, Standings
+from sublet.surplus.model import PoolFacts, Promised, Sold, Standings
 from sublet.surplus.record.calibration import Promise
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
@@ -29,6 +29,12 @@ class Book(Protocol):
 class Free(Protocol):
     def __call__(self, pool_id: str, window: Window, connection: Connection, /) -> int:
         """How many accelerators nobody holds at any time of the window."""
+        ...
+
+
+class Orders(Protocol):
+    def __call__(self, pool_id: str, connection: Connection, /) -> Sequence[Promised]:
+        """What is promised or held of the pool by a deadline and not yet done."""
         ...
 
 

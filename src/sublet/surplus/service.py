@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Protocol
 
 import numpy as np
 from sqlalchemy import Connection
@@ -15,6 +17,8 @@ from sublet.demand.forecast.forecaster import recent
 from sublet.demand.jobs import FRESH_HOURS, Known, latest_known
 from sublet.demand.model import Claim, Series
 from sublet.demand.service import Demand
+from sublet.surplus.deadlines import book as deadlines
+from sublet.surplus.deadlines.kinds import Idle
 from sublet.surplus.model import (
     HOUR_S,
     IN_BLOCK,
@@ -22,13 +26,14 @@ from sublet.surplus.model import (
     Evidence,
     Ladder,
     PoolFacts,
+    Promised,
     Sellable,
     Sold,
     StandingBlock,
     Standings,
     Withheld,
 )
-from sublet.surplus.ports import Book, Earned, Facts, Free
+from sublet.surplus.ports import Book, Earned, Facts, Free, Orders
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import at_least, beyond_forecasts, chosen, guaranteed, rooms
 from sublet.surplus.rule.earned import as_dict
@@ -47,6 +52,17 @@ STALE_S_MIN = 120
 LATEST_SAMPLES = 32
 JOBS_BACK = timedelta(hours=FRESH_HOURS + 1)
 AHEAD_MAX = timedelta(seconds=WINDOW_S_MAX)
+_NEEDED = "{} needed by what is promised by a deadline"
+
+
+class Beside(Protocol):
+    def __call__(self, found: Sellable, window: Window, above: int = 0, /) -> Sellable:
+        """What of `found` may be sold over `window` with `above` that is sold at the same time."""
+        ...
+
+
+def _no_orders(pool_id: str, connection: Connection) -> Sequence[Promised]:
+    return ()
 
 
 def _any(pool_id: str, window: Window, connection: Connection) -> int:
@@ -57,8 +73,8 @@ class Surplus:
     """The use cases of the surplus.
 
     `facts` tells about a pool by its id or name, `book` what is sold of it, `learned` what the pool's record had learned when
-    it was last kept, `free` how many accelerators nobody holds, `kept_off` what blocks kept off the owner: each as the connection
-    given sees it.
+    it was last kept, `free` how many accelerators nobody holds, `kept_off` what blocks kept off the owner, `orders` what is promised
+    by a deadline: each as the connection given sees it.
     """
 
     def __init__(
@@ -72,7 +88,9 @@ class Surplus:
         free: Free = _any,
         standings: Earned | None = None,
         kept_off: KeptOff = nothing_kept,
+        orders: Orders = _no_orders,
     ) -> None:
+        self._orders = orders
         self._standings = standings
         self._demand = demand
         self._facts = facts
@@ -106,6 +124,8 @@ class Surplus:
                 for window_s in lengths
                 if sold is None
             }
+            promised = self._orders(pool_id, connection) if sold is None else ()
+        beside = self._beside(view, booked, promised)
         standing = [item for item in booked if item.window.end > view.at]
         rungs: list[Sellable] = []
         alone: list[Sellable] = []
@@ -127,8 +147,8 @@ class Surplus:
                 rung = _split_already_sold(both, single)
                 if window_s in free:
                     above = sum(item.count for item in offered)
-                    single = _of_free(single, free[window_s], view, window)
-                    rung = _of_free(rung, max(0, free[window_s] - above), view, window)
+                    single = beside(_of_free(single, free[window_s], view, window), window)
+                    rung = beside(_of_free(rung, max(0, free[window_s] - above), view, window), window, above)
                 alone.append(single)
                 rungs.append(rung)
                 if rung.count:
@@ -181,7 +201,48 @@ class Surplus:
             )
         if sold is not None or not found.count:
             return found
-        return _of_free(found, self._free(view.facts.pool_id, window, connection), view, window)
+        found = _of_free(found, self._free(view.facts.pool_id, window, connection), view, window)
+        return self._beside(view, booked, self._orders(view.facts.pool_id, connection))(found, window)
+
+    def offer(
+        self, pool_id: str, class_name: str, wanted: Promised, connection: Connection, without: str = ""
+    ) -> deadlines.Offer:
+        """Whether `wanted` may be promised by its deadline beside all that is sold or held of the pool, but for the order
+        `without`. Raises UnknownClassError, and InvalidInputError for what no pool could promise."""
+        if class_name not in self._classes:
+            raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
+        view = self.view(pool_id, None, connection)
+        booked = self._book(view.facts.pool_id, connection)
+        promised = [item for item in self._orders(view.facts.pool_id, connection) if item.id != without]
+        idle = deadlines.idle_of(view, booked, self._classes)
+        return deadlines.offer(view, idle, self._classes[class_name], wanted, promised)
+
+    def orders_on_sale(self, pool_id: str) -> list[deadlines.OnSale]:
+        """What could be promised by a deadline now: of each kind of order, how many accelerators."""
+        sold = [policy for policy in self._classes.values() if policy.sell and not policy.by_window]
+        if not sold:
+            return []
+        with self._demand.read() as connection:
+            view = self.view(pool_id, None, connection)
+            booked = self._book(view.facts.pool_id, connection)
+            promised = self._orders(view.facts.pool_id, connection)
+        idle = deadlines.idle_of(view, booked, self._classes)
+        return [item for policy in sold for item in deadlines.on_sale(view, idle, policy, promised)]
+
+    def _beside(self, view: View, booked: Sequence[Sold], promised: Sequence[Promised]) -> Beside:
+        """What of a count over a window may be sold beside orders with a deadline, on top of `above` that is sold with it."""
+
+        @cache
+        def idle() -> Idle:
+            return deadlines.idle_of(view, booked, self._classes)
+
+        def limited(found: Sellable, window: Window, above: int = 0) -> Sellable:
+            if not promised or not found.count:
+                return found
+            most, kept = deadlines.beside(view, idle, window, found.count + above, promised)
+            return found if kept is None else _at_most(found, max(0, most - above), kept.reason_code, _NEEDED)
+
+        return limited
 
     def block_rooms(self, pool_id: str, window: Window, connection: Connection) -> list[tuple[StandingBlock, int]]:
         """The pool's blocks that cover all of `window`, and how many accelerators a lease over it may have of each."""

@@ -69,6 +69,18 @@ class PromiseState:
 
 
 @answer
+class OrderOnSale:
+    """How many accelerators could be promised `hours` of service each within `within` hours, each kind as if it were the only one,
+    and what limits it."""
+
+    class_: str
+    hours: int
+    within: int
+    count: int
+    sentence: str
+
+
+@answer
 class SurplusLadder:
     """Everything that a pool has on sale, from the firmest and longest window down."""
 
@@ -81,6 +93,7 @@ class SurplusLadder:
     evidence: Evidence
     notes: list[str]
     promises: list[PromiseState]
+    orders: list[OrderOnSale]
 
 
 @answer

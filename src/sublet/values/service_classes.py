@@ -22,7 +22,7 @@ WINDOW_S_MAX = 90 * 24 * HOUR_S
 NOTICE_S_MAX = 24 * HOUR_S
 LONG_SHARE = 0.15
 WINDOWS_DEFAULT_S = (24 * HOUR_S, 12 * HOUR_S, 4 * HOUR_S, HOUR_S)
-ORDERS_DEFAULT = ((1, 8), (1, 24), (4, 24))
+ORDERS_DEFAULT = ((1, 8), (1, 24), (4, 24), (12, 24), (24, 48))
 ORDER_HOURS_MAX = 14 * 24
 CLASSES_MAX = 8
 """More classes than these can't be told apart in a chart, and each costs a shadow per pool."""
@@ -254,7 +254,7 @@ class ServiceClasses(Mapping[str, ServiceClass]):
         shorter = (
             item.strictness
             for item in self._classes.values()
-            if (float("inf") if item.notice_s is None else item.notice_s) <= patience_s
+            if item.by_window and (float("inf") if item.notice_s is None else item.notice_s) <= patience_s
         )
         return max(shorter, default=min(item.strictness for item in self._classes.values()))
 
@@ -288,6 +288,16 @@ SHIPPED = ServiceClasses(
             200,
             credit_ratio=Decimal("0.10"),
             description="The owner may take it back after the notice period, with a credit on the undelivered rest.",
+        ),
+        ServiceClass(
+            "deadline",
+            TakeBack.PAUSE,
+            120,
+            10.0,
+            180,
+            price_ratio=Decimal("0.6"),
+            credit_ratio=Decimal("0.5"),
+            description="Hours of service by a deadline, paused with notice and resumed in between; if it is late, you are credited.",
         ),
         ServiceClass(
             "spot",

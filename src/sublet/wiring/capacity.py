@@ -19,6 +19,7 @@ from sublet.demand.service import Demand
 from sublet.fleet.model import Pool
 from sublet.fleet.service import Fleet
 from sublet.leases import store as leases_sql
+from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.model import Timing
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaims_sql
@@ -28,7 +29,7 @@ from sublet.models.model import DRAIN_S, Replica
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.surplus.blocks.service import BlockBook
-from sublet.surplus.model import IN_BLOCK, Absence, PoolFacts, Sold, StandingBlock, Standings
+from sublet.surplus.model import IN_BLOCK, Absence, PoolFacts, Promised, Sold, StandingBlock, Standings
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import kept_for_tenants
@@ -88,6 +89,7 @@ class Capacity:
             self.free,
             _standings,
             self.blocks.kept_off,
+            self.orders,
         )
 
     # -- what the surplus counts with
@@ -140,6 +142,10 @@ class Capacity:
                 until = max(occupant.leaving_at or now + REPLICA_WINDOW, now + timedelta(seconds=1))
                 rented[until] = rented.get(until, 0) + occupant.accelerators
         return [*sold, *(Sold(count, self._rented.name, Window(now, until)) for until, count in rented.items())]
+
+    def orders(self, pool_id: str, connection: Connection) -> list[Promised]:
+        """What is promised or held of a pool by a deadline and still to be delivered."""
+        return deadline_sql.promised(connection, pool_id, self._clock.now())
 
     def free(self, pool_id: str, window: Window, connection: Connection) -> int:
         """Accelerators that nobody holds at any time of `window`, as far as the backend can serve them."""

@@ -30,6 +30,7 @@ from sublet.leases.backends import registry
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.blocks.service import Blocks
+from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
@@ -207,6 +208,9 @@ class Sublet:
     def _lease_ports(self) -> LeasePorts:
         return LeasePorts(
             sellable=self._sellable,
+            offer=lambda connection, pool_id, name, wanted, without: self.surplus.offer(
+                pool_id, name, wanted, connection, without
+            ),
             block_rooms=lambda connection, pool_id, window: self.surplus.block_rooms(pool_id, window, connection),
             price=self.price,
             may_stay=self.capacity.may_stay,
@@ -261,6 +265,7 @@ class Sublet:
             if each.backend == pool.backend and each.node_ids == pool.node_ids
         ]
         sold = [item for each in beside for item in calendar.book(connection, each, now, window)]
+        sold += [item for each in beside for item in deadline_sql.waiting(connection, each, now)]
         return max(0, served_max - calendar.most_at_once(sold, window))
 
     def price(
@@ -306,6 +311,8 @@ class Sublet:
 
     def _reserve_lease(self, connection: Connection, lease: Lease, key_id: str, project: str) -> None:
         span_us = (lease.window.end - lease.window.start) // MICROSECOND
+        if lease.service_s is not None:
+            span_us = lease.service_s * 1_000_000
         cost = Fraction(lease.price_nano * lease.accelerators * span_us, 3600 * 1_000_000)
         request = HoldRequest(
             lease_hold(lease.id),

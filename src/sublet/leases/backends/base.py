@@ -77,6 +77,8 @@ class StartOrder:
     reclaim_at: datetime | None = None
     egress: tuple[str, ...] = ()
     """What the sandbox may reach outside, as `network.policy.Rule` writes it; nothing where it is empty."""
+    pausable: bool = False
+    """At `reclaim_at` the lease is paused, as `pause` does, instead of ended: it comes back later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,7 @@ class Backend(Protocol):
         ...
 
     def notice(self, lease_id: str, reclaim_at: datetime, text: str) -> Observation:
-        """Tell the tenant, and end the lease at `reclaim_at` whatever happens to the caller."""
+        """Tell the tenant, and end the lease at `reclaim_at` whatever happens to the caller; pause one that is `pausable`."""
         ...
 
     def withdraw_notice(self, lease_id: str) -> Observation:

@@ -145,6 +145,7 @@ class SimulatedBackend(Standalone):
                     found.state, found.ready_at, found.seen_at = RunState.STARTING, ready_at, now
                     found.order = replace(order, authorized_keys=keys)
                     found.reclaim_at = order.reclaim_at
+                    found.taken_at = None if order.pausable else found.taken_at
                 elif found.state.live:
                     found.order = replace(found.order, authorized_keys=keys)
             return self._answer(found)
@@ -261,6 +262,9 @@ class SimulatedBackend(Standalone):
         found.seen_at = now
         if found.state.live and now >= found.deadline:
             reclaimed = found.deadline < found.order.ends_at or found.reclaim_at == found.deadline
+            if found.order.pausable and found.deadline < found.order.ends_at:
+                self._halt(found)
+                return
             self._over(found, RunState.STOPPED, "reclaimed" if reclaimed else "window_over")
 
     def _halt(self, found: Simulated) -> None:

@@ -21,12 +21,12 @@ from sublet.leases.backends.base import (
 )
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.transitions import Transitions
-from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, WrongStateError
+from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, Outage, WrongStateError
 from sublet.leases.plan.engines import engine_facts, reserve_order
 from sublet.leases.plan.planner import KINDS
 from sublet.leases.reclaim.orders import Reclaims
 from sublet.store import Store
-from sublet.values.clock import format_time
+from sublet.values.clock import format_time, parse_time
 from sublet.values.egress import EgressPolicy
 from sublet.values.errors import InvalidInputError, NotFoundError, StorageFullError, SubletError
 from sublet.values.plan import Plan, Step
@@ -36,6 +36,8 @@ STOP_GRACE_S = 2.0
 SLOW_KINDS = frozenset(
     {
         "stop",
+        "pause",
+        "resume",
         "prepare",
         "start",
         "restart",
@@ -76,6 +78,7 @@ class Executor:
         egress: EgressPolicy,
         workers: int = 1,
     ) -> None:
+        self._turns = reclaims.turns
         self._store = store
         self._transitions = transitions
         self._backends = backends
@@ -147,9 +150,45 @@ class Executor:
         try:
             self._backend(lease).start(self._order(lease))
         except (IsolationUnavailableError, SoftIsolationError, StorageFullError, InvalidInputError) as error:
+            if lease.service_s is not None:
+                # It may start later, or elsewhere, and still be in time.
+                self._turns.pause(lease.id, self._backend(lease).pause(lease.id), ACTOR, error.message)
+                self._transitions.note(lease.id, error.message)
+                return
             seen = self._backend(lease).stop(lease.id, "start_failed", 0.0)
             self._transitions.note(lease.id, error.message)
             self._transitions.abandon(lease.id, seen, ACTOR, error.message)
+
+    def _resume(self, step: Step) -> None:
+        if self._turns.resume(step, ACTOR):
+            self._start(step)
+
+    def _prolong(self, step: Step) -> None:
+        self._turns.prolong(step, ACTOR)
+
+    def _ask_pause(self, step: Step) -> None:
+        assert step.at is not None
+        self._turns.ask(step.subject, step.at, ACTOR, step.reason)
+
+    def _warn(self, step: Step) -> None:
+        self._turns.note_risk(step.subject)
+
+    def _pause(self, step: Step) -> None:
+        """Its sandbox is stopped first, so that its accelerators are nobody's before they are free."""
+        lease = self._lease(step)
+        if lease.service_s is None or lease.state.terminal or lease.state is LeaseState.ENDING:
+            return
+        seen = self._backend(lease).pause(lease.id)
+        if seen.state.live:
+            raise BackendFailedError(f"{lease.id} did not stop for its pause")
+        if lease.waits or seen.state in (RunState.STOPPED, RunState.FAILED):
+            return
+        now = self._store.clock.now()
+        out = [
+            Outage(str(item["unit"]), min(now, parse_time(str(item["since"]))), now)
+            for item in step.details.get("out", ())
+        ]
+        self._turns.pause(lease.id, seen, ACTOR, step.reason, out)
 
     def _restart(self, step: Step) -> None:
         lease = self._lease(step)
@@ -245,7 +284,7 @@ class Executor:
     def _set_terms(self, step: Step) -> None:
         lease = self._lease(step)
         if lease.state.served:
-            self._backend(lease).extend(lease.id, lease.window.end)
+            self._backend(lease).extend(lease.id, step.at or lease.window.end)
 
     def _set_keys(self, step: Step) -> None:
         """A backend that is told to start what runs already takes the order's keys."""
@@ -349,6 +388,7 @@ class Executor:
             class_name=lease.class_name,
             reclaim_at=lease.reclaim_at,
             egress=self._egress.rules(lease.network),
+            pausable=lease.service_s is not None,
         )
 
     def _note(self, step: Step, message: str) -> None:
@@ -361,6 +401,11 @@ class Executor:
 def notice_text(lease: Lease) -> str:
     """What the tenant's terminals show."""
     assert lease.reclaim_at is not None
+    if lease.service_s is not None:
+        return (
+            f"*** NOTICE: this lease is paused at {format_time(lease.reclaim_at)} and comes back later with its home directory. "
+            "Save your work now; the countdown is in /run/sublet/lease.json. ***"
+        )
     return (
         f"*** NOTICE: the owner takes this lease back. It ends at {format_time(lease.reclaim_at)}. "
         "Save your work now; the countdown is in /run/sublet/lease.json. ***"

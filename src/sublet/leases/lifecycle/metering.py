@@ -80,7 +80,31 @@ def read_meter(lease: Lease, deliveries: Sequence[Delivery], *, final: bool) -> 
     return Reading(tuple(intervals), from_micros(minute), minute >= last)
 
 
+def delivered_s(lease: Lease, deliveries: Sequence[Delivery]) -> int:
+    """Accelerator-seconds that `deliveries` prove, as the meter counts them."""
+    return sum((end - start) // _SECOND_US * count for start, end, count in _pieces(lease, deliveries))
+
+
 def _pieces(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
+    """What was delivered, and of a lease with a deadline never more than was promised."""
+    pieces = _worked(lease, deliveries)
+    if lease.service_s is None:
+        return pieces
+    left = lease.service_s * (lease.accelerators + lease.shrunk_by)
+    promised = []
+    for start, end, count in pieces:
+        last = min(end, start + left // count * _SECOND_US)
+        if last > start:
+            promised.append((start, last, count))
+            left -= (last - start) // _SECOND_US * count
+        if 0 < left < count and last < end:
+            # Where an accelerator failed meanwhile, the last second is one of fewer.
+            promised.append((last, last + _SECOND_US, left))
+            left = 0
+    return promised
+
+
+def _worked(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int, int]]:
     """(start, end, accelerators) in microseconds at whole seconds, in order, without overlap: what was delivered, and never
     more than the accelerators of the lease that worked."""
     delivered = _delivered(lease, deliveries)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from sublet.leases.model import ACCELERATOR_FAILED
+from sublet.leases.model import ACCELERATOR_FAILED, COMPLETED, LATE
 from sublet.surplus.record.calibration import Outcome, Promise
 from sublet.values.windows import Window
 
@@ -17,7 +17,11 @@ def promise_of(row: Row[Any]) -> Promise | None:
     Anyone who leaves while under notice was let down all the same: the owner's word came first.
     """
     over_at = min(row.ended_at, row.end_at)
-    if row.reclaim_at is not None and row.reclaim_at < row.end_at:
+    if row.service_s is not None:
+        outcome = {LATE: Outcome.BROKEN, COMPLETED: Outcome.KEPT}.get(row.end_reason, Outcome.RELEASED)
+        if row.state == "canceled":
+            return None
+    elif row.reclaim_at is not None and row.reclaim_at < row.end_at:
         outcome, over_at = Outcome.BROKEN, min(over_at, row.reclaim_at)
     elif row.state == "canceled":
         return None
@@ -27,6 +31,15 @@ def promise_of(row: Row[Any]) -> Promise | None:
         outcome = Outcome.RELEASED
     else:
         outcome = Outcome.KEPT
+    if row.service_s is not None:
+        return Promise(
+            row.class_name,
+            row.accelerators + row.shrunk_by,
+            Window(row.start_at, row.end_at),
+            outcome,
+            max(over_at, row.start_at),
+            row.notice_s,
+        )
     told_s = (row.reclaim_at - row.told_at).total_seconds() if row.told_at is not None and row.reclaim_at else None
     return Promise(
         row.class_name,

@@ -15,6 +15,8 @@ from sublet.leases.lifecycle import moves
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import (
     ACCELERATOR_FAILED,
+    COMPLETED,
+    LATE,
     OWNER_NEEDS,
     UNIT_STATE_OF,
     Lease,
@@ -25,6 +27,7 @@ from sublet.leases.model import (
     checked_transition,
     credit_id,
     credit_nano,
+    late_credit_nano,
 )
 from sublet.leases.ports import CreditNote, LeasePorts
 from sublet.leases.quotes import calendar
@@ -36,6 +39,7 @@ from sublet.values.etags import Condition
 
 METER_ROUNDS_MAX = 64
 TAKEN_BY_ENGINE = "the cluster gives it to the owner's own work"
+_WITH_DEADLINE = (LeaseState.PAUSED, LeaseState.SCHEDULED, LeaseState.PREPARING)
 
 
 class Transitions:
@@ -125,9 +129,10 @@ class Transitions:
                 reclaim_at=taken_at,
                 reclaim_reason=TAKEN_BY_ENGINE,
                 reclaim_origin="engine",
-                credit_nano=credit_nano(lease, taken_at),
+                credit_nano=0 if lease.service_s is not None else credit_nano(lease, taken_at),
             )
-            events.record_notice(connection, self._read(connection, lease_id), now)
+            told = events.record_notice if lease.service_s is None else events.record_pause_planned
+            told(connection, self._read(connection, lease_id), now)
             why = f"{TAKEN_BY_ENGINE}; access closes at {format_time(taken_at)}"
             if lease.state is LeaseState.NOTICE:
                 sql.record(connection, lease_id, lease.state, lease.state, now, actor, why)
@@ -180,12 +185,22 @@ class Transitions:
         """To ENDING; the first cause wins."""
         return self._move(
             lease_id,
-            {LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE},
+            {LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE, *_WITH_DEADLINE},
             LeaseState.ENDING,
             actor,
             why,
             end_reason=end_reason,
         )
+
+    def change(
+        self, connection: Connection, lease: Lease, after: LeaseState, actor: str, reason: str, now: datetime
+    ) -> None:
+        """Change the state inside the caller's transaction, which has the pool's lock."""
+        self._change(connection, lease, after, actor, reason, now)
+
+    def locked(self, connection: Connection, lease_id: str) -> Lease:
+        """The lease under its pool's lock, which stays the caller's until its transaction is over. Raises NotFoundError."""
+        return self._locked(connection, lease_id)
 
     def meter(self, lease_id: str, deliveries: Sequence[Delivery], *, final: bool = False) -> int:
         """Bill what the evidence adds; returns how many intervals. The interval and the meter move together or not at all."""
@@ -215,7 +230,8 @@ class Transitions:
             if lease.state is not LeaseState.ENDING:
                 return lease
             self._meter_once(connection, lease_id, observation.deliveries, final=True)
-            clean = observation.clean is True
+            lease = self._settled(connection, lease)
+            clean = observation.clean is True or not lease.unit_ids
             why = (
                 "proved clean"
                 if clean
@@ -227,6 +243,16 @@ class Transitions:
             return lease
 
         return self._store.write(write)
+
+    def _settled(self, connection: Connection, lease: Lease) -> Lease:
+        """The lease, which is metered to its end: of one with a deadline it is now known whether it was kept, and what is owed."""
+        if lease.service_s is None or lease.end_reason in ("released", "canceled"):
+            return lease
+        lease = self._read(connection, lease.id)
+        reason = LATE if lease.undelivered_s else COMPLETED
+        credit = late_credit_nano(lease, lease.undelivered_s)
+        sql.update_lease(connection, lease.id, end_reason=reason, credit_nano=credit)
+        return self._read(connection, lease.id)
 
     def abandon(self, lease_id: str, observation: Observation, actor: str, why: str) -> Lease:
         """SCHEDULED or PREPARING to FAILED, or to CANCELED where the tenant asked for that. Nothing is billed."""
@@ -306,6 +332,9 @@ class Transitions:
                 )  # fmt: skip
                 if lease.reclaim_at is not None:
                     self._credit(connection, self._read(connection, lease_id), now)
+            elif lease.state is LeaseState.PAUSED or (lease.service_s and lease.state is LeaseState.PREPARING):
+                sql.update_lease(connection, lease_id, end_reason="released")
+                self._change(connection, lease, LeaseState.ENDING, actor, "given back by the tenant", now)
             elif lease.state is LeaseState.PREPARING:
                 # The sandbox may be starting: the accelerators stay fenced until it is proved gone.
                 sql.update_lease(connection, lease_id, end_reason="canceled")
@@ -418,10 +447,11 @@ class Transitions:
 
     def _credit(self, connection: Connection, lease: Lease, now: datetime) -> None:
         """Post what the class promises, once: the id follows from the lease."""
-        failed = lease.end_reason == ACCELERATOR_FAILED
-        if (lease.reclaim_at is None and not failed) or lease.credit_nano <= 0:
+        failed, late = lease.end_reason == ACCELERATOR_FAILED, lease.end_reason == LATE
+        if (lease.reclaim_at is None and not failed and not late) or lease.credit_nano <= 0:
             return
         why = "ended: an accelerator failed" if failed else f"taken back: {OWNER_NEEDS}"
+        why = f"was late by {lease.left_s / 3600:.2f} of {lease.billable_s / 3600:g} hours" if late else why
         self._ports.post_credit(
             connection,
             CreditNote(

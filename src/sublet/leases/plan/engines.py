@@ -24,7 +24,9 @@ def engine_steps(lease: Lease, seen: Observation, traits: Traits, timing: Timing
         yield Step("adopt", lease.id, f"its engine takes it back at {format_time(seen.taken_at)}", seen.taken_at)
     if lease.state is LeaseState.ENDING:
         return
-    why = _unkept(lease, seen, timing, now) if traits.keeps(lease.class_name) else None
+    # Hours with a deadline run when accelerators are idle: nothing is kept ahead for them.
+    kept = traits.keeps(lease.class_name) and lease.service_s is None
+    why = _unkept(lease, seen, timing, now) if kept else None
     if why is not None:
         yield Step("reserve", lease.id, why)
     if engine_facts(lease, seen, traits) != (lease.engine or {}):

@@ -35,6 +35,8 @@ def pending(view: View, reclaims: Sequence[Row[Any]]) -> Iterator[Step]:
 def _of_lease(view: View, lease: Lease) -> Step:
     if lease.state is LeaseState.ENDING:
         return Step("finish", lease.id, "access is closed; it ends once nothing of it is left")
+    if lease.service_s is not None:
+        return _of_deadline(lease)
     if lease.reclaim_at is not None and lease.reclaim_at <= lease.window.end:
         return Step("end", lease.id, "it is under notice: the owner takes it back", lease.reclaim_at)
     if lease.state is LeaseState.SCHEDULED:
@@ -46,6 +48,18 @@ def _of_lease(view: View, lease: Lease) -> Step:
     if lease.state is LeaseState.PREPARING:
         return Step("activate", lease.id, "it starts; it is active once SSH answers")
     return Step("end", lease.id, "its window ends", lease.window.end)
+
+
+def _of_deadline(lease: Lease) -> Step:
+    done = (
+        f"{lease.left_s / 3600:.1f} of {lease.billable_s / 3600:g} h are left, done by {format_time(lease.window.end)}"
+    )
+    if lease.waits:
+        latest = lease.window.end - timedelta(seconds=lease.left_s)
+        return Step("resume", lease.id, f"it waits for idle accelerators; {done}", latest)
+    if lease.reclaim_at is not None:
+        return Step("pause", lease.id, f"{lease.reclaim_reason or 'a pause is planned'}; {done}", lease.reclaim_at)
+    return Step("end", lease.id, f"it runs until all its hours are delivered; {done}", lease.window.end)
 
 
 def _of_reclaim(row: Row[Any], now: datetime) -> Iterator[Step]:

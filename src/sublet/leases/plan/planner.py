@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sublet.leases.backends.base import Observation, RunState, keys_digest
 from sublet.leases.backends.engine import PLAIN, Traits
+from sublet.leases.deadlines.steps import at_risk, ends_at, own_step
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
 from sublet.leases.plan.engines import engine_steps, is_taken
@@ -48,6 +49,8 @@ class View:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     seen_on: Mapping[str, str] = field(default_factory=dict)
     """Which backend has what `observations` tell."""
+    turns: Sequence[Step] = ()
+    """Which leases with a deadline are resumed, kept or paused."""
     traits: Mapping[str, Traits] = field(default_factory=dict)
     """What each engine does of its own, by the name of its backend."""
     strangers: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -82,6 +85,9 @@ def make_plan(view: View) -> Plan:
     for plan in view.reclaims:
         steps += _reclaim_steps(plan)
     steps += [_withdraw(item, view.now) for item in view.returns]
+    asked = {victim.id for plan in view.reclaims for victim in plan.victims}
+    busy = {step.subject for step in steps if step.kind in ("end", "pause")} | asked
+    steps += [step for step in view.turns if step.subject not in busy and _answers(view, step)]
     steps += _tidy_steps(view)
     for name, tenants in view.strangers.items():
         details = {"backend": name, "tenants": sorted(tenants)}
@@ -89,13 +95,22 @@ def make_plan(view: View) -> Plan:
     return Plan(view.now, tuple(sorted(steps, key=lambda step: _ORDER.index(step.kind))))
 
 
+def _answers(view: View, step: Step) -> bool:
+    """Nothing is started on a backend that does not answer."""
+    return step.kind != "resume" or view.backend_of.get(str(step.details["pool_id"])) not in view.silent
+
+
 _ORDER = (
     "end",
     "fail",
     "stop",
+    "pause",
     "finish",
     "adopt",
     "reclaim",
+    "ask_pause",
+    "prolong",
+    "warn",
     "withdraw",
     "notify",
     "announce",
@@ -104,6 +119,7 @@ _ORDER = (
     "replace",
     "shrink",
     "prepare",
+    "resume",
     "start",
     "restart",
     "activate",
@@ -120,7 +136,7 @@ _ORDER = (
     "forget",
     "introduce",
 )
-_BOOKS_ALONE = frozenset({"reclaim", "withdraw", "release_unit"})
+_BOOKS_ALONE = frozenset({"reclaim", "withdraw", "release_unit", "ask_pause", "prolong", "warn"})
 KINDS = _ORDER
 """Every kind of step, in the order in which a plan carries them."""
 
@@ -131,6 +147,15 @@ def _steps_of(view: View, lease: Lease) -> Iterator[Step]:
         return
     seen = view.observations.get(lease.id) or Observation(lease.id, RunState.ABSENT)
     yield from engine_steps(lease, seen, view.traits_of(lease), view.timing_of(lease), view.now)
+    if lease.service_s is not None and lease.state is not LeaseState.ENDING:
+        if at_risk(lease, view.now):
+            yield Step("warn", lease.id, "it waits and has little slack left")
+        own = own_step(lease, seen, view.failures.get(lease.id), view.now, view.timing_of(lease).start_grace_s)
+        if own is not None:
+            yield own
+        if own is not None or lease.waits:
+            yield from _meter_steps(lease, seen) if lease.state.served else ()
+            return
     if lease.state is LeaseState.SCHEDULED:
         yield from _scheduled_steps(view, lease)
     elif lease.state is LeaseState.PREPARING:
@@ -144,7 +169,8 @@ def _steps_of(view: View, lease: Lease) -> Iterator[Step]:
 
 def _silent_steps(view: View, lease: Lease) -> Iterator[Step]:
     """The deadline lives with the backend too; here it is only written down that the lease must be over."""
-    if lease.state.served and view.now >= lease.deadline:
+    over = lease.deadline if lease.service_s is None else lease.window.end
+    if lease.state.served and view.now >= over:
         yield _end(lease, view.now)
     if lease.state is LeaseState.ENDING and view.now > lease.deadline + timedelta(
         seconds=view.timing_of(lease).unreachable_s
@@ -162,7 +188,9 @@ def _scheduled_steps(view: View, lease: Lease) -> Iterator[Step]:
 
 
 def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
-    late = view.now > max(lease.window.start, lease.created_at) + timedelta(seconds=view.timing_of(lease).start_grace_s)
+    late = view.now > max(lease.window.start, lease.turned_at or lease.created_at) + timedelta(
+        seconds=view.timing_of(lease).start_grace_s
+    )
     if lease.end_reason == "canceled":
         yield Step("abandon", lease.id, "canceled by the tenant")
     elif view.now >= lease.deadline:
@@ -204,8 +232,9 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
         if seen.reclaim_at != lease.reclaim_at:
             what = f"notice until {format_time(lease.reclaim_at)}" if lease.reclaim_at else "the notice is withdrawn"
             yield Step("notify", lease.id, f"its tenant does not know yet: {what}", lease.reclaim_at)
-        if seen.ends_at is not None and seen.ends_at != lease.window.end:
-            yield Step("set_terms", lease.id, f"its end is {format_time(lease.window.end)}", lease.window.end)
+        wanted = ends_at(lease, seen)
+        if seen.ends_at is not None and seen.ends_at != wanted:
+            yield Step("set_terms", lease.id, f"its end is {format_time(wanted)}", wanted)
         if seen.keys is not None and seen.keys != keys_digest(lease.ssh_public_keys):
             yield Step("set_keys", lease.id, "other SSH keys may log in now")
     if seen.state is RunState.RUNNING:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import checked_authorized_keys
+from sublet.leases.deadlines.sales import DeadlineSales
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
     FORECAST_WINDOW_S_MAX,
@@ -59,6 +60,7 @@ class Admission:
         self._store = store
         self._ports = ports
         self._places = Places(ports)
+        self._deadlines = DeadlineSales(store, ports, self._places)
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows.
@@ -72,8 +74,11 @@ class Admission:
             )
         request = replace(request, class_name=request.class_name or self._ports.class_default)
         named = self._ports.classes.named(request.class_name)
-        if not named.by_window:
-            raise InvalidInputError(f"class {named.name} is sold as accelerator-hours by a deadline, not as a window")
+        if named.by_window and request.service_s is not None:
+            raise InvalidInputError(
+                f"class {named.name} is sold as a window: service_s is for classes that are sold by a deadline",
+                field="service_s",
+            )
         if (request.pool is None) == (request.generation is None):
             raise InvalidInputError("name either a pool or a generation")
 
@@ -87,6 +92,9 @@ class Admission:
             open_max = self._ports.holds.open_max
             if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
                 raise LimitExceededError(f"{open_max} quotes are open; accept or cancel one, or wait until they expire")
+            if not named.by_window:
+                lists = self._ports.egress.checked(request.network, organization_id, named.name)
+                return self._deadlines.hold(connection, organization_id, replace(request, network=lists), now, key)
             window = request.window(now)
             if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
                 raise InvalidInputError(
@@ -130,7 +138,8 @@ class Admission:
                 return _same_keys(taken, keys)
             if quote.expires_at <= now or quote.window.end <= now:
                 raise QuoteExpiredError()
-            return self._sell(connection, quote, keys, now, key, (key_id, project))
+            sell = self._sell if quote.service_s is None else self._deadlines.sell
+            return sell(connection, quote, keys, now, key, (key_id, project))
 
         return self._store.write(write)
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from sublet.leases import store as sql
+from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.model import FORECAST_WINDOW_S_MAX, NoCapacityError, Quote
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
@@ -100,8 +101,9 @@ class Places:
     ) -> list[str]:
         """Accelerators that nobody holds over `window` and that the owner's reclaims leave; `wanted` ones first."""
         fenced = self._ports.timing_of(connection, pool_id).fence(window)
-        if not self._ports.shareable(connection, pool_id) and calendar.other_tenants(
-            connection, pool_id, organization_id, fenced, now
+        if not self._ports.shareable(connection, pool_id) and (
+            calendar.other_tenants(connection, pool_id, organization_id, fenced, now)
+            or deadline_sql.other_tenants(connection, pool_id, organization_id)
         ):
             return []
         free = [unit.id for unit in calendar.free_units(connection, pool_id, fenced, now)]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import OnFailure, checked_ahead, checked_window
+from sublet.leases.model import WINDOW_S_MIN, OnFailure, checked_ahead, checked_window
+from sublet.surplus.deadlines.kinds import ORDER_HOURS_MAX, WITHIN_HOURS_MAX
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.windows import Window
+
+SERVICE_S_MAX = ORDER_HOURS_MAX * 3600
+DEADLINE_S_MAX = WITHIN_HOURS_MAX * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class QuoteRequest:
     on_failure: OnFailure = OnFailure.SHRINK
     network: tuple[str, ...] = ()
     """Names of the allow lists whose hosts the lease may reach; without one, none."""
+    service_s: int | None = None
+    """Seconds of service of each accelerator, done by `end`: for a class that is sold by a deadline."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -41,15 +47,51 @@ class QuoteRequest:
         window = Window(start, self.end) if self.end else Window.starting(start, self.duration_s or 0)
         return checked_window(window, now)
 
+    def deadline_window(self, now: datetime) -> tuple[Window, int]:
+        """From now to the deadline, and the seconds of service in it. Raises InvalidInputError where that can't be sold."""
+        if self.service_s is None or self.end is None:
+            raise InvalidInputError(
+                f"class {self.class_name} is sold as hours of service by a deadline: send service_s and end"
+            )
+        if self.start is not None or self.duration_s is not None:
+            raise InvalidInputError(
+                f"class {self.class_name} has no start and no duration_s: it runs when accelerators are idle, by its end"
+            )
+        if not WINDOW_S_MIN <= self.service_s <= SERVICE_S_MAX:
+            raise InvalidInputError(
+                f"service_s is {self.service_s}; write {WINDOW_S_MIN} to {SERVICE_S_MAX} seconds", field="service_s"
+            )
+        if self.end <= now:
+            raise InvalidInputError(
+                f"the deadline {format_time(self.end)} is over; it is {format_time(now)} now", field="end"
+            )
+        if self.end > now + timedelta(seconds=DEADLINE_S_MAX):
+            raise InvalidInputError(
+                f"the deadline {format_time(self.end)} is more than {DEADLINE_S_MAX // 86_400} days ahead; choose an earlier one",
+                field="end",
+            )
+        window = Window(now, self.end)
+        if window.seconds < self.service_s:
+            raise InvalidInputError(
+                f"{self.service_s / 3600:g} hours of service can't be done in the {window.seconds / 3600:.2f} hours until "
+                f"{format_time(self.end)}; ask for fewer hours, or for a later deadline"
+            )
+        return window, self.service_s
+
     def as_dict(self) -> dict[str, Any]:
         # What is not asked for is left out: a request that an older version wrote down stays the same request.
-        return ({"network": list(self.network)} if self.network else {}) | {
-            "accelerators": self.accelerators,
-            "class": self.class_name,
-            "end": format_time(self.end) if self.end else None,
-            "duration_s": self.duration_s,
-            "start": format_time(self.start) if self.start else None,
-            "pool": self.pool,
-            "generation": self.generation,
-            "on_failure": self.on_failure.value,
-        }
+        more = {} if self.service_s is None else {"service_s": self.service_s}
+        return (
+            more
+            | ({"network": list(self.network)} if self.network else {})
+            | {
+                "accelerators": self.accelerators,
+                "class": self.class_name,
+                "end": format_time(self.end) if self.end else None,
+                "duration_s": self.duration_s,
+                "start": format_time(self.start) if self.start else None,
+                "pool": self.pool,
+                "generation": self.generation,
+                "on_failure": self.on_failure.value,
+            }
+        )

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from sublet.leases import events
 from sublet.leases import store as sql
+from sublet.leases.deadlines.turns import Turns
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
 from sublet.leases.ports import LeasePorts
@@ -62,6 +63,7 @@ class Reclaims:
         self._store = store
         self._ports = ports
         self._transitions = transitions
+        self.turns = Turns(store, ports, transitions, self._calm_room)
 
     def preview(self, order: ReclaimOrder) -> ReclaimPlan:
         """Whom the order would ask back. Changes nothing. Raises InvalidInputError, NotFoundError."""
@@ -176,7 +178,7 @@ class Reclaims:
         """Pool by pool, who gets notice because tenants hold more than may stay, and whose notice is withdrawn."""
         here: dict[str, list[Lease]] = defaultdict(list)
         for lease in leases:
-            if lease.state is not LeaseState.ENDING:
+            if lease.state is not LeaseState.ENDING and not lease.waits:
                 here[lease.pool_id].append(lease)
         plans: list[ReclaimPlan] = []
         returns: list[Return] = []
@@ -216,7 +218,7 @@ class Reclaims:
                 replicas = [item for item in found if item.id == step.subject and item.leaving_at is None]
             else:
                 lease = sql.lease(connection, step.subject)
-                if lease is not None and lease.reclaim_at is None and not lease.state.terminal:
+                if lease is not None and lease.may_be_asked(by) and not lease.state.terminal:
                     leases = [lease]
             count = accelerators_of(leases, replicas)
             classes = self._ports.classes
@@ -243,7 +245,10 @@ class Reclaims:
         self._store.write(write)
 
     def _give_notice(self, connection: Connection, victim: Victim | ReplicaVictim, actor: str, now: datetime) -> None:
-        if isinstance(victim, Victim):
+        if isinstance(victim, Victim) and victim.lease.service_s is not None:
+            lease = sql.lease(connection, victim.id) or victim.lease
+            self.turns.ask_within(connection, lease, victim.reclaim_at, actor, victim.reason, now)
+        elif isinstance(victim, Victim):
             self._transitions.give_notice(connection, victim, actor, now)
         else:
             self._ports.models.give_notice(connection, victim.id, victim.reclaim_at, victim.reason)
@@ -260,7 +265,12 @@ class Reclaims:
         self, connection: Connection, pool_id: str, leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime
     ) -> list[Return]:
         """Notices that the planner gave and that nothing stands behind any more. Those of an order are its asker's affair."""
-        noticed = {lease.id for lease in leases if lease.reclaim_at is not None and lease.reclaim_origin is None}
+        # A pause is not withdrawn: its lease is resumed as soon as there is room again.
+        noticed = {
+            lease.id
+            for lease in leases
+            if lease.reclaim_at is not None and lease.reclaim_origin is None and lease.service_s is None
+        }
         noticed |= {item.id for item in replicas if item.leaving_at is not None}
         if not noticed:
             return []
@@ -283,6 +293,11 @@ class Reclaims:
         kinds = {item.id: "replica" for item in replicas}
         return [Return(item, pool_id, kinds.get(item, "lease"), why) for item in found]
 
+    def _calm_room(self, connection: Connection, pool_id: str, window: Window) -> int:
+        """What tenants may hold, once the need has been gone for as long as notices would be withdrawn after."""
+        known = reclaim_store.rounds(connection, pool_id)
+        return self._room(connection, pool_id, window, known.calm_s if known is not None else reclaim_store.CALM_S)
+
     def _room(self, connection: Connection, pool_id: str, window: Window, calm_s: float = 0) -> int:
         """Accelerators that tenants may hold: what the owner's need leaves, and what no reclaim keeps for its asker."""
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
@@ -297,6 +312,7 @@ class Reclaims:
             lease
             for lease in sql.live_leases(connection, pool_id)
             if lease.state is not LeaseState.ENDING
+            and not lease.waits
             and lease.window.start < window.end
             and lease.deadline > max(window.start, _earliest(lease, now))
         ]
@@ -311,7 +327,7 @@ class Reclaims:
             pool_id,
             needed + from_floors,
             window.start,
-            [lease for lease in leases if lease.reclaim_at is None],
+            [lease for lease in leases if lease.may_be_asked(window.start)],
             now,
             why=order.reason,
             clean_s=self._ports.timing_of(connection, pool_id).clean_s,

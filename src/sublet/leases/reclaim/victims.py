@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import FORCED_NOTICE_S, Lease, credit_nano
+from sublet.leases.model import FORCED_NOTICE_S, Lease, credit_nano, late_credit_nano
 from sublet.surplus.rule.reclaim import Holding, least_destroyed
 from sublet.values.clock import format_time
 from sublet.values.money import text_from_nano
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
+
+PAUSE_SLACK_S = 1800
+"""With less slack than this a pause is likely to make a lease late: it then counts as what it is, a promise that is broken."""
 
 LOOK_S = 60
 """So long a span is looked at from each moment at which a notice given now would be over."""
@@ -72,7 +75,8 @@ class Victim:
     @property
     def sentence(self) -> str:
         """Why a lease, and why this one, for anyone who reads the plan."""
-        return f"{self.reason}; {self.cost.sentence} {self.lease.currency}"
+        verb = "; it is paused" if self.lease.service_s is not None else ""
+        return f"{self.reason}{verb}; {self.cost.sentence} {self.lease.currency}"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -206,14 +210,15 @@ class _Tenant:
 
 def _tenant_of(lease: Lease, classes: ServiceClasses, now: datetime, clean_s: int) -> _Tenant:
     in_time = now + timedelta(seconds=(lease.notice_s or 0) + clean_s)
+    leaving = not lease.may_be_asked(in_time)
     return _Tenant(
         id=lease.id,
         accelerators=lease.accelerators,
         notice_s=lease.notice_s,
-        place=classes.place_of(lease.class_name, lease.notice_s),
+        place=_turn(lease, classes, in_time),
         start=lease.window.start,
         end=lease.deadline,
-        leaving=lease.reclaim_at is not None,
+        leaving=leaving,
         leaving_in_time=lease.reclaim_at is not None and lease.deadline <= in_time,
     )
 
@@ -399,10 +404,43 @@ def _replica_victim(item: Occupant, by: datetime, now: datetime, why: str, class
     return ReplicaVictim(item, reclaim_at, why, cost)
 
 
+def _turn(lease: Lease, classes: ServiceClasses, at: datetime) -> int:
+    """Its place among those that give capacity back: what can be paused and still be in time goes before every class, the
+    one with the most slack first."""
+    place = classes.place_of(lease.class_name, lease.notice_s)
+    if lease.service_s is None:
+        return place
+    slack_s = lease.slack_s(at)
+    return place if slack_s < PAUSE_SLACK_S else -int(slack_s // PAUSE_SLACK_S)
+
+
+def _paused(
+    lease: Lease, reclaim_at: datetime, now: datetime, why: str, clean_s: int, classes: ServiceClasses
+) -> Victim:
+    """A lease with a deadline is paused: nothing is owed and no income is lost while it can still be in time."""
+    slack_s = lease.slack_s(reclaim_at)
+    late_s = round(max(0.0, min(lease.left_s, PAUSE_SLACK_S - slack_s)))
+    credit = late_credit_nano(lease, late_s * lease.accelerators)
+    cost = Holding(
+        id=lease.id,
+        accelerators=lease.accelerators,
+        class_name=lease.class_name,
+        rate_nano=lease.price_nano,
+        credit_nano=credit,
+        served_s=0,
+        left_s=late_s,
+        drain_s=max(0, int((reclaim_at - now).total_seconds())) + clean_s,
+        turn=_turn(lease, classes, reclaim_at),
+    )
+    return Victim(lease, reclaim_at, credit, why, cost)
+
+
 def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, classes: ServiceClasses) -> Victim:
     notice_s = FORCED_NOTICE_S if lease.notice_s is None else lease.notice_s
     reclaim_at = max(now + timedelta(seconds=notice_s), by - timedelta(seconds=clean_s))
     reclaim_at = min(reclaim_at, lease.window.end)
+    if lease.service_s is not None:
+        return _paused(lease, reclaim_at, now, why, clean_s, classes)
     credit = credit_nano(lease, reclaim_at)
     began = lease.active_at or max(lease.window.start, now)
     cost = Holding(

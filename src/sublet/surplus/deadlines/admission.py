@@ -56,7 +56,7 @@ def answer(
     pace, standing = kind.pace(risk), standings[kind]
     open_ = sum(order.accelerators for order in orders)
     earned = math.floor(standing.left(pace, open_))
-    soon = max(0, math.floor(kind.ahead * idle.now) - open_)
+    soon = max(0, math.floor(kind.ahead * idle.free) - open_)
     if earned < new.accelerators:
         hours = standing.hours_until(pace, open_ + new.accelerators)
         more = (
@@ -65,7 +65,7 @@ def answer(
         why = f"the record of {kind} supports {earned} more accelerators on this pool: {more}"
         return replace(_refused(new, orders, idle, earned, "budget", why), hours_to_open=hours)
     if soon < new.accelerators:
-        why = f"{idle.now:g} accelerators are idle now and {open_} are promised, so it could not start soon"
+        why = f"{idle.free:g} accelerators are idle now and {open_} are promised, so it could not start soon"
         return _refused(new, orders, idle, soon, "idle_now", why)
     if len(idle.paths(new.due_hours)) < MOMENTS_MIN:
         wanted = new.due_hours + MOMENTS_MIN * step_of(new.due_hours)

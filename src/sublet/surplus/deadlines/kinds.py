@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -74,23 +74,43 @@ def covering(kinds: Sequence[Kind], hours: int, within: int) -> Kind | None:
 
 @dataclass(frozen=True)
 class Idle:
-    """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most; and by hour
-    from then on what running and waiting jobs will need, empty where none are known."""
+    """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most; by hour from
+    then on what running and waiting jobs will need, empty where none are known, and what others have been promised (`taken`).
+    """
 
     hourly: Floats
     now: float
     capacity: float
     need: Floats = field(default_factory=lambda: np.empty(0))
+    taken: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def free(self) -> float:
+        """What is idle now and promised to nobody."""
+        return max(0.0, self.now - float(self.taken[0])) if self.taken.size else self.now
 
     def paths(self, hours: int) -> Floats:
         """The paths that it may take in the coming hours; see `idle_paths`."""
-        paths = idle_paths(self.hourly, self.now, self.capacity, hours)
-        known = self.need[:hours]
-        if known.size:
-            paths[:, : known.size] = np.minimum(
-                paths[:, : known.size], np.maximum(0.0, np.floor(self.capacity - known))
+        found = idle_paths(self.hourly, self.now, self.capacity, hours)
+        needed = self.need[:hours]
+        if needed.size:
+            found[:, : needed.size] = np.minimum(
+                found[:, : needed.size], np.maximum(0.0, np.floor(self.capacity - needed))
             )
-        return paths
+        if not self.taken.any():
+            return found
+        taken = np.zeros(hours)
+        known = min(hours, self.taken.size)
+        taken[:known] = self.taken[:known]
+        left: Floats = np.maximum(found - taken, 0.0)
+        return left
+
+    def less(self, count: float, first: int, hours: int) -> Idle:
+        """The same with `count` more accelerators taken for `hours` hours from hour `first` on."""
+        taken = np.zeros(max(self.taken.size, first + hours))
+        taken[: self.taken.size] = self.taken
+        taken[first : first + hours] += count
+        return replace(self, taken=taken)
 
 
 class OpenOrders:
@@ -112,7 +132,7 @@ class OpenOrders:
 
     def room(self, idle: Idle, admitted: Admitted | None = None) -> int:
         """How many new orders end in time, with all that is open, on every path that the forecast calls possible."""
-        most = math.floor(self.kind.ahead * idle.now - self.count)
+        most = math.floor(self.kind.ahead * idle.free - self.count)
         if most < 1:
             return 0
         paths = idle.paths(self.kind.within)

@@ -266,6 +266,7 @@ class LocalBackend(Standalone):
             uid=uid,
             ends_at_us=to_micros(order.ends_at),
             reclaim_at_us=to_micros(order.reclaim_at) if order.reclaim_at else None,
+            pausable=order.pausable,
             instance=self._instance,
             host_key=host_key,
             fingerprint=fingerprint,

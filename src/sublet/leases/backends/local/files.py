@@ -59,6 +59,7 @@ class Spec:
     """What the sandbox may reach outside; nothing where it is empty, as in the spec of an older version."""
     egress_permitted: list[str] = field(default_factory=list)
     egress_denied: list[str] = field(default_factory=list)
+    pausable: bool = False
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ class Countdown:
                     "devices": spec.devices,
                     "ends_at": format_time(from_micros(state.ends_at_us)),
                     "reclaim_at": format_time(from_micros(state.reclaim_at_us)) if state.reclaim_at_us else None,
-                    "action": "terminate",
+                    "action": "pause" if spec.pausable and state.reclaim_at_us else "terminate",
                     "memory_bytes": spec.memory_bytes,
                     "disk_bytes": spec.disk_bytes,
                     "processes_max": spec.processes_max,
@@ -67,6 +67,8 @@ class Countdown:
         if first and remaining_s < step - 5:
             return False
         why = "is being taken back" if self._state.reclaim_at_us is not None else "ends"
+        if self._spec.pausable and self._state.reclaim_at_us is not None:
+            why = "is paused"
         at = format_time(from_micros(self._end_us))
         self._replace("notice.txt", f"*** This lease {why} in {remaining_s} s, at {at}. Save your work. ***\n")
         return True

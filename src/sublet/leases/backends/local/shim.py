@@ -281,7 +281,7 @@ class Shim:
                 while len(tenant_pids(self.sandbox.init_pid)) > 1 and time.monotonic() < deadline:
                     time.sleep(0.02)
             self.sandbox.kill()
-        if self.pausing and self.ending is None and self.deadline.remaining_us > 0:
+        if self.ending is None and self._pauses():
             self.state.state = "paused"
             self._save(durable=True)
             return
@@ -292,6 +292,13 @@ class Shim:
         self.state.left = tear_down(self.spec, self.files, self.state)
         self.state.clean = not self.state.left
         self._save(durable=True)
+
+    def _pauses(self) -> bool:
+        """Whether the lease comes back later: it was paused before its end, or its notice was of a pause."""
+        reclaim_at_us = self.state.reclaim_at_us
+        if self.spec.pausable and reclaim_at_us is not None and reclaim_at_us < self.state.ends_at_us:
+            return self.pausing or self.deadline.remaining_us <= 0
+        return self.pausing and self.deadline.remaining_us > 0
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request, one answer, each a line of JSON."""

@@ -1,0 +1,85 @@
+"""Quotes and leases from their rows."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row
+
+from sublet.leases.model import Lease, LeaseState, OnFailure, Outage, Quote
+from sublet.values.clock import parse_time
+from sublet.values.windows import Window
+
+
+def quote_of(row: Row[Any]) -> Quote:
+    """The quote that a row of `quotes` is."""
+    return Quote(
+        row.id,
+        row.organization_id,
+        row.pool_id,
+        row.class_name,
+        row.notice_s,
+        row.accelerators,
+        Window(row.start_at, row.end_at),
+        row.price_nano,
+        row.currency,
+        row.created_at,
+        row.expires_at,
+        Decimal(row.credit_ratio),
+        row.free_s,
+        row.held_until if row.held_until is None or row.held_until > row.created_at else None,
+        OnFailure(row.on_failure),
+        row.block_id,
+        tuple(row.network or ()),
+        row.service_s,
+        row.likely,
+    )
+
+
+def lease_of(row: Row[Any]) -> Lease:
+    """The lease that a row of `leases` is."""
+    return Lease(
+        id=row.id,
+        organization_id=row.organization_id,
+        pool_id=row.pool_id,
+        quote_id=row.quote_id,
+        class_name=row.class_name,
+        notice_s=row.notice_s,
+        accelerators=row.accelerators,
+        unit_ids=tuple(row.unit_ids),
+        devices=tuple(row.devices),
+        window=Window(row.start_at, row.end_at),
+        price_nano=row.price_nano,
+        currency=row.currency,
+        state=LeaseState(row.state),
+        ssh_public_keys=tuple(row.ssh_public_keys),
+        created_at=row.created_at,
+        credit_ratio=Decimal(row.credit_ratio),
+        free_s=row.free_s,
+        active_at=row.active_at,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+        reclaim_at=row.reclaim_at,
+        reclaim_reason=row.reclaim_reason,
+        credit_nano=row.credit_nano,
+        metered_until=row.metered_until,
+        metered_s=row.metered_s,
+        endpoint=row.endpoint,
+        guarantees=row.guarantees or {},
+        last_error=row.last_error,
+        on_failure=OnFailure(row.on_failure),
+        shrunk_by=row.shrunk_by,
+        outages=tuple(
+            Outage(item["unit_id"], parse_time(item["start"]), parse_time(item["end"])) for item in row.outages or ()
+        ),
+        block_id=row.block_id,
+        reclaim_origin=row.reclaim_origin,
+        engine=row.engine,
+        network=tuple(row.network or ()),
+        traffic=row.traffic or {},
+        service_s=row.service_s,
+        pauses=row.pauses,
+        turned_at=row.turned_at,
+        at_risk_at=row.at_risk_at,
+    )
