@@ -8,17 +8,18 @@ calls. SIGUSR1 is Slurm's word that the job is preempted; SIGTERM ends the job a
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import sublet
 from sublet.leases.backends.base import BackendFailedError, Observation, RunState, StartOrder
+from sublet.leases.backends.local import shim
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.backends.local.control import wait_until
 from sublet.leases.backends.local.files import LeaseFiles
@@ -28,6 +29,7 @@ from sublet.leases.backends.slurm.records import moment, record
 from sublet.values.clock import from_micros, to_micros
 from sublet.values.errors import SubletError
 
+_PR_SET_PDEATHSIG = 1
 POLL_S = 0.1
 REPORT_S = 0.5
 STARTED_WITHIN_S = 10.0
@@ -38,29 +40,40 @@ PAUSED_WITHIN_S = 5.0
 
 
 class NodeBackend(LocalBackend):
-    """The local backend with shims that end when this process does: what Slurm ends is over, whatever tracks its processes."""
+    """The local backend with shims that end when this process does: what Slurm ends is over, whatever tracks its processes. They
+    are forked, which saves each lease an interpreter's start; nothing here has threads."""
 
     def _spawn(self, files: LeaseFiles) -> None:
-        source = str(Path(sublet.__file__).resolve().parent.parent)
-        command = [
-            sys.executable,
-            "-S",
-            "-P",
-            "-m",
-            "sublet.leases.backends.slurm.attached",
-            str(files.root),
-            str(os.getpid()),
-        ]
-        subprocess.Popen(
-            command,
-            env={"PYTHONPATH": source, "PATH": os.environ.get("PATH", "/usr/bin:/bin")},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_until(files.held, STARTED_WITHIN_S)
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _be_shim(files, parent)
+        wait_until(lambda: files.held() or _ended(child), STARTED_WITHIN_S)
+
+
+def _be_shim(files: LeaseFiles, parent: int) -> NoReturn:
+    """After fork. SIGTERM has a shim stop its sandbox and keep the tenant's files."""
+    status = 1
+    try:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_DFL)
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() == parent:
+            shim.main(str(files.root))
+            status = 0
+    finally:
+        os._exit(status)
+
+
+def _ended(child: int) -> bool:
+    """Whether a shim is over; it is then no zombie any more."""
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(child, os.WNOHANG)[0] == child
+    return True
 
 
 class Holder:
@@ -129,6 +142,8 @@ class Holder:
 
     def _look(self) -> bool:
         """Report what is; True once it is over here. A sandbox whose shim died is started again, as the same lease."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
         seen = self._backend.observe(self._order.lease_id)
         if seen.state is RunState.PAUSED and self._restarts < RESTARTS_MAX:
             self._restarts += 1
