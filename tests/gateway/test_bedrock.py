@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sublet.gateway.surfaces.event_stream import framed, headers_of
 from sublet.gateway.surfaces.fields import REFUSED
 from sublet.gateway.surfaces.surface import Identity, Surface
 
+CLIENTS: list[Any] = []
 SURFACE = BedrockSurface()
 IDENTITY = Identity("req_0011", "toy", 1_700_000_000)
 CAN = frozenset({"chat", "tools", "json_schema", "images"})
@@ -234,10 +236,19 @@ def test_errors_have_amazons_types(error: Any, status: int, kind: str) -> None:
     assert SURFACE.refusal_headers(error) == f"x-amzn-errortype: {kind}\r\n".encode()
 
 
+@pytest.fixture(autouse=True)
+def closed_clients() -> Iterator[None]:
+    """Close what `runtime` made."""
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
+
+
 def runtime(url: str, key: str, service: str = "bedrock-runtime") -> Any:
     """A client of the SDK. It sends bearer keys over TLS only, so that here the header is set for it."""
     config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1})
     client = boto3.client(service, endpoint_url=url, region_name="us-east-1", config=config)
+    CLIENTS.append(client)
     client.meta.events.register(
         "before-send.*", lambda request, **_: request.headers.__setitem__("Authorization", f"Bearer {key}")
     )
