@@ -15,7 +15,7 @@ from sublet.gateway.requests.allowances import AllowanceRequest, Granted
 from sublet.gateway.requests.held import BudgetHold
 from sublet.ledger.budgets.ceilings import Most
 from sublet.ledger.budgets.desk import HoldDesk
-from sublet.ledger.budgets.holds import announce
+from sublet.ledger.budgets.holds import announce, load_holds
 from sublet.ledger.budgets.model import HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.budgets.spending import Spending
 from sublet.ledger.service import Ledger
@@ -123,14 +123,21 @@ def take_usage(
 
     Raises InvalidInputError naming the first event that the ledger does not take; the transaction is then to be rolled back.
     """
+    spending = ledger.spending
     taken = ledger.requests.take(connection, source, request_usage(records), now)
-    for hold_id in {record.hold for record in records if record.hold and not record.closes}:
+    shared = {record.hold for record in records if record.hold}
+    if shared:
+        # All holds at once and before any budget, as everybody does who changes both: nobody then waits in a circle.
+        load_holds(connection, shared | {record.request_id for record in records if record.held}, lock=True)
+    for hold_id in sorted(shared):
         if taken.holds[hold_id]:
             announce(connection, hold_id, taken.holds[hold_id])
-    settle_requests(connection, ledger.spending, records, now)
-    for record in records:
-        if record.closes:
-            ledger.spending.finish(connection, record.hold, now, None if record.nano < 0 else record.nano)
+    settlements = _settlements(connection, spending, records)
+    ends = {record.hold: None if record.nano < 0 else record.nano for record in records if record.closes}
+    if ends:
+        settlements += spending.endings(connection, ends)
+    if settlements:
+        spending.settle(connection, settlements, now)
 
 
 def _usage(model: str, input_max: int, output_max: int) -> tuple[Most, Most]:
@@ -141,14 +148,14 @@ def _usage(model: str, input_max: int, output_max: int) -> tuple[Most, Most]:
     )
 
 
-def settle_requests(connection: Connection, spending: Spending, records: Sequence[UsageRecord], now: datetime) -> None:
-    """Settle the holds of the requests in `records`, each of which is there with all that it used.
+def _settlements(connection: Connection, spending: Spending, records: Sequence[UsageRecord]) -> list[Settlement]:
+    """What the holds of the requests in `records` cost, each of which is there with all that it used.
 
     What was settled before stays so, and a hold that is not there any more holds nothing: neither is an error.
     """
     held = sorted((record for record in records if record.held), key=lambda record: record.request_id)
     if not held:
-        return
+        return []
     settlements = []
     book = spending.book(connection)
     for request_id, group in groupby(held, key=lambda record: record.request_id):
@@ -160,7 +167,7 @@ def settle_requests(connection: Connection, spending: Spending, records: Sequenc
         usage = [Most((record.meter,), record.quantity, _dimensions(record.model)) for record in used]
         nano = spending.most(connection, book, first.organization_id, usage, from_micros(usage_us(first)))
         settlements.append(Settlement(request_id, nano, len(used)))
-    spending.settle(connection, settlements, now)
+    return settlements
 
 
 def _dimensions(model: str) -> str:

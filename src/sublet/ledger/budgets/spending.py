@@ -10,7 +10,7 @@ Usage that names a hold moves from held to spent as it is rated, so that nothing
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -127,10 +127,18 @@ class Spending:
         """The work of a hold is over and its usage is all announced: what is left comes free once that is rated, at once
         where there is none. Usage that costs at most `nano` lets go of the rest at once. Nothing happens where there is no
         such hold."""
-        hold = rows_of.load_holds(connection, [hold_id], lock=True).get(hold_id)
-        if hold is not None:
-            nano = (hold.nano if nano is None else nano) if hold.announced else 0
-            self.settle(connection, [Settlement(hold_id, nano, hold.announced)], now)
+        self.settle(connection, self.endings(connection, {hold_id: nano}), now)
+
+    def endings(self, connection: Connection, ends: Mapping[str, int | None]) -> list[Settlement]:
+        """The settlements of holds whose work is over and whose usage is all announced, for `settle`; of those that there are.
+        The usage of each costs at most so much, or (None) as much as it holds."""
+        found = rows_of.load_holds(connection, ends, lock=True)
+        settlements = []
+        for hold_id, hold in found.items():
+            most = ends[hold_id]
+            nano = (hold.nano if most is None else most) if hold.announced else 0
+            settlements.append(Settlement(hold_id, nano, hold.announced))
+        return settlements
 
     def expire(self, connection: Connection, now: datetime) -> int:
         """Let go of holds that were never settled, and of settled ones whose usage never came: up to EXPIRE_MAX of them.
