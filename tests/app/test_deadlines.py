@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.app.test_console_acts import Console
 
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, Quote
 from sublet.leases.quotes.admission import QuoteRequest
@@ -156,3 +157,18 @@ def test_late_is_broken_once_and_credited_in_the_ledger(known: World) -> None:
 def test_more_than_the_pool_has_is_refused(known: World) -> None:
     with pytest.raises(InvalidInputError, match="the pool has 8"):
         quoted(known, 9, 1, 9)
+
+
+def test_the_console_shows_how_far_it_is_and_that_it_waits(known: World) -> None:
+    console = Console(known)
+    known.customer = console.organization("acme")
+    lease = ordered(known, 2, 1, 10)
+    known.pass_time(1200)
+    path = f"/leases/{lease.id}"
+    page = console.browsers["acme"].get(path)
+    assert "May still wait" in page and "Extend: rent the time" not in page
+    known.in_use = 8.0
+    known.observe()
+    known.pass_time(600)
+    page = console.browsers["acme"].get(path)
+    assert "waits for idle accelerators" in page and "paused" in page

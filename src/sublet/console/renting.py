@@ -211,6 +211,8 @@ class Renting:
                 "rate": Money(lease.price_nano, lease.currency),
                 "credit": Money(lease.credit_nano, lease.currency),
                 "seconds_left": (lease.deadline - visit.at).total_seconds(),
+                "delivered_s": lease.billable_s - lease.left_s,
+                "slack_s": max(0.0, lease.slack_s(visit.at)),
                 "hours": hours,
                 "history": [(item.after, item.at, told_to_tenant(item.reason or "")) for item in history],
                 "may_write": bool(visit.actor.may("leases:write")),
