@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sublet.leases.backends.base import BackendFailedError
-from sublet.leases.backends.local.files import LeaseFiles, short_path
+from sublet.leases.backends.local.files import PROTOCOL, SINCE, LeaseFiles, short_path
 from sublet.leases.backends.local.teardown import shim_alive
 
 ANSWER_TIMEOUT_S = 5.0
@@ -20,7 +20,20 @@ _POLL_S = 0.01
 
 
 def ask(files: LeaseFiles, request: dict[str, Any]) -> None:
-    """One request to the shim. Raises BackendFailedError where it does not answer or refuses."""
+    """One request to the shim. Raises BackendFailedError where it does not answer or refuses, and where one of them is too old for
+    the other."""
+    state = files.read_state()
+    spoken = state.protocol if state is not None else PROTOCOL
+    if spoken > PROTOCOL:
+        raise BackendFailedError(
+            f"the shim of {files.lease_id} speaks protocol {spoken} and this version {PROTOCOL} at most: a newer Sublet started "
+            "the lease; run that version until it is over"
+        )
+    if spoken < SINCE.get(request["op"], 1):
+        raise BackendFailedError(
+            f"the shim of {files.lease_id} was started by an older version and does not know {request['op']!r}; leases "
+            "that start from now on do"
+        )
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_TIMEOUT_S)

@@ -73,9 +73,17 @@ class Run:
     """How many the sandbox ran on; 0 in the state of an older version, which knew no change."""
 
 
+PROTOCOL = 2
+"""What shim and control plane agree on, as a number: 1 is to stop, to change terms and to say how it is; 2 is to pause, too. A shim
+lives as long as its lease, so a control plane talks to shims of every version before it. Raise it when a request is added."""
+SINCE = {"pause": 2}
+"""Requests that not every shim knows, with the protocol that brought them."""
+
+
 @dataclass(slots=True)
 class State:
-    """What a shim says, replaced whole at least once a second while it lives."""
+    """What a shim says, replaced whole at least once a second while it lives. `protocol` is the shim's; the state of 0.1 has none,
+    and is of protocol 1."""
 
     lease_id: str
     state: str
@@ -94,6 +102,7 @@ class State:
     error: str | None = None
     left: list[str] = field(default_factory=list)
     traffic: dict[str, Any] | None = None
+    protocol: int = 1
 
 
 class LeaseFiles:
@@ -157,7 +166,7 @@ class LeaseFiles:
             return None
         state: State | None = _typed(State, document)
         if state is not None:
-            state.runs = [Run(**run) for run in document.get("runs", [])]
+            state.runs = [run for item in document.get("runs", []) if (run := _typed(Run, item)) is not None]
         return state
 
     def write_state(self, state: State, *, durable: bool = False) -> None:

@@ -28,6 +28,7 @@ from sublet.leases.backends.local import door as doors
 from sublet.leases.backends.local.disk import keep_allocated
 from sublet.leases.backends.local.egress import EGRESS_LOGS, Egress, Log, Traffic, listen_inside
 from sublet.leases.backends.local.files import (
+    PROTOCOL,
     LeaseFiles,
     Run,
     Spec,
@@ -382,6 +383,8 @@ def main(directory: str) -> None:
         return
     if state is None:
         state = State(spec.lease_id, "starting", spec.ends_at_us, spec.reclaim_at_us)
+    # Of a shim that began again: what it can do now.
+    state.protocol = PROTOCOL
     # The spec is what the control plane wants now; the state may be from before it wanted something else.
     state.ends_at_us, state.reclaim_at_us = spec.ends_at_us, spec.reclaim_at_us
     for run in state.runs:
