@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TABLES = "sublet.store.tables"
-OWNED_BY_STORE = {"idempotency", "outbox", "processes"}
+OWNED_BY_STORE = {"audit", "idempotency", "outbox", "processes"}
 COMPOSITION = {"wiring", "control", "reporting"}
 _STATEMENT = re.compile(r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|FROM|JOIN)\b")
 

@@ -122,6 +122,8 @@ def filled(service: Service) -> Service:
 
 def test_pages_of_one_row_make_the_whole_list_and_bad_cursors_are_refused(filled: Service) -> None:
     for operation in PAGED:
+        if operation.id == "accounts.list_audit":
+            continue  # reading it adds a row; tests/api/test_audit.py pages through it
         if "subscription_id" in operation.parameters:
             continue  # tests/notifications has subscriptions
         _walk(filled, operation)

@@ -33,7 +33,7 @@ MODULES_MAX = 340
 DRIVER = Path(__file__).with_name("driver.py")
 HERE = {
     "up", "down", "demo", "doctor", "status", "serve", "open", "login", "logout", "profile ls", "profile use",
-    "admin backup", "admin restore", "admin prove", "admin copy", "admin migrate", "admin pull", "admin operator-key",
+    "admin backup", "admin restore", "admin prove", "admin copy", "admin migrate", "admin pull", "admin operator-key", "admin invite",
     "admin rotate-secrets",
     "backtest", "prices check", "demand alibaba", "desk init", "desk values", "desk explain", "desk report", "desk mc",
     "desk diff", "desk brief", "desk check", "desk formulas",
@@ -115,6 +115,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
     return [
         ("org create Delta --json", {"org": "id"}), ("org ls", {}), ("key create Delta --json", {"key": "id"}),
         ("key ls Delta", {}), ("key revoke {key}", {}), ("org suspend Delta", {}), ("org resume Delta", {}),
+        ("audit ls", {}), ("audit export --format cef", {}), ("audit verify", {}),
         ("person invite Delta ada@example.com --role customer_admin --json", {"invitation": "id"}),
         ("person invitations Delta", {}), ("person uninvite {invitation}", {}), ("person ls Delta", {}),
         ("person role Delta per_1 customer_billing", {}), ("person remove Delta per_1", {}),

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "identity": "who the key in use belongs to",
     "organizations": "organizations",
     "keys": "API keys of an organization",
+    "audit": "who did what, and when",
     "people": "the people of an organization, and invitations to it",
     "pools": "which pools there are",
     "fleet": "a pool's accelerators, and which of them are in quarantine",
@@ -101,7 +102,8 @@ ROLES: dict[str, Grant] = {
     "customer_admin": Grant(
         "runs a customer's account: its keys, leases and models, and everything about its money",
         own=_set(
-            f"organizations:read keys:rw people:rw leases:rw inference:use profiles:write subscriptions:rw events:read {_BILLING}"
+            f"organizations:read keys:rw people:rw audit:read leases:rw inference:use profiles:write "
+            f"subscriptions:rw events:read {_BILLING}"
         ),
     ),
     "customer_developer": Grant(
@@ -111,7 +113,7 @@ ROLES: dict[str, Grant] = {
     "auditor": Grant(
         "checks the books and the record of promises, and changes nothing",
         all=_set(
-            f"organizations:read keys:read people:read leases:read surplus:read blocks:read books:read desk:read {_BILLING}"
+            f"organizations:read keys:read people:read audit:read leases:read surplus:read blocks:read books:read desk:read {_BILLING}"
         ),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import MaxLen, MinLen
 
@@ -172,3 +172,51 @@ class IssuedInvitation(Invitation):
     link: str
     secret: str
     mailed: bool
+
+
+@answer
+class AuditActor:
+    """Who did it: a person or a key, or `admin` for a command on the machine itself."""
+
+    id: str
+    organization_id: str
+    role: str
+
+
+@answer
+class AuditEntry:
+    """One act: who, what, from where, and the rows that it changed, before and after. `more` counts rows that are not shown.
+    `organization_id` is whom it concerns, where that is one."""
+
+    seq: int
+    at: Moment
+    actor: AuditActor
+    organization_id: str | None
+    operation: str
+    path: str
+    source: str
+    request_id: str
+    changes: list[dict[str, Any]]
+    more: int
+    sha256: str
+
+
+@answer
+class AuditList:
+    """A page of the audit log, the newest first."""
+
+    entries: list[AuditEntry]
+    next: str | None
+
+
+@answer
+class AuditVerified:
+    """Whether every entry is what was written, from the first that is kept; `head` is the newest one's hash."""
+
+    ok: bool
+    entries: int
+    first: int
+    last: int
+    head: str
+    broken_at: int | None
+    reason: str

@@ -51,6 +51,8 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/organizations"): accounts.Organization,
     ("GET", "/v1/organizations/{organization}/keys"): accounts.KeyList,
     ("POST", "/v1/organizations/{organization}/keys"): accounts.IssuedKey,
+    ("GET", "/v1/audit"): accounts.AuditList,
+    ("GET", "/v1/audit/verify"): accounts.AuditVerified,
     ("POST", "/v1/organizations/{organization}/suspend"): accounts.Organization,
     ("POST", "/v1/organizations/{organization}/resume"): accounts.Organization,
     ("GET", "/v1/organizations/{organization}/people"): accounts.PersonList,

@@ -23,6 +23,7 @@ from sublet.accounts.model import Actor, Require
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
 from sublet.store import Store
+from sublet.store.audit import Acting, acting
 from sublet.store.once import ANSWER_BYTES_MAX, AnsweredError, Effect, Once, current, request_digest
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.text import refuse_unsafe
@@ -34,6 +35,11 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 PARAMETER_CHARACTERS_MAX = 2_000
 IDEMPOTENCY_KEY_MAX = 128
 FAULTS_SHOWN_MAX = 20
+UNRECORDED = {
+    ("POST", "/v1/demand/{pool_id}/samples"): "measurements, every few seconds; each names its source",
+    ("POST", "/v1/usage"): "events are append-only themselves, and the ledger keeps who sent them",
+}
+"""What changes something and is not in the audit log, with the reason."""
 LARGE_BYTES = 64 * 1024
 """A larger body is looked through on another thread, so that others are answered meanwhile."""
 
@@ -68,6 +74,7 @@ def requirement(accounts: Accounts) -> Require:
             await _check_no_body(request)
             await _check_names(request)
             await _once(request, accounts.store, found, effect, secret)
+            _note_actor(request, found)
             return found
 
         actor.permission = permission  # type: ignore[attr-defined]
@@ -106,6 +113,24 @@ def check_permissions(api: FastAPI) -> None:
             raise RuntimeError(
                 f"{sorted(route.methods or ())} {route.path} names no permission; see accounts/permissions.py"
             )
+
+
+def _note_actor(request: Request, actor: Actor) -> None:
+    """From here on what the request writes goes into the audit log; the one place where the API says so."""
+    route = request.scope["route"]
+    if request.method in ("GET", "HEAD") or (request.method, route.path) in UNRECORDED:
+        return
+    acting.set(
+        Acting(
+            actor.id,
+            actor.organization_id,
+            actor.role,
+            f"{(route.tags or ['system'])[0]}.{route.name}",
+            request.url.path,
+            request.client.host if request.client else "",
+            str(structlog.contextvars.get_contextvars().get("request_id", "")),
+        )
+    )
 
 
 async def _once(request: Request, store: Store, actor: Actor, effect: Effect | None, secret: str) -> None:

@@ -70,5 +70,14 @@ ACCOUNTS: tuple[Operation, ...] = (
         body="accounts:NewInvitation",
         answer="accounts:IssuedInvitation",
     ),
+    Operation(
+        "accounts.list_audit",
+        "GET",
+        "/v1/audit",
+        query=("organization_id", "actor_id", "operation", "subject", *PAGE),
+        answer="accounts:AuditList",
+        items="entries",
+    ),
+    Operation("accounts.verify_audit", "GET", "/v1/audit/verify", answer="accounts:AuditVerified"),
     Operation("accounts.revoke_invitation", "DELETE", "/v1/invitations/{invitation_id}", answer="none"),
 )

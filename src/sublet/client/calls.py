@@ -110,6 +110,53 @@ class Accounts:
         """`POST /v1/organizations/{organization}/invitations`"""
         return self._call("accounts.invite", organization, body=body, idempotency_key=idempotency_key)
 
+    def list_audit(
+        self,
+        *,
+        organization_id: str | None = None,
+        actor_id: str | None = None,
+        operation: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> accounts.AuditList:
+        """`GET /v1/audit`"""
+        return self._call(
+            "accounts.list_audit",
+            query={
+                "organization_id": organization_id,
+                "actor_id": actor_id,
+                "operation": operation,
+                "subject": subject,
+                "limit": limit,
+                "after": after,
+            },
+        )
+
+    def iter_audit(
+        self,
+        *,
+        organization_id: str | None = None,
+        actor_id: str | None = None,
+        operation: str | None = None,
+        subject: str | None = None,
+    ) -> Iterator[accounts.AuditEntry]:
+        """Every row of `GET /v1/audit`, page by page."""
+        return each(
+            self._call,
+            "accounts.list_audit",
+            query={
+                "organization_id": organization_id,
+                "actor_id": actor_id,
+                "operation": operation,
+                "subject": subject,
+            },
+        )
+
+    def verify_audit(self) -> accounts.AuditVerified:
+        """`GET /v1/audit/verify`"""
+        return self._call("accounts.verify_audit")
+
     def revoke_invitation(self, invitation_id: str) -> None:
         """`DELETE /v1/invitations/{invitation_id}`"""
         self._call("accounts.revoke_invitation", invitation_id)

@@ -121,9 +121,11 @@ def operator_key(
 ) -> None:
     """Make another key of the operator, for anyone who has lost theirs and may open the database."""
     from sublet.accounts.service import Accounts
+    from sublet.store.audit import Acting, acting
 
     store = existing_store(_settings().database_url)
     try:
+        acting.set(Acting("admin", "", "admin", "admin.operator-key"))
         made, secret = Accounts(store).create_key("operator", name)
     finally:
         store.close()
@@ -144,6 +146,7 @@ def invite(
     from sublet.accounts.people.service import People
     from sublet.accounts.permissions import ROLES_BY_KIND
     from sublet.accounts.service import Accounts
+    from sublet.store.audit import Acting, acting
 
     settings = _settings()
     store = existing_store(settings.database_url)
@@ -151,6 +154,7 @@ def invite(
         accounts = Accounts(store)
         owner = accounts.organization(organization)
         people = People(accounts, settings.control.public_url or _console_url(settings))
+        acting.set(Acting("admin", owner.id, "admin", "admin.invite"))
         made = people.invite(owner, email, role or ROLES_BY_KIND[owner.kind][0], "admin")
     finally:
         store.close()

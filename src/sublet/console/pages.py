@@ -19,6 +19,8 @@ from sublet.console.cookies import set_token, token_in
 from sublet.console.forms import ForeignFormError, Form, read_form, refuse_foreign
 from sublet.console.frame import HEADERS, Pages, to
 from sublet.console.page import Act, Drawn, Go, Page, Screen, Visit
+from sublet.store.audit import Acting
+from sublet.store.audit import act as audited
 from sublet.store.once import AnsweredError, Effect, Once, current, request_digest
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
 
@@ -147,7 +149,8 @@ class _Screening:
                 raise InvalidInputError("this form asks for something that the page can't do; reload it")
             if act.dangerous:
                 self.sessions.require_verified(session)
-            outcome = self._carried_out(request, act, self._allowed(visit, act.permission))
+            with audited(self._acting(request, session, form.text("act"))):
+                outcome = self._carried_out(request, act, self._allowed(visit, act.permission))
         except VerificationNeededError:
             return to(f"/verify?next={quote(request.url.path)}")
         except (ForeignFormError, DoneAlreadyError) as error:
@@ -155,6 +158,14 @@ class _Screening:
         except SubletError as error:
             return self._again(request, visit, error)
         return self._answer(request, session, outcome)
+
+    def _acting(self, request: Request, session: Session, act: str) -> Acting:
+        actor = session.actor
+        place = self.screen.path.replace("/{", ".{").strip("/").replace("/", ".")
+        source = request.client.host if request.client else ""
+        return Acting(
+            actor.id, actor.organization_id, actor.role, f"console.{place}.{act}"[:80], request.url.path, source
+        )
 
     def _allowed(self, visit: Visit, permission: str) -> Visit:
         return replace(visit, actor=visit.actor.require(permission))

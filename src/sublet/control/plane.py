@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
+from sublet.accounts import audit_api
 from sublet.accounts.model import Require
 from sublet.accounts.people import api as people_api
 from sublet.api.contract import describe
@@ -49,7 +50,7 @@ from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.backlog import contracted
 from sublet.reporting.console_pages import console_pages
 from sublet.reporting.overview import Overviews, pool_names
-from sublet.store import once
+from sublet.store import audit, once
 from sublet.store.ballast import Ballast
 from sublet.surplus import api as surplus_api
 from sublet.values.addresses import is_direct
@@ -228,6 +229,8 @@ class ControlPlane:
         self.system.ledger.expire(timedelta(hours=self.settings.billing.grace_hours))
         once.forget(self.system.store, self.system.clock.now())
         self.system.sessions.forget()
+        kept_since = self.system.clock.now() - audit_api.RETENTION
+        self.system.store.write(lambda connection: audit.forget(connection, kept_since))
         self._telling.forget()
         # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
         last = self.system.ledger.proved_at()
@@ -292,6 +295,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     require = requirement(system.accounts)
     clock_now = system.clock.now
     api.include_router(accounts_api.router(system.accounts, require))
+    api.include_router(audit_api.router(system.store, require))
     api.include_router(people_api.router(system.accounts, system.people, require))
     api.include_router(fleet_api.router(system.fleet, require))
     api.include_router(fleet_api.node_router(Nodes(system.store), clock_now, require))

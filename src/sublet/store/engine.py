@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sublet.store.audit import acting, carried_out, watch
 from sublet.store.failures import REPEATABLE, translate
 from sublet.store.once import current
 from sublet.store.writer import Writer
@@ -49,6 +50,7 @@ class Store:
             self._reader = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
             self._writer_engine = create_engine(self.url, pool_size=4, max_overflow=6, pool_pre_ping=True)
             self._writer = None
+        watch(self._writer_engine)
 
     @property
     def engine(self) -> Engine:
@@ -83,18 +85,24 @@ class Store:
         """
         self._refuse_inside("write")
         # Asked here, for the write itself may run on the writer's thread.
-        once = current.get()
+        once, who = current.get(), acting.get()
+
+        def audited(connection: Connection) -> T:
+            if who is None:
+                return fn(connection)
+            return carried_out(connection, who, self.clock.now(), self.lock, fn)
 
         def marked(connection: Connection) -> T:
             self._inside.what = "write"
             try:
-                return fn(connection) if once is None else once.run(connection, fn)
+                return audited(connection) if once is None else once.run(connection, audited)
             finally:
                 self._inside.what = None
 
-        if self._writer is not None:
-            return self._writer.run(marked)
-        return self._write_repeatably(marked)
+        result = self._writer.run(marked) if self._writer is not None else self._write_repeatably(marked)
+        if who is not None:
+            who.told = True
+        return result
 
     def _refuse_inside(self, wanted: str) -> None:
         """Raises RuntimeError where this thread is inside a read or a write of this store."""

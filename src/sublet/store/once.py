@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
+from sublet.store.audit import acting
 from sublet.store.tables.idempotency import idempotent_answers as answers
 from sublet.values.clock import Clock
 from sublet.values.errors import ConflictError, LimitExceededError
@@ -144,10 +145,11 @@ class Once:
 
     def _alone(self, write: Callable[[Connection], None]) -> None:
         """Run a write that is no part of the request."""
-        before = current.set(None)
+        before, nobody = current.set(None), acting.set(None)
         try:
             self.store.write(write)
         finally:
+            acting.reset(nobody)
             current.reset(before)
 
     def _reserve(self, connection: Connection) -> None:

@@ -1,0 +1,60 @@
+"""Routes of the audit log. Reading it is an entry of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from sqlalchemy import Connection
+
+from sublet.accounts.model import Actor, Require
+from sublet.store import Store, audit
+from sublet.store.paging import PageRequest, page_request
+from sublet.values.errors import ForbiddenError
+
+RETENTION = timedelta(days=731)
+Text = Annotated[str, Query(max_length=80)]
+
+
+def router(store: Store, require: Require) -> APIRouter:
+    """`/v1/audit`, for the operator and for what concerns one's own organization; `/v1/audit/verify` for the operator."""
+    routes = APIRouter(tags=["accounts"])
+    reader = require("audit:read")
+
+    def note(actor: Actor, operation: str, concerned: str | None) -> None:
+        who = audit.Acting(actor.id, actor.organization_id, actor.role, operation)
+
+        def write(connection: Connection) -> None:
+            audit.append(connection, who, store.clock.now(), store.lock, [], concerned)
+
+        store.write(write)
+
+    @routes.get("/v1/audit")
+    def list_audit(
+        actor: Actor = Depends(reader),
+        page: PageRequest = Depends(page_request),
+        organization_id: Text = "",
+        actor_id: Text = "",
+        operation: Text = "",
+        subject: Text = "",
+    ) -> dict[str, Any]:
+        """Who did what, the newest first: by whom, what, and what it concerns. `operation` is how its name begins."""
+        whose = organization_id if actor.everywhere else actor.whose(organization_id)
+        wanted = audit.Wanted(whose, actor_id, operation, subject)
+        with store.read() as connection:
+            found = audit.page(connection, wanted, page)
+        note(actor, "accounts.list_audit", whose or None)
+        return found.as_dict("entries")
+
+    @routes.get("/v1/audit/verify")
+    def verify_audit(actor: Actor = Depends(reader)) -> dict[str, Any]:
+        """Compute the hash of every entry again. `head` is the newest one: keep it elsewhere to find out a rewritten log."""
+        if not actor.everywhere:
+            raise ForbiddenError("the log is verified as a whole, by the operator or an auditor")
+        with store.read() as connection:
+            found = audit.verify(connection, store.clock.now() - RETENTION)
+        note(actor, "accounts.verify_audit", None)
+        return found.as_dict()
+
+    return routes
