@@ -189,6 +189,7 @@ class Prepared:
             "accounts.invite": of(op, "/v1/organizations/acme/invitations", guest("a"), guest("b")),
             "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
+            "volumes.create": of("acme", "/v1/volumes", volume(self.pool.id, "x"), volume(self.pool.id, "y")),
             "leases.quote": of("acme", "/v1/quotes", self.wish(600), self.wish(601)),
             "leases.cancel_quote": at("acme", "/v1/quotes/{}/cancel", self.quotes[:2]),
             "leases.accept": of("acme", "/v1/leases", self.accept(self.quotes[2]), self.accept(self.quotes[3])),
@@ -233,6 +234,10 @@ class Prepared:
 
 def toml(name: str) -> bytes:
     return f"[[models]]\nname='{name}'\nengine='openai_url'\nsource={{url='http://one/v1'}}\n".encode()
+
+
+def volume(pool: str, name: str) -> dict[str, Any]:
+    return {"name": name, "size_mib": 64, "pool": pool}
 
 
 def hook(name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ ROWS = 3
 SEVERAL = {
     "accounts.list_organizations", "accounts.list_keys", "fleet.list_units", "demand.list_samples", "demand.list_claims",
     "leases.list_quotes", "leases.list_leases", "leases.list_reclaims", "leases.list_quarantine", "ledger.list_credits",
-    "ledger.list_budgets",
+    "ledger.list_budgets", "volumes.list_volumes",
 }  # fmt: skip
 """Lists of which this test makes several rows."""
 USERS = {"leases.list_quotes": "acme"}
@@ -83,6 +83,8 @@ def filled(service: Service) -> Service:
     system, pool, acme = service.system, service.world.pool, service.organizations["acme"]
     for number in range(ROWS):
         service.system.accounts.create_key("acme", f"k{number}")
+        volume = {"name": f"v{number}", "size_mib": 64, "pool": pool.name}
+        assert service.ask("acme", "POST", "/v1/volumes", volume).status_code == 201
         service.ask("acme", "POST", "/v1/quotes", {"pool": pool.name, "class": "spot", "duration_s": 600})
         quote = service.ask(
             "acme", "POST", "/v1/quotes", {"pool": pool.name, "class": "spot", "duration_s": 600}

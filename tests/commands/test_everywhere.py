@@ -131,6 +131,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
         (f"models add {at['models']}", {}), ("models ls", {}), ("models scale far 1", {}), ("models pull far", {}),
         ("models rm far", {}),
+        (f"volume create data --gib 1 --pool {pool.name}", {}), ("volume ls", {}), ("volume show data", {}),
+        ("volume rm data --yes", {}),
         ("lease classes", {}), ("lease networks", {}), ("lease quote -c spot --json", {"quote": "id"}), ("lease quotes", {}),
         ("lease cancel-quote {quote}", {}),
         (f"lease take -c spot --no-wait --key {at['key']} --json", {"lease": "id"}), ("lease ls", {}),

@@ -14,7 +14,7 @@ from tests.leases.test_commands import alice as alice
 from tests.leases.world import KEY, World, pool_spec
 
 from sublet.commands import taking
-from sublet.commands.leases import _usual_pool
+from sublet.commands.leases import usual_pool
 from sublet.conformance.backends import OTHER_SSH_KEY, SSH_KEY
 from sublet.leases import login, ssh_config
 from sublet.leases.model import WrongStateError
@@ -187,9 +187,9 @@ def test_a_request_without_a_pool_takes_one_that_can_be_logged_in_to(alice: Cust
             return {"pools": [pool.as_dict() for pool in world.fleet.pools()]}
 
     simulated = world.pool.id
-    assert _usual_pool(Remote()) == simulated  # type: ignore[arg-type]
+    assert usual_pool(Remote()) == simulated  # type: ignore[arg-type]
     world.fleet.sync([pool_spec("metal", 4), pool_spec("zeta", 1, backend="local")])
-    assert _usual_pool(Remote()) == next(pool.id for pool in world.fleet.pools() if pool.name == "zeta")  # type: ignore[arg-type]
+    assert usual_pool(Remote()) == next(pool.id for pool in world.fleet.pools() if pool.name == "zeta")  # type: ignore[arg-type]
 
 
 def interrupted(*_: Any, **__: Any) -> None:

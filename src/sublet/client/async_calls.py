@@ -467,6 +467,35 @@ class AsyncLeases:
         await self._call("leases.release", unit_id, body=body, idempotency_key=idempotency_key)
 
 
+class AsyncVolumes:
+    """Operations of volumes."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def create(
+        self, body: leases.NewVolume | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.Volume:
+        """`POST /v1/volumes`"""
+        return await self._call("volumes.create", body=body, idempotency_key=idempotency_key)
+
+    async def list_volumes(self, *, limit: int | None = None, after: str | None = None) -> leases.VolumePage:
+        """`GET /v1/volumes`"""
+        return await self._call("volumes.list_volumes", query={"limit": limit, "after": after})
+
+    def iter_volumes(self) -> AsyncIterator[leases.Volume]:
+        """Every row of `GET /v1/volumes`, page by page."""
+        return each_async(self._call, "volumes.list_volumes", query={})
+
+    async def show(self, volume: str) -> leases.Volume:
+        """`GET /v1/volumes/{volume}`"""
+        return await self._call("volumes.show", volume)
+
+    async def remove(self, volume: str) -> leases.Volume:
+        """`DELETE /v1/volumes/{volume}`"""
+        return await self._call("volumes.remove", volume)
+
+
 class AsyncNotifications:
     """Operations of notifications."""
 
@@ -1074,6 +1103,7 @@ class AsyncCalls:
         self.demand = AsyncDemand(call)
         self.surplus = AsyncSurplus(call)
         self.leases = AsyncLeases(call)
+        self.volumes = AsyncVolumes(call)
         self.notifications = AsyncNotifications(call)
         self.blocks = AsyncBlocks(call)
         self.ledger = AsyncLedger(call)

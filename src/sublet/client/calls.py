@@ -457,6 +457,35 @@ class Leases:
         self._call("leases.release", unit_id, body=body, idempotency_key=idempotency_key)
 
 
+class Volumes:
+    """Operations of volumes."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def create(
+        self, body: leases.NewVolume | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.Volume:
+        """`POST /v1/volumes`"""
+        return self._call("volumes.create", body=body, idempotency_key=idempotency_key)
+
+    def list_volumes(self, *, limit: int | None = None, after: str | None = None) -> leases.VolumePage:
+        """`GET /v1/volumes`"""
+        return self._call("volumes.list_volumes", query={"limit": limit, "after": after})
+
+    def iter_volumes(self) -> Iterator[leases.Volume]:
+        """Every row of `GET /v1/volumes`, page by page."""
+        return each(self._call, "volumes.list_volumes", query={})
+
+    def show(self, volume: str) -> leases.Volume:
+        """`GET /v1/volumes/{volume}`"""
+        return self._call("volumes.show", volume)
+
+    def remove(self, volume: str) -> leases.Volume:
+        """`DELETE /v1/volumes/{volume}`"""
+        return self._call("volumes.remove", volume)
+
+
 class Notifications:
     """Operations of notifications."""
 
@@ -1048,6 +1077,7 @@ class Calls:
         self.demand = Demand(call)
         self.surplus = Surplus(call)
         self.leases = Leases(call)
+        self.volumes = Volumes(call)
         self.notifications = Notifications(call)
         self.blocks = Blocks(call)
         self.ledger = Ledger(call)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "record": ("sublet.commands.surplus", "record", "What was promised against what happened."),
     "shadow": ("sublet.commands.trials", "shadow", "What would have been sold and earned, selling nothing."),
     "backtest": ("sublet.commands.trials", "backtest", "How well policies sell a demand history."),
+    "volume": ("sublet.commands.volumes", "app", "Volumes: disks that outlive leases."),
     "block": ("sublet.commands.blocks", "app", "Blocks: parts of pools that the owner sells by its own decision."),
     "lease": ("sublet.commands.leases", "app", "Raw leases: quote, take, log in, hand back."),
     "reclaim": ("sublet.commands.reclaims", "app", "Take capacity back for its owner."),

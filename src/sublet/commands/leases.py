@@ -62,6 +62,11 @@ Networks = Annotated[
     ),
 ]
 
+OfVolumes = Annotated[
+    list[str] | None,
+    typer.Option("--volume", help="Volume that the lease is to have, as /volumes/NAME; repeatable. Rents on its pool."),
+]
+
 _COLUMNS: Columns = {
     "id": "lease",
     "state": "state",
@@ -120,11 +125,14 @@ def quote(
     network: Networks = None,
     hours: Hours = None,
     by: By = None,
+    volume: OfVolumes = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Request a price, valid for 60 seconds; the answer says how long the capacity is held."""
     named = tuple(network or ())
-    wanted = _Wanted(accelerators, class_name, minutes, start, pool, generation, on_failure, named, hours, by)
+    wanted = _Wanted(
+        accelerators, class_name, minutes, start, pool, generation, on_failure, named, hours, by, tuple(volume or ())
+    )
     found = _quote(connect(), wanted)
     if as_json:
         print_json(found)
@@ -190,6 +198,7 @@ def take(
     network: Networks = None,
     hours: Hours = None,
     by: By = None,
+    volume: OfVolumes = None,
     quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
     key: KeyFile = None,
     wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
@@ -215,6 +224,7 @@ def take(
                     tuple(network or ()),
                     hours,
                     by,
+                    tuple(volume or ()),
                 ),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
@@ -303,6 +313,7 @@ class _Wanted:
     network: tuple[str, ...]
     hours: float | None = None
     by: str | None = None
+    volumes: tuple[str, ...] = ()
 
 
 def _notice_of(found: dict[str, Any]) -> str:
@@ -314,12 +325,16 @@ def _notice_of(found: dict[str, Any]) -> str:
 
 def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     pool = wanted.pool
-    if pool is None and wanted.generation is None:
-        pool = _usual_pool(remote)
+    if pool is None and wanted.generation is None and wanted.volumes:
+        pool = remote.document("volumes.show", wanted.volumes[0])["pool_id"]
+    elif pool is None and wanted.generation is None:
+        pool = usual_pool(remote)
     body: dict[str, Any] = {"accelerators": wanted.accelerators, "on_failure": wanted.on_failure}
     body |= {"pool": pool} if wanted.generation is None else {"generation": wanted.generation}
     if wanted.network:
         body["network"] = [name for text in wanted.network for name in text.split(",")]
+    if wanted.volumes:
+        body["volumes"] = list(wanted.volumes)
     if wanted.class_name is not None:
         body["class"] = wanted.class_name
     if wanted.hours is not None or wanted.by is not None:
@@ -334,7 +349,7 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
     return remote.post("/v1/quotes", body, new_id("req"))
 
 
-def _usual_pool(remote: Client) -> str:
+def usual_pool(remote: Client) -> str:
     """The pool of a request that names none: the first whose leases can be logged in to, before one that is simulated."""
     pools = remote.collected("fleet.list_pools")["pools"]
     if not pools:
@@ -377,6 +392,8 @@ def _show(lease: dict[str, Any]) -> None:
             else ""
         )
         say(f"reaches: {', '.join(lease['network'])}{counts}")
+    if lease["volumes"]:
+        say(f"volumes: {', '.join('/volumes/' + item['name'] for item in lease['volumes'])}")
     if lease["last_error"]:
         say(f"last error: {lease['last_error']}")
 

@@ -21,6 +21,7 @@ from sublet.config.egress import Egress
 from sublet.config.gateway import Gateway, Port
 from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import BackendSettings, PoolSettings, Section
+from sublet.config.volumes import Volumes
 from sublet.values.errors import InvalidInputError
 from sublet.values.service_classes import ServiceClasses
 
@@ -209,6 +210,7 @@ class Settings(BaseSettings):
     ssh: Ssh = Ssh()
     network: Network = Network()
     egress: Egress = Egress()
+    volumes: Volumes = Volumes()
     log: Log = Log()
     mail: Mail = Mail()
     notifications: Notifications = Notifications()

@@ -42,6 +42,7 @@ from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.leases.backends.registry import on_this_machine
 from sublet.leases.blocks import api as blocks_api
+from sublet.leases.volumes import api as volumes_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.invoices.month_end import close_due
 from sublet.models import api as models_api
@@ -304,6 +305,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(surplus_api.trial_router(system.demand, lambda: _tried(system), require, clock_now))
     api.include_router(leases_api.router(system.leases, require))
+    api.include_router(volumes_api.router(system.leases.volumes, require))
     _add_blocks(api, system, require)
     api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))

@@ -10,6 +10,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+from sublet.leases.records import Transition as Transition
 from sublet.leases.redaction import told_to_tenant as told_to_tenant
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, SubletError
@@ -185,6 +186,8 @@ class Quote:
     """The block that it is sold from; None where it is sold by the forecast of the owner's demand."""
     network: tuple[str, ...] = ()
     """The allow lists whose hosts the lease may reach."""
+    volumes: tuple[tuple[str, str], ...] = ()
+    """Ids and names of the volumes that the lease is to have."""
     service_s: int | None = None
     """Of a quote with a deadline, the end of `window`: the seconds of service of each accelerator. None for a window."""
     likely: float | None = None
@@ -231,6 +234,7 @@ class Quote:
                 "latest_start": format_time(self.window.end - timedelta(seconds=self.service_s)),
                 "likely": self.likely,
             },
+            "volumes": [{"id": one, "name": name} for one, name in self.volumes],
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
         }
@@ -292,6 +296,8 @@ class Lease:
     """What its engine said of it last (`plan.engines.engine_facts`)."""
     network: tuple[str, ...] = ()
     """The allow lists whose hosts it may reach."""
+    volumes: tuple[tuple[str, str], ...] = ()
+    """Ids and names of the volumes that it has."""
     traffic: Mapping[str, int] = field(default_factory=dict)
     """What went out and came in: bytes_out, bytes_in, connections, refused."""
     service_s: int | None = None
@@ -380,6 +386,7 @@ class Lease:
             "shrunk_by": self.shrunk_by,
             "block_id": self.block_id,
             "network": list(self.network),
+            "volumes": [{"id": one, "name": name} for one, name in self.volumes],
             "traffic": dict(self.traffic),
             "deadline": self._deadline_dict(),
         }
@@ -412,28 +419,6 @@ class Fence:
     fenced: Window
     expires_at: datetime | None = None
     block_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One change of state of a lease or an accelerator: who did it, when, and why."""
-
-    subject_id: str
-    number: int
-    before: str | None
-    after: str
-    at: datetime
-    actor: str
-    reason: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "from": self.before,
-            "to": self.after,
-            "at": format_time(self.at),
-            "actor": self.actor,
-            "reason": self.reason,
-        }
 
 
 OWNER_NEEDS = "the owner needs the accelerators"

@@ -14,6 +14,7 @@ from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.reclaim.victims import Occupant
+from sublet.leases.volumes.model import StorageHour, VolumeLimits
 from sublet.surplus.deadlines.admission import Answer
 from sublet.surplus.deadlines.book import Offer
 from sublet.surplus.model import Promised, StandingBlock
@@ -144,12 +145,22 @@ def _plain_engine(connection: Connection, pool_id: str) -> Traits:
 
 class Features(Protocol):
     def __call__(self, backend: str, /) -> frozenset[str]:
-        """What leases of a backend may have beyond accelerators and SSH: `network`."""
+        """What leases of a backend may have beyond accelerators and SSH: `network`, `volumes`."""
         ...
 
 
 def _every_feature(backend: str, /) -> frozenset[str]:
-    return frozenset({"network"})
+    return frozenset({"network", "volumes"})
+
+
+class EmitStorage(Protocol):
+    def __call__(self, connection: Connection, hour: StorageHour, /) -> None:
+        """Book an hour of a volume. The same id again must change nothing."""
+        ...
+
+
+def _free_storage(connection: Connection, hour: StorageHour, /) -> None:
+    return None
 
 
 def _no_occupants(connection: Connection, pool_id: str) -> Sequence[Occupant]:
@@ -223,6 +234,8 @@ class LeasePorts:
     shareable: Shareable = _shared
     egress: EgressPolicy = field(default_factory=EgressPolicy)
     features: Features = _every_feature
+    emit_storage: EmitStorage = _free_storage
+    volumes: VolumeLimits = field(default_factory=VolumeLimits)
     holds: HoldLimits = field(default_factory=HoldLimits)
     classes: ServiceClasses = SHIPPED
     class_default: str = "notice"

@@ -32,6 +32,7 @@ def quote_of(row: Row[Any]) -> Quote:
         OnFailure(row.on_failure),
         row.block_id,
         tuple(row.network or ()),
+        tuple((one, name) for one, name in row.volumes or ()),
         row.service_s,
         row.likely,
     )
@@ -77,6 +78,7 @@ def lease_of(row: Row[Any]) -> Lease:
         reclaim_origin=row.reclaim_origin,
         engine=row.engine,
         network=tuple(row.network or ()),
+        volumes=tuple((one, name) for one, name in row.volumes or ()),
         traffic=row.traffic or {},
         service_s=row.service_s,
         pauses=row.pauses,

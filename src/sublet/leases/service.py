@@ -36,6 +36,7 @@ from sublet.leases.quotes.tenants import tenants_of
 from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
 from sublet.leases.reclaim.store import standing_rows
 from sublet.leases.reclaim.victims import ReclaimPlan
+from sublet.leases.volumes.service import Volumes
 from sublet.leases.watching import Watching
 from sublet.store import Store
 from sublet.store.paging import PAGE_MAX, Page, PageRequest
@@ -77,6 +78,7 @@ class Leases:
         self._transitions = Transitions(store, ports)
         self._reclaims = Reclaims(store, ports, self._transitions)
         self.watching = Watching(store, ports)
+        self.volumes = Volumes(store, self._backends, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
         self._recovered = False
         self._introduced: dict[str, frozenset[str]] = {}
@@ -256,6 +258,7 @@ class Leases:
                 known = self._introduced.get(step.subject, frozenset())
                 self._introduced[step.subject] = known | frozenset(step.details["tenants"])
         now = self._store.clock.now()
+        self.volumes.tend(view.backend_of, now)
 
         def tidy(connection: Connection) -> None:
             calendar.release_expired(connection, now, OLD_QUOTES_PER_TICK)

@@ -96,6 +96,7 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             network=list(quote.network) or None,
             service_s=quote.service_s,
             likely=quote.likely,
+            volumes=[list(item) for item in quote.volumes] or None,
             idempotency_key=key,
             request=request,
         )
@@ -205,6 +206,7 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             network=list(lease.network) or None,
             service_s=lease.service_s,
             turned_at=lease.turned_at,
+            volumes=[list(item) for item in lease.volumes] or None,
             idempotency_key=key,
         )
     )

@@ -8,10 +8,13 @@ from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
 from sublet.leases.reclaim.wire import Reclaim, ReclaimCarriedOut, ReclaimList, ReclaimPreview, Victim
+from sublet.leases.volumes.wire import NewVolume, Volume, VolumePage
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
-__all__ = ["Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim"]
+__all__ = [
+    "NewVolume", "Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim", "Volume", "VolumePage",
+]  # fmt: skip
 
 ACCELERATORS_PER_LEASE_MAX = 4096
 AUTHORIZED_KEYS_MAX = 32
@@ -26,7 +29,8 @@ class NewQuote:
     """What a customer asks for: a pool or a generation; `start` (now if left out); `end` or `duration_s`. `class`: one of
     `GET /v1/classes`, the operator's default if left out.
 
-    `network` names the allow lists whose hosts the lease may reach (`GET /v1/networks`), none if left out.
+    `network` names the allow lists whose hosts the lease may reach (`GET /v1/networks`), none if left out; `volumes` those of your
+    volumes that it is to have, by id or name.
 
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
@@ -45,6 +49,7 @@ class NewQuote:
     on_failure: Literal["shrink", "replace", "end"] = "shrink"
     network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
     service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None
+    volumes: Annotated[list[Annotated[str, MaxLen(60), LINE]], MaxLen(8)] | None = None
 
 
 @body
@@ -143,6 +148,14 @@ class ClassList:
 
 
 @answer
+class VolumeOfLease:
+    """A volume that a lease has, as the directory /volumes/NAME."""
+
+    id: str
+    name: str
+
+
+@answer
 class AllowList:
     """Hosts that a lease may reach; `open` says whether one of yours may ask for it, in one class at least."""
 
@@ -178,6 +191,7 @@ class Quote:
     sold_from: str
     network: list[str]
     deadline: QuotedDeadline | None
+    volumes: list[VolumeOfLease]
     held_until: Moment | None
     expires_at: Moment
 
@@ -247,6 +261,7 @@ class Lease:
     shrunk_by: int
     block_id: str | None
     network: list[str]
+    volumes: list[VolumeOfLease]
     traffic: dict[str, int]
     deadline: LeaseDeadline | None
 

@@ -25,6 +25,7 @@ PREFIXES = {
     "imp": "import of history",
     "blk": "block",
     "quo": "quote",
+    "vol": "volume",
     "lse": "lease",
     "dep": "deployment of a model",
     "rep": "replica of a deployment",

@@ -37,6 +37,7 @@ from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
+from sublet.leases.volumes.model import StorageHour, VolumeLimits
 from sublet.ledger.assembly import ledger_of
 from sublet.ledger.budgets.holds import announce, buyer_of
 from sublet.ledger.budgets.model import HoldRequest
@@ -229,6 +230,10 @@ class Sublet:
             engine_of=self._engine_of,
             egress=self.settings.egress.policy,
             features=lambda backend: registry.features_of(self.settings, backend),
+            emit_storage=self._emit_storage,
+            volumes=VolumeLimits(
+                self.settings.volumes.mib_per_organization, self.settings.volumes.count_per_organization
+            ),
         )
 
     def _engine_of(self, connection: Connection, pool_id: str) -> Traits:
@@ -356,6 +361,28 @@ class Sublet:
             },
         )
         announce(connection, hold_id, self._taken([event], connection))
+
+    def _emit_storage(self, connection: Connection, hour: StorageHour) -> None:
+        """Where the book has no price for it, storage is free: an event without a price would wait for one."""
+        pool = _pool_of(connection, hour.pool_id)
+        organization = accounts_sql.organization_by(connection, id=hour.organization_id)
+        if organization is None:
+            return
+        dimensions = {"pool": pool.name, "site": pool.site}
+        book = self.ledger.books.current(connection)
+        if book.rate_for(organization.id, organization.currency, "storage.mib_hours", dimensions, hour.start) is None:
+            return
+        event = UsageEvent(
+            source=LEASE_SOURCE,
+            id=hour.id,
+            organization_id=organization.id,
+            meter="storage.mib_hours",
+            quantity=hour.size_mib,
+            at=hour.start,
+            resource=hour.volume_id,
+            dimensions=dimensions,
+        )
+        self._taken([event], connection)
 
     def emit_tokens(self, records: list[UsageRecord]) -> None:
         """Take the gateway's usage and settle what was held for it: durable when this returns, and harmless twice."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
@@ -76,9 +76,11 @@ class StartOrder:
     class_name: str = "notice"
     reclaim_at: datetime | None = None
     egress: tuple[str, ...] = ()
-    """What the sandbox may reach outside, as `network.policy.Rule` writes it; nothing where it is empty."""
+    """What the sandbox may reach outside, as `values.egress.Rule` writes it; nothing where it is empty."""
     pausable: bool = False
     """At `reclaim_at` the lease is paused, as `pause` does, instead of ended: it comes back later."""
+    volumes: tuple[tuple[str, str], ...] = ()
+    """The organization's volumes that it has: ids and names. Each is the directory /volumes/NAME inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,19 @@ class Backend(Protocol):
 
     def reap(self, known: frozenset[str]) -> list[Observation]:
         """End everything that belongs to no lease in `known`, and finish teardowns that a crash cut short."""
+        ...
+
+
+@runtime_checkable
+class KeepsVolumes(Protocol):
+    """A backend whose leases can have volumes. Every call may be repeated."""
+
+    def make_volume(self, volume_id: str, size_mib: int) -> None:
+        """Allocate every block of it. Raises StorageFullError where there is no room, BackendFailedError."""
+        ...
+
+    def remove_volume(self, volume_id: str) -> None:
+        """Leave nothing of it. Raises BackendFailedError where a sandbox still has it."""
         ...
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from sublet.leases.backends.base import Backend, BackendFailedError, Observation, StartOrder
+from sublet.leases.backends.base import Backend, BackendFailedError, KeepsVolumes, Observation, StartOrder
 from sublet.leases.backends.engine import Demand, Inventory, NodeHealth, ReserveOrder, Traits
 
 T = TypeVar("T")
@@ -177,6 +177,18 @@ class GuardedBackend:
 
     def reap(self, known: frozenset[str]) -> list[Observation]:
         return self._about("orphans", self._deadlines.run_s, lambda: self._backend.reap(known))
+
+    def make_volume(self, volume_id: str, size_mib: int) -> None:
+        """Raises BackendFailedError too where the backend keeps no volumes."""
+        self._about(volume_id, self._deadlines.run_s, lambda: self._keeper().make_volume(volume_id, size_mib))
+
+    def remove_volume(self, volume_id: str) -> None:
+        self._about(volume_id, self._deadlines.run_s, lambda: self._keeper().remove_volume(volume_id))
+
+    def _keeper(self) -> KeepsVolumes:
+        if not isinstance(self._backend, KeepsVolumes):
+            raise BackendFailedError(f"backend {self.name} keeps no volumes")
+        return self._backend
 
     def status(self) -> dict[str, Any]:
         """Whether it answers, for anyone who watches: state closed (it does), open (it is left alone) or half-open."""

@@ -150,6 +150,12 @@ class SimulatedBackend(Standalone):
                     found.order = replace(found.order, authorized_keys=keys)
             return self._answer(found)
 
+    def make_volume(self, volume_id: str, size_mib: int) -> None:
+        """Nothing is kept: what a simulated lease would write is nowhere."""
+
+    def remove_volume(self, volume_id: str) -> None:
+        """Nothing is left."""
+
     def observe(self, lease_id: str) -> Observation:
         with self._lock:
             self._hear()

@@ -389,6 +389,7 @@ class Executor:
             reclaim_at=lease.reclaim_at,
             egress=self._egress.rules(lease.network),
             pausable=lease.service_s is not None,
+            volumes=lease.volumes,
         )
 
     def _note(self, step: Step, message: str) -> None:

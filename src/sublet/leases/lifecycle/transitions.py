@@ -32,6 +32,7 @@ from sublet.leases.model import (
 from sublet.leases.ports import CreditNote, LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim.victims import Victim
+from sublet.leases.volumes import store as volumes_sql
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import NotFoundError
@@ -216,9 +217,8 @@ class Transitions:
 
     def count_traffic(self, lease: Lease, observation: Observation) -> None:
         """Keep what went through the lease's way out. Counters only grow, so the last one told is the truth."""
-        if observation.traffic is not None and dict(observation.traffic) != dict(lease.traffic):
-            traffic = dict(observation.traffic)
-            self._store.write(lambda connection: sql.update_lease(connection, lease.id, traffic=traffic))
+        if (told := observation.traffic) is not None and dict(told) != dict(lease.traffic):
+            self._store.write(lambda connection: sql.update_lease(connection, lease.id, traffic=dict(told)))
 
     def finish(self, lease_id: str, observation: Observation, actor: str) -> Lease:
         """ENDING to ENDED: the last seconds are billed, the credit is posted, the accelerators are free or quarantined."""
@@ -356,9 +356,8 @@ class Transitions:
                 raise WrongStateError(f"lease {lease_id} is {lease.state}; nobody logs in to it any more")
             if lease.ssh_public_keys != keys:
                 sql.update_lease(connection, lease_id, ssh_public_keys=list(keys))
-                many = f"{len(keys)} SSH keys" if len(keys) > 1 else "one SSH key"
-                now = self._store.clock.now()
-                sql.record(connection, lease_id, lease.state, lease.state, now, actor, f"{many} may log in from now on")
+                why = f"{f'{len(keys)} SSH keys' if len(keys) > 1 else 'one SSH key'} may log in from now on"
+                sql.record(connection, lease_id, lease.state, lease.state, self._store.clock.now(), actor, why)
             return self._read(connection, lease_id)
 
         return self._store.write(write)
@@ -429,6 +428,7 @@ class Transitions:
         events.record_over(connection, self._read(connection, lease.id), after, why, now)
         calendar.release(connection, lease.id)
         self._ports.settle(connection, lease)
+        volumes_sql.detach(connection, lease.id)
         if clean:
             sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FREE, None, None, now)
         else:

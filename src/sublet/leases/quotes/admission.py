@@ -31,6 +31,9 @@ from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
 from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
 from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
+from sublet.leases.volumes import store as volumes_sql
+from sublet.leases.volumes.model import VolumeInUseError
+from sublet.leases.volumes.service import chosen
 from sublet.store import Store
 from sublet.surplus.blocks.model import Block
 from sublet.values.clock import format_time
@@ -179,6 +182,9 @@ class Admission:
                 on_failure=request.on_failure,
                 block_id=place.block_id,
                 network=request.network,
+                volumes=tuple(
+                    (item.id, item.name) for item in chosen(connection, organization_id, request.volumes, pool.id)
+                ),
             )
             self._ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
             sql.insert_quote(connection, quote, key, request.as_dict())
@@ -332,7 +338,13 @@ class Admission:
             on_failure=quote.on_failure,
             block_id=quote.block_id,
             network=quote.network,
+            volumes=quote.volumes,
         )
+        for volume_id, name in quote.volumes:
+            if not volumes_sql.attach(connection, volume_id, lease.id):
+                raise VolumeInUseError(
+                    f"volume {name} was given to another lease or removed since you asked; ask again"
+                )
         self._ports.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
         self._fence(connection, quote, sorted(units), None, holder_id=lease.id)

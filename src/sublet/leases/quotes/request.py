@@ -33,11 +33,14 @@ class QuoteRequest:
     """Names of the allow lists whose hosts the lease may reach; without one, none."""
     service_s: int | None = None
     """Seconds of service of each accelerator, done by `end`: for a class that is sold by a deadline."""
+    volumes: tuple[str, ...] = ()
+    """Ids or names of the organization's volumes that it is to have."""
 
     @property
     def needs(self) -> frozenset[str]:
         """What the lease's backend must be able to give it, as `ports.Features` names it."""
-        return frozenset({"network"}) if self.network else frozenset()
+        asked = {"network": self.network, "volumes": self.volumes}
+        return frozenset(name for name, things in asked.items() if things)
 
     def window(self, now: datetime) -> Window:
         """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
@@ -80,18 +83,17 @@ class QuoteRequest:
 
     def as_dict(self) -> dict[str, Any]:
         # What is not asked for is left out: a request that an older version wrote down stays the same request.
-        more = {} if self.service_s is None else {"service_s": self.service_s}
-        return (
-            more
-            | ({"network": list(self.network)} if self.network else {})
-            | {
-                "accelerators": self.accelerators,
-                "class": self.class_name,
-                "end": format_time(self.end) if self.end else None,
-                "duration_s": self.duration_s,
-                "start": format_time(self.start) if self.start else None,
-                "pool": self.pool,
-                "generation": self.generation,
-                "on_failure": self.on_failure.value,
-            }
-        )
+        beyond = {"network": list(self.network), "volumes": list(self.volumes)}
+        more: dict[str, Any] = {name: things for name, things in beyond.items() if things}
+        if self.service_s is not None:
+            more["service_s"] = self.service_s
+        return more | {
+            "accelerators": self.accelerators,
+            "class": self.class_name,
+            "end": format_time(self.end) if self.end else None,
+            "duration_s": self.duration_s,
+            "start": format_time(self.start) if self.start else None,
+            "pool": self.pool,
+            "generation": self.generation,
+            "on_failure": self.on_failure.value,
+        }

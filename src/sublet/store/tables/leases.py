@@ -28,6 +28,7 @@ quotes = Table(
     Column("network", Json, nullable=True),
     Column("service_s", Integer, nullable=True),
     Column("likely", Float(53), nullable=True),
+    Column("volumes", Json, nullable=True),
     Column("idempotency_key", String(128), nullable=True),
     Column("request", Json, nullable=False),
     UniqueConstraint("organization_id", "idempotency_key"),
@@ -74,6 +75,7 @@ leases = Table(
     Column("reclaim_origin", String(16), nullable=True),
     Column("engine", Json, nullable=True),
     Column("network", Json, nullable=True),
+    Column("volumes", Json, nullable=True),
     Column("traffic", Json, nullable=True),
     # Of a lease with a deadline: what was promised of each accelerator, how often it was paused, and since when it runs or waits.
     Column("service_s", Integer, nullable=True),
@@ -163,4 +165,24 @@ back_offs = Table(
     Column("rounds", Integer, nullable=False),
     Column("taken_at", Instant, nullable=False),
     Column("returned", Integer, nullable=False),
+)
+
+# One row for ever: a volume that was removed stays as the record of what was billed.
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
+    Column("name", String(40), nullable=False),
+    Column("size_mib", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("lease_id", String(40), nullable=True),
+    Column("last_error", Text, nullable=True),
+    Column("created_at", Instant, nullable=False),
+    Column("billed_until", Instant, nullable=False),
+    Column("removed_at", Instant, nullable=True),
+    Index("ix_volumes_organization_id", "organization_id", "created_at"),
+    Index("ix_volumes_state", "state", "billed_until"),
+    Index("ix_volumes_lease_id", "lease_id"),
 )

@@ -20,15 +20,13 @@ import sublet
 from sublet.leases.backends.base import (
     DEVICES_PER_LEASE_MAX,
     BackendFailedError,
-    Delivery,
-    Endpoint,
     Observation,
     RunState,
     SoftIsolationError,
     StartOrder,
     checked_authorized_keys,
 )
-from sublet.leases.backends.local import archive, disk, runtime, sandbox
+from sublet.leases.backends.local import archive, disk, runtime, sandbox, volumes
 from sublet.leases.backends.local.cgroups import LeaseCgroup
 from sublet.leases.backends.local.control import ask, kill_shim, wait_until
 from sublet.leases.backends.local.devices import cores_and_share, device_nodes
@@ -36,10 +34,11 @@ from sublet.leases.backends.local.egress import EGRESS_LOGS, purge_logs
 from sublet.leases.backends.local.etc import installed_keys, write_etc, write_host_key, write_keys
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State
 from sublet.leases.backends.local.host import HostCapabilities, probe
-from sublet.leases.backends.local.teardown import shim_alive, tear_down
+from sublet.leases.backends.local.observing import observation_of
+from sublet.leases.backends.local.teardown import tear_down
 from sublet.leases.backends.local.uids import LeaseUids
 from sublet.leases.backends.standalone import Standalone
-from sublet.values.clock import from_micros, to_micros
+from sublet.values.clock import to_micros
 from sublet.values.errors import InvalidInputError, StorageFullError, SubletError
 
 MIB = 1 << 20
@@ -144,6 +143,15 @@ class LocalBackend(Standalone):
             self._spawn(files)
         return self.observe(order.lease_id)
 
+    def make_volume(self, volume_id: str, size_mib: int) -> None:
+        """See `volumes.make`."""
+        self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        volumes.make(self._base, volume_id, size_mib, _mkfs() if self.capabilities.loop_disks else None)
+
+    def remove_volume(self, volume_id: str) -> None:
+        """See `volumes.remove`."""
+        volumes.remove(self._base, volume_id)
+
     def observe(self, lease_id: str) -> Observation:
         files = LeaseFiles(self._base, lease_id)
         spec = files.read_spec()
@@ -151,7 +159,7 @@ class LocalBackend(Standalone):
             return Observation(lease_id, RunState.ABSENT)
         held = files.held()
         host = self._settings.public_host or spec.bind_host
-        return replace(_observation(spec, files.read_state(), held, host), keys=installed_keys(files))
+        return replace(observation_of(spec, files.read_state(), held, host), keys=installed_keys(files))
 
     def observe_all(self) -> dict[str, Observation]:
         found = {}
@@ -271,6 +279,7 @@ class LocalBackend(Standalone):
             host_key=host_key,
             fingerprint=fingerprint,
             egress=list(order.egress),
+            volumes=[list(item) for item in order.volumes],
             **self._host_part(),
         )
         write_etc(files, spec, keys)
@@ -279,7 +288,7 @@ class LocalBackend(Standalone):
 
     def _take_room(self, files: LeaseFiles, spec: Spec) -> None:
         """What the lease is promised is counted and allocated before it exists. Raises StorageFullError."""
-        mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        mkfs = _mkfs()
         with disk.counted(self._base):
             disk.require_room(self._base, spec.disk_bytes)
             if self.capabilities.loop_disks and mkfs:
@@ -449,47 +458,5 @@ class LocalBackend(Standalone):
                     group.remove()
 
 
-def _counted(state: State) -> dict[str, int] | None:
-    if state.traffic is None:
-        return None
-    return {name: int(state.traffic.get(name, 0)) for name in ("bytes_out", "bytes_in", "connections", "refused")}
-
-
-def _observation(spec: Spec, state: State | None, held: bool, host: str) -> Observation:
-    endpoint = None
-    if state is None:
-        return Observation(
-            spec.lease_id,
-            RunState.STARTING if held else RunState.PAUSED,
-            ends_at=from_micros(spec.ends_at_us),
-            reclaim_at=from_micros(spec.reclaim_at_us) if spec.reclaim_at_us else None,
-        )
-    status = RunState(state.state)
-    if not status.over and not (held and shim_alive(state)):
-        # The shim that wrote this is gone, and its sandbox with it. Either another one has just begun, or `start` brings
-        # the lease back from the files.
-        status = RunState.STARTING if held else RunState.PAUSED
-    if state.port and status is RunState.RUNNING:
-        endpoint = Endpoint(host, state.port, "tenant", spec.host_key, spec.fingerprint)
-    deliveries = tuple(
-        Delivery(
-            from_micros(run.started_us),
-            from_micros(run.alive_us),
-            run.accelerators or len(spec.devices),
-            open=status.live and not run.closed,
-        )
-        for run in state.runs
-    )
-    return Observation(
-        lease_id=spec.lease_id,
-        state=status,
-        endpoint=endpoint,
-        guarantees=state.guarantees,
-        deliveries=deliveries,
-        ends_at=from_micros(state.ends_at_us),
-        reclaim_at=from_micros(state.reclaim_at_us) if state.reclaim_at_us is not None else None,
-        reason=state.reason,
-        clean=state.clean,
-        error="; ".join(filter(None, [state.error, *(f"left: {item}" for item in state.left)])) or None,
-        traffic=_counted(state),
-    )
+def _mkfs() -> str | None:
+    return shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")

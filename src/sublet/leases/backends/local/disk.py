@@ -75,8 +75,11 @@ def _homes(base: Path) -> Iterator[tuple[int, int]]:
         if spec is not None:
             yield (
                 spec.disk_bytes,
-                allocated_bytes(files.image) if files.image.exists() else _used_below(files.home),
+                allocated_bytes(files.image) if files.image.exists() else used_below(files.home),
             )
+    for path in (base / "volumes").glob("vol_*/size"):
+        with contextlib.suppress(OSError, ValueError):
+            yield int(path.read_text()), used_below(path.parent / "files")
 
 
 def allocated_bytes(path: Path) -> int:
@@ -87,7 +90,7 @@ def allocated_bytes(path: Path) -> int:
         return 0
 
 
-def _used_below(folder: Path) -> int:
+def used_below(folder: Path) -> int:
     """What the files below `folder` occupy. It stops at WALK_ENTRIES_MAX: too little counted refuses a lease, no more."""
     total = seen = 0
     for place, folders, names in os.walk(folder):

@@ -60,6 +60,8 @@ class Spec:
     egress_permitted: list[str] = field(default_factory=list)
     egress_denied: list[str] = field(default_factory=list)
     pausable: bool = False
+    volumes: list[list[str]] = field(default_factory=list)
+    """Id and name of each."""
 
 
 @dataclass(slots=True)
@@ -127,6 +129,11 @@ class LeaseFiles:
     @property
     def image(self) -> Path:
         return self.contents / "home.img"
+
+    @property
+    def volumes(self) -> Path:
+        """Where the lease's volumes are mounted, in the sandbox's own mount namespace."""
+        return self.contents / "volumes"
 
     @property
     def etc(self) -> Path:

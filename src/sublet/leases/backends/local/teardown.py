@@ -14,6 +14,7 @@ from sublet.leases.backends.local.archive import keep_home
 from sublet.leases.backends.local.disk import loop_devices
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State, boot_id, process_started
 from sublet.leases.backends.local.sandbox import lease_cgroup
+from sublet.leases.backends.local.volumes import VolumeFiles
 
 DISAPPEAR_TIMEOUT_S = 10.0
 DETACH_TIMEOUT_S = 2.0
@@ -29,7 +30,7 @@ def tear_down(spec: Spec, files: LeaseFiles, state: State) -> list[str]:
     cgroups_left = lease_cgroup(spec).remove()
     _unmount_below(files.root)
     _free_all_but_home(files)
-    _wait_until_detached(files)
+    _wait_until_detached(spec, files)
     if not keep_home(spec, files):
         state.error = "the disk is full: the home of this lease could not be kept"
     for path in (files.contents, files.control):
@@ -49,10 +50,16 @@ def _free_all_but_home(files: LeaseFiles) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _wait_until_detached(files: LeaseFiles) -> None:
+def _images(spec: Spec, files: LeaseFiles) -> list[Path]:
+    """What the sandbox has mounted: its home and its volumes. A volume may be another lease's by now, so it is waited for and is no
+    proof against this one; who has it next waits for it too."""
+    return [files.image, *(VolumeFiles.of(files.root.parent, volume_id).image for volume_id, _ in spec.volumes)]
+
+
+def _wait_until_detached(spec: Spec, files: LeaseFiles) -> None:
     """The kernel lets go of a dead namespace's disk a moment after its last process."""
     deadline = time.monotonic() + DETACH_TIMEOUT_S
-    while files.image.exists() and loop_devices(files.image) and time.monotonic() < deadline:
+    while any(loop_devices(image) for image in _images(spec, files)) and time.monotonic() < deadline:
         time.sleep(_PAUSE_S)
 
 

@@ -1,0 +1,83 @@
+"""`sublet volume`: disks that outlive leases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sublet.client.remote import connect
+from sublet.commands.leases import usual_pool
+from sublet.output import JsonFlag, print_json, print_rows, say
+from sublet.shown import Columns, time
+from sublet.values.ids import new_id
+
+if TYPE_CHECKING:
+    from sublet.client.clients import Client
+
+app = typer.Typer(no_args_is_help=True, help="Volumes: disks that outlive leases. In a lease, /volumes/NAME.")
+
+Name = Annotated[str, typer.Argument(help="Name or id of a volume, as `sublet volume ls` shows it.")]
+
+_COLUMNS: Columns = {
+    "name": "volume",
+    "size_mib": "MiB",
+    "state": "state",
+    "lease_id": "lease",
+    "pool_id": "pool",
+    "created_at": time("since"),
+    "id": "id",
+}
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    gib: Annotated[float, typer.Option("--gib", help="Size in GiB; all of it is allocated and billed.")] = 1.0,
+    pool: Annotated[
+        str | None, typer.Option(help="Pool on whose machine it is; the first one that is not simulated if left out.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a volume. Only leases of the same pool can have it."""
+    remote = connect()
+    body = {"name": name, "size_mib": round(gib * 1024), "pool": pool or usual_pool(remote)}
+    _shown(remote.document("volumes.create", body=body, idempotency_key=new_id("req")), as_json)
+
+
+@app.command("ls")
+def list_volumes(as_json: JsonFlag = False) -> None:
+    """List volumes and which lease has each."""
+    found = connect().collected("volumes.list_volumes")
+    if as_json:
+        print_json(found)
+        return
+    print_rows(found["volumes"], _COLUMNS, "no volumes; `sublet volume create NAME --gib 1` makes one")
+
+
+@app.command()
+def show(name: Name, as_json: JsonFlag = False) -> None:
+    """Show a volume."""
+    _shown(connect().document("volumes.show", name), as_json)
+
+
+@app.command()
+def rm(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Wipe a volume with everything in it, and end its billing. Refused while a lease has it."""
+    remote: Client = connect()
+    if not yes:
+        typer.confirm(f"Wipe {name} and everything in it?", abort=True, err=True)
+    _shown(remote.document("volumes.remove", name), as_json)
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print_rows([found], _COLUMNS, "")
+    if found["last_error"]:
+        say(f"last error: {found['last_error']}")

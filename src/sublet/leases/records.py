@@ -1,0 +1,31 @@
+"""The record of what leases and accelerators went through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sublet.values.clock import format_time
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state of a lease or an accelerator: who did it, when, and why."""
+
+    subject_id: str
+    number: int
+    before: str | None
+    after: str
+    at: datetime
+    actor: str
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "from": self.before,
+            "to": self.after,
+            "at": format_time(self.at),
+            "actor": self.actor,
+            "reason": self.reason,
+        }

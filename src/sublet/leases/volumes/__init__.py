@@ -1,0 +1,1 @@
+"""Volumes: disks of an organization that outlive its leases."""

@@ -1,0 +1,48 @@
+"""Routes of volumes: customers have them, the operator sees all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from sublet.accounts.model import Actor, Require
+from sublet.leases.volumes.model import Volume
+from sublet.leases.volumes.service import NewVolume, Volumes
+from sublet.leases.volumes.wire import NewVolume as NewVolumeBody
+from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
+
+
+def router(volumes: Volumes, require: Require) -> APIRouter:
+    """`/v1/volumes`."""
+    routes = APIRouter(tags=["volumes"])
+    reader, writer = require("leases:read"), require("leases:write")
+
+    @routes.post("/v1/volumes", status_code=201)
+    def create(
+        body: NewVolumeBody, actor: Actor = Depends(require("leases:write", effect=Effect(Volume)))
+    ) -> dict[str, Any]:
+        """A disk that outlives leases; it is ready within seconds. The same name and size again is the same volume."""
+        return volumes.create(actor.organization_id, NewVolume(body.name, body.size_mib, body.pool)).as_dict()
+
+    @routes.get("/v1/volumes")
+    def list_volumes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """The newest first; the operator sees every organization's."""
+        return volumes.page(_whose(actor), page).map(lambda item: item.as_dict()).as_dict("volumes")
+
+    @routes.get("/v1/volumes/{volume}")
+    def show(volume: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
+        """A volume, by its id or name."""
+        return volumes.volume(volume, _whose(actor)).as_dict()
+
+    @routes.delete("/v1/volumes/{volume}")
+    def remove(volume: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+        """Wipe a volume, with everything in it. Refused while a lease has it."""
+        return volumes.remove(volume, _whose(actor)).as_dict()
+
+    return routes
+
+
+def _whose(actor: Actor) -> str | None:
+    return None if actor.everywhere else actor.organization_id

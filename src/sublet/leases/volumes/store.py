@@ -1,0 +1,120 @@
+"""The SQL of volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from sublet.leases.volumes.model import Volume, VolumeState
+from sublet.store.paging import Listing, Page, PageRequest
+from sublet.store.tables.leases import volumes
+
+VOLUMES = Listing("volumes", (volumes.c.created_at, volumes.c.id), descending=True)
+_GONE = VolumeState.REMOVED.value
+
+
+def insert_volume(connection: Connection, volume: Volume) -> None:
+    connection.execute(
+        insert(volumes).values(
+            id=volume.id,
+            organization_id=volume.organization_id,
+            pool_id=volume.pool_id,
+            name=volume.name,
+            size_mib=volume.size_mib,
+            state=volume.state.value,
+            created_at=volume.created_at,
+            billed_until=volume.billed_until,
+        )
+    )
+
+
+def volume(connection: Connection, id_or_name: str, organization_id: str | None) -> Volume | None:
+    """One that is not removed, by its id, or within an organization by its name."""
+    query = select(volumes).where(volumes.c.state != _GONE)
+    if organization_id is None:
+        query = query.where(volumes.c.id == id_or_name)
+    else:
+        named = (volumes.c.id == id_or_name) | (volumes.c.name == id_or_name)
+        query = query.where(volumes.c.organization_id == organization_id, named)
+    row = connection.execute(query).first()
+    return _volume(row) if row else None
+
+
+def page(connection: Connection, organization_id: str | None, wanted: PageRequest) -> Page[Volume]:
+    """Those that are not removed, the newest first."""
+    query = select(volumes).where(volumes.c.state != _GONE)
+    if organization_id is not None:
+        query = query.where(volumes.c.organization_id == organization_id)
+    return VOLUMES.read(connection, query, wanted).map(_volume)
+
+
+def held(connection: Connection, organization_id: str) -> tuple[int, int]:
+    """How many volumes an organization has, and their MiB."""
+    query = select(func.count(), func.coalesce(func.sum(volumes.c.size_mib), 0)).where(
+        volumes.c.organization_id == organization_id, volumes.c.state != _GONE
+    )
+    count, mib = connection.execute(query).one()
+    return int(count), int(mib)
+
+
+def unfinished(connection: Connection, pool_ids: Sequence[str], limit: int) -> list[Volume]:
+    """Volumes of the pools that are to be made or removed, the oldest first."""
+    states = [VolumeState.MAKING.value, VolumeState.REMOVING.value]
+    query = select(volumes).where(volumes.c.pool_id.in_(pool_ids), volumes.c.state.in_(states))
+    return [_volume(row) for row in connection.execute(query.order_by(volumes.c.created_at, volumes.c.id).limit(limit))]
+
+
+def due(connection: Connection, pool_ids: Sequence[str], now: datetime, limit: int) -> list[Volume]:
+    """Volumes of the pools whose next hour has begun, the longest overdue first. One that has not been made, or is to be
+    removed, costs nothing."""
+    query = select(volumes).where(
+        volumes.c.pool_id.in_(pool_ids), volumes.c.state == VolumeState.READY.value, volumes.c.billed_until <= now
+    )
+    return [_volume(row) for row in connection.execute(query.order_by(volumes.c.billed_until).limit(limit))]
+
+
+def change(connection: Connection, volume_id: str, before: Iterable[VolumeState], **values: Any) -> bool:
+    """Change a volume that is in one of these states; False where it is in another by now."""
+    states = [state.value for state in before]
+    done = connection.execute(
+        update(volumes).where(volumes.c.id == volume_id, volumes.c.state.in_(states)).values(**values)
+    )
+    return done.rowcount == 1
+
+
+def attach(connection: Connection, volume_id: str, lease_id: str) -> bool:
+    """Give a volume that is ready and nobody's to a lease; False where it is not."""
+    free = (volumes.c.id == volume_id) & (volumes.c.state == VolumeState.READY.value) & volumes.c.lease_id.is_(None)
+    return connection.execute(update(volumes).where(free).values(lease_id=lease_id)).rowcount == 1
+
+
+def detach(connection: Connection, lease_id: str) -> None:
+    """The lease is over: its volumes are nobody's."""
+    connection.execute(update(volumes).where(volumes.c.lease_id == lease_id).values(lease_id=None))
+
+
+def advance(connection: Connection, volume_id: str, expected: datetime, until: datetime) -> bool:
+    """Move `billed_until` if it still is `expected`."""
+    done = connection.execute(
+        update(volumes).where(volumes.c.id == volume_id, volumes.c.billed_until == expected).values(billed_until=until)
+    )
+    return done.rowcount == 1
+
+
+def _volume(row: Row[Any]) -> Volume:
+    return Volume(
+        row.id,
+        row.organization_id,
+        row.pool_id,
+        row.name,
+        row.size_mib,
+        VolumeState(row.state),
+        row.created_at,
+        row.billed_until,
+        row.lease_id,
+        row.last_error,
+        row.removed_at,
+    )

@@ -1,0 +1,43 @@
+"""Volumes as they cross the API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Interval, MaxLen, MinLen
+
+from sublet.values.moments import Moment
+from sublet.values.wire import LINE, Whole, answer, body
+
+
+@body
+class NewVolume:
+    """A volume on the machine of a pool, of `size_mib` MiB. In a lease it is the directory /volumes/NAME."""
+
+    name: Annotated[str, MinLen(1), MaxLen(40), LINE]
+    size_mib: Annotated[Whole, Interval(ge=16, le=16 << 20)]
+    pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
+
+
+@answer
+class Volume:
+    """A disk of an organization that outlives its leases; `lease_id` is the lease that has it."""
+
+    id: str
+    organization_id: str
+    pool_id: str
+    name: str
+    size_mib: int
+    state: str
+    lease_id: str | None
+    last_error: str | None
+    created_at: Moment
+    removed_at: Moment | None
+
+
+@answer
+class VolumePage:
+    """A page of volumes, the newest first."""
+
+    volumes: list[Volume]
+    next: str | None
