@@ -65,7 +65,7 @@ def test_it_is_listed_and_offered_in_its_place(service: Service) -> None:
     assert alone["bronze", 3600] > 0
     answer = service.ask("acme", "POST", "/v1/quotes", {"pool": "simulated", "class": "tin", "duration_s": 600})
     assert answer.status_code == 400
-    assert "firm, notice, bronze, spot" in answer.json()["error"]["message"]
+    assert "firm, notice, deadline, bronze, spot" in answer.json()["error"]["message"]
 
 
 def test_it_is_sold_taken_back_in_its_order_credited_invoiced_and_drawn(service: Service) -> None:

@@ -39,7 +39,7 @@ def test_layers_stand_on_one_another() -> None:
     assert paths["model"] == f"M0 {y[6]}V{y[7]}H983.6V{y[6]}H0Z"
     assert paths["sale"] == f"M0 {y[7]}V{y[8]}H983.6V{y[7]}H0Z"
     assert paths["notice"] == paths["spot"] == ""
-    assert [layer.now for layer in chart.layers] == [4, 2, 0, 0, 1, 1]
+    assert [layer.now for layer in chart.layers] == [4, 2, 0, 0, 0, 1, 1]
     assert chart.withheld == 0
 
 
@@ -100,7 +100,7 @@ def test_capacity_is_known_where_demand_is_not() -> None:
 def test_an_unknown_present_is_a_dash_not_a_zero() -> None:
     chart = draw(pool(at(-60), at(-20, None, Sold({"spot": 1}))), NOW)
     assert chart is not None
-    assert [layer.now for layer in chart.layers] == [None, 0, 0, 1, 0, 0]
+    assert [layer.now for layer in chart.layers] == [None, 0, 0, 0, 1, 0, 0]
     assert chart.withheld is None
 
 
@@ -151,8 +151,8 @@ def test_the_readout_has_what_the_script_reads() -> None:
     assert chart is not None
     now = int(NOW.timestamp())
     assert chart.readout["columns"] == [
-        [now - 3600, now, 0, 8, 0.5, 4, 1, 1, 1, 0, 0.5],
-        [now, now + 3600, 1, 8, 3, 5, 0, 0, 0, 0, 0],
+        [now - 3600, now, 0, 8, 0.5, 4, 1, 1, 0, 1, 0, 0.5],
+        [now, now + 3600, 1, 8, 3, 5, 0, 0, 0, 0, 0, 0],
     ]
 
 
