@@ -145,12 +145,12 @@ def _plain_engine(connection: Connection, pool_id: str) -> Traits:
 
 class Features(Protocol):
     def __call__(self, backend: str, /) -> frozenset[str]:
-        """What leases of a backend may have beyond accelerators and SSH: `network`, `volumes`."""
+        """What leases of a backend may have beyond accelerators and SSH: `network`, `volumes`, `pauses`."""
         ...
 
 
 def _every_feature(backend: str, /) -> frozenset[str]:
-    return frozenset({"network", "volumes"})
+    return frozenset({"network", "volumes", "pauses"})
 
 
 class EmitStorage(Protocol):

@@ -59,7 +59,8 @@ class PoolFacts:
     `capacity` works now; `never_sell` is the operator's setting; `failure_reserve` covers accelerators that may die.
     `quarantined` ones are not proved clean. `reclaims` are what the owner asked back and what is kept for it since;
     `back_off` is there where demand took capacity back lately. The owner's demand may wait `patience_s` seconds before it
-    breaks what is sold. `blocks` are what the owner has put up for sale.
+    breaks what is sold. `blocks` are what the owner has put up for sale. `pauses` is whether its backend can pause a lease, without
+    which nothing is promised by a deadline.
     """
 
     pool_id: str
@@ -73,6 +74,7 @@ class PoolFacts:
     back_off: BackOff | None = None
     patience_s: int = 0
     blocks: tuple[StandingBlock, ...] = ()
+    pauses: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.patience_s <= PATIENCE_S_MAX:

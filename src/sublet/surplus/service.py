@@ -226,6 +226,8 @@ class Surplus:
             view = self.view(pool_id, None, connection)
             booked = self._book(view.facts.pool_id, connection)
             promised = self._orders(view.facts.pool_id, connection)
+        if not view.facts.pauses:
+            return []
         idle = deadlines.idle_of(view, booked, self._classes)
         return [item for policy in sold for item in deadlines.on_sale(view, idle, policy, promised)]
 

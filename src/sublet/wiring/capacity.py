@@ -19,6 +19,7 @@ from sublet.demand.service import Demand
 from sublet.fleet.model import Pool
 from sublet.fleet.service import Fleet
 from sublet.leases import store as leases_sql
+from sublet.leases.backends import registry
 from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.model import Timing
 from sublet.leases.quotes import calendar
@@ -69,6 +70,7 @@ class Capacity:
         room: Room,
         timing_of: Callable[[str], Timing] = lambda backend: Timing(),
     ) -> None:
+        self._settings = settings
         self.classes = settings.service_classes
         self._rented = self.classes[settings.models.service_class]
         self._clock = store.clock
@@ -127,6 +129,7 @@ class Capacity:
                 StandingBlock(item.id, item.accelerators, item.window, item.min_price_nano, item.currency)
                 for item in self.blocks.standing(connection, pool.id, now)
             ),
+            pauses="pauses" in registry.features_of(self._settings, pool.backend),
         )
 
     def book(self, pool_id: str, connection: Connection) -> list[Sold]:

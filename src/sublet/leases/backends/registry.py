@@ -25,7 +25,7 @@ class BackendKind:
     `on_this_machine` says that its accelerators are this machine's own: Sublet discovers them, and samples how far the owner
     uses them. `simulated` says that nothing runs. `options` are the keys of `[backends.NAME]` that it knows. One that
     `needs_section` has no instance without a section. `features` is what its leases may have beyond accelerators
-    and SSH: `network`, a way out to the hosts of allow lists, and `volumes`.
+    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; and `pauses`, without which no class is sold by a deadline.
     """
 
     name: str
@@ -40,13 +40,13 @@ class BackendKind:
 KINDS: dict[str, BackendKind] = {
     kind.name: kind
     for kind in (
-        BackendKind("local", local.make, on_this_machine=True, features=frozenset({"network", "volumes"})),
+        BackendKind("local", local.make, on_this_machine=True, features=frozenset({"network", "volumes", "pauses"})),
         BackendKind(
             "simulated",
             simulated_shared.make,
             simulated=True,
             options=frozenset({"file"}),
-            features=frozenset({"network", "volumes"}),
+            features=frozenset({"network", "volumes", "pauses"}),
         ),
         BackendKind("slurm", slurm.make, options=slurm.OPTIONS, needs_section=True),
     )

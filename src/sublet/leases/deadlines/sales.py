@@ -17,6 +17,8 @@ from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
 from sublet.leases.quotes.places import Places
 from sublet.leases.quotes.request import QuoteRequest
+from sublet.leases.volumes import store as volumes_sql
+from sublet.leases.volumes.service import chosen
 from sublet.store import Store
 from sublet.surplus.deadlines.book import Offer
 from sublet.surplus.model import Promised
@@ -73,6 +75,9 @@ class DeadlineSales:
                 held_until=self._held_until(connection, organization_id, pool.id, request.accelerators, service_s, now),
                 on_failure=OnFailure.REPLACE,
                 network=request.network,
+                volumes=tuple(
+                    (item.id, item.name) for item in chosen(connection, organization_id, request.volumes, pool.id)
+                ),
                 service_s=service_s,
                 likely=offer.likely,
             )
@@ -121,9 +126,11 @@ class DeadlineSales:
             credit_ratio=quote.credit_ratio,
             on_failure=quote.on_failure,
             network=quote.network,
+            volumes=quote.volumes,
             service_s=quote.service_s,
             turned_at=now,
         )
+        volumes_sql.attach_all(connection, quote.volumes, lease.id)
         self._ports.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
         actor = f"customer {quote.organization_id}"

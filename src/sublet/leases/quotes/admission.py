@@ -32,7 +32,6 @@ from sublet.leases.quotes.holds import ROLLING_S, hold_s
 from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
 from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
 from sublet.leases.volumes import store as volumes_sql
-from sublet.leases.volumes.model import VolumeInUseError
 from sublet.leases.volumes.service import chosen
 from sublet.store import Store
 from sublet.surplus.blocks.model import Block
@@ -340,11 +339,7 @@ class Admission:
             network=quote.network,
             volumes=quote.volumes,
         )
-        for volume_id, name in quote.volumes:
-            if not volumes_sql.attach(connection, volume_id, lease.id):
-                raise VolumeInUseError(
-                    f"volume {name} was given to another lease or removed since you asked; ask again"
-                )
+        volumes_sql.attach_all(connection, quote.volumes, lease.id)
         self._ports.reserve(connection, lease, *buyer)
         sql.insert_lease(connection, lease, key)
         self._fence(connection, quote, sorted(units), None, holder_id=lease.id)

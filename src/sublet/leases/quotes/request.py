@@ -39,7 +39,7 @@ class QuoteRequest:
     @property
     def needs(self) -> frozenset[str]:
         """What the lease's backend must be able to give it, as `ports.Features` names it."""
-        asked = {"network": self.network, "volumes": self.volumes}
+        asked = {"network": self.network, "volumes": self.volumes, "pauses": self.service_s is not None}
         return frozenset(name for name, things in asked.items() if things)
 
     def window(self, now: datetime) -> Window:

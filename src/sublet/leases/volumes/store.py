@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from sublet.leases.volumes.model import Volume, VolumeState
+from sublet.leases.volumes.model import Volume, VolumeInUseError, VolumeState
 from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.leases import volumes
 
@@ -89,6 +89,13 @@ def attach(connection: Connection, volume_id: str, lease_id: str) -> bool:
     """Give a volume that is ready and nobody's to a lease; False where it is not."""
     free = (volumes.c.id == volume_id) & (volumes.c.state == VolumeState.READY.value) & volumes.c.lease_id.is_(None)
     return connection.execute(update(volumes).where(free).values(lease_id=lease_id)).rowcount == 1
+
+
+def attach_all(connection: Connection, wanted: Iterable[tuple[str, str]], lease_id: str) -> None:
+    """Give volumes, by id and name, to a lease. Raises VolumeInUseError for one that went to another since it was quoted."""
+    for volume_id, name in wanted:
+        if not attach(connection, volume_id, lease_id):
+            raise VolumeInUseError(f"volume {name} was given to another lease or removed since you asked; ask again")
 
 
 def detach(connection: Connection, lease_id: str) -> None:
