@@ -20,7 +20,7 @@ from sublet.store.schema import SERVING_S, SchemaInUseError, config, migrate, ne
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import UnavailableError
 
-RELEASED = ("011f3922606c", "1961ab0149c3")
+RELEASED = ("011f3922606c", "a2a7afdb60b4")
 """The newest schema of each version that somebody may have run: that of 0.1, and that of 0.2."""
 
 _ROWS_0_1 = (
