@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.app.test_console_acts import Console
 
+from sublet.leases.backends import registry
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, Quote
 from sublet.leases.quotes.admission import QuoteRequest
+from sublet.leases.volumes.service import NewVolume
 from sublet.simulation.world import SSH_KEY
 from sublet.simulation.world import World as SimulatedWorld
 from sublet.surplus.deadlines.book import idle_of, orders_of
 from sublet.surplus.deadlines.orders import kept_share
 from sublet.values.clock import parse_time
-from sublet.values.errors import InvalidInputError
+from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.windows import Window
 
 ORDERS = [[1, 8], [4, 24]]
@@ -172,3 +175,29 @@ def test_the_console_shows_how_far_it_is_and_that_it_waits(known: World) -> None
     known.pass_time(600)
     page = console.browsers["acme"].get(path)
     assert "waits for idle accelerators" in page and "paused" in page
+
+
+def test_an_order_keeps_the_volumes_that_it_asks_for(known: World) -> None:
+    system = known.system
+    made = system.leases.volumes.create(known.customer, NewVolume("data", 64, known.pool.id))
+    known.pass_time(60)
+    end = known.clock.now() + timedelta(hours=10)
+    wanted = QuoteRequest(1, "deadline", end, pool=known.pool.id, service_s=3600, volumes=("data",))
+    lease = system.leases.accept(known.customer, system.leases.quote(known.customer, wanted).id, [SSH_KEY])
+    assert lease.volumes == ((made.id, "data"),)
+    with pytest.raises(ConflictError, match=f"belongs to lease {lease.id}"):
+        system.leases.quote(known.customer, wanted)
+    known.pass_time(3700)
+    assert system.leases.lease(lease.id).state is LeaseState.ENDED
+    assert system.leases.quote(known.customer, replace(wanted, end=known.clock.now() + timedelta(hours=10))).volumes
+
+
+def test_a_backend_that_pauses_nothing_sells_no_hours_by_a_deadline(
+    known: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert known.system.surplus.orders_on_sale(known.pool.id)
+    simulated = registry.KINDS["simulated"]
+    monkeypatch.setitem(registry.KINDS, "simulated", replace(simulated, features=simulated.features - {"pauses"}))
+    assert known.system.surplus.orders_on_sale(known.pool.id) == []
+    with pytest.raises(InvalidInputError, match="can't give a lease pauses"):
+        quoted(known, 1, 1, 10)
