@@ -34,15 +34,20 @@ def router(volumes: Volumes, require: Require) -> APIRouter:
     @routes.get("/v1/volumes/{volume}")
     def show(volume: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
         """A volume, by its id or name."""
-        return volumes.volume(volume, _whose(actor)).as_dict()
+        return volumes.volume(volume, _owner(actor, volume)).as_dict()
 
     @routes.delete("/v1/volumes/{volume}")
     def remove(volume: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
         """Wipe a volume, with everything in it. Refused while a lease has it."""
-        return volumes.remove(volume, _whose(actor)).as_dict()
+        return volumes.remove(volume, _owner(actor, volume)).as_dict()
 
     return routes
 
 
 def _whose(actor: Actor) -> str | None:
     return None if actor.everywhere else actor.organization_id
+
+
+def _owner(actor: Actor, volume: str) -> str | None:
+    """Whose volume is meant: the operator may name anyone's by its id; a name means one of the asker's own organization."""
+    return _whose(actor) if volume.startswith("vol_") else actor.organization_id
