@@ -159,6 +159,10 @@ def test_every_change_in_place_knows_if_match(service: Service) -> None:
     """PUT and PATCH change what is there; those that do not know If-Match say why."""
     added = {
         ("PUT", "/v1/demand/{pool_id}/history"): "adds history and changes none",
+        (
+            "PUT",
+            "/v1/organizations/{organization}/people/{person_id}/role",
+        ): "a role is one word, and is set as a whole",
     }
     changing = {
         (method, route.path)

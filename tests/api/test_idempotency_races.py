@@ -72,7 +72,7 @@ class Prepared:
         self.service = service
         self.acme, self.bolt = service.organizations["acme"], service.organizations["bolt"]
         self.pool = service.world.pool
-        self.spare = service.system.accounts.create_organization("spare").id
+        self.spares = [service.system.accounts.create_organization(name).id for name in ("spare", "other")]
         self.ended = [self.lease(), self.lease()]
         headers = {"Authorization": f"Bearer {service.keys['operator']}", "content-type": TOML}
         assert service.client.put("/v1/prices", content=BOOK, headers=headers).status_code == 200
@@ -184,8 +184,8 @@ class Prepared:
         return {
             "accounts.create_organization": of(op, "/v1/organizations", {"name": "x"}, {"name": "y"}),
             "accounts.create_key": of(op, "/v1/organizations/acme/keys", {"name": "x"}, {"name": "y"}),
-            "accounts.suspend": at(op, "/v1/organizations/{}/suspend", ["team", self.spare]),
-            "accounts.resume": at(op, "/v1/organizations/{}/resume", ["team", self.spare]),
+            "accounts.suspend": at(op, "/v1/organizations/{}/suspend", self.spares),
+            "accounts.resume": at(op, "/v1/organizations/{}/resume", self.spares),
             "accounts.invite": of(op, "/v1/organizations/acme/invitations", guest("a"), guest("b")),
             "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),

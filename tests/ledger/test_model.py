@@ -76,7 +76,7 @@ until = 2026-02-10T00:00:00Z
 TABLES = [
     table
     for table in metadata.sorted_tables
-    if table.name == "organizations" or table.name.startswith(("ledger_", "outbox_"))
+    if table.name in ("organizations", "audit_entries") or table.name.startswith(("ledger_", "outbox_"))
 ]
 METERS = ("tokens.input", "tokens.input_cached", "tokens.output")
 
