@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World
 
+from sublet.leases.backends.base import Observation, Reservation, RunState
 from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.simulated import Faults
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, Timing
+from sublet.leases.plan.engines import engine_steps, reserve_order
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import InvalidInputError
@@ -63,6 +67,31 @@ def test_a_lease_that_is_over_is_kept_no_longer(fleet: World) -> None:
     fleet.run(900, 10)
     assert fleet.lease(whole).state is LeaseState.ENDED
     assert fleet.backend._kept == {} == fleet.backend.observe_all()
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ({"broken": "node n3 is down"}, "would not hold: node n3 is down"),
+        ({"accelerators": 1}, "keeps 1 of 2 accelerators"),
+        ({"start": timedelta(minutes=5)}, "its engine keeps it until"),
+        ({"end": -timedelta(minutes=5)}, "its engine keeps it until"),
+        ({"start": timedelta(seconds=1), "end": timedelta(seconds=1)}, None),
+    ],
+)
+def test_what_the_engine_keeps_wrongly_is_asked_for_again(
+    fleet: World, kept: dict[str, Any], words: str | None
+) -> None:
+    lease = fleet.lease(sell(fleet, ahead_s=3600))
+    window = reserve_order(lease, GAPS).window
+    right = Reservation(window.start, window.end, 2)
+    moved = {key: getattr(right, key) + value if isinstance(value, timedelta) else value for key, value in kept.items()}
+    seen = Observation(lease.id, RunState.ABSENT, reservation=replace(right, **moved))
+    steps = list(engine_steps(lease, seen, FLEET, GAPS, fleet.clock.now()))
+    asked = [step.reason for step in steps if step.kind == "reserve"]
+    assert len(asked) == (words is not None) and all(str(words) in reason for reason in asked)
+    over = list(engine_steps(lease, seen, FLEET, GAPS, window.end))
+    assert "reserve" not in [step.kind for step in over], "nothing is kept for what is over"
 
 
 def test_an_engine_that_is_silent_at_acceptance_sells_nothing_twice(store: Store, clock: SimulatedClock) -> None:

@@ -77,3 +77,20 @@ def test_a_reclaim_is_kept_from_its_start_and_released_at_its_end() -> None:
     begun = told(view(), reclaimed(4, -HOUR, 2 * HOUR))
     assert [(step.kind, step.at) for step in begun] == [("release", NOW + 2 * HOUR)]
     assert told(view(), reclaimed(0, HOUR, 2 * HOUR)) == [], "leases were broken for a block; nothing is kept"
+
+
+def test_hours_by_a_deadline_wait_for_accelerators_for_a_pause_or_for_their_end() -> None:
+    hours: dict[str, Any] = {"service_s": 3600, "metered_s": 0, "accelerators": 1}
+    waiting = of(LeaseState.PAUSED, unit_ids=(), **hours)
+    hours |= {"unit_ids": ("unit_1",)}
+    paused_soon = of(LeaseState.ACTIVE, reclaim_at=NOW + HOUR, reclaim_reason="the owner trains", **hours)
+    planned = of(LeaseState.ACTIVE, reclaim_at=NOW + HOUR, **hours)
+    runs = of(LeaseState.ACTIVE, **hours)
+    for lease, kind, at, words in (
+        (waiting, "resume", NOW + 2 * HOUR, "waits for idle accelerators; 1.0 of 1 h are left"),
+        (paused_soon, "pause", NOW + HOUR, "the owner trains; 1.0 of 1 h are left"),
+        (planned, "pause", NOW + HOUR, "a pause is planned"),
+        (runs, "end", NOW + 3 * HOUR, "it runs until all its hours are delivered"),
+    ):
+        (step,) = told(view(lease))
+        assert (step.kind, step.at) == (kind, at) and words in step.reason, step
