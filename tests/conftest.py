@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from sqlalchemy.engine import make_url
 from tests.leases.slurm_cluster import SlurmCluster, missing
 
 import sublet.store.tables  # noqa: F401  registers every table
-from sublet.store import Store
+from sublet.store import Store, schema
 from sublet.store.metadata import metadata
 from sublet.values.clock import SimulatedClock
 
@@ -41,18 +43,57 @@ def answers_fit() -> Iterator[None]:
     assert answers.FAULTS == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with one SQLite database as the migrations make it, and one as the tables are declared: every fresh one of a test
+    is a copy, since making it takes longer than most tests. Tests of the store itself make theirs."""
+    folder = tmp_path_factory.mktemp("fresh")
+    declared = Store(f"sqlite:///{folder}/declared.db", SimulatedClock())
+    metadata.create_all(declared.engine)
+    declared.close()
+    migrated, whole = folder / "migrated.db", schema._migrate_once
+
+    def once(store: Store, known: list[str]) -> str | None:
+        path = str(store.url.database) if store.is_sqlite else ""
+        if not path or os.environ.get("PYTEST_CURRENT_TEST", "").startswith("tests/store/") or not _is_empty(path):
+            return whole(store, known)
+        if not migrated.exists():
+            made = Store(f"sqlite:///{migrated}", SimulatedClock())
+            while whole(made, known) is not None:
+                continue
+            made.close()
+        with closing(sqlite3.connect(migrated)) as source, closing(sqlite3.connect(path)) as copy:
+            source.backup(copy)
+        return known[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "_migrate_once", once)
+        yield folder
+
+
+def _is_empty(path: str) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
 @pytest.fixture
 def clock() -> SimulatedClock:
     return SimulatedClock()
 
 
-@pytest.fixture
-def store(tmp_path: Path, clock: SimulatedClock) -> Iterator[Store]:
-    """A fresh SQLite database."""
-    opened = Store(f"sqlite:///{tmp_path}/sublet.db", clock)
-    metadata.create_all(opened.engine)
+@contextmanager
+def _sqlite(folder: Path, fresh: Path, clock: SimulatedClock) -> Iterator[Store]:
+    shutil.copy(fresh / "declared.db", folder / "sublet.db")
+    opened = Store(f"sqlite:///{folder}/sublet.db", clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path, fresh_databases: Path, clock: SimulatedClock) -> Iterator[Store]:
+    """A fresh SQLite database."""
+    with _sqlite(tmp_path, fresh_databases, clock) as opened:
+        yield opened
 
 
 @contextmanager
@@ -111,15 +152,15 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmClu
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.real)])
-def any_store(request: pytest.FixtureRequest, tmp_path: Path, clock: SimulatedClock) -> Iterator[Store]:
+def any_store(
+    request: pytest.FixtureRequest, tmp_path: Path, fresh_databases: Path, clock: SimulatedClock
+) -> Iterator[Store]:
     """The same test on both databases."""
     if request.param == "postgres":
         yield from _postgres(clock)
         return
-    opened = Store(f"sqlite:///{tmp_path}/sublet.db", clock)
-    metadata.create_all(opened.engine)
-    yield opened
-    opened.close()
+    with _sqlite(tmp_path, fresh_databases, clock) as opened:
+        yield opened
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

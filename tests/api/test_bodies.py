@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from tests.api.conftest import Service
 
+from sublet.simulation.world import World
 from sublet.values.wire import is_body
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all tests here: what is refused changes nothing, which is the point."""
+    world = World(tmp_path_factory.mktemp("bodies") / "w")
+    world.remember(days=8, need=0.3, spread=0.05)
+    yield Service(world)
+    world.close()
 
 
 def _refusal(service: Service, method: str, path: str, body: Any, who: str = "operator") -> dict[str, Any]:

@@ -41,8 +41,8 @@ from sublet.values.windows import Window
 from sublet.wiring.system import Sublet
 
 SIZE = 8
-EXAMPLES = 6
-STEPS = 12
+EXAMPLES = 4
+STEPS = 10
 POOLS = EXAMPLES + 4
 TAKEN = count_from()
 

@@ -96,7 +96,7 @@ def test_what_can_not_be_taken_back_is_promised_on_whole_hours_however_fine_the_
 def test_accelerators_that_do_not_work_are_not_sold(reserve: int, kept: int) -> None:
     facts = PoolFacts("pool_a", "made", 100, never_sell=kept, failure_reserve=reserve)
     whole, last = by_minute(6), np.arange(WHOLE.times_us.size + 6 * 59)
-    for working in (0.0, 40.0, 95.0, 100.0, 250.0):
+    for working in (0.0, 95.0, 250.0):
         capacity = np.where(last < last[-1], 100.0, working)
         seen = replace(whole, capacity=capacity)
         told = {

@@ -180,7 +180,7 @@ def test_memory_and_a_fresh_start_decide_alike(store: Store, clock: SimulatedClo
     assert ladder.as_dict() == surplus(store, clock, facts).ladder("pool_a").as_dict()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     count=st.integers(1, 120),
     start_h=st.integers(-5, 30),
@@ -209,7 +209,7 @@ def test_adding_a_claim_never_sells_more(
     assert after.count <= before.count
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     low=st.floats(0.1, 1000),
     high=st.floats(0.1, 1000),
@@ -232,7 +232,7 @@ def test_more_risk_never_sells_less(
     assert counts[0] <= counts[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     window_h=st.sampled_from([2, 4, 12, 24]),
@@ -290,7 +290,7 @@ def test_what_is_kept_for_short_promises_says_so() -> None:
     assert [item.count for item in alone if item.window_s == 4 * 3600] == [few.count]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     capacity=st.integers(0, 150),
     never=st.integers(0, 20),
@@ -316,7 +316,7 @@ def test_never_more_than_the_capacity_and_every_unit_accounted_for(
         assert found.count <= max(0, capacity - never - reserve - sold - known.in_use)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(back_h=st.integers(1, 100), later=st.integers(0, 300))
 def test_what_comes_later_is_not_looked_at(back_h: int, later: int) -> None:
     at = END - timedelta(hours=back_h)
@@ -373,7 +373,7 @@ def test_a_regime_that_changed_is_noticed_and_sold_less() -> None:
 
 
 @given(st.integers(0, 20), st.sampled_from([2, 5, 10, 30]), st.integers(0, 30))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_shorter_promise_may_go_as_deep_as_a_longer_one(seed: int, per_1000: int, taken: int) -> None:
     firm = a_class("firm", None, per_1000)
     history = made.series(45, seed=seed, pool="other")
