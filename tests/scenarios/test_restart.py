@@ -37,7 +37,8 @@ def quiet(folder: Path) -> Iterator[UpProcess]:
     feed = '[pools.prometheus]\nurl = "http://127.0.0.1:9"\nin_use = "up"\n'
     written = config.read_text().replace("[classes.notice]\n", "[classes.notice]\nbroken_per_1000_max = 100\n")
     assert "broken_per_1000_max" in written
-    config.write_text(f'{written}{feed}\n[classes.firm]\nbroken_per_1000_max = 100\n\n[models]\ndefault = ""\n')
+    risky = "".join(f"\n[classes.{name}]\nbroken_per_1000_max = 100\n" for name in ("firm", "deadline"))
+    config.write_text(f'{written}{feed}{risky}\n[models]\ndefault = ""\n')
     up = UpProcess(config)
     up.start()
     try:
