@@ -124,7 +124,9 @@ def a_running_lease_takes_other_keys(stage: BackendStage) -> None:
     other = replace(order, authorized_keys=(SSH_KEY, OTHER_SSH_KEY))
     stage.backend.start(other)
     wanted = keys_digest(other.authorized_keys)
-    after = stage.until(order.lease_id, "open to the other keys", lambda seen: before.keys is None or seen.keys == wanted)
+    after = stage.until(
+        order.lease_id, "open to the other keys", lambda seen: before.keys is None or seen.keys == wanted
+    )
     expect(after.endpoint == before.endpoint, "other keys moved its door")
     expect(len(after.deliveries) == 1 and after.deliveries[0].open, "other keys interrupted it")
 
