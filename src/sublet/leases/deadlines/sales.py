@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -11,20 +12,17 @@ from sqlalchemy import Connection, Row
 from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.deadlines import store as deadline_sql
-from sublet.leases.model import QUOTE_S, Lease, LeaseState, NoCapacityError, OnFailure, Quote
+from sublet.leases.model import Lease, NoCapacityError, Quote
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
-from sublet.leases.quotes.holds import ROLLING_S, hold_s
+from sublet.leases.quotes.contracts import Buyer, Offered, held_until, make_lease, make_quote
 from sublet.leases.quotes.places import Places
 from sublet.leases.quotes.request import QuoteRequest
-from sublet.leases.volumes import store as volumes_sql
-from sublet.leases.volumes.service import chosen
 from sublet.store import Store
 from sublet.surplus.deadlines.book import Offer
 from sublet.surplus.model import Promised
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
-from sublet.values.ids import new_id
 from sublet.values.windows import Window
 
 
@@ -57,30 +55,10 @@ class DeadlineSales:
             if not offer.answer.admitted or not self._may_share(connection, pool.id, organization_id, window, now):
                 refusals.append((pool, offer))
                 continue
-            terms = self._ports.classes.named(request.class_name)
-            price_nano, currency = self._ports.price(connection, pool.id, terms.name, window, organization_id)
-            quote = Quote(
-                id=new_id("quo"),
-                organization_id=organization_id,
-                pool_id=pool.id,
-                class_name=terms.name,
-                notice_s=terms.notice_s,
-                accelerators=request.accelerators,
-                window=window,
-                price_nano=price_nano,
-                currency=currency,
-                created_at=now,
-                expires_at=now + timedelta(seconds=QUOTE_S),
-                credit_ratio=terms.credit_ratio,
-                held_until=self._held_until(connection, organization_id, pool.id, request.accelerators, service_s, now),
-                on_failure=OnFailure.REPLACE,
-                network=request.network,
-                volumes=tuple(
-                    (item.id, item.name) for item in chosen(connection, organization_id, request.volumes, pool.id)
-                ),
-                service_s=service_s,
-                likely=offer.likely,
-            )
+            price_nano, currency = self._ports.price(connection, pool.id, request.class_name, window, organization_id)
+            offered = Offered(organization_id, pool.id, window, price_nano, currency, likely=offer.likely)
+            quote = make_quote(connection, self._ports, request, offered, now)
+            quote = replace(quote, held_until=held_until(connection, self._ports, quote, now))
             self._ports.authorize(connection, organization_id, quote.total_nano, currency)
             sql.insert_quote(connection, quote, key, request.as_dict())
             if quote.held_until is not None:
@@ -88,15 +66,7 @@ class DeadlineSales:
             return quote
         raise _refusal(refusals, request, service_s)
 
-    def sell(
-        self,
-        connection: Connection,
-        quote: Quote,
-        keys: tuple[str, ...],
-        now: datetime,
-        key: str | None,
-        buyer: tuple[str, str],
-    ) -> Lease:
+    def sell(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
         """The lease of a quote: asked once more as if the quote held nothing. It waits until the plan gives it accelerators."""
         assert quote.service_s is not None
         wanted = Promised(quote.id, quote.accelerators, quote.service_s, quote.window.end)
@@ -107,37 +77,7 @@ class DeadlineSales:
         if not promised or not self._may_share(connection, quote.pool_id, quote.organization_id, quote.window, now):
             raise NoCapacityError(f"it can no longer be promised: {offer.answer.sentence} Ask for a new quote.")
         self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
-        lease = Lease(
-            id=new_id("lse"),
-            organization_id=quote.organization_id,
-            pool_id=quote.pool_id,
-            quote_id=quote.id,
-            class_name=quote.class_name,
-            notice_s=quote.notice_s,
-            accelerators=quote.accelerators,
-            unit_ids=(),
-            devices=(),
-            window=Window(now, quote.window.end),
-            price_nano=quote.price_nano,
-            currency=quote.currency,
-            state=LeaseState.SCHEDULED,
-            ssh_public_keys=keys,
-            created_at=now,
-            credit_ratio=quote.credit_ratio,
-            on_failure=quote.on_failure,
-            network=quote.network,
-            volumes=quote.volumes,
-            service_s=quote.service_s,
-            turned_at=now,
-        )
-        volumes_sql.attach_all(connection, quote.volumes, lease.id)
-        self._ports.reserve(connection, lease, *buyer)
-        sql.insert_lease(connection, lease, key)
-        actor = f"customer {quote.organization_id}"
-        sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
-        why = f"{quote.service_s / 3600:g} h on {lease.accelerators} accelerators by {format_time(lease.window.end)}"
-        sql.record(connection, lease.id, LeaseState.REQUESTED, LeaseState.SCHEDULED, now, "admission", why)
-        return lease
+        return make_lease(connection, self._ports, quote, (), buyer, now)
 
     def _may_share(
         self, connection: Connection, pool_id: str, organization_id: str, window: Window, now: datetime
@@ -147,21 +87,6 @@ class DeadlineSales:
             return True
         others = calendar.other_tenants(connection, pool_id, organization_id, window, now)
         return not others and not deadline_sql.other_tenants(connection, pool_id, organization_id)
-
-    def _held_until(
-        self,
-        connection: Connection,
-        organization_id: str,
-        pool_id: str,
-        accelerators: int,
-        service_s: int,
-        now: datetime,
-    ) -> datetime | None:
-        holds = sql.idle_holds(connection, organization_id, pool_id, now - timedelta(seconds=ROLLING_S))
-        capacity = sql.capacity(connection, pool_id)
-        window = Window.starting(now, service_s)
-        seconds = hold_s(self._ports.holds, accelerators, window, capacity, holds, now)
-        return now + timedelta(seconds=seconds) if seconds else None
 
 
 def _refusal(refusals: Sequence[tuple[Row[Any], Offer]], request: QuoteRequest, service_s: int) -> NoCapacityError:

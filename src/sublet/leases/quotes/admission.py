@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -16,28 +16,22 @@ from sublet.leases.deadlines.sales import DeadlineSales
 from sublet.leases.model import (
     ACCELERATORS_PER_LEASE_MAX,
     FORECAST_WINDOW_S_MAX,
-    QUOTE_S,
     Fence,
     Lease,
-    LeaseState,
     NoCapacityError,
     Quote,
     QuoteExpiredError,
-    UnitState,
     WrongStateError,
 )
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
-from sublet.leases.quotes.holds import ROLLING_S, hold_s
+from sublet.leases.quotes.contracts import Buyer, Offered, held_until, make_lease, make_quote
 from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
 from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
-from sublet.leases.volumes import store as volumes_sql
-from sublet.leases.volumes.service import chosen
 from sublet.store import Store
 from sublet.surplus.blocks.model import Block
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
-from sublet.values.ids import new_id
 from sublet.values.money import text_from_nano
 from sublet.values.text import refuse_unsafe
 from sublet.values.windows import Window
@@ -141,7 +135,7 @@ class Admission:
             if quote.expires_at <= now or quote.window.end <= now:
                 raise QuoteExpiredError()
             sell = self._sell if quote.service_s is None else self._deadlines.sell
-            return sell(connection, quote, keys, now, key, (key_id, project))
+            return sell(connection, quote, Buyer(keys, key, key_id, project), now)
 
         return self._store.write(write)
 
@@ -162,29 +156,11 @@ class Admission:
             place = self._places.place(connection, pool.id, request, window, organization_id, now)
             if place is None:
                 continue
-            terms = self._ports.classes.named(request.class_name)
-            quote = Quote(
-                id=new_id("quo"),
-                organization_id=organization_id,
-                pool_id=pool.id,
-                class_name=request.class_name,
-                notice_s=terms.notice_s,
-                accelerators=request.accelerators,
-                window=window,
-                price_nano=place.price_nano,
-                currency=place.currency,
-                created_at=now,
-                expires_at=now + timedelta(seconds=QUOTE_S),
-                credit_ratio=terms.credit_ratio,
-                free_s=terms.free_s,
-                held_until=self._held_until(connection, organization_id, pool.id, request.accelerators, window, now),
-                on_failure=request.on_failure,
-                block_id=place.block_id,
-                network=request.network,
-                volumes=tuple(
-                    (item.id, item.name) for item in chosen(connection, organization_id, request.volumes, pool.id)
-                ),
+            offered = Offered(
+                organization_id, pool.id, window, place.price_nano, place.currency, block_id=place.block_id
             )
+            quote = make_quote(connection, self._ports, request, offered, now)
+            quote = replace(quote, held_until=held_until(connection, self._ports, quote, now))
             self._ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
             sql.insert_quote(connection, quote, key, request.as_dict())
             if quote.held_until is not None:
@@ -225,22 +201,10 @@ class Admission:
                 f"price is {text_from_nano(sale.price_nano)}, less than the block's least of {text_from_nano(least_nano)}",
                 field="price",
             )
-        quote = Quote(
-            id=new_id("quo"),
-            organization_id=sale.organization_id,
-            pool_id=block.pool_id,
-            class_name=terms.name,
-            notice_s=terms.notice_s,
-            accelerators=block.accelerators,
-            window=block.window,
-            price_nano=max(price_nano, least_nano),
-            currency=currency,
-            created_at=now,
-            expires_at=now + timedelta(seconds=QUOTE_S),
-            credit_ratio=terms.credit_ratio,
-            free_s=terms.free_s,
-            block_id=block.id,
-        )
+        request = QuoteRequest(accelerators=block.accelerators, class_name=terms.name)
+        price_nano = max(price_nano, least_nano)
+        offered = Offered(sale.organization_id, block.pool_id, block.window, price_nano, currency, block_id=block.id)
+        quote = make_quote(connection, self._ports, request, offered, now)
         free = self._places.free(connection, block.pool_id, block.window, sale.organization_id, now)
         room = dict(self._ports.block_rooms(connection, block.pool_id, block.window))
         able = min(len(free), max((many for item, many in room.items() if item.id == block.id), default=0))
@@ -254,7 +218,7 @@ class Admission:
                 "replicas: begin later, or reclaim them first"
             )
         sql.insert_quote(connection, quote, None, {"block": block.id})
-        return self._sell(connection, quote, keys, now, None, ("", ""))
+        return self._sell(connection, quote, Buyer(keys), now)
 
     def cancel(self, organization_id: str, quote_id: str) -> Quote:
         """Give up a quote: what it holds is on sale again. One that has expired or was canceled stays as it is. Raises
@@ -276,30 +240,7 @@ class Admission:
 
         return self._store.write(write)
 
-    def _held_until(
-        self,
-        connection: Connection,
-        organization_id: str,
-        pool_id: str,
-        accelerators: int,
-        window: Window,
-        now: datetime,
-    ) -> datetime | None:
-        since = now - timedelta(seconds=ROLLING_S)
-        holds = sql.idle_holds(connection, organization_id, pool_id, since)
-        capacity = sql.capacity(connection, pool_id)
-        seconds = hold_s(self._ports.holds, accelerators, window, capacity, holds, now)
-        return now + timedelta(seconds=seconds) if seconds else None
-
-    def _sell(
-        self,
-        connection: Connection,
-        quote: Quote,
-        keys: tuple[str, ...],
-        now: datetime,
-        key: str | None,
-        buyer: tuple[str, str],
-    ) -> Lease:
+    def _sell(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
         """The surplus is asked once more as if the hold were not there. What it held is the lease's, or else others that are
         free: a hold that is over, or an accelerator that has failed since, is no reason to refuse."""
         units = {fence.unit_id for fence in calendar.fences_of(connection, quote.id)}
@@ -313,48 +254,9 @@ class Admission:
         )
         if len(open_now) < quote.accelerators:
             raise NoCapacityError("the owner needs this capacity since you asked, or it is sold; ask for a new quote")
-        units = set(open_now[: quote.accelerators])
         self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
-        devices = calendar.devices_of(connection, sorted(units))
-        lease = Lease(
-            id=new_id("lse"),
-            organization_id=quote.organization_id,
-            pool_id=quote.pool_id,
-            quote_id=quote.id,
-            class_name=quote.class_name,
-            notice_s=quote.notice_s,
-            accelerators=quote.accelerators,
-            unit_ids=tuple(sorted(units)),
-            devices=tuple(devices[unit] for unit in sorted(units)),
-            window=quote.window,
-            price_nano=quote.price_nano,
-            currency=quote.currency,
-            state=LeaseState.SCHEDULED,
-            ssh_public_keys=keys,
-            created_at=now,
-            credit_ratio=quote.credit_ratio,
-            free_s=quote.free_s,
-            on_failure=quote.on_failure,
-            block_id=quote.block_id,
-            network=quote.network,
-            volumes=quote.volumes,
-        )
-        volumes_sql.attach_all(connection, quote.volumes, lease.id)
-        self._ports.reserve(connection, lease, *buyer)
-        sql.insert_lease(connection, lease, key)
-        self._fence(connection, quote, sorted(units), None, holder_id=lease.id)
-        sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
-        actor = f"customer {quote.organization_id}"
-        sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
-        sql.record(
-            connection,
-            lease.id,
-            LeaseState.REQUESTED,
-            LeaseState.SCHEDULED,
-            now,
-            "admission",
-            f"{lease.accelerators} accelerators fenced until {format_time(lease.window.end)}",
-        )
+        lease = make_lease(connection, self._ports, quote, open_now[: quote.accelerators], buyer, now)
+        self._fence(connection, quote, list(lease.unit_ids), None, holder_id=lease.id)
         return lease
 
     def _fence(

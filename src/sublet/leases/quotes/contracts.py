@@ -1,0 +1,141 @@
+"""The only place in which quotes and leases are made, sold by a window and by a deadline alike: what is promised in a quote is in
+the lease that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from sublet.leases import store as sql
+from sublet.leases.model import QUOTE_S, Lease, LeaseState, OnFailure, Quote, UnitState
+from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.holds import ROLLING_S, hold_s
+from sublet.leases.quotes.request import QuoteRequest
+from sublet.leases.volumes import store as volumes_sql
+from sublet.leases.volumes.service import chosen
+from sublet.values.clock import format_time
+from sublet.values.ids import new_id
+from sublet.values.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a pool offers for a request: `price_nano` per accelerator-hour over `window`, from a block where `block_id` names one.
+    `likely` is the share of possible paths on which an order with a deadline ends in time."""
+
+    organization_id: str
+    pool_id: str
+    window: Window
+    price_nano: int
+    currency: str
+    block_id: str | None = None
+    likely: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """Who accepts a quote: the keys that may log in, under which idempotency key, and the API key and project whose budgets it
+    counts against besides the organization's."""
+
+    ssh_public_keys: tuple[str, ...]
+    idempotency_key: str | None = None
+    key_id: str = ""
+    project: str = ""
+
+
+def make_quote(
+    connection: Connection, ports: LeasePorts, request: QuoteRequest, offered: Offered, now: datetime
+) -> Quote:
+    """The quote of `request`, which holds nothing yet. Raises what the choice of its volumes raises."""
+    terms = ports.classes.named(request.class_name)
+    by_window = request.service_s is None
+    return Quote(
+        id=new_id("quo"),
+        organization_id=offered.organization_id,
+        pool_id=offered.pool_id,
+        class_name=terms.name,
+        notice_s=terms.notice_s,
+        accelerators=request.accelerators,
+        window=offered.window,
+        price_nano=offered.price_nano,
+        currency=offered.currency,
+        created_at=now,
+        expires_at=now + timedelta(seconds=QUOTE_S),
+        credit_ratio=terms.credit_ratio,
+        free_s=terms.free_s if by_window else 0,
+        # Hours by a deadline are sold of so many accelerators: with fewer they would be late.
+        on_failure=request.on_failure if by_window else OnFailure.REPLACE,
+        block_id=offered.block_id,
+        network=request.network,
+        volumes=tuple(
+            (item.id, item.name)
+            for item in chosen(connection, offered.organization_id, request.volumes, offered.pool_id)
+        ),
+        service_s=request.service_s,
+        likely=offered.likely,
+    )
+
+
+def held_until(connection: Connection, ports: LeasePorts, quote: Quote, now: datetime) -> datetime | None:
+    """Until when the capacity of a new quote is held; None where it is a price alone."""
+    since = now - timedelta(seconds=ROLLING_S)
+    holds = sql.idle_holds(connection, quote.organization_id, quote.pool_id, since)
+    capacity = sql.capacity(connection, quote.pool_id)
+    # Hours by a deadline hold as much as a window of their length would.
+    window = quote.window if quote.service_s is None else Window.starting(now, quote.service_s)
+    seconds = hold_s(ports.holds, quote.accelerators, window, capacity, holds, now)
+    return now + timedelta(seconds=seconds) if seconds else None
+
+
+def make_lease(
+    connection: Connection, ports: LeasePorts, quote: Quote, units: Sequence[str], buyer: Buyer, now: datetime
+) -> Lease:
+    """The lease that `quote` becomes, on `units` (none yet, where it has a deadline): written down, reserved against the budgets,
+    with its volumes. The caller fences the units. Raises what `ports.reserve` raises."""
+    chosen_units = sorted(units)
+    devices = calendar.devices_of(connection, chosen_units)
+    by_window = quote.service_s is None
+    lease = Lease(
+        id=new_id("lse"),
+        organization_id=quote.organization_id,
+        pool_id=quote.pool_id,
+        quote_id=quote.id,
+        class_name=quote.class_name,
+        notice_s=quote.notice_s,
+        accelerators=quote.accelerators,
+        unit_ids=tuple(chosen_units),
+        devices=tuple(devices[unit] for unit in chosen_units),
+        window=quote.window if by_window else Window(now, quote.window.end),
+        price_nano=quote.price_nano,
+        currency=quote.currency,
+        state=LeaseState.SCHEDULED,
+        ssh_public_keys=buyer.ssh_public_keys,
+        created_at=now,
+        credit_ratio=quote.credit_ratio,
+        free_s=quote.free_s,
+        on_failure=quote.on_failure,
+        block_id=quote.block_id,
+        network=quote.network,
+        volumes=quote.volumes,
+        service_s=quote.service_s,
+        turned_at=None if by_window else now,
+    )
+    volumes_sql.attach_all(connection, quote.volumes, lease.id)
+    ports.reserve(connection, lease, buyer.key_id, buyer.project)
+    sql.insert_lease(connection, lease, buyer.idempotency_key)
+    sql.set_unit_states(connection, lease.pool_id, lease.unit_ids, UnitState.FENCED, lease.id, None, now)
+    actor = f"customer {quote.organization_id}"
+    sql.record(connection, lease.id, None, LeaseState.REQUESTED, now, actor, f"quote {quote.id} accepted")
+    sql.record(connection, lease.id, LeaseState.REQUESTED, LeaseState.SCHEDULED, now, "admission", _promised(lease))
+    return lease
+
+
+def _promised(lease: Lease) -> str:
+    end = format_time(lease.window.end)
+    if lease.service_s is None:
+        return f"{lease.accelerators} accelerators fenced until {end}"
+    return f"{lease.service_s / 3600:g} h on {lease.accelerators} accelerators by {end}"
