@@ -7,8 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from sublet.config.package_hosts import machine_lists
 from sublet.config.pools import Section
-from sublet.values.egress import EgressPolicy, parsed_list, shipped
+from sublet.values.egress import EgressPolicy, Rule, parsed_list, shipped
+from sublet.values.egress_presets import OF_THE_MACHINE
 from sublet.values.errors import InvalidInputError
 
 _HOSTS_OWN = tuple(
@@ -28,7 +30,8 @@ Names = tuple[str, ...]
 
 
 class Egress(Section):
-    """What leases may reach outside: allow lists by name, and who may ask for which. Shipped: pypi, conda, apt, huggingface, git."""
+    """What leases may reach outside: allow lists by name, and who may ask for which. Shipped: huggingface and git, and with the
+    hosts that this machine's own package managers use, pypi, conda and apt."""
 
     allowed: Names = Field(
         default=(), max_length=40, description="lists that any lease may ask for; none: leases have no network"
@@ -42,7 +45,7 @@ class Egress(Section):
     lists: dict[str, Names] = Field(
         default_factory=dict,
         max_length=40,
-        description="other lists by name: host, *.example.org, host:port,port (80 and 443 if left out)",
+        description="other lists by name, or shipped ones anew: host, *.example.org, host:port,port (80 and 443 if left out)",
     )
     permit_networks: tuple[NetworkText, ...] = Field(
         default=(), max_length=40, description="private networks that listed hosts may be in, as those of a mirror"
@@ -68,7 +71,7 @@ class Egress(Section):
     @model_validator(mode="after")
     def _lists_that_there_are(self) -> Egress:
         try:
-            known = self.policy.lists
+            known = shipped().keys() | OF_THE_MACHINE.keys() | self._own_lists().keys()
         except InvalidInputError as error:
             raise ValueError(error.message) from error
         parts = (self.class_allowed, self.organization_allowed)
@@ -80,11 +83,14 @@ class Egress(Section):
 
     @property
     def policy(self) -> EgressPolicy:
-        """The same as the domain reads it. Raises InvalidInputError."""
-        lists = shipped() | {name: parsed_list(name, entries) for name, entries in self.lists.items()}
+        """The same as the domain reads it, with what the machine's package managers are configured for now. Raises
+        InvalidInputError."""
         return EgressPolicy(
-            lists,
+            shipped() | machine_lists() | self._own_lists(),
             frozenset(self.allowed),
             {name: frozenset(names) for name, names in self.class_allowed.items()},
             {name: frozenset(names) for name, names in self.organization_allowed.items()},
         )
+
+    def _own_lists(self) -> dict[str, tuple[Rule, ...]]:
+        return {name: parsed_list(name, entries) for name, entries in self.lists.items()}

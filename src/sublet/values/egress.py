@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sublet.values.egress_presets import PRESETS
+from sublet.values.egress_presets import OF_THE_MACHINE, PRESETS
 from sublet.values.errors import ForbiddenError, InvalidInputError
 
 LISTS_MAX = 16
@@ -66,7 +66,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """The lists that there are, and who may ask for which: an organization's own entry, else its class's, else `allowed`."""
+    """The lists whose hosts are known, and who may ask for which: an organization's own entry, else its class's, else `allowed`."""
 
     lists: Mapping[str, tuple[Rule, ...]] = field(default_factory=lambda: shipped())
     allowed: frozenset[str] = frozenset()
@@ -88,6 +88,12 @@ class EgressPolicy:
         if len(wanted) > LISTS_MAX:
             raise InvalidInputError(f"a lease has at most {LISTS_MAX} allow lists", field="network")
         for name in wanted:
+            if name in OF_THE_MACHINE and name not in self.lists:
+                raise InvalidInputError(
+                    f"network: this machine states no hosts for the allow list {name}: nothing was found in {OF_THE_MACHINE[name]}. "
+                    f'The operator can name them: [egress] lists = {{ {name} = ["HOST"] }}',
+                    field="network",
+                )
             if name not in self.lists:
                 raise InvalidInputError(
                     f"network: there is no allow list {name[:40]!r}; there are {', '.join(sorted(self.lists))}",
@@ -116,5 +122,5 @@ def parsed_list(name: str, entries: Sequence[str]) -> tuple[Rule, ...]:
 
 
 def shipped() -> dict[str, tuple[Rule, ...]]:
-    """The lists of `presets`."""
+    """The lists of `egress_presets` that name their hosts; those of the machine come from `config.package_hosts`."""
     return {name: parsed_list(name, entries) for name, entries in PRESETS.items()}

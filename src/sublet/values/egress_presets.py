@@ -1,13 +1,10 @@
-"""The allow lists that Sublet ships, by name. An operator adds others as `egress.lists`."""
+"""The allow lists that Sublet ships, by name. An operator adds others, or replaces one of these, as `egress.lists`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 PRESETS: Mapping[str, tuple[str, ...]] = {
-    "pypi": ("pypi.org:443", "files.pythonhosted.org:443"),
-    "conda": ("conda.anaconda.org:443", "repo.anaconda.com:443", "repo.prefix.dev:443"),
-    "apt": ("deb.debian.org", "security.debian.org", "archive.ubuntu.com", "security.ubuntu.com", "ports.ubuntu.com"),
     "huggingface": ("huggingface.co:443", "*.huggingface.co:443", "*.hf.co:443"),
     "git": (
         "github.com:443",
@@ -20,3 +17,10 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
         "codeberg.org:443",
     ),
 }
+
+OF_THE_MACHINE: Mapping[str, str] = {
+    "pypi": "pip's configuration (index-url)",
+    "conda": "conda's configuration (channels in .condarc)",
+    "apt": "apt's sources (/etc/apt/sources.list.d)",
+}
+"""Lists whose hosts are what this machine's own package managers are configured to use, and where that is read."""

@@ -13,13 +13,15 @@ from tests.leases.world import World
 from sublet.leases.backends.base import Observation, StartOrder
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock
-from sublet.values.egress import EgressPolicy, shipped
+from sublet.values.egress import EgressPolicy, parsed_list, shipped
 from sublet.values.errors import ForbiddenError, InvalidInputError
+
+LISTS = shipped() | {"pypi": parsed_list("pypi", ["packages.example.org:443"])}
 
 
 @pytest.fixture
 def world(store: Store, clock: SimulatedClock) -> World:
-    policy = EgressPolicy(shipped(), frozenset({"pypi", "git"}), {"firm": frozenset()})
+    policy = EgressPolicy(LISTS, frozenset({"pypi", "git"}), {"firm": frozenset()})
     return World(store, clock, egress=policy)
 
 
@@ -54,7 +56,12 @@ def test_without_a_list_a_lease_reaches_nothing(world: World, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("asked", "status"),
-    [({"network": ["apt"]}, 403), ({"network": ["x"]}, 400), ({"network": ["pypi"], "class": "firm"}, 403)],
+    [
+        ({"network": ["huggingface"]}, 403),
+        ({"network": ["apt"]}, 400),
+        ({"network": ["x"]}, 400),
+        ({"network": ["pypi"], "class": "firm"}, 403),
+    ],
 )
 def test_what_is_not_open_is_refused_at_the_quote(world: World, asked: dict[str, object], status: int) -> None:
     body = {"pool": world.pool.name, "class": "notice", "duration_s": 600, **asked}
@@ -73,7 +80,7 @@ def test_a_pool_that_can_not_give_it_is_not_sold_with_it(world: World) -> None:
 def test_a_list_that_was_taken_from_the_organization_is_no_longer_sold(world: World) -> None:
     request = replace(world.request(), network=("pypi",))
     world.leases.quote("org_customer", request)
-    world.egress = EgressPolicy(shipped(), frozenset({"pypi"}), {}, {"org_customer": frozenset()})
+    world.egress = EgressPolicy(LISTS, frozenset({"pypi"}), {}, {"org_customer": frozenset()})
     world.restart()
     with pytest.raises(ForbiddenError):
         world.leases.quote("org_customer", request)
