@@ -107,8 +107,11 @@ def code_rules() -> Iterator[str]:
         yield from terminal_output(name, tree)
         if path.name == "api.py" or "APIRouter" in source:
             yield from bodies(name, tree)
-        if path.relative_to(ROOT / "src" / "sublet").parts[0] in EXACT:
+        parts = path.relative_to(ROOT / "src" / "sublet").parts
+        if parts[0] in EXACT:
             yield from floats(name, tree)
+        if parts[0] == "gateway" and parts[1] in DIALECT_FREE:
+            yield from dialect_words(name, tree)
 
 
 def function_length(name: Path, tree: ast.AST) -> Iterator[str]:
@@ -137,6 +140,29 @@ def bodies(path: Path, tree: ast.AST) -> Iterator[str]:
         named += [item.name for item in node.names] if isinstance(node, ast.Import) else []
         if any(name.startswith("pydantic") for name in named):
             yield f"{path}:{node.lineno}: a module of routes imports pydantic; make its bodies in wire.py with @body"
+
+
+DIALECT_FREE = ("front", "metering", "requests")
+"""Rooms of the gateway in which a request under way is nobody's body."""
+DIALECT_WORDS = frozenset(
+    "messages choices delta max_tokens max_completion_tokens tool_calls response_format finish_reason prompt_tokens "
+    "completion_tokens stream_options reasoning_effort logit_bias reasoning_content".split()
+)
+
+
+def dialect_words(name: Path, tree: ast.AST) -> Iterator[str]:
+    """The gateway's inside names no field of anybody's body: surfaces read them, upstream writes them."""
+    found: set[tuple[int, str]] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            text = node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
+            found |= {(node.lineno, word) for word in DIALECT_WORDS & {text.strip('",:{}[] ')}}
+        elif isinstance(node, ast.Attribute) and node.attr in DIALECT_WORDS:
+            found.add((node.lineno, node.attr))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in DIALECT_WORDS:
+            found.add((node.lineno, node.target.id))
+    for line, word in sorted(found):
+        yield f"{name}:{line}: {word} is a field of OpenAI's; read it in surfaces/, write it in upstream/"
 
 
 def naive_time(name: Path, tree: ast.AST) -> Iterator[str]:

@@ -35,6 +35,7 @@ from sublet.gateway.surfaces.registry import SURFACES
 from sublet.gateway.surfaces.responses import ResponsesSurface
 from sublet.gateway.surfaces.responses_fields import FIELDS as RESPONSES
 from sublet.gateway.surfaces.surface import Headers, Identity, StreamForm, Surface
+from sublet.gateway.upstream.writer import check, for_engine
 from sublet.values.errors import SubletError
 
 MESSAGES = [{"role": "user", "content": "How many words?"}]
@@ -209,7 +210,7 @@ class Flawed(OpenAISurface):
         call = super().parse(kind, body)
         self.read += 1
         if self.flaw == "remembers":
-            call.body.max_tokens = self.read
+            call.output_tokens_max = self.read
         if self.flaw == "never_streams":
             call.stream = False
         if self.flaw == "needs_nothing":
@@ -302,10 +303,10 @@ def test_a_request_in_the_gateways_own_form_reaches_an_engine_in_its_dialect() -
         stream=True,
     )
     call = Call.of(request)
-    assert call.needs == ("chat", "images", "tools", "json_schema") and call.choices == 2
+    assert call.needs == ("chat", "images", "tools", "json_schema") and call.answers == 2
     stage = openai_stage(OpenAISurface())
-    call.check(stage.route)
-    asked = json.loads(call.for_engine(stage.route))
+    check(call, stage.route)
+    asked = json.loads(for_engine(call, stage.route))
     assert asked["messages"] == [
         {"role": "system", "content": "Be brief."},
         {
@@ -333,7 +334,7 @@ def test_a_request_in_the_gateways_own_form_reaches_an_engine_in_its_dialect() -
 def test_embeddings_and_empty_requests_in_the_gateways_own_form() -> None:
     stage = openai_stage(OpenAISurface())
     call = Call.of(EmbeddingRequest(PUBLIC, ("a", "b"), dimensions=8))
-    assert json.loads(call.for_engine(stage.route)) == {
+    assert json.loads(for_engine(call, stage.route)) == {
         "model": "engine-private-name",
         "input": ["a", "b"],
         "dimensions": 8,

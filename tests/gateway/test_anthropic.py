@@ -19,6 +19,7 @@ from sublet.gateway.surfaces.anthropic import AnthropicSurface
 from sublet.gateway.surfaces.anthropic_fields import FIELDS
 from sublet.gateway.surfaces.fields import REFUSED
 from sublet.gateway.surfaces.surface import Allowance, Identity
+from sublet.gateway.upstream.writer import check, for_engine
 
 SURFACE = AnthropicSurface()
 IDENTITY = Identity("req_0011", "toy", 1_700_000_000)
@@ -38,8 +39,8 @@ def ask(**fields: Any) -> dict[str, Any]:
 def asked(**fields: Any) -> dict[str, Any]:
     """What the engine is asked."""
     call = SURFACE.parse("chat", json.dumps(ask(**fields)).encode())
-    call.check(ROUTE)
-    return json.loads(call.for_engine(ROUTE))
+    check(call, ROUTE)
+    return json.loads(for_engine(call, ROUTE))
 
 
 def answered(choice: dict[str, Any], counts: Tokens = NOTHING, **fields: Any) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from sublet.gateway.surfaces.bedrock_fields import FIELDS
 from sublet.gateway.surfaces.event_stream import framed, headers_of
 from sublet.gateway.surfaces.fields import REFUSED
 from sublet.gateway.surfaces.surface import Identity, Surface
+from sublet.gateway.upstream.writer import check, for_engine
 
 CLIENTS: list[Any] = []
 SURFACE = BedrockSurface()
@@ -52,8 +53,8 @@ def bound(method: str = "converse") -> Surface:
 
 def asked(**fields: Any) -> dict[str, Any]:
     call = bound().parse("chat", json.dumps({"messages": [user()], **fields}).encode())
-    call.check(ROUTE)
-    return json.loads(call.for_engine(ROUTE))
+    check(call, ROUTE)
+    return json.loads(for_engine(call, ROUTE))
 
 
 def events(told: bytes) -> list[tuple[str, dict[str, Any]]]:

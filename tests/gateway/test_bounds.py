@@ -19,8 +19,8 @@ from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ContextLengthError, InvalidRequestError
 from sublet.gateway.requests.bounds import BRACKETS_MAX, SMALL_BYTES, STRINGS_MAX, check_structure
 from sublet.gateway.requests.context import TOKEN_BYTES_MAX, check_context
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.surfaces.openai import OpenAISurface
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 from sublet.store.tables.accounts import api_keys
 
 SURFACE = OpenAISurface()

@@ -39,8 +39,8 @@ from sublet.gateway.model import ModelRoute, UsageRecord
 from sublet.gateway.requests import held as held_requests
 from sublet.gateway.requests.allowances import AllowanceRequest, Granted
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import CHAT, EMBEDDING, ChatRequest, EmbeddingRequest, Role, Text, Turn
 from sublet.gateway.requests.held import BudgetHold, HeldExchange, tokens_max
-from sublet.gateway.upstream.openai_body import CHAT, EMBEDDING, ChatBody, EmbeddingBody
 from sublet.ledger.budgets.desk import HoldDesk
 from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger, new_budget
@@ -180,7 +180,8 @@ def test_what_does_not_fit_is_refused_in_openais_form_and_uses_nothing_up(money:
     error = answer.json["error"]
     assert (error["type"], error["code"], error["param"]) == ("insufficient_quota", "insufficient_quota", None)
     assert budget in error["message"] and "max_tokens" in error["message"] and "left" in error["message"]
-    assert answer.headers["x-ratelimit-remaining-requests"] == before
+    # What the request before it took comes back with time.
+    assert int(answer.headers["x-ratelimit-remaining-requests"]) >= int(before)
     assert not engine.asked
     assert money.rated() == (5 * INPUT_NANO + 3 * OUTPUT_NANO, 0)
     assert money.gateway.metric("sublet_gateway_requests_total") == 1
@@ -496,15 +497,18 @@ def test_a_journal_of_before_is_read() -> None:
     assert msgspec.json.decode(line_of(Record(kind="settle", request="r", held=True))[9:])["held"] is True
 
 
+ASKED = ChatRequest(MODEL, (Turn(Role.USER, (Text("x"),)),))
+
+
 @pytest.mark.parametrize(
     ("call", "body_bytes", "expected"),
     [
-        (Call(CHAT, MODEL, ChatBody(model=MODEL, max_tokens=10)), 100, (100 + 1024, 10)),
-        (Call(CHAT, MODEL, ChatBody(model=MODEL)), 100, (100 + 1024, 8000)),
-        (Call(CHAT, MODEL, ChatBody(model=MODEL, max_tokens=10**6)), 10**6, (8000, 8000)),
-        (Call(CHAT, MODEL, ChatBody(model=MODEL, max_tokens=1), needs=("chat", "tools")), 100, (8000, 1)),
-        (Call(CHAT, MODEL, ChatBody(model=MODEL, max_tokens=1), needs=("chat", "images")), 100, (8000, 1)),
-        (Call(EMBEDDING, MODEL, EmbeddingBody(model=MODEL)), 10**6, (10**6 + 1024, 0)),
+        (Call(CHAT, MODEL, ASKED, output_tokens_max=10), 100, (100 + 1024, 10)),
+        (Call(CHAT, MODEL, ASKED), 100, (100 + 1024, 8000)),
+        (Call(CHAT, MODEL, ASKED, output_tokens_max=10**6), 10**6, (8000, 8000)),
+        (Call(CHAT, MODEL, ASKED, output_tokens_max=1, needs=("chat", "tools")), 100, (8000, 1)),
+        (Call(CHAT, MODEL, ASKED, output_tokens_max=1, needs=("chat", "images")), 100, (8000, 1)),
+        (Call(EMBEDDING, MODEL, EmbeddingRequest(MODEL, ("x",))), 10**6, (10**6 + 1024, 0)),
     ],
 )
 def test_the_most_tokens_that_a_request_can_use(call: Call, body_bytes: int, expected: tuple[int, int]) -> None:

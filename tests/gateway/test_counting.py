@@ -21,11 +21,24 @@ from tests.gateway.harness import (
     usage,
     whole,
 )
-from tests.gateway.test_openai_surface import parse
+from tests.gateway.test_openai_surface import ROUTE, parse
 
-from sublet.gateway.metering.estimate import answer_tokens, prompt_tokens
-from sublet.gateway.metering.meter import Meter
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.metering.estimate import prompt_tokens, prompt_tokens_min
+from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import (
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    ChatRequest,
+    EmbeddingRequest,
+    Image,
+    Role,
+    Text,
+    ToolUse,
+    Turn,
+)
+from sublet.gateway.upstream.engine_meter import EngineMeter
+from sublet.gateway.upstream.writer import for_engine
 from sublet.store.tables.models import models
 from sublet.wiring.requests import request_usage
 
@@ -212,15 +225,30 @@ def test_the_estimate_of_a_prompt() -> None:
 
 def test_the_estimate_of_an_answer_leaves_an_echo_out() -> None:
     body = json.dumps({"choices": [{"text": "x" * 40}]}).encode()
-    assert answer_tokens(parse({"model": "toy", "prompt": "x" * 32}, COMPLETION), body) == 10
-    assert answer_tokens(parse({"model": "toy", "prompt": "x" * 32, "echo": True}, COMPLETION), body) == 2
-    assert (
-        answer_tokens(parse({"model": "toy", "prompt": "x" * 40, "echo": True, "max_tokens": 0}, COMPLETION), body) == 0
+    asked: tuple[tuple[dict[str, Any], int], ...] = (
+        ({"prompt": "x" * 32}, 10),
+        ({"prompt": "x" * 32, "echo": True}, 2),
+        ({"prompt": "x" * 40, "echo": True, "max_tokens": 0}, 0),
     )
+    for fields, tokens in asked:
+        meter = EngineMeter()
+        meter.finish_whole(parse({"model": "toy", **fields}, COMPLETION), body)
+        assert (meter.output, meter.counted) == (tokens, "estimate")
+
+
+def test_a_prompt_in_the_gateways_own_form_is_estimated_as_the_same_one_that_passes_unread() -> None:
+    turns = [Turn(Role.SYSTEM, (Text("x" * 8),)), Turn(Role.USER, (Text("é" * 4), Image("https://x/y.png")))]
+    turns.append(Turn(Role.ASSISTANT, uses=(ToolUse("t1", "weather", '{"at": "Oslo"}'),)))
+    own = Call.of(ChatRequest("toy", tuple(turns)))
+    passed = parse({"model": "toy", **json.loads(for_engine(own, ROUTE))}, CHAT)
+    assert prompt_tokens(own) == prompt_tokens(passed) == -(-(8 + 8 + 7 + 14) // 4) + 3 * 4
+    assert prompt_tokens_min(own, 1) == prompt_tokens_min(passed, 1) == 8 + 8 + 7 + 14
+    embedded = Call.of(EmbeddingRequest("toy", ("x" * 8, "y")))
+    assert (prompt_tokens(embedded), prompt_tokens_min(embedded, 4)) == (3, 2)
 
 
 def test_a_count_that_comes_late_replaces_the_estimate() -> None:
-    meter = Meter()
+    meter = EngineMeter()
     meter.chunk(json.dumps(chunk("x" * 400)).encode())
     assert (meter.output, meter.counted) == (100, "estimate")
     meter.chunk(json.dumps({**chunk(), "choices": [], "usage": usage(9, 80)}).encode())

@@ -15,8 +15,9 @@ from tests.gateway.test_openai_surface import IDENTITY, ROUTE, SURFACE
 
 from sublet.gateway.refusals import InvalidRequestError
 from sublet.gateway.requests.call import Call
-from sublet.gateway.requests.forcing import ForcedStream
 from sublet.gateway.surfaces.openai_answers import OpenAIStream
+from sublet.gateway.upstream.forced_calls import ForcedStream, with_calls
+from sublet.gateway.upstream.writer import check, for_engine
 from sublet.store.tables.models import models
 
 PLAIN = replace(ROUTE, capabilities=frozenset({"chat", "json_schema"}))
@@ -30,7 +31,7 @@ def tool(name: str, **schema: Any) -> dict[str, Any]:
 def forced(*tools: dict[str, Any], choice: Any = "required", **fields: Any) -> Call:
     body = {**ask(tools=list(tools), tool_choice=choice), "model": "toy", **fields}
     call = SURFACE.parse("chat", json.dumps(body).encode())
-    call.check(PLAIN)
+    check(call, PLAIN)
     return call
 
 
@@ -42,7 +43,7 @@ def told(call: Call, text: str, reason: str = "stop") -> dict[str, Any]:
     assert call.forcing is not None
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
     body = json.dumps({"choices": [choice]}).encode()
-    return json.loads(call.forcing.answer(body, IDENTITY))["choices"][0]
+    return json.loads(with_calls(call.forcing, body, IDENTITY))["choices"][0]
 
 
 def streamed(call: Call, pieces: list[str], reason: str = "stop") -> tuple[str, str, str | None, str]:
@@ -61,13 +62,13 @@ def streamed(call: Call, pieces: list[str], reason: str = "stop") -> tuple[str, 
 
 def test_one_tool_is_its_schema_and_several_are_a_choice_of_objects() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    asked = json.loads(forced(tool("one", **schema)).for_engine(PLAIN))
+    asked = json.loads(for_engine(forced(tool("one", **schema)), PLAIN))
     assert asked["response_format"]["json_schema"]["schema"] == schema and "tools" not in asked
     named = {"type": "function", "function": {"name": "two"}}
-    asked = json.loads(forced(tool("one"), tool("two", **schema), choice=named).for_engine(PLAIN))
+    asked = json.loads(for_engine(forced(tool("one"), tool("two", **schema), choice=named), PLAIN))
     assert asked["response_format"]["json_schema"]["schema"] == schema
     defined = {"$ref": "#/$defs/A", "$defs": {"A": {"items": {"$ref": "#/$defs/B"}}, "B": {"type": "string"}}}
-    asked = json.loads(forced(tool("one", **defined), tool("two", **schema)).for_engine(PLAIN))
+    asked = json.loads(for_engine(forced(tool("one", **defined), tool("two", **schema)), PLAIN))
     found = asked["response_format"]["json_schema"]["schema"]
     assert found["$defs"] == {"t0_A": {"items": {"$ref": "#/$defs/t0_B"}}, "t0_B": {"type": "string"}}
     assert [item["properties"]["arguments"] for item in found["anyOf"]] == [{"$ref": "#/$defs/t0_A"}, schema]
@@ -77,10 +78,10 @@ def test_a_model_with_tools_gets_them_and_one_that_can_do_neither_refuses() -> N
     body = json.dumps({**ask(tools=[tool("one")], tool_choice="required"), "model": "toy"}).encode()
     call = SURFACE.parse("chat", body)
     able = replace(ROUTE, capabilities=frozenset({"chat", "tools"}))
-    call.check(able)
-    assert call.forcing is None and "tools" in json.loads(call.for_engine(able))
+    check(call, able)
+    assert call.forcing is None and "tools" in json.loads(for_engine(call, able))
     with pytest.raises(InvalidRequestError, match="can't do tools"):
-        SURFACE.parse("chat", body).check(replace(ROUTE, capabilities=frozenset({"chat"})))
+        check(SURFACE.parse("chat", body), replace(ROUTE, capabilities=frozenset({"chat"})))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_what_can_not_be_forced_is_refused(choice: Any, words: str) -> None:
 
 def test_no_tool_wanted_is_an_answer_without() -> None:
     call = forced(tool("one"), choice="none")
-    asked = json.loads(call.for_engine(PLAIN))
+    asked = json.loads(for_engine(call, PLAIN))
     assert call.forcing is None and not {"tools", "tool_choice", "response_format"} & set(asked)
 
 

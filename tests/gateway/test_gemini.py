@@ -18,6 +18,7 @@ from sublet.gateway.surfaces.gemini import GeminiSurface
 from sublet.gateway.surfaces.gemini_fields import FIELDS
 from sublet.gateway.surfaces.gemini_schema import json_schema_of
 from sublet.gateway.surfaces.surface import Identity, Surface
+from sublet.gateway.upstream.writer import check, for_engine
 from sublet.values.errors import UnauthenticatedError
 
 SURFACE = GeminiSurface()
@@ -43,8 +44,8 @@ def bound(method: str = "generateContent", query: bytes = b"alt=sse") -> Surface
 
 def asked(**fields: Any) -> dict[str, Any]:
     call = bound().parse("chat", json.dumps({"contents": [user()], **fields}).encode())
-    call.check(ROUTE)
-    return json.loads(call.for_engine(ROUTE))
+    check(call, ROUTE)
+    return json.loads(for_engine(call, ROUTE))
 
 
 def configured(**config: Any) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from tests.gateway.harness import chunk
 from tests.gateway.test_openai_surface import IDENTITY, ROUTE, SURFACE, ask, parse
 
 from sublet.gateway.refusals import InvalidRequestError
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.requests.held import tokens_max
 from sublet.gateway.surfaces.fields import IGNORED, REFUSED
 from sublet.gateway.surfaces.openai_fields import FIELDS, NAMES
 from sublet.gateway.upstream.dialects import DIALECTS, PARAMETERS
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.upstream.writer import check, for_engine
 from sublet.models.engines import kinds
 
 
@@ -48,11 +49,11 @@ def test_what_can_not_be_honored_is_refused_by_name(fields: Any, param: str, wor
 
 
 def test_a_field_that_is_null_is_absent() -> None:
-    bare = json.loads(parse(ask()).for_engine(ROUTE))
+    bare = json.loads(for_engine(parse(ask()), ROUTE))
     for name in NAMES[CHAT] | PARAMETERS:
         if name not in ("model", "messages"):
             call = parse(ask(**{name: None}))
-            assert json.loads(call.for_engine(ROUTE)) == bare, name
+            assert json.loads(for_engine(call, ROUTE)) == bare, name
             assert call.needs == ("chat",), name
 
 
@@ -72,20 +73,20 @@ def test_effort_and_verbosity_reach_models_that_have_them_and_are_refused_for_ot
     call = parse(ask(**fields))
     name = next(iter(fields))
     if capability is None:
-        call.check(ROUTE)
-        assert name not in json.loads(call.for_engine(ROUTE))
+        check(call, ROUTE)
+        assert name not in json.loads(for_engine(call, ROUTE))
     else:
         with pytest.raises(InvalidRequestError, match=f"can't do {capability}") as refused:
-            call.check(ROUTE)
+            check(call, ROUTE)
         assert refused.value.details["param"] == name
     able = replace(ROUTE, capabilities=frozenset({"chat", "reasoning", "verbosity"}))
-    call.check(able)
-    assert json.loads(call.for_engine(able))[name] == fields[name]
+    check(call, able)
+    assert json.loads(for_engine(call, able))[name] == fields[name]
 
 
 def test_the_tier_is_told_in_the_answer_and_in_every_chunk() -> None:
     call = parse(ask(service_tier="auto", stream=True))
-    assert "service_tier" not in json.loads(call.for_engine(ROUTE))
+    assert "service_tier" not in json.loads(for_engine(call, ROUTE))
     answer = json.loads(SURFACE.answer(call, IDENTITY, b'{"choices":[]}'))
     assert answer["service_tier"] == "default"
     form = SURFACE.stream(call, IDENTITY)
@@ -110,16 +111,16 @@ VLLM = {
 def test_parameters_of_an_engine_reach_it_and_no_other() -> None:
     call = parse(ask(**VLLM))
     vllm = replace(ROUTE, dialect="vllm")
-    call.check(vllm)
-    sent = json.loads(call.for_engine(vllm))
+    check(call, vllm)
+    sent = json.loads(for_engine(call, vllm))
     assert {name: sent[name] for name in VLLM} == VLLM
     for dialect in ("openai", "llamacpp"):
         with pytest.raises(InvalidRequestError, match="does not know it"):
-            call.check(replace(ROUTE, dialect=dialect))
+            check(call, replace(ROUTE, dialect=dialect))
     llamacpp = replace(ROUTE, dialect="llamacpp")
     few = parse(ask(repetition_penalty=1.1, top_k=5))
-    few.check(llamacpp)
-    sent = json.loads(few.for_engine(llamacpp))
+    check(few, llamacpp)
+    sent = json.loads(for_engine(few, llamacpp))
     assert (sent["repeat_penalty"], sent["top_k"]) == (1.1, 5) and "repetition_penalty" not in sent
 
 
@@ -192,7 +193,7 @@ def test_every_field_that_openais_sdk_sends_is_in_the_table_and_has_the_fate_tha
             with pytest.raises(InvalidRequestError, match=f"{name} is not supported here"):
                 parse({**base, name: value}, kind)
             continue
-        sent = json.loads(parse({**base, name: value}, kind).for_engine(ROUTE))
+        sent = json.loads(for_engine(parse({**base, name: value}, kind), ROUTE))
         if fate == IGNORED:
             assert name not in sent, name
 

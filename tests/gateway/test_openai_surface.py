@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.harness import chunk, event, timings, usage
 
-from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute, Tokens
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.surface import Identity
 from sublet.gateway.upstream.assembly import Assembler
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.upstream.engine_meter import EngineMeter
 from sublet.gateway.upstream.scripts import PROMPT_IDS_MAX, PROMPTS_MAX
 from sublet.gateway.upstream.sse import EVENT_BYTES_MAX, EventCutter
+from sublet.gateway.upstream.writer import for_engine
 from sublet.values.errors import SubletError
 
 SURFACE = OpenAISurface()
@@ -111,7 +112,7 @@ def test_what_a_request_needs_of_a_model(fields: Any, needs: tuple[str, ...]) ->
 def test_completions_take_texts_and_token_ids() -> None:
     for prompt, count in (("x", 1), ([1, 2], 1), (["a", "b"], 2), ([[1], [2, 3], [4]], 3)):
         call = parse({"model": "toy", "prompt": prompt, "n": 2}, COMPLETION)
-        assert (call.prompts, call.choices) == (count, 2 * count)
+        assert (call.prompts, call.answers) == (count, 2 * count)
     refusals: list[Any] = [[], None, {"a": 1}, ["a", 1], [[]], [""], ["a", [1]], [1.5], ["a"] * 257]
     for wrong in refusals:
         with pytest.raises(InvalidRequestError) as refused:
@@ -161,7 +162,7 @@ def test_completions_refuse_by_name(fields: dict[str, Any], param: str) -> None:
 
 
 def test_the_defaults_of_completions_are_openais() -> None:
-    assert json.loads(parse({"model": "toy", "prompt": "x"}, COMPLETION).for_engine(ROUTE))["max_tokens"] == 16
+    assert json.loads(for_engine(parse({"model": "toy", "prompt": "x"}, COMPLETION), ROUTE))["max_tokens"] == 16
     suffix = parse({"model": "toy", "prompt": "x", "suffix": "y"}, COMPLETION)
     assert suffix.needs == ("completions", "suffix")
     assert parse({"model": "toy", "prompt": "x", "suffix": ""}, COMPLETION).needs == ("completions",)
@@ -170,7 +171,7 @@ def test_the_defaults_of_completions_are_openais() -> None:
 def test_the_engine_gets_what_was_asked_and_no_more() -> None:
     messages = [{"role": "user", "content": "ä", "name": "n", "tool_calls": []}]
     call = parse(ask(messages=messages, stream=True, logit_bias={"5": 1}, user="u", store=False, tools=[], top_k=5))
-    assert json.loads(call.for_engine(replace(ROUTE, dialect="llamacpp"))) == {
+    assert json.loads(for_engine(call, replace(ROUTE, dialect="llamacpp"))) == {
         "model": "engine-model",
         "messages": messages,
         "stream": True,
@@ -199,7 +200,7 @@ def test_whatever_json_comes_it_is_a_call_or_a_refusal(fields: dict[str, Any]) -
         except SubletError as refused:
             json.loads(SURFACE.refusal(refused))
         else:
-            assert json.loads(call.for_engine(ROUTE))["model"] == "engine-model"
+            assert json.loads(for_engine(call, ROUTE))["model"] == "engine-model"
 
 
 @given(st.binary(max_size=200))
@@ -225,7 +226,7 @@ WIRE = b": hello\n\n" + b"".join(event(payload) for payload in STREAM) + event("
 
 def run_stream(pieces: list[bytes], include_usage: bool = False) -> tuple[bytes, Tokens, bool]:
     form = SURFACE.stream(parse(ask(stream=True, stream_options={"include_usage": include_usage})), IDENTITY)
-    cutter, meter, out, done = EventCutter(), Meter(), b"", False
+    cutter, meter, out, done = EventCutter(), EngineMeter(), b"", False
     for piece in pieces:
         for payload in cutter.feed(piece):
             if payload == b"[DONE]":
@@ -324,13 +325,13 @@ def test_fields_of_events_that_are_not_data_are_dropped() -> None:
     ],
 )
 def test_a10_usage_as_engines_report_it(reported: Any, expected: Tokens) -> None:
-    meter = Meter()
+    meter = EngineMeter()
     meter.whole(json.dumps({"usage": reported}).encode())
     assert meter.tokens() == expected
 
 
 def test_usage_in_the_text_of_an_answer_counts_for_nothing() -> None:
-    meter = Meter()
+    meter = EngineMeter()
     text = '"usage":{"prompt_tokens":999,"completion_tokens":999},"timings":{"cache_n":9}}'
     payload = json.dumps(chunk(text), separators=(",", ":")).encode()
     assert meter.chunk(payload) == payload

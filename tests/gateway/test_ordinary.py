@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import CHAT, ChatRequest
 from sublet.gateway.requests.reply import Reply
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.surface import Identity
-from sublet.gateway.upstream.openai_body import CHAT, ChatBody
+from sublet.gateway.upstream.engine_meter import EngineMeter
 
 MODEL = ModelRoute("m", "m", frozenset({"chat"}), 4096, 1)
 IDENTITY = Identity("req_0123", "m", 1_700_000_000)
@@ -62,7 +62,7 @@ EVENTS = st.builds(event, CHOICES, MORE, st.sampled_from(["\n", "\n", "\r\n"]), 
 
 def relayed(pieces: list[bytes], *, short: bool, include_usage: bool) -> tuple[bytes, Any, str]:
     reply = Reply(
-        OpenAISurface(), Call(CHAT, "m", ChatBody(model="m"), stream=True, include_usage=include_usage), IDENTITY
+        OpenAISurface(), Call(CHAT, "m", ChatRequest("m", ()), stream=True, include_usage=include_usage), IDENTITY
     )
     reply.begin(MODEL)
     reply.head(200, None)
@@ -92,7 +92,7 @@ def test_c23_an_event_taken_by_position_is_what_it_is_when_it_is_read(
 
 
 def test_an_ordinary_stream_takes_the_short_way() -> None:
-    reply = Reply(OpenAISurface(), Call(CHAT, "m", ChatBody(model="m"), stream=True), IDENTITY)
+    reply = Reply(OpenAISurface(), Call(CHAT, "m", ChatRequest("m", ()), stream=True), IDENTITY)
     reply.begin(MODEL)
     reply.head(200, None)
     taken = []
@@ -130,15 +130,15 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"
 )
 def test_a1_a_whole_answer_read_once_is_what_it_is_when_it_is_read_twice(more: dict[str, Any]) -> None:
     body = json.dumps(WHOLE | more).encode()
-    call = Call(CHAT, "m", ChatBody(model="m"))
+    call = Call(CHAT, "m", ChatRequest("m", ()))
     quick = Reply(OpenAISurface(), call, IDENTITY)
     quick.begin(MODEL)
     quick.head(200, None)
     quick.collect(body, 1 << 20)
     quick.complete()
-    meter = Meter()
+    meter = EngineMeter()
     meter.whole(body)
     whole = OpenAISurface().answer(call, IDENTITY, body)
-    meter.finish(call, body)
+    meter.finish_whole(call, body)
     assert json.loads(quick.whole) == json.loads(whole)
     assert (quick.meter.tokens(), quick.meter.counted) == (meter.tokens(), meter.counted)

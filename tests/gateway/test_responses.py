@@ -18,6 +18,7 @@ from sublet.gateway.surfaces.fields import REFUSED
 from sublet.gateway.surfaces.responses import ResponsesSurface
 from sublet.gateway.surfaces.responses_fields import FIELDS
 from sublet.gateway.surfaces.surface import Identity
+from sublet.gateway.upstream.writer import check, for_engine
 
 SURFACE = ResponsesSurface()
 IDENTITY = Identity("req_0011", "toy", 1_700_000_000)
@@ -33,8 +34,8 @@ def ask(**fields: Any) -> dict[str, Any]:
 
 def asked(**fields: Any) -> dict[str, Any]:
     call = SURFACE.parse("chat", json.dumps(ask(**fields)).encode())
-    call.check(ROUTE)
-    return json.loads(call.for_engine(ROUTE))
+    check(call, ROUTE)
+    return json.loads(for_engine(call, ROUTE))
 
 
 def answered(choice: dict[str, Any], **fields: Any) -> dict[str, Any]:

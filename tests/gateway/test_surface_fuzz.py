@@ -12,6 +12,7 @@ from tests.conformance.test_surfaces import STAGES
 
 from sublet.conformance.surfaces import SurfaceStage
 from sublet.gateway.surfaces.registry import SURFACES
+from sublet.gateway.upstream.writer import check, for_engine
 from sublet.values.errors import SubletError
 
 STAGED = [STAGES[type(surface)](surface) for surface in SURFACES]
@@ -48,8 +49,8 @@ def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
 def tried(stage: SurfaceStage, kind: str, body: bytes) -> None:
     try:
         call = stage.surface.parse(kind, body)
-        call.check(stage.route)
-        json.loads(call.for_engine(stage.route))
+        check(call, stage.route)
+        json.loads(for_engine(call, stage.route))
     except SubletError as error:
         assert 400 <= error.status < 500 and error.message
         assert stage.refused(stage.surface.refusal(error)) == error.message

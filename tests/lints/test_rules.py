@@ -50,6 +50,19 @@ def test_floats_elsewhere_are_fine(tree: Path) -> None:
     assert _code(tree, "src/sublet/demand/model.py", "rate = 0.5\n") == []
 
 
+@pytest.mark.parametrize(
+    "source",
+    ['asked["messages"]\n', "found = body.max_tokens\n", "class A:\n    choices: list\n", "TAIL = b'\"choices\":['\n"],
+)
+def test_a_request_under_way_has_no_field_of_a_vendors_body(tree: Path, source: str) -> None:
+    for room in ("requests", "upstream"):
+        (tree / "src" / "sublet" / "gateway" / room).mkdir(parents=True)
+    (found,) = _code(tree, "src/sublet/gateway/requests/model.py", source)
+    assert "a field of OpenAI's" in found
+    (tree / "src/sublet/gateway/requests/model.py").unlink()
+    assert _code(tree, "src/sublet/gateway/upstream/model.py", source) == []
+
+
 @pytest.mark.parametrize("call", ["datetime.now()", "datetime.now(UTC)", "datetime.utcnow()", "date.today()"])
 def test_the_present_comes_from_a_clock(tree: Path, call: str) -> None:
     (found,) = _code(tree, "src/sublet/ledger/model.py", f"moment = {call}\n")

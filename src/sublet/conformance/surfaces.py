@@ -14,8 +14,9 @@ from sublet.conformance.check import Checks, NonconformingError, expect, refuses
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineFailedError
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import CHAT, COMPLETION, COUNT, EMBEDDING
 from sublet.gateway.surfaces.surface import Headers, Identity, Surface
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, COUNT, EMBEDDING
+from sublet.gateway.upstream.writer import check, for_engine
 from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError, SubletError, UnavailableError
 
 PUBLIC, PRIVATE = "public-model", "engine-private-name"
@@ -54,8 +55,8 @@ class SurfaceStage:
         surface = self.streaming if bodies is self.streamed and self.streaming is not None else self.surface
         for kind, body in bodies.items():
             call = surface.parse(kind, body)
-            call.check(self.route)
-            found.append((call, json.loads(call.for_engine(self.route))))
+            check(call, self.route)
+            found.append((call, json.loads(for_engine(call, self.route))))
         return found
 
 

@@ -34,6 +34,7 @@ from sublet.gateway.requests.host import UnderWay
 from sublet.gateway.surfaces.surface import Surface
 from sublet.gateway.upstream.engine_watch import EngineWatch
 from sublet.gateway.upstream.pool import EnginePool
+from sublet.gateway.upstream.writer import check
 from sublet.values.clock import Clock, SystemClock, to_micros
 from sublet.values.errors import ForbiddenError, SubletError
 
@@ -160,7 +161,7 @@ class Gateway:
             raise ModelNotFoundError(
                 f"The model {call.model[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"
             )
-        call.check(model)
+        check(call, model)
         limits = self.limits_of(model.name)
         if len(body) > limits.body_bytes_max:
             raise too_large(limits.body_bytes_max)

@@ -19,7 +19,7 @@ from sublet.gateway.front.answers import CONTINUE
 from sublet.gateway.front.connections import SMALL_BODY_BYTES
 from sublet.gateway.front.inflate import Inflater, inflater
 from sublet.gateway.front.repeated import Heads, RepeatedHead
-from sublet.gateway.front.routes import Route, key_of_query
+from sublet.gateway.front.routes import Route
 from sublet.gateway.refusals import (
     HeadersTooLargeError,
     InvalidRequestError,
@@ -29,6 +29,7 @@ from sublet.gateway.refusals import (
     too_large,
 )
 from sublet.gateway.service import Ticket
+from sublet.gateway.surfaces.surface import key_of_query
 from sublet.values.errors import SubletError
 
 HEADER_BYTES_MAX = 32 * 1024

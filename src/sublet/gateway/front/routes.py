@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qs
 
 from sublet.gateway.refusals import RouteNotFoundError
-from sublet.gateway.surfaces.gemini import KEY_HEADER
 from sublet.gateway.surfaces.surface import Headers, Surface, marked
 
 POST = (b"POST",)
@@ -30,15 +28,6 @@ class Route:
     def allow(self) -> bytes:
         """The value of the header `Allow`."""
         return b", ".join((*self.methods, b"OPTIONS"))
-
-
-def key_of_query(url: bytes) -> list[tuple[bytes, bytes]]:
-    """The header that stands for `?key=`, as Google's clients may send it; none where there is no such."""
-    query = url.partition(b"?")[2]
-    if b"key=" not in query:
-        return []
-    found = parse_qs(query.decode("latin-1")).get("key", [])
-    return [(KEY_HEADER, key.encode("latin-1", "replace")) for key in found[:1]]
 
 
 class Routes:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from sublet.gateway.metering.estimate import prompt_tokens_min
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ContextLengthError
-from sublet.gateway.requests.call import Call
-from sublet.gateway.requests.form import COMPLETION, EMBEDDING
+from sublet.gateway.requests.call import PROMPT, Call
 
 TOKEN_BYTES_MAX = 16
 """Text of which each token had more bytes on average is none that anybody writes: tokenizers make one for four to five bytes of
 English, and for a run of spaces of 16 at most but in a few vocabularies."""
-
-_FIELDS = {COMPLETION: "prompt", EMBEDDING: "input"}
 
 
 def check_context(call: Call, body_bytes: int, model: ModelRoute) -> None:
@@ -26,5 +23,5 @@ def check_context(call: Call, body_bytes: int, model: ModelRoute) -> None:
     if least > context:
         raise ContextLengthError(
             f"This model's maximum context length is {context} tokens, and the prompt has at least {least}; shorten it",
-            param=_FIELDS.get(call.kind, "messages"),
+            param=call.fields.get(PROMPT),
         )

@@ -7,7 +7,6 @@ What the engine says comes through an `Attempt`, and becomes what the client get
 from __future__ import annotations
 
 from sublet.gateway.front.client import Client
-from sublet.gateway.metering.meter import Meter
 from sublet.gateway.metering.records import CLIENT_GONE
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import InvalidApiKeyError, JournalError
@@ -206,7 +205,7 @@ class Exchange:
     def fail(self, error: SubletError) -> None:
         """End with an error; of an answer of which no token was delivered nothing is billed, the prompt included."""
         if not self._head_sent or not self.reply.meter.output:
-            self.reply.meter = Meter()
+            self.reply.forget()
         self.settle(error.status, error, queued=not self.asked)
 
     # What the client does
@@ -218,7 +217,7 @@ class Exchange:
             return
         if self.reply.form is None:
             # Nothing of a whole answer was delivered.
-            self.reply.meter = Meter()
+            self.reply.forget()
         self._gone = True
         self.settle(CLIENT_GONE)
 
@@ -272,7 +271,7 @@ class Exchange:
             if self._queue.waiting:
                 gateway.admission.serve_queue(gateway.snapshot.models.get(self.model.name, self.model), now)
         if self.first_at and reply.form is not None and (error is None or reply.meter.output):
-            reply.meter.finish(self.call, b"")
+            reply.meter.finish(self.call)
         gateway.metrics.ended(self, status, now)
         if self._entry.opened:
             self._close(status, delivered=status == CLIENT_GONE or reply.form is not None or error is not None)

@@ -1,7 +1,7 @@
 """A request in the gateway's own form: what is asked of a model, in nobody's dialect.
 
-A surface reads its vendor's request and writes one of these; the engine's dialect is made of it in upstream/openai_body.py. OpenAI's
-own surface is the one that has a shorter way, since engines speak what it reads: it passes large fields on unread.
+A surface reads its vendor's request and writes one of these; what an engine is sent is made of it in upstream/writer.py. OpenAI's
+own surface is the one that has a shorter way, since engines speak what it reads: it passes large fields on unread (`Unread`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 TURNS_MAX = 4096
 
@@ -128,3 +128,24 @@ class EmbeddingRequest:
     model: str
     texts: tuple[str, ...]
     dimensions: int | None = None
+
+
+class Unread(Protocol):
+    """A request that came in the dialect of engines and is passed on as it came; the gateway asks it what it has to know."""
+
+    def prompt_estimate(self) -> int:
+        """The estimate for the prompt, as metering/estimate.py has it."""
+        ...
+
+    def prompt_tokens_min(self, token_bytes_max: int) -> int:
+        """As many tokens as the prompt has at least where none has more than `token_bytes_max` bytes."""
+        ...
+
+    def tools(self) -> tuple[dict[str, dict[str, Any]], str]:
+        """The schemas of the tools' arguments by the tools' names, and the choice among them as in ChatRequest. Raises
+        InvalidRequestError."""
+        ...
+
+    def fit(self, schema: Mapping[str, Any] | None) -> None:
+        """Ask for no tool, and for an answer that fits `schema` where there is one."""
+        ...

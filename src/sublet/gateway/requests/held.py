@@ -11,12 +11,11 @@ from typing import Protocol
 import msgspec
 
 from sublet.gateway.metering.journal import Record
-from sublet.gateway.metering.meter import Meter
 from sublet.gateway.metering.records import closing, opening
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import BudgetUnreachableError, InsufficientQuotaError
 from sublet.gateway.requests.allowances import Allows
-from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.call import OUTPUT, Call
 from sublet.gateway.requests.deadlines import HOLDING, QUEUED
 from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.requests.form import EMBEDDING
@@ -70,13 +69,13 @@ def tokens_max(call: Call, body_bytes: int, model: ModelRoute) -> tuple[int, int
     prompt = (
         context if "tools" in call.needs or "images" in call.needs else min(text * call.prompts, context * call.prompts)
     )
-    return prompt, min(call.output_tokens_max or context, context) * call.choices
+    return prompt, min(call.output_tokens_max or context, context) * call.answers
 
 
 def bound_output(call: Call, output_max: int, model: ModelRoute) -> None:
     """Have the engine make no more tokens than are held: not every one stops at the end of its context by itself."""
     if call.kind != EMBEDDING and model.timings:
-        call.bound_output(output_max // call.choices)
+        call.output_tokens_max = output_max // call.answers
 
 
 class HoldingHost(Host, Protocol):
@@ -120,7 +119,7 @@ class HeldExchange(Exchange):
             record = msgspec.structs.replace(self._owed, held=self.held)
             self.gateway.journal.settle(record, lambda ok: self.gateway.hold_over(), keep=True)
         elif error is not None:
-            self.fail(refusal_of(error))
+            self.fail(refusal_of(error, self.call))
         else:
             self.state = QUEUED
             try:
@@ -145,7 +144,7 @@ class HeldExchange(Exchange):
             self._finish(ok)
             if not ok and not delivered:
                 # Its client got nothing and its record was dropped; the hold must be let go of all the same.
-                self.reply.meter = Meter()
+                self.reply.forget()
                 self.gateway.journal.settle(closing(self, None, 503, self._error), None, keep=True)
             self.gateway.hold_over()
 
@@ -170,11 +169,11 @@ def budget_hold_of(exchange: Exchange, input_max: int, output_max: int) -> Budge
     )
 
 
-def refusal_of(error: BaseException) -> SubletError:
+def refusal_of(error: BaseException, call: Call) -> SubletError:
     """What the client is told where its hold was not placed."""
     if isinstance(error, SubletError) and error.status == InsufficientQuotaError.status:
         more = {"retry_after_s": 1.0} if error.details.get("fits_later") else {}
-        return InsufficientQuotaError(
-            f"{error.message}. Ask for fewer tokens with max_tokens, or have the budget raised", **more
-        )
+        field = call.fields.get(OUTPUT)
+        fewer = f"fewer tokens with {field}" if field else "fewer tokens"
+        return InsufficientQuotaError(f"{error.message}. Ask for {fewer}, or have the budget raised", **more)
     return BudgetUnreachableError(retry_after_s=2.0)

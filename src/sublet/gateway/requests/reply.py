@@ -6,15 +6,15 @@ from typing import Any, cast
 
 import msgspec
 
-from sublet.gateway.metering.meter import Meter
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineAnswerTooLargeError, EngineFailedError
 from sublet.gateway.requests.call import Call
-from sublet.gateway.requests.forcing import ForcedStream
 from sublet.gateway.requests.form import COUNT, EMBEDDING
 from sublet.gateway.surfaces.surface import Identity, QuickForm, QuickSurface, StreamForm, Surface
 from sublet.gateway.upstream.assembly import Assembler
 from sublet.gateway.upstream.engine_error import engine_error
+from sublet.gateway.upstream.engine_meter import EngineMeter
+from sublet.gateway.upstream.forced_calls import ForcedStream, with_calls
 from sublet.gateway.upstream.scripts import events
 from sublet.gateway.upstream.sse import EventCutter
 from sublet.values.errors import SubletError
@@ -50,7 +50,7 @@ class Reply:
         self.surface = surface
         self.call = call
         self.identity = identity
-        self.meter = call.counts = Meter()
+        self.meter = call.counts = EngineMeter()
         self.form: StreamForm | None = None
         self._quick: QuickForm | None = None
         self.whole = b""
@@ -62,6 +62,10 @@ class Reply:
         self._parts: list[bytes] = []
         self._assembler: Assembler | None = None
         self._cutter: EventCutter | None = None
+
+    def forget(self) -> None:
+        """Nothing was delivered: nothing of it counts."""
+        self.meter = EngineMeter()
 
     def begin(self, model: ModelRoute) -> None:
         """An engine of `model` is about to be asked; of an earlier one, nothing has reached the client."""
@@ -91,7 +95,7 @@ class Reply:
             return b""
         if self.form is None:
             self.meter.whole(body)
-            self.meter.finish(self.call, body)
+            self.meter.finish_whole(self.call, body)
             self.whole = self._told(body)
             return b""
         return b"".join(self.form.event(self.meter.chunk(event)) for event in events(answer, self.call.kind))
@@ -175,10 +179,12 @@ class Reply:
                 if self._scripted:
                     self.whole = body
                     return True
-                self.meter.finish(self.call, body)
+                self.meter.finish_whole(self.call, body)
                 self.whole = self._told(body)
                 return True
-            assembler.take(Meter().chunk(payload) if self._scripted else self.meter.chunk(payload, self.call.running))
+            assembler.take(
+                EngineMeter().chunk(payload) if self._scripted else self.meter.chunk(payload, self.call.running)
+            )
         return False
 
     def complete(self) -> None:
@@ -196,10 +202,10 @@ class Reply:
         if self.call.forcing is None and hasattr(surface, "ordinary_answer"):
             self.whole = cast(QuickSurface, surface).ordinary_answer(self.call, self.identity, body, meter)
             if self.whole:
-                meter.finish(self.call, body)
+                meter.finish_whole(self.call, body)
                 return
         meter.whole(body)
-        meter.finish(self.call, body)
+        meter.finish_whole(self.call, body)
         self.whole = self._told(body)
 
     def _begin_stream(self) -> None:
@@ -215,5 +221,5 @@ class Reply:
         """A whole answer of an engine in the client's form; counted before, since some surfaces tell the counts."""
         forcing = self.call.forcing
         if forcing is not None and self.call.kind != COUNT:
-            body = forcing.answer(body, self.identity)
+            body = with_calls(forcing, body, self.identity)
         return self.surface.answer(self.call, self.identity, body)

@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 
 from sublet.gateway.model import ModelRoute
-from sublet.gateway.requests.call import Call, Counts
-from sublet.gateway.requests.form import CountRequest
+from sublet.gateway.requests.call import OUTPUT, PROMPT, Call, Counts
+from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
 from sublet.gateway.surfaces.anthropic_request import Thinking, count_of, messages_of
 from sublet.gateway.surfaces.reading import object_of
 from sublet.gateway.surfaces.surface import Allowance, CommonSurface, Identity
 from sublet.gateway.upstream.openai_answer import Choice, Said, ToolCall, choices_of, counted_of, message_of
-from sublet.gateway.upstream.openai_body import CHAT, COUNT
 from sublet.values.errors import SubletError
 
 _TYPES = {
@@ -38,6 +37,8 @@ _TEXT_DELTA = (
     b'"delta":{"type":"text_delta","text":%b}}\n\n'
 )
 _encode = msgspec.json.Encoder().encode
+_FIELDS = {PROMPT: "messages", OUTPUT: "max_tokens"}
+"""See requests.call.Call."""
 
 
 class AnthropicSurface(CommonSurface):
@@ -49,9 +50,9 @@ class AnthropicSurface(CommonSurface):
 
     def parse(self, kind: str, body: bytes) -> Call:
         if kind == COUNT:
-            return Call.of(CountRequest(count_of(body)))
+            return Call.of(CountRequest(count_of(body)), _FIELDS)
         request, asked = messages_of(body)
-        call = Call.of(request)
+        call = Call.of(request, _FIELDS)
         call.more = asked.thinking
         return call
 

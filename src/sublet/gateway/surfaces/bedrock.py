@@ -16,14 +16,13 @@ import msgspec
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.call import Call
-from sublet.gateway.requests.form import CountRequest
+from sublet.gateway.requests.call import OUTPUT, PROMPT, Call
+from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
 from sublet.gateway.surfaces.bedrock_request import converse_of, count_of
 from sublet.gateway.surfaces.event_stream import framed, headers_of
 from sublet.gateway.surfaces.reading import object_of
 from sublet.gateway.surfaces.surface import Allowance, CommonSurface, Identity, Surface
 from sublet.gateway.upstream.openai_answer import Choice, Said, ToolCall, choices_of, counted_of, message_of
-from sublet.gateway.upstream.openai_body import CHAT, COUNT
 from sublet.values.errors import SubletError
 
 _PATH = re.compile(rb"/model/([^/]{1,2048})/(converse|converse-stream|count-tokens)")
@@ -54,6 +53,8 @@ _EVENTS = {
 }
 _DELTA = _EVENTS["contentBlockDelta"]
 _encode = msgspec.json.Encoder().encode
+_FIELDS = {PROMPT: "messages", OUTPUT: "inferenceConfig.maxTokens"}
+"""See requests.call.Call."""
 
 
 class BedrockSurface(CommonSurface):
@@ -140,8 +141,8 @@ class ModelSurface(BedrockSurface):
 
     def parse(self, kind: str, body: bytes) -> Call:
         if kind == COUNT:
-            return Call.of(CountRequest(count_of(body, self._model)))
-        call = Call.of(converse_of(body, self._model, stream=self._stream))
+            return Call.of(CountRequest(count_of(body, self._model)), _FIELDS)
+        call = Call.of(converse_of(body, self._model, stream=self._stream), _FIELDS)
         call.more = time.monotonic()
         return call
 

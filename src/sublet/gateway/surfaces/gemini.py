@@ -15,16 +15,22 @@ import msgspec
 
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.call import Call, Counts
-from sublet.gateway.requests.form import CountRequest
+from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call, Counts
+from sublet.gateway.requests.form import CHAT, COUNT, EMBEDDING, CountRequest
 from sublet.gateway.surfaces.gemini_request import chat_of, count_of, embedding_of
 from sublet.gateway.surfaces.reading import object_of
-from sublet.gateway.surfaces.surface import Allowance, CommonSurface, Headers, Identity, Surface, secret_of
+from sublet.gateway.surfaces.surface import (
+    QUERY_KEY_HEADER,
+    Allowance,
+    CommonSurface,
+    Headers,
+    Identity,
+    Surface,
+    secret_of,
+)
 from sublet.gateway.upstream.openai_answer import Choice, Said, choices_of, counted_of, embeddings_of
-from sublet.gateway.upstream.openai_body import CHAT, COUNT, EMBEDDING
 from sublet.values.errors import SubletError
 
-KEY_HEADER = b"x-goog-api-key"
 _PATH = re.compile(rb"/(?:v1|v1beta)/models/(.{1,400}):([a-zA-Z]{1,40})")
 _KINDS = {
     b"generateContent": CHAT,
@@ -45,6 +51,17 @@ _STATUSES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_FIELDS = {
+    PROMPT: "contents",
+    OUTPUT: "generationConfig.maxOutputTokens",
+    CHOICE: "toolConfig",
+    "tools": "tools",
+    "images": "contents",
+    "json_schema": "generationConfig.responseMimeType",
+    "reasoning": "generationConfig.thinkingConfig",
+    "top_k": "generationConfig.topK",
+}
+"""See requests.call.Call."""
 _REASONS = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 _RPC = "type.googleapis.com/google.rpc."
 _encode = msgspec.json.Encoder().encode
@@ -55,7 +72,7 @@ class GeminiSurface(CommonSurface):
 
     routes: dict[bytes, str] = {}  # noqa: RUF012
     stream_content_type = b"text/event-stream"
-    mark = KEY_HEADER
+    mark = QUERY_KEY_HEADER
     prefixes: tuple[bytes, ...] = (b"/v1beta",)
 
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
@@ -67,7 +84,7 @@ class GeminiSurface(CommonSurface):
         return ModelSurface(unquote(found[1].decode("latin-1")), found[2], sse=sse), kind
 
     def secret(self, headers: Headers) -> bytes:
-        return next((value.strip() for name, value in headers if name == KEY_HEADER), b"") or secret_of(headers)
+        return next((value.strip() for name, value in headers if name == QUERY_KEY_HEADER), b"") or secret_of(headers)
 
     def parse(self, kind: str, body: bytes) -> Call:
         raise InvalidRequestError("There is no model in the path; call /v1beta/models/MODEL:generateContent")
@@ -123,14 +140,14 @@ class ModelSurface(GeminiSurface):
 
     def parse(self, kind: str, body: bytes) -> Call:
         if kind == COUNT:
-            return Call.of(CountRequest(count_of(body, self._model)))
+            return Call.of(CountRequest(count_of(body, self._model)), _FIELDS)
         if kind == EMBEDDING:
             several = self._method == b"batchEmbedContents"
-            call = Call.of(embedding_of(body, self._model, several=several))
+            call = Call.of(embedding_of(body, self._model, several=several), {PROMPT: "content"})
             call.more = several
             return call
         request, thoughts = chat_of(body, self._model, stream=self._method == b"streamGenerateContent")
-        call = Call.of(request)
+        call = Call.of(request, _FIELDS)
         call.more = thoughts
         return call
 

@@ -14,15 +14,13 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.surfaces.openai_answers import OpenAIStream, answer, error_fields, ordinary_answer
 from sublet.gateway.surfaces.openai_fields import DESCRIBED, NAMES, UNSUPPORTED, described
 from sublet.gateway.surfaces.surface import CommonSurface, Counts, Identity
 from sublet.gateway.upstream.dialects import ABSENT, PARAMETERS, READ_PARAMETERS, EngineParameters
 from sublet.gateway.upstream.openai_body import (
-    CHAT,
-    COMPLETION,
-    EMBEDDING,
     ChatBody,
     CompletionBody,
     EmbeddingBody,
@@ -30,6 +28,7 @@ from sublet.gateway.upstream.openai_body import (
     GenerationBody,
     present,
 )
+from sublet.gateway.upstream.openai_request import OpenAIRequest
 from sublet.gateway.upstream.scripts import PROMPT_IDS_MAX, prompts_of
 from sublet.values.errors import SubletError
 
@@ -90,6 +89,24 @@ _stream_options = msgspec.json.Decoder(StreamOptions)
 _response_format = msgspec.json.Decoder(ResponseFormat)
 _encode = msgspec.json.Encoder().encode
 
+_PARAMS = {
+    CHAT: {
+        PROMPT: "messages",
+        OUTPUT: "max_tokens",
+        CHOICE: "tool_choice",
+        "tools": "tools",
+        "json_schema": "response_format",
+        "images": "messages",
+        "audio": "messages",
+        "files": "messages",
+        "reasoning": "reasoning_effort",
+        "verbosity": "verbosity",
+    },
+    COMPLETION: {PROMPT: "prompt", OUTPUT: "max_tokens", "suffix": "suffix"},
+    EMBEDDING: {PROMPT: "input"},
+}
+"""See requests.call.Call: what refusals call the fields."""
+
 _OPEN_BRACKET, _QUOTE = ord("["), ord('"')
 
 _PART_NEEDS = {"text": "", "refusal": "", "image_url": "images", "input_audio": "audio", "file": "files"}
@@ -107,8 +124,7 @@ class OpenAISurface(CommonSurface):
     stream_content_type = b"text/event-stream; charset=utf-8"
 
     def parse(self, kind: str, body: bytes) -> Call:
-        call = _decoded(kind, body)
-        fields = call.body
+        call, fields = _decoded(kind, body)
         if b"null" in body:
             _forget_nulls(fields)
         if fields.timings_per_token is not None:
@@ -119,16 +135,20 @@ class OpenAISurface(CommonSurface):
                 fields.max_tokens, fields.max_completion_tokens = fields.max_completion_tokens, None
         elif isinstance(fields, CompletionBody):
             call.needs = (kind, *_completion_needs(fields), *call.needs)
-            call.prompts = _count_prompts(fields)
+            call.answers = call.prompts = _count_prompts(fields)
+            call.echoes = bool(fields.echo)
         elif isinstance(fields, EmbeddingBody):
             call.needs = (kind, *call.needs)
             _check_embedding(fields)
         if isinstance(fields, GenerationBody):
             if fields.n == 1:
                 fields.n = None
+            elif fields.n is not None:
+                call.answers *= fields.n
             if present(fields.logit_bias) and bytes(fields.logit_bias).count(b":") > LOGIT_BIAS_MAX:
                 raise InvalidRequestError(f"logit_bias may have at most {LOGIT_BIAS_MAX} entries", param="logit_bias")
             call.include_usage = _includes_usage(fields)
+        call.output_tokens_max = fields.max_tokens
         call.stream = bool(fields.stream)
         return call
 
@@ -145,14 +165,14 @@ class OpenAISurface(CommonSurface):
         return _encode({"error": error_fields(error)})
 
 
-def _decoded(kind: str, body: bytes) -> Call:
+def _decoded(kind: str, body: bytes) -> tuple[Call, EngineBody]:
     try:
         if not body.isascii():
             # Fields that are passed on unread are not checked by the JSON decoder.
             body.decode()
         try:
             narrow: EngineBody = _NARROW[kind].decode(body)
-            return Call(kind, narrow.model, narrow)
+            return Call(kind, narrow.model, OpenAIRequest(narrow), fields=_PARAMS[kind]), narrow
         except msgspec.ValidationError:
             return _field_by_field(kind, _fields.decode(body))
     except UnicodeDecodeError as error:
@@ -165,7 +185,7 @@ def _decoded(kind: str, body: bytes) -> Call:
         raise InvalidRequestError(f"The body is not a JSON object: {error}") from error
 
 
-def _field_by_field(kind: str, fields: dict[str, Raw]) -> Call:
+def _field_by_field(kind: str, fields: dict[str, Raw]) -> tuple[Call, EngineBody]:
     """A request with fields that not every engine gets. Raises InvalidRequestError, or what msgspec says of the rest."""
     others: dict[str, Raw] = {}
     parameters: dict[str, Raw] = {}
@@ -185,10 +205,10 @@ def _field_by_field(kind: str, fields: dict[str, Raw]) -> Call:
             rest[name] = value
     body: EngineBody = _NARROW[kind].decode(_encode(rest))
     found = described(others)
-    call = Call(kind, body.model, body, needs=found.needs, asked=found.asked, told=found.told)
+    asked = OpenAIRequest(body, models=found.asked)
     if parameters:
-        call.parameters = _parameters.decode(_encode(parameters))
-    return call
+        asked.parameters = _parameters.decode(_encode(parameters))
+    return Call(kind, body.model, asked, needs=found.needs, fields=_PARAMS[kind], told=found.told), body
 
 
 def _forget_nulls(fields: EngineBody) -> None:

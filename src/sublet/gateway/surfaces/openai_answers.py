@@ -9,10 +9,11 @@ from msgspec import Raw
 
 from sublet.gateway.refusals import EngineFailedError
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.surfaces.surface import Counts, Identity
 from sublet.gateway.upstream.dialects import ABSENT
 from sublet.gateway.upstream.engine_error import engine_error
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING, present
+from sublet.gateway.upstream.openai_body import present
 from sublet.values.errors import SubletError
 
 FINGERPRINT = "sublet"

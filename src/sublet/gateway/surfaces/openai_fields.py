@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import InvalidRequestError
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
 from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
-from sublet.gateway.upstream.openai_body import CHAT, COMPLETION, EMBEDDING
 
 _CALLER = "describes the caller and has no effect on the answer, as at OpenAI"
 _CACHE = "a hint; the engine's prefix cache works without it, and cached tokens are in `usage`"

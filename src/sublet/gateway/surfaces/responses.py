@@ -10,15 +10,25 @@ from typing import Any
 
 import msgspec
 
-from sublet.gateway.requests.call import Call, Counts
-from sublet.gateway.requests.form import CountRequest
+from sublet.gateway.requests.call import CHOICE, OUTPUT, PROMPT, Call, Counts
+from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
 from sublet.gateway.surfaces.openai import OpenAISurface
 from sublet.gateway.surfaces.responses_request import Asked, request_of
 from sublet.gateway.surfaces.surface import CommonSurface, Identity
 from sublet.gateway.upstream.openai_answer import Choice, Said, ToolCall, choices_of, counted_of, message_of
-from sublet.gateway.upstream.openai_body import CHAT, COUNT
 from sublet.values.errors import SubletError
 
+_FIELDS = {
+    PROMPT: "input",
+    OUTPUT: "max_output_tokens",
+    CHOICE: "tool_choice",
+    "tools": "tools",
+    "images": "input",
+    "json_schema": "text.format",
+    "reasoning": "reasoning.effort",
+    "verbosity": "text.verbosity",
+}
+"""See requests.call.Call."""
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _DELTA = (
     b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"%b","output_index":%d,'
@@ -38,8 +48,8 @@ class ResponsesSurface(CommonSurface):
     def parse(self, kind: str, body: bytes) -> Call:
         request, asked = request_of(body)
         if kind == COUNT:
-            return Call.of(CountRequest(request))
-        call = Call.of(request)
+            return Call.of(CountRequest(request), _FIELDS)
+        call = Call.of(request, _FIELDS)
         call.more = _echo(asked)
         if request.effort not in ("", "none"):
             call.needs += ("reasoning",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs
 
 from msgspec import Raw
 
@@ -17,6 +18,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 KEY_HEADERS = (b"x-api-key", b"api-key")
 """Where clients put a key besides `Authorization: Bearer`, whatever the surface: Anthropic's and Azure's do."""
+QUERY_KEY_HEADER = b"x-goog-api-key"
+"""Where Google's clients put it; a key in the query, `?key=`, stands for it."""
 
 
 def secret_of(headers: Headers) -> bytes:
@@ -29,6 +32,15 @@ def secret_of(headers: Headers) -> bytes:
         elif not found and name in KEY_HEADERS:
             found = value.strip()
     return found
+
+
+def key_of_query(url: bytes) -> list[tuple[bytes, bytes]]:
+    """The header that stands for `?key=`, as Google's clients may send it; none where there is no such."""
+    query = url.partition(b"?")[2]
+    if b"key=" not in query:
+        return []
+    found = parse_qs(query.decode("latin-1")).get("key", [])
+    return [(QUERY_KEY_HEADER, key.encode("latin-1", "replace")) for key in found[:1]]
 
 
 class Allowance(NamedTuple):

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import EngineFailedError
+from sublet.gateway.requests.form import COMPLETION
 from sublet.gateway.upstream.engine_error import engine_error
-from sublet.gateway.upstream.openai_body import COMPLETION
 
 
 class _Function(msgspec.Struct):

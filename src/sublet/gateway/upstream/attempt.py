@@ -17,6 +17,7 @@ from sublet.gateway.upstream.engine_error import retry_after_s
 from sublet.gateway.upstream.openai_body import ENGINE_PATHS
 from sublet.gateway.upstream.pool import EngineConnection
 from sublet.gateway.upstream.scripts import Script, Step, script_of
+from sublet.gateway.upstream.writer import for_engine
 from sublet.values.errors import SubletError
 
 
@@ -75,7 +76,7 @@ class Attempt:
             self._next_step(self._script)
             return
         pool = gateway.engines(route.endpoint, model)
-        pool.request(self, ENGINE_PATHS[call.kind], call.for_engine(model), self._taken)
+        pool.request(self, ENGINE_PATHS[call.kind], for_engine(call, model), self._taken)
 
     def _ask(self, step: Step) -> None:
         """Send the next request of a script, on a connection of its own."""

@@ -1,7 +1,7 @@
-"""A request in the dialect that engines speak: OpenAI's, with what some engines know beyond it.
+"""An engine's body: OpenAI's API, which engines speak, with what some of them know beyond it.
 
-OpenAI's own surface reads straight into these; every other surface writes a request in the gateway's own form (requests/form.py),
-which `body_of` turns into one of these.
+OpenAI's own surface reads straight into these (openai_request.py); every other surface writes a request in the gateway's own form
+(requests/form.py), which `body_of` turns into one of these.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
-from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.form import CHAT as CHAT
-from sublet.gateway.requests.form import COMPLETION as COMPLETION
-from sublet.gateway.requests.form import COUNT as COUNT
-from sublet.gateway.requests.form import EMBEDDING as EMBEDDING
-from sublet.gateway.requests.form import NAMED, TURNS_MAX, ChatRequest, EmbeddingRequest, Image, Role, Text, Tool, Turn
+from sublet.gateway.requests.form import (
+    CHAT,
+    COMPLETION,
+    EMBEDDING,
+    NAMED,
+    ChatRequest,
+    EmbeddingRequest,
+    Image,
+    Role,
+    Text,
+    Tool,
+    Turn,
+)
 from sublet.gateway.upstream.dialects import ABSENT, Dialect, EngineParameters
 
 ENGINE_PATHS = {CHAT: b"/v1/chat/completions", COMPLETION: b"/v1/completions", EMBEDDING: b"/v1/embeddings"}
@@ -129,15 +136,11 @@ def is_sent(value: Any) -> bool:
 
 
 def body_of(request: ChatRequest | EmbeddingRequest) -> EngineBody:
-    """A request in the gateway's own form, in the engines' dialect. Raises InvalidRequestError."""
+    """A request in the gateway's own form, in the engines' dialect."""
     if isinstance(request, EmbeddingRequest):
-        if not request.texts:
-            raise InvalidRequestError("there is no text to embed")
         return EmbeddingBody(
             model=request.model, input=Raw(_encode(list(request.texts))), dimensions=request.dimensions
         )
-    if not 1 <= len(request.turns) <= TURNS_MAX:
-        raise InvalidRequestError(f"a conversation has 1 to {TURNS_MAX} turns, not {len(request.turns)}")
     sampling = request.sampling
     found = ChatBody(
         model=request.model,
@@ -169,11 +172,6 @@ def body_of(request: ChatRequest | EmbeddingRequest) -> EngineBody:
 def fitting(schema: Mapping[str, Any]) -> Raw:
     """The response format of an answer that has to fit a JSON Schema."""
     return Raw(_encode({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}))
-
-
-def parameters_of(request: ChatRequest) -> EngineParameters | None:
-    """What of a request only some engines know."""
-    return None if request.sampling.top_k is None else EngineParameters(top_k=request.sampling.top_k)
 
 
 def _message(turn: Turn) -> dict[str, Any]:

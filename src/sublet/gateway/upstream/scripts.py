@@ -19,15 +19,11 @@ from sublet.gateway.metering.estimate import prompt_tokens
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import EngineFailedError, InvalidRequestError
 from sublet.gateway.requests.call import Call
+from sublet.gateway.requests.form import CHAT, COMPLETION, COUNT
 from sublet.gateway.upstream.dialects import DIALECTS
-from sublet.gateway.upstream.openai_body import (
-    CHAT,
-    COMPLETION,
-    COUNT,
-    ENGINE_PATHS,
-    ChatBody,
-    CompletionBody,
-)
+from sublet.gateway.upstream.openai_body import ENGINE_PATHS, CompletionBody
+from sublet.gateway.upstream.openai_request import OpenAIRequest
+from sublet.gateway.upstream.writer import for_engine
 
 _FORCED = 1e9
 _PARTIAL_PROBS = 4096
@@ -54,10 +50,10 @@ def script_of(call: Call, route: ModelRoute) -> Script | None:
         return _count(call, route)
     if not DIALECTS[route.dialect].single:
         return None
-    body = call.body
-    if isinstance(body, ChatBody):
-        return _chat(call, route) if call.choices > 1 else None
-    if isinstance(body, CompletionBody) and (call.choices > 1 or body.echo or body.logprobs is not None):
+    if call.kind == CHAT:
+        return _chat(call, route) if call.answers > 1 else None
+    body = call.asked.body if isinstance(call.asked, OpenAIRequest) else None
+    if isinstance(body, CompletionBody) and (call.answers > 1 or call.echoes or body.logprobs is not None):
         return _completion(call, body, route)
     return None
 
@@ -100,7 +96,7 @@ class _Usage:
 def _chat(call: Call, route: ModelRoute) -> Script:
     usage = _Usage()
     choices: list[dict[str, Any]] = []
-    count = call.choices
+    count = call.answers
     for number in range(count):
         said = _decode((yield _generation(call, route, number)))
         usage.add(said.get("usage"), first=number == 0)
@@ -112,7 +108,7 @@ def _count(call: Call, route: ModelRoute) -> Script:
     """The tokens of a chat, by the engine's own template and tokenizer where it shows them; else by the estimate, without a step."""
     tokens = prompt_tokens(call)
     if DIALECTS[route.dialect].single:
-        body = _decode(call.for_engine(route))
+        body = _decode(for_engine(call, route))
         asked = {name: body[name] for name in ("messages", "tools", "chat_template_kwargs") if name in body}
         prompt = str(_decode((yield Step(b"/apply-template", _encode(asked))))["prompt"])
         tokens = len((yield from _ids(prompt)))
@@ -122,17 +118,17 @@ def _count(call: Call, route: ModelRoute) -> Script:
 def _completion(call: Call, body: CompletionBody, route: ModelRoute) -> Script:
     usage = _Usage()
     choices: list[dict[str, Any]] = []
-    count = body.n or 1
+    count = call.answers // call.prompts
     for prompt in prompts_of(body.prompt):
         text, read = "", _Read()
-        if body.echo:
+        if call.echoes:
             text = prompt if isinstance(prompt, str) else (yield from _text(prompt))
             if body.logprobs is not None:
                 ids = (yield from _ids(prompt)) if isinstance(prompt, str) else prompt
                 read = yield from _likelihood(ids, body.logprobs)
         for number in range(count):
             choice: dict[str, Any] = {"text": "", "finish_reason": "length"}
-            if body.max_tokens:
+            if call.output_tokens_max:
                 said = _decode((yield _generation(call, route, number, prompt)))
                 usage.add(said.get("usage"), first=number == 0)
                 choice = said["choices"][0]
@@ -237,7 +233,7 @@ def _text(ids: list[int]) -> Generator[Step, bytes, str]:
 
 
 def _generation(call: Call, route: ModelRoute, number: int, prompt: str | list[int] | None = None) -> Step:
-    body: dict[str, Any] = _decode(call.for_engine(route))
+    body: dict[str, Any] = _decode(for_engine(call, route))
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     for name in ("n", "echo", "best_of"):
         body.pop(name, None)
