@@ -26,6 +26,9 @@ from sublet.console.model import (
     Told,
     Withheld,
 )
+from sublet.surplus.budget import Standing
+from sublet.surplus.kept import pace_of
+from sublet.surplus.model import Stood
 from sublet.surplus.record.calibration import Day, Figures, PoolRecord, Shadowed, Tuning, figures
 from sublet.values.money import Money
 from sublet.values.service_classes import SHIPPED
@@ -274,6 +277,19 @@ def _plan(as_of: datetime) -> tuple[PlanLine, ...]:
     )
 
 
+def sample_standings(hour: int) -> tuple[Stood, ...]:
+    """Kinds of promise that have earned all, a part, and nothing, and one that the monitor stopped."""
+    firm = SHIPPED["firm"]
+    paces = {hours: pace_of(firm, hours) for hours in (1, 4)}
+    stopped = Standing(rate=5.0, running=20.0)
+    stopped.stop(hour - 3, 17)
+    return (
+        Stood("firm", 1, 0, hour, paces[1], Standing(rate=0.4, running=900.0)),
+        Stood("firm", 4, 0, hour, paces[4], stopped),
+        Stood("deadline", 4, 24, hour, paces[4], Standing(rate=0.0, running=20.0)),
+    )
+
+
 def sample_record(as_of: datetime) -> RecordView:
     """A pool whose leases are few yet, beside what its shadow has seen in three months."""
     today = int(as_of.timestamp()) // 86_400
@@ -313,6 +329,7 @@ def sample_record(as_of: datetime) -> RecordView:
             Tuning(4 * 3600, 1.02, 0.99, None, None),
             Tuning(3600, 0.71, 1.19, month - timedelta(days=40), None),
         ),
+        promises=sample_standings(int(as_of.timestamp()) // 3600),
     )
     return RecordView(as_of, ("h100-berlin", "a100-virginia", "not-seen-yet"), record)
 

@@ -179,6 +179,10 @@ def test_the_record_fits(browser, served: Served, width: int, scheme: str) -> No
     page.wait_for_selector("h1:has-text('What was promised')")
     assert page.title() == "Record · Sublet"
     assert_fits(page, width, beside=".unseen, thead")
+    shares = page.eval_on_selector_all(
+        ".told .why", "nodes => nodes.map(n => n.getBoundingClientRect().width / n.closest('ul').clientWidth)"
+    )
+    assert len(shares) >= 7 and min(shares) > 0.5
     assert page.complaints == []
     keep_picture(page, f"record-{scheme}-{width}")
     page.context.close()

@@ -137,7 +137,7 @@ def operator_key(
 
 @app.command("invite")
 def invite(
-    email: Annotated[str, typer.Argument(help="The address of whoever is invited.")],
+    email: Annotated[str, typer.Argument(help="The address of the person to invite.")],
     organization: Annotated[str, typer.Option(help="Id or name.")] = "operator",
     role: Annotated[str, typer.Option(help="Their role; by default the first of the organization's kind.")] = "",
     as_json: JsonFlag = False,

@@ -36,12 +36,16 @@ def list_people(organization: Organization, as_json: JsonFlag = False) -> None:
 @app.command("invite")
 def invite_person(
     organization: Organization,
-    email: Annotated[str, typer.Argument(help="The address of whoever is invited.")],
+    email: Annotated[str, typer.Argument(help="The address of the person to invite.")],
     role: Annotated[str, typer.Option(help="What they may do; docs/permissions.md lists the roles.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Invite somebody for seven days, and print the link, once."""
-    made = connect().document("accounts.invite", organization, body={"email": email, "role": role})
+    client = connect()
+    made = client.document("accounts.invite", organization, body={"email": email, "role": role})
+    if made["link"].startswith("/"):
+        # Without control.public_url the link is a path; the address that answered here works.
+        made["link"] = client.url.rstrip("/") + made["link"]
     if as_json:
         print_json(made)
     else:

@@ -67,7 +67,7 @@ class Transitions:
             {LeaseState.PREPARING},
             LeaseState.ACTIVE,
             actor,
-            "SSH answered the customer's way",
+            "the SSH server answered at the customer's address",
             active_at=began,
             last_error=None,
             **_seen(observation),

@@ -202,7 +202,7 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
             "abandon", lease.id, f"it did not start: {seen.error or seen.reason or 'the backend gave no reason'}"
         )
     elif seen.state is RunState.RUNNING and view.now >= lease.window.start:
-        yield Step("activate", lease.id, "SSH answers the customer's way")
+        yield Step("activate", lease.id, "the SSH server answers at the customer's address")
     elif late:
         yield Step("abandon", lease.id, f"it did not start within {view.timing_of(lease).start_grace_s} s")
     elif seen.state in (RunState.ABSENT, RunState.PAUSED):

@@ -14,6 +14,7 @@ from sublet.leases.model import QUOTE_S, Lease, LeaseState, OnFailure, Quote, Un
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
+from sublet.leases.quotes.places import accelerator_count
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.leases.volumes import store as volumes_sql
 from sublet.leases.volumes.service import chosen
@@ -137,5 +138,5 @@ def make_lease(
 def _promised(lease: Lease) -> str:
     end = format_time(lease.window.end)
     if lease.service_s is None:
-        return f"{lease.accelerators} accelerators fenced until {end}"
-    return f"{lease.service_s / 3600:g} h on {lease.accelerators} accelerators by {end}"
+        return f"{accelerator_count(lease.accelerators)} reserved until {end}"
+    return f"{lease.service_s / 3600:g} h on {accelerator_count(lease.accelerators)} by {end}"

@@ -169,9 +169,10 @@ class Places:
                             "end": format_time(span.end),
                         }
                     )
+        asked = f"{accelerator_count(request.accelerators)} as {request.class_name}"
         return NoCapacityError(
-            f"not enough capacity for {_accelerators(request.accelerators)} as {request.class_name} in that window: it is sold, or "
-            f"the owner may need it; {_offer(alternatives[0], window) if alternatives else 'try another window'}",
+            f"not enough capacity for {asked} in that window: it is sold, or the owner may need it; "
+            f"{_offer(alternatives[0], window) if alternatives else 'try another window'}",
             alternatives=alternatives,
         )
 
@@ -192,14 +193,15 @@ class Places:
             if (count := max((room for _, room in self._ports.block_rooms(connection, pool.id, window)), default=0))
         ]
         return NoCapacityError(
-            f"no block has {_accelerators(request.accelerators)} for all of that window, and a lease of more than "
+            f"no block has {accelerator_count(request.accelerators)} for all of that window, and a lease of more than "
             f"{DAYS_WITHOUT_BLOCK} days is sold from a block alone; "
             f"{_offer(alternatives[0], window) if alternatives else 'ask for a shorter one'}",
             alternatives=alternatives,
         )
 
 
-def _accelerators(count: int) -> str:
+def accelerator_count(count: int) -> str:
+    """`1 accelerator`, `8 accelerators`."""
     return f"{count} accelerator{'' if count == 1 else 's'}"
 
 
@@ -215,4 +217,4 @@ def _no_pool(request: QuoteRequest, pools: Sequence[Row[Any]]) -> str:
 def _offer(alternative: dict[str, Any], window: Window) -> str:
     """What could be had instead, in words."""
     until = f" until {alternative['end']}" if alternative["end"] != format_time(window.end) else ""
-    return f"available instead: {_accelerators(alternative['accelerators'])} as {alternative['class']}{until}"
+    return f"available instead: {accelerator_count(alternative['accelerators'])} as {alternative['class']}{until}"
