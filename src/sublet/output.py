@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,7 @@ from sublet.shown import (
     with_local_times,
     zone_of,
 )
+from sublet.values.errors import InvalidInputError
 from sublet.values.text import visible, visible_json
 
 WIDTH_MIN = 60
@@ -94,6 +96,16 @@ def print_json(data: Any) -> None:
     """Indented on a terminal, one line in a pipe."""
     indent = 2 if sys.stdout.isatty() else None
     typer.echo(visible_json(json.dumps(data, indent=indent, ensure_ascii=False, default=str)))
+
+
+def write_page(file: Path | None, made: Callable[[], str]) -> None:
+    """Write the page that `made` makes to `file`, if one is named. Raises InvalidInputError if it can't be written."""
+    if file is None:
+        return
+    try:
+        file.write_text(made(), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(f"{file} can't be written ({error.strerror}); name another file") from error
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

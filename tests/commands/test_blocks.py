@@ -152,7 +152,7 @@ def test_what_can_not_be_is_refused_in_a_sentence(say: Say, key: str) -> None:
     assert say("block", "ls", "--json")["blocks"] == []
 
 
-def test_advice_names_sizes_and_lengths(say: Say) -> None:
+def test_advice_names_sizes_and_lengths(say: Say, tmp_path: Path) -> None:
     found = say("block", "advise", "simulated", "-n", "2", "-n", "16", "--days", "1", "--json")
     assert [(row["accelerators"], row["days"], row["basis"]) for row in found["rows"]] == [
         (2, 1, "observed"),
@@ -161,5 +161,10 @@ def test_advice_names_sizes_and_lengths(say: Say) -> None:
     assert found["rows"][0]["displaced_h_50"] == 0.0 and found["rows"][1]["displaced_h_50"] > 50
     assert found["rows"][0]["displaced_h_99"] is None
     assert json.dumps(found["notes"])
+    page = tmp_path / "advice.html"
+    assert "charts:" in say("block", "advise", "simulated", "-n", "2", "-n", "16", "--days", "1", "--page", str(page))
+    assert "1 day: accelerator-hours displaced" in page.read_text() and "<svg" in page.read_text()
+    with pytest.raises(InvalidInputError, match="can't be written"):
+        say("block", "advise", "simulated", "-n", "2", "--page", str(tmp_path))
     with pytest.raises(InvalidInputError, match="accelerators is 17"):
         say("block", "advise", "simulated", "-n", "17")

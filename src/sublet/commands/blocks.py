@@ -11,7 +11,7 @@ import typer
 
 from sublet.client.clients import Client
 from sublet.client.remote import connect
-from sublet.output import JsonFlag, note, print_fields, print_json, print_rows, say
+from sublet.output import JsonFlag, note, print_fields, print_json, print_rows, say, write_page
 from sublet.shown import Columns, counted, money, money_text, price, price_text, time, time_text
 from sublet.values.clock import SystemClock, format_time, parse_time
 from sublet.values.errors import InvalidInputError
@@ -233,11 +233,15 @@ def advise(
     days: Annotated[
         list[int] | None, typer.Option(min=1, max=1098, help="How many days it lasts; more than once if wanted.")
     ] = None,
+    page_file: Annotated[Path | None, typer.Option("--page", help="Write a page with charts to this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say, from history, how much of the owner's own work blocks would have made wait, in accelerator-hours."""
+    from sublet.surplus.blocks.page import advice_page
+
     query = {"pool": pool, "accelerators": accelerators, "length_days": days}
     found = connect().document("blocks.advise", query=query)
+    write_page(page_file, lambda: advice_page(found))
     if as_json:
         print_json(found)
         return
@@ -265,6 +269,8 @@ def advise(
     print_rows(rows, columns, "no size fits beside the blocks that stand")
     for text in found["notes"]:
         note(text)
+    if page_file is not None:
+        say(f"charts: {page_file}")
 
 
 def _change(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sublet.client.remote import LONG_S, connect
-from sublet.output import JsonFlag, note, print_json, print_rows, progress, say, waiting
+from sublet.output import JsonFlag, note, print_json, print_rows, progress, say, waiting, write_page
 from sublet.shown import time_text
 from sublet.values.errors import InvalidInputError
 
@@ -89,21 +89,13 @@ def backtest(
             [trace for trace, _ in prepared], lengths, per_1000 / 1000, advance, long_share=share
         )
     result.notes += [item for _, notes in prepared for item in notes]
-    _write_page(page_file, lambda: page(result, per_1000 / 1000))
+    write_page(page_file, lambda: page(result, per_1000 / 1000))
     if as_json:
         print_json(result.as_dict())
         return
     _print_backtest(result)
     if page_file is not None:
         say(f"charts: {page_file}")
-
-
-def _write_page(file: Path | None, made: Callable[[], str]) -> None:
-    if file is not None:
-        try:
-            file.write_text(made(), encoding="utf-8")
-        except OSError as error:
-            raise InvalidInputError(f"{file} can't be written ({error.strerror}); name another file") from error
 
 
 def _try_class(traces: Sequence[Trace], asked: Asked, page_file: Path | None, as_json: bool) -> None:
@@ -120,7 +112,7 @@ def _try_class(traces: Sequence[Trace], asked: Asked, page_file: Path | None, as
             tell(done / (len(traces) * len(asked.kept_hours)))
 
         tried = try_class(traces, asked, advance)
-    _write_page(page_file, lambda: class_page(tried, asked.risk))
+    write_page(page_file, lambda: class_page(tried, asked.risk))
     told = [item.as_dict() for item in tried]
     if as_json:
         print_json({"class": asked.class_name, "promised_per_1000": 1000 * asked.risk, "kinds": told})
