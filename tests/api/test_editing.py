@@ -50,12 +50,14 @@ def edits(service: Service) -> dict[str, Edit]:
     part["end"] = format_time(start + timedelta(days=30))
     block = f"/v1/blocks/{service.ask('operator', 'POST', '/v1/blocks', part).json()['id']}"
     least = "min_price_per_accelerator_hour"
+    limit = service.ask("operator", "POST", "/v1/limits", {"organization_id": acme, "concurrency": 5}).json()["id"]
     told = f"/v1/subscriptions/{service.ask('operator', 'POST', '/v1/subscriptions', hook).json()['id']}"
     return {
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),
+        "limit": (f"/v1/limits/{limit}", "PUT", f"/v1/limits/{limit}", [{"concurrency": 6}, {"concurrency": 7}]),
         "deployment": (model, "PUT", f"{model}/scale", [{"replicas": 1}, {"replicas": 2}]),
         "block": (block, "POST", f"{block}/change", [{least: "1"}, {least: "2"}]),
         "subscription": (told, "PATCH", told, [{"kinds": ["lease.*"]}, {"name": "b"}]),
@@ -114,7 +116,7 @@ def test_headers_mean_what_they_say(service: Service) -> None:
         if name != "prices":
             assert change(service, edit, first, "*").status_code < 300, name
             assert change(service, edit, second, None).status_code < 300, name
-    for path in (found[name][0] for name in ("budget", "deployment", "subscription")):
+    for path in (found[name][0] for name in ("budget", "limit", "deployment", "subscription")):
         assert service.ask("operator", "DELETE", path, headers={"If-Match": '"old"'}).status_code == 412
         tag = service.ask("operator", "GET", path).headers["etag"]
         assert service.ask("operator", "DELETE", path, headers={"If-Match": tag}).status_code == 204

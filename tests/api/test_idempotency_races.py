@@ -217,6 +217,7 @@ class Prepared:
             # After what needs an invoice with something open: an invoice for acme pays it from the deposit.
             "ledger.make_invoice": of(op, "/v1/invoices", {"organization_id": bolt}, {"organization_id": acme}),
             "ledger.create_budget": of(op, "/v1/budgets", budget(acme, "5"), budget(acme, "6")),
+            "accounts.create_limit": of(op, "/v1/limits", rate_limit("a"), rate_limit("b")),
             "ledger.dismiss": of(op, "/v1/ledger/dismissals", dismissal("fix1"), dismissal("fix2")),
             "ledger.rate": (rate, (op, f"/v1/ledger/prove?organization_id={bolt}", None)),
             "ledger.prove": at(op, "/v1/ledger/prove?organization_id={}", [acme, bolt]),
@@ -250,6 +251,10 @@ def least(price: str) -> dict[str, Any]:
 
 def credit(organization: str, amount: str) -> dict[str, Any]:
     return {"organization_id": organization, "amount": amount, "source_id": f"c{amount}"}
+
+
+def rate_limit(model: str) -> dict[str, Any]:
+    return {"scope": "model", "model": model, "requests_per_minute": 5}
 
 
 def budget(organization: str, limit: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ ROWS = 3
 SEVERAL = {
     "accounts.list_organizations", "accounts.list_keys", "fleet.list_units", "demand.list_samples", "demand.list_claims",
     "leases.list_quotes", "leases.list_leases", "leases.list_reclaims", "leases.list_quarantine", "ledger.list_credits",
-    "ledger.list_budgets", "volumes.list_volumes",
+    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes",
 }  # fmt: skip
 """Lists of which this test makes several rows."""
 USERS = {"leases.list_quotes": "acme"}
@@ -106,6 +106,8 @@ def filled(service: Service) -> Service:
         assert (
             service.ask("operator", "POST", "/v1/budgets", {"organization_id": acme, "limit": "5"}).status_code == 201
         )
+        limit = {"organization_id": acme, "model": f"m{number}", "requests_per_minute": 5}
+        assert service.ask("operator", "POST", "/v1/limits", limit).status_code == 201
         wanted = {"address": f"https://hooks.example.com/{number}", "kinds": ["*"], "organization_id": acme}
         hook = service.ask("operator", "POST", "/v1/subscriptions", wanted)
         assert hook.status_code == 201, hook.text

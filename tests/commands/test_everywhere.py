@@ -119,6 +119,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("person invite Delta ada@example.com --role customer_admin --json", {"invitation": "id"}),
         ("person invitations Delta", {}), ("person uninvite {invitation}", {}), ("person ls Delta", {}),
         ("person role Delta per_1 customer_billing", {}), ("person remove Delta per_1", {}),
+        ("limit set acme --rpm 60 --json", {"limit": "id"}), ("limit set acme --rpm 50 --spend 5", {}),
+        ("limit ls acme", {}), ("limit rm {limit}", {}),
         ("node ls", {}), ("node forget gone", {}),
         ("pool ls", {}), (f"pool show {pool.name}", {}), (f"pool drain {unit} fan", {}), (f"pool restore {unit}", {}),
         ("pool quarantine", {}), (f"pool release {unit} wiped", {}),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Depends
+from sqlalchemy import Connection
 
-from sublet.accounts.model import Actor, IssuedKey, Organization, Require
+from sublet.accounts.limits.api import allowed_of
+from sublet.accounts.limits.service import Limits
+from sublet.accounts.model import Actor, ApiKey, IssuedKey, Organization, Require
 from sublet.accounts.people.api import owned
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
@@ -54,6 +57,13 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
         """Let a suspended organization in again. Repeating it changes nothing."""
         return accounts.resume(organization).as_dict()
 
+    _key_routes(routes, accounts, require)
+    return routes
+
+
+def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None:
+    limits = Limits(accounts.store)
+
     @routes.get("/v1/organizations/{organization}/keys")
     def list_keys(
         organization: str,
@@ -72,12 +82,18 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
     ) -> dict[str, Any]:
         """Create a key. The answer holds the secret, this once."""
         owner = owned(accounts, actor, organization)
-        key, secret = accounts.create_key(owner.id, body.name, body.scopes, body.expires_at, body.project, body.role)
+        allowed = allowed_of(body.limits) if body.limits is not None else None
+
+        def limit(connection: Connection, key: ApiKey) -> None:
+            if allowed is not None:
+                limits.create_for(connection, actor.require("limits:write"), key, allowed)
+
+        key, secret = accounts.create_key(
+            owner.id, body.name, body.scopes, body.expires_at, body.project, body.role, also=limit
+        )
         return {**key.as_dict(), "secret": secret}
 
     @routes.delete("/v1/keys/{key_id}", status_code=204)
     def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:
         """From now on the key opens nothing."""
         accounts.revoke_key(key_id, None if actor.everywhere else actor.organization_id)
-
-    return routes

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "identity": "who the key in use belongs to",
     "organizations": "organizations",
     "keys": "API keys of an organization",
+    "limits": "what organizations, projects, keys and models may use of the model API",
     "audit": "who did what, and when",
     "people": "the people of an organization, and invitations to it",
     "pools": "which pools there are",
@@ -44,8 +45,8 @@ KINDS: dict[str, str] = {
 }
 
 WRITES = frozenset(
-    "organizations keys people demand claims blocks leases reclaims firm fleet deployments usage prices credits invoices budgets "
-    "profiles books subscriptions".split()
+    "organizations keys limits people demand claims blocks leases reclaims firm fleet deployments usage prices credits invoices "
+    "budgets profiles books subscriptions".split()
 )
 PERMISSIONS: tuple[str, ...] = tuple(
     f"{kind}:{action}"
@@ -102,18 +103,20 @@ ROLES: dict[str, Grant] = {
     "customer_admin": Grant(
         "runs a customer's account: its keys, leases and models, and everything about its money",
         own=_set(
-            f"organizations:read keys:rw people:rw audit:read leases:rw inference:use profiles:write "
+            f"organizations:read keys:rw limits:rw people:rw audit:read leases:rw inference:use profiles:write "
             f"subscriptions:rw events:read {_BILLING}"
         ),
     ),
     "customer_developer": Grant(
-        "rents accelerators and calls models for a customer", own=_set("leases:rw inference:use usage:read prices:read")
+        "rents accelerators and calls models for a customer",
+        own=_set("leases:rw inference:use limits:read usage:read prices:read"),
     ),
     "customer_billing": Grant("sees a customer's usage and invoices", own=_set(f"profiles:write {_BILLING}")),
     "auditor": Grant(
         "checks the books and the record of promises, and changes nothing",
         all=_set(
-            f"organizations:read keys:read people:read audit:read leases:read surplus:read blocks:read books:read desk:read {_BILLING}"
+            f"organizations:read keys:read limits:read people:read audit:read leases:read surplus:read blocks:read books:read "
+            f"desk:read {_BILLING}"
         ),
     ),
 }

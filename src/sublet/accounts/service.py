@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -116,9 +116,11 @@ class Accounts:
         expires_at: datetime | None = None,
         project: str = "",
         role: str = "",
+        *,
+        also: Callable[[Connection, ApiKey], None] | None = None,
     ) -> tuple[ApiKey, str]:
         """A new key and its secret, which is shown this once: only its hash is kept. What is used with it counts for
-        `project`. Raises InvalidInputError, NotFoundError, LimitExceededError."""
+        `project`; `also` is done in the same transaction. Raises InvalidInputError, NotFoundError, LimitExceededError."""
         owner = self.organization(organization)
         key, secret = _new_key(owner, name, scopes, expires_at, self._store.clock.now(), (project, role))
 
@@ -127,6 +129,8 @@ class Accounts:
             if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANIZATION_MAX:
                 raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANIZATION_MAX} keys; reuse one")
             sql.insert_key(connection, key, secret_sha256(secret))
+            if also is not None:
+                also(connection, key)
             return IssuedKey(key, secret)
 
         self._store.write(write)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import MaxLen, MinLen
+from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, answer, body
 
 Scope = Annotated[str, MaxLen(40), LINE]
+PerMinute = Annotated[int, Interval(ge=1, le=10**12)]
+ModelName = Annotated[str, MinLen(1), MaxLen(80), LINE]
+AllowedModels = Annotated[list[ModelName], MaxLen(200)]
 
 
 @body
@@ -23,14 +26,71 @@ class NewOrganization:
 
 
 @body
+class LimitValues:
+    """What a limit allows of the model API; null does not limit that. `models` are the only ones that may be called."""
+
+    requests_per_minute: PerMinute | None = None
+    input_tokens_per_minute: PerMinute | None = None
+    output_tokens_per_minute: PerMinute | None = None
+    concurrency: PerMinute | None = None
+    models: AllowedModels | None = None
+    expires_at: Moment | None = None
+
+
+@body
+class NewRateLimit:
+    """A limit to set: `scope` is organization, project, key or model. With `model`, only calls of that model count; scope model
+    limits all organizations together."""
+
+    organization_id: Annotated[str, MaxLen(40), LINE] = ""
+    scope: Annotated[str, MaxLen(16), LINE] = "organization"
+    scope_id: Annotated[str, MaxLen(80), LINE] = ""
+    model: Annotated[str, MaxLen(80), LINE] = ""
+    requests_per_minute: PerMinute | None = None
+    input_tokens_per_minute: PerMinute | None = None
+    output_tokens_per_minute: PerMinute | None = None
+    concurrency: PerMinute | None = None
+    models: AllowedModels | None = None
+    expires_at: Moment | None = None
+
+
+@answer
+class RateLimit:
+    """A limit of the model API; what is null is not limited. `by_operator` says that only the operator may change it."""
+
+    id: str
+    organization_id: str | None
+    scope: str
+    scope_id: str
+    model: str
+    requests_per_minute: int | None
+    input_tokens_per_minute: int | None
+    output_tokens_per_minute: int | None
+    concurrency: int | None
+    models: list[str] | None
+    expires_at: Moment | None
+    by_operator: bool
+    created_at: Moment
+
+
+@answer
+class RateLimitList:
+    """A page of limits, the oldest first."""
+
+    limits: list[RateLimit]
+    next: str | None
+
+
+@body
 class NewKey:
-    """A key to create for an organization."""
+    """A key to create for an organization; `limits` is what the key may use of the model API."""
 
     name: Annotated[str, MinLen(1), MaxLen(120), LINE] = "default"
     role: Annotated[str, MaxLen(32), LINE] = ""
     scopes: Annotated[list[Scope], MaxLen(16)] | None = None
     expires_at: Moment | None = None
     project: Annotated[str, MaxLen(80), LINE] = ""
+    limits: LimitValues | None = None
 
 
 @answer

@@ -66,6 +66,38 @@ class Accounts:
         """`DELETE /v1/keys/{key_id}`"""
         self._call("accounts.revoke_key", key_id)
 
+    def list_limits(
+        self, *, organization_id: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> accounts.RateLimitList:
+        """`GET /v1/limits`"""
+        return self._call(
+            "accounts.list_limits", query={"organization_id": organization_id, "limit": limit, "after": after}
+        )
+
+    def iter_limits(self, *, organization_id: str | None = None) -> Iterator[accounts.RateLimit]:
+        """Every row of `GET /v1/limits`, page by page."""
+        return each(self._call, "accounts.list_limits", query={"organization_id": organization_id})
+
+    def create_limit(
+        self, body: accounts.NewRateLimit | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> accounts.RateLimit:
+        """`POST /v1/limits`"""
+        return self._call("accounts.create_limit", body=body, idempotency_key=idempotency_key)
+
+    def show_limit(self, limit_id: str) -> accounts.RateLimit:
+        """`GET /v1/limits/{limit_id}`"""
+        return self._call("accounts.show_limit", limit_id)
+
+    def change_limit(
+        self, limit_id: str, body: accounts.LimitValues | Mapping[str, Any], *, if_match: str | None = None
+    ) -> accounts.RateLimit:
+        """`PUT /v1/limits/{limit_id}`"""
+        return self._call("accounts.change_limit", limit_id, body=body, if_match=if_match)
+
+    def remove_limit(self, limit_id: str, *, if_match: str | None = None) -> None:
+        """`DELETE /v1/limits/{limit_id}`"""
+        self._call("accounts.remove_limit", limit_id, if_match=if_match)
+
     def suspend(self, organization: str, *, idempotency_key: str | None = None) -> accounts.Organization:
         """`POST /v1/organizations/{organization}/suspend`"""
         return self._call("accounts.suspend", organization, idempotency_key=idempotency_key)

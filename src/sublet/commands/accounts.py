@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sublet.client.remote import connect
+from sublet.commands.limits import Concurrency, InputTokens, Models, OutputTokens, Requests, values_of
 from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, short, time
 from sublet.values.clock import format_time, parse_time
@@ -63,6 +64,11 @@ def create_key(
     role: Annotated[
         str, typer.Option(help="Its role; without one, the first of the organization's kind, narrowed.")
     ] = "",
+    rpm: Requests = None,
+    input_tpm: InputTokens = None,
+    output_tpm: OutputTokens = None,
+    concurrency: Concurrency = None,
+    models: Models = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Create a key and print its secret, once."""
@@ -70,13 +76,20 @@ def create_key(
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
         raise InvalidInputError(f"--expires: {error}") from error
-    wanted = {
+    wanted: dict[str, Any] = {
         "name": name,
         "scopes": scope,
         "expires_at": format_time(expires_at) if expires_at else None,
         "project": project,
         "role": role,
     }
+    limits = {
+        name: value
+        for name, value in values_of(rpm, input_tpm, output_tpm, concurrency, models).items()
+        if value is not None
+    }
+    if limits:
+        wanted["limits"] = limits
     made = connect().document("accounts.create_key", organization, body=wanted)
     if as_json:
         print_json(made)

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts import audit_api
+from sublet.accounts.limits import api as limits_api
+from sublet.accounts.limits.service import Limits
 from sublet.accounts.model import Require
 from sublet.accounts.people import api as people_api
 from sublet.api.contract import describe
@@ -296,6 +298,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     require = requirement(system.accounts)
     clock_now = system.clock.now
     api.include_router(accounts_api.router(system.accounts, require))
+    api.include_router(limits_api.router(Limits(system.store), require))
     api.include_router(audit_api.router(system.store, require))
     api.include_router(people_api.router(system.accounts, system.people, require))
     api.include_router(fleet_api.router(system.fleet, require))

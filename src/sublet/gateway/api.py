@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
 from sublet.gateway.front.routes import READ, Route
+from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
 from sublet.gateway.service import Gateway
 from sublet.gateway.surfaces.surface import Surface, marked
@@ -23,19 +24,20 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
     def surface_of(request: Request) -> Surface:
         return marked(surfaces, request.url.path.encode(), request.headers.raw)
 
-    def granted(request: Request) -> Surface:
+    def granted(request: Request) -> tuple[Surface, dict[str, ModelRoute]]:
         surface = surface_of(request)
-        gateway.authenticate(surface.secret(request.headers.raw))
-        return surface
+        allowed = gateway.authenticate(surface.secret(request.headers.raw)).models
+        models = gateway.snapshot.models
+        return surface, {name: models[name] for name in sorted(models) if allowed is None or name in allowed}
 
     async def list_models(request: Request) -> Response:
-        surface = granted(request)
-        return JSONResponse(surface.models([route for _, route in sorted(gateway.snapshot.models.items())]))
+        surface, models = granted(request)
+        return JSONResponse(surface.models(list(models.values())))
 
     async def one_model(request: Request) -> Response:
-        surface = granted(request)
+        surface, models = granted(request)
         name = request.path_params["name"]
-        route = gateway.snapshot.models.get(name)
+        route = models.get(name)
         if route is None:
             raise ModelNotFoundError(
                 f"The model {name[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"

@@ -30,7 +30,7 @@ class Times(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """What an operator may set for the gateway; every limit is per process.
+    """What an operator may set for the gateway; every limit of it is per process (those of limits/ are not).
 
     `durability` says when the client may see the end of its answer: "disk" once its usage is synced to disk, "process"
     once the operating system has it (safe from the gateway's death, not from a power cut of the last 50 ms). `overrides`
@@ -87,11 +87,26 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedLimit:
+    """What all gateways together let through for an organization, a project, a key or a model (`whose`, in words): per minute, and
+    under way at once; None where that is not limited. With `model`, only calls of that model count."""
+
+    id: str
+    whose: str
+    model: str = ""
+    requests: int | None = None
+    input: int | None = None
+    output: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyGrant:
     """A live key: whose it is, until when (None: for ever), and whether it may call models or see the operator's pages.
 
     `budgeted` says that a hard budget or prepaid credit covers what it does, `budgets` which, and their limits. `weight` is its
-    organization's in the queue, `key_weight` its own within that.
+    organization's in the queue, `key_weight` its own within that. `models` are the only ones that it may call (None: all).
+    `default_rate` and `default_concurrency` say that the settings' limits hold, as the operator set none for it.
     """
 
     id: str
@@ -104,6 +119,10 @@ class KeyGrant:
     budgets: tuple[tuple[str, int], ...] = ()
     weight: float = 1.0
     key_weight: float = 1.0
+    limits: tuple[SharedLimit, ...] = ()
+    models: frozenset[str] | None = None
+    default_rate: bool = True
+    default_concurrency: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +147,8 @@ class ModelRoute:
     takes several requests on one connection, `stream_only` that it is asked for streams alone (see assembly.py).
     `dialect` names what the engine knows beyond OpenAI's API (see dialects.py).
     `key_variable` names the environment variable with the engine's own key. `slots_coming` are those of replicas that are
-    wanted and do not answer yet. `context_known` is False where nobody said how long the context is.
+    wanted and do not answer yet. `context_known` is False where nobody said how long the context is. `limits` are those that all
+    who call it share.
     """
 
     name: str
@@ -144,6 +164,7 @@ class ModelRoute:
     key_variable: str | None = None
     slots_coming: int = 0
     context_known: bool = True
+    limits: tuple[SharedLimit, ...] = ()
 
     @property
     def slots(self) -> int:

@@ -90,6 +90,14 @@ class RateLimitError(LimitExceededError):
     """This key's limit is reached; try again after the time in Retry-After."""
 
     code = "rate_limit_exceeded"
+    standing: tuple[int, int, int] | None = None
+    """Requests a minute, those left, and seconds until all are there again, where it is they that are used up."""
+
+
+class LimitUnreachableError(UnavailableError):
+    """A limit covers this key, and what is left of it cannot be read at the moment; try again after the time in Retry-After."""
+
+    code = "limit_unreachable"
 
 
 class InsufficientQuotaError(LimitExceededError):

@@ -25,6 +25,7 @@ from sublet.gateway.front.connections import files_for_connections
 from sublet.gateway.front.cors import Cors
 from sublet.gateway.front.protocol import gateway_protocol
 from sublet.gateway.front.routes import Routes
+from sublet.gateway.limits.orders import StoreDesk
 from sublet.gateway.metering.journal import Journal
 from sublet.gateway.metering.metrics import Metrics
 from sublet.gateway.metering.shipper import Shipper
@@ -154,6 +155,7 @@ async def _serve(
     )
     metrics = Metrics()
     gateway = Gateway(settings, store.clock, loop, journal, metrics, first, outside.ports.holds)
+    gateway.limit_desk = desk = StoreDesk(store)
     gateway.adopt(first)
     gateway.connections.connections_max = files_for_connections(settings.connections_max)
     _notice_half_open(listener)
@@ -197,6 +199,7 @@ async def _serve(
         await gateway.settled(HOLDS_S_MAX)
         # One more turn, so that what `stop` settled reaches the journal.
         await asyncio.sleep(0)
+        await loop.run_in_executor(None, desk.leave, journal.run)
         await loop.run_in_executor(None, snapshots.stop)
         journal.close()
         await loop.run_in_executor(None, shipper.stop)

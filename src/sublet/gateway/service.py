@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 from sublet.gateway.front.client import Client
 from sublet.gateway.front.connections import Connections
+from sublet.gateway.limits.orders import Desk as LimitDesk
+from sublet.gateway.limits.orders import Order, Placed
+from sublet.gateway.limits.sharing import Claim, Limits
 from sublet.gateway.metering.journal import ALLOWANCE, Journal, Record
 from sublet.gateway.metering.metrics import Metrics
 from sublet.gateway.metering.records import context_of
@@ -99,6 +102,9 @@ class Gateway:
         self._engines: dict[tuple[str, str, str | None], EnginePool] = {}
         self._sequence = 0
         self.allowances = Allowances(self)
+        self.limits = Limits(self)
+        self.limit_desk: LimitDesk | None = None
+        """Where limits are shared; None where there is no database."""
         self._contexts: dict[tuple[str, str], bytes] = {}
 
     def now_us(self) -> int:
@@ -119,7 +125,13 @@ class Gateway:
             raise StoppingError(retry_after_s=1.0)
         if self.journal.failure is not None:
             raise JournalError(retry_after_s=5.0)
-        return Ticket(grant, self.admission.admit(grant.id, self.monotonic()), secret, self.snapshot)
+        now = self.monotonic()
+        if grant.limits:
+            self.limits.check(grant)
+            state = self.admission.admit(grant.id, now, rate=grant.default_rate, concurrency=grant.default_concurrency)
+        else:
+            state = self.admission.admit(grant.id, now)
+        return Ticket(grant, state, secret, self.snapshot)
 
     def withdraw(self, ticket: Ticket) -> None:
         """The request never came to be whole: it uses nothing up."""
@@ -129,12 +141,13 @@ class Gateway:
         """Check an admitted request, whose body is there, and start it. Raises the SubletError that refuses it; then it
         used nothing up."""
         taken: tuple[BudgetAllowance, int] | None = None
+        claim: Claim | None = None
         try:
             grant = ticket.grant
             if ticket.snapshot is not self.snapshot or grant.expires_at is not None:
                 # It may have been revoked or have expired while the body came.
                 grant = self.authenticate(ticket.secret)
-            call, model = self._checked(surface, kind, body)
+            call, model = self._checked(surface, kind, body, grant)
             held = grant.budgeted and self._holds is not None and kind != COUNT
             if held:
                 tokens = tokens_max(call, len(body), model)
@@ -145,19 +158,26 @@ class Gateway:
             if taken is not None:
                 bound_output(call, tokens[1], model)
                 exchange.serve_from(*taken)
-            exchange.start()
+            if grant.limits or model.limits:
+                exchange.claim = claim = self.limits.claim(grant, model, call, exchange.cleared)
+            if claim is None or claim.granted:
+                exchange.start()
+            else:
+                exchange.await_limits()
         except SubletError:
             self.admission.refund(ticket.key_state)
             if taken is not None:
                 taken[0].back(taken[1], None)
+            if claim is not None:
+                claim.back()
             raise
         return exchange
 
-    def _checked(self, surface: Surface, kind: str, body: bytes) -> tuple[Call, ModelRoute]:
+    def _checked(self, surface: Surface, kind: str, body: bytes, grant: KeyGrant) -> tuple[Call, ModelRoute]:
         check_structure(body)
         call = surface.parse(kind, body)
         model = self.snapshot.models.get(call.model)
-        if model is None:
+        if model is None or (grant.models is not None and call.model not in grant.models):
             raise ModelNotFoundError(
                 f"The model {call.model[:80]!r} does not exist here; GET /v1/models lists those that do", param="model"
             )
@@ -211,6 +231,20 @@ class Gateway:
 
         placing.add_done_callback(done)
 
+    @property
+    def run(self) -> str:
+        """The id of this process's run."""
+        return self.journal.run
+
+    def order(self, order: Order, placed: Placed) -> None:
+        """See limits.sharing.LimitHost."""
+        if self.limit_desk is None:
+            self.loop.call_soon(placed, None)
+            return
+        self._placed(
+            self.limit_desk.submit, order, lambda done: placed(done.result() if done.exception() is None else None)
+        )
+
     async def settled(self, seconds: float) -> None:
         """Wait until no hold is being placed any more, at most so long."""
         if self._placing:
@@ -257,6 +291,7 @@ class Gateway:
         self.snapshot = snapshot
         self._contexts.clear()
         self.admission.adopt(snapshot)
+        self.limits.adopt(snapshot)
         self._end_revoked({grant.id: grant for grant in snapshot.keys.values() if grant.may_call})
         known = {
             (route.endpoint, model.name, (route.served_as or model).key_variable)
@@ -294,6 +329,7 @@ class Gateway:
             if self.admission.waiting(model.name):
                 self.admission.serve_queue(model, now)
         self.allowances.sweep(now)
+        self.limits.sweep()
         self.watch.tick(now, {route.id for model in self.snapshot.models.values() for route in model.replicas})
         self.journal.retry()
 
@@ -319,5 +355,6 @@ class Gateway:
         for exchange in list(self.live):
             exchange.stop()
         self.allowances.stop()
+        self.limits.stop()
         for pool in self._engines.values():
             pool.close()

@@ -36,7 +36,7 @@ _MARK = "sublet_audit"
 RECORDED = frozenset(
     "organizations api_keys persons memberships invitations sessions blocks demand_claims demand_imports deployments ledger_books "
     "ledger_budgets ledger_credits ledger_invoices ledger_nettings ledger_payments ledger_periods ledger_profiles ledger_refunds "
-    "ledger_write_offs leases models quotes reclaims subscriptions unit_states units".split()
+    "ledger_write_offs leases models quotes rate_limits reclaims subscriptions unit_states units".split()
 )
 """Tables whose rows are told, before and after. Others hold what follows from these, what a loop observed, or secrets alone."""
 SECRET = frozenset(

@@ -41,6 +41,7 @@ PREFIXES = {
     "pln": "plan",
     "hld": "hold on credit or budget",
     "bud": "budget",
+    "lim": "limit of the model API",
     "whk": "delivery of an event",
     "sub": "subscription to events",
     "oev": "event of the outbox",

@@ -9,9 +9,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from sublet.accounts import store as accounts_sql
+from sublet.accounts.limits.model import MODEL, PROJECT, Limit
+from sublet.accounts.limits.store import live_limits
 from sublet.accounts.permissions import ALL, reach
 from sublet.gateway.metering.shipper import Emit
-from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, Snapshot
+from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, SharedLimit, Snapshot
 from sublet.gateway.ports import GatewayPorts
 from sublet.gateway.requests.held import Holds
 from sublet.gateway.upstream.dialects import DIALECTS
@@ -38,7 +40,8 @@ def load_snapshot(
     connection: Connection, version: int, built_in: CatalogEntry = BUILT_IN, weights: Mapping[str, float] | None = None
 ) -> Snapshot:
     """Live keys, and the models that are deployed with their replicas."""
-    return Snapshot(_keys(connection, weights or {}), _models(connection, built_in), version)
+    limits = live_limits(connection)
+    return Snapshot(_keys(connection, weights or {}, limits), _models(connection, built_in, limits), version)
 
 
 def report_troubles(connection: Connection, run: str, troubles: Sequence[FailingReplica], at: datetime) -> None:
@@ -50,32 +53,74 @@ def report_troubles(connection: Connection, run: str, troubles: Sequence[Failing
     models_sql.save_troubles(connection, run, told, at)
 
 
-def _keys(connection: Connection, weights: Mapping[str, float]) -> dict[bytes, KeyGrant]:
-    limits: dict[str, list[Budget]] = {}
+def _keys(connection: Connection, weights: Mapping[str, float], limits: Sequence[Limit]) -> dict[bytes, KeyGrant]:
+    budgets: dict[str, list[Budget]] = {}
     for budget in hard_budgets(connection):
-        limits.setdefault(budget.organization_id, []).append(budget)
-    return {
-        bytes.fromhex(key.sha256): KeyGrant(
+        budgets.setdefault(budget.organization_id, []).append(budget)
+    limited: dict[str, list[Limit]] = {}
+    for limit in limits:
+        if limit.organization_id:
+            limited.setdefault(limit.organization_id, []).append(limit)
+    grants = {}
+    for key in accounts_sql.live_keys(connection):
+        whose = key.organization_id
+        own = [budget for budget in budgets.get(whose, ()) if budget.covers(key.project, key.id)]
+        grant = KeyGrant(
             key.id,
-            key.organization_id,
+            whose,
             key.expires_at,
             reach(key.role, key.scopes, "inference:use") != "",
             reach(key.role, key.scopes, "system:read") == ALL,
             project=key.project,
-            budgeted=any(budget.covers(key.project, key.id) for budget in limits.get(key.organization_id, ())),
-            budgets=tuple(
-                (budget.id, budget.limit_nano)
-                for budget in limits.get(key.organization_id, ())
-                if budget.covers(key.project, key.id)
-            ),
-            weight=weights.get(key.organization_id, weights.get(key.organization_name, 1.0)),
+            budgeted=bool(own),
+            budgets=tuple((budget.id, budget.limit_nano) for budget in own),
+            weight=weights.get(whose, weights.get(key.organization_name, 1.0)),
             key_weight=weights.get(key.id, 1.0),
         )
-        for key in accounts_sql.live_keys(connection)
-    }
+        covering = [limit for limit in limited.get(whose, ()) if limit.covers(whose, key.project, key.id)]
+        grants[bytes.fromhex(key.sha256)] = limited_grant(grant, covering) if covering else grant
+    return grants
 
 
-def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRoute]:
+def limited_grant(grant: KeyGrant, covering: Sequence[Limit]) -> KeyGrant:
+    """The grant as its limits leave it. What the operator sets for a key or its organization replaces the settings' limits, which
+    hold for every key that has none of its own."""
+    models = grant.models
+    expiries = [grant.expires_at] if grant.expires_at is not None else []
+    for limit in covering:
+        if limit.allowed.models is not None:
+            models = frozenset(limit.allowed.models) & (
+                models if models is not None else frozenset(limit.allowed.models)
+            )
+        if limit.allowed.expires_at is not None:
+            expiries.append(limit.allowed.expires_at)
+    own = [limit.allowed for limit in covering if limit.by_operator and not limit.model]
+    return replace(
+        grant,
+        models=models,
+        expires_at=min(expiries) if expiries else None,
+        limits=tuple(found for limit in covering if (found := _shared(limit)) is not None),
+        default_rate=all(allowed.requests_per_minute is None for allowed in own),
+        default_concurrency=all(allowed.concurrency is None for allowed in own),
+    )
+
+
+def _shared(limit: Limit) -> SharedLimit | None:
+    """What gateways share of a limit; None where it has no number."""
+    allowed = limit.allowed
+    numbers = (
+        allowed.requests_per_minute,
+        allowed.input_tokens_per_minute,
+        allowed.output_tokens_per_minute,
+        allowed.concurrency,
+    )
+    if all(number is None for number in numbers):
+        return None
+    whose = f"the project {limit.scope_id}" if limit.scope == PROJECT else f"this {limit.scope}"
+    return SharedLimit(limit.id, whose, limit.model, *numbers)
+
+
+def _models(connection: Connection, built_in: CatalogEntry, limits: Sequence[Limit]) -> dict[str, ModelRoute]:
     entries = {built_in.name: built_in} | {entry.name: entry for entry in models_sql.catalog_rows(connection)}
     ready: dict[str, list[ReplicaRoute]] = {}
     began: dict[str, CatalogEntry] = {}
@@ -93,7 +138,9 @@ def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRo
         model, created_at = deployment.model, deployment.created_at
         if (entry := entries.get(model)) is not None:
             own = [_as_served(route, began.get(route.id), entry, created_at) for route in ready.get(model, ())]
-            routes[model] = _route(entry, created_at, tuple(own), coming.get(model, 0))
+            found = _route(entry, created_at, tuple(own), coming.get(model, 0))
+            shared = [_shared(limit) for limit in limits if limit.scope == MODEL and limit.model == model]
+            routes[model] = replace(found, limits=tuple(item for item in shared if item)) if shared else found
     return routes
 
 

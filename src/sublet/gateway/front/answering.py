@@ -13,9 +13,10 @@ from sublet.gateway.front.client import Answered
 from sublet.gateway.front.connections import Connections
 from sublet.gateway.front.cors import Cors
 from sublet.gateway.front.routes import Route, Routes
+from sublet.gateway.refusals import RateLimitError
 from sublet.gateway.requests.exchange import Exchange
 from sublet.gateway.service import Gateway
-from sublet.gateway.surfaces.surface import Surface
+from sublet.gateway.surfaces.surface import Allowance, Surface
 from sublet.values.errors import SubletError
 
 
@@ -99,15 +100,20 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _own_headers(self) -> bytes:
         return self._cors if self._keep else self._cors + CLOSE
 
-    def _request_id(self) -> bytes:
-        return self._surface().headers(self.gateway.next_request_id()[1], None)
+    def _request_id(self, error: SubletError | None = None) -> bytes:
+        """The headers of an answer that no exchange gives: a request's id, and the limit that refuses it."""
+        standing = error.standing if isinstance(error, RateLimitError) else None
+        allowance = None
+        if standing is not None:
+            allowance = Allowance(*standing, self.gateway.now_us() // 1_000_000 + standing[2])
+        return self._surface().headers(self.gateway.next_request_id()[1], allowance)
 
     def _surface(self) -> Surface:
         """Whose form an error has; before it is known what is asked, the first surface's or that of the client's own mark."""
         return self._route.surface if self._route is not None else self.front.routes.marked(self.url, self.headers)
 
     def _answer_refusal(self, error: SubletError) -> None:
-        self._write_refusal(error, self._surface(), self._request_id())
+        self._write_refusal(error, self._surface(), self._request_id(error))
         self._over()
 
     def _write_refusal(self, error: SubletError, surface: Surface, headers: bytes) -> None:

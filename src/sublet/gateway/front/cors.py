@@ -8,7 +8,8 @@ from collections.abc import Collection
 ANY = b"*"
 PREFLIGHT_S = 600
 _EXPOSED = (
-    b"x-request-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests"
+    b"x-request-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,4000}")
 

@@ -469,7 +469,7 @@ class GatewayProtocol(AnsweringProtocol):
 
     def _refuse_and_close(self, error: SubletError) -> None:
         self._keep = False
-        self._write_refusal(error, self._surface(), self._request_id())
+        self._write_refusal(error, self._surface(), self._request_id(error))
         self._drop_request()
         self.transport.close()
 
@@ -479,7 +479,7 @@ class GatewayProtocol(AnsweringProtocol):
         self._ignores_input = True
         self._keep = False
         self._receiving_since = 0.0
-        self._write_refusal(error, self._surface(), self._request_id())
+        self._write_refusal(error, self._surface(), self._request_id(error))
         self._drop_request()
         self._lingering_since = self.gateway.monotonic()
 

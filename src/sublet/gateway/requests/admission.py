@@ -80,12 +80,13 @@ class Admission:
 
     # Keys
 
-    def admit(self, key_id: str, now: float) -> KeyState:
-        """Count a request in, or raise RateLimitError. What is refused uses nothing up."""
+    def admit(self, key_id: str, now: float, *, rate: bool = True, concurrency: bool = True) -> KeyState:
+        """Count a request in, or raise RateLimitError. What is refused uses nothing up. Without `rate` or `concurrency`, that limit
+        of the settings does not hold."""
         state = self._keys.get(key_id)
         if state is None:
             state = self._keys[key_id] = KeyState(self._burst, now)
-        if state.in_flight >= self._settings.concurrency_max:
+        if concurrency and state.in_flight >= self._settings.concurrency_max:
             raise RateLimitError(
                 f"this key has {state.in_flight} requests under way, as many as it may; try again when one has ended",
                 retry_after_s=1,
@@ -93,13 +94,18 @@ class Admission:
         level = min(self._burst, state.level + max(0.0, now - state.at) * self._rate)
         state.at = now
         state.level = level
+        if not rate:
+            state.in_flight += 1
+            return state
         if level < 1:
             wait_s = (1 - level) / self._rate
-            raise RateLimitError(
+            error = RateLimitError(
                 f"this key may start {self._settings.requests_per_minute_max} requests a minute; try again in "
                 f"{wait_s:.1f} s",
                 retry_after_s=wait_s,
             )
+            error.standing = self.allowance(state)
+            raise error
         state.level = level - 1
         state.in_flight += 1
         return state

@@ -7,6 +7,8 @@ What the engine says comes through an `Attempt`, and becomes what the client get
 from __future__ import annotations
 
 from sublet.gateway.front.client import Client
+from sublet.gateway.limits.sharing import Claim
+from sublet.gateway.limits.telling import told
 from sublet.gateway.metering.records import CLIENT_GONE
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import InvalidApiKeyError, JournalError
@@ -41,6 +43,7 @@ class Exchange:
         "attempts",
         "body_bytes",
         "call",
+        "claim",
         "client",
         "first_at",
         "gateway",
@@ -102,6 +105,7 @@ class Exchange:
         self._head_sent = self._gone = False
         self._error: SubletError | None = None
         self.allowance: BudgetAllowance | None = None
+        self.claim: Claim | None = None
         self.most_nano = 0
         self.hold = ""
 
@@ -121,8 +125,11 @@ class Exchange:
 
     def headers(self) -> bytes:
         """The headers of every answer to this request."""
-        limit, remaining, reset_s = self.gateway.admission.allowance(self._key_state)
+        gateway = self.gateway
+        limit, remaining, reset_s = gateway.admission.allowance(self._key_state)
         allowance = Allowance(limit, remaining, reset_s, self.identity.created_s + reset_s)
+        if self.claim is not None:
+            allowance = told(gateway.limits.standing(self.grant, self.model), self.grant, allowance, gateway.now_us())
         return self.surface.headers(self.identity.request_id, allowance)
 
     # Its way to an engine
@@ -138,6 +145,24 @@ class Exchange:
         self.gateway.live.add(self)
         if replica is not None:
             self._ask(replica)
+
+    def await_limits(self) -> None:
+        """Start once the claim is granted."""
+        self.state = HOLDING
+        self.gateway.live.add(self)
+
+    def cleared(self, error: SubletError | None) -> None:
+        """The limits that cover it let it start, or `error` says why not."""
+        if self.state is not HOLDING:
+            return
+        if error is not None:
+            self.fail(error)
+            return
+        self.state = QUEUED
+        try:
+            self.start()
+        except SubletError as refused:
+            self.fail(refused)
 
     def slot_free(self, replica: ReplicaState) -> None:
         self.queue_s = self.gateway.monotonic() - self.started_at
@@ -275,11 +300,21 @@ class Exchange:
         gateway.metrics.ended(self, status, now)
         if self._entry.opened:
             self._close(status, delivered=status == CLIENT_GONE or reply.form is not None or error is not None)
+        if self.claim is not None:
+            self._settle_claim(self.claim)
         if self.allowance is not None:
             # Behind its record: what closes an allowance comes after all that names it.
             self.allowance.back(self.most_nano, reply.meter if self._entry.opened else None)
         if not self._entry.opened:
             self._finish(ok=True)
+
+    def _settle_claim(self, claim: Claim) -> None:
+        meter = self.reply.meter
+        if self.asked or meter.output:
+            claim.settle(meter.input, meter.output)
+            self.gateway.limits.note_answer(self.model.name, meter.output)
+        else:
+            claim.back()
 
     def _close(self, status: int, *, delivered: bool) -> None:
         """Write the record; `_finish` is told when it is durable."""

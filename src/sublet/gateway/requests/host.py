@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sublet.gateway.limits.sharing import Limits
 from sublet.gateway.metering.journal import Journal
 from sublet.gateway.metering.metrics import Metrics
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot, Times
@@ -32,6 +33,7 @@ class Host(Times, Protocol):
 
     clock: Clock
     admission: Admission
+    limits: Limits
     journal: Journal
     metrics: Metrics
     snapshot: Snapshot

@@ -104,11 +104,20 @@ class AnthropicSurface(CommonSurface):
         found = b"request-id: %b\r\nx-request-id: %b\r\n" % (request_id.encode(), request_id.encode())
         if allowance is None:
             return found
-        return (
-            b"%banthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
-            b"anthropic-ratelimit-requests-reset: %b\r\n"
-            % (found, allowance.limit, allowance.remaining, _time(allowance.reset_at_s).encode())
-        )
+        figures = {
+            b"requests": allowance,
+            b"input-tokens": allowance.input,
+            b"output-tokens": allowance.output,
+            b"tokens": allowance.tokens,
+        }
+        for name, one in figures.items():
+            if one is not None:
+                found += (
+                    b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"
+                    b"anthropic-ratelimit-%b-reset: %b\r\n"
+                    % (name, one.limit, name, one.remaining, name, _time(one.reset_at_s).encode())
+                )
+        return found
 
     def models(self, routes: Sequence[ModelRoute]) -> dict[str, Any]:
         found = [self.model(route) for route in routes]

@@ -43,14 +43,31 @@ def key_of_query(url: bytes) -> list[tuple[bytes, bytes]]:
     return [(QUERY_KEY_HEADER, key.encode("latin-1", "replace")) for key in found[:1]]
 
 
-class Allowance(NamedTuple):
-    """What a key may still do: requests a minute, those left of them, seconds until all are there again, and when
-    that is (seconds since the epoch)."""
+class TokenAllowance(NamedTuple):
+    """Tokens a minute, and those left of them."""
 
     limit: int
     remaining: int
     reset_s: int
     reset_at_s: int
+
+
+class Allowance(NamedTuple):
+    """What a key may still do: requests a minute, those left of them, seconds until all are there again, and when
+    that is (seconds since the epoch); and tokens, where those are limited."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+    reset_at_s: int
+    input: TokenAllowance | None = None
+    output: TokenAllowance | None = None
+
+    @property
+    def tokens(self) -> TokenAllowance | None:
+        """The tighter one of the two."""
+        found = [item for item in (self.input, self.output) if item is not None]
+        return min(found, key=lambda item: item.remaining, default=None)
 
 
 class QuickForm(StreamForm, Protocol):
@@ -175,10 +192,16 @@ class CommonSurface:
     def headers(self, request_id: str, allowance: Allowance | None) -> bytes:
         if allowance is None:
             return b"x-request-id: %b\r\n" % request_id.encode()
-        return (
+        found = (
             b"x-request-id: %b\r\nx-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
             b"x-ratelimit-reset-requests: %ds\r\n" % (request_id.encode(), *allowance[:3])
         )
+        if (tokens := allowance.tokens) is not None:
+            found += (
+                b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %ds\r\n"
+                % tokens[:3]
+            )
+        return found
 
     def models(self, routes: Sequence[ModelRoute]) -> dict[str, Any]:
         return {"object": "list", "data": [self.model(route) for route in routes]}

@@ -1,6 +1,6 @@
-"""Who buys and who operates: organizations and their API keys."""
+"""Who buys and who operates: organizations, their API keys, and what limits them."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -32,6 +32,27 @@ api_keys = Table(
     Column("expires_at", Instant, nullable=True),
     Column("revoked_at", Instant, nullable=True),
     Index(None, "organization_id"),
+)
+
+# What an organization, a project, a key or a model may use of the model API. `organization_id` is NULL where all organizations
+# together are limited; without `model` all models together are.
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), ForeignKey("organizations.id"), nullable=True),
+    Column("scope", String(16), nullable=False),
+    Column("scope_id", String(80), nullable=False),
+    Column("model", String(80), nullable=False),
+    Column("requests_per_minute", BigInteger, nullable=True),
+    Column("input_tokens_per_minute", BigInteger, nullable=True),
+    Column("output_tokens_per_minute", BigInteger, nullable=True),
+    Column("concurrency", BigInteger, nullable=True),
+    Column("models", Json, nullable=True),
+    Column("expires_at", Instant, nullable=True),
+    Column("by_operator", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_rate_limits_organization_id", "organization_id"),
 )
 
 # A person, whatever organizations they are in. `email` is in lower case. `password` is the PHC text of Argon2id; without one

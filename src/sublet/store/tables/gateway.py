@@ -1,4 +1,4 @@
-"""What the gateway tells the console: figures per model and minute. Usage itself goes to the ledger."""
+"""What gateways tell the console (figures per model and minute), and what they share of limits. Usage itself goes to the ledger."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table
 
@@ -21,4 +21,34 @@ model_stats = Table(
     Column("queue_ms_p95", Integer, nullable=False),
     Column("busy_ms", BigInteger, nullable=False),
     Index(None, "minute"),
+)
+
+# What gateways have taken of a limit in one minute since the epoch; the row of minute 0 stands for its concurrency.
+limit_windows = Table(
+    "limit_windows",
+    metadata,
+    Column("limit_id", String(40), primary_key=True),
+    Column("minute", BigInteger, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("input", BigInteger, nullable=False),
+    Column("output", BigInteger, nullable=False),
+    Index("ix_limit_windows_minute", "minute"),
+)
+
+# Concurrent requests of a limit that a gateway's run may have under way.
+limit_slots = Table(
+    "limit_slots",
+    metadata,
+    Column("limit_id", String(40), primary_key=True),
+    Column("run", String(40), primary_key=True),
+    Column("slots", BigInteger, nullable=False),
+    Index("ix_limit_slots_run", "run"),
+)
+
+# Runs that share limits. A run whose `beat` does not move any more is lost, and its slots return.
+gateway_runs = Table(
+    "gateway_runs",
+    metadata,
+    Column("run", String(40), primary_key=True),
+    Column("beat", BigInteger, nullable=False),
 )
