@@ -130,7 +130,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("surplus", {}), ("record", {}), ("shadow --windows 1", {}), ("plan", {}),
         ("reclaim create main 1 --reason why --preview", {}), ("reclaim ls", {}),
         (f"reclaim create {pool.name} 1 --reason why --json", {"reclaim": "id"}),
-        ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
+        ("reclaim waits " + pool.name, {}), ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
         (f"models add {at['models']}", {}), ("models ls", {}), ("models scale far 1", {}), ("models pull far", {}),
         ("models rm far", {}),
         (f"volume create data --gib 1 --pool {pool.name}", {}), ("volume ls", {}), ("volume show data", {}),

@@ -141,6 +141,7 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/reclaims/preview"): leases.ReclaimPreview,
     ("GET", "/v1/reclaims"): leases.ReclaimList,
     ("GET", "/v1/reclaims/{reclaim_id}"): leases.Reclaim,
+    ("GET", "/v1/owner-waits"): leases.OwnerWaitsPage,
     ("POST", "/v1/blocks"): leases.BlockMade,
     ("GET", "/v1/blocks"): leases.BlockPage,
     ("GET", "/v1/blocks/advice"): leases.BlockAdvice,

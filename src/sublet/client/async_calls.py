@@ -476,6 +476,16 @@ class AsyncLeases:
         """`GET /v1/reclaims/{reclaim_id}`"""
         return await self._call("leases.show_reclaim", reclaim_id)
 
+    async def list_owner_waits(
+        self, *, pool: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> leases.OwnerWaitsPage:
+        """`GET /v1/owner-waits`"""
+        return await self._call("leases.list_owner_waits", query={"pool": pool, "limit": limit, "after": after})
+
+    def iter_owner_waits(self, *, pool: str | None = None) -> AsyncIterator[leases.OwnerWaits]:
+        """Every row of `GET /v1/owner-waits`, page by page."""
+        return each_async(self._call, "leases.list_owner_waits", query={"pool": pool})
+
     async def withdraw(self, reclaim_id: str, *, idempotency_key: str | None = None) -> leases.LeaseList:
         """`POST /v1/reclaims/{reclaim_id}/withdraw`"""
         return await self._call("leases.withdraw", reclaim_id, idempotency_key=idempotency_key)

@@ -466,6 +466,16 @@ class Leases:
         """`GET /v1/reclaims/{reclaim_id}`"""
         return self._call("leases.show_reclaim", reclaim_id)
 
+    def list_owner_waits(
+        self, *, pool: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> leases.OwnerWaitsPage:
+        """`GET /v1/owner-waits`"""
+        return self._call("leases.list_owner_waits", query={"pool": pool, "limit": limit, "after": after})
+
+    def iter_owner_waits(self, *, pool: str | None = None) -> Iterator[leases.OwnerWaits]:
+        """Every row of `GET /v1/owner-waits`, page by page."""
+        return each(self._call, "leases.list_owner_waits", query={"pool": pool})
+
     def withdraw(self, reclaim_id: str, *, idempotency_key: str | None = None) -> leases.LeaseList:
         """`POST /v1/reclaims/{reclaim_id}/withdraw`"""
         return self._call("leases.withdraw", reclaim_id, idempotency_key=idempotency_key)

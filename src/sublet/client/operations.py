@@ -215,6 +215,14 @@ ALL: tuple[Operation, ...] = (
         "leases.preview", "POST", "/v1/reclaims/preview", body="leases:NewReclaim", answer="leases:ReclaimPreview"
     ),
     Operation("leases.show_reclaim", "GET", "/v1/reclaims/{reclaim_id}", answer="leases:Reclaim"),
+    Operation(
+        "leases.list_owner_waits",
+        "GET",
+        "/v1/owner-waits",
+        query=("pool", *PAGE),
+        answer="leases:OwnerWaitsPage",
+        items="owner_waits",
+    ),
     Operation("leases.withdraw", "POST", "/v1/reclaims/{reclaim_id}/withdraw", answer="leases:LeaseList"),
     Operation("blocks.create", "POST", "/v1/blocks", body="leases:NewBlock", answer="leases:BlockMade"),
     Operation(

@@ -58,6 +58,35 @@ def create(
         say(f"if they are not needed after all: sublet reclaim release {plan['id']}")
 
 
+@app.command("waits")
+def list_waits(
+    pool: Annotated[str | None, typer.Argument(help="Pool, by id or name; all pools if left out.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what the owner's own work waited for within its patience, by day and team."""
+    client = connect()
+    found = client.collected("leases.list_owner_waits", query={"pool": pool})
+    if as_json:
+        print_json(found)
+        return
+    names = {item["id"]: item["name"] for item in client.collected("fleet.list_pools")["pools"]}
+    rows = found["owner_waits"]
+    for row in rows:
+        row["pool"] = names.get(row["pool_id"], row["pool_id"])
+        row["who"] = row["team"] or "the pool's own demand"
+        row["waited_h"] = f"{row['waited_s'] / 3600:.2f}"
+        row["accelerator_h"] = f"{row['accelerator_s'] / 3600:.2f}"
+    columns: Columns = {
+        "day": "day",
+        "pool": "pool",
+        "who": "team",
+        "waits": "waits",
+        "waited_h": "hours",
+        "accelerator_h": "accelerator-hours",
+    }
+    print_rows(rows, columns, "nothing waited; set pools.patience_s, or claim with --patience")
+
+
 @app.command("ls")
 def list_reclaims(as_json: JsonFlag = False) -> None:
     """List what was taken back, the newest first."""

@@ -15,6 +15,9 @@ from sublet.values.money import currency_digits, nano_from_decimal
 
 T = TypeVar("T")
 
+PATIENCE_TIMES_A_DAY = 3
+"""In the benchmark an hour of patience is used for 6 minutes a day on average; three bursts a day are still bursts."""
+
 
 class Section(BaseModel):
     """A section of the settings: unknown keys are refused."""
@@ -123,7 +126,15 @@ class PoolSettings(Section):
         default=0,
         ge=0,
         le=86_400,
-        description="seconds that the owner's own work may wait before it counts as a broken promise; whole hours count",
+        description="seconds that the pool's own demand may wait before leases are reclaimed for it; the forecast counts "
+        "whole hours of it",
+    )
+    patience_times_a_day: int = Field(
+        default=PATIENCE_TIMES_A_DAY,
+        ge=1,
+        le=96,
+        description="how many times its patience the pool's demand, or a team with its claims, may wait on one day (UTC) in all; "
+        "after that, leases are reclaimed at once: a need that waits more often is no spike, it has grown",
     )
     prometheus: PrometheusSettings | None = None
     feed: FeedSettings | None = None

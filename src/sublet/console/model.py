@@ -285,9 +285,22 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitsLine:
+    """What a team, or the pool's own demand, waited for on one day within its patience."""
+
+    day: datetime
+    team: str
+    waits: int
+    hours: float
+    accelerator_hours: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecordView:
-    """What one pool's promises came to, as of `as_of`; None where there is no pool. `pools` are the names to choose from."""
+    """What one pool's promises came to, as of `as_of`; None where there is no pool. `pools` are the names to choose from, `waits`
+    what the owner's own work waited for on the latest days."""
 
     as_of: datetime
     pools: tuple[str, ...] = ()
     record: PoolRecord | None = None
+    waits: tuple[WaitsLine, ...] = ()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from sublet.accounts.model import Require
+from sublet.accounts.model import Actor, Require
 from sublet.demand.jobs import KnownJob
 from sublet.demand.model import REASON_CHARACTERS_MAX, Claim, Sample
 from sublet.demand.service import Demand
@@ -149,12 +149,15 @@ def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Call
         found = demand.claim_page(id_of(pool_id) if pool_id else None, page)
         return found.map(lambda claim: claim.as_dict()).as_dict("claims")
 
-    @routes.post("/v1/claims", status_code=201, dependencies=[Depends(require("claims:write", effect=Effect(Claim)))])
-    def add_claim(body: NewClaim) -> dict[str, Any]:
+    @routes.post("/v1/claims", status_code=201)
+    def add_claim(
+        body: NewClaim, actor: Actor = Depends(require("claims:write", effect=Effect(Claim)))
+    ) -> dict[str, Any]:
         """Announce a need; it is honored before anything that may still be sold."""
         window = Window.told(body.start or demand.clock.now(), body.end, body.duration_s)
         pool_id, count = id_of(body.pool), body.accelerators
-        return demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s).as_dict()
+        team = actor.organization_id
+        return demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s, team=team).as_dict()
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
     def withdraw_claim(claim_id: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The owner's announcement that a team needs `count` accelerators over `window`, whatever the forecast says; it may wait
-    `patience_s` seconds for them."""
+    `patience_s` seconds for them. `team` is the id of the organization that announced it."""
 
     id: str
     pool_id: str
@@ -63,6 +63,7 @@ class Claim:
     created_at: datetime
     withdrawn_at: datetime | None = None
     patience_s: int = 0
+    team: str = ""
 
     @property
     def needed(self) -> Window:
@@ -81,6 +82,7 @@ class Claim:
             "created_at": format_time(self.created_at),
             "withdrawn_at": format_time(self.withdrawn_at) if self.withdrawn_at else None,
             "patience_s": self.patience_s,
+            "team": self.team or None,
         }
 
 

@@ -214,9 +214,10 @@ class Demand:
         reason: str,
         connection: Connection | None = None,
         patience_s: int = 0,
+        team: str = "",
     ) -> Claim:
         """Announce that the owner needs `count` accelerators over `window`, which ends within ten years, and may wait
-        `patience_s` seconds for them.
+        `patience_s` seconds for them. `team` is the id of the organization that asks.
 
         Raises InvalidInputError.
         """
@@ -233,7 +234,7 @@ class Demand:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}, which is past; claim a time to come")
         if window.end > now + CLAIM_AHEAD:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}; claim at most ten years ahead")
-        claim = Claim(new_id("clm"), pool_id, count, window, reason, now, patience_s=patience_s)
+        claim = Claim(new_id("clm"), pool_id, count, window, reason, now, patience_s=patience_s, team=team)
 
         def write(writing: Connection) -> Claim:
             if len(sql.claims_between(writing, pool_id, self._ahead(), True, CLAIMS_MAX)) >= CLAIMS_MAX:

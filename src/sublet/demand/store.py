@@ -182,6 +182,7 @@ def insert_claim(connection: Connection, claim: Claim) -> None:
             created_at=claim.created_at,
             withdrawn_at=claim.withdrawn_at,
             patience_s=claim.patience_s,
+            team=claim.team,
         )
     )
 
@@ -238,4 +239,5 @@ def _claim(row: Any) -> Claim:
         created_at=row.created_at,
         withdrawn_at=row.withdrawn_at,
         patience_s=row.patience_s,
+        team=row.team,
     )

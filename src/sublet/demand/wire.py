@@ -74,6 +74,7 @@ class Claim:
     created_at: Moment
     withdrawn_at: Moment | None
     patience_s: int
+    team: str | None
 
 
 @answer

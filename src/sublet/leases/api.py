@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Actor, Require
@@ -170,6 +170,13 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
     def show_reclaim(reclaim_id: str) -> dict[str, Any]:
         """What was taken back, by whom, why, and the plan by which it is freed."""
         return leases.reclaim_named(reclaim_id)
+
+    @routes.get("/v1/owner-waits", dependencies=[Depends(require("reclaims:read"))])
+    def list_owner_waits(
+        pool: Annotated[str | None, Query(max_length=60)] = None, page: PageRequest = Depends(page_request)
+    ) -> dict[str, Any]:
+        """What the owner's own work waited for instead of breaking leases, by day, pool and team, the newest day first."""
+        return leases.owner_waits(pool, page).map(lambda item: item.as_dict()).as_dict("owner_waits")
 
     @routes.post("/v1/reclaims/{reclaim_id}/withdraw")
     def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> dict[str, Any]:

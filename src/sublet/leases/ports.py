@@ -18,6 +18,7 @@ from sublet.leases.volumes.model import StorageHour, VolumeLimits
 from sublet.surplus.deadlines.admission import Answer
 from sublet.surplus.deadlines.book import Offer
 from sublet.surplus.model import Promised, StandingBlock
+from sublet.surplus.rule.patience import Waiting
 from sublet.values.egress import EgressPolicy
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
@@ -55,6 +56,18 @@ class MayStay(Protocol):
 class Need(Protocol):
     def __call__(self, connection: Connection, pool_id: str, /) -> float:
         """The owner's need as it has lasted, in accelerators."""
+        ...
+
+
+class OwnerWaits(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, held: int, /) -> Waiting:
+        """Who of the owner's side waits, where tenants hold so many accelerators now."""
+        ...
+
+
+class RoomWhileWaiting(Protocol):
+    def __call__(self, connection: Connection, pool_id: str, window: Window, /) -> int:
+        """How many accelerators tenants may go on holding where the pool's own demand waits for the rest."""
         ...
 
 
@@ -183,6 +196,14 @@ def _no_offer(connection: Connection, pool_id: str, class_name: str, wanted: Pro
     return Offer(Answer(False, 0, "not_on_sale", "nothing is sold by a deadline here.", 0), 0.0)
 
 
+def _nobody_waits(connection: Connection, pool_id: str, held: int, /) -> Waiting:
+    return Waiting()
+
+
+def _no_room(connection: Connection, pool_id: str, window: Window, /) -> int:
+    return 0
+
+
 def _no_need(connection: Connection, pool_id: str) -> float:
     return 0.0
 
@@ -228,6 +249,8 @@ class LeasePorts:
     reserve: Reserve = _reserve_nothing
     settle: Settle = _release_nothing
     need: Need = _no_need
+    waiting: OwnerWaits = _nobody_waits
+    room_while_waiting: RoomWhileWaiting = _no_room
     block_rooms: BlockRooms = _no_blocks
     offer: Offers = _no_offer
     models: ModelPorts = field(default_factory=ModelPorts)

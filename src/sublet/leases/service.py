@@ -36,6 +36,7 @@ from sublet.leases.quotes.tenants import tenants_of
 from sublet.leases.reclaim.orders import ReclaimOrder, Reclaims
 from sublet.leases.reclaim.store import standing_rows
 from sublet.leases.reclaim.victims import ReclaimPlan
+from sublet.leases.reclaim.waits import DayOfWaiting
 from sublet.leases.volumes.service import Volumes
 from sublet.leases.watching import Watching
 from sublet.store import Store
@@ -215,6 +216,10 @@ class Leases:
         """See Reclaims.named."""
         return self._reclaims.named(reclaim_id)
 
+    def owner_waits(self, pool: str | None = None, wanted: PageRequest | None = None) -> Page[DayOfWaiting]:
+        """See Waits.page."""
+        return self._reclaims.waits.page(pool, wanted or PageRequest())
+
     def quarantined(self) -> list[Quarantined]:
         """Accelerators that are out of sale until they are proved clean."""
         with self._store.read() as connection:
@@ -327,7 +332,7 @@ class Leases:
                 for pool in pools
                 if pool.backend in self._backends
             }
-            reclaims, returns = self._reclaims.due(connection, [pool.id for pool in pools], held, now)
+            due = self._reclaims.due(connection, [pool.id for pool in pools], held, now)
             return View(
                 now=now,
                 leases=leases,
@@ -340,8 +345,10 @@ class Leases:
                     for row in sql.quarantined(connection)
                     if row.pool_id in mine
                 ],
-                reclaims=reclaims,
-                returns=returns,
+                reclaims=due.plans,
+                returns=due.returns,
+                waits=due.steps,
+                waiting=due.waits,
                 turns=self._reclaims.turns.due(connection, [pool.id for pool in pools], leases, now),
                 timing=self._ports.timing,
                 failures=failures,

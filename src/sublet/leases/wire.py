@@ -7,13 +7,22 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval, MaxLen, MinLen
 
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
-from sublet.leases.reclaim.wire import Reclaim, ReclaimCarriedOut, ReclaimList, ReclaimPreview, Victim
+from sublet.leases.reclaim.wire import (
+    OwnerWaits,
+    OwnerWaitsPage,
+    Reclaim,
+    ReclaimCarriedOut,
+    ReclaimList,
+    ReclaimPreview,
+    Victim,
+)
 from sublet.leases.volumes.wire import NewVolume, Volume, VolumePage
 from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
 __all__ = [
-    "NewVolume", "Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim", "Volume", "VolumePage",
+    "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim",
+    "Volume", "VolumePage",
 ]  # fmt: skip
 
 ACCELERATORS_PER_LEASE_MAX = 4096

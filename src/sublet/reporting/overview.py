@@ -23,6 +23,7 @@ from sublet.leases.store import ended_since, live_leases
 from sublet.ledger.budgets.standing import Standing, standings
 from sublet.ledger.rating import figures
 from sublet.reporting.messages import Messages
+from sublet.store.paging import PageRequest
 from sublet.surplus.model import HOUR_S, Ladder
 from sublet.surplus.rule.earned import kind_text, opens, state_of
 from sublet.surplus.rule.view import View
@@ -44,6 +45,7 @@ ENDED_MAX = 2_000
 UPCOMING = timedelta(hours=1)
 UPCOMING_MAX = 10
 BUDGETS_MAX = 5
+WAITS_MAX = 14
 FRESH = timedelta(seconds=2)
 
 
@@ -139,7 +141,23 @@ class Overviews:
         if found is None and pool is not None:
             raise NotFoundError(f"there is no pool {pool!r}; open the record of another")
         at = self._system.clock.now()
-        return view.RecordView(at, tuple(names.values()), self._system.record.of(*found) if found else None)
+        record = self._system.record.of(*found) if found else None
+        return view.RecordView(at, tuple(names.values()), record, self._waits(found[0]) if found else ())
+
+    def _waits(self, pool_id: str) -> tuple[view.WaitsLine, ...]:
+        """What the owner's own work waited for on a pool, the newest day first."""
+        found = self._system.leases.owner_waits(pool_id, PageRequest(WAITS_MAX)).items
+        teams = {item.id: item.name for item in self._system.accounts.organizations()} if found else {}
+        return tuple(
+            view.WaitsLine(
+                item.day,
+                teams.get(item.team, item.team) or "the pool’s own demand",
+                item.waits,
+                item.waited_s / HOUR_S,
+                item.accelerator_s / HOUR_S,
+            )
+            for item in found
+        )
 
     def _pool(self, pool: Pool, facts: View, leases: Sequence[Lease], at: datetime) -> view.PoolView:
         system = self._system

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.model import Timing
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaims_sql
+from sublet.leases.reclaim import waits as waits_sql
 from sublet.leases.reclaim.victims import Occupant
 from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
@@ -34,6 +36,7 @@ from sublet.surplus.model import IN_BLOCK, Absence, PoolFacts, Promised, Sold, S
 from sublet.surplus.record import store as surplus_sql
 from sublet.surplus.rule import ladder as rule
 from sublet.surplus.rule.blocks import kept_for_tenants
+from sublet.surplus.rule.patience import PatienceTerms, Waiting, find_waiting, room_for_tenants, with_patience_left
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
 from sublet.values.clock import to_micros
@@ -193,7 +196,45 @@ class Capacity:
         """
         view = self.surplus.view(pool_id, self._clock.now(), connection)
         needed, working = self._lasting(connection, view, calm_s)
+        if not calm_s:
+            return room_for_tenants(self._as_patient(connection, view), window, needed, working)
+        # Nobody gets a notice back, or is resumed, in the place of a claim that merely waits.
+        view = replace(view, claims=tuple(replace(claim, patience_s=0) for claim in view.claims))
         return max(rule.staying(view, window, needed, working), kept_for_tenants(view.facts, working, window))
+
+    def room_while_waiting(self, connection: Connection, pool_id: str, window: Window) -> int:
+        """The same where the pool's own demand waits for whatever tenants hold: what claims, reclaims, maintenance and losses
+        leave."""
+        view = self._as_patient(connection, self.surplus.view(pool_id, self._clock.now(), connection))
+        return room_for_tenants(view, window, 0.0, self._lasting(connection, view, 0)[1])
+
+    def waiting(self, connection: Connection, pool_id: str, held: int) -> Waiting:
+        """Who of the owner's side waits where tenants hold `held` accelerators now, as far as patience allows."""
+        now = self._clock.now()
+        terms = self._patience(connection, pool_id)
+        patient = terms.patience_s or terms.begun
+        if not patient and not any(item.patience_s for item in self._demand.claims(pool_id, None, connection)):
+            return Waiting()
+        view = self.surplus.view(pool_id, now, connection)
+        needed, working = self._lasting(connection, view, 0)
+        calm_room = self.may_stay(connection, pool_id, Window.starting(now, 1), reclaims_sql.CALM_S)
+        return find_waiting(view, terms, held, needed, working, calm_room)
+
+    def _as_patient(self, connection: Connection, view: View) -> View:
+        """The view with every claim as patient as its team still may be today."""
+        if not any(claim.patience_s for claim in view.claims):
+            return view
+        return with_patience_left(view, self._patience(connection, view.facts.pool_id))
+
+    def _patience(self, connection: Connection, pool_id: str) -> PatienceTerms:
+        """For how long whom may wait on a pool today."""
+        now = self._clock.now()
+        stated = stated_of(self._fleet.pool(pool_id, connection))
+        begun = {item.claim_id: item for item in waits_sql.begun(connection, [pool_id])}
+        waited_s = waits_sql.waited_s(connection, pool_id, now)
+        for item in begun.values():
+            waited_s[item.team] = waited_s.get(item.team, 0.0) + item.uncounted_s(now)
+        return PatienceTerms(stated.patience_s, stated.patience_times_a_day, begun, waited_s)
 
     def need(self, connection: Connection, pool_id: str) -> float:
         """The owner's need as it has lasted, in accelerators."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sublet.config.pools import MaintenanceSettings, PoolSettings
+from sublet.config.pools import PATIENCE_TIMES_A_DAY, MaintenanceSettings, PoolSettings
 from sublet.config.settings import Settings, SettingsError
 from sublet.fleet import discovery
 from sublet.fleet.model import Pool, PoolSpec
@@ -31,6 +31,7 @@ class StatedPool:
     failure_reserve: int = 0
     maintenance: tuple[MaintenanceSettings, ...] = ()
     patience_s: int = 0
+    patience_times_a_day: int = PATIENCE_TIMES_A_DAY
 
 
 def stated_of(pool: Pool) -> StatedPool:
@@ -46,7 +47,8 @@ def stated_of(pool: Pool) -> StatedPool:
         for item in told.get("maintenance", ())
     ]
     reserve, spare, patience_s = (told.get(name, 0) for name in ("reserve", "failure_reserve", "patience_s"))
-    return StatedPool(reserve, spare, tuple(maintenance), patience_s)
+    times = told.get("patience_times_a_day", PATIENCE_TIMES_A_DAY)
+    return StatedPool(reserve, spare, tuple(maintenance), patience_s, times)
 
 
 def served_elsewhere(pool: Pool, connection: Connection, now: datetime) -> int | None:
@@ -64,6 +66,7 @@ def _terms(stated: PoolSettings) -> dict[str, Any]:
         "reserve": stated.reserve,
         "failure_reserve": stated.failure_reserve,
         "patience_s": stated.patience_s,
+        "patience_times_a_day": stated.patience_times_a_day,
         "maintenance": [
             {
                 "start": format_time(item.start),

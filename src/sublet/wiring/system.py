@@ -216,6 +216,8 @@ class Sublet:
             price=self.price,
             may_stay=self.capacity.may_stay,
             need=self.capacity.need,
+            waiting=self.capacity.waiting,
+            room_while_waiting=self.capacity.room_while_waiting,
             models=ModelPorts(self.capacity.occupants, self.models.give_notice, self.models.withdraw_notice),
             emit=self._emit_interval,
             post_credit=self._post_credit,

@@ -295,6 +295,12 @@ class Executor:
     def _reclaim(self, step: Step) -> None:
         self._reclaims.take_back(step)
 
+    def _wait(self, step: Step) -> None:
+        self._reclaims.waits.count(step)
+
+    def _wait_over(self, step: Step) -> None:
+        self._reclaims.waits.stop(step)
+
     def _withdraw(self, step: Step) -> None:
         self._reclaims.give_back(step)
 

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from sublet.leases.model import Lease, LeaseState
 from sublet.leases.plan.failures import failure_steps
 from sublet.leases.plan.planner import View
+from sublet.leases.plan.waits import pending_waits
 from sublet.values.clock import format_time
 from sublet.values.plan import Step
 
@@ -28,6 +29,7 @@ def pending(view: View, reclaims: Sequence[Row[Any]]) -> Iterator[Step]:
         whose = "its lease is over" if unit.lease_id not in live else "what its lease left is gone"
         why = f"in quarantine until {whose} and it is proved clean: {unit.reason or 'not proved clean'}"
         yield Step("release_unit", unit.unit_id, why)
+    yield from pending_waits(view.waiting)
     for row in reclaims:
         yield from _of_reclaim(row, view.now)
 

@@ -14,6 +14,7 @@ from sublet.leases.model import Lease, LeaseState, Timing
 from sublet.leases.plan.engines import engine_steps, is_taken
 from sublet.leases.plan.failures import Failure, failure_steps
 from sublet.leases.reclaim.victims import ReclaimPlan, Return
+from sublet.surplus.rule.patience import Wait
 from sublet.values.clock import format_time
 from sublet.values.plan import Plan, Step
 
@@ -53,6 +54,10 @@ class View:
     """Which leases with a deadline are resumed, kept or paused."""
     traits: Mapping[str, Traits] = field(default_factory=dict)
     """What each engine does of its own, by the name of its backend."""
+    waits: Sequence[Step] = ()
+    """What is to be counted of the owner's own work that waits."""
+    waiting: Sequence[Wait] = ()
+    """All of it, for people."""
     strangers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Organizations that an engine is to be introduced to, by the name of its backend."""
 
@@ -85,6 +90,7 @@ def make_plan(view: View) -> Plan:
     for plan in view.reclaims:
         steps += _reclaim_steps(plan)
     steps += [_withdraw(item, view.now) for item in view.returns]
+    steps += view.waits
     asked = {victim.id for plan in view.reclaims for victim in plan.victims}
     busy = {step.subject for step in steps if step.kind in ("end", "pause")} | asked
     steps += [step for step in view.turns if step.subject not in busy and _answers(view, step)]
@@ -107,6 +113,8 @@ _ORDER = (
     "pause",
     "finish",
     "adopt",
+    "wait",
+    "wait_over",
     "reclaim",
     "ask_pause",
     "prolong",
@@ -136,7 +144,7 @@ _ORDER = (
     "forget",
     "introduce",
 )
-_BOOKS_ALONE = frozenset({"reclaim", "withdraw", "release_unit", "ask_pause", "prolong", "warn"})
+_BOOKS_ALONE = frozenset({"wait", "wait_over", "reclaim", "withdraw", "release_unit", "ask_pause", "prolong", "warn"})
 KINDS = _ORDER
 """Every kind of step, in the order in which a plan carries them."""
 

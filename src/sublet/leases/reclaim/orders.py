@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,9 +16,11 @@ from sublet.leases import store as sql
 from sublet.leases.deadlines.turns import Turns
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
+from sublet.leases.plan.waits import pauses_alone, wait_steps
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes.admission import checked_key
 from sublet.leases.reclaim import store as reclaim_store
+from sublet.leases.reclaim import waits as waits_sql
 from sublet.leases.reclaim.store import Rounds
 from sublet.leases.reclaim.victims import (
     Occupant,
@@ -31,8 +33,10 @@ from sublet.leases.reclaim.victims import (
     returning,
     rising,
 )
+from sublet.leases.reclaim.waiting import Waits
 from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
+from sublet.surplus.rule.patience import Wait
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
@@ -56,6 +60,16 @@ class ReclaimOrder:
     force: bool = False
 
 
+@dataclass(slots=True)
+class Due:
+    """What the owner's need asks of a round: `steps` count what waits, `waits` is everything that does."""
+
+    plans: list[ReclaimPlan] = field(default_factory=list)
+    returns: list[Return] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+
+
 class Reclaims:
     """What is taken back is chosen among leases and replicas by one plan, no matter who asks for it."""
 
@@ -64,6 +78,7 @@ class Reclaims:
         self._ports = ports
         self._transitions = transitions
         self.turns = Turns(store, ports, transitions, self._calm_room)
+        self.waits = Waits(store)
 
     def preview(self, order: ReclaimOrder) -> ReclaimPlan:
         """Whom the order would ask back. Changes nothing. Raises InvalidInputError, NotFoundError."""
@@ -172,34 +187,57 @@ class Reclaims:
             raise NotFoundError(f"there is no reclaim {reclaim_id!r}; `sublet reclaim ls` lists them")
         return found
 
-    def due(
-        self, connection: Connection, pool_ids: Sequence[str], leases: Sequence[Lease], now: datetime
-    ) -> tuple[list[ReclaimPlan], list[Return]]:
-        """Pool by pool, who gets notice because tenants hold more than may stay, and whose notice is withdrawn."""
+    def due(self, connection: Connection, pool_ids: Sequence[str], leases: Sequence[Lease], now: datetime) -> Due:
+        """Pool by pool, who gets notice because tenants hold more than may stay, whose notice is withdrawn, and who of the owner's
+        side waits instead."""
         here: dict[str, list[Lease]] = defaultdict(list)
         for lease in leases:
             if lease.state is not LeaseState.ENDING and not lease.waits:
                 here[lease.pool_id].append(lease)
-        plans: list[ReclaimPlan] = []
-        returns: list[Return] = []
+        found = Due()
+        waited = {item.pool_id for item in waits_sql.begun(connection, pool_ids)}
         for pool_id in pool_ids:
             replicas = self._ports.models.occupants(connection, pool_id)
+            if not here[pool_id] and not replicas and pool_id not in waited:
+                continue
+            waiting = self._ports.waiting(connection, pool_id, _held(here[pool_id], replicas, now))
+            found.waits += waiting.waits
+            found.steps += wait_steps(waiting, now)
             if not here[pool_id] and not replicas:
                 continue
-            plan = rising(
-                pool_id,
-                here[pool_id],
-                replicas,
-                partial(self._room, connection, pool_id),
-                now,
-                self._ports.timing_of(connection, pool_id).clean_s,
-                self._ports.classes,
-            )
+            plan = self._rising(connection, pool_id, here[pool_id], replicas, waiting.own_left_s > 0, now)
             if plan is not None:
-                plans.append(plan)
+                found.plans.append(plan)
             else:
-                returns += self._returning(connection, pool_id, here[pool_id], replicas, now)
-        return plans, returns
+                found.returns += self._returning(connection, pool_id, here[pool_id], replicas, now)
+        return found
+
+    def _rising(
+        self,
+        connection: Connection,
+        pool_id: str,
+        leases: Sequence[Lease],
+        replicas: Sequence[Occupant],
+        patient: bool,
+        now: datetime,
+    ) -> ReclaimPlan | None:
+        """Who gets notice; where the pool's own demand is `patient`, only for what others need, and who is merely paused."""
+        clean_s = self._ports.timing_of(connection, pool_id).clean_s
+        plan_for = partial(rising, pool_id, leases, replicas, now=now, clean_s=clean_s, classes=self._ports.classes)
+        plan = plan_for(partial(self._room, connection, pool_id))
+        if not patient or plan is None:
+            return plan
+        found = plan_for(partial(self._room_while_waiting, connection, pool_id))
+        known = {victim.id for victim in found.victims} if found is not None else set()
+        pauses = tuple(victim for victim in pauses_alone(plan) if victim.id not in known)
+        if not pauses:
+            return found
+        back_at = max(now + timedelta(seconds=victim.cost.drain_s) for victim in pauses)
+        count = sum(victim.accelerators for victim in pauses)
+        if found is None:
+            return ReclaimPlan(pool_id, count, pauses, 0, back_at)
+        back_at = max(back_at, found.back_at or back_at)
+        return ReclaimPlan(pool_id, found.needed + count, (*found.victims, *pauses), found.short, back_at)
 
     def take_back(self, step: Step) -> None:
         """Carry out a reclaim step that the planner made of rising need; harmless when repeated."""
@@ -303,6 +341,10 @@ class Reclaims:
         kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
         return max(0, min(self._ports.may_stay(connection, pool_id, window, calm_s), kept))
 
+    def _room_while_waiting(self, connection: Connection, pool_id: str, window: Window) -> int:
+        kept = sql.capacity(connection, pool_id) - reclaim_store.held_for_owner(connection, pool_id, window)
+        return max(0, min(self._ports.room_while_waiting(connection, pool_id, window), kept))
+
     def _plan_for(self, connection: Connection, order: ReclaimOrder, now: datetime) -> ReclaimPlan:
         pool_id = self._pool_id(connection, order.pool)
         window = order.window
@@ -353,6 +395,13 @@ class Reclaims:
             raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is over")
         checked_line(order.reason, "reason, which says why the capacity is needed,", REASON_MAX, 1)
         return now
+
+
+def _held(leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime) -> int:
+    """What tenants hold now, also those that are under notice."""
+    present = [lease for lease in leases if lease.window.start <= now < lease.deadline]
+    rented = [item for item in replicas if not item.protected and (item.leaving_at is None or item.leaving_at > now)]
+    return accelerators_of(present, rented)
 
 
 def _earliest(lease: Lease, now: datetime) -> datetime:

@@ -66,6 +66,27 @@ class Reclaim:
 
 
 @answer
+class OwnerWaits:
+    """What a team waited for on a pool on one day of UTC, or, without a team, the pool's own demand: how many waits began, the
+    seconds of all of them, and accelerators times seconds."""
+
+    pool_id: str
+    day: str
+    team: str | None
+    waits: int
+    waited_s: float
+    accelerator_s: float
+
+
+@answer
+class OwnerWaitsPage:
+    """A page of days on which the owner's own work waited, the newest day first."""
+
+    owner_waits: list[OwnerWaits]
+    next: str | None
+
+
+@answer
 class ReclaimList:
     """A page of reclaims, the newest first."""
 

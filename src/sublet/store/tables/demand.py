@@ -37,6 +37,7 @@ demand_claims = Table(
     Column("created_at", Instant, nullable=False),
     Column("withdrawn_at", Instant, nullable=True),
     Column("patience_s", Integer, nullable=False, server_default="0"),
+    Column("team", String(40), nullable=False, server_default=""),
     Index(None, "pool_id", "end_at"),
 )
 

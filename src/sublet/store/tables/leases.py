@@ -167,6 +167,31 @@ back_offs = Table(
     Column("returned", Integer, nullable=False),
 )
 
+# The owner's own work that waits for what tenants hold: a pool's demand (no claim) or a claim. One row each while it lasts.
+owner_waits = Table(
+    "owner_waits",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("claim_id", String(40), primary_key=True),
+    Column("team", String(40), nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("counted_until", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("accelerators", Integer, nullable=False),
+)
+
+# What was waited for by day (of UTC, since the epoch) and team; no team is the pool's own demand. Read by charge-back.
+owner_wait_days = Table(
+    "owner_wait_days",
+    metadata,
+    Column("pool_id", String(40), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("team", String(40), primary_key=True),
+    Column("waits", Integer, nullable=False),
+    Column("waited_us", BigInteger, nullable=False),
+    Column("accelerator_us", BigInteger, nullable=False),
+)
+
 # One row for ever: a volume that was removed stays as the record of what was billed.
 volumes = Table(
     "volumes",

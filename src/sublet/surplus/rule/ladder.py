@@ -60,14 +60,18 @@ def sellable(
     return found
 
 
-def staying(view: View, window: Window, needed: float, working: float) -> int:
+def staying(view: View, window: Window, needed: float, working: float, *, patient: bool = False) -> int:
     """Accelerators that may be held by others than the owner over `window`, where it needs `needed` of `working` ones.
 
     What is away, claimed or taken back at the worst moment of the window is the owner's. No forecast: what is sold already
-    is not taken back because demand might rise.
+    is not taken back because demand might rise. With `patient`, what already shows in demand of a claim that still waits counts
+    from the end of its patience on, as the claim does.
     """
     facts = view.facts
     met = claims_met((*view.claims, *facts.reclaims), view.at, needed, view.before)
+    for claim in view.claims if patient else ():
+        if claim.window.start <= view.at < claim.needed.start:
+            needed -= met.pop(claim.id, 0.0)
     items = [(absence.window, float(absence.count)) for absence in facts.absences]
     items += [
         (claim.needed, claim.count - met.get(claim.id, 0.0))
