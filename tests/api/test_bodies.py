@@ -144,7 +144,7 @@ def test_a_body_where_none_is_taken_is_refused(service: Service) -> None:
         ("limit=0", "limit: "),
         ("limit=1&limit=2", "limit: send it once"),
         ("live=perhaps", "live: "),
-        ("after=a%00b", "after holds U+0000, a character that can't be seen"),
+        ("after=a%00b", "after holds U+0000, a character that is invisible"),
     ],
 )
 def test_queries_get_the_same_care(service: Service, query: str, words: str) -> None:
@@ -206,7 +206,7 @@ def test_a_name_that_an_object_has_twice_is_refused(service: Service, path: str,
     answer = service.client.post(path, content=body, headers=dict(_operator(service)))
     assert answer.status_code == 400
     if name is not None:
-        assert answer.json()["error"]["message"] == f"{name}: it stands in one object twice; send it once"
+        assert answer.json()["error"]["message"] == f"{name}: the field appears twice in one object; send it once"
     assert {item.name for item in service.system.accounts.organizations()} == {"operator", *service.organizations}
 
 

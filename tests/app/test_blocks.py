@@ -145,7 +145,7 @@ class TestSelling:
             world.customer, QuoteRequest(2, "firm", world.clock.now() + DAY, None, world.pool.id)
         )
         assert again.block_id == cheap and again.price_nano < 50 * NANO
-        with pytest.raises(InvalidInputError, match="less than the block's least"):
+        with pytest.raises(InvalidInputError, match="below the block's minimum price"):
             world.system.blocks.create(
                 NewBlockRequest(world.pool.name, 2, world.clock.now() + DAY, min_price_nano=2 * NANO),
                 "operator",
@@ -303,7 +303,7 @@ class TestChanges:
 REFUSED: list[tuple[dict[str, object], str]] = [
     ({"accelerators": 0}, "at least 1"),
     ({"accelerators": -4}, "at least 1"),
-    ({"accelerators": 9}, "9 is more than .* has to sell: 8 accelerators are in service"),
+    ({"accelerators": 9}, "9 exceeds the capacity of .*: 8 accelerators are in service"),
     ({"start": timedelta(days=2), "end": DAY}, "must end after it starts"),
     ({"start": -DAY, "end": DAY}, "is past"),
     ({"end": 1100 * DAY}, "three years"),
@@ -333,7 +333,7 @@ class TestBadInput:
 
     def test_what_is_in_the_way_is_named(self, world: World) -> None:
         first = block(world, 5)
-        with pytest.raises(BlockConflictError, match=f"more than the 3 that are left .* block {first}") as refused:
+        with pytest.raises(BlockConflictError, match=f"more than the 3 available .* block {first}") as refused:
             block(world, 4)
         [conflict] = refused.value.details["conflicts"]
         assert (conflict["kind"], conflict["id"], conflict["accelerators"]) == ("block", first, 5)

@@ -110,7 +110,7 @@ def test_a_customer_rents_logs_in_and_ends(console: Console) -> None:
     )
     assert again.status_code == 303, again.text
     refused = browser.send(path, "end")
-    assert refused.status_code == 400 and "tick the box" in refused.text
+    assert refused.status_code == 400 and "select the checkbox" in refused.text
     assert browser.send(path, "end", sure="yes").headers["location"] == path
     assert console.system.leases.lease(lease_id).state.value in ("ending", "ended")
     assert "This month so far" in browser.get("/billing")
@@ -173,7 +173,7 @@ def test_an_operator_makes_an_organization_invites_its_first_person_and_suspends
     dan = Browser(console.api)
     assert "Delta" in dan.get(link[1]) and "dan@example.com" in dan.get(link[1])
     form = {"secret": link[1].partition("=")[2], "name": "Dan", "password": GOOD, "again": "another password"}
-    assert "the two passwords differ" in dan.client.post("/join", data=form, headers=ORIGIN).text
+    assert "passwords don't match" in dan.client.post("/join", data=form, headers=ORIGIN).text
     form["again"] = GOOD
     assert dan.client.post("/join", data=form, headers=ORIGIN).headers["location"] == "/offers"
     assert dan.client.get(link[1]).status_code == 409, "it works once"
@@ -308,7 +308,7 @@ def test_a_changed_password_signs_out_everywhere(console: Console) -> None:
     other.sign_in("acme@example.com")
     new = "another long walk"
     wrong = browser.send("/account", "password", password="wrong password", new_password=new, again_password=new)
-    assert wrong.status_code == 401 and "not your password" in wrong.text
+    assert wrong.status_code == 401 and "the password is wrong" in wrong.text
     done = browser.send("/account", "password", password=GOOD, new_password=new, again_password=new)
     assert done.headers["location"] == "/login?done=password"
     assert other.client.get("/account").status_code == 303

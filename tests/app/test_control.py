@@ -108,7 +108,7 @@ def test_where_demand_is_measured_elsewhere_the_machines_own_load_is_not_it(
 def test_a_feed_without_a_query_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sublet.toml"
     path.write_text('[[pools]]\nname = "a"\n[pools.prometheus]\nurl = "http://127.0.0.1:9090"\n')
-    with pytest.raises(SettingsError, match="name an exporter or write in_use"):
+    with pytest.raises(SettingsError, match="set an exporter or in_use"):
         load(path)
 
 

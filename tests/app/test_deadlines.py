@@ -169,7 +169,7 @@ def test_the_console_shows_how_far_it_is_and_that_it_waits(known: World) -> None
     known.pass_time(1200)
     path = f"/leases/{lease.id}"
     page = console.browsers["acme"].get(path)
-    assert "May still wait" in page and "Extend: rent the time" not in page
+    assert "Remaining slack" in page and "Extend: rent the following" not in page
     known.in_use = 8.0
     known.observe()
     known.pass_time(600)
@@ -199,5 +199,5 @@ def test_a_backend_that_pauses_nothing_sells_no_hours_by_a_deadline(
     simulated = registry.KINDS["simulated"]
     monkeypatch.setitem(registry.KINDS, "simulated", replace(simulated, features=simulated.features - {"pauses"}))
     assert known.system.surplus.orders_on_sale(known.pool.id) == []
-    with pytest.raises(InvalidInputError, match="can't give a lease pauses"):
+    with pytest.raises(InvalidInputError, match="does not support pauses"):
         quoted(known, 1, 1, 10)

@@ -61,7 +61,7 @@ def test_what_the_owner_takes_back_is_an_alert_and_its_end_is_what_happens_next(
     told = overviews(world).now()
     [alert] = told.alerts
     assert alert.severity == "warning"
-    assert alert.sentence.startswith("the owner takes back 2 accelerators of simulated: 1 lease ends by ")
+    assert alert.sentence.startswith("the owner is reclaiming 2 accelerators of simulated: 1 lease ends by ")
     [line] = [line for line in told.plan if line.subject == lease.id and line.kind == "end"]
     assert line.reason == "2 of simulated, معهد: the owner takes it back"
     assert line.at == told.leases[0].reclaim_at
@@ -71,7 +71,9 @@ def test_a_pool_that_is_no_longer_seen_is_an_alert(world: World) -> None:
     assert overviews(world).now().alerts == ()
     world.clock.advance(6 * 3600)
     [alert] = overviews(world).now().alerts
-    assert alert.sentence.startswith("the last sample of simulated is 6 h 00 min old: nothing of it is sold until")
+    assert alert.sentence.startswith(
+        "the last sample of simulated is 6 h 00 min old: none of its capacity is sold until"
+    )
     [pool] = overviews(world).now().pools
     reasons = [item.reason for item in pool.withheld]
     assert any(reason.startswith("because the last sample is") for reason in reasons), reasons
@@ -167,10 +169,10 @@ def test_what_failed_in_telling_of_a_budget_is_said_and_what_goes_well_is_not(wo
     telling = Telling(system)
     telling.round()
     telling.settle()
-    assert trouble().startswith("webhook will be tried again: the host can't be looked up")
+    assert trouble().startswith("webhook will be tried again: the host name can't be resolved")
     for _ in range(40):
         world.clock.advance(10_000)
         telling.round()
         telling.settle()
-    assert trouble().startswith("webhook given up: the host can't be looked up")
+    assert trouble().startswith("webhook given up: the host name can't be resolved")
     telling.stop()

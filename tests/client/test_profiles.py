@@ -48,7 +48,7 @@ def test_the_file_is_its_owners_alone(profiles: Profiles) -> None:
 def test_a_file_that_is_not_ours_is_named(profiles: Profiles, text: str) -> None:
     profiles.save(HOME)
     profiles.path.write_text(text)
-    with pytest.raises(ConflictError, match=r"profiles\.json is not as"):
+    with pytest.raises(ConflictError, match=r"profiles\.json is not a valid profile file"):
         target()
 
 
@@ -86,16 +86,16 @@ def test_without_a_profile_a_key_is_for_this_machine(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SUBLET_KEY", "mine")
     assert target().url == "http://127.0.0.1:8080"
     monkeypatch.setenv("SUBLET_KEY", "sublet_\u2026")
-    with pytest.raises(InvalidInputError, match="copy the key as it was shown"):
+    with pytest.raises(InvalidInputError, match="copy the key exactly as it was shown"):
         target()
     monkeypatch.setenv("SUBLET_URL", "http://[::1")
-    with pytest.raises(InvalidInputError, match=r"SUBLET_URL is 'http://\[::1', which is no address"):
+    with pytest.raises(InvalidInputError, match=r"SUBLET_URL is 'http://\[::1', which is not a valid URL"):
         target()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 41])
 def test_what_can_name_no_profile_is_refused(profiles: Profiles, name: str) -> None:
-    with pytest.raises(InvalidInputError, match="can't name a profile"):
+    with pytest.raises(InvalidInputError, match="is not a valid profile name"):
         profiles.save(Profile(name, "http://x", "k"))
     assert not profiles.path.exists()
 
@@ -106,8 +106,8 @@ def test_logging_in_and_out(service: Service, profiles: Profiles, monkeypatch: p
     monkeypatch.delenv("SUBLET_KEY")
     key = service.keys["operator"]
     said = run("login", URL, given=key + "\n")
-    assert "logged in to http://sublet.test as operator; profile default" in said.output
-    assert "not https" in said.output
+    assert "logged in to http://sublet.test as operator; now using profile default" in said.output
+    assert "not HTTPS" in said.output
     again = run("--profile", "second", "login", URL, "--json", given=service.keys["acme"] + "\n")
     assert key not in said.output and service.keys["acme"] not in again.output
     listed = run("profile", "ls", "--json")
@@ -122,7 +122,7 @@ def test_logging_in_and_out(service: Service, profiles: Profiles, monkeypatch: p
     run("profile", "use", "default")
     assert target().key == key
     assert json.loads(run("open", "--json").stdout) == {"url": f"{URL}/"}
-    assert "second is in use now" in run("logout").stdout
+    assert "now using second" in run("logout").stdout
     assert key not in profiles.path.read_text()
     run("logout")
     with pytest.raises(InvalidInputError, match="not logged in"):
@@ -135,6 +135,6 @@ def test_a_key_that_opens_nothing_is_not_kept(
     sit_at(monkeypatch, service.api, "")
     with pytest.raises(UnauthenticatedError):
         run("login", URL, given="sublet_wrong\n")
-    with pytest.raises(InvalidInputError, match="no key"):
+    with pytest.raises(InvalidInputError, match="not a valid key"):
         run("login", URL, given="\n")
     assert not profiles.path.exists()

@@ -133,7 +133,7 @@ def test_models_and_errors_are_the_sdks_own(served: Served, client: Any) -> None
     assert body["error"]["type"] == "authentication_error"
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="nope", messages=MESSAGES, max_tokens=5)
-    with pytest.raises(anthropic.BadRequestError, match="can't do tools by its own choice"):
+    with pytest.raises(anthropic.BadRequestError, match="can't choose tools by itself"):
         client.messages.create(model=MODEL, messages=MESSAGES, max_tokens=5, tools=[WEATHER])
     with pytest.raises(anthropic.BadRequestError, match="context"):
         client.messages.create(model=MODEL, messages=[{"role": "user", "content": "a " * 3000}], max_tokens=5)

@@ -46,7 +46,7 @@ def test_the_manuals_year_is_sold_in_one_command_and_seen_everywhere(say: Say, s
         printed[" ".join(words[:2])] = say(*words)
     service.world.pass_time(60)
     [made] = say("block", "ls", "--json")["blocks"]
-    assert made["id"] in printed["block create"] and "all of it is sold to acme" in printed["block create"]
+    assert made["id"] in printed["block create"] and "sold entirely to acme" in printed["block create"]
     [lease] = made["leases"]
     assert (made["sold"], lease["accelerators"], lease["organization_id"]) == (4, 4, service.organizations["acme"])
     assert "unknown" in printed["block advise"] and "need" in printed["block advise"]
@@ -134,12 +134,15 @@ def test_what_can_not_be_is_refused_in_a_sentence(say: Say, key: str) -> None:
     for words, sentence in (
         ((), "either --to or --days"),
         (("--days", "3", "--min-price", "nan"), "--min-price: 'nan' is not a finite amount"),
-        (("--days", "3", "--min-price", "-1"), "--min-price is -1; write 0 or more"),
+        (("--days", "3", "--min-price", "-1"), "--min-price is -1; it must be 0 or more"),
         (("--to", "tomorrow"), "--to: "),
         (("--days", "2000"), "three years"),
-        (("--days", "3", "--price", "2"), "name to_organization"),
-        (("--days", "3", "--to-organization", "acme"), "--key: name the public key"),
-        (("--days", "3", "--to-organization", "acme", "--key", key, "--min-price", "2", "--price", "1"), "less than"),
+        (("--days", "3", "--price", "2"), "set to_organization"),
+        (("--days", "3", "--to-organization", "acme"), "--key: specify the public key"),
+        (
+            ("--days", "3", "--to-organization", "acme", "--key", key, "--min-price", "2", "--price", "1"),
+            "below the block's minimum",
+        ),
     ):
         with pytest.raises(InvalidInputError, match=sentence):
             say(*create, *words)

@@ -23,11 +23,11 @@ def test_a_model_is_added_scaled_and_removed(say: Say, service: Service, tmp_pat
     assert "far: 1 replica wanted" in say("models", "scale", "far", "1")
     deployed = next(row for row in say("models", "ls", "--json")["models"] if row["name"] == "far")["deployment"]
     assert (deployed["scale"], deployed["pool_id"]) == (1, service.world.pool.id)
-    assert "far is changed" in say("models", "add", str(file))
+    assert "far was changed" in say("models", "add", str(file))
     assert say("models", "scale", "far", "auto", "--json")["scale"] is None
     assert "automatic" in say("models", "ls")
     assert "far drains" in say("models", "rm", "far")
-    assert "out of the catalog" in say("models", "rm", "far")
+    assert "was removed from the catalog" in say("models", "rm", "far")
     assert "far" not in say("models", "ls")
 
 
@@ -40,7 +40,7 @@ def test_a_pool_is_named_as_people_name_it(say: Say, service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(ENTRY + "nonsense = 1\n", "no such field"), ("[[models", "models.toml")]
+    ("content", "words"), [(ENTRY + "nonsense = 1\n", "unknown field"), ("[[models", "models.toml")]
 )
 def test_a_file_that_can_not_be_is_refused_by_its_name(say: Say, tmp_path: Path, content: str, words: str) -> None:
     file = tmp_path / "models.toml"
@@ -48,7 +48,7 @@ def test_a_file_that_can_not_be_is_refused_by_its_name(say: Say, tmp_path: Path,
     with pytest.raises(InvalidInputError) as caught:
         say("models", "add", str(file))
     assert caught.value.message.startswith(str(file)) and words in caught.value.message
-    with pytest.raises(InvalidInputError, match="give a readable TOML file"):
+    with pytest.raises(InvalidInputError, match="specify a readable TOML file"):
         say("models", "add", str(tmp_path / "none.toml"))
 
 

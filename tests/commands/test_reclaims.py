@@ -18,7 +18,7 @@ def test_a_team_takes_capacity_back_and_releases_it(
     pool = service.world.pool.name
     assert "sublet reclaim create" in say("reclaim", "ls", who="team")
     words = ("reclaim", "create", pool, "2", "--reason", "a deadline", "--hours", "2")
-    assert "leave out --preview" in say(*words, "--preview", who="team")
+    assert "run this without --preview" in say(*words, "--preview", who="team")
     assert say("reclaim", "ls", "--json")["reclaims"] == []
     made = say(*words, "--json", who="team")
     assert made["id"] in say("reclaim", "ls", who="team")
@@ -38,7 +38,7 @@ def test_victims_are_named_with_when_and_what_it_costs(say: Say, service: Servic
     lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]}).json()
     service.world.pass_time(120)
     plan = say("reclaim", "create", pool.name, str(pool.accelerators), "--reason", "all of it", "--preview")
-    assert lease["id"] in plan and "all is back at" in plan
+    assert lease["id"] in plan and "everything is available at" in plan
 
 
 def test_what_can_not_be_is_refused(say: Say) -> None:

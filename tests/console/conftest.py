@@ -39,7 +39,7 @@ INTERNAL_KEY = "sublet_internal"
 def named_record(pool: str | None, at: datetime) -> RecordView:
     """The sample's record; of a pool that nobody has filled there is none."""
     if pool not in (None, "h100-berlin", "not-seen-yet"):
-        raise NotFoundError(f"there is no pool {pool!r}; open the record of another")
+        raise NotFoundError(f"there is no pool {pool!r}; choose another one")
     found = sample_record(at)
     return found if pool != "not-seen-yet" else replace(found, record=None)
 

@@ -151,7 +151,7 @@ def test_the_page_shows_each_budget_and_what_needs_somebody(signed_in: TestClien
         "Small Lab", "notebooks …_Crw", "168 %", "refuses work", "-13.60", "112 %", "limit reached", "soft, per day",
         "95.1 %", "webhook will be tried again: ConnectionError: the receiver answered 503",
         "4,000,000,000.00", "&lt; 0.1 %", "prepaid", "never", ">9 d 04 h<", "250,000",
-        "Alerts raised at 50, 80 and 100 %; nobody has subscribed to them.",
+        "Alerts raised at 50, 80 and 100 %; nobody is subscribed to them.",
         "33.60 spent, 0.00 held, 13.60 over the limit of 20.00 USD. Alerts at 50 %, 80 %, 100 %.",
     ):  # fmt: skip
         assert words in text, words

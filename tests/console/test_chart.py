@@ -77,7 +77,7 @@ def test_a_future_that_nobody_foresees_is_a_band_not_a_zero() -> None:
     chart = draw(pool(*points), NOW)
     assert chart is not None
     assert [gap.label for gap in chart.gaps] == ["No forecast yet, 2 Jul 15:05 to 2 Jul 16:05 UTC"]
-    assert "There is too little history" in chart.description
+    assert "There is not enough history" in chart.description
 
 
 def test_what_was_not_recorded_is_a_dash_and_the_pools_own_word_holds_now() -> None:
@@ -110,7 +110,7 @@ def test_legend_and_description_tell_the_last_observation_not_the_columns_busies
     assert chart is not None
     assert chart.layers[0].now == 1
     assert "Now: capacity 8, own demand 1," in chart.description
-    assert "Highest own demand observed: 7 at 2 Jul 13:05." in chart.description
+    assert "Highest observed demand of the owner: 7 at 2 Jul 13:05." in chart.description
 
 
 def test_more_than_capacity_stays_inside_the_drawing() -> None:

@@ -93,9 +93,9 @@ def test_over_https_the_cookie_is_for_https_only(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("key", "status", "sentence"),
     [
-        ("sublet_wrong", 401, "unknown, expired or revoked; paste another one"),
+        ("sublet_wrong", 401, "unknown, expired or revoked; use another one"),
         ("", 401, "unknown, expired or revoked"),
-        ("x" * FORM_BYTES_MAX, 413, "longer than the console accepts"),
+        ("x" * FORM_BYTES_MAX, 413, "form is too long"),
     ],
 )
 def test_other_keys_are_refused_with_a_sentence(client: TestClient, key: str, status: int, sentence: str) -> None:

@@ -34,7 +34,7 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(client: TestClient) -> None:
 
 def test_the_page_shows_both_sources_and_says_which_is_which(signed_in: TestClient) -> None:
     text = signed_in.get("/record").text
-    leases, shadow = text.index("Leases that were sold"), text.index("sells on paper")
+    leases, shadow = text.index("Leases that were sold"), text.index("simulates sales")
     assert leases < text.index("given back") < shadow < text.index("Of the bound</th>")
     assert "demand changed, noticed on 10 December 2025" in text
     assert "Lived through 2,688 h" in text and "14 of them without samples" in text

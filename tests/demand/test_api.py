@@ -47,7 +47,7 @@ def test_times_at_the_ends_of_the_calendar_are_refused(client: TestClient, clock
     for name in ("since", "until"):
         answer = client.get("/v1/demand/p/samples", params={name: edge})
         assert answer.status_code == 400, answer.text
-        assert "lies outside the years 1970 to 8999" in answer.json()["error"]["message"]
+        assert "is outside the years 1970 to 8999" in answer.json()["error"]["message"]
     for name in ("start", "end"):
         assert refusal(client, "/v1/claims", {**claim(clock), name: edge}).startswith(f"{name}: time {edge[:19]}")
     samples = {"samples": [{"time": edge, "capacity": 8, "in_use": 1}]}
@@ -68,7 +68,7 @@ def test_history_up_to_the_bounds_is_empty(client: TestClient, edge: str) -> Non
         ({"accelerators": True}, "accelerators: input should be a valid integer"),
         ({"accelerators": "3"}, "accelerators: input should be a valid integer"),
         ({"accelerators": 3.0}, "accelerators: input should be a valid integer"),
-        ({"start": 1767600000}, "start: this is not a time; write it like 2026-07-02T14:00:00Z"),
+        ({"start": 1767600000}, "start: this is not a time; use the form 2026-07-02T14:00:00Z"),
         ({"start": "1767600000"}, "start: '1767600000' is not a time"),
         ({"duration_s": 60}, "send either end or duration_s"),
         ({"end": None}, "send either end or duration_s"),

@@ -82,7 +82,7 @@ def test_shadow_refuses_what_would_be_a_wrong_number(tmp_path: Path) -> None:
     write_series(made.series(16), path)
     for extra, words in (
         (["--price", "-1"], "0 or more"),
-        (["--pool", "lab"], "--pool names a pool of the running system"),
+        (["--pool", "lab"], "--pool uses the history of a pool of the running system"),
     ):
         found = CliRunner().invoke(app(trials.shadow), [str(path), *extra])
         assert isinstance(found.exception, InvalidInputError) and words in found.exception.message

@@ -68,8 +68,8 @@ def test_an_import_says_what_is_in_and_what_expired(tmp_path: Path, clock: Simul
     old = hours(tmp_path / "old.csv", clock, 90, 1200)
     first = f"{clock.now() - timedelta(days=13):%Y-%m-%d %H:%M} UTC"
     assert said("import", "beta", old) == (
-        f"1,200 samples of beta were taken, and 1,200 expired: what is from before {first} is too long before the pool's "
-        "newest sample; demand.history_days keeps more\n"
+        f"1,200 samples of beta were taken, and 1,200 expired: what is from before {first} is too old relative to the pool's "
+        "newest sample; to keep more, raise demand.history_days\n"
     )
     told = json.loads(said("import", "beta", old, "--json"))
     assert (told["taken"], told["expired"]) == (1200, 1200)
@@ -94,8 +94,8 @@ def test_prometheus_without_a_number_is_told_with_its_cause(
     monkeypatch.setattr(prometheus, "PrometheusCollector", lambda url: PrometheusCollector(url, fetch))
     arguments = ("prometheus", "beta", "http://prom:9090", "--in-use", "busy", "--capacity", "all", "--hours", "1")
     assert said(*arguments) == (
-        f"no sample of beta came in: from 2026-01-04 23:00 UTC to 2026-01-05 00:00 UTC {words}\n"
-        "  try in Prometheus' own page: busy and all\n"
+        f"no samples were found for beta: from 2026-01-04 23:00 UTC to 2026-01-05 00:00 UTC {words}\n"
+        "  try this in the Prometheus UI: busy and all\n"
     )
     assert json.loads(said(*arguments, "--json"))["taken"] == 0
 
@@ -103,7 +103,7 @@ def test_prometheus_without_a_number_is_told_with_its_cause(
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        (("--capacity", "-5"), "capacity is -5; write a number above 0, or PromQL"),
+        (("--capacity", "-5"), "capacity is -5; use a number above 0 or a PromQL query"),
         (("--hours", "1e300"), r"--hours is 1e\+300"),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_claim_that_no_date_can_end_is_refused() -> None:
         assert found.exception.message.startswith("--hours is")
     found = run("claim", "beta", "1", "--start", "9999-12-31T23:59:59-05:00")
     assert isinstance(found.exception, InvalidInputError), found.output
-    assert found.exception.message.startswith("--start: time 9999-12-31T23:59:59-05:00 lies outside the years")
+    assert found.exception.message.startswith("--start: time 9999-12-31T23:59:59-05:00 is outside the years")
 
 
 def test_rows_of_the_first_year_are_refused(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_rows_of_the_first_year_are_refused(tmp_path: Path) -> None:
     path.write_text("time,capacity,in_use\n0001-01-01T00:00:00Z,16,1\n")
     found = run("import", "beta", str(path))
     assert isinstance(found.exception, BadSeriesError), found.output
-    assert "line 2: time 0001-01-01T00:00:00Z lies outside the years" in found.exception.message
+    assert "line 2: time 0001-01-01T00:00:00Z is outside the years" in found.exception.message
 
 
 def test_what_sacct_printed_is_read_with_its_mark_and_blank_lines_and_refused_by_line(
@@ -155,9 +155,9 @@ def test_files_come_over_the_network_as_they_are(tmp_path: Path, clock: Simulate
     assert said("import", "beta", str(packed)) == "25 samples of beta are in\n"
     found = json.loads(said("samples", "beta", "--hours", "200", "--limit", "30", "--json"))["samples"]
     assert [row["in_use"] for row in found] == [4] * 25
-    assert "no samples of the last 1 h" in said("samples", "beta", "--hours", "1")
+    assert "no samples in the last 1 h" in said("samples", "beta", "--hours", "1")
     packed.write_bytes(packed.read_bytes()[:-9])
-    for path, words in ((packed, "damaged or cut off"), (tmp_path / "none.csv", "can't be read")):
+    for path, words in ((packed, "damaged or truncated"), (tmp_path / "none.csv", "can't be read")):
         found = run("import", "beta", str(path))
         assert isinstance(found.exception, InvalidInputError) and found.exception.message.startswith(f"{path} ")
         assert words in found.exception.message
@@ -185,6 +185,6 @@ def test_claims_are_made_listed_and_withdrawn(clock: SimulatedClock) -> None:
     assert (made["accelerators"], made["start"], made["end"]) == (2, "2026-01-05T00:00:00Z", "2026-01-05T03:00:00Z")
     shown = said("claims")
     assert made["id"] in shown and "beta" in shown and "2026-01-05 03:00" in shown
-    assert "beta has 1: until it has more" in said("claim", "beta", "2")
+    assert "beta has only 1: until it has more" in said("claim", "beta", "2")
     said("withdraw", made["id"])
     assert made["id"] not in said("claims", "--pool", "beta")

@@ -155,5 +155,5 @@ def test_squeue_tells_limits_and_which_jobs_wait_for_room() -> None:
     ]
     known = known_jobs(parse_squeue(lines))
     assert [(job.accelerators, job.limit_s) for job in known] == [(8, 8 * HOUR_S), (32, 93_784), (8, None)]
-    with pytest.raises(BadSlurmOutputError, match="line 1: 'soon' is no time limit"):
+    with pytest.raises(BadSlurmOutputError, match="line 1: 'soon' is not a time limit"):
         parse_squeue(["8|gpu|PENDING|2026-03-01T02:00:00|N/A|N/A|gpu:8|4|soon|nlp|Resources"])

@@ -92,7 +92,7 @@ def test_a_statement_says_by_how_much_the_journal_differs_and_why() -> None:
     same = Statement("EUR", parts, 10 * NANO - 1)
     assert (same.total_nano, same.revenue_nano, same.unexplained_nano) == (10 * NANO - 1, 10 * NANO + 2, 0)
     assert same.sentence == "The total is what the journal has, to the billionth."
-    moved = Statement("EUR", parts, 7 * NANO - 1, {"used in this window, booked at other times": -3 * NANO}, 2)
+    moved = Statement("EUR", parts, 7 * NANO - 1, {"used in this period, booked in another one": -3 * NANO}, 2)
     assert moved.unexplained_nano == 0
     assert moved.sentence == (
         "The journal differs by -3.000000000 EUR, for the reasons above and no others. "

@@ -214,7 +214,7 @@ def test_a_browser_shows_the_page_without_sideways_scrolling(
 
 def test_a_report_can_not_be_written_over_a_file_as_folder(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(CaseError, match="name another folder with --out"):
+    with pytest.raises(CaseError, match="choose a different folder with --out"):
         write_reports(open_case(EXAMPLES / "university.toml"), tmp_path / "taken")
 
 

@@ -101,7 +101,7 @@ def test_capacity_counts_what_exists_and_works_at_the_moment(fleet: Fleet, clock
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        ([spec("a"), spec("a")], "two pools are named 'a'"),
+        ([spec("a"), spec("a")], "there are two pools named 'a'"),
         ([spec("a", 0)], "pool 'a' must have 1 to"),
     ],
 )

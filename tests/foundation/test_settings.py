@@ -64,7 +64,7 @@ def test_the_file_is_the_one_given_then_the_one_named_then_the_one_here(
 
 def test_a_named_file_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBLET_CONFIG", "missing.toml")
-    assert complaint() == "missing.toml: there is no such settings file; create it, or unset SUBLET_CONFIG"
+    assert complaint() == "missing.toml: the settings file does not exist; create it, or unset SUBLET_CONFIG"
 
 
 def test_pools_are_read_from_the_file_and_money_is_exact() -> None:
@@ -88,19 +88,22 @@ def test_pools_are_read_from_the_file_and_money_is_exact() -> None:
         ("[[pools]]\nsite = 'x'\n", "sublet.toml: pools.0.name: field required"),
         ("[[pools]]\nname = 'x'\nnme = 'y'\n", "there is no setting pools.0.nme; did you mean pools.name?"),
         ("[[pools]]\nname = 'x'\ncurrency = 'QQQ'\n", "sublet.toml: pools.0.currency: currency 'QQQ' is not known"),
-        ("[[pools]]\nname = 'x'\n" * 2, "sublet.toml: pools: two pools are named 'x'; give each a name of its own"),
+        (
+            "[[pools]]\nname = 'x'\n" * 2,
+            "sublet.toml: pools: there are two pools named 'x'; give each pool a unique name",
+        ),
         (
             "[[pools]]\nname = 'x'\n[pools.prometheus]\nurl = 'http://p:9090'\nin_use = 'a'\ncapacity = '-5'\n",
-            "sublet.toml: pools.0.prometheus.capacity: capacity is -5; write a number above 0, or PromQL",
+            "sublet.toml: pools.0.prometheus.capacity: capacity is -5; use a number above 0 or a PromQL query",
         ),
         (
             "[[pools]]\nname = 'x'\n[[pools.maintenance]]\n"
             "start = '0001-01-01T00:00:00+05:00'\nend = '2026-12-31T23:59:59-05:00'\n",
-            "pools.0.maintenance.0.start: time 0001-01-01T00:00:00+05:00 lies outside the years 1970 to 8999",
+            "pools.0.maintenance.0.start: time 0001-01-01T00:00:00+05:00 is outside the years 1970 to 8999",
         ),
         (
             "[[pools]]\nname = 'x'\n[[pools.maintenance]]\nstart = 2026-12-01T08:00:00Z\nend = 9999-12-31T23:59:59Z\n",
-            "pools.0.maintenance.0.end: time 9999-12-31T23:59:59Z lies outside the years 1970 to 8999",
+            "pools.0.maintenance.0.end: time 9999-12-31T23:59:59Z is outside the years 1970 to 8999",
         ),
         (
             "[[pools]]\nname = 'x'\nprice_per_accelerator_hour = '0.0000000001'\n",
@@ -116,7 +119,7 @@ def test_a_mistake_in_the_file_is_named_with_file_and_key(text: str, named: str)
 
 def test_a_file_that_is_not_utf8_is_named() -> None:
     Path("sublet.toml").write_bytes(b'[models]\ndefault = "\xff\xfe"\n')
-    assert complaint() == "sublet.toml: it is not UTF-8 text; save it as UTF-8"
+    assert complaint() == "sublet.toml: the file is not UTF-8 text; save it as UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -255,16 +258,16 @@ def test_a_class_is_added_by_a_section_and_changed_key_by_key(monkeypatch: pytes
         (BRONZE.replace('"notice"', '"sometimes"'), "classes.bronze.take_back: input should be 'never', 'notice'"),
         (BRONZE.replace('"notice"', '"pause"').replace("notice_s = 60\n", ""), "set its notice_s"),
         (BRONZE.replace("notice_s = 60\n", ""), "set its notice_s"),
-        (BRONZE.replace('"notice"', '"never"'), "class bronze is never taken back, so it has no notice_s"),
+        (BRONZE.replace('"notice"', '"never"'), "class bronze is never taken back, so notice_s does not apply"),
         (BRONZE.replace('"notice"', '"at_once"'), 'set take_back = "notice"'),
         (BRONZE.replace("150", "200"), "notice and bronze have the same strictness, 200"),
         (BRONZE.replace("strictness = 150\n", ""), "classes.bronze.strictness: field required"),
         (BRONZE + "broken_per_1000_max = 5\n", "a stricter class may not break more"),
         (BRONZE + "notce_s = 5\n", "did you mean classes.bronze.notice_s?"),
-        (BRONZE.replace("bronze", "Bronze"), "is no name for a class"),
+        (BRONZE.replace("bronze", "Bronze"), "is not a valid class name"),
         ("[classes.firm]\nbroken_per_1000_max = 100\n", "a stricter class may not break more"),
         ("[classes]\nbronze = 3\n", "classes.bronze"),
-        ('[models]\nservice_class = "firm"\n', "replicas need a class that is taken back by notice"),
+        ('[models]\nservice_class = "firm"\n', "replicas need a class that is taken back with notice"),
         ('[models]\nservice_class = "tin"\n', "models.service_class is 'tin'"),
         ('[quotes]\nservice_class = "tin"\n', "quotes.service_class is 'tin'"),
     ],

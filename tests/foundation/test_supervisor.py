@@ -169,7 +169,7 @@ def test_a_taken_port_is_named_with_its_holder_and_its_setting(tmp_path: Path) -
         with pytest.raises(PortTakenError) as caught:
             system.take()
     comm = Path("/proc/self/comm").read_text().strip()
-    assert f"port {port} of 127.0.0.1 is taken by {comm} (process {os.getpid()})" in caught.value.message
+    assert f"port {port} on 127.0.0.1 is in use by {comm} (process {os.getpid()})" in caught.value.message
     assert "set gateway.port" in caught.value.message
     assert running_system(tmp_path / "data") is None, "the lock was let go"
     system.take()
@@ -239,7 +239,7 @@ def test_what_keeps_dying_is_started_ever_more_slowly(system: FakeSystem, monkey
 def test_a_process_that_never_starts_is_reported_with_its_last_words(system: FakeSystem) -> None:
     started(system, engines=DIES)
     with pytest.raises(
-        UnavailableError, match="engines does not start: it ended with exit code 3: out of memory at last"
+        UnavailableError, match="engines did not start: it ended with exit code 3: out of memory at last"
     ):
         system.wait_ready(lambda name: name != "engines")
 
@@ -439,7 +439,7 @@ def test_a_disk_with_too_little_room_is_refused_before_anything_starts(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(module, "FREE_BYTES_MIN", 10**18)
-    with pytest.raises(StorageFullError, match=r"MiB free and Sublet needs .*; free space there, or set data_dir"):
+    with pytest.raises(StorageFullError, match=r"MiB free and Sublet needs .* MiB; free some space, or set data_dir"):
         check_disk(tmp_path)
     with pytest.raises(StorageFullError):
         system.take()

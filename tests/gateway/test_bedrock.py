@@ -154,7 +154,7 @@ def test_fields_reach_the_engine(fields: dict[str, Any], engine: dict[str, Any])
     [
         ({"messages": []}, "messages", "at least one"),
         ({"messages": [user({"document": {}})]}, "messages[0].content[0].document", "not supported"),
-        ({"messages": [user({})]}, "messages[0].content", "a block has"),
+        ({"messages": [user({})]}, "messages[0].content", "a block must be"),
         ({"additionalModelRequestFields": {"x": 1}}, "additionalModelRequestFields.x", "not supported"),
         ({"performanceConfig": {"latency": "optimized"}}, "performanceConfig.latency", "optimized"),
         ({"toolConfig": {"tools": [WEATHER], "toolChoice": {"tool": {"name": "x"}}}}, "toolConfig.toolChoice", "'x'"),

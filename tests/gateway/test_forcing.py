@@ -80,14 +80,14 @@ def test_a_model_with_tools_gets_them_and_one_that_can_do_neither_refuses() -> N
     able = replace(ROUTE, capabilities=frozenset({"chat", "tools"}))
     check(call, able)
     assert call.forcing is None and "tools" in json.loads(for_engine(call, able))
-    with pytest.raises(InvalidRequestError, match="can't do tools"):
+    with pytest.raises(InvalidRequestError, match="does not support tools"):
         check(SURFACE.parse("chat", body), replace(ROUTE, capabilities=frozenset({"chat"})))
 
 
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ("auto", "can't do tools by its own choice"),
+        ("auto", "can't choose tools by itself"),
         ("sometimes", "can't be 'sometimes'"),
         ({"type": "function", "function": {"name": "other"}}, "'other', which is not in tools"),
         (3, "Invalid value for tools"),

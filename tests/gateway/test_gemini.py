@@ -202,10 +202,10 @@ def test_schemas_of_google_become_json_schema() -> None:
         ({"generationConfig": {"responseModalities": ["IMAGE"]}}, "generationConfig.responseModalities[0]", "IMAGE"),
         ({"generationConfig": {"responseSchema": {}}}, "generationConfig.responseMimeType", "application/json"),
         ({"generationConfig": {"fun": 1}}, "generationConfig.fun", "not supported"),
-        ({"contents": []}, "contents", "nothing to answer"),
-        ({"contents": [{"role": "model", "parts": [{}]}]}, "contents[0]", "a part has"),
+        ({"contents": []}, "contents", "send at least one message"),
+        ({"contents": [{"role": "model", "parts": [{}]}]}, "contents[0]", "a part must have"),
         ({"contents": [user({"fileData": {"fileUri": "https://x", "mimeType": "video/mp4"}})]}, "contents[0]: fileData", "video"),
-        ({"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}, "toolConfig", "with tools"),
+        ({"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}, "toolConfig", "requires tools"),
         ({**TOOLS, "toolConfig": {"functionCallingConfig": {"allowedFunctionNames": ["x"]}}}, "toolConfig", "'x'"),
     ],
 )  # fmt: skip

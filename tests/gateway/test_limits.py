@@ -125,7 +125,7 @@ def test_the_concurrency_of_a_key_is_limited(make_gateway: Callable[..., Running
     wires = sent(gateway, 2)
     until(lambda: len(engine.asked) == 2)
     refused = gateway.post(ask())
-    assert refused.status == 429 and "2 requests under way" in refused.json["error"]["message"]
+    assert refused.status == 429 and "2 requests in flight" in refused.json["error"]["message"]
     gate.open()
     assert [wire.answer().status for wire in wires] == [200, 200]
     assert gateway.post(ask()).status == 200

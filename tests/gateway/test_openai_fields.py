@@ -76,7 +76,7 @@ def test_effort_and_verbosity_reach_models_that_have_them_and_are_refused_for_ot
         check(call, ROUTE)
         assert name not in json.loads(for_engine(call, ROUTE))
     else:
-        with pytest.raises(InvalidRequestError, match=f"can't do {capability}") as refused:
+        with pytest.raises(InvalidRequestError, match=f"does not support {capability}") as refused:
             check(call, ROUTE)
         assert refused.value.details["param"] == name
     able = replace(ROUTE, capabilities=frozenset({"chat", "reasoning", "verbosity"}))
@@ -115,7 +115,7 @@ def test_parameters_of_an_engine_reach_it_and_no_other() -> None:
     sent = json.loads(for_engine(call, vllm))
     assert {name: sent[name] for name in VLLM} == VLLM
     for dialect in ("openai", "llamacpp"):
-        with pytest.raises(InvalidRequestError, match="does not know it"):
+        with pytest.raises(InvalidRequestError, match="does not support it"):
             check(call, replace(ROUTE, dialect=dialect))
     llamacpp = replace(ROUTE, dialect="llamacpp")
     few = parse(ask(repetition_penalty=1.1, top_k=5))

@@ -64,7 +64,7 @@ def ask(**fields: Any) -> dict[str, Any]:
         (ask(n=129), "n", "<= 128"),
         (ask(stop=["a"] * 17), "stop", "16"),
         (ask(stream="yes"), "stream", "bool"),
-        (ask(stream_options={"include_usage": True}), "stream_options", "only for stream"),
+        (ask(stream_options={"include_usage": True}), "stream_options", "requires stream"),
         (ask(stream=True, stream_options={"x": 1}), "stream_options", "stream_options"),
         (ask(response_format="json"), "response_format", "response_format"),
         (ask(functions=[{"name": "f"}]), "functions", "not supported"),
@@ -128,9 +128,9 @@ def test_completions_take_texts_and_token_ids() -> None:
         ("[" + "1," * PROMPT_IDS_MAX + "1]", "token ids"),
         ("[" + "[1]," * PROMPTS_MAX + "[1]]", "a list of at most"),
         ("[" + '"a",' * PROMPTS_MAX + '"a"]', "a list of at most"),
-        ('["a",' + "1," * 10 + "1]", "it is a text"),
-        ("[[1,[2]]]", "it is a text"),
-        ('["a",["b"]]', "it is a text"),
+        ('["a",' + "1," * 10 + "1]", "it must be a string"),
+        ("[[1,[2]]]", "it must be a string"),
+        ('["a",["b"]]', "it must be a string"),
     ],
 )
 def test_too_long_a_list_of_prompts_is_refused_before_it_is_decoded(prompt: str, words: str) -> None:

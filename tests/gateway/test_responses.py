@@ -146,7 +146,7 @@ def test_allowed_tools_are_the_only_ones_that_the_engine_gets() -> None:
         ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].type", "no built-in tool 'mcp'"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type", "not stored"),
         ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0].type", "web_search_call"),
-        ({"input": []}, "input", "nothing to answer"),
+        ({"input": []}, "input", "send at least one item"),
         ({"tool_choice": "required"}, "tool_choice", "not in tools"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice", "'x' is not in tools"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema", "missing"),

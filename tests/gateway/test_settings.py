@@ -35,7 +35,7 @@ def test_a_model_is_set_apart_in_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     held = GatewaySettings(tmp_path, queue_s_max=settings.queue_s_max, overrides=overrides)
     assert (held.of_model("big").queue_s_max, held.of_model("other").queue_s_max) == (90.0, 20.0)
     file.write_text('[[gateway.models]]\nname = "big"\n[[gateway.models]]\nname = "big"\n')
-    with pytest.raises(SettingsError, match="two entries are named 'big'"):
+    with pytest.raises(SettingsError, match="there are two entries named 'big'"):
         load(file)
 
 

@@ -101,8 +101,8 @@ def test_a_bad_quote_is_refused(site: Site, world: World, wrong: dict[str, Any])
 
 
 FAR = [
-    ({"start": "9999-12-31T23:59:59Z", "duration_s": 21600}, "lies outside the years"),
-    ({"start": "9999-12-31T23:59:59-05:00", "duration_s": 21600}, "lies outside the years"),
+    ({"start": "9999-12-31T23:59:59Z", "duration_s": 21600}, "is outside the years"),
+    ({"start": "9999-12-31T23:59:59-05:00", "duration_s": 21600}, "is outside the years"),
     ({"start": "2999-12-31T12:00:00Z", "duration_s": 21600}, "more than three years ahead"),
     ({"start": "2999-12-31T12:00:00Z", "end": "2999-12-31T23:59:59Z"}, "more than three years ahead"),
 ]

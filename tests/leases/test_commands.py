@@ -120,10 +120,10 @@ def test_show_names_the_guarantees_and_end_gives_it_back(alice: Customer, world:
 
 def test_of_several_leases_the_one_to_end_is_named_and_the_help_says_so(alice: Customer) -> None:
     alice.take(), alice.take()
-    with pytest.raises(InvalidInputError, match="you have 2 leases; name the one to end"):
+    with pytest.raises(InvalidInputError, match="you have 2 leases; specify the one to end"):
         alice.types("end")
     told = " ".join(alice.types("end", "--help").replace("│", " ").split())
-    assert "your only one if left out" in told and "newest" not in told
+    assert "can be omitted if you have only one" in told and "newest" not in told
 
 
 def test_a_budget_that_refuses_leaves_the_quote_and_the_command_says_how_to_go_on(
@@ -137,7 +137,7 @@ def test_a_budget_that_refuses_leaves_the_quote_and_the_command_says_how_to_go_o
         alice.take()
     assert refused.value.details == {"free": "0.10"}
     said = re.fullmatch(
-        r"the budget has 0\.10 USD free\. The price stands until (\S+ \S+ \S+); go on with: sublet lease take --quote (quo_\w+)",
+        r"the budget has 0\.10 USD free\. The price is valid until (\S+ \S+ \S+); to continue, run: sublet lease take .* (quo_\w+)",
         refused.value.message,
     )
     assert said is not None
@@ -150,7 +150,7 @@ def test_a_budget_that_refuses_leaves_the_quote_and_the_command_says_how_to_go_o
     [
         (("show", "pool_1"), "is not a lease id"),
         (("quote", "--start", "tomorrow"), "--start"),
-        (("take", "--key", "/nowhere/key.pub"), "can't be read; name a public key"),
+        (("take", "--key", "/nowhere/key.pub"), "can't be read; specify a public key"),
     ],
 )
 def test_bad_words_are_refused(alice: Customer, words: tuple[str, ...], said: str) -> None:

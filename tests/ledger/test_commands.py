@@ -82,7 +82,7 @@ def test_the_way_from_usage_to_a_proven_invoice(run: Run, tmp_path: Path) -> Non
     file = write_usage(tmp_path / "usage.jsonl", 1_000_000, -1, 2_000_000)
     owner = run("credit", "acme", "0.10", "--source", "s1", "--reason", "hello", "--json")["organization_id"]
     file.write_text(file.read_text().replace("ORG", owner))
-    assert "2 taken, 0 known already, 1 refused" in run("take", str(file), code=2)
+    assert "2 accepted, 0 duplicates, 1 refused" in run("take", str(file), code=2)
     assert run("rate", "--json")["rated"] == 2
     draft = run("invoice", "acme", "--json")
     assert (draft["status"], draft["net"]) == ("draft", "0.350000000")
@@ -151,13 +151,13 @@ def test_a_file_of_usage_with_broken_lines_gives_what_is_whole_and_names_the_oth
     good = file.read_text().replace("ORG", owner).splitlines()
     file.write_bytes(f"{good[0]}\n\nnot json\n".encode() + b"\xff\n" + good[1].encode())
     shown = run("take", str(file), code=2)
-    assert "2 taken, 0 known already, 2 refused" in shown
-    assert f"{file}:3: this is no CloudEvent" in shown and f"{file}:4: this is no CloudEvent" in shown
+    assert "2 accepted, 0 duplicates, 2 refused" in shown
+    assert f"{file}:3: this is not a CloudEvent" in shown and f"{file}:4: this is not a CloudEvent" in shown
     file.write_text(f"\n[{','.join(good)}, 7]")
     found = run("take", str(file), "--json", code=2)
     assert (found["duplicates"], [bad["place"] for bad in found["refused"]]) == (2, [3])
     file.write_text("")
-    assert "0 taken" in run("take", str(file))
+    assert "0 accepted" in run("take", str(file))
 
 
 def test_rating_a_month_again_says_what_it_left(run: Run, tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_rating_a_month_again_says_what_it_left(run: Run, tmp_path: Path) -> Non
     book.write_text(entry + "from = 2020-01-01T00:00:00Z\nuntil = 2020-02-01T00:00:00Z\n")
     run("publish", str(book), of=prices)
     shown = run("rerate", "acme", month)
-    assert shown.startswith("0 lines in 0 transactions; 12 events stay as they were\nstays: 0 of s: no_price: ")
-    assert shown.endswith("\n2 more stay\n")
+    assert shown.startswith("0 lines in 0 transactions; 12 events unchanged\nunchanged: 0 of s: no_price: ")
+    assert shown.endswith("\n2 more unchanged\n")
     found = run("rerate", "acme", month, "--json")
     assert (found["rated"], found["left"], len(found["left_events"])) == (0, 12, 10)
 
@@ -190,7 +190,7 @@ def test_a_correction_of_nothing_is_dismissed(run: Run, tmp_path: Path) -> None:
     file.write_text(json.dumps(event))
     run("take", str(file))
     run("rate")
-    assert "waits: 0 of s: no_original" in run("health")
+    assert "waiting: 0 of s: no_original" in run("health")
     assert run("dismissed") == "nothing was dismissed\n"
     assert run("dismiss", "s", "0", "--reason", "of no event") == "correction 0 of s is dismissed\n"
     assert "waits" not in run("health") and run("health", "--json")["waiting_events"] == 0

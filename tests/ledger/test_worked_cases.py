@@ -134,7 +134,7 @@ def test_d5b_a_minimum_says_whether_fees_count(
 
 def test_fees_count_towards_a_minimum_of_everything_only() -> None:
     entry = {"id": "c", "organization": "org", "currency": "EUR", "minimum": "1", "from": FIRST}
-    with pytest.raises(InvalidInputError, match="leave product out"):
+    with pytest.raises(InvalidInputError, match="omit product"):
         book_from_dict({"commitments": [entry | {"product": "models", "fees_count": True}]}, "test")
     with pytest.raises(InvalidInputError, match="true or false"):
         book_from_dict({"commitments": [entry | {"fees_count": "yes"}]}, "test")

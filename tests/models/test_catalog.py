@@ -59,14 +59,14 @@ def test_entries_of_a_file(tmp_path: Path) -> None:
         ("[[models]]\nname='a'\nengine='openai_url'\nsource={url='http://u:p@x'}", "like http://127.0.0.1:8000/v1"),
         (
             "[[models]]\nname='a'\nengine='openai_url'\nsource={url='http://x',key_variable='sk-123'}",
-            "name an environment variable, not the key itself",
+            "set this to the name of an environment variable, not to the key itself",
         ),
         ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\nslots=0", "models[0].slots: must be 1 to"),
         ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\nslots=true", "models[0].slots: must be int"),
         ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\nsha256='ab'", "64 lower-case"),
-        ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\nfoo=1", "models[0].foo: there is no such field"),
+        ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\nfoo=1", "models[0].foo: unknown field"),
         ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\ncapabilities=['fly']", "choose from chat"),
-        ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\n" * 2, "stands there twice"),
+        ("[[models]]\nname='a'\nengine='llamacpp'\nsource={path='x'}\n" * 2, "is listed twice"),
     ],
 )
 def test_refusals_name_the_file_and_the_field(tmp_path: Path, text: str, words: str) -> None:

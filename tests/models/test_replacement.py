@@ -146,7 +146,7 @@ def added(tmp_path: Path, models: Models, text: str) -> None:
 def test_a_url_model_has_one_replica_and_a_request_for_more_says_so(store: Store, tmp_path: Path) -> None:
     models = Models(store)
     added(tmp_path, models, "[[models]]\nname='far'\nengine='openai_url'\nsource={url='http://one/v1'}\n")
-    with pytest.raises(InvalidInputError, match="one URL, so it has 1 replica at most, not 2"):
+    with pytest.raises(InvalidInputError, match="a single URL, so it can have at most 1 replica, not 2"):
         models.deploy("far", "pool", scale=2)
     models.deploy("far", "pool", scale=1)
     with pytest.raises(InvalidInputError, match="raise its slots"):

@@ -444,7 +444,7 @@ def test_old_messages_are_forgotten_and_an_event_that_is_gone_is_given_up(stage:
     stage.toy.does = lambda message: Receipt(200)
     stage.deliver()
     assert stage.log(mine) == [("given_up", 1)]
-    with pytest.raises(NotFoundError, match="not kept any more"):
+    with pytest.raises(NotFoundError, match="no longer stored"):
         stage.notifications.redeliver(ACME, stage.notifications.delivery_page(ACME, mine).items[0][0].id)
     assert prune(stage.store, stage.clock.now(), timedelta(days=30)) == 1
     assert prune(stage.store, stage.clock.now(), timedelta(days=30)) == 0

@@ -139,7 +139,7 @@ def test_nobody_there_and_nothing_that_is_http() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     lost = WebhookChannel(Destinations(resolve=unknown), INSIDE)
-    with pytest.raises(NotDeliveredError, match="can't be looked up"):
+    with pytest.raises(NotDeliveredError, match="can't be resolved"):
         lost.send(message("https://nowhere.example.com/", internal=False))
 
 

@@ -92,7 +92,7 @@ def test_the_story_survives_the_death_of(
 
 
 def test_a_second_system_on_the_same_directory_says_what_is_in_the_way(theatre: UpProcess) -> None:
-    with pytest.raises(UnavailableError, match=r"runs on .* already .process"):
+    with pytest.raises(UnavailableError, match=r"is already running on .* .process"):
         UpProcess(theatre.config).start()
 
 

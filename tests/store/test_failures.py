@@ -18,8 +18,8 @@ from sublet.values.errors import InvalidInputError, UnavailableError
     [
         ("", "not a URL"),
         ("nonsense", "not a URL"),
-        ("sqlite://", "needs a file"),
-        ("sqlite:///:memory:", "needs a file"),
+        ("sqlite://", "must contain a file path"),
+        ("sqlite:///:memory:", "must contain a file path"),
         ("mysql://host/name", "names mysql; Sublet runs on sqlite and postgresql"),
     ],
 )
@@ -36,7 +36,7 @@ def test_a_url_with_a_password_is_not_shown() -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UnavailableError, match=r"folder .*/file/below can't be made .*; set data_dir"):
+    with pytest.raises(UnavailableError, match=r"folder .*/file/below can't be created .*; set data_dir"):
         Store(f"sqlite:///{tmp_path}/file/below/sublet.db")
 
 

@@ -190,7 +190,7 @@ def test_a_migration_waits_a_second_for_a_table_and_no_longer(postgres_store: St
     try:
         with other.read() as reading:
             reading.execute(text("SELECT * FROM leases")).all()
-            with pytest.raises(UnavailableError, match="a table is in use"):
+            with pytest.raises(UnavailableError, match="a table was locked"):
                 migrate(postgres_store)
     finally:
         other.close()

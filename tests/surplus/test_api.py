@@ -22,12 +22,12 @@ POLICIES = (a_class("firm", None, 10), a_class("notice", 300, 10), a_class("spot
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        ("0001-01-01T00:00:00+23:59", "start: time 0001-01-01T00:00:00+23:59 lies outside the years 1970 to 8999"),
-        ("0001-01-01T00:00:00Z", "lies outside the years 1970 to 8999"),
-        ("9999-12-31T23:59:59Z", "lies outside the years 1970 to 8999"),
-        ("9999-12-31T23:59:59-05:00", "lies outside the years 1970 to 8999"),
-        ("1970-01-01T00:00:00Z", "which is past"),
-        ("8999-12-31T23:59:59Z", "days ahead, where nothing is known"),
+        ("0001-01-01T00:00:00+23:59", "start: time 0001-01-01T00:00:00+23:59 is outside the years 1970 to 8999"),
+        ("0001-01-01T00:00:00Z", "is outside the years 1970 to 8999"),
+        ("9999-12-31T23:59:59Z", "is outside the years 1970 to 8999"),
+        ("9999-12-31T23:59:59-05:00", "is outside the years 1970 to 8999"),
+        ("1970-01-01T00:00:00Z", "in the past"),
+        ("8999-12-31T23:59:59Z", "days ahead, beyond the forecast"),
     ],
 )
 def test_a_start_at_the_ends_of_the_calendar_is_refused(

@@ -26,15 +26,15 @@ def test_text_and_datetimes_become_utc(value: object, strict: bool) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("9999-12-31T23:59:59-05:00", "lies outside the years 1970 to 8999"),
-        (datetime(1, 1, 1, tzinfo=UTC), "lies outside the years 1970 to 8999"),
+        ("9999-12-31T23:59:59-05:00", "is outside the years 1970 to 8999"),
+        (datetime(1, 1, 1, tzinfo=UTC), "is outside the years 1970 to 8999"),
         ("2026-07-02T14:00:00", "has no offset; write it as 2026-07-02T14:00:00Z"),
         (datetime(2026, 7, 2), "has no offset"),  # noqa: DTZ001
-        ("1751464800", "write it like 2026-07-02T14:00:00Z"),
-        (1751464800, "write it like 2026-07-02T14:00:00Z"),
-        (date(2026, 7, 2), "write it like 2026-07-02T14:00:00Z"),
-        (True, "write it like 2026-07-02T14:00:00Z"),
-        (None, "write it like 2026-07-02T14:00:00Z"),
+        ("1751464800", "use the form 2026-07-02T14:00:00Z"),
+        (1751464800, "use the form 2026-07-02T14:00:00Z"),
+        (date(2026, 7, 2), "use the form 2026-07-02T14:00:00Z"),
+        (True, "use the form 2026-07-02T14:00:00Z"),
+        (None, "use the form 2026-07-02T14:00:00Z"),
     ],
 )
 def test_anything_else_is_refused_in_one_sentence(value: object, words: str) -> None:

@@ -88,7 +88,7 @@ def test_trailing_zeros_are_not_decimals() -> None:
 
 @pytest.mark.parametrize("text", ["", "abc", "1,5", "1.2.3", "0x10", "$5"])
 def test_what_is_no_amount_is_refused_with_the_way_to_write_it(text: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"not an amount; write it like 1\.25"):
+    with pytest.raises(InvalidInputError, match=r"not an amount; use the form 1\.25"):
         nano_from_decimal(text)
 
 

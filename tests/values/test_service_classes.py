@@ -51,8 +51,8 @@ def test_a_class_tells_customers_what_they_may_know_of_it() -> None:
         ({"name": ""}, "lowercase"),
         ({"name": "a" * 17}, "1 to 16"),
         ({"name": "model"}, "none of model"),
-        ({"notice_s": None}, "they need one"),
-        ({"take_back": TakeBack.NEVER}, "they need one"),
+        ({"notice_s": None}, "required for classes"),
+        ({"take_back": TakeBack.NEVER}, "required for classes"),
         ({"take_back": TakeBack.AT_ONCE}, 'take_back = "notice"'),
         ({"notice_s": -1}, "0 to 86400"),
         ({"notice_s": 86_401}, "0 to 86400"),
@@ -70,7 +70,7 @@ def test_the_table_is_checked_as_a_whole() -> None:
     firm, notice = a_class("firm", None, 1), a_class("notice", 300, 10)
     with pytest.raises(InvalidInputError, match="no class"):
         ServiceClasses([])
-    with pytest.raises(InvalidInputError, match="two classes are named notice"):
+    with pytest.raises(InvalidInputError, match="there are two classes named notice"):
         ServiceClasses([notice, a_class("notice", 60, 10)])
     with pytest.raises(InvalidInputError, match="notice and bronze have the same strictness, 301"):
         ServiceClasses([notice, a_class("bronze", 60, 10, strictness=301)])
@@ -79,7 +79,7 @@ def test_the_table_is_checked_as_a_whole() -> None:
     with pytest.raises(InvalidInputError, match="never taken back"):
         ServiceClasses([notice, a_class("gold", None, 10, strictness=7)])
     many = [a_class(f"c{number}", 60, 10, strictness=number) for number in range(1, CLASSES_MAX + 2)]
-    with pytest.raises(InvalidInputError, match="at most 8"):
+    with pytest.raises(InvalidInputError, match="the maximum is 8"):
         ServiceClasses(many)
     assert len(ServiceClasses(many[:-1])) == CLASSES_MAX
 

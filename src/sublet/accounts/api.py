@@ -54,7 +54,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
 
     @routes.post("/v1/organizations/{organization}/resume", dependencies=[Depends(require("organizations:write"))])
     def resume(organization: str) -> dict[str, Any]:
-        """Let a suspended organization in again. Repeating it changes nothing."""
+        """Resume a suspended organization. Repeating it changes nothing."""
         return accounts.resume(organization).as_dict()
 
     _key_routes(routes, accounts, require)

@@ -51,7 +51,9 @@ def router(store: Store, require: Require) -> APIRouter:
     def verify_audit(actor: Actor = Depends(reader)) -> dict[str, Any]:
         """Compute the hash of every entry again. `head` is the newest one: keep it elsewhere to find out a rewritten log."""
         if not actor.everywhere:
-            raise ForbiddenError("the log is verified as a whole, by the operator or an auditor")
+            raise ForbiddenError(
+                "only the operator or an auditor can verify the log, because it is verified as a whole"
+            )
         with store.read() as connection:
             found = audit.verify(connection, store.clock.now() - RETENTION)
         note(actor, "accounts.verify_audit", None)

@@ -252,10 +252,10 @@ def checked_organization(name: str, kind: str, currency: str, timezone: str) -> 
     try:
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidInputError(f"timezone {timezone!r} is not known; write one like UTC or Europe/Berlin") from error
+        raise InvalidInputError(f"unknown timezone {timezone!r}; use a name such as UTC or Europe/Berlin") from error
     name = checked_name(name, "an organization's name")
     if name.startswith("org_") or is_id(name):
         raise InvalidInputError(
-            f"{name!r} looks like an id, and an organization is found by its id or its name; choose another name"
+            f"{name!r} looks like an id, and organizations are looked up by id or name; choose a different name"
         )
     return name, kind, currency, timezone

@@ -59,13 +59,13 @@ class Accounts:
         """A new organization. Raises InvalidInputError, or ConflictError where the name is taken."""
         name, kind, currency, timezone = checked_organization(name, kind, currency, timezone)
         if name == OPERATOR_NAME and kind != "operator":
-            raise InvalidInputError(f"the name {OPERATOR_NAME!r} is the operator's own; choose another name")
+            raise InvalidInputError(f"the name {OPERATOR_NAME!r} is reserved for the operator; choose a different name")
         organization = Organization(new_id("org"), name, kind, currency, timezone, "active", self._store.clock.now())
 
         def write(connection: Connection) -> Organization:
             self._store.lock(connection, "organizations")
             if sql.organization_by(connection, name=name):
-                raise ConflictError(f"there is an organization named {name!r} already; choose another name")
+                raise ConflictError(f"an organization named {name!r} already exists; choose a different name")
             sql.insert_organization(connection, organization)
             return organization
 
@@ -85,11 +85,11 @@ class Accounts:
         billed. Raises NotFoundError, and ConflictError for the operator's own."""
         owner = self.organization(id_or_name)
         if owner.kind == "operator":
-            raise ConflictError("an operator's organization can't be suspended: nobody could resume it")
+            raise ConflictError("an operator organization can't be suspended, because nobody could resume it")
         return self._set_status(owner, "suspended")
 
     def resume(self, id_or_name: str) -> Organization:
-        """Let a suspended organization in again. Raises NotFoundError."""
+        """Resume a suspended organization. Raises NotFoundError."""
         return self._set_status(self.organization(id_or_name), "active")
 
     def _set_status(self, owner: Organization, status: str) -> Organization:
@@ -127,7 +127,9 @@ class Accounts:
         def write(connection: Connection) -> IssuedKey:
             self._store.lock(connection, f"keys {owner.id}")
             if sql.count_keys(connection, owner.id) >= KEYS_PER_ORGANIZATION_MAX:
-                raise LimitExceededError(f"{owner.name} has {KEYS_PER_ORGANIZATION_MAX} keys; reuse one")
+                raise LimitExceededError(
+                    f"{owner.name} already has {KEYS_PER_ORGANIZATION_MAX} keys, the maximum; revoke one or reuse one"
+                )
             sql.insert_key(connection, key, secret_sha256(secret))
             if also is not None:
                 also(connection, key)

@@ -224,7 +224,7 @@ async def _check_names(request: Request) -> None:
         return
     name = await run_in_threadpool(_repeated_name, body) if len(body) > LARGE_BYTES else _repeated_name(body)
     if name is not None:
-        raise InvalidInputError(f"{name[:80]}: it stands in one object twice; send it once", field=name[:80])
+        raise InvalidInputError(f"{name[:80]}: the field appears twice in one object; send it once", field=name[:80])
 
 
 def _repeated_name(body: bytes) -> str | None:

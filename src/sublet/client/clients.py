@@ -27,7 +27,9 @@ from sublet.values.errors import InvalidInputError, UnavailableError
 def headers_for(key: str) -> dict[str, str]:
     """What every request carries. Raises InvalidInputError for what can be no key."""
     if not key or not (key.isascii() and key.isprintable()):
-        raise InvalidInputError("the key holds characters that no key has; copy it as it was shown")
+        raise InvalidInputError(
+            "the key contains characters that are not allowed in a key; copy it exactly as it was shown"
+        )
     return {"Authorization": f"Bearer {key}"}
 
 

@@ -112,7 +112,7 @@ def request_of(
     path = operation.path
     for name, value in zip(operation.parameters, arguments, strict=True):
         if value in ("", ".", ".."):
-            raise InvalidInputError(f"{name} is {value!r}, which names nothing")
+            raise InvalidInputError(f"{name} is {value!r}, which is not a valid id or name")
         path = path.replace("{" + name + "}", quote(value, safe=""))
     return plain_request(operation.method, path, body, query, idempotency_key, content_type)
 
@@ -211,7 +211,9 @@ def answer_of(operation: Operation, answer: Answer, url: str) -> Any:
     try:
         return msgspec.convert(_for_python(found, kind), kind)
     except msgspec.ValidationError as error:
-        raise UnavailableError(f"the answer to {operation.id} is not as this version expects it: {error}") from error
+        raise UnavailableError(
+            f"the response to {operation.id} does not have the format that this client version expects: {error}"
+        ) from error
 
 
 @lru_cache(maxsize=256)

@@ -39,5 +39,5 @@ async def each_async(
 def following(after: str | None, told: str | None) -> str | None:
     """The cursor of the next page. Raises UnavailableError where it leads back to the same page, which would never end."""
     if told is not None and told == after:
-        raise UnavailableError("the service names the same page as the next one; it is not the version that it says")
+        raise UnavailableError("the service returned the same page cursor twice; its version may not match this client")
     return told

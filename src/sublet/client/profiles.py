@@ -60,7 +60,7 @@ class Profiles:
         found = self._read()[1].get(name)
         if found is None:
             raise NotFoundError(
-                f"there is no profile {name!r}; `sublet profile ls` lists them, `sublet login` makes one"
+                f"there is no profile {name!r}; `sublet profile ls` lists profiles, `sublet login` creates one"
             )
         return found
 
@@ -69,7 +69,9 @@ class Profiles:
         checked_name(profile.name)
         _, profiles = self._read()
         if profile.name not in profiles and len(profiles) >= PROFILES_MAX:
-            raise InvalidInputError(f"there are {PROFILES_MAX} profiles already; `sublet logout` removes one")
+            raise InvalidInputError(
+                f"there are already {PROFILES_MAX} profiles, the maximum; remove one with `sublet logout`"
+            )
         self._write(profile.name, {**profiles, profile.name: profile})
 
     def remove(self, name: str) -> None:
@@ -83,7 +85,7 @@ class Profiles:
         try:
             with open(self.path, "rb") as file:
                 if os.fstat(file.fileno()).st_mode & 0o077:
-                    raise ConflictError(f"others may read the keys in {self.path}; run `chmod 600 {self.path}`")
+                    raise ConflictError(f"other users can read the keys in {self.path}; run `chmod 600 {self.path}`")
                 content = json.loads(file.read(FILE_BYTES_MAX))
             profiles = {
                 name: Profile(name, str(item["url"]), str(item["key"])) for name, item in content["profiles"].items()
@@ -94,9 +96,7 @@ class Profiles:
         except OSError as error:
             raise ConflictError(f"{self.path} can't be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConflictError(
-                f"{self.path} is not as `sublet login` writes it; remove it and log in again"
-            ) from error
+            raise ConflictError(f"{self.path} is not a valid profile file; remove it and log in again") from error
 
     def _write(self, current: str, profiles: dict[str, Profile]) -> None:
         kept = {name: {"url": item.url, "key": item.key} for name, item in sorted(profiles.items())}
@@ -121,7 +121,7 @@ class Profiles:
 def checked_name(name: str) -> str:
     """Raises InvalidInputError."""
     if not NAME.fullmatch(name):
-        raise InvalidInputError(f"{name!r} can't name a profile; use up to 40 letters, digits, dots and dashes")
+        raise InvalidInputError(f"{name!r} is not a valid profile name; use up to 40 letters, digits, dots and dashes")
     return name
 
 
@@ -144,7 +144,7 @@ def target() -> Target:
         return Target(found.url if found else URL_DEFAULT, _checked_key(key), KEY_VARIABLE)
     if found is None:
         raise InvalidInputError(
-            f"log in with `sublet login URL`, or set {KEY_VARIABLE} to your key (and {URL_VARIABLE} to where Sublet runs)"
+            f"log in with `sublet login URL`, or set {KEY_VARIABLE} to your key (and {URL_VARIABLE} to the address of Sublet)"
         )
     if url and url != found.url:
         raise InvalidInputError(
@@ -155,5 +155,7 @@ def target() -> Target:
 
 def _checked_key(key: str) -> str:
     if not (key.isascii() and key.isprintable()):
-        raise InvalidInputError(f"{KEY_VARIABLE} holds characters that no key has; copy the key as it was shown")
+        raise InvalidInputError(
+            f"{KEY_VARIABLE} contains characters that are not allowed in a key; copy the key exactly as it was shown"
+        )
     return key

@@ -46,7 +46,7 @@ def checked_url(url: str, named: str) -> str:
         bad = str(error)
     if bad or not (url.isascii() and url.isprintable()):
         raise InvalidInputError(
-            f"{named} is {url!r}, which is no address ({bad or 'odd characters'}); write it like http://127.0.0.1:8080"
+            f"{named} is {url!r}, which is not a valid URL ({bad or 'unexpected characters'}); use the form http://127.0.0.1:8080"
         )
     return url.rstrip("/")
 
@@ -89,7 +89,9 @@ class StandardTransport:
             while part := found.read(PART_BYTES):
                 yield part
         except _BROKEN as error:
-            raise NoAnswerError(f"the answer broke off: {error}", begun=True) from error
+            raise NoAnswerError(
+                f"the connection was closed before the response was complete: {error}", begun=True
+            ) from error
         finally:
             self.close()
 

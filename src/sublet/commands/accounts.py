@@ -14,15 +14,15 @@ from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
 org = typer.Typer(no_args_is_help=True, help="Organizations: the operator, internal teams, customers.")
-key = typer.Typer(no_args_is_help=True, help="API keys: made, listed, revoked. A secret is shown once.")
+key = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke. A secret is shown once.")
 
 
 @org.command("create")
 def create_organization(
     name: Annotated[str, typer.Argument(help="A name that no other organization has.")],
     kind: Annotated[str, typer.Option(help="customer, internal or operator.")] = "customer",
-    currency: Annotated[str, typer.Option(help="ISO 4217 code; one for life.")] = "USD",
-    timezone: Annotated[str, typer.Option(help="Its months begin here, e.g. Europe/Berlin.")] = "UTC",
+    currency: Annotated[str, typer.Option(help="ISO 4217 code; it can't be changed later.")] = "USD",
+    timezone: Annotated[str, typer.Option(help="Time zone in which its months begin, e.g. Europe/Berlin.")] = "UTC",
     as_json: JsonFlag = False,
 ) -> None:
     """Create an organization."""
@@ -49,7 +49,7 @@ def list_organizations(as_json: JsonFlag = False) -> None:
             "status": "status",
             "id": short("id"),
         }
-        print_rows(found["organizations"], columns, "no organizations yet; `sublet org create NAME` makes one")
+        print_rows(found["organizations"], columns, "no organizations yet; create one with `sublet org create NAME`")
 
 
 @key.command("create")
@@ -60,9 +60,9 @@ def create_key(
         list[str] | None, typer.Option(help="Repeat for several; default: all of the organization's kind.")
     ] = None,
     expires: Annotated[str | None, typer.Option(help="RFC 3339 time with offset.")] = None,
-    project: Annotated[str, typer.Option(help="What is used with it counts for this project and its budget.")] = "",
+    project: Annotated[str, typer.Option(help="Its usage counts toward this project and its budget.")] = "",
     role: Annotated[
-        str, typer.Option(help="Its role; without one, the first of the organization's kind, narrowed.")
+        str, typer.Option(help="Its role; by default, the first role of the organization's kind, narrowed.")
     ] = "",
     rpm: Requests = None,
     input_tpm: InputTokens = None,
@@ -96,7 +96,7 @@ def create_key(
     else:
         narrowed = f", narrowed to {', '.join(made['scopes'])}" if made["scopes"] else ""
         say(
-            f"{made['id']}  role {made['role']}{narrowed}\n{made['secret']}\nThis is shown once: only its hash is kept."
+            f"{made['id']}  role {made['role']}{narrowed}\n{made['secret']}\nIt is shown only once, because only its hash is stored."
         )
 
 
@@ -117,11 +117,11 @@ def list_keys(organization: Annotated[str, typer.Argument(help="Id or name.")], 
             "expires_at": time("expires"),
             "revoked_at": time("revoked"),
         }
-        print_rows(found["keys"], columns, "no keys yet; `sublet key create ORGANIZATION` makes one")
+        print_rows(found["keys"], columns, "no keys yet; create one with `sublet key create ORGANIZATION`")
 
 
 @key.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` shows it.")]) -> None:
+def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key, as shown by `sublet key ls`.")]) -> None:
     """Revoke a key, immediately and permanently."""
     connect().document("accounts.revoke_key", key_id)
     say(f"{key_id} is revoked")
@@ -129,13 +129,13 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="As `sublet key ls` sh
 
 @org.command("suspend")
 def suspend_organization(organization: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
-    """Keep an organization's keys and people out; what runs for it goes on, and is billed."""
+    """Suspend an organization: its keys and people lose access. Its leases and models keep running and are billed."""
     made = connect().document("accounts.suspend", organization)
     say(f"{made['name']} is {made['status']}")
 
 
 @org.command("resume")
 def resume_organization(organization: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
-    """Let a suspended organization in again."""
+    """Resume a suspended organization."""
     made = connect().document("accounts.resume", organization)
     say(f"{made['name']} is {made['status']}")

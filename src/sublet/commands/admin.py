@@ -26,7 +26,7 @@ Folder = Annotated[Path, typer.Argument(help="The backup's folder.")]
 @app.command()
 def backup(
     folder: Folder,
-    homes: Annotated[bool, typer.Option(help="With the homes of leases.")] = True,
+    homes: Annotated[bool, typer.Option(help="Include the home directories of leases.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Back up the database, the gateway's journals and the leases' home directories into a new folder; Sublet can keep running."""
@@ -46,7 +46,7 @@ def restore(
     overwrite: Annotated[bool, typer.Option(help="Move existing data aside.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put a backup in place of what the settings name, after its hashes are checked, and prove the books."""
+    """Restore a backup to the locations in the settings, after checking its hashes, and prove the books."""
     from sublet.launch import backup as backups
     from sublet.ledger.assembly import ledger_of
     from sublet.store import Store
@@ -61,16 +61,16 @@ def restore(
     if as_json:
         print_json({**manifest, "proved": proof.ok})
     else:
-        say(f"restored what was backed up at {manifest['made_at']}; the books {'are proved' if proof.ok else 'differ'}")
+        say(f"restored the backup of {manifest['made_at']}; the books {'are proved' if proof.ok else 'differ'}")
     if not proof.ok:
         raise typer.Exit(1)
 
 
 @app.command("migrate")
 def migrate_database() -> None:
-    """Migrate the database to the schema of this version; `sublet up` does this too, and makes one where there is none."""
+    """Migrate the database to the schema of this version; `sublet up` also does this, and creates the database if there is none."""
     existing_store(_settings().database_url).close()
-    say("the database has the schema of this version")
+    say("the database schema is up to date")
 
 
 @app.command("pull")
@@ -82,7 +82,7 @@ def pull_model(name: Annotated[str, typer.Argument(help="A model of the catalog.
     settings = _settings()
     models = settings.models
     known = built_in(models.slots, models.context_tokens)
-    with waiting(f"fetching and checking {name}"):
+    with waiting(f"downloading and checking {name}"):
         if name == known.name:
             path = fetched(known)
         else:
@@ -95,15 +95,15 @@ def pull_model(name: Annotated[str, typer.Argument(help="A model of the catalog.
         print_json({"model": name, "path": str(path) if path else None})
     else:
         say(
-            f"{name} is at {path}, its SHA-256 is right"
+            f"{name} is at {path}; its SHA-256 is correct"
             if path
-            else f"{name} is served elsewhere; there is nothing to fetch"
+            else f"{name} is served elsewhere, so there is nothing to download"
         )
 
 
 @app.command()
 def prove(as_json: JsonFlag = False) -> None:
-    """Prove the books from the database itself, without a running Sublet; exit code 1 where something differs."""
+    """Prove the books from the database itself, without a running Sublet; exit code 1 if something differs."""
     from sublet.ledger.assembly import ledger_of
 
     settings = _settings()
@@ -119,7 +119,7 @@ def prove(as_json: JsonFlag = False) -> None:
 def operator_key(
     name: Annotated[str, typer.Option(help="What it is for.")] = "operator", as_json: JsonFlag = False
 ) -> None:
-    """Make another key of the operator, for anyone who has lost theirs and may open the database."""
+    """Create another operator key. Use this if the key was lost and you have access to the database."""
     from sublet.accounts.service import Accounts
     from sublet.store.audit import Acting, acting
 
@@ -132,17 +132,19 @@ def operator_key(
     if as_json:
         print_json({**made.as_dict(), "secret": secret})
     else:
-        say(f"{made.id}  role {made.role}\n{secret}\nThis is shown once: only its hash is kept.")
+        say(f"{made.id}  role {made.role}\n{secret}\nIt is shown only once, because only its hash is stored.")
 
 
 @app.command("invite")
 def invite(
-    email: Annotated[str, typer.Argument(help="The address of the person to invite.")],
+    email: Annotated[str, typer.Argument(help="E-mail address to invite.")],
     organization: Annotated[str, typer.Option(help="Id or name.")] = "operator",
-    role: Annotated[str, typer.Option(help="Their role; by default the first of the organization's kind.")] = "",
+    role: Annotated[
+        str, typer.Option(help="Role of the person; by default the first role of the organization's kind.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Invite the first person of an organization, and print the link, for anyone who may open the database."""
+    """Invite the first person of an organization and print the link. Requires access to the database."""
     from sublet.accounts.people.service import People
     from sublet.accounts.permissions import ROLES_BY_KIND
     from sublet.accounts.service import Accounts
@@ -162,7 +164,7 @@ def invite(
         print_json(made.as_dict())
     else:
         say(f"{made.invitation.email} may join {owner.name} as {made.invitation.role}\n{made.link}")
-        say("The link works once, for 7 days, and is shown this once.")
+        say("The link works once, expires in 7 days, and is shown only this time.")
 
 
 def _console_url(settings: Settings) -> str:
@@ -185,7 +187,9 @@ def existing_store(url: str) -> Store:
 
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).is_file():
-        raise NotFoundError(f"there is no database at {path}; `sublet up` makes one, database.url names another")
+        raise NotFoundError(
+            f"there is no database at {path}; `sublet up` creates one, or set database.url to an existing database"
+        )
     store = Store(url)
     migrate(store)
     return store
@@ -196,14 +200,17 @@ def copy(
     to: Annotated[str, typer.Option("--to", help="URL of an empty database, such as postgresql://user@host/name.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy the database into an empty one of either kind, and prove that it is the same. Killed, it goes on when called again."""
+    """Copy the database into an empty SQLite or PostgreSQL database, and prove that both are equal. If interrupted,
+    run it again to continue."""
     from sublet.ledger.assembly import ledger_of
     from sublet.store import Store
     from sublet.store.copying import copy_database
 
     settings = _settings()
     if running_system(settings.data_dir) is not None:
-        raise ConflictError("Sublet runs on this data directory; stop it with `sublet down` before its database moves")
+        raise ConflictError(
+            "Sublet is running on this data directory; stop it with `sublet down` before moving its database"
+        )
     source, target = Store(settings.database_url), Store(to)
     try:
         copied = copy_database(source, target)
@@ -216,7 +223,7 @@ def copy(
         print_json({"rows": copied.rows, "digest": copied.digest, "proved": same})
     else:
         say(f"{sum(copied.rows.values())} rows copied and compared; the books {'are proved' if same else 'differ'}")
-        say("set database.url to the new one before the next start")
+        say("set database.url to the new database before the next start")
     if not same:
         raise typer.Exit(1)
 
@@ -231,7 +238,9 @@ def rotate_secrets(as_json: JsonFlag = False) -> None:
 
     settings = _settings()
     if running_system(settings.data_dir) is not None:
-        raise ConflictError("Sublet runs on this data directory; stop it with `sublet down` before its key changes")
+        raise ConflictError(
+            "Sublet is running on this data directory; stop it with `sublet down` before changing its key"
+        )
     stated = settings.secrets.key.get_secret_value()
     store = existing_store(settings.database_url)
     try:

@@ -15,17 +15,17 @@ from sublet.values.errors import InvalidInputError
 app = typer.Typer(no_args_is_help=True, help="The audit log: who did what, when; export and proof.")
 
 FORMATS = ("json", "cef")
-By = Annotated[str, typer.Option("--by", help="A person's or a key's id.")]
-What = Annotated[str, typer.Option("--operation", help="How the operation's name begins, such as accounts.")]
-Whom = Annotated[str, typer.Option("--organization", help="The id of whom it concerns.")]
-Subject = Annotated[str, typer.Option("--subject", help="The id of what was changed first.")]
+By = Annotated[str, typer.Option("--by", help="Id of a person or key.")]
+What = Annotated[str, typer.Option("--operation", help="Beginning of the operation's name, such as accounts.")]
+Whom = Annotated[str, typer.Option("--organization", help="Id of the organization that it concerns.")]
+Subject = Annotated[str, typer.Option("--subject", help="Id of the first thing that was changed.")]
 
 
 @app.command("ls")
 def list_audit(
     by: By = "", operation: What = "", organization: Whom = "", subject: Subject = "", as_json: JsonFlag = False
 ) -> None:
-    """List what was done, the newest first. Reading is an entry, too."""
+    """List the entries of the audit log, newest first. Reading the log is itself recorded."""
     found = connect().document("accounts.list_audit", query=_query(by, operation, organization, subject))
     if as_json:
         print_json(found)
@@ -42,7 +42,7 @@ def list_audit(
         "what": "to",
         "source": "from",
     }
-    print_rows(rows, columns, "nothing was done yet")
+    print_rows(rows, columns, "the audit log is empty")
 
 
 @app.command("export")
@@ -53,7 +53,7 @@ def export_audit(
     organization: Whom = "",
     subject: Subject = "",
 ) -> None:
-    """Write every entry, one a line, the newest first: JSON, or CEF for a SIEM."""
+    """Write every entry, one per line, newest first: JSON, or CEF for a SIEM."""
     if form not in FORMATS:
         raise InvalidInputError(f"--format is {form!r}; write one of {', '.join(FORMATS)}")
     query = _query(by, operation, organization, subject)
@@ -63,12 +63,12 @@ def export_audit(
 
 @app.command("verify")
 def verify_audit(as_json: JsonFlag = False) -> None:
-    """Compute every hash again; exit code 1 where the log is not what was written."""
+    """Verify the hash of every entry; exit code 1 if the log was changed."""
     found = connect().document("accounts.verify_audit")
     if as_json:
         print_json(found)
     elif found["ok"]:
-        say(f"{found['entries']} entries are what was written; the newest is {found['last']}, hash {found['head']}")
+        say(f"{found['entries']} entries are unchanged; the newest is {found['last']}, hash {found['head']}")
     else:
         say(f"entry {found['broken_at']} is wrong: {found['reason']}")
     if not found["ok"]:

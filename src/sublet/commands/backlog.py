@@ -8,7 +8,7 @@ from sublet.shown import Columns, money
 
 
 def backlog(as_json: JsonFlag = False) -> None:
-    """Show what is contracted and not yet delivered, by month: leases that are not over, at the prices they were sold for."""
+    """Show what is contracted but not yet delivered, by month: current and future leases at their agreed prices."""
     found = connect().document("ledger.backlog")
     if as_json:
         print_json(found)
@@ -21,4 +21,4 @@ def backlog(as_json: JsonFlag = False) -> None:
         "accelerator_hours": "accelerator-hours",
         "leases": "leases",
     }
-    print_rows(found["months"], columns, "nothing is contracted that is not delivered")
+    print_rows(found["months"], columns, "everything contracted has been delivered")

@@ -18,14 +18,14 @@ app = typer.Typer(no_args_is_help=True, help="Budgets: hard ones refuse work, so
 @app.command("create")
 def create_budget(
     organization: Organization,
-    limit: Annotated[str, typer.Argument(help="In the organization's currency, like 500.")],
+    limit: Annotated[str, typer.Argument(help="Amount in the organization's currency, such as 500.")],
     scope: Annotated[str, typer.Option(help="organization, project or key.")] = "organization",
     scope_id: Annotated[str, typer.Option(help="The project's name or the key's id.")] = "",
     period: Annotated[str, typer.Option(help="day, month or ever.")] = "month",
-    soft: Annotated[bool, typer.Option("--soft", help="Raise alerts, refuse nothing.")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Raise alerts only; refuse nothing.")] = False,
     threshold: Annotated[
         list[int] | None,
-        typer.Option(help="Percent of the limit that raises an alert; repeat it. 50, 80 and 100 if left out."),
+        typer.Option(help="Percentage of the limit that raises an alert; can be repeated. By default 50, 80 and 100."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -49,7 +49,7 @@ def create_budget(
 
 @app.command("ls")
 def list_budgets(organization: Organization, as_json: JsonFlag = False) -> None:
-    """List an organization's budgets with what is spent, held and free."""
+    """List an organization's budgets with the amounts spent, held and available."""
     client = connect()
     found = client.collected("ledger.list_budgets", query={"organization_id": organization_id(client, organization)})
     if as_json:
@@ -67,21 +67,25 @@ def list_budgets(organization: Organization, as_json: JsonFlag = False) -> None:
         "free": money("free"),
         "hard": "hard",
     }
-    print_rows(found["budgets"], columns, "no budgets yet; `sublet ledger budget create ORGANIZATION LIMIT` makes one")
+    print_rows(
+        found["budgets"], columns, "no budgets yet; create one with `sublet ledger budget create ORGANIZATION LIMIT`"
+    )
 
 
 @app.command("set")
 def change_budget(
-    budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")],
-    limit: Annotated[str, typer.Argument(help="In the organization's currency, like 500.")],
+    budget_id: Annotated[str, typer.Argument(help="Id of the budget, as shown by `sublet ledger budget ls`.")],
+    limit: Annotated[str, typer.Argument(help="Amount in the organization's currency, such as 500.")],
 ) -> None:
-    """Change a budget's limit immediately; spent and held amounts stay."""
+    """Change a budget's limit immediately; spent and held amounts are kept."""
     changed = connect().document("ledger.change_budget", budget_id, body={"limit": limit})
     say(f"{budget_id}  {money_text(changed['limit'])} a {changed['period']}")
 
 
 @app.command("end")
-def end_budget(budget_id: Annotated[str, typer.Argument(help="As `sublet ledger budget ls` shows it.")]) -> None:
-    """End a budget, which from then on limits nothing."""
+def end_budget(
+    budget_id: Annotated[str, typer.Argument(help="Id of the budget, as shown by `sublet ledger budget ls`.")],
+) -> None:
+    """End a budget; from then on it has no effect."""
     connect().document("ledger.end_budget", budget_id)
     say(f"{budget_id} ended")

@@ -26,7 +26,7 @@ _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "min": timedelta(minu
 
 Hours = Annotated[
     float | None,
-    typer.Option("--hours", help="Hours of service on all the accelerators, for a class that is sold by a deadline."),
+    typer.Option("--hours", help="Hours of service on all accelerators, for a class that is sold with a deadline."),
 ]
 By = Annotated[str | None, typer.Option("--by", help=f"Deadline for --hours, in local time: {EXAMPLES}.")]
 
@@ -41,13 +41,13 @@ def deadline_of(text: str, now: datetime) -> datetime:
     try:
         return as_utc(parse_time(text))
     except ValueError as error:
-        raise InvalidInputError(f"--by {text!r} is no time: write {EXAMPLES}") from error
+        raise InvalidInputError(f"--by {text!r} is not a time; use {EXAMPLES}") from error
 
 
 def _clock_time(found: re.Match[str], here: datetime, text: str) -> datetime:
     day, hour, minute = found["day"], int(found["hour"]), int(found["minute"])
     if hour > 23 or minute > 59 or (day is not None and day not in (*DAYS, "today", "tomorrow")):
-        raise InvalidInputError(f"--by {text!r} is no time: write {EXAMPLES}")
+        raise InvalidInputError(f"--by {text!r} is not a time; use {EXAMPLES}")
     date = here.date()
     if day == "tomorrow":
         date += timedelta(days=1)
@@ -65,11 +65,9 @@ def _clock_time(found: re.Match[str], here: datetime, text: str) -> datetime:
 def body_of(remote: Client, class_name: str | None, hours: float | None, by: str | None) -> dict[str, Any]:
     """What a request for `hours` by a deadline says of its time and class. Raises InvalidInputError."""
     if hours is None or by is None:
-        raise InvalidInputError(f"--hours and --by belong together: --hours 12 --by {EXAMPLES.split(',')[0]}")
+        raise InvalidInputError(f"use --hours and --by together, for example --hours 12 --by {EXAMPLES.split(',')[0]}")
     if not math.isfinite(hours) or hours < SOONEST_HOURS:
-        raise InvalidInputError(
-            f"--hours is {hours:g}; write a number of hours of at least a minute, such as 12 or 0.5"
-        )
+        raise InvalidInputError(f"--hours is {hours:g}; use a number of hours, at least one minute, such as 12 or 0.5")
     body: dict[str, Any] = {
         "service_s": round(hours * 3600),
         "end": format_time(deadline_of(by, SystemClock().now())),
@@ -87,14 +85,10 @@ def _class_by_deadline(remote: Client) -> str | None:
 def say_promise(quote: dict[str, Any]) -> None:
     """What a quote with a deadline promises."""
     deadline = quote["deadline"]
-    likely = (
-        ""
-        if deadline["likely"] is None
-        else f"; in time on {deadline['likely']:.0%} of the paths that the forecast holds possible"
-    )
+    likely = "" if deadline["likely"] is None else f"; on time in {deadline['likely']:.0%} of the forecast's scenarios"
     say(
         f"{deadline['service_s'] / 3600:g} h of service, done by {time_text(quote['end'])}, "
-        f"begun by {time_text(deadline['latest_start'])} at the latest{likely}"
+        f"started by {time_text(deadline['latest_start'])} at the latest{likely}"
     )
 
 
@@ -109,7 +103,7 @@ def say_progress(lease: dict[str, Any]) -> None:
     )
     if lease["state"] in ("scheduled", "paused"):
         slack_s = (parse_time(deadline["latest_start"]) - SystemClock().now()).total_seconds()
-        say(f"it waits for idle accelerators; it may wait {span_text(max(0, slack_s))} more and still be in time")
+        say(f"waiting for idle accelerators; it can wait another {span_text(max(0, slack_s))} and still finish on time")
 
 
 def progress_of(lease: dict[str, Any]) -> str:

@@ -37,16 +37,19 @@ GZIP_MARK = b"\x1f\x8b"
 def import_file(
     pool: PoolName,
     file: Annotated[Path, typer.Argument(help="CSV with time,capacity,in_use; also gzipped.")],
-    force: Annotated[bool, typer.Option("--force", help="Also if the file looks like another, larger pool's.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Import even if the file seems to be from another, larger pool.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import history from CSV, all or nothing; importing it again changes nothing. `sublet demand undo` takes it out again."""
+    """Import history from CSV, all or nothing; importing the same file again changes nothing. To undo an import, use
+    `sublet demand undo`."""
     try:
         if file.stat().st_size > FILE_BYTES_MAX:
             raise InvalidInputError(f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB; split it by time")
         content = file.read_bytes()
     except OSError as error:
-        raise InvalidInputError(f"{file} can't be read ({error.strerror}); name a readable CSV file") from error
+        raise InvalidInputError(f"{file} can't be read ({error.strerror}); specify a readable CSV file") from error
     try:
         _report(_upload(pool, content, {"source": file.name, "force": force or None}), pool, as_json)
     except InvalidInputError as error:
@@ -61,8 +64,8 @@ def collect_prometheus(
     exporter: Annotated[str, typer.Option(help="Exporter of the metrics: dcgm, slurm or kubernetes.")] = "",
     select: Annotated[str, typer.Option(help="Hosts or nodes as a regular expression, or a partition.")] = "",
     in_use: Annotated[str, typer.Option(help="PromQL for the owner's accelerators in use, one number per time.")] = "",
-    capacity: Annotated[str, typer.Option(help="PromQL or a number; the exporter's if left out.")] = "",
-    pending: Annotated[str, typer.Option(help="PromQL for accelerators that queued work waits for.")] = "",
+    capacity: Annotated[str, typer.Option(help="PromQL or a number; by default the exporter's.")] = "",
+    pending: Annotated[str, typer.Option(help="PromQL for the accelerators that queued work is waiting for.")] = "",
     hours: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 24.0,
     step_s: Annotated[int, typer.Option(min=1, help="Seconds between two samples.")] = 60,
     as_json: JsonFlag = False,
@@ -89,20 +92,20 @@ def collect_prometheus(
     if as_json:
         print_json({"pool_id": found["id"], "taken": 0, "expired": 0})
         return
-    say(f"no sample of {pool} came in: from {time_text(since)} to {time_text(now)} {numbers.lack()}")
+    say(f"no samples were found for {pool}: from {time_text(since)} to {time_text(now)} {numbers.lack()}")
     queries = [text for text in (query.in_use, query.capacity) if isinstance(text, str)]
-    note(f"try in Prometheus' own page: {' and '.join(queries)}")
+    note(f"try this in the Prometheus UI: {' and '.join(queries)}")
 
 
 @app.command("sacct")
 def import_sacct(
     pool: PoolName,
-    file: Annotated[Path, typer.Argument(help="What sacct --parsable2 printed, with TZ=UTC; docs/demand.md says how.")],
-    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Accelerators of the pool.")],
+    file: Annotated[Path, typer.Argument(help="Output of sacct --parsable2, with TZ=UTC; see docs/demand.md.")],
+    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Number of accelerators in the pool.")],
     days: Annotated[int, typer.Option(min=1, max=3660, help="How far back.")] = 90,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import the owner's Slurm jobs as hourly demand, for the hours for which the file is complete."""
+    """Import the owner's Slurm jobs as hourly demand, for the hours that the file covers completely."""
     from sublet.demand.feeds.csv_series import series_text
     from sublet.demand.feeds.slurm import parse_sacct, series_of_jobs, told_of
 
@@ -110,7 +113,7 @@ def import_sacct(
         with file.open(encoding="utf-8-sig") as lines:
             jobs = parse_sacct(lines)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{file} can't be read ({error}); name what sacct printed") from error
+        raise InvalidInputError(f"{file} can't be read ({error}); specify a file with the output of sacct") from error
     now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
     since, until = told_of(jobs, now - timedelta(days=days), now)
     series: Series = series_of_jobs(jobs, pool, capacity, since, until)
@@ -120,18 +123,18 @@ def import_sacct(
 @app.command("squeue")
 def send_squeue(
     pool: PoolName,
-    file: Annotated[Path, typer.Argument(help="What squeue printed, with TZ=UTC; docs/demand.md says how.")],
-    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Accelerators of the pool.")],
+    file: Annotated[Path, typer.Argument(help="Output of squeue, with TZ=UTC; see docs/demand.md.")],
+    capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Number of accelerators in the pool.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell the owner's Slurm jobs that run and wait now, so that no promise is sold into what they will need."""
+    """Report the owner's running and waiting Slurm jobs, so that the capacity they will need is not sold."""
     from sublet.demand.feeds.slurm import known_jobs, parse_squeue
 
     try:
         with file.open(encoding="utf-8-sig") as lines:
             jobs = parse_squeue(lines)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{file} can't be read ({error}); name what squeue printed") from error
+        raise InvalidInputError(f"{file} can't be read ({error}); specify a file with the output of squeue") from error
     sample = {
         "time": format_time(SystemClock().now()),
         "capacity": capacity,
@@ -152,9 +155,9 @@ def convert_alibaba(
     model: Annotated[str, typer.Option(help="GPU model, as the file names it.")],
     capacity: Annotated[int, typer.Option(min=0, max=SACCT_CAPACITY_MAX, help="Accelerators of that model.")],
     out: Annotated[Path, typer.Option(help="CSV to write: time,capacity,in_use.")],
-    start: Annotated[str, typer.Option(help="The moment that the file calls 0.")] = "2024-03-01T00:00:00Z",
+    start: Annotated[str, typer.Option(help="Time that corresponds to 0 in the file.")] = "2024-03-01T00:00:00Z",
 ) -> None:
-    """Turn the public Alibaba job file into a series that `sublet backtest` and `sublet shadow` read."""
+    """Convert the public Alibaba job file to a series for `sublet backtest` and `sublet shadow`."""
     from sublet.demand.feeds.alibaba import read_jobs, series_of_model
     from sublet.demand.feeds.csv_series import write_series
 
@@ -162,7 +165,7 @@ def convert_alibaba(
         with file.open(encoding="utf-8", newline="") as lines:
             jobs = read_jobs(lines, parse_time(start))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{file} can't be read ({error}); name the job file") from error
+        raise InvalidInputError(f"{file} can't be read ({error}); specify a readable job file") from error
     except ValueError as error:
         raise InvalidInputError(f"--start: {error}") from error
     series = series_of_model(jobs.get(model, []), model, capacity)
@@ -214,7 +217,8 @@ def _report(recorded: Mapping[str, Any], pool: str, as_json: bool) -> None:
         # Some of what expired may be older than what was just taken: how many of these stay is not known here.
         say(
             f"{some} {'was' if taken == 1 else 'were'} taken, and {recorded['expired']:,} expired: what is from before "
-            f"{time_text(recorded['kept_from'])} is too long before the pool's newest sample; demand.history_days keeps more"
+            f"{time_text(recorded['kept_from'])} is too old relative to the pool's newest sample; to keep more, raise "
+            "demand.history_days"
         )
     for sentence in recorded["notes"]:
         note(sentence)
@@ -224,7 +228,9 @@ def _report(recorded: Mapping[str, Any], pool: str, as_json: bool) -> None:
 def list_samples(
     pool: PoolName,
     hours: Annotated[int, typer.Option(min=1, max=24 * 400, help="How far back.")] = 24,
-    limit: Annotated[int, typer.Option(min=1, max=SAMPLES_SHOWN_MAX, help="Maximum number, newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=SAMPLES_SHOWN_MAX, help="Maximum number of entries, newest first.")
+    ] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the newest samples of a pool."""
@@ -247,19 +253,21 @@ def list_samples(
         return
     columns: Columns = {"time": seconds("time"), "capacity": "capacity", "in_use": "in use", "pending": "pending"}
     shown = [{**row, **{name: f"{row[name]:g}" for name in ("capacity", "in_use", "pending")}} for row in rows]
-    print_rows(shown, columns, f"no samples of the last {hours} h; `sublet demand import` and the feeds bring some in")
+    print_rows(
+        shown, columns, f"no samples in the last {hours} h; import some with `sublet demand import`, or set up a feed"
+    )
 
 
 @app.command("forecast")
 def show_forecast(
     pool: PoolName,
     horizon: Annotated[
-        list[str] | None, typer.Option(help="How far ahead, such as 30m, 4h or 3d; more than once if wanted.")
+        list[str] | None, typer.Option(help="How far ahead, such as 30m, 4h or 3d; can be repeated.")
     ] = None,
-    quantile: Annotated[list[float] | None, typer.Option(help="Such as 0.95; more than once if wanted.")] = None,
+    quantile: Annotated[list[float] | None, typer.Option(help="Quantile, such as 0.95; can be repeated.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Forecast how high a pool's demand may rise, and show how often such forecasts held."""
+    """Forecast how high a pool's demand may rise, and show how often such forecasts were right."""
     query = {"horizon_s": [_seconds(text) for text in horizon] if horizon else None, "quantile": quantile or None}
     with waiting("forecasting"):
         found = connect(LONG_S).document("surplus.forecast", pool, query=query)
@@ -290,12 +298,14 @@ def _seconds(text: str) -> int:
     try:
         return round(float(text[:-1]) * unit) if unit else int(text)
     except (ValueError, OverflowError) as error:
-        raise InvalidInputError(f"--horizon {text!r} is no span; write 30m, 4h, 3d, or seconds") from error
+        raise InvalidInputError(
+            f"--horizon {text!r} is not a duration; use 30m, 4h, 3d, or a number of seconds"
+        ) from error
 
 
 @app.command("imports")
 def list_imports(pool: PoolName, as_json: JsonFlag = False) -> None:
-    """List the files that were imported as a pool's history, the newest first."""
+    """List the files that were imported as a pool's history, newest first."""
     found = connect().collected("demand.list_imports", pool)
     if as_json:
         print_json(found)
@@ -309,14 +319,14 @@ def list_imports(pool: PoolName, as_json: JsonFlag = False) -> None:
         "created_at": time("imported"),
         "undone_at": time("undone"),
     }
-    print_rows(found["imports"], columns, f"no file was imported as history of {pool}")
+    print_rows(found["imports"], columns, f"no files were imported as history of {pool}")
 
 
 @app.command("undo")
 def undo_import(
     imported: Annotated[str, typer.Argument(metavar="IMPORT", help="Id of an import.")], as_json: JsonFlag = False
 ) -> None:
-    """Undo an import: what it wrote over stands again, and the pool's record is rebuilt. Repeating this is harmless."""
+    """Undo an import: restore the samples that it replaced and rebuild the pool's record. It is safe to repeat."""
     undone = connect().document("demand.undo_import", imported)
     if as_json:
         print_json(undone)
@@ -328,7 +338,7 @@ def undo_import(
 def list_claims(
     pool: Annotated[str | None, typer.Option(help="Only this pool, by id or name.")] = None, as_json: JsonFlag = False
 ) -> None:
-    """List standing claims."""
+    """List current claims."""
     client = connect()
     found = client.collected("demand.list_claims", query={"pool_id": pool})
     if as_json:
@@ -344,7 +354,7 @@ def list_claims(
         "end": time("end"),
         "reason": "reason",
     }
-    print_rows(rows, columns, "no claims; `sublet demand claim POOL COUNT` makes one")
+    print_rows(rows, columns, "no claims; create one with `sublet demand claim POOL COUNT`")
 
 
 @app.command("claim")
@@ -352,12 +362,14 @@ def add_claim(
     pool: PoolName,
     count: Annotated[int, typer.Argument(min=1, help="How many accelerators.")],
     hours: Annotated[float, typer.Option(min=0.01, help="For how long.")] = 24.0,
-    start: Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; shown wherever capacity is withheld for it.")] = "",
-    patience: Annotated[float, typer.Option(help="Minutes that the team can wait for it, at most a day.")] = 0.0,
+    start: Annotated[str | None, typer.Option(help="Start, such as 2026-07-02T14:00:00Z; now if omitted.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason; shown wherever capacity is withheld for the claim.")] = "",
+    patience: Annotated[
+        float, typer.Option(help="Minutes that the team can wait for the accelerators, at most one day.")
+    ] = 0.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Announce that an internal team needs accelerators; they are not sold for that time."""
+    """Claim accelerators for an internal team; they are not sold during that time."""
     _not_too_long(hours)
     try:
         begin: datetime = parse_time(start) if start else SystemClock().now()
@@ -383,7 +395,7 @@ def add_claim(
     say(f"{claim['id']}: {count} of {pool} from {time_text(claim['start'])} to {time_text(claim['end'])}")
     owned = pool_named(client, pool)["accelerators"]
     if count > owned:
-        note(f"{pool} has {owned}: until it has more, the claim keeps all of them from being sold")
+        note(f"{pool} has only {owned}: until it has more, the claim keeps all of them off sale")
 
 
 def _sent(moment: datetime) -> str:
@@ -392,7 +404,7 @@ def _sent(moment: datetime) -> str:
 
 @app.command("withdraw")
 def withdraw_claim(claim: Annotated[str, typer.Argument(help="Id of a claim.")], as_json: JsonFlag = False) -> None:
-    """Withdraw a claim; repeating this is harmless."""
+    """Withdraw a claim; it is safe to repeat."""
     withdrawn = connect().document("demand.withdraw_claim", claim)
     if as_json:
         print_json(withdrawn)

@@ -44,7 +44,7 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 def values(
     case: Case,
     as_json: JsonFlag = False,
-    prefix: Annotated[str, typer.Option(help="Only names that start with this.")] = "",
+    prefix: Annotated[str, typer.Option(help="Show only names that start with this.")] = "",
 ) -> None:
     """Show every value of a case with unit, status, source and formula."""
     found = {name: value for name, value in _opened(case).values().items() if name.startswith(prefix)}
@@ -103,12 +103,12 @@ def report(
 def mc(
     case: Case,
     samples: Annotated[
-        int | None, typer.Option(min=1000, max=SAMPLES_MAX, help="How many draws; the case's own number by default.")
+        int | None, typer.Option(min=1000, max=SAMPLES_MAX, help="Number of samples; by default the case's own.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The seed; the case's own by default.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed; by default the case's own.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draw the case's distributions: quantiles of its results and contributions to variance."""
+    """Sample the case's distributions: quantiles of its results, and contributions to variance."""
     from rich.progress import Progress
 
     from sublet.desk.service import run_simulation
@@ -147,7 +147,7 @@ def diff(
     before: Case,
     after: Annotated[Path, typer.Argument(help="The other case.")],
     result: Annotated[
-        list[str] | None, typer.Option(help="Results to explain; the headline results by default.")
+        list[str] | None, typer.Option(help="Results to explain; by default the headline results.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -176,7 +176,7 @@ def diff(
     ]
     rows += [{"name": name, "before": one, "after": other, "unit": "formula"} for name, one, other in found.formulas]
     columns = {"name": "assumption", "before": "before", "after": "after", "unit": "unit"}
-    print_rows(rows, columns, "no assumption or formula differs")
+    print_rows(rows, columns, "no assumptions or formulas differ")
     say()
     explained = []
     for item in found.results:
@@ -193,13 +193,13 @@ def brief(
     language: Annotated[str, typer.Option(help="One of en, zh-Hant, zh-Hans.")] = "en",
     as_json: JsonFlag = False,
 ) -> None:
-    """Print one page of text: the claim, what the numbers say, where sources disagree, what would change the answer."""
+    """Print a one-page briefing: the claim, what the numbers say, where sources disagree, and what would change the answer."""
     from sublet.desk.briefing import brief as briefing_text
     from sublet.desk.desk import LANGUAGES
     from sublet.desk.errors import CaseError
 
     if language not in LANGUAGES:
-        raise CaseError(f"language {language!r} is not one that the desk writes; use one of {', '.join(LANGUAGES)}")
+        raise CaseError(f"the desk does not support language {language!r}; use one of {', '.join(LANGUAGES)}")
     text = briefing_text(_opened(case), language)
     if as_json:
         sentences = [{"part": item.part, "text": item.text, "values": list(item.values)} for item in text.sentences]
@@ -210,9 +210,9 @@ def brief(
 
 @app.command()
 def check(case: Case, as_json: JsonFlag = False) -> None:
-    """List what to look at before a case goes out; exits with 1 where something can't be calculated.
+    """Check a case before you share it; exit code 1 if something can't be calculated.
 
-    Results that can't be calculated, numbers that are hardly meant, statements that contradict each other,
+    Results that can't be calculated, implausible numbers, statements that contradict each other,
     assumptions without a reason, old sources, and inputs that nothing uses.
     """
     from sublet.desk.desk import open_case
@@ -225,13 +225,13 @@ def check(case: Case, as_json: JsonFlag = False) -> None:
         )
     else:
         rows = [{"kind": item.kind, "line": item.line or "", "name": item.name, "what": item.message} for item in found]
-        print_rows(rows, {key: key for key in ("kind", "line", "name", "what")}, "nothing to look at")
+        print_rows(rows, {key: key for key in ("kind", "line", "name", "what")}, "no findings")
     if any(item.kind == "problem" for item in found):
         raise typer.Exit(1)
 
 
 def _opened(case: Path) -> Desk:
-    """The case; what can't be calculated in it, and numbers that are hardly meant, are told on standard error."""
+    """The case; what can't be calculated in it, and implausible numbers, are told on standard error."""
     from sublet.desk.desk import open_case
     from sublet.desk.plausible import doubts
 
@@ -271,11 +271,11 @@ def formulas(as_json: JsonFlag = False) -> None:
 
 @app.command()
 def actuals(
-    days: Annotated[int, typer.Option(min=1, max=3660, help="How many days back.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Number of past days.")] = 30,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the page to this HTML file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what was really earned, from the running Sublet that you logged in to."""
+    """Show actual earnings from the running Sublet that you are logged in to."""
     remote = connect()
     if out is not None:
         page = b"".join(remote.bytes("system.actuals_page", query={"days": days}))
@@ -283,7 +283,7 @@ def actuals(
             out.write_bytes(page)
         except OSError as error:
             raise InvalidInputError(
-                f"{out}: the page can't be written there ({error.strerror}); name another file with --out"
+                f"{out}: the page can't be written there ({error.strerror}); choose a different file with --out"
             ) from error
     found = remote.document("system.actuals_figures", query={"days": days})
     if as_json:
@@ -306,7 +306,7 @@ def _show_actuals(found: dict[str, Any], days: int) -> None:
         "per_accelerator_hour": f"{currency} per accelerator-hour", "per_watt_year": f"{currency}/W-yr in use",
         "utilization": "share sold",
     }  # fmt: skip
-    print_rows(rows, heads, f"nothing was sold out of a pool in the last {days} days")
+    print_rows(rows, heads, f"nothing was sold from any pool in the last {days} days")
     statement = found["statement"]
     if statement is not None:
         told = {

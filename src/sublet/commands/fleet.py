@@ -33,13 +33,13 @@ def list_pools(as_json: JsonFlag = False) -> None:
     print_rows(
         found["pools"],
         columns,
-        "no pools yet; `sublet up` finds this machine's own, [[pools]] in sublet.toml states others",
+        "no pools yet; `sublet up` detects this machine's own, and [[pools]] in sublet.toml defines others",
     )
 
 
 @app.command("show")
 def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json: JsonFlag = False) -> None:
-    """Show a pool and every accelerator in it."""
+    """Show a pool and each of its accelerators."""
     client = connect()
     found = client.document("fleet.show_pool", pool)
     units = client.collected("fleet.list_units", pool)["units"]
@@ -65,10 +65,10 @@ def show_pool(pool: Annotated[str, typer.Argument(help="Id or name.")], as_json:
 
 @app.command("drain")
 def drain(
-    unit: Annotated[str, typer.Argument(help="The accelerator's id, as `sublet pool show` has it.")],
+    unit: Annotated[str, typer.Argument(help="Id of the accelerator, as shown by `sublet pool show`.")],
     reason: Annotated[str, typer.Argument(help="The reason, for the record.")],
 ) -> None:
-    """Take an accelerator out of service and out of its lease, which moves, shrinks or ends as its tenant chose."""
+    """Take an accelerator out of service. A lease that uses it moves, shrinks or ends, as its tenant chose."""
     connect().document("fleet.set_service", unit, body={"in_service": False, "reason": reason})
     say(f"{unit} is out of service: {reason}")
 
@@ -82,7 +82,7 @@ def restore(unit: Annotated[str, typer.Argument(help="The accelerator's id.")]) 
 
 @app.command("quarantine")
 def list_quarantine(as_json: JsonFlag = False) -> None:
-    """List accelerators that are out of sale until what a lease left on them is proved gone."""
+    """List accelerators that are not sold until they are verified clean of data from an earlier lease."""
     client = connect()
     found = client.collected("leases.list_quarantine")
     if as_json:
@@ -96,9 +96,9 @@ def list_quarantine(as_json: JsonFlag = False) -> None:
 
 @app.command("release")
 def release(
-    unit: Annotated[str, typer.Argument(help="The accelerator's id, as `sublet pool quarantine` has it.")],
-    reason: Annotated[str, typer.Argument(help="How you know that it is clean, for the record.")],
+    unit: Annotated[str, typer.Argument(help="Id of the accelerator, as shown by `sublet pool quarantine`.")],
+    reason: Annotated[str, typer.Argument(help="How you verified that it is clean, for the record.")],
 ) -> None:
-    """Release an accelerator from quarantine, on your word that nothing of a tenant is left on it."""
+    """Release an accelerator from quarantine. You confirm that no tenant data is left on it."""
     connect().document("leases.release", unit, body={"reason": reason})
     say(f"{unit} is out of quarantine: {reason}")

@@ -16,7 +16,7 @@ from sublet.shown import Columns, cost_text, money, per_words, quantity_text
 from sublet.values.errors import InvalidInputError
 
 Month = Annotated[
-    str, typer.Option(help="Month like 2026-11, in the organization's time zone; the present one by default.")
+    str, typer.Option(help="Month such as 2026-11, in the organization's time zone; by default the current one.")
 ]
 
 
@@ -24,11 +24,11 @@ def invoice(
     organization: Organization,
     period: Month = "",
     final: Annotated[bool, typer.Option("--final", help="Make it final: numbered, posted, credits used.")] = False,
-    digest: Annotated[str, typer.Option(help="With --final: only if it is still the draft of this digest.")] = "",
+    digest: Annotated[str, typer.Option(help="With --final: only if the draft still has this digest.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the invoice that would be made now; with --final, make it."""
+    """Show the invoice that would be issued now; with --final, issue it."""
     client = connect()
     owner = organization_id(client, organization)
     if final:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KeyToUse = Annotated[
     Path | None,
-    typer.Option("--key", help="Public key to log in with; the one that the lease was taken with if left out."),
+    typer.Option("--key", help="Public key to log in with; by default the one that the lease was taken with."),
 ]
 
 
@@ -30,10 +30,12 @@ def register(app: typer.Typer) -> None:
 
 def ssh(
     lease_id: AnyLeaseId = None,
-    command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell if left out.")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="Command to run in the lease; by default a shell.")
+    ] = None,
     key: KeyToUse = None,
 ) -> None:
-    """Log in to a lease, or run a command there: `sublet lease ssh -- nvidia-smi`."""
+    """Log in to a lease, or run a command in it: `sublet lease ssh -- nvidia-smi`."""
     from sublet.leases import login, ssh_config
 
     remote = connect()
@@ -51,14 +53,14 @@ def ssh(
 
 
 def keys(
-    lease_id: Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")] = None,
-    add: Annotated[list[Path] | None, typer.Option("--add", help="Public key file that may log in too.")] = None,
+    lease_id: Annotated[str | None, typer.Argument(help="Id of a lease; can be omitted if you have only one.")] = None,
+    add: Annotated[list[Path] | None, typer.Option("--add", help="Public key file to add.")] = None,
     remove: Annotated[
-        list[str] | None, typer.Option("--remove", help="Fingerprint, comment or file of a key that no longer may.")
+        list[str] | None, typer.Option("--remove", help="Fingerprint, comment or file of a key to remove.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show which keys may log in to a lease, and change them while it runs. Sessions that are open stay open."""
+    """Show or change the keys that can log in to a running lease. Open sessions are not affected."""
     from sublet.leases import login
 
     remote = connect()
@@ -68,11 +70,15 @@ def keys(
         wanted = [line for line in found if not any(_means(text, line) for text in remove or [])]
         unknown = [text for text in remove or [] if not any(_means(text, line) for line in found)]
         if unknown:
-            raise NotFoundError(f"no key of {lease_id} is {unknown[0]!r}; `sublet lease keys {lease_id}` lists them")
+            raise NotFoundError(
+                f"lease {lease_id} has no key {unknown[0]!r}; `sublet lease keys {lease_id}` lists its keys"
+            )
         added = [login.client_key(path) for path in add or []]
         wanted += [key.public for key in added if not any(_same(key.public, line) for line in wanted)]
         if not wanted:
-            raise InvalidInputError("nobody could log in any more; add a key first, or end the lease")
+            raise InvalidInputError(
+                "this would remove the last key, and nobody could log in; add another key first, or end the lease"
+            )
         body = {"ssh_public_keys": wanted}
         found = remote.document("leases.set_ssh_keys", lease_id, body=body, if_match=seen)["ssh_public_keys"]
     if as_json:
@@ -83,10 +89,10 @@ def keys(
 
 
 def ssh_config(
-    install: Annotated[bool, typer.Option("--install", help="Put the line at the top of ~/.ssh/config.")] = False,
+    install: Annotated[bool, typer.Option("--install", help="Add the line at the top of ~/.ssh/config.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make your running leases hosts of ssh, for rsync, Git and editors such as VS Code: `ssh lse_…` works from then on."""
+    """Add your running leases as SSH hosts, for rsync, Git and editors such as VS Code. Then `ssh lse_…` works."""
     from sublet.leases import login
     from sublet.leases import ssh_config as config
 
@@ -104,11 +110,11 @@ def ssh_config(
     for lease in ready:
         say(f"ssh {lease['id']}")
     if not ready:
-        say("no lease runs at the moment; each one that you take or log in to is added by itself")
+        say("no lease is running; each lease that you take or log in to is added automatically")
     if installed:
-        say("~/.ssh/config includes them from now on")
+        say("~/.ssh/config now includes them")
     elif not install:
-        say(f"put this line at the top of ~/.ssh/config, or repeat with --install: {config.include_line()}")
+        say(f"add this line at the top of ~/.ssh/config, or run this command with --install: {config.include_line()}")
 
 
 def _keys_of(remote: Client, lease_id: str) -> tuple[list[str], str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Raw capacity for a window, with SSH. Asks the service that you logged in to.",
+    help="Raw capacity for a time window, with SSH.",
 )
 
 Count = Annotated[int, typer.Option("--accelerators", "-n", min=1, help="How many accelerators.")]
@@ -34,37 +34,39 @@ ClassName = Annotated[
     typer.Option(
         "--class",
         "-c",
-        help="Class of service, as `sublet lease classes` lists them; the operator's default if left out.",
+        help="Class of service, as listed by `sublet lease classes`; by default the operator's choice.",
     ),
 ]
 Minutes = Annotated[int, typer.Option("--minutes", "-m", min=1, help="How long.")]
-Start = Annotated[str | None, typer.Option(help="When, as 2026-07-02T14:00:00Z; now if left out.")]
+Start = Annotated[str | None, typer.Option(help="Start, such as 2026-07-02T14:00:00Z; now if omitted.")]
 PoolName = Annotated[
-    str | None, typer.Option("--pool", help="Pool, by id or name; the first one that is not simulated if left out.")
+    str | None, typer.Option("--pool", help="Pool, by id or name; by default the first one that is not simulated.")
 ]
 Generation = Annotated[str | None, typer.Option(help="Any pool of this generation, instead of --pool.")]
-KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that may log in; yours if left out.")]
+KeyFile = Annotated[Path | None, typer.Option("--key", help="Public key that can log in; by default yours.")]
 Failing = Annotated[
     str,
     typer.Option(
         "--on-failure",
-        help="When an accelerator fails and no equal one is free: shrink (go on with fewer, cheaper), replace or end "
-        "(end with credit); end ends even where an equal one is free.",
+        help="If an accelerator fails and no equal one is free: shrink (continue with fewer, at a lower cost), replace or end "
+        "(end with credit). With `end`, the lease ends even if an equal one is free.",
     ),
 ]
-QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as `sublet lease quotes` shows it.")]
+QuoteId = Annotated[str, typer.Argument(help="Id of a quote, as shown by `sublet lease quotes`.")]
 
 Networks = Annotated[
     list[str] | None,
     typer.Option(
         "--network",
-        help="Allow list of hosts that the lease may reach, as `sublet lease networks` names it; repeatable.",
+        help="Allow list of hosts that the lease can reach, as listed by `sublet lease networks`; can be repeated.",
     ),
 ]
 
 OfVolumes = Annotated[
     list[str] | None,
-    typer.Option("--volume", help="Volume that the lease is to have, as /volumes/NAME; repeatable. Rents on its pool."),
+    typer.Option(
+        "--volume", help="Volume to attach as /volumes/NAME; can be repeated. The lease runs on the volume's pool."
+    ),
 ]
 
 _COLUMNS: Columns = {
@@ -91,7 +93,7 @@ _CLASS_COLUMNS = {
 
 @app.command()
 def classes(as_json: JsonFlag = False) -> None:
-    """The classes of service on sale, the strictest first: what each promises and what it costs."""
+    """List the classes of service on sale, strictest first: what each promises and costs."""
     found = connect().get("/v1/classes")
     if as_json:
         print_json(found)
@@ -99,12 +101,12 @@ def classes(as_json: JsonFlag = False) -> None:
     rows = [
         {**item, "notice": _notice_of(item), "default": item["name"] == found["default"]} for item in found["classes"]
     ]
-    print_rows(rows, _CLASS_COLUMNS, "no class of service is on sale")
+    print_rows(rows, _CLASS_COLUMNS, "no classes of service are on sale")
 
 
 @app.command("networks")
 def list_networks(as_json: JsonFlag = False) -> None:
-    """The allow lists of hosts that a lease can be given with --network. Without one, a lease reaches nothing outside."""
+    """List the allow lists of hosts for --network. Without one, a lease has no network access."""
     found = connect().get("/v1/networks")
     if as_json:
         print_json(found)
@@ -128,7 +130,7 @@ def quote(
     volume: OfVolumes = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Request a price, valid for 60 seconds; the answer says how long the capacity is held."""
+    """Request a price, valid for 60 seconds; the output shows how long the capacity is held."""
     named = tuple(network or ())
     wanted = _Wanted(
         accelerators, class_name, minutes, start, pool, generation, on_failure, named, hours, by, tuple(volume or ())
@@ -146,17 +148,17 @@ def quote(
         say_promise(found)
     held, expires = found["held_until"], time_text(found["expires_at"], to_the_second=True)
     if held is None:
-        say(f"not held: others may take it first; the price stands until {expires}")
+        say(f"not held: others may take it first; the price is valid until {expires}")
     elif held == found["expires_at"]:
         say(f"held at this price until {expires}")
     else:
-        say(f"held until {time_text(held, to_the_second=True)}; the price stands until {expires}")
+        say(f"held until {time_text(held, to_the_second=True)}; the price is valid until {expires}")
     say(f"take it with: sublet lease take --quote {found['id']}")
 
 
 @app.command("quotes")
 def list_quotes(as_json: JsonFlag = False) -> None:
-    """List your quotes that can still be accepted."""
+    """List your open quotes."""
     found = connect().collected("leases.list_quotes")
     if as_json:
         print_json(found)
@@ -171,7 +173,7 @@ def list_quotes(as_json: JsonFlag = False) -> None:
         "held_until": seconds("held until"),
         "expires_at": seconds("expires"),
     }
-    print_rows(found["quotes"], columns, "no open quotes; `sublet lease quote` asks for one")
+    print_rows(found["quotes"], columns, "no open quotes; request one with `sublet lease quote`")
 
 
 @app.command("cancel-quote")
@@ -199,7 +201,9 @@ def take(
     hours: Hours = None,
     by: By = None,
     volume: OfVolumes = None,
-    quote_id: Annotated[str | None, typer.Option("--quote", help="A quote to accept, instead of a new one.")] = None,
+    quote_id: Annotated[
+        str | None, typer.Option("--quote", help="Quote to accept, instead of requesting a new one.")
+    ] = None,
     key: KeyFile = None,
     wait: Annotated[bool, typer.Option(help="Wait until you can log in.")] = True,
     as_json: JsonFlag = False,
@@ -246,8 +250,8 @@ def take(
 
 @app.command("ls")
 def list_leases(
-    live: Annotated[bool, typer.Option("--live", help="Only those that are not over.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many, newest first.")] = 50,
+    live: Annotated[bool, typer.Option("--live", help="Show only current leases.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of entries, newest first.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """List leases."""
@@ -264,7 +268,7 @@ def list_leases(
 
 @app.command()
 def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
-    """Show a lease, its guarantees and everything that happened to it."""
+    """Show a lease, its guarantees and its history."""
     lease = connect().get(f"/v1/leases/{checked_id(lease_id)}")
     if as_json:
         print_json(lease)
@@ -278,10 +282,10 @@ def show(lease_id: LeaseId, as_json: JsonFlag = False) -> None:
 @app.command()
 def watch(
     lease_id: LeaseId,
-    since: Annotated[int | None, typer.Option(min=0, help="Begin after this number; now if left out.")] = None,
+    since: Annotated[int | None, typer.Option(min=0, help="Begin after this event number; now if omitted.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Print what happens to a lease, notices first of all, until it ends or Ctrl-C."""
+    """Print the events of a lease, such as notices, until it ends or you press Ctrl-C."""
     from sublet.commands.notifications import follow
 
     follow("notifications.list_lease_events", (checked_id(lease_id),), since, {}, as_json)
@@ -289,7 +293,7 @@ def watch(
 
 @app.command()
 def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
-    """Give a lease back, or cancel it before it begins."""
+    """End a lease, or cancel it before it begins."""
     remote = connect()
     lease_id = only(remote, lease_id, "end")
     lease = remote.post(f"/v1/leases/{lease_id}/end")
@@ -353,7 +357,7 @@ def usual_pool(remote: Client) -> str:
     """The pool of a request that names none: the first whose leases can be logged in to, before one that is simulated."""
     pools = remote.collected("fleet.list_pools")["pools"]
     if not pools:
-        raise NotFoundError("this Sublet has no pool yet")
+        raise NotFoundError("there are no pools yet")
     return str(min(pools, key=lambda item: item["backend"] == "simulated")["id"])
 
 
@@ -367,7 +371,7 @@ def _accept_new(remote: Client, made: dict[str, Any], public_key: str) -> dict[s
         return _accept(remote, made["id"], public_key)
     except LimitExceededError as error:
         raise type(error)(
-            f"{error.message}. The price stands until {time_text(made['expires_at'], to_the_second=True)}; go on with: "
+            f"{error.message}. The price is valid until {time_text(made['expires_at'], to_the_second=True)}; to continue, run: "
             f"sublet lease take --quote {made['id']}",
             **error.details,
         ) from error

@@ -31,9 +31,7 @@ from sublet.shown import (
 from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
-app = typer.Typer(
-    no_args_is_help=True, help="Money: usage, invoices, credits, budgets, exports, and the proof of it all."
-)
+app = typer.Typer(no_args_is_help=True, help="Money: usage, invoices, credits, budgets, exports, and the proof.")
 app.add_typer(budget_commands.app, name="budget")
 app.command("note")(settling.note)
 app.command("notes")(settling.notes)
@@ -52,23 +50,23 @@ app.command("backlog")(backlog)
 
 @app.command("prove")
 def prove(
-    invoice: Annotated[str, typer.Argument(help="An invoice's id or number; without it, everything.")] = "",
-    organization: Annotated[str, typer.Option(help="Prove one organization, by id or name.")] = "",
+    invoice: Annotated[str, typer.Argument(help="Id or number of an invoice; by default, everything.")] = "",
+    organization: Annotated[str, typer.Option(help="Prove only this organization, by id or name.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Derive money again from raw events and print the difference, which must be 0."""
+    """Recompute all amounts from raw events and print the difference, which must be 0."""
     client = connect(LONG_S)
     query = {
         "organization_id": organization_id(client, organization) if organization else None,
         "invoice_id": invoice or None,
     }
-    with waiting("deriving everything from raw events"):
+    with waiting("recomputing everything from raw events"):
         proof = client.document("ledger.prove", query=query)
     print_proof(proof, as_json)
 
 
 def print_proof(proof: dict[str, Any], as_json: bool) -> None:
-    """Print what a proof found; exit code 1 where something differs."""
+    """Print what a proof found; exit code 1 if something differs."""
     if as_json:
         print_json(proof)
     else:
@@ -88,7 +86,9 @@ def rate(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(report)
     else:
-        say(f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events wait")
+        say(
+            f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events waitinginging"
+        )
 
 
 @app.command("take")
@@ -112,7 +112,7 @@ def take(
     if as_json:
         print_json({"accepted": accepted, "duplicates": duplicates, "refused": refused})
     else:
-        say(f"{accepted} taken, {duplicates} known already, {len(refused)} refused")
+        say(f"{accepted} accepted, {duplicates} duplicates, {len(refused)} refused")
         for refusal in refused:
             name = f" ({refusal['source']} {refusal['id']})" if refusal["id"] else ""
             say(f"refused: {file}:{refusal['place']}{name}: {refusal['message']}")
@@ -140,7 +140,7 @@ def invoices(organization: Organization, as_json: JsonFlag = False) -> None:
         "total": money("total", "currency"),
         "due": money("due", "currency"),
     }
-    print_rows(rows, columns, "no invoices yet; `sublet ledger invoice ORGANIZATION --final` makes one")
+    print_rows(rows, columns, "no invoices yet; issue one with `sublet ledger invoice ORGANIZATION --final`")
 
 
 @app.command("close")
@@ -149,7 +149,7 @@ def close(
     period: Annotated[str, typer.Argument(help="Month like 2026-11.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Close a month that is over and make its invoice; repeating this changes nothing."""
+    """Close a past month and issue its invoice; repeating this changes nothing."""
     client = connect()
     closed = client.document("ledger.close_period", organization_id(client, organization), period)
     number = closed["invoice"]["number"] if closed["invoice"] else None
@@ -161,13 +161,13 @@ def close(
 
 @app.command("close-all")
 def close_all(period: Annotated[str, typer.Argument(help="Month like 2026-11.")], as_json: JsonFlag = False) -> None:
-    """Close a month of every organization in whose time zone it is over."""
+    """Close a month for every organization in whose time zone it has ended."""
     with waiting("closing"):
         found = connect(LONG_S).document("ledger.close_all_periods", period)
     if as_json:
         print_json(found)
     else:
-        say(f"{found['closed_now']} closed, {len(found['invoices'])} invoices made")
+        say(f"{found['closed_now']} closed, {len(found['invoices'])} invoices issued")
 
 
 @app.command("rerate")
@@ -176,24 +176,24 @@ def rerate(
     period: Annotated[str, typer.Argument(help="Month like 2026-11.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Rerate a month's usage by the current price book, by reversal."""
+    """Rerate a month's usage with the current price book, by reversing and rebooking it."""
     client = connect(LONG_S)
     report = client.document("ledger.rerate_period", organization_id(client, organization), period)
     if as_json:
         print_json(report)
         return
     left = report["left"]
-    say(f"{report['rated']} lines in {report['transactions']} transactions; {left} events stay as they were")
+    say(f"{report['rated']} lines in {report['transactions']} transactions; {left} events unchanged")
     for entry in report["left_events"]:
-        say(f"stays: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+        say(f"unchanged: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
     if left > len(report["left_events"]):
-        say(f"{left - len(report['left_events'])} more stay")
+        say(f"{left - len(report['left_events'])} more unchanged")
 
 
 @app.command("pay")
 def pay(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
-    amount: Annotated[str, typer.Argument(help="In the invoice's currency, like 12.50.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
+    amount: Annotated[str, typer.Argument(help="Amount in the invoice's currency, such as 12.50.")],
     source: Annotated[str, typer.Option(help="Unique name of the payment, such as a bank reference.")],
     as_json: JsonFlag = False,
 ) -> None:
@@ -209,11 +209,11 @@ def pay(
 
 @app.command("void")
 def void(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Void a final invoice by a reversal; its number stays used, and its charges are invoiced again."""
+    """Void a final invoice with a reversal; its number stays used, and its charges are invoiced again."""
     document = connect().document("ledger.void_invoice", invoice_id, body={"reason": reason})
     if as_json:
         print_json(document)
@@ -224,22 +224,20 @@ def void(
 @app.command("credit")
 def credit(
     organization: Organization,
-    amount: Annotated[str, typer.Argument(help="In the organization's currency, like 25.00.")],
+    amount: Annotated[str, typer.Argument(help="Amount in the organization's currency, such as 25.00.")],
     source: Annotated[str, typer.Option(help="Unique name of the credit.")],
     kind: Annotated[str, typer.Option(help="promotional, goodwill, reclaim or prepaid.")] = "promotional",
-    reason: Annotated[str, typer.Option(help="The reason shown to the customer.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, shown to the customer.")] = "",
     expires: Annotated[
-        str, typer.Option(help="RFC 3339 time with offset, from which what is left of it is gone; without it: never.")
+        str, typer.Option(help="RFC 3339 time with offset at which the remainder expires; by default never.")
     ] = "",
     tax_mode: Annotated[
         str,
-        typer.Option(
-            help="Prepaid money: at_use is a deposit that pays net and tax; at_payment comes with its tax now."
-        ),
+        typer.Option(help="For prepaid money: at_use is a deposit that pays net and tax; at_payment is taxed now."),
     ] = "at_use",
     as_json: JsonFlag = False,
 ) -> None:
-    """Grant a credit, or book prepaid money, once per source."""
+    """Grant a credit, or record prepaid money, once per source."""
     try:
         expires_at = parse_time(expires) if expires else None
     except ValueError as error:
@@ -263,7 +261,7 @@ def credit(
 
 @app.command("credits")
 def list_credits(organization: Organization, as_json: JsonFlag = False) -> None:
-    """List an organization's credits and prepaid money, with what is left of each."""
+    """List an organization's credits and prepaid money, with the remainder of each."""
     client = connect()
     found = client.collected("ledger.list_credits", query={"organization_id": organization_id(client, organization)})
     if as_json:
@@ -271,23 +269,23 @@ def list_credits(organization: Organization, as_json: JsonFlag = False) -> None:
         return
     columns: Columns = {"source_id": "source", "kind": "kind", "amount": money("amount"), "remaining": money("left")}
     columns |= {"granted_at": time("given"), "expires_at": time("expires"), "reason": "reason", "id": short("id")}
-    print_rows(found["credits"], columns, "no credits yet; `sublet ledger credit ORGANIZATION AMOUNT` gives one")
+    print_rows(found["credits"], columns, "no credits yet; grant one with `sublet ledger credit ORGANIZATION AMOUNT`")
 
 
 @app.command("profile")
 def profile(
     organization: Organization,
     legal_name: Annotated[
-        str | None, typer.Option(help="Name on the invoice; the organization's own where empty.")
+        str | None, typer.Option(help="Name on the invoice; if empty, the organization's name.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Address on the invoice.")] = None,
-    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code, like DE; taxes may depend on it.")] = None,
+    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code, such as DE; taxes may depend on it.")] = None,
     tax_number: Annotated[str | None, typer.Option(help="The customer's tax number.")] = None,
-    email: Annotated[str | None, typer.Option(help="Whom to ask about invoices.")] = None,
+    email: Annotated[str | None, typer.Option(help="Contact for questions about invoices.")] = None,
     payment_days: Annotated[int | None, typer.Option(help="Days until an invoice is due.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what stands on an organization's invoices about it; with options, change it from the next invoice on."""
+    """Show an organization's billing details; with options, change them, starting with the next invoice."""
     client = connect()
     owner = organization_id(client, organization)
     given = {
@@ -317,7 +315,7 @@ def balance(organization: Organization, as_json: JsonFlag = False) -> None:
         print_json(found)
     else:
         rows = [{"account": account, "balance": value} for account, value in found["balances"].items()]
-        print_rows(rows, {"account": "account", "balance": money("balance")}, "nothing was posted yet")
+        print_rows(rows, {"account": "account", "balance": money("balance")}, "nothing has been posted yet")
 
 
 @app.command("statement")
@@ -332,7 +330,7 @@ def statement(organization: Organization, period: Month = "", as_json: JsonFlag 
     say(f"{found['name']}, {found['period']}: opening {cost_text(found['opening'], found['currency'])}")
     columns: Columns = {"booked_at": time("booked"), "kind": "kind", "text": "what"}
     columns |= {"amount": money("amount"), "balance": money("balance")}
-    print_rows(found["movements"], columns, "nothing was invoiced, paid or credited in this month")
+    print_rows(found["movements"], columns, "nothing was invoiced, paid or credited this month")
     say(f"closing {cost_text(found['closing'], found['currency'])}")
 
 
@@ -350,7 +348,7 @@ def receivables(as_json: JsonFlag = False) -> None:
 
 @app.command("health")
 def health(as_json: JsonFlag = False) -> None:
-    """Show how far rating is, what waits and why, and the result of the last nightly proof."""
+    """Show the progress of rating, what is waiting and why, and the result of the last nightly proof."""
     found = connect().document("ledger.read_health")
     if as_json:
         print_json(found)
@@ -358,9 +356,9 @@ def health(as_json: JsonFlag = False) -> None:
     rated = f"{counted(found['events'], 'event')}, rated to {found['rated_to']:,}"
     say(f"{rated}, {counted(found['lines'], 'line')}")
     for entry in found["waiting"]:
-        say(f"waits: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
+        say(f"waiting: {entry['id']} of {entry['source']}: {entry['code']}: {entry['reason']}")
     if found["waiting_events"] > len(found["waiting"]):
-        say(f"{found['waiting_events']} events wait in all")
+        say(f"{found['waiting_events']} events waiting in total")
     last = found["last_proof"]
     if last is None:
         say("no nightly proof yet; `sublet ledger prove` proves the books now")
@@ -370,12 +368,12 @@ def health(as_json: JsonFlag = False) -> None:
 
 @app.command("dismiss")
 def dismiss(
-    source: Annotated[str, typer.Argument(help="The correction's source, as `sublet ledger health` shows it.")],
+    source: Annotated[str, typer.Argument(help="Source of the correction, as shown by `sublet ledger health`.")],
     event_id: Annotated[str, typer.Argument(help="The correction's id.")],
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Dismiss a correction that waits for an event that will never arrive; it stays on record, with the reason."""
+    """Dismiss a correction that waits for an event that will never arrive; it is kept on record with the reason."""
     wanted = {"source": source, "id": event_id, "reason": reason}
     found = connect().document("ledger.dismiss", body=wanted)
     if as_json:
@@ -386,7 +384,7 @@ def dismiss(
 
 @app.command("dismissed")
 def list_dismissed(
-    organization: Annotated[str, typer.Option(help="Id or name; without it, all.")] = "", as_json: JsonFlag = False
+    organization: Annotated[str, typer.Option(help="Id or name; by default, all.")] = "", as_json: JsonFlag = False
 ) -> None:
     """List the corrections that were dismissed, and why."""
     client = connect()
@@ -405,11 +403,11 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A .csv or .parquet file; without it, CSV on standard output.")
     ] = None,
-    organization: Annotated[str, typer.Option(help="Id or name; without it, all.")] = "",
-    since: Annotated[str, typer.Option(help="First month, like 2026-01.")] = "",
-    until: Annotated[str, typer.Option(help="Last month, like 2026-12.")] = "",
+    organization: Annotated[str, typer.Option(help="Id or name; by default, all.")] = "",
+    since: Annotated[str, typer.Option(help="First month, such as 2026-01.")] = "",
+    until: Annotated[str, typer.Option(help="Last month, such as 2026-12.")] = "",
 ) -> None:
-    """Export for finance tools, streamed: a year of usage needs no more memory than a day."""
+    """Export data for finance tools. Data is streamed, so large exports need little memory."""
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise InvalidInputError(f"--out {out} must end in .csv or .parquet")
     client = connect(LONG_S)

@@ -15,7 +15,7 @@ from sublet.values.errors import InvalidInputError
 
 app = typer.Typer(no_args_is_help=True, help="Managed models: the catalog, deployments and their replicas.")
 
-Name = Annotated[str, typer.Argument(help="The model's name, as `sublet models ls` shows it.")]
+Name = Annotated[str, typer.Argument(help="Name of the model, as shown by `sublet models ls`.")]
 FILE_BYTES_MAX = 256 * 1024
 SAID_CHARACTERS = 160
 
@@ -37,32 +37,32 @@ def list_models(as_json: JsonFlag = False) -> None:
         "state": "state",
         "trouble": "trouble",
     }
-    print_rows([line_of(row) for row in found["models"]], columns, "no models; `sublet models add FILE` adds some")
+    print_rows([line_of(row) for row in found["models"]], columns, "no models; add some with `sublet models add FILE`")
 
 
 @app.command("pull")
 def pull(name: Name, as_json: JsonFlag = False) -> None:
     """Download a model's file to the machine where Sublet runs, and check it; an intact file is left unchanged."""
-    with waiting(f"fetching and checking {name}"):
+    with waiting(f"downloading and checking {name}"):
         found = connect(LONG_S).document("models.pull", name)
     if as_json:
         print_json(found)
     elif found["path"] is None:
-        say(f"{name} is served elsewhere; there is nothing to fetch")
+        say(f"{name} is served elsewhere, so there is nothing to download")
     else:
-        say(f"{name} is at {found['path']}, its SHA-256 is right")
+        say(f"{name} is at {found['path']}; its SHA-256 is correct")
 
 
 @app.command("add")
 def add(
-    file: Annotated[Path, typer.Argument(help="TOML with one [[models]] table a model; see docs/models.md.")],
+    file: Annotated[Path, typer.Argument(help="TOML file with one [[models]] table per model; see docs/models.md.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Add a file's models to the catalog; a model of the same name is replaced."""
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise InvalidInputError(f"{file}: {error.strerror}; give a readable TOML file") from error
+        raise InvalidInputError(f"{file}: {error.strerror}; specify a readable TOML file") from error
     if len(content) > FILE_BYTES_MAX:
         raise InvalidInputError(f"{file}: larger than {FILE_BYTES_MAX} bytes; split it")
     client = connect()
@@ -78,7 +78,7 @@ def add(
     deployed = {row["name"] for row in rows if row["deployment"]}
     for name in (entry["name"] for entry in added["models"]):
         say(
-            f"{name} is changed; its replicas are replaced where their engines run differently now"
+            f"{name} was changed; replicas are replaced if their engines now run differently"
             if name in deployed
             else f"{name} is in the catalog; `sublet models scale {name} 1` deploys it"
         )
@@ -87,8 +87,8 @@ def add(
 @app.command("scale")
 def scale(
     name: Name,
-    replicas: Annotated[str, typer.Argument(help="How many replicas, or `auto`.")],
-    pool: Annotated[str, typer.Option(help="Id or name of the pool; needed where there are several.")] = "",
+    replicas: Annotated[str, typer.Argument(help="Number of replicas, or `auto`.")],
+    pool: Annotated[str, typer.Option(help="Id or name of the pool; required if there are several.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Set the number of replicas. If capacity is short, fewer run; a model that is not deployed is deployed."""
@@ -101,9 +101,9 @@ def scale(
     if as_json:
         print_json(found)
     elif wanted is None:
-        say(f"{name}: as many replicas as its load needs, as far as there is spare capacity")
+        say(f"{name}: as many replicas as its load needs, if there is spare capacity")
     else:
-        say(f"{name}: {wanted} {'replica' if wanted == 1 else 'replicas'} wanted, as far as there is spare capacity")
+        say(f"{name}: {wanted} {'replica' if wanted == 1 else 'replicas'} wanted, if there is spare capacity")
 
 
 @app.command("rm")
@@ -112,7 +112,7 @@ def remove(name: Name) -> None:
     client = connect()
     deployed = _deployed(client.collected("models.list_deployments"), name)
     client.document("models.remove", name)
-    say(f"{name} drains" if deployed else f"{name} is out of the catalog")
+    say(f"{name} drains" if deployed else f"{name} was removed from the catalog")
 
 
 def _deployed(found: Mapping[str, Any], name: str) -> bool:

@@ -17,7 +17,7 @@ app = typer.Typer(
 
 @app.command("ls")
 def list_nodes(as_json: JsonFlag = False) -> None:
-    """List nodes: whether their control plane still sends heartbeats, and how many pools they have."""
+    """List nodes, whether their control plane still sends heartbeats, and how many pools they have."""
     found = connect().collected("fleet.list_nodes")
     if as_json:
         print_json(found)
@@ -31,11 +31,11 @@ def list_nodes(as_json: JsonFlag = False) -> None:
         "pools": "pools",
         "id": short("id"),
     }
-    print_rows(shown, columns, "no nodes yet; `sublet up` makes this machine one")
+    print_rows(shown, columns, "no nodes yet; `sublet up` makes this machine a node")
 
 
 @app.command("forget")
 def forget(node: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
-    """Forget a machine that is gone for good: its pools go offline, or become those of the node that states them next."""
+    """Forget a machine that was removed permanently: its pools go offline until another node defines them."""
     connect().document("fleet.forget_node", node)
     say(f"{node} is forgotten")

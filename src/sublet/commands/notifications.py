@@ -14,18 +14,20 @@ WAIT_S = 25
 _READ_S = 60.0
 
 webhook = typer.Typer(no_args_is_help=True, help="Webhooks: signed messages to a URL when something happens.")
-notifications = typer.Typer(no_args_is_help=True, help="Who is told of events, by which channel, and what was sent.")
+notifications = typer.Typer(
+    no_args_is_help=True, help="Who is notified of events, by which channel, and what was sent."
+)
 
 SubscriptionId = Annotated[str, typer.Argument(help="Id of a subscription (sub_…).")]
-DeliveryId = Annotated[str, typer.Argument(help="Id of a delivery, as `deliveries` shows it.")]
+DeliveryId = Annotated[str, typer.Argument(help="Id of a delivery, as shown by `deliveries`.")]
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--kind", help="A kind such as lease.ready, or lease.*; repeat it. All if left out."),
+    typer.Option("--kind", help="Kind of event, such as lease.ready or lease.*; can be repeated. By default all."),
 ]
 Organization = Annotated[
-    str | None, typer.Option(help="For the operator: whose, by id or name; the operator's own if left out.")
+    str | None, typer.Option(help="For operators: the organization, by id or name; by default the operator's own.")
 ]
-Subject = Annotated[str | None, typer.Option(help="Only events about this, such as a lease's id.")]
+Subject = Annotated[str | None, typer.Option(help="Only events about this subject, such as a lease id.")]
 Name = Annotated[str, typer.Option(help="What it is for.")]
 
 _COLUMNS = {"id": "subscription", "channel": "channel", "address": "address", "kinds": "kinds", "state": "state"}
@@ -41,7 +43,7 @@ _LOG = {
 
 @webhook.command("add")
 def add_webhook(
-    url: Annotated[str, typer.Argument(help="Where messages are posted; https.")],
+    url: Annotated[str, typer.Argument(help="HTTPS URL to which messages are posted.")],
     kind: Kinds = None,
     form: Annotated[str, typer.Option("--format", help="standard, slack or teams.")] = "standard",
     name: Name = "",
@@ -49,7 +51,7 @@ def add_webhook(
     organization: Organization = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Post events to a URL from now on. The secret that signs them is shown this once."""
+    """Post events to a URL from now on. The signing secret is shown only this time."""
     _subscribe({"channel": "webhook", "address": url, "format": form}, kind, name, subject, organization, as_json)
 
 
@@ -63,7 +65,7 @@ def add_subscription(
     organization: Organization = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell somebody of events from now on."""
+    """Notify somebody of events from now on."""
     _subscribe({"channel": channel, "address": address}, kind, name, subject, organization, as_json)
 
 
@@ -93,36 +95,36 @@ def show(subscription_id: SubscriptionId, organization: Organization = None, as_
 
 @webhook.command("rotate")
 def rotate(subscription_id: SubscriptionId, organization: Organization = None, as_json: JsonFlag = False) -> None:
-    """Make a new secret. For 24 hours messages are signed with the one before, too."""
+    """Create a new secret. For 24 hours, messages are also signed with the previous one."""
     query = {"organization_id": organization}
     made = connect().document("notifications.rotate", subscription_id, query=query)
     if as_json:
         print_json(made)
         return
     say(made["secret"])
-    note("This is shown once. The secret before signs as well for 24 hours.")
+    note("It is shown only once. For 24 hours, messages are also signed with the previous secret.")
 
 
 @webhook.command("test")
 @notifications.command("test")
 def send_test(subscription_id: SubscriptionId, organization: Organization = None, as_json: JsonFlag = False) -> None:
-    """Send an event that says it is a test, or ask an address again that has not confirmed."""
+    """Send a test event, or send another confirmation request to an unconfirmed address."""
     query = {"organization_id": organization}
     sent = connect().document("notifications.send_test", subscription_id, query=query)
     if as_json:
         print_json(sent)
     else:
-        say(f"{sent['event_id']} is on its way; `deliveries` shows what became of it")
+        say(f"{sent['event_id']} was queued; to see the result, use `deliveries`")
 
 
 @notifications.command("confirm")
 def confirm(
     subscription_id: SubscriptionId,
-    code: Annotated[str, typer.Argument(help="The code from the mail that asked.")],
+    code: Annotated[str, typer.Argument(help="Code from the confirmation e-mail.")],
     organization: Organization = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Confirm an e-mail address; from then on its events are told."""
+    """Confirm an e-mail address; from then on it receives events."""
     query = {"organization_id": organization}
     found = connect().document("notifications.confirm", subscription_id, body={"code": code}, query=query)
     if as_json:
@@ -136,18 +138,18 @@ def confirm(
 def list_deliveries(
     subscription_id: SubscriptionId,
     state: Annotated[str | None, typer.Option(help="waiting, delivered or given_up.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of entries, newest first.")] = 20,
     organization: Organization = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what was sent, what waits, and what receivers answered."""
+    """Show what was sent, what is waiting, and how receivers responded."""
     query = {"state": state, "limit": limit, "organization_id": organization}
     found = connect().document("notifications.list_deliveries", subscription_id, query=query)
     if as_json:
         print_json(found)
         return
     rows = [{**item, "last": _last(item["log"])} for item in found["deliveries"]]
-    print_rows(rows, _LOG, "nothing was sent yet; `test` sends something")
+    print_rows(rows, _LOG, "nothing has been sent yet; send a test with `test`")
 
 
 @webhook.command("redeliver")
@@ -165,7 +167,7 @@ def redeliver(delivery_id: DeliveryId, organization: Organization = None, as_jso
 @webhook.command("rm")
 @notifications.command("rm")
 def remove(subscription_id: SubscriptionId, organization: Organization = None) -> None:
-    """End a subscription, with what waits and its log."""
+    """Remove a subscription, its pending messages and its log."""
     connect().document("notifications.unsubscribe", subscription_id, query={"organization_id": organization})
     say(f"{subscription_id} ended")
 
@@ -173,7 +175,7 @@ def remove(subscription_id: SubscriptionId, organization: Organization = None) -
 @webhook.command("enable")
 @notifications.command("enable")
 def enable(subscription_id: SubscriptionId, organization: Organization = None) -> None:
-    """Enable a subscription that was disabled; events from now on are told."""
+    """Enable a disabled subscription; it receives events from now on."""
     _change(subscription_id, {"enabled": True}, organization)
     say(f"{subscription_id} is enabled")
 
@@ -181,14 +183,14 @@ def enable(subscription_id: SubscriptionId, organization: Organization = None) -
 @webhook.command("disable")
 @notifications.command("disable")
 def disable(subscription_id: SubscriptionId, organization: Organization = None) -> None:
-    """Tell nothing more until it is enabled again."""
+    """Send nothing more until it is enabled again."""
     _change(subscription_id, {"enabled": False}, organization)
     say(f"{subscription_id} is disabled")
 
 
 @notifications.command("kinds")
 def list_kinds(as_json: JsonFlag = False) -> None:
-    """List the kinds of events that you may be told of."""
+    """List the kinds of events that you can subscribe to."""
     found = connect().document("notifications.list_event_kinds")
     if as_json:
         print_json(found)
@@ -198,7 +200,7 @@ def list_kinds(as_json: JsonFlag = False) -> None:
 
 @notifications.command("watch")
 def watch(
-    since: Annotated[int | None, typer.Option(min=0, help="Begin after this number; now if left out.")] = None,
+    since: Annotated[int | None, typer.Option(min=0, help="Begin after this event number; now if omitted.")] = None,
     organization: Organization = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -259,10 +261,12 @@ def _subscribe(
         return
     say(f"{made['id']}  {made['channel']} {made['address']}")
     if not made["confirmed"]:
-        note("A mail asks the address to confirm; until then nothing else is sent there. `test` asks again.")
+        note(
+            "A confirmation e-mail was sent; until the address is confirmed, nothing else is sent to it. To send it again, use `test`."
+        )
     if made["secret"]:
         say(made["secret"])
-        note("This secret is shown once: anyone who receives the messages checks their signature with it.")
+        note("This secret is shown only once. Use it to verify the signatures of the messages.")
 
 
 def _list(channel: str | None, organization: str | None, as_json: bool) -> None:
@@ -273,7 +277,7 @@ def _list(channel: str | None, organization: str | None, as_json: bool) -> None:
         return
     rows = [{**item, "kinds": ", ".join(item["kinds"]), "state": _state(item)} for item in found["subscriptions"]]
     add = "`sublet webhook add URL`" if channel == "webhook" else "`sublet notifications add`"
-    print_rows(rows, _COLUMNS, f"nobody is told yet; {add} changes that")
+    print_rows(rows, _COLUMNS, f"there are no subscriptions; add one with {add}")
 
 
 def _change(subscription_id: str, change: dict[str, Any], organization: str | None) -> None:

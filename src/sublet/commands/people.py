@@ -13,7 +13,7 @@ from sublet.shown import Columns, time
 app = typer.Typer(no_args_is_help=True, help="People: who may sign in to the console, and invitations.")
 
 Organization = Annotated[str, typer.Argument(help="Id or name.")]
-PersonId = Annotated[str, typer.Argument(help="As `sublet person ls` shows it.")]
+PersonId = Annotated[str, typer.Argument(help="Id of the person, as shown by `sublet person ls`.")]
 
 
 @app.command("ls")
@@ -30,17 +30,19 @@ def list_people(organization: Organization, as_json: JsonFlag = False) -> None:
             "since": time("since"),
             "person_id": "id",
         }
-        print_rows(found["people"], columns, "nobody yet; `sublet person invite ORGANIZATION EMAIL` invites somebody")
+        print_rows(
+            found["people"], columns, "no people yet; invite somebody with `sublet person invite ORGANIZATION EMAIL`"
+        )
 
 
 @app.command("invite")
 def invite_person(
     organization: Organization,
-    email: Annotated[str, typer.Argument(help="The address of the person to invite.")],
-    role: Annotated[str, typer.Option(help="What they may do; docs/permissions.md lists the roles.")],
+    email: Annotated[str, typer.Argument(help="E-mail address to invite.")],
+    role: Annotated[str, typer.Option(help="Role of the person; see docs/permissions.md.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Invite somebody for seven days, and print the link, once."""
+    """Invite somebody and print the link once; it is valid for seven days."""
     client = connect()
     made = client.document("accounts.invite", organization, body={"email": email, "role": role})
     if made["link"].startswith("/"):
@@ -50,12 +52,12 @@ def invite_person(
         print_json(made)
     else:
         say(f"{made['id']}  {made['email']} as {made['role']}\n{made['link']}")
-        say("A link went out by mail, too." if made["mailed"] else "Pass this link on; it is shown once.")
+        say("A link was also sent by e-mail." if made["mailed"] else "Pass this link on; it is shown only once.")
 
 
 @app.command("invitations")
 def list_invitations(organization: Organization, as_json: JsonFlag = False) -> None:
-    """List the invitations of an organization, the newest first."""
+    """List the invitations of an organization, newest first."""
     found = connect().collected("accounts.list_invitations", organization)
     if as_json:
         print_json(found)
@@ -72,9 +74,11 @@ def list_invitations(organization: Organization, as_json: JsonFlag = False) -> N
 
 @app.command("uninvite")
 def revoke_invitation(
-    invitation_id: Annotated[str, typer.Argument(help="As `sublet person invitations` shows it.")],
+    invitation_id: Annotated[
+        str, typer.Argument(help="Id of the invitation, as shown by `sublet person invitations`.")
+    ],
 ) -> None:
-    """Revoke an open invitation: its links open nothing from now on."""
+    """Revoke an open invitation: its links stop working."""
     connect().document("accounts.revoke_invitation", invitation_id)
     say(f"{invitation_id} is revoked")
 
@@ -83,13 +87,13 @@ def revoke_invitation(
 def set_role(
     organization: Organization, person_id: PersonId, role: Annotated[str, typer.Argument(help="The new role.")]
 ) -> None:
-    """Give a person another role in an organization."""
+    """Change the role of a person in an organization."""
     made = connect().document("accounts.set_role", organization, person_id, body={"role": role})
     say(f"{made['email']} is {made['role']} now")
 
 
 @app.command("remove")
 def remove_person(organization: Organization, person_id: PersonId) -> None:
-    """Take a person out of an organization; their sessions there end at once."""
+    """Remove a person from an organization; their sessions there end immediately."""
     connect().document("accounts.remove_person", organization, person_id)
     say(f"{person_id} is removed")

@@ -22,7 +22,7 @@ def plan(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what the system will do next, before it does it, and every change that waits; nothing is carried out.
+    """Show what the system will do next and every change that is waiting, without carrying anything out.
 
     Only the running system knows what its backends hold, so it is asked, with an operator's key.
     """
@@ -41,11 +41,9 @@ def plan(
     columns: Columns = {"at": seconds("when"), "kind": "step", "subject": "what", "reason": "why"}
     rows: list[dict[str, Any]] = [step.as_dict() for step in made.steps]
     waiting: list[dict[str, Any]] = [step.as_dict() for step in made.pending]
-    print_rows(
-        rows, columns, "nothing to do now" if waiting else "nothing to do: all is as intended, and nothing waits"
-    )
+    print_rows(rows, columns, "nothing to do now" if waiting else "nothing to do, and nothing is waiting")
     if waiting:
-        say("waiting for their time, for room, or for somebody else:")
+        say("waiting for their time, for capacity, or for somebody else:")
         print_rows(waiting, columns, "")
 
 
@@ -54,6 +52,6 @@ def _saved_plan(path: Path) -> Plan:
     try:
         return plan_from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InvalidInputError(f"{path} can't be read ({error.strerror}); name a plan saved from --json") from error
+        raise InvalidInputError(f"{path} can't be read ({error.strerror}); specify a plan saved with --json") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(f"{path} is no plan; save one with `sublet plan --json > {path.name}`") from error
+        raise InvalidInputError(f"{path} is not a plan; save one with `sublet plan --json > {path.name}`") from error

@@ -53,7 +53,7 @@ def publish_prices(
         return
     say(f"version {found['version']} of the price book is current")
     if found["built_in"]:
-        say(f"it has no price of its own for {', '.join(found['built_in'])}: the built-in ones stay")
+        say(f"it has no price for {', '.join(found['built_in'])}, so the built-in prices stay")
 
 
 @app.command("show")
@@ -85,7 +85,7 @@ def show_prices(as_json: JsonFlag = False) -> None:
         "meter": "meter",
     }
     say(f"version {book['version']}" + (f", {book['name']}" if book["name"] else ""))
-    print_rows(rows, columns, "no prices yet; `sublet prices publish FILE` publishes a book")
+    print_rows(rows, columns, "no prices yet; publish a price book with `sublet prices publish FILE`")
 
 
 def _is_ahead(moment: str | None) -> bool:

@@ -15,9 +15,9 @@ from sublet.values.clock import SystemClock, format_time, parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.ids import new_id
 
-app = typer.Typer(no_args_is_help=True, help="Reclaims: capacity that its owner takes back from leases and replicas.")
+app = typer.Typer(no_args_is_help=True, help="Reclaims: capacity that the owner takes back from leases and replicas.")
 
-ReclaimId = Annotated[str, typer.Argument(help="Id of a reclaim, as `sublet reclaim ls` shows it.")]
+ReclaimId = Annotated[str, typer.Argument(help="Id of a reclaim, as shown by `sublet reclaim ls`.")]
 HOURS_MAX = 90 * 24
 
 
@@ -25,14 +25,16 @@ HOURS_MAX = 90 * 24
 def create(
     pool: Annotated[str, typer.Argument(help="Pool, by id or name.")],
     accelerators: Annotated[int, typer.Argument(min=1, help="How many accelerators.")],
-    reason: Annotated[str, typer.Option(help="Why; tenants are told that the owner needs them.")],
+    reason: Annotated[
+        str, typer.Option(help="Reason for the record; tenants are told only that the owner needs the accelerators.")
+    ],
     hours: Annotated[float, typer.Option(min=0.01, max=HOURS_MAX, help="For how long.")] = 24.0,
-    start: Annotated[str | None, typer.Option(help="From when, as 2026-07-02T14:00:00Z; now if left out.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also break firm leases and model floors.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Show the plan; take nothing back.")] = False,
+    start: Annotated[str | None, typer.Option(help="Start, such as 2026-07-02T14:00:00Z; now if omitted.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also evict firm leases and model floors.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the plan without reclaiming anything.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take accelerators back: the plan names who gives them up, when, and for what credit, and these get notice."""
+    """Reclaim accelerators: the plan shows which leases lose them, when, and for what credit. Their tenants get notice."""
     wanted: dict[str, Any] = {"pool": pool, "accelerators": accelerators, "reason": reason, "force": force}
     wanted |= {"duration_s": max(1, round(hours * 3600))}
     if start is not None:
@@ -53,7 +55,7 @@ def create(
         say(f"{plan['id']}: {counted(accelerators, 'accelerator')} of {pool} for {hours:g} h: {reason}")
     _print_plan(plan)
     if preview:
-        say("nothing was taken back; leave out --preview to do it")
+        say("nothing was reclaimed; to do it, run this without --preview")
     else:
         say(f"if they are not needed after all: sublet reclaim release {plan['id']}")
 
@@ -89,7 +91,7 @@ def list_waits(
 
 @app.command("ls")
 def list_reclaims(as_json: JsonFlag = False) -> None:
-    """List what was taken back, the newest first."""
+    """List reclaims, newest first."""
     client = connect()
     found = client.collected("leases.list_reclaims")
     if as_json:
@@ -109,12 +111,12 @@ def list_reclaims(as_json: JsonFlag = False) -> None:
         "state": "state",
         "reason": "reason",
     }
-    print_rows(rows, columns, "no reclaims; `sublet reclaim create POOL COUNT --reason WHY` takes capacity back")
+    print_rows(rows, columns, "no reclaims; create one with `sublet reclaim create POOL COUNT --reason WHY`")
 
 
 @app.command("show")
 def show(reclaim_id: ReclaimId, as_json: JsonFlag = False) -> None:
-    """Show a reclaim, and the plan by which its capacity is freed."""
+    """Show a reclaim and the plan that frees its capacity."""
     found = connect().document("leases.show_reclaim", reclaim_id)
     if as_json:
         print_json(found)
@@ -134,7 +136,7 @@ def show(reclaim_id: ReclaimId, as_json: JsonFlag = False) -> None:
 
 @app.command("release")
 def release(reclaim_id: ReclaimId, as_json: JsonFlag = False) -> None:
-    """Give reclaimed capacity back to the market; notices that are not due yet are withdrawn. Repeating this is harmless."""
+    """Put reclaimed capacity back on sale; notices that are not yet due are withdrawn. It is safe to repeat."""
     found = connect().document("leases.withdraw", reclaim_id)
     if as_json:
         print_json(found)
@@ -166,9 +168,11 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
         "credit": money("credit", "currency"),
         "sentence": "why",
     }
-    print_rows(rows, columns, "nobody has to give anything back: enough is free")
+    print_rows(rows, columns, "enough accelerators are free, so no lease is affected")
     if plan["short"]:
         note(f"{plan['short']} of them can't be freed in time")
     if plan["victims"]:
         currency = plan["victims"][0]["currency"]
-        note(f"all is back at {time_text(plan['back_at'])}; it costs {money_text(plan['destroyed'])} {currency}")
+        note(
+            f"everything is available at {time_text(plan['back_at'])}; the cost is {money_text(plan['destroyed'])} {currency}"
+        )

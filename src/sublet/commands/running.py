@@ -20,8 +20,8 @@ _SERVED = ("active", "degraded", "notice")
 _OVER = ("ending", "ended", "canceled", "failed", "rejected")
 
 LeaseId = Annotated[str, typer.Argument(help="Id of a lease.")]
-OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your only one if left out.")]
-AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; your newest one if left out.")]
+OnlyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; can be omitted if you have only one.")]
+AnyLeaseId = Annotated[str | None, typer.Argument(help="Id of a lease; by default your newest one.")]
 
 
 def running(remote: Client) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def running(remote: Client) -> list[dict[str, Any]]:
         if item["state"] != "ending"
     ]
     if not found:
-        raise NotFoundError("you have no lease that is not over; `sublet lease take` rents one")
+        raise NotFoundError("you have no current leases; `sublet lease take` rents one")
     return found
 
 
@@ -42,7 +42,9 @@ def only(remote: Client, lease_id: str | None, what: str) -> str:
         return checked_id(lease_id)
     found = running(remote)
     if len(found) > 1:
-        raise InvalidInputError(f"you have {len(found)} leases; name the one to {what}, as `sublet lease ls` shows it")
+        raise InvalidInputError(
+            f"you have {len(found)} leases; specify the one to {what}, as shown by `sublet lease ls`"
+        )
     return str(found[0]["id"])
 
 
@@ -56,10 +58,10 @@ def wait_ready(remote: Client, lease_id: str, *, quiet: bool) -> dict[str, Any]:
                 return lease
             if lease["state"] in _OVER:
                 raise UnavailableError(
-                    f"lease {lease_id} is {lease['state']}: {lease['last_error'] or lease['end_reason'] or 'no reason given'}"
+                    f"lease {lease_id} is {lease['state']}: {lease['last_error'] or lease['end_reason'] or 'no reason was given'}"
                 )
             if clock.monotonic() > deadline:
-                raise UnavailableError(f"lease {lease_id} is {lease['state']} still; look with `sublet lease show`")
+                raise UnavailableError(f"lease {lease_id} is still {lease['state']}; check it with `sublet lease show`")
             clock.sleep(POLL_S)
 
 

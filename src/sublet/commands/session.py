@@ -19,7 +19,7 @@ from sublet.values.errors import InvalidInputError
 
 KEY_CHARACTERS_MAX = 512
 
-profile = typer.Typer(no_args_is_help=True, help="Profiles: the services that you logged in to.")
+profile = typer.Typer(no_args_is_help=True, help="Profiles: the services that you are logged in to.")
 
 ProfileName = Annotated[
     str, typer.Option("--profile", envvar="SUBLET_PROFILE", help="The profile's name; `default` if left out.")
@@ -27,20 +27,20 @@ ProfileName = Annotated[
 
 
 def login(
-    url: Annotated[str, typer.Argument(help="Where Sublet runs, such as https://sublet.example.com.")],
+    url: Annotated[str, typer.Argument(help="URL of Sublet, such as https://sublet.example.com.")],
     name: ProfileName = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Keep a service's address and your key as a profile, after the service accepted the key.
+    """Save the URL of a service and your key as a profile, after checking the key.
 
-    The key is asked for and not shown; in a script, write it to standard input. It is kept in ~/.config/sublet, in a file for you
+    You are prompted for the key; in a script, pipe it to standard input. It is kept in ~/.config/sublet, in a file for you
     alone. Commands use the profile of the last login; `--profile` and SUBLET_PROFILE name another, and SUBLET_URL with
     SUBLET_KEY stand before them all.
     """
     chosen = checked_name(name or NAME_DEFAULT)
     address = checked_url(url, "URL")
     if address.startswith("http://") and not _is_local(address):
-        say(f"{address} is not https: anyone who is on the way can read your key", err=True)
+        say(f"{address} is not HTTPS, so your key can be read on the network", err=True)
     key = _read_key()
     with Client(address, key) as client:
         found = client.document("accounts.whoami")
@@ -48,7 +48,7 @@ def login(
     if as_json:
         print_json({"profile": chosen, "url": address, **found})
     else:
-        say(f"logged in to {address} as {found['role'] or found['organization_id']}; profile {chosen} is in use now")
+        say(f"logged in to {address} as {found['role'] or found['organization_id']}; now using profile {chosen}")
 
 
 def logout(
@@ -65,7 +65,7 @@ def logout(
     if as_json:
         print_json({"removed": chosen, "current": now or None})
     else:
-        say(f"profile {chosen} is removed" + (f"; {now} is in use now" if now else ""))
+        say(f"profile {chosen} was removed" + (f"; now using {now}" if now else ""))
 
 
 @profile.command("ls")
@@ -79,25 +79,27 @@ def list_profiles(as_json: JsonFlag = False) -> None:
         return
     shown = [{**row, "current": "yes" if row["current"] else ""} for row in rows]
     columns = {"name": "profile", "url": "address", "current": "in use"}
-    print_rows(shown, columns, "no profiles yet; `sublet login URL` makes one")
+    print_rows(shown, columns, "no profiles yet; create one with `sublet login URL`")
 
 
 @profile.command("use")
-def use_profile(name: Annotated[str, typer.Argument(help="As `sublet profile ls` shows it.")]) -> None:
+def use_profile(
+    name: Annotated[str, typer.Argument(help="Name of the profile, as shown by `sublet profile ls`.")],
+) -> None:
     """Use this profile from now on."""
     profiles = Profiles()
     profiles.save(profiles.get(name))
-    say(f"profile {name} is in use now")
+    say(f"now using profile {name}")
 
 
 def open_console(as_json: JsonFlag = False) -> None:
-    """Open the console in the browser; where there is none, print its address."""
+    """Open the console in the browser, or print its URL if there is no browser."""
     url = target().url + "/"
     opened = False if as_json else webbrowser.open(url)
     if as_json:
         print_json({"url": url})
     else:
-        say(f"the console is at {url}" + ("" if opened else " (no browser here; open it by hand)"))
+        say(f"the console is at {url}" + ("" if opened else " (no browser found; open it yourself)"))
 
 
 def _read_key() -> str:
@@ -107,7 +109,9 @@ def _read_key() -> str:
         key = sys.stdin.readline(KEY_CHARACTERS_MAX + 2)
     key = key.strip()
     if not key or len(key) > KEY_CHARACTERS_MAX:
-        raise InvalidInputError("that is no key; paste it as it was shown, or write it to standard input")
+        raise InvalidInputError(
+            "this is not a valid key; paste it exactly as it was shown, or pipe it to standard input"
+        )
     return key
 
 

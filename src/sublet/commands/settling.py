@@ -11,25 +11,25 @@ from sublet.commands.budgets import Organization
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
 from sublet.shown import Columns, cost_text, money, money_text
 
-Reason = Annotated[str, typer.Option(help="Why; it stands on the document.")]
-Final = Annotated[bool, typer.Option("--final", help="Carry it out; without it, show what would be done.")]
+Reason = Annotated[str, typer.Option(help="Reason, printed on the document.")]
+Final = Annotated[bool, typer.Option("--final", help="Carry it out; without this option, only a preview is shown.")]
 
 
 def note(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
     reason: Reason,
     line: Annotated[
         list[str] | None,
-        typer.Option(help="A line by its position or id, or LINE=AMOUNT for part of its net; repeat for more."),
+        typer.Option(help="Line by position or id, or LINE=AMOUNT for part of its net; can be repeated."),
     ] = None,
-    amount: Annotated[
-        str, typer.Option(help="A gross amount instead of lines; without either, all that is left.")
-    ] = "",
+    amount: Annotated[str, typer.Option(help="Gross amount instead of lines; by default, all that is left.")] = "",
     final: Final = False,
-    digest: Annotated[str, typer.Option(help="With --final: only if it is still the note of this preview.")] = "",
+    digest: Annotated[
+        str, typer.Option(help="With --final: only if the note is still the same as in this preview.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the credit note that would lower an invoice; with --final, make it. Its usage stands."""
+    """Preview a credit note that reduces an invoice; with --final, issue it. The usage is not changed."""
     lines = []
     for entry in line or []:
         name, _, part = entry.partition("=")
@@ -78,16 +78,16 @@ def notes(organization: Organization, as_json: JsonFlag = False) -> None:
         "balance": money("owed back", "currency"),
         "reason": "reason",
     }
-    print_rows(rows, columns, "no credit notes; `sublet ledger note INVOICE --reason WHY` shows one before it is made")
+    print_rows(rows, columns, "no credit notes; preview one with `sublet ledger note INVOICE --reason WHY`")
 
 
 def reverse_payment(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
-    source: Annotated[str, typer.Option(help="What the payment was recorded as.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
+    source: Annotated[str, typer.Option(help="Source under which the payment was recorded.")],
     reason: Annotated[str, typer.Option(help="Why.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Reverse a payment that was recorded by mistake, booked today; the invoice is open again."""
+    """Reverse a payment that was recorded by mistake, with today's date; the invoice is open again."""
     wanted = {"source_id": source, "reason": reason}
     document = connect().document("ledger.reverse_payment", invoice_id, body=wanted)
     if as_json:
@@ -100,15 +100,17 @@ def reverse_payment(
 
 def refund(
     organization: Organization,
-    amount: Annotated[str, typer.Argument(help="Of what is owed to the customer, like 12.50.")],
+    amount: Annotated[str, typer.Argument(help="Amount of the balance owed to the customer, such as 12.50.")],
     source: Annotated[str, typer.Option(help="Unique name of the refund, such as a bank reference.")],
     reason: Reason,
-    payment: Annotated[str, typer.Option(help="The payment or prepayment that it goes back by, by its source.")] = "",
-    wallet: Annotated[bool, typer.Option("--wallet", help="Move it to the wallet instead, as prepaid money.")] = False,
+    payment: Annotated[str, typer.Option(help="Source of the payment or prepayment to refund.")] = "",
+    wallet: Annotated[
+        bool, typer.Option("--wallet", help="Move the amount to the wallet instead, as prepaid money.")
+    ] = False,
     final: Final = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show a refund of what is owed to a customer; with --final, record it, once per source."""
+    """Preview a refund of the balance owed to a customer; with --final, record it, once per source."""
     client = connect()
     wanted = {
         "organization_id": organization_id(client, organization),
@@ -125,13 +127,13 @@ def refund(
 
 
 def return_deposit(
-    credit_id: Annotated[str, typer.Argument(help="As `sublet ledger credits` shows it.")],
-    amount: Annotated[str, typer.Argument(help="Of what is left of the deposit, like 12.50.")],
+    credit_id: Annotated[str, typer.Argument(help="Id of the credit, as shown by `sublet ledger credits`.")],
+    amount: Annotated[str, typer.Argument(help="Part of the remaining deposit, such as 12.50.")],
     reason: Reason,
     final: Final = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what is owed back of a deposit; with --final, owe it, so that a refund can pay it out."""
+    """Preview the return of a deposit; with --final, add it to the balance owed, so that it can be refunded."""
     wanted = {"amount": amount, "reason": reason, "preview": not final}
     made = connect().document("ledger.return_deposit", credit_id, body=wanted)
     _tell(
@@ -140,12 +142,12 @@ def return_deposit(
 
 
 def write_off(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
     reason: Reason,
     final: Final = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what a write-off of an invoice comes to; with --final, write it off. A later payment recovers it."""
+    """Preview the write-off of an invoice; with --final, write it off. A later payment recovers it."""
     made = connect().document("ledger.write_off", invoice_id, body={"reason": reason, "preview": not final})
     loss, tax = money_text(made["bad_debt"]), money_text(made["tax"])
     text = f"{money_text(made['amount'])} of {made['invoice']}: {loss} bad debt, {tax} tax taken back"
@@ -153,25 +155,25 @@ def write_off(
 
 
 def reinstate(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
     reason: Reason,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take a write-off back; the invoice is open again."""
+    """Reverse a write-off; the invoice is open again."""
     made = connect().document("ledger.reinstate", invoice_id, body={"reason": reason})
     _tell(made, f"{made['number']} is {made['status']}, open {money_text(made['open'])}", True, as_json)
 
 
 def net(
-    invoice_id: Annotated[str, typer.Argument(help="As `sublet ledger invoices` shows it.")],
+    invoice_id: Annotated[str, typer.Argument(help="Id or number, as shown by `sublet ledger invoices`.")],
     source: Annotated[str, typer.Option(help="Unique name of the netting.")],
     reason: Reason,
-    amount: Annotated[str, typer.Option(help="How much; without it, as much as can be.")] = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Take the netting of this source back.")] = False,
+    amount: Annotated[str, typer.Option(help="Amount; by default, as much as possible.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the netting of this source.")] = False,
     final: Final = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what is owed to a customer paying an invoice; with --final, do it, or with --undo, take it back."""
+    """Preview paying an invoice from the balance owed to the customer; with --final, do it; with --undo, reverse it."""
     client = connect()
     if undo:
         made = client.document("ledger.undo_netting", invoice_id, body={"source_id": source, "reason": reason})
@@ -181,7 +183,7 @@ def net(
     made = client.document("ledger.net", invoice_id, body=wanted)
     _tell(
         made,
-        f"{money_text(made['amount'])} paid on {made['invoice']} from what is owed to the customer",
+        f"{money_text(made['amount'])} paid on {made['invoice']} from the balance owed to the customer",
         final,
         as_json,
     )

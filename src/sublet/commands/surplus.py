@@ -11,11 +11,11 @@ from sublet.output import JsonFlag, note, print_json, print_rows, say
 from sublet.shown import counted, span_text, time_text
 from sublet.values.clock import parse_time
 
-NO_POOLS = "no pools yet; `sublet up` finds this machine's own, [[pools]] in sublet.toml states others"
+NO_POOLS = "no pools yet; `sublet up` detects this machine's own, and [[pools]] in sublet.toml defines others"
 
 
 def surplus(
-    pool: Annotated[str | None, typer.Argument(help="Pool, by id or name; all pools if left out.")] = None,
+    pool: Annotated[str | None, typer.Argument(help="Pool, by id or name; by default all pools.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what is on sale now per class and window, and the reason for each accelerator withheld.
@@ -35,14 +35,15 @@ def surplus(
 
 
 def record(
-    pool: Annotated[str | None, typer.Argument(help="Pool, by id or name; all pools if left out.")] = None,
-    days: Annotated[int, typer.Option(min=1, max=400, help="How many days back.")] = 90,
+    pool: Annotated[str | None, typer.Argument(help="Pool, by id or name; by default all pools.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=400, help="Number of past days.")] = 90,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what was promised against what happened, per class and window length.
 
     Two sources, side by side: the leases that were sold and are over, and the shadow that sells on paper, hour by hour, what
-    the same rule would have sold. And how far each length is tightened or loosened by its record now, since when, and why.
+    the same rule would have sold. Also shows how far each length is currently tightened or loosened by its record,
+    since when, and why.
     """
     found = connect().collected("surplus.list_record", query={"days": days, "pool": pool})
     if as_json:
@@ -56,7 +57,7 @@ def record(
 
 def _print_ladder(ladder: dict[str, Any]) -> None:
     evidence = ladder["evidence"]
-    uses = "is not known yet" if evidence["in_use"] is None else f"uses {evidence['in_use']:g}"
+    uses = "is not yet known" if evidence["in_use"] is None else f"uses {evidence['in_use']:g}"
     history = span_text(evidence["history_s"] // 3600 * 3600) if evidence["history_s"] >= 3600 else "less than 1 h"
     note(
         f"{ladder['pool']}: {counted(ladder['capacity'], 'accelerator')}, the owner {uses}, {ladder['sold']} sold, "
@@ -95,15 +96,17 @@ def _print_ladder(ladder: dict[str, Any]) -> None:
 def _print_record(told: dict[str, Any]) -> None:
     leases, shadow = told["leases"], told["shadow"]
     say(f"{told['pool']}, the last {told['days']} days")
-    say(f"\n  leases that were sold, over since {leases['since'][:10]}")
-    _print_figures(leases["figures"], "no lease is over yet")
-    lived = f"{shadow['hours']:,} h since {shadow['since'][:10]}" if shadow["since"] else "no demand is recorded yet"
+    say(f"\n  past leases, ended since {leases['since'][:10]}")
+    _print_figures(leases["figures"], "no lease has ended yet")
+    lived = (
+        f"{shadow['hours']:,} h since {shadow['since'][:10]}" if shadow["since"] else "no demand has been recorded yet"
+    )
     if shadow["hours_without_samples"]:
         lived += f", {shadow['hours_without_samples']:,} h of them without samples"
     if shadow["hours_to_come"]:
-        lived += f"; {shadow['hours_to_come']:,} h are still to be lived through"
+        lived += f"; {shadow['hours_to_come']:,} h remain to be simulated"
     say()
-    note(f"the shadow, which sells on paper alone: {lived}")
+    note(f"the shadow (simulated sales): {lived}")
     _print_figures(shadow["figures"], "nothing would have been sold")
     _print_promises(told["promises"])
     for item in told["tuning"]:
@@ -116,7 +119,7 @@ def _print_promises(promises: list[dict[str, Any]]) -> None:
     if not promises:
         return
     say()
-    note("what each kind of promise has earned on paper, and may put at risk at once")
+    note("What each kind of promise has earned in simulation, and how much may be at risk at once")
     rows = [
         {
             "promise": f"{item['class']} {item['hours']} h" + (f" within {item['within']} h" if item["within"] else ""),

@@ -31,7 +31,8 @@ def _settings() -> Settings:
 
 
 def up(as_json: JsonFlag = False) -> None:
-    """Run the system until Ctrl-C: control plane, gateway and engines. Leases run on when it ends, and the next start finds them."""
+    """Run the system until Ctrl-C: control plane, gateway and engines. Leases keep running after it ends, and the next
+    start finds them."""
     from sublet.launch.running import Running
     from sublet.screen import Screen
 
@@ -48,18 +49,18 @@ def up(as_json: JsonFlag = False) -> None:
             say(running.welcome())
         running.run()
     finally:
-        with screen.status("Sublet ends: answers under way are finished (Ctrl-C again: at once) …"):
+        with screen.status("Stopping: requests in progress are finished (press Ctrl-C again to stop immediately) …"):
             running.end()
-    say("Sublet has ended. Leases run on until their windows end; `sublet down --end-leases` ends them.", err=True)
+    say("Stopped. Leases keep running until their windows end; to end them, use `sublet down --end-leases`.", err=True)
 
 
 def down(
     end_leases: Annotated[
-        bool, typer.Option("--end-leases", help="Also end every lease of this machine, at once and for good.")
+        bool, typer.Option("--end-leases", help="Also end every lease on this machine immediately and permanently.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Stop the system that runs on this data directory. Leases run on, unless --end-leases says otherwise."""
+    """Stop the system that runs on this data directory. Leases keep running unless --end-leases is set."""
     from sublet.launch import running
 
     settings = _settings()
@@ -68,14 +69,14 @@ def down(
     if as_json:
         print_json({"stopped": stopped, "leases_ended": ended})
         return
-    say("Sublet has ended." if stopped else f"nothing runs on {settings.data_dir}")
+    say("Sublet has ended." if stopped else f"nothing is running on {settings.data_dir}")
     if end_leases:
         say(f"{len(ended)} leases ended" + (f": {', '.join(ended)}" if ended else ""))
 
 
 def demo(
     as_json: JsonFlag = False,
-    keep: Annotated[bool, typer.Option(help="Keep the demo's data when it is over.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the demo's data afterwards.")] = False,
 ) -> None:
     """Play the whole story on this machine: own, need, spare, sell, reclaim, earn, worth."""
     from sublet.story.demo import play
@@ -84,7 +85,7 @@ def demo(
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Say what this machine can do, what is missing, and what follows from it. Exit code 1 if something is missing."""
+    """Check what this machine can do, what is missing, and the consequences. Exit code 1 if something is missing."""
     from rich.markup import escape
 
     from sublet.launch import doctor as examination
@@ -110,7 +111,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 def status(as_json: JsonFlag = False) -> None:
-    """Show whether the system runs here, and where."""
+    """Show whether the system is running on this machine, and where."""
     from sublet.config.data_dir import running_system
 
     settings = _settings()
@@ -129,7 +130,7 @@ def status(as_json: JsonFlag = False) -> None:
 def serve(
     process: Annotated[str, typer.Argument(help="control, gateway or engines.")],
     fd: Annotated[int | None, typer.Option(help="Listening socket handed down by `sublet up`.", hidden=True)] = None,
-    supervised: Annotated[bool, typer.Option(help="End with the parent.", hidden=True)] = False,
+    supervised: Annotated[bool, typer.Option(help="Exit when the parent process exits.", hidden=True)] = False,
 ) -> None:
     """Run one process of the system on its own, for example several gateways against one PostgreSQL."""
     from sublet.launch import processes, supervisor

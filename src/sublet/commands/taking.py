@@ -37,7 +37,7 @@ class Taking:
             if lease is not None:
                 self._leave_lease(lease)
         except SubletError as error:
-            say(f"interrupted; it is not known what is left ({error.message}): look with `sublet lease ls`", err=True)
+            say(f"interrupted; the state is unknown ({error.message}): check with `sublet lease ls`", err=True)
 
     def _lease_of_quote(self) -> dict[str, Any] | None:
         """The lease that the service may have made while its answer was awaited."""
@@ -49,7 +49,7 @@ class Taking:
             if item["quote_id"] == quote_id:
                 return dict(item)
         if self.given is not None:
-            say(f"interrupted; nothing was taken, and quote {quote_id} is still yours", err=True)
+            say(f"interrupted; nothing was taken, and quote {quote_id} is still open", err=True)
             return None
         try:
             self.remote.post(f"/v1/quotes/{quote_id}/cancel")
@@ -69,16 +69,16 @@ class Taking:
     def _leave_lease(self, lease: dict[str, Any]) -> None:
         name, end = lease["id"], time_text(lease["end"])
         say(
-            f"interrupted; lease {name} goes on: {counted(lease['accelerators'], 'accelerator')} as {lease['class']} until "
+            f"interrupted; lease {name} keeps running: {counted(lease['accelerators'], 'accelerator')} as {lease['class']} until "
             f"{end}, for at most {cost_text(_cost(lease), lease['currency'])}",
             err=True,
         )
-        if _may_ask() and typer.confirm("Give it back now?", default=False, err=True):
+        if _may_ask() and typer.confirm("End it now?", default=False, err=True):
             ended = self.remote.post(f"/v1/leases/{name}/end")
             say(f"{name} is {ended['state']}", err=True)
             return
         say(f"log in with: sublet lease ssh {name}", err=True)
-        say(f"give it back with: sublet lease end {name}", err=True)
+        say(f"end it with: sublet lease end {name}", err=True)
 
 
 def _cost(lease: dict[str, Any]) -> str:

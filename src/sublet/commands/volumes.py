@@ -15,9 +15,11 @@ from sublet.values.ids import new_id
 if TYPE_CHECKING:
     from sublet.client.clients import Client
 
-app = typer.Typer(no_args_is_help=True, help="Volumes: disks that outlive leases. In a lease, /volumes/NAME.")
+app = typer.Typer(
+    no_args_is_help=True, help="Volumes: disks that outlive leases. In a lease, a volume is at /volumes/NAME."
+)
 
-Name = Annotated[str, typer.Argument(help="Name or id of a volume, as `sublet volume ls` shows it.")]
+Name = Annotated[str, typer.Argument(help="Name or id of a volume, as shown by `sublet volume ls`.")]
 
 _COLUMNS: Columns = {
     "name": "volume",
@@ -32,14 +34,14 @@ _COLUMNS: Columns = {
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    name: Annotated[str, typer.Argument(help="Lowercase letters, digits and hyphens.")],
     gib: Annotated[float, typer.Option("--gib", help="Size in GiB; all of it is allocated and billed.")] = 1.0,
     pool: Annotated[
-        str | None, typer.Option(help="Pool on whose machine it is; the first one that is not simulated if left out.")
+        str | None, typer.Option(help="Pool whose machine stores it; by default the first one that is not simulated.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a volume. Only leases of the same pool can have it."""
+    """Create a volume. Only leases on the same pool can use it."""
     remote = connect()
     body = {"name": name, "size_mib": round(gib * 1024), "pool": pool or usual_pool(remote)}
     _shown(remote.document("volumes.create", body=body, idempotency_key=new_id("req")), as_json)
@@ -47,12 +49,12 @@ def create(
 
 @app.command("ls")
 def list_volumes(as_json: JsonFlag = False) -> None:
-    """List volumes and which lease has each."""
+    """List volumes and the lease that each is attached to."""
     found = connect().collected("volumes.list_volumes")
     if as_json:
         print_json(found)
         return
-    print_rows(found["volumes"], _COLUMNS, "no volumes; `sublet volume create NAME --gib 1` makes one")
+    print_rows(found["volumes"], _COLUMNS, "no volumes; create one with `sublet volume create NAME --gib 1`")
 
 
 @app.command()
@@ -67,7 +69,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Wipe a volume with everything in it, and end its billing. Refused while a lease has it."""
+    """Wipe and delete a volume, and end its billing. Refused while it is attached to a lease."""
     remote: Client = connect()
     if not yes:
         typer.confirm(f"Wipe {name} and everything in it?", abort=True, err=True)

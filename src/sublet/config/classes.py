@@ -73,7 +73,7 @@ def with_shipped(given: Any) -> Any:
     laid: dict[str, Any] = {name: _section_of(shipped) for name, shipped in SHIPPED.items()}
     for name, section in given.items():
         if not NAME.fullmatch(str(name)):
-            raise ValueError(f"{name!r} is no name for a class: 1 to 16 lowercase letters, digits, - and _")
+            raise ValueError(f"{name!r} is not a valid class name; use 1 to 16 lowercase letters, digits, - and _")
         if isinstance(section, Mapping):
             laid[name] = {**laid.get(name, {}), **section}
         else:
@@ -91,13 +91,13 @@ def _class_of(name: str, section: ClassOfService) -> ServiceClass:
     if section.take_back is TakeBack.NEVER:
         if notice_s:
             raise InvalidInputError(
-                f"class {name} is never taken back, so it has no notice_s; leave it out, or change take_back"
+                f"class {name} is never taken back, so notice_s does not apply; remove it, or change take_back"
             )
         notice_s = None
     elif section.take_back is TakeBack.AT_ONCE:
         notice_s = notice_s or 0
     elif notice_s is None:
-        raise InvalidInputError(f"class {name} is taken back by notice; set its notice_s")
+        raise InvalidInputError(f"class {name} is taken back with notice; set its notice_s")
     values = section.model_dump(exclude={"take_back", "notice_s"})
     return ServiceClass(name=name, take_back=section.take_back, notice_s=notice_s, **values)
 

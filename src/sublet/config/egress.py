@@ -22,7 +22,7 @@ def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
-        raise ValueError("write a network such as 10.20.0.0/24 or 10.20.0.5/32") from error
+        raise ValueError("use a network such as 10.20.0.0/24 or 10.20.0.5/32") from error
 
 
 NetworkText = Annotated[str, AfterValidator(_network)]
@@ -64,7 +64,7 @@ class Egress(Section):
             network = ipaddress.ip_network(text)
             if any(network.version == own.version and network.overlaps(own) for own in _HOSTS_OWN):
                 raise ValueError(
-                    f"{text} is or holds this machine, or a metadata service; name the network of the mirror alone"
+                    f"{text} includes this machine or a metadata service; specify only the network of the mirror"
                 )
         return networks
 

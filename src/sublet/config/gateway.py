@@ -16,7 +16,7 @@ def _network(text: str) -> str:
     try:
         ipaddress.ip_network(text.strip(), strict=False)
     except ValueError as error:
-        raise ValueError("write an address, or a network such as 10.0.0.0/8") from error
+        raise ValueError("use an address or a network such as 10.0.0.0/8") from error
     return text.strip()
 
 
@@ -122,5 +122,5 @@ class Gateway(Section):
         names = [model.name for model in models]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two entries are named {name!r}; write one for each model")
+                raise ValueError(f"there are two entries named {name!r}; use one entry per model")
         return models

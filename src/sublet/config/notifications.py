@@ -22,7 +22,7 @@ def _internal(text: str) -> str:
     except ValueError:
         if _HOST.fullmatch(plain) and not plain.replace(".", "").isdigit():
             return plain
-    raise ValueError("write a host, `*.` and a domain, an address, or a network such as 10.0.0.0/8")
+    raise ValueError("use a host, `*.` and a domain, an address, or a network such as 10.0.0.0/8")
 
 
 InternalHost = Annotated[str, AfterValidator(_internal), Field(max_length=255)]
@@ -50,7 +50,7 @@ class Mail(Section):
     @model_validator(mode="after")
     def _whole(self) -> Mail:
         if self.host and "@" not in self.sender:
-            raise ValueError("sender must be an address where mail.host is set")
+            raise ValueError("sender must be an address if mail.host is set")
         if any(sign.isspace() or not sign.isprintable() for sign in self.sender):
             raise ValueError("sender must be one address without spaces")
         if self.password_file is not None and self.password.get_secret_value():

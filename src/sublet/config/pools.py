@@ -57,7 +57,7 @@ class PrometheusSettings(Section):
     @model_validator(mode="after")
     def _some_query(self) -> PrometheusSettings:
         if not self.exporter and not self.in_use:
-            raise ValueError("name an exporter or write in_use")
+            raise ValueError("set an exporter or in_use")
         return self
 
 
@@ -163,7 +163,7 @@ class PoolSettings(Section):
     @classmethod
     def _exact_price(cls, price: Decimal) -> Decimal:
         if price.is_signed():
-            raise ValueError("must be 0 or more, without a minus")
+            raise ValueError("must be 0 or more, without a minus sign sign sign")
         return _checked(nano_from_decimal, price)
 
 
@@ -174,7 +174,7 @@ def fixed_capacity(text: str) -> float | None:
     except ValueError:
         return None
     if not 0 < number < math.inf:
-        raise InvalidInputError(f"capacity is {text.strip()}; write a number above 0, or PromQL")
+        raise InvalidInputError(f"capacity is {text.strip()}; use a number above 0 or a PromQL query")
     return number
 
 

@@ -230,7 +230,7 @@ class Settings(BaseSettings):
         names = [pool.name for pool in pools]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two pools are named {name!r}; give each a name of its own")
+                raise ValueError(f"there are two pools named {name!r}; give each pool a unique name")
         return pools
 
     @field_validator("classes", mode="before")
@@ -253,15 +253,15 @@ class Settings(BaseSettings):
         for where, name in (("quotes", self.quotes.service_class), ("models", self.models.service_class)):
             if name not in classes:
                 raise ValueError(
-                    f"{where}.service_class is {name!r}, which is no class; use one of {', '.join(classes)}"
+                    f"{where}.service_class is {name!r}, which is not a class; use one of {', '.join(classes)}"
                 )
         for name in self.egress.class_allowed:
             if name not in classes:
-                raise ValueError(f"egress.class_allowed.{name} is no class; use one of {', '.join(classes)}")
+                raise ValueError(f"egress.class_allowed.{name} is not a class; use one of {', '.join(classes)}")
         rented = classes[self.models.service_class]
         if not (rented.reclaimable and rented.by_window):
             raise ValueError(
-                f"models.service_class is {rented.name}: replicas need a class that is taken back by notice"
+                f"models.service_class is {rented.name}: replicas need a class that is taken back with notice"
             )
         return self
 
@@ -308,16 +308,18 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
     file = named or Path(FILE_NAME)
     content: dict[str, Any] = {}
     if named is not None and not file.is_file():
-        raise SettingsError(f"{file}: there is no such settings file; create it, or unset {FILE_VARIABLE}")
+        raise SettingsError(f"{file}: the settings file does not exist; create it, or unset {FILE_VARIABLE}")
     if file.is_file():
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            raise SettingsError(f"{file}: it is not UTF-8 text; save it as UTF-8") from error
+            raise SettingsError(f"{file}: the file is not UTF-8 text; save it as UTF-8") from error
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{file}: {str(error)[:1].lower()}{str(error)[1:]}") from error
         except OSError as error:
-            raise SettingsError(f"{file}: it can't be read ({error.strerror}); let this user read it") from error
+            raise SettingsError(
+                f"{file}: the file can't be read ({error.strerror}); give this user permission to read it"
+            ) from error
     _refuse_unknown_variables()
     try:
         settings = Settings(**_merged(content, overrides))
@@ -401,7 +403,8 @@ def _check_hosts(settings: Settings) -> None:
         host = getattr(getattr(settings, section), key)
         if not is_loopback(host):
             raise SettingsError(
-                f"{name} {host} is not a loopback address; set network.allow_non_loopback = true if others may reach it"
+                f"{name} {host} is not a loopback address; to allow connections from other machines, set "
+                "network.allow_non_loopback = true"
             )
 
 

@@ -185,7 +185,7 @@ def notice_moves_the_end_and_can_be_withdrawn(stage: BackendStage) -> None:
     order = stage.running()
     soon = stage.clock.now() + timedelta(seconds=30)
     for _ in range(2):
-        stage.backend.notice(order.lease_id, soon, "the owner takes it back")
+        stage.backend.notice(order.lease_id, soon, "reclaimed by the owner")
     seen = stage.until(order.lease_id, "under notice", lambda seen: seen.reclaim_at == soon)
     expect(seen.state is RunState.RUNNING, f"under notice it is {seen.state}; it runs until its deadline")
     stage.backend.withdraw_notice(order.lease_id)

@@ -14,7 +14,7 @@ _ANYBODY = "identity:read"
 
 
 def account_screen(sessions: Sessions, people: People) -> Screen:
-    """`/account`. Whoever signed in with a key sees and ends the sessions of that key."""
+    """`/account`. Somebody who signed in with a key sees and ends the sessions of that key."""
 
     def show(visit: Visit) -> Drawn:
         person = visit.session.person
@@ -65,5 +65,5 @@ def account_screen(sessions: Sessions, people: People) -> Screen:
 
 def _person(visit: Visit) -> Person:
     if visit.session.person is None:
-        raise WrongPasswordError("you signed in with a key, which has no password")
+        raise WrongPasswordError("you signed in with a key, and keys have no password")
     return visit.session.person

@@ -133,7 +133,7 @@ def _rest(view: BudgetView) -> str:
 def _told(view: BudgetView) -> str:
     if not view.told:
         return ""
-    return f"Alerts raised at {_marks(view.told)}" + ("." if view.channels else "; nobody has subscribed to them.")
+    return f"Alerts raised at {_marks(view.told)}" + ("." if view.channels else "; nobody is subscribed to them.")
 
 
 def _trouble(view: BudgetView) -> tuple[tuple[str, str], ...]:

@@ -293,14 +293,17 @@ def _description(pool: PoolView, drawn: Sequence[Stretch], current: PoolPoint | 
             f"Now: capacity {count(current.capacity)}, own demand {count(current.own_demand)}, "
             f"sold {count(current.sold.total)} ({classes}), on sale {count(current.on_sale)}."
         )
-    for forecast, words in ((False, "Highest own demand observed"), (True, f"{forecast_label(pool)}, highest")):
+    for forecast, words in (
+        (False, "Highest observed demand of the owner"),
+        (True, f"{forecast_label(pool)}, highest"),
+    ):
         points = [item.point for item in drawn if item.point.forecast is forecast]
         known = [(point.own_demand, point.at) for point in points if point.own_demand is not None]
         if known:
             highest, at = max(known)
             sentences.append(f"{words}: {count(highest)} at {at.day} {at:%b %H:%M}.")
     if unforeseen(drawn):
-        sentences.append("There is too little history for a forecast of all of it.")
+        sentences.append("There is not enough history to forecast the whole range.")
     if holes:
         sentences.append(f"{holes} {'gap' if holes == 1 else 'gaps'} without samples.")
     return " ".join(sentences)

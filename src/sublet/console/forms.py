@@ -15,13 +15,13 @@ NEXT_LENGTH_MAX = 500
 
 
 class ForeignFormError(ForbiddenError):
-    """This form was sent from another site or an older page; open the console's own page and send it again."""
+    """This form was sent from another site or an outdated page; open the page in the console and submit the form again."""
 
     code = "foreign_form"
 
 
 class FormTooLongError(InvalidInputError):
-    """The form is longer than the console accepts; shorten what you entered."""
+    """The form is too long; shorten what you entered."""
 
     code = "form_too_long"
     status = 413

@@ -28,7 +28,7 @@ ONCE_LENGTH_MAX = 64
 
 
 class DoneAlreadyError(ForbiddenError):
-    """This form was sent before and has been carried out; open the page again to see what came of it."""
+    """This form has already been submitted; reload the page to see the result."""
 
     code = "done_already"
     status = 409
@@ -47,7 +47,7 @@ def router(accounts: Accounts, sessions: Sessions, pages: Pages, shown: Sequence
     def static(request: Request, name: str) -> Response:
         asset = pages.assets.at(f"/static/{name}")
         if asset is None:
-            return PlainTextResponse("There is no such file; reload the page.\n", 404, HEADERS)
+            return PlainTextResponse("This file does not exist; reload the page.\n", 404, HEADERS)
         kept = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
         return Response(asset.content, headers=kept, media_type=asset.media_type)
 
@@ -55,7 +55,7 @@ def router(accounts: Accounts, sessions: Sessions, pages: Pages, shown: Sequence
 
 
 def signed_in(request: Request, sessions: Sessions, answer: Callable[[Session], Response]) -> Response:
-    """`answer` for whoever is signed in; others go to sign in and come back."""
+    """`answer` for signed-in people; others are sent to sign in and then come back."""
     session = sessions.find(token_in(request))
     if session is None:
         return to(_sign_in_path(request))
@@ -146,7 +146,7 @@ class _Screening:
             refuse_forged(request, session, form)
             act = self.screen.acts.get(form.text("act"))
             if act is None:
-                raise InvalidInputError("this form asks for something that the page can't do; reload it")
+                raise InvalidInputError("this page does not support that action; reload the page")
             if act.dangerous:
                 self.sessions.require_verified(session)
             with audited(self._acting(request, session, form.text("act"))):
@@ -230,7 +230,7 @@ def _not_for(session: Session, permission: str) -> SubletError:
         session.actor.require(permission)
     except ForbiddenError as error:
         return error
-    return ForbiddenError("this page is for the operator; the pages above are yours")
+    return ForbiddenError("only operators can open this page; use the pages above")
 
 
 def _sign_in_path(request: Request) -> str:

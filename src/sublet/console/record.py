@@ -154,7 +154,7 @@ def _earned(stood: Stood) -> Earned:
     told = as_dict(stood)
     rate = ""
     if told["broken_per_1000"] is not None:
-        rate = f"{told['broken']:,} of {told['sold']:,} broke on paper, {told['promised_per_1000']:g} of 1,000 are promised"
+        rate = f"{told['broken']:,} of {told['sold']:,} broken in simulation; the limit is {told['promised_per_1000']:g} per 1,000"
     tone = {"stopped": "bad", "earning": "busy", "open": "busy", "full": "good"}[told["state"]]
     return Earned(tone, told["state"], told["sentence"], rate)
 

@@ -142,7 +142,7 @@ class Renting:
         quotes = self._leases.open_quotes(visit.actor.organization_id)
         quote = next((item for item in quotes if item.id == quote_id), None)
         if quote is None:
-            raise NotFoundError("this quote has expired or was accepted; choose again under Offers")
+            raise NotFoundError("this quote has expired or was already accepted; request a new one under Offers")
         return self._drawn_quote(visit, quote, "")
 
     def _drawn_quote(self, visit: Visit, quote: Quote, notice: str) -> Drawn:
@@ -224,7 +224,7 @@ class Renting:
     def _end(self, visit: Visit) -> Go:
         lease_id = visit.path["lease_id"]
         if visit.form.text("sure") != "yes":
-            raise InvalidInputError("tick the box to confirm that everything on the lease will be deleted")
+            raise InvalidInputError("select the checkbox to confirm that all data on the lease will be deleted")
         self._leases.end(lease_id, visit.actor.organization_id)
         return Go(f"{LEASES}/{lease_id}")
 

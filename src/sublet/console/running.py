@@ -162,7 +162,7 @@ class Running:
 
     def _suspend(self, visit: Visit) -> Go:
         if visit.form.text("sure") != "yes":
-            raise InvalidInputError("tick the box to confirm that its people and keys are kept out")
+            raise InvalidInputError("select the checkbox to confirm that its people and keys lose access")
         return Go(f"{ORGANIZATIONS}/{self._accounts.suspend(visit.path['organization_id']).id}")
 
     def _resume(self, visit: Visit) -> Go:
@@ -190,5 +190,5 @@ def _drawn_keys(
 
 
 def _whole_link(visit: Visit, link: str) -> str:
-    """Without control.public_url a link is a path: whoever reads this page reached it under an address that works."""
+    """Without control.public_url a link is a path: the browser already reached this page at an address that works."""
     return link if link.startswith("http") else visit.base_url + link

@@ -15,8 +15,8 @@ from sublet.console.frame import Pages, to
 from sublet.console.pages import refuse_forged, signed_in
 from sublet.values.errors import InvalidInputError, SubletError, UnauthenticatedError
 
-WRONG_KEY = "This key is unknown, expired or revoked; paste another one."
-TWO_PASSWORDS = "the two passwords differ; type the same one twice"
+WRONG_KEY = "This key is unknown, expired or revoked; use another one."
+TWO_PASSWORDS = "the passwords don't match; enter the same one twice"
 
 Sent = Annotated[Form, Depends(read_form)]
 

@@ -59,7 +59,7 @@ def refuse_another_pools(series: Series, accelerators: int) -> None:
         if value > FAR_ABOVE * accelerators:
             raise InvalidInputError(
                 f"the file looks like another pool's: its {name} is usually {value:g}, and this pool has {accelerators} "
-                "accelerators. Check the file and the pool; to import it all the same, set force"
+                "accelerators. Check the file and the pool; to import it anyway, set force"
             )
 
 

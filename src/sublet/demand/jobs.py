@@ -44,9 +44,9 @@ class KnownJob:
 
     def __post_init__(self) -> None:
         if not 1 <= self.accelerators <= ACCELERATORS_MAX:
-            raise InvalidInputError(f"a job has {self.accelerators} accelerators; write 1 to {ACCELERATORS_MAX}")
+            raise InvalidInputError(f"a job has {self.accelerators} accelerators; it must be 1 to {ACCELERATORS_MAX}")
         if self.limit_s is not None and self.limit_s < 1:
-            raise InvalidInputError(f"the time limit of a job is {self.limit_s} s; write 1 or more, or leave it out")
+            raise InvalidInputError(f"the time limit of a job is {self.limit_s} s; it must be at least 1 or omitted")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def need_ahead(jobs: Sequence[KnownJob], at: datetime, capacity: float) -> Float
     than the pool never starts and is left out. Raises InvalidInputError for more than JOBS_MAX jobs.
     """
     if len(jobs) > JOBS_MAX:
-        raise InvalidInputError(f"{len(jobs)} jobs at once; at most {JOBS_MAX} of one pool are taken")
+        raise InvalidInputError(f"{len(jobs)} jobs were sent; at most {JOBS_MAX} per pool are accepted")
     now = to_micros(as_utc(at)) / 1e6
     begin = now // HOUR_S * HOUR_S
     changes = np.zeros(KNOWN_HOURS + 1)

@@ -95,7 +95,7 @@ class Demand:
         Raises InvalidInputError for a sample from the future (a clock that runs ahead would hide real demand).
         """
         if len(samples) > SAMPLES_PER_WRITE_MAX:
-            raise InvalidInputError(f"{len(samples)} samples at once; send at most {SAMPLES_PER_WRITE_MAX}")
+            raise InvalidInputError(f"{len(samples)} samples were sent at once; send at most {SAMPLES_PER_WRITE_MAX}")
         series = series_of(pool_id, samples)
         self._refuse_future(series, "the sample")
         return self._keep(series)
@@ -104,7 +104,7 @@ class Demand:
         """Keep what the jobs that a batch system knew at `at` will need of `capacity` accelerators. Of several in an hour the
         newest stays. Raises InvalidInputError, for a moment in the future, too."""
         if at > self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX):
-            raise InvalidInputError(f"the jobs at {format_time(at)} lie in the future; check the clock of their source")
+            raise InvalidInputError(f"the jobs at {format_time(at)} are in the future; check the clock of the source")
         known = Known.of(jobs, at, capacity)
         self._store.write(lambda connection: sql.keep_known(connection, pool_id, known))
         return known
@@ -223,22 +223,24 @@ class Demand:
         """
         if not 0 <= patience_s <= PATIENCE_MAX.total_seconds():
             raise InvalidInputError(
-                f"patience_s is {patience_s}; write 0 to {PATIENCE_MAX.total_seconds():.0f} seconds: a need that can wait longer "
-                "is a later claim"
+                f"patience_s is {patience_s}; write 0 to {PATIENCE_MAX.total_seconds():.0f} seconds: if the need can wait longer, "
+                "make a later claim"
             )
         if not 1 <= count <= ACCELERATORS_MAX:
             raise InvalidInputError(f"count is {count}; claim from 1 to {ACCELERATORS_MAX} accelerators")
         reason = checked_line(reason, "reason", REASON_CHARACTERS_MAX)
         now = self._store.clock.now()
         if window.end <= now:
-            raise InvalidInputError(f"the claim ends at {format_time(window.end)}, which is past; claim a time to come")
+            raise InvalidInputError(
+                f"the claim ends at {format_time(window.end)}, which is in the past; choose a later end"
+            )
         if window.end > now + CLAIM_AHEAD:
             raise InvalidInputError(f"the claim ends at {format_time(window.end)}; claim at most ten years ahead")
         claim = Claim(new_id("clm"), pool_id, count, window, reason, now, patience_s=patience_s, team=team)
 
         def write(writing: Connection) -> Claim:
             if len(sql.claims_between(writing, pool_id, self._ahead(), True, CLAIMS_MAX)) >= CLAIMS_MAX:
-                raise ConflictError(f"{CLAIMS_MAX} claims of this pool are not over yet; withdraw some first")
+                raise ConflictError(f"this pool has {CLAIMS_MAX} current claims, the maximum; withdraw some first")
             sql.insert_claim(writing, claim)
             return claim
 
@@ -283,7 +285,7 @@ class Demand:
         latest = from_micros(int(series.times_us[-1])) if len(series) else self._store.clock.now()
         if latest > self._store.clock.now() + timedelta(seconds=AHEAD_OF_CLOCK_S_MAX):
             raise InvalidInputError(
-                f"{what} at {format_time(latest)} lies in the future; check the times, or the clock of their source"
+                f"{what} at {format_time(latest)} is in the future; check the times or the clock of the source"
             )
 
     def _ahead(self) -> Window:

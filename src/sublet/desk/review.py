@@ -1,4 +1,4 @@
-"""What an analyst would ask of a case before it goes out: numbers that are hardly meant, old sources, inputs that nothing uses."""
+"""What an analyst would ask of a case before it goes out: implausible numbers, old sources, inputs that nothing uses."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def write_reports(desk: Desk, folder: Path) -> Reports:
         reports.json.write_text(data + "\n", encoding="utf-8")
     except OSError as error:
         raise CaseError(
-            f"{folder}: the report can't be written there ({error.strerror}); name another folder with --out"
+            f"{folder}: the report can't be written there ({error.strerror}); choose a different folder with --out"
         ) from error
     return reports
 
@@ -84,5 +84,5 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CaseError(
-            f"{path}: the page can't be written there ({error.strerror}); name another file with --out"
+            f"{path}: the page can't be written there ({error.strerror}); choose a different file with --out"
         ) from error

@@ -64,7 +64,7 @@ def router(fleet: Fleet, require: Require) -> APIRouter:
     def set_service(unit_id: str, body: UnitService, seen: Condition = Depends(if_match)) -> None:
         """Take an accelerator out of sale, with the reason, or put it back."""
         if not body.in_service and not body.reason:
-            raise InvalidInputError("reason: say why the accelerator is taken out of service", field="reason")
+            raise InvalidInputError("reason: say why the accelerator is being taken out of service", field="reason")
         fleet.set_service(unit_id, body.in_service, None if body.in_service else body.reason, seen)
 
     return routes

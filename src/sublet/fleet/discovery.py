@@ -50,8 +50,8 @@ def discover() -> Found:
         return found
     if _gpus_seen:
         raise UnavailableError(
-            f"the NVIDIA driver does not answer any more, and there were {len(_gpus_seen)} GPUs; look at nvidia-smi, "
-            "then restart Sublet if they are gone for good"
+            f"the NVIDIA driver has stopped responding; there were {len(_gpus_seen)} GPUs. Check nvidia-smi, "
+            "then restart Sublet if the GPUs were removed permanently"
         )
     return _cores()
 
@@ -83,7 +83,7 @@ def _gpus() -> Found | None:
     try:
         seen = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
-        raise UnavailableError(f"the GPUs can't be read by NVML ({error}); look at nvidia-smi") from error
+        raise UnavailableError(f"NVML can't read the GPUs ({error}); check nvidia-smi") from error
     finally:
         pynvml.nvmlShutdown()
     return _one_generation(seen) if seen else None

@@ -153,8 +153,8 @@ def _refuse_elsewhere(known: Pool | None, spec: PoolSpec, node_id: str | None) -
     if known.node_ids - {node_id}:
         others = ", ".join(sorted(known.node_ids - {node_id}))
         raise PoolElsewhereError(
-            f"pool {spec.name!r} is that of another machine (node {others}); name yours otherwise in [[pools]], or, where that "
-            "machine is gone for good, run `sublet node forget`"
+            f"pool {spec.name!r} belongs to another machine (node {others}); use a different name in [[pools]] or, if that "
+            "machine was removed permanently, run `sublet node forget`"
         )
 
 
@@ -163,7 +163,7 @@ def _checked(specs: Iterable[PoolSpec]) -> list[PoolSpec]:
     seen: set[str] = set()
     for spec in listed:
         if spec.name in seen:
-            raise InvalidInputError(f"two pools are named {spec.name!r}; give each a name of its own")
+            raise InvalidInputError(f"there are two pools named {spec.name!r}; give each pool a unique name")
         if not 0 < len(spec.devices) <= UNITS_PER_POOL_MAX:
             raise InvalidInputError(f"pool {spec.name!r} must have 1 to {UNITS_PER_POOL_MAX} accelerators")
         seen.add(spec.name)

@@ -41,7 +41,7 @@ def operator_application(gateway: Gateway, surface: Surface, snapshot_age_s: Cal
             return
         if not gateway.grant_of(surface.secret(request.headers.raw)).is_operator:
             raise ForbiddenError(
-                "this is for the operator: call it on this machine directly, or with the operator's key"
+                "only the operator can do this: call it directly on this machine, or with an operator key"
             )
 
     async def metrics(request: Request) -> Response:

@@ -101,7 +101,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise AddressTakenError(
-            f"the gateway can't listen on {host}:{port} ({error.strerror}); stop what does, or set gateway.port"
+            f"the gateway can't listen on {host}:{port} ({error.strerror}); stop the process that uses the port, or set gateway.port"
         ) from error
     return listener
 

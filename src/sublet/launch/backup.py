@@ -47,7 +47,7 @@ def back_up(settings: Settings, target: Path, now: datetime, *, homes: bool = Tr
     backup is whole when the folder has its name. Raises WouldOverwriteError, NotFoundError where there is no database.
     """
     if target.exists():
-        raise WouldOverwriteError(f"{target} is there already; name a new folder")
+        raise WouldOverwriteError(f"{target} already exists; choose a new folder")
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700, parents=True)
@@ -72,12 +72,12 @@ def checked_backup(source: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_bytes())
         hashes = dict(manifest["sha256"])
     except OSError as error:
-        raise NotFoundError(f"{source} is no backup ({error.strerror}); name the folder that was written") from error
+        raise NotFoundError(f"{source} is not a backup ({error.strerror}); specify the folder of a backup") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BackupDamagedError(f"{source / MANIFEST} is damaged") from error
     for name in (FILES, DATABASE):
         if not (source / name).is_file() or _sha256(source / name) != hashes.get(name):
-            raise BackupDamagedError(f"{source / name} is not what was written; take another backup")
+            raise BackupDamagedError(f"{source / name} was changed after the backup; use another backup")
     with closing(sqlite3.connect(f"file:{source / DATABASE}?mode=ro", uri=True)) as database:
         if database.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
             raise BackupDamagedError(f"{source / DATABASE} fails its integrity check")
@@ -90,7 +90,7 @@ def restore(settings: Settings, source: Path, now: datetime, *, overwrite: bool 
     BackupDamagedError, NotFoundError; nothing has then changed."""
     manifest = checked_backup(source)
     if running_system(settings.data_dir) is not None:
-        raise ConflictError("Sublet runs on this data directory; stop it with `sublet down --end-leases` first")
+        raise ConflictError("Sublet is running on this data directory; stop it with `sublet down --end-leases` first")
     begun = unfinished_restore(settings.data_dir)
     store = Store(settings.database_url)
     try:
@@ -98,7 +98,7 @@ def restore(settings: Settings, source: Path, now: datetime, *, overwrite: bool 
         if store.is_sqlite and Path(str(store.url.database)).exists():
             there.insert(0, Path(str(store.url.database)))
         if there and not overwrite and begun is None:
-            raise WouldOverwriteError(f"{there[0]} is there already; say --overwrite to move it aside")
+            raise WouldOverwriteError(f"{there[0]} already exists; to move it aside, use --overwrite")
         if not store.is_sqlite:
             original = Store(f"sqlite:///{source / DATABASE}")
             try:

@@ -153,7 +153,9 @@ def stop_running(data_dir: Path, patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     while running_system(data_dir) is not None:
         if time.monotonic() > deadline:
-            raise UnavailableError(f"process {found['pid']} has not ended after {patience_s:.0f} s; repeat, or kill it")
+            raise UnavailableError(
+                f"process {found['pid']} has not ended after {patience_s:.0f} s; run the command again or kill the process"
+            )
         time.sleep(0.05)
     return True
 
@@ -181,7 +183,7 @@ def end_leases(settings: Settings) -> list[str]:
         deadline = time.monotonic() + LEASES_S_MAX
         while left := live():
             if time.monotonic() > deadline:
-                raise UnavailableError(f"{', '.join(left)} did not end; `sublet lease show ID` says why")
+                raise UnavailableError(f"{', '.join(left)} did not end; `sublet lease show ID` shows why")
             system.leases.tick()
             time.sleep(0.05)
         # What no book knows any more is ended too, and what is over is forgotten.

@@ -109,7 +109,7 @@ class Supervisor:
             self._lock = take_lock(folder)
         except OSError as error:
             raise UnavailableError(
-                f"data_dir {folder} can't be used ({error.strerror}); make it writable for this user, or set SUBLET_DATA_DIR"
+                f"data_dir {folder} can't be used ({error.strerror}); make it writable by this user, or set SUBLET_DATA_DIR"
             ) from error
         try:
             # The kernel takes its time to close the sockets of what was killed.
@@ -147,7 +147,7 @@ class Supervisor:
                 name = dying[0] if dying else waiting[0] if waiting else ""
                 end = self.children[name].end if dying else ""
                 why = f"it {end}" if end else self.last_words(name)
-                raise UnavailableError(f"{name} does not start: {why}")
+                raise UnavailableError(f"{name} did not start: {why}")
             if waiting:
                 self._stop.wait(0.05)
 
@@ -336,8 +336,8 @@ def take_lock(data_dir: Path) -> IO[str]:
     handle.close()
     other = other or {}
     raise AlreadyRunningError(
-        f"Sublet runs on {data_dir} already (process {other.get('pid', '?')}, {other.get('control', 'address unknown')}); "
-        "stop it there with Ctrl-C, or set SUBLET_DATA_DIR to another directory"
+        f"Sublet is already running on {data_dir} (process {other.get('pid', '?')}, {other.get('control', 'address unknown')}); "
+        "stop it, or set SUBLET_DATA_DIR to another directory"
     )
 
 
@@ -385,7 +385,7 @@ def check_disk(data_dir: Path) -> None:
     free = shutil.disk_usage(data_dir).free + Ballast(data_dir).held_bytes
     if free < FREE_BYTES_MIN:
         raise StorageFullError(
-            f"{data_dir} has {free // 2**20} MiB free and Sublet needs {FREE_BYTES_MIN // 2**20}; free space there, or set data_dir"
+            f"{data_dir} has {free // 2**20} MiB free and Sublet needs {FREE_BYTES_MIN // 2**20} MiB; free some space, or set data_dir"
         )
 
 
@@ -407,7 +407,7 @@ def bind(host: str, port: int, setting: str, patience_s: float = 0.0) -> socket.
         held.close()
         if error.errno == errno.EADDRINUSE:
             raise PortTakenError(
-                f"port {port} of {host} is taken by {_holder(port)}; stop it, or set {setting} to another port"
+                f"port {port} on {host} is in use by {_holder(port)}; stop it, or set {setting} to another port"
             ) from error
         raise PortTakenError(f"{host}:{port} can't be bound ({error.strerror}); set {setting}") from error
     return held

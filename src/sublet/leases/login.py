@@ -45,9 +45,11 @@ def client_key(path: Path | None) -> ClientKey:
         try:
             text = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInputError(f"{path} can't be read; name a public key such as ~/.ssh/id_ed25519.pub") from error
+            raise InvalidInputError(
+                f"{path} can't be read; specify a public key such as ~/.ssh/id_ed25519.pub"
+            ) from error
         if "PRIVATE KEY" in text:
-            raise InvalidInputError(f"{path} is a private key; name the .pub file beside it")
+            raise InvalidInputError(f"{path} is a private key; use the .pub file next to it")
         return ClientKey(text, _identity_beside(path))
     own = own_directory() / f"{OWN_KEY}.pub"
     for candidate in (own, *_usual_keys()):
@@ -132,7 +134,7 @@ def checked_door(door: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     )
     if not good:
-        raise UnavailableError("the service names an SSH address that is none; report it to the operator")
+        raise UnavailableError("the service returned an invalid SSH address; report this to the operator")
     return door
 
 
@@ -162,7 +164,7 @@ def quoted(path: Path, *, expanded: bool = True) -> str:
     text = str(path).replace("%", "%%") if expanded else str(path)
     if '"' in text or "\n" in text:
         raise InvalidInputError(
-            f"OpenSSH can't be given {path}: its name has a quote or a line break; set XDG_CONFIG_HOME"
+            f"the path {path} can't be passed to OpenSSH because it contains a quote or a line break; set XDG_CONFIG_HOME"
         )
     return f'"{text}"'
 
@@ -204,4 +206,4 @@ async def _without_client(door: Mapping[str, Any], command: Sequence[str], ident
             done = await process.wait()
             return int(done.exit_status or 0)
     except (OSError, asyncssh.Error) as error:
-        raise UnavailableError(f"the lease's door does not open: {error}") from error
+        raise UnavailableError(f"the SSH port of the lease does not accept connections: {error}") from error

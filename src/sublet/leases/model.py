@@ -138,7 +138,7 @@ UNIT_STATE_OF: Mapping[LeaseState, UnitState] = {
 def checked_transition(before: LeaseState, after: LeaseState) -> LeaseState:
     """`after`, if `before` may lead to it. Raises WrongStateError."""
     if after not in TRANSITIONS[before]:
-        raise WrongStateError(f"a lease that is {before} can't become {after}")
+        raise WrongStateError(f"a lease can't change from {before} to {after}")
     return after
 
 
@@ -474,7 +474,7 @@ def checked_ahead(start: datetime, now: datetime) -> datetime:
 def checked_window(window: Window, now: datetime) -> Window:
     """`window`, if such a lease can be sold. Raises InvalidInputError."""
     if window.start < now - timedelta(seconds=METER_STEP_S):
-        raise InvalidInputError(f"start {format_time(window.start)} is over; it is {format_time(now)} now")
+        raise InvalidInputError(f"start {format_time(window.start)} is in the past; the time is {format_time(now)}")
     checked_ahead(window.start, now)
     if not WINDOW_S_MIN <= window.seconds <= WINDOW_S_MAX:
         raise InvalidInputError(

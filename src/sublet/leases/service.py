@@ -236,7 +236,7 @@ class Leases:
     def release_unit(self, unit_id: str, actor: str, reason: str) -> None:
         """The operator says that an accelerator is clean. Raises NotFoundError where it is in no quarantine."""
         if not self._transitions.release_unit(unit_id, actor, checked_line(reason, "reason", REASON_MAX, 1)):
-            raise NotFoundError(f"accelerator {unit_id!r} is in no quarantine")
+            raise NotFoundError(f"accelerator {unit_id!r} is not in quarantine")
 
     def plan(self) -> Plan:
         """What would be done now, and what waits. Looks at the backends and the books; changes nothing."""

@@ -71,7 +71,7 @@ def install() -> bool:
         # A link, as people have who keep their settings in a repository, stays a link.
         _replace(path.resolve(), f"{line}\n\n{before}" if before else f"{line}\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} can't be changed ({error}); put this line at its top: {line}") from error
+        raise InvalidInputError(f"{path} can't be changed ({error}); add this line at the top: {line}") from error
     return True
 
 

@@ -69,7 +69,9 @@ def failed_units(connection: Connection, unit_ids: Sequence[str] | None = None) 
         for row in connection.execute(unclean)
     }
     for row in connection.execute(out):
-        found[row.id] = FailedRow(FailedUnit(row.id, row.device, row.out_reason or "no reason given", row.out_at), None)
+        found[row.id] = FailedRow(
+            FailedUnit(row.id, row.device, row.out_reason or "no reason was given", row.out_at), None
+        )
     return found
 
 

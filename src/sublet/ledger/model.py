@@ -143,7 +143,7 @@ class Entry:
             if posting.account not in ACCOUNTS:
                 raise InvalidInputError(f"account {posting.account!r} is not in the chart of accounts")
             if abs(posting.nano) > POSTING_NANO_MAX:
-                raise InvalidInputError(f"a posting of {posting.nano} nano-units is beyond what one posting holds")
+                raise InvalidInputError(f"a posting of {posting.nano} nano-units exceeds the maximum of one posting")
             total += posting.nano
         if total:
             raise UnbalancedEntryError(f"the postings of {self.kind} {self.source_id} sum to {total}, not to zero")

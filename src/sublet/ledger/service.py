@@ -159,7 +159,7 @@ class Ledger:
                 return report
 
     def dismiss(self, source: str, event_id: str, reason: str) -> dict[str, Any]:
-        """Dismiss a correction that waits for an event that will never arrive; it stays on record, with the reason."""
+        """Dismiss a correction that waits for an event that will never arrive; it is kept on record with the reason."""
         self.rate()
         return self._store.write(
             lambda connection: dismissals.dismiss(connection, source, event_id, reason, self._store.clock.now())

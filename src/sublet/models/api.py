@@ -85,7 +85,9 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
     def pull(model: str) -> dict[str, Any]:
         """Download a model's file to the node that answers, and check it; an intact file is left unchanged."""
         if not fetching.acquire(blocking=False):
-            raise LimitExceededError("a model's file is being downloaded already; try again when that is done")
+            raise LimitExceededError(
+                "another model is already being downloaded; try again when that download has finished"
+            )
         try:
             path = models.pull(model)
         finally:
@@ -104,8 +106,8 @@ def _pool_for(fleet: Fleet, wanted: str, accelerators: int) -> str:
         return ""
     names = ", ".join(pool.name for pool in pools)
     raise InvalidInputError(
-        f"pool_id: there are several pools ({names}); name one"
+        f"pool_id: there are several pools ({names}); specify one"
         if pools
-        else "there is no pool yet; `sublet up` finds one",
+        else "there are no pools yet; `sublet up` detects them",
         field="pool_id",
     )

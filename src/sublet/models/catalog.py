@@ -65,7 +65,7 @@ def read_toml(path: Path) -> list[CatalogEntry]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InvalidInputError(f"{path}: {error.strerror}; give a readable TOML file") from error
+        raise InvalidInputError(f"{path}: {error.strerror}; specify a readable TOML file") from error
     return parse_toml(content, str(path))
 
 
@@ -80,14 +80,14 @@ def parse_toml(content: bytes, path: str) -> list[CatalogEntry]:
     unknown = set(document) - {"models"}
     entries = document.get("models")
     if unknown or not isinstance(entries, list) or not entries:
-        raise InvalidInputError(f"{path}: write each model as a [[models]] table, and nothing else")
+        raise InvalidInputError(f"{path}: the file must contain only [[models]] tables, one for each model")
     if len(entries) > ENTRIES_MAX:
-        raise InvalidInputError(f"{path}: {len(entries)} models, at most {ENTRIES_MAX} in one file")
+        raise InvalidInputError(f"{path}: {len(entries)} models; a file can have at most {ENTRIES_MAX}")
     parsed = [parse_entry(entry, f"{path}: models[{index}]") for index, entry in enumerate(entries)]
     names = [entry.name for entry in parsed]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInputError(f"{path}: the model {name!r} stands there twice; keep one")
+            raise InvalidInputError(f"{path}: model {name!r} is listed twice; remove one")
     return parsed
 
 
@@ -97,7 +97,7 @@ def parse_entry(fields: Any, where: str) -> CatalogEntry:
         raise InvalidInputError(f"{where}: must be a table")
     for name, value in fields.items():
         if name not in _FIELDS:
-            raise InvalidInputError(f"{where}.{name}: there is no such field; known are {', '.join(_FIELDS)}")
+            raise InvalidInputError(f"{where}.{name}: unknown field; the fields are {', '.join(_FIELDS)}")
         if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
             raise InvalidInputError(f"{where}.{name}: must be {_FIELDS[name].__name__}, not {value!r}")
     for name in ("name", "engine", "source"):
@@ -176,9 +176,7 @@ def verified_weights(entry: CatalogEntry, progress: Callable[[int, int], None] |
     except OSError as error:
         raise ModelFileError(f"the file of {entry.name}, {path}, can't be read ({error.strerror}); {again}") from error
     if entry.sha256 is not None and digest.hexdigest() != entry.sha256:
-        raise ModelFileError(
-            f"the file of {entry.name}, {path}, is damaged (its SHA-256 is not the expected one); {again}"
-        )
+        raise ModelFileError(f"the file of {entry.name}, {path}, is damaged (its SHA-256 does not match); {again}")
     return path
 
 

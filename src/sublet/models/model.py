@@ -251,5 +251,5 @@ class ModelRow:
 def checked_scale(replicas: int | None) -> int | None:
     """`replicas`, or None for automatic. Raises InvalidInputError."""
     if replicas is not None and not 0 <= replicas <= REPLICAS_MAX:
-        raise InvalidInputError(f"replicas must be 0 to {REPLICAS_MAX}, not {replicas}; leave it out for automatic")
+        raise InvalidInputError(f"replicas must be 0 to {REPLICAS_MAX}, not {replicas}; omit it for automatic scaling")
     return replicas

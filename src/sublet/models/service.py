@@ -116,10 +116,12 @@ class Models:
                 seen.require(deployment.as_dict())
                 sql.update_deployment(connection, deployment.id, now, state="retired")
             elif any(replica.model == name for replica in sql.live_replicas(connection)):
-                raise ConflictError(f"{name} still has replicas that drain; repeat when they have ended")
+                raise ConflictError(f"{name} still has replicas that are draining; try again when they have ended")
             elif not sql.drop_entry(connection, name):
                 if name == self._built_in.name:
-                    raise ConflictError(f"{name} is built in and not deployed; there is nothing to remove")
+                    raise ConflictError(
+                        f"{name} is a built-in model and is not deployed, so there is nothing to remove"
+                    )
                 raise UnknownModelError(f"there is no model {name!r} in the catalog; `sublet models ls` lists them")
 
         self._store.write(write)
@@ -158,7 +160,9 @@ class Models:
                 created = Deployment(new_id("dep"), model, pool_id, floor, replicas_max, scale, "active", now, now)
                 sql.insert_deployment(connection, created)
             elif found.pool_id != pool_id and found.state == "active":
-                raise ConflictError(f"{model} is deployed on pool {found.pool_id}; remove it there first")
+                raise ConflictError(
+                    f"{model} is already deployed on pool {found.pool_id}; remove it from that pool first"
+                )
             elif found.state != "active":
                 sql.update_deployment(
                     connection,
@@ -190,7 +194,7 @@ class Models:
             found = _active(sql.deployment_of(connection, model), model)
             seen.require(found.as_dict())
             if replicas is not None and replicas > found.replicas_max:
-                raise InvalidInputError(f"{model} may have {found.replicas_max} replicas at most, not {replicas}")
+                raise InvalidInputError(f"{model} can have at most {found.replicas_max} replicas, not {replicas}")
             # The operator's own word stands above the floor.
             floor = found.floor if replicas is None else min(found.floor, replicas)
             sql.update_deployment(connection, found.id, now, scale=replicas, floor=floor)
@@ -336,7 +340,7 @@ def fetched(entry: CatalogEntry, progress: Callable[[str], None] | None = None) 
 
 def _active(found: Deployment | None, model: str) -> Deployment:
     if found is None or found.state != "active":
-        raise UnknownModelError(f"{model!r} is not deployed; `sublet models ls` lists what is")
+        raise UnknownModelError(f"{model!r} is not deployed; `sublet models ls` lists deployed models")
     return found
 
 
@@ -344,8 +348,8 @@ def _check_one_per_url(entry: CatalogEntry, replicas: int) -> None:
     most = replicas_max_of(entry)
     if most is not None and replicas > most:
         raise InvalidInputError(
-            f"{entry.name} is served at one URL, so it has {most} replica at most, not {replicas}; to send it more requests "
-            "at once, raise its slots with `sublet models add`"
+            f"{entry.name} is served at a single URL, so it can have at most {most} replica, not {replicas}; to send it more requests "
+            "in parallel, raise its slots with `sublet models add`"
         )
 
 

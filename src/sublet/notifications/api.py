@@ -83,7 +83,7 @@ def _add_subscription_routes(
     def subscribe(
         body: NewSubscription, actor: Actor = Depends(require("subscriptions:write", effect=secret_shown))
     ) -> dict[str, Any]:
-        """Tell somebody of events from now on. A webhook's secret is in this answer alone; an e-mail address must confirm first."""
+        """Notify somebody of events from now on. A webhook's secret is in this answer alone; an e-mail address must confirm first."""
         wanted = Wanted(body.channel, body.address, tuple(body.kinds), body.name, body.format, body.subject)
         return notifications.create(owner_of(actor, body.organization_id), wanted, actor.key_id).as_dict()
 
@@ -121,7 +121,7 @@ def _add_subscription_routes(
         organization_id: OneOrganization = None,
         seen: Condition = Depends(if_match),
     ) -> None:
-        """End a subscription, with what waits and its log."""
+        """Remove a subscription, its pending messages and its log."""
         notifications.remove(owner_of(actor, organization_id), subscription_id, seen)
 
     _add_use_routes(routes, notifications, owner_of, require, secret_shown)

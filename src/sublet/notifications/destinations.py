@@ -77,9 +77,11 @@ class Destinations:
         if parts.scheme not in ("https", "http") or not host or "%" in host:
             raise InvalidInputError("address must be a URL such as https://hooks.example.com/sublet")
         if parts.username is not None or parts.password is not None:
-            raise InvalidInputError("leave user and password out of the address; check the signature instead")
+            raise InvalidInputError(
+                "the address must not contain a user name or password; verify the signature instead"
+            )
         if parts.fragment:
-            raise InvalidInputError("leave the part after # out of the address")
+            raise InvalidInputError("the address must not contain a fragment (the part after #)")
         https = parts.scheme == "https"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         made = Destination(host, port or (443 if https else 80), https, target)

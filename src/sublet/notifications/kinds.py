@@ -34,7 +34,7 @@ def checked_patterns(patterns: Sequence[str], *, operator: bool) -> tuple[str, .
     its own events alone. Raises InvalidInputError."""
     names = [kind.name for kind in all_kinds() if operator or kind.audience == "organization"]
     if not patterns or len(patterns) > PATTERNS_MAX:
-        raise InvalidInputError(f"give 1 to {PATTERNS_MAX} kinds of events; `*` stands for all")
+        raise InvalidInputError(f"specify 1 to {PATTERNS_MAX} kinds of events; `*` means all")
     for pattern in patterns:
         if any(selects(pattern, name) for name in names):
             continue

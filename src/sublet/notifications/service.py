@@ -118,7 +118,9 @@ class Notifications:
         def write(connection: Connection) -> SubscriptionMade:
             self._store.lock(connection, f"subscriptions:{owner.organization_id or ''}")
             if sql.count_of(connection, owner.organization_id) >= self._subscriptions_max:
-                raise LimitExceededError(f"there are {self._subscriptions_max} subscriptions; remove one first")
+                raise LimitExceededError(
+                    f"there are already {self._subscriptions_max} subscriptions, the maximum; remove one first"
+                )
             first = replace(made, secret=sealed, from_position=outbox.last_position(connection))
             sql.insert_subscription(connection, first)
             if first.confirmed_at is None:
@@ -243,7 +245,7 @@ class Notifications:
                 raise SubscriptionDisabledError()
             now = self._store.clock.now()
             if not outbox.by_ids(connection, [found.event_id]):
-                raise NotFoundError("this event is not kept any more; notifications.retention_days says for how long")
+                raise NotFoundError("this event is no longer stored; see notifications.retention_days")
             sql.update_delivery(connection, found.id, state=DeliveryState.WAITING.value, next_at=now, created_at=now)
             sql.update_subscription(connection, subscription.id, paused_until=None)
             again = sql.delivery(connection, delivery_id)
@@ -282,7 +284,7 @@ class Notifications:
         def write(connection: Connection) -> Subscription:
             found = sql.subscription(connection, subscription_id)
             if found is None or not self.links.leaves(found, token):
-                raise NotFoundError("this link is not valid any more")
+                raise NotFoundError("this link is no longer valid")
             sql.update_subscription(
                 connection, found.id, enabled=False, disabled_reason="unsubscribed by a link in a mail"
             )

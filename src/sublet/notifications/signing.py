@@ -31,7 +31,7 @@ def signing_key(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidInputError(f"a secret that begins with {PREFIX} must go on in base64") from error
+        raise InvalidInputError(f"a secret that begins with {PREFIX} must continue in base64") from error
 
 
 def signed_headers(message_id: str, moment: datetime, body: bytes, signers: Sequence[str]) -> dict[str, str]:

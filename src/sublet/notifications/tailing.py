@@ -39,7 +39,9 @@ class Tailing:
         """Count one reader who waits. Raises LimitExceededError."""
         with self._lock:
             if self._open.get(owner, 0) >= PER_OWNER or sum(self._open.values()) >= IN_ALL:
-                raise LimitExceededError(f"{PER_OWNER} readers wait for events already; close one", retry_after_s=5)
+                raise LimitExceededError(
+                    f"there are already {PER_OWNER} open event streams, the maximum; close one", retry_after_s=5
+                )
             self._open[owner] = self._open.get(owner, 0) + 1
         try:
             yield

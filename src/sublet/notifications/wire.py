@@ -41,7 +41,7 @@ class SubscriptionChange:
 
 @body
 class ConfirmAddress:
-    """The code from the mail that asked."""
+    """Code from the confirmation e-mail."""
 
     code: Annotated[str, MinLen(1), MaxLen(120), LINE]
 

@@ -34,7 +34,7 @@ from sublet.wiring.system import Sublet
 SECONDS_PER_HOUR = 3600
 OWNER = "this owner"
 PRODUCTS = frozenset(meter.product for meter in METERS.values())
-NO_POOL = " of no known pool"
+NO_POOL = " (unknown pool)"
 """How revenue of usage is named whose pool is not known, or is not there any more."""
 
 
@@ -78,8 +78,8 @@ class _Seen:
             earned = figures.earned(connection, since, until)
             booked = figures.booked(connection, since, until)
             moved = {
-                "used at other times, booked in this window": figures.booked_of_other_times(connection, since, until),
-                "used in this window, booked at other times": {
+                "used in another period, booked in this one": figures.booked_of_other_times(connection, since, until),
+                "used in this period, booked in another one": {
                     currency: -nano
                     for currency, nano in figures.booked_at_other_times(connection, since, until).items()
                 },

@@ -139,7 +139,7 @@ class Overviews:
         names = pool_names(self._system)
         found = next((item for item in names.items() if pool in (None, *item)), None)
         if found is None and pool is not None:
-            raise NotFoundError(f"there is no pool {pool!r}; open the record of another")
+            raise NotFoundError(f"there is no pool {pool!r}; choose another one")
         at = self._system.clock.now()
         record = self._system.record.of(*found) if found else None
         return view.RecordView(at, tuple(names.values()), record, self._waits(found[0]) if found else ())
@@ -250,13 +250,13 @@ class Overviews:
 
     def _alerts(self, health: dict[str, Any], pools: Sequence[Pool]) -> tuple[view.Alert, ...]:
         alerts = [
-            view.Alert("warning", f"the {loop['name']} loop fails and is tried again: {loop['last_error']}")
+            view.Alert("warning", f"the {loop['name']} loop failed and will be retried: {loop['last_error']}")
             for loop in health["failing"]
         ]
         for unit in self._system.leases.quarantined():
             alerts.append(
                 view.Alert(
-                    "critical", f"accelerator {unit.unit_id} is in quarantine: {unit.reason or 'not proved clean'}"
+                    "critical", f"accelerator {unit.unit_id} is in quarantine: {unit.reason or 'not verified clean'}"
                 )
             )
         for pool in pools:
@@ -274,8 +274,8 @@ class Overviews:
         if not state:
             return tuple(shown)
         for name, detail in (
-            ("gateway", "the model API does not answer; leases go on"),
-            ("engines", "no model answers; leases go on"),
+            ("gateway", "the model API is not responding; leases are not affected"),
+            ("engines", "no model is responding; leases are not affected"),
         ):
             up = name in alive
             shown.append(view.ProcessView(name, "ok" if up else "down", "" if up else detail))
@@ -409,7 +409,8 @@ def _unseen(pool: Pool, facts: View) -> list[view.Alert]:
     return [
         view.Alert(
             "warning",
-            f"the last sample of {pool.name} is {age} old: nothing of it is sold until its owner's demand is seen again",
+            f"the last sample of {pool.name} is {age} old: none of its capacity is sold until new samples of the owner's "
+            "demand arrive",
             facts.at - timedelta(seconds=facts.sample_age_s),
         )
     ]
@@ -429,7 +430,7 @@ def _taken_back(leases: Sequence[Lease], pools: dict[str, str], at: datetime) ->
         name = pools.get(pool_id, pool_id)
         what = "accelerator" if many == 1 else "accelerators"
         alerts.append(
-            view.Alert("warning", f"the owner takes back {many} {what} of {name}: {whose} by {moment(by, at)} UTC")
+            view.Alert("warning", f"the owner is reclaiming {many} {what} of {name}: {whose} by {moment(by, at)} UTC")
         )
     return alerts
 
@@ -448,7 +449,7 @@ def _next(plan: Plan, leases: Sequence[view.LeaseView], at: datetime) -> tuple[v
         key=lambda lease: (lease.over_at, lease.id),
     )
     for lease in ends[:UPCOMING_MAX]:
-        why = "its window ends" if lease.reclaim_at is None else "the owner takes it back"
+        why = "its window ends" if lease.reclaim_at is None else "reclaimed by the owner"
         what = f"{lease.accelerators} of {lease.pool}, {lease.organization}"
         steps.append(view.PlanLine(lease.over_at, "end", lease.id, f"{what}: {why}"))
     return tuple(steps)

@@ -42,8 +42,8 @@ class Ballast:
             self._make()
         if not self.path.exists():
             raise StorageFullError(
-                f"the disk of {self.path.parent} is nearly full ({free // MIB} MiB free): its reserve of "
-                f"{self.size_bytes // MIB} MiB is in use and nothing more is sold on it; free space there"
+                f"the disk that holds {self.path.parent} is nearly full ({free // MIB} MiB free): its reserve of "
+                f"{self.size_bytes // MIB} MiB has been released, and no more leases are sold on it; free some space"
             )
 
     def _make(self) -> None:

@@ -95,7 +95,7 @@ def _begin(target: Store, whose: str) -> frozenset[str]:
             return frozenset()
         rows = connection.execute(text(f"SELECT name, source FROM {PROGRESS}")).all()
     if any(row.source != whose for row in rows):
-        raise TargetNotEmptyError("the target holds the beginning of a copy of another database; name an empty one")
+        raise TargetNotEmptyError("the target contains a partial copy of another database; use an empty one")
     return frozenset(row.name for row in rows)
 
 

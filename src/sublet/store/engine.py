@@ -149,18 +149,18 @@ def _checked(url: str) -> URL:
         parsed = make_url(url)
     except Exception as error:
         raise InvalidInputError(
-            "database.url is not a URL; write sqlite:////path/file.db or postgresql+psycopg://…"
+            "database.url is not a URL; use sqlite:////path/file.db or postgresql+psycopg://…"
         ) from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
-            raise InvalidInputError("database.url needs a file; write sqlite:////absolute/path/sublet.db")
+            raise InvalidInputError("database.url must contain a file path; use sqlite:////absolute/path/sublet.db")
         try:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise UnavailableError(
-                f"the database's folder {Path(parsed.database).parent} can't be made ({error.strerror}); "
-                "set data_dir or database.url to a place that can be written"
+                f"the database's folder {Path(parsed.database).parent} can't be created ({error.strerror}); "
+                "set data_dir or database.url to a writable location"
             ) from error
     elif backend == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")

@@ -163,7 +163,7 @@ class Once:
         tokens = json.loads(row.answer)
         if len(tokens) >= IN_FLIGHT_MAX:
             raise LimitExceededError(
-                f"this request came {IN_FLIGHT_MAX} times under one idempotency key and none has ended; wait for them"
+                f"{IN_FLIGHT_MAX} requests with this idempotency key are still in progress; wait for them to finish"
             )
         if self.token not in tokens:
             self._update(connection, answer=json.dumps([*tokens, self.token]))
@@ -218,7 +218,7 @@ class Once:
             opened: bytes = self._cipher().decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], None)
         except InvalidTag as error:
             raise IdempotencyKeyReusedError(
-                "the answer under this idempotency key holds a secret, and only the API key that asked first can read it"
+                "the response to this idempotency key contains a secret, and only the API key that sent the first request can read it"
             ) from error
         return opened
 

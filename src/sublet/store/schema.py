@@ -90,7 +90,7 @@ def _migrate_once(store: Store, known: list[str]) -> str | None:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", "") == LOCK_NOT_AVAILABLE:
                 raise UnavailableError(
-                    f"a table is in use for longer than {LOCK_TIMEOUT_S} s; stop what uses the database, then migrate again"
+                    f"a table was locked for more than {LOCK_TIMEOUT_S} s; stop what uses the database, then migrate again"
                 ) from error
             raise
         return following
@@ -104,6 +104,6 @@ def _refuse_while_served(store: Store, connection: Connection) -> None:
     wanted = select(processes).where(processes.c.seen_at >= since, processes.c.revision != newest_revision())
     for row in connection.execute(wanted.order_by(processes.c.id).limit(1)):
         raise SchemaInUseError(
-            f"a {row.kind} process of version {row.version} (process {row.pid} on node {row.node_id}) still serves this database; "
+            f"a {row.kind} process of version {row.version} (process {row.pid} on node {row.node_id}) is still using this database; "
             f"stop it, or wait {SERVING_S:.0f} s if it was killed, then migrate"
         )

@@ -56,7 +56,7 @@ class Sealing:
             raw = base64.b64decode(text, validate=True)
             return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], owner.encode()).decode()
         except (InvalidTag, binascii.Error, ValueError) as error:
-            raise SealingKeyError("a stored secret is not what was sealed; set it again") from error
+            raise SealingKeyError("a stored secret can't be decrypted; set it again") from error
 
     def derived(self, purpose: str) -> list[bytes]:
         """Keys for another purpose, one from each sealing key, the present one first."""
@@ -129,7 +129,7 @@ def _decoded(text: str, where: str) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise InvalidInputError(
-            f"{where} must be {KEY_BYTES} bytes in base64; `openssl rand -base64 {KEY_BYTES}` makes one"
+            f"{where} must be {KEY_BYTES} bytes in base64; generate it with `openssl rand -base64 {KEY_BYTES}`"
         )
     return key
 

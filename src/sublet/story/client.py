@@ -60,7 +60,7 @@ class Client:
                 )
             except (httpx2.TransportError, UnavailableError) as error:
                 if time.monotonic() > deadline or not (repeatable or isinstance(error, httpx2.ConnectError)):
-                    raise UnavailableError(f"the control plane does not answer: {error}") from error
+                    raise UnavailableError(f"the control plane is not responding: {error}") from error
                 time.sleep(0.2)
                 continue
             if answer.status_code in (502, 503) and repeatable and time.monotonic() < deadline:

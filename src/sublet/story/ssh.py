@@ -94,5 +94,5 @@ async def _run(endpoint: dict[str, Any], key: ClientKey, command: str) -> str:
                 return str(done.stdout or "") + str(done.stderr or "")
         except (OSError, asyncssh.Error, TimeoutError) as error:
             if time.monotonic() > deadline:
-                raise UnavailableError(f"the SSH door of the lease does not open: {error}") from error
+                raise UnavailableError(f"the SSH port of the lease does not accept connections: {error}") from error
             await asyncio.sleep(0.2)

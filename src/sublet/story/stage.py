@@ -74,12 +74,12 @@ class UpProcess:
         if not line:
             self.process.wait()
             said = words.read_text(errors="replace").strip().splitlines()
-            raise UnavailableError(f"the system does not start: {said[-1] if said else 'it said nothing'}")
+            raise UnavailableError(f"the system did not start: {said[-1] if said else 'it printed nothing'}")
 
     def address(self, name: str) -> str:
         found = running_system(self.settings.data_dir)
         if found is None:
-            raise UnavailableError("the system does not run")
+            raise UnavailableError("the system is not running")
         return str(found[name])
 
     def pids(self) -> dict[str, int]:

@@ -140,7 +140,9 @@ def sell_managed(stage: Stage) -> dict[str, Any]:
     try:
         from openai import APIError, OpenAI
     except ImportError as error:
-        raise UnavailableError("the openai SDK is not installed; `pip install 'sublet[demo]'` brings it") from error
+        raise UnavailableError(
+            "the openai SDK is not installed; install it with `pip install 'sublet[demo]'`"
+        ) from error
     model = stage.theatre.settings.models.default
 
     def ask() -> dict[str, Any] | None:

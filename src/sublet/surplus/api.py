@@ -116,11 +116,15 @@ def trial_router(
         if pool is not None and not chosen:
             raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
         if not trying.acquire(blocking=False):
-            raise LimitExceededError("another shadow is being computed; try again in a few seconds", retry_after_s=5)
+            raise LimitExceededError(
+                "another shadow record is being computed; try again in a few seconds", retry_after_s=5
+            )
         try:
             found = [series for item in chosen if len(series := _over_reserve(demand, item, clock_now()))]
             if not found:
-                raise InvalidInputError("no demand is recorded yet; import a CSV with `sublet demand import`")
+                raise InvalidInputError(
+                    "no demand has been recorded yet; import a CSV file with `sublet demand import`"
+                )
             return tried(found, asked, {item.name: item.kept for item in chosen}, or_refuse=len(found) == 1)
         finally:
             trying.release()

@@ -79,7 +79,7 @@ class PoolFacts:
     def __post_init__(self) -> None:
         if not 0 <= self.patience_s <= PATIENCE_S_MAX:
             raise InvalidInputError(
-                f"patience_s of pool {self.name} is {self.patience_s}; write 0 to {PATIENCE_S_MAX} seconds"
+                f"patience_s of pool {self.name} is {self.patience_s}; it must be 0 to {PATIENCE_S_MAX} seconds"
             )
 
     @property

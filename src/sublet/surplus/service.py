@@ -186,7 +186,9 @@ class Surplus:
         view = self.view(pool_id, at, connection)
         policy = self._classes[class_name]
         if window.end <= view.at:
-            raise InvalidInputError(f"the window ends at {format_time(window.end)}, which is past; ask for one to come")
+            raise InvalidInputError(
+                f"the window ends at {format_time(window.end)}, which is in the past; choose a later one"
+            )
         booked = self._book(view.facts.pool_id, connection) if sold is None else sold
         standing = [item for item in booked if item.window.end > view.at]
         kept = guaranteed(view, policy, window, standing, self._classes)
@@ -197,7 +199,7 @@ class Surplus:
         else:
             raise InvalidInputError(
                 f"the window from {format_time(window.start)} to {format_time(window.end)} reaches further than "
-                f"{AHEAD_MAX.days} days ahead, where nothing is known; ask for an earlier one, or for a block"
+                f"{AHEAD_MAX.days} days ahead, beyond the forecast; request an earlier one, or a block"
             )
         if sold is not None or not found.count:
             return found

@@ -56,7 +56,7 @@ def as_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"time {moment.isoformat()} lies outside the years 1 to 9999 in UTC") from error
+        raise ValueError(f"time {moment.isoformat()} is outside the years 1 to 9999 in UTC") from error
 
 
 def within_reach(moment: datetime) -> datetime:
@@ -64,7 +64,7 @@ def within_reach(moment: datetime) -> datetime:
     LATEST: nothing that is added to it or taken off it may leave the calendar."""
     if moment.tzinfo is not None and not EARLIEST <= moment < LATEST:
         shown = moment.isoformat().replace("+00:00", "Z")
-        raise ValueError(f"time {shown} lies outside the years {EARLIEST.year} to {LATEST.year - 1}")
+        raise ValueError(f"time {shown} is outside the years {EARLIEST.year} to {LATEST.year - 1}")
     return as_utc(moment)
 
 
@@ -73,7 +73,7 @@ def parse_time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip().upper())
     except ValueError as error:
-        raise ValueError(f"{text[:80]!r} is not a time; write it like 2026-07-02T14:00:00Z") from error
+        raise ValueError(f"{text[:80]!r} is not a time; use the form 2026-07-02T14:00:00Z") from error
     return within_reach(moment)
 
 

@@ -45,13 +45,13 @@ class Rule:
         name = host_name(host.removeprefix("*."))
         if name is None or (below and "." not in name):
             raise InvalidInputError(
-                f"{text[:80]!r} is no entry of an allow list; write a host such as example.org, *.example.org or example.org:8443"
+                f"{text[:80]!r} is not a valid allow list entry; use a host such as example.org, *.example.org or example.org:8443"
             )
         if not colon:
             return cls(name, USUAL_PORTS, below)
         numbers = [int(part) if re.fullmatch(r"[0-9]{1,5}", part) else 0 for part in ports.split(",")]
         if not all(0 < number < 65536 for number in numbers):
-            raise InvalidInputError(f"{text[:80]!r}: ports are numbers from 1 to 65535, with commas between them")
+            raise InvalidInputError(f"{text[:80]!r}: ports must be numbers from 1 to 65535, separated by commas")
         return cls(name, tuple(sorted(set(numbers))), below)
 
     def __str__(self) -> str:
@@ -102,8 +102,8 @@ class EgressPolicy:
         closed = [name for name in wanted if name not in self.open_to(organization_id, class_name)]
         if closed:
             raise ForbiddenError(
-                f"the operator does not let {class_name} leases of your organization reach {', '.join(closed)}; "
-                "`sublet lease networks` lists what is open to you"
+                f"the operator does not allow {class_name} leases of your organization to use {', '.join(closed)}; "
+                "`sublet lease networks` shows the lists that you can use"
             )
         return wanted
 
@@ -115,7 +115,9 @@ class EgressPolicy:
 def parsed_list(name: str, entries: Sequence[str]) -> tuple[Rule, ...]:
     """Raises InvalidInputError for a name or an entry that can't be one."""
     if not LIST_NAME.fullmatch(name):
-        raise InvalidInputError(f"{name[:60]!r} can't name an allow list; use lower-case letters, digits and hyphens")
+        raise InvalidInputError(
+            f"{name[:60]!r} is not a valid name for an allow list; use lowercase letters, digits and hyphens"
+        )
     if not 0 < len(entries) <= ENTRIES_MAX:
         raise InvalidInputError(f"the allow list {name} needs 1 to {ENTRIES_MAX} entries")
     return tuple(Rule.parse(entry) for entry in entries)

@@ -19,7 +19,7 @@ def _moment(value: object) -> datetime:
     except ValueError as error:
         # Unlike a ValueError, this reaches the caller as the sentence alone.
         raise PydanticCustomError("moment", "{sentence}", {"sentence": str(error)}) from error
-    raise PydanticCustomError("moment", "this is not a time; write it like 2026-07-02T14:00:00Z")
+    raise PydanticCustomError("moment", "this is not a time; use the form 2026-07-02T14:00:00Z")
 
 
 class _Moment:

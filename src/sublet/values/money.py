@@ -108,7 +108,7 @@ def nano_from_decimal(amount: Decimal | int | str) -> int:
     try:
         value = Decimal(amount)
     except InvalidOperation as error:
-        raise InvalidInputError(f"{amount!r} is not an amount; write it like 1.25") from error
+        raise InvalidInputError(f"{amount!r} is not an amount; use the form 1.25") from error
     if not value.is_finite():
         raise InvalidInputError(f"{amount!r} is not a finite amount")
     if value.adjusted() >= AMOUNT_DIGITS_MAX:

@@ -91,7 +91,7 @@ class ServiceClass:
             )
         if (self.notice_s is None) != (self.take_back is TakeBack.NEVER):
             raise InvalidInputError(
-                f"class {self.name}: notice_s is for classes that are taken back, and they need one"
+                f"class {self.name}: notice_s is required for classes that are taken back, and not allowed for others"
             )
         if self.notice_s is not None and not 0 <= self.notice_s <= NOTICE_S_MAX:
             raise InvalidInputError(f"notice_s of class {self.name} must be 0 to {NOTICE_S_MAX} seconds")
@@ -185,13 +185,13 @@ class ServiceClasses(Mapping[str, ServiceClass]):
     def __init__(self, classes: Iterable[ServiceClass]) -> None:
         found = sorted(classes, key=lambda item: -item.strictness)
         if not found:
-            raise InvalidInputError("there is no class of service; define one")
+            raise InvalidInputError("there are no classes of service; define at least one")
         _checked_names(found)
         for stricter, looser in pairwise(found):
             if stricter.strictness == looser.strictness:
                 raise InvalidInputError(
                     f"classes {stricter.name} and {looser.name} have the same strictness, {looser.strictness}; "
-                    "give each its own place in the order"
+                    "give each class a different strictness"
                 )
             if stricter.broken_per_1000_max > looser.broken_per_1000_max:
                 raise InvalidInputError(
@@ -261,11 +261,11 @@ class ServiceClasses(Mapping[str, ServiceClass]):
 
 def _checked_names(classes: list[ServiceClass]) -> None:
     if len(classes) > CLASSES_MAX:
-        raise InvalidInputError(f"{len(classes)} classes of service; at most {CLASSES_MAX}")
+        raise InvalidInputError(f"{len(classes)} classes of service; the maximum is {CLASSES_MAX}")
     names = [item.name for item in classes]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInputError(f"two classes are named {name}; give each a name of its own")
+            raise InvalidInputError(f"there are two classes named {name}; give each class a unique name")
 
 
 SHIPPED = ServiceClasses(

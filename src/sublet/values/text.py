@@ -55,12 +55,12 @@ def refuse_unsafe(text: str, what: str) -> None:
         category = unicodedata.category(sign)
         if _is_refused(sign, category):
             raise InvalidInputError(
-                f"{what} holds U+{ord(sign):04X}, a character that can't be seen or that changes how others are "
-                "shown; leave it out"
+                f"{what} holds U+{ord(sign):04X}, a character that is invisible or changes how others are "
+                "displayed; remove it"
             )
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks > MARKS_MAX:
-            raise InvalidInputError(f"{what} has more than {MARKS_MAX} combining marks on one letter; leave some out")
+            raise InvalidInputError(f"{what} has more than {MARKS_MAX} combining marks on one letter; remove some")
 
 
 def normal_form(text: str) -> str:

@@ -39,7 +39,7 @@ class Window:
             return cls(start, end) if end is not None else cls.starting(start, duration_s or 0)
         except OverflowError as error:
             raise InvalidInputError(
-                "duration_s leads beyond the calendar; send a shorter one", field="duration_s"
+                "duration_s ends after the year 9999; use a shorter one", field="duration_s"
             ) from error
 
     @property

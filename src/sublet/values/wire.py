@@ -142,11 +142,11 @@ def _amount(value: object) -> object:
     from pydantic_core import PydanticCustomError
 
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise PydanticCustomError("amount", 'this is not an amount; write it like "1.25"')
+        raise PydanticCustomError("amount", 'this is not an amount; use the form "1.25"')
     if isinstance(value, str) and (len(value) > AMOUNT_MAX or not AMOUNT.fullmatch(value)):
-        raise PydanticCustomError("amount", 'this is not an amount; write it like "1.25"')
+        raise PydanticCustomError("amount", 'this is not an amount; use the form "1.25"')
     if is_negative_zero(value):
-        raise PydanticCustomError("amount", 'this is less than nothing and yet nothing; write "0" or an amount')
+        raise PydanticCustomError("amount", 'negative zero is not allowed; use "0" or an amount')
     return value
 
 

@@ -294,7 +294,7 @@ class Capacity:
         now = self._clock.now()
         found = []
         for claim in self._demand.claims():
-            why = f"{claim.count} claimed: {claim.reason or 'no reason given'}"
+            why = f"{claim.count} claimed: {claim.reason or 'no reason was given'}"
             found += _edges("claim", claim.id, why, claim.window, now)
         with self._store.read() as connection:
             blocks = self.blocks.standing(connection, None, now, BLOCKS_MAX)

@@ -196,7 +196,7 @@ class Sublet:
                 book = book_from_toml(path.read_text(), str(path))
             except OSError as error:
                 raise InvalidInputError(
-                    f"prices: {path} can't be read ({error.strerror}); name a price book"
+                    f"prices: {path} can't be read ({error.strerror}); specify a readable price book"
                 ) from error
         else:
             before = self.ledger.prices().content
@@ -398,7 +398,7 @@ class Sublet:
         if taken.refused:
             first = taken.refused[0]
             raise InvalidInputError(
-                f"the ledger refuses usage event {first.id}: {first.message}", refused=len(taken.refused)
+                f"the ledger refused usage event {first.id}: {first.message}", refused=len(taken.refused)
             )
         return taken.accepted
 

@@ -123,5 +123,5 @@ def test_where_nothing_reports_there_is_no_sample(url: str, exporter: str, selec
 
 
 def test_several_series_are_refused(url: str) -> None:
-    with pytest.raises(PrometheusError, match="gives 2 series; wrap it in sum"):
+    with pytest.raises(PrometheusError, match="returns 2 series; wrap it in sum"):
         seen(url, "", "", in_use="slurm_gpus_alloc")

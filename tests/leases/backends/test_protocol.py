@@ -57,7 +57,7 @@ def answers(files: LeaseFiles) -> list[dict[str, Any]]:
 def test_a_shim_of_0_1_is_understood_and_told_what_it_knows(files: LeaseFiles) -> None:
     state = writes(files)
     assert (state.protocol, state.port, state.runs) == (1, 22000, [Run(1, 5)])
-    with pytest.raises(BackendFailedError, match="older version and does not know 'pause'"):
+    with pytest.raises(BackendFailedError, match="older version that does not support 'pause'"):
         ask(files, {"op": "pause"})
     heard = answers(files)
     ask(files, {"op": "terms", "ends_at_us": 9, "reclaim_at_us": 8})
@@ -68,5 +68,7 @@ def test_a_newer_shim_is_read_as_far_as_it_is_known_and_told_nothing(files: Leas
     run = {"started_us": 1, "alive_us": 5, "closed": False, "accelerators": 2, "mood": "calm"}
     state = writes(files, protocol=PROTOCOL + 1, mood="calm", runs=[run])
     assert state.runs == [Run(1, 5, accelerators=2)]
-    with pytest.raises(BackendFailedError, match=f"speaks protocol {PROTOCOL + 1} and this version {PROTOCOL} at most"):
+    with pytest.raises(
+        BackendFailedError, match=f"uses protocol {PROTOCOL + 1}, and this version supports up to {PROTOCOL}"
+    ):
         ask(files, {"op": "stop", "reason": "over"})

@@ -51,7 +51,7 @@ def test_what_one_lease_wrote_is_there_for_the_next_whatever_its_uid(tmp_path: P
     )
     assert one.run("rm -f /volumes/data/fill; touch /volumes/other 2>/dev/null; echo $?")[1].endswith("1")
     if files.image.exists():
-        with pytest.raises(BackendFailedError, match="still has the volume"):
+        with pytest.raises(BackendFailedError, match="still in use by a sandbox"):
             backend.remove_volume(volume)
     assert one.stop().clean
     two = leased(backend, tmp_path, (volume, "data"), device="cpu:1")
@@ -70,7 +70,7 @@ def test_what_one_lease_wrote_is_there_for_the_next_whatever_its_uid(tmp_path: P
         assert two.run("cat /volumes/data/a/b/file") == (0, "kept\nmore")
         three = replace(order, lease_id=new_id("lse"), devices=("cpu:0",))
         if files.image.exists():
-            assert "still held" in failed(backend, three)
+            assert "still in use" in failed(backend, three)
     finally:
         assert two.stop().clean
     backend.remove_volume(volume)

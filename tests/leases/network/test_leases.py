@@ -73,7 +73,7 @@ def test_a_pool_that_can_not_give_it_is_not_sold_with_it(world: World) -> None:
     request = replace(world.request(), network=("pypi",))
     ports = replace(world.leases._ports, features=lambda backend: frozenset())
     world.leases._admission._places._ports = ports
-    with pytest.raises(InvalidInputError, match="can't give a lease network"):
+    with pytest.raises(InvalidInputError, match="does not support network"):
         world.leases.quote("org_customer", request)
 
 

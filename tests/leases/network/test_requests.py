@@ -103,12 +103,12 @@ def test_tls_is_held_to_the_host_however_it_is_cut(size: int) -> None:
     found.require("files.example.org")
     assert found.raw == whole
     for other in ("example.org", "files.example.org.evil.net"):
-        with pytest.raises(RefusedError, match=r"TLS asks for files\.example\.org"):
+        with pytest.raises(RefusedError, match=r"the TLS server name is files\.example\.org"):
             found.require(other)
 
 
 def test_tls_without_a_host_and_what_is_no_tls_are_refused() -> None:
-    with pytest.raises(RefusedError, match="asks for no host"):
+    with pytest.raises(RefusedError, match="server name is missing"):
         fed([hello(None)]).require("a.example")
     for said in (b"SSH-2.0-OpenSSH_9.2\r\n", b"GET / HTTP/1.1\r\n", b"\x80\x2e\x01\x00\x02", b"\x16\x03\x01\x00\x00",
                  b"\x16\x02\x01\x00\x05hello",

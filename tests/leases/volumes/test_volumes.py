@@ -145,7 +145,7 @@ def test_without_room_the_volume_has_failed_and_can_be_removed(
     world: World, hours: list[StorageHour], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(volume_id: str, size_mib: int) -> None:
-        raise StorageFullError("the disk of /srv has room for 3 MiB more")
+        raise StorageFullError("the disk that holds /srv has room for 3 MiB")
 
     monkeypatch.setattr(world.backend, "make_volume", full)
     volume = made(world)

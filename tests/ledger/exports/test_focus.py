@@ -130,9 +130,9 @@ def test_months_bound_an_export(busy: Ledger, acme: str) -> None:
 
 
 def test_an_export_that_ends_before_it_begins_is_refused_and_writes_nothing(busy: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="until 2026-01 lies before since 2027-01; exchange them"):
+    with pytest.raises(InvalidInputError, match="until 2026-01 is before since 2027-01; swap them"):
         export_rows(busy.store, busy.books, "usage", since="2027-01", until="2026-01")
-    with pytest.raises(InvalidInputError, match="until 2026-01 lies before since 2026-02"):
+    with pytest.raises(InvalidInputError, match="until 2026-01 is before since 2026-02"):
         write_parquet(busy.store, busy.books, "usage", "", "2026-02", "2026-01", tmp_path / "x.parquet")
     assert not (tmp_path / "x.parquet").exists()
 

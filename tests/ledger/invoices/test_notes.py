@@ -104,7 +104,7 @@ def test_c4_notes_by_line_lose_no_cent(account: Open) -> None:
         (Decimal(net), Decimal(tax)) for net, tax in (("33.33", "6.33"), ("33.34", "6.34"), ("33.33", "6.33"))
     ]
     assert payer.accounts() == {}
-    with pytest.raises(ConflictError, match="nothing of invoice INV-000001 is left"):
+    with pytest.raises(ConflictError, match="nothing is left to credit on invoice INV-000001"):
         payer.ledger.settling.credit(made["number"], Wanted(), "again")
     payer.sound()
 

@@ -79,7 +79,7 @@ def test_a_payment_is_reversed_once_and_only_with_a_reason(priced: Ledger, numbe
     priced.reverse_payment(number, "bank-1", "typo")
     with priced.store.read() as connection:
         posted = connection.execute(select(transactions.c.transaction_no)).all()
-    with pytest.raises(ConflictError, match="reversed already"):
+    with pytest.raises(ConflictError, match="already reversed"):
         priced.reverse_payment(number, "bank-1", "typo")
     with pytest.raises(ConflictError, match="recorded and reversed"):
         priced.pay(number, NANO, "bank-1")

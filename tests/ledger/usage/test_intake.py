@@ -47,10 +47,14 @@ def count(ledger: Ledger) -> int:
         ({"dimensions": {"model": 5}}, "invalid_input", "strings"),
         ({"dimensions": {str(n): "x" for n in range(17)}}, "invalid_input", "16 dimensions"),
         ({"kind": "refund"}, "invalid_input", "must be one of"),
-        ({"kind": "correction"}, "invalid_input", "must name"),
-        ({"corrects": ("a", "b")}, "invalid_input", "corrects nothing"),
+        ({"kind": "correction"}, "invalid_input", "must contain"),
+        ({"corrects": ("a", "b")}, "invalid_input", "can't correct another"),
         ({"kind": "correction", "corrects": ("gateway", "bad")}, "invalid_input", "can't correct itself"),
-        ({"kind": "cancellation", "corrects": ("gateway", "e"), "quantity": 3}, "invalid_input", "quantity 0"),
+        (
+            {"kind": "cancellation", "corrects": ("gateway", "e"), "quantity": 3},
+            "invalid_input",
+            "quantity of a cancellation must be 0",
+        ),
     ],
 )
 def test_a_bad_event_is_refused_and_the_good_ones_taken(

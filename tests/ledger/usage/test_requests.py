@@ -102,10 +102,10 @@ def test_another_content_under_the_same_id_is_refused(ledger: Ledger, acme: str)
         [usage(ledger, acme, quantity=8)],
         [usage(ledger, acme, at_us=to_micros(ledger.store.clock.now()) - 1)],
     ):
-        with pytest.raises(InvalidInputError, match="other content"):
+        with pytest.raises(InvalidInputError, match="different content"):
             take(ledger, later)
-    with pytest.raises(InvalidInputError, match="other content"):
+    with pytest.raises(InvalidInputError, match="different content"):
         take(ledger, [usage(ledger, acme, "req_9/x"), usage(ledger, acme, "req_9/x", quantity=1)])
     ahead = usage(ledger, acme, "req_3/x", at_us=to_micros(ledger.store.clock.now() + timedelta(hours=1)))
-    with pytest.raises(InvalidInputError, match="ahead of the clock"):
+    with pytest.raises(InvalidInputError, match="ahead of the server's clock"):
         take(ledger, [ahead])

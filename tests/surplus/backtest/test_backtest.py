@@ -215,7 +215,7 @@ def test_a_series_too_short_or_too_torn_is_refused() -> None:
     torn = type(whole)(
         whole.pool, whole.times_us[keep], whole.capacity[keep], whole.in_use[keep], whole.pending[keep], whole.step_s
     )
-    with pytest.raises(InvalidInputError, match="misses 191 of 959 hours, 1 of them in one go from"):
+    with pytest.raises(InvalidInputError, match="is missing 191 of 959 hours, 1 of them in a row from"):
         prepare(torn)
     with pytest.raises(InvalidInputError, match="a sample every 2 hours"):
         prepare(assemble("two", made.series(80).times_us[::2], *(np.ones(960) for _ in range(3))))

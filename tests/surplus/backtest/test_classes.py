@@ -32,10 +32,10 @@ def test_each_length_of_the_class_is_tried_and_drawn() -> None:
     [
         ({"class_name": "gold"}, "write firm or deadline"),
         ({"class_name": "deadline", "within": 0}, "--within is 0"),
-        ({"class_name": "deadline", "within": 2, "hours": (4,)}, "no length"),
-        ({"class_name": "deadline", "patient": True}, "waits by itself"),
+        ({"class_name": "deadline", "within": 2, "hours": (4,)}, "none of the window lengths"),
+        ({"class_name": "deadline", "patient": True}, "wait anyway"),
         ({"class_name": "firm", "within": 48}, "--within is for"),
-        ({"class_name": "firm", "risk": 1.0}, "promises nothing"),
+        ({"class_name": "firm", "risk": 1.0}, "without a promise"),
     ],
 )
 def test_what_can_not_be_tried_is_refused(arguments: dict[str, object], said: str) -> None:

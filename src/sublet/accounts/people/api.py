@@ -38,7 +38,7 @@ def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
 
     @routes.delete("/v1/organizations/{organization}/people/{person_id}", status_code=204)
     def remove_person(organization: str, person_id: str, actor: Actor = Depends(writer)) -> None:
-        """Take a person out of an organization; their sessions there end at once."""
+        """Remove a person from an organization; their sessions there end immediately."""
         people.remove(owned(accounts, actor, organization), person_id)
 
     @routes.get("/v1/organizations/{organization}/invitations")

@@ -120,5 +120,5 @@ def _wait_until(moment: datetime, now: datetime) -> None:
     left = math.ceil((moment - now).total_seconds())
     if left > 0:
         raise SignInLimitError(
-            f"too many failed attempts on this account; wait {left} seconds and try again", retry_after_s=left
+            f"too many failed attempts to sign in to this account; try again in {left} seconds", retry_after_s=left
         )

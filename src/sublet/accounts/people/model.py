@@ -36,7 +36,7 @@ class WrongPasswordError(UnauthenticatedError):
 
 
 class InvitationOverError(ConflictError):
-    """This invitation was used, has expired or was revoked; ask whoever invited you for a new one."""
+    """This invitation was used, has expired or was revoked; ask the person who invited you for a new one."""
 
     code = "invitation_over"
 

@@ -51,7 +51,7 @@ def checked_password(password: str, *, email: str, name: str = "") -> str:
     """A new password as it is kept. Raises InvalidInputError that says what is wrong and never repeats it."""
     password = unicodedata.normalize("NFC", password)
     if len(password) < LENGTH_MIN:
-        raise InvalidInputError(f"use a password of at least {LENGTH_MIN} characters; several words are good")
+        raise InvalidInputError(f"use a password of at least {LENGTH_MIN} characters, such as several words")
     if len(password) > LENGTH_MAX:
         raise InvalidInputError(f"use a password of at most {LENGTH_MAX} characters")
     plain = password.lower()
@@ -62,9 +62,9 @@ def checked_password(password: str, *, email: str, name: str = "") -> str:
         if len(word) >= 4:
             bare = bare.replace(re.sub(r"[\W_]+", "", word), "")
     if plain in COMMON or letters in COMMON or len(set(plain)) < 4 or _is_a_row(letters):
-        raise InvalidInputError("this password is among those that are tried first; use another one")
+        raise InvalidInputError("this password is too common; choose a different one")
     if len(bare) < 4 < len(letters):
-        raise InvalidInputError("this password is your own name or address; use another one")
+        raise InvalidInputError("the password must not be your name or address; choose a different one")
     return password
 
 
@@ -115,10 +115,14 @@ class _Turn:
 
     def __enter__(self) -> None:
         if not _WAITING.acquire(blocking=False):
-            raise UnavailableError("too many people sign in at once; try again", retry_after_s=5)
+            raise UnavailableError(
+                "too many people are signing in at the moment; try again in a few seconds", retry_after_s=5
+            )
         try:
             if not _AT_WORK.acquire(timeout=_WAIT_S_MAX):
-                raise UnavailableError("too many people sign in at once; try again", retry_after_s=5)
+                raise UnavailableError(
+                    "too many people are signing in at the moment; try again in a few seconds", retry_after_s=5
+                )
         finally:
             _WAITING.release()
 

@@ -79,7 +79,7 @@ class People:
             now = self._store.clock.now()
             person = sql.person_by(connection, email=email)
             if person is not None and sql.member(connection, organization.id, person.id) is not None:
-                raise ConflictError(f"{email} is in {organization.name} already; change the role there")
+                raise ConflictError(f"{email} is already a member of {organization.name}; change the role there")
             sql.revoke_open(connection, organization.id, email, now)
             if sql.count_open(connection, organization.id, now) >= INVITATIONS_OPEN_MAX:
                 raise LimitExceededError(
@@ -140,7 +140,7 @@ class People:
         elif not passwords.fits(password, stored[1]):
             self._store.write(lambda connection: attempts.note(connection, attempts.FAILED, source, account, now))
             raise WrongPasswordError(
-                f"{email} has an account already, and this is not its password; use its password, or reset it"
+                f"{email} already has an account and the password is wrong; use that account's password or reset it"
             )
         return self._store.write(lambda connection: self._join(connection, secret, name, fresh))
 
@@ -160,7 +160,7 @@ class People:
             sql.insert_person(connection, person, password)
         elif password is not None:
             if person.has_password:
-                raise InvitationOverError("somebody set a password for this address meanwhile; open the link again")
+                raise InvitationOverError("a password was set for this address in the meantime; open the link again")
             sql.set_password(connection, person.id, password, now, verified=offer.mailed)
         if offer.mailed:
             sql.mark_verified(connection, person.id, now)

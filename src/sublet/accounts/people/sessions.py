@@ -103,7 +103,7 @@ class Sessions:
                 held = {"person_id": person_id, "key_id": None, "organization_id": member.organization_id}
                 return self._insert(connection, held, source, user_agent)
         raise WrongPasswordError(
-            "you are in no organization that is active; ask whoever runs this Sublet to invite you"
+            "you are not a member of an active organization; ask your Sublet operator for an invitation"
         )
 
     def _insert(self, connection: Connection, held: dict[str, Any], source: str, user_agent: str) -> str:
@@ -191,7 +191,7 @@ class Sessions:
             fits = key is not None and key[0].id == session.actor.key_id
         if not fits:
             self._note_failure(source, account)
-            raise WrongPasswordError("that is not your password" if email else "that is not the key you signed in with")
+            raise WrongPasswordError("the password is wrong" if email else "the key is not the one you signed in with")
         self._store.write(lambda connection: _update(connection, session.id, verified_at=self._store.clock.now()))
 
     def require_verified(self, session: Session) -> None:
@@ -207,7 +207,7 @@ class Sessions:
             owner = accounts_sql.organization_by(connection, id=organization_id)
             member = sql.member(connection, organization_id, person.id) if person else None
             if owner is None or member is None or owner.status != "active":
-                raise NotFoundError(f"you are in no organization {organization_id[:40]!r}")
+                raise NotFoundError(f"you are not a member of organization {organization_id[:40]!r}")
             _update(connection, session.id, organization_id=organization_id)
 
         self._store.write(write)

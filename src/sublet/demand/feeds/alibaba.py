@@ -31,13 +31,15 @@ def read_jobs(lines: Iterable[str], start: datetime) -> dict[str, list[Job]]:
     rows = csv.DictReader(lines)
     missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
-        raise BadJobFileError(f"line 1 lacks {', '.join(missing)}; the file must have {', '.join(COLUMNS)}")
+        raise BadJobFileError(
+            f"line 1 is missing {', '.join(missing)}; the file must have the columns {', '.join(COLUMNS)}"
+        )
     found: dict[str, list[Job]] = {}
     for line, row in enumerate(rows, start=2):
         if line > ROWS_MAX:
             raise BadJobFileError(f"more than {ROWS_MAX} rows; split the file")
         if None in row.values():
-            raise BadJobFileError(f"line {line} lacks cells; write one for each column of line 1")
+            raise BadJobFileError(f"line {line} has too few cells; it must have one for each column of line 1")
         if row["job_type"] not in ("HP", "Spot"):
             raise BadJobFileError(f"line {line}: job_type is {row['job_type']!r}; it must be HP or Spot")
         if row["job_type"] == "Spot":
@@ -57,7 +59,7 @@ def series_of_model(jobs: Iterable[Job], model: str, capacity: float, step_s: in
     """Demand of one GPU model by slots, from its first submission to its last end. Jobs start when submitted."""
     known = list(jobs)
     if not known:
-        raise InvalidInputError(f"there is no job of GPU model {model!r} in the file; name another")
+        raise InvalidInputError(f"the file has no jobs with GPU model {model!r}; choose another model")
     first = min(job.submitted_at for job in known).replace(minute=0, second=0, microsecond=0)
     last = max(job.end for job in known if job.end is not None)
     slots = max(1, -(-int((last - first).total_seconds()) // step_s))

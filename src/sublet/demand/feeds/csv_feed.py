@@ -25,7 +25,7 @@ class CsvFeed:
         """See Feed. Raises BadSeriesError naming the line."""
         if not self._path.is_file():
             raise FeedUnreachableError(
-                f"{self._path}: there is no such file; name the CSV file that demand is written to"
+                f"{self._path}: the file does not exist; set the path of the CSV file that demand is written to"
             )
         series = read_series(self._path, self._site.pool_id)
         latest = self._site.demand.latest(self._site.pool_id)
@@ -42,5 +42,7 @@ class CsvFeed:
 def make(site: FeedSite) -> CsvFeed:
     """The feed of the file that the option `path` names."""
     if "path" not in site.options:
-        raise InvalidInputError("pools.feed.options.path: is missing; name the CSV file that demand is written to")
+        raise InvalidInputError(
+            "pools.feed.options.path: is missing; set the path of the CSV file that demand is written to"
+        )
     return CsvFeed(site, Path(str(site.options["path"])))

@@ -43,9 +43,11 @@ def read_series(path: Path, pool: str | None = None) -> Series:
         with _opened(path) as stream:
             return parse_series(stream, name, str(path))
     except (EOFError, zlib.error) as error:
-        raise BadSeriesError(f"{path} is damaged or cut off ({error}); compress the whole file again") from error
+        raise BadSeriesError(f"{path} is damaged or truncated ({error}); compress the original file again") from error
     except OSError as error:
-        raise BadSeriesError(f"{path} can't be read ({error.strerror or error}); name a readable CSV file") from error
+        raise BadSeriesError(
+            f"{path} can't be read ({error.strerror or error}); specify a readable CSV file"
+        ) from error
     except UnicodeDecodeError as error:
         raise BadSeriesError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
 
@@ -57,7 +59,7 @@ def series_of_body(content: bytes, pool: str) -> Series:
     try:
         return parse_series(io.TextIOWrapper(opened, encoding="utf-8-sig", newline=""), pool, "the file")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadSeriesError(f"the file is damaged or cut off ({error}); compress the whole file again") from error
+        raise BadSeriesError(f"the file is damaged or truncated ({error}); compress the original file again") from error
     except UnicodeDecodeError as error:
         raise BadSeriesError(f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
 
@@ -83,7 +85,7 @@ def parse_series(stream: IO[str], pool: str, source: str) -> Series:
     places = _header(header, source)
     lines, times, numbers = _columns(rows, places, len(header or ()), counted)
     if not times:
-        raise BadSeriesError(f"{source} has a header and no rows; write at least one line of time,capacity,in_use")
+        raise BadSeriesError(f"{source} has a header but no rows; add at least one line of time,capacity,in_use")
     table = np.frombuffer(numbers, dtype=np.float64).reshape(-1, 3)
     instants = np.frombuffer(times, dtype=np.int64)
     _refuse_contradictions(instants, table, lines, source)
@@ -96,7 +98,7 @@ def write_series(series: Series, path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
             stream.write(series_text(series))
     except OSError as error:
-        raise BadSeriesError(f"{path} can't be written ({error.strerror or error}); name another file") from error
+        raise BadSeriesError(f"{path} can't be written ({error.strerror or error}); choose a different file") from error
 
 
 def _opened(path: Path) -> IO[str]:
@@ -125,7 +127,9 @@ class _Lines:
                     f"{self.source} line {self.number} is longer than {LINE_CHARACTERS_MAX} characters; is it CSV?"
                 )
             if "\0" in line:
-                raise BadSeriesError(f"{self.source} line {self.number} holds a null byte; save the file as UTF-8 CSV")
+                raise BadSeriesError(
+                    f"{self.source} line {self.number} contains a null byte; save the file as UTF-8 CSV"
+                )
             yield line
 
 
@@ -141,7 +145,7 @@ def _rows(counted: _Lines) -> Iterator[list[str]]:
         except csv.Error as error:
             if counted.number > first or "end of data" in str(error):
                 raise BadSeriesError(
-                    f"{counted.source} line {first} opens a quote and does not close it; close it, or write no quotes"
+                    f"{counted.source} line {first} has an unclosed quote; close it, or do not use quotes"
                 ) from error
             raise BadSeriesError(f"{counted.source} line {counted.number} is not CSV: {error}") from error
         yield cells
@@ -152,7 +156,7 @@ def _separated(cells: list[str], source: str, line: int) -> None:
     for sign, called in SEPARATORS:
         if any(sign in cell for cell in cells):
             raise BadSeriesError(
-                f"{source} line {line} is separated by {called}; save the file with commas between its cells"
+                f"{source} line {line} uses {called} as separators; save the file with commas between the cells"
             )
 
 
@@ -187,7 +191,7 @@ def _columns(
             _separated(cells, source, line)
             raise BadSeriesError(
                 f"{source} line {line} has {len(cells)} cells where line 1 has {width}; "
-                "write one cell for each column, and numbers without commas"
+                "use one cell for each column, and numbers without commas"
             )
         if len(times) >= ROWS_MAX:
             raise BadSeriesError(f"{source} has more than {ROWS_MAX} rows; split it by time")
@@ -216,7 +220,7 @@ def _number(text: str, column: str, source: str, line: int) -> float:
     # float() also takes "nan", "inf" and "1_000", none of which is a count that somebody meant.
     if not 0 <= value <= ACCELERATORS_MAX or "_" in text:
         raise BadSeriesError(
-            f"{source} line {line}: {column} is {text.strip()!r}; write a number from 0 to {ACCELERATORS_MAX}"
+            f"{source} line {line}: {column} is {text.strip()!r}; it must be a number from 0 to {ACCELERATORS_MAX}"
         )
     return value
 
@@ -232,5 +236,5 @@ def _refuse_contradictions(times_us: Integers, table: Floats, lines: array[int],
         one, other = sorted((int(order[first]), int(order[first + 1])))
         raise BadSeriesError(
             f"{source} lines {lines[one]} and {lines[other]} give the same time and different numbers; "
-            "keep one of them, or write local times with their offset (+02:00 before, +01:00 after the clocks change)"
+            "keep one of them, or use local times with their offset (+02:00 before and +01:00 after the clocks change)"
         )

@@ -97,7 +97,7 @@ def query_of(
     `in_use` may say `$held` for the number of accelerators that tenants hold. Raises InvalidInputError.
     """
     if any(sign in select for sign in '"\\\n'):
-        raise InvalidInputError(f"select is {select!r}; leave quotes and backslashes out of it")
+        raise InvalidInputError(f"select is {select!r}; it must not contain quotes or backslashes")
     if exporter == "dcgm":
         known = dcgm(select or ".*", accelerators, held)
     elif exporter == "slurm":
@@ -107,7 +107,7 @@ def query_of(
     elif in_use:
         known = PoolQuery("", float(accelerators))
     else:
-        raise InvalidInputError("name an exporter (dcgm, slurm or kubernetes) or write in_use")
+        raise InvalidInputError("set an exporter (dcgm, slurm or kubernetes) or in_use")
     fixed = fixed_capacity(capacity) if capacity else None
     return PoolQuery(
         in_use.replace("$held", str(len(held))) or known.in_use,
@@ -146,7 +146,7 @@ class PrometheusCollector:
     def __init__(self, url: str, fetch: Fetch | None = None, token: str = "") -> None:
         """`url` is Prometheus' own, such as http://127.0.0.1:9090; `token` goes into the Authorization header."""
         if not url.startswith(("http://", "https://")):
-            raise InvalidInputError(f"{url!r} is not an address of Prometheus; write http://host:9090")
+            raise InvalidInputError(f"{url!r} is not a Prometheus URL; use the form http://host:9090")
         self._url = url.rstrip("/")
         self._fetch = fetch or partial(_get, token)
 
@@ -160,7 +160,9 @@ class PrometheusCollector:
     def numbers(self, query: PoolQuery, since: datetime, until: datetime, step_s: int = 60) -> Numbers:
         """What the samples of `[since, until]` are made of, and by which one sees why there are none. Raises PrometheusError."""
         if step_s < 1 or (until - since).total_seconds() / step_s > POINTS_MAX:
-            raise InvalidInputError(f"ask for at most {POINTS_MAX} points at once; use a longer step or a shorter time")
+            raise InvalidInputError(
+                f"a query can return at most {POINTS_MAX} points; use a longer step or a shorter time range"
+            )
         in_use = self._range(query.in_use, since, until, step_s)
         pending = self._range(query.pending, since, until, step_s) if query.pending else {}
         if isinstance(query.capacity, str):
@@ -184,27 +186,27 @@ def parse_range(body: bytes, promql: str = "the query") -> dict[float, float]:
     try:
         told: Any = json.loads(body)
     except ValueError as error:
-        raise PrometheusError(f"Prometheus gave no JSON for {promql!r}") from error
+        raise PrometheusError(f"Prometheus did not return JSON for {promql!r}") from error
     if not isinstance(told, dict) or told.get("status") != "success":
-        why = told.get("error", "no reason given") if isinstance(told, dict) else "no reason given"
+        why = told.get("error", "no reason was given") if isinstance(told, dict) else "no reason was given"
         raise PrometheusError(f"Prometheus refused {promql!r}: {why}")
     data = told.get("data")
     series = data.get("result", []) if isinstance(data, dict) else []
     if not isinstance(data, dict) or data.get("resultType") != "matrix" or not isinstance(series, list):
-        raise PrometheusError(f"{promql!r} gives no range of numbers; it must be an instant vector")
+        raise PrometheusError(f"{promql!r} does not return an instant vector of numbers")
     if len(series) > 1:
-        raise PrometheusError(f"{promql!r} gives {len(series)} series; wrap it in sum(…) so that a pool has one number")
+        raise PrometheusError(f"{promql!r} returns {len(series)} series; wrap it in sum(…) to get one number per pool")
     found: dict[float, float] = {}
     try:
         for at, text in series[0]["values"] if series else []:
             value, moment = float(text), float(at)
             if not 0 <= moment <= UNIX_TIME_MAX:
-                raise ValueError(f"{at} is no time")
+                raise ValueError(f"{at} is not a time")
             # Prometheus writes NaN and ±Inf for what it can't tell: no sample.
             if math.isfinite(value) and value >= 0:
                 found[moment] = value
     except (KeyError, TypeError, ValueError) as error:
-        raise PrometheusError(f"Prometheus' answer to {promql!r} can't be read ({error})") from error
+        raise PrometheusError(f"the response of Prometheus to {promql!r} can't be parsed ({error})") from error
     return found
 
 
@@ -220,7 +222,7 @@ def _get(token: str, url: str, parameters: Mapping[str, str]) -> bytes:
                 body += piece
                 if len(body) > BODY_BYTES_MAX:
                     raise PrometheusError(
-                        f"Prometheus' answer is longer than {BODY_BYTES_MAX} bytes; use a longer step"
+                        f"the response of Prometheus is longer than {BODY_BYTES_MAX} bytes; use a longer step"
                     )
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise PrometheusUnreachableError(f"Prometheus does not answer at {url} ({error}); check its address") from error

@@ -67,7 +67,7 @@ def make(site: FeedSite) -> PrometheusFeed:
     """The feed of the Prometheus at `url`. The query is rebuilt each round: what tenants hold changes."""
     options = {name: site.options.get(name, "") for name in OPTIONS}
     if not options["url"]:
-        raise InvalidInputError("pools.prometheus.url: is missing; write it like http://127.0.0.1:9090")
+        raise InvalidInputError("pools.prometheus.url: is missing; use the form http://127.0.0.1:9090")
     token = options["token"]
     secret = token.get_secret_value() if isinstance(token, SecretStr) else str(token)
     collector = PrometheusCollector(str(options["url"]), token=secret)

@@ -77,7 +77,7 @@ def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
     places: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if number > LINES_MAX:
-            raise BadSlurmOutputError(f"more than {LINES_MAX} lines; ask sacct for a shorter time")
+            raise BadSlurmOutputError(f"more than {LINES_MAX} lines; run sacct for a shorter time range")
         if not line.strip():
             continue
         cells = line.removeprefix("\ufeff").rstrip("\r\n").split("|")
@@ -101,7 +101,7 @@ def parse_sacct(lines: Iterable[str], account_not: str = "sublet") -> list[Job]:
         start, end = _moment(cell["Start"], number), _moment(cell["End"], number)
         jobs.append(Job(cell["JobID"], cell["Partition"], count, submitted, start, end))
     if not places:
-        raise BadSlurmOutputError(f"there is no line; print jobs with --format={','.join(SACCT_FIELDS)}")
+        raise BadSlurmOutputError(f"the file is empty; print jobs with --format={','.join(SACCT_FIELDS)}")
     return jobs
 
 
@@ -114,13 +114,15 @@ def told_of(jobs: Sequence[Job], since: datetime, until: datetime) -> tuple[date
     ends = [job.end for job in jobs if job.end is not None]
     moments = [moment for job in jobs for moment in (job.submitted_at, job.start, job.end) if moment is not None]
     if not ends:
-        raise InvalidInputError("no job with accelerators has ended in it, so it tells of no hour; print a longer time")
+        raise InvalidInputError(
+            "no job with accelerators ended in this output, so it covers no full hour; print a longer time range"
+        )
     hour = timedelta(hours=1)
     first = max(since, -(-(min(ends) - EPOCH) // hour) * hour + EPOCH)
     last = min(until, (max(moments) - EPOCH) // hour * hour + EPOCH)
     if first >= last:
         raise InvalidInputError(
-            f"it tells of no whole hour between {format_time(since)} and {format_time(until)}; print a longer time"
+            f"the output covers no full hour between {format_time(since)} and {format_time(until)}; print a longer time range"
         )
     return first, last
 
@@ -142,7 +144,7 @@ def parse_squeue(lines: Iterable[str], account_not: str = "sublet") -> list[Job]
             continue
         submitted = _moment(cells[3], number)
         if submitted is None:
-            raise BadSlurmOutputError(f"line {number}: {cells[3]!r} is no submit time; use -o '{SQUEUE_FORMAT}'")
+            raise BadSlurmOutputError(f"line {number}: {cells[3]!r} is not a submit time; use -o '{SQUEUE_FORMAT}'")
         # What waits may say a range of nodes: it may need the most of them.
         nodes = max((_count(digits) for digits in re.findall(r"\d+", cells[7])), default=1)
         count = _possible(_count(per_node.group(1)) * nodes, number)
@@ -194,7 +196,7 @@ def series_of_jobs(
     step_us = step_s * 1_000_000
     count = (last - first) // step_us
     if count < 1:
-        raise InvalidInputError(f"there is no whole slot of {step_s} s between the two times; ask for a longer time")
+        raise InvalidInputError(f"the time range is shorter than one slot of {step_s} s; use a longer one")
     if count > SLOTS_MAX:
         raise InvalidInputError(f"the jobs span {count} slots of {step_s} s; check their times (at most {SLOTS_MAX})")
     running = [(job.start, job.end, job.accelerators) for job in jobs if job.start is not None]
@@ -236,7 +238,7 @@ def _limit_s(text: str, number: int) -> int | None:
         return None
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise BadSlurmOutputError(f"line {number}: {text[:80]!r} is no time limit; use -o '{SQUEUE_FORMAT}'")
+        raise BadSlurmOutputError(f"line {number}: {text[:80]!r} is not a time limit; use -o '{SQUEUE_FORMAT}'")
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return max(1, ((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 

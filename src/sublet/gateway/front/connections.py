@@ -89,7 +89,9 @@ class Connections:
 
         Raises ServerFullError where nobody can give way to it."""
         if len(self._all) >= self.connections_max and not self._make_room():
-            raise ServerFullError("the gateway has as many connections as it may; try again in 1 s", retry_after_s=1.0)
+            raise ServerFullError(
+                "the gateway has reached its limit of connections; try again in 1 s", retry_after_s=1.0
+            )
         self._all.add(connection)
         self._unauthenticated[connection] = None
         self._sources.setdefault(connection.source, {})[connection] = None
@@ -107,7 +109,7 @@ class Connections:
         own = self._organizations.setdefault(organization, set())
         if len(own) >= self.organization_max and not self._evict_idle(own):
             raise RateLimitError(
-                f"this organization has {len(own)} connections, as many as it may; close some, and try again in 1 s",
+                f"this organization has {len(own)} connections, the maximum; close some and try again in 1 s",
                 retry_after_s=1.0,
             )
         self._forget_place(connection)

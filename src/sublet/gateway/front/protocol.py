@@ -324,7 +324,9 @@ class GatewayProtocol(AnsweringProtocol):
                 allow=route.allow.decode(),
             )
         if self.parser.should_upgrade():
-            raise InvalidRequestError("This connection stays HTTP/1.1; send the request without the header Upgrade")
+            raise InvalidRequestError(
+                "This server does not upgrade connections from HTTP/1.1; send the request without the Upgrade header"
+            )
         gateway = self.gateway
         if route.needs_key and method != b"OPTIONS":
             secret = route.surface.secret(self.headers)

@@ -88,7 +88,7 @@ class Admission:
             state = self._keys[key_id] = KeyState(self._burst, now)
         if concurrency and state.in_flight >= self._settings.concurrency_max:
             raise RateLimitError(
-                f"this key has {state.in_flight} requests under way, as many as it may; try again when one has ended",
+                f"this key has {state.in_flight} requests in flight, the maximum; try again when one has finished",
                 retry_after_s=1,
             )
         level = min(self._burst, state.level + max(0.0, now - state.at) * self._rate)
@@ -190,7 +190,7 @@ class Admission:
         if own >= self._settings.of_model(model.name).queue_per_key_max:
             wait_s = self.wait_s(model, request.grant)
             raise QueueFullError(
-                f"{own} requests of this key wait for {model.name} already; try again in {wait_s:.0f} s",
+                f"{own} requests of this key are already waiting for {model.name}; try again in {wait_s:.0f} s",
                 retry_after_s=wait_s,
             )
         waiting.append(request)

@@ -82,7 +82,7 @@ class Call:
                 if need == "tools" and self._force(route):
                     continue
                 raise InvalidRequestError(
-                    f"{route.name} can't do {need}; GET /v1/models shows what each model can",
+                    f"{route.name} does not support {need}; GET /v1/models shows what each model can",
                     param=self.fields.get(need, "model"),
                 )
 
@@ -94,8 +94,8 @@ class Call:
             self.asked, self.forcing = force(self.asked)
         except FreeChoiceError as error:
             raise InvalidRequestError(
-                f"{route.name} can't do tools by its own choice; force a call of one, or use another model: "
-                "GET /v1/models shows what each can",
+                f"{route.name} can't choose tools by itself; force a call of one, or use another model: "
+                "GET /v1/models shows what each model can do",
                 param=self.fields.get("tools"),
             ) from error
         except UnknownToolError as error:

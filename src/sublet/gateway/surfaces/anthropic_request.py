@@ -243,7 +243,7 @@ def _chat_of(asked: CountAsked, tokens_max: int | None, sampling: Sampling, *, s
         effort = asked.output_config.effort or ""
     turns = tuple(_turns_of(asked))
     if not turns:
-        raise InvalidRequestError("messages: there is no message; send at least one", param="messages")
+        raise InvalidRequestError("messages is empty; send at least one message", param="messages")
     return ChatRequest(
         asked.model,
         turns,
@@ -273,7 +273,7 @@ def _choice_of(asked: CountAsked, tools: tuple[Tool, ...]) -> tuple[str, bool | 
     if choice is None:
         return "", None
     if not tools and choice.type != "none":
-        raise InvalidRequestError("tool_choice is only for requests with tools", param="tool_choice")
+        raise InvalidRequestError("tool_choice requires tools", param="tool_choice")
     parallel = None if choice.disable_parallel_tool_use is None else not choice.disable_parallel_tool_use
     if choice.type != "tool":
         return "required" if choice.type == "any" else choice.type, parallel
@@ -285,7 +285,7 @@ def _choice_of(asked: CountAsked, tools: tuple[Tool, ...]) -> tuple[str, bool | 
 def _tool_of(raw: msgspec.Raw, at: str) -> Tool:
     kind = read(_kind, bytes(raw), at).type
     if kind not in (None, "custom"):
-        raise unsupported(f"{at}.type", f"{kind[:80]!r} is none of yours; define the tool with an input_schema")
+        raise unsupported(f"{at}.type", f"{kind[:80]!r} is not a custom tool; define the tool with an input_schema")
     tool = read(_tool, bytes(raw), at)
     if tool.defer_loading:
         raise unsupported(f"{at}.defer_loading")
@@ -317,7 +317,9 @@ def _assistant(blocks: list[Block], at: str) -> Turn:
         elif isinstance(block, TextBlock):
             texts.append(block)
         elif not isinstance(block, ThinkingBlock | RedactedBlock):
-            raise InvalidRequestError(f"{at}: an assistant's turn has texts, tool_use and thinking", param=at)
+            raise InvalidRequestError(
+                f"{at}: an assistant message can only contain text, tool_use and thinking blocks", param=at
+            )
     return Turn(Role.ASSISTANT, _parts(texts, at), tuple(uses))
 
 
@@ -352,5 +354,5 @@ def _parts(blocks: list[Block], at: str) -> tuple[Text | Image, ...]:
                 Image(source.url if isinstance(source, UrlSource) else f"data:{source.media_type};base64,{source.data}")
             )
         else:
-            raise InvalidRequestError(f"{at}: this turn has texts and images only", param=at)
+            raise InvalidRequestError(f"{at}: this message can only contain text and image blocks", param=at)
     return tuple(found)

@@ -72,7 +72,7 @@ class BedrockSurface(CommonSurface):
         return surface, COUNT if found[2] == b"count-tokens" else CHAT
 
     def parse(self, kind: str, body: bytes) -> Call:
-        raise InvalidRequestError("There is no model in the path; call /model/MODEL/converse")
+        raise InvalidRequestError("The path does not contain a model; call /model/MODEL/converse")
 
     def stream(self, call: Call, identity: Identity) -> ConverseStream:
         return ConverseStream(call)

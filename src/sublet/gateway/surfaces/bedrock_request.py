@@ -213,7 +213,7 @@ def count_of(body: bytes, model: str) -> ChatRequest:
 
 def _chat_of(asked: Converse, model: str, *, stream: bool) -> ChatRequest:
     if not asked.messages:
-        raise InvalidRequestError("messages: there is no message; send at least one", param="messages")
+        raise InvalidRequestError("messages is empty; send at least one message", param="messages")
     inference = asked.inference_config or Inference()
     more = asked.additional_model_request_fields or More()
     tools = tuple(
@@ -265,12 +265,12 @@ def _turns_of(asked: Converse) -> Iterator[Turn]:
         if message.role == "assistant":
             if results or any(isinstance(part, Image) for part in parts):
                 raise InvalidRequestError(
-                    f"{at}: an assistant's turn has texts, toolUse and reasoningContent", param=at
+                    f"{at}: an assistant message can only contain text, toolUse and reasoningContent blocks", param=at
                 )
             yield Turn(Role.ASSISTANT, tuple(parts), uses)
             continue
         if uses:
-            raise InvalidRequestError(f"{at}: toolUse is the assistant's", param=at)
+            raise InvalidRequestError(f"{at}: toolUse is only allowed in assistant messages", param=at)
         for result in results:
             text, images = _result_of(result)
             parts = [*images, *parts]
@@ -300,7 +300,7 @@ def _part_of(block: Block, at: str) -> Text | Image | None:
         and block.cache_point is None
     ):
         raise unsupported(
-            f"{at}.content", "a block has a text, image, toolUse, toolResult, reasoningContent or cachePoint"
+            f"{at}.content", "a block must be text, image, toolUse, toolResult, reasoningContent or cachePoint"
         )
     return None
 

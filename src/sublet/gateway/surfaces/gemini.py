@@ -87,7 +87,7 @@ class GeminiSurface(CommonSurface):
         return next((value.strip() for name, value in headers if name == QUERY_KEY_HEADER), b"") or secret_of(headers)
 
     def parse(self, kind: str, body: bytes) -> Call:
-        raise InvalidRequestError("There is no model in the path; call /v1beta/models/MODEL:generateContent")
+        raise InvalidRequestError("The path does not contain a model; call /v1beta/models/MODEL:generateContent")
 
     def stream(self, call: Call, identity: Identity) -> GeminiStream:
         return GeminiStream(identity, call, sse=self.stream_content_type == GeminiSurface.stream_content_type)

@@ -271,7 +271,9 @@ def embedding_of(body: bytes, model: str, *, several: bool) -> EmbeddingRequest:
     for item in asked:
         parts = [part.text for part in item.content.parts or () if part.text is not None]
         if not parts or len(parts) != len(item.content.parts or ()):
-            raise InvalidRequestError("content: only texts can be embedded, at least one", param="content")
+            raise InvalidRequestError(
+                "content: only text can be embedded; send at least one text part", param="content"
+            )
         texts.append("\n".join(parts))
     return EmbeddingRequest(model, tuple(texts), next(iter(sizes)))
 
@@ -289,13 +291,13 @@ def _chat_of(asked: Generate, config: GenerationConfig, model: str, *, stream: b
     choice, tools = _choice_of(asked.tool_config, tools)
     turns = tuple(_turns_of(asked))
     if not any(turn.role is not Role.SYSTEM for turn in turns):
-        raise InvalidRequestError("contents: there is nothing to answer", param="contents")
+        raise InvalidRequestError("contents is empty; send at least one message", param="contents")
     schema = config.response_json_schema
     if schema is None and config.response_schema is not None:
         schema = json_schema_of(config.response_schema)
     if schema is not None and config.response_mime_type != "application/json":
         raise InvalidRequestError(
-            "responseSchema is only for responseMimeType application/json", param="generationConfig.responseMimeType"
+            "responseSchema requires responseMimeType application/json", param="generationConfig.responseMimeType"
         )
     return ChatRequest(
         model,
@@ -340,7 +342,7 @@ def _choice_of(config: ToolConfig | None, tools: tuple[Tool, ...]) -> tuple[str,
         return "none", tools
     forced = calling.mode == "ANY"
     if forced and not tools:
-        raise InvalidRequestError("toolConfig: mode ANY is only for requests with tools", param="toolConfig")
+        raise InvalidRequestError("toolConfig: mode ANY requires tools", param="toolConfig")
     allowed = calling.allowed_function_names
     if allowed:
         missing = set(allowed) - {tool.name for tool in tools}
@@ -368,12 +370,12 @@ def _turns_of(asked: Generate) -> Iterator[Turn]:
         said = tuple(_said(part, at) for part in rest)
         if content.role == "model":
             if any(isinstance(part, Image) for part in said) or answers:
-                raise InvalidRequestError(f"{at}: the model's turns have texts and function calls only", param=at)
+                raise InvalidRequestError(f"{at}: model messages can only contain text and function calls", param=at)
             uses = tuple(ToolUse(call.id or call.name, call.name, _encode(call.args or {}).decode()) for call in calls)
             yield Turn(Role.ASSISTANT, said, uses)
             continue
         if calls:
-            raise InvalidRequestError(f"{at}: function calls are the model's, in turns of role model", param=at)
+            raise InvalidRequestError(f"{at}: function calls are only allowed in messages with role model", param=at)
         for answer in answers:
             yield Turn(Role.TOOL, (Text(bytes(answer.response).decode()),), answers=answer.id or answer.name)
         if said or not answers:
@@ -383,15 +385,15 @@ def _turns_of(asked: Generate) -> Iterator[Turn]:
 def _said(part: Part, at: str) -> Text | Image:
     if part.inline_data is not None:
         if not part.inline_data.mime_type.startswith("image/"):
-            raise unsupported(f"{at}: inlineData", f"{part.inline_data.mime_type[:80]!r} is no picture")
+            raise unsupported(f"{at}: inlineData", f"{part.inline_data.mime_type[:80]!r} is not an image type")
         return Image(f"data:{part.inline_data.mime_type};base64,{part.inline_data.data}")
     if part.file_data is not None:
         if not part.file_data.mime_type.startswith("image/"):
-            raise unsupported(f"{at}: fileData", f"{part.file_data.mime_type[:80]!r} is no picture")
+            raise unsupported(f"{at}: fileData", f"{part.file_data.mime_type[:80]!r} is not an image type")
         return Image(part.file_data.file_uri)
     if part.text is None:
         raise InvalidRequestError(
-            f"{at}: a part has a text, inlineData, fileData, functionCall or functionResponse", param=at
+            f"{at}: a part must have text, inlineData, fileData, functionCall or functionResponse", param=at
         )
     return Text(part.text)
 

@@ -58,7 +58,7 @@ def _type(value: Any) -> str | None:
     if value is None or value == "TYPE_UNSPECIFIED":
         return None
     if not isinstance(value, str) or value.upper() not in _TYPES:
-        raise InvalidRequestError(f"responseSchema: {str(value)[:80]!r} is no type", param="responseSchema")
+        raise InvalidRequestError(f"responseSchema: {str(value)[:80]!r} is not a type", param="responseSchema")
     return value.lower()
 
 
@@ -67,7 +67,7 @@ def _count(name: str, value: Any) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequestError(f"responseSchema: {name} is no number", param="responseSchema") from error
+        raise InvalidRequestError(f"responseSchema: {name} is not a number", param="responseSchema") from error
 
 
 def _ordered(properties: dict[str, Any], order: Any) -> list[str]:

@@ -176,7 +176,7 @@ def _decoded(kind: str, body: bytes) -> tuple[Call, EngineBody]:
         except msgspec.ValidationError:
             return _field_by_field(kind, _fields.decode(body))
     except UnicodeDecodeError as error:
-        raise InvalidRequestError("The body is not UTF-8; encode it so") from error
+        raise InvalidRequestError("The body is not valid UTF-8; encode it as UTF-8") from error
     except RecursionError as error:
         raise InvalidRequestError("The body is nested too deeply; flatten it") from error
     except msgspec.ValidationError as error:
@@ -290,7 +290,7 @@ def _parts_need(messages: Sequence[Message]) -> list[str]:
 
 def _completion_needs(fields: CompletionBody) -> list[str]:
     if fields.best_of not in (None, fields.n or 1):
-        raise InvalidRequestError("best_of must be as many as n", param="best_of")
+        raise InvalidRequestError("best_of must be equal to n", param="best_of")
     fields.best_of = None
     if fields.max_tokens is None:
         fields.max_tokens = COMPLETION_TOKENS_DEFAULT
@@ -310,7 +310,7 @@ def _count_prompts(fields: CompletionBody) -> int:
         found = prompts_of(fields.prompt)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidRequestError(
-            "Invalid value for prompt: it is a text, a list of token ids, or a list of either", param="prompt"
+            "Invalid value for prompt: it must be a string, a list of token ids, or a list of either", param="prompt"
         ) from error
     return len(found)
 
@@ -338,7 +338,7 @@ def _includes_usage(fields: EngineBody) -> bool:
     if not present(fields.stream_options):
         return False
     if not fields.stream:
-        raise InvalidRequestError("stream_options is only for stream: true", param="stream_options")
+        raise InvalidRequestError("stream_options requires stream: true", param="stream_options")
     try:
         return _stream_options.decode(fields.stream_options).include_usage
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -25,7 +25,7 @@ def read(decoder: msgspec.json.Decoder[_Asked], body: bytes, at: str = "") -> _A
             body.decode()
         return decoder.decode(body)
     except UnicodeDecodeError as error:
-        raise InvalidRequestError("The body is not UTF-8; encode it so") from error
+        raise InvalidRequestError("The body is not valid UTF-8; encode it as UTF-8") from error
     except RecursionError as error:
         raise InvalidRequestError("The body is nested too deeply; flatten it") from error
     except msgspec.ValidationError as error:

@@ -219,7 +219,7 @@ def request_of(body: bytes) -> tuple[ChatRequest, Asked]:
     choice, tools = _choice_of(asked, tools)
     turns = tuple(_turns_of(asked))
     if not turns:
-        raise InvalidRequestError("input: there is nothing to answer", param="input")
+        raise InvalidRequestError("input is empty; send at least one item", param="input")
     text = asked.text or TextConfig()
     form = text.format or Format("text")
     if form.type == "json_schema" and form.schema is None:
@@ -257,7 +257,7 @@ def _tool_of(raw: Raw, at: str) -> Tool:
     kind = read(_kind, bytes(raw), at).type
     if kind != "function":
         raise unsupported(
-            f"{at}.type", f"there is no built-in tool {str(kind)[:80]!r}; tools are functions of your own"
+            f"{at}.type", f"there is no built-in tool {str(kind)[:80]!r}; only function tools are supported"
         )
     tool = read(_tool, bytes(raw), at)
     return Tool(tool.name, tool.description or "", tool.parameters or {"type": "object"}, strict=tool.strict)
@@ -273,9 +273,7 @@ def _choice_of(asked: Asked, tools: tuple[Tool, ...]) -> tuple[str, tuple[Tool, 
     if isinstance(choice, Choice):
         wanted = (choice.name or "",) if choice.type == "function" else tuple(tool.name for tool in choice.tools)
     elif choice != "required":
-        raise InvalidRequestError(
-            f"tool_choice: {choice[:80]!r} is none of auto, none and required", param="tool_choice"
-        )
+        raise InvalidRequestError(f"tool_choice: {choice[:80]!r} is not auto, none or required", param="tool_choice")
     if not tools or not names.issuperset(wanted):
         missing = next((name for name in wanted if name not in names), "a tool")
         raise InvalidRequestError(f"tool_choice: {missing[:80]!r} is not in tools", param="tool_choice")
@@ -320,7 +318,7 @@ def _turn_of(raw: Raw, at: str) -> Turn | None:
         said = message.content
         parts = (Text(said),) if isinstance(said, str) else tuple(_part_of(part) for part in said)
         if role is Role.ASSISTANT and any(isinstance(part, Image) for part in parts):
-            raise InvalidRequestError(f"{at}: the model's own messages have texts only", param=at)
+            raise InvalidRequestError(f"{at}: assistant messages can only contain text", param=at)
         return Turn(role, parts)
     if kind == "function_call":
         call = read(_call, content, at)
@@ -333,8 +331,8 @@ def _turn_of(raw: Raw, at: str) -> Turn | None:
     if kind == "reasoning":
         return None
     if kind == "item_reference":
-        raise unsupported(f"{at}.type", "responses are not stored, so items can't be referred to; send the item")
-    raise unsupported(f"{at}.type", f"items of type {kind[:80]!r} come of tools that are not here")
+        raise unsupported(f"{at}.type", "responses are not stored, so items can't be referenced; send the item itself")
+    raise unsupported(f"{at}.type", f"items of type {kind[:80]!r} belong to tools that are not supported")
 
 
 def _part_of(part: Part) -> Text | Image:

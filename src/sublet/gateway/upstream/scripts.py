@@ -263,7 +263,7 @@ def prompts_of(raw: msgspec.Raw) -> list[str | list[int]]:
         return [msgspec.json.decode(content, type=str)]
     found = _texts_of(content) if b'"' in content else _ids_of(content)
     if not all(found):
-        raise msgspec.ValidationError("neither a text, nor token ids, nor a list of one of them")
+        raise msgspec.ValidationError("not a string, a list of token ids, or a list of either")
     return found
 
 
@@ -273,7 +273,7 @@ def _texts_of(content: bytes) -> list[str | list[int]]:
         raise too_many_prompts()
     texts: list[str | list[int]] = list(msgspec.json.decode(content, type=list[str]))
     if not texts:
-        raise msgspec.ValidationError("there is no prompt in the list")
+        raise msgspec.ValidationError("the list of prompts is empty")
     if len(texts) > PROMPTS_MAX:
         raise too_many_prompts()
     return texts

@@ -22,7 +22,7 @@ def check(call: Call, route: ModelRoute) -> None:
     dialect = DIALECTS[route.dialect]
     if call.continues and not (dialect.continues or "continue_final_message" in dialect.parameters):
         raise InvalidRequestError(
-            f"The engine of {route.name} can't go on from an assistant's turn; end with one of the user",
+            f"The engine of {route.name} can't continue an assistant message; end with a user message",
             param=call.fields.get(PROMPT),
         )
     parameters = _parameters_of(call, dialect)
@@ -30,7 +30,7 @@ def check(call: Call, route: ModelRoute) -> None:
         for name, value in msgspec.structs.asdict(parameters).items():
             if is_sent(value) and name not in dialect.parameters:
                 raise InvalidRequestError(
-                    f"Unrecognized request argument supplied: {name}; the engine of {route.name} does not know it",
+                    f"Unrecognized request argument supplied: {name}; the engine of {route.name} does not support it",
                     param=call.fields.get(name, name),
                 )
 

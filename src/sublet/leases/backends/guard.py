@@ -187,7 +187,7 @@ class GuardedBackend:
 
     def _keeper(self) -> KeepsVolumes:
         if not isinstance(self._backend, KeepsVolumes):
-            raise BackendFailedError(f"backend {self.name} keeps no volumes")
+            raise BackendFailedError(f"backend {self.name} does not support volumes")
         return self._backend
 
     def status(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class GuardedBackend:
         wait_s = self._breaker.wait_s()
         if wait_s > 0:
             raise UnansweredError(
-                f"backend {self.name} does not answer ({self._last_error}); it is asked again in {wait_s:.0f} s"
+                f"backend {self.name} is not responding ({self._last_error}); Sublet tries again in {wait_s:.0f} s"
             )
         began = time.monotonic()
         number = self._admit(subject, began)
@@ -221,7 +221,7 @@ class GuardedBackend:
             if not answer.done():
                 self._note_failure(f"no answer about {subject} within {deadline_s:.0f} s")
                 raise UnansweredError(
-                    f"backend {self.name} gave no answer about {subject} within {deadline_s:.0f} s"
+                    f"backend {self.name} did not respond about {subject} within {deadline_s:.0f} s"
                 ) from None
             if error_answers:
                 self._note_answer(began)

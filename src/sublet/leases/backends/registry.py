@@ -62,7 +62,9 @@ def kind_of(settings: Settings, instance: str) -> BackendKind:
     if kind is None or (section is None and kind.needs_section):
         known = ", ".join(KINDS)
         where = f"backends.{instance}.kind" if section is not None else "pools.backend"
-        raise InvalidInputError(f"{where} is {name!r}; write one of {known}, or name a section [backends.{instance}]")
+        raise InvalidInputError(
+            f"{where} is {name!r}; use one of {known}, or the name of a section [backends.{instance}]"
+        )
     return kind
 
 

@@ -216,7 +216,7 @@ class SimulatedBackend(Standalone):
             self._hear()
             found = self._aged(lease_id)
             if found is not None and not (found.state.over and found.clean):
-                raise InvalidInputError(f"lease {lease_id} is {found.state} and not proved clean; stop it first")
+                raise InvalidInputError(f"lease {lease_id} is {found.state} and not verified clean; stop it first")
             self._leases.pop(lease_id, None)
             self._kept.pop(lease_id, None)
 
@@ -297,7 +297,7 @@ class SimulatedBackend(Standalone):
         if found is not None:
             self._age(found)
         if self._chance(self._faults.deaf_after):
-            raise BackendFailedError("simulated: the answer was lost")
+            raise BackendFailedError("simulated: the response was lost")
         return self._observation(found, lease_id)
 
     def _observation(self, found: Simulated | None, lease_id: str) -> Observation:
@@ -337,7 +337,7 @@ class SimulatedBackend(Standalone):
 
     def _hear(self) -> None:
         if self._chance(self._faults.deaf):
-            raise BackendFailedError("simulated: no answer")
+            raise BackendFailedError("simulated: no response")
 
     def _chance(self, probability: float) -> bool:
         return probability > 0 and self._random.random() < probability

@@ -20,7 +20,7 @@ class Standalone:
         return None
 
     def reserve(self, order: ReserveOrder) -> Observation:
-        raise BackendFailedError(f"backend {self.name} keeps nothing ahead of a lease")
+        raise BackendFailedError(f"backend {self.name} can't reserve accelerators before a lease starts")
 
     def release(self, lease_id: str) -> None:
         return None

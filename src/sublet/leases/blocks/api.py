@@ -94,13 +94,13 @@ def _sale(body: NewBlock, organization_of: Callable[[str], str]) -> BlockSale | 
     if body.to_organization is None:
         if body.price_per_accelerator_hour is not None or body.ssh_public_keys:
             raise InvalidInputError(
-                "price_per_accelerator_hour and ssh_public_keys are for a sale; name to_organization, too",
+                "price_per_accelerator_hour and ssh_public_keys are for selling a block; set to_organization as well",
                 field="to_organization",
             )
         return None
     if not body.ssh_public_keys:
         raise InvalidInputError(
-            "ssh_public_keys: send the public keys with which the organization is to log in", field="ssh_public_keys"
+            "ssh_public_keys: send the public keys that the organization will log in with", field="ssh_public_keys"
         )
     price_nano = _nano(body.price_per_accelerator_hour)
     if price_nano is not None and price_nano < 0:

@@ -225,7 +225,8 @@ class Blocks:
                 return BlockChanged(plan, now)
             if plan.victims and not request.force:
                 raise BlockSoldError(
-                    f"{plan.sentence}; only what is unsold may be taken out of a block. To break them, repeat with force",
+                    f"{plan.sentence}; only unsold capacity can be removed from a block. To evict the leases, repeat the request with "
+                    "force",
                     plan=plan.as_dict(now),
                 )
             if plan.victims:
@@ -268,7 +269,7 @@ class Blocks:
         if kind is ChangeKind.WITHDRAWN and block.withdrawn_at is not None:
             return BlockPlan(block, block, kind, ())
         if not block.stands(now):
-            raise WrongStateError(f"block {block.id} is {block.state(now).value}; make a new one")
+            raise WrongStateError(f"block {block.id} is {block.state(now).value}; create a new one")
         after = self._changed(block, request, kind, now)
         if kind is ChangeKind.WIDENED or not _within(after.window, block.window):
             facts = self._facts(block.pool_id, connection)
@@ -286,7 +287,9 @@ class Blocks:
             begun = block.window.start if block.window.start <= now else None
             start = request.start or block.window.start
             if begun is not None and start != begun:
-                raise WrongStateError(f"block {block.id} began at {format_time(begun)}: only its end can be moved now")
+                raise WrongStateError(
+                    f"block {block.id} began at {format_time(begun)}; only its end can still be changed"
+                )
             return replace(block, window=checked_window(start, request.end or block.window.end, now, begun))
         return replace(block, accelerators=checked_count(request.accelerators or 0))
 
@@ -296,7 +299,7 @@ class Blocks:
         now = self._store.clock.now()
         standing = self._book.standing(connection, facts.pool_id, now)
         if len(standing) >= BLOCKS_PER_POOL_MAX and not without:
-            raise LimitExceededError(f"{BLOCKS_PER_POOL_MAX} blocks of {facts.name} stand; withdraw some first")
+            raise LimitExceededError(f"{facts.name} has {BLOCKS_PER_POOL_MAX} blocks, the maximum; withdraw some first")
         others = [item for item in standing if item.id != without]
         claims = [
             Taken("claim", f"claim {item.id}", item.count, item.window)

@@ -61,11 +61,12 @@ def checked_window(start: datetime, end: datetime, now: datetime, begun: datetim
         )
     if begun is None and start < now - timedelta(seconds=PAST_S_MAX):
         raise InvalidInputError(
-            f"the block starts at {format_time(start)}, which is past; it is {format_time(now)} now", field="start"
+            f"the block starts at {format_time(start)}, which is in the past; the time is {format_time(now)}",
+            field="start",
         )
     if end <= now:
         raise InvalidInputError(
-            f"the block ends at {format_time(end)}, which is past; it is {format_time(now)} now", field="end"
+            f"the block ends at {format_time(end)}, which is in the past; the time is {format_time(now)}", field="end"
         )
     if end - start > longest() or end > now + longest():
         raise InvalidInputError(
@@ -79,7 +80,7 @@ def checked_window(start: datetime, end: datetime, now: datetime, begun: datetim
 def checked_count(accelerators: int) -> int:
     """Raises InvalidInputError."""
     if not 1 <= accelerators <= ACCELERATORS_PER_BLOCK_MAX:
-        raise InvalidInputError(f"accelerators is {accelerators}; a block has at least 1", field="accelerators")
+        raise InvalidInputError(f"accelerators is {accelerators}; a block needs at least 1", field="accelerators")
     return accelerators
 
 
@@ -99,7 +100,7 @@ def refuse_conflicts(
         kept = facts.never_sell + facts.failure_reserve
         beside = f", of which {kept} are kept by the settings or for model replicas" if kept else ""
         raise InvalidInputError(
-            f"{count} is more than {facts.name} has to sell: {facts.capacity} accelerators are in service{beside}; "
+            f"{count} exceeds the capacity of {facts.name}: {facts.capacity} accelerators are in service{beside}; "
             f"choose at most {max(0, most)}",
             field="accelerators",
         )
@@ -118,9 +119,9 @@ def refuse_conflicts(
         worst = sorted((item for item in inside if item.window.contains(at)), key=lambda item: -item.count)
         more = f" and {len(worst) - NAMED_MAX} more" if len(worst) > NAMED_MAX else ""
         raise BlockConflictError(
-            f"{count} of {facts.name} is more than the {max(0, left)} that are left at {format_time(at)} beside "
+            f"{count} of {facts.name} is more than the {max(0, left)} available at {format_time(at)} in addition to "
             f"{'; '.join(item.sentence for item in worst[:NAMED_MAX])}{more}: choose fewer, another window, or withdraw "
-            "what is in the way",
+            "the conflicting items",
             conflicts=[item.as_dict() for item in worst[:DETAILS_MAX]],
         )
 

@@ -75,7 +75,9 @@ class DeadlineSales:
         # What was held counts as promised: the time that passed since must not refuse it.
         promised = held or offer.answer.admitted
         if not promised or not self._may_share(connection, quote.pool_id, quote.organization_id, quote.window, now):
-            raise NoCapacityError(f"it can no longer be promised: {offer.answer.sentence} Ask for a new quote.")
+            raise NoCapacityError(
+                f"the order can no longer be guaranteed: {offer.answer.sentence} Request a new quote."
+            )
         self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
         return make_lease(connection, self._ports, quote, (), buyer, now)
 

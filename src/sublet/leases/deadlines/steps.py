@@ -46,7 +46,7 @@ def own_step(lease: Lease, seen: Observation, failure: Failure | None, now: date
     if now >= lease.window.end:
         return _end(lease, now, "its deadline has come")
     if seen.state in (RunState.STOPPED, RunState.FAILED):
-        return _end(lease, now, f"its backend ended it: {seen.reason or seen.error or 'no reason given'}")
+        return _end(lease, now, f"its backend ended it: {seen.reason or seen.error or 'no reason was given'}")
     if lease.waits:
         return Step("pause", lease.id, "it waits, and its backend still runs it") if seen.state.live else None
     if now >= lease.deadline:

@@ -180,7 +180,7 @@ class Executor:
             return
         seen = self._backend(lease).pause(lease.id)
         if seen.state.live:
-            raise BackendFailedError(f"{lease.id} did not stop for its pause")
+            raise BackendFailedError(f"{lease.id} did not stop when it was paused")
         if lease.waits or seen.state in (RunState.STOPPED, RunState.FAILED):
             return
         now = self._store.clock.now()
@@ -201,7 +201,7 @@ class Executor:
         if lease.state is not LeaseState.SCHEDULED:
             seen = self._backend(lease).pause(lease.id)
             if seen.state.live:
-                raise BackendFailedError(f"{lease.id} did not stop on the accelerators that failed")
+                raise BackendFailedError(f"{lease.id} did not stop on the failed accelerators")
             if seen.state in (RunState.STOPPED, RunState.FAILED):
                 return
         moved = self._transitions.move(lease.id, step.details["out"], step.details["in"], ACTOR, step.reason)
@@ -217,7 +217,7 @@ class Executor:
         if lease.state is LeaseState.PREPARING:
             seen = self._backend(lease).stop(lease.id, ACCELERATOR_FAILED, 0.0)
             if not seen.state.over:
-                raise BackendFailedError(f"{lease.id} did not stop on the accelerators that failed")
+                raise BackendFailedError(f"{lease.id} did not stop on the failed accelerators")
             self._transitions.fail(lease.id, step.details["out"], ACTOR, step.reason, clean=seen.clean is not False)
         else:
             self._transitions.fail(lease.id, step.details["out"], ACTOR, step.reason)
@@ -350,7 +350,7 @@ class Executor:
             if backend.observe(step.subject).state is not RunState.ABSENT:
                 seen = backend.stop(step.subject, "orphan", 0.0)
                 if not seen.clean:
-                    raise BackendFailedError(f"{step.subject} is not proved clean: {seen.error}")
+                    raise BackendFailedError(f"{step.subject} is not verified clean: {seen.error}")
 
     def _forget(self, step: Step) -> None:
         for backend in self._where(step):

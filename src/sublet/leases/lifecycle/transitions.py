@@ -353,7 +353,7 @@ class Transitions:
             lease = self._locked(connection, lease_id)
             seen.require(lease.keys_as_dict())
             if lease.state.terminal or lease.state is LeaseState.ENDING:
-                raise WrongStateError(f"lease {lease_id} is {lease.state}; nobody logs in to it any more")
+                raise WrongStateError(f"lease {lease_id} is {lease.state}, so its keys can't be changed")
             if lease.ssh_public_keys != keys:
                 sql.update_lease(connection, lease_id, ssh_public_keys=list(keys))
                 why = f"{f'{len(keys)} SSH keys' if len(keys) > 1 else 'one SSH key'} may log in from now on"

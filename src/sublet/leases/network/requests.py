@@ -54,7 +54,7 @@ def read_request(head: bytes) -> Wanted:
     lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     first = _LINE.fullmatch(lines[0])
     if first is None:
-        raise RefusedError("this is no HTTP request to a proxy")
+        raise RefusedError("this is not an HTTP proxy request")
     headers = []
     for line in lines[1:]:
         found = _HEADER.fullmatch(line)
@@ -67,9 +67,9 @@ def read_request(head: bytes) -> Wanted:
         return Wanted(host, port, None)
     plain = _PLAIN.fullmatch(target)
     if plain is None:
-        raise RefusedError("the proxy carries CONNECT, and plain requests that begin with http://")
+        raise RefusedError("the proxy accepts only CONNECT and plain requests that begin with http://")
     if method not in (b"GET", b"HEAD") or any(name in _BODY for name, _ in headers):
-        raise RefusedError("without TLS only GET and HEAD without a body are carried; use https")
+        raise RefusedError("without TLS, only GET and HEAD without a body are allowed; use https")
     host, port = _authority(plain[1], 80)
     kept = [line for name, line in headers if name not in _DROPPED]
     path = plain[2] or "/"
@@ -84,13 +84,13 @@ def _authority(text: str, port: int | None) -> tuple[str, int]:
     name, colon, digits = text.rpartition(":") if ":" in text else (text, "", "")
     if colon:
         if not re.fullmatch(r"[0-9]{1,5}", digits):
-            raise RefusedError(f"{text[:100]!r} names no port")
+            raise RefusedError(f"{text[:100]!r} has no port")
         port = int(digits)
     host = host_name(name)
     if host is None:
-        raise RefusedError(f"{name[:100]!r} is no host name; addresses are not connected")
+        raise RefusedError(f"{name[:100]!r} is not a host name; IP addresses are not allowed")
     if port is None or not 0 < port < 65536:
-        raise RefusedError(f"{text[:100]!r} names no port")
+        raise RefusedError(f"{text[:100]!r} has no port")
     return host, port
 
 
@@ -106,12 +106,12 @@ class ClientHello:
         """Take in `chunk`; True once the message is whole. Raises RefusedError for what is no ClientHello."""
         self.raw += chunk
         if len(self.raw) > HELLO_BYTES_MAX:
-            raise RefusedError("the first message of TLS is too long")
+            raise RefusedError("the TLS ClientHello is too long")
         while len(self.raw) >= self._seen + 5:
             head = self.raw[self._seen : self._seen + 5]
             size = int.from_bytes(head[3:5], "big")
             if head[0] != _HANDSHAKE or head[1] != 3 or not 0 < size <= RECORD_BYTES_MAX:
-                raise RefusedError("a tunnel carries TLS alone")
+                raise RefusedError("a tunnel can only carry TLS")
             if len(self.raw) < self._seen + 5 + size:
                 break
             self._message += self.raw[self._seen + 5 : self._seen + 5 + size]
@@ -119,19 +119,19 @@ class ClientHello:
             if self._whole():
                 return True
         if self.raw and self.raw[0] != _HANDSHAKE:
-            raise RefusedError("a tunnel carries TLS alone")
+            raise RefusedError("a tunnel can only carry TLS")
         return False
 
     def _whole(self) -> bool:
         if self._message and self._message[0] != _CLIENT_HELLO:
-            raise RefusedError("TLS must begin with a ClientHello")
+            raise RefusedError("the TLS connection must begin with a ClientHello")
         return len(self._message) >= 4 and len(self._message) >= 4 + int.from_bytes(self._message[1:4], "big")
 
     def require(self, host: str) -> None:
         """Raises RefusedError unless it asks for `host` and for nothing that can't be read."""
         named = server_name(self._message)
         if named != host:
-            raise RefusedError(f"TLS asks for {named or 'no host'}, the tunnel is for {host}")
+            raise RefusedError(f"the TLS server name is {named or 'missing'}, but the tunnel is for {host}")
 
 
 def server_name(message: bytes) -> str | None:
@@ -148,10 +148,10 @@ def server_name(message: bytes) -> str | None:
     while extensions.left:
         kind, content = extensions.number(2), extensions.block(2)
         if kind in seen:
-            raise RefusedError("TLS says one thing twice")
+            raise RefusedError("the TLS ClientHello contains an extension twice")
         seen.add(kind)
         if kind == _ENCRYPTED_HELLO:
-            raise RefusedError("TLS hides which host it asks for (Encrypted Client Hello)")
+            raise RefusedError("the TLS server name is encrypted (Encrypted Client Hello)")
         if kind == _SERVER_NAME:
             found = _one_name(_Reader(content))
     return found
@@ -162,7 +162,7 @@ def _one_name(content: _Reader) -> str:
     kind, name = names.number(1), names.block(2)
     host = host_name(name.decode("ascii", errors="replace"))
     if kind != 0 or names.left or content.left or host is None:
-        raise RefusedError("TLS names a host in a form that can't be read")
+        raise RefusedError("the TLS server name can't be parsed")
     return host
 
 
@@ -178,7 +178,7 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if count > self.left:
-            raise RefusedError("the first message of TLS is cut short")
+            raise RefusedError("the TLS ClientHello is incomplete")
         self._at += count
         return self._content[self._at - count : self._at]
 

@@ -76,25 +76,27 @@ class Admission:
                 field="service_s",
             )
         if (request.pool is None) == (request.generation is None):
-            raise InvalidInputError("name either a pool or a generation")
+            raise InvalidInputError("specify either a pool or a generation")
 
         def write(connection: Connection) -> Quote:
             now = self._store.clock.now()
             self._store.lock(connection, f"quotes:{organization_id}")
             if key is not None and (known := sql.quote_by_key(connection, organization_id, key)) is not None:
                 if known[1] != request.as_dict():
-                    raise ConflictError("this idempotency key was used for another quote; choose a new key")
+                    raise ConflictError("this idempotency key was already used for a different quote; use a new key")
                 return known[0]
             open_max = self._ports.holds.open_max
             if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
-                raise LimitExceededError(f"{open_max} quotes are open; accept or cancel one, or wait until they expire")
+                raise LimitExceededError(
+                    f"you have {open_max} open quotes, the maximum; accept or cancel one, or wait until they expire"
+                )
             if not named.by_window:
                 lists = self._ports.egress.checked(request.network, organization_id, named.name)
                 return self._deadlines.hold(connection, organization_id, replace(request, network=lists), now, key)
             window = request.window(now)
             if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
                 raise InvalidInputError(
-                    f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; ask for a shorter one, or for a "
+                    f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; request a shorter one, or a "
                     "firm one from a block"
                 )
             lists = self._ports.egress.checked(request.network, organization_id, named.name)
@@ -123,11 +125,11 @@ class Admission:
             now = self._store.clock.now()
             quote = sql.quote(connection, quote_id, organization_id)
             if quote is None:
-                raise NotFoundError(f"there is no quote {quote_id!r}; ask for a new one")
+                raise NotFoundError(f"there is no quote {quote_id!r}; request a new one")
             self._store.lock(connection, f"pool:{quote.pool_id}")
             if key is not None and (known := sql.lease_by_key(connection, organization_id, key)) is not None:
                 if known.quote_id != quote_id:
-                    raise ConflictError("this idempotency key was used for another quote; choose a new key")
+                    raise ConflictError("this idempotency key was already used for a different quote; use a new key")
                 return _same_keys(known, keys)
             taken = sql.lease_of_quote(connection, quote_id)
             if taken is not None:
@@ -176,7 +178,7 @@ class Admission:
         if not found:
             step = min(steps.values())
             raise InvalidInputError(
-                f"pool {pools[0].name} leases whole nodes of {step} accelerators; ask for a multiple of {step}, "
+                f"pool {pools[0].name} leases whole nodes of {step} accelerators; request a multiple of {step}, "
                 f"not for {request.accelerators}",
                 field="accelerators",
             )
@@ -189,7 +191,9 @@ class Admission:
         keys = checked_authorized_keys(tuple(sale.ssh_public_keys))
         terms = self._ports.classes.strictest
         if terms.reclaimable:
-            raise InvalidInputError("no class of service is never taken back; define one, in which blocks are sold")
+            raise InvalidInputError(
+                "blocks are sold in a class that is never taken back, and there is none; define one"
+            )
         price_nano, currency = (
             (sale.price_nano, block.currency)
             if sale.price_nano is not None
@@ -198,7 +202,7 @@ class Admission:
         least_nano = block.min_price_nano or 0
         if sale.price_nano is not None and sale.price_nano < least_nano:
             raise InvalidInputError(
-                f"price is {text_from_nano(sale.price_nano)}, less than the block's least of {text_from_nano(least_nano)}",
+                f"price is {text_from_nano(sale.price_nano)}, below the block's minimum price of {text_from_nano(least_nano)}",
                 field="price",
             )
         request = QuoteRequest(accelerators=block.accelerators, class_name=terms.name)
@@ -213,9 +217,9 @@ class Admission:
                 connection, block.pool_id, self._ports.timing_of(connection, block.pool_id).fence(block.window), now
             )
             raise NoCapacityError(
-                f"only {able} of {block.accelerators} accelerators are free from {format_time(block.window.start)} on; the rest "
+                f"only {able} of {block.accelerators} accelerators are free from {format_time(block.window.start)}; the others "
                 f"are held by leases and quotes{f', the last until {format_time(until)}' if until else ''}, or by model "
-                "replicas: begin later, or reclaim them first"
+                "replicas: choose a later start, or reclaim them first"
             )
         sql.insert_quote(connection, quote, None, {"block": block.id})
         return self._sell(connection, quote, Buyer(keys), now)
@@ -253,7 +257,7 @@ class Admission:
             else self._places.in_block(connection, quote, now, wanted=units)
         )
         if len(open_now) < quote.accelerators:
-            raise NoCapacityError("the owner needs this capacity since you asked, or it is sold; ask for a new quote")
+            raise NoCapacityError("this capacity has since been sold or claimed by the owner; request a new quote")
         self._ports.authorize(connection, quote.organization_id, quote.total_nano, quote.currency)
         lease = make_lease(connection, self._ports, quote, open_now[: quote.accelerators], buyer, now)
         self._fence(connection, quote, list(lease.unit_ids), None, holder_id=lease.id)
@@ -291,7 +295,7 @@ def _same_keys(lease: Lease, keys: tuple[str, ...]) -> Lease:
     """The lease that a quote has made, for who asks with the same keys. Raises ConflictError: nobody may believe that other
     keys can log in."""
     if lease.ssh_public_keys != keys:
-        raise ConflictError(f"this quote made lease {lease.id} with other ssh_public_keys; ask for a new quote")
+        raise ConflictError(f"this quote became lease {lease.id} with different ssh_public_keys; request a new quote")
     return lease
 
 

@@ -123,7 +123,7 @@ class Places:
         able = [pool for pool in found if request.needs <= self._ports.features(pool.backend)]
         if not able:
             raise InvalidInputError(
-                f"pool {found[0].name} can't give a lease {' and '.join(sorted(request.needs))}; choose another pool or class"
+                f"pool {found[0].name} does not support {' and '.join(sorted(request.needs))}; choose another pool or class"
             )
         standing = [pool for pool in able if pool.offline_at is None or pool.offline_at >= window.end]
         if not standing:

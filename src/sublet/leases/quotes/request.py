@@ -58,15 +58,16 @@ class QuoteRequest:
             )
         if self.start is not None or self.duration_s is not None:
             raise InvalidInputError(
-                f"class {self.class_name} has no start and no duration_s: it runs when accelerators are idle, by its end"
+                f"class {self.class_name} has no start or duration_s: it runs when accelerators are idle, before its end"
             )
         if not WINDOW_S_MIN <= self.service_s <= SERVICE_S_MAX:
             raise InvalidInputError(
-                f"service_s is {self.service_s}; write {WINDOW_S_MIN} to {SERVICE_S_MAX} seconds", field="service_s"
+                f"service_s is {self.service_s}; it must be {WINDOW_S_MIN} to {SERVICE_S_MAX} seconds",
+                field="service_s",
             )
         if self.end <= now:
             raise InvalidInputError(
-                f"the deadline {format_time(self.end)} is over; it is {format_time(now)} now", field="end"
+                f"the deadline {format_time(self.end)} is in the past; the time is {format_time(now)}", field="end"
             )
         if self.end > now + timedelta(seconds=DEADLINE_S_MAX):
             raise InvalidInputError(
@@ -76,8 +77,8 @@ class QuoteRequest:
         window = Window(now, self.end)
         if window.seconds < self.service_s:
             raise InvalidInputError(
-                f"{self.service_s / 3600:g} hours of service can't be done in the {window.seconds / 3600:.2f} hours until "
-                f"{format_time(self.end)}; ask for fewer hours, or for a later deadline"
+                f"{self.service_s / 3600:g} hours of service don't fit in the {window.seconds / 3600:.2f} hours until "
+                f"{format_time(self.end)}; request fewer hours or a later deadline"
             )
         return window, self.service_s
 

@@ -101,13 +101,13 @@ class Reclaims:
             if key is not None and (known := reclaim_store.reclaim_by_key(connection, actor, key)) is not None:
                 asked = (pool_id, order.accelerators, order.reason, order.force)
                 if (known.pool_id, known.accelerators, known.reason, bool(known.forced)) != asked:
-                    raise ConflictError("this idempotency key was used for another reclaim; choose a new key")
+                    raise ConflictError("this idempotency key was already used for a different reclaim; use a new key")
                 return {**known.plan, "id": known.id}
             plan = self._plan_for(connection, order, now)
             if plan.short > 0:
                 raise FirmLeaseError(
-                    f"{plan.short} of {order.accelerators} accelerators are held by firm leases, kept for model floors or for "
-                    "other reclaims; ask for fewer, for later, or break firm leases and floors with force and a reason",
+                    f"{plan.short} of {order.accelerators} accelerators are used by firm leases or reserved for model floors or "
+                    "other reclaims; request fewer or a later time, or use force with a reason to evict firm leases and floors",
                     plan=plan.as_dict(),
                 )
             return self.carry_out(connection, plan, order, actor, order.accelerators, key)
@@ -392,7 +392,7 @@ class Reclaims:
             raise InvalidInputError("accelerators must be at least 1")
         checked_ahead(order.window.start, now)
         if order.window.end <= now:
-            raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is over")
+            raise InvalidInputError(f"the window ends at {format_time(order.window.end)}, which is in the past")
         checked_line(order.reason, "reason, which says why the capacity is needed,", REASON_MAX, 1)
         return now
 

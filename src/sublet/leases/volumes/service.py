@@ -155,7 +155,7 @@ class Volumes:
         if count >= limits.count_max or mib + size_mib > limits.mib_max:
             raise VolumeQuotaError(
                 f"your organization has {count} volumes of {mib} MiB in all and may have {limits.count_max} of {limits.mib_max} "
-                f"MiB; {size_mib} MiB more is too much"
+                f"MiB; another {size_mib} MiB would exceed that"
             )
 
 
@@ -168,13 +168,13 @@ def chosen(connection: Connection, organization_id: str, names: Sequence[str], p
         item = _found(sql.volume(connection, name, organization_id), name)
         if item.pool_id != pool_id:
             raise InvalidInputError(
-                f"volume {item.name} is on pool {item.pool_id}; rent there to use it", field="volumes"
+                f"volume {item.name} is on pool {item.pool_id}; use it with a lease on that pool", field="volumes"
             )
         if item.state is not VolumeState.READY:
             raise ConflictError(f"volume {item.name} is {item.state}; `sublet volume show {item.name}` says more")
         if item.lease_id is not None:
             raise VolumeInUseError(
-                f"volume {item.name} belongs to lease {item.lease_id}; a volume has one lease at a time"
+                f"volume {item.name} is attached to lease {item.lease_id}; a volume can be attached to one lease at a time"
             )
         found[item.id] = item
     return tuple(found.values())

@@ -95,7 +95,7 @@ def attach_all(connection: Connection, wanted: Iterable[tuple[str, str]], lease_
     """Give volumes, by id and name, to a lease. Raises VolumeInUseError for one that went to another since it was quoted."""
     for volume_id, name in wanted:
         if not attach(connection, volume_id, lease_id):
-            raise VolumeInUseError(f"volume {name} was given to another lease or removed since you asked; ask again")
+            raise VolumeInUseError(f"volume {name} was attached to another lease or removed in the meantime; try again")
 
 
 def detach(connection: Connection, lease_id: str) -> None:

@@ -26,7 +26,7 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
             f"{party.name} has no key {budget.scope_id!r}; `sublet key ls {party.id}` lists those that it has"
         )
     if connection.execute(select(budgets_table.c.id).where(budgets_table.c.id == budget.id)).first():
-        raise ConflictError(f"there is a budget {budget.id!r} already; leave the id out to get a new one")
+        raise ConflictError(f"budget {budget.id!r} already exists; omit the id to create a new one")
     sql.insert_row(
         connection,
         budgets_table,
@@ -61,4 +61,4 @@ def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
     try:
         return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **(defaults | fields))
     except TypeError as error:
-        raise InvalidInputError(f"a budget has no such field: {error}") from error
+        raise InvalidInputError(f"unknown field of a budget: {error}") from error

@@ -47,12 +47,12 @@ class HoldDesk:
     def submit(self, work: HoldRequest | Settlement) -> Future[HoldOutcome]:
         """The same without waiting: the future is done once the outcome is durable."""
         if self._closed:
-            raise UnavailableError("the hold desk is closed")
+            raise UnavailableError("no more holds are accepted, because the gateway is shutting down")
         done: Future[HoldOutcome] = Future()
         try:
             self._waiting.put_nowait((work, done))
         except queue.Full as error:
-            raise UnavailableError(f"{WAITING_MAX} holds are waiting already; try again in a second") from error
+            raise UnavailableError(f"{WAITING_MAX} holds are already waiting; try again in a second") from error
         return done
 
     def close(self) -> None:

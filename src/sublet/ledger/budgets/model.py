@@ -55,7 +55,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES or (self.scope == "organization") != (not self.scope_id):
-            raise InvalidInputError("a budget's scope is organization, or project or key together with its scope_id")
+            raise InvalidInputError("scope must be organization, or project or key with a scope_id")
         if self.period not in PERIODS:
             raise InvalidInputError(f"period {self.period!r} must be one of {', '.join(PERIODS)}")
         if not 0 <= self.limit_nano <= LIMIT_NANO_MAX:

@@ -140,7 +140,7 @@ def grant(
         known = credit_of(row)
         if (known.kind, known.nano, known.tax_mode) != (kind, nano, mode):
             raise ConflictError(
-                f"source {source_id!r} has earned a credit of another amount, kind or tax mode; use a new source_id"
+                f"source {source_id!r} was already used for a credit with another amount, kind or tax mode; use a new source_id"
             )
         return known
     period = month_of(now, party.timezone).start
@@ -204,7 +204,7 @@ def _raise_wallet(connection: Connection, party: Party, nano: int, now: datetime
         )
         return
     if row.limit_nano + nano > LIMIT_NANO_MAX:
-        raise InvalidInputError("a prepaid balance can't pass 4.6 billion")
+        raise InvalidInputError("a prepaid balance can't exceed 4.6 billion")
     connection.execute(update(budgets).where(budgets.c.id == identifier).values(limit_nano=row.limit_nano + nano))
 
 

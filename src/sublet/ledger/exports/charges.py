@@ -37,7 +37,7 @@ class Span:
             if label:
                 month_labeled(label, "UTC")
         if since and until and until < since:
-            raise InvalidInputError(f"until {until} lies before since {since}; exchange them")
+            raise InvalidInputError(f"until {until} is before since {since}; swap them")
         return cls(since, until)
 
     def has(self, label: str) -> bool:

@@ -59,9 +59,9 @@ def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 def _wanted(body: NewCreditNote) -> Wanted:
     if body.amount is not None:
         if body.lines:
-            raise InvalidInputError("credit either lines or an amount", field="amount")
+            raise InvalidInputError("specify either lines or an amount to credit", field="amount")
         return Wanted(gross_nano=nano_from_decimal(body.amount))
     lines = {line.line: None if line.amount is None else nano_from_decimal(line.amount) for line in body.lines}
     if len(lines) != len(body.lines):
-        raise InvalidInputError("name each line once", field="lines")
+        raise InvalidInputError("list each line only once", field="lines")
     return Wanted(lines or None)

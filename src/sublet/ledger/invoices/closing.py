@@ -47,7 +47,7 @@ def close(
     """
     if now < period.end:
         raise PeriodOpenError(
-            f"the period {period.label} of {party.name} ends at {period.end.isoformat()}; wait for it"
+            f"the period {period.label} of {party.name} ends at {period.end.isoformat()}; try again after that"
         )
     # The rater holds the same head, so nothing is booked into the period while it closes.
     sql.lock_head(connection, RATING)

@@ -317,7 +317,7 @@ class Invoicing:
         carried_id = derived_id("crd", row.organization_id, row.id)
         carried = connection.execute(select(credit_grants).where(credit_grants.c.id == carried_id)).first()
         if carried is not None and carried.remaining_nano != carried.nano:
-            raise ConflictError(f"the credit that {row.number} carried over was used; it can't be voided any more")
+            raise ConflictError(f"{row.number} can't be voided, because the credit that it carried over has been used")
         if carried is not None:
             # Nothing of it may burn any more.
             values = {"remaining_nano": 0, "taken_nano": carried.nano}

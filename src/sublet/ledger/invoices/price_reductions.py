@@ -62,7 +62,7 @@ class PriceReductions:
         sql.lock_head(connection, CHAIN)
         row = invoice_row(connection, invoice_id)
         if row.status == VOID:
-            raise ConflictError(f"invoice {row.number} is void; nothing of it is to be credited")
+            raise ConflictError(f"invoice {row.number} is void and can't be credited")
         reason = checked_line(reason, "the reason of the credit note", 500, 1)
         party = sql.party(connection, row.organization_id)
         assert party is not None
@@ -73,7 +73,7 @@ class PriceReductions:
         period = Period(row.period_start, row.period_end, row.document["period"]["label"], party.timezone)
         note = self._notes.draw(connection, party, plan, period, now)
         if note is None:
-            raise ConflictError(f"nothing of invoice {row.number} is left to credit")
+            raise ConflictError(f"nothing is left to credit on invoice {row.number}")
         if digest and digest != note.content["digest"]:
             raise ConflictError("the credit note has changed since it was reviewed; preview it again")
         insert_concessions(connection, row.id, taken, line_ids)
@@ -92,7 +92,7 @@ class PriceReductions:
         else:
             lines = _by_line(document, taken_off_lines(connection, row.id), wanted.lines, row.number)
         if not lines:
-            raise ConflictError(f"nothing of invoice {row.number} is left to credit")
+            raise ConflictError(f"nothing is left to credit on invoice {row.number}")
         kind = BY_LINE if wanted.gross_nano is None else BY_AMOUNT
         taken = [_credit(party, row, line, nano, note_id, kind, now) for line, nano in lines]
         parts = self._wallets.effect(connection, party, taken, now)
@@ -108,7 +108,7 @@ class PriceReductions:
             if left != credit.nano:
                 raise InvalidInputError(f"{plain(left)} {party.currency} are left of {line['description']!r}")
         if not taken:
-            raise ConflictError(f"nothing of invoice {row.number} is left to credit")
+            raise ConflictError(f"nothing is left to credit on invoice {row.number}")
         credited = self._credited(connection, party, row, taken, parts)
         shown = tuple(_shown(place, line, nano) for place, (line, nano) in enumerate(lines, 1))
         if wanted.gross_nano is not None:
@@ -129,11 +129,11 @@ class PriceReductions:
         left = as_stated(row.document) - prior_of(connection, [row.id])[row.id].exact
         if taken[0].noted == BY_AMOUNT and exact != sum(credit.nano for credit in taken):
             raise ConflictError(
-                f"part of that would go back to credits, for they paid for what {row.number} charges; credit lines instead"
+                f"part of {row.number} was paid with credits, so an amount can't be credited; credit lines instead"
             )
         if not 0 <= exact <= left:
             raise InvalidInputError(
-                f"{row.number} has a net of {plain(left)} {row.currency} left, and this would take {plain(exact)} off"
+                f"{row.number} has a net of {plain(left)} {row.currency} left, and this would credit {plain(exact)}"
             )
         waits = self._unbilled_months(connection, party)
         others = {label_of(party, part) for part in parts} - mine - waits
@@ -227,7 +227,7 @@ def _by_line(
     found = []
     for name, nano in wanted.items():
         if name not in known:
-            raise NotFoundError(f"{number} has no line {name!r}; name lines by their position or id")
+            raise NotFoundError(f"{number} has no line {name!r}; identify lines by position or id")
         line, most = by_id.get(places.get(name, name), ({}, 0))
         asked = most if nano is None else nano
         if asked <= 0 or asked > most:

@@ -32,7 +32,7 @@ def write_off(connection: Connection, row: Row[Any], reason: str, now: datetime,
     """Write off what is open on an invoice. Raises ConflictError where nothing is, InvalidInputError without a reason."""
     nano = open_nano(row)
     if row.status != FINAL or nano <= 0:
-        raise ConflictError(f"invoice {row.number} is {row.status}; nothing is open on it to write off")
+        raise ConflictError(f"invoice {row.number} is {row.status}; it has no open amount to write off")
     reason = checked_line(reason, "the reason of the write-off", 500, 1)
     party = sql.party(connection, row.organization_id)
     assert party is not None

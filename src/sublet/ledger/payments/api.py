@@ -51,7 +51,7 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.post("/v1/invoices/{invoice_id}/write-off/reverse", dependencies=[invoices])
     def reinstate(invoice_id: str, body: wire.NewWriteOff) -> dict[str, Any]:
-        """Take a write-off back; the invoice is open again."""
+        """Reverse a write-off; the invoice is open again."""
         return ledger.settling.reinstate(invoice_id, body.reason, preview=body.preview)
 
     @routes.post("/v1/invoices/{invoice_id}/netting", status_code=201, dependencies=[invoices])

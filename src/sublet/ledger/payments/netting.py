@@ -34,21 +34,25 @@ def net(
     known = _row(connection, row.organization_id, source_id)
     if known is not None:
         if known.reversed_at is not None or known.invoice_id != row.id or nano not in (None, known.nano):
-            raise ConflictError(f"netting {source_id!r} was made otherwise or undone; use a new source_id")
+            raise ConflictError(
+                f"netting {source_id!r} was already used with other values or undone; use a new source_id"
+            )
         return netting_as_dict(known, row.number)
     reason = checked_line(reason, "the reason of the netting", 500, 1)
     if not 0 < len(source_id) <= 200:
         raise InvalidInputError("netting needs a source_id of at most 200 characters", field="source_id")
     refuse_unsafe(source_id, "source_id")
     if row.status != FINAL:
-        raise ConflictError(f"invoice {row.number} is {row.status}; nothing is open on it")
+        raise ConflictError(f"invoice {row.number} is {row.status}; it has no open amount")
     party = sql.party(connection, row.organization_id)
     assert party is not None
     _ensure_one_issuer(connection, row)
     most = min(open_nano(row), -journal.balance(connection, party.id, "customer_balance"))
     amount = most if nano is None else nano
     if type(amount) is not int or not 0 < amount <= most:
-        raise InvalidInputError(f"net above 0 and at most {plain(max(0, most))} {row.currency}", field="amount")
+        raise InvalidInputError(
+            f"the amount must be above 0 and at most {plain(max(0, most))} {row.currency}", field="amount"
+        )
     ensure_payable(amount, row.currency)
     entry = journal.entry_of(
         party.id,
@@ -87,7 +91,7 @@ def undo(connection: Connection, invoice_id: str, source_id: str, reason: str, n
     if known is None or known.invoice_id != row.id:
         raise NotFoundError(f"invoice {row.number} has no netting {source_id!r}")
     if known.reversed_at is not None:
-        raise ConflictError(f"netting {source_id!r} of {row.number} was undone already")
+        raise ConflictError(f"netting {source_id!r} of {row.number} was already undone")
     party = sql.party(connection, row.organization_id)
     assert party is not None
     original = journal.transaction(connection, known.transaction_no)
@@ -113,7 +117,9 @@ def _ensure_one_issuer(connection: Connection, row: Row[Any]) -> None:
     for note in connection.execute(statement):
         other = note.document["issuer"]["name"]
         if other != mine and note.document["balance"].strip("-0."):
-            raise ConflictError(f"{other} issued {note.number} and {mine} issued {row.number}; refund the one instead")
+            raise ConflictError(
+                f"{other} issued {note.number} and {mine} issued {row.number}; refund the credit note instead"
+            )
 
 
 def _row(connection: Connection, organization_id: str, source_id: str) -> Row[Any] | None:

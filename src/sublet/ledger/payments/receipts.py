@@ -33,17 +33,17 @@ def pay(connection: Connection, invoice_id: str, nano: int, source_id: str, now:
     if known is not None:
         if is_reversed(connection, known):
             raise ConflictError(
-                f"payment {source_id!r} was recorded and reversed; record the right one as another source"
+                f"payment {source_id!r} was recorded and reversed; record the corrected payment under a new source"
             )
         if (known.invoice_id, known.nano) != (row.id, nano):
             raise ConflictError(f"payment {source_id!r} was recorded with another invoice or amount")
         return invoice(connection, row.id)
     left = open_nano(row) + row.written_off_nano
     if row.status not in (FINAL, WRITTEN_OFF):
-        raise ConflictError(f"invoice {row.number} is {row.status}; nothing is to be paid on it")
+        raise ConflictError(f"invoice {row.number} is {row.status}; it has no amount due")
     if type(nano) is not int or not 0 < nano <= left or not 0 < len(source_id) <= 200:
         raise InvalidInputError(
-            f"pay above 0 and at most {plain(left)} {row.currency}; book what is more as prepaid credit"
+            f"the amount must be above 0 and at most {plain(left)} {row.currency}; record the excess as prepaid credit"
         )
     ensure_payable(nano, row.currency)
     if nano > open_nano(row):
@@ -85,13 +85,13 @@ def ensure_payable(nano: int, currency: str) -> None:
 def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str, now: datetime) -> dict[str, Any]:
     """Take the payment `source_id` of an invoice back, once, by a reversal booked at `now`; the invoice, open again.
 
-    Raises NotFoundError for a payment that the invoice has not, ConflictError where it was reversed already or the invoice is void,
+    Raises NotFoundError for a payment that the invoice has not, ConflictError where it was already reversed or the invoice is void,
     and InvalidInputError without a reason.
     """
     sql.lock_head(connection, journal.CHAIN)
     row = invoice_row(connection, invoice_id)
     if row.status == VOID:
-        raise ConflictError(f"invoice {row.number} is void; no payment stands on it")
+        raise ConflictError(f"invoice {row.number} is void and has no payments")
     reason = checked_line(reason, "the reason why the payment is reversed", 500, 1)
     statement = select(payments).where(payments.c.invoice_id == row.id).order_by(payments.c.received_at)
     found = {payment.source_id: payment for payment in connection.execute(statement).all()}
@@ -100,7 +100,7 @@ def reverse(connection: Connection, invoice_id: str, source_id: str, reason: str
         named = ", ".join(repr(name) for name in list(found)[:NAMED_MAX])
         raise NotFoundError(f"invoice {row.number} has no payment {source_id!r}; it has {named or 'none'}")
     if is_reversed(connection, payment):
-        raise ConflictError(f"payment {source_id!r} of {row.number} was reversed already")
+        raise ConflictError(f"payment {source_id!r} of {row.number} was already reversed")
     party = sql.party(connection, row.organization_id)
     assert party is not None
     original = journal.transaction(connection, _number(connection, payment))

@@ -92,13 +92,16 @@ def refund(connection: Connection, wallets: Wallets, wanted: NewRefund, now: dat
 
 def _ensure_owed(connection: Connection, party: Party, wanted: NewRefund) -> None:
     if wanted.target not in (TO_PAYMENT, TO_WALLET):
-        raise InvalidInputError(f"a refund goes to a {TO_PAYMENT} or to the {TO_WALLET}", field="target")
+        raise InvalidInputError(f"target must be {TO_PAYMENT} or {TO_WALLET}", field="target")
     if (wanted.target == TO_WALLET) == bool(wanted.payment):
-        raise InvalidInputError("name the payment that is refunded, and none for the wallet", field="payment")
+        raise InvalidInputError(
+            "payment is required for a refund to a payment, and not allowed for a refund to the wallet", field="payment"
+        )
     owed = -journal.balance(connection, party.id, "customer_balance")
     if type(wanted.nano) is not int or not 0 < wanted.nano <= owed:
         raise InvalidInputError(
-            f"refund above 0 and at most the {plain(max(0, owed))} {party.currency} that are owed", field="amount"
+            f"the amount must be above 0 and at most {plain(max(0, owed))} {party.currency}, the amount owed",
+            field="amount",
         )
     ensure_payable(wanted.nano, party.currency)
     if not 0 < len(wanted.source_id) <= 200:
@@ -182,7 +185,7 @@ def return_deposit(
     credit = credit_of(row)
     if not credit.is_prepaid or credit.tax_mode != AT_USE:
         raise ConflictError(
-            "only a deposit is owed back; money taxed when it was paid needs a credit note of its invoice"
+            "only a deposit can be returned; for money that was taxed when paid, issue a credit note for its invoice"
         )
     party = sql.party(connection, row.organization_id)
     assert party is not None
@@ -190,7 +193,9 @@ def return_deposit(
     left = next(found.remaining_nano for found in wallets.credits(connection, party, now) if found.id == credit_id)
     left -= left % smallest_unit(party.currency)
     if type(nano) is not int or not 0 < nano <= left:
-        raise InvalidInputError(f"return above 0 and at most {plain(left)} {party.currency}", field="amount")
+        raise InvalidInputError(
+            f"the amount must be above 0 and at most {plain(left)} {party.currency}", field="amount"
+        )
     ensure_payable(nano, party.currency)
     chain, _ = sql.lock_head(connection, journal.CHAIN)
     entry = journal.entry_of(

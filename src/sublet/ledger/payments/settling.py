@@ -95,7 +95,7 @@ class Settling:
             row = invoice_row(connection, invoice_id)
             said = checked_line(reason, "the reason why the write-off is taken back", 500, 1)
             if not row.written_off_nano:
-                raise ConflictError(f"nothing of invoice {row.number} is written off")
+                raise ConflictError(f"no part of invoice {row.number} is written off")
             return stated(recover(connection, row, row.written_off_nano, said, self._store.clock.now()))
 
         return self._done(write, preview=preview)

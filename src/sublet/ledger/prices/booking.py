@@ -112,7 +112,7 @@ class Books:
         price = _agreed_price(party, resource, meter, amount_nano, per_units, now)
         kind = METERS[meter]
         if price.tariff.dearest_unit() * kind.quantity_max * kind.steps_per_unit > POSTING_NANO_MAX:
-            raise InvalidInputError("the agreed price is too dear for what one posting holds")
+            raise InvalidInputError("the agreed price is too high for one posting")
         columns = agreed_prices.c
         row = connection.execute(
             select(agreed_prices).where(columns.resource == resource, columns.meter == meter)
@@ -120,7 +120,9 @@ class Books:
         wanted = (party.id, party.currency, amount_nano, per_units)
         if row is not None:
             if (row.organization_id, row.currency, row.amount_nano, row.per_units) != wanted:
-                raise ConflictError(f"another price was agreed for {meter} of {resource}; it stands for its whole life")
+                raise ConflictError(
+                    f"a different price was already agreed for {meter} of {resource}; it can't be changed"
+                )
             return
         sql.insert_row(
             connection,
@@ -256,7 +258,7 @@ def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -
             )
         if not isinstance(entry, Discount) and entry.currency != party.currency:
             raise InvalidInputError(
-                f"{entry.id}: it is in {entry.currency}, and {party.name} is billed in {party.currency}; write it in that"
+                f"{entry.id}: the price is in {entry.currency}, but {party.name} is billed in {party.currency}; use that currency"
             )
 
 

@@ -94,7 +94,7 @@ class Fields:
                 return as_utc(value)
             return parse_time(value) if isinstance(value, str) else _no_time(value)
         except ValueError as error:
-            raise self.fail(field, f"is no time with an offset ({error})") from error
+            raise self.fail(field, f"is not a time with an offset ({error})") from error
 
     def validity(self) -> tuple[datetime, datetime | None]:
         start, end = self.moment("from", required=True), self.moment("until", required=False)
@@ -151,7 +151,7 @@ class Fields:
 
 
 def _no_time(value: Any) -> datetime:
-    raise ValueError(f"{value!r} is not a time; write it like 2026-07-02T14:00:00Z")
+    raise ValueError(f"{value!r} is not a time; use the form 2026-07-02T14:00:00Z")
 
 
 def _plain(value: Any) -> Any:

@@ -130,19 +130,19 @@ def read_price(raw: Any, where: str) -> Price | Fee:
     description = fields.text("description", "") or identifier
     if not fields.has("meter"):
         if form.shared_by is not SharedBy.TIME or not organization:
-            raise fields.fail("meter", "is missing; only a flat price of one organization may go without")
+            raise fields.fail("meter", "is missing; it is optional only for a flat price of one organization")
         nano = _fee_nano(fields)
         currency, content, backdated = fields.currency(), fields.content(), fields.backdated()
         return Fee(identifier, organization, description, currency, nano, start, end, content, backdated)
     if fields.has("backdated"):
-        raise fields.fail("backdated", "is for fees and commitments; usage keeps the price by which it was rated")
+        raise fields.fail("backdated", "is only for fees and commitments; usage keeps the price that it was rated at")
     meter = _meter(fields)
     per, tariff = _tariff(fields, form, meter)
     if tariff.dearest_unit() * meter.quantity_max * meter.steps_per_unit > POSTING_NANO_MAX:
         raise fields.fail(
             "amount",
-            f"is too dear: an event of {meter.quantity_max} {meter.unit} would pass 9.2 billion {fields.currency()}; "
-            "if it is the price of many, say of how many: per = 1_000_000",
+            f"is too high: an event of {meter.quantity_max} {meter.unit} would exceed 9.2 billion {fields.currency()}; "
+            "if the price is for many units, say how many: per = 1_000_000",
         )
     return Price(
         identifier,
@@ -180,7 +180,9 @@ def _match(fields: Fields, meter: Meter) -> tuple[tuple[str, str], ...]:
         raise fields.fail("match", 'must be a table such as { generation = "h100" }')
     for name, value in raw.items():
         if name not in meter.dimensions:
-            raise fields.fail("match", f"{name!r} is no dimension of {meter.name}; use {', '.join(meter.dimensions)}")
+            raise fields.fail(
+                "match", f"{name!r} is not a dimension of {meter.name}; use {', '.join(meter.dimensions)}"
+            )
         if not isinstance(value, str) or not 0 < len(value) <= 200:
             raise fields.fail("match", f"{name} must be a string")
     return tuple(sorted(raw.items()))
@@ -229,7 +231,7 @@ def read_commitment(raw: Any, where: str) -> Commitment:
     fields = Fields(raw, where, _COMMITMENT_FIELDS)
     organization = fields.text("organization", "")
     if not organization:
-        raise fields.fail("organization", "is missing; a commitment is somebody's")
+        raise fields.fail("organization", "is missing; a commitment applies to one organization")
     minimum = fields.decimal("minimum") * NANO
     if minimum != int(minimum) or minimum > POSTING_NANO_MAX:
         raise fields.fail("minimum", "may have at most nine decimals and be at most 9 billion")
@@ -239,7 +241,7 @@ def read_commitment(raw: Any, where: str) -> Commitment:
     start, end = fields.validity()
     identifier = fields.identifier()
     if fields.flag("fees_count") and fields.has("product"):
-        raise fields.fail("fees_count", "needs a commitment of all products; leave product out")
+        raise fields.fail("fees_count", "requires a commitment for all products; omit product")
     return Commitment(
         identifier,
         organization,

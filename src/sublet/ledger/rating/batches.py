@@ -166,7 +166,9 @@ class Rating:
         if original is None:
             raise _WaitsError(NO_ORIGINAL, f"{row.corrects_id!r} of {row.corrects_source!r} has not arrived")
         if (original.organization_id, original.meter) != (row.organization_id, row.meter) or original.kind != USAGE:
-            raise _WaitsError(MISMATCH, "it names an event of another organization or meter, or one that is no usage")
+            raise _WaitsError(
+                MISMATCH, "it refers to an event of another organization or meter, or to one that is not usage"
+            )
         others = sql.corrections_of(connection, row.corrects_source, row.corrects_id)
         by_seq = {event.seq: event for event in (original, *others)}
         standing = standing_line(sql.lines_of_events(connection, list(by_seq)))

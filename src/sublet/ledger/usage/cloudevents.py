@@ -72,7 +72,7 @@ def read_request(content_type: str, headers: Mapping[str, str], body: bytes) -> 
     kind = content_type.partition(";")[0].strip().lower()
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise InvalidInputError(f"content-encoding {encoding!r} is not read here; send the body as it is")
+        raise InvalidInputError(f"content-encoding {encoding!r} is not supported; send the body uncompressed")
     if kind == BATCHED:
         return _read_batch(body)
     if kind == STRUCTURED:
@@ -80,7 +80,7 @@ def read_request(content_type: str, headers: Mapping[str, str], body: bytes) -> 
     if "ce-specversion" in headers:
         return _read_binary(kind, headers, body)
     raise InvalidInputError(
-        f"content type {content_type or '(none)'!r} is no CloudEvent; send {STRUCTURED}, {BATCHED}, or ce- headers"
+        f"content type {content_type or '(none)'!r} is not a CloudEvent; send {STRUCTURED}, {BATCHED}, or ce- headers"
     )
 
 
@@ -117,7 +117,7 @@ def _structured(part: bytes) -> UsageEvent:
     try:
         envelope = _event.decode(part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(f"this is no CloudEvent: {error}") from error
+        raise InvalidInputError(f"this is not a CloudEvent: {error}") from error
     raw: bytes | msgspec.Raw = envelope.data
     if envelope.data_base64:
         if envelope.data:

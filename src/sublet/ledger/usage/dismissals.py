@@ -48,11 +48,15 @@ def dismiss(connection: Connection, source: str, event_id: str, reason: str, now
     reason = checked_line(reason, "the reason why the correction is dismissed", 500, 1)
     event = sql.event_named(connection, source, event_id)
     if event is None:
-        raise NotFoundError(f"there is no event {event_id!r} of {source!r}; `sublet ledger health` names what waits")
+        raise NotFoundError(
+            f"there is no event {event_id!r} of {source!r}; `sublet ledger health` lists waiting events"
+        )
     if event.kind == USAGE:
-        raise ConflictError(f"{event_id!r} of {source!r} is usage; give it a price, of 0 if it is to be free")
+        raise ConflictError(
+            f"{event_id!r} of {source!r} is usage and can't be dismissed; add a price for it (0 if it is free)"
+        )
     if not connection.execute(delete(waiting).where(waiting.c.event_seq == event.seq)).rowcount:
-        raise ConflictError(f"{event_id!r} of {source!r} does not wait: it was rated or dismissed already")
+        raise ConflictError(f"{event_id!r} of {source!r} is not waiting: it was already rated or dismissed")
     party = sql.party(connection, event.organization_id)
     assert party is not None
     entry = Entry(

@@ -41,7 +41,7 @@ class Parties:
             return found
         loaded = sql.party(connection, organization_id)
         if loaded is None:
-            raise NotFoundError(f"there is no organization {organization_id!r}; create it before its usage is sent")
+            raise NotFoundError(f"there is no organization {organization_id!r}; create it before sending its usage")
         if len(self._known) >= PARTIES_CACHED_MAX:
             self._known.clear()
         self._known[organization_id] = loaded
@@ -93,7 +93,7 @@ class Intake:
         self._parties.get(connection, event.organization_id)
         source, identifier = event.source, event.id
         if not source or not identifier:
-            raise InvalidInputError("source and id must not be empty: together they are the event's identity")
+            raise InvalidInputError("source and id must not be empty: together they identify the event")
         for name in _TEXT_MAX:
             checked_text(name, getattr(event, name))
         at = limits.check(event.at)
@@ -138,7 +138,7 @@ class Limits:
         at = to_micros(moment)
         if at > self.latest_us:
             raise InvalidInputError(
-                f"time {format_time(moment)} is more than {FUTURE_S_MAX} seconds ahead of the clock here "
+                f"time {format_time(moment)} is more than {FUTURE_S_MAX} seconds ahead of the server's clock "
                 f"({format_time(from_micros(self.now))}); check the sender's clock and send it again"
             )
         if at < self.earliest_us:
@@ -151,14 +151,14 @@ def _corrected(event: UsageEvent) -> tuple[str | None, str | None]:
         raise InvalidInputError(f"kind {event.kind!r} must be one of {', '.join(EVENT_KINDS)}")
     if event.kind == USAGE:
         if event.corrects is not None:
-            raise InvalidInputError("usage corrects nothing; send it as a correction or a cancellation")
+            raise InvalidInputError("an event of kind usage can't correct another; send a correction or a cancellation")
         return None, None
     if event.corrects is None:
-        raise InvalidInputError(f"a {event.kind} must name the source and id of the event that it corrects")
+        raise InvalidInputError(f"a {event.kind} must contain the source and id of the event that it corrects")
     if event.corrects == (event.source, event.id):
-        raise InvalidInputError("an event can't correct itself; send the correction under an id of its own")
+        raise InvalidInputError("an event can't correct itself; send the correction with a new id")
     if event.kind == "cancellation" and event.quantity != 0:
-        raise InvalidInputError("a cancellation has the quantity 0; send a correction to change it to something else")
+        raise InvalidInputError("the quantity of a cancellation must be 0; to change the quantity, send a correction")
     return event.corrects
 
 
@@ -236,7 +236,7 @@ def ensure_same(stored: Row, sent: Row) -> None:
     if stored[:7] == sent[:7] and stored[8:] == sent[8:]:
         return
     raise EventConflictError(
-        f"event {sent[1]!r} of {sent[0]!r} was taken before with other content; send a correction under a new id",
+        f"event {sent[1]!r} of {sent[0]!r} was already received with different content; send a correction with a new id",
         stored=_shown(stored),
         sent=_shown(sent),
     )

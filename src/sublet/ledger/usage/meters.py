@@ -33,10 +33,10 @@ class Meter:
         else:
             steps = self._from_decimal(quantity)
         if steps < 0:
-            raise InvalidInputError(f"quantity {quantity} is negative; cancel or correct the first event instead")
+            raise InvalidInputError(f"quantity {quantity} is negative; cancel or correct the original event instead")
         if steps > self.quantity_max * self.steps_per_unit:
             raise InvalidInputError(
-                f"quantity {quantity} is beyond {self.quantity_max} {self.unit} an event; split it into several"
+                f"quantity {quantity} exceeds the maximum of {self.quantity_max} {self.unit} per event; split it into several events"
             )
         return steps
 
@@ -48,15 +48,17 @@ class Meter:
         except (InvalidOperation, ValueError, TypeError) as error:
             raise InvalidInputError(f"quantity {str(quantity)[:40]!r} is not a number") from error
         if not value.is_finite():
-            raise InvalidInputError(f"quantity {value} is not finite; send what was used")
+            raise InvalidInputError(f"quantity {value} is not a finite number; send the quantity used")
         if value.adjusted() > 30:
-            raise InvalidInputError(f"quantity {value} is beyond {self.quantity_max} {self.unit} an event")
+            raise InvalidInputError(
+                f"quantity {value} exceeds the maximum of {self.quantity_max} {self.unit} per event"
+            )
         # By digits and not by arithmetic: a number like 1e-999999999 is short to write and endless to work out.
         _, digits, exponent = value.as_tuple()
         shift = int(exponent) + self.decimals
         if shift < 0 and any(digits[shift:]):
             raise InvalidInputError(
-                f"quantity {str(value)[:40]} is finer than {self.name} is metered; send {self._fineness}"
+                f"quantity {str(value)[:40]} is more precise than {self.name} is metered; send {self._fineness}"
             )
         kept = digits[:shift] if shift < 0 else digits
         steps: int = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)

@@ -96,7 +96,7 @@ class RequestIntake:
             limits.check(from_micros(item.at_us))
         if not (0 < len(item.id) <= ID_LENGTH_MAX and item.id.isascii() and item.id.isprintable()):
             if not item.id:
-                raise InvalidInputError("source and id must not be empty: together they are the event's identity")
+                raise InvalidInputError("source and id must not be empty: together they identify the event")
             checked_text("id", item.id)
         meter = METERS.get(item.meter)
         if meter is None:
@@ -137,4 +137,4 @@ class RequestIntake:
 
 
 def _refused(identifier: str, error: SubletError) -> InvalidInputError:
-    return InvalidInputError(f"the ledger refuses usage event {identifier[:ID_LENGTH_MAX]}: {error.message}")
+    return InvalidInputError(f"the ledger refused usage event {identifier[:ID_LENGTH_MAX]}: {error.message}")

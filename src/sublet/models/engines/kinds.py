@@ -66,7 +66,9 @@ class EngineKind:
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
                 raise InvalidInputError(f"{where}.source.url: write it like http://127.0.0.1:8000/v1")
         if "key_variable" in source and not _VARIABLE.fullmatch(source["key_variable"]):
-            raise InvalidInputError(f"{where}.source.key_variable: name an environment variable, not the key itself")
+            raise InvalidInputError(
+                f"{where}.source.key_variable: set this to the name of an environment variable, not to the key itself"
+            )
         if source.get("dialect", "openai") not in DIALECTS:
             raise InvalidInputError(f"{where}.source.dialect: choose from {', '.join(DIALECTS)}")
         return dict(source)

@@ -97,7 +97,7 @@ class LlamaCppEngine:
                 "tokens"
             ]
         except (OSError, KeyError, ValueError) as error:
-            raise EngineStartError(f"the engine of {self._entry.name} could not count tokens ({error})") from error
+            raise EngineStartError(f"the engine of {self._entry.name} could not count the tokens ({error})") from error
 
         return len(tokens)
 

@@ -63,7 +63,7 @@ class OpenAIUrlEngine:
                 raise OSError(f"/tokenize answered {status}")
             return int(json.loads(answer)["count"])
         except (OSError, KeyError, ValueError, TypeError) as error:
-            raise EngineStartError(f"the engine of {self._entry.name} could not count tokens ({error})") from error
+            raise EngineStartError(f"the engine of {self._entry.name} could not count the tokens ({error})") from error
 
     def metrics(self) -> EngineMetrics:
         """Zeros: every server names its counters differently, and none is needed to serve."""

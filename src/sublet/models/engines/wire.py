@@ -41,6 +41,6 @@ def ask(
         answer = connection.getresponse()
         return answer.status, answer.read(ANSWER_BYTES_MAX)
     except http.client.HTTPException as error:
-        raise OSError(f"the engine's answer is not HTTP ({type(error).__name__})") from error
+        raise OSError(f"the engine's response is not HTTP ({type(error).__name__})") from error
     finally:
         connection.close()

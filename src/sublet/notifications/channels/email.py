@@ -58,7 +58,7 @@ class EmailChannel:
 
     def checked_address(self, address: str, *, internal: bool) -> str:
         if self._mailbox is None:
-            raise InvalidInputError("this Sublet sends no mail; the operator sets mail.host")
+            raise InvalidInputError("e-mail is not configured; the operator must set mail.host")
         refuse_unsafe(address, "address")
         local, _, domain = address.rpartition("@")
         try:
@@ -77,7 +77,7 @@ class EmailChannel:
         """Send one plain letter to one person. Raises UnavailableError where it can't be delivered now."""
         mailbox = self._mailbox
         if mailbox is None:
-            raise UnavailableError("the settings name no mail.host")
+            raise UnavailableError("mail.host is not set")
         try:
             self._send(mailbox, _letter(mailbox.sender, address, subject, text))
         except NotDeliveredError as error:
@@ -86,7 +86,7 @@ class EmailChannel:
     def send(self, message: Message) -> Receipt:
         mailbox = self._mailbox
         if mailbox is None:
-            raise NotDeliveredError("the settings name no mail.host", retry_after_s=DELAYED_S)
+            raise NotDeliveredError("mail.host is not set", retry_after_s=DELAYED_S)
         return self._send(mailbox, composed(message, mailbox.sender))
 
     def _send(self, mailbox: Mailbox, mail: EmailMessage) -> Receipt:

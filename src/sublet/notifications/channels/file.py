@@ -34,7 +34,7 @@ class FileChannel:
     def checked_address(self, address: str, *, internal: bool) -> str:
         if not NAME.fullmatch(address):
             raise InvalidInputError(
-                "address must be the name of a file, such as events.jsonl; it lies in data_dir/notifications"
+                "address must be a file name, such as events.jsonl; the file is in data_dir/notifications"
             )
         return address
 

@@ -75,7 +75,7 @@ class WebhookChannel:
         except DestinationRefusedError as error:
             raise NotDeliveredError(error.message) from error
         except OSError as error:
-            raise NotDeliveredError(f"the host can't be looked up ({error.strerror or error})") from error
+            raise NotDeliveredError(f"the host name can't be resolved ({error.strerror or error})") from error
         body = json.dumps(SHAPES[message.format](message), separators=(",", ":"), ensure_ascii=False).encode()
         event = message.events[0]
         headers = {

@@ -104,7 +104,7 @@ def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list
     """
     if series.step_s > HOUR_S:
         raise InvalidInputError(
-            f"{series.pool} has a sample every {series.step_s / HOUR_S:g} hours; import one for each hour, or more often"
+            f"{series.pool} has a sample every {series.step_s / HOUR_S:g} hours; import at least one per hour"
         )
     slots = series.slots(HOUR_S)
     if len(slots) < SLOTS_MIN:
@@ -122,8 +122,8 @@ def prepare(series: Series, warmup_days: int | None = None) -> tuple[Trace, list
     if trace.bridged > MISSING_SHARE_MAX * len(slots):
         begin, hours = _longest_gap(slots)
         raise InvalidInputError(
-            f"{series.pool} misses {trace.bridged} of {len(slots)} hours, {hours} of them in one go from {begin}; "
-            "check the times there, or import a series with fewer gaps"
+            f"{series.pool} is missing {trace.bridged} of {len(slots)} hours, {hours} of them in a row from {begin}; "
+            "check the times, or import a series with fewer gaps"
         )
     return trace, [f"{series.pool}: {sentence}" for sentence in _noticed(series, trace.bridged)]
 

@@ -33,15 +33,19 @@ class Asked:
         if self.class_name not in (FIRM, DEADLINE):
             raise InvalidInputError(f"--class is {self.class_name!r}; write {FIRM} or {DEADLINE}")
         if not 0 < self.risk < 1:
-            raise InvalidInputError("a class that promises nothing has no record; accept fewer than 1,000 of 1,000")
+            raise InvalidInputError(
+                "a class without a promise has no record; accept fewer than 1,000 broken promises per 1,000"
+            )
         if self.class_name == FIRM and self.within != 24:
             raise InvalidInputError(f"--within is for --class {DEADLINE}")
         if self.class_name == DEADLINE and self.patient:
-            raise InvalidInputError(f"--patience is for --class {FIRM}: an order waits by itself")
+            raise InvalidInputError(f"--patience is for --class {FIRM}; orders with a deadline wait anyway")
         if not 1 <= self.within <= WITHIN_HOURS_MAX:
             raise InvalidInputError(f"--within is {self.within} h; write 1 to {WITHIN_HOURS_MAX} hours")
         if not self.kept_hours:
-            raise InvalidInputError(f"no length of {self.hours} fits; write --windows of 1 to {HOURS_MAX} hours")
+            raise InvalidInputError(
+                f"none of the window lengths {self.hours} fit; use --windows of 1 to {HOURS_MAX} hours"
+            )
 
     @property
     def kept_hours(self) -> tuple[int, ...]:

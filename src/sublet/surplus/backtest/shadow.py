@@ -33,7 +33,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         if self.price.nano < 0:
-            raise InvalidInputError(f"the price is {self.price}; write 0 or more")
+            raise InvalidInputError(f"the price is {self.price}; it must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,16 +46,16 @@ def checked_windows(windows: Sequence[int]) -> None:
     if not windows or len(windows) > WINDOWS_MAX or min(windows) < 1 or max(windows) > WINDOW_HOURS_MAX:
         told = ",".join(map(str, windows))
         raise InvalidInputError(
-            f"windows are {told!r}; give at most {WINDOWS_MAX} lengths from 1 to {WINDOW_HOURS_MAX} hours"
+            f"windows are {told!r}; use at most {WINDOWS_MAX} lengths from 1 to {WINDOW_HOURS_MAX} hours"
         )
 
 
 def checked_shares(per_1000: float, long_share: float = LONG_SHARE) -> None:
     """Raises InvalidInputError."""
     if not 0 < per_1000 <= 1000:
-        raise InvalidInputError(f"broken per 1,000 is {per_1000}; write a number above 0, at most 1000")
+        raise InvalidInputError(f"broken per 1,000 is {per_1000}; it must be above 0 and at most 1000")
     if not 0 <= long_share <= 1:
-        raise InvalidInputError(f"long share is {long_share}; write a number from 0 to 1")
+        raise InvalidInputError(f"long share is {long_share}; it must be from 0 to 1")
 
 
 def tried(

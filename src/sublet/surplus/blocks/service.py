@@ -66,7 +66,7 @@ class BlockBook:
         change = sql.add_change(connection, block, kind, at, actor, reason)
         if change.number > CHANGES_MAX:
             raise LimitExceededError(
-                f"block {block.id} was changed {CHANGES_MAX} times; withdraw it and make a new one"
+                f"block {block.id} was changed {CHANGES_MAX} times, the maximum; withdraw it and create a new one"
             )
         return change
 
@@ -103,7 +103,7 @@ class BlockBook:
         ):
             for value in values:
                 if not 1 <= value <= most:
-                    raise InvalidInputError(f"{name} is {value}; ask for 1 to {most}", field=name)
+                    raise InvalidInputError(f"{name} is {value}; it must be 1 to {most}", field=name)
         history = self._demand.history(facts.pool_id, now - self._demand.kept, now, connection)
         found = advise(history.slots(), facts.capacity, standing, sizes, lengths)
         return {"pool_id": facts.pool_id, "pool": facts.name, **found.as_dict()}

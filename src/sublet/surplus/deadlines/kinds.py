@@ -43,10 +43,10 @@ class Kind:
 
     def __post_init__(self) -> None:
         if not 1 <= self.hours <= ORDER_HOURS_MAX:
-            raise InvalidInputError(f"an order is for {self.hours} hours; write 1 to {ORDER_HOURS_MAX}")
+            raise InvalidInputError(f"an order is for {self.hours} hours; it must be 1 to {ORDER_HOURS_MAX}")
         if not self.hours <= self.within <= WITHIN_HOURS_MAX:
             raise InvalidInputError(
-                f"{self.hours} hours can't be done within {self.within}; write a deadline {self.hours} to "
+                f"{self.hours} hours don't fit within {self.within}; choose a deadline {self.hours} to "
                 f"{WITHIN_HOURS_MAX} hours ahead"
             )
 

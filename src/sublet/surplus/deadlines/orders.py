@@ -41,13 +41,11 @@ class Order:
 
     def __post_init__(self) -> None:
         if self.accelerators < 1:
-            raise InvalidInputError(f"the order asks for {self.accelerators} accelerators; write 1 or more")
+            raise InvalidInputError(f"the order is for {self.accelerators} accelerators; it must be at least 1")
         if not 1 <= self.left_hours <= ORDER_HOURS_MAX:
-            raise InvalidInputError(f"the order asks for {self.left_hours} hours; write 1 to {ORDER_HOURS_MAX}")
+            raise InvalidInputError(f"the order is for {self.left_hours} hours; it must be 1 to {ORDER_HOURS_MAX}")
         if self.due_hours > WITHIN_HOURS_MAX:
-            raise InvalidInputError(
-                f"the deadline is {self.due_hours} hours away; at most {WITHIN_HOURS_MAX} can be promised"
-            )
+            raise InvalidInputError(f"the deadline is {self.due_hours} hours away; the maximum is {WITHIN_HOURS_MAX}")
 
     @property
     def slack_hours(self) -> int:
@@ -74,7 +72,7 @@ def kept_share(orders: Sequence[Order], idle: Idle) -> float:
     if not orders:
         return 1.0
     if len(orders) > ORDERS_MAX:
-        raise InvalidInputError(f"{len(orders)} orders are open; at most {ORDERS_MAX} are taken at once on one pool")
+        raise InvalidInputError(f"{len(orders)} orders are open; one pool can have at most {ORDERS_MAX}")
     if any(order.slack_hours < 0 for order in orders):
         return 0.0
     paths = idle.paths(max(order.due_hours for order in orders))

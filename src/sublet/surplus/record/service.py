@@ -138,7 +138,7 @@ class Record:
     def of(self, pool_id: str, name: str, days: int = DAYS_DEFAULT) -> PoolRecord:
         """What was promised against what happened over the last `days` days. Raises InvalidInputError."""
         if not 1 <= days <= DAYS_MAX:
-            raise InvalidInputError(f"days is {days}; ask for 1 to {DAYS_MAX}")
+            raise InvalidInputError(f"days is {days}; it must be 1 to {DAYS_MAX}")
         shown = self._shown.get((pool_id, days))
         if shown is not None and 0 <= (self._store.clock.now() - shown.at).total_seconds() < KEPT_S:
             return shown

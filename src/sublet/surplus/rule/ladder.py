@@ -431,6 +431,6 @@ def _absences(absences: Sequence[Absence], start: datetime, end: datetime) -> st
 
 def _claims(needs: Sequence[tuple[Claim, float]]) -> str:
     return "; ".join(
-        f"{claim.count} from {format_time(claim.window.start)} ({claim.reason or 'no reason given'})"
+        f"{claim.count} from {format_time(claim.window.start)} ({claim.reason or 'no reason was given'})"
         for claim, _ in needs[:5]
     )

@@ -31,7 +31,7 @@ class View:
     `hours` is demand by whole hours, for an hour ahead and more; `fine` has shorter slots where samples allow. `working` is
     how many accelerators the latest sample counted, infinite without one. `claims_met` says of claims and reclaims how much
     the present demand shows already, `before` how high it was just before they began. `settled` is the demand that the pool
-    is sold by after it took capacity back lately. `standings` say what each kind of promise has earned; None where nothing but
+    is sold by after it took capacity back lately. `standings` say What each kind of promise has earned; None where nothing but
     the forecast is asked, as the shadow does that earns it. `known` is what running and waiting jobs will need by hour, the present
     one first; empty where no jobs are known.
     """

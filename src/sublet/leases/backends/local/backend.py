@@ -71,7 +71,8 @@ class LocalSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.port_first <= self.port_last <= 65_535:
             raise InvalidInputError(
-                f"ssh.port_min {self.port_first} and ssh.port_max {self.port_last} are no range of ports; write 22000 and 22999"
+                f"ssh.port_min {self.port_first} and ssh.port_max {self.port_last} are not a valid port range; use, for example, "
+                "22000 and 22999"
             )
         for name, least in (("memory_bytes", 64 * MIB), ("disk_bytes", 16 * MIB), ("processes_max", 32)):
             if getattr(self, name) < least:
@@ -210,7 +211,7 @@ class LocalBackend(Standalone):
         if observation.state is RunState.ABSENT:
             return
         if not observation.state.over or not observation.clean:
-            raise InvalidInputError(f"lease {lease_id} is {observation.state} and not proved clean; stop it first")
+            raise InvalidInputError(f"lease {lease_id} is {observation.state} and not verified clean; stop it first")
         spec = files.read_spec()
         files.remove()
         if spec is not None and spec.uid is not None:
@@ -240,7 +241,9 @@ class LocalBackend(Standalone):
         except (SubletError, OSError) as error:
             files.remove()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(f"the disk of {self._base} is full; end a lease or free space there") from error
+                raise StorageFullError(
+                    f"the disk that holds {self._base} is full; end a lease or free some space"
+                ) from error
             raise
 
     def _prepare(self, files: LeaseFiles, order: StartOrder) -> Spec:
@@ -424,7 +427,7 @@ class LocalBackend(Standalone):
         lock = files.lock_within(1.0)
         if lock is None:
             raise BackendFailedError(
-                f"lease {files.lease_id} is held by a process that does not end; it is not proved clean"
+                f"lease {files.lease_id} has a process that does not end, so it is not verified clean"
             )
         try:
             state = files.read_state() or State(spec.lease_id, "starting", spec.ends_at_us, spec.reclaim_at_us)

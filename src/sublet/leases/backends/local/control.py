@@ -26,13 +26,14 @@ def ask(files: LeaseFiles, request: dict[str, Any]) -> None:
     spoken = state.protocol if state is not None else PROTOCOL
     if spoken > PROTOCOL:
         raise BackendFailedError(
-            f"the shim of {files.lease_id} speaks protocol {spoken} and this version {PROTOCOL} at most: a newer Sublet started "
-            "the lease; run that version until it is over"
+            f"the shim of {files.lease_id} uses protocol {spoken}, and this version supports up to {PROTOCOL}: a newer "
+            "version of Sublet started "
+            "the lease; run that version until the lease ends"
         )
     if spoken < SINCE.get(request["op"], 1):
         raise BackendFailedError(
-            f"the shim of {files.lease_id} was started by an older version and does not know {request['op']!r}; leases "
-            "that start from now on do"
+            f"the shim of {files.lease_id} was started by an older version that does not support {request['op']!r}; leases "
+            "that start from now on support it"
         )
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -41,9 +42,11 @@ def ask(files: LeaseFiles, request: dict[str, Any]) -> None:
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(connection.makefile().readline() or "{}")
     except (OSError, ValueError) as error:
-        raise BackendFailedError(f"the shim of {files.lease_id} does not answer: {error}") from error
+        raise BackendFailedError(f"the shim of {files.lease_id} is not responding: {error}") from error
     if not answer.get("ok"):
-        raise BackendFailedError(f"the shim of {files.lease_id} refused: {answer.get('error', 'no answer')}")
+        raise BackendFailedError(
+            f"the shim of {files.lease_id} refused the request: {answer.get('error', 'no response')}"
+        )
 
 
 def _connect(connection: socket.socket, files: LeaseFiles) -> None:

@@ -41,7 +41,7 @@ def device_nodes(devices: tuple[str, ...]) -> list[str]:
     for node in leased:
         if not Path(node).is_char_device():
             raise BackendFailedError(
-                f"{node} is not there; take the accelerator out of service until its driver is back"
+                f"{node} does not exist; take the accelerator out of service until its driver is loaded again"
             )
     return leased + [node for node in _NVIDIA_SHARED if leased and Path(node).is_char_device()]
 
@@ -49,5 +49,5 @@ def device_nodes(devices: tuple[str, ...]) -> list[str]:
 def _number(device: str, kind: str) -> int:
     prefix, _, number = device.partition(":")
     if prefix != kind or not number.isdigit():
-        raise InvalidInputError(f"device {device!r} can't be leased on this machine; it must be cpu:K or nvidia:K")
+        raise InvalidInputError(f"device {device!r} can't be leased on this machine; use cpu:K or nvidia:K")
     return int(number)

@@ -119,8 +119,8 @@ def require_room(base: Path, wanted_bytes: int) -> None:
     room = room_bytes(base)
     if room < wanted_bytes:
         raise StorageFullError(
-            f"the disk of {base} has room for {max(0, room) // MIB} MiB more of leases and this one needs "
-            f"{wanted_bytes // MIB} MiB; end a lease, free space there, or lower leasing.disk_mib"
+            f"the disk that holds {base} has room for {max(0, room) // MIB} MiB of new leases, and this one needs "
+            f"{wanted_bytes // MIB} MiB; end a lease, free some space, or lower leasing.disk_mib"
         )
 
 
@@ -137,7 +137,7 @@ def allocate(path: Path, size_bytes: int) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise StorageFullError(
-            f"the disk of {path.parent} can't hold {size_bytes // MIB} MiB more; free space there"
+            f"the disk that holds {path.parent} has no room for another {size_bytes // MIB} MiB; free some space"
         ) from error
     finally:
         os.close(descriptor)
@@ -189,7 +189,7 @@ def check_disk(image: Path, fsck: str | None) -> None:
     )
     if done.returncode > _FSCK_CORRECTED_MAX:
         said = " ".join((done.stdout + done.stderr).split())
-        raise OSError(errno.EUCLEAN, f"its file system is damaged and needs a person: {said[:200]}")
+        raise OSError(errno.EUCLEAN, f"the file system is damaged and needs manual repair: {said[:200]}")
 
 
 def fsck_program() -> str | None:

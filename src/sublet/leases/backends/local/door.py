@@ -44,7 +44,7 @@ def listen(host: str, first: int, last: int, preferred: int, spread: str) -> soc
         listener.setblocking(False)
         return listener
     raise BackendFailedError(
-        f"every port from {first} to {last} on {host} is taken; widen ssh.port_min to ssh.port_max or free one of them"
+        f"every port from {first} to {last} on {host} is in use; widen the range from ssh.port_min to ssh.port_max, or free a port"
     )
 
 

@@ -162,7 +162,7 @@ class Egress:
     async def _addresses(self, wanted: Wanted) -> list[tuple[Any, ...]]:
         """Where the host is, as far as the lease may go there: (family, socket address). Raises RefusedError."""
         if not any(rule.allows(wanted.host, wanted.port) for rule in self._rules):
-            raise RefusedError(f"{wanted.host}:{wanted.port} is on no allow list of this lease")
+            raise RefusedError(f"{wanted.host}:{wanted.port} is not on an allow list of this lease")
         try:
             async with asyncio.timeout(CONNECT_S):
                 found = await asyncio.get_running_loop().getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM)
@@ -311,7 +311,7 @@ def listen_inside(pid: int) -> socket.socket:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(child, 0)
     if not descriptors:
-        raise BackendFailedError("the sandbox's way out could not be opened inside it")
+        raise BackendFailedError("the network access of the sandbox could not be set up inside it")
     listener = socket.socket(fileno=descriptors[0])
     listener.setblocking(False)
     return listener

@@ -99,7 +99,7 @@ class Sandbox:
         if not self.init_pid:
             said = self.errors()
             self.kill()
-            raise BackendFailedError(f"the sandbox did not start: {said or 'it said nothing in time'}")
+            raise BackendFailedError(f"the sandbox did not start: {said or 'it printed nothing before the timeout'}")
         self.init_started = process_started(self.init_pid)
 
     def _groups(self) -> Groups:
@@ -121,7 +121,7 @@ class Sandbox:
         deadline = time.monotonic() + DETACH_TIMEOUT_S
         while disk.loop_devices(image):
             if time.monotonic() >= deadline:
-                raise BackendFailedError(f"{what} is still held by an earlier run")
+                raise BackendFailedError(f"{what} is still in use by an earlier run")
             time.sleep(0.01)
 
     def _ready_disk(self) -> None:
@@ -160,7 +160,9 @@ class Sandbox:
             if not good
         ]
         if wrong:
-            raise BackendFailedError(f"the sandbox is not confined as promised ({', '.join(wrong)}); it was ended")
+            raise BackendFailedError(
+                f"the sandbox was stopped because its isolation is incomplete ({', '.join(wrong)})"
+            )
 
     def errors(self) -> str:
         """What bubblewrap and PID 1 have said, the first lines."""

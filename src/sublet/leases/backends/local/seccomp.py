@@ -75,7 +75,7 @@ def program(*, deny_affinity: bool, machine: str | None = None) -> bytes:
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
         raise IsolationUnavailableError(
-            f"no system call filter is known for {machine}; rent raw capacity on x86_64 or aarch64 machines"
+            f"there is no system call filter for {machine}; offer raw leases on x86_64 or aarch64 machines"
         )
     column = list(_ARCHITECTURES).index(machine)
     denied = [numbers[column] for name, numbers in _NUMBERS.items() if deny_affinity or name != "sched_setaffinity"]

@@ -341,7 +341,7 @@ class Shim:
             self.sandbox.signal_init(signal.SIGUSR1)
         if not self._save(durable=True):
             # It holds already; the caller tells it again until it is written down.
-            raise OSError(errno.ENOSPC, "the new end holds but could not be written down: the disk is full")
+            raise OSError(errno.ENOSPC, "the new end is in effect but could not be saved, because the disk is full")
 
 
 def _egress(files: LeaseFiles, spec: Spec, state: State) -> Egress | None:

@@ -34,7 +34,8 @@ class LeaseUids:
                     (self._claims / str(uid)).write_text(str(root))
                     return uid
         raise BackendFailedError(
-            f"no free user id for the lease{f' (it needs {wanted})' if wanted else ''}; end a lease of another Sublet first"
+            f"no free user id for the lease{f' (it needs {wanted})' if wanted else ''}; first end a lease of another Sublet "
+            "on this machine"
         )
 
     def release(self, uid: int, root: Path) -> None:

@@ -90,7 +90,7 @@ def _format(found: VolumeFiles, size_bytes: int, mkfs: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_MKFS_TIMEOUT_S, check=False)
     if done.returncode != 0 or not disk.keep_allocated(temporary, size_bytes):
         shutil.rmtree(found.root, ignore_errors=True)
-        raise BackendFailedError(f"the volume could not be made: {' '.join(done.stderr.split())[:200]}")
+        raise BackendFailedError(f"the volume could not be created: {' '.join(done.stderr.split())[:200]}")
     temporary.replace(found.image)
 
 
@@ -98,10 +98,10 @@ def remove(base: Path, volume_id: str) -> None:
     """Leave nothing. Its blocks are read as zeros by whoever is given them next. Raises BackendFailedError where it is in use."""
     found = VolumeFiles.of(base, volume_id)
     if disk.loop_devices(found.image):
-        raise BackendFailedError("a sandbox still has the volume")
+        raise BackendFailedError("the volume is still in use by a sandbox")
     shutil.rmtree(found.root, ignore_errors=True)
     if found.root.exists():
-        raise BackendFailedError("something of the volume could not be removed")
+        raise BackendFailedError("parts of the volume could not be removed")
 
 
 def mount(found: VolumeFiles, target: Path, uid: int) -> None:
@@ -133,7 +133,7 @@ def _mapping(uid: int) -> int:
             os._exit(0)
     try:
         if os.read(ready[0], 1) != b"y":
-            raise OSError("a user namespace for the volume could not be made")
+            raise OSError("a user namespace for the volume could not be created")
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{child}/{name}").write_text(f"{OWNER_ID} {uid} 1\n")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -76,7 +76,7 @@ class SlurmBackend(ClusterFacts):
     def reserve(self, order: ReserveOrder) -> Observation:
         if not self._traits.keeps(order.class_name):
             raise BackendFailedError(
-                f"nothing is kept for leases of class {order.class_name}: Slurm may take them back"
+                f"no capacity is reserved for leases of class {order.class_name}, because Slurm may preempt them"
             )
         files = SlurmFiles(self._shared, order.lease_id)
         account = self._cluster.account(order.tenant) if self._settings.accounts else ""
@@ -221,7 +221,7 @@ class SlurmBackend(ClusterFacts):
             if not _until(lambda: self._live_job(files) is None, STOP_S):
                 self._cluster.cancel(job.id, kill=True)
         if job is not None and not _until(lambda: self._live_job(files) is None, KILL_S):
-            raise BackendFailedError(f"Slurm does not end job {job.id} of lease {files.lease_id}")
+            raise BackendFailedError(f"Slurm did not end job {job.id} of lease {files.lease_id}")
         reports = files.reports(order.generation)[-1] if order.generation else []
         if not reports:
             return not self._ever_ran(files, order)
@@ -419,9 +419,9 @@ class SlurmBackend(ClusterFacts):
             return
         seen = self.observe(lease_id)
         if not seen.state.over or not seen.clean:
-            raise InvalidInputError(f"lease {lease_id} is {seen.state} and not proved clean; stop it first")
+            raise InvalidInputError(f"lease {lease_id} is {seen.state} and not verified clean; stop it first")
         if self._live_job(files) is not None and not _until(lambda: self._live_job(files) is None, KILL_S):
-            raise BackendFailedError(f"the job of lease {lease_id} is still being ended")
+            raise BackendFailedError(f"the job of lease {lease_id} is still ending")
         if files.wanted() is not None:
             self._cluster.drop(lease_id)
         files.remove()
@@ -466,7 +466,7 @@ class SlurmBackend(ClusterFacts):
 
     def _lease_ids(self) -> list[str]:
         if not self._shared.is_dir():
-            raise BackendFailedError(f"the shared directory {self._shared} is not there")
+            raise BackendFailedError(f"the shared directory {self._shared} does not exist")
         return sorted(
             entry.name for entry in self._shared.iterdir() if entry.name.startswith("lse_") and entry.is_dir()
         )

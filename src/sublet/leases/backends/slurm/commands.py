@@ -61,7 +61,7 @@ class Commands:
             if time.monotonic() - self._answered < PING_KEPT_S:
                 return
         if " is UP" not in self._run(("scontrol", "ping"), PING_S, None, any_status=True):
-            raise ControllerAwayError("slurmctld does not answer `scontrol ping`")
+            raise ControllerAwayError("slurmctld does not respond to `scontrol ping`")
         with self._lock:
             self._answered = time.monotonic()
 
@@ -80,16 +80,16 @@ class Commands:
             )
         except subprocess.TimeoutExpired:
             self._forget_answer()
-            raise ControllerAwayError(f"{words[0]} gave no answer within {timeout_s:g} s") from None
+            raise ControllerAwayError(f"{words[0]} did not respond within {timeout_s:g} s") from None
         except OSError as error:
             raise BackendFailedError(
-                f"{words[0]} can't be run: {error.strerror}; install Slurm's client commands"
+                f"{words[0]} can't be run: {error.strerror}; install the Slurm client commands"
             ) from error
         if done.returncode != 0 and not any_status:
             said = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
             if "Unexpected message received" in said or "Unable to contact slurm controller" in said:
                 self._forget_answer()
-                raise ControllerAwayError(f"{words[0]}: slurmctld does not answer")
+                raise ControllerAwayError(f"{words[0]}: slurmctld is not responding")
             raise SlurmRefusedError(f"{words[0]} {words[1] if len(words) > 1 else ''}: {' '.join(said.split())[-300:]}")
         return done.stdout[:OUTPUT_MAX]
 

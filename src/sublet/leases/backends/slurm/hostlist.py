@@ -35,11 +35,11 @@ def _expand_part(part: str, room: int) -> list[str]:
     while bracket := _BRACKET.search(rest):
         numbers = _numbers(bracket[1], room)
         if len(names) * len(numbers) > room:
-            raise BackendFailedError(f"more than {NODES_MAX} nodes are named by one list")
+            raise BackendFailedError(f"a host list has more than {NODES_MAX} nodes")
         names = [name + rest[: bracket.start()] + number for name in names for number in numbers]
         rest = rest[bracket.end() :]
     if "[" in rest or len(names) > room:
-        raise BackendFailedError(f"Slurm names nodes in a form that can't be read: {part[:80]!r}")
+        raise BackendFailedError(f"Slurm returned a host list that can't be parsed: {part[:80]!r}")
     return [name + rest for name in names]
 
 
@@ -49,6 +49,6 @@ def _numbers(text: str, room: int) -> list[str]:
         first, _, last = span.partition("-")
         last = last or first
         if not first.isdigit() or not last.isdigit() or int(last) - int(first) >= room:
-            raise BackendFailedError(f"Slurm names nodes in a form that can't be read: {text[:80]!r}")
+            raise BackendFailedError(f"Slurm returned a host list that can't be parsed: {text[:80]!r}")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return found

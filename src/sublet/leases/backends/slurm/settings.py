@@ -38,7 +38,9 @@ class SlurmSettings:
 
     def __post_init__(self) -> None:
         if not self.shared.is_absolute():
-            raise InvalidInputError("options.shared must be an absolute path that the cluster's nodes see too")
+            raise InvalidInputError(
+                "options.shared must be an absolute path that is also mounted on the nodes of the cluster"
+            )
         if self.accelerators_per_node < 1:
             raise InvalidInputError(
                 f"options.accelerators_per_node must be at least 1, not {self.accelerators_per_node}"
@@ -48,7 +50,7 @@ class SlurmSettings:
         for name in ("partition", "preemptible_partition", "feature", "gres"):
             text = getattr(self, name)
             if text.startswith("-") or not all(sign.isalnum() or sign in "_-:.&|[]*" for sign in text):
-                raise InvalidInputError(f"options.{name} is {text!r}; write it as Slurm names it")
+                raise InvalidInputError(f"options.{name} is {text!r}; use the name that Slurm uses")
 
     def partition_of(self, class_name: str) -> str:
         """Where leases of that class run."""
@@ -59,7 +61,7 @@ class SlurmSettings:
         nodes, rest = divmod(accelerators, self.accelerators_per_node)
         if rest or nodes < 1:
             raise InvalidInputError(
-                f"a lease here has whole nodes of {self.accelerators_per_node} accelerators, not {accelerators} accelerators"
+                f"leases on this pool use whole nodes of {self.accelerators_per_node} accelerators, not {accelerators} accelerators"
             )
         return nodes
 
