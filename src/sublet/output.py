@@ -105,7 +105,7 @@ def write_page(file: Path | None, made: Callable[[], str]) -> None:
     try:
         file.write_text(made(), encoding="utf-8")
     except OSError as error:
-        raise InvalidInputError(f"{file} can't be written ({error.strerror}); name another file") from error
+        raise InvalidInputError(f"{file} can't be written ({error.strerror}); choose a different file") from error
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

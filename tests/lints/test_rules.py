@@ -144,3 +144,17 @@ def test_a_british_spelling_is_told_and_its_american_form_is_not(tree: Path, mon
         lint.subprocess, "run", lambda *words, **options: subprocess.CompletedProcess(words, 0, "src/page.md\n", "")
     )
     assert [line.split(": ")[0] for line in lint.text_rules()] == ["src/page.md:2"]
+
+
+def test_a_phrase_that_reads_like_a_translation_is_told_in_sources_and_manual(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = "Who" + "ever asks"
+    (tree / "src" / "page.md").write_text(f"Anyone who asks\n{bad}\n")
+    (tree / "CHANGELOG.md").write_text(f"{bad}\n")
+    monkeypatch.setattr(
+        lint.subprocess,
+        "run",
+        lambda *words, **options: subprocess.CompletedProcess(words, 0, "src/page.md\nCHANGELOG.md\n", ""),
+    )
+    assert [line.split(": ")[0] for line in lint.text_rules()] == ["src/page.md:2"]

@@ -20,15 +20,15 @@ from sublet.values.money import nano_from_decimal
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Blocks: parts of pools that the owner sells for up to three years, whatever its own demand does.",
+    help="Blocks: parts of pools that the owner sells for up to three years, regardless of its own demand.",
 )
 
 PoolName = Annotated[str, typer.Argument(help="Pool, by id or name.")]
-BlockId = Annotated[str, typer.Argument(help="Id of a block, as `sublet block ls` shows it.")]
+BlockId = Annotated[str, typer.Argument(help="Id of a block, as shown by `sublet block ls`.")]
 Count = Annotated[int, typer.Option("--accelerators", "-n", min=1, help="How many accelerators.")]
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
-Force = Annotated[bool, typer.Option("--force", help="Break sold leases, too; the penalty is shown first.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before sold leases are broken.")]
+Reason = Annotated[str, typer.Option(help="Reason, shown in the history.")]
+Force = Annotated[bool, typer.Option("--force", help="Also evict sold leases; the penalty is shown first.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation before evicting sold leases.")]
 
 
 @app.command("create")
@@ -36,24 +36,26 @@ def create(
     pool: PoolName,
     accelerators: Count,
     until: Annotated[str | None, typer.Option("--to", help="When it ends, as 2027-07-01T00:00:00Z.")] = None,
-    days: Annotated[float | None, typer.Option(min=0.01, help="How many days it lasts, instead of --to.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="When it begins; now if left out.")] = None,
-    min_price: Annotated[str | None, typer.Option(help="Least price per accelerator-hour of its leases.")] = None,
+    days: Annotated[float | None, typer.Option(min=0.01, help="Length in days, instead of --to.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Start; now if omitted.")] = None,
+    min_price: Annotated[str | None, typer.Option(help="Minimum price per accelerator-hour of its leases.")] = None,
     organization: Annotated[
         str | None, typer.Option("--to-organization", help="Sell all of it at once to this organization.")
     ] = None,
     price_each: Annotated[
         str | None,
-        typer.Option("--price", help="Price per accelerator-hour of that sale; the price book's if left out."),
+        typer.Option("--price", help="Price per accelerator-hour of that sale; the price book's if omitted."),
     ] = None,
-    key: Annotated[list[Path] | None, typer.Option("--key", help="Public key that may log in to what is sold.")] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="Public key that can log in to the sold lease.")
+    ] = None,
     reason: Reason = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Put a part of a pool up for sale; with --to-organization, sell all of it in the same step."""
     begin = _moment("--from", start)
     if (until is None) == (days is None):
-        raise InvalidInputError("say either --to or --days")
+        raise InvalidInputError("use either --to or --days, not both")
     end = _moment("--to", until) or format_time(parse_time(begin or _now()) + timedelta(days=days or 0))
     wanted: dict[str, Any] = {"pool": pool, "accelerators": accelerators, "end": end, "reason": reason}
     wanted |= {"start": begin} if begin else {}
@@ -62,7 +64,7 @@ def create(
         from sublet.leases.login import client_key
 
         if not key:
-            raise InvalidInputError("--key: name the public key with which the organization is to log in")
+            raise InvalidInputError("--key: specify the public key that the organization will log in with")
         wanted |= {"to_organization": organization, "ssh_public_keys": [client_key(path).public for path in key]}
     if price_each is not None:
         wanted["price_per_accelerator_hour"] = _amount("--price", price_each)
@@ -77,11 +79,13 @@ def create(
     lease = made["lease"]
     if lease is not None:
         say(
-            f"{lease['id']}: all of it is sold to {organization} at {price_text(lease['price_per_accelerator_hour'])} "
+            f"{lease['id']}: sold entirely to {organization} at {price_text(lease['price_per_accelerator_hour'])} "
             f"{lease['currency']} per accelerator-hour"
         )
     else:
-        say("firm leases of any length within it are on sale now; what nobody rents stays on sale in every class")
+        say(
+            "firm leases of any length within it are now on sale; capacity that nobody rents stays on sale in every class"
+        )
     for text in made["notes"]:
         note(text)
 
@@ -89,12 +93,12 @@ def create(
 @app.command("ls")
 def list_blocks(
     pool: Annotated[str | None, typer.Option(help="Only this pool, by id or name.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also those that are over or withdrawn.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many, newest first.")] = 50,
-    after: Annotated[str | None, typer.Option(help="The `next` of the page before.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Include ended and withdrawn blocks.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of entries, newest first.")] = 50,
+    after: Annotated[str | None, typer.Option(help="The `next` value of the previous page.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List blocks, the newest first."""
+    """List blocks, newest first."""
     client = connect()
     query = {"pool": pool, "live": not everything, "limit": limit, "after": after}
     found = client.document("blocks.list_blocks", query=query)
@@ -111,10 +115,10 @@ def list_blocks(
         "sold": "sold now",
         "start": time("start"),
         "end": time("end"),
-        "min_price_per_accelerator_hour": price("least price/h"),
+        "min_price_per_accelerator_hour": price("minimum price/h"),
         "reason": "reason",
     }
-    print_rows(rows, columns, "no blocks; `sublet block create POOL --accelerators N --days D` makes one")
+    print_rows(rows, columns, "no blocks; create one with `sublet block create POOL --accelerators N --days D`")
     if found["next"]:
         say(f"more: sublet block ls --after {found['next']}")
 
@@ -136,7 +140,7 @@ def show(block_id: BlockId, as_json: JsonFlag = False) -> None:
         "sold now": found["sold"],
         "start": time_text(found["start"]),
         "end": time_text(found["end"]),
-        "least price": f"{price_text(least)} {found['currency']} per accelerator-hour" if least else None,
+        "minimum price": f"{price_text(least)} {found['currency']} per accelerator-hour" if least else None,
         "reason": found["reason"],
     })  # fmt: skip
     spans: Columns = {"start": time("from"), "end": time("to"), "sold": "sold", "unsold": "unsold"}
@@ -149,7 +153,7 @@ def show(block_id: BlockId, as_json: JsonFlag = False) -> None:
         "start": time("start"),
         "end": time("end"),
     }
-    print_rows(found["leases"], leases, "nothing of it is rented")
+    print_rows(found["leases"], leases, "none of it is rented")
     history: Columns = {
         "at": time("when"),
         "kind": "what",
@@ -163,10 +167,12 @@ def show(block_id: BlockId, as_json: JsonFlag = False) -> None:
 
 @app.command("widen")
 def widen(block_id: BlockId, accelerators: Count, reason: Reason = "", as_json: JsonFlag = False) -> None:
-    """Give a block more accelerators: `--accelerators` is how many it has then."""
+    """Add accelerators to a block: `--accelerators` is its new total."""
     client = connect()
     if accelerators <= client.document("blocks.show", block_id)["accelerators"]:
-        raise InvalidInputError(f"{block_id} has that many already; `sublet block shrink` takes some out")
+        raise InvalidInputError(
+            f"{block_id} already has that many accelerators; to remove some, use `sublet block shrink`"
+        )
     _change(client, block_id, {"accelerators": accelerators, "reason": reason}, as_json=as_json)
 
 
@@ -179,10 +185,12 @@ def shrink(
     yes: Yes = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take unsold accelerators out of a block: `--accelerators` is how many it has then."""
+    """Remove unsold accelerators from a block: `--accelerators` is its new total."""
     client = connect()
     if accelerators >= client.document("blocks.show", block_id)["accelerators"]:
-        raise InvalidInputError(f"{block_id} has no more than that; `sublet block widen` gives it more")
+        raise InvalidInputError(
+            f"{block_id} does not have more accelerators than that; to add some, use `sublet block widen`"
+        )
     wanted = {"accelerators": accelerators, "reason": reason, "force": force}
     _change(client, block_id, wanted, yes=yes, as_json=as_json)
 
@@ -190,14 +198,14 @@ def shrink(
 @app.command("move")
 def move(
     block_id: BlockId,
-    start: Annotated[str | None, typer.Option("--from", help="When it begins, for one that has not.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="New start, for a block that has not begun.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="When it ends.")] = None,
     reason: Reason = "",
     force: Force = False,
     yes: Yes = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Move a block's end, or the beginning of one that has not begun."""
+    """Change a block's end, or the start of a block that has not begun."""
     wanted: dict[str, Any] = {"reason": reason, "force": force}
     wanted |= {"start": _moment("--from", start)} if start else {}
     wanted |= {"end": _moment("--to", until)} if until else {}
@@ -207,11 +215,11 @@ def move(
 @app.command("reprice")
 def reprice(
     block_id: BlockId,
-    min_price: Annotated[str, typer.Option(help="Least price per accelerator-hour of new leases.")],
+    min_price: Annotated[str, typer.Option(help="Minimum price per accelerator-hour of new leases.")],
     reason: Reason = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Change the least price of a block; what is sold keeps its price."""
+    """Change the minimum price of a block; sold leases keep their price."""
     wanted = {"min_price_per_accelerator_hour": _amount("--min-price", min_price), "reason": reason}
     _change(connect(), block_id, wanted, as_json=as_json)
 
@@ -220,7 +228,7 @@ def reprice(
 def withdraw(
     block_id: BlockId, reason: Reason = "", force: Force = False, yes: Yes = False, as_json: JsonFlag = False
 ) -> None:
-    """Withdraw a block; what is sold of it is broken by --force alone. Repeating this is harmless."""
+    """Withdraw a block; leases sold from it are evicted only with --force. It is safe to repeat."""
     _change(connect(), block_id, {"withdraw": True, "reason": reason, "force": force}, yes=yes, as_json=as_json)
 
 
@@ -228,15 +236,13 @@ def withdraw(
 def advise(
     pool: PoolName,
     accelerators: Annotated[
-        list[int] | None, typer.Option("--accelerators", "-n", min=1, help="Size of a block; more than once if wanted.")
+        list[int] | None, typer.Option("--accelerators", "-n", min=1, help="Size of a block; can be repeated.")
     ] = None,
-    days: Annotated[
-        list[int] | None, typer.Option(min=1, max=1098, help="How many days it lasts; more than once if wanted.")
-    ] = None,
+    days: Annotated[list[int] | None, typer.Option(min=1, max=1098, help="Length in days; can be repeated.")] = None,
     page_file: Annotated[Path | None, typer.Option("--page", help="Write a page with charts to this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say, from history, how much of the owner's own work blocks would have made wait, in accelerator-hours."""
+    """Estimate from history how much of the owner's own work would have had to wait because of blocks, in accelerator-hours."""
     from sublet.surplus.blocks.page import advice_page
 
     query = {"pool": pool, "accelerators": accelerators, "length_days": days}
@@ -266,7 +272,7 @@ def advise(
         "share": "of its hours, 90 %",
         "basis": "from",
     }
-    print_rows(rows, columns, "no size fits beside the blocks that stand")
+    print_rows(rows, columns, "no size fits in addition to the current blocks")
     for text in found["notes"]:
         note(text)
     if page_file is not None:
@@ -276,7 +282,7 @@ def advise(
 def _change(
     client: Client, block_id: str, wanted: Mapping[str, Any], *, yes: bool = False, as_json: bool = False
 ) -> None:
-    """Show what a forced change breaks and what it costs, ask, then change the block."""
+    """Show which leases a forced change evicts and what it costs, ask for confirmation, then change the block."""
     if wanted.get("force") and not yes:
         plan = client.document("blocks.preview", block_id, body=wanted)
         if plan["breaks"]:
@@ -340,5 +346,5 @@ def _amount(option: str, text: str) -> str:
     except InvalidInputError as error:
         raise InvalidInputError(f"{option}: {error.message}") from error
     if nano < 0:
-        raise InvalidInputError(f"{option} is {text}; write 0 or more")
+        raise InvalidInputError(f"{option} is {text}; it must be 0 or more")
     return text

@@ -87,7 +87,7 @@ def rate(as_json: JsonFlag = False) -> None:
         print_json(report)
     else:
         say(
-            f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events waitinginging"
+            f"{report['rated']} lines in {report['transactions']} transactions; {report['waiting']} events waitinginginging"
         )
 
 

@@ -24,18 +24,18 @@ MINUTES_OF_PATIENCE = 60
 """Shadows live by the hour: less patience than that breaks as none."""
 
 Windows = Annotated[str, typer.Option(help="Window lengths in hours, separated by commas.")]
-Broken = Annotated[float, typer.Option("--broken-per-1000", help="Promises per 1,000 that may break.")]
+Broken = Annotated[float, typer.Option("--broken-per-1000", help="Accepted broken promises per 1,000.")]
 LongShare = Annotated[
     float | None,
     typer.Option(
         "--long-share",
-        help="Of what could be sold for the shortest window, how much may be sold longer; by default what selling does.",
+        help="Share of the capacity for the shortest window that may be sold for longer; by default as in live selling.",
     ),
 ]
 
 
 def backtest(
-    files: Annotated[list[Path], typer.Argument(help="CSV files with time,capacity,in_use, one pool each.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV files with time,capacity,in_use, one per pool.")],
     windows: Windows = WINDOWS,
     per_1000: Broken = 10.0,
     long_share: LongShare = None,
@@ -44,10 +44,10 @@ def backtest(
     ] = None,
     page_file: Annotated[Path | None, typer.Option("--page", help="Write a page with charts to this file.")] = None,
     class_name: Annotated[
-        str, typer.Option("--class", help="Only what this class would sell and keep by its record: firm or deadline.")
+        str, typer.Option("--class", help="Score only this class, as its record would limit it: firm or deadline.")
     ] = "",
-    within: Annotated[str, typer.Option(help="With --class deadline: the deadline of orders, such as 24h.")] = "24h",
-    patience: Annotated[int, typer.Option(min=0, max=1440, help="Minutes that the owner's own work may wait.")] = 0,
+    within: Annotated[str, typer.Option(help="With --class deadline: deadline of the orders, such as 24h.")] = "24h",
+    patience: Annotated[int, typer.Option(min=0, max=1440, help="Minutes that the owner's own work can wait.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Score Sublet and simpler policies on past demand: what each would have sold, and how many promises it broke.
@@ -66,13 +66,15 @@ def backtest(
     checked_windows(lengths)
     checked_shares(per_1000, share)
     if page_file is not None and (page_file.is_dir() or not page_file.absolute().parent.is_dir()):
-        raise InvalidInputError(f"{page_file} can't be written; name a file in a directory that is there")
+        raise InvalidInputError(f"{page_file} can't be written; choose a file in a directory that exists")
     if len(files) > FILES_MAX:
-        raise InvalidInputError(f"{len(files)} files; give at most {FILES_MAX} at once")
+        raise InvalidInputError(f"{len(files)} files were given; use at most {FILES_MAX} at once")
     prepared = [benchmark.prepare(read_series(file), warmup_days) for file in files]
     names = [trace.name for trace, _ in prepared]
     if len(set(names)) < len(names):
-        raise InvalidInputError("two files have the same name; a pool's name is its file's name, so rename one")
+        raise InvalidInputError(
+            "two files have the same name; each pool is named after its file, so rename one of them"
+        )
     if class_name or patience:
         asked = Asked(class_name or "firm", lengths, per_1000 / 1000, _within(within), patience >= MINUTES_OF_PATIENCE)
         _try_class([trace for trace, _ in prepared], asked, page_file, as_json)
@@ -142,7 +144,7 @@ def _try_class(traces: Sequence[Trace], asked: Asked, page_file: Path | None, as
     }
     print_rows(rows, columns, "nothing was tried")
     for item in told:
-        stops = f"; the monitor spoke {item['alarms']} times" if item["alarms"] else ""
+        stops = f"; the monitor raised {item['alarms']} alarms" if item["alarms"] else ""
         note(f"{item['pool']}, {item['kind']}: {item['verdict']}{stops}")
     if page_file is not None:
         say(f"charts: {page_file}")
@@ -152,33 +154,33 @@ def _within(text: str) -> int:
     try:
         return int(text.removesuffix("h"))
     except ValueError as error:
-        raise InvalidInputError(f"--within is {text!r}; write hours such as 24h") from error
+        raise InvalidInputError(f"--within is {text!r}; use a number of hours such as 24h") from error
 
 
 def shadow(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="CSV files with time,capacity,in_use; what the running system recorded if left out."),
+        typer.Argument(help="CSV files with time,capacity,in_use; by default the history of the running system."),
     ] = None,
-    pool: Annotated[str | None, typer.Option(help="Only this pool of the running system, by id or name.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Use only this pool of the running system, by id or name.")] = None,
     windows: Windows = WINDOWS,
     per_1000: Broken = 10.0,
     long_share: LongShare = None,
     price: Annotated[str, typer.Option(help="Price of an accelerator-hour.")] = "1.00",
     currency: Annotated[str, typer.Option(help="ISO 4217 code of the price.")] = "USD",
     warmup_days: Annotated[
-        int | None, typer.Option(min=1, help="Days of history to learn from before selling.")
+        int | None, typer.Option(min=1, help="Days of history to learn from before selling starts.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Decide as if selling, sell nothing, and report what would have been sold, earned and taken back.
+    """Simulate selling and report what would have been sold, earned and taken back.
 
     Run it on the demand that the running system has recorded, without what the settings keep in reserve, or on CSV files
     of one's own. A window that breaks would be credited in full.
     """
     if files and pool is not None:
         raise InvalidInputError(
-            "--pool names a pool of the running system; leave it out where there are files, or leave out the files"
+            "--pool and files can't be combined: --pool uses the history of a pool of the running system"
         )
     query = {
         "window_h": list(_window_lengths(windows)),
@@ -191,7 +193,7 @@ def shadow(
     if files:
         found = _tried(files, query)
     else:
-        with waiting("the shadow goes through what was recorded"):
+        with waiting("simulating on the recorded history"):
             found = connect(LONG_S).document("surplus.shadow", query=query | {"pool": pool})
     if as_json:
         print_json(found)
@@ -221,7 +223,7 @@ def _window_lengths(text: str) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError as error:
-        raise InvalidInputError(f"--windows is {text!r}; write whole hours such as {WINDOWS}") from error
+        raise InvalidInputError(f"--windows is {text!r}; use whole hours such as {WINDOWS}") from error
 
 
 def _print_backtest(result: Backtest) -> None:
@@ -255,7 +257,7 @@ def _print_shadow(report: Mapping[str, Any]) -> None:
     note(
         f"{report['pool']}: {time_text(report['since'])} to {time_text(report['until'])}: "
         f"{100 * report['sold_share_of_idle']:.1f} % of {report['idle_hours']:,} idle hours would have been sold and kept, "
-        f"which earns {report['earned']}; broken windows of another {report['credited']} would have been credited back",
+        f"which earns {report['earned']}; broken windows worth {report['credited']} would have been credited",
         "",
     )
     rows = [

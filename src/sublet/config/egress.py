@@ -45,7 +45,7 @@ class Egress(Section):
     lists: dict[str, Names] = Field(
         default_factory=dict,
         max_length=40,
-        description="other lists by name, or shipped ones anew: host, *.example.org, host:port,port (80 and 443 if left out)",
+        description="further allow lists by name, or replacements: host, *.example.org, host:port,port (80 and 443 if omitted)",
     )
     permit_networks: tuple[NetworkText, ...] = Field(
         default=(), max_length=40, description="private networks that listed hosts may be in, as those of a mirror"

@@ -163,7 +163,7 @@ class PoolSettings(Section):
     @classmethod
     def _exact_price(cls, price: Decimal) -> Decimal:
         if price.is_signed():
-            raise ValueError("must be 0 or more, without a minus sign sign sign")
+            raise ValueError("must be 0 or more, without a minus sign sign sign sign")
         return _checked(nano_from_decimal, price)
 
 

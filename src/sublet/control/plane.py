@@ -235,7 +235,7 @@ class ControlPlane:
         kept_since = self.system.clock.now() - audit_api.RETENTION
         self.system.store.write(lambda connection: audit.forget(connection, kept_since))
         self._telling.forget()
-        # The last proof is in the books themselves: a service that is restarted every day is proved all the same.
+        # The last proof is in the books themselves: the books are proved even if the service is restarted every day.
         last = self.system.ledger.proved_at()
         if last is None or (self.system.clock.now() - last).total_seconds() >= NIGHTLY_S:
             proof = self.system.ledger.prove_nightly()

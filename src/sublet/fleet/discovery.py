@@ -98,7 +98,7 @@ class _Gpu:
 
 def _gpu(nvml: Any, index: int) -> _Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    # Virtual machines and WSL answer "not supported" to one or the other; the accelerator is there all the same.
+    # Virtual machines and WSL answer "not supported" to one or the other; the accelerator still exists.
     try:
         limit_mw = int(nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
     except nvml.NVMLError:

@@ -79,7 +79,7 @@ def operator_application(gateway: Gateway, surface: Surface, snapshot_age_s: Cal
 
 
 class OperatorListener:
-    """Serves the operator's routes beside the customers' port. Without its port the gateway serves customers all the same."""
+    """Serves the operator's routes beside the customers' port. The gateway serves customers even if this port is unavailable."""
 
     def __init__(
         self, gateway: Gateway, settings: GatewaySettings, surface: Surface, snapshot_age_s: Callable[[], float]

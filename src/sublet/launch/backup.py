@@ -61,7 +61,7 @@ def back_up(settings: Settings, target: Path, now: datetime, *, homes: bool = Tr
     }
     _durable(partial / MANIFEST, json.dumps(manifest, indent=1).encode())
     partial.rename(target)
-    with contextlib.suppress(OSError):  # the backup is whole all the same
+    with contextlib.suppress(OSError):  # the backup is complete anyway
         note_backup(settings.data_dir, now)
     return manifest
 

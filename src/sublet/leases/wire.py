@@ -114,7 +114,7 @@ class NewBlock:
 
 @body
 class NewBlockChange:
-    """One change of a block: its size, its start or end, its least price, or its withdrawal. `force` breaks sold leases."""
+    """One change of a block: its size, its start or end, its minimum price, or its withdrawal. `force` breaks sold leases."""
 
     accelerators: BlockAccelerators | None = None
     start: Moment | None = None

@@ -17,7 +17,7 @@ CONFIRM_WITHIN = timedelta(days=3)
 
 
 class Links:
-    """Made from the sealing key and the address, so that nothing is stored, and whoever reads events or the API can't make one."""
+    """Made from the sealing key and the address, so that nothing is stored, and a reader of events or of the API can't make one."""
 
     def __init__(self, sealing: Sealing, public_url: str = "") -> None:
         """Without a `public_url` there are no links, only codes."""

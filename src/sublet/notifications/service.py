@@ -257,7 +257,7 @@ class Notifications:
     # -- what the readers of mail say
 
     def confirm(self, subscription_id: str, code: str, owner: Owner | None = None) -> Subscription:
-        """The address wants the messages: what happens from now on is told. Without an `owner`, for whoever has the link.
+        """The address is confirmed: it is notified of events from now on. Without an `owner`, for anyone who has the link.
 
         Raises NotFoundError, ConfirmationCodeError.
         """

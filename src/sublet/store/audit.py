@@ -1,6 +1,6 @@
 """The audit log: who did what to what, from where, before and after, written in the transaction that does it.
 
-Whoever serves a request that changes something says so once (`acting`); from then on every write of that request takes along an
+The code that serves a request that changes something says so once (`acting`); from then on every write of that request adds an
 entry, with the rows that it changed. An entry holds the hash of the one before, so that none can be changed or taken out unseen.
 Secrets and what identifies people are left out: the log holds ids.
 """

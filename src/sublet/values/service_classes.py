@@ -278,7 +278,7 @@ SHIPPED = ServiceClasses(
             300,
             price_ratio=Decimal("1.5"),
             credit_ratio=Decimal("1.25"),
-            description="Yours until the end of the window; if the owner breaks it all the same, you are credited more than the rest.",
+            description="Yours until the end of the window; if the owner breaks it, the credit exceeds the undelivered part.",
         ),
         ServiceClass(
             "notice",

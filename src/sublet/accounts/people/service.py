@@ -177,7 +177,7 @@ class People:
         if owner is None or owner.status != "active":
             raise InvitationOverError()
         person = sql.person_by(connection, email=made.email)
-        # Whoever holds the mailed link has the mailbox, and may give a password to a person who has none.
+        # A person with the mailed link controls the mailbox, and can set a password if there is none.
         return Offer(made, owner, person is not None and (person.has_password or not mailed), mailed)
 
     # -- members
@@ -235,7 +235,7 @@ class People:
     # -- passwords
 
     def change_password(self, person: Person, new: str) -> None:
-        """Set another password; whoever else is signed in as that person is signed out, and links to reset it end. The caller
+        """Set another password; that person's other sessions are signed out, and links to reset it end. The caller
         proved who they are. Raises InvalidInputError."""
         stored = passwords.hashed(checked_password_of(new, person.email, person.name))
         self._store.write(lambda connection: self._set(connection, person, stored, verified=False))

@@ -131,7 +131,7 @@ class Sessions:
     # -- each request
 
     def find(self, token: str | None) -> Session | None:
-        """The session of a cookie; None where it is over, unknown, or whoever it is may not come in any more."""
+        """The session of a cookie; None if it is over or unknown, or if the person no longer has access."""
         if not token or len(token) > 256:
             return None
         now = self._store.clock.now()

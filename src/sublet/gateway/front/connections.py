@@ -50,7 +50,7 @@ class Connection(Holder, Protocol):
         ...
 
     def shed(self, error: SubletError) -> bool:
-        """Refuse the request that holds bytes and let go of them; False where it is under way already."""
+        """Refuse the request that holds bytes and release them; False if it is already in progress."""
         ...
 
 

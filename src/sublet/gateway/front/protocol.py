@@ -252,7 +252,7 @@ class GatewayProtocol(AnsweringProtocol):
 
     def _count_bytes(self) -> None:
         if self._raw_bytes > FRAMING_RATIO_MAX * self.gateway.received_bytes_max:
-            # The extensions of chunks and the trailers behind them are no body, but are memory all the same.
+            # The extensions of chunks and the trailers behind them are not part of the body, but still use memory.
             self._refuse_and_linger(too_large(self.gateway.received_bytes_max))
         elif self._ticket is not None:
             self.front.connections.hold(self, max(self._body_bytes, self._raw_bytes))

@@ -1,4 +1,4 @@
-"""What a gateway asks of the database to share limits, and how it is carried out: in one transaction, exact whoever else asks.
+"""What a gateway asks of the database to share limits, and how it is carried out: in one transaction, exact for any number of them.
 
 A limit per minute has one row for each minute, with what all gateways have taken together; a gateway takes some, and what it
 does not use it gives back or lets pass with the minute. A limit of requests at once has a row for each gateway with the slots that

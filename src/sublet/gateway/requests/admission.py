@@ -127,7 +127,7 @@ class Admission:
 
     def pick(self, model: ModelRoute, now: float, besides: tuple[str, ...] = ()) -> ReplicaState | None:
         """The least loaded replica with a free slot, taken; None where there is something to wait for: a slot, a replica
-        that is starting, or those `besides`, which just failed this very request and are wanted all the same.
+        that is starting, or those `besides`, which just failed this very request but are still wanted.
 
         One that cools down is only picked where there is nobody else, and one elsewhere that is shut not at all; an engine of
         our own is restarted by its host, so that waiting for it is right. Raises NoReplicaError where no replica is wanted

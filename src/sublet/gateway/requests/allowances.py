@@ -263,7 +263,7 @@ class Allowances:
             until=from_micros(until_us),
             expires_at=from_micros(until_us) + timedelta(seconds=KEPT_S),
         )
-        # The journal knows of the hold before the database does: whoever finds this line without its end gives it back.
+        # The journal knows of the hold before the database does: a process that finds this line without its end releases the hold.
         self._host.write_allowance(self._record(ALLOWANCE, wanted.id, grant, model, now_us))
 
         def close(ended: BudgetAllowance) -> None:

@@ -14,7 +14,7 @@ English, and for a run of spaces of 16 at most but in a few vocabularies."""
 
 def check_context(call: Call, body_bytes: int, model: ModelRoute) -> None:
     """Raises ContextLengthError where the prompt alone is more than the model's context, by a count that is at or below any
-    tokenizer's. What passes may be too much all the same: then the engine refuses it."""
+    tokenizer's. A request that passes may still be too long; then the engine refuses it."""
     context = model.context_tokens
     # Token ids take two bytes each at least.
     if not model.context_known or body_bytes < 2 * context:

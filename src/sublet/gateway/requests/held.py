@@ -112,7 +112,7 @@ class HeldExchange(Exchange):
     def placed(self, error: BaseException | None) -> None:
         """The hold stands, or `error` says why not."""
         self._placing = False
-        # Where the database did not answer the hold may stand all the same.
+        # If the database did not answer, the hold may still exist.
         self.held = not (isinstance(error, SubletError) and error.status < 500)
         if self._owed is not None:
             # It ended meanwhile.
@@ -143,7 +143,7 @@ class HeldExchange(Exchange):
         def closed(ok: bool) -> None:
             self._finish(ok)
             if not ok and not delivered:
-                # Its client got nothing and its record was dropped; the hold must be let go of all the same.
+                # Its client got nothing and its record was dropped; the hold must still be released.
                 self.reply.forget()
                 self.gateway.journal.settle(closing(self, None, 503, self._error), None, keep=True)
             self.gateway.hold_over()

@@ -58,7 +58,7 @@ class NewBlockRequest:
 
 @dataclass(frozen=True, slots=True)
 class BlockChangeRequest:
-    """One change of a block: its size, its start or end, its least price, or its withdrawal. `force` breaks sold leases."""
+    """One change of a block: its size, its start or end, its minimum price, or its withdrawal. `force` breaks sold leases."""
 
     accelerators: int | None = None
     start: datetime | None = None

@@ -384,7 +384,7 @@ class Executor:
         return self._backends[name]
 
     def _order(self, lease: Lease) -> StartOrder:
-        """What the backend is told. Allow lists are read anew: what the operator took off one is closed at the next start."""
+        """What the backend is told. Allow lists are read again: hosts that the operator removed are closed at the next start."""
         return StartOrder(
             lease_id=lease.id,
             tenant=lease.organization_id,

@@ -14,7 +14,7 @@ from sublet.values.windows import Window
 def promise_of(row: Row[Any]) -> Promise | None:
     """The promise that a row of `store.over_since` stands for; None for a lease that its tenant canceled before it began.
 
-    Anyone who leaves while under notice was let down all the same: the owner's word came first.
+    A tenant who leaves during the notice period counts as evicted: the owner's notice came first.
     """
     over_at = min(row.ended_at, row.end_at)
     if row.service_s is not None:

@@ -50,7 +50,7 @@ class Places:
         now: datetime,
     ) -> Place | None:
         """From where the request is sold on that pool, and for how much: from a block that it fits, at no less than the block's
-        least price; else by the forecast. None where it can't be."""
+        minimum price; else by the forecast. None where it can't be."""
         firm = self._ports.classes.named(request.class_name).notice_s is None
         rooms = dict(self._ports.block_rooms(connection, pool_id, window)) if firm else {}
         while block := chosen(list(rooms), {item.id: room for item, room in rooms.items()}, request.accelerators):
@@ -60,7 +60,7 @@ class Places:
             price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)
             if block.min_price_nano is None or block.currency == currency:
                 return Place(units, max(price_nano, block.min_price_nano or 0), currency, block.id)
-            # A least price in another currency can't be kept.
+            # A minimum price in another currency can't be kept.
             del rooms[block]
         if window.seconds > FORECAST_WINDOW_S_MAX:
             return None

@@ -46,7 +46,7 @@ class NewVolume:
 
 
 class Volumes:
-    """The use cases of volumes. Whoever wants to use one in a lease names it in the quote."""
+    """The use cases of volumes. A volume is attached to a lease by naming it in the quote."""
 
     def __init__(self, store: Store, backends: Mapping[str, Backend], ports: LeasePorts) -> None:
         self._store, self._backends, self._ports = store, backends, ports

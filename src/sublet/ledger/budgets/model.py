@@ -174,7 +174,7 @@ class Settlement:
     """What the work of a hold cost.
 
     With `events` above 0, that many usage events name this hold: `nano` stays held until they are rated, and their rated
-    amounts, which are let go of as they come, are what is spent. With `events` 0 the hold stands for itself and `nano` is
+    amounts, which are released as they arrive, are what is spent. With `events` 0 the hold stands for itself and `nano` is
     spent at once.
     """
 

@@ -125,7 +125,7 @@ class Spending:
 
     def finish(self, connection: Connection, hold_id: str, now: datetime, nano: int | None = None) -> None:
         """The work of a hold is over and its usage is all announced: what is left comes free once that is rated, at once
-        where there is none. Usage that costs at most `nano` lets go of the rest at once. Nothing happens where there is no
+        where there is none. Usage that costs at most `nano` releases the rest at once. Nothing happens where there is no
         such hold."""
         self.settle(connection, self.endings(connection, {hold_id: nano}), now)
 
@@ -141,7 +141,7 @@ class Spending:
         return settlements
 
     def expire(self, connection: Connection, now: datetime) -> int:
-        """Let go of holds that were never settled, and of settled ones whose usage never came: up to EXPIRE_MAX of them.
+        """Release holds that were never settled, and settled ones whose usage never arrived: up to EXPIRE_MAX of them.
 
         How many there were.
         """
@@ -253,7 +253,7 @@ class Spending:
     def _charged(
         self, connection: Connection, covering: dict[str, list[Budget]], request: HoldRequest, nano: int, now: datetime
     ) -> _Charged:
-        """What the request puts by of each budget that covers it, period by period."""
+        """What the request reserves in each budget that covers it, by period."""
         found: _Charged = []
         for budget in covering.get(request.organization_id, ()):
             if budget.covers(request.project, request.key_id):
@@ -366,7 +366,7 @@ def _lock_states(connection: Connection, keys: set[StateKey]) -> dict[StateKey, 
 
 def _write_states(connection: Connection, states: dict[StateKey, _State]) -> None:
     for state in states.values():
-        assert state.held >= 0, "more was let go than was held"
+        assert state.held >= 0, "more was released than was held"
     rows = [(budget_id, start, state.spent, state.held) for (budget_id, start), state in sorted(states.items())]
     sql.bulk_insert(
         connection,

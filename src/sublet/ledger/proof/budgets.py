@@ -1,5 +1,5 @@
 """Proves the counters of budgets: spent is the sum of rated lines and direct settlements, held the sum of live holds,
-and what each hold has let go of is what was billed for it."""
+and what each hold has released is what was billed for it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class BudgetProof:
                 billed = self._drawn[hold.id, part.budget_id, part.start]
                 if part.budget_id in self._first_period and part.drawn != billed:
                     proof.differs(
-                        f"hold {hold.id} let go of {part.drawn} nano-units of budget {part.budget_id}, "
+                        f"hold {hold.id} released {part.drawn} nano-units of budget {part.budget_id}, "
                         f"its lines come to {billed}",
                         part.drawn - billed,
                     )

@@ -68,7 +68,7 @@ class NotDeliveredError(Exception):
 class Channel(Protocol):
     """One way. `events_max` events at most go into one message; after a message, a subscription's next events are gathered for
     `gather_s` seconds. `signed` says whether messages carry a signature, and so whether subscriptions have a secret;
-    `confirmed`, whether whoever reads at an address must confirm it before anything else is sent there."""
+    `confirmed`, whether an address must be confirmed before anything else is sent there."""
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]

@@ -136,7 +136,7 @@ def composed(message: Message, sender: str) -> EmailMessage:
 
 
 def _asked(subscription_id: str, confirmation: Confirmation, timezone: str) -> str:
-    """No text of whoever subscribed is in it, so that nobody can have Sublet write to strangers."""
+    """It contains no text from the subscriber, so that nobody can use Sublet to write to strangers."""
     ways = f"To confirm, open {confirmation.url}\n\nor run" if confirmation.url else "To confirm, run"
     return (
         "Somebody asked for notifications from Sublet to be sent to this address.\n\n"

@@ -108,7 +108,7 @@ password_resets = Table(
     Index("ix_password_resets_person_id", "person_id"),
 )
 
-# Signed in on the console: a person in one of their organizations, or whoever holds a key. The cookie is one of its tokens.
+# Signed in on the console: a person in one of their organizations, or somebody with a key. The cookie is one of its tokens.
 sessions = Table(
     "sessions",
     metadata,

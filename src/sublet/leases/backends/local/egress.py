@@ -293,7 +293,7 @@ async def _say(writer: asyncio.StreamWriter, status: str, text: str) -> None:
 def listen_inside(pid: int) -> socket.socket:
     """A socket that listens on the loopback address of the network namespace of `pid`. Raises BackendFailedError.
 
-    The helper that enters the namespace never comes back. An ordinary user first becomes whoever owns the namespace: the
+    The helper that enters the namespace never comes back. An ordinary user first becomes the owner of the namespace: the
     sandbox's own user namespace is one that bubblewrap nested in it, in which nobody has capabilities.
     """
     ours, theirs = socket.socketpair()

@@ -183,7 +183,7 @@ class LeaseFiles:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def lock(self) -> int | None:
-        """Hold this lease for this process; None where another process holds it. The kernel lets go when it dies."""
+        """Hold this lease for this process; None where another process holds it. The kernel releases it when the process dies."""
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

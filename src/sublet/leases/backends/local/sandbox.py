@@ -117,7 +117,7 @@ class Sandbox:
             (self.files.volumes / volume_id).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def _wait_free(self, image: Path, what: str) -> None:
-        """A sandbox that just died lets go of a disk a moment later; two devices on one image would destroy it."""
+        """A sandbox that just died releases its disk a moment later; two devices on one image would destroy it."""
         deadline = time.monotonic() + DETACH_TIMEOUT_S
         while disk.loop_devices(image):
             if time.monotonic() >= deadline:

@@ -57,7 +57,7 @@ def _images(spec: Spec, files: LeaseFiles) -> list[Path]:
 
 
 def _wait_until_detached(spec: Spec, files: LeaseFiles) -> None:
-    """The kernel lets go of a dead namespace's disk a moment after its last process."""
+    """The kernel releases a dead namespace's disk a moment after its last process."""
     deadline = time.monotonic() + DETACH_TIMEOUT_S
     while any(loop_devices(image) for image in _images(spec, files)) and time.monotonic() < deadline:
         time.sleep(_PAUSE_S)
@@ -94,7 +94,7 @@ def proof(spec: Spec, files: LeaseFiles, state: State, cgroups_left: list[str]) 
         left += [f"mount {target}" for target in mounts_below(files.root)]
         left += [f"disk {device}" for device in loop_devices(files.image)]
         left += [f"directory {path}" for path in (files.contents, files.control) if path.exists()]
-        # The kernel lets go of a dead namespace's mounts and disks a moment after its last process.
+        # The kernel releases a dead namespace's mounts and disks a moment after its last process.
         if not left or time.monotonic() >= deadline:
             return left
         time.sleep(0.02)

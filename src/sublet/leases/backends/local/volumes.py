@@ -95,7 +95,7 @@ def _format(found: VolumeFiles, size_bytes: int, mkfs: str) -> None:
 
 
 def remove(base: Path, volume_id: str) -> None:
-    """Leave nothing. Its blocks are read as zeros by whoever is given them next. Raises BackendFailedError where it is in use."""
+    """Leave nothing: the next user of its blocks reads zeros. Raises BackendFailedError where it is in use."""
     found = VolumeFiles.of(base, volume_id)
     if disk.loop_devices(found.image):
         raise BackendFailedError("the volume is still in use by a sandbox")

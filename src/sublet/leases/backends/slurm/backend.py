@@ -385,7 +385,7 @@ class SlurmBackend(ClusterFacts):
             return state
         heard = any(not report.over and now_us - report.at_us <= evidence.SILENT_US for report in reports)
         young = now_us - order.submitted_us <= SUBMITTED_S * 1_000_000 and not any(report.over for report in reports)
-        # A job that is missing from the queue while its holders report is there all the same.
+        # A job that is missing from the queue while its holders report still exists.
         return state if heard or (young and not reports) else RunState.PAUSED
 
     def _taken_at(self, reports: list[Report], final: Final | None, job: Job | None, order: Order) -> datetime | None:
