@@ -237,7 +237,7 @@ class Settled:
         self.identity = Identity("req_r00000001", "m", 1)
         self.model = ModelRoute("m", "m", frozenset(), 1, 1)
         self.reply = SimpleNamespace(meter=meter)
-        self.hold = ""
+        self.hold = self.tier = ""
         self.sequence, self.started_us, self.started_at, self.held = 1, 1_700_000_000_000_000, 11.5, False
 
 
@@ -253,10 +253,11 @@ def test_the_short_way_to_a_settled_line_says_the_same(data: st.DataObject) -> N
         grant, meter, queue_s=data.draw(st.floats(0, 900)), first_at=data.draw(st.sampled_from([0, 12.0]))
     )
     replica = ReplicaRoute("rep_1", "http://x", 1, data.draw(st.sampled_from(["", "pool_1"])))
+    settled.tier = data.draw(st.sampled_from(["", "flex"]))
     status, error = data.draw(
         st.sampled_from([(200, None), (CLIENT_GONE, None), (502, EngineFailedError()), (429, InvalidInputError("x"))])
     )
-    line = settled_line(settled, context_of(grant, settled.model, replica), status, error)
+    line = settled_line(settled, context_of(grant, settled.model, replica, settled.tier), status, error)
     assert msgspec.json.decode(line, type=Record) == closing(settled, replica, status, error)
 
 

@@ -340,7 +340,8 @@ def test_c19_with_the_database_away_known_keys_go_on(
 
 
 class Waiter:
-    def __init__(self, organization: str, key: str) -> None:
+    def __init__(self, organization: str, key: str, tier: str = "") -> None:
+        self.tier = tier
         self.grant = KeyGrant(key, organization)
         self.seat: Seat | None = None
 

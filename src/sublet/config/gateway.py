@@ -71,6 +71,9 @@ class Gateway(Section):
     requests_per_minute_max: int = Field(default=600, ge=1, description="requests that a key may start per minute")
     concurrency_max: int = Field(default=64, ge=1, description="concurrent requests per key")
     queue_s_max: QueueSeconds = Field(default=30.0, description="seconds that a request may wait for the engine")
+    flex_queue_s_max: QueueSeconds = Field(
+        default=300.0, description="seconds that a request of the tier flex may wait for it"
+    )
     queue_per_key_max: QueueLength = Field(
         default=64, description="requests of a key that may wait for a model; there is no limit for all keys together"
     )

@@ -46,6 +46,7 @@ class GatewaySettings:
     requests_per_minute_max: int = 600
     concurrency_max: int = 64
     queue_s_max: float = 30.0
+    flex_queue_s_max: float = 300.0
     queue_per_key_max: int = 64
     weights: Mapping[str, float] = field(default_factory=dict)
     connections_max: int = 4096
@@ -197,7 +198,7 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     hold has the id of the request; one that used nothing is told as well then, as a quantity of 0. `counted` is empty where the
     engine itself counted at the end, else "running" or "estimate" (see meter.py).
     `hold` names an allowance that the request was served from; one that `closes` it has no usage, and tells that all that
-    named it costs at most `nano` (-1: as much as it held).
+    named it costs at most `nano` (-1: as much as it held). `tier` is flex or, for the usual one, empty.
     """
 
     id: str
@@ -219,6 +220,7 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     hold: str = ""
     closes: bool = False
     nano: int = 0
+    tier: str = ""
 
 
 def request_id(run: str, sequence: int) -> str:

@@ -105,7 +105,7 @@ class Gateway:
         self.limits = Limits(self)
         self.limit_desk: LimitDesk | None = None
         """Where limits are shared; None where there is no database."""
-        self._contexts: dict[tuple[str, str], bytes] = {}
+        self._contexts: dict[tuple[str, str, str], bytes] = {}
 
     def now_us(self) -> int:
         """The present in microseconds since the epoch."""
@@ -149,7 +149,7 @@ class Gateway:
                 grant = self.authenticate(ticket.secret)
             call, model = self._checked(surface, kind, body, grant)
             held = grant.budgeted and self._holds is not None and kind != COUNT
-            if held:
+            if held and not call.tier:
                 tokens = tokens_max(call, len(body), model)
                 taken = self.allowances.take(grant, model, tokens, Moment(self.now_us(), self.monotonic()))
             kind_of = HeldExchange if held and taken is None else Exchange
@@ -266,15 +266,15 @@ class Gateway:
             raise InvalidApiKeyError
         return grant
 
-    def context(self, grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute) -> bytes:
-        """What the records of requests of one key to one replica have in common."""
+    def context(self, grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute, tier: str = "") -> bytes:
+        """What the records of requests of one key and tier to one replica have in common."""
         # By ids: the hash of a dataclass costs more than what is saved.
-        key = grant.id, replica.id
+        key = grant.id, replica.id, tier
         found = self._contexts.get(key)
         if found is None:
             if len(self._contexts) >= CONTEXTS_MAX:
                 self._contexts.clear()
-            found = self._contexts[key] = context_of(grant, model, replica)
+            found = self._contexts[key] = context_of(grant, model, replica, tier)
         return found
 
     def engines(self, endpoint: str, model: ModelRoute) -> EnginePool:

@@ -60,7 +60,7 @@ class DeskHolds:
         return placed
 
     def place(self, wanted: BudgetHold) -> Future[None]:
-        usage = _usage(wanted.model, wanted.input_max, wanted.output_max)
+        usage = _usage(wanted.model, wanted.input_max, wanted.output_max, wanted.tier)
         request = HoldRequest(
             wanted.request_id,
             wanted.organization_id,
@@ -106,7 +106,7 @@ def request_usage(records: Sequence[UsageRecord]) -> list[RequestUsage]:
 
 def _described(record: UsageRecord) -> tuple[tuple[str, str], ...]:
     """The dimensions of a record's usage; the pool by its id, which stays the same where it is renamed."""
-    optional = (("pool", record.pool_id), ("counted", record.counted))
+    optional = (("pool", record.pool_id), ("counted", record.counted), ("tier", record.tier))
     return (("model", record.model), *[item for item in optional if item[1]])
 
 
@@ -140,8 +140,8 @@ def take_usage(
         spending.settle(connection, settlements, now)
 
 
-def _usage(model: str, input_max: int, output_max: int) -> tuple[Most, Most]:
-    dimensions = _dimensions(model)
+def _usage(model: str, input_max: int, output_max: int, tier: str = "") -> tuple[Most, Most]:
+    dimensions = _dimensions(model, tier)
     return (
         Most((METER_INPUT, METER_INPUT_CACHED), input_max, dimensions),
         Most((METER_OUTPUT,), output_max, dimensions),
@@ -164,11 +164,13 @@ def _settlements(connection: Connection, spending: Spending, records: Sequence[U
             settlements.append(Settlement(request_id, 0))
             continue
         first = used[0]
-        usage = [Most((record.meter,), record.quantity, _dimensions(record.model)) for record in used]
+        usage = [Most((record.meter,), record.quantity, _dimensions(record.model, record.tier)) for record in used]
         nano = spending.most(connection, book, first.organization_id, usage, from_micros(usage_us(first)))
         settlements.append(Settlement(request_id, nano, len(used)))
     return settlements
 
 
-def _dimensions(model: str) -> str:
-    return json.dumps({"model": model}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _dimensions(model: str, tier: str = "") -> str:
+    return json.dumps(
+        {"model": model} | ({"tier": tier} if tier else {}), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )

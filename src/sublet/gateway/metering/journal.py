@@ -72,6 +72,7 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     counted: str = ""
     hold: str = ""
     nano: int = 0
+    tier: str = ""
 
 
 class OnDurable(Protocol):

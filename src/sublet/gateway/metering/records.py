@@ -35,9 +35,12 @@ class Recorded(Protocol):
     held: bool
     hold: str
 
+    @property
+    def tier(self) -> str: ...
 
-def context_of(grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute) -> bytes:
-    """What the records of all requests of a key to a replica say alike: fields of a Record, as JSON without its braces."""
+
+def context_of(grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute, tier: str = "") -> bytes:
+    """What the records of all requests of a key and tier to a replica say alike: fields of a Record, as JSON without its braces."""
     fields = {
         "organization": grant.organization_id,
         "key": grant.id,
@@ -45,6 +48,7 @@ def context_of(grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute) -> byt
         "pool": replica.pool_id,
         "replica": replica.id,
         "project": grant.project,
+        "tier": tier,
     }
     return _encode({name: value for name, value in fields.items() if value})[1:-1]
 
@@ -66,6 +70,7 @@ def opening(exchange: Recorded, replica: ReplicaRoute | None, slot: int) -> Reco
         started_us=exchange.started_us,
         held=exchange.held,
         hold=exchange.hold,
+        tier=exchange.tier,
     )
 
 
@@ -96,6 +101,7 @@ def closing(exchange: Recorded, replica: ReplicaRoute | None, status: int, error
         held=exchange.held,
         hold=exchange.hold,
         counted=_counted(exchange),
+        tier=exchange.tier,
     )
 
 

@@ -261,6 +261,7 @@ def usage_of(record: Record) -> list[UsageRecord]:
                     record.held,
                     record.counted,
                     record.hold,
+                    tier=record.tier,
                 )
             )
     return found
@@ -317,6 +318,7 @@ def _settled(record: Record, given: Tokens, ended_us: int) -> Record:
         held=record.held,
         hold=record.hold,
         nano=-1 if record.kind == ALLOWANCE else 0,
+        tier=record.tier,
     )
 
 

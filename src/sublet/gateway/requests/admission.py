@@ -7,7 +7,7 @@ from typing import Protocol
 from sublet.gateway.model import GatewaySettings, KeyGrant, ModelRoute, ReplicaRoute, Snapshot
 from sublet.gateway.refusals import EngineBusyError, NoReplicaError, QueueFullError, RateLimitError
 from sublet.gateway.requests import fair
-from sublet.gateway.requests.fair import FairQueue
+from sublet.gateway.requests.fair import Tiers
 from sublet.gateway.upstream.engine_health import ReplicaHealth
 from sublet.values.errors import SubletError
 
@@ -39,7 +39,7 @@ class ReplicaState:
         self.health = ReplicaHealth()
 
 
-class Waiting(fair.Waiting, Protocol):
+class Waiting(fair.Tiered, Protocol):
     """A request in a queue."""
 
     def slot_free(self, replica: ReplicaState) -> None:
@@ -57,7 +57,7 @@ class ModelQueue:
     __slots__ = ("retries", "service_s", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: FairQueue[Waiting] = FairQueue()
+        self.waiting: Tiers[Waiting] = Tiers()
         self.service_s = SERVICE_S_START
         self.retries = RETRIES_MAX
 
@@ -186,20 +186,21 @@ class Admission:
         The bound is each key's own: one for all would let anyone who fills it shut out everybody else.
         """
         waiting = self.queue(model).waiting
-        own = waiting.seat(request.grant).waiting
+        own = waiting.of(request.tier).seat(request.grant).waiting
         if own >= self._settings.of_model(model.name).queue_per_key_max:
-            wait_s = self.wait_s(model, request.grant)
+            wait_s = self.wait_s(model, request.grant, request.tier)
             raise QueueFullError(
                 f"{own} requests of this key are already waiting for {model.name}; try again in {wait_s:.0f} s",
                 retry_after_s=wait_s,
             )
         waiting.append(request)
 
-    def wait_s(self, model: ModelRoute, grant: KeyGrant) -> float:
+    def wait_s(self, model: ModelRoute, grant: KeyGrant, tier: str = "") -> float:
         """Seconds until a request of this key that came now would get a slot, as long as answers take lately."""
         queue = self.queue(model)
-        ahead = queue.waiting.seat(grant).organization.waiting
-        slots = max(1, model.slots) * queue.waiting.share(grant)
+        own = queue.waiting.of(tier)
+        ahead = own.seat(grant).organization.waiting + (len(queue.waiting.usual) if tier else 0)
+        slots = max(1, model.slots) * own.share(grant)
         return max(1.0, (ahead + 1) * queue.service_s / slots)
 
     def serve_queue(self, model: ModelRoute, now: float) -> None:

@@ -54,8 +54,8 @@ class Call:
     all, of `prompts`; `echoes`: they begin with the prompt. `needs` are the capabilities without which it can't be answered as asked,
     and `fields` what the vendor's clients call the field that a capability is about, for refusals. `told` is what the answer says
     besides. `running` says that the engine which is asked counts in every chunk. `continues`: the answer goes on from an assistant's
-    turn. `more` is what the surface itself has to remember. `check` sets `forcing` where a schema has to make the model call a
-    tool. `counts` are those of the answer under way, for surfaces that tell them."""
+    turn. `tier` is form.FLEX or, for the usual one, empty. `more` is what the surface itself has to remember. `check` sets `forcing`
+    where a schema has to make the model call a tool. `counts` are those of the answer under way, for surfaces that tell them."""
 
     kind: str
     model: str
@@ -71,6 +71,7 @@ class Call:
     told: dict[str, str] = field(default_factory=dict)
     running: bool = False
     continues: bool = False
+    tier: str = ""
     more: Any = None
     forcing: Forcing | None = None
     counts: Counts = NOTHING
@@ -135,5 +136,6 @@ class Call:
             include_usage=True,
             needs=tuple(needs),
             fields=fields,
+            tier=request.tier,
             continues=request.turns[-1].role is Role.ASSISTANT and not request.turns[-1].uses,
         )

@@ -44,6 +44,12 @@ class Timed(Protocol):
     last_at: float
     stalled_at: float
 
+    @property
+    def tier(self) -> str: ...
+
+    @property
+    def queue_s_max(self) -> float: ...
+
     def fail(self, error: SubletError) -> None: ...
 
     def client_gone(self) -> None: ...
@@ -54,7 +60,7 @@ class Timed(Protocol):
 def check(request: Timed, now: float) -> None:
     """Enforce the deadlines that a request in the queue, or at an engine, has passed by `now`."""
     if request.state is QUEUED:
-        if now - request.started_at > request.settings.queue_s_max:
+        if now - request.started_at > request.queue_s_max:
             _leave_queue(request)
     elif request.state is ASKING:
         settings = request.settings
@@ -68,8 +74,8 @@ def check(request: Timed, now: float) -> None:
 
 
 def _leave_queue(request: Timed) -> None:
-    name, queue_s_max = request.model.name, request.settings.queue_s_max
-    wait_s = request.gateway.admission.wait_s(request.model, request.grant)
+    name, queue_s_max = request.model.name, request.queue_s_max
+    wait_s = request.gateway.admission.wait_s(request.model, request.grant, request.tier)
     request.fail(
         QueueTimeoutError(
             f"no slot of {name} came free in {queue_s_max:.0f} s; try again in {wait_s:.0f} s", retry_after_s=wait_s

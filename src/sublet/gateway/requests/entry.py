@@ -35,7 +35,7 @@ class Entry:
         journal = self._host.journal
         if not request.held:
             journal.board.clear(self.slot)
-            context = self._host.context(request.grant, request.model, replica)
+            context = self._host.context(request.grant, request.model, replica, request.tier)
             self._context = b'%b,"hold":"%b"' % (context, request.hold.encode()) if request.hold else context
             self.slot = journal.board.open(request.sequence, request.started_us, self._context)
             if self.slot >= 0:

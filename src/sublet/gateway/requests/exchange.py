@@ -119,6 +119,16 @@ class Exchange:
         return self.state is OVER
 
     @property
+    def tier(self) -> str:
+        """FLEX or, for the usual one, empty."""
+        return self.call.tier
+
+    @property
+    def queue_s_max(self) -> float:
+        """Seconds that it may wait for a slot."""
+        return self.settings.flex_queue_s_max if self.call.tier else self.settings.queue_s_max
+
+    @property
     def waiting(self) -> bool:
         """Whether no engine has been asked yet, or none answers."""
         return self.state is HOLDING or self.state is QUEUED
@@ -139,7 +149,7 @@ class Exchange:
         admission = self.gateway.admission
         self._queue = admission.queue(self.model)
         # Anyone who comes now stands behind those who wait.
-        replica = None if self._queue.waiting else admission.pick(self.model, self.started_at)
+        replica = None if self._queue.waiting.ahead(self.call.tier) else admission.pick(self.model, self.started_at)
         if replica is None:
             admission.enqueue(self.model, self)
         self.gateway.live.add(self)

@@ -225,3 +225,68 @@ class FairQueue(Generic[W]):
             for key_id in organization.seats:
                 del self._seats[key_id]
             self._level.flows -= 1
+
+
+class Tiered(Waiting, Protocol):
+    """A request that may wait, of some tier."""
+
+    @property
+    def tier(self) -> str:
+        """FLEX or, for the usual one, empty."""
+        ...
+
+
+T = TypeVar("T", bound=Tiered)
+
+
+class Tiers(Generic[T]):
+    """The queues of a model's tiers: those of flex wait while anybody of the usual tier waits, each fairly among themselves."""
+
+    def __init__(self) -> None:
+        self.usual: FairQueue[T] = FairQueue()
+        self.flex: FairQueue[T] = FairQueue()
+
+    def __len__(self) -> int:
+        return len(self.usual) + len(self.flex)
+
+    def of(self, tier: str) -> FairQueue[T]:
+        """A tier's own queue."""
+        return self.flex if tier else self.usual
+
+    def ahead(self, tier: str) -> int:
+        """How many wait ahead of a request of this tier that comes now."""
+        return len(self) if tier else len(self.usual)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has anything under way or waiting."""
+        return self.usual.idle and self.flex.idle
+
+    def started(self, request: T) -> None:
+        """A slot is given to `request`."""
+        (self.flex if request.tier else self.usual).started(request)
+
+    def ended(self, request: T) -> None:
+        """The slot of `request` is free again."""
+        (self.flex if request.tier else self.usual).ended(request)
+
+    def append(self, request: T) -> None:
+        """Wait behind the others of the same key and tier."""
+        self.of(request.tier).append(request)
+
+    def appendleft(self, request: T) -> None:
+        """Wait before all others of its tier: its turn came, and the replica that it got failed."""
+        self.of(request.tier).appendleft(request)
+
+    def popleft(self) -> T:
+        """The request whose turn it is. Raises IndexError where nobody waits."""
+        return (self.usual or self.flex).popleft()
+
+    def discard(self, request: T) -> None:
+        """It no longer waits, if it did."""
+        self.of(request.tier).discard(request)
+
+    def forget_idle(self) -> None:
+        """Drop those who have nothing under way or waiting."""
+        self.usual.forget_idle()
+        self.flex.forget_idle()

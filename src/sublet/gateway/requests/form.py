@@ -18,6 +18,8 @@ COMPLETION = "completions"
 EMBEDDING = "embeddings"
 COUNT = "count"
 """Counting the tokens of a chat: nothing is generated, and nothing is billed."""
+FLEX = "flex"
+"""The tier that waits while anybody of the usual one waits, and has a price of its own."""
 NAMED = "tool:"
 """Opens a `tool_choice` that names a tool."""
 
@@ -95,7 +97,8 @@ class ChatRequest:
     `tool_choice` is auto, none, required, or `tool:` and the name of one; empty: the engine's own. `parallel` says whether the
     model may ask for several tools at once. `schema` is the JSON Schema that the answer has to fit, `json` that it has to be a JSON
     object of any form; `answers` is how many are wanted. `effort` and `verbosity` are words for models that know them and have no
-    effect on others. `top_logprobs`: the likelihood of each token is wanted, beside so many others.
+    effect on others. `tier` is FLEX or, for the usual one, empty. `top_logprobs`: the likelihood of each token is wanted, beside so
+    many others.
     """
 
     model: str
@@ -112,6 +115,7 @@ class ChatRequest:
     effort: str = ""
     verbosity: str = ""
     top_logprobs: int | None = None
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class BudgetHold:
     output_max: int
     at: datetime
     expires_at: datetime
+    tier: str = ""
 
 
 class Holds(Allows, Protocol):
@@ -155,7 +156,7 @@ def budget_hold_of(exchange: Exchange, input_max: int, output_max: int) -> Budge
     grant: KeyGrant = exchange.grant
     settings = exchange.settings
     at = from_micros(exchange.started_us)
-    longest_s = settings.queue_s_max + settings.answer_s_max + LEFT_OVER_S
+    longest_s = exchange.queue_s_max + settings.answer_s_max + LEFT_OVER_S
     return BudgetHold(
         exchange.identity.request_id,
         grant.organization_id,
@@ -166,6 +167,7 @@ def budget_hold_of(exchange: Exchange, input_max: int, output_max: int) -> Budge
         output_max,
         at,
         at + timedelta(seconds=min(longest_s, HOLD_S_MAX)),
+        exchange.tier,
     )
 
 

@@ -258,4 +258,5 @@ def _figures(call: Call) -> dict[str, Any]:
         "cacheWriteInputTokens": 0,
     }
     latency_ms = int((time.monotonic() - call.more) * 1000) if isinstance(call.more, float) else 0
-    return {"usage": usage, "metrics": {"latencyMs": latency_ms}}
+    tier = {"serviceTier": {"type": call.tier}} if call.tier else {}
+    return {"usage": usage, "metrics": {"latencyMs": latency_ms}, **tier}

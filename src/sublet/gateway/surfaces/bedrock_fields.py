@@ -16,7 +16,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("additionalModelRequestFields", HONORED, "`top_k`, for engines that know it; others are refused by name"),
         Field("requestMetadata", IGNORED, "describes the caller and has no effect on the answer, as at Amazon"),
         Field("performanceConfig", HONORED, "`standard`"),
-        Field("serviceTier", HONORED, "`default`; others are refused"),
+        Field("serviceTier", HONORED, "`default` and [`flex`](gateway.md#tiers); others are refused"),
         Field("guardrailConfig", REFUSED),
         Field("promptVariables", REFUSED, "prompts are not stored"),
         Field("additionalModelResponseFieldPaths", REFUSED),

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.form import NAMED, ChatRequest, Image, Role, Sampling, Text, Tool, ToolUse, Turn
+from sublet.gateway.requests.form import FLEX, NAMED, ChatRequest, Image, Role, Sampling, Text, Tool, ToolUse, Turn
 from sublet.gateway.surfaces.reading import read, unsupported
 
 STOPS_MAX = 16
@@ -156,7 +156,7 @@ class Performance(Shape):
 class ServiceTier(Shape):
     """Under which tier the request is served."""
 
-    type: Literal["default"]
+    type: Literal["default", "flex"]
 
 
 class More(Struct, forbid_unknown_fields=True):
@@ -234,6 +234,7 @@ def _chat_of(asked: Converse, model: str, *, stream: bool) -> ChatRequest:
         tools=tools,
         tool_choice=_choice_of(asked.tool_config, tools),
         stream=stream,
+        tier=FLEX if asked.service_tier is not None and asked.service_tier.type == FLEX else "",
     )
 
 

@@ -208,7 +208,9 @@ def _field_by_field(kind: str, fields: dict[str, Raw]) -> tuple[Call, EngineBody
     asked = OpenAIRequest(body, models=found.asked)
     if parameters:
         asked.parameters = _parameters.decode(_encode(parameters))
-    return Call(kind, body.model, asked, needs=found.needs, fields=_PARAMS[kind], told=found.told), body
+    return Call(
+        kind, body.model, asked, needs=found.needs, fields=_PARAMS[kind], told=found.told, tier=found.tier
+    ), body
 
 
 def _forget_nulls(fields: EngineBody) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING
+from sublet.gateway.requests.form import CHAT, COMPLETION, EMBEDDING, FLEX
 from sublet.gateway.surfaces.fields import HONORED, IGNORED, REFUSED, Field, tables
 
 _CALLER = "describes the caller and has no effect on the answer, as at OpenAI"
@@ -52,7 +52,11 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field(
             "verbosity", HONORED, "for models with the capability `verbosity`; `medium` for all; else refused by name"
         ),
-        Field("service_tier", HONORED, "`auto` and `default`, answered as `default`; other tiers are refused by name"),
+        Field(
+            "service_tier",
+            HONORED,
+            "`auto` and `default`, answered as `default`, and [`flex`](gateway.md#tiers); others are refused by name",
+        ),
         Field("user", IGNORED, _CALLER),
         Field("safety_identifier", IGNORED, _CALLER),
         Field("metadata", IGNORED, "labels stored completions, and none are stored"),
@@ -105,6 +109,7 @@ class Described(NamedTuple):
     needs: tuple[str, ...]
     asked: dict[str, str]
     told: dict[str, str]
+    tier: str = ""
 
 
 def described(fields: Mapping[str, Raw]) -> Described:
@@ -123,13 +128,14 @@ def described(fields: Mapping[str, Raw]) -> Described:
         if wrong:
             raise InvalidRequestError(f"Invalid value for {name}: {wrong}", param=name)
         if name == "service_tier":
-            told[name] = "default"
+            told[name] = FLEX if value == FLEX else "default"
         elif name in ("reasoning_effort", "verbosity"):
             asked[name] = value
             # What every model does anyway needs no capability.
             if value not in ("none", "medium") or (name, value) == ("reasoning_effort", "medium"):
                 needs.append(name.removesuffix("_effort"))
-    return Described(tuple(needs), asked, told)
+    tier = FLEX if told.get("service_tier") == FLEX else ""
+    return Described(tuple(needs), asked, told, tier)
 
 
 def _string(value: Any) -> str:
@@ -151,7 +157,7 @@ def _store(value: Any) -> str:
 
 
 def _tier(value: Any) -> str:
-    return "" if value in ("auto", "default") else "the tiers here are auto and default"
+    return "" if value in ("auto", "default", FLEX) else "the tiers here are auto, default and flex"
 
 
 def _modalities(value: Any) -> str:

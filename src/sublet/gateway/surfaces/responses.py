@@ -339,7 +339,7 @@ def _response(identity: Identity, call: Call, output: list[dict[str, Any]], reas
         "incomplete_details": {"reason": cut} if cut else None,
         "background": False,
         "previous_response_id": None,
-        "service_tier": "default",
+        "service_tier": call.tier or "default",
         "store": False,
         "truncation": "disabled",
         **call.more,

@@ -47,7 +47,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         ),
         Field("metadata", HONORED, "repeated in the response"),
         Field("truncation", HONORED, "`disabled`; `auto` is refused"),
-        Field("service_tier", HONORED, "`auto` and `default`, answered as `default`"),
+        Field("service_tier", HONORED, "`auto` and `default`, answered as `default`, and [`flex`](gateway.md#tiers)"),
         Field("store", HONORED, f"left out or `false`, both answered as `false`; `true` is refused: {_STATE}"),
         Field("background", HONORED, "`false`"),
         Field("max_tool_calls", IGNORED, "limits built-in tools, and there are none"),

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sublet.gateway.refusals import InvalidRequestError
-from sublet.gateway.requests.form import NAMED, ChatRequest, Image, Role, Sampling, Text, Tool, ToolUse, Turn
+from sublet.gateway.requests.form import FLEX, NAMED, ChatRequest, Image, Role, Sampling, Text, Tool, ToolUse, Turn
 from sublet.gateway.surfaces.reading import read, unsupported
 
 _Word = Annotated[str, Meta(max_length=4096)]
@@ -183,7 +183,7 @@ class Asked(Struct, forbid_unknown_fields=True, kw_only=True):
     include: Annotated[list[_Word], Meta(max_length=32)] | None = None
     metadata: Annotated[dict[str, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)] | None = None
     truncation: Literal["disabled"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Literal["auto", "default", "flex"] | None = None
     store: bool | None = None
     max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
     user: _Word | None = None
@@ -238,6 +238,7 @@ def request_of(body: bytes) -> tuple[ChatRequest, Asked]:
         schema=form.schema if form.type == "json_schema" else None,
         json=form.type == "json_object",
         stream=bool(asked.stream),
+        tier=FLEX if asked.service_tier == FLEX else "",
         effort=(asked.reasoning.effort or "") if asked.reasoning is not None else "",
         verbosity=text.verbosity or "",
         top_logprobs=logprobs,
