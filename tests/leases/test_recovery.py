@@ -40,7 +40,7 @@ class Deadly:
         self.reached = 0
         store, backend = world.store, world.backend
         store.write = self.guarded(store.write)  # type: ignore[method-assign]
-        for name in ("start", "notice", "withdraw_notice", "extend", "stop", "forget", "reap"):
+        for name in ("start", "notice", "withdraw_notice", "extend", "stop", "pause", "forget", "reap"):
             setattr(backend, name, self.guarded(getattr(backend, name)))
 
     def guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:

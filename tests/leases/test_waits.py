@@ -13,19 +13,19 @@ from sublet.surplus.rule.patience import Begun
 LATE = datetime(2026, 1, 5, 23, 59, 30, tzinfo=UTC)
 
 
-def test_a_wait_over_midnight_counts_for_both_days(store: Store) -> None:
+def test_a_wait_over_midnight_counts_for_both_days(any_store: Store) -> None:
     wait = Begun("pool_1", "clm_1", "org_1", LATE, LATE, LATE + timedelta(seconds=90), 3)
     now = LATE + timedelta(seconds=45)
-    store.write(lambda connection: sql.begin(connection, wait, LATE))
-    store.write(lambda connection: sql.count(connection, wait, now))
+    any_store.write(lambda connection: sql.begin(connection, wait, LATE))
+    any_store.write(lambda connection: sql.count(connection, wait, now))
     later = replace(wait, counted_until=now, accelerators=2)
-    store.write(lambda connection: sql.save(connection, later))
-    with store.read() as connection:
+    any_store.write(lambda connection: sql.save(connection, later))
+    with any_store.read() as connection:
         assert sql.begun(connection, ["pool_1", "pool_2"]) == [later]
         assert sql.waited_s(connection, "pool_1", now) == {"org_1": 15.0}
-    store.write(lambda connection: sql.count(connection, later, now + timedelta(hours=1)))
-    store.write(lambda connection: sql.remove(connection, later))
-    with store.read() as connection:
+    any_store.write(lambda connection: sql.count(connection, later, now + timedelta(hours=1)))
+    any_store.write(lambda connection: sql.remove(connection, later))
+    with any_store.read() as connection:
         assert sql.begun(connection, ["pool_1"]) == []
         page = sql.day_page(connection, "pool_1", PageRequest(1))
         second = sql.day_page(connection, None, PageRequest(1, page.next))

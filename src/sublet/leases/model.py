@@ -30,6 +30,7 @@ ACCELERATORS_PER_LEASE_MAX = 4096
 METER_STEP_S = 60
 COMPLETED, LATE = "completed", "late"
 """The end_reason of a lease with a deadline that delivered all its hours, and of one that did not."""
+TURN = "turn"
 ACCELERATOR_FAILED = "accelerator_failed"
 """The end_reason of a lease that ended because its accelerators failed."""
 
@@ -291,7 +292,8 @@ class Lease:
     block_id: str | None = None
     """The block that it was sold from."""
     reclaim_origin: str | None = None
-    """`engine` where its engine takes it back by itself: nobody here can withdraw that."""
+    """`engine` where its engine takes it back by itself: nobody here can withdraw that. `turn` where a lease with a deadline is to
+    be paused for a booking or for another lease with less slack, rather than for the owner."""
     engine: Mapping[str, Any] | None = None
     """What its engine said of it last (`plan.engines.engine_facts`)."""
     network: tuple[str, ...] = ()

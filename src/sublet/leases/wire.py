@@ -235,7 +235,8 @@ class SshKeys:
 @answer
 class Lease:
     """Accelerators that an organization holds for a window. `reclaim_at` is when they are taken back, if they are;
-    `reclaim_origin` is `engine` where the cluster does so by itself. `doors` are all SSH doors of a lease over several nodes;
+    `reclaim_origin` is `engine` where the cluster does so by itself, and `turn` where a lease with a deadline makes room for
+    others. `doors` are all SSH doors of a lease over several nodes;
     `fenced` says whether the cluster keeps its capacity: asserted, or broken and why; null where there is no cluster."""
 
     id: str

@@ -9,7 +9,7 @@ import pytest
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World
 
 from sublet.leases.backends.base import RunState
-from sublet.leases.model import LeaseState, NoCapacityError, WrongStateError
+from sublet.leases.model import Fence, LeaseState, NoCapacityError, WrongStateError
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
@@ -275,3 +275,68 @@ def test_what_is_held_can_be_accepted_and_what_is_not_is_asked_again(world: Worl
     quote = world.leases.quote(CUSTOMER, world.order_request())
     world.answer = Answer(False, 0, "idle_now", "nothing is idle.", 0)
     assert world.leases.accept(CUSTOMER, quote.id, [KEY]).state is LeaseState.SCHEDULED
+
+
+def test_a_planned_pause_is_withdrawn_when_the_need_has_gone(world: World) -> None:
+    lease = world.order(hours=1, by_hours=8, count=4)
+    world.run(300, 10)
+    world.stay = 0
+    world.run(20, 10)
+    assert world.lease(lease).state is LeaseState.NOTICE
+    world.stay = 4
+    world.run(20, 10)
+    kept = world.lease(lease)
+    assert (kept.state, kept.reclaim_at, kept.reclaim_origin) == (LeaseState.ACTIVE, None, None)
+    assert _held(world) == 4
+    with world.store.read() as connection:
+        last = max(fence.window.end for fence in calendar.fences_of(connection, lease.id))
+    assert last < lease.window.end - timedelta(hours=6), "it keeps its accelerators for as long as it needs them"
+    assert world.backend.observe(lease.id).reclaim_at is None, "its tenant knows"
+    world.run(3600, 30)
+    ended = world.lease(lease)
+    assert (ended.end_reason, ended.pauses, ended.metered_s) == ("completed", 0, 4 * 3600)
+
+
+def test_an_order_that_is_withdrawn_withdraws_its_pause(world: World) -> None:
+    lease = world.order(hours=1, by_hours=8, count=4)
+    world.run(300, 10)
+    now = world.clock.now()
+    made = world.leases.reclaim(ReclaimOrder(world.pool.id, 4, Window.starting(now, 3600), "run"), "team")
+    world.run(20, 10)
+    assert world.lease(lease).state is LeaseState.NOTICE
+    world.leases.withdraw_reclaim(made["id"], "team")
+    kept = world.lease(lease)
+    assert (kept.state, kept.reclaim_at) == (LeaseState.ACTIVE, None)
+    assert world.clock.now() + timedelta(hours=2) > max(item.window.end for item in _fences(world, lease.id))
+
+
+def test_a_pause_for_another_lease_is_withdrawn_when_that_one_is_given_back(world: World) -> None:
+    slack = world.order(hours=1, by_hours=12, count=4)
+    world.run(700, 10)
+    urgent = world.order(hours=1, by_hours=2, count=4)
+    world.run(20, 10)
+    asked = world.lease(slack)
+    assert (asked.state, asked.reclaim_origin) == (LeaseState.NOTICE, "turn")
+    world.run(20, 10)
+    assert world.lease(slack).state is LeaseState.NOTICE, "it stands as long as the other waits"
+    world.leases.end(urgent.id, CUSTOMER)
+    world.run(20, 10)
+    assert (world.lease(slack).state, world.lease(slack).pauses) == (LeaseState.ACTIVE, 0)
+
+
+def test_a_pause_for_a_booking_is_withdrawn_when_the_booking_is_canceled(world: World) -> None:
+    booked = world.sell(count=4, seconds=600, ahead_s=900)
+    lease = world.order(hours=1, by_hours=8, count=2)
+    world.run(60, 10)
+    running = world.lease(lease)
+    assert running.reclaim_at is not None and running.reclaim_origin == "turn"
+    world.leases.end(booked.id, CUSTOMER)
+    world.run(30, 10)
+    assert (world.lease(lease).state, world.lease(lease).reclaim_at) == (LeaseState.ACTIVE, None)
+    world.run(3700, 30)
+    assert (world.lease(lease).end_reason, world.lease(lease).pauses) == ("completed", 0)
+
+
+def _fences(world: World, lease_id: str) -> list[Fence]:
+    with world.store.read() as connection:
+        return calendar.fences_of(connection, lease_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sublet.leases.model import Lease
+from sublet.leases.model import TURN, Lease
 from sublet.values.clock import format_time
 from sublet.values.plan import Step
 
@@ -55,6 +55,9 @@ def schedule(pool: Pool, leases: Sequence[Lease]) -> Iterator[Step]:
     spare, free = pool.spare, dict(pool.free)
     stayers = [lease for lease in running if lease.reclaim_at is None and _ran_s(pool, lease) >= MIN_RUN_S]
     stayers.sort(key=lambda lease: -lease.slack_s(pool.now))
+    # Who is to be paused already makes room before anybody else is asked.
+    planned = {lease.id: lease for lease in running if _may_stay(pool, lease)}
+    stayers = [*planned.values(), *stayers]
     waiting = [lease for lease in leases if lease.waits and lease.slack_s(pool.now) >= 0]
     for lease in sorted(waiting, key=lambda item: (item.slack_s(pool.now), item.window.end, item.created_at, item.id)):
         if not _rested(pool, lease):
@@ -69,9 +72,22 @@ def schedule(pool: Pool, leases: Sequence[Lease]) -> Iterator[Step]:
         elif spare >= 0 and (victims := _victims(pool, lease, stayers, spare)):
             for victim in victims:
                 stayers.remove(victim)
-                yield _ask(pool, victim, lease)
+                if planned.pop(victim.id, None) is None:
+                    yield _ask(pool, victim, lease)
             # What they leave, and what is spare, is kept for the lease that they are paused for.
             spare = 0
+    if pool.spare >= 0:
+        for lease in planned.values():
+            why = "nobody needs its accelerators any more: the pause that was planned is withdrawn"
+            yield Step("withdraw_pause", lease.id, why, pool.now, {"pool_id": pool.id})
+
+
+def _may_stay(pool: Pool, lease: Lease) -> bool:
+    """Whether a lease that is to be paused for others could go on: nobody has booked its accelerators."""
+    if lease.reclaim_at is None or lease.reclaim_at <= pool.now or lease.reclaim_origin != TURN:
+        return False
+    booked = pool.bookable.get(lease.id)
+    return booked is None or booked >= pool.now + timedelta(seconds=lease.left_s + SPARE_S)
 
 
 def _units(pool: Pool, lease: Lease, free: Mapping[str, datetime | None]) -> tuple[tuple[str, ...], datetime] | None:

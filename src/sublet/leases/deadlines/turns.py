@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -12,9 +12,9 @@ from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Observation
 from sublet.leases.deadlines import store as deadline_sql
-from sublet.leases.deadlines.schedule import MIN_RUN_S, Pool, schedule
+from sublet.leases.deadlines.schedule import MIN_RUN_S, SPARE_S, Pool, schedule
 from sublet.leases.lifecycle.transitions import Transitions
-from sublet.leases.model import Fence, Lease, LeaseState, Outage, UnitState
+from sublet.leases.model import TURN, Fence, Lease, LeaseState, Outage, UnitState
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.store import Store
@@ -25,6 +25,15 @@ from sublet.values.windows import Window
 HOLDING = (LeaseState.PREPARING, LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE)
 WAITING = (LeaseState.SCHEDULED, LeaseState.PAUSED)
 Room = Callable[[Connection, str, Window], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who plans a pause, and why; `origin` is TURN where that is for others than the owner."""
+
+    actor: str
+    reason: str
+    origin: str | None = None
 
 
 class Turns:
@@ -110,6 +119,7 @@ class Turns:
                 turned_at=now,
                 reclaim_at=until if limited else None,
                 reclaim_reason="its accelerators are booked from then on" if limited else None,
+                reclaim_origin=TURN if limited else None,
             )
             changed = replace(lease, unit_ids=tuple(units))
             self._transitions.change(connection, changed, LeaseState.PREPARING, actor, step.reason, now)
@@ -137,25 +147,53 @@ class Turns:
         """A running lease is to be paused at `at`, and its tenant is told."""
         return self._store.write(
             lambda connection: self.ask_within(
-                connection, self._transitions.locked(connection, lease_id), at, actor, reason, self._store.clock.now()
+                connection,
+                self._transitions.locked(connection, lease_id),
+                at,
+                Cause(actor, reason, TURN),
+                self._store.clock.now(),
             )
         )
 
-    def ask_within(
-        self, connection: Connection, lease: Lease, at: datetime, actor: str, reason: str, now: datetime
-    ) -> Lease:
+    def ask_within(self, connection: Connection, lease: Lease, at: datetime, cause: Cause, now: datetime) -> Lease:
         """The same inside the caller's transaction, which has the pool's lock. A pause that is planned already is only moved to
         an earlier time."""
         if lease.state not in HOLDING or (lease.reclaim_at is not None and lease.reclaim_at <= at):
             return lease
-        sql.update_lease(connection, lease.id, reclaim_at=at, reclaim_reason=reason[:500])
+        reason = cause.reason
+        sql.update_lease(connection, lease.id, reclaim_at=at, reclaim_reason=reason[:500], reclaim_origin=cause.origin)
         calendar.shorten(connection, lease.id, at, self._clean_s(connection, lease))
         lease = replace(lease, reclaim_at=at, reclaim_reason=reason)
         events.record_pause_planned(connection, lease, now)
         if lease.state in (LeaseState.ACTIVE, LeaseState.DEGRADED):
             why = f"it is paused at {format_time(at)}: {reason}"
-            self._transitions.change(connection, lease, LeaseState.NOTICE, actor, why, now)
+            self._transitions.change(connection, lease, LeaseState.NOTICE, cause.actor, why, now)
         return sql.lease(connection, lease.id) or lease
+
+    def withdraw(self, lease_id: str, actor: str, reason: str) -> Lease:
+        """A pause that is planned is not needed after all: the lease keeps its accelerators for as long as it needs them. Nothing
+        changes where they are booked by then, or where its engine takes it back."""
+
+        def write(connection: Connection) -> Lease:
+            now = self._store.clock.now()
+            lease = self._transitions.locked(connection, lease_id)
+            if lease.state not in HOLDING or lease.reclaim_at is None or lease.reclaim_at <= now:
+                return lease
+            if lease.reclaim_origin not in (None, TURN):
+                return lease
+            until = min(lease.window.end, now + timedelta(seconds=lease.left_s + SPARE_S))
+            clean_s = self._clean_s(connection, lease)
+            fenced = Window(now, until + timedelta(seconds=clean_s))
+            if calendar.overlapping(connection, lease.pool_id, fenced, now, without=lease.id) & set(lease.unit_ids):
+                return lease
+            sql.update_lease(connection, lease.id, reclaim_at=None, reclaim_reason=None, reclaim_origin=None)
+            calendar.lengthen(connection, lease.id, until, clean_s)
+            events.record_withdrawal(connection, lease, reason, now)
+            if lease.state is LeaseState.NOTICE:
+                self._transitions.change(connection, lease, LeaseState.ACTIVE, actor, reason, now)
+            return sql.lease(connection, lease.id) or lease
+
+        return self._store.write(write)
 
     def pause(self, lease_id: str, seen: Observation, actor: str, reason: str, out: Sequence[Outage] = ()) -> Lease:
         """Nothing of it runs any more: its accelerators are free, its home directory waits. `out` are those that failed."""

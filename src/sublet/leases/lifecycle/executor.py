@@ -170,6 +170,9 @@ class Executor:
         assert step.at is not None
         self._turns.ask(step.subject, step.at, ACTOR, step.reason)
 
+    def _withdraw_pause(self, step: Step) -> None:
+        self._turns.withdraw(step.subject, ACTOR, step.reason)
+
     def _warn(self, step: Step) -> None:
         self._turns.note_risk(step.subject)
 

@@ -117,6 +117,7 @@ _ORDER = (
     "wait_over",
     "reclaim",
     "ask_pause",
+    "withdraw_pause",
     "prolong",
     "warn",
     "withdraw",
@@ -144,7 +145,9 @@ _ORDER = (
     "forget",
     "introduce",
 )
-_BOOKS_ALONE = frozenset({"wait", "wait_over", "reclaim", "withdraw", "release_unit", "ask_pause", "prolong", "warn"})
+_BOOKS_ALONE = frozenset(
+    {"wait", "wait_over", "reclaim", "withdraw", "release_unit", "ask_pause", "withdraw_pause", "prolong", "warn"}
+)
 KINDS = _ORDER
 """Every kind of step, in the order in which a plan carries them."""
 

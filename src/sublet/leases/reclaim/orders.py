@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from sublet.leases import events
 from sublet.leases import store as sql
-from sublet.leases.deadlines.turns import Turns
+from sublet.leases.deadlines.turns import Cause, Turns
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATORS_PER_LEASE_MAX, FirmLeaseError, Lease, LeaseState, checked_ahead
 from sublet.leases.plan.waits import pauses_alone, wait_steps
@@ -169,7 +169,14 @@ class Reclaims:
                 lambda connection: [self._ports.models.withdraw(connection, item, NO_LONGER) for item in replicas]
             )
         leases = [str(victim["lease_id"]) for victim in found.plan["victims"] if "lease_id" in victim]
-        return [self._transitions.withdraw_notice(lease_id, actor, NO_LONGER) for lease_id in leases]
+        return [self._withdraw_notice(lease_id, actor, NO_LONGER) for lease_id in leases]
+
+    def _withdraw_notice(self, lease_id: str, actor: str, reason: str) -> Lease:
+        with self._store.read() as connection:
+            lease = sql.lease(connection, lease_id)
+        if lease is not None and lease.service_s is not None:
+            return self.turns.withdraw(lease_id, actor, reason)
+        return self._transitions.withdraw_notice(lease_id, actor, reason)
 
     def page(self, wanted: PageRequest) -> Page[dict[str, Any]]:
         """What was asked back, newest first."""
@@ -273,7 +280,7 @@ class Reclaims:
         if step.details["kind"] == "replica":
             self._store.write(lambda connection: self._ports.models.withdraw(connection, step.subject, step.reason))
         else:
-            self._transitions.withdraw_notice(step.subject, ACTOR, step.reason)
+            self._withdraw_notice(step.subject, ACTOR, step.reason)
 
         def write(connection: Connection) -> None:
             known = reclaim_store.rounds(connection, pool_id)
@@ -285,7 +292,7 @@ class Reclaims:
     def _give_notice(self, connection: Connection, victim: Victim | ReplicaVictim, actor: str, now: datetime) -> None:
         if isinstance(victim, Victim) and victim.lease.service_s is not None:
             lease = sql.lease(connection, victim.id) or victim.lease
-            self.turns.ask_within(connection, lease, victim.reclaim_at, actor, victim.reason, now)
+            self.turns.ask_within(connection, lease, victim.reclaim_at, Cause(actor, victim.reason), now)
         elif isinstance(victim, Victim):
             self._transitions.give_notice(connection, victim, actor, now)
         else:
@@ -303,12 +310,7 @@ class Reclaims:
         self, connection: Connection, pool_id: str, leases: Sequence[Lease], replicas: Sequence[Occupant], now: datetime
     ) -> list[Return]:
         """Notices that the planner gave and that nothing stands behind any more. Those of an order are its asker's affair."""
-        # A pause is not withdrawn: its lease is resumed as soon as there is room again.
-        noticed = {
-            lease.id
-            for lease in leases
-            if lease.reclaim_at is not None and lease.reclaim_origin is None and lease.service_s is None
-        }
+        noticed = {lease.id for lease in leases if lease.reclaim_at is not None and lease.reclaim_origin is None}
         noticed |= {item.id for item in replicas if item.leaving_at is not None}
         if not noticed:
             return []
