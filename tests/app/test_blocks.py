@@ -272,7 +272,7 @@ class TestChanges:
         assert sellable(world, "firm", 19 * DAY) == 6
         with pytest.raises(WrongStateError, match="only its end"):
             blocks.change(made, BlockChangeRequest(start=world.clock.now() + DAY), "operator")
-        with pytest.raises(InvalidInputError, match="more than"):
+        with pytest.raises(InvalidInputError, match="exceeds the capacity"):
             blocks.change(made, BlockChangeRequest(accelerators=9), "operator")
         kinds = [change.kind.value for change in blocks.block(made).changes]
         assert kinds == ["created", "widened", "moved"]

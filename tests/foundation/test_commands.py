@@ -77,7 +77,7 @@ def test_a_secret_is_printed_once_with_a_word_about_it(store: Store) -> None:
     run(accounts.org, "create", "Acme")
     printed = run(accounts.key, "create", "Acme")
     assert printed.count("sublet_") == 1
-    assert "shown once" in printed
+    assert "shown only once" in printed
 
 
 @pytest.mark.parametrize("expires", ["tomorrow", "2090-01-01T00:00:00"])

@@ -82,7 +82,7 @@ def restore(unit: Annotated[str, typer.Argument(help="The accelerator's id.")]) 
 
 @app.command("quarantine")
 def list_quarantine(as_json: JsonFlag = False) -> None:
-    """List accelerators that are not sold until they are verified clean of data from an earlier lease."""
+    """List accelerators that are not sold until they are proved clean of data from an earlier lease."""
     client = connect()
     found = client.collected("leases.list_quarantine")
     if as_json:

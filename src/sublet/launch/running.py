@@ -96,7 +96,7 @@ class Running:
         """What a person needs first: the addresses, the operator's key once, and three things to try."""
         door = f"{self.settings.ssh.host}, ports {self.settings.ssh.port_min} to {self.settings.ssh.port_max}, one per lease"
         if self.operator_key:
-            key = f"{self.operator_key}\n                 (shown this once; only its hash is kept)"
+            key = f"{self.operator_key}\n                 (shown only once, because only its hash is stored)"
             variable = self.operator_key
         else:
             key = "made at the first start; `sublet admin operator-key` makes another"

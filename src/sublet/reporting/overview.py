@@ -256,7 +256,7 @@ class Overviews:
         for unit in self._system.leases.quarantined():
             alerts.append(
                 view.Alert(
-                    "critical", f"accelerator {unit.unit_id} is in quarantine: {unit.reason or 'not verified clean'}"
+                    "critical", f"accelerator {unit.unit_id} is in quarantine: {unit.reason or 'not proved clean'}"
                 )
             )
         for pool in pools:

@@ -117,7 +117,7 @@ def test_what_it_does_not_know_is_refused_and_it_goes_on(version: str, tenant: T
     if RELEASED[version][1] >= PROTOCOL:
         assert tenant.backend.pause(tenant.lease_id).state is RunState.PAUSED
     else:
-        with pytest.raises(BackendFailedError, match="older version and does not know 'pause'"):
+        with pytest.raises(BackendFailedError, match="older version that does not support 'pause'"):
             tenant.backend.pause(tenant.lease_id)
         assert tenant.run("true")[0] == 0
     assert tenant.stop().clean is True

@@ -216,7 +216,7 @@ class SimulatedBackend(Standalone):
             self._hear()
             found = self._aged(lease_id)
             if found is not None and not (found.state.over and found.clean):
-                raise InvalidInputError(f"lease {lease_id} is {found.state} and not verified clean; stop it first")
+                raise InvalidInputError(f"lease {lease_id} is {found.state} and not proved clean; stop it first")
             self._leases.pop(lease_id, None)
             self._kept.pop(lease_id, None)
 

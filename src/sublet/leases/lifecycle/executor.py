@@ -353,7 +353,7 @@ class Executor:
             if backend.observe(step.subject).state is not RunState.ABSENT:
                 seen = backend.stop(step.subject, "orphan", 0.0)
                 if not seen.clean:
-                    raise BackendFailedError(f"{step.subject} is not verified clean: {seen.error}")
+                    raise BackendFailedError(f"{step.subject} is not proved clean: {seen.error}")
 
     def _forget(self, step: Step) -> None:
         for backend in self._where(step):

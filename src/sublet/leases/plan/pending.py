@@ -27,7 +27,7 @@ def pending(view: View, reclaims: Sequence[Row[Any]]) -> Iterator[Step]:
     live = {lease.id for lease in view.leases}
     for unit in view.quarantined:
         whose = "its lease is over" if unit.lease_id not in live else "what its lease left is gone"
-        why = f"in quarantine until {whose} and it is proved clean: {unit.reason or 'not verified clean'}"
+        why = f"in quarantine until {whose} and it is proved clean: {unit.reason or 'not proved clean'}"
         yield Step("release_unit", unit.unit_id, why)
     yield from pending_waits(view.waiting)
     for row in reclaims:

@@ -211,7 +211,7 @@ class LocalBackend(Standalone):
         if observation.state is RunState.ABSENT:
             return
         if not observation.state.over or not observation.clean:
-            raise InvalidInputError(f"lease {lease_id} is {observation.state} and not verified clean; stop it first")
+            raise InvalidInputError(f"lease {lease_id} is {observation.state} and not proved clean; stop it first")
         spec = files.read_spec()
         files.remove()
         if spec is not None and spec.uid is not None:
@@ -427,7 +427,7 @@ class LocalBackend(Standalone):
         lock = files.lock_within(1.0)
         if lock is None:
             raise BackendFailedError(
-                f"lease {files.lease_id} has a process that does not end, so it is not verified clean"
+                f"lease {files.lease_id} has a process that does not end, so it is not proved clean"
             )
         try:
             state = files.read_state() or State(spec.lease_id, "starting", spec.ends_at_us, spec.reclaim_at_us)

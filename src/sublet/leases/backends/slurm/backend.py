@@ -419,7 +419,7 @@ class SlurmBackend(ClusterFacts):
             return
         seen = self.observe(lease_id)
         if not seen.state.over or not seen.clean:
-            raise InvalidInputError(f"lease {lease_id} is {seen.state} and not verified clean; stop it first")
+            raise InvalidInputError(f"lease {lease_id} is {seen.state} and not proved clean; stop it first")
         if self._live_job(files) is not None and not _until(lambda: self._live_job(files) is None, KILL_S):
             raise BackendFailedError(f"the job of lease {lease_id} is still ending")
         if files.wanted() is not None:
