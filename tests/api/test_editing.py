@@ -44,6 +44,7 @@ def edits(service: Service) -> dict[str, Edit]:
     )
     accepted = {"quote_id": quote.json()["id"], "ssh_public_keys": [KEY]}
     keys = f"/v1/leases/{service.ask('acme', 'POST', '/v1/leases', accepted).json()['id']}/ssh-keys"
+    name = keys.replace("/ssh-keys", "/name")
     hook = {"address": "https://hooks.example.com/a", "kinds": ["*"]}
     start = service.world.clock.now() + timedelta(days=90)
     part = {"pool": service.world.pool.name, "accelerators": 1, "start": format_time(start)}
@@ -54,6 +55,7 @@ def edits(service: Service) -> dict[str, Edit]:
     told = f"/v1/subscriptions/{service.ask('operator', 'POST', '/v1/subscriptions', hook).json()['id']}"
     return {
         "ssh keys": (keys, "PUT", keys, [{"ssh_public_keys": [SSH_KEY]}, {"ssh_public_keys": [SSH_KEY, KEY]}]),
+        "name": (name, "PUT", name, [{"name": "訓練"}, {"name": "b", "labels": [{"key": "équipe", "value": "ασ"}]}]),
         "prices": ("/v1/prices", "PUT", "/v1/prices", [BOOK, BOOK.replace("ours", "mine")]),
         "profile": (profile, "PUT", profile, [{"legal_name": "Acme"}, {"legal_name": "Acme Inc."}]),
         "budget": (f"/v1/budgets/{made}", "PATCH", f"/v1/budgets/{made}", [{"limit": "6"}, {"limit": "7"}]),

@@ -22,7 +22,7 @@ from sublet.ledger.service import new_budget
 from sublet.simulation.world import SSH_KEY, World
 from sublet.store.tables.ledger import budget_states, events, holds
 from sublet.values.windows import Window
-from sublet.wiring.system import lease_hold
+from sublet.wiring.lease_money import lease_hold
 
 DOLLAR = 10**9
 # Two hours before February begins in UTC.
@@ -206,8 +206,8 @@ def test_a_keys_budget_covers_the_leases_taken_with_that_key(market: Callable[..
     found.world.pass_time(1800)
     with found.world.system.store.read() as connection:
         keys = set(connection.execute(select(events.c.key_id, events.c.project, events.c.hold_id)).all())
-        hold = connection.execute(select(holds.c.announced).where(holds.c.id == lease_hold(lease.id))).scalar_one()
-    assert (key.id, "search", lease_hold(lease.id)) in {tuple(row) for row in keys} and len(keys) == 2
+        hold = connection.execute(select(holds.c.announced).where(holds.c.id == lease_hold(lease))).scalar_one()
+    assert (key.id, "search", lease_hold(lease)) in {tuple(row) for row in keys} and len(keys) == 2
     assert hold > 0
     spent, held = found.sums()
     assert spent + held == price

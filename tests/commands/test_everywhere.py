@@ -112,6 +112,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
     pool = service.world.pool
     unit = service.system.fleet.units(pool.id)[0].id
     month = f"{service.world.clock.now():%Y-%m}"
+    soon = format_time(service.world.clock.now() + timedelta(minutes=50))
     return [
         ("org create Delta --json", {"org": "id"}), ("org ls", {}), ("key create Delta --json", {"key": "id"}),
         ("key ls Delta", {}), ("key revoke {key}", {}), ("org suspend Delta", {}), ("org resume Delta", {}),
@@ -137,8 +138,11 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("volume rm data --yes", {}),
         ("lease classes", {}), ("lease networks", {}), ("lease quote -c spot --json", {"quote": "id"}), ("lease quotes", {}),
         ("lease cancel-quote {quote}", {}),
-        (f"lease take -c spot --no-wait --key {at['key']} --json", {"lease": "id"}), ("lease ls", {}),
+        (f"lease take -c spot -n 2 --no-wait --key {at['key']} --json", {"lease": "id"}), ("lease ls", {}),
         ("lease show {lease}", {}), (f"lease keys {{lease}} --add {at['other']}", {}), ("lease ssh-config", {}),
+        ("lease extend {lease} -m 10 --dry-run", {}), ("lease extend {lease} -m 10", {}), ("lease rename büro {lease}", {}),
+        (f"lease shorten {{lease}} --until {soon}", {}), ("lease label équipe=β --lease {lease}", {}),
+        ("lease move {lease} --project search", {}), ("lease shrink {lease} -n 1", {}), ("lease end {lease} --dry-run", {}),
         ("lease end {lease}", {}), ("lease ssh {lease}", {}),
         (f"block create {pool.name} -n 1 --days 2 --json", {"block": "id"}), ("block ls", {}), ("block show {block}", {}),
         (f"block advise {pool.name}", {}), ("block move {block} --days 3", {}), ("block reprice {block} 1", {}),

@@ -14,7 +14,7 @@ from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.backends.simulated import Faults, SimulatedBackend
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, SoldWindow, Timing
-from sublet.leases.ports import CreditNote, LeasePorts
+from sublet.leases.ports import CreditNote, Fee, LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.quotes.holds import HoldLimits
@@ -25,6 +25,7 @@ from sublet.surplus.deadlines.book import Offer
 from sublet.surplus.model import Promised
 from sublet.values.clock import SimulatedClock
 from sublet.values.egress import EgressPolicy
+from sublet.values.service_classes import SHIPPED, ServiceClasses
 from sublet.values.windows import Window
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYw8zkjX8HYpkM+BDFDoHkdOI6fVbJ29k/0UmiMfMsu someone@example"
@@ -52,12 +53,15 @@ class World:
     holds: HoldLimits = field(default_factory=HoldLimits)
     traits: Traits = PLAIN
     egress: EgressPolicy = field(default_factory=EgressPolicy)
+    classes: ServiceClasses = SHIPPED
 
     def __post_init__(self) -> None:
         self.surplus = self.stay = self.accelerators
         self.billed: dict[str, UsageInterval] = {}
         self.emitted: list[UsageInterval] = []
         self.credits: list[CreditNote] = []
+        self.fees: list[Fee] = []
+        self.price_nano = PRICE_NANO
         self.exclusive = False
         self.answer = Answer(True, self.accelerators, "", "", 0)
         self.earliest: datetime | None = None
@@ -70,10 +74,12 @@ class World:
         """The control plane again, as after a crash: everything it knew is in the store and the backend."""
         ports = LeasePorts(
             sellable=self.sellable,
-            price=lambda connection, pool, name, window, organization: (PRICE_NANO, "USD"),
+            price=lambda connection, pool, name, window, organization: (self.price_nano, "USD"),
             may_stay=lambda connection, pool, window, calm_s: self.stay,
             emit=self.emit,
             post_credit=lambda connection, note: self.credits.append(note),
+            charge=lambda connection, fee: self.fees.append(fee),
+            classes=self.classes,
             shareable=lambda connection, pool: not self.exclusive,
             timing=self.timing,
             holds=self.holds,

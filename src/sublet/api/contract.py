@@ -84,6 +84,11 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("POST", "/v1/leases/{lease_id}/end"): leases.Lease,
     ("GET", "/v1/leases/{lease_id}/ssh-keys"): leases.SshKeys,
     ("PUT", "/v1/leases/{lease_id}/ssh-keys"): leases.SshKeys,
+    ("POST", "/v1/leases/{lease_id}/changes"): leases.LeaseChange,
+    ("POST", "/v1/leases/{lease_id}/changes/preview"): leases.LeaseChange,
+    ("POST", "/v1/leases/{lease_id}/end/preview"): leases.LeaseChange,
+    ("GET", "/v1/leases/{lease_id}/name"): leases.LeaseName,
+    ("PUT", "/v1/leases/{lease_id}/name"): leases.LeaseName,
     ("POST", "/v1/reclaims/{reclaim_id}/withdraw"): leases.LeaseList,
     ("GET", "/v1/quarantine"): leases.Quarantine,
     ("GET", "/v1/balances"): ledger.Balances,
@@ -188,6 +193,7 @@ PAGES: dict[tuple[str, str], tuple[str, ...]] = {
 TAGGED = frozenset(
     {
         "/v1/leases/{lease_id}/ssh-keys",
+        "/v1/leases/{lease_id}/name",
         "/v1/prices",
         "/v1/billing-profiles/{organization_id}",
         "/v1/blocks/{block_id}",
@@ -203,6 +209,7 @@ TAGGED = frozenset(
 
 EDITS: dict[tuple[str, str], str] = {
     ("PUT", "/v1/leases/{lease_id}/ssh-keys"): "/v1/leases/{lease_id}/ssh-keys",
+    ("PUT", "/v1/leases/{lease_id}/name"): "/v1/leases/{lease_id}/name",
     ("PUT", "/v1/prices"): "/v1/prices",
     ("PUT", "/v1/billing-profiles/{organization_id}"): "/v1/billing-profiles/{organization_id}",
     ("POST", "/v1/blocks/{block_id}/change"): "/v1/blocks/{block_id}",

@@ -432,6 +432,32 @@ class Leases:
         """`POST /v1/leases/{lease_id}/end`"""
         return self._call("leases.end", lease_id, idempotency_key=idempotency_key)
 
+    def preview_end(self, lease_id: str, *, idempotency_key: str | None = None) -> leases.LeaseChange:
+        """`POST /v1/leases/{lease_id}/end/preview`"""
+        return self._call("leases.preview_end", lease_id, idempotency_key=idempotency_key)
+
+    def change(
+        self, lease_id: str, body: leases.NewLeaseChange | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.LeaseChange:
+        """`POST /v1/leases/{lease_id}/changes`"""
+        return self._call("leases.change", lease_id, body=body, idempotency_key=idempotency_key)
+
+    def preview_change(
+        self, lease_id: str, body: leases.NewLeaseChange | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.LeaseChange:
+        """`POST /v1/leases/{lease_id}/changes/preview`"""
+        return self._call("leases.preview_change", lease_id, body=body, idempotency_key=idempotency_key)
+
+    def show_name(self, lease_id: str) -> leases.LeaseName:
+        """`GET /v1/leases/{lease_id}/name`"""
+        return self._call("leases.show_name", lease_id)
+
+    def set_name(
+        self, lease_id: str, body: leases.NewLeaseName | Mapping[str, Any], *, if_match: str | None = None
+    ) -> leases.LeaseName:
+        """`PUT /v1/leases/{lease_id}/name`"""
+        return self._call("leases.set_name", lease_id, body=body, if_match=if_match)
+
     def list_ssh_keys(self, lease_id: str) -> leases.SshKeys:
         """`GET /v1/leases/{lease_id}/ssh-keys`"""
         return self._call("leases.list_ssh_keys", lease_id)

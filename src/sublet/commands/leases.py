@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sublet.client.remote import connect
-from sublet.commands import lease_login
+from sublet.commands import changing, lease_login
 from sublet.commands.deadlines import By, Hours, body_of, progress_of, say_progress, say_promise
 from sublet.commands.running import READY_S_MAX, LeaseId, OnlyLeaseId, checked_id, only, wait_ready
 from sublet.commands.taking import INTERRUPTED, Taking
@@ -71,6 +71,7 @@ OfVolumes = Annotated[
 
 _COLUMNS: Columns = {
     "id": "lease",
+    "name": "name",
     "state": "state",
     "class": "class",
     "accelerators": "count",
@@ -153,6 +154,7 @@ def quote(
         say(f"held at this price until {expires}")
     else:
         say(f"held until {time_text(held, to_the_second=True)}; the price is valid until {expires}")
+    say(found["give_back"]["sentence"])
     say(f"take it with: sublet lease take --quote {found['id']}")
 
 
@@ -292,10 +294,18 @@ def watch(
 
 
 @app.command()
-def end(lease_id: OnlyLeaseId = None, as_json: JsonFlag = False) -> None:
+def end(lease_id: OnlyLeaseId = None, dry_run: changing.DryRun = False, as_json: JsonFlag = False) -> None:
     """End a lease, or cancel it before it begins."""
     remote = connect()
     lease_id = only(remote, lease_id, "end")
+    if dry_run:
+        seen = remote.document("leases.preview_end", lease_id)
+        if as_json:
+            print_json(seen)
+        else:
+            changing.say_change(seen)
+            say("nothing was changed")
+        return
     lease = remote.post(f"/v1/leases/{lease_id}/end")
     if as_json:
         print_json(lease)
@@ -403,3 +413,4 @@ def _show(lease: dict[str, Any]) -> None:
 
 
 lease_login.register(app)
+changing.register(app)

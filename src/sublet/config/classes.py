@@ -46,6 +46,18 @@ class ClassOfService(Section):
     free_s: int = Field(
         default=0, ge=0, le=86_400, description="a lease that is reclaimed within this many seconds costs nothing"
     )
+    give_back_ratio: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        le=1,
+        description="what a tenant pays for time that it gives back (a canceled, shortened or smaller lease), as a share of its price",
+    )
+    give_back_free_s: int = Field(
+        default=0,
+        ge=0,
+        le=7_776_000,
+        description="time that begins so many seconds or more from now is given back for nothing",
+    )
     sell: bool = Field(default=True, description="whether the class is on sale")
     long_share_max: float = Field(
         default=0.15,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from sublet.accounts.conditions import changed, if_match, shown
 from sublet.accounts.model import Actor, Require
+from sublet.leases.changes import api as changes
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.reclaim.orders import ReclaimOrder
@@ -28,6 +29,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
     routes = APIRouter(tags=["leases"])
     _add_quote_routes(routes, leases, require)
     _add_lease_routes(routes, leases, require)
+    routes.include_router(changes.router(leases, require))
     _add_reclaim_routes(routes, leases, require)
     _add_operator_routes(routes, leases, require)
     return routes

@@ -143,6 +143,9 @@ AT_RISK = declare(
     "lease.at_risk", LeaseChanged, "A waiting lease has little slack left before its deadline.", subject="lease"
 )
 LATE = declare("lease.late", LeaseOver, "A lease did not deliver all its hours by its deadline.", subject="lease")
+CHANGED = declare(
+    "lease.changed", LeaseChanged, "A lease was extended, shortened or made smaller by its tenant.", subject="lease"
+)
 ENDED = declare("lease.ended", LeaseOver, "A lease is over and its accelerators were given back.", subject="lease")
 BROKEN = declare("lease.broken", LeaseOver, "A lease was taken back before the end of its window.", subject="lease")
 CANCELED = declare("lease.canceled", LeaseOver, "A lease was canceled before it began.", subject="lease")
@@ -226,6 +229,11 @@ def record_at_risk(connection: Connection, lease: Lease, now: datetime) -> None:
 def record_withdrawal(connection: Connection, lease: Lease, reason: str, now: datetime) -> None:
     payload = LeaseChanged(**_lease(lease, reason))
     NOTICE_WITHDRAWN.record(connection, payload, now, organization_id=lease.organization_id)
+
+
+def record_changed(connection: Connection, lease: Lease, reason: str, now: datetime) -> None:
+    """Tell what the tenant has changed of `lease`."""
+    CHANGED.record(connection, LeaseChanged(**_lease(lease, reason)), now, organization_id=lease.organization_id)
 
 
 def record_over(connection: Connection, lease: Lease, after: LeaseState, why: str, now: datetime) -> None:

@@ -6,12 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from sublet.leases.records import Transition as Transition
 from sublet.leases.redaction import told_to_tenant as told_to_tenant
+from sublet.leases.states import TERMINAL as TERMINAL
+from sublet.leases.states import TRANSITIONS as TRANSITIONS
+from sublet.leases.states import UNIT_STATE_OF as UNIT_STATE_OF
+from sublet.leases.states import LeaseState as LeaseState
+from sublet.leases.states import OnFailure as OnFailure
+from sublet.leases.states import UnitState as UnitState
+from sublet.leases.terms import GiveBack as GiveBack
+from sublet.leases.terms import HandingBack as HandingBack
+from sublet.leases.terms import PriceStep as PriceStep
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, SubletError
 from sublet.values.ids import derived_id
@@ -58,82 +67,6 @@ class FirmLeaseError(SubletError):
 
     code = "firm_lease"
     status = 409
-
-
-class LeaseState(StrEnum):
-    """The life of a lease. Nothing is billed before ACTIVE, nor for time in which the tenant could not log in.
-
-    PAUSED is for leases with a deadline alone: nothing runs, its accelerators are free, and its home directory is kept.
-    """
-
-    REQUESTED = "requested"
-    SCHEDULED = "scheduled"
-    PREPARING = "preparing"
-    ACTIVE = "active"
-    DEGRADED = "degraded"
-    NOTICE = "notice"
-    PAUSED = "paused"
-    ENDING = "ending"
-    ENDED = "ended"
-    REJECTED = "rejected"
-    CANCELED = "canceled"
-    FAILED = "failed"
-
-    @property
-    def terminal(self) -> bool:
-        return self in TERMINAL
-
-    @property
-    def served(self) -> bool:
-        """The tenant has been let in and not yet shown out."""
-        return self in (LeaseState.ACTIVE, LeaseState.DEGRADED, LeaseState.NOTICE)
-
-
-_S = LeaseState
-TERMINAL = frozenset({_S.ENDED, _S.REJECTED, _S.CANCELED, _S.FAILED})
-TRANSITIONS: Mapping[LeaseState, frozenset[LeaseState]] = {
-    _S.REQUESTED: frozenset({_S.SCHEDULED, _S.REJECTED}),
-    _S.SCHEDULED: frozenset({_S.PREPARING, _S.ENDING, _S.CANCELED, _S.FAILED}),
-    _S.PREPARING: frozenset({_S.ACTIVE, _S.PAUSED, _S.ENDING, _S.FAILED, _S.CANCELED}),
-    _S.ACTIVE: frozenset({_S.DEGRADED, _S.NOTICE, _S.PAUSED, _S.ENDING}),
-    _S.DEGRADED: frozenset({_S.ACTIVE, _S.NOTICE, _S.PAUSED, _S.ENDING}),
-    _S.NOTICE: frozenset({_S.ACTIVE, _S.PAUSED, _S.ENDING}),
-    _S.PAUSED: frozenset({_S.PREPARING, _S.ENDING}),
-    _S.ENDING: frozenset({_S.ENDED}),
-    **{state: frozenset() for state in TERMINAL},
-}
-
-
-class OnFailure(StrEnum):
-    """What becomes of a running lease of which an accelerator fails, as its tenant chose when it asked for the quote."""
-
-    REPLACE = "replace"
-    SHRINK = "shrink"
-    END = "end"
-
-
-class UnitState(StrEnum):
-    """The life of an accelerator. Only a FREE one, or one FENCED for that very lease, may be handed out."""
-
-    FREE = "free"
-    FENCED = "fenced"
-    PREPARING = "preparing"
-    LEASED = "leased"
-    DRAINING = "draining"
-    SCRUBBING = "scrubbing"
-    QUARANTINED = "quarantined"
-
-
-UNIT_STATE_OF: Mapping[LeaseState, UnitState] = {
-    _S.REQUESTED: UnitState.FENCED,
-    _S.SCHEDULED: UnitState.FENCED,
-    _S.PREPARING: UnitState.PREPARING,
-    _S.ACTIVE: UnitState.LEASED,
-    _S.DEGRADED: UnitState.LEASED,
-    _S.NOTICE: UnitState.DRAINING,
-    _S.ENDING: UnitState.SCRUBBING,
-}
-"""What an accelerator is while its lease is in that state; after a terminal state it is free or quarantined."""
 
 
 def checked_transition(before: LeaseState, after: LeaseState) -> LeaseState:
@@ -193,6 +126,8 @@ class Quote:
     """Of a quote with a deadline, the end of `window`: the seconds of service of each accelerator. None for a window."""
     likely: float | None = None
     """Of a quote with a deadline: the share of possible paths on which it ends in time."""
+    give_back: GiveBack = field(default_factory=GiveBack)
+    """What it costs to give some of it back before it is over."""
 
     @property
     def billable_s(self) -> int:
@@ -238,6 +173,7 @@ class Quote:
             "volumes": [{"id": one, "name": name} for one, name in self.volumes],
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
+            "give_back": self.give_back.as_dict(self.window.start),
         }
 
 
@@ -309,6 +245,50 @@ class Lease:
     """Of a lease with a deadline: since when it runs or waits."""
     at_risk_at: datetime | None = None
     """When its tenant was told that it may be late."""
+    give_back: GiveBack = field(default_factory=GiveBack)
+    """What it costs to give some of it back before it is over."""
+    price_steps: tuple[PriceStep, ...] = ()
+    """Prices of the times that it was extended by, where they differ from `price_nano`."""
+    handing_back: HandingBack | None = None
+    """The accelerators that its tenant gives back at a moment to come."""
+    handed_back: int = 0
+    """How many accelerators its tenant has given back since it was sold."""
+    fee_nano: int = 0
+    """What was charged for what its tenant gave back."""
+    hold_number: int = 0
+    """Which of its reservations against the budgets stands: one for each time that its terms were changed."""
+    hold_from_s: int = 0
+    """`metered_s` when that reservation was made."""
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def device_of(self) -> dict[str, str]:
+        """The devices that were sold, by their accelerators' ids."""
+        return dict(zip(self.unit_ids, self.devices, strict=True))
+
+    @property
+    def sold(self) -> int:
+        """How many accelerators were sold, with those that it has no longer."""
+        return self.accelerators + self.shrunk_by + self.handed_back
+
+    def held_at(self, at: datetime) -> int:
+        """How many accelerators it holds at a moment of its window."""
+        handing = self.handing_back
+        return self.accelerators - (len(handing.unit_ids) if handing and handing.at <= at else 0)
+
+    def price_number(self, at: datetime) -> int:
+        """Which of its prices holds at a moment: 0 for the first."""
+        return sum(step.start <= at for step in self.price_steps)
+
+    def price_at(self, at: datetime) -> int:
+        """Nano-units per accelerator-hour at a moment."""
+        number = self.price_number(at)
+        return self.price_steps[number - 1].price_nano if number else self.price_nano
+
+    def worth(self, start: datetime, end: datetime) -> Fraction:
+        """What `[start, end)` of it costs if all is delivered, in nano-units."""
+        return worth(self, start, end)
 
     @property
     def billable_s(self) -> int:
@@ -323,12 +303,12 @@ class Lease:
     @property
     def undelivered_s(self) -> int:
         """Of a lease with a deadline: the accelerator-seconds that are still to be metered; 0 of another."""
-        return max(0, (self.service_s or 0) * (self.accelerators + self.shrunk_by) - self.metered_s)
+        return max(0, (self.service_s or 0) * self.sold - self.metered_s)
 
     @property
     def left_s(self) -> float:
         """Of a lease with a deadline: the seconds of service still to be metered on each accelerator; 0 of another."""
-        return self.undelivered_s / (self.accelerators + self.shrunk_by)
+        return self.undelivered_s / self.sold
 
     def may_be_asked(self, by: datetime) -> bool:
         """Whether it could be asked to leave by then: it holds something and is not to leave by then already."""
@@ -391,6 +371,13 @@ class Lease:
             "volumes": [{"id": one, "name": name} for one, name in self.volumes],
             "traffic": dict(self.traffic),
             "deadline": self._deadline_dict(),
+            "name": self.name,
+            "labels": dict(self.labels),
+            "give_back": self.give_back.as_dict(self.window.start),
+            "handing_back": self.handing_back.as_dict(self.device_of) if self.handing_back else None,
+            "handed_back": self.handed_back,
+            "price_steps": [step.as_dict() for step in self.price_steps],
+            "fees": text_from_nano(self.fee_nano),
         }
 
     def _deadline_dict(self) -> dict[str, Any] | None:
@@ -398,7 +385,7 @@ class Lease:
             return None
         return {
             "service_s": self.service_s,
-            "delivered_s": self.metered_s // (self.accelerators + self.shrunk_by),
+            "delivered_s": self.metered_s // self.sold,
             "latest_start": format_time(self.window.end - timedelta(seconds=self.left_s)),
             "pauses": self.pauses,
             "since": format_time(self.turned_at) if self.turned_at else None,
@@ -444,15 +431,26 @@ def value_nano(price_nano: int, accelerators: int, seconds: int) -> int:
     return round(Fraction(price_nano * accelerators * seconds, HOUR_S))
 
 
+def worth(lease: Lease, start: datetime, end: datetime) -> Fraction:
+    """What `[start, end)` of a lease costs if all is delivered, in nano-units: whole seconds, each at its price, of the
+    accelerators that it has then."""
+    handing = lease.handing_back
+    edges = [step.start for step in lease.price_steps] + ([handing.at] if handing else [])
+    cuts = [start, *sorted(edge for edge in edges if start < edge < end), end]
+    total = 0
+    for first, last in pairwise(cuts):
+        count = lease.accelerators - (len(handing.unit_ids) if handing and first >= handing.at else 0)
+        total += lease.price_at(first) * count * max(0, int((last - first).total_seconds()))
+    return Fraction(total, HOUR_S)
+
+
 def credit_nano(lease: Lease, reclaim_at: datetime) -> int:
     """What the terms that the lease was sold with promise when the owner takes it back at `reclaim_at`, in nano-units."""
-    rest_s = max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds()))
-    rest = Fraction(lease.price_nano * lease.accelerators * rest_s, HOUR_S)
+    rest = lease.worth(max(reclaim_at, lease.window.start), lease.window.end)
     credit = rest * Fraction(lease.credit_ratio)
     began = lease.active_at or lease.window.start
-    used_s = max(0, int((reclaim_at - began).total_seconds()))
-    if used_s < lease.free_s:
-        credit += Fraction(lease.price_nano * lease.accelerators * used_s, HOUR_S)
+    if (reclaim_at - began).total_seconds() < lease.free_s:
+        credit += lease.worth(began, reclaim_at)
     return round(credit)
 
 

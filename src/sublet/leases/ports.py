@@ -134,6 +134,30 @@ class Reserve(Protocol):
         ...
 
 
+class Rebook(Protocol):
+    def __call__(self, connection: Connection, before: Lease, after: Lease, buyer: tuple[str, str] | None, /) -> None:
+        """The terms of a lease change: what was reserved for `before` is released, and what the rest of `after` costs is
+        reserved under its `hold_number`, for the same API key and project or for `buyer`. Raises LimitExceededError where a
+        budget has not enough left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fee:
+    """What a tenant owes for time of `lease` that it gives back. One per lease and `which`."""
+
+    lease: Lease
+    which: str
+    amount_nano: int
+    at: datetime
+
+
+class Charge(Protocol):
+    def __call__(self, connection: Connection, fee: Fee, /) -> None:
+        """Book a fee. The same again must change nothing."""
+        ...
+
+
 class Settle(Protocol):
     def __call__(self, connection: Connection, lease: Lease, /) -> None:
         """A lease is over and all its usage is reported: what was reserved for the rest of its window is released."""
@@ -212,6 +236,14 @@ def _reserve_nothing(connection: Connection, lease: Lease, key_id: str, project:
     return None
 
 
+def _rebook_nothing(connection: Connection, before: Lease, after: Lease, buyer: tuple[str, str] | None) -> None:
+    return None
+
+
+def _charge_nothing(connection: Connection, fee: Fee) -> None:
+    return None
+
+
 def _release_nothing(connection: Connection, lease: Lease) -> None:
     return None
 
@@ -248,6 +280,8 @@ class LeasePorts:
     authorize: Authorize = _allowed
     reserve: Reserve = _reserve_nothing
     settle: Settle = _release_nothing
+    rebook: Rebook = _rebook_nothing
+    charge: Charge = _charge_nothing
     need: Need = _no_need
     waiting: OwnerWaits = _nobody_waits
     room_while_waiting: RoomWhileWaiting = _no_room

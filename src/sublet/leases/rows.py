@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from sublet.leases.model import Lease, LeaseState, OnFailure, Outage, Quote
+from sublet.leases.model import GiveBack, HandingBack, Lease, LeaseState, OnFailure, Outage, PriceStep, Quote
 from sublet.values.clock import parse_time
 from sublet.values.windows import Window
 
@@ -35,6 +35,7 @@ def quote_of(row: Row[Any]) -> Quote:
         tuple((one, name) for one, name in row.volumes or ()),
         row.service_s,
         row.likely,
+        GiveBack.read(row.give_back),
     )
 
 
@@ -84,4 +85,13 @@ def lease_of(row: Row[Any]) -> Lease:
         pauses=row.pauses,
         turned_at=row.turned_at,
         at_risk_at=row.at_risk_at,
+        give_back=GiveBack.read(row.give_back),
+        price_steps=tuple(PriceStep.read(item) for item in row.price_steps or ()),
+        handing_back=HandingBack.read(row.handing_back) if row.handing_back else None,
+        handed_back=row.handed_back,
+        fee_nano=row.fee_nano,
+        hold_number=row.hold_number,
+        hold_from_s=row.hold_from_s,
+        name=row.name or "",
+        labels=row.labels or {},
     )

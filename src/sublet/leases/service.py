@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Row
 
 from sublet.fleet.reach import Everything, Reach
 from sublet.leases import store as sql
-from sublet.leases.backends.base import Backend, Observation, checked_authorized_keys
+from sublet.leases.backends.base import Backend, Observation
 from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
+from sublet.leases.changes.model import ChangeRequest, LeaseChange
+from sublet.leases.changes.service import Changes
 from sublet.leases.lifecycle.executor import Executor, Outcome
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.moves import find_failures
@@ -78,6 +80,7 @@ class Leases:
         self._admission = Admission(store, ports)
         self._transitions = Transitions(store, ports)
         self._reclaims = Reclaims(store, ports, self._transitions)
+        self.changes = Changes(store, ports, self._transitions)
         self.watching = Watching(store, ports)
         self.volumes = Volumes(store, self._backends, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
@@ -175,18 +178,19 @@ class Leases:
 
     def end(self, lease_id: str, organization_id: str | None = None) -> Lease:
         """Give a lease back, or cancel it before it began; one that is over stays as it is. Raises NotFoundError."""
-        lease = self.lease(lease_id, organization_id)
-        actor = f"customer {organization_id}" if organization_id else "operator"
-        return lease if lease.state.terminal else self._transitions.release(lease_id, actor)
+        return self.changes.end(lease_id, organization_id, _actor(organization_id))
 
     def set_ssh_keys(
         self, lease_id: str, keys: Sequence[str], organization_id: str | None = None, seen: Condition = ANY_STATE
     ) -> Lease:
         """Who may log in from now on. Raises NotFoundError, InvalidInputError, WrongStateError, PreconditionFailedError."""
-        checked = checked_authorized_keys(tuple(keys))
-        lease = self.lease(lease_id, organization_id)
-        actor = f"customer {organization_id}" if organization_id else "operator"
-        return self._transitions.set_keys(lease.id, checked, actor, seen)
+        return self.changes.set_ssh_keys(lease_id, tuple(keys), organization_id, _actor(organization_id), seen)
+
+    def change(
+        self, lease_id: str, request: ChangeRequest, organization_id: str | None, key_id: str = ""
+    ) -> LeaseChange:
+        """See Changes.change."""
+        return self.changes.change(lease_id, request, organization_id, _actor(organization_id), key_id)
 
     def book(self, pool_id: str, connection: Connection | None = None) -> list[SoldWindow]:
         """What is sold or held of the pool from now on, as the caller's transaction sees it."""
@@ -380,3 +384,7 @@ class Leases:
     def _stale_holds(self, now: datetime) -> bool:
         with self._store.read() as connection:
             return sql.any_stale(connection, now)
+
+
+def _actor(organization_id: str | None) -> str:
+    return f"customer {organization_id}" if organization_id else "operator"

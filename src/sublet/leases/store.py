@@ -99,6 +99,7 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             service_s=quote.service_s,
             likely=quote.likely,
             volumes=[list(item) for item in quote.volumes] or None,
+            give_back=quote.give_back.kept(),
             idempotency_key=key,
             request=request,
         )
@@ -209,6 +210,7 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             service_s=lease.service_s,
             turned_at=lease.turned_at,
             volumes=[list(item) for item in lease.volumes] or None,
+            give_back=lease.give_back.kept(),
             idempotency_key=key,
         )
     )
@@ -284,7 +286,7 @@ def over_since(connection: Connection, pool_id: str, since: datetime, limit: int
         .where(leases.c.reclaim_at.is_not(None))
         .scalar_subquery()
     )
-    names = "class_name accelerators shrunk_by start_at end_at active_at ended_at end_reason state service_s".split()
+    names = "class_name accelerators shrunk_by handed_back start_at end_at active_at ended_at end_reason state service_s".split()
     query = (
         select(*(leases.c[name] for name in names), leases.c.reclaim_at, leases.c.notice_s, told.label("told_at"))
         .where(leases.c.pool_id == pool_id, leases.c.ended_at >= since, leases.c.block_id.is_(None))

@@ -6,6 +6,16 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
+from sublet.leases.changes.wire import (
+    GiveBackRule,
+    HandingBack,
+    LeaseChange,
+    LeaseName,
+    NewLabel,
+    NewLeaseChange,
+    NewLeaseName,
+    PriceStep,
+)
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
 from sublet.leases.reclaim.wire import (
     OwnerWaits,
@@ -21,8 +31,8 @@ from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
 __all__ = [
-    "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim",
-    "Volume", "VolumePage",
+    "LeaseChange", "LeaseName", "NewLabel", "NewLeaseChange", "NewLeaseName", "NewVolume", "OwnerWaits", "OwnerWaitsPage",
+    "Reclaim", "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "Victim", "Volume", "VolumePage",
 ]  # fmt: skip
 
 ACCELERATORS_PER_LEASE_MAX = 4096
@@ -146,6 +156,8 @@ class ClassOfService:
     credit_ratio: str
     free_s: int
     strictness: int
+    give_back_free_s: int
+    give_back_ratio: str
 
 
 @answer
@@ -203,6 +215,7 @@ class Quote:
     volumes: list[VolumeOfLease]
     held_until: Moment | None
     expires_at: Moment
+    give_back: GiveBackRule
 
 
 @answer
@@ -274,6 +287,13 @@ class Lease:
     volumes: list[VolumeOfLease]
     traffic: dict[str, int]
     deadline: LeaseDeadline | None
+    name: str
+    labels: dict[str, str]
+    give_back: GiveBackRule
+    handing_back: HandingBack | None
+    handed_back: int
+    price_steps: list[PriceStep]
+    fees: str
 
 
 @answer

@@ -217,7 +217,9 @@ def _unplaced(usage: Iterable[UsageRecord]) -> Iterator[OtherRecord]:
 def _contracts(leases: Iterable[Lease], names: Mapping[str, str], currency: str) -> Iterator[Contract]:
     """What is committed now: leases that have not ended, at the price they were sold for. A managed model commits to nothing."""
     for lease in leases:
-        value = value_nano(lease.price_nano, lease.accelerators, lease.billable_s)
+        value = round(lease.worth(lease.window.start, lease.window.end))
+        if lease.service_s is not None:
+            value = value_nano(lease.price_nano, lease.accelerators, lease.service_s)
         if lease.currency == currency and value > 0:
             customer = names.get(lease.organization_id, lease.organization_id)
             yield commitment(lease.id, customer, value, lease.window)

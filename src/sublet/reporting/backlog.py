@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sublet.leases import store as leases_sql
-from sublet.leases.model import Lease, value_nano
+from sublet.leases.model import Lease
 from sublet.values.money import text_from_nano
 from sublet.values.windows import Window
 from sublet.wiring.system import Sublet
@@ -55,9 +55,9 @@ def backlog(leases: Iterable[Lease], now: datetime) -> list[BacklogMonth]:
             begin, end = lease.window.end - timedelta(seconds=lease.left_s), lease.window.end
         if lease.state.terminal or end <= begin:
             continue
-        for month, seconds in _by_month(Window(begin, end)):
-            held = sums[month, lease.currency]
-            nano = value_nano(lease.price_nano, lease.accelerators, seconds)
+        for month, span in _by_month(Window(begin, end)):
+            held, seconds = sums[month, lease.currency], int(span.seconds)
+            nano = round(lease.worth(span.start, span.end))
             held[0] += lease.accelerators * seconds
             held[1] += nano
             held[2] += nano if lease.block_id is not None else 0
@@ -65,10 +65,10 @@ def backlog(leases: Iterable[Lease], now: datetime) -> list[BacklogMonth]:
     return [BacklogMonth(month, currency, *held) for (month, currency), held in sorted(sums.items())]
 
 
-def _by_month(window: Window) -> Iterator[tuple[str, int]]:
+def _by_month(window: Window) -> Iterator[tuple[str, Window]]:
     start = window.start
     while start < window.end:
         following = datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
         end = min(following, window.end)
-        yield f"{start:%Y-%m}", int((end - start).total_seconds())
+        yield f"{start:%Y-%m}", Window(start, end)
         start = end

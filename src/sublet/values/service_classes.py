@@ -20,6 +20,7 @@ from sublet.values.errors import InvalidInputError
 HOUR_S = 3600
 WINDOW_S_MAX = 90 * 24 * HOUR_S
 NOTICE_S_MAX = 24 * HOUR_S
+GIVE_BACK_FREE_S_MAX = 90 * 24 * HOUR_S
 LONG_SHARE = 0.15
 WINDOWS_DEFAULT_S = (24 * HOUR_S, 12 * HOUR_S, 4 * HOUR_S, HOUR_S)
 ORDERS_DEFAULT = ((1, 8), (1, 24), (4, 24), (12, 24), (24, 48))
@@ -59,6 +60,8 @@ class ServiceClass:
     that may be broken per 1,000 sold. `price_ratio` multiplies the pool's price. `credit_ratio` is the credit at reclaim as a
     share of the value of the undelivered rest (for a class that is never taken back: the penalty when it is broken by force,
     for one that is paused: the credit when it is late); a lease reclaimed within its first `free_s` seconds costs nothing.
+    A tenant who gives time back pays `give_back_ratio` of its price, and nothing for time that begins `give_back_free_s` or more
+    from then.
 
     `teardown_s` is what clearing an accelerator takes after the notice. `windows_s` are the window lengths that the ladder
     offers, longest first. Of a class that is never taken back, at most `long_share_max` of what could be sold for the
@@ -82,6 +85,8 @@ class ServiceClass:
     windows_s: tuple[int, ...] = WINDOWS_DEFAULT_S
     long_windows: bool = False
     orders: tuple[tuple[int, int], ...] = ORDERS_DEFAULT
+    give_back_free_s: int = 0
+    give_back_ratio: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or self.name in RESERVED:
@@ -103,7 +108,13 @@ class ServiceClass:
             )
         if not self.windows_s or any(not 0 < window <= WINDOW_S_MAX for window in self.windows_s):
             raise InvalidInputError(f"windows of class {self.name} must be from 1 to {WINDOW_S_MAX} seconds long")
-        for field, least, most in (("long_share_max", 0, 1), ("credit_ratio", 0, 10), ("free_s", 0, NOTICE_S_MAX)):
+        for field, least, most in (
+            ("long_share_max", 0, 1),
+            ("credit_ratio", 0, 10),
+            ("free_s", 0, NOTICE_S_MAX),
+            ("give_back_free_s", 0, GIVE_BACK_FREE_S_MAX),
+            ("give_back_ratio", 0, 1),
+        ):
             if not least <= getattr(self, field) <= most:
                 raise InvalidInputError(
                     f"{field} of class {self.name} is {getattr(self, field)}; write a number from {least} to {most}"
@@ -112,6 +123,10 @@ class ServiceClass:
             raise InvalidInputError(
                 f"orders of class {self.name} are pairs of hours of service and the hours within which they are done, such as "
                 f"[4, 24], at most {ORDER_HOURS_MAX}"
+            )
+        if self.give_back_ratio and not self.by_window:
+            raise InvalidInputError(
+                f"give_back_ratio of class {self.name}: hours by a deadline are given back for nothing"
             )
         object.__setattr__(self, "windows_s", tuple(sorted(self.windows_s, reverse=True)))
 
@@ -172,6 +187,8 @@ class ServiceClass:
             "credit_ratio": str(self.credit_ratio),
             "free_s": self.free_s,
             "strictness": self.strictness,
+            "give_back_free_s": self.give_back_free_s,
+            "give_back_ratio": str(self.give_back_ratio),
         }
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from fractions import Fraction
 from functools import cached_property
 
 from sqlalchemy import Connection
@@ -31,16 +29,13 @@ from sublet.leases.backends.base import Backend
 from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.blocks.service import Blocks
 from sublet.leases.deadlines import store as deadline_sql
-from sublet.leases.lifecycle.metering import UsageInterval
-from sublet.leases.model import Lease, Timing
-from sublet.leases.ports import CreditNote, LeasePorts, ModelPorts
+from sublet.leases.model import Timing
+from sublet.leases.ports import LeasePorts, ModelPorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
 from sublet.leases.volumes.model import StorageHour, VolumeLimits
 from sublet.ledger.assembly import ledger_of
-from sublet.ledger.budgets.holds import announce, buyer_of
-from sublet.ledger.budgets.model import HoldRequest
 from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.models import store as models_sql
@@ -56,20 +51,17 @@ from sublet.store.sealing import Sealing, sealing_of
 from sublet.surplus.record.service import Record
 from sublet.values.clock import Clock, SystemClock
 from sublet.values.errors import InvalidInputError, NotFoundError
-from sublet.values.ids import derived_id
 from sublet.values.money import CurrencyMismatchError
 from sublet.values.plan import Plan, in_time
 from sublet.values.windows import Window
 from sublet.wiring import pricing
 from sublet.wiring.capacity import Capacity
+from sublet.wiring.lease_money import LEASE_SOURCE, LeaseMoney, pool_of
 from sublet.wiring.owned import pool_specs, served_elsewhere
 from sublet.wiring.requests import take_usage
 
 PENDING_MAX = 2_000
-LEASE_SOURCE = "sublet/leases"
 GATEWAY_SOURCE = "sublet/gateway"
-LEASE_HOLD_KEPT = timedelta(days=1)
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Sublet:
@@ -207,6 +199,7 @@ class Sublet:
     # -- sell
 
     def _lease_ports(self) -> LeasePorts:
+        money = LeaseMoney(self.ledger, self.clock, self._taken)
         return LeasePorts(
             sellable=self._sellable,
             offer=lambda connection, pool_id, name, wanted, without: self.surplus.offer(
@@ -219,11 +212,13 @@ class Sublet:
             waiting=self.capacity.waiting,
             room_while_waiting=self.capacity.room_while_waiting,
             models=ModelPorts(self.capacity.occupants, self.models.give_notice, self.models.withdraw_notice),
-            emit=self._emit_interval,
-            post_credit=self._post_credit,
+            emit=money.emit,
+            post_credit=money.credit,
             authorize=self._authorize,
-            reserve=self._reserve_lease,
-            settle=self._settle_lease,
+            reserve=money.reserve,
+            settle=money.settle,
+            rebook=money.rebook,
+            charge=money.charge,
             shareable=self._shareable,
             holds=hold_limits(self.settings),
             classes=self.capacity.classes,
@@ -242,7 +237,7 @@ class Sublet:
         """Asked at each quote, so which backend a pool is on is remembered: that changes with the settings alone."""
         name = self._backend_names.get(pool_id)
         if name is None:
-            name = self._backend_names[pool_id] = _pool_of(connection, pool_id).backend
+            name = self._backend_names[pool_id] = pool_of(connection, pool_id).backend
         backend = self.backends.get(name)
         return backend.traits if backend is not None else PLAIN
 
@@ -280,7 +275,7 @@ class Sublet:
     ) -> tuple[int, str]:
         """Billionths per accelerator-hour, and the currency, for that organization now. Raises CurrencyMismatchError, and
         InvalidInputError where the price book has none."""
-        pool = _pool_of(connection, pool_id)
+        pool = pool_of(connection, pool_id)
         organization = accounts_sql.organization_by(connection, id=organization_id)
         if organization is None:
             raise NotFoundError()
@@ -316,57 +311,11 @@ class Sublet:
                 "ask the operator for a price in that currency"
             )
 
-    def _reserve_lease(self, connection: Connection, lease: Lease, key_id: str, project: str) -> None:
-        span_us = (lease.window.end - lease.window.start) // MICROSECOND
-        if lease.service_s is not None:
-            span_us = lease.service_s * 1_000_000
-        cost = Fraction(lease.price_nano * lease.accelerators * span_us, 3600 * 1_000_000)
-        request = HoldRequest(
-            lease_hold(lease.id),
-            lease.organization_id,
-            math.ceil(cost),
-            lease.window.end + LEASE_HOLD_KEPT,
-            project,
-            key_id,
-            window=lease.window,
-        )
-        [outcome] = self.ledger.spending.reserve(connection, [request], self.clock.now())
-        if outcome.error is not None:
-            raise outcome.error
-
-    def _settle_lease(self, connection: Connection, lease: Lease) -> None:
-        self.ledger.spending.finish(connection, lease_hold(lease.id), self.clock.now())
-
     # -- earn
-
-    def _emit_interval(self, connection: Connection, interval: UsageInterval) -> None:
-        pool = _pool_of(connection, interval.pool_id)
-        self.ledger.agree(connection, interval.organization_id, interval.lease_id, interval.price_nano)
-        hold_id = lease_hold(interval.lease_id)
-        project, key_id = buyer_of(connection, hold_id)
-        event = UsageEvent(
-            source=LEASE_SOURCE,
-            id=interval.id,
-            organization_id=interval.organization_id,
-            meter="accelerator.seconds",
-            quantity=interval.accelerator_s,
-            at=interval.start,
-            resource=interval.lease_id,
-            project=project,
-            key_id=key_id,
-            hold_id=hold_id,
-            dimensions={
-                "pool": pool.name,
-                "generation": pool.generation,
-                "class": interval.class_name,
-                "site": pool.site,
-            },
-        )
-        announce(connection, hold_id, self._taken([event], connection))
 
     def _emit_storage(self, connection: Connection, hour: StorageHour) -> None:
         """Where the book has no price for it, storage is free: an event without a price would wait for one."""
-        pool = _pool_of(connection, hour.pool_id)
+        pool = pool_of(connection, hour.pool_id)
         organization = accounts_sql.organization_by(connection, id=hour.organization_id)
         if organization is None:
             return
@@ -402,9 +351,6 @@ class Sublet:
             )
         return taken.accepted
 
-    def _post_credit(self, connection: Connection, note: CreditNote) -> None:
-        self.ledger.credit(connection, note.organization_id, note.amount_nano, note.reason, note.id)
-
     # -- the loop's next plan
 
     def plan(self) -> Plan:
@@ -421,11 +367,6 @@ class Sublet:
             pools = sorted({item.pool_id for item in models_sql.all_deployments(connection)} & mine)
             room = {pool_id: self.capacity.model_room(connection, pool_id) for pool_id in pools}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
-
-
-def lease_hold(lease_id: str) -> str:
-    """The id of the hold that a lease's cost is reserved under."""
-    return derived_id("hld", lease_id)
 
 
 def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:
@@ -451,10 +392,3 @@ def hold_limits(settings: Settings) -> HoldLimits:
         quotes.idle_share_max,
         quotes.pool_share_max,
     )
-
-
-def _pool_of(connection: Connection, pool_id: str) -> Pool:
-    for pool in fleet_sql.all_pools(connection):
-        if pool.id == pool_id:
-            return pool
-    raise NotFoundError(f"there is no pool {pool_id!r}")

@@ -19,6 +19,7 @@ from sublet.leases.backends.base import (
     SoftIsolationError,
     StartOrder,
 )
+from sublet.leases.lifecycle.handing import hand_back
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import ACCELERATOR_FAILED, Lease, LeaseState, Outage, WrongStateError
@@ -37,6 +38,7 @@ SLOW_KINDS = frozenset(
     {
         "stop",
         "pause",
+        "hand_back",
         "resume",
         "prepare",
         "start",
@@ -192,6 +194,19 @@ class Executor:
             for item in step.details.get("out", ())
         ]
         self._turns.pause(lease.id, seen, ACTOR, step.reason, out)
+
+    def _hand_back(self, step: Step) -> None:
+        """Its sandbox is stopped first, so that nothing of it is left on what others may have now; its home waits."""
+        lease = self._lease(step)
+        if not lease.state.served or lease.handing_back is None:
+            return
+        seen = self._backend(lease).pause(lease.id)
+        if seen.state.live:
+            raise BackendFailedError(f"{lease.id} did not stop to give accelerators back")
+        if seen.state in (RunState.STOPPED, RunState.FAILED):
+            return
+        if hand_back(self._store, self._transitions, lease.id, ACTOR):
+            self._restart(step)
 
     def _restart(self, step: Step) -> None:
         lease = self._lease(step)

@@ -20,8 +20,9 @@ _STEP_US = METER_STEP_S * _SECOND_US
 
 @dataclass(frozen=True, slots=True)
 class UsageInterval:
-    """`accelerator_s` delivered seconds of a lease within one minute of the clock. `id` follows from the lease and the
-    minute alone, so that the same interval told twice is one."""
+    """`accelerator_s` delivered seconds of a lease within one minute of the clock, all at one price. `id` follows from the
+    lease, the minute, and which of its prices it is, so that the same interval told twice is one. `hold_number` is the
+    reservation that it is paid from."""
 
     id: str
     lease_id: str
@@ -33,6 +34,13 @@ class UsageInterval:
     accelerator_s: int
     price_nano: int
     currency: str
+    price_number: int = 0
+    hold_number: int = 0
+
+    @property
+    def resource(self) -> str:
+        """What the ledger knows it by: one price is agreed for each."""
+        return f"{self.lease_id}.{self.price_number + 1}" if self.price_number else self.lease_id
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -71,9 +79,9 @@ def read_meter(lease: Lease, deliveries: Sequence[Delivery], *, final: bool) -> 
     intervals: list[UsageInterval] = []
     minute = begin
     while minute < last and len(intervals) < INTERVALS_MAX:
-        found = _interval(lease, pieces, minute)
-        if found is not None:
-            intervals.append(found)
+        found = _intervals(lease, pieces, minute)
+        if found:
+            intervals += found
             minute += _STEP_US
         else:
             minute = min(last, _next_minute(pieces, minute))
@@ -90,7 +98,7 @@ def _pieces(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int
     pieces = _worked(lease, deliveries)
     if lease.service_s is None:
         return pieces
-    left = lease.service_s * (lease.accelerators + lease.shrunk_by)
+    left = lease.service_s * lease.sold
     promised = []
     for start, end, count in pieces:
         last = min(end, start + left // count * _SECOND_US)
@@ -112,16 +120,20 @@ def _worked(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, int
         return delivered
     # A second in which an accelerator failed is not billed for it: starts are rounded down, ends up.
     outages = [
-        (to_micros(item.start) // _SECOND_US * _SECOND_US, -(-to_micros(item.end) // _SECOND_US) * _SECOND_US)
+        (
+            item.unit_id,
+            to_micros(item.start) // _SECOND_US * _SECOND_US,
+            -(-to_micros(item.end) // _SECOND_US) * _SECOND_US,
+        )
         for item in lease.outages
     ]
-    edges = sorted({edge for outage in outages for edge in outage})
+    edges = sorted({edge for _, begin, finish in outages for edge in (begin, finish)})
     pieces = []
     for start, end, count in delivered:
         cuts = [start, *(edge for edge in edges if start < edge < end), end]
         for first, last in pairwise(cuts):
-            out = sum(begin <= first and last <= finish for begin, finish in outages)
-            worked = min(count, lease.accelerators + lease.shrunk_by - out)
+            out = len({unit for unit, begin, finish in outages if begin <= first and last <= finish})
+            worked = min(count, lease.sold - out)
             if worked > 0:
                 pieces.append((first, last, worked))
     return pieces
@@ -134,21 +146,32 @@ def _delivered(lease: Lease, deliveries: Sequence[Delivery]) -> list[tuple[int, 
         start = -(-max(to_micros(delivery.start), opening, until) // _SECOND_US) * _SECOND_US
         end = min(to_micros(delivery.end), closing) // _SECOND_US * _SECOND_US
         if start < end:
-            pieces.append((start, end, min(delivery.accelerators, lease.accelerators + lease.shrunk_by)))
+            pieces.append((start, end, min(delivery.accelerators, lease.sold)))
             until = end
     return pieces
 
 
-def _interval(lease: Lease, pieces: list[tuple[int, int, int]], minute: int) -> UsageInterval | None:
+def _intervals(lease: Lease, pieces: list[tuple[int, int, int]], minute: int) -> list[UsageInterval]:
+    """What was delivered in that minute, one interval for each price that held in it."""
+    edges = [minute, *(to_micros(step.start) for step in lease.price_steps), minute + _STEP_US]
+    cuts = sorted({edge for edge in edges if minute <= edge <= minute + _STEP_US})
+    found = [_interval(lease, pieces, minute, span) for span in pairwise(cuts)]
+    return [interval for interval in found if interval is not None]
+
+
+def _interval(
+    lease: Lease, pieces: list[tuple[int, int, int]], minute: int, span: tuple[int, int]
+) -> UsageInterval | None:
+    first, last = span
     inside = [
-        (max(start, minute), min(end, minute + _STEP_US), count)
-        for start, end, count in pieces
-        if start < minute + _STEP_US and end > minute
+        (max(start, first), min(end, last), count) for start, end, count in pieces if start < last and end > first
     ]
     if not inside:
         return None
+    number = lease.price_number(from_micros(first))
+    parts = [lease.id, format_time(from_micros(minute)), *([str(number)] if number else [])]
     return UsageInterval(
-        id=derived_id("evt", lease.id, format_time(from_micros(minute))),
+        id=derived_id("evt", *parts),
         lease_id=lease.id,
         organization_id=lease.organization_id,
         pool_id=lease.pool_id,
@@ -156,8 +179,10 @@ def _interval(lease: Lease, pieces: list[tuple[int, int, int]], minute: int) -> 
         start=from_micros(inside[0][0]),
         end=from_micros(inside[-1][1]),
         accelerator_s=sum((end - start) // _SECOND_US * count for start, end, count in inside),
-        price_nano=lease.price_nano,
+        price_nano=lease.price_at(from_micros(first)),
         currency=lease.currency,
+        price_number=number,
+        hold_number=lease.hold_number,
     )
 
 

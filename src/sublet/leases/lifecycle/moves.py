@@ -37,7 +37,7 @@ def find_failures(connection: Connection, leases: Sequence[Lease], now: datetime
 def free_units(connection: Connection, lease: Lease, now: datetime) -> list[Unit]:
     """Accelerators of the lease's pool that work and that nobody holds until the lease is over and cleaned up, but for what
     reclaims keep for the owner."""
-    fence = next(iter(calendar.fences_of(connection, lease.id)), None)
+    fence = max(calendar.fences_of(connection, lease.id), key=lambda item: item.fenced.end, default=None)
     if fence is None or fence.fenced.end <= now:
         return []
     span = Window(max(now, fence.fenced.start), fence.fenced.end)
@@ -57,10 +57,9 @@ def move(
     if stale or not out or not set(incoming) <= free or not 0 <= fewer < lease.accelerators:
         return None
     fences = {fence.unit_id: fence for fence in calendar.fences_of(connection, lease.id)}
-    template = next(iter(fences.values()))
     calendar.release_units(connection, lease.id, list(out))
-    calendar.insert_fences(connection, [replace(template, unit_id=unit) for unit in incoming])
     instead = dict(zip(out, incoming, strict=False))
+    calendar.insert_fences(connection, [replace(fences[unit], unit_id=new) for unit, new in instead.items()])
     units = tuple(instead.get(unit, unit) for unit in lease.unit_ids if unit not in out or unit in instead)
     devices = calendar.devices_of(connection, list(units))
     changed = replace(lease, accelerators=len(units), shrunk_by=lease.shrunk_by + fewer)
@@ -76,9 +75,38 @@ def move(
         values["outages"] = [item.as_dict() for item in (*lease.outages, *gone)]
     if lease.reclaim_at is not None:
         values["credit_nano"] = credit_nano(changed, lease.reclaim_at)
+    if lease.handing_back is not None:
+        left = tuple(instead.get(unit, unit) for unit in lease.handing_back.unit_ids)
+        left = tuple(unit for unit in left if unit in units)
+        values["handing_back"] = replace(lease.handing_back, unit_ids=left).kept() if left else None
     sql.update_lease(connection, lease.id, **values)
     sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
     sql.set_unit_states(connection, lease.pool_id, incoming, UNIT_STATE_OF[lease.state], lease.id, None, now)
+    return sql.lease(connection, lease.id)
+
+
+def hand_back(connection: Connection, lease: Lease, now: datetime) -> Lease | None:
+    """The lease without the accelerators that its tenant gives back; None where there is nothing to give back by now. The caller
+    holds the pool's lock and has stopped the sandbox."""
+    handing = lease.handing_back
+    if handing is None or handing.at > now or not set(handing.unit_ids) < set(lease.unit_ids):
+        return None
+    out = list(handing.unit_ids)
+    kept = [(unit, device) for unit, device in zip(lease.unit_ids, lease.devices, strict=True) if unit not in out]
+    values: dict[str, Any] = {
+        "unit_ids": [unit for unit, _ in kept],
+        "devices": [device for _, device in kept],
+        "accelerators": len(kept),
+        "handed_back": lease.handed_back + len(out),
+        "handing_back": None,
+    }
+    if lease.active_at is not None:
+        start = max(handing.at, lease.active_at)
+        gone = [Outage(unit, start, max(start, lease.window.end)) for unit in out]
+        values["outages"] = [item.as_dict() for item in (*lease.outages, *gone)]
+    calendar.release_units(connection, lease.id, out)
+    sql.update_lease(connection, lease.id, **values)
+    sql.set_unit_states(connection, lease.pool_id, out, UnitState.FREE, None, None, now)
     return sql.lease(connection, lease.id)
 
 

@@ -34,7 +34,7 @@ def promise_of(row: Row[Any]) -> Promise | None:
     if row.service_s is not None:
         return Promise(
             row.class_name,
-            row.accelerators + row.shrunk_by,
+            row.accelerators + row.shrunk_by + row.handed_back,
             Window(row.start_at, row.end_at),
             outcome,
             max(over_at, row.start_at),
@@ -43,7 +43,7 @@ def promise_of(row: Row[Any]) -> Promise | None:
     told_s = (row.reclaim_at - row.told_at).total_seconds() if row.told_at is not None and row.reclaim_at else None
     return Promise(
         row.class_name,
-        row.accelerators + row.shrunk_by,
+        row.accelerators + row.shrunk_by + row.handed_back,
         Window(row.start_at, row.end_at),
         outcome,
         max(over_at, row.start_at),

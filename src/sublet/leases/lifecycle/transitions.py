@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,6 @@ from sublet.leases.model import (
     LeaseState,
     Timing,
     UnitState,
-    WrongStateError,
     checked_transition,
     credit_id,
     credit_nano,
@@ -36,7 +35,6 @@ from sublet.leases.volumes import store as volumes_sql
 from sublet.store import Store
 from sublet.values.clock import format_time
 from sublet.values.errors import NotFoundError
-from sublet.values.etags import Condition
 
 METER_ROUNDS_MAX = 64
 TAKEN_BY_ENGINE = "the cluster gives it to the owner's own work"
@@ -171,10 +169,11 @@ class Transitions:
             timing = self._ports.timing_of(connection, lease.pool_id)
             fenced = timing.fence(lease.window)
             taken = calendar.overlapping(connection, lease.pool_id, fenced, now, without=lease.id)
-            if taken & set(lease.unit_ids):
+            leaving = set(lease.handing_back.unit_ids) if lease.handing_back else set()
+            if taken & (set(lease.unit_ids) - leaving):
                 return lease
             sql.update_lease(connection, lease_id, reclaim_at=None, reclaim_reason=None, credit_nano=0)
-            calendar.lengthen(connection, lease_id, lease.window.end, timing.clean_s)
+            calendar.lengthen(connection, lease_id, lease.window.end, timing.clean_s, lease.handing_back)
             events.record_withdrawal(connection, lease, reason, now)
             if lease.state is LeaseState.NOTICE:
                 self._change(connection, lease, LeaseState.ACTIVE, actor, reason, now)
@@ -319,12 +318,16 @@ class Transitions:
 
         return self._store.write(write)
 
-    def release(self, lease_id: str, actor: str) -> Lease:
-        """The tenant gives the lease back, or cancels it before it began."""
+    def release(
+        self, lease_id: str, actor: str, before: Callable[[Connection, Lease, datetime], None] | None = None
+    ) -> Lease:
+        """The tenant gives the lease back, or cancels it before it began. `before` is done first, in the same transaction."""
 
         def write(connection: Connection) -> Lease:
             now = self._store.clock.now()
             lease = self._locked(connection, lease_id)
+            if before is not None:
+                before(connection, lease, now)
             if lease.state is LeaseState.SCHEDULED:
                 self._close(
                     connection, lease, LeaseState.CANCELED, actor, "canceled before it began", "canceled", now,
@@ -341,23 +344,6 @@ class Transitions:
             elif lease.state.served:
                 sql.update_lease(connection, lease_id, end_reason="released")
                 self._change(connection, lease, LeaseState.ENDING, actor, "given back by the tenant", now)
-            return self._read(connection, lease_id)
-
-        return self._store.write(write)
-
-    def set_keys(self, lease_id: str, keys: tuple[str, ...], actor: str, seen: Condition) -> Lease:
-        """Other SSH keys may log in from now on; the plan brings them to where the lease runs. Raises WrongStateError where it is
-        over, PreconditionFailedError."""
-
-        def write(connection: Connection) -> Lease:
-            lease = self._locked(connection, lease_id)
-            seen.require(lease.keys_as_dict())
-            if lease.state.terminal or lease.state is LeaseState.ENDING:
-                raise WrongStateError(f"lease {lease_id} is {lease.state}, so its keys can't be changed")
-            if lease.ssh_public_keys != keys:
-                sql.update_lease(connection, lease_id, ssh_public_keys=list(keys))
-                why = f"{f'{len(keys)} SSH keys' if len(keys) > 1 else 'one SSH key'} may log in from now on"
-                sql.record(connection, lease_id, lease.state, lease.state, self._store.clock.now(), actor, why)
             return self._read(connection, lease_id)
 
         return self._store.write(write)

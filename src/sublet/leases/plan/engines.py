@@ -68,7 +68,7 @@ def _unkept(lease: Lease, seen: Observation, timing: Timing, now: datetime) -> s
         return "its engine keeps nothing for it"
     if kept.broken is not None:
         return f"what its engine keeps for it would not hold: {kept.broken}"
-    if kept.accelerators < wanted.accelerators:
+    if kept.accelerators < wanted.accelerators or (lease.handed_back and kept.accelerators > wanted.accelerators):
         return f"its engine keeps {kept.accelerators} of {wanted.accelerators} accelerators"
     moved = wanted.window.start > now and abs(kept.start - wanted.window.start) > SLACK
     if moved or abs(kept.end - wanted.window.end) > SLACK:

@@ -85,8 +85,9 @@ def lanes_of(view: View) -> Callable[[Step], str]:
 def make_plan(view: View) -> Plan:
     """Ends first, so that capacity is back in time; then notices, starts, repairs, the meter, and what must be tidied up."""
     steps: list[Step] = []
+    in_use = _units_in_use(view)
     for lease in view.leases:
-        steps += _steps_of(view, lease)
+        steps += _steps_of(view, lease, in_use)
     for plan in view.reclaims:
         steps += _reclaim_steps(plan)
     steps += [_withdraw(item, view.now) for item in view.returns]
@@ -111,6 +112,7 @@ _ORDER = (
     "fail",
     "stop",
     "pause",
+    "hand_back",
     "finish",
     "adopt",
     "wait",
@@ -145,6 +147,7 @@ _ORDER = (
     "forget",
     "introduce",
 )
+_IN_USE = frozenset({LeaseState.PREPARING, LeaseState.ENDING})
 _BOOKS_ALONE = frozenset(
     {"wait", "wait_over", "reclaim", "withdraw", "release_unit", "ask_pause", "withdraw_pause", "prolong", "warn"}
 )
@@ -152,7 +155,13 @@ KINDS = _ORDER
 """Every kind of step, in the order in which a plan carries them."""
 
 
-def _steps_of(view: View, lease: Lease) -> Iterator[Step]:
+def _units_in_use(view: View) -> frozenset[str]:
+    """The accelerators that some lease is on, as far as the books know."""
+    using = (lease for lease in view.leases if lease.state.served or lease.state in _IN_USE)
+    return frozenset(unit for lease in using for unit in lease.unit_ids)
+
+
+def _steps_of(view: View, lease: Lease, in_use: frozenset[str]) -> Iterator[Step]:
     if view.backend_of.get(lease.pool_id) in view.silent:
         yield from _silent_steps(view, lease)
         return
@@ -168,7 +177,7 @@ def _steps_of(view: View, lease: Lease) -> Iterator[Step]:
             yield from _meter_steps(lease, seen) if lease.state.served else ()
             return
     if lease.state is LeaseState.SCHEDULED:
-        yield from _scheduled_steps(view, lease)
+        yield from _scheduled_steps(view, lease, in_use)
     elif lease.state is LeaseState.PREPARING:
         yield from _preparing_steps(view, lease, seen)
     elif lease.state.served and not is_taken(lease, seen):
@@ -189,11 +198,14 @@ def _silent_steps(view: View, lease: Lease) -> Iterator[Step]:
         yield Step("quarantine", lease.id, "its backend does not answer and the lease may still be running")
 
 
-def _scheduled_steps(view: View, lease: Lease) -> Iterator[Step]:
+def _scheduled_steps(view: View, lease: Lease, in_use: frozenset[str]) -> Iterator[Step]:
     if view.now >= lease.deadline:
         yield Step("abandon", lease.id, "its window is over before it could be started")
     elif lease.id in view.failures:
         yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing_of(lease))
+    elif any(unit in in_use for unit in lease.unit_ids):
+        # The lease that had an accelerator before must be proved gone; until then nothing is handed out.
+        return
     elif view.now >= lease.window.start - timedelta(seconds=view.timing_of(lease).prepare_s):
         yield Step("prepare", lease.id, f"its window opens at {format_time(lease.window.start)}", lease.window.start)
 
@@ -235,19 +247,15 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
         return
     if lease.reclaim_at is not None and lease.state is not LeaseState.NOTICE:
         yield Step("announce", lease.id, f"it is taken back at {format_time(lease.reclaim_at)}", lease.reclaim_at)
-    if seen.state in (RunState.ABSENT, RunState.PAUSED):
+    if lease.handing_back is not None and view.now >= lease.handing_back.at:
+        gone = len(lease.handing_back.unit_ids)
+        yield Step("hand_back", lease.id, f"its tenant gives back {gone} accelerators", lease.handing_back.at)
+    elif seen.state in (RunState.ABSENT, RunState.PAUSED):
         yield Step(
             "restart", lease.id, "its sandbox is gone; the same lease comes back with the same home and door key"
         )
     elif seen.state.live:
-        if seen.reclaim_at != lease.reclaim_at:
-            what = f"notice until {format_time(lease.reclaim_at)}" if lease.reclaim_at else "the notice is withdrawn"
-            yield Step("notify", lease.id, f"its tenant does not know yet: {what}", lease.reclaim_at)
-        wanted = ends_at(lease, seen)
-        if seen.ends_at is not None and seen.ends_at != wanted:
-            yield Step("set_terms", lease.id, f"its end is {format_time(wanted)}", wanted)
-        if seen.keys is not None and seen.keys != keys_digest(lease.ssh_public_keys):
-            yield Step("set_keys", lease.id, "other SSH keys may log in now")
+        yield from _terms_steps(lease, seen)
     if seen.state is RunState.RUNNING:
         if lease.state is LeaseState.DEGRADED:
             yield Step("recover", lease.id, "SSH answers again")
@@ -256,6 +264,18 @@ def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]
     elif lease.state is LeaseState.ACTIVE:
         yield Step("degrade", lease.id, f"its backend says {seen.state}: {seen.error or 'the tenant can not log in'}")
     yield from _meter_steps(lease, seen)
+
+
+def _terms_steps(lease: Lease, seen: Observation) -> Iterator[Step]:
+    """What its sandbox does not know yet: a notice, another end, other keys."""
+    if seen.reclaim_at != lease.reclaim_at:
+        what = f"notice until {format_time(lease.reclaim_at)}" if lease.reclaim_at else "the notice is withdrawn"
+        yield Step("notify", lease.id, f"its tenant does not know yet: {what}", lease.reclaim_at)
+    wanted = ends_at(lease, seen)
+    if seen.ends_at is not None and seen.ends_at != wanted:
+        yield Step("set_terms", lease.id, f"its end is {format_time(wanted)}", wanted)
+    if seen.keys is not None and seen.keys != keys_digest(lease.ssh_public_keys):
+        yield Step("set_keys", lease.id, "other SSH keys may log in now")
 
 
 def _meter_steps(lease: Lease, seen: Observation) -> Iterator[Step]:

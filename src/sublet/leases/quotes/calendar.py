@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 
 from sublet.fleet.inventory import units
 from sublet.fleet.model import Unit
-from sublet.leases.model import WINDOW_S_MAX, Fence, SoldWindow, UnitState
+from sublet.leases.model import WINDOW_S_MAX, Fence, HandingBack, SoldWindow, UnitState
 from sublet.store.tables.leases import fences, unit_states
 from sublet.values.windows import Window
 
@@ -47,7 +47,7 @@ def other_tenants(
 
 def book(connection: Connection, pool_id: str, now: datetime, within: Window | None = None) -> list[SoldWindow]:
     """What is sold or held of the pool from `now` on, one entry per holder; `within` a window alone, where that is given."""
-    found: dict[str, list[Fence]] = {}
+    found: dict[tuple[str, Window], list[Fence]] = {}
     if within is not None:
         query = select(fences).where(*_overlap(pool_id, within, now))
     else:
@@ -64,7 +64,8 @@ def book(connection: Connection, pool_id: str, now: datetime, within: Window | N
                 Window(row.fence_start, row.fence_end),
                 block_id=row.block_id,
             )
-            found.setdefault(row.holder_id, []).append(fence)
+            # A lease that gives some back holds those for less long than the rest.
+            found.setdefault((row.holder_id, fence.window), []).append(fence)
     return [SoldWindow(len(held), held[0].class_name, held[0].window, held[0].block_id) for held in found.values()]
 
 
@@ -119,9 +120,14 @@ def devices_of(connection: Connection, unit_ids: list[str]) -> dict[str, str]:
     return {row.id: row.device for row in found}
 
 
-def shorten(connection: Connection, holder_id: str, end: datetime, clean_s: int) -> None:
-    """The sold window ends earlier; the gap to clean follows it. Never makes a fence longer."""
+def shorten(
+    connection: Connection, holder_id: str, end: datetime, clean_s: int, unit_ids: Sequence[str] | None = None
+) -> None:
+    """The sold window ends earlier, of `unit_ids` alone where they are given; the gap to clean follows it. Never makes a
+    fence longer."""
     for fence in fences_of(connection, holder_id):
+        if unit_ids is not None and fence.unit_id not in unit_ids:
+            continue
         new_end = min(fence.window.end, max(end, fence.window.start + timedelta(seconds=1)))
         new_fence_end = min(fence.fenced.end, new_end + timedelta(seconds=clean_s))
         connection.execute(
@@ -131,13 +137,18 @@ def shorten(connection: Connection, holder_id: str, end: datetime, clean_s: int)
         )
 
 
-def lengthen(connection: Connection, holder_id: str, end: datetime, clean_s: int) -> None:
-    """The sold window ends later, or at its old end again; the caller has seen that nobody else holds that time."""
+def lengthen(
+    connection: Connection, holder_id: str, end: datetime, clean_s: int, handing: HandingBack | None = None
+) -> None:
+    """The sold window ends later, or at its old end again; that of the accelerators which are given back ends with them. The
+    caller has seen that nobody else holds that time."""
     connection.execute(
         update(fences)
         .where(fences.c.holder_id == holder_id)
         .values(end_at=end, fence_end=end + timedelta(seconds=clean_s))
     )
+    if handing is not None and handing.at < end:
+        shorten(connection, holder_id, handing.at, clean_s, handing.unit_ids)
 
 
 def release(connection: Connection, holder_id: str) -> None:
@@ -154,6 +165,17 @@ def release_expired(connection: Connection, now: datetime, limit: int) -> int:
     """Drop the rows of holds that have expired; they count for nothing already."""
     stale = select(fences.c.holder_id).where(fences.c.expires_at.is_not(None), fences.c.expires_at <= now).limit(limit)
     return connection.execute(delete(fences).where(fences.c.holder_id.in_(stale))).rowcount
+
+
+def next_fence(
+    connection: Connection, unit_ids: Sequence[str], since: datetime, now: datetime, without: str
+) -> datetime | None:
+    """When somebody other than `without` holds one of these accelerators next, from `since` on; None where nobody does."""
+    query = select(func.min(fences.c.fence_start)).where(
+        fences.c.unit_id.in_(unit_ids), fences.c.fence_end > since, fences.c.holder_id != without, _standing(now)
+    )
+    found: datetime | None = connection.execute(query).scalar_one()
+    return found
 
 
 def overlapping(connection: Connection, pool_id: str, fenced: Window, now: datetime, *, without: str) -> set[str]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from sublet.leases import store as sql
-from sublet.leases.model import QUOTE_S, Lease, LeaseState, OnFailure, Quote, UnitState
+from sublet.leases.model import QUOTE_S, GiveBack, Lease, LeaseState, OnFailure, Quote, UnitState
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import ROLLING_S, hold_s
@@ -78,6 +78,7 @@ def make_quote(
         ),
         service_s=request.service_s,
         likely=offered.likely,
+        give_back=GiveBack.of(terms),
     )
 
 
@@ -124,6 +125,7 @@ def make_lease(
         volumes=quote.volumes,
         service_s=quote.service_s,
         turned_at=None if by_window else now,
+        give_back=quote.give_back,
     )
     volumes_sql.attach_all(connection, quote.volumes, lease.id)
     ports.reserve(connection, lease, buyer.key_id, buyer.project)

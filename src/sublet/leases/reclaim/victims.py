@@ -202,6 +202,13 @@ class _Tenant:
     end: datetime | None
     leaving: bool
     leaving_in_time: bool
+    lease: Lease | None = None
+
+    def count_at(self, at: datetime) -> int:
+        """How many accelerators it holds at a moment, of a lease without those that its tenant gives back."""
+        if not self.start <= at or (self.end is not None and self.end <= at):
+            return 0
+        return self.lease.held_at(at) if self.lease is not None else self.accelerators
 
     def holds(self, window: Window) -> bool:
         """Whether it holds its accelerators when `window` begins, or from some moment of it on."""
@@ -220,6 +227,7 @@ def _tenant_of(lease: Lease, classes: ServiceClasses, now: datetime, clean_s: in
         end=lease.deadline,
         leaving=leaving,
         leaving_in_time=lease.reclaim_at is not None and lease.deadline <= in_time,
+        lease=lease,
     )
 
 
@@ -235,6 +243,12 @@ def _tenant_of_replica(item: Occupant, classes: ServiceClasses, now: datetime) -
         leaving=leaving_at is not None,
         leaving_in_time=leaving_at is not None and leaving_at <= now + timedelta(seconds=item.drain_s),
     )
+
+
+def _most_at_once(tenants: Sequence[_Tenant], window: Window) -> int:
+    """How many accelerators they hold at the busiest moment of `window`: one that begins when another ends takes no more."""
+    moments = {window.start, *(item.start for item in tenants if window.start < item.start < window.end)}
+    return max(sum(item.count_at(at) for item in tenants) for at in moments)
 
 
 def plan_reclaim(
@@ -299,7 +313,7 @@ def rising(
         able = [(item, item.notice_s) for item in present if not item.leaving and item.notice_s is not None]
         place = max((item.place for item, needs_s in able if needs_s <= notice_s), default=0)
         counted = [item for item in present if not (item.leaving_in_time and item.place < place)]
-        excess = sum(item.accelerators for item in counted) - may_stay(window)
+        excess = _most_at_once(counted, window) - may_stay(window)
         if excess <= 0:
             continue
         asked = {item.id for item, needs_s in able if needs_s <= notice_s or item.place < place}
@@ -346,7 +360,7 @@ def returning(
     found: list[str] = []
     spare = min(
         may_stay(moment)
-        - sum(lease.accelerators for lease in leases if lease.id not in asked and _holds(lease, moment))
+        - sum(lease.held_at(moment.end) for lease in leases if lease.id not in asked and _holds(lease, moment))
         - sum(
             item.accelerators
             for item in rented
@@ -425,7 +439,7 @@ def _paused(
         id=lease.id,
         accelerators=lease.accelerators,
         class_name=lease.class_name,
-        rate_nano=lease.price_nano,
+        rate_nano=lease.price_at(reclaim_at),
         credit_nano=credit,
         served_s=0,
         left_s=late_s,
@@ -447,7 +461,7 @@ def _victim(lease: Lease, by: datetime, now: datetime, why: str, clean_s: int, c
         id=lease.id,
         accelerators=lease.accelerators,
         class_name=lease.class_name,
-        rate_nano=lease.price_nano,
+        rate_nano=lease.price_at(reclaim_at),
         credit_nano=credit,
         served_s=max(0, int((reclaim_at - began).total_seconds())),
         left_s=max(0, int((lease.window.end - max(reclaim_at, lease.window.start)).total_seconds())),

@@ -85,6 +85,7 @@ METERS: dict[str, Meter] = {
     meter.name: meter
     for meter in (
         Meter("accelerator.seconds", "Seconds", "leases", 3, 10**8, ("pool", "generation", "class", "site")),
+        Meter("lease.fees", "Fees", "leases", 0, 1, ("pool", "generation", "class", "site")),
         Meter("storage.mib_hours", "MiB-Hours", "leases", 0, 10**9, ("pool", "site")),
         Meter("tokens.input", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),
         Meter("tokens.input_cached", "Tokens", "models", 0, _TOKENS_MAX, ("model", "tier")),

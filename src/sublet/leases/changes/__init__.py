@@ -1,0 +1,1 @@
+"""What a tenant changes of a lease that it holds."""
