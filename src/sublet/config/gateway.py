@@ -50,6 +50,29 @@ class GatewayModelSettings(Section):
         return {name: value for name, value in self if name != "name" and value is not None}
 
 
+class UpstreamSettings(Section):
+    """A deployed model that serves a route."""
+
+    model: str = Field(min_length=1, max_length=120, description="the name of a deployed model")
+    weight: Weight = Field(
+        default=1.0, description="its share among upstreams of the same priority, for each of its slots"
+    )
+    priority: int = Field(
+        default=0, ge=0, le=100, description="0 is asked first; a higher one when those before cannot serve"
+    )
+
+
+class RouteSettings(Section):
+    """A public model name that several deployed models serve."""
+
+    name: str = Field(min_length=1, max_length=80, description="the public name; it may be that of one of the models")
+    upstreams: tuple[UpstreamSettings, ...] = Field(min_length=1, max_length=16, description="the models that serve it")
+    spill: bool = Field(
+        default=False,
+        description="whether the next priority also serves while the ones before are busy, and not only when they fail",
+    )
+
+
 class Gateway(Section):
     """The model API."""
 
@@ -118,6 +141,7 @@ class Gateway(Section):
     silence_s_max: AnswerSeconds = Field(default=60.0, description="seconds between two tokens of a stream")
     answer_s_max: AnswerSeconds = Field(default=900.0, description="seconds that an answer may take in total")
     models: tuple[GatewayModelSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
 
     @field_validator("models")
     @classmethod
@@ -127,3 +151,20 @@ class Gateway(Section):
             if names.count(name) > 1:
                 raise ValueError(f"there are two entries named {name!r}; use one entry per model")
         return models
+
+    @field_validator("routes")
+    @classmethod
+    def _routes_of_their_own(cls, routes: tuple[RouteSettings, ...]) -> tuple[RouteSettings, ...]:
+        names = [route.name for route in routes]
+        for route in routes:
+            if names.count(route.name) > 1:
+                raise ValueError(f"there are two routes named {route.name!r}; use one entry per name")
+            models = [upstream.model for upstream in route.upstreams]
+            for model in models:
+                if models.count(model) > 1:
+                    raise ValueError(f"the route {route.name!r} names {model!r} twice; use one entry per model")
+                if model in names and model != route.name:
+                    raise ValueError(
+                        f"the route {route.name!r} leads to the route {model!r}; name deployed models only"
+                    )
+        return routes

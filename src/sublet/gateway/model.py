@@ -29,6 +29,26 @@ class Times(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamRule:
+    """A deployed model that serves a route: its share among those of the same priority, for each of its slots, and which are asked
+    before it (those of a smaller one)."""
+
+    model: str
+    weight: float = 1.0
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """A public name that several deployed models serve. With `spill`, those of the next priority serve while the ones before are
+    busy; without, only when these cannot serve."""
+
+    name: str
+    upstreams: tuple[UpstreamRule, ...]
+    spill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What an operator may set for the gateway; every limit of it is per process (those of limits/ are not).
 
@@ -71,6 +91,7 @@ class GatewaySettings:
     journal_segment_bytes_max: int = 64 * 1024 * 1024
     drain_s_max: float = 30.0
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    routes: tuple[RouteRule, ...] = ()
 
     def of_model(self, name: str) -> GatewaySettings:
         """These settings as they hold for one model."""
@@ -130,7 +151,8 @@ class KeyGrant:
 class ReplicaRoute:
     """A replica that takes requests. `endpoint` is `unix:///path` or an http(s) base URL to which `/v1/…` is added.
 
-    `served_as` is the model as this replica serves it, where the catalog's entry has changed since the replica was started.
+    `served_as` is the model as this replica serves it, where the catalog's entry has changed since the replica was started, or
+    where the public name is served by several models. `weight` and `priority` are as in UpstreamRule.
     """
 
     id: str
@@ -138,6 +160,8 @@ class ReplicaRoute:
     slots: int
     pool_id: str = ""
     served_as: ModelRoute | None = None
+    weight: float = 1.0
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +173,7 @@ class ModelRoute:
     `dialect` names what the engine knows beyond OpenAI's API (see dialects.py).
     `key_variable` names the environment variable with the engine's own key. `slots_coming` are those of replicas that are
     wanted and do not answer yet. `context_known` is False where nobody said how long the context is. `limits` are those that all
-    who call it share.
+    who call it share. `spill` is as in RouteRule; `replicas` are ordered by priority.
     """
 
     name: str
@@ -166,6 +190,7 @@ class ModelRoute:
     slots_coming: int = 0
     context_known: bool = True
     limits: tuple[SharedLimit, ...] = ()
+    spill: bool = False
 
     @property
     def slots(self) -> int:

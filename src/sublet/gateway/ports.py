@@ -10,7 +10,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from sublet.gateway.metering.shipper import Emit
-from sublet.gateway.model import Snapshot
+from sublet.gateway.model import RouteRule, Snapshot
 from sublet.gateway.requests.held import Holds
 from sublet.gateway.upstream.engine_watch import Trouble
 
@@ -18,9 +18,11 @@ from sublet.gateway.upstream.engine_watch import Trouble
 class LoadSnapshot(Protocol):
     """Reads who may call and what is served."""
 
-    def __call__(self, connection: Connection, version: int, weights: Mapping[str, float]) -> Snapshot:
-        """The live keys and the deployed models with their replicas. `weights` are those of organizations (by id or name) and
-        keys (by id) that are not 1."""
+    def __call__(
+        self, connection: Connection, version: int, weights: Mapping[str, float], routes: Sequence[RouteRule] = ()
+    ) -> Snapshot:
+        """The live keys, the deployed models with their replicas, and the names that several of them serve. `weights` are those
+        of organizations (by id or name) and keys (by id) that are not 1."""
         ...
 
 

@@ -269,7 +269,7 @@ class Gateway:
     def context(self, grant: KeyGrant, model: ModelRoute, replica: ReplicaRoute, tier: str = "") -> bytes:
         """What the records of requests of one key and tier to one replica have in common."""
         # By ids: the hash of a dataclass costs more than what is saved.
-        key = grant.id, replica.id, tier
+        key = grant.id, replica.id, model.name + tier
         found = self._contexts.get(key)
         if found is None:
             if len(self._contexts) >= CONTEXTS_MAX:
@@ -294,7 +294,7 @@ class Gateway:
         self.limits.adopt(snapshot)
         self._end_revoked({grant.id: grant for grant in snapshot.keys.values() if grant.may_call})
         known = {
-            (route.endpoint, model.name, (route.served_as or model).key_variable)
+            (route.endpoint, (route.served_as or model).name, (route.served_as or model).key_variable)
             for model in snapshot.models.values()
             for route in model.replicas
         }

@@ -28,6 +28,7 @@ class SnapshotThread:
         self._load = load
         self._interval_s = settings.snapshot_interval_s
         self._weights = settings.weights
+        self._routes = settings.routes
         self._adopt = adopt
         self._last = Snapshot()
         self._stopped = threading.Event()
@@ -38,7 +39,7 @@ class SnapshotThread:
     def load(self) -> Snapshot:
         """The first snapshot, at once. Raises UnavailableError where the database can't be reached."""
         with self._store.read() as connection:
-            self._last = self._load(connection, 1, self._weights)
+            self._last = self._load(connection, 1, self._weights, self._routes)
         self._loaded_at = time.monotonic()
         return self._last
 
@@ -63,7 +64,7 @@ class SnapshotThread:
         """Load once; whether it worked. What is known stays valid where it did not."""
         try:
             with self._store.read() as connection:
-                found = self._load(connection, self._last.version + 1, self._weights)
+                found = self._load(connection, self._last.version + 1, self._weights, self._routes)
         except Exception as error:
             if not self._away:
                 log.warning(

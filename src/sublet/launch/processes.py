@@ -68,7 +68,7 @@ def _control(settings: Settings, fd: int | None) -> None:
 
 def _gateway(settings: Settings, fd: int | None) -> None:
     from sublet.gateway import server as gateway_server
-    from sublet.gateway.model import GatewaySettings
+    from sublet.gateway.model import GatewaySettings, RouteRule, UpstreamRule
     from sublet.ledger.budgets.desk import HoldDesk
     from sublet.models.catalog import built_in
     from sublet.wiring.model_api import gateway_ports
@@ -80,8 +80,14 @@ def _gateway(settings: Settings, fd: int | None) -> None:
     gateway_settings = GatewaySettings(
         data_dir=settings.data_dir,
         overrides={model.name: model.overrides() for model in settings.gateway.models},
+        routes=tuple(
+            RouteRule(
+                route.name, tuple(UpstreamRule(to.model, to.weight, to.priority) for to in route.upstreams), route.spill
+            )
+            for route in settings.gateway.routes
+        ),
         # What an operator may set has the same name there.
-        **{name: value for name, value in settings.gateway if name != "models"},
+        **{name: value for name, value in settings.gateway if name not in ("models", "routes")},
     )
     presence = present(system.store, settings, "gateway")
     desk = HoldDesk(system.store, system.ledger.spending)

@@ -13,7 +13,7 @@ from sublet.accounts.limits.model import MODEL, PROJECT, Limit
 from sublet.accounts.limits.store import live_limits
 from sublet.accounts.permissions import ALL, reach
 from sublet.gateway.metering.shipper import Emit
-from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, SharedLimit, Snapshot
+from sublet.gateway.model import KeyGrant, ModelRoute, ReplicaRoute, RouteRule, SharedLimit, Snapshot, UpstreamRule
 from sublet.gateway.ports import GatewayPorts
 from sublet.gateway.requests.held import Holds
 from sublet.gateway.upstream.dialects import DIALECTS
@@ -30,18 +30,33 @@ from sublet.values.clock import from_micros
 def gateway_ports(emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None) -> GatewayPorts:
     """`built_in` is the model that needs no catalog entry."""
 
-    def load(connection: Connection, version: int, weights: Mapping[str, float]) -> Snapshot:
-        return load_snapshot(connection, version, built_in, weights)
+    def load(
+        connection: Connection, version: int, weights: Mapping[str, float], routes: Sequence[RouteRule] = ()
+    ) -> Snapshot:
+        return load_snapshot(connection, version, built_in, weights, routes)
 
     return GatewayPorts(emit, load, report_troubles, holds)
 
 
 def load_snapshot(
-    connection: Connection, version: int, built_in: CatalogEntry = BUILT_IN, weights: Mapping[str, float] | None = None
+    connection: Connection,
+    version: int,
+    built_in: CatalogEntry = BUILT_IN,
+    weights: Mapping[str, float] | None = None,
+    routes: Sequence[RouteRule] = (),
 ) -> Snapshot:
-    """Live keys, and the models that are deployed with their replicas."""
+    """Live keys, the models that are deployed with their replicas, and the names that several of them serve."""
     limits = live_limits(connection)
-    return Snapshot(_keys(connection, weights or {}, limits), _models(connection, built_in, limits), version)
+    models = _models(connection, built_in)
+    if routes:
+        models = routed(models, routes)
+    for name, model in models.items():
+        shared = [
+            found for limit in limits if limit.scope == MODEL and limit.model == name and (found := _shared(limit))
+        ]
+        if shared:
+            models[name] = replace(model, limits=tuple(shared))
+    return Snapshot(_keys(connection, weights or {}, limits), models, version)
 
 
 def report_troubles(connection: Connection, run: str, troubles: Sequence[FailingReplica], at: datetime) -> None:
@@ -120,7 +135,7 @@ def _shared(limit: Limit) -> SharedLimit | None:
     return SharedLimit(limit.id, whose, limit.model, *numbers)
 
 
-def _models(connection: Connection, built_in: CatalogEntry, limits: Sequence[Limit]) -> dict[str, ModelRoute]:
+def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRoute]:
     entries = {built_in.name: built_in} | {entry.name: entry for entry in models_sql.catalog_rows(connection)}
     ready: dict[str, list[ReplicaRoute]] = {}
     began: dict[str, CatalogEntry] = {}
@@ -138,10 +153,52 @@ def _models(connection: Connection, built_in: CatalogEntry, limits: Sequence[Lim
         model, created_at = deployment.model, deployment.created_at
         if (entry := entries.get(model)) is not None:
             own = [_as_served(route, began.get(route.id), entry, created_at) for route in ready.get(model, ())]
-            found = _route(entry, created_at, tuple(own), coming.get(model, 0))
-            shared = [_shared(limit) for limit in limits if limit.scope == MODEL and limit.model == model]
-            routes[model] = replace(found, limits=tuple(item for item in shared if item)) if shared else found
+            routes[model] = _route(entry, created_at, tuple(own), coming.get(model, 0))
     return routes
+
+
+def routed(models: Mapping[str, ModelRoute], rules: Sequence[RouteRule]) -> dict[str, ModelRoute]:
+    """The models, and the names of `rules` for those of their upstreams that are deployed. A name can do what all of its upstreams
+    can, and its context is the smallest of theirs."""
+    used = {upstream.model for rule in rules for upstream in rule.upstreams}
+    # A replica says how it is served wherever it is listed: it is the same one by its id.
+    found = {name: _served_by_itself(model) if name in used else model for name, model in models.items()}
+    result = dict(found)
+    for rule in rules:
+        parts = [(upstream, found[upstream.model]) for upstream in rule.upstreams if upstream.model in found]
+        if parts:
+            result[rule.name] = _routed(rule, parts)
+    return result
+
+
+def _served_by_itself(model: ModelRoute) -> ModelRoute:
+    itself = replace(model, replicas=(), slots_coming=0)
+    return replace(
+        model, replicas=tuple(replace(route, served_as=route.served_as or itself) for route in model.replicas)
+    )
+
+
+def _routed(rule: RouteRule, parts: Sequence[tuple[UpstreamRule, ModelRoute]]) -> ModelRoute:
+    models = [model for _, model in parts]
+    replicas = [
+        replace(route, weight=upstream.weight, priority=upstream.priority)
+        for upstream, model in parts
+        for route in model.replicas
+    ]
+    return replace(
+        models[0],
+        name=rule.name,
+        engine_model=rule.name,
+        capabilities=frozenset.intersection(*(model.capabilities for model in models)),
+        context_tokens=min(model.context_tokens for model in models),
+        created_s=min(model.created_s for model in models),
+        replicas=tuple(sorted(replicas, key=lambda route: route.priority)),
+        # Only where all engines are our own is waiting for one that fails the right thing.
+        timings=all(model.timings for model in models),
+        slots_coming=sum(model.slots_coming for model in models),
+        context_known=all(model.context_known for model in models),
+        spill=rule.spill,
+    )
 
 
 def _as_served(

@@ -29,13 +29,15 @@ class KeyState:
 
 
 class ReplicaState:
-    """A replica as this gateway sees it: requests under way, and how well it answers."""
+    """A replica as this gateway sees it: requests under way, about how many tokens these have, when its turn is among equals (in
+    virtual time), and how well it answers."""
 
-    __slots__ = ("health", "in_flight", "route")
+    __slots__ = ("finish", "health", "in_flight", "route", "tokens")
 
     def __init__(self, route: ReplicaRoute) -> None:
         self.route = route
-        self.in_flight = 0
+        self.in_flight = self.tokens = 0
+        self.finish = 0.0
         self.health = ReplicaHealth()
 
 
@@ -76,7 +78,7 @@ class Admission:
         self._keys: dict[str, KeyState] = {}
         self._replicas: dict[str, ReplicaState] = {}
         self._queues: dict[str, ModelQueue] = {}
-        self._turn = 0
+        self._clock = 0.0
 
     # Keys
 
@@ -126,30 +128,40 @@ class Admission:
     # Replicas
 
     def pick(self, model: ModelRoute, now: float, besides: tuple[str, ...] = ()) -> ReplicaState | None:
-        """The least loaded replica with a free slot, taken; None where there is something to wait for: a slot, a replica
-        that is starting, or those `besides`, which just failed this very request but are still wanted.
+        """The least loaded replica with a free slot, of those that are asked first, taken; None where there is something to wait
+        for: a slot, a replica that is starting, or those `besides`, which just failed this very request but are still wanted.
 
         One that cools down is only picked where there is nobody else, and one elsewhere that is shut not at all; an engine of
         our own is restarted by its host, so that waiting for it is right. Raises NoReplicaError where no replica is wanted
         at all, EngineDownError or EngineBusyError where all of them are shut.
         """
         best: ReplicaState | None = None
-        count = len(model.replicas)
-        self._turn += 1
-        for offset in range(count):
-            # Equals take turns.
-            route = model.replicas[(self._turn + offset) % count]
+        at = model.replicas[0] if model.replicas else None
+        worth_waiting_for = 1 << 30
+        for route in model.replicas:
+            if route.priority > worth_waiting_for:
+                break
             if route.id in besides:
                 continue
             state = self._replicas.get(route.id)
             if state is None:
                 state = self._replicas[route.id] = ReplicaState(route)
+                state.finish = self._clock
             if state.health.shut and not model.timings and not state.health.admits(now):
                 continue
-            if state.in_flight < route.slots and (best is None or _better(state, best, now)):
-                best = state
+            if state.in_flight >= route.slots:
+                if not model.spill and not state.health.cools(now):
+                    worth_waiting_for = route.priority
+            elif best is None or at is None or _better((state, route), (best, at), now):
+                best, at = state, route
+                if not best.health.cools(now):
+                    worth_waiting_for = route.priority
+        count = len(model.replicas)
         if best is not None:
             best.in_flight += 1
+            assert at is not None
+            self._clock = max(self._clock, best.finish)
+            best.finish = max(best.finish, self._clock - 1) + 1 / (at.weight * at.slots)
             best.health.probing = best.health.shut
         elif not count and not model.slots_coming:
             raise NoReplicaError(
@@ -243,9 +255,18 @@ class Admission:
         return len(queue.waiting) if queue else 0
 
 
-def _better(one: ReplicaState, other: ReplicaState, now: float) -> bool:
-    """Those that do not cool down first, then the smaller share of slots taken."""
-    cools, other_cools = one.health.cools(now), other.health.cools(now)
+def _better(one: tuple[ReplicaState, ReplicaRoute], other: tuple[ReplicaState, ReplicaRoute], now: float) -> bool:
+    """Those that do not cool down first; then the smaller priority; then the fewer tokens under way, and then the smaller share of
+    slots taken, for their weight; of equals, the one whose turn it is."""
+    (state, route), (best, at) = one, other
+    cools, other_cools = state.health.cools(now), best.health.cools(now)
     if cools != other_cools:
         return other_cools
-    return one.in_flight * other.route.slots < other.in_flight * one.route.slots
+    if route.priority != at.priority:
+        return route.priority < at.priority
+    size, other_size = route.slots * route.weight, at.slots * at.weight
+    if state.tokens * other_size != best.tokens * size:
+        return state.tokens * other_size < best.tokens * size
+    if state.in_flight * other_size != best.in_flight * size:
+        return state.in_flight * other_size < best.in_flight * size
+    return state.finish < best.finish

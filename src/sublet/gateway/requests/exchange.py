@@ -9,6 +9,7 @@ from __future__ import annotations
 from sublet.gateway.front.client import Client
 from sublet.gateway.limits.sharing import Claim
 from sublet.gateway.limits.telling import told
+from sublet.gateway.metering.estimate import BYTES_PER_TOKEN
 from sublet.gateway.metering.records import CLIENT_GONE
 from sublet.gateway.model import KeyGrant, ModelRoute
 from sublet.gateway.refusals import InvalidApiKeyError, JournalError
@@ -24,6 +25,9 @@ from sublet.gateway.requests.reply import Reply
 from sublet.gateway.surfaces.surface import Allowance, Identity, Surface
 from sublet.gateway.upstream.attempt import Attempt
 from sublet.values.errors import SubletError
+
+ANSWER_TOKENS = 256
+"""What an answer is taken to have that nobody bounded, when load is compared."""
 
 
 class Exchange:
@@ -52,6 +56,7 @@ class Exchange:
         "hold",
         "identity",
         "last_at",
+        "load",
         "model",
         "most_nano",
         "queue_s",
@@ -99,7 +104,7 @@ class Exchange:
         self.state: State = QUEUED
         self.attempt: Attempt | None = None
         self.seat: Seat | None = None
-        self.attempts = 0
+        self.attempts = self.load = 0
         self.tried: tuple[str, ...] = ()
         self.held = self.asked = self.retried = False
         self._head_sent = self._gone = False
@@ -205,12 +210,17 @@ class Exchange:
         self.state = ASKING
         self.last_at = self.gateway.monotonic()
         self._queue.waiting.started(self)
+        self.load = (
+            self.body_bytes // BYTES_PER_TOKEN + (self.call.output_tokens_max or ANSWER_TOKENS) * self.call.answers
+        )
+        replica.tokens += self.load
         self.attempt = attempt = Attempt(self, replica)
         self._entry.open(self, replica.route)
         attempt.start()
 
     def _release(self, replica: ReplicaState) -> None:
         replica.in_flight -= 1
+        replica.tokens -= self.load
         self._queue.waiting.ended(self)
 
     # What the attempt says
