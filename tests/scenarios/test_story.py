@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -25,6 +26,8 @@ from sublet.values.errors import UnavailableError
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
+HOLD_S = 60
+CLEARED_S_MAX = 30
 VICTIMS = ("control", "gateway", "engines", "shim", "supervisor")
 
 
@@ -100,18 +103,18 @@ def check_books(theatre: UpProcess, stage: Stage) -> None:
     """No lease lost or doubled, no usage lost or billed twice, the credit given once, every transaction balanced."""
     store = Store(theatre.settings.database_url)
     try:
+        left = _without_holds(store)
         with store.read() as connection:
             leases = connection.execute(select(lease_tables.leases)).all()
             events = connection.execute(select(ledger_tables.events)).all()
             granted = connection.execute(select(ledger_tables.credit_grants)).all()
             lines = connection.execute(select(ledger_tables.lines)).all()
             postings = connection.execute(select(ledger_tables.postings)).all()
-            fences = connection.execute(select(lease_tables.fences)).all()
     finally:
         store.close()
     assert [row.state for row in leases] == ["ended"]
     assert leases[0].end_reason == "reclaimed"
-    assert not fences, "an accelerator is still held"
+    assert not left, f"an accelerator is still held: {left}"
     used = [row for row in events if row.meter == "accelerator.seconds"]
     assert sum(row.quantity for row in used) == leases[0].metered_s * 1000
     window = (leases[0].ended_at - leases[0].active_at).total_seconds()
@@ -124,6 +127,18 @@ def check_books(theatre: UpProcess, stage: Stage) -> None:
         sums[row.transaction_no] += row.nano
     assert not any(sums.values())
     assert stage.facts["invoice"]["total"]
+
+
+def _without_holds(store: Store) -> list[Any]:
+    """The fences that stand once what was quoted has been let go. A client that dies between quote and lease, or is cut off there,
+    leaves a hold: it has an end, and the control plane removes it then without being asked."""
+    deadline = time.monotonic() + HOLD_S + CLEARED_S_MAX
+    while True:
+        with store.read() as connection:
+            fences = list(connection.execute(select(lease_tables.fences)).all())
+        if all(row.expires_at is None for row in fences) or time.monotonic() > deadline:
+            return fences
+        time.sleep(0.2)
 
 
 def kill(theatre: UpProcess, victim: str) -> None:

@@ -124,6 +124,7 @@ def _rent(stage: Stage, pool_id: str) -> tuple[dict[str, Any], dict[str, Any]] |
     """A quote and its lease, or None while the owner needs everything: what is spare changes by the minute."""
     request = {"pool": pool_id, "accelerators": 1, "class": "notice", "duration_s": LEASE_MINUTES * 60}
     turn = stage.facts.setdefault("turn", 0)
+    quote: dict[str, Any] | None = None
     try:
         quote = stage.customer.post("/v1/quotes", request, idempotency_key=f"story-quote-{turn}")
         accepted = {"quote_id": quote["id"], "ssh_public_keys": [stage.key.public]}
@@ -132,6 +133,9 @@ def _rent(stage: Stage, pool_id: str) -> tuple[dict[str, Any], dict[str, Any]] |
         if error.details.get("status") != HTTP_CONFLICT:
             raise
         stage.facts["turn"] = turn + 1
+        if quote is not None:
+            # It stays open where it can't become a lease now, and would hold the accelerator that the next one asks for.
+            stage.customer.post(f"/v1/quotes/{quote['id']}/cancel", idempotency_key=f"story-cancel-{turn}")
         return None
 
 
