@@ -106,7 +106,8 @@ def main() -> int:
             f"/v1/pools/{pool}/units", f"/v1/units/{made.units[0]}", "/v1/claims", "/v1/leases",
             f"/v1/leases/{made.ended[0]}", f"/v1/leases/{made.ended[0]}/ssh-keys", f"/v1/leases/{made.ended[0]}/events?since=0",
             "/v1/quarantine", f"/v1/balances{of}", f"/v1/billing-profiles/{acme}", f"/v1/budgets{of}", f"/v1/limits{of}", "/v1/shadow",
-            f"/v1/reclaims/{made.reclaims[0]}", "/v1/blocks", f"/v1/blocks/advice?pool={pool}", f"/v1/blocks/{made.block}",
+            f"/v1/reclaims/{made.reclaims[0]}", "/v1/maintenance", "/v1/blocks", f"/v1/blocks/advice?pool={pool}",
+            f"/v1/blocks/{made.block}",
             f"/v1/deployments/{MODEL}", "/v1/subscriptions", f"/v1/subscriptions/{made.subscriptions[0]}", "/v1/event-kinds",
             "/v1/events?since=0", "/v1/backlog",
         ):  # fmt: skip

@@ -98,7 +98,22 @@ class Prepared:
         listed = service.ask("operator", "GET", f"{subscriptions}/{self.subscriptions[0]}/deliveries").json()
         self.deliveries = [item["id"] for item in listed["deliveries"]][:2]
         self.block = self.ask("operator", "/v1/blocks", self.part("mine"))["id"]
+        self.windows = [
+            self.ask("operator", "/v1/maintenance", self.away(name))["maintenance"]["id"] for name in ("w1", "w2")
+        ]
         self.settle()
+
+    def away(self, reason: str) -> dict[str, Any]:
+        """Maintenance of one accelerator, far ahead."""
+        day = self.service.world.clock.now() + timedelta(days=90)
+        end = day + timedelta(hours=1)
+        return {
+            "pool": self.pool.id,
+            "accelerators": 1,
+            "start": format_time(day),
+            "end": format_time(end),
+            "reason": reason,
+        }
 
     def confirmations(self) -> tuple[Wanted, Wanted]:
         told, asked = self.service.system.notifications, []
@@ -232,6 +247,9 @@ class Prepared:
             "blocks.create": of(op, "/v1/blocks", self.part("a"), self.part("b")),
             "blocks.preview": of(op, f"/v1/blocks/{self.block}/preview", least("1"), least("2")),
             "blocks.change": of(op, f"/v1/blocks/{self.block}/change", least("1"), least("2")),
+            "maintenance.add": of(op, "/v1/maintenance", self.away("a"), self.away("b")),
+            "maintenance.preview": of(op, "/v1/maintenance/preview", self.away("a"), self.away("b")),
+            "maintenance.cancel": at(op, "/v1/maintenance/{}/cancel", self.windows),
             "ledger.void_invoice": of(op, f"/v1/invoices/{self.mistaken}/void", {"reason": "a slip"}, {"reason": "an error"}),
         }  # fmt: skip
 

@@ -147,6 +147,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"block create {pool.name} -n 1 --days 2 --json", {"block": "id"}), ("block ls", {}), ("block show {block}", {}),
         (f"block advise {pool.name}", {}), ("block move {block} --days 3", {}), ("block reprice {block} 1", {}),
         ("block shrink {block} 1", {}), ("block widen {block} 1", {}), ("block withdraw {block}", {}),
+        (f"maintenance add {pool.name} -n 1 --from 2030-01-01T00:00:00Z --to 2030-01-02T00:00:00Z --yes --json", {}),
+        ("maintenance ls", {}), ("maintenance cancel mnt_1", {}),
         (f"prices publish {at['prices']}", {}), ("prices show", {}),
         (f"ledger take {at['usage']}", {}), ("ledger rate", {}), ("ledger health", {}), ("ledger backlog", {}),
         ("ledger credit acme 5 --source s", {}), ("ledger credits acme", {}), ("ledger balance acme", {}),
@@ -186,7 +188,7 @@ REFUSED = {
     "node forget", "pool release", "demand undo", "lease ssh", "ledger show", "ledger dismiss", "ledger close",
     "ledger close-all", "ledger pay", "ledger reverse-payment", "ledger void", "ledger note", "demand prometheus",
     "demand sacct", "block move", "block reprice", "block shrink", "block widen", "ledger rerate", "reclaim create",
-    "shadow",
+    "shadow", "maintenance add", "maintenance cancel",
 }  # fmt: skip
 """Verbs that reach the service and are told no, because there is no such thing in this story."""
 

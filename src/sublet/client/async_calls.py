@@ -793,6 +793,43 @@ class AsyncBlocks:
         return await self._call("blocks.preview", block_id, body=body, idempotency_key=idempotency_key)
 
 
+class AsyncMaintenance:
+    """Operations of maintenance."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def add(
+        self, body: leases.NewMaintenance | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.MaintenancePlan:
+        """`POST /v1/maintenance`"""
+        return await self._call("maintenance.add", body=body, idempotency_key=idempotency_key)
+
+    async def preview(
+        self, body: leases.NewMaintenance | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.MaintenancePlan:
+        """`POST /v1/maintenance/preview`"""
+        return await self._call("maintenance.preview", body=body, idempotency_key=idempotency_key)
+
+    async def list_maintenance(
+        self, *, pool: str | None = None, live: bool | None = None, limit: int | None = None, after: str | None = None
+    ) -> leases.MaintenancePage:
+        """`GET /v1/maintenance`"""
+        return await self._call(
+            "maintenance.list_maintenance", query={"pool": pool, "live": live, "limit": limit, "after": after}
+        )
+
+    def iter_maintenance(
+        self, *, pool: str | None = None, live: bool | None = None
+    ) -> AsyncIterator[leases.Maintenance]:
+        """Every row of `GET /v1/maintenance`, page by page."""
+        return each_async(self._call, "maintenance.list_maintenance", query={"pool": pool, "live": live})
+
+    async def cancel(self, maintenance_id: str, *, idempotency_key: str | None = None) -> leases.Maintenance:
+        """`POST /v1/maintenance/{maintenance_id}/cancel`"""
+        return await self._call("maintenance.cancel", maintenance_id, idempotency_key=idempotency_key)
+
+
 class AsyncLedger:
     """Operations of ledger."""
 
@@ -1174,6 +1211,7 @@ class AsyncCalls:
         self.volumes = AsyncVolumes(call)
         self.notifications = AsyncNotifications(call)
         self.blocks = AsyncBlocks(call)
+        self.maintenance = AsyncMaintenance(call)
         self.ledger = AsyncLedger(call)
         self.models = AsyncModels(call)
         self.system = AsyncSystem(call)

@@ -779,6 +779,41 @@ class Blocks:
         return self._call("blocks.preview", block_id, body=body, idempotency_key=idempotency_key)
 
 
+class Maintenance:
+    """Operations of maintenance."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def add(
+        self, body: leases.NewMaintenance | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.MaintenancePlan:
+        """`POST /v1/maintenance`"""
+        return self._call("maintenance.add", body=body, idempotency_key=idempotency_key)
+
+    def preview(
+        self, body: leases.NewMaintenance | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.MaintenancePlan:
+        """`POST /v1/maintenance/preview`"""
+        return self._call("maintenance.preview", body=body, idempotency_key=idempotency_key)
+
+    def list_maintenance(
+        self, *, pool: str | None = None, live: bool | None = None, limit: int | None = None, after: str | None = None
+    ) -> leases.MaintenancePage:
+        """`GET /v1/maintenance`"""
+        return self._call(
+            "maintenance.list_maintenance", query={"pool": pool, "live": live, "limit": limit, "after": after}
+        )
+
+    def iter_maintenance(self, *, pool: str | None = None, live: bool | None = None) -> Iterator[leases.Maintenance]:
+        """Every row of `GET /v1/maintenance`, page by page."""
+        return each(self._call, "maintenance.list_maintenance", query={"pool": pool, "live": live})
+
+    def cancel(self, maintenance_id: str, *, idempotency_key: str | None = None) -> leases.Maintenance:
+        """`POST /v1/maintenance/{maintenance_id}/cancel`"""
+        return self._call("maintenance.cancel", maintenance_id, idempotency_key=idempotency_key)
+
+
 class Ledger:
     """Operations of ledger."""
 
@@ -1148,6 +1183,7 @@ class Calls:
         self.volumes = Volumes(call)
         self.notifications = Notifications(call)
         self.blocks = Blocks(call)
+        self.maintenance = Maintenance(call)
         self.ledger = Ledger(call)
         self.models = Models(call)
         self.system = System(call)

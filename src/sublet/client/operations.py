@@ -280,6 +280,25 @@ ALL: tuple[Operation, ...] = (
         body="leases:NewBlockChange",
         answer="leases:BlockChanged",
     ),
+    Operation(
+        "maintenance.add", "POST", "/v1/maintenance", body="leases:NewMaintenance", answer="leases:MaintenancePlan"
+    ),
+    Operation(
+        "maintenance.preview",
+        "POST",
+        "/v1/maintenance/preview",
+        body="leases:NewMaintenance",
+        answer="leases:MaintenancePlan",
+    ),
+    Operation(
+        "maintenance.list_maintenance",
+        "GET",
+        "/v1/maintenance",
+        query=("pool", "live", "limit", "after"),
+        answer="leases:MaintenancePage",
+        items="maintenance",
+    ),
+    Operation("maintenance.cancel", "POST", "/v1/maintenance/{maintenance_id}/cancel", answer="leases:Maintenance"),
     Operation("ledger.backlog", "GET", "/v1/backlog", answer="api:BacklogByMonth"),
     Operation("leases.next_plan", "GET", "/v1/lease-plan", answer="leases:Plan"),
     Operation(

@@ -40,6 +40,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "backtest": ("sublet.commands.trials", "backtest", "How well policies sell a demand history."),
     "volume": ("sublet.commands.volumes", "app", "Volumes: disks that outlive leases."),
     "block": ("sublet.commands.blocks", "app", "Blocks: parts of pools that the owner sells by its own decision."),
+    "maintenance": (
+        "sublet.commands.maintenance",
+        "app",
+        "Planned maintenance: accelerators that are away for a time.",
+    ),
     "lease": ("sublet.commands.leases", "app", "Raw leases: quote, take, log in, end."),
     "reclaim": ("sublet.commands.reclaims", "app", "Reclaim capacity for its owner."),
     "models": ("sublet.commands.models", "app", "Managed models: the catalog, deployments, replicas."),

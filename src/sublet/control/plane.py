@@ -44,6 +44,7 @@ from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.leases.backends.registry import on_this_machine
 from sublet.leases.blocks import api as blocks_api
+from sublet.leases.maintenance import api as maintenance_api
 from sublet.leases.volumes import api as volumes_api
 from sublet.ledger import api as ledger_api
 from sublet.ledger.invoices.month_end import close_due
@@ -379,6 +380,7 @@ def _add_notifications(api: FastAPI, system: Sublet, require: Require) -> None:
 
 def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
     api.include_router(blocks_api.router(system.blocks, require, lambda name: system.accounts.organization(name).id))
+    api.include_router(maintenance_api.router(system.maintenance, system.capacity.stated_maintenance, require))
 
     @api.get("/v1/backlog", dependencies=[Depends(require("books:read"))], tags=["ledger"])
     def backlog() -> dict[str, Any]:

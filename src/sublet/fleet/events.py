@@ -27,7 +27,7 @@ class CapacityLost:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceAnnounced:
-    """Maintenance that the settings of a pool state."""
+    """Maintenance of a pool, by the settings or as the operator planned it."""
 
     pool: str
     name: str
@@ -41,6 +41,13 @@ CAPACITY_LOST = declare(
     "pool.capacity_lost",
     CapacityLost,
     "Accelerators of a pool went out of service.",
+    subject="pool",
+    audience="operator",
+)
+MAINTENANCE_CANCELED = declare(
+    "pool.maintenance_canceled",
+    MaintenanceAnnounced,
+    "Maintenance of a pool was canceled, or ended early.",
     subject="pool",
     audience="operator",
 )

@@ -24,6 +24,7 @@ PREFIXES = {
     "clm": "internal claim",
     "imp": "import of history",
     "blk": "block",
+    "mnt": "window of maintenance",
     "quo": "quote",
     "vol": "volume",
     "lse": "lease",

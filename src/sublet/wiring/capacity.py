@@ -22,6 +22,7 @@ from sublet.fleet.service import Fleet
 from sublet.leases import store as leases_sql
 from sublet.leases.backends import registry
 from sublet.leases.deadlines import store as deadline_sql
+from sublet.leases.maintenance import store as maintenance_sql
 from sublet.leases.model import Timing
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaims_sql
@@ -39,7 +40,7 @@ from sublet.surplus.rule.blocks import kept_for_tenants
 from sublet.surplus.rule.patience import PatienceTerms, Waiting, find_waiting, room_for_tenants, with_patience_left
 from sublet.surplus.rule.view import View
 from sublet.surplus.service import Surplus
-from sublet.values.clock import to_micros
+from sublet.values.clock import format_time, to_micros
 from sublet.values.plan import Step
 from sublet.values.service_classes import ServiceClass
 from sublet.values.windows import Window
@@ -115,11 +116,7 @@ class Capacity:
             pool.capacity(now),
             never_sell=self._floors(connection, pool.id) + stated.reserve,
             failure_reserve=stated.failure_reserve,
-            absences=tuple(
-                Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
-                for item in stated.maintenance
-                if item.end > now
-            ),
+            absences=self._absences(connection, pool, now),
             quarantined=leases_sql.quarantined_count(connection, pool.id),
             reclaims=tuple(
                 Claim(row.id, pool.id, row.held, Window(row.start_at, row.end_at), row.reason, row.created_at)
@@ -287,7 +284,39 @@ class Capacity:
         pool = self._fleet.pool(pool_id, connection)
         soon = Window.starting(now, DRAIN_S)
         forced = reclaims_sql.held_for_owner(connection, pool_id, soon, forced_only=True)
-        return max(0, pool.capacity(now) - forced)
+        # Floors are the operator's own: they leave when its maintenance begins.
+        away = sum(
+            item.count
+            for item in self._absences(connection, pool, now)
+            if item.window.start < soon.end and item.window.end > soon.start
+        )
+        return max(0, pool.capacity(now) - forced - away)
+
+    def stated_maintenance(self, pool: str | None = None) -> list[dict[str, Any]]:
+        """What the settings of pools state and is not over, of one pool (id or name) or of all. Raises NotFoundError."""
+        now = self._clock.now()
+        return [
+            {
+                "pool_id": item.id,
+                "accelerators": window.accelerators or item.accelerators,
+                "start": format_time(window.start),
+                "end": format_time(window.end),
+                "reason": window.reason,
+            }
+            for item in (self._fleet.pools() if pool is None else [self._fleet.pool(pool)])
+            for window in stated_of(item).maintenance
+            if window.end > now
+        ]
+
+    def _absences(self, connection: Connection, pool: Pool, now: datetime) -> tuple[Absence, ...]:
+        """Maintenance that is not over: what the settings state, and what the operator planned."""
+        stated = [
+            Absence(item.accelerators or pool.accelerators, Window(item.start, item.end), item.reason)
+            for item in stated_of(pool).maintenance
+            if item.end > now
+        ]
+        planned = maintenance_sql.standing(connection, pool.id, now)
+        return (*stated, *(Absence(item.accelerators, item.window, item.reason) for item in planned))
 
     def pending(self) -> list[Step]:
         """When claims, blocks and maintenance begin and end."""
@@ -298,9 +327,13 @@ class Capacity:
             found += _edges("claim", claim.id, why, claim.window, now)
         with self._store.read() as connection:
             blocks = self.blocks.standing(connection, None, now, BLOCKS_MAX)
+            windows = maintenance_sql.standing(connection, None, now)
         for block in blocks:
             why = f"{block.accelerators} of its pool are for sale{f': {block.reason}' if block.reason else ''}"
             found += _edges("block", block.id, why, block.window, now)
+        for planned in windows:
+            why = f"{planned.accelerators} away: {planned.reason}"
+            found += _edges("maintenance", planned.id, why, planned.window, now)
         for pool in self._fleet.pools():
             for item in stated_of(pool).maintenance:
                 why = f"{item.accelerators or 'all'} of {pool.name} away: {item.reason}"

@@ -29,6 +29,7 @@ from sublet.leases.backends.base import Backend
 from sublet.leases.backends.engine import PLAIN, Traits
 from sublet.leases.blocks.service import Blocks
 from sublet.leases.deadlines import store as deadline_sql
+from sublet.leases.maintenance.service import MaintenanceWindows
 from sublet.leases.model import Timing
 from sublet.leases.ports import LeasePorts, ModelPorts
 from sublet.leases.quotes import calendar
@@ -91,6 +92,7 @@ class Sublet:
         self.reach = OwnReach(self.node_id, lambda: self.leadership)
         ports = self._lease_ports()
         self.blocks = Blocks(self.store, self.capacity.blocks, self.capacity.facts, ports)
+        self.maintenance = MaintenanceWindows(self.store, self.capacity.facts, ports)
         self.leases = Leases(self.store, self.backends, ports, workers=4 if backends is None else 1, reach=self.reach)
         self.record = Record(
             self.store,

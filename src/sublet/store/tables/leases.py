@@ -167,6 +167,24 @@ reclaims = Table(
     Index("ix_reclaims_pool_id", "pool_id", "end_at"),
 )
 
+# Accelerators that the operator takes away for a time. `reclaim_id` is the order that takes back what was in the way.
+maintenance_windows = Table(
+    "maintenance_windows",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
+    Column("accelerators", Integer, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("end_at", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("reclaim_id", String(40), nullable=True),
+    Column("created_at", Instant, nullable=False),
+    Column("canceled_at", Instant, nullable=True),
+    Index("ix_maintenance_windows_pool_id", "pool_id", "end_at"),
+    Index("ix_maintenance_windows_created_at", "created_at", "id"),
+)
+
 # How often the owner's demand took capacity of a pool back by itself and returned it: what backs off. One row a pool.
 back_offs = Table(
     "back_offs",

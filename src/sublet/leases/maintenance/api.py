@@ -1,0 +1,62 @@
+"""Routes of maintenance, for the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from sublet.accounts.model import Actor, Require
+from sublet.leases.maintenance.service import MaintenancePlanned, MaintenanceRequest, MaintenanceWindows
+from sublet.leases.maintenance.wire import NewMaintenance
+from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
+
+Stated = Callable[[str | None], list[dict[str, Any]]]
+"""What the settings state, of the pool of that id or name or of all."""
+
+
+def router(windows: MaintenanceWindows, stated: Stated, require: Require) -> APIRouter:
+    """`/v1/maintenance`."""
+    routes = APIRouter(tags=["maintenance"])
+
+    @routes.post("/v1/maintenance", status_code=201)
+    def add(
+        body: NewMaintenance, actor: Actor = Depends(require("fleet:write", effect=Effect(MaintenancePlanned)))
+    ) -> dict[str, Any]:
+        """Plan maintenance: leases in the way get notice, and nothing is sold across it that can't be taken back in time."""
+        return windows.add(_request(body, actor), _who(actor)).as_dict()
+
+    @routes.post("/v1/maintenance/preview")
+    def preview(body: NewMaintenance, actor: Actor = Depends(require("fleet:write"))) -> dict[str, Any]:
+        """Which leases such a window would end, when, and what is owed for them. Changes nothing."""
+        return windows.preview(_request(body, actor), _who(actor)).as_dict()
+
+    @routes.get("/v1/maintenance", dependencies=[Depends(require("fleet:read"))])
+    def list_maintenance(
+        pool: Annotated[str | None, Query(max_length=60)] = None,
+        live: bool = False,
+        page: PageRequest = Depends(page_request),
+    ) -> dict[str, Any]:
+        """Newest first; with `live`, what is neither canceled nor over. What the settings state is listed apart."""
+        now = windows.now()
+        found = windows.page(pool, page, live=live).map(lambda item: item.as_dict(now)).as_dict("maintenance")
+        return {**found, "stated": stated(pool)}
+
+    @routes.post("/v1/maintenance/{maintenance_id}/cancel")
+    def cancel(maintenance_id: str, actor: Actor = Depends(require("fleet:write"))) -> dict[str, Any]:
+        """Cancel a window, or end one early: notices that are not due yet are withdrawn."""
+        return windows.cancel(maintenance_id, _who(actor)).as_dict(windows.now())
+
+    return routes
+
+
+def _request(body: NewMaintenance, actor: Actor) -> MaintenanceRequest:
+    if body.force:
+        actor.require("firm:write")
+    return MaintenanceRequest(body.pool, body.end, body.accelerators or 0, body.start, body.reason, body.force)
+
+
+def _who(actor: Actor) -> str:
+    return f"operator {actor.key_id}"
