@@ -305,7 +305,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"accelerators": -4}, "at least 1"),
     ({"accelerators": 9}, "9 exceeds the capacity of .*: 8 accelerators are in service"),
     ({"start": timedelta(days=2), "end": DAY}, "must end after it starts"),
-    ({"start": -DAY, "end": DAY}, "is past"),
+    ({"start": -DAY, "end": DAY}, "in the past"),
     ({"end": 1100 * DAY}, "three years"),
     ({"start": 1000 * DAY, "end": 1200 * DAY}, "three years"),
     ({"min_price_nano": -1}, "min_price_per_accelerator_hour must be 0"),

@@ -173,7 +173,7 @@ def test_an_operator_makes_an_organization_invites_its_first_person_and_suspends
     dan = Browser(console.api)
     assert "Delta" in dan.get(link[1]) and "dan@example.com" in dan.get(link[1])
     form = {"secret": link[1].partition("=")[2], "name": "Dan", "password": GOOD, "again": "another password"}
-    assert "passwords don't match" in dan.client.post("/join", data=form, headers=ORIGIN).text
+    assert "enter the same one twice" in dan.client.post("/join", data=form, headers=ORIGIN).text
     form["again"] = GOOD
     assert dan.client.post("/join", data=form, headers=ORIGIN).headers["location"] == "/offers"
     assert dan.client.get(link[1]).status_code == 409, "it works once"

@@ -63,7 +63,7 @@ def test_what_the_owner_takes_back_is_an_alert_and_its_end_is_what_happens_next(
     assert alert.severity == "warning"
     assert alert.sentence.startswith("the owner is reclaiming 2 accelerators of simulated: 1 lease ends by ")
     [line] = [line for line in told.plan if line.subject == lease.id and line.kind == "end"]
-    assert line.reason == "2 of simulated, معهد: the owner takes it back"
+    assert line.reason == "2 of simulated, معهد: reclaimed by the owner"
     assert line.at == told.leases[0].reclaim_at
 
 

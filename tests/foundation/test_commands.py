@@ -215,5 +215,5 @@ def test_a_plan_is_compared_with_an_earlier_one(tmp_path: Path) -> None:
     assert "- reclaim lse_1: why" in run(cli.app, "plan", "--since", str(earlier), "--json")["changes"]
     assert "- reclaim lse_1: why" in run(cli.app, "plan", "--since", str(earlier))
     earlier.write_text('{"steps": "none"}')
-    with pytest.raises(InvalidInputError, match="no plan"):
+    with pytest.raises(InvalidInputError, match="not a plan"):
         run(cli.app, "plan", "--since", str(earlier))

@@ -32,16 +32,16 @@ def count(ledger: Ledger) -> int:
     ("fields", "code", "named"),
     [
         ({"quantity": -1}, "invalid_input", "negative"),
-        ({"quantity": Decimal("NaN")}, "invalid_input", "not finite"),
-        ({"quantity": Decimal("Infinity")}, "invalid_input", "not finite"),
-        ({"quantity": "1.5"}, "invalid_input", "finer"),
+        ({"quantity": Decimal("NaN")}, "invalid_input", "not a finite"),
+        ({"quantity": Decimal("Infinity")}, "invalid_input", "not a finite"),
+        ({"quantity": "1.5"}, "invalid_input", "more precise"),
         ({"quantity": 1.5}, "invalid_input", "binary fraction"),
-        ({"quantity": 10**13}, "invalid_input", "beyond"),
-        ({"quantity": Decimal("1e400000")}, "invalid_input", "beyond"),
+        ({"quantity": 10**13}, "invalid_input", "exceeds"),
+        ({"quantity": Decimal("1e400000")}, "invalid_input", "exceeds"),
         ({"quantity": Decimal("1e-999999999")}, "invalid_input", "a whole number"),
         ({"meter": "tokens.guessed"}, "invalid_input", "not known"),
         ({"organization": "org_nobody"}, "not_found", "create it before"),
-        ({"id": ""}, "invalid_input", "identity"),
+        ({"id": ""}, "invalid_input", "identify"),
         ({"id": "x" * 257}, "invalid_input", "256"),
         ({"project": "new\nline"}, "invalid_input", "project holds U+000A"),
         ({"dimensions": {"model": 5}}, "invalid_input", "strings"),
@@ -166,7 +166,7 @@ def test_a_quantity_is_metered_exactly_or_refused(quantity: Decimal) -> None:
     for meter in METERS.values():
         whole, rest = divmod(Fraction(quantity) * meter.steps_per_unit, 1)
         if rest:
-            with pytest.raises(InvalidInputError, match="finer"):
+            with pytest.raises(InvalidInputError, match="more precise"):
                 meter.steps(quantity)
         elif quantity <= meter.quantity_max:
             assert meter.steps(quantity) == meter.steps(str(quantity)) == whole

@@ -79,7 +79,7 @@ def test_a8_taken_either_way_it_is_the_same_row_and_twice_is_once(ledger: Ledger
         ({"meter": "tokens.guessed"}, "not known"),
         ({"quantity": -1}, "negative"),
         ({"organization_id": "org_nobody"}, "no organization"),
-        ({"id": ""}, "identity"),
+        ({"id": ""}, "identify"),
         ({"id": "x" * 257}, "256"),
         ({"id": "a\nb"}, "U\\+000A"),
         ({"project": "new\nline"}, "project holds U\\+000A"),
