@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.leases.model import Lease, Quote, QuoteExpiredError, told_to_tenant
 from sublet.leases.quotes.admission import QuoteRequest
 from sublet.leases.service import Leases
 from sublet.store.paging import PageRequest
+from sublet.surplus.deadlines.kinds import ORDER_HOURS_MAX
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import Money
 
 OFFERS, LEASES = "/offers", "/leases"
 HOURS_DEFAULT = 8
 HOURS_MAX = 26_352
+SERVICE_HOURS_DEFAULT = "1"
+BY_DEFAULT = timedelta(hours=25)
+"""A day, and what starts and pauses are allowed to cost."""
 LEASES_SHOWN_MAX = 100
 HISTORY_MAX = 50
 
@@ -33,6 +37,17 @@ class ClassOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadlineOffer:
+    """A class that is sold as hours by a deadline: its price, and of each kind of order how many accelerators it may be for
+    now."""
+
+    name: str
+    sentence: str
+    kinds: tuple[tuple[str, int], ...]
+    price: Money | None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolOffer:
     """A pool with what may be rented of it now."""
 
@@ -40,6 +55,7 @@ class PoolOffer:
     generation: str
     site: str
     classes: tuple[ClassOffer, ...]
+    deadlines: tuple[DeadlineOffer, ...] = ()
 
 
 Offering = Callable[[str, timedelta], list[PoolOffer]]
@@ -48,13 +64,15 @@ Offering = Callable[[str, timedelta], list[PoolOffer]]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a form asks to rent, as it was typed; `after` is the lease that it follows."""
+    """What a form asks to rent, as it was typed; `after` is the lease that it follows, `by` the deadline, in UTC, of hours that
+    are sold by one."""
 
     pool: str
     class_name: str
     accelerators: str
     hours: str
     after: str
+    by: str = ""
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> Chosen:
@@ -64,12 +82,17 @@ class Chosen:
             fields.get("accelerators", "1")[:9] or "1",
             fields.get("hours", str(HOURS_DEFAULT))[:9] or str(HOURS_DEFAULT),
             fields.get("after", "")[:40],
+            fields.get("by", "")[:40],
         )
 
     def request(self, start: datetime | None) -> QuoteRequest:
         """Raises InvalidInputError."""
+        accelerators = _whole(self.accelerators, "accelerators", 4_096)
+        if self.by:
+            service_s = 3_600 * _whole(self.hours, "hours", ORDER_HOURS_MAX)
+            return QuoteRequest(accelerators, self.class_name, moment_of(self.by), pool=self.pool, service_s=service_s)
         return QuoteRequest(
-            _whole(self.accelerators, "accelerators", 4_096),
+            accelerators,
             self.class_name,
             start=start,
             pool=self.pool,
@@ -103,7 +126,7 @@ class Renting:
     def _show_offers(self, visit: Visit) -> Drawn:
         chosen = Chosen.of(visit.form.fields or visit.query)
         try:
-            hours = _whole(chosen.hours, "hours", HOURS_MAX)
+            hours = HOURS_DEFAULT if chosen.by else _whole(chosen.hours, "hours", HOURS_MAX)
         except InvalidInputError:
             hours = HOURS_DEFAULT
         offers = self._offering(visit.actor.organization_id, timedelta(hours=hours))
@@ -116,9 +139,15 @@ class Renting:
                 "pool": here,
                 "chosen": chosen,
                 "hours": hours,
-                "class_default": self._leases.class_default,
+                "wanted_class": chosen.class_name
+                if not chosen.by and chosen.class_name
+                else self._leases.class_default,
+                "wanted_hours": hours if chosen.by else chosen.hours,
                 "heads": [(item.name, "number") for item in here.classes] if here else [],
                 "followed": followed,
+                "by": chosen.by or typed_moment(visit.at + BY_DEFAULT),
+                "service_hours": chosen.hours if chosen.by else SERVICE_HOURS_DEFAULT,
+                "order_hours_max": ORDER_HOURS_MAX,
                 "at": visit.at,
             },
         )
@@ -155,7 +184,9 @@ class Renting:
                 "sentence": named.sentence if named else "",
                 "rate": Money(quote.price_nano, quote.currency),
                 "total": Money(quote.total_nano, quote.currency),
-                "hours": quote.window.seconds / 3_600,
+                "hours": quote.billable_s / 3_600,
+                "by": typed_moment(quote.window.end) if quote.service_s is not None else "",
+                "latest_start": quote.window.end - timedelta(seconds=quote.billable_s),
                 "key": self._last_key(visit),
                 "notice": notice,
                 "at": visit.at,
@@ -227,6 +258,19 @@ class Renting:
             raise InvalidInputError("select the checkbox to confirm that all data on the lease will be deleted")
         self._leases.end(lease_id, visit.actor.organization_id)
         return Go(f"{LEASES}/{lease_id}")
+
+
+def typed_moment(moment: datetime) -> str:
+    """A moment of UTC as a browser's field for date and time has it, to the minute, never later than it is."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
+
+
+def moment_of(text: str) -> datetime:
+    """What such a field sends. Raises InvalidInputError."""
+    try:
+        return datetime.strptime(text[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidInputError("write a date and a time of UTC, such as 2026-07-02T14:00") from error
 
 
 def _whole(text: str, what: str, most: int) -> int:

@@ -10,7 +10,8 @@ from sublet.console.page import Page, Screen
 from sublet.console.record import record_page
 from sublet.console.renting import Renting
 from sublet.console.running import Running
-from sublet.reporting.offers import offers
+from sublet.console.selling import Selling
+from sublet.reporting.offers import offers, pools_for_sale
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
 
@@ -23,6 +24,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         budgets_page(overviews.budgets),
         record_page(overviews.record),
         *renting.screens(),
+        *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),
         account_screen(system.sessions, system.people),

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from sublet.console.renting import ClassOffer, PoolOffer
+from sublet.console.renting import ClassOffer, DeadlineOffer, PoolOffer
+from sublet.console.selling import PoolForSale
 from sublet.fleet.model import Pool
 from sublet.values.errors import SubletError
 from sublet.values.money import Money
@@ -23,6 +24,8 @@ def offers(system: Sublet, organization_id: str, length: timedelta) -> list[Pool
     window = Window(now, now + length)
     pools = [pool for pool in system.fleet.pools() if pool.offline_at is None and pool.in_service][:POOLS_MAX]
     classes = [item for item in system.capacity.classes.on_sale if item.by_window]
+    by_deadline = [item for item in system.capacity.classes.on_sale if not item.by_window]
+    orders = {pool.id: _orders(system, pool) for pool in pools} if by_deadline else {}
     with system.store.read() as connection:
         return [
             PoolOffer(
@@ -30,6 +33,15 @@ def offers(system: Sublet, organization_id: str, length: timedelta) -> list[Pool
                 pool.generation,
                 pool.site,
                 tuple(_offer(system, connection, pool, item, window, organization_id) for item in classes),
+                tuple(
+                    DeadlineOffer(
+                        item.name,
+                        item.sentence,
+                        tuple((kind, count) for name, kind, count in orders[pool.id] if name == item.name),
+                        _price(system, connection, pool, item, window, organization_id),
+                    )
+                    for item in by_deadline
+                ),
             )
             for pool in pools
         ]
@@ -38,13 +50,39 @@ def offers(system: Sublet, organization_id: str, length: timedelta) -> list[Pool
 def _offer(
     system: Sublet, connection: Connection, pool: Pool, item: ServiceClass, window: Window, organization_id: str
 ) -> ClassOffer:
-    try:
-        nano, currency = system.price(connection, pool.id, item.name, window, organization_id)
-        price = Money(nano, currency)
-    except SubletError:
-        price = None
+    price = _price(system, connection, pool, item, window, organization_id)
     try:
         count = system.surplus.sellable(pool.id, item.name, window, connection=connection).count
     except SubletError:
         count = 0
     return ClassOffer(item.name, item.sentence, count, price)
+
+
+def _price(
+    system: Sublet, connection: Connection, pool: Pool, item: ServiceClass, window: Window, organization_id: str
+) -> Money | None:
+    try:
+        nano, currency = system.price(connection, pool.id, item.name, window, organization_id)
+    except SubletError:
+        return None
+    return Money(nano, currency)
+
+
+def _orders(system: Sublet, pool: Pool) -> list[tuple[str, str, int]]:
+    """Class, kind and accelerators of every kind of order that the pool can promise now."""
+    return [(item.class_name, str(item.kind), item.count) for item in system.surplus.orders_on_sale(pool.id)]
+
+
+def pools_for_sale(system: Sublet) -> list[PoolForSale]:
+    """Pools of which the owner may put a part up for sale, with the price and the credit of the strictest class."""
+    strictest = system.capacity.classes.strictest
+    return [
+        PoolForSale(
+            pool.name,
+            pool.accelerators,
+            Money(round(pool.price_nano * strictest.price_ratio), pool.currency),
+            strictest.credit_ratio,
+        )
+        for pool in system.fleet.pools()
+        if pool.offline_at is None and pool.in_service
+    ][:POOLS_MAX]

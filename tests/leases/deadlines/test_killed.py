@@ -133,8 +133,8 @@ def stores(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[
     ("stores", "stride"),
     [
         pytest.param("", 53, id="sqlite"),
-        pytest.param("", 2, id="whole", marks=pytest.mark.real),
-        pytest.param("postgres", 13, id="postgres", marks=pytest.mark.real),
+        pytest.param("", 9, id="whole", marks=pytest.mark.real),
+        pytest.param("postgres", 23, id="postgres", marks=pytest.mark.real),
     ],
     indirect=["stores"],
 )

@@ -186,16 +186,27 @@ class Blocks:
             window = checked_window(request.start or now, request.end, now)
             facts = self._facts(request.pool, connection)
             self._store.lock(connection, f"pool:{facts.pool_id}")
-            pool = sql.pool_named(connection, facts.pool_id)
-            if pool is None or (pool.offline_at is not None and pool.offline_at < window.end):
-                raise InvalidInputError(f"pool {facts.name} goes offline before {format_time(window.end)}; end earlier")
+            currency = self._refuse_offline(connection, facts, window)
             self._refuse_conflicts(connection, facts, count, window)
-            block = Block(new_id("blk"), facts.pool_id, count, window, least_nano, str(pool.currency), reason, now)
+            block = Block(new_id("blk"), facts.pool_id, count, window, least_nano, currency, reason, now)
             self._note_change(connection, block, ChangeKind.CREATED, actor, reason, 0)
             lease = self._admission.sell_block(connection, block, sale, now) if sale is not None else None
             return BlockMade(block, now, lease)
 
         return self._store.write(write)
+
+    def check(self, request: NewBlockRequest) -> Window:
+        """When the block would run, if it could be created now. Changes nothing; raises as `create`."""
+        checked_count(request.accelerators)
+        checked_line(request.reason, "reason", REASON_MAX)
+        _checked_price(request.min_price_nano)
+        now = self._store.clock.now()
+        window = checked_window(request.start or now, request.end, now)
+        with self._store.read() as connection:
+            facts = self._facts(request.pool, connection)
+            self._refuse_offline(connection, facts, window)
+            self._refuse_conflicts(connection, facts, request.accelerators, window)
+        return window
 
     def preview(self, block_id: str, request: BlockChangeRequest) -> BlockChanged:
         """What the change would make of the block, and whose leases it would break. Changes nothing; raises as `change`."""
@@ -292,6 +303,13 @@ class Blocks:
                 )
             return replace(block, window=checked_window(start, request.end or block.window.end, now, begun))
         return replace(block, accelerators=checked_count(request.accelerators or 0))
+
+    def _refuse_offline(self, connection: Connection, facts: PoolFacts, window: Window) -> str:
+        """The pool's currency, if it is there until the end."""
+        pool = sql.pool_named(connection, facts.pool_id)
+        if pool is None or (pool.offline_at is not None and pool.offline_at < window.end):
+            raise InvalidInputError(f"pool {facts.name} goes offline before {format_time(window.end)}; end earlier")
+        return str(pool.currency)
 
     def _refuse_conflicts(
         self, connection: Connection, facts: PoolFacts, count: int, window: Window, without: str = ""

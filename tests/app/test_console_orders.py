@@ -1,0 +1,155 @@
+"""Orders in the console: hours by a deadline for a customer, and blocks for the owner, each with what it means shown before."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.app.test_console_acts import ORIGIN, Console
+from tests.leases.world import KEY
+
+from sublet.console.renting import typed_moment
+from sublet.simulation.world import World
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    world = World(tmp_path / "w", accelerators=8, deadline={"broken_per_1000_max": 20, "orders": [[1, 8], [4, 24]]})
+    world.remember(days=20, need=0.25, spread=0.0)
+    world.in_use = 2.0
+    world.observe()
+    world.system.record.advance([world.pool.id])
+    yield Console(world)
+    world.close()
+
+
+def text_of(page: str) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+def order(console: Console, hours: int, within: float, count: int = 1) -> dict[str, str]:
+    by = typed_moment(console.world.clock.now() + timedelta(hours=within))
+    common = {"pool": console.world.pool.name, "class": "deadline"}
+    return common | {"accelerators": str(count), "hours": str(hours), "by": by}
+
+
+def test_a_customer_orders_hours_by_a_deadline(console: Console) -> None:
+    browser = console.browsers["acme"]
+    offers = text_of(browser.get("/offers"))
+    assert "Hours by a deadline" in offers and re.search(r"1 h within 8 h: \d+ available", offers)
+    wanted = order(console, 2, 26, 3)
+    asked = browser.send("/offers", "quote", **wanted)
+    assert asked.status_code == 303, text_of(asked.text)
+    path = asked.headers["location"]
+    quote = text_of(browser.get(path))
+    for words in (
+        "2 h on each accelerator",
+        "Latest start, UTC",
+        "In time on 100 %",
+        "the capacity is held",
+        "If it is late",
+    ):
+        assert words in quote, words
+    taken = browser.send(path, "accept", ssh_key=KEY, **wanted)
+    assert taken.status_code == 303, text_of(taken.text)
+    lease = console.system.leases.lease(taken.headers["location"].rpartition("/")[2])
+    assert (lease.class_name, lease.service_s, lease.accelerators) == ("deadline", 7200, 3)
+    assert "deadline" in text_of(browser.get(f"/leases/{lease.id}"))
+
+
+def test_a_late_click_shows_the_same_order_anew(console: Console) -> None:
+    browser = console.browsers["acme"]
+    wanted = order(console, 1, 12)
+    path = browser.send("/offers", "quote", **wanted).headers["location"]
+    data = {**browser.hidden(path), "act": "accept", "ssh_key": KEY, **wanted}
+    console.world.clock.advance(90)
+    late = browser.client.post(path, data=data, headers=ORIGIN)
+    assert late.status_code == 200 and "1 h on each accelerator" in text_of(late.text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"by": "tomorrow"}, "write a date and a time of UTC"),
+        ({"by": "2020-01-01T00:00"}, "the deadline"),
+        ({"hours": "0"}, "hours must be a whole number"),
+        ({"hours": "9999"}, "hours must be a whole number from 1 to 168"),
+        ({"accelerators": "4000"}, "the pool has 8"),
+        ({"hours": "3"}, "earliest deadline that can be promised is"),
+    ],
+)
+def test_what_can_not_be_ordered_is_said_and_what_was_typed_stays(
+    console: Console, changed: dict[str, str], said: str
+) -> None:
+    answer = console.browsers["acme"].send("/offers", "quote", **{**order(console, 3, 6), **changed})
+    assert answer.status_code >= 400 and said in text_of(answer.text)
+    assert 'name="by"' in answer.text and 'value="notice" required checked' in answer.text
+
+
+def block(console: Console, count: int, days: int = 30, **more: str) -> dict[str, str]:
+    end = typed_moment(console.world.clock.now() + timedelta(days=days))
+    return {"pool": console.world.pool.name, "accelerators": str(count), "end": end, "reason": "term", **more}
+
+
+def test_the_owner_sees_what_a_block_means_and_then_creates_it_once(console: Console) -> None:
+    browser = console.browsers["operator"]
+    assert "No part of a pool is a block now." in browser.get("/blocks")
+    wanted = block(console, 4, min_price="5.00")
+    shown = browser.send("/blocks", "plan", **wanted)
+    assert shown.status_code == 200, text_of(shown.text)
+    told = text_of(shown.text)
+    for words in (
+        "Own work that would have waited",
+        "Penalty",
+        "at 5.00 per accelerator-hour",
+        "nothing is for sale yet",
+    ):
+        assert words in told, words
+    hours = 4 * 30 * 24
+    assert f"{5 * hours:,}" in told and f"{5 * hours * 5 // 4:,}" in told, (
+        "the income, and a quarter more as its penalty"
+    )
+    assert console.system.blocks.page().items == []
+    fields = dict(
+        re.findall(r'name="(form_token|once|pool|accelerators|end|min_price|reason)" value="([^"]*)"', shown.text)
+    )
+    data = {name: html.unescape(value) for name, value in fields.items()} | {"act": "create", **wanted}
+    answers = [browser.client.post("/blocks", data=data, headers=ORIGIN) for _ in range(2)]
+    assert answers[0].headers["location"] == "/blocks"
+    [made] = console.system.blocks.page().items
+    assert (made.block.accelerators, made.block.min_price_nano, made.block.reason) == (4, 5_000_000_000, "term")
+    assert made.block.id in browser.get("/blocks")
+    conflict = browser.send("/blocks", "plan", **block(console, 6))
+    assert conflict.status_code >= 400 and made.block.id in text_of(conflict.text), (
+        "refused before anything is confirmed"
+    )
+    assert 'value="6"' in conflict.text, "what was typed stays"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pool": "nowhere"}, "there is no pool"),
+        ({"accelerators": "99"}, "8"),
+        ({"accelerators": "x"}, "accelerators must be a whole number"),
+        ({"end": "soon"}, "write a date and a time of UTC"),
+        ({"end": "2020-01-01T00:00"}, "end"),
+        ({"min_price": "cheap"}, "is not an amount"),
+        ({"min_price": "-1"}, "min_price_per_accelerator_hour must be 0"),
+    ],
+)
+def test_a_block_that_can_not_be_is_refused_with_the_reason(
+    console: Console, changed: dict[str, str], said: str
+) -> None:
+    answer = console.browsers["operator"].send("/blocks", "plan", **{**block(console, 2), **changed})
+    assert answer.status_code >= 400 and said in text_of(answer.text)
+
+
+def test_a_customer_orders_no_blocks(console: Console) -> None:
+    browser = console.browsers["acme"]
+    assert browser.client.get("/blocks").status_code in (403, 404)
+    assert "/blocks" not in browser.get("/offers")
