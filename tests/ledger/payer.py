@@ -78,9 +78,9 @@ class Account:
         assert self.ledger.take_now([event]).accepted == 1
         self.ledger.rate()
 
-    def cancel(self, name: str) -> None:
+    def cancel(self, name: str, *, meter: str = "requests") -> None:
         event = UsageEvent(
-            "t", f"no-{name}", self.owner, "requests", 0, self.clock.now(), kind="cancellation", corrects=("t", name)
+            "t", f"no-{name}", self.owner, meter, 0, self.clock.now(), kind="cancellation", corrects=("t", name)
         )
         assert self.ledger.take_now([event]).accepted == 1
         self.ledger.rate()

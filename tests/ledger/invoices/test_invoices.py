@@ -55,14 +55,13 @@ def test_the_worked_example_of_the_manual(any_store: object, clock: SimulatedClo
     ]
     assert document["taxes"] == [{"name": "VAT", "percent": "19", "amount": "0.540000000"}]
     assert ledger.balances(owner) == {
-        "unbilled": 0,
+        "unbilled": 3_148_131,
         "revenue.leases": -3_320_000_000,
         "revenue.models": -23_148_131,
         "penalties": 500_000_000,
         "credits": 0,
         "cash": 2 * NANO,
         "deferred_revenue": 0,
-        "rounding": 3_148_131,
         "taxes_payable": -540_000_000,
         "receivable": 1_380_000_000,
     }

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from sublet.ledger import events
 from sublet.ledger import store as sql
@@ -25,12 +25,15 @@ from sublet.ledger.invoices.profiles import profile_of
 from sublet.ledger.invoices.runs import (
     Credited,
     Run,
+    billable,
+    billable_later,
     by_credit,
     label_of,
     months_of_less,
     next_number,
     numbers_by_month,
     period_of_document,
+    remainder,
     total_of,
 )
 from sublet.ledger.invoices.taxes import Profile, TaxBasis, Taxes, TaxLine
@@ -43,7 +46,6 @@ from sublet.store.tables.ledger import (
     credit_grants,
     invoice_transactions,
     invoices,
-    transactions,
 )
 from sublet.values.clock import format_time, to_micros
 from sublet.values.errors import ConflictError, NotFoundError
@@ -51,12 +53,12 @@ from sublet.values.ids import derived_id
 from sublet.values.money import Money
 from sublet.values.text import checked_line
 
-BILLABLE = ("usage", "adjustment", "correction", "rerating", "fee", "commitment")
 INVOICES = Listing("invoices", (invoices.c.number,), descending=True)
 NOTES = Listing("credit notes", (invoices.c.number,), descending=True)
 NUMBERS = "invoice numbers"
 ROUNDING_RULE = (
-    "Lines are exact. The net total is rounded once, half to even, to the currency's digits; so is each tax."
+    "Lines are exact. The net total is rounded once, half to even, to the currency's digits; so is each tax. "
+    "What that rounds off or up counts in the next invoice."
 )
 _WHOLE = 1_000
 """Nano-units: a deposit that falls short by less covers the whole invoice; so much is lost where months are rounded down."""
@@ -227,7 +229,8 @@ class Invoicing:
         factor = 1 + self._wallets.percent(connection, party, now) / 100
         most = floor((subtotal - total_of(given)) * factor)
         deposits = capped([part for part in run.parts if part.credit.is_deposit], most)
-        sums = self.sums(party, profile, lines, total_of(given), total_of(deposits), now)
+        brought = remainder(connection, party.id)
+        sums = self.sums(party, profile, lines, total_of(given), total_of(deposits), now, brought)
         document = {
             "id": "",
             "number": "",
@@ -251,6 +254,7 @@ class Invoicing:
             "lines": [line.as_dict(position) for position, line in enumerate(lines, 1)],
             "subtotal": amount_text(sums.subtotal),
             "credits": by_credit(given),
+            "brought_forward": amount_text(sums.brought),
             "rounding": amount_text(sums.rounding),
             "net": amount_text(sums.net),
             "taxes": [
@@ -274,32 +278,42 @@ class Invoicing:
         credit_nano: int,
         deposit_nano: int,
         now: datetime,
+        brought: int | None = None,
         taxes: Sequence[TaxLine] | None = None,
     ) -> Sums:
-        """The arithmetic: credits before rounding, rounding before tax, deposits after it. `taxes` are those that an invoice
-        states; without them the calculator is asked. Raises InvalidInputError for a tax that is not its percentage
-        of the net amount.
+        """The arithmetic: credits before rounding, rounding before tax, deposits after it. `brought` is what earlier documents
+        rounded off (or, below zero, up), None on an invoice from before that was counted. `taxes` are those that an invoice
+        states; without them the calculator is asked. Raises InvalidInputError for a tax that is not its percentage of the net
+        amount.
         """
         subtotal = sum(line.nano for line in lines)
-        if subtotal - credit_nano < 0:
+        exact = subtotal - credit_nano
+        if exact < 0:
             # Only invoices from before credit notes come to less than nothing.
-            carried = -subtotal + credit_nano + deposit_nano
-            return Sums(subtotal, credit_nano, 0, 0, (), 0, 0, carried, deposit_nano)
-        used = credit_nano
-        net = Money(subtotal - used, party.currency).rounded()
-        if taxes is None:
-            taxes = self._taxes.lines(TaxBasis(party.id, profile, net, now))
-        for tax in taxes:
-            tax.check(net)
-        total = net.nano + sum(tax.nano for tax in taxes)
-        factor = 1 + sum((tax.percent for tax in taxes), Fraction(0)) / 100
-        if deposit_nano and (subtotal - used) * factor - deposit_nano < _WHOLE:
-            prepaid = total
-        else:
+            return Sums(subtotal, credit_nano, 0, 0, (), 0, 0, deposit_nano - exact, deposit_nano)
+
+        def summed(counted: int) -> Sums:
+            net = max(Money(0, party.currency), Money(exact + counted, party.currency).rounded())
+            stated = self._taxes.lines(TaxBasis(party.id, profile, net, now)) if taxes is None else taxes
+            for tax in stated:
+                tax.check(net)
+            total = net.nano + sum(tax.nano for tax in stated)
+            factor = 1 + sum((tax.percent for tax in stated), Fraction(0)) / 100
             step = smallest_unit(party.currency)
             prepaid = min(total, round(Fraction(deposit_nano, step)) * step)
-        rounding = net.nano - (subtotal - used)
-        return Sums(subtotal, used, rounding, net.nano, tuple(taxes), total, prepaid, 0, deposit_nano)
+            if deposit_nano and exact * factor - deposit_nano < _WHOLE:
+                prepaid = total
+            rounding = net.nano - exact
+            return Sums(
+                subtotal, credit_nano, rounding, net.nano, tuple(stated), total, prepaid, 0, deposit_nano, counted
+            )
+
+        if brought is None:
+            return summed(0)
+        # What a deposit pays whole is settled exactly: nothing of it is left to count.
+        alone = deposit_nano and taxes is None and not summed(0).due
+        found = summed(0 if alone else brought)
+        return replace(found, kept=not deposit_nano or found.due > 0)
 
     def void(self, connection: Connection, invoice_id: str, reason: str, now: datetime) -> dict[str, Any]:
         """Take a final invoice back by a linked reversal; its number stays used, its charges are invoiced again.
@@ -348,49 +362,13 @@ def _ensure_voidable(connection: Connection, party: Party, row: Row[Any]) -> Non
         )
 
 
-def billable(
-    connection: Connection, organization_id: str, period: Period, kinds: Sequence[str] = BILLABLE
-) -> list[int]:
-    """Transactions booked up to the end of `period` that stand on no invoice, or only on a void one."""
-    mapped = (
-        select(invoice_transactions.c.transaction_no)
-        .join(invoices, invoices.c.id == invoice_transactions.c.invoice_id)
-        .where(invoices.c.status != VOID, invoice_transactions.c.transaction_no == transactions.c.transaction_no)
-    )
-    statement = (
-        select(transactions.c.transaction_no)
-        .where(
-            transactions.c.organization_id == organization_id,
-            transactions.c.period_start <= period.start,
-            transactions.c.kind.in_(kinds),
-            ~mapped.exists(),
-        )
-        .order_by(transactions.c.transaction_no)
-    )
-    return list(connection.execute(statement).scalars())
-
-
-def billable_later(connection: Connection, organization_id: str, period: Period) -> list[int]:
-    """Late usage that is booked after `period` and stands on no invoice yet."""
-    before = set(billable(connection, organization_id, period, ("adjustment",)))
-    columns = transactions.c
-    newest = select(func.max(columns.period_start, type_=columns.period_start.type)).where(
-        columns.organization_id == organization_id
-    )
-    last = connection.execute(newest).scalar()
-    if last is None or last <= period.start:
-        return []
-    every = billable(connection, organization_id, replace(period, start=last), ("adjustment",))
-    return [number for number in every if number not in before]
-
-
 def _says_anything(drawn: _Drawn) -> bool:
     return bool(drawn.sums.total or drawn.parts)
 
 
 def _entry(party: Party, period: Period, number: str, invoice_id: str, drawn: _Drawn) -> Entry:
     sums = drawn.sums
-    amounts = {"unbilled": -sums.subtotal}
+    amounts = {"unbilled": -sums.unbilled}
     for part in drawn.parts:
         account = part.credit.liability
         amounts[account] = amounts.get(account, 0) + part.nano
@@ -409,6 +387,7 @@ def stated(row: Row[Any]) -> dict[str, Any]:
     """The document of a final invoice, with its present status, what was paid on it and what else lowered it, and what is open."""
     return {
         "credit_note": None,
+        "brought_forward": amount_text(0),
         **row.document,
         "status": row.status,
         "paid": amount_text(row.paid_nano),

@@ -24,7 +24,8 @@ from sublet.values.money import NANO, currency_digits
 
 FIXED = ("fee", "commitment")
 """Kinds of transactions that charge without usage."""
-_SPLIT = 10**9
+SPLIT = 10**9
+"""Sums over many rows are taken of quotients and rests, since a database adds no further than 2**63."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,15 @@ class Sums:
     carried: int
     deposit: int = 0
     """What is taken from deposits, exactly; `prepaid` is that in the currency's digits."""
+    brought: int = 0
+    """What earlier documents rounded off or up, which this one counts."""
+    kept: bool = False
+    """Whether what is rounded stays unbilled, so that the next invoice counts it."""
+
+    @property
+    def unbilled(self) -> int:
+        """What the invoice takes from what was used and not invoiced."""
+        return self.subtotal + (self.rounding if self.kept else 0)
 
     @property
     def tax(self) -> int:
@@ -129,15 +139,15 @@ def _rated(
     for part in sql.chunks(list(numbers)):
         statement = text(
             "SELECT rate_id, period_start, max(book_version), "
-            f"sum(quantity / {_SPLIT}), sum(quantity % {_SPLIT}), sum(nano / {_SPLIT}), sum(nano % {_SPLIT}), "
-            f"sum(list_nano / {_SPLIT}), sum(list_nano % {_SPLIT}), sum(CASE WHEN kind = 'usage' THEN 1 ELSE 0 END) "
+            f"sum(quantity / {SPLIT}), sum(quantity % {SPLIT}), sum(nano / {SPLIT}), sum(nano % {SPLIT}), "
+            f"sum(list_nano / {SPLIT}), sum(list_nano % {SPLIT}), sum(CASE WHEN kind = 'usage' THEN 1 ELSE 0 END) "
             f"FROM ledger_lines WHERE transaction_no IN ({', '.join(map(str, part))}) GROUP BY 1, 2"
         )
         for row in connection.execute(statement):
             into = sums[row[0], row[1]]
             into[0] = max(into[0], row[2])
             for index in range(3):
-                into[index + 1] += int(row[3 + 2 * index]) * _SPLIT + int(row[4 + 2 * index])
+                into[index + 1] += int(row[3 + 2 * index]) * SPLIT + int(row[4 + 2 * index])
             into[4] += int(row[9])
     lines = []
     for (rate_id, start), (version, steps, nano, list_nano, events) in sums.items():
@@ -199,8 +209,8 @@ def _fixed(connection: Connection, party: Party, numbers: Sequence[int]) -> list
         statement = (
             select(
                 transactions,
-                func.sum(postings.c.nano // _SPLIT).label("high"),
-                func.sum(postings.c.nano % _SPLIT).label("low"),
+                func.sum(postings.c.nano // SPLIT).label("high"),
+                func.sum(postings.c.nano % SPLIT).label("low"),
             )
             .join(postings, postings.c.transaction_no == transactions.c.transaction_no)
             .where(
@@ -211,7 +221,7 @@ def _fixed(connection: Connection, party: Party, numbers: Sequence[int]) -> list
             .group_by(*transactions.c)
         )
         for row in connection.execute(statement):
-            nano = int(row.high) * _SPLIT + int(row.low)
+            nano = int(row.high) * SPLIT + int(row.low)
             _, used, _ = row.source_id.rsplit(" ", 2)
             booked = month_of(row.period_start, party.timezone).label
             product = row.kind + "s"

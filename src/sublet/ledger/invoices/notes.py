@@ -101,7 +101,9 @@ def split(
     the rounded sum of those before. A note of an amount, `gross`, comes to just that."""
     whole = as_stated(dict(document))
     sum_exact = prior.exact + exact
-    net = nano_of(document["net"]) if sum_exact == whole else Money(sum_exact, currency).rounded().nano
+    most = nano_of(document["net"])
+    # An invoice that counts what another rounded up may say less than its lines round to.
+    net = most if sum_exact == whole else min(most, Money(sum_exact, currency).rounded().nano)
     step = smallest_unit(currency)
     before = prior.taxes or (0,) * len(document["taxes"])
     taxes = []
@@ -345,7 +347,10 @@ def _reopened(connection: Connection, share: Allocation, now: datetime) -> Alloc
 
 def note_entry(party: Party, number: str, note_id: str, note: Note, plan: Credited, now: datetime) -> Entry:
     """Revenue or `unbilled`, credits and taxes against what is open, what is owed to the customer, and deposits."""
-    amounts: dict[str, int] = {"unbilled": -sum(line.nano for line in plan.lines) if plan.numbers else 0}
+    amounts: dict[str, int] = {"unbilled": 0}
+    if plan.numbers:
+        rounded = (part.net - part.exact for part in note.allocations if keeps_remainder(part.row.document))
+        amounts["unbilled"] = sum(rounded) - sum(line.nano for line in plan.lines)
     for part in note.parts:
         account = part.credit.liability
         amounts[account] = amounts.get(account, 0) + part.nano
@@ -355,6 +360,11 @@ def note_entry(party: Party, number: str, note_id: str, note: Note, plan: Credit
     amounts["rounding"] = -sum(amounts.values())
     period = month_of(now, party.timezone)
     return journal.entry_of(party.id, party.currency, NOTE, note_id, period.start, f"credit note {number}", amounts)
+
+
+def keeps_remainder(document: Mapping[str, Any]) -> bool:
+    """Whether what an invoice rounded stayed unbilled for the next to count: not where a deposit paid all of it."""
+    return "brought_forward" in document and not (document["prepaid"] and not nano_of(document["due"]))
 
 
 def _taxes(allocations: Sequence[Allocation]) -> list[dict[str, str]]:

@@ -17,11 +17,11 @@ from sublet.ledger.credits.burning import BY_AMOUNT, BY_LINE
 from sublet.ledger.credits.concessions import insert_concessions, taken_off_lines
 from sublet.ledger.credits.crediting import NOTED, Credit
 from sublet.ledger.credits.wallets import Part, Wallets
-from sublet.ledger.invoices.invoicing import billable, invoice_row
+from sublet.ledger.invoices.invoicing import invoice_row
 from sublet.ledger.invoices.lines import Line, plain, smallest_unit
 from sublet.ledger.invoices.notes import NOTE_NUMBERS, Notes, prior_of
 from sublet.ledger.invoices.open_items import VOID
-from sublet.ledger.invoices.runs import Credited, as_stated, label_of, nano_of, numbers_by_month
+from sublet.ledger.invoices.runs import Credited, as_stated, billable, label_of, nano_of, numbers_by_month
 from sublet.ledger.journal.double_entry import CHAIN
 from sublet.ledger.model import PRODUCT_ACCOUNTS, Party
 from sublet.ledger.periods import Period, month_labeled, month_of

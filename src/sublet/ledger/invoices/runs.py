@@ -8,21 +8,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from sublet.ledger import store as sql
 from sublet.ledger.credits.wallets import Part
-from sublet.ledger.invoices.lines import FIXED, Line
+from sublet.ledger.invoices.lines import FIXED, SPLIT, Line
+from sublet.ledger.invoices.open_items import VOID
+from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period, month_of
+from sublet.store.tables.ledger import invoice_transactions, invoices, transactions
 from sublet.store.tables.ledger import lines as rated_lines
-from sublet.store.tables.ledger import transactions
 from sublet.values.clock import format_time
 from sublet.values.ids import derived_id
 from sublet.values.money import nano_from_decimal
+
+BILLABLE = ("usage", "adjustment", "correction", "rerating", "fee", "commitment")
+"""Kinds of transactions that stand on an invoice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +153,52 @@ def nano_of(text: str) -> int:
 def as_stated(document: dict[str, Any]) -> int:
     """The exact net of an invoice before rounding: its lines less the credits that lower them."""
     return nano_of(document["subtotal"]) + sum(nano_of(used["amount"]) for used in document["credits"])
+
+
+def billable(
+    connection: Connection, organization_id: str, period: Period, kinds: Sequence[str] = BILLABLE
+) -> list[int]:
+    """Transactions booked up to the end of `period` that stand on no invoice, or only on a void one."""
+    mapped = (
+        select(invoice_transactions.c.transaction_no)
+        .join(invoices, invoices.c.id == invoice_transactions.c.invoice_id)
+        .where(invoices.c.status != VOID, invoice_transactions.c.transaction_no == transactions.c.transaction_no)
+    )
+    statement = (
+        select(transactions.c.transaction_no)
+        .where(
+            transactions.c.organization_id == organization_id,
+            transactions.c.period_start <= period.start,
+            transactions.c.kind.in_(kinds),
+            ~mapped.exists(),
+        )
+        .order_by(transactions.c.transaction_no)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def remainder(connection: Connection, organization_id: str) -> int:
+    """What standing documents rounded off, or below zero up, and none has counted yet: what is unbilled and belongs to no usage, fee
+    or commitment that waits for an invoice."""
+    statement = text(
+        f"SELECT sum(p.nano / {SPLIT}), sum(p.nano % {SPLIT}) FROM ledger_transactions t JOIN ledger_postings p "
+        "ON p.transaction_no = t.transaction_no AND p.account = 'unbilled' WHERE t.organization_id = :organization AND "
+        f"t.kind IN ({', '.join(map(repr, BILLABLE))}) AND NOT EXISTS (SELECT 1 FROM ledger_invoice_transactions m "
+        "JOIN ledger_invoices i ON i.id = m.invoice_id WHERE m.transaction_no = t.transaction_no AND i.status <> 'void')"
+    )
+    high, low = connection.execute(statement, {"organization": organization_id}).one()
+    return journal.balance(connection, organization_id, "unbilled") - (int(high or 0) * SPLIT + int(low or 0))
+
+
+def billable_later(connection: Connection, organization_id: str, period: Period) -> list[int]:
+    """Late usage that is booked after `period` and stands on no invoice yet."""
+    before = set(billable(connection, organization_id, period, ("adjustment",)))
+    columns = transactions.c
+    newest = select(func.max(columns.period_start, type_=columns.period_start.type)).where(
+        columns.organization_id == organization_id
+    )
+    last = connection.execute(newest).scalar()
+    if last is None or last <= period.start:
+        return []
+    every = billable(connection, organization_id, replace(period, start=last), ("adjustment",))
+    return [number for number in every if number not in before]

@@ -169,6 +169,8 @@ class InvoiceDraft:
     lines: list[InvoiceLine]
     subtotal: str
     credits: list[InvoiceCredit]
+    brought_forward: str = "0.000000000"
+    """What earlier documents rounded off, or below zero up; `rounding` counts it."""
     rounding: str
     net: str
     taxes: list[InvoiceTax]

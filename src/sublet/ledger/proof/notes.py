@@ -14,7 +14,7 @@ from sublet.ledger import store as sql
 from sublet.ledger.credits.crediting import AT_USE, RETURNED
 from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.invoices.lines import lines_of
-from sublet.ledger.invoices.notes import CHARGING, Prior, line_of_note, split
+from sublet.ledger.invoices.notes import CHARGING, Prior, keeps_remainder, line_of_note, split
 from sublet.ledger.invoices.open_items import VOID, open_nano
 from sublet.ledger.invoices.runs import as_stated, nano_of
 from sublet.ledger.invoices.write_offs import written_off_nano
@@ -74,7 +74,7 @@ def _note(
             f"{row.number}: its invoices are lowered by {derived} nano-units, not by {exact}", derived - exact
         )
     gross = nano_of(document["total"]) if _is_of_an_amount(document) and len(shares) == 1 else None
-    net = tax = receivable = 0
+    net = tax = receivable = kept = 0
     for share in shares:
         corrected = connection.execute(select(invoices).where(invoices.c.id == share.invoice_id)).one()
         before = prior[share.invoice_id]
@@ -86,9 +86,10 @@ def _note(
         over = prior[share.invoice_id].exact - as_stated(corrected.document)
         if over > 0:
             proof.differs(f"credit notes take {over} nano-units more off {corrected.number} than it charged", over)
+        kept += derived_net - share.exact_nano if keeps_remainder(corrected.document) else 0
         net, tax, receivable = net + derived_net, tax + sum(taxes), receivable + share.receivable_nano
     _sums(proof, row, net, tax, receivable)
-    _posted(connection, proof, row, (unbilled if numbers else 0, tax, receivable), stated)
+    _posted(connection, proof, row, (unbilled + kept if numbers else 0, tax, receivable), stated)
 
 
 def _stated_by(connection: Connection, note_id: str) -> _Stated:

@@ -182,7 +182,9 @@ class Prover:
             for tax in document["taxes"]
         ]
         try:
-            sums = self._invoicing.sums(party, profile, lines, used[False], used[True], issued, taxes)
+            brought = document.get("brought_forward")
+            counted = None if brought is None else nano_from_decimal(brought)
+            sums = self._invoicing.sums(party, profile, lines, used[False], used[True], issued, counted, taxes)
         except InvalidInputError as error:
             proof.differs(f"{row.number}: {error.message}", 1)
             return
@@ -205,11 +207,11 @@ class Prover:
         posted: dict[str, int] = defaultdict(int)
         for posting in journal.transaction(connection, row.transaction_no).entry.postings:
             posted[posting.account] += posting.nano
-        stated = (-sums.subtotal, sums.due, -sums.tax)
+        stated = (-sums.unbilled, sums.due, -sums.tax)
         if (posted["unbilled"], posted["receivable"], posted["taxes_payable"]) != stated:
             proof.differs(
                 f"{row.number}: transaction {row.transaction_no} posts other amounts than the invoice",
-                posted["unbilled"] + sums.subtotal,
+                posted["unbilled"] + sums.unbilled,
             )
         total = 0
         for part in sql.chunks(numbers):
