@@ -237,13 +237,12 @@ class Life:
         assert sum(accounts.values()) == 0
         invoices = [item for item in self.ledger.invoices(self.owner) if item["status"] != "void"]
         notes = self.ledger.settling.notes(self.owner)
-        # Each month's usage is posted rounded down to the nano-unit. What documents round waits with what is not billed, except
-        # what a note rounds that lowers a price.
+        # Each month's usage is posted rounded down to the nano-unit. What documents round waits with what is not billed.
         whole = sum(Fraction(item["net"]) for item in invoices) - sum(Fraction(note["net"]) for note in notes)
-        waits, rounded = (accounts.get(name, Fraction(0)) for name in ("unbilled", "rounding"))
-        assert abs(whole + waits + rounded - self.naive.net()) < Fraction(1, 10**6)
+        waits = accounts.get("unbilled", Fraction(0))
+        assert abs(whole + waits - self.naive.net()) < Fraction(1, 10**6)
         assert abs(waits) < Fraction(2, 100)
-        assert abs(rounded) <= Fraction(len(notes), 200)
+        assert not accounts.get("rounding")
         tax = sum(taxes(item) for item in invoices) - sum(taxes(note) for note in notes)
         total = sum(Fraction(item["total"]) for item in invoices) - sum(Fraction(note["total"]) for note in notes)
         owed = accounts.get("receivable", Fraction(0)) + accounts.get("customer_balance", Fraction(0))

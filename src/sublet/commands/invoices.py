@@ -12,7 +12,7 @@ from sublet.client.remote import connect, organization_id
 from sublet.commands import settling
 from sublet.commands.budgets import Organization
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
-from sublet.shown import Columns, cost_text, money, per_words, quantity_text
+from sublet.shown import Columns, cost_text
 from sublet.values.errors import InvalidInputError
 
 Month = Annotated[
@@ -60,6 +60,7 @@ def show(
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
     from sublet.ledger.invoices.page import invoice_page, summary
+    from sublet.ledger.invoices.readable import readable
 
     if out is not None:
         if out.suffix == ".pdf":
@@ -77,23 +78,21 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
+    read = readable(document)
     columns: Columns = {
-        "description": "what",
-        "used": "used in",
+        "title": "what",
         "quantity": "quantity",
-        "unit_price": "price",
-        "amount": money(document["currency"]),
+        "price": "price",
+        "amount": document["currency"],
     }
     lines = [
-        {
-            **line,
-            "quantity": quantity_text(line["quantity"], line["unit"] or ""),
-            "unit_price": per_words(line["unit_price"] or ""),
-        }
-        for line in document["lines"]
+        {"title": line.title, "quantity": line.quantity, "price": line.price, "amount": read.amount(line.cents)}
+        for line in read.lines
     ]
     say(f"{document['number'] or 'draft'} for {document['customer']['name']}, {document['period']['label']}")
     print_rows(lines, columns, "no lines")
-    sums = {name: cost_text(value, document["currency"]) for name, value, _ in summary(document)}
-    print_fields(sums)
+    if read.projects:
+        shares = {name or read.words("No project"): read.amount(cents) for name, cents in read.projects}
+        print_fields({f"{read.words('Project')} {name}": shown for name, shown in shares.items()})
+    print_fields({name: shown for name, shown, _ in summary(read)})
     say(f"digest {document['digest']}")

@@ -283,6 +283,13 @@ def profile(
     tax_number: Annotated[str | None, typer.Option(help="The customer's tax number.")] = None,
     email: Annotated[str | None, typer.Option(help="Contact for questions about invoices.")] = None,
     payment_days: Annotated[int | None, typer.Option(help="Days until an invoice is due.")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another field, as name=value: street, postcode, city, vat_id, iban, bic, reference, or language "
+            "(en, de, fr, es, ja, zh-Hans, zh-Hant). Repeatable."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show an organization's billing details; with options, change them, starting with the next invoice."""
@@ -296,8 +303,13 @@ def profile(
         "email": email,
         "payment_days": payment_days,
     }
-    wanted = {name: value for name, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     found = client.document("ledger.read_profile", owner)
+    for text in field or ():
+        name, equals, value = text.partition("=")
+        if not equals or name not in found or name == "payment_days":
+            raise InvalidInputError(f"--field {text!r} must be name=value; names are {', '.join(found)}")
+        wanted[name] = value
     if wanted:
         found = client.document("ledger.set_profile", owner, body=found | wanted)
     if as_json:

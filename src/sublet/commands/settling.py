@@ -9,7 +9,7 @@ import typer
 from sublet.client.remote import connect, organization_id
 from sublet.commands.budgets import Organization
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
-from sublet.shown import Columns, cost_text, money, money_text
+from sublet.shown import Columns, money, money_text
 
 Reason = Annotated[str, typer.Option(help="Reason, printed on the document.")]
 Final = Annotated[bool, typer.Option("--final", help="Carry it out; without this option, only a preview is shown.")]
@@ -45,9 +45,11 @@ def note(
 def show_note(document: dict[str, Any]) -> None:
     """A credit note on the terminal."""
     from sublet.ledger.invoices.page import said_of, summary
+    from sublet.ledger.invoices.readable import readable
 
+    read = readable(document)
     say(f"{document['number'] or 'draft credit note'} for {document['customer']['name']}")
-    for text in said_of(document):
+    for text in said_of(read):
         say(text)
     columns: Columns = {
         "position": "line",
@@ -56,7 +58,7 @@ def show_note(document: dict[str, Any]) -> None:
         "amount": money(document["currency"]),
     }
     print_rows(document["lines"], columns, "no lines")
-    print_fields({name: cost_text(value, document["currency"]) for name, value, _ in summary(document)})
+    print_fields({name: shown for name, shown, _ in summary(read)})
     say(f"digest {document['digest']}")
 
 

@@ -22,6 +22,7 @@ QUOTES = Listing("quotes", (quotes.c.created_at, quotes.c.id), descending=True)
 QUARANTINE = Listing("quarantine", (unit_states.c.unit_id,))
 
 _TAKEN = select(leases.c.quote_id).where(leases.c.quote_id == quotes.c.id).exists()
+_IDS_MAX = 500
 _LIVE = [state.value for state in LeaseState if state not in TERMINAL]
 
 
@@ -310,6 +311,16 @@ def deadlines_met(connection: Connection, since: datetime, now: datetime, grace:
 def states_of(connection: Connection, lease_ids: Sequence[str]) -> dict[str, LeaseState]:
     found = connection.execute(select(leases.c.id, leases.c.state).where(leases.c.id.in_(lease_ids)))
     return {row.id: LeaseState(row.state) for row in found}
+
+
+def accelerators_of(connection: Connection, lease_ids: Sequence[str]) -> dict[str, int]:
+    """How many accelerators each lease has, of those that there are."""
+    found: dict[str, int] = {}
+    for place in range(0, len(lease_ids), _IDS_MAX):
+        part = lease_ids[place : place + _IDS_MAX]
+        rows = connection.execute(select(leases.c.id, leases.c.accelerators).where(leases.c.id.in_(part)))
+        found |= {row.id: row.accelerators for row in rows}
+    return found
 
 
 def leases_elsewhere(connection: Connection, lease_ids: Sequence[str], pool_ids: frozenset[str]) -> frozenset[str]:

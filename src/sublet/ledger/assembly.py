@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from fractions import Fraction
 
 from sublet.config.settings import Billing
-from sublet.ledger.invoices.invoicing import Issuer
+from sublet.ledger.invoices.details import AcceleratorsOf
+from sublet.ledger.invoices.parties import Issuer
 from sublet.ledger.invoices.taxes import FlatTax, Taxes, taxes_named
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 
 
-def ledger_of(store: Store, billing: Billing) -> Ledger:
-    """Raises InvalidInputError where the tax calculator that `billing` names is not installed."""
-    issuer = Issuer(billing.issuer_name, billing.issuer_address, billing.issuer_tax_number)
-    return Ledger(store, taxes=taxes_of(billing), issuer=issuer, bad_debt_tax_relief=billing.bad_debt_tax_relief)
+def ledger_of(
+    store: Store, billing: Billing, accelerators_of: AcceleratorsOf = lambda connection, resources: {}
+) -> Ledger:
+    """`accelerators_of` says how many accelerators leases have. Raises InvalidInputError where the tax calculator that `billing`
+    names is not installed."""
+    return Ledger(
+        store,
+        taxes=taxes_of(billing),
+        issuer=Issuer(**{field.name: getattr(billing, f"issuer_{field.name}") for field in fields(Issuer)}),
+        bad_debt_tax_relief=billing.bad_debt_tax_relief,
+        accelerators_of=accelerators_of,
+    )
 
 
 def taxes_of(billing: Billing) -> Taxes:

@@ -11,6 +11,7 @@ from sublet.ledger.budgets.spending import Spending
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices.invoicing import invoices_page, notes_page, stated
+from sublet.ledger.invoices.parties import with_all_fields
 from sublet.ledger.payments.refunds import refunds_page
 from sublet.ledger.usage.intake import Parties
 from sublet.store import Store
@@ -57,5 +58,5 @@ class Lists:
 
 
 def _document(row: Row[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = row.document
+    found: dict[str, Any] = row.document | with_all_fields(row.document)
     return found

@@ -21,11 +21,11 @@ from sublet.ledger.credits.crediting import GRANTED_KINDS, Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices import closing
 from sublet.ledger.invoices.closing import Closed
+from sublet.ledger.invoices.details import AcceleratorsOf
 from sublet.ledger.invoices.invoicing import (
     Invoicing,
     Issuer,
     Made,
-    invoice,
     invoices_of,
     overdue,
     stated,
@@ -73,6 +73,7 @@ class Ledger:
         taxes: Taxes | None = None,
         issuer: Issuer | None = None,
         bad_debt_tax_relief: bool = True,
+        accelerators_of: AcceleratorsOf = lambda connection, resources: {},
     ) -> None:
         self._store = store
         self._parties = Parties()
@@ -82,7 +83,7 @@ class Ledger:
         self._spending = Spending(self._parties, self._books)
         self._rating = Rating(self._parties, self._books, self._spending)
         self._wallets = Wallets(self._books, taxes or NoTax())
-        self._invoicing = Invoicing(self._books, taxes or NoTax(), self._wallets, issuer or Issuer())
+        self._invoicing = Invoicing(self._books, taxes or NoTax(), self._wallets, issuer or Issuer(), accelerators_of)
         self.settling = Settling(store, self._parties, self._wallets, tax_relief=bad_debt_tax_relief)
         """Credit notes, and what else settles invoices than payments."""
         self._prover = Prover(self._parties, self._books, self._invoicing, self._wallets)
@@ -356,9 +357,9 @@ class Ledger:
         return closing.close(connection, self._books, self._invoicing, party, period, self._store.clock.now())
 
     def invoice_by(self, invoice_id: str) -> dict[str, Any]:
-        """A final invoice by id or number. Raises NotFoundError."""
+        """A final invoice by id or number, with what each of its lines is for. Raises NotFoundError."""
         with self._store.read() as connection:
-            return invoice(connection, invoice_id)
+            return self._invoicing.detailed(connection, invoice_id)
 
     def invoices(self, organization_id: str) -> list[dict[str, Any]]:
         """The invoices of an organization, newest first."""

@@ -97,6 +97,14 @@ class BillingProfile:
     tax_number: ProfileText = ""
     email: ProfileText = ""
     payment_days: Annotated[Whole, Interval(ge=0, le=365)] = 30
+    street: ProfileText = ""
+    postcode: ProfileText = ""
+    city: ProfileText = ""
+    vat_id: Annotated[str, MaxLen(20), LINE] = ""
+    iban: Annotated[str, MaxLen(40), LINE] = ""
+    bic: Annotated[str, MaxLen(11), LINE] = ""
+    reference: ProfileText = ""
+    language: Annotated[str, MaxLen(10), LINE] = ""
 
 
 @body
@@ -174,6 +182,14 @@ class Profile:
     tax_number: str
     email: str
     payment_days: int
+    street: str
+    postcode: str
+    city: str
+    vat_id: str
+    iban: str
+    bic: str
+    reference: str
+    language: str
 
 
 @answer

@@ -24,6 +24,7 @@ from sublet.fleet.nodes import Nodes, node_id_in, own_node_id
 from sublet.fleet.reach import OwnReach
 from sublet.fleet.service import Fleet
 from sublet.gateway.model import UsageRecord
+from sublet.leases import store as leases_sql
 from sublet.leases.backends import registry
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.engine import PLAIN, Traits
@@ -79,7 +80,7 @@ class Sublet:
         self.accounts = Accounts(self.store)
         self.fleet = Fleet(self.store)
         self.demand = Demand(self.store, settings.demand.history_days)
-        self.ledger = ledger_of(self.store, settings.billing)
+        self.ledger = ledger_of(self.store, settings.billing, leases_sql.accelerators_of)
         offered = settings.models
         self.models = Models(self.store, built_in(offered.slots, offered.context_tokens), offered.service_class)
         self._backend_names: dict[str, str] = {}

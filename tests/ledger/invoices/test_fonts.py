@@ -41,6 +41,9 @@ def write_font(path: Path, characters: str) -> None:
 def document(name: str) -> dict[str, Any]:
     party = {"name": "Sublet Oy", "address": "", "tax_number": ""}
     line = {
+        "id": "pst_1",
+        "kind": "fee",
+        "meter": "",
         "description": "Leases",
         "used": "3 h",
         "quantity": "3",
@@ -74,11 +77,11 @@ def test_latin_names_need_no_font_and_others_are_marked_where_there_is_none(tmp_
     write_font(tmp_path / "DejaVuSans.ttf", LATIN + "Ł")
     assert faces_for("Müller & Søn", [str(tmp_path)]) == []
     assert "Müller & Søn" in text_of("Müller & Søn", tmp_path)
-    assert "To: ???" in text_of("東京都", tmp_path)
+    assert "To\n???" in text_of("東京都", tmp_path)
 
 
 def test_what_is_no_font_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "DejaVuSans.ttf").write_bytes(b"\x00\x01\x00\x00 no font")
     (tmp_path / "LiberationSans-Regular.ttf").write_bytes(b"")
-    assert "To: ?" in text_of("Ł", tmp_path)
+    assert "To\n?" in text_of("Ł", tmp_path)
     assert faces_for("Ł", [str(tmp_path / "nowhere")]) == []

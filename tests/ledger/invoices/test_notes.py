@@ -319,7 +319,7 @@ def test_page_and_pdf_of_a_note_name_its_invoice(account: Open) -> None:
     page = invoice_page(note)
     for text in ("Credit note CN-000001", "Corrects INV-000001 of 2026-02-03 by 11.90 EUR", "arrived &lt;late&gt;"):
         assert text in page
-    assert "To pay" not in page and "Taken off what is open" in page
+    assert "To pay" not in page and "Deducted from what is open" in page
     assert invoice_pdf(note).startswith(b"%PDF")
 
 

@@ -18,9 +18,12 @@ from sublet.ledger import store as sql
 from sublet.ledger.credits import wallets
 from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.credits.wallets import Part, Wallets, capped
+from sublet.ledger.invoices.details import AcceleratorsOf, details_of, numbers_of
 from sublet.ledger.invoices.lines import Line, Sums, lines_of, percent_text, smallest_unit
 from sublet.ledger.invoices.notes import Notes, Prior, prior_of
 from sublet.ledger.invoices.open_items import FINAL, PAID, VOID, open_nano
+from sublet.ledger.invoices.parties import Issuer as Issuer
+from sublet.ledger.invoices.parties import customer_of_document, issuer_of_document, with_all_fields
 from sublet.ledger.invoices.profiles import profile_of
 from sublet.ledger.invoices.runs import (
     Credited,
@@ -71,15 +74,6 @@ class DraftChangedError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
-    """Who sends the invoices."""
-
-    name: str = "Sublet operator"
-    address: str = ""
-    tax_number: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Drawn:
     """An invoice that is drawn up: what it says, its arithmetic, whom it bills, and what it states of credits."""
 
@@ -103,8 +97,11 @@ class Made:
 class Invoicing:
     """Drafts, final invoices and voids."""
 
-    def __init__(self, books: Books, taxes: Taxes, wallets: Wallets, issuer: Issuer) -> None:
+    def __init__(
+        self, books: Books, taxes: Taxes, wallets: Wallets, issuer: Issuer, accelerators_of: AcceleratorsOf
+    ) -> None:
         self._books = books
+        self._accelerators_of = accelerators_of
         self._taxes = taxes
         self._wallets = wallets
         self._notes = Notes(wallets)
@@ -116,7 +113,16 @@ class Invoicing:
         run = self._run(connection, party, period, now)
         drawn = self._document(connection, party, period, run, now)
         note = self._notes.draw(connection, party, run.credited, period, now) if run.credited else None
-        return drawn.content | {"credit_note": note.content if note else None}
+        details = details_of(connection, party, run.numbers, self._accelerators_of)
+        return drawn.content | {"details": details, "credit_note": note.content if note else None}
+
+    def detailed(self, connection: Connection, invoice_id: str) -> dict[str, Any]:
+        """A final invoice by id or number, with what each of its lines is for. Raises NotFoundError."""
+        row = invoice_row(connection, invoice_id)
+        party = sql.party(connection, row.organization_id)
+        assert party is not None
+        numbers = numbers_of(connection, row.id)
+        return stated(row) | {"details": details_of(connection, party, numbers, self._accelerators_of)}
 
     def finalize(
         self, connection: Connection, party: Party, period: Period, kind: str, now: datetime, digest: str = ""
@@ -236,18 +242,8 @@ class Invoicing:
             "number": "",
             "status": "draft",
             "kind": "on_demand",
-            "issuer": {
-                "name": self.issuer.name,
-                "address": self.issuer.address,
-                "tax_number": self.issuer.tax_number,
-            },
-            "customer": {
-                "organization_id": party.id,
-                "name": profile.legal_name or party.name,
-                "address": profile.address,
-                "tax_number": profile.tax_number,
-                "country": profile.country,
-            },
+            "issuer": issuer_of_document(self.issuer),
+            "customer": customer_of_document(party.id, party.name, profile),
             "currency": party.currency,
             "period": period_of_document(party, period),
             "issued_at": format_time(now),
@@ -258,7 +254,12 @@ class Invoicing:
             "rounding": amount_text(sums.rounding),
             "net": amount_text(sums.net),
             "taxes": [
-                {"name": tax.name, "percent": percent_text(tax.percent), "amount": amount_text(tax.nano)}
+                {
+                    "name": tax.name,
+                    "percent": percent_text(tax.percent),
+                    "amount": amount_text(tax.nano),
+                    **({"category": tax.category, "reason": tax.reason} if tax.category else {}),
+                }
                 for tax in sums.taxes
             ],
             "total": amount_text(sums.total),
@@ -386,9 +387,11 @@ def invoice(connection: Connection, invoice_id: str) -> dict[str, Any]:
 def stated(row: Row[Any]) -> dict[str, Any]:
     """The document of a final invoice, with its present status, what was paid on it and what else lowered it, and what is open."""
     return {
+        "details": [],
         "credit_note": None,
         "brought_forward": amount_text(0),
         **row.document,
+        **with_all_fields(row.document),
         "status": row.status,
         "paid": amount_text(row.paid_nano),
         "credited": amount_text(row.credited_nano),

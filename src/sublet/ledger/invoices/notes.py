@@ -347,10 +347,8 @@ def _reopened(connection: Connection, share: Allocation, now: datetime) -> Alloc
 
 def note_entry(party: Party, number: str, note_id: str, note: Note, plan: Credited, now: datetime) -> Entry:
     """Revenue or `unbilled`, credits and taxes against what is open, what is owed to the customer, and deposits."""
-    amounts: dict[str, int] = {"unbilled": 0}
-    if plan.numbers:
-        rounded = (part.net - part.exact for part in note.allocations if keeps_remainder(part.row.document))
-        amounts["unbilled"] = sum(rounded) - sum(line.nano for line in plan.lines)
+    rounded = (part.net - part.exact for part in note.allocations if keeps_remainder(part.row.document))
+    amounts = {"unbilled": sum(rounded) - (sum(line.nano for line in plan.lines) if plan.numbers else 0)}
     for part in note.parts:
         account = part.credit.liability
         amounts[account] = amounts.get(account, 0) + part.nano
@@ -368,12 +366,13 @@ def keeps_remainder(document: Mapping[str, Any]) -> bool:
 
 
 def _taxes(allocations: Sequence[Allocation]) -> list[dict[str, str]]:
-    sums: dict[tuple[str, str], int] = {}
+    sums: dict[tuple[str, str], dict[str, str]] = {}
     for part in allocations:
         for tax, nano in zip(part.row.document["taxes"], part.taxes, strict=True):
             key = tax["name"], percent_text(Fraction(tax["percent"]))
-            sums[key] = sums.get(key, 0) + nano
-    return [{"name": name, "percent": percent, "amount": amount_text(nano)} for (name, percent), nano in sums.items()]
+            before = nano_of(sums[key]["amount"]) if key in sums else 0
+            sums[key] = tax | {"percent": key[1], "amount": amount_text(before + nano)}
+    return list(sums.values())
 
 
 def _corrected(part: Allocation) -> dict[str, str]:

@@ -1,30 +1,33 @@
-"""An invoice as PDF, drawn with fpdf2."""
+"""An invoice as PDF, drawn with fpdf2: on several pages with running totals, in the customer's language."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from sublet.ledger.invoices.fonts import FOLDERS, Face, faces_for
-from sublet.ledger.invoices.page import said_of, summary, title_of
-from sublet.ledger.invoices.typeset import amount, day, money, short
-
-_WIDTHS = (78, 18, 34, 26, 30)
-
+from sublet.ledger.invoices.page import ROUNDING, bank_of, dates_of, ids_of, said_of, status_of, summary, title_of
+from sublet.ledger.invoices.parties import address_lines
+from sublet.ledger.invoices.readable import Readable, readable
 
 BUILT_IN = "Helvetica"
+_WIDTHS = (88, 40, 36, 26)
+_LINE_MM = 4
+_FOOT_MM = 26
+"""What stays free at the foot of a page: for the running total and the page's number."""
 
 
-class _Paper(FPDF):
+class Paper(FPDF):
     """A4 with the page's number at its foot, in a font that draws the document's names."""
 
-    def __init__(self, faces: Sequence[Face]) -> None:
-        super().__init__(format="A4")
+    def __init__(self, faces: Sequence[Face], read: Readable, **how: Any) -> None:
+        super().__init__(format="A4", **how)
         self._drawn = frozenset[int]().union(*(face.characters for face in faces))
         self._family = BUILT_IN
+        self._words = read.words
         for place, face in enumerate(faces):
             for style in ("", "B"):
                 self.add_font(f"face{place}", style, face.path)
@@ -38,86 +41,159 @@ class _Paper(FPDF):
     def drawable(self, text: str) -> str:
         """`text` with `?` for what no font of this machine has."""
         if self._family == BUILT_IN:
-            return text.encode("latin-1", "replace").decode("latin-1")
+            return text.replace("–", "-").replace("’", "'").encode("latin-1", "replace").decode("latin-1")
         return "".join(sign if ord(sign) in self._drawn or sign.isspace() else "?" for sign in text)
+
+    def line_of_text(self, text: str, height: int = 5, align: str = "L") -> None:
+        self.multi_cell(0, height, self.drawable(text), align=align, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def footer(self) -> None:
         self.set_y(-15)
         self.write_in(8)
-        self.cell(0, 8, f"Page {self.page_no()} of {{nb}}", align="C")
+        page = self._words("Page {page} of {pages}", page=self.page_no(), pages="{nb}")
+        self.cell(0, 8, self.drawable(page), align="C")
 
 
-def invoice_pdf(document: dict[str, Any], folders: Sequence[str] = FOLDERS) -> bytes:
+def invoice_pdf(document: Mapping[str, Any], folders: Sequence[str] = FOLDERS) -> bytes:
     """The PDF of an invoice, a credit note, or a draft of either. Names outside Latin-1 are drawn with fonts of this machine; a
     character that none of them has is written as `?`. `folders` are where fonts are looked for."""
-    paper = _Paper(faces_for(_all_text(document), folders))
-    paper.set_auto_page_break(True, margin=18)
-    title = title_of(document)
-    paper.set_title(title)
-    paper.add_page()
-    paper.write_in(18, "B")
-    paper.cell(0, 10, paper.drawable(f"{title} ({document['status']})"), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    paper.write_in(10)
-    for heading, party in (("From", document["issuer"]), ("To", document["customer"])):
-        lines = [party["name"], *party["address"].splitlines(), party["tax_number"]]
-        paper.multi_cell(
-            0,
-            5,
-            paper.drawable(f"{heading}: " + ", ".join(line for line in lines if line)),
-            new_x=XPos.LMARGIN,
-            new_y=YPos.NEXT,
-        )
-    period = document["period"]
-    paper.cell(
-        0, 5, paper.drawable(f"Period: {period['label']} ({period['timezone']})"), new_x=XPos.LMARGIN, new_y=YPos.NEXT
-    )
-    due = f"   Due: {day(document, 'due_at')}" if document.get("due_at") else ""
-    paper.cell(0, 5, f"Issued: {day(document, 'issued_at')}{due}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    for text in said_of(document):
-        paper.multi_cell(0, 5, paper.drawable(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    paper.ln(4)
-    _lines(paper, document)
-    _sums(paper, document)
-    paper.ln(4)
-    paper.write_in(8)
-    paper.multi_cell(0, 4, paper.drawable(document["rounding_rule"]), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    paper.multi_cell(0, 4, f"Digest {document['digest']}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+    read = readable(document)
+    paper = Paper(faces_for(texts_of(read), folders), read)
+    draw(paper, read)
     return bytes(paper.output())
 
 
-def _all_text(found: Any) -> str:
-    """Every text of a document, one after the other."""
-    if isinstance(found, dict):
-        return "".join(_all_text(item) for item in found.values())
-    if isinstance(found, list):
-        return "".join(_all_text(item) for item in found)
-    return found if isinstance(found, str) else ""
+def texts_of(read: Readable) -> str:
+    """Every text that is drawn of a document, one after the other."""
+    words, document = read.words, read.document
+    found = [title_of(document, words), status_of(document, words), words(ROUNDING)]
+    found += [words(text) for text in _HEADINGS]
+    found += [part for pair in (*dates_of(read), *bank_of(read)) for part in pair]
+    found += [*said_of(read), *(name + shown for name, shown, _ in summary(read))]
+    found += [line.title + line.quantity + line.price for line in read.lines]
+    found += [name for name, _ in read.projects]
+    for party in (document["issuer"], document["customer"]):
+        found += [party["name"], *address_lines(party), *ids_of(party, words)]
+    return "".join(found)
 
 
-def _lines(paper: _Paper, document: dict[str, Any]) -> None:
-    paper.write_in(8)
-    headings = ("What", "Used in", "Quantity", "Price", document["currency"])
-    with paper.table(
-        col_widths=_WIDTHS, text_align=("LEFT", "LEFT", "RIGHT", "RIGHT", "RIGHT"), line_height=5
-    ) as table:
-        table.row(headings)
-        for line in document["lines"]:
-            quantity = f"{short(line['quantity'])} {line['unit']}".strip()
-            cells = (
-                line["description"],
-                line["used"],
-                quantity,
-                line["unit_price"],
-                amount(line["amount"], document["currency"]),
-            )
-            table.row(tuple(paper.drawable(cell) for cell in cells))
+_HEADINGS = tuple(
+    "From|To|Description|Quantity|Price|Carried forward|Brought forward|By project|No project|Exact amounts|"
+    "Page {page} of {pages}".split("|")
+)
 
 
-def _sums(paper: _Paper, document: dict[str, Any]) -> None:
-    currency = document["currency"]
+def draw(paper: Paper, read: Readable) -> None:
+    """Draw a document on paper."""
+    words, document = read.words, read.document
+    title = title_of(document, words)
+    paper.set_auto_page_break(True, margin=18)
+    paper.set_title(title)
+    paper.set_lang(words.language)
+    paper.add_page()
+    paper.write_in(18, "B")
+    paper.line_of_text(f"{title} ({status_of(document, words)})", 10)
+    paper.ln(2)
+    _parties(paper, read)
+    paper.write_in(10)
+    for name, value in dates_of(read):
+        paper.line_of_text(f"{name}: {value}")
+    for text in said_of(read):
+        paper.line_of_text(text)
     paper.ln(3)
-    for name, value, strong in summary(document):
+    _lines(paper, read)
+    _projects(paper, read)
+    _sums(paper, read)
+    paper.ln(4)
+    paper.write_in(10)
+    for heading, text in bank_of(read):
+        paper.line_of_text(f"{words(heading)}: {text}")
+    paper.ln(2)
+    paper.write_in(8)
+    paper.line_of_text(words(ROUNDING), 4)
+    if document["number"]:
+        paper.line_of_text(f"{words('Exact amounts')}: sublet ledger show {document['number']} --json", 4)
+
+
+def _parties(paper: Paper, read: Readable) -> None:
+    """Issuer and customer side by side, each line by line."""
+    words, top = read.words, paper.get_y()
+    lowest = top
+    for place, (heading, name) in enumerate((("From", "issuer"), ("To", "customer"))):
+        party = read.document[name]
+        paper.set_y(top)
+        lines = [party["name"], *address_lines(party), *ids_of(party, words), party.get("email", "")]
+        for number, line in enumerate([words(heading), *(line for line in lines if line)]):
+            paper.write_in(8 if not number else 10, "" if number != 1 else "B")
+            paper.set_x(paper.l_margin + 95 * place)
+            paper.multi_cell(90, 5, paper.drawable(line), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        lowest = max(lowest, paper.get_y())
+    paper.set_y(lowest + 3)
+
+
+def _heads(paper: Paper, read: Readable) -> None:
+    words = read.words
+    heads = [words(text) for text in ("Description", "Quantity", "Price")]
+    _row(paper, (*heads, read.document["currency"]), strong=True)
+    paper.line(paper.l_margin, paper.get_y(), paper.l_margin + sum(_WIDTHS), paper.get_y())
+
+
+def _lines(paper: Paper, read: Readable) -> None:
+    """The lines; where a page ends among them it says what they come to so far, and the next begins with that."""
+    words = read.words
+    _heads(paper, read)
+    so_far = 0
+    for line in read.lines:
+        cells = (line.title, line.quantity, line.price, read.amount(line.cents))
+        if paper.get_y() + _height(paper, cells) > paper.h - _FOOT_MM:
+            _row(paper, (words("Carried forward"), "", "", read.amount(so_far)), strong=True)
+            paper.add_page()
+            _heads(paper, read)
+            _row(paper, (words("Brought forward"), "", "", read.amount(so_far)), strong=True)
+        _row(paper, cells)
+        so_far += line.cents
+
+
+def _projects(paper: Paper, read: Readable) -> None:
+    if not read.projects:
+        return
+    words = read.words
+    paper.ln(2)
+    _row(paper, (words("By project"), "", "", ""), strong=True)
+    for name, cents in read.projects:
+        if paper.get_y() + 2 * _LINE_MM > paper.h - _FOOT_MM:
+            paper.add_page()
+        _row(paper, (name or words("No project"), "", "", read.amount(cents)))
+
+
+def _height(paper: Paper, cells: Sequence[str]) -> int:
+    paper.write_in(8)
+    found = [
+        len(paper.multi_cell(width, _LINE_MM, paper.drawable(cell), dry_run=True, output="LINES"))
+        for width, cell in zip(_WIDTHS, cells, strict=True)
+        if cell
+    ]
+    return max(found, default=1) * _LINE_MM
+
+
+def _row(paper: Paper, cells: Sequence[str], *, strong: bool = False) -> None:
+    height, top, left = _height(paper, cells), paper.get_y(), paper.l_margin
+    paper.write_in(8, "B" if strong else "")
+    for place, (width, cell) in enumerate(zip(_WIDTHS, cells, strict=True)):
+        paper.set_xy(left, top)
+        if cell:
+            align = "R" if place else "L"
+            paper.multi_cell(width, _LINE_MM, paper.drawable(cell), align=align, new_x=XPos.RIGHT, new_y=YPos.TOP)
+        left += width
+    paper.set_xy(paper.l_margin, top + height)
+
+
+def _sums(paper: Paper, read: Readable) -> None:
+    rows = summary(read)
+    paper.ln(3)
+    if paper.get_y() + 6 * len(rows) > paper.h - _FOOT_MM:
+        paper.add_page()
+    for name, shown, strong in rows:
         paper.write_in(10, "B" if strong else "")
-        shown = money(value, currency)
         paper.cell(140, 6, paper.drawable(name[:90]), align="R")
-        paper.cell(0, 6, shown, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        paper.cell(0, 6, paper.drawable(shown), align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, fields
+
 from sqlalchemy import Connection, select
 
 from sublet.ledger import store as sql
@@ -9,30 +11,20 @@ from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import Party
 from sublet.store.tables.ledger import profiles
 
+_NAMES = tuple(field.name for field in fields(Profile))
+
 
 def profile_of(connection: Connection, party: Party) -> Profile:
     row = connection.execute(select(profiles).where(profiles.c.organization_id == party.id)).first()
-    if row is None:
-        return Profile()
-    return Profile(row.legal_name, row.address, row.country, row.tax_number, row.email, row.payment_days)
+    return Profile() if row is None else Profile(**{name: getattr(row, name) for name in _NAMES})
 
 
 def set_profile(connection: Connection, organization_id: str, profile: Profile) -> None:
     """What stands on the organization's invoices from now on."""
-    row = (
-        organization_id,
-        profile.legal_name,
-        profile.address,
-        profile.country,
-        profile.tax_number,
-        profile.email,
-        profile.payment_days,
-    )
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _NAMES)
     sql.bulk_insert(
         connection,
         profiles,
-        [row],
-        "ON CONFLICT (organization_id) DO UPDATE SET legal_name = excluded.legal_name, address = excluded.address, "
-        "country = excluded.country, tax_number = excluded.tax_number, email = excluded.email, "
-        "payment_days = excluded.payment_days",
+        [(organization_id, *astuple(profile))],
+        f"ON CONFLICT (organization_id) DO UPDATE SET {changed}",
     )

@@ -9,31 +9,11 @@ from fractions import Fraction
 from importlib.metadata import entry_points
 from typing import Protocol
 
+from sublet.ledger.invoices.parties import Profile as Profile
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import NANO, Money, currency_digits
 
 ENTRY_POINTS = "sublet.taxes"
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Who is billed: what stands on the invoice and what decides on taxes. `country` is ISO 3166-1 alpha-2."""
-
-    legal_name: str = ""
-    address: str = ""
-    country: str = ""
-    tax_number: str = ""
-    email: str = ""
-    payment_days: int = 30
-
-    def __post_init__(self) -> None:
-        if self.country and not (len(self.country) == 2 and self.country.isalpha() and self.country.isupper()):
-            raise InvalidInputError(f"country {self.country!r} is not an ISO 3166-1 code; write it like DE")
-        if not 0 <= self.payment_days <= 365:
-            raise InvalidInputError("payment_days must be from 0 to 365")
-        for name in ("legal_name", "address", "tax_number", "email"):
-            if len(getattr(self, name)) > 500:
-                raise InvalidInputError(f"{name} must be at most 500 characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +28,16 @@ class TaxBasis:
 
 @dataclass(frozen=True, slots=True)
 class TaxLine:
-    """One tax: `percent` of the net amount, rounded to the currency's digits, half to even."""
+    """One tax: `percent` of the net amount, rounded to the currency's digits, half to even.
+
+    `category` is the code of UNCL 5305 on e-invoices, such as AE for a reverse charge; empty: S, or Z of 0 percent. `reason` says
+    why nothing is taxed."""
 
     name: str
     percent: Fraction
     nano: int
+    category: str = ""
+    reason: str = ""
 
     @classmethod
     def of(cls, name: str, percent: Fraction, net: Money) -> TaxLine:

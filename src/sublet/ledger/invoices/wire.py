@@ -35,19 +35,28 @@ class NewCreditNote:
 
 @answer
 class InvoiceParty:
-    """Who issues an invoice."""
+    """Who issues an invoice; `address` is what does not stand in street, postcode, and city."""
 
     name: str
     address: str
+    street: str
+    postcode: str
+    city: str
+    country: str
     tax_number: str
+    vat_id: str
+    email: str
+    iban: str
+    bic: str
 
 
 @answer
 class InvoiceCustomer(InvoiceParty):
-    """Who is invoiced."""
+    """Who is invoiced; `reference` is the customer's own, such as a purchase order."""
 
     organization_id: str
-    country: str
+    reference: str
+    language: str
 
 
 @answer
@@ -93,11 +102,37 @@ class InvoiceCredit:
 
 @answer
 class InvoiceTax:
-    """A tax on the net amount."""
+    """A tax on the net amount; `category` (UNCL 5305) and `reason` where the tax calculator states them."""
 
     name: str
     percent: str
     amount: str
+    category: str = ""
+    reason: str = ""
+
+
+@answer
+class ProjectShare:
+    """What a project used of a line, and its cost."""
+
+    project: str
+    quantity: str
+    amount: str
+
+
+@answer
+class LineDetail:
+    """What a line is for: the first and the last moment of use, what was used, and each project's share."""
+
+    line: str
+    first: Moment
+    last: Moment
+    names: dict[str, list[str]]
+    """By dimension, such as model, pool, generation, and class."""
+    resources: list[str]
+    accelerators: int | None
+    """Of a lease."""
+    projects: list[ProjectShare]
 
 
 @answer
@@ -180,6 +215,8 @@ class InvoiceDraft:
     carried: str
     rounding_rule: str
     digest: str
+    details: list[LineDetail]
+    """What each line of usage is for; empty in lists."""
     credit_note: CreditNote | None
     """On a draft, the credit note that would be made with it."""
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sublet.ledger import store as sql
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices.invoicing import invoice_row, note_row, notes_page, stated
+from sublet.ledger.invoices.parties import with_all_fields
 from sublet.ledger.invoices.previews import as_draft, rehearsed
 from sublet.ledger.invoices.price_reductions import PriceReductions, Wanted
 from sublet.ledger.invoices.write_offs import recover, write_off
@@ -48,7 +49,7 @@ class Settling:
         """A credit note by id or number. Raises NotFoundError."""
         with self._store.read() as connection:
             found: dict[str, Any] = note_row(connection, note_id).document
-            return found
+            return found | with_all_fields(found)
 
     def notes(self, organization_id: str) -> list[dict[str, Any]]:
         """The credit notes of an organization, the newest first."""

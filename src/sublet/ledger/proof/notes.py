@@ -89,7 +89,7 @@ def _note(
         kept += derived_net - share.exact_nano if keeps_remainder(corrected.document) else 0
         net, tax, receivable = net + derived_net, tax + sum(taxes), receivable + share.receivable_nano
     _sums(proof, row, net, tax, receivable)
-    _posted(connection, proof, row, (unbilled + kept if numbers else 0, tax, receivable), stated)
+    _posted(connection, proof, row, (kept + (unbilled if numbers else 0), tax, receivable), stated)
 
 
 def _stated_by(connection: Connection, note_id: str) -> _Stated:

@@ -203,6 +203,14 @@ profiles = Table(
     Column("tax_number", Text, nullable=False),
     Column("email", Text, nullable=False),
     Column("payment_days", Integer, nullable=False),
+    Column("street", Text, nullable=False, server_default=""),
+    Column("postcode", Text, nullable=False, server_default=""),
+    Column("city", Text, nullable=False, server_default=""),
+    Column("vat_id", Text, nullable=False, server_default=""),
+    Column("iban", Text, nullable=False, server_default=""),
+    Column("bic", Text, nullable=False, server_default=""),
+    Column("reference", Text, nullable=False, server_default=""),
+    Column("language", Text, nullable=False, server_default=""),
 )
 
 invoices = Table(
