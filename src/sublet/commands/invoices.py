@@ -50,12 +50,26 @@ def invoice(
 
 def show(
     invoice_id: Annotated[str, typer.Argument(help="An id or number of an invoice or credit note.")],
-    out: Annotated[Path | None, typer.Option(help="Write it to a .json, .html or .pdf file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write it to a .json, .html or .pdf file, or as an e-invoice (UBL) to .xml.")
+    ] = None,
+    factur_x: Annotated[
+        bool, typer.Option("--factur-x", help="With --out FILE.pdf: a PDF/A-3 with the e-invoice embedded.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show a final invoice or credit note, or write it as a page, PDF or JSON."""
+    """Show a final invoice or credit note, or write it as a page, PDF, JSON, or e-invoice."""
     kind = "note" if invoice_id.upper().startswith(("CN-", "CRN_")) else "invoice"
-    _show(connect().document(f"ledger.read_{kind}", invoice_id), out, as_json)
+    document = connect().document(f"ledger.read_{kind}", invoice_id)
+    if factur_x:
+        if out is None or out.suffix != ".pdf":
+            raise InvalidInputError("--factur-x needs --out FILE.pdf")
+        from sublet.ledger.invoices.facturx import factur_x as written
+
+        out.write_bytes(written(document))
+        say(f"written to {out}")
+        return
+    _show(document, out, as_json)
 
 
 def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
@@ -69,10 +83,14 @@ def _show(document: dict[str, Any], out: Path | None, as_json: bool) -> None:
             out.write_bytes(invoice_pdf(document))
         elif out.suffix == ".html":
             out.write_text(invoice_page(document))
+        elif out.suffix == ".xml":
+            from sublet.ledger.invoices.ubl import ubl_xml
+
+            out.write_bytes(ubl_xml(document))
         elif out.suffix == ".json":
             out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         else:
-            raise InvalidInputError(f"--out {out} must end in .json, .html or .pdf")
+            raise InvalidInputError(f"--out {out} must end in .json, .html, .pdf or .xml")
         say(f"written to {out}")
         return
     if as_json:

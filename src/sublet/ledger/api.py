@@ -242,7 +242,7 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.get("/v1/invoices/{invoice_id}")
     def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
-        """`format` is json, html or pdf."""
+        """`format` is json, html, pdf, or of an e-invoice ubl or factur-x (a PDF/A-3 with the XML in it)."""
         document = _invoice_for(ledger, actor, invoice_id)
         return document_response(document, format)
 

@@ -1,14 +1,17 @@
 """Routes of credit notes, and invoices and notes as pages and files."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from sublet.accounts.model import Actor, Require
+from sublet.ledger.invoices.facturx import factur_x
 from sublet.ledger.invoices.page import invoice_page
 from sublet.ledger.invoices.pdf import invoice_pdf
 from sublet.ledger.invoices.price_reductions import Wanted
+from sublet.ledger.invoices.ubl import ubl_xml
 from sublet.ledger.service import Ledger
 from sublet.ledger.wire import NewCreditNote
 from sublet.store.once import Effect
@@ -16,18 +19,25 @@ from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import nano_from_decimal
 
+_FILES: dict[str, tuple[Callable[[dict[str, Any]], bytes], str, str]] = {
+    "pdf": (invoice_pdf, "application/pdf", "pdf"),
+    "factur-x": (factur_x, "application/pdf", "pdf"),
+    "ubl": (ubl_xml, "application/xml", "xml"),
+}
+FORMATS = ("json", "html", *_FILES)
 Paged = Annotated[PageRequest, Depends(page_request)]
 
 
 def document_response(document: dict[str, Any], format: str) -> Response:
-    """An invoice or credit note as `format`: json, html or pdf. Raises InvalidInputError for another."""
+    """An invoice or credit note as `format`, one of FORMATS. Raises InvalidInputError for another, EInvoiceError."""
     if format == "html":
         return HTMLResponse(invoice_page(document))
-    if format == "pdf":
-        name = f'inline; filename="{document["number"]}.pdf"'
-        return Response(invoice_pdf(document), media_type="application/pdf", headers={"content-disposition": name})
+    if format in _FILES:
+        write, kind, ending = _FILES[format]
+        name = f'inline; filename="{document["number"]}.{ending}"'
+        return Response(write(document), media_type=kind, headers={"content-disposition": name})
     if format != "json":
-        raise InvalidInputError(f"format {format!r} must be json, html or pdf")
+        raise InvalidInputError(f"format {format!r} must be one of {', '.join(FORMATS)}", field="format")
     return JSONResponse(document)
 
 
@@ -43,7 +53,7 @@ def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/credit-notes/{note_id}")
     def read_note(note_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
-        """A credit note; `format` is json, html or pdf."""
+        """A credit note; `format` is json, html, pdf, ubl or factur-x."""
         document = ledger.settling.note(note_id)
         if document["customer"]["organization_id"] != actor.organization_id and not actor.everywhere:
             raise NotFoundError(f"there is no credit note {note_id!r}")

@@ -168,12 +168,11 @@ def _projects(paper: Paper, read: Readable) -> None:
 
 def _height(paper: Paper, cells: Sequence[str]) -> int:
     paper.write_in(8)
-    found = [
-        len(paper.multi_cell(width, _LINE_MM, paper.drawable(cell), dry_run=True, output="LINES"))
-        for width, cell in zip(_WIDTHS, cells, strict=True)
-        if cell
-    ]
-    return max(found, default=1) * _LINE_MM
+    most = 1
+    for width, cell in zip(_WIDTHS, cells, strict=True):
+        lines: Any = paper.multi_cell(width, _LINE_MM, paper.drawable(cell), dry_run=True, output="LINES")
+        most = max(most, len(lines))
+    return most * _LINE_MM
 
 
 def _row(paper: Paper, cells: Sequence[str], *, strong: bool = False) -> None:
