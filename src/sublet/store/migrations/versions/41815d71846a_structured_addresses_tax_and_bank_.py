@@ -1,13 +1,13 @@
 """structured addresses, tax and bank numbers of billing profiles
 
-Revision 41815d71846a, after 4a231bbb7851. Forward only: to go back, restore the backup from before.
+Revision 41815d71846a, after f90c543d1977. Forward only: to go back, restore the backup from before.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "41815d71846a"
-down_revision = "4a231bbb7851"
+down_revision = "f90c543d1977"
 branch_labels = None
 depends_on = None
 
