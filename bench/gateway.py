@@ -11,7 +11,8 @@ before the load until the contestant is quiet again: what shipping spends after 
 in latency. The gateway has keys, limits and durable metering on; its shipper runs and hands its events to nobody, or,
 where the name says so, into a ledger on SQLite. `held` is the same with a hard budget on the key: each request's worst
 case is held before it begins and settled after it; `held` in the results is its ratio to the same gateway without the
-budget. nginx does no more than relay; `nginx` in the results is everybody's ratio to it.
+budget. `limited` is the same with limits of every kind for the organization and for its model, which gateways
+share. nginx does no more than relay; `nginx` in the results is everybody's ratio to it.
 
 With `--other`, each of the gateway's contestants also runs from another checkout (a folder with `src` and `bench`, say an
 earlier commit), in the same rounds; `other` in the results is this checkout's ratio to that one.
@@ -46,11 +47,12 @@ EVENTS = 64
 PACE_S = 0.02
 TICK_S = os.sysconf("SC_CLK_TCK")
 LEDGER, HELD = "sublet, into the ledger", "sublet, into the ledger, held"
+LIMITED = "sublet, into the ledger, limited"
 OTHER = "other: "
 QUIET_S = 0.5
 QUIET_SHARE_MAX = 0.04
 SHIPPING_S_MAX = 120.0
-CONTESTANTS = ("direct", "nginx", "sublet", "sublet, durability process", LEDGER, HELD)
+CONTESTANTS = ("direct", "nginx", "sublet", "sublet, durability process", LEDGER, HELD, LIMITED)
 
 WHOLE = json.dumps(
     {
@@ -287,13 +289,27 @@ def serve_sublet(folder: Path, port: int, upstream: int, name: str) -> None:
         concurrency_max=10_000,
         durability="process" if "process" in name else "disk",
     )
-    if name not in (LEDGER, HELD):
+    if name not in (LEDGER, HELD, LIMITED):
         run(settings, store, gateway_ports(lambda records: None))
         return
     from sublet.wiring.requests import DeskHolds
 
+    if name == LIMITED:
+        limit(store, organization)
     emit, desk = into_ledger(store, organization, budgeted=name == HELD)
     run(settings, store, gateway_ports(emit, holds=DeskHolds(desk)))
+
+
+def limit(store: Any, organization: str) -> None:
+    """Set limits of every kind for the organization, and for its calls of the model, so high that nothing is refused."""
+    from sublet.accounts.limits.model import Allowed
+    from sublet.accounts.limits.service import Limits
+    from sublet.accounts.model import Actor
+
+    operator = Actor("key_bench", organization, "operator", frozenset(), role="operator", reach="all")
+    allowed = Allowed(10**9, 10**11, 10**11, 10**5)
+    for model in ("", MODEL):
+        Limits(store).create(operator, (organization, "organization", "", model), allowed)
 
 
 def add_model(store: Any, upstream: int, slots: int) -> None:
@@ -548,6 +564,7 @@ def run_all(
         "rounds": rounds,
         "seconds": seconds,
         "held": ratios(found, lambda name: LEDGER if name == HELD else None),
+        "limited": ratios(found, lambda name: LEDGER if name == LIMITED else None),
         "nginx": ratios(found, lambda name: "nginx" if "sublet" in name else None),
         "other": ratios(found, lambda name: OTHER + name),
         "idle_rss_mb": {name: round(value, 1) for name, value in idle_mb.items()},

@@ -222,7 +222,10 @@ def test_a_file_that_states_every_default_changes_nothing() -> None:
     tables: dict[str, list[str]] = {"": []}
     for name, default, _ in describe():
         section, _, key = name.rpartition(".")
-        if not f"{section}.".startswith(("pools.", "gateway.models.", "gateway.routes.", "backends.")) and default != "(unset)":
+        if (
+            not f"{section}.".startswith(("pools.", "gateway.models.", "gateway.routes.", "backends."))
+            and default != "(unset)"
+        ):
             tables.setdefault(section, []).append(f"{key} = {default}")
     file("\n".join(line for section, lines in tables.items() for line in ([f"[{section}]"] if section else []) + lines))
     assert load() == Settings().model_copy(update={"data_dir": load().data_dir})

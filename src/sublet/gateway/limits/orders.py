@@ -19,6 +19,7 @@ from sublet.store import Store
 from sublet.store.tables.gateway import gateway_runs, limit_slots, limit_windows
 
 REQUESTS, INPUT, OUTPUT = KINDS = ("requests", "input", "output")
+SLOTS = "concurrency"
 SLOTS_MINUTE = 0
 """Stands for a limit's concurrency among its minutes."""
 MINUTES_KEPT = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sublet.gateway.limits.orders import INPUT, OUTPUT, REQUESTS, Want, WantSlots
+from sublet.gateway.limits.orders import INPUT, OUTPUT, REQUESTS, SLOTS, Want, WantSlots
 from sublet.gateway.model import SharedLimit
 from sublet.gateway.refusals import RateLimitError
 
@@ -12,7 +12,7 @@ DRY_S = 0.2
 """For so long a limit that had nothing left is not asked again."""
 IDLE_S = 0.5
 """After so long without a request an allowance is given back."""
-AHEAD_S = 0.5
+AHEAD_S = 1.0
 """An allowance is for the requests of so many seconds, as many as there were lately."""
 
 _WORDS = {REQUESTS: "requests", INPUT: "input tokens", OUTPUT: "output tokens"}
@@ -22,9 +22,26 @@ class Share:
     """The part of a limit that is here: `free` is what requests may take now, `left` what the database had beside it when it was
     last asked."""
 
-    __slots__ = ("_asked", "_since", "_used_before", "dry_until", "free", "left", "limit", "most", "used_at")
+    __slots__ = (
+        "_asked",
+        "_since",
+        "_used_before",
+        "active",
+        "dry_until",
+        "free",
+        "kind",
+        "left",
+        "limit",
+        "mark",
+        "most",
+        "used_at",
+    )
 
-    def __init__(self, limit: SharedLimit, most: int) -> None:
+    def __init__(self, limit: SharedLimit, kind: str, most: int) -> None:
+        self.kind = kind
+        self.active = False
+        self.mark = 0
+        """Below so much that is free it is time to ask for more."""
         self.limit = limit
         self.most = most
         self.free = 0
@@ -38,6 +55,7 @@ class Share:
         if now - self._since >= 1:
             self._used_before = self._asked if now - self._since < 2 else 0
             self._since, self._asked = now, 0
+            self.mark = self.wish // 2 if self.left > 0 else 0
         self._asked += amount
         self.used_at = now
 
@@ -47,13 +65,15 @@ class Share:
         return int(max(self._asked, self._used_before) * AHEAD_S)
 
     @property
-    def low(self) -> bool:
-        """Whether it is time to ask for more, before anybody has to wait."""
-        return self.left > 0 and 2 * self.free < self.wish
+    def lacking(self) -> int:
+        """What is worth having beside what is free, where that is much: all shares are topped up by one order."""
+        wish = self.wish
+        return wish - self.free if self.left > 0 and 4 * self.free < 3 * wish else 0
 
     def granted(self, amount: int, left: int, wanted: int, now: float) -> None:
         self.free += amount
         self.left = left
+        self.mark = self.wish // 2 if left > 0 else 0
         if amount < wanted:
             self.dry_until = now + DRY_S
 
@@ -61,11 +81,10 @@ class Share:
 class Window(Share):
     """An allowance of one minute."""
 
-    __slots__ = ("booked", "kind", "minute", "owed")
+    __slots__ = ("booked", "minute", "owed")
 
     def __init__(self, limit: SharedLimit, kind: str, most: int) -> None:
-        super().__init__(limit, most)
-        self.kind = kind
+        super().__init__(limit, kind, most)
         self.minute = 0
         self.owed = self.booked = 0
 
@@ -130,7 +149,7 @@ class Slots(Share):
     __slots__ = ("in_use",)
 
     def __init__(self, limit: SharedLimit, most: int) -> None:
-        super().__init__(limit, most)
+        super().__init__(limit, SLOTS, most)
         self.in_use = 0
 
     @property

@@ -70,7 +70,8 @@ class Claim:
         """Take all parts, or none where one has not enough, which is returned."""
         for share, amount in self.parts:
             if isinstance(share, Window):
-                share.turn(minute)
+                if share.minute != minute:
+                    share.turn(minute)
                 if share.owed:
                     return share
             if share.free < amount:
@@ -170,25 +171,33 @@ class Limits:
             return None
         now, now_us = self._host.monotonic(), self._host.now_us()
         minute = now_us // US_PER_MINUTE
-        parts = []
+        parts: list[tuple[Window | Slots, int]] = []
+        low = False
+        prompt = 0
         for share in covering:
             amount = 1
             if isinstance(share, Window):
-                share.turn(minute)
-                if share.kind != REQUESTS:
-                    tokens = prompt_tokens(call) if share.kind == INPUT else self._answer_tokens(call, model)
+                if share.minute != minute:
+                    share.turn(minute)
+                if share.kind == INPUT:
+                    prompt = prompt or max(1, prompt_tokens(call))
                     # What is more than the limit waits for a whole minute, not for ever.
-                    amount = min(max(1, tokens), share.most)
+                    amount = min(prompt, share.most)
+                elif share.kind == OUTPUT:
+                    amount = min(max(1, self._answer_tokens(call, model)), share.most)
             elif self.known and now - self._beat_at > LEASE_S - SAFE_S:
                 self._kick()
                 raise LimitUnreachableError(retry_after_s=2.0)
             share.note(amount, now)
-            self._active[share] = None
+            if not share.active:
+                share.active = True
+                self._active[share] = None
+            low = low or share.free < share.mark
             parts.append((share, amount))
         claim = Claim(tuple(parts), cleared, now)
         lacking = claim.lacks(minute)
         if lacking is None:
-            if any(share.low for share in covering):
+            if low and not self._ordering:
                 self._kick()
         elif now < lacking.dry_until:
             raise lacking.refusal(now_us)
@@ -232,8 +241,9 @@ class Limits:
         for share in self._covering.get((grant.id, model.name), ()):
             if isinstance(share, Window):
                 left = share.left + share.free if share.minute == minute else share.most
-                if share.kind not in found or left < found[share.kind][1]:
-                    found[share.kind] = (share.most, max(0, left))
+                known = found.get(share.kind)
+                if known is None or left < known[1]:
+                    found[share.kind] = (share.most, left)
         return found
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -311,7 +321,7 @@ class Limits:
             free = share.free
             least = max(0, needed.get(share, 0) - free)
             back = 0 if needed.get(share) else free if self._idle(share, minute, now) else 0
-            wish = share.wish if (least or share.low) and not back else 0
+            wish = 0 if back else share.lacking
             if isinstance(share, Slots):
                 back = free if stale else back
                 # All of them by every order: what a run holds is what its last order said.
@@ -320,6 +330,7 @@ class Limits:
                 windows.append((share, share.want(least, wish, back)))
             if not needed.get(share) and not share.busy and now - share.used_at > FORGET_S:
                 del self._active[share]
+                share.active = False
         asked: list[tuple[Window | Slots, int]] = [(window, want.least) for window, want in windows]
         asked += [(held, wanted.least) for held, wanted in slots]
         lost = tuple((run, beat) for run, (beat, seen) in self._seen.items() if now - seen >= LEASE_S)
