@@ -11,10 +11,11 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ import numpy as np
 from rich.progress import Progress
 
 from sublet.demand.feeds.csv_series import read_series
+from sublet.surplus import budget
 from sublet.surplus.backtest import promises
 from sublet.surplus.backtest.hostile import hostile
 from sublet.surplus.backtest.promises import RISK, Shadow, Verdict
 from sublet.surplus.backtest.queued import queued
 from sublet.surplus.backtest.scoring import Trace, trace_of
+from sublet.surplus.deadlines import kinds, paths
 from sublet.surplus.deadlines.kinds import Idle, Kind, OpenOrders
 from sublet.surplus.deadlines.replay import compiled, last_admitted
 from sublet.surplus.rule.seller import agreed_depth, deepest, phase_of, sellers
@@ -57,6 +60,14 @@ FOUR_IN_A_DAY = Kind(4, 24)
 DEADLINES = (Kind(1, 2), Kind(1, 8), Kind(4, 8), Kind(1, 24))
 LONG = (Kind(12, 24), Kind(24, 48))
 QUICK = ("1h", "deadline 1 h within 24 h", "cost")
+SHOWN = (
+    "groups",
+    "above_10",
+    "above_20_by_more_than_one_event",
+    "weeks_drawn_anew",
+    "compiled_round_cpu_s",
+    "numpy_round_cpu_s",
+)
 
 Row = dict[str, Any]
 
@@ -71,25 +82,35 @@ def main() -> None:
     if asked.list:
         print("\n".join(tables))
         return
-    names = [
-        name
-        for name in tables
-        if name in (QUICK if asked.quick else asked.tables.split(",") if asked.tables else tables)
-    ]
+    measure(QUICK if asked.quick else asked.tables.split(",") if asked.tables else list(tables), quick=asked.quick)
+
+
+def measure(wanted: Sequence[str], *, quick: bool = False) -> Row:
+    """Run the tables that are wanted, print each, and write them beside what the file holds; `quick` takes the four oldest pools
+    alone. Raises SystemExit for a table that is not there."""
+    tables = _tables()
+    missing = [name for name in wanted if name not in tables]
+    if missing:
+        raise SystemExit(f"there is no table {missing[0]!r}; --list names those that are")
     result: Row = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} shared cores, Python {platform.python_version()}"
     result["compiled"] = compiled() is not None
-    found = {} if not (TRACES / "a100.csv").is_file() else _pools(FOUR if asked.quick else None)
+    found = {} if not (TRACES / "a100.csv").is_file() else _pools(FOUR if quick else None)
     result["pools"] = sorted(found) or f"no traces at {TRACES.name}: only hostile pools and the cost are measured"
     with Progress() as progress:
-        task = progress.add_task("", total=len(names))
-        for name in names:
+        task = progress.add_task("", total=len(wanted))
+        for name in wanted:
             progress.update(task, description=name)
             began = time.process_time()
-            result[name] = {**tables[name](found), "cpu_s": round(time.process_time() - began, 1)}
+            result[name] = {
+                **tables[name](found),
+                "measured": datetime.now(UTC).date().isoformat(),
+                "cpu_s": round(time.process_time() - began, 1),
+            }
             progress.update(task, advance=1)
             RESULT.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-            print(name, json.dumps(result[name].get("groups", result[name])), flush=True)
+            print(name, json.dumps({key: result[name][key] for key in SHOWN if key in result[name]}), flush=True)
+    return result
 
 
 def _tables() -> dict[str, Callable[[dict[str, Trace]], Row]]:
@@ -112,9 +133,10 @@ def _tables() -> dict[str, Callable[[dict[str, Trace]], Row]]:
         "everything": _everything,
         "1h left out": lambda pools: _left_out(pools, 1),
         "4h left out": lambda pools: _left_out(pools, 4),
-        "cost": lambda pools: _cost(),
+        "cost": lambda pools: orders_cost(),
         "hostile": lambda pools: _hostile(),
         "queued": lambda pools: _queued(),
+        "sensitivity": _sensitivity,
         **{f"deadline {kind}": orders(kind) for kind in (*DEADLINES, *LONG)},
         "12h": firm(12),
         "24h": firm(24),
@@ -281,6 +303,80 @@ def _hostile() -> Row:
     return found
 
 
+Change = Mapping[tuple[Any, str], float]
+
+
+def _sensitivity(pools: dict[str, Trace]) -> Row:
+    """Each constant of budget, monitor and deadlines at half and at double, everything else as it is; the four oldest pools."""
+    four = [pools[name] for name in FOUR if name in pools]
+    groups: Row = {}
+    for window in (1, 4):
+        pace = firm_pace(window, RISK)
+        by = [_firm_variants(trace, window, _paces(pace)) for trace in four]
+        groups[f"{window} h"] = {name: _cell([found[name] for found in by]) for name in by[0]}
+    kind = FOUR_IN_A_DAY
+    changes: dict[str, Change] = {
+        "as it is": {},
+        **_halved("earning", kinds, "EARNING"),
+        **_halved("half-life", budget, "HALF_LIFE_HOURS"),
+        **_halved("null", budget, "NULL"),
+        **_halved("alarm", budget, "ALARM_HOURS"),
+        **_halved("ahead", kinds, "AHEAD"),
+        **_halved("days back", paths, "BACK_HOURS"),
+        "stays 0.64": {(paths, "STAYS"): 0.64},
+        "stays 0.9": {(paths, "STAYS"): 0.9},
+        "loss half": {(budget, "LOSS"): 0.5},
+        "loss double": {(budget, "LOSS"): 2.0},
+    }
+    found = {}
+    for name, change in changes.items():
+        with _changed(change):
+            found[name] = _cell([promises.deadlines(trace, kind) for trace in four])
+    return {"groups": {**groups, str(kind): found}}
+
+
+def _halved(name: str, module: Any, constant: str) -> dict[str, Change]:
+    value = getattr(module, constant)
+    return {f"{name} half": {(module, constant): value / 2}, f"{name} double": {(module, constant): value * 2}}
+
+
+def _paces(pace: budget.Pace) -> dict[str, tuple[budget.Pace, Change]]:
+    found: dict[str, tuple[budget.Pace, Change]] = {"as it is": (pace, {})}
+    for field in ("earning", "loss", "half_life_hours"):
+        for word, factor in (("half", 0.5), ("double", 2.0)):
+            found[f"{field} {word}"] = (replace(pace, **{field: factor * getattr(pace, field)}), {})
+    for change in (_halved("null", budget, "NULL"), _halved("alarm", budget, "ALARM_HOURS")):
+        found |= {name: (pace, values) for name, values in change.items()}
+    return found
+
+
+def _firm_variants(trace: Trace, window: int, variants: Mapping[str, tuple[budget.Pace, Change]]) -> dict[str, Verdict]:
+    """What each variant of budget and monitor sells beside one and the same shadow."""
+    depth, shadow = promises.depth_of(trace, window), promises.Living(trace, window)
+    real = {name: promises.Selling(shadow, pace) for name, (pace, _) in variants.items()}
+    for t in range(SHADOW_HOURS_MIN, len(trace)):
+        shadow.step(t, depth)
+        for name, (_, change) in variants.items():
+            with _changed(change):
+                real[name].step(t, depth)
+    return {name: selling.verdict for name, selling in real.items()}
+
+
+@contextmanager
+def _changed(change: Change) -> Iterator[None]:
+    """Constants of modules at other values."""
+    before = {place: getattr(*place) for place in change}
+    for (module, name), value in change.items():
+        setattr(module, name, value)
+    paths._decays.cache_clear()
+    try:
+        yield
+    finally:
+        for (module, name), value in before.items():
+            setattr(module, name, value)
+        paths._decays.cache_clear()
+
+
 def _queued() -> Row:
     """Pools whose demand is a batch queue, with their jobs unknown and known."""
     traces = [queued(seed) for seed in range(QUEUED)]
@@ -297,7 +393,7 @@ def _queued() -> Row:
     return {"groups": groups}
 
 
-def _cost() -> Row:
+def orders_cost() -> Row:
     """Seconds for the deadline decisions of 1,000 pools, once an hour, compiled and in numpy; what a start costs besides."""
     kind = FOUR_IN_A_DAY
     random = np.random.default_rng(1)
@@ -328,4 +424,4 @@ def _cost() -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,11 +1,13 @@
 """How well surplus is sold, and what a decision costs. `python bench/surplus.py` writes bench/results/surplus.json.
 
 The traces are read from SUBLET_TRACES (by default ../shared/traces beside the repository); where they are not, only the
-cost is measured and the file says so. `--cost` measures the cost alone, `--quality` the quality alone.
+cost is measured and the file says so. `--cost` measures the cost alone, `--quality` the quality alone. The tables of promises
+have an option each, which is `python bench/promises.py --tables` with their names: see `--help`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import promises
 from sublet.demand.feeds.csv_series import parse_series, read_series
 from sublet.demand.forecast.forecaster import candidates
 from sublet.demand.model import Series, assemble
@@ -51,14 +54,54 @@ LIVED_HOURS = 6
 ROUND_EVERY_MINUTES = 5
 
 
+PROMISES = {
+    "windows": (
+        "uninterrupted windows of 1 h and 4 h, and 4 h with patience; weeks resampled",
+        ("1h", "1h forecast alone", "4h", "4h forecast alone", "4h patient"),
+    ),
+    "left-out": ("1 h and 4 h, what each family's depth is chosen on the others", ("1h left out", "4h left out")),
+    "deadlines": (
+        "orders of 1 to 24 h",
+        (
+            "deadline 4 h within 24 h",
+            "deadline 12 h within 24 h",
+            "deadline 24 h within 48 h",
+            "deadline 1 h within 2 h",
+            "deadline 1 h within 8 h",
+            "deadline 4 h within 8 h",
+            "deadline 1 h within 24 h",
+        ),
+    ),
+    "everything": ("windows and orders together", ("everything",)),
+    "hostile": ("fifty pools that are made to break promises", ("hostile",)),
+    "queued": ("pools whose jobs are known", ("queued",)),
+    "sensitivity": ("each constant at half and at double", ("sensitivity",)),
+}
+"""By option, what it measures and the tables of bench/promises.py."""
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cost", action="store_true", help="what a decision costs, alone")
+    parser.add_argument("--quality", action="store_true", help="how well surplus is sold, alone")
+    for name, (what, _) in PROMISES.items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
+    asked = vars(parser.parse_args())
+    tables = [table for name, (_, found) in PROMISES.items() if asked[name.replace("-", "_")] for table in found]
+    if tables:
+        promises.measure(tables)
+    if asked["cost"] or asked["quality"] or not tables:
+        _measure(quality_too=not asked["cost"] or asked["quality"], cost_too=not asked["quality"] or asked["cost"])
+
+
+def _measure(*, quality_too: bool, cost_too: bool) -> None:
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} shared cores, Python {platform.python_version()}"
-    if "--cost" not in sys.argv:
+    if quality_too:
         result["quality"] = (
             quality() if (TRACES / "a100.csv").is_file() else f"no traces at {TRACES.name}: not measured"
         )
-    if "--quality" not in sys.argv:
+    if cost_too:
         result["cost"] = cost()
         result["memory"] = memory()
     RESULT.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +125,8 @@ def quality() -> dict[str, Any]:
 
 
 def cost() -> dict[str, Any]:
-    """Seconds for one round over 1,000 pools with 90 days of hours: each class and window, firm, notice and spot.
+    """Seconds for one round over 1,000 pools with 90 days of hours: each class and window, firm, notice and spot, and, once an
+    hour, orders of 4 h within 24 h.
 
     The first round is that of a service that has just started: the samples are read, what the shadows had learned is
     there as the record keeps it, and nothing is fitted. Then three hours go by, with a round every five minutes: in them
@@ -90,7 +134,11 @@ def cost() -> dict[str, Any]:
     """
     # As the control plane does when it starts.
     garbage.settle()
-    classes = [replace(item, broken_per_1000_max=max(10.0, item.broken_per_1000_max)) for item in SHIPPED.values()]
+    classes = [
+        replace(item, broken_per_1000_max=max(10.0, item.broken_per_1000_max))
+        for item in SHIPPED.values()
+        if item.by_window
+    ]
     policies = {policy.name: policy for policy in classes}
     start = 500_000
     began = time.perf_counter()
@@ -111,7 +159,12 @@ def cost() -> dict[str, Any]:
     began = time.process_time()
     for seller in sellers(hours.in_use, hours.first_hour, hours.t - SHADOW_HOURS_MAX, WINDOWS).values():
         seller.learn(hours.in_use, hours.capacity, hours.t)
+    cost_of_orders = promises.orders_cost()
+    by_deadline = cost_of_orders.get("compiled_round_cpu_s") or cost_of_orders["numpy_round_cpu_s"]
     return {
+        "deadlines": cost_of_orders,
+        "first_round_with_deadlines_cpu_s": round(first[1] + by_deadline[0], 3),
+        "round_with_deadlines_cpu_s": round(min(cpu for _, cpu in steady) + max(by_deadline[1:]), 3),
         "pools": POOLS,
         "days": DAYS,
         "classes_and_windows": sum(len(policy.windows_s) for policy in classes),

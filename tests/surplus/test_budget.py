@@ -68,6 +68,31 @@ def test_after_an_alarm_selling_opens_by_the_budget_alone_and_when_is_told() -> 
     assert waited == told
 
 
+def test_after_a_near_miss_all_that_the_shadow_holds_must_be_earned_once() -> None:
+    pace = Pace(0.01, 4, 1.0)
+    calm, wary = Standing(), Standing()
+    for hour in range(200):
+        calm.pass_hour(pace, hour, 25, 0, 100)
+        wary.pass_hour(pace, hour, 25, 0, 100, near=5 if hour == 20 else 0)
+    assert calm.most(pace) > 30 and not calm.wary
+    assert wary.most(pace) == 0 and wary.wary
+    told = wary.hours_until(pace, 1)
+    assert told is not None and told > 100
+    waited = 0
+    while wary.most(pace) == 0:
+        wary.pass_hour(pace, 200 + waited, 25, 0, 100)
+        waited += 1
+    assert waited == pytest.approx(told, abs=3) and wary.most(pace) >= 99
+    # A loss of a part leaves it open, a loss of all that was earned closes it.
+    wary.pass_hour(pace, 1000, 25, 50, 100)
+    assert 0 < wary.most(pace) < 60
+    wary.pass_hour(pace, 1001, 25, 100, 100)
+    assert wary.most(pace) == 0
+    for hour in range(200):
+        wary.pass_hour(pace, 1002 + hour, 25, 0, 100)
+    assert wary.earned > 0 and wary.most(pace) == 0
+
+
 def test_a_shadow_that_sells_too_little_is_told_never_to_get_there() -> None:
     standing = Standing()
     standing.pass_hour(Pace(0.001, 24, 2.0), 0, 0, 0, 0)

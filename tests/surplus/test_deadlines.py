@@ -53,7 +53,7 @@ def test_whatever_is_admitted_ends_in_time_on_every_path_that_was_possible(kind:
         for path in idle.paths(kind.within) if count else ():
             grid = book.grid
             for free in path:
-                grid, _, late = hour_of_service(grid, float(free))
+                grid, _, late, _ = hour_of_service(grid, float(free))
                 assert late == 0
             assert grid.sum() == 0
         book.pass_hour(float(hourly[t]))
@@ -70,7 +70,7 @@ def test_loops_for_the_compiler_decide_as_numpy_does(kind: Kind) -> None:
         assert _last_admitted_loop(paths, grid, 12.0, _kept_loop) == count
         assert [_kept_loop(path, grid, 3.0) for path in paths] == kept(paths, grid, 3.0).tolist()
         grid[-1, -1] += count
-        grid, _, _ = hour_of_service(grid, float(hourly[t]))
+        grid, _, _, _ = hour_of_service(grid, float(hourly[t]))
 
 
 def test_what_is_late_on_a_path_already_lets_nothing_new_in() -> None:
@@ -112,6 +112,21 @@ def test_a_resized_pool_compares_its_past_with_what_it_has_now() -> None:
     # Shrunk since: demand as it was. Grown since: demand grows with it. An outage is not idle.
     assert comparable_idle(capacity, in_use)[[0, 1, 2, 3, 5]].tolist() == [20, 0, 0, 0, 60]
     assert np.isnan(comparable_idle(capacity, in_use)[4])
+
+
+def test_orders_that_used_half_of_their_slack_are_told_as_near_misses() -> None:
+    # 4 h within 8 h have 4 h of slack: those that wait for 2 h or more come near.
+    for waits, expected in ((1, 0.0), (2, 3.0), (4, 3.0)):
+        book = OpenOrders(Kind(4, 8))
+        book.add(3)
+        told = [book.pass_hour(free) for free in (*([0.0] * waits), *([3.0] * 4))]
+        assert sum(near for _, _, near in told) == expected and sum(late for _, late, _ in told) == 0
+    late = OpenOrders(Kind(4, 8))
+    late.add(3)
+    assert [late.pass_hour(0.0) for _ in range(5)][-1] == (0.0, 3.0, 3.0)
+    tight = OpenOrders(Kind(4, 4))
+    tight.add(3)
+    assert [tight.pass_hour(3.0) for _ in range(4)][-1] == (3.0, 0.0, 0.0)
 
 
 def test_orders_run_least_slack_first_whole_or_not_at_all() -> None:

@@ -66,6 +66,9 @@ class Standing:
     `running` is what the shadow held in the last hour, `sold` and `broken` are its totals since it began, `worst` the most
     that broke in one hour. `alarm_hour` is when the monitor spoke last, in hours since the epoch, and `alarm_broken` what had
     broken in the hour in which it did. `stopped_by` names the looser or shorter kind whose alarm stopped this one, too.
+
+    `near` says whether a promise was ever kept only just, `paid` whether all that the shadow holds on average was earned once and
+    not all of it lost since; `held` over `held_hours` is that mean, which fades as what is earned does.
     """
 
     earned: float = 0.0
@@ -81,9 +84,14 @@ class Standing:
     alarm_hour: int | None = None
     alarm_broken: float = 0.0
     stopped_by: str = ""
+    near: bool = False
+    paid: bool = False
+    held: float = 0.0
+    held_hours: float = 0.0
 
-    def pass_hour(self, pace: Pace, hour: int, sold: float, broken: float, running: float) -> bool:
-        """The hour `hour` is known: the shadow sold, broke, and before it broke held so many. Whether the monitor speaks."""
+    def pass_hour(self, pace: Pace, hour: int, sold: float, broken: float, running: float, near: float = 0.0) -> bool:
+        """The hour `hour` is known: the shadow sold, broke, and before it broke held so many; `near` of them were kept only just or
+        not at all. Whether the monitor speaks."""
         self.hours += 1
         self.sold += sold
         self.broken += broken
@@ -92,6 +100,10 @@ class Standing:
         self.rate = RATE_KEEPS * self.rate + (1 - RATE_KEEPS) * sold
         self.largest = max(LARGEST_KEEPS * self.largest, running)
         self.earned = pace.fade * self.earned + pace.earning * pace.risk * sold - broken
+        self.held = pace.fade * self.held + running
+        self.held_hours = pace.fade * self.held_hours + 1
+        self.near = self.near or near > 0
+        self.paid = self.earned > 0 and (self.paid or self.earned >= pace.loss * self.mean_held)
         allowed = NULL * pace.risk / pace.hours
         surprise = (broken - allowed * running) / self.largest
         # A bet may lose all but no more than it holds, however much is promised.
@@ -106,14 +118,24 @@ class Standing:
 
     def stop(self, hour: int, broken: float = 0.0, by: str = "") -> None:
         """The monitor of this kind, or of one that it stops with (`by`), spoke: what was earned is lost."""
-        self.earned = min(self.earned, 0.0)
+        self.earned, self.paid = min(self.earned, 0.0), False
         self.wealth = [0.0] * len(BETS)
         self.alarms += 1
         self.alarm_hour, self.alarm_broken, self.stopped_by = hour, broken, by
 
+    @property
+    def mean_held(self) -> float:
+        """What the shadow holds on average."""
+        return self.held / self.held_hours if self.held_hours else 0.0
+
+    @property
+    def wary(self) -> bool:
+        """Whether a part of what the shadow holds is not enough to be earned, since it came near a deadline."""
+        return self.near and not self.paid
+
     def most(self, pace: Pace) -> float:
         """How many may be promised for real at once."""
-        return max(0.0, self.earned) / pace.loss
+        return 0.0 if self.wary else max(0.0, self.earned) / pace.loss
 
     def left(self, pace: Pace, running: float) -> float:
         """How many more may be promised for real beside the `running` ones. What was earned caps them, and how deep the forecast
@@ -125,6 +147,7 @@ class Standing:
 
         0 where they may be now; None where it sells so little that it will not come to that.
         """
+        count = max(count, self.mean_held) if self.wary else count
         missing = count * pace.loss - self.earned
         if missing <= 0:
             return 0

@@ -212,11 +212,11 @@ def deadlines(
             sold[t] = max(0.0, min(real.room(known, admitted), np.floor(standing.left(pace, real.count))))
             real.add(sold[t])
         running = shadow.count
-        ended, late = shadow.pass_hour(float(idle[t]))
-        if standing.pass_hour(pace, trace.first_hour + t, ended, late, running):
+        ended, late, near = shadow.pass_hour(float(idle[t]))
+        if standing.pass_hour(pace, trace.first_hour + t, ended, late, running, near):
             alarms.append(t)
         held[t] = min(real.count, idle[t])
-        ended, lost[t] = real.pass_hour(float(idle[t]))
+        ended, lost[t], _ = real.pass_hour(float(idle[t]))
         done += ended
     return Verdict(
         trace.name, str(kind), done * kind.hours, bound(trace, kind.hours), float(sold.sum()), float(lost.sum()),

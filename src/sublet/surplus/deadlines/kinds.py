@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -73,6 +74,28 @@ def covering(kinds: Sequence[Kind], hours: int, within: int) -> Kind | None:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Paths that idle accelerators may take, the hardest first; `least` is how many accelerator-hours the worst of them has."""
+
+    paths: Floats
+    least: float
+    lows: dict[int, Floats] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, paths: Floats) -> Ahead:
+        """The paths, ordered by how many hours they have in all."""
+        sums = paths.sum(axis=1)
+        return cls(paths[np.argsort(sums, kind="stable")], float(sums.min(initial=math.inf)))
+
+    def tight(self, hours: int, count: float) -> Floats:
+        """Those on which not all of `count` can run from now on for so many hours."""
+        if hours not in self.lows:
+            self.lows[hours] = self.paths[:, :hours].min(axis=1)
+        found: Floats = self.paths[self.lows[hours] < count]
+        return found
+
+
+@dataclass(frozen=True)
 class Idle:
     """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most; by hour from
     then on what running and waiting jobs will need, empty where none are known, and what others have been promised (`taken`).
@@ -88,6 +111,16 @@ class Idle:
     def free(self) -> float:
         """What is idle now and promised to nobody."""
         return max(0.0, self.now - float(self.taken[0])) if self.taken.size else self.now
+
+    def ahead(self, hours: int) -> Ahead:
+        """The paths of so many hours with what is asked of them again and again; found once."""
+        if hours not in self._ahead:
+            self._ahead[hours] = Ahead.of(self.paths(hours))
+        return self._ahead[hours]
+
+    @cached_property
+    def _ahead(self) -> dict[int, Ahead]:
+        return {}
 
     def paths(self, hours: int) -> Floats:
         """The paths that it may take in the coming hours; see `idle_paths`."""
@@ -135,25 +168,23 @@ class OpenOrders:
         most = math.floor(self.kind.ahead * idle.free - self.count)
         if most < 1:
             return 0
-        paths = idle.paths(self.kind.within)
-        if len(paths) < MOMENTS_MIN:
+        ahead = idle.ahead(self.kind.within)
+        if len(ahead.paths) < MOMENTS_MIN:
             return 0
         # Without as many idle hours as there is work nothing can be kept: that is soon told, and spares most replays.
-        least = float(paths.sum(axis=1).min())
-        most = min(most, math.floor((least - self.work) / self.kind.hours))
+        most = min(most, math.floor((ahead.least - self.work) / self.kind.hours))
         if most < 1:
             return 0
-        # Where all that is open may run at once until it is done nothing can be late: such a path needs no replay.
-        tight = paths[paths[:, : self.kind.hours].min(axis=1) < self.count + most]
-        # The hardest first: what they leave is seldom lowered again.
-        tight = tight[np.argsort(tight.sum(axis=1), kind="stable")]
+        # Where all that is open may run at once until it is done nothing can be late: such a path needs no replay. The hardest
+        # come first: what they leave is seldom lowered again.
+        tight = ahead.tight(self.kind.hours, self.count + most)
         return int((admitted or fastest())(tight, self.grid, float(most)))
 
     def add(self, count: float) -> None:
         """Admit `count` new orders."""
         self.grid[-1, -1] += count
 
-    def pass_hour(self, idle: float) -> tuple[float, float]:
-        """An hour passes with `idle` accelerators: how many orders ended in it, and how many are late."""
-        self.grid, done, late = hour_of_service(self.grid, idle)
-        return done, late
+    def pass_hour(self, idle: float) -> tuple[float, float, float]:
+        """An hour passes with `idle` accelerators: how many orders ended in it, how many are late, and how many came near that."""
+        self.grid, done, late, near = hour_of_service(self.grid, idle)
+        return done, late, near

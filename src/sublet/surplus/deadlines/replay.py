@@ -23,8 +23,9 @@ from sublet.demand.model import Floats
 Flags = NDArray[np.bool_]
 
 
-def hour_of_service(open_: Floats, free: float) -> tuple[Floats, float, float]:
-    """One hour passes with `free` accelerators idle: what is open after it, how many ended, and how many are late.
+def hour_of_service(open_: Floats, free: float) -> tuple[Floats, float, float, float]:
+    """One hour passes with `free` accelerators idle: what is open after it, how many ended, how many are late, and how many of
+    both had used half of their slack or more.
 
     What can't end in time any more is late and leaves the grid.
     """
@@ -34,7 +35,10 @@ def hour_of_service(open_: Floats, free: float) -> tuple[Floats, float, float]:
     after = np.zeros_like(open_)
     after[:, :-1] = served[:, 1:]
     after[:-1] += rest[1:]
-    return after, float(served[:, 0].sum()), float(rest[0].sum())
+    late = float(rest[0].sum())
+    # Without any slack there is none to be used.
+    near = float(served[: (len(open_) + 1) // 2, 0].sum()) if len(open_) > 1 else 0.0
+    return after, float(served[:, 0].sum()), late, late + near
 
 
 def kept(paths: Floats, open_: Floats, more: float) -> Flags:
@@ -165,9 +169,15 @@ def compiled() -> Admitted | None:
         from numba import njit
     except ImportError:
         return None
-    is_kept = njit(cache=True)(_kept_loop)
-    loop = njit(_last_admitted_loop)
-    return cast(Admitted, lambda paths, open_, most: loop(paths, open_, most, is_kept))
+    is_kept, last = njit(cache=True)(_kept_loop), njit(_last_admitted_loop)
+
+    # Known when it is compiled: a function that is given as an argument is looked up again in each call, which takes longer than
+    # most replays.
+    @njit  # type: ignore[untyped-decorator]
+    def loop(paths: Floats, open_: Floats, most: float) -> float:
+        return last(paths, open_, most, is_kept)  # type: ignore[no-any-return]
+
+    return cast(Admitted, loop)
 
 
 def fastest() -> Admitted:

@@ -137,15 +137,18 @@ class ShadowBook:
         """Admit as many deadline orders of each kind as would end in time, were no other kind sold."""
         facts, hours = view.facts, view.hours
         kept_back = facts.never_sell + facts.failure_reserve
+        idle: Idle | None = None
         for policy in policies:
             for kind in kinds_of(policy) if policy.sell else ():
                 key = (policy.name, kind.hours, kind.within)
                 orders = self.orders.setdefault(key, OpenOrders(kind))
                 if view.stale or hours.t < kind.within + MOMENTS_MIN:
                     continue
-                hourly = np.maximum(comparable_idle(hours.capacity, hours.in_use) - kept_back, 0.0)
-                now = max(0.0, min(facts.capacity, view.working) - kept_back - view.in_use)
-                orders.add(orders.room(Idle(hourly, math.floor(now), float(facts.capacity), view.known)))
+                if idle is None:
+                    hourly = np.maximum(comparable_idle(hours.capacity, hours.in_use) - kept_back, 0.0)
+                    now = max(0.0, min(facts.capacity, view.working) - kept_back - view.in_use)
+                    idle = Idle(hourly, math.floor(now), float(facts.capacity), view.known)
+                orders.add(orders.room(idle))
 
     def note_sellers(self, hours: Hours) -> None:
         """Remember since when each length is tightened or loosened."""
@@ -201,13 +204,13 @@ class ShadowBook:
     def _orders_happen(self, idle: float) -> None:
         for key, orders in self.orders.items():
             running = orders.count
-            done, late = orders.pass_hour(idle)
-            self._stand(key, done, late, running)
+            done, late, near = orders.pass_hour(idle)
+            self._stand(key, done, late, running, near)
 
-    def _stand(self, key: Key, sold: float, broken: float, running: float) -> None:
+    def _stand(self, key: Key, sold: float, broken: float, running: float, near: float = 0.0) -> None:
         """The hour is known for one kind of promise; where the monitor speaks, all that is as strict and as long stops."""
         standing, pace = self.standings.setdefault(key, Standing()), self.paces[key]
-        if not standing.pass_hour(pace, self.next_hour, sold, broken, running):
+        if not standing.pass_hour(pace, self.next_hour, sold, broken, running, near):
             return
         others = [other for other in self.paces if other != key]
         for place in stops_with(_strictness(key), [_strictness(other) for other in others]):

@@ -86,6 +86,11 @@ def opens(stood: Stood) -> str:
         what = f": {standing.alarm_broken:g} broke in one hour" if standing.alarm_broken else ""
         after = f", stopped{by} at {format_time(_moment(standing.alarm_hour))}{what}"
     wanted = 1.0 if standing.most(stood.pace) < 1 else max(1.0, standing.running)
+    if standing.wary:
+        wanted = max(1.0, math.floor(standing.mean_held))
+        after = (
+            f", since its orders came near their deadlines and all {wanted:g} that it holds must be earned first{after}"
+        )
     missing = standing.hours_until(stood.pace, wanted)
     if missing is None:
         return f"its shadow sells too little to earn more{after}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -48,10 +49,10 @@ def sellable(
     higher, speaks against a stricter promise all the more. `short` is what could be sold for the
     class's shortest window if nothing were sold, `longer` what could be for the next longer one; found where they are needed.
     """
-    found = _by_itself(view, policy, window, sold, policies, short, longer)
+    found = _by_horizon(view, policy, window, sold, policies, short, longer)
     for other in policies.values():
         if found.count and other.sell and other.by_window and other.strictness < policy.strictness:
-            most = _by_itself(view, other, window, sold, policies).count
+            most = _by_horizon(view, other, window, sold, policies).count
             if most < found.count:
                 spare = found.count - most
                 why = f"{spare} because even {other.name}, which is less strict, is on sale no further"
@@ -88,6 +89,32 @@ def most_at_once(items: Sequence[tuple[Window, float]], window: Window) -> float
     over = [(item, count) for item, count in items if item.overlaps(window) and count > 0]
     moments = {window.start, *(item.start for item, _ in over if window.contains(item.start))}
     return max((sum(count for item, count in over if item.contains(moment)) for moment in moments), default=0.0)
+
+
+def _by_horizon(
+    view: View,
+    policy: ServiceClass,
+    window: Window,
+    sold: Sequence[Sold],
+    policies: Mapping[str, ServiceClass],
+    short: int | None = None,
+    longer: int | None = None,
+) -> Sellable:
+    """`_by_itself`, found once for all windows of one horizon beside the same promises where the class can be taken back.
+
+    Stricter classes ask for it with each of their windows, and it is the same for all that last longer than the notice.
+    """
+    if not policy.reclaimable:
+        return _by_itself(view, policy, window, sold, policies, short, longer)
+    start = max(window.start, view.at)
+    horizon_s = policy.horizon_s((window.end - start).total_seconds())
+    # What is kept holds on to both, so that no other object comes to have their ids.
+    key = ("by_horizon", id(policy), id(policies), start, horizon_s, tuple(sold))
+    known = view.kept.get(key)
+    if known is None:
+        known = view.kept[key] = (policy, policies, _by_itself(view, policy, window, sold, policies, short, longer))
+    found: Sellable = known[2]
+    return found if found.window_s == int(window.seconds) else replace(found, window_s=int(window.seconds))
 
 
 def _by_itself(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
@@ -60,7 +60,7 @@ class View:
         return min(facts.capacity - facts.never_sell - facts.failure_reserve, clean - facts.never_sell)
 
     @cached_property
-    def kept(self) -> dict[str, Any]:
+    def kept(self) -> dict[Hashable, Any]:
         """What a decision finds out that the next one about the same moment needs again, by name."""
         return {}
 
