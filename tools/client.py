@@ -126,7 +126,13 @@ def _kind(place: str) -> str:
 def _query_kind(name: str) -> str:
     """The type of a query parameter, which is the same wherever one of its name is."""
     kinds = {"limit": "int", "days": "int", "window_s": "int", "live": "bool", "horizon_s": "list[int]"}
-    kinds |= {"window_h": "list[int]", "warmup_days": "int", "broken_per_1000": "float", "long_share": "float"}
+    kinds |= {
+        "window_h": "list[int]",
+        "warmup_days": "int",
+        "offset": "int",
+        "broken_per_1000": "float",
+        "long_share": "float",
+    }
     kinds |= {"accelerators": "list[int]"}
     kinds |= {
         "quantile": "list[float]",

@@ -74,6 +74,7 @@ class Prepared:
         self.pool = service.world.pool
         self.spares = [service.system.accounts.create_organization(name).id for name in ("spare", "other")]
         self.ended = [self.lease(), self.lease()]
+        self.jobs = [str(self.ask("acme", "/v1/jobs", self.job("z"))["jobs"][0]["id"]) for _ in range(2)]
         headers = {"Authorization": f"Bearer {service.keys['operator']}", "content-type": TOML}
         assert service.client.put("/v1/prices", content=BOOK, headers=headers).status_code == 200
         self.invoice, self.mistaken = self.invoiced(self.acme), self.invoiced(self.bolt)
@@ -145,6 +146,11 @@ class Prepared:
     def quote(self) -> str:
         return str(self.ask("acme", "/v1/quotes", self.wish(7200))["id"])
 
+    def job(self, name: str) -> dict[str, Any]:
+        # Far ahead, where nothing else of this story is.
+        start = format_time(self.service.world.clock.now() + timedelta(days=30))
+        return {**self.wish(600), "start": start, "command": ["true"], "name": name}
+
     def wish(self, duration_s: int) -> dict[str, Any]:
         return {"pool": self.pool.name, "class": "spot", "duration_s": duration_s}
 
@@ -205,6 +211,8 @@ class Prepared:
             "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
             "volumes.create": of("acme", "/v1/volumes", volume(self.pool.id, "x"), volume(self.pool.id, "y")),
+            "jobs.submit": of("acme", "/v1/jobs", self.job("x"), self.job("y")),
+            "jobs.cancel": at("acme", "/v1/jobs/{}/cancel", self.jobs),
             "leases.quote": of("acme", "/v1/quotes", self.wish(600), self.wish(601)),
             "leases.cancel_quote": at("acme", "/v1/quotes/{}/cancel", self.quotes[:2]),
             "leases.accept": of("acme", "/v1/leases", self.accept(self.quotes[2]), self.accept(self.quotes[3])),

@@ -24,7 +24,7 @@ ROWS = 3
 SEVERAL = {
     "accounts.list_organizations", "accounts.list_keys", "fleet.list_units", "demand.list_samples", "demand.list_claims",
     "leases.list_quotes", "leases.list_leases", "leases.list_reclaims", "leases.list_quarantine", "ledger.list_credits",
-    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes",
+    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes", "jobs.list_jobs",
 }  # fmt: skip
 """Lists of which this test makes several rows."""
 USERS = {"leases.list_quotes": "acme"}
@@ -91,6 +91,11 @@ def filled(service: Service) -> Service:
         ).json()
         lease = service.ask("acme", "POST", "/v1/leases", {"quote_id": quote["id"], "ssh_public_keys": [KEY]})
         assert lease.status_code == 201, lease.text
+        job = {"pool": pool.name, "class": "spot", "duration_s": 600, "command": ["true"]}
+        made = service.ask("acme", "POST", "/v1/jobs", job)
+        assert made.status_code == 201, made.text
+        # Canceled before it began, it gives its accelerator back and stays in the list.
+        service.ask("acme", "POST", f"/v1/jobs/{made.json()['jobs'][0]['id']}/cancel")
         start = system.clock.now() + timedelta(days=30 + number)
         claim = {
             "pool": pool.id,

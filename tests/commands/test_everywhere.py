@@ -144,6 +144,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"lease shorten {{lease}} --until {soon}", {}), ("lease label équipe=β --lease {lease}", {}),
         ("lease move {lease} --project search", {}), ("lease shrink {lease} -n 1", {}), ("lease end {lease} --dry-run", {}),
         ("lease end {lease}", {}), ("lease ssh {lease}", {}),
+        ("job submit -c spot --yes --json -- true", {"job": "jobs.0.id"}), ("job ls", {}), ("job show {job}", {}),
+        ("job logs {job}", {}), ("job cancel {job}", {}),
         (f"block create {pool.name} -n 1 --days 2 --json", {"block": "id"}), ("block ls", {}), ("block show {block}", {}),
         (f"block advise {pool.name}", {}), ("block move {block} --days 3", {}), ("block reprice {block} 1", {}),
         ("block shrink {block} 1", {}), ("block widen {block} 1", {}), ("block withdraw {block}", {}),

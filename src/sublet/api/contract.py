@@ -75,6 +75,11 @@ ANSWERS: dict[tuple[str, str], type] = {
     ("GET", "/v1/volumes"): leases.VolumePage,
     ("GET", "/v1/volumes/{volume}"): leases.Volume,
     ("DELETE", "/v1/volumes/{volume}"): leases.Volume,
+    ("POST", "/v1/jobs"): leases.SubmittedJobs,
+    ("GET", "/v1/jobs"): leases.JobPage,
+    ("GET", "/v1/jobs/{job_id}"): leases.Job,
+    ("GET", "/v1/jobs/{job_id}/log"): leases.JobLog,
+    ("POST", "/v1/jobs/{job_id}/cancel"): leases.SubmittedJobs,
     ("POST", "/v1/quotes"): leases.Quote,
     ("GET", "/v1/quotes"): leases.QuoteList,
     ("POST", "/v1/quotes/{quote_id}/cancel"): leases.Quote,
@@ -230,6 +235,7 @@ EDITS: dict[tuple[str, str], str] = {
 """What changes something in place, and so knows If-Match; and where the ETag is read."""
 
 BOUNDED: dict[str, str] = {
+    "/v1/jobs/{job_id}": "the words of its command, at most 256, and its attempts, at most 11",
     "/v1/leases/{lease_id}": "the newest 500 changes of one lease's state",
     "/v1/blocks/advice": "as many sizes and lengths as the request names",
     "/v1/blocks/{block_id}": "one block: at most 1,000 changes, and the leases in it that are not over",
@@ -280,6 +286,7 @@ GROUPS = {
     "ledger": "Usage, prices, credits, budgets, invoices and exports.",
     "volumes": "Disks of an organization that outlive its leases.",
     "maintenance": "Accelerators that are away for a time.",
+    "jobs": "Commands that leases run to their end.",
     "blocks": "Parts of a pool that the owner sells for months or years.",
     "notifications": "Events, and who is told of them.",
     "system": "Health, plans, and what was earned.",
@@ -292,6 +299,7 @@ PARAMETERS = {
     "since": "The sequence number of the last event that was seen; without it, from the first that is kept.",
     "wait_s": "For how many seconds the answer may wait for an event.",
     "organization_id": "For the operator: whose.",
+    "offset": "How many bytes to leave out; the `next` of the part before.",
     "after": "The `next` of the page before; without it, the first page.",
 }
 """What query parameters of these names mean, wherever they are."""

@@ -564,6 +564,39 @@ class AsyncVolumes:
         return await self._call("volumes.remove", volume)
 
 
+class AsyncJobs:
+    """Operations of jobs."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def submit(
+        self, body: leases.NewJob | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.SubmittedJobs:
+        """`POST /v1/jobs`"""
+        return await self._call("jobs.submit", body=body, idempotency_key=idempotency_key)
+
+    async def list_jobs(self, *, limit: int | None = None, after: str | None = None) -> leases.JobPage:
+        """`GET /v1/jobs`"""
+        return await self._call("jobs.list_jobs", query={"limit": limit, "after": after})
+
+    def iter_jobs(self) -> AsyncIterator[leases.Job]:
+        """Every row of `GET /v1/jobs`, page by page."""
+        return each_async(self._call, "jobs.list_jobs", query={})
+
+    async def show(self, job_id: str) -> leases.Job:
+        """`GET /v1/jobs/{job_id}`"""
+        return await self._call("jobs.show", job_id)
+
+    async def log(self, job_id: str, *, offset: int | None = None) -> leases.JobLog:
+        """`GET /v1/jobs/{job_id}/log`"""
+        return await self._call("jobs.log", job_id, query={"offset": offset})
+
+    async def cancel(self, job_id: str, *, idempotency_key: str | None = None) -> leases.SubmittedJobs:
+        """`POST /v1/jobs/{job_id}/cancel`"""
+        return await self._call("jobs.cancel", job_id, idempotency_key=idempotency_key)
+
+
 class AsyncNotifications:
     """Operations of notifications."""
 
@@ -1209,6 +1242,7 @@ class AsyncCalls:
         self.surplus = AsyncSurplus(call)
         self.leases = AsyncLeases(call)
         self.volumes = AsyncVolumes(call)
+        self.jobs = AsyncJobs(call)
         self.notifications = AsyncNotifications(call)
         self.blocks = AsyncBlocks(call)
         self.maintenance = AsyncMaintenance(call)

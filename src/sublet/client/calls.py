@@ -554,6 +554,39 @@ class Volumes:
         return self._call("volumes.remove", volume)
 
 
+class Jobs:
+    """Operations of jobs."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def submit(
+        self, body: leases.NewJob | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.SubmittedJobs:
+        """`POST /v1/jobs`"""
+        return self._call("jobs.submit", body=body, idempotency_key=idempotency_key)
+
+    def list_jobs(self, *, limit: int | None = None, after: str | None = None) -> leases.JobPage:
+        """`GET /v1/jobs`"""
+        return self._call("jobs.list_jobs", query={"limit": limit, "after": after})
+
+    def iter_jobs(self) -> Iterator[leases.Job]:
+        """Every row of `GET /v1/jobs`, page by page."""
+        return each(self._call, "jobs.list_jobs", query={})
+
+    def show(self, job_id: str) -> leases.Job:
+        """`GET /v1/jobs/{job_id}`"""
+        return self._call("jobs.show", job_id)
+
+    def log(self, job_id: str, *, offset: int | None = None) -> leases.JobLog:
+        """`GET /v1/jobs/{job_id}/log`"""
+        return self._call("jobs.log", job_id, query={"offset": offset})
+
+    def cancel(self, job_id: str, *, idempotency_key: str | None = None) -> leases.SubmittedJobs:
+        """`POST /v1/jobs/{job_id}/cancel`"""
+        return self._call("jobs.cancel", job_id, idempotency_key=idempotency_key)
+
+
 class Notifications:
     """Operations of notifications."""
 
@@ -1181,6 +1214,7 @@ class Calls:
         self.surplus = Surplus(call)
         self.leases = Leases(call)
         self.volumes = Volumes(call)
+        self.jobs = Jobs(call)
         self.notifications = Notifications(call)
         self.blocks = Blocks(call)
         self.maintenance = Maintenance(call)

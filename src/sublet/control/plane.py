@@ -44,6 +44,7 @@ from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.leases.backends.registry import on_this_machine
 from sublet.leases.blocks import api as blocks_api
+from sublet.leases.jobs import api as jobs_api
 from sublet.leases.maintenance import api as maintenance_api
 from sublet.leases.volumes import api as volumes_api
 from sublet.ledger import api as ledger_api
@@ -308,8 +309,7 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     api.include_router(surplus_api.router(system.surplus, require, clock_now))
     api.include_router(surplus_api.record_router(system.record, lambda: pool_names(system), require))
     api.include_router(surplus_api.trial_router(system.demand, lambda: _tried(system), require, clock_now))
-    api.include_router(leases_api.router(system.leases, require))
-    api.include_router(volumes_api.router(system.leases.volumes, require))
+    _add_leases(api, system, require)
     _add_blocks(api, system, require)
     api.include_router(models_api.router(system.models, require, system.fleet))
     api.include_router(ledger_api.router(system.ledger, require))
@@ -376,6 +376,12 @@ def _add_notifications(api: FastAPI, system: Sublet, require: Require) -> None:
         notifications_api.router(system.notifications, system.accounts.organization, system.leases.lease, require)
     )
     api.include_router(notifications_api.leave_router(system.notifications))
+
+
+def _add_leases(api: FastAPI, system: Sublet, require: Require) -> None:
+    api.include_router(leases_api.router(system.leases, require))
+    api.include_router(volumes_api.router(system.leases.volumes, require))
+    api.include_router(jobs_api.router(system.leases.jobs, require))
 
 
 def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:

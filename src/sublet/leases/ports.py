@@ -187,7 +187,7 @@ class Features(Protocol):
 
 
 def _every_feature(backend: str, /) -> frozenset[str]:
-    return frozenset({"network", "volumes", "pauses"})
+    return frozenset({"network", "volumes", "pauses", "jobs"})
 
 
 class EmitStorage(Protocol):

@@ -17,6 +17,7 @@ from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
 from sublet.leases.changes.model import ChangeRequest, LeaseChange
 from sublet.leases.changes.service import Changes
+from sublet.leases.jobs.service import Jobs
 from sublet.leases.lifecycle.executor import Executor, Outcome
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.moves import find_failures
@@ -84,6 +85,7 @@ class Leases:
         self.watching = Watching(store, ports)
         self.volumes = Volumes(store, self._backends, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
+        self.jobs = Jobs(store, self._admission, self._transitions, self._backends)
         self._recovered = False
         self._introduced: dict[str, frozenset[str]] = {}
 
@@ -257,6 +259,8 @@ class Leases:
         if not self._recovered:
             self._recover()
         view = self._view()
+        # Before anything is carried out: what a backend says of a job is kept before the backend forgets the lease.
+        self.jobs.tend(view.observations, view.now)
         plan = make_plan(view)
         pools = {lease.id: lease.pool_id for lease in view.leases}
         outcome = self._executor.carry_out(

@@ -226,6 +226,13 @@ def lease(connection: Connection, lease_id: str, organization_id: str | None = N
     return lease_of(row) if row else None
 
 
+def leases_named(connection: Connection, lease_ids: Sequence[str]) -> dict[str, Lease]:
+    """Leases by their ids."""
+    if not lease_ids:
+        return {}
+    return {row.id: lease_of(row) for row in connection.execute(select(leases).where(leases.c.id.in_(lease_ids)))}
+
+
 def lease_of_quote(connection: Connection, quote_id: str) -> Lease | None:
     row = connection.execute(select(leases).where(leases.c.quote_id == quote_id)).first()
     return lease_of(row) if row else None

@@ -17,6 +17,7 @@ from sublet.leases.changes.wire import (
     PriceStep,
 )
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
+from sublet.leases.jobs.wire import Job, JobLog, JobPage, NewJob, SubmittedJobs
 from sublet.leases.maintenance.wire import Maintenance, MaintenancePage, MaintenancePlan, NewMaintenance
 from sublet.leases.reclaim.wire import (
     OwnerWaits,
@@ -32,9 +33,9 @@ from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
 __all__ = [
-    "LeaseChange", "LeaseName", "Maintenance", "MaintenancePage", "MaintenancePlan", "NewLabel", "NewLeaseChange",
-    "NewLeaseName", "NewMaintenance", "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Reclaim", "ReclaimCarriedOut",
-    "ReclaimList", "ReclaimPreview", "Victim", "Volume", "VolumePage",
+    "Job", "JobLog", "JobPage", "LeaseChange", "LeaseName", "Maintenance", "MaintenancePage", "MaintenancePlan", "NewJob",
+    "NewLabel", "NewLeaseChange", "NewLeaseName", "NewMaintenance", "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Reclaim",
+    "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "SubmittedJobs", "Victim", "Volume", "VolumePage",
 ]  # fmt: skip
 
 ACCELERATORS_PER_LEASE_MAX = 4096

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from sublet.leases.backends.job import JobExit, JobOrder
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
 from sublet.values.text import cleaned_line
@@ -81,6 +82,8 @@ class StartOrder:
     """At `reclaim_at` the lease is paused, as `pause` does, instead of ended: it comes back later."""
     volumes: tuple[tuple[str, str], ...] = ()
     """The organization's volumes that it has: ids and names. Each is the directory /volumes/NAME inside."""
+    job: JobOrder | None = None
+    """What it runs; nobody needs a key to log in then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,8 @@ class Observation:
     taken_at: datetime | None = None
     traffic: Mapping[str, int] | None = None
     """What went out and came in over the lease's life: bytes_out, bytes_in, connections, refused; None without a way out."""
+    exits: tuple[JobExit, ...] = ()
+    """How the attempts of the lease's job have exited so far."""
 
     @property
     def delivered_until(self) -> datetime | None:
@@ -289,9 +294,9 @@ class KeepsVolumes(Protocol):
         ...
 
 
-def checked_authorized_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+def checked_authorized_keys(keys: tuple[str, ...], *, least: int = 1) -> tuple[str, ...]:
     """Public keys fit for an authorized_keys file: one line each, no options. Raises InvalidInputError."""
-    if not 0 < len(keys) <= AUTHORIZED_KEYS_MAX:
+    if not least <= len(keys) <= AUTHORIZED_KEYS_MAX:
         raise InvalidInputError(f"ssh_public_keys needs 1 to {AUTHORIZED_KEYS_MAX} keys, as in ~/.ssh/id_ed25519.pub")
     checked = []
     for position, key in enumerate(keys):

@@ -18,6 +18,7 @@ import structlog
 
 from sublet.leases.backends.base import Backend, BackendFailedError, KeepsVolumes, Observation, StartOrder
 from sublet.leases.backends.engine import Demand, Inventory, NodeHealth, ReserveOrder, Traits
+from sublet.leases.backends.job import LogPart, RunsJobs
 
 T = TypeVar("T")
 
@@ -184,6 +185,13 @@ class GuardedBackend:
 
     def remove_volume(self, volume_id: str) -> None:
         self._about(volume_id, self._deadlines.run_s, lambda: self._keeper().remove_volume(volume_id))
+
+    def job_log(self, lease_id: str, offset: int) -> LogPart:
+        """Raises BackendFailedError too where the backend runs no jobs."""
+        runner = self._backend
+        if not isinstance(runner, RunsJobs):
+            raise BackendFailedError(f"backend {self.name} runs no jobs")
+        return self._about(f"{lease_id} log", self._deadlines.look_s, lambda: runner.job_log(lease_id, offset))
 
     def _keeper(self) -> KeepsVolumes:
         if not isinstance(self._backend, KeepsVolumes):

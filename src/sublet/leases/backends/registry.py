@@ -25,7 +25,8 @@ class BackendKind:
     `on_this_machine` says that its accelerators are this machine's own: Sublet discovers them, and samples how far the owner
     uses them. `simulated` says that nothing runs. `options` are the keys of `[backends.NAME]` that it knows. One that
     `needs_section` has no instance without a section. `features` is what its leases may have beyond accelerators
-    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; and `pauses`, without which no class is sold by a deadline.
+    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; `jobs`; and `pauses`,
+    without which no class is sold by a deadline.
     """
 
     name: str
@@ -37,16 +38,17 @@ class BackendKind:
     needs_section: bool = False
 
 
+_ALL = frozenset({"network", "volumes", "pauses", "jobs"})
 KINDS: dict[str, BackendKind] = {
     kind.name: kind
     for kind in (
-        BackendKind("local", local.make, on_this_machine=True, features=frozenset({"network", "volumes", "pauses"})),
+        BackendKind("local", local.make, on_this_machine=True, features=_ALL),
         BackendKind(
             "simulated",
             simulated_shared.make,
             simulated=True,
             options=frozenset({"file"}),
-            features=frozenset({"network", "volumes", "pauses"}),
+            features=_ALL,
         ),
         BackendKind("slurm", slurm.make, options=slurm.OPTIONS, needs_section=True),
     )

@@ -22,6 +22,7 @@ from sublet.leases.backends.base import (
     keys_digest,
 )
 from sublet.leases.backends.engine import PLAIN, ReserveOrder, Traits
+from sublet.leases.backends.job import JOB_DONE, JobExit, LogPart, is_over, part_of
 from sublet.leases.backends.standalone import Standalone
 from sublet.values.clock import Clock
 from sublet.values.errors import InvalidInputError
@@ -72,6 +73,8 @@ class Simulated:
     clean: bool | None = None
     error: str | None = None
     taken_at: datetime | None = None
+    exits: list[JobExit] = field(default_factory=list)
+    log: str = ""
 
     @property
     def deadline(self) -> datetime:
@@ -128,7 +131,7 @@ class SimulatedBackend(Standalone):
             self._hear()
             if not 0 < len(order.devices) <= DEVICES_PER_LEASE_MAX:
                 raise InvalidInputError(f"a lease needs 1 to {DEVICES_PER_LEASE_MAX} devices, not {len(order.devices)}")
-            keys = checked_authorized_keys(order.authorized_keys)
+            keys = checked_authorized_keys(order.authorized_keys, least=0 if order.job is not None else 1)
             now = self._clock.now()
             ready_at = now + timedelta(seconds=self._faults.start_s)
             found = self._leases.get(order.lease_id)
@@ -152,6 +155,30 @@ class SimulatedBackend(Standalone):
 
     def make_volume(self, volume_id: str, size_mib: int) -> None:
         """Nothing is kept: what a simulated lease would write is nowhere."""
+
+    def job_log(self, lease_id: str, offset: int) -> LogPart:
+        """What `print_in_job` said; a simulated command prints nothing by itself."""
+        with self._lock:
+            self._hear()
+            found = self._leases.get(lease_id)
+            content = found.log.encode()[offset:] if found is not None else b""
+            return part_of(content, offset)
+
+    def exit_job(self, lease_id: str, code: int) -> None:
+        """The command of a running job exits; no command does by itself."""
+        with self._lock:
+            found = self._aged(lease_id)
+            if found is None or found.order.job is None or found.state is not RunState.RUNNING:
+                return
+            found.exits.append(JobExit(len(found.exits) + 1, code, self._clock.now()))
+            if is_over(found.order.job, tuple(found.exits)):
+                self._over(found, RunState.STOPPED, JOB_DONE)
+
+    def print_in_job(self, lease_id: str, text: str) -> None:
+        """The command of a job prints."""
+        with self._lock:
+            if (found := self._leases.get(lease_id)) is not None:
+                found.log += text
 
     def remove_volume(self, volume_id: str) -> None:
         """Nothing is left."""
@@ -327,6 +354,7 @@ class SimulatedBackend(Standalone):
             devices=picked if running and self._traits.picks_units else (),
             reservation=self._reservation(found.order.lease_id),
             taken_at=found.taken_at,
+            exits=tuple(found.exits),
         )
 
     def _reservation(self, lease_id: str) -> Reservation | None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sublet.leases.backends.base import Delivery, Observation, RunState
+from sublet.leases.backends.job import JOB_DONE
 from sublet.leases.lifecycle.metering import delivered_s
 from sublet.leases.model import Lease, LeaseState
 from sublet.leases.plan.failures import Failure
@@ -41,6 +42,10 @@ def ends_at(lease: Lease, seen: Observation) -> datetime:
 
 def own_step(lease: Lease, seen: Observation, failure: Failure | None, now: datetime, grace_s: int) -> Step | None:
     """The one step that is due for a lease with a deadline; None where it goes on as any lease does."""
+    if seen.state is RunState.STOPPED and seen.reason == JOB_DONE:
+        if lease.state is LeaseState.PREPARING and seen.deliveries:
+            return Step("activate", lease.id, "its job has run to its end already")
+        return Step("end", lease.id, "its job has run to its end", now, {"end_reason": JOB_DONE})
     if completed(lease, seen.deliveries):
         return _end(lease, now, "all its hours are delivered")
     if now >= lease.window.end:

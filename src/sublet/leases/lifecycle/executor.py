@@ -19,6 +19,8 @@ from sublet.leases.backends.base import (
     SoftIsolationError,
     StartOrder,
 )
+from sublet.leases.backends.job import JOB_DONE
+from sublet.leases.jobs import store as jobs_sql
 from sublet.leases.lifecycle.handing import hand_back
 from sublet.leases.lifecycle.lanes import Lanes
 from sublet.leases.lifecycle.transitions import Transitions
@@ -242,7 +244,7 @@ class Executor:
 
     def _activate(self, step: Step) -> None:
         lease, seen = self._seen(step)
-        if seen.state is RunState.RUNNING:
+        if seen.state is RunState.RUNNING or seen.reason == JOB_DONE:
             self._transitions.activate(lease.id, seen, ACTOR)
 
     def _recover(self, step: Step) -> None:
@@ -403,6 +405,8 @@ class Executor:
 
     def _order(self, lease: Lease) -> StartOrder:
         """What the backend is told. Allow lists are read again: hosts that the operator removed are closed at the next start."""
+        with self._store.read() as connection:
+            job = jobs_sql.order_of(connection, lease.id)
         return StartOrder(
             lease_id=lease.id,
             tenant=lease.organization_id,
@@ -414,6 +418,7 @@ class Executor:
             egress=self._egress.rules(lease.network),
             pausable=lease.service_s is not None,
             volumes=lease.volumes,
+            job=job,
         )
 
     def _note(self, step: Step, message: str) -> None:

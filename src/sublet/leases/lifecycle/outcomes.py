@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from sublet.leases.backends.job import JOB_DONE
 from sublet.leases.model import ACCELERATOR_FAILED, COMPLETED, LATE
 from sublet.surplus.record.calibration import Outcome, Promise
 from sublet.values.windows import Window
@@ -27,7 +28,7 @@ def promise_of(row: Row[Any]) -> Promise | None:
         return None
     elif row.end_reason in ("start_failed", "sandbox_failed", ACCELERATOR_FAILED) or row.shrunk_by:
         outcome = Outcome.FAILED
-    elif row.end_reason == "released" and row.ended_at < row.end_at:
+    elif row.end_reason in ("released", JOB_DONE) and row.ended_at < row.end_at:
         outcome = Outcome.RELEASED
     else:
         outcome = Outcome.KEPT

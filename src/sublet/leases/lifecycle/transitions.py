@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sublet.leases import events
 from sublet.leases import store as sql
 from sublet.leases.backends.base import Delivery, Observation
+from sublet.leases.backends.job import JOB_DONE
 from sublet.leases.lifecycle import moves
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import (
@@ -151,8 +152,8 @@ class Transitions:
 
     def announce(self, lease_id: str, actor: str) -> Lease:
         """ACTIVE to NOTICE, for a lease whose notice was decided before it was active."""
-        reason = "notice was given while the lease was prepared"
-        return self._move(lease_id, {LeaseState.ACTIVE, LeaseState.DEGRADED}, LeaseState.NOTICE, actor, reason)
+        why = "notice was given while the lease was prepared"
+        return self._move(lease_id, {LeaseState.ACTIVE, LeaseState.DEGRADED}, LeaseState.NOTICE, actor, why)
 
     def withdraw_notice(self, lease_id: str, actor: str, reason: str) -> Lease:
         """NOTICE to ACTIVE, before the deadline and where nobody else holds the accelerators until the old end. A lease that
@@ -206,9 +207,7 @@ class Transitions:
         """Bill what the evidence adds; returns how many intervals. The interval and the meter move together or not at all."""
         count = 0
         for _ in range(METER_ROUNDS_MAX):
-            added, complete = self._store.write(
-                lambda connection: self._meter_once(connection, lease_id, deliveries, final=final)
-            )
+            added, complete = self._store.write(lambda it: self._meter_once(it, lease_id, deliveries, final=final))
             count += added
             if complete:
                 break
@@ -245,7 +244,7 @@ class Transitions:
 
     def _settled(self, connection: Connection, lease: Lease) -> Lease:
         """The lease, which is metered to its end: of one with a deadline it is now known whether it was kept, and what is owed."""
-        if lease.service_s is None or lease.end_reason in ("released", "canceled"):
+        if lease.service_s is None or lease.end_reason in ("released", "canceled", JOB_DONE):
             return lease
         lease = self._read(connection, lease.id)
         reason = LATE if lease.undelivered_s else COMPLETED

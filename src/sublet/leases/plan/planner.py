@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sublet.leases.backends.base import Observation, RunState, keys_digest
 from sublet.leases.backends.engine import PLAIN, Traits
+from sublet.leases.backends.job import JOB_DONE
 from sublet.leases.deadlines.steps import at_risk, ends_at, own_step
 from sublet.leases.lifecycle.metering import read_meter
 from sublet.leases.model import Lease, LeaseState, Timing
@@ -210,6 +211,11 @@ def _scheduled_steps(view: View, lease: Lease, in_use: frozenset[str]) -> Iterat
         yield Step("prepare", lease.id, f"its window opens at {format_time(lease.window.start)}", lease.window.start)
 
 
+def _ran_already(seen: Observation) -> bool:
+    """A job may be done before anyone has seen its lease run."""
+    return seen.state is RunState.STOPPED and seen.reason == JOB_DONE and bool(seen.deliveries)
+
+
 def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
     late = view.now > max(lease.window.start, lease.turned_at or lease.created_at) + timedelta(
         seconds=view.timing_of(lease).start_grace_s
@@ -220,6 +226,8 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
         yield Step("abandon", lease.id, "its window was over before the tenant could log in")
     elif lease.id in view.failures:
         yield from failure_steps(lease, view.failures[lease.id], view.now, view.timing_of(lease))
+    elif _ran_already(seen):
+        yield Step("activate", lease.id, "its job has run to its end already")
     elif seen.state is RunState.FAILED or (seen.state is RunState.STOPPED):
         yield Step(
             "abandon", lease.id, f"it did not start: {seen.error or seen.reason or 'the backend gave no reason'}"
@@ -233,11 +241,11 @@ def _preparing_steps(view: View, lease: Lease, seen: Observation) -> Iterator[St
 
 
 def _served_steps(view: View, lease: Lease, seen: Observation) -> Iterator[Step]:
-    if view.now >= lease.deadline:
+    if view.now >= lease.deadline and seen.reason != JOB_DONE:
         yield _end(lease, view.now)
         return
     if seen.state in (RunState.STOPPED, RunState.FAILED):
-        reason = "sandbox_failed" if seen.reason not in ("reclaimed", "window_over") else seen.reason
+        reason = "sandbox_failed" if seen.reason not in ("reclaimed", "window_over", JOB_DONE) else seen.reason
         yield Step("end", lease.id, f"its backend ended it: {seen.reason}", details={"end_reason": reason})
         return
     if lease.id in view.failures:

@@ -64,6 +64,11 @@ class Admission:
         Raises InvalidInputError, NotFoundError, NoCapacityError with alternatives, LimitExceededError, and ConflictError
         where the key was used for another request."""
         key = checked_key(idempotency_key)
+        asked = self.checked_request(request)
+        return self._store.write(lambda connection: self.quote_within(connection, organization_id, asked, key))
+
+    def checked_request(self, request: QuoteRequest) -> QuoteRequest:
+        """The request with its class, as far as it can be judged before anything is looked up. Raises InvalidInputError."""
         if not 0 < request.accelerators <= ACCELERATORS_PER_LEASE_MAX:
             raise InvalidInputError(
                 f"accelerators must be 1 to {ACCELERATORS_PER_LEASE_MAX}, not {request.accelerators}"
@@ -77,32 +82,35 @@ class Admission:
             )
         if (request.pool is None) == (request.generation is None):
             raise InvalidInputError("specify either a pool or a generation")
+        return request
 
-        def write(connection: Connection) -> Quote:
-            now = self._store.clock.now()
-            self._store.lock(connection, f"quotes:{organization_id}")
-            if key is not None and (known := sql.quote_by_key(connection, organization_id, key)) is not None:
-                if known[1] != request.as_dict():
-                    raise ConflictError("this idempotency key was already used for a different quote; use a new key")
-                return known[0]
-            open_max = self._ports.holds.open_max
-            if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
-                raise LimitExceededError(
-                    f"you have {open_max} open quotes, the maximum; accept or cancel one, or wait until they expire"
-                )
-            if not named.by_window:
-                lists = self._ports.egress.checked(request.network, organization_id, named.name)
-                return self._deadlines.hold(connection, organization_id, replace(request, network=lists), now, key)
-            window = request.window(now)
-            if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
-                raise InvalidInputError(
-                    f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; request a shorter one, or a "
-                    "firm one from a block"
-                )
+    def quote_within(
+        self, connection: Connection, organization_id: str, request: QuoteRequest, key: str | None
+    ) -> Quote:
+        """The quote for a checked request, inside the caller's transaction. Raises what `quote` raises."""
+        now = self._store.clock.now()
+        named = self._ports.classes.named(request.class_name)
+        self._store.lock(connection, f"quotes:{organization_id}")
+        if key is not None and (known := sql.quote_by_key(connection, organization_id, key)) is not None:
+            if known[1] != request.as_dict():
+                raise ConflictError("this idempotency key was already used for a different quote; use a new key")
+            return known[0]
+        open_max = self._ports.holds.open_max
+        if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
+            raise LimitExceededError(
+                f"you have {open_max} open quotes, the maximum; accept or cancel one, or wait until they expire"
+            )
+        if not named.by_window:
             lists = self._ports.egress.checked(request.network, organization_id, named.name)
-            return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
-
-        return self._store.write(write)
+            return self._deadlines.hold(connection, organization_id, replace(request, network=lists), now, key)
+        window = request.window(now)
+        if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
+            raise InvalidInputError(
+                f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; request a shorter one, or a "
+                "firm one from a block"
+            )
+        lists = self._ports.egress.checked(request.network, organization_id, named.name)
+        return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
 
     def accept(
         self,
@@ -134,12 +142,17 @@ class Admission:
             taken = sql.lease_of_quote(connection, quote_id)
             if taken is not None:
                 return _same_keys(taken, keys)
-            if quote.expires_at <= now or quote.window.end <= now:
-                raise QuoteExpiredError()
-            sell = self._sell if quote.service_s is None else self._deadlines.sell
-            return sell(connection, quote, Buyer(keys, key, key_id, project), now)
+            return self.accept_within(connection, quote, Buyer(keys, key, key_id, project), now)
 
         return self._store.write(write)
+
+    def accept_within(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
+        """The lease of a quote that made none yet, inside the caller's transaction, which has the pool's lock. Raises what `accept`
+        raises."""
+        if quote.expires_at <= now or quote.window.end <= now:
+            raise QuoteExpiredError()
+        sell = self._sell if quote.service_s is None else self._deadlines.sell
+        return sell(connection, quote, buyer, now)
 
     def _hold(
         self,

@@ -35,11 +35,18 @@ class QuoteRequest:
     """Seconds of service of each accelerator, done by `end`: for a class that is sold by a deadline."""
     volumes: tuple[str, ...] = ()
     """Ids or names of the organization's volumes that it is to have."""
+    job: bool = False
+    """It is to run a command by itself."""
 
     @property
     def needs(self) -> frozenset[str]:
         """What the lease's backend must be able to give it, as `ports.Features` names it."""
-        asked = {"network": self.network, "volumes": self.volumes, "pauses": self.service_s is not None}
+        asked = {
+            "network": self.network,
+            "volumes": self.volumes,
+            "pauses": self.service_s is not None,
+            "jobs": self.job,
+        }
         return frozenset(name for name, things in asked.items() if things)
 
     def window(self, now: datetime) -> Window:
@@ -86,6 +93,8 @@ class QuoteRequest:
         # What is not asked for is left out: a request that an older version wrote down stays the same request.
         beyond = {"network": list(self.network), "volumes": list(self.volumes)}
         more: dict[str, Any] = {name: things for name, things in beyond.items() if things}
+        if self.job:
+            more["job"] = True
         if self.service_s is not None:
             more["service_s"] = self.service_s
         return more | {

@@ -221,6 +221,28 @@ owner_wait_days = Table(
     Column("accelerator_us", BigInteger, nullable=False),
 )
 
+# A command that a lease runs. The lease has its own row; here is what to run, and how it has exited.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("lease_id", String(40), ForeignKey("leases.id"), nullable=False, unique=True),
+    Column("array_id", String(40), nullable=True),
+    Column("array_index", Integer, nullable=True),
+    Column("name", String(80), nullable=False),
+    Column("command", Json, nullable=False),
+    Column("environment", Json, nullable=True),
+    Column("retries", Integer, nullable=False),
+    Column("grace_s", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("exits", Json, nullable=True),
+    Column("done_at", Instant, nullable=True),
+    Column("canceled_at", Instant, nullable=True),
+    Index("ix_jobs_organization_id", "organization_id", "created_at"),
+    Index("ix_jobs_array_id", "array_id"),
+)
+
 # One row for ever: a volume that was removed stays as the record of what was billed.
 volumes = Table(
     "volumes",

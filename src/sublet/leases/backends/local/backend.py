@@ -26,7 +26,8 @@ from sublet.leases.backends.base import (
     StartOrder,
     checked_authorized_keys,
 )
-from sublet.leases.backends.local import archive, disk, runtime, sandbox, volumes
+from sublet.leases.backends.job import LogPart
+from sublet.leases.backends.local import archive, disk, jobs, runtime, sandbox, volumes
 from sublet.leases.backends.local.cgroups import LeaseCgroup
 from sublet.leases.backends.local.control import ask, kill_shim, wait_until
 from sublet.leases.backends.local.devices import cores_and_share, device_nodes
@@ -67,6 +68,7 @@ class LocalSettings:
     egress_permitted: tuple[str, ...] = ()
     egress_denied: tuple[str, ...] = ()
     egress_log_days: int = 30
+    job_log_days: int = 30
 
     def __post_init__(self) -> None:
         if not 1 <= self.port_first <= self.port_last <= 65_535:
@@ -149,6 +151,10 @@ class LocalBackend(Standalone):
         self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
         volumes.make(self._base, volume_id, size_mib, _mkfs() if self.capabilities.loop_disks else None)
 
+    def job_log(self, lease_id: str, offset: int) -> LogPart:
+        """See `jobs.JobFiles.read_log`."""
+        return jobs.JobFiles(self._base, LeaseFiles(self._base, lease_id).lease_id).read_log(offset)
+
     def remove_volume(self, volume_id: str) -> None:
         """See `volumes.remove`."""
         volumes.remove(self._base, volume_id)
@@ -160,7 +166,8 @@ class LocalBackend(Standalone):
             return Observation(lease_id, RunState.ABSENT)
         held = files.held()
         host = self._settings.public_host or spec.bind_host
-        return replace(observation_of(spec, files.read_state(), held, host), keys=installed_keys(files))
+        seen = replace(observation_of(spec, files.read_state(), held, host), keys=installed_keys(files))
+        return replace(seen, exits=jobs.JobFiles(self._base, lease_id).exits()) if spec.job else seen
 
     def observe_all(self) -> dict[str, Observation]:
         found = {}
@@ -232,6 +239,7 @@ class LocalBackend(Standalone):
         self._reap_groups()
         archive.purge(self._base)
         purge_logs(self._base / EGRESS_LOGS, self._settings.egress_log_days)
+        jobs.purge(self._base, self._settings.job_log_days, known)
         return ended
 
     def _prepare_or_nothing(self, files: LeaseFiles, order: StartOrder) -> Spec:
@@ -252,7 +260,7 @@ class LocalBackend(Standalone):
         count = len(order.devices)
         if not 0 < count <= DEVICES_PER_LEASE_MAX:
             raise InvalidInputError(f"a lease needs 1 to {DEVICES_PER_LEASE_MAX} devices, not {count}")
-        keys = checked_authorized_keys(order.authorized_keys)
+        keys = _keys_of(order)
         cores, share = cores_and_share(order.devices, settings.accelerators)
         nodes = device_nodes(order.devices)
         self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -283,6 +291,7 @@ class LocalBackend(Standalone):
             fingerprint=fingerprint,
             egress=list(order.egress),
             volumes=[list(item) for item in order.volumes],
+            job=asdict(order.job) if order.job is not None else {},
             **self._host_part(),
         )
         write_etc(files, spec, keys)
@@ -326,7 +335,7 @@ class LocalBackend(Standalone):
         have not."""
         if spec.uid is not None:
             LeaseUids(self.capabilities.uid_first, self.capabilities.uids).claim(files.root, spec.uid)
-        keys = checked_authorized_keys(order.authorized_keys)
+        keys = _keys_of(order)
         write_keys(files, keys)
         if not files.held():
             if spec.cgroup_parents != dict(self.capabilities.cgroup_parents):
@@ -459,6 +468,10 @@ class LocalBackend(Standalone):
                     group = LeaseCgroup(directory.name, parents)
                     group.kill()
                     group.remove()
+
+
+def _keys_of(order: StartOrder) -> tuple[str, ...]:
+    return checked_authorized_keys(order.authorized_keys, least=0 if order.job is not None else 1)
 
 
 def _mkfs() -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
     values = " ".join(f'"{name}={value}"' for name, value in environment.items())
     _write(files.etc / "sshd_config", _SSHD_CONFIG + f"SetEnv {values}\n")
     write_keys(files, keys)
+    if spec.job:
+        _write(
+            files.etc / "job.json", json.dumps({"command": spec.job["command"], "environment": spec.job["environment"]})
+        )
     if spec.uid is not None:
         for path in (files.home, files.etc / "host_key"):
             os.chown(path, spec.uid, spec.uid)
@@ -48,7 +53,7 @@ def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
 
 def write_keys(files: LeaseFiles, keys: tuple[str, ...]) -> None:
     if files.etc.is_dir():
-        _write(files.etc / "authorized_keys", "\n".join(keys) + "\n")
+        _write(files.etc / "authorized_keys", "".join(f"{key}\n" for key in keys))
 
 
 def installed_keys(files: LeaseFiles) -> str | None:

@@ -62,6 +62,8 @@ class Spec:
     pausable: bool = False
     volumes: list[list[str]] = field(default_factory=list)
     """Id and name of each."""
+    job: dict[str, Any] = field(default_factory=dict)
+    """The command that the lease runs, as `job.JobOrder`; empty for a lease that is only logged in to."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from sublet.leases.backends.local.cgroups import UNIFIED, Caps, LeaseCgroup
 from sublet.leases.backends.local.egress import proxy_environment
 from sublet.leases.backends.local.files import LeaseFiles, Spec, process_started
 from sublet.leases.backends.local.host import shell
+from sublet.leases.backends.local.jobs import RunningJob
 from sublet.leases.backends.local.procfiles import Groups, ProcFiles, binds
 from sublet.leases.backends.local.stage import STAGE, Places, leave_machine, stage, unstaged
 from sublet.leases.backends.local.volumes import VolumeFiles
@@ -48,13 +49,26 @@ class _Ends:
     status: int
     errors: int
     reports: int
+    output: int = 0
+    record: int = 0
+    attempt: int = 0
+    """Of a lease that runs a job: where the command prints, where PID 1 writes down how it exits, and which attempt that is."""
 
 
 class Sandbox:
     """The running sandbox. `init_pid` is its PID 1 as the host sees it; `reports` yields who has logged in (init.py)."""
 
-    def __init__(self, spec: Spec, files: LeaseFiles, listener: socket.socket, *, own_time: bool = False) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        files: LeaseFiles,
+        listener: socket.socket,
+        job: RunningJob | None = None,
+        *,
+        own_time: bool = False,
+    ) -> None:
         self.spec, self.files, self.listener, self.own_time = spec, files, listener, own_time
+        self.job, self.output = job, 0
         self.proc: ProcFiles | None = None
         self.cgroup = lease_cgroup(spec)
         self.guarantees: dict[str, dict[str, str]] = {}
@@ -80,13 +94,16 @@ class Sandbox:
         status_read, status_write = os.pipe()
         errors_read, errors_write = os.pipe()
         reports_read, reports_write = os.pipe()
+        ends = _Ends(filter_fd, status_write, errors_write, reports_write, *self._job_ends())
         parent = os.getpid()
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                self._child(door, held, _Ends(filter_fd, status_write, errors_write, reports_write), parent)
+                self._child(door, held, ends, parent)
         finally:
-            for descriptor in (filter_fd, status_write, errors_write, reports_write):
+            for descriptor in filter(
+                None, (filter_fd, status_write, errors_write, reports_write, ends.output, ends.record)
+            ):
                 os.close(descriptor)
         os.set_blocking(errors_read, False)
         os.set_blocking(reports_read, False)
@@ -101,6 +118,13 @@ class Sandbox:
             self.kill()
             raise BackendFailedError(f"the sandbox did not start: {said or 'it printed nothing before the timeout'}")
         self.init_started = process_started(self.init_pid)
+
+    def _job_ends(self) -> tuple[int, int, int]:
+        if self.job is None:
+            return 0, 0, 0
+        self.output, output = os.pipe()
+        os.set_blocking(self.output, False)
+        return output, self.job.files.open_record(), self.job.attempt
 
     def _groups(self) -> Groups:
         parents = self.cgroup.parents
@@ -195,9 +219,9 @@ class Sandbox:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.init_pid, os.WNOHANG)
         os.close(self.pidfd)
-        os.close(self._errors)
-        os.close(self.reports)
-        self.pid = self.pidfd = self._errors = self.reports = 0
+        for descriptor in filter(None, (self._errors, self.reports, self.output)):
+            os.close(descriptor)
+        self.pid = self.pidfd = self._errors = self.reports = self.output = 0
 
     def _child(self, door: str, held: set[str], ends: _Ends, parent: int) -> None:
         """After fork. Never returns."""
@@ -214,7 +238,9 @@ class Sandbox:
             os.umask(0o022)
             os.chdir("/")
             listen_fd = self.listener.fileno()
-            for descriptor in (listen_fd, ends.filter, ends.status, ends.reports):
+            for descriptor in filter(
+                None, (listen_fd, ends.filter, ends.status, ends.reports, ends.output, ends.record)
+            ):
                 os.set_inheritable(descriptor, True)
             if held:
                 self.cgroup.join(os.getpid())
@@ -305,7 +331,8 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
             "--uid", str(TENANT_ID), "--gid", str(TENANT_ID), "--die-with-parent", "--as-pid-1", "--new-session",
             "--cap-drop", "ALL", "--clearenv",
             *_pairs("--setenv", {"PATH": SESSION_PATH, "HOME": "/home/tenant"}),
-            *_pairs("--setenv", session_environment(spec))]  # fmt: skip
+            *_pairs("--setenv", session_environment(spec)),
+            *_pairs("--setenv", {"SUBLET_JOB": f"{ends.output} {ends.record} {ends.attempt}"} if ends.attempt else {})]  # fmt: skip
     if spec.python_libraries:
         argv += ["--setenv", "LD_LIBRARY_PATH", spec.python_libraries]
     argv += _system()

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sublet.leases.backends.base import BackendFailedError
+from sublet.leases.backends.job import JOB_DONE
 from sublet.leases.backends.local import door as doors
 from sublet.leases.backends.local.disk import keep_allocated
 from sublet.leases.backends.local.egress import EGRESS_LOGS, Egress, Log, Traffic, listen_inside
@@ -38,6 +39,7 @@ from sublet.leases.backends.local.files import (
     short_path,
     unix_listener,
 )
+from sublet.leases.backends.local.jobs import running_job
 from sublet.leases.backends.local.notices import Countdown
 from sublet.leases.backends.local.sandbox import Sandbox
 from sublet.leases.backends.local.stage import Shown
@@ -60,6 +62,9 @@ REQUEST_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_S = 2.0
 GRACE_S_DEFAULT = 2.0
 GRACE_S_MAX = 60.0
+PAUSE_GRACE_S_MAX = 10.0
+"""For a job that is paused at once; one that is paused or over at a time that was set hears of it earlier."""
+OUTPUT_BYTES_MAX = 1 << 16
 _SECOND_US = 1_000_000
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -101,6 +106,11 @@ class Shim:
         self._ticks = 0
         self._shut_until_us = 0
         self.egress = _egress(files, spec, state)
+        self.job = running_job(files.root.parent, spec)
+        if self.job is not None:
+            self.grace_s = min(PAUSE_GRACE_S_MAX, float(self.job.order.grace_s))
+            # What an earlier shim did not live to tell.
+            self.ending = JOB_DONE if self.job.over else None
 
     def _save(self, *, durable: bool = False) -> bool:
         """Write the state; False where the disk has no room. The next tick tries again: a full disk must not end a lease."""
@@ -164,7 +174,7 @@ class Shim:
         """Start the sandbox with the first door that greets a customer. Raises BackendFailedError."""
         failures = []
         for name in self.spec.doors:
-            sandbox = Sandbox(self.spec, self.files, self.listener, own_time=self.shown.own_time)
+            sandbox = Sandbox(self.spec, self.files, self.listener, self.job, own_time=self.shown.own_time)
             self.sandbox = sandbox
             try:
                 sandbox.start(name)
@@ -192,6 +202,9 @@ class Shim:
         self.state.state, self.state.error = "running", None
         self.countdown.publish()
         self._save(durable=True)
+        if self.job is not None:
+            self.job.asked = False
+            self.sandbox.signal_init(signal.SIGHUP)
 
     async def _watch(self) -> None:
         """Tick until the sandbox dies or the lease is over."""
@@ -199,6 +212,8 @@ class Shim:
         loop = asyncio.get_running_loop()
         loop.add_reader(self.sandbox.pidfd, self.wake.set)
         loop.add_reader(self.sandbox.reports, self._hear, self.sandbox)
+        if self.sandbox.output:
+            loop.add_reader(self.sandbox.output, self._keep_output, self.sandbox)
         try:
             while self.sandbox.alive and not self._over():
                 await self._sleep(min(TICK_S, max(0.0, self.deadline.remaining_us / _SECOND_US)))
@@ -206,7 +221,10 @@ class Shim:
         finally:
             loop.remove_reader(self.sandbox.pidfd)
             loop.remove_reader(self.sandbox.reports)
+            if self.sandbox.output:
+                loop.remove_reader(self.sandbox.output)
             self.state.runs[-1].closed = True
+            self._after_job()
             self._save()
 
     def _tick(self) -> None:
@@ -222,6 +240,7 @@ class Shim:
         self._witness(steady_us())
         if self.countdown.due():
             self.sandbox.signal_init(signal.SIGUSR1)
+        self._ask_job()
         self._ticks += 1
         if self._ticks % DISK_CHECK_TICKS == 0 and self.sandbox.disk_allocated:
             keep_allocated(self.files.image, self.spec.disk_bytes)
@@ -258,6 +277,48 @@ class Shim:
             asyncio.get_running_loop().remove_reader(sandbox.reports)
         self.door.hear(said)
 
+    def _keep_output(self, sandbox: Sandbox) -> bool:
+        """Write down what the command has printed; False where there is nothing more for now."""
+        assert self.job is not None
+        try:
+            said = os.read(sandbox.output, OUTPUT_BYTES_MAX)
+        except BlockingIOError:
+            return False
+        if not said:
+            asyncio.get_running_loop().remove_reader(sandbox.output)
+            return False
+        self.job.log.write(said)
+        return True
+
+    def _ask_job(self) -> None:
+        """Tell the command, in time, that the lease is about to be paused or over; once all of it has ended, so has the lease."""
+        assert self.sandbox is not None
+        if self.job is None or self.deadline.remaining_us > self.job.order.grace_s * _SECOND_US:
+            return
+        if not self.job.asked:
+            self.job.asked = True
+            self.sandbox.signal_init(signal.SIGUSR2)
+        elif len(tenant_pids(self.sandbox.init_pid)) <= 1:
+            self._leave_early()
+
+    def _leave_early(self) -> None:
+        reclaim_at_us = self.state.reclaim_at_us
+        if self.spec.pausable and reclaim_at_us is not None and reclaim_at_us < self.state.ends_at_us:
+            self._pause_soon()
+        else:
+            self.ending = self.ending or _reason(self.state)
+            self.wake.set()
+
+    def _after_job(self) -> None:
+        """The sandbox is gone, or about to be: keep the last words, and see whether the command is done."""
+        self._drain_output()
+        if self.job is not None and self.job.over:
+            self.ending = self.ending or JOB_DONE
+
+    def _drain_output(self) -> None:
+        while self.sandbox is not None and self.sandbox.output and self._keep_output(self.sandbox):
+            pass
+
     def _over(self) -> bool:
         return self.ending is not None or self.pausing or self.deadline.remaining_us <= 0
 
@@ -280,7 +341,9 @@ class Shim:
                 self.sandbox.signal_init(signal.SIGUSR2)
                 deadline = time.monotonic() + self.grace_s
                 while len(tenant_pids(self.sandbox.init_pid)) > 1 and time.monotonic() < deadline:
+                    self._drain_output()
                     time.sleep(0.02)
+            self._drain_output()
             self.sandbox.kill()
         if self.ending is None and self._pauses():
             self.state.state = "paused"

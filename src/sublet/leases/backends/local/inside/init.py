@@ -5,6 +5,9 @@
 
 Anyone who has logged in is told on the descriptor that SUBLET_REPORTS names: a line with the name of the connection's socket.
 
+Where SUBLET_JOB names descriptors and a number, SIGHUP starts the command of /run/sublet-etc/job.json. Once it has exited by
+itself, that is written down and PID 1 ends, and with it everything in here.
+
 LISTEN_FD is a unix stream socket made outside. A TCP socket would stay in the host's network namespace and could be aimed
 anywhere from in here; a unix socket can't be. PID 1 can't be killed from inside its own PID namespace, and when it dies
 the kernel kills everything in it, so every session is a child of this process.
@@ -29,6 +32,7 @@ ACCEPTED = b"Accepted "
 NOTICE = "/run/sublet/notice.txt"
 DOOR_LOG = "/run/door.log"
 DOOR_RETRY_S = 0.5
+JOB = "/run/sublet-etc/job.json"
 _PR_SET_DUMPABLE = 4
 _OOM_SCORE_OF_SESSIONS = "500"
 
@@ -41,6 +45,7 @@ def main() -> None:
     os.environ.pop("LC_CTYPE", None)
     # Absent where an older shim started us.
     reports = int(os.environ.pop("SUBLET_REPORTS", "0"))
+    job = Job(os.environ.pop("SUBLET_JOB", ""))
     servers: dict[int, Server] = {}
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.setblocking(False)
@@ -60,20 +65,58 @@ def main() -> None:
         watched: list[Any] = [listener, wakeup] if one_per_connection and not ending else [wakeup]
         watched += servers
         ready, _, _ = select.select(watched, [], [], None if one_per_connection else DOOR_RETRY_S)
+        gone = reap_children()
+        if door in gone:
+            door = 0
+        if job.pid in gone and not ending:
+            # Before anything is told to end: what is gone by now has ended by itself.
+            job.record(gone[job.pid])
+            return
         if wakeup in ready:
             signals = drain(wakeup)
             if signal.SIGUSR1 in signals:
                 write_to_terminals()
+            if signal.SIGHUP in signals and not ending:
+                job.start()
             if signal.SIGUSR2 in signals:
                 ending = True
                 terminate_everybody()
-        if door in reap_children():
-            door = 0
         for descriptor in [item for item in ready if item in servers]:
             if not servers[descriptor].listen(reports):
                 del servers[descriptor]
         if listener in ready and not ending:
             accept_one(listener, argv, servers)
+
+
+class Job:
+    """The command of a lease that runs one: `told` is where it prints, where its exit is written down, and its attempt."""
+
+    def __init__(self, told: str) -> None:
+        self.output, self.descriptor, self.attempt = (int(part) for part in (told or "0 0 0").split())
+        self.pid = -1
+
+    def start(self) -> None:
+        """Once: a tenant who has logged in can send the signal too. Where fork fails, PID 1 ends, and all is tried again."""
+        if not self.output or self.pid >= 0:
+            return
+        import json
+
+        with open(JOB, encoding="utf-8") as file:
+            order = json.load(file)
+        null = os.open("/dev/null", os.O_RDONLY)
+        environment = {**order["environment"], "SUBLET_ATTEMPT": str(self.attempt)}
+        self.pid = start(order["command"], (null, self.output, self.output), environment)
+        os.close(null)
+        os.close(self.output)
+        if self.pid == 0:
+            sys.exit(1)
+
+    def record(self, status: int) -> None:
+        """On disk before anybody is told: a line with the attempt, the exit code, and when, in microseconds since the epoch."""
+        code = os.waitstatus_to_exitcode(status)
+        line = f"{self.attempt} {code if code >= 0 else 128 - code} {time.time_ns() // 1000}\n"
+        os.write(self.descriptor, line.encode())
+        os.fsync(self.descriptor)
 
 
 class Server:
@@ -170,7 +213,9 @@ def start(
         for place, descriptor in enumerate(moved):
             os.dup2(descriptor, place)
         os.closerange(len(moved), 1024)
-        os.execve(argv[0], argv, {**os.environ, **(environment or {})})  # noqa: S606
+        os.execvpe(argv[0], argv, {**os.environ, **(environment or {})})  # noqa: S606
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(127)
 
@@ -182,16 +227,17 @@ def drain(descriptor: int) -> set[int]:
         return set()
 
 
-def reap_children() -> set[int]:
-    gone: set[int] = set()
+def reap_children() -> dict[int, int]:
+    """The status of each child that has ended."""
+    gone: dict[int, int] = {}
     while True:
         try:
-            child, _ = os.waitpid(-1, os.WNOHANG)
+            child, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return gone
         if child == 0:
             return gone
-        gone.add(child)
+        gone[child] = status
 
 
 def terminate_everybody() -> None:

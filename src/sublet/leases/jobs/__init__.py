@@ -1,0 +1,1 @@
+"""Jobs: commands that leases run to their end."""

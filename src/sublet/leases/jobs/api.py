@@ -1,0 +1,90 @@
+"""Routes of jobs: customers have them, the operator sees all."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from sublet.accounts.model import Actor, Require
+from sublet.leases.jobs.model import NewJob, Submitted
+from sublet.leases.jobs.service import Jobs
+from sublet.leases.jobs.wire import NewJob as NewJobBody
+from sublet.leases.quotes.request import QuoteRequest
+from sublet.store.once import Effect
+from sublet.store.paging import PageRequest, page_request
+from sublet.values.money import nano_from_decimal
+
+Offset = Annotated[int, Query(ge=0, le=1 << 53)]
+
+
+def router(jobs: Jobs, require: Require) -> APIRouter:
+    """`/v1/jobs`."""
+    routes = APIRouter(tags=["jobs"])
+    reader, writer = require("leases:read"), require("leases:write")
+
+    @routes.post("/v1/jobs", status_code=201)
+    def submit(
+        body: NewJobBody, actor: Actor = Depends(require("leases:write", effect=Effect(Submitted)))
+    ) -> dict[str, Any]:
+        """Run a command on a lease of its own, quoted and accepted in one step. It starts when the lease does; when it ends, so does
+        the lease, and its billing."""
+        made = jobs.submit(actor.organization_id, _wanted(body), actor.key_id, actor.project)
+        return made.as_dict()
+
+    @routes.get("/v1/jobs")
+    def list_jobs(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+        """The newest first; the operator sees every organization's."""
+        return jobs.page(_whose(actor), page).map(lambda item: item[0].as_dict(item[1])).as_dict("jobs")
+
+    @routes.get("/v1/jobs/{job_id}")
+    def show(job_id: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
+        """A job, and how its attempts have exited."""
+        job, lease = jobs.job(job_id, _whose(actor))
+        return job.as_dict(lease)
+
+    @routes.get("/v1/jobs/{job_id}/log")
+    def log(job_id: str, actor: Actor = Depends(reader), offset: Offset = 0) -> dict[str, Any]:
+        """What the job has printed, from byte `offset` on; the newest 4 to 8 MiB are kept."""
+        part, complete = jobs.log(job_id, offset, _whose(actor))
+        return {"text": part.text, "offset": part.offset, "next": part.next, "complete": complete}
+
+    @routes.post("/v1/jobs/{job_id}/cancel")
+    def cancel(job_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+        """End a job, or with the id of an array all of its jobs. Repeating it changes nothing."""
+        organization_id = _whose(actor)
+        by = f"customer {organization_id}" if organization_id else "operator"
+        return jobs.cancel(job_id, organization_id, by).as_dict()
+
+    return routes
+
+
+def _wanted(body: NewJobBody) -> NewJob:
+    request = QuoteRequest(
+        accelerators=body.accelerators,
+        class_name=body.class_ or "",
+        end=body.end,
+        start=body.start,
+        pool=body.pool,
+        generation=body.generation,
+        duration_s=body.duration_s,
+        network=tuple(body.network or ()),
+        service_s=body.service_s,
+        volumes=tuple(body.volumes or ()),
+    )
+    limit = body.max_price_per_accelerator_hour
+    return NewJob(
+        tuple(body.command),
+        request,
+        body.name,
+        body.environment or {},
+        body.retries,
+        body.grace_s,
+        tuple(body.array or ()),
+        None if limit is None else nano_from_decimal(limit),
+        tuple(body.ssh_public_keys or ()),
+    )
+
+
+def _whose(actor: Actor) -> str | None:
+    return None if actor.everywhere else actor.organization_id
