@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from tests.gateway.harness import Running, add_model, add_replica, ask, set_replica
 
@@ -36,6 +37,18 @@ def test_the_snapshot_has_live_keys_and_ready_replicas_of_active_deployments(any
         again = load_snapshot(connection, 2, BUILT_IN)
     assert [replica.endpoint for replica in again.models["toy"].replicas] == ["http://y"]
     assert secret not in repr(found)
+
+
+def test_an_engine_behind_a_socket_of_another_machine_is_no_replica_here(any_store: Store, tmp_path: Path) -> None:
+    add_model(any_store, "toy")
+    here = tmp_path / "here.sock"
+    here.touch()
+    for endpoint in (f"unix://{here}", f"unix://{tmp_path}/elsewhere.sock", "http://far"):
+        add_replica(any_store, "toy", endpoint, slots=2)
+    with any_store.read() as connection:
+        route = load_snapshot(connection, 1, BUILT_IN).models["toy"]
+    assert {replica.endpoint for replica in route.replicas} == {f"unix://{here}", "http://far"}
+    assert (route.slots, route.slots_coming) == (4, 0)
 
 
 def test_minute_figures_are_written_once_and_forgotten_in_time(any_store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -25,6 +26,8 @@ from sublet.models.catalog import BUILT_IN, CONTEXT_TOKENS_DEFAULT
 from sublet.models.engines.kinds import kind_of
 from sublet.models.model import CatalogEntry, Trouble
 from sublet.values.clock import from_micros
+
+UNIX = "unix://"
 
 
 def gateway_ports(emit: Emit, *, built_in: CatalogEntry = BUILT_IN, holds: Holds | None = None) -> GatewayPorts:
@@ -141,6 +144,8 @@ def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRo
     began: dict[str, CatalogEntry] = {}
     coming: dict[str, int] = {}
     for replica in models_sql.serving_replicas(connection):
+        if not _on_this_machine(replica.endpoint):
+            continue
         if replica.state == "ready" and replica.endpoint is not None:
             route = ReplicaRoute(replica.id, replica.endpoint, replica.slots, replica.pool_id)
             ready.setdefault(replica.model, []).append(route)
@@ -155,6 +160,14 @@ def _models(connection: Connection, built_in: CatalogEntry) -> dict[str, ModelRo
             own = [_as_served(route, began.get(route.id), entry, created_at) for route in ready.get(model, ())]
             routes[model] = _route(entry, created_at, tuple(own), coming.get(model, 0))
     return routes
+
+
+def _on_this_machine(endpoint: str | None) -> bool:
+    """Whether an endpoint can be asked from here: the Unix socket of an engine is its own machine's. Another one's gateways would
+    take its replicas for broken, and say so."""
+    if endpoint is None or not endpoint.startswith(UNIX):
+        return True
+    return Path(endpoint.removeprefix(UNIX)).exists()
 
 
 def routed(models: Mapping[str, ModelRoute], rules: Sequence[RouteRule]) -> dict[str, ModelRoute]:

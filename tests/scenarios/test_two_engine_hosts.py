@@ -1,0 +1,124 @@
+"""Two machines with real engines on one PostgreSQL serve one name: either gateway answers, and the death of one leaves the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.scenarios.house import until
+
+from sublet.accounts.service import Accounts
+from sublet.models.catalog import BUILT_IN, verified_weights
+from sublet.store import Store
+from sublet.story.demo import write_settings
+from sublet.story.stage import UpProcess
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
+
+NAMES = ("alpha", "beta")
+ROUTE = '\n[[gateway.routes]]\nname = "small"\nupstreams = [{ model = "small-alpha" }, { model = "small-beta" }]\n'
+
+
+def machine(folder: Path, name: str, database: str) -> UpProcess:
+    """The settings of one machine: a pool, a node and a data directory of its own, the same database and route."""
+    config = write_settings(folder / name)
+    words = (
+        config.read_text().replace("this-machine", f"of-{name}").replace("[control]\n", f'[control]\nnode = "{name}"\n')
+    )
+    config.write_text(f'{words}\n[database]\nurl = "{database}"\n\n[models]\ndefault = ""\n{ROUTE}')
+    return UpProcess(config)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, postgres_url: str) -> Iterator[dict[str, UpProcess]]:
+    made = {name: machine(tmp_path, name, postgres_url) for name in NAMES}
+    try:
+        for up in made.values():
+            up.start()
+        yield made
+    finally:
+        for up in made.values():
+            kill(up)
+
+
+def kill(up: UpProcess) -> None:
+    """The whole machine at once, as when its power fails."""
+    for pid in up.pids().values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if up.process is not None:
+        up.process.wait()
+        assert up.process.stdout is not None
+        up.process.stdout.close()
+        up.process = None
+
+
+def send(url: str, key: str, body: Any = None, kind: str = "application/json") -> Any:
+    content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url, content, {"authorization": f"Bearer {key}", "content-type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{url}: {error.code} {error.read()!r}") from error
+
+
+def catalog(name: str) -> bytes:
+    able = ", ".join(f'"{word}"' for word in sorted(BUILT_IN.capabilities))
+    return (
+        f'[[models]]\nname = "small-{name}"\nengine = "llamacpp"\nsha256 = "{BUILT_IN.sha256}"\ncapabilities = [{able}]\n'
+        f'source = {{ path = "{verified_weights(BUILT_IN)}" }}\n'
+    ).encode()
+
+
+def answer(up: UpProcess, key: str) -> str:
+    body = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
+    found = send(f"{up.address('gateway')}/v1/chat/completions", key, body)
+    assert found["model"] == "small" and found["usage"]["completion_tokens"] > 0
+    return str(found["choices"][0]["message"]["content"])
+
+
+def ready(up: UpProcess, key: str) -> dict[str, str]:
+    """By model, the endpoint of the replica that is ready."""
+    rows = send(f"{up.address('control')}/v1/deployments", key)["models"]
+    return {
+        row["name"]: replica["endpoint"] for row in rows for replica in row["replicas"] if replica["state"] == "ready"
+    }
+
+
+def test_either_gateway_answers_and_one_machines_death_leaves_the_other(
+    machines: dict[str, UpProcess], postgres_url: str
+) -> None:
+    alpha, beta = machines.values()
+    store = Store(postgres_url)
+    operator = Accounts(store).create_key("operator", "test")[1]
+    customer = Accounts(store).create_organization("customer").id
+    key = Accounts(store).create_key(customer, "test", ["models"])[1]
+    store.close()
+    for name in NAMES:
+        # Both control planes take part: each is told of what the other's machine runs.
+        other = beta if name == "alpha" else alpha
+        send(f"{other.address('control')}/v1/catalog", operator, catalog(name), "application/toml")
+        order = {"model": f"small-{name}", "pool_id": f"of-{name}", "floor": 1}
+        send(f"{other.address('control')}/v1/deployments", operator, order)
+    found = until(lambda: len(seen := ready(alpha, operator)) == 2 and seen, "an engine on each machine", 150)
+    assert str(alpha.settings.data_dir) in found["small-alpha"] and str(beta.settings.data_dir) in found["small-beta"]
+    for up in (alpha, beta):
+        assert [answer(up, key) for _ in range(4)]
+    kill(alpha)
+    # What waits at the dead engine's socket is refused there, and asked of the other within the same request.
+    assert [answer(beta, key) for _ in range(8)]
+    nodes = send(f"{beta.address('control')}/v1/nodes", operator)["nodes"]
+    assert {node["name"] for node in nodes} == set(NAMES)
+    alpha.start()
+    until(lambda: len(ready(alpha, operator)) == 2, "the machine's engine to be back", 150)
+    for up in (alpha, beta):
+        assert answer(up, key)
