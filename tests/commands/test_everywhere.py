@@ -154,7 +154,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"prices publish {at['prices']}", {}), ("prices show", {}),
         (f"ledger take {at['usage']}", {}), ("ledger rate", {}), ("ledger health", {}), ("ledger backlog", {}),
         ("ledger credit acme 5 --source s", {}), ("ledger credits acme", {}), ("ledger balance acme", {}),
-        ("ledger invoice acme", {}), ("ledger invoices acme", {}), ("ledger show INV-1", {}),
+        ("owe", {}), ("owe acme", {}), ("ledger invoice acme", {}), ("ledger invoices acme", {}), ("ledger show INV-1", {}),
         (f"ledger export usage --out {out / 'usage.csv'}", {}), ("ledger receivables", {}), ("ledger statement acme", {}),
         ("ledger profile acme", {}), ("ledger prove", {}), ("ledger dismissed", {}),
         ("ledger dismiss s 9 --reason why", {}), (f"ledger close acme {month}", {}), (f"ledger close-all {month}", {}),

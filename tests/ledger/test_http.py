@@ -192,6 +192,7 @@ def test_customers_read_their_own_account_and_nothing_else(doors: Doors, operato
         f"/v1/balances?organization_id={theirs}",
         f"/v1/budgets?organization_id={theirs}",
         f"/v1/statements?organization_id={theirs}",
+        f"/v1/owed?organization_id={theirs}",
         f"/v1/exports/usage?organization_id={theirs}",
     ):
         assert mine.get(path).status_code == 404, path

@@ -909,6 +909,10 @@ class AsyncLedger:
         """`POST /v1/credits`"""
         return await self._call("ledger.give_credit", body=body, idempotency_key=idempotency_key)
 
+    async def read_owed(self, *, organization_id: str | None = None) -> ledger.Owed:
+        """`GET /v1/owed`"""
+        return await self._call("ledger.read_owed", query={"organization_id": organization_id})
+
     async def read_balances(self, *, organization_id: str | None = None) -> ledger.Balances:
         """`GET /v1/balances`"""
         return await self._call("ledger.read_balances", query={"organization_id": organization_id})

@@ -887,6 +887,10 @@ class Ledger:
         """`POST /v1/credits`"""
         return self._call("ledger.give_credit", body=body, idempotency_key=idempotency_key)
 
+    def read_owed(self, *, organization_id: str | None = None) -> ledger.Owed:
+        """`GET /v1/owed`"""
+        return self._call("ledger.read_owed", query={"organization_id": organization_id})
+
     def read_balances(self, *, organization_id: str | None = None) -> ledger.Balances:
         """`GET /v1/balances`"""
         return self._call("ledger.read_balances", query={"organization_id": organization_id})

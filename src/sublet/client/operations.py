@@ -333,6 +333,7 @@ ALL: tuple[Operation, ...] = (
         "ledger.list_credits", "GET", "/v1/credits", query=PAGE_OF_ONE, answer="ledger:CreditList", items="credits"
     ),
     Operation("ledger.give_credit", "POST", "/v1/credits", body="ledger:NewCredit", answer="ledger:CreditState"),
+    Operation("ledger.read_owed", "GET", "/v1/owed", query=("organization_id",), answer="ledger:Owed"),
     Operation("ledger.read_balances", "GET", "/v1/balances", query=("organization_id",), answer="ledger:Balances"),
     Operation("ledger.read_profile", "GET", "/v1/billing-profiles/{organization_id}", answer="ledger:Profile"),
     Operation(

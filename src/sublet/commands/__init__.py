@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "reclaim": ("sublet.commands.reclaims", "app", "Reclaim capacity for its owner."),
     "models": ("sublet.commands.models", "app", "Managed models: the catalog, deployments, replicas."),
     "ledger": ("sublet.commands.ledger", "app", "Usage, invoices, credits, exports, and the proof."),
+    "owe": ("sublet.commands.owing", "owe", "What an organization owes now, and what the month may come to."),
     "prices": ("sublet.commands.prices", "app", "The price book: check, publish, show."),
     "webhook": ("sublet.commands.notifications", "webhook", "Webhooks: signed messages when something happens."),
     "notifications": (

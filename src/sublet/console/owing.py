@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sublet.console.page import Drawn, Screen, Visit
+from sublet.ledger.payments.owing import owed
 from sublet.ledger.service import Ledger
 
 INVOICES_SHOWN_MAX = 50
@@ -21,6 +22,7 @@ def owing_screen(ledger: Ledger) -> Screen:
             "billing.html",
             {
                 "draft": draft,
+                "owed": owed(ledger, whose),
                 "invoices": list(reversed(ledger.invoices(whose)))[:INVOICES_SHOWN_MAX],
                 "currency": visit.session.organization.currency,
             },

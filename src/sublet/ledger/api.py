@@ -21,6 +21,7 @@ from sublet.ledger.invoices.invoicing import Made
 from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.payments.api import settling_routes
+from sublet.ledger.payments.owing import owed
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
 from sublet.ledger.service import Ledger, new_budget
 from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
@@ -174,6 +175,14 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         """Balances by account; debit is positive."""
         found = ledger.balances(actor.whose(organization_id))
         return {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
+
+    @routes.get("/v1/owed")
+    def read_owed(
+        actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = ""
+    ) -> dict[str, Any]:
+        """What an organization owes now: used so far by product and project, credits, what is open, a forecast of the month, and
+        when the next invoice is made."""
+        return owed(ledger, actor.whose(organization_id))
 
     @routes.get("/v1/billing-profiles/{organization_id}")
     def read_profile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import timedelta
 from fractions import Fraction
 
 from sublet.config.settings import Billing
@@ -23,6 +24,7 @@ def ledger_of(
         taxes=taxes_of(billing),
         issuer=Issuer(**{field.name: getattr(billing, f"issuer_{field.name}") for field in fields(Issuer)}),
         bad_debt_tax_relief=billing.bad_debt_tax_relief,
+        grace=timedelta(hours=billing.grace_hours),
         accelerators_of=accelerators_of,
     )
 

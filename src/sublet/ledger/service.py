@@ -73,9 +73,12 @@ class Ledger:
         taxes: Taxes | None = None,
         issuer: Issuer | None = None,
         bad_debt_tax_relief: bool = True,
+        grace: timedelta = timedelta(0),
         accelerators_of: AcceleratorsOf = lambda connection, resources: {},
     ) -> None:
         self._store = store
+        self.grace = grace
+        """How long after a month's end late usage is accepted before the month is invoiced."""
         self._parties = Parties()
         self._books = Books()
         self._intake = Intake(self._parties)

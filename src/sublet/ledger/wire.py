@@ -14,6 +14,7 @@ from sublet.ledger.invoices.wire import InvoiceDraft as InvoiceDraft
 from sublet.ledger.invoices.wire import InvoiceList as InvoiceList
 from sublet.ledger.invoices.wire import InvoiceMade as InvoiceMade
 from sublet.ledger.invoices.wire import NewCreditNote as NewCreditNote
+from sublet.ledger.invoices.wire import Owed as Owed
 from sublet.ledger.invoices.wire import PeriodClosed as PeriodClosed
 from sublet.ledger.payments.wire import DepositReturn as DepositReturn
 from sublet.ledger.payments.wire import DepositReturned as DepositReturned

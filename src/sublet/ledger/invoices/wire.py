@@ -235,6 +235,58 @@ class Invoice(InvoiceDraft):
 
 
 @answer
+class ProductShare:
+    """What a product costs."""
+
+    product: str
+    amount: str
+
+
+@answer
+class ProjectCost:
+    """What a project costs; empty of none."""
+
+    project: str
+    amount: str
+
+
+@answer
+class Forecast:
+    """What the month may come to before credits and tax, and how that is worked out."""
+
+    usage: str
+    fees: str
+    net: str
+    method: str
+
+
+@answer
+class Owed:
+    """What an organization owes now. `used` is exact and not invoiced yet; `total` and `due` are those of the invoice that would be
+    made now; `open` and `overdue` are of invoices that were made."""
+
+    organization_id: str
+    currency: str
+    as_of: Moment
+    period: str
+    used: str
+    products: list[ProductShare]
+    projects: list[ProjectCost]
+    credits: list[InvoiceCredit]
+    net: str
+    taxes: list[InvoiceTax]
+    total: str
+    prepaid: list[InvoiceCredit]
+    due: str
+    open: str
+    overdue: str
+    owed_back: str
+    credit_left: str
+    forecast: Forecast | None
+    next_invoice_at: Moment
+
+
+@answer
 class InvoiceList:
     """A page of the invoices of an organization, the newest first."""
 

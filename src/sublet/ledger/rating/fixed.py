@@ -7,7 +7,7 @@ is caught up in the first open one, with late usage or without.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -180,8 +180,11 @@ def _publish(
         post_fixed(connection, after, party, used, into, now)
 
 
-def fixed_due(connection: Connection, book: PriceBook, party: Party, used: Period) -> list[Due]:
-    """What each fee, and the commitments of each product together, come to in a month."""
+def fixed_due(
+    connection: Connection, book: PriceBook, party: Party, used: Period, usage: Mapping[str, int] | None = None
+) -> list[Due]:
+    """What each fee, and the commitments of each product together, come to in a month; with `usage` by product (nano-units) if it
+    were that, else as it is in the books."""
     fees = [entry for entry in book.fees if (entry.organization, entry.currency) == (party.id, party.currency)]
     own = [entry for entry in book.commitments if (entry.organization, entry.currency) == (party.id, party.currency)]
     found: list[Due] = []
@@ -191,7 +194,7 @@ def fixed_due(connection: Connection, book: PriceBook, party: Party, used: Perio
             nano = fee.nano * covered // whole
             found.append(Due(fee.id, fee.description, "revenue.fees", nano, fee.backdated == FROM_OPEN))
     charged = sum(due.nano for due in found)
-    by_product = used_by_product(connection, party, used) if own else {}
+    by_product = (used_by_product(connection, party, used) if usage is None else usage) if own else {}
     for product in sorted({entry.product for entry in own}):
         group = [entry for entry in own if entry.product == product]
         due = _committed(group, used, by_product, charged)
@@ -200,7 +203,7 @@ def fixed_due(connection: Connection, book: PriceBook, party: Party, used: Perio
     return found
 
 
-def _committed(group: list[Commitment], used: Period, by_product: dict[str, int], fees: int) -> Due | None:
+def _committed(group: list[Commitment], used: Period, by_product: Mapping[str, int], fees: int) -> Due | None:
     """Commitments that follow each other within the month are one minimum, each for its days; fees count where they say so."""
     shares = {}
     for entry in sorted(group, key=lambda entry: entry.valid_from):
