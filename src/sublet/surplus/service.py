@@ -256,6 +256,12 @@ class Surplus:
         booked = self._book(view.facts.pool_id, connection)
         standing = [item for item in booked if item.window.end > view.at]
         found = rooms(view, window, standing, self._classes)
+        if promised := self._orders(view.facts.pool_id, connection):
+            # Orders with a deadline may stand on what nobody has rented of the blocks.
+            idle = cache(lambda: deadlines.idle_of(view, booked, self._classes))
+            found = {
+                block_id: deadlines.beside(view, idle, window, count, promised)[0] for block_id, count in found.items()
+            }
         return [(block, found[block.id]) for block in view.facts.blocks if block.id in found]
 
     def _as_sold(self, view: View, policy: ServiceClass, count: int, window: Window, before: Sequence[Sold]) -> Sold:

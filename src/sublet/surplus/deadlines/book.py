@@ -56,7 +56,8 @@ class OnSale:
 
 def idle_of(view: View, sold: Sequence[Sold], policies: Mapping[str, ServiceClass]) -> Idle:
     """What deadline orders may use of a pool: what its owner leaves idle, less windows that are sold, claims, reclaims and
-    absences, hour by hour. What is kept off the owner by blocks is for those who buy it there."""
+    absences, hour by hour. What is kept off the owner by blocks is for those who buy it there, and what nobody has bought of it
+    is there whatever the owner needs."""
     facts = view.facts
     kept_back = facts.never_sell + facts.failure_reserve
     hourly = np.maximum(comparable_idle(view.hours.capacity, view.hours.in_use) - kept_back, 0.0)
@@ -74,7 +75,31 @@ def idle_of(view: View, sold: Sequence[Sold], policies: Mapping[str, ServiceClas
     items += [(absence.window, float(absence.count)) for absence in facts.absences]
     taken = _by_hour(items, view.at) + np.maximum(_by_hour(blocks, view.at) - blocked, 0.0)
     now = math.floor(max(0.0, view.works - view.in_use - blocked))
-    return Idle(hourly, now, float(facts.capacity), view.known, taken)
+    return Idle(hourly, now, float(facts.capacity), view.known, taken, _unsold(view, sold, policies))
+
+
+def _unsold(view: View, sold: Sequence[Sold], policies: Mapping[str, ServiceClass]) -> Floats:
+    """By coming hour, what blocks keep off the owner for all of it, still works, and nobody has bought in any way."""
+    facts = view.facts
+    kept = np.zeros(WITHIN_HOURS_MAX)
+    for block in facts.blocks:
+        first = max(0, math.ceil((block.window.start - view.at).total_seconds() / HOUR_S))
+        last = math.floor((block.window.end - view.at).total_seconds() / HOUR_S)
+        if last > first:
+            kept[first:last] += block.count
+    if not kept.any():
+        return np.empty(0)
+    end = view.at + timedelta(hours=WITHIN_HOURS_MAX)
+    away = [(absence.window, float(absence.count)) for absence in facts.absences]
+    away += [(claim.needed, rest) for claim, rest in unmet(view, facts.reclaims, end)]
+    bought = [
+        (item.window, float(item.count))
+        for item in sold
+        if item.class_name == IN_BLOCK or _by_window(policies.get(item.class_name))
+    ]
+    there = np.minimum(kept, view.works - _by_hour(away, view.at))
+    left: Floats = np.maximum(0.0, np.floor(there - _by_hour(bought, view.at)))
+    return left
 
 
 def orders_of(promised: Iterable[Promised], at: datetime) -> list[Order]:
@@ -96,6 +121,9 @@ def offer(view: View, idle: Idle, policy: ServiceClass, wanted: Promised, promis
     order = Order(wanted.id, wanted.accelerators, left, due)
     orders = orders_of(promised, view.at)
     kinds = standings_of(view, policy)
+    if idle.floor.any() and policy.sell and not policy.by_window and kept_share([*orders, order], idle.certain) == 1.0:
+        why = "It is sold from hours of blocks that nobody has rented: no forecast stands behind it."
+        return Offer(Answer(True, order.accelerators, "", why, order.slack_hours), 1.0)
     said = _unknown(view, policy, order) or answer(order, orders, idle, kinds, policy.risk)
     if said.admitted:
         return Offer(said, kept_share([*orders, order], idle))

@@ -99,6 +99,7 @@ class Ahead:
 class Idle:
     """What is known of a pool's idle accelerators at one moment: by hour until then, now, and what could be at most; by hour from
     then on what running and waiting jobs will need, empty where none are known, and what others have been promised (`taken`).
+    `floor` is what is there by hour whatever the owner's demand does: unsold hours of blocks.
     """
 
     hourly: Floats
@@ -106,11 +107,18 @@ class Idle:
     capacity: float
     need: Floats = field(default_factory=lambda: np.empty(0))
     taken: Floats = field(default_factory=lambda: np.empty(0))
+    floor: Floats = field(default_factory=lambda: np.empty(0))
 
     @property
     def free(self) -> float:
         """What is idle now and promised to nobody."""
-        return max(0.0, self.now - float(self.taken[0])) if self.taken.size else self.now
+        least = float(self.floor[0]) if self.floor.size else 0.0
+        return max(least, 0.0, self.now - float(self.taken[0])) if self.taken.size else max(least, self.now)
+
+    @property
+    def certain(self) -> Idle:
+        """What no forecast stands behind: the floor alone."""
+        return Idle(np.empty(0), 0.0, 0.0, floor=self.floor)
 
     def ahead(self, hours: int) -> Ahead:
         """The paths of so many hours with what is asked of them again and again; found once."""
@@ -124,6 +132,18 @@ class Idle:
 
     def paths(self, hours: int) -> Floats:
         """The paths that it may take in the coming hours; see `idle_paths`."""
+        if not self.floor.any():
+            return self._forecast(hours)
+        least = np.zeros(hours)
+        known = min(hours, self.floor.size)
+        least[:known] = self.floor[:known]
+        found = self._forecast(hours) if self.hourly.size else np.empty((0, hours))
+        if len(found) < MOMENTS_MIN:
+            return np.tile(least, (MOMENTS_MIN, 1))
+        raised: Floats = np.maximum(found, least)
+        return raised
+
+    def _forecast(self, hours: int) -> Floats:
         found = idle_paths(self.hourly, self.now, self.capacity, hours)
         needed = self.need[:hours]
         if needed.size:
@@ -143,7 +163,9 @@ class Idle:
         taken = np.zeros(max(self.taken.size, first + hours))
         taken[: self.taken.size] = self.taken
         taken[first : first + hours] += count
-        return replace(self, taken=taken)
+        floor = self.floor.copy()
+        floor[first : first + hours] = np.maximum(0.0, floor[first : first + hours] - count)
+        return replace(self, taken=taken, floor=floor)
 
 
 class OpenOrders:
