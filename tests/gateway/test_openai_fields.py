@@ -29,7 +29,7 @@ from sublet.models.engines import kinds
     ("fields", "param", "words"),
     [
         (ask(store=True), "store", "not stored here"),
-        (ask(service_tier="flex"), "service_tier", "auto and default"),
+        (ask(service_tier="priority"), "service_tier", "auto, default and flex"),
         (ask(reasoning_effort="extreme"), "reasoning_effort", "none, minimal, low"),
         (ask(verbosity=3), "verbosity", "low, medium, high"),
         (ask(metadata="x"), "metadata", "object"),

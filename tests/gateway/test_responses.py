@@ -150,7 +150,7 @@ def test_allowed_tools_are_the_only_ones_that_the_engine_gets() -> None:
         ({"tool_choice": "required"}, "tool_choice", "not in tools"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice", "'x' is not in tools"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema", "missing"),
-        ({"service_tier": "flex"}, "service_tier", "flex"),
+        ({"service_tier": "priority"}, "service_tier", "priority"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]},
             "input[0].content[0].type",
