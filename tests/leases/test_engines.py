@@ -52,7 +52,7 @@ def test_what_the_engine_lost_is_asserted_again(fleet: World) -> None:
     fleet.run(1)
     fleet.backend._kept.clear()
     [step] = [step for step in fleet.leases.plan().steps if step.kind == "reserve"]
-    assert step.subject == lease.id and "can't reserve accelerators" in step.reason
+    assert step.subject == lease.id and "keeps nothing" in step.reason
     fleet.run(1)
     assert lease.id in fleet.backend._kept
 

@@ -53,7 +53,7 @@ def test_a_volume_has_one_lease_at_a_time_and_is_there_for_the_next(
     assert volume.state == "ready"
     first = leased(world, "data")
     assert first.volumes == ((volume.id, "data"),)
-    with pytest.raises(VolumeInUseError, match=f"belongs to lease {first.id}"):
+    with pytest.raises(VolumeInUseError, match=f"is attached to lease {first.id}"):
         leased(world, volume.id)
     with pytest.raises(VolumeInUseError):
         world.leases.volumes.remove("data", CUSTOMER)

@@ -95,7 +95,9 @@ class Volumes:
             self._store.lock(connection, f"volumes:{found.organization_id}")
             found = _found(sql.volume(connection, found.id, organization_id), id_or_name)
             if found.lease_id is not None:
-                raise VolumeInUseError(f"volume {found.name} belongs to lease {found.lease_id}; end that lease first")
+                raise VolumeInUseError(
+                    f"volume {found.name} is attached to lease {found.lease_id}; end that lease first"
+                )
             sql.change(connection, found.id, VolumeState, state=VolumeState.REMOVING.value)
             return _found(sql.volume(connection, found.id, organization_id), id_or_name)
 
