@@ -39,6 +39,10 @@ ClassName = Annotated[
 ]
 Minutes = Annotated[int, typer.Option("--minutes", "-m", min=1, help="How long.")]
 Start = Annotated[str | None, typer.Option(help="Start, such as 2026-07-02T14:00:00Z; now if omitted.")]
+FinishBy = Annotated[
+    str | None,
+    typer.Option("--finish-by", help="It may start at any time from --start on, as long as it is over by then."),
+]
 PoolName = Annotated[
     str | None, typer.Option("--pool", help="Pool, by id or name; by default the first one that is not simulated.")
 ]
@@ -129,12 +133,24 @@ def quote(
     hours: Hours = None,
     by: By = None,
     volume: OfVolumes = None,
+    finish_by: FinishBy = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Request a price, valid for 60 seconds; the output shows how long the capacity is held."""
     named = tuple(network or ())
     wanted = _Wanted(
-        accelerators, class_name, minutes, start, pool, generation, on_failure, named, hours, by, tuple(volume or ())
+        accelerators,
+        class_name,
+        minutes,
+        start,
+        pool,
+        generation,
+        on_failure,
+        named,
+        hours,
+        by,
+        tuple(volume or ()),
+        finish_by,
     )
     found = _quote(connect(), wanted)
     if as_json:
@@ -203,6 +219,7 @@ def take(
     hours: Hours = None,
     by: By = None,
     volume: OfVolumes = None,
+    finish_by: FinishBy = None,
     quote_id: Annotated[
         str | None, typer.Option("--quote", help="Quote to accept, instead of requesting a new one.")
     ] = None,
@@ -231,6 +248,7 @@ def take(
                     hours,
                     by,
                     tuple(volume or ()),
+                    finish_by,
                 ),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
@@ -328,6 +346,7 @@ class _Wanted:
     hours: float | None = None
     by: str | None = None
     volumes: tuple[str, ...] = ()
+    finish_by: str | None = None
 
 
 def _notice_of(found: dict[str, Any]) -> str:
@@ -355,11 +374,12 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
         body |= body_of(remote, wanted.class_name, wanted.hours, wanted.by)
     else:
         body["duration_s"] = wanted.minutes * 60
-    if wanted.start is not None:
-        try:
-            body["start"] = format_time(as_utc(parse_time(wanted.start)))
-        except ValueError as error:
-            raise InvalidInputError(f"--start: {error}") from error
+    for option, text in (("start", wanted.start), ("finish_by", wanted.finish_by)):
+        if text is not None:
+            try:
+                body[option] = format_time(as_utc(parse_time(text)))
+            except ValueError as error:
+                raise InvalidInputError(f"--{option.replace('_', '-')}: {error}") from error
     return remote.post("/v1/quotes", body, new_id("req"))
 
 

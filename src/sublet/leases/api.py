@@ -67,6 +67,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             on_failure=OnFailure(body.on_failure),
             network=tuple(body.network or ()),
             service_s=body.service_s,
+            finish_by=body.finish_by,
             volumes=tuple(body.volumes or ()),
         )
         return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()

@@ -76,7 +76,9 @@ def failed_units(connection: Connection, unit_ids: Sequence[str] | None = None) 
     return found
 
 
-def insert_quote(connection: Connection, quote: Quote, key: str | None, request: dict[str, Any]) -> None:
+def insert_quote(
+    connection: Connection, quote: Quote, key: str | None, request: dict[str, Any], *, is_offer: bool = False
+) -> None:
     connection.execute(
         insert(quotes).values(
             id=quote.id,
@@ -101,6 +103,7 @@ def insert_quote(connection: Connection, quote: Quote, key: str | None, request:
             likely=quote.likely,
             volumes=[list(item) for item in quote.volumes] or None,
             give_back=quote.give_back.kept(),
+            is_offer=int(is_offer),
             idempotency_key=key,
             request=request,
         )
@@ -120,6 +123,22 @@ def quote_by_key(connection: Connection, organization_id: str, key: str) -> tupl
         select(quotes).where(quotes.c.organization_id == organization_id, quotes.c.idempotency_key == key)
     ).first()
     return (quote_of(row), row.request) if row else None
+
+
+def close_offers(connection: Connection, organization_id: str, now: datetime) -> None:
+    """What an earlier refusal offered to the organization can't be accepted from now on."""
+    connection.execute(
+        update(quotes)
+        .where(quotes.c.organization_id == organization_id, quotes.c.is_offer == 1, quotes.c.expires_at > now, ~_TAKEN)
+        .values(expires_at=now)
+    )
+
+
+def count_open_quotes(connection: Connection, organization_id: str, now: datetime) -> int:
+    """How many quotes of the organization can still be accepted, without the offers of its latest refusal."""
+    query = select(func.count()).select_from(quotes)
+    query = query.where(quotes.c.organization_id == organization_id, quotes.c.expires_at > now, ~_TAKEN)
+    return int(connection.execute(query.where(quotes.c.is_offer == 0)).scalar_one())
 
 
 def open_quotes(connection: Connection, organization_id: str, now: datetime) -> list[Quote]:

@@ -57,8 +57,8 @@ class NewQuote:
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
 
-    For a class that is sold by a deadline: `service_s` seconds of service of each accelerator, done by `end`, without `start`
-    and `duration_s`.
+    With `finish_by`, the window of `duration_s` starts as early after `start` as it can be sold, and is over by then.
+    For a class that is sold by a deadline: `service_s` seconds of service of each accelerator by `end`; no `start`, `duration_s`.
     """
 
     accelerators: Annotated[Whole, Interval(ge=1, le=ACCELERATORS_PER_LEASE_MAX)] = 1
@@ -68,6 +68,7 @@ class NewQuote:
     start: Moment | None = None
     end: Moment | None = None
     duration_s: Duration | None = None
+    finish_by: Moment | None = None
     on_failure: Literal["shrink", "replace", "end"] = "shrink"
     network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
     service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None

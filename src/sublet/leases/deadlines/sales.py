@@ -66,6 +66,25 @@ class DeadlineSales:
             return quote
         raise _refusal(refusals, request, service_s)
 
+    def offered(
+        self, connection: Connection, organization_id: str, request: QuoteRequest, now: datetime
+    ) -> Quote | None:
+        """A quote that holds nothing, of the first pool that can promise the order; None where none can. Raises
+        InvalidInputError."""
+        window, service_s = request.deadline_window(now)
+        for pool in self._places.pools(connection, request, window):
+            wanted = Promised("", request.accelerators, service_s, window.end)
+            offer = self._ports.offer(connection, pool.id, request.class_name, wanted, "")
+            if offer.answer.admitted and self._may_share(connection, pool.id, organization_id, window, now):
+                price_nano, currency = self._ports.price(
+                    connection, pool.id, request.class_name, window, organization_id
+                )
+                found = Offered(organization_id, pool.id, window, price_nano, currency, likely=offer.likely)
+                quote = make_quote(connection, self._ports, request, found, now)
+                self._ports.authorize(connection, organization_id, quote.total_nano, currency)
+                return quote
+        return None
+
     def sell(self, connection: Connection, quote: Quote, buyer: Buyer, now: datetime) -> Lease:
         """The lease of a quote: asked once more as if the quote held nothing. It waits until the plan gives it accelerators."""
         assert quote.service_s is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -25,9 +25,11 @@ from sublet.leases.model import (
 )
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
+from sublet.leases.quotes.alternatives import Alternatives
 from sublet.leases.quotes.contracts import Buyer, Offered, held_until, make_lease, make_quote
 from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
 from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
+from sublet.leases.quotes.spans import windows_of
 from sublet.store import Store
 from sublet.surplus.blocks.model import Block
 from sublet.values.clock import format_time
@@ -57,6 +59,7 @@ class Admission:
         self._ports = ports
         self._places = Places(ports)
         self._deadlines = DeadlineSales(store, ports, self._places)
+        self._alternatives = Alternatives(ports, self._places, self._deadlines)
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows.
@@ -65,7 +68,11 @@ class Admission:
         where the key was used for another request."""
         key = checked_key(idempotency_key)
         asked = self.checked_request(request)
-        return self._store.write(lambda connection: self.quote_within(connection, organization_id, asked, key))
+        try:
+            return self._store.write(lambda connection: self.quote_within(connection, organization_id, asked, key))
+        except NoCapacityError as error:
+            error.details["alternatives"] = self._offers(organization_id, asked, error)
+            raise
 
     def checked_request(self, request: QuoteRequest) -> QuoteRequest:
         """The request with its class, as far as it can be judged before anything is looked up. Raises InvalidInputError."""
@@ -96,14 +103,14 @@ class Admission:
                 raise ConflictError("this idempotency key was already used for a different quote; use a new key")
             return known[0]
         open_max = self._ports.holds.open_max
-        if len(sql.open_quotes(connection, organization_id, now)) >= open_max:
+        if sql.count_open_quotes(connection, organization_id, now) >= open_max:
             raise LimitExceededError(
                 f"you have {open_max} open quotes, the maximum; accept or cancel one, or wait until they expire"
             )
         if not named.by_window:
             lists = self._ports.egress.checked(request.network, organization_id, named.name)
             return self._deadlines.hold(connection, organization_id, replace(request, network=lists), now, key)
-        window = request.window(now)
+        window = request.span(now)
         if named.notice_s is not None and window.seconds > FORECAST_WINDOW_S_MAX:
             raise InvalidInputError(
                 f"a lease that can be taken back lasts at most {DAYS_WITHOUT_BLOCK} days; request a shorter one, or a "
@@ -111,6 +118,17 @@ class Admission:
             )
         lists = self._ports.egress.checked(request.network, organization_id, named.name)
         return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
+
+    def _offers(self, organization_id: str, request: QuoteRequest, refusal: NoCapacityError) -> list[dict[str, Any]]:
+        """What could be had instead, each with a quote to accept. They are written down after the refused request is undone."""
+        known = list(refusal.details.get("alternatives", ()))
+
+        def write(connection: Connection) -> list[dict[str, Any]]:
+            now = self._store.clock.now()
+            self._store.lock(connection, f"quotes:{organization_id}")
+            return self._alternatives.offer(connection, organization_id, request, known, now)
+
+        return self._store.write(write)
 
     def accept(
         self,
@@ -164,16 +182,14 @@ class Admission:
         key: str | None,
     ) -> Quote:
         candidates = self._whole(connection, request, self._places.pools(connection, request, window))
-        for pool in candidates:
+        for span, pool in self._places_to_try(connection, request, candidates, now):
             # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
             self._store.lock(connection, f"pool:{pool.id}")
             calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
-            place = self._places.place(connection, pool.id, request, window, organization_id, now)
+            place = self._places.place(connection, pool.id, request, span, organization_id, now)
             if place is None:
                 continue
-            offered = Offered(
-                organization_id, pool.id, window, place.price_nano, place.currency, block_id=place.block_id
-            )
+            offered = Offered(organization_id, pool.id, span, place.price_nano, place.currency, block_id=place.block_id)
             quote = make_quote(connection, self._ports, request, offered, now)
             quote = replace(quote, held_until=held_until(connection, self._ports, quote, now))
             self._ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
@@ -183,6 +199,13 @@ class Admission:
                 events.record_quote(connection, quote, events.QUOTE_HELD, now)
             return quote
         raise self._places.refusal(connection, candidates, request, window, (organization_id, now))
+
+    def _places_to_try(
+        self, connection: Connection, request: QuoteRequest, pools: Sequence[Row[Any]], now: datetime
+    ) -> Iterator[tuple[Window, Row[Any]]]:
+        """Each window that the request may have with each pool that stands until its end, the earliest first."""
+        for span in windows_of(connection, self._ports, request, [pool.id for pool in pools], now):
+            yield from ((span, pool) for pool in pools if pool.offline_at is None or pool.offline_at >= span.end)
 
     def _whole(self, connection: Connection, request: QuoteRequest, pools: list[Row[Any]]) -> list[Row[Any]]:
         """Those of `pools` whose engine leases so many accelerators: on some, only whole nodes. Raises InvalidInputError."""

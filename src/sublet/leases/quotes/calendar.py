@@ -167,6 +167,18 @@ def release_expired(connection: Connection, now: datetime, limit: int) -> int:
     return connection.execute(delete(fences).where(fences.c.holder_id.in_(stale))).rowcount
 
 
+def ends_between(connection: Connection, pool_id: str, window: Window, now: datetime, limit: int) -> list[datetime]:
+    """When something that is sold or held of the pool ends within `window`, the earliest first."""
+    query = (
+        select(fences.c.end_at)
+        .where(*_overlap(pool_id, window, now), fences.c.end_at >= window.start, fences.c.end_at < window.end)
+        .distinct()
+        .order_by(fences.c.end_at)
+        .limit(limit)
+    )
+    return [row.end_at for row in connection.execute(query)]
+
+
 def next_fence(
     connection: Connection, unit_ids: Sequence[str], since: datetime, now: datetime, without: str
 ) -> datetime | None:

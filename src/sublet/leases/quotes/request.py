@@ -38,6 +38,9 @@ class QuoteRequest:
     job: bool = False
     """It is to run a command by itself."""
 
+    finish_by: datetime | None = None
+    """The window of `duration_s` may be anywhere from `start` until then: the earliest that can be sold is."""
+
     @property
     def needs(self) -> frozenset[str]:
         """What the lease's backend must be able to give it, as `ports.Features` names it."""
@@ -48,6 +51,29 @@ class QuoteRequest:
             "jobs": self.job,
         }
         return frozenset(name for name, things in asked.items() if things)
+
+    def starts(self, now: datetime) -> tuple[datetime, datetime, int]:
+        """The first and the last moment at which a request with `finish_by` may begin, and its seconds. Raises
+        InvalidInputError."""
+        if self.finish_by is None or self.duration_s is None or self.end is not None:
+            raise InvalidInputError("finish_by is for a window of any start: send duration_s with it, and no end")
+        first = max(now, checked_ahead(self.start or now, now))
+        last = self.finish_by - timedelta(seconds=self.duration_s)
+        if last < first:
+            raise InvalidInputError(
+                f"{self.duration_s} seconds don't fit between {format_time(first)} and {format_time(self.finish_by)}",
+                field="finish_by",
+            )
+        checked_window(Window.starting(first, self.duration_s), now)
+        checked_ahead(last, now)
+        return first, last, self.duration_s
+
+    def span(self, now: datetime) -> Window:
+        """The window that is asked for; with `finish_by`, its earliest. Raises InvalidInputError."""
+        if self.finish_by is None:
+            return self.window(now)
+        first, _, length = self.starts(now)
+        return Window.starting(first, length)
 
     def window(self, now: datetime) -> Window:
         """Raises InvalidInputError where it says neither or both of end and duration, or can't be sold."""
@@ -97,6 +123,8 @@ class QuoteRequest:
             more["job"] = True
         if self.service_s is not None:
             more["service_s"] = self.service_s
+        if self.finish_by is not None:
+            more["finish_by"] = format_time(self.finish_by)
         return more | {
             "accelerators": self.accelerators,
             "class": self.class_name,

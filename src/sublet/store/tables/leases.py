@@ -30,6 +30,8 @@ quotes = Table(
     Column("likely", Float(53), nullable=True),
     Column("volumes", Json, nullable=True),
     Column("give_back", Json, nullable=True),
+    # 1 for an offer that a refusal named: it holds nothing, and counts for no limit.
+    Column("is_offer", Integer, nullable=False, server_default="0"),
     Column("idempotency_key", String(128), nullable=True),
     Column("request", Json, nullable=False),
     UniqueConstraint("organization_id", "idempotency_key"),

@@ -1,0 +1,154 @@
+"""What a customer whose request can't be met could have instead: offers with a price that can be accepted as they are.
+
+An offer holds nothing: it is admitted when it is accepted, like any quote without a hold. An organization has the offers of its
+latest refused request alone, so that no number of refusals makes more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sublet.leases import store as sql
+from sublet.leases.deadlines.sales import DeadlineSales
+from sublet.leases.model import FORECAST_WINDOW_S_MAX, Quote
+from sublet.leases.ports import LeasePorts
+from sublet.leases.quotes.contracts import Offered, make_quote
+from sublet.leases.quotes.places import Places
+from sublet.leases.quotes.request import SERVICE_S_MAX, QuoteRequest
+from sublet.leases.quotes.spans import windows_of
+from sublet.values.clock import format_time, parse_time
+from sublet.values.errors import SubletError
+from sublet.values.money import text_from_nano
+
+OFFERS_MAX = 8
+TRIES_MAX = 24
+LATER = timedelta(days=7)
+"""So far ahead another start is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Finds offers inside a transaction, which then has their quotes."""
+
+    ports: LeasePorts
+    places: Places
+    deadlines: DeadlineSales
+
+    def offer(
+        self,
+        connection: Connection,
+        organization_id: str,
+        request: QuoteRequest,
+        known: Sequence[dict[str, Any]],
+        now: datetime,
+    ) -> list[dict[str, Any]]:
+        """Each alternative with the quote that it can be accepted by, `known` ones first: those that the refusal named."""
+        sql.close_offers(connection, organization_id, now)
+        offers: list[dict[str, Any]] = []
+        seen: set[tuple[Any, ...]] = set()
+        for tries, (kind, wanted) in enumerate(self._tries(connection, request, known, now)):
+            if len(offers) >= OFFERS_MAX or tries >= TRIES_MAX:
+                break
+            try:
+                quote = self._quote(connection, organization_id, wanted, now)
+            except SubletError:
+                # Such as a price in another currency: no offer for this customer.
+                continue
+            if quote is None:
+                continue
+            shown = (quote.pool_id, quote.class_name, quote.accelerators, quote.window, quote.service_s)
+            if shown not in seen:
+                seen.add(shown)
+                sql.insert_quote(connection, quote, None, wanted.as_dict(), is_offer=True)
+                offers.append(_shown(kind, quote))
+        return offers
+
+    def _quote(
+        self, connection: Connection, organization_id: str, request: QuoteRequest, now: datetime
+    ) -> Quote | None:
+        if request.service_s is not None:
+            return self.deadlines.offered(connection, organization_id, request, now)
+        for window in windows_of(connection, self.ports, request, self._pool_ids(connection, request), now):
+            for pool in self.places.pools(connection, request, window):
+                if request.accelerators % self.ports.engine_of(connection, pool.id).step:
+                    continue
+                place = self.places.place(connection, pool.id, request, window, organization_id, now)
+                if place is not None:
+                    offered = Offered(
+                        organization_id, pool.id, window, place.price_nano, place.currency, block_id=place.block_id
+                    )
+                    quote = make_quote(connection, self.ports, request, offered, now)
+                    self.ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
+                    return quote
+        return None
+
+    def _pool_ids(self, connection: Connection, request: QuoteRequest) -> list[str]:
+        if request.pool is not None:
+            named = sql.pool_named(connection, request.pool)
+            return [named.id] if named is not None else []
+        return [pool.id for pool in sql.pools_of(connection, request.generation)]
+
+    def _tries(
+        self, connection: Connection, request: QuoteRequest, known: Sequence[dict[str, Any]], now: datetime
+    ) -> Iterator[tuple[str, QuoteRequest]]:
+        """What is looked for, the smallest change first."""
+        for item in known:
+            yield str(item["kind"]), _of_known(request, item)
+        if request.service_s is not None:
+            return
+        span = request.span(now)
+        length = round(span.seconds)
+        fixed = replace(request, start=span.start, end=None, duration_s=length, finish_by=None)
+        if length <= FORECAST_WINDOW_S_MAX:
+            start = span.start + timedelta(seconds=60)
+            yield "start", replace(fixed, start=start, finish_by=start + LATER + timedelta(seconds=length))
+        here = set(self._pool_ids(connection, request))
+        for pool in sql.pools_of(connection):
+            if pool.id not in here:
+                yield "pool", replace(fixed, pool=pool.id, generation=None)
+        strictest = self.ports.classes.strictest
+        if strictest.notice_s is None and strictest.sell and strictest.name != request.class_name:
+            yield "block", replace(fixed, class_name=strictest.name)
+        paused = next((item for item in self.ports.classes.on_sale if not item.by_window), None)
+        if paused is not None and length <= SERVICE_S_MAX and not request.volumes:
+            by = span.start + timedelta(seconds=3 * length)
+            hours = replace(fixed, class_name=paused.name, start=None, duration_s=None, end=by, service_s=length)
+            yield "deadline", hours
+
+
+def _of_known(request: QuoteRequest, item: dict[str, Any]) -> QuoteRequest:
+    """What a refusal names, as a request."""
+    common = replace(
+        request,
+        accelerators=int(item["accelerators"]),
+        class_name=str(item["class"]),
+        pool=str(item["pool_id"]),
+        generation=None,
+        duration_s=None,
+        finish_by=None,
+        end=parse_time(str(item["end"])),
+    )
+    return common if request.service_s is not None else replace(common, start=parse_time(str(item["start"])))
+
+
+def _shown(kind: str, quote: Quote) -> dict[str, Any]:
+    more = {} if quote.service_s is None else {"service_s": quote.service_s}
+    return {
+        "kind": kind,
+        "pool_id": quote.pool_id,
+        "class": quote.class_name,
+        "accelerators": quote.accelerators,
+        "start": format_time(quote.window.start),
+        "end": format_time(quote.window.end),
+        **more,
+        "price_per_accelerator_hour": text_from_nano(quote.price_nano),
+        "total": text_from_nano(quote.total_nano),
+        "currency": quote.currency,
+        "block_id": quote.block_id,
+        "quote_id": quote.id,
+    }

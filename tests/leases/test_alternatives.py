@@ -1,0 +1,88 @@
+"""What a refused customer is offered can be accepted as it is, holds nothing, and never piles up; windows of any start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World, pool_spec
+
+from sublet.leases import store as sql
+from sublet.leases.model import NoCapacityError, QuoteExpiredError
+from sublet.leases.quotes import calendar
+from sublet.leases.quotes.request import QuoteRequest
+from sublet.values.clock import parse_time
+from sublet.values.errors import InvalidInputError
+from sublet.values.money import text_from_nano
+
+
+def refused(world: World, request: QuoteRequest, who: str = CUSTOMER) -> list[dict[str, object]]:
+    with pytest.raises(NoCapacityError) as refusal:
+        world.leases.quote(who, request)
+    return list(refusal.value.details["alternatives"])
+
+
+def test_every_alternative_is_accepted_as_it_is_at_its_price(world: World) -> None:
+    world.fleet.sync([pool_spec("metal", 4), pool_spec("other", 4, "gpu")])
+    world.sell(3, seconds=1200, organization="org_other")
+    wanted = world.request(2, seconds=600)
+    offers = refused(world, wanted)
+    kinds = [str(item["kind"]) for item in offers]
+    assert kinds[0] == "fewer" and {"start", "pool", "deadline"} <= set(kinds)
+    assert world.leases.quote(CUSTOMER, world.request(1)).held_until is not None
+    for item in offers:
+        hours = item.get("service_s", (parse_time(str(item["end"])) - parse_time(str(item["start"]))).seconds)
+        assert item["total"] == text_from_nano(
+            round(PRICE_NANO * int(str(item["accelerators"])) * int(str(hours)) / 3600)
+        )
+    later = next(item for item in offers if item["kind"] == "start")
+    lease = world.leases.accept(CUSTOMER, str(later["quote_id"]), [KEY])
+    assert lease.accelerators == 2 and lease.window.seconds == 600
+    assert timedelta(seconds=1200) <= lease.window.start - world.clock.now() < timedelta(seconds=1300)
+    other = next(item for item in offers if item["kind"] == "pool")
+    assert world.leases.accept(CUSTOMER, str(other["quote_id"]), [KEY]).pool_id == other["pool_id"] != world.pool.id
+
+
+def test_offers_hold_nothing_count_for_no_limit_and_the_next_refusal_replaces_them(world: World) -> None:
+    world.sell(4, seconds=1200, organization="org_other")
+    first = refused(world, world.request(2, seconds=600))
+    for _ in range(30):
+        offers = refused(world, world.request(2, seconds=600))
+    with world.store.read() as connection:
+        now = world.clock.now()
+        assert len(sql.open_quotes(connection, CUSTOMER, now)) == len(offers) <= 8
+        assert sql.count_open_quotes(connection, CUSTOMER, now) == 0
+        assert {item.organization_id for item in calendar.all_fences(connection)} == {"org_other"}
+    with pytest.raises(QuoteExpiredError):
+        world.leases.accept(CUSTOMER, str(first[0]["quote_id"]), [KEY])
+    # What is offered is admitted when it is accepted, not before.
+    later = next(item for item in offers if item["kind"] == "start")
+    start = parse_time(str(later["start"]))
+    world.leases.accept(
+        "org_other",
+        world.leases.quote("org_other", replace(world.request(4), start=start, end=parse_time(str(later["end"])))).id,
+        [KEY],
+    )
+    with pytest.raises(NoCapacityError):
+        world.leases.accept(CUSTOMER, str(later["quote_id"]), [KEY])
+
+
+def test_a_window_of_any_start_is_the_earliest_that_is_sold(world: World) -> None:
+    now = world.clock.now()
+    world.sell(3, seconds=7200, organization="org_other")
+    request = QuoteRequest(4, "notice", pool=world.pool.name, duration_s=3600, finish_by=now + timedelta(hours=12))
+    quote = world.leases.quote(CUSTOMER, request)
+    clean_s = world.timing.clean_s
+    assert quote.window.start == now + timedelta(seconds=7200 + clean_s) and quote.window.seconds == 3600
+    assert world.leases.accept(CUSTOMER, quote.id, [KEY]).window == quote.window
+    soon = replace(request, accelerators=1)
+    assert world.leases.quote(CUSTOMER, soon).window.start == now
+    assert refused(world, replace(request, finish_by=now + timedelta(hours=2)))
+    for wrong in (
+        replace(request, finish_by=now + timedelta(minutes=59)),
+        replace(request, duration_s=None, end=now + timedelta(hours=1)),
+        replace(request, start=now + timedelta(hours=12)),
+    ):
+        with pytest.raises(InvalidInputError):
+            world.leases.quote(CUSTOMER, wrong)
