@@ -56,7 +56,6 @@ class NewQuote:
 
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
-
     With `finish_by`, the window of `duration_s` starts as early after `start` as it can be sold, and is over by then.
     For a class that is sold by a deadline: `service_s` seconds of service of each accelerator by `end`; no `start`, `duration_s`.
     """

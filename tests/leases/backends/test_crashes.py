@@ -331,6 +331,7 @@ def ordinary() -> Iterator[OrdinaryUser]:
 
 
 def test_an_ordinary_user_gets_a_lease_and_is_told_what_is_soft(ordinary: OrdinaryUser) -> None:
+    """F30: where processes are counted for all tenants together, a second tenant is refused."""
     said = ordinary.run(
         "import json\nbackend=LocalBackend(local_settings(base/'l', allow_soft_isolation=False, force_asyncssh=True))\n"
         "one=tenant(backend, base, client_key(base))\n"

@@ -179,6 +179,7 @@ def test_nothing_is_reaped_or_forgotten_on_a_backend_that_is_silent(
 
 
 def test_a_call_that_hangs_is_not_made_again_and_again(hanging: Hanging) -> None:
+    """F21: an engine that is known not to answer is not called until its pause is over."""
     guard = GuardedBackend(hanging, QUICK)
     hanging.open.clear()
     for _ in range(20):
