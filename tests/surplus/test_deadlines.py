@@ -124,6 +124,11 @@ def test_orders_that_used_half_of_their_slack_are_told_as_near_misses() -> None:
     late = OpenOrders(Kind(4, 8))
     late.add(3)
     assert [late.pass_hour(0.0) for _ in range(5)][-1] == (0.0, 3.0, 3.0)
+    for kind, expected in ((Kind(12, 24), 3.0), (Kind(24, 48), 0.0)):
+        long = OpenOrders(kind)
+        long.add(3)
+        told = [long.pass_hour(free) for free in (*([0.0] * 12), *([3.0] * kind.hours))]
+        assert sum(near for _, _, near in told) == expected and sum(late for _, late, _ in told) == 0
     tight = OpenOrders(Kind(4, 4))
     tight.add(3)
     assert [tight.pass_hour(3.0) for _ in range(4)][-1] == (3.0, 0.0, 0.0)

@@ -26,6 +26,7 @@ EARNING = 1.0
 AHEAD = 1.2
 """Orders open at most, over what is idle now: enough to fill the next hour and no more."""
 
+DAY_HOURS = 24
 LONG_HOURS = 12
 LONG_AHEAD = 1.0
 LONG_LOSS = 0.5
@@ -207,6 +208,9 @@ class OpenOrders:
         self.grid[-1, -1] += count
 
     def pass_hour(self, idle: float) -> tuple[float, float, float]:
-        """An hour passes with `idle` accelerators: how many orders ended in it, how many are late, and how many came near that."""
+        """An hour passes with `idle` accelerators: how many orders ended in it, how many are late, and how many came near that.
+
+        An order that can wait for a whole day uses half of that in every busy day or night: of those only late ones count as near.
+        """
         self.grid, done, late, near = hour_of_service(self.grid, idle)
-        return done, late, near
+        return done, late, near if self.kind.within - self.kind.hours < DAY_HOURS else late
