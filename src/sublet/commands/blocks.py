@@ -232,6 +232,13 @@ def withdraw(
     _change(connect(), block_id, {"withdraw": True, "reason": reason, "force": force}, yes=yes, as_json=as_json)
 
 
+def _advice_page(found: Mapping[str, Any]) -> str:
+    # Drawing loads the domain and numpy; the command itself starts without them.
+    from sublet.surplus.blocks.page import advice_page
+
+    return advice_page(found)
+
+
 @app.command("advise")
 def advise(
     pool: PoolName,
@@ -243,11 +250,9 @@ def advise(
     as_json: JsonFlag = False,
 ) -> None:
     """Estimate from history how much of the owner's own work would have had to wait because of blocks, in accelerator-hours."""
-    from sublet.surplus.blocks.page import advice_page
-
     query = {"pool": pool, "accelerators": accelerators, "length_days": days}
     found = connect().document("blocks.advise", query=query)
-    write_page(page_file, lambda: advice_page(found))
+    write_page(page_file, lambda: _advice_page(found))
     if as_json:
         print_json(found)
         return
