@@ -85,7 +85,7 @@ class Leases:
         self.watching = Watching(store, ports)
         self.volumes = Volumes(store, self._backends, ports)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
-        self.jobs = Jobs(store, self._admission, self._transitions, self._backends)
+        self.jobs = Jobs(store, self._admission, self._transitions, self.changes, self._backends)
         self._recovered = False
         self._introduced: dict[str, frozenset[str]] = {}
 

@@ -3,7 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -61,7 +61,8 @@ class HandingBack:
 @dataclass(frozen=True, slots=True)
 class GiveBack:
     """What a tenant pays for time that it rented and gives back: nothing for time that begins `free_s` or more from now,
-    else `ratio` of its price. Fixed when the lease is sold."""
+    else `ratio` of its price. Each second counts for itself, so that giving back in parts costs what giving back at once does.
+    Fixed when the lease is sold."""
 
     free_s: int = 0
     ratio: Decimal = Decimal(0)
@@ -70,11 +71,20 @@ class GiveBack:
     def of(cls, terms: ServiceClass) -> GiveBack:
         return cls(terms.give_back_free_s, terms.give_back_ratio)
 
-    def fee_nano(self, worth_nano: Fraction, begins: datetime, now: datetime) -> int:
-        """The fee, in nano-units, for time of that price which begins at `begins`."""
-        if not self.ratio or begins >= now + timedelta(seconds=self.free_s):
+    @property
+    def charges(self) -> bool:
+        """Whether any time costs anything."""
+        return bool(self.ratio) and self.free_s > 0
+
+    def fee_nano(
+        self, worth: Callable[[datetime, datetime], Fraction], begins: datetime, ends: datetime, now: datetime
+    ) -> int:
+        """The fee, in nano-units, for giving back `[begins, ends)` now. `worth` is the price, in nano-units, of what is given back
+        of a span."""
+        ends = min(ends, now + timedelta(seconds=self.free_s))
+        if not self.charges or ends <= begins:
             return 0
-        return round(worth_nano * Fraction(self.ratio))
+        return round(worth(begins, ends) * Fraction(self.ratio))
 
     def kept(self) -> dict[str, Any]:
         """As the database has it."""
@@ -88,12 +98,13 @@ class GiveBack:
     @property
     def sentence(self) -> str:
         """The rule, for the customer."""
-        if not self.ratio:
+        if not self.charges:
             return "Time that you give back costs nothing."
         share = format((self.ratio * 100).normalize(), "f")
-        ahead = f" that begins less than {_span(self.free_s)} ahead" if self.free_s else ""
-        rest = " Any other time that you give back costs nothing." if self.free_s else ""
-        return f"Time{ahead} costs {share} % of its price if you give it back.{rest}"
+        return (
+            f"Time that begins less than {_span(self.free_s)} ahead costs {share} % of its price if you give it back. "
+            "Any other time that you give back costs nothing."
+        )
 
     def as_dict(self, start: datetime) -> dict[str, Any]:
         """`free_until`: until when all of a lease that begins at `start` can be given back for nothing; None for always."""
@@ -101,7 +112,7 @@ class GiveBack:
         return {
             "free_s": self.free_s,
             "ratio": str(self.ratio),
-            "free_until": format_time(until) if self.ratio else None,
+            "free_until": format_time(until) if self.charges else None,
             "sentence": self.sentence,
         }
 

@@ -124,6 +124,10 @@ class ServiceClass:
                 f"orders of class {self.name} are pairs of hours of service and the hours within which they are done, such as "
                 f"[4, 24], at most {ORDER_HOURS_MAX}"
             )
+        if self.give_back_ratio and self.by_window and not self.give_back_free_s:
+            raise InvalidInputError(
+                f"give_back_ratio of class {self.name} charges nothing without give_back_free_s, within how many seconds it is charged"
+            )
         if self.give_back_ratio and not self.by_window:
             raise InvalidInputError(
                 f"give_back_ratio of class {self.name}: hours by a deadline are given back for nothing"

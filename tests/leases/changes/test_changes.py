@@ -11,9 +11,19 @@ import pytest
 from tests.leases.world import CUSTOMER, PRICE_NANO, World
 
 from sublet.leases.backends.base import BackendFailedError, Observation, RunState
-from sublet.leases.changes.model import ChangeRequest, ExtensionRefusedError, LeaseChange, PriceChangedError
-from sublet.leases.model import Lease, LeaseState, WrongStateError
+from sublet.leases.changes.model import (
+    ChangeRequest,
+    ExtensionRefusedError,
+    LeaseChange,
+    PriceChangedError,
+    given_back,
+    shortened,
+    shrunk,
+)
+from sublet.leases.jobs.model import NewJob
+from sublet.leases.model import GiveBack, Lease, LeaseState, WrongStateError
 from sublet.leases.quotes import calendar
+from sublet.leases.quotes.request import QuoteRequest
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, parse_time
 from sublet.values.errors import InvalidInputError, NotFoundError
@@ -144,16 +154,78 @@ def test_what_is_given_back_late_costs_its_share_and_early_nothing(world: World)
     assert world.lease(lease).fee_nano == PRICE_NANO
 
 
-@pytest.mark.parametrize(("ahead_s", "fee"), [(3600, 0), (3599, PRICE_NANO // 2)])
-def test_a_lease_is_canceled_for_nothing_until_its_hour_and_for_half_after(
-    world: World, ahead_s: int, fee: int
-) -> None:
+@pytest.mark.parametrize(
+    ("ahead_s", "fee"),
+    [(3600, 0), (3599, round(Fraction(PRICE_NANO, 7200))), (1800, PRICE_NANO // 4), (0, PRICE_NANO // 2)],
+)
+def test_a_lease_is_canceled_for_half_of_what_begins_within_the_hour(world: World, ahead_s: int, fee: int) -> None:
     lease = world.sell(1, seconds=3600, ahead_s=ahead_s)
     assert lease.as_dict()["give_back"]["free_until"] is not None
     assert world.leases.changes.preview_end(lease.id, CUSTOMER).fee_nano == fee
     world.leases.end(lease.id, CUSTOMER)
     assert world.lease(lease).state is LeaseState.CANCELED
     assert sum(item.amount_nano for item in world.fees) == world.lease(lease).fee_nano == fee
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [{"end": 3600}],
+        [{"end": 4000}, {"end": 600}],
+        [{"accelerators": 1, "at": 3600}],
+        [{"accelerators": 3}],
+    ],
+    ids=["at once", "shortened first", "shortened twice", "to shrink later", "shrunk first"],
+)
+def test_giving_back_in_parts_costs_what_giving_back_at_once_does(world: World, steps: list[dict[str, int]]) -> None:
+    lease = world.sell(4, seconds=36_000)
+    world.run(60)
+    now = world.clock.now()
+    for step in steps:
+        asked = {
+            name: now + timedelta(seconds=value) if name != "accelerators" else value for name, value in step.items()
+        }
+        world.leases.change(lease.id, ChangeRequest(**asked), CUSTOMER)  # type: ignore[arg-type]
+    world.leases.end(lease.id, CUSTOMER)
+    assert sum(fee.amount_nano for fee in world.fees) == 4 * PRICE_NANO // 2, "half of the next hour of four"
+
+
+def test_a_failed_lease_gives_back_for_nothing_in_every_way(world: World) -> None:
+    lease = replace(world.sell(4, seconds=7200), state=LeaseState.DEGRADED, active_at=world.clock.now())
+    now = world.clock.now()
+    assert shortened(lease, now + timedelta(seconds=600), now).fee_nano == 0
+    assert shrunk(lease, ChangeRequest(accelerators=1), 1, now).fee_nano == 0
+    healthy = replace(lease, state=LeaseState.ACTIVE)
+    assert shortened(healthy, now + timedelta(seconds=600), now).fee_nano > 0 < given_back(healthy, now).fee_nano
+
+
+def test_a_share_without_a_time_is_refused_and_one_sold_before_says_that_it_costs_nothing(world: World) -> None:
+    with pytest.raises(InvalidInputError, match="give_back_free_s"):
+        replace(SHIPPED["spot"], give_back_ratio=Decimal("0.5"))
+    rule = GiveBack(0, Decimal("0.5"))
+    assert (
+        rule.sentence == "Time that you give back costs nothing."
+        and rule.as_dict(world.clock.now())["free_until"] is None
+    )
+
+
+def test_to_cancel_a_job_costs_what_ending_its_lease_does_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = QuoteRequest(1, "notice", duration_s=7200, pool=world.pool.name)
+    jobs = world.leases.jobs
+    first, second, third = (jobs.submit(CUSTOMER, NewJob(("train",), request)).jobs[0] for _ in range(3))
+    world.run(60)
+    jobs.cancel(first[0].id, CUSTOMER, "customer")
+    jobs.cancel(first[0].id, CUSTOMER, "customer")
+    assert [fee.amount_nano for fee in world.fees] == [PRICE_NANO // 2] == [world.lease(first[1]).fee_nano]
+    with monkeypatch.context() as cut:
+        cut.setattr(jobs, "_release", lambda lease_id, actor: None)
+        jobs.cancel(second[0].id, CUSTOMER, "customer")
+    world.leases.end(second[1].id, CUSTOMER)
+    jobs.cancel(third[0].id, None, "operator")
+    world.run(5)
+    assert [fee.amount_nano for fee in world.fees] == [PRICE_NANO // 2] * 2
+    assert [world.lease(lease).fee_nano for _, lease in (second, third)] == [PRICE_NANO // 2, 0]
 
 
 def test_nobody_pays_to_leave_when_the_owner_or_the_operator_ends_it(world: World) -> None:

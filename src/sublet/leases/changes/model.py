@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -199,7 +199,7 @@ def shortened(lease: Lease, end: datetime, now: datetime) -> LeaseChange:
         price_steps=tuple(step for step in lease.price_steps if step.start < end),
         handing_back=handing,
     )
-    fee = lease.give_back.fee_nano(worth, end, now)
+    fee = _fee_nano(lease, lease.worth, end, now)
     return LeaseChange(ChangeKind.SHORTEN, lease, after, lease.price_at(end), saves=worth, fee_nano=fee)
 
 
@@ -221,7 +221,11 @@ def shrunk(lease: Lease, request: ChangeRequest, step: int, now: datetime) -> Le
     before_it_begins = lease.state in NOT_BEGUN and at <= lease.window.start
     handing = HandingBack(at, given)
     planned = replace(lease, handing_back=handing)
-    worth = lease.worth(at, lease.window.end) - planned.worth(at, lease.window.end)
+    smaller = planned
+
+    def given_up(start: datetime, end: datetime) -> Fraction:
+        return lease.worth(start, end) - smaller.worth(start, end)
+
     if before_it_begins:
         kept = [(unit, device) for unit, device in zip(lease.unit_ids, lease.devices, strict=True) if unit not in given]
         planned = replace(
@@ -236,8 +240,8 @@ def shrunk(lease: Lease, request: ChangeRequest, step: int, now: datetime) -> Le
         lease,
         planned,
         lease.price_at(at),
-        saves=worth,
-        fee_nano=lease.give_back.fee_nano(worth, at, now),
+        saves=given_up(at, lease.window.end),
+        fee_nano=_fee_nano(lease, given_up, at, now),
         restarts=not before_it_begins,
         given=given,
         at=at,
@@ -257,11 +261,21 @@ def _given(lease: Lease, devices: tuple[str, ...], many: int) -> tuple[str, ...]
 
 
 def given_back(lease: Lease, now: datetime) -> LeaseChange:
-    """All of it, now: what ending or canceling it costs. Nobody pays for a lease that is under notice, that failed, or that could
-    not be logged in to a minute after its start."""
+    """All of it, now: what ending or canceling it costs."""
     kind = ChangeKind.CANCEL if lease.active_at is None else ChangeKind.END
     begins = max(now, lease.window.start)
     worth = lease.worth(begins, lease.window.end) if begins < lease.window.end else Fraction(0)
+    fee = _fee_nano(lease, lease.worth, begins, now)
+    shortest = lease.window.start + timedelta(seconds=1)
+    after = replace(lease, window=replace(lease.window, end=min(lease.window.end, max(now, shortest))))
+    over = lease.state.terminal or lease.state is LeaseState.ENDING
+    saves = Fraction(0) if over or lease.service_s is not None else worth
+    return LeaseChange(kind, lease, after, lease.price_at(begins), saves=saves, fee_nano=fee)
+
+
+def _fee_nano(lease: Lease, worth: Callable[[datetime, datetime], Fraction], begins: datetime, now: datetime) -> int:
+    """What giving back what is `worth` so much from `begins` on costs. Nobody pays for a lease that is under notice, that failed, or
+    that could not be logged in to a minute after its start."""
     unserved = lease.active_at is None and (now - lease.window.start).total_seconds() > WINDOW_S_MIN
     free = (
         lease.service_s is not None
@@ -271,12 +285,7 @@ def given_back(lease: Lease, now: datetime) -> LeaseChange:
         or lease.end_reason is not None
         or unserved
     )
-    fee = 0 if free else lease.give_back.fee_nano(worth, begins, now)
-    shortest = lease.window.start + timedelta(seconds=1)
-    after = replace(lease, window=replace(lease.window, end=min(lease.window.end, max(now, shortest))))
-    over = lease.state.terminal or lease.state is LeaseState.ENDING
-    saves = Fraction(0) if over or lease.service_s is not None else worth
-    return LeaseChange(kind, lease, after, lease.price_at(begins), saves=saves, fee_nano=fee)
+    return 0 if free else lease.give_back.fee_nano(worth, begins, lease.window.end, now)
 
 
 def extended(lease: Lease, end: datetime, price_nano: int) -> LeaseChange:

@@ -28,6 +28,7 @@ from sublet.leases.changes.model import (
     shortened,
     shrunk,
 )
+from sublet.leases.jobs import store as jobs_sql
 from sublet.leases.lifecycle.transitions import Transitions
 from sublet.leases.model import Lease, LeaseState, UnitState, WrongStateError
 from sublet.leases.ports import LeasePorts
@@ -91,11 +92,17 @@ class Changes:
             return lease
 
         def fee(connection: Connection, lease: Lease, now: datetime) -> None:
-            change = given_back(lease, now)
-            if organization_id is not None and change.fee_nano:
-                charge(connection, self._ports, change, "end", now)
+            # The cancel of a job has charged it already, and its lease may be ended in between.
+            if not jobs_sql.is_canceled(connection, lease.id):
+                self.charge_end(connection, lease, organization_id, now)
 
         return self._transitions.release(lease_id, actor, fee)
+
+    def charge_end(self, connection: Connection, lease: Lease, organization_id: str | None, now: datetime) -> None:
+        """Charge what giving back all of a locked lease costs its tenant; the operator's own end costs nothing."""
+        change = given_back(lease, now)
+        if organization_id is not None and change.fee_nano:
+            charge(connection, self._ports, change, "end", now)
 
     def name(
         self,

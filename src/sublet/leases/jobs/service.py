@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sublet.leases import store as leases_sql
 from sublet.leases.backends.base import Backend, BackendFailedError, Observation, checked_authorized_keys
 from sublet.leases.backends.job import LogPart, RunsJobs, is_over
+from sublet.leases.changes.service import Changes
 from sublet.leases.jobs import store as sql
 from sublet.leases.jobs.model import Job, NewJob, PriceLimitError, Submitted, checked
 from sublet.leases.lifecycle.transitions import Transitions
@@ -35,9 +36,15 @@ class Jobs:
     """The use cases of jobs. A job is a lease inside: the same calendar, meter, and credits."""
 
     def __init__(
-        self, store: Store, admission: Admission, transitions: Transitions, backends: Mapping[str, Backend]
+        self,
+        store: Store,
+        admission: Admission,
+        transitions: Transitions,
+        changes: Changes,
+        backends: Mapping[str, Backend],
     ) -> None:
         self._store, self._admission, self._transitions, self._backends = store, admission, transitions, backends
+        self._changes = changes
 
     def submit(self, organization_id: str, wanted: NewJob, key_id: str = "", project: str = "") -> Submitted:
         """Quote and accept a lease for each job, all of them or none. `key_id` and `project` say whose budgets they count
@@ -81,7 +88,8 @@ class Jobs:
         return found.map(lambda job: (job, known[job.lease_id]))
 
     def cancel(self, job_or_array: str, organization_id: str | None, actor: str) -> Submitted:
-        """End a job, or all of an array. One that is over stays as it is. Raises NotFoundError."""
+        """End a job, or all of an array, for the fee of giving back its lease. One that is over stays as it is. Raises
+        NotFoundError."""
 
         def write(connection: Connection) -> list[Job]:
             now = self._store.clock.now()
@@ -92,9 +100,9 @@ class Jobs:
             else:
                 found = [self._found(connection, job_or_array, organization_id)[0]]
             for job in found:
-                lease = leases_sql.lease(connection, job.lease_id)
-                if lease is not None and not lease.state.terminal:
-                    sql.cancel(connection, job.id, now)
+                lease = self._transitions.locked(connection, job.lease_id)
+                if not lease.state.terminal and sql.cancel(connection, job.id, now):
+                    self._changes.charge_end(connection, lease, organization_id, now)
             return found
 
         found = self._store.write(write)

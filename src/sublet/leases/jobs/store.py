@@ -86,9 +86,16 @@ def keep_exits(connection: Connection, job_id: str, exits: Sequence[JobExit], do
     connection.execute(update(jobs).where(open_).values(exits=exits_as_json(exits), done_at=done_at))
 
 
-def cancel(connection: Connection, job_id: str, now: datetime) -> None:
+def cancel(connection: Connection, job_id: str, now: datetime) -> bool:
+    """False where it is over or was canceled before."""
     open_ = (jobs.c.id == job_id) & jobs.c.done_at.is_(None) & jobs.c.canceled_at.is_(None)
-    connection.execute(update(jobs).where(open_).values(canceled_at=now))
+    return connection.execute(update(jobs).where(open_).values(canceled_at=now)).rowcount == 1
+
+
+def is_canceled(connection: Connection, lease_id: str) -> bool:
+    """Whether the lease runs a job that was canceled."""
+    query = select(jobs.c.id).where(jobs.c.lease_id == lease_id, jobs.c.canceled_at.is_not(None))
+    return connection.execute(query).first() is not None
 
 
 def _job(row: Row[Any]) -> Job:
