@@ -87,3 +87,22 @@ def test_a_place_has_one_limit_and_a_key_may_be_made_with_its_own(service: Servi
     refused = service.ask("admin", "POST", "/v1/organizations/acme/keys", {"limits": {"concurrency": 4}})
     assert refused.status_code == 403
     assert len(service.system.accounts.keys(acme)) == before, "no key is left without its limit"
+
+
+@pytest.mark.parametrize("spelling", ["cafe\u0301", " caf\u00e9 ", "caf\u00e9\u00a0"])
+def test_a_project_is_limited_however_its_name_is_spelled(service: Service, spelling: str) -> None:
+    made = limit(service, "admin", scope="project", scope_id=spelling, model=" small", concurrency=1)
+    assert (made.json()["scope_id"], made.json()["model"]) == ("caf\u00e9", "small")
+    assert (
+        limit(service, "admin", scope="project", scope_id="caf\u00e9", model="small", concurrency=1).status_code == 409
+    )
+    budget = {"organization_id": service.organizations["acme"], "scope": "project", "scope_id": spelling, "limit": "5"}
+    assert service.ask("operator", "POST", "/v1/budgets", budget).json()["scope_id"] == "caf\u00e9"
+
+
+@pytest.mark.parametrize("place", [{"scope": "project", "scope_id": "  "}, {"scope": "model", "model": " "}])
+def test_a_name_of_spaces_is_none(service: Service, place: dict[str, str]) -> None:
+    assert (
+        limit(service, "operator", organization_id=service.organizations["acme"], concurrency=1, **place).status_code
+        == 400
+    )

@@ -12,6 +12,7 @@ from sublet.output import JsonFlag, print_json, print_rows, say
 from sublet.shown import Columns, time
 from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import InvalidInputError
+from sublet.values.text import checked_line
 
 if TYPE_CHECKING:
     from sublet.client.clients import Client
@@ -68,7 +69,12 @@ def set_limit(
         raise InvalidInputError("a limit is for a project or for a key; leave one of them out")
     scope = "key" if key else "project" if project else "organization" if organization else "model"
     client = connect()
-    place = Place(organization_id(client, organization) if organization else "", scope, key or project, model)
+    place = Place(
+        organization_id(client, organization) if organization else "",
+        scope,
+        checked_line(key or project, "the name", 80),
+        model.strip(),
+    )
     values = values_of(rpm, input_tpm, output_tpm, concurrency, models) | {"expires_at": _moment(expires)}
     made: dict[str, Any] | None = None
     if any(value is not None for value in values.values()) or spend is None:

@@ -10,10 +10,12 @@ from typing import Any
 from sublet.accounts.model import Actor
 from sublet.values.clock import format_time
 from sublet.values.errors import ForbiddenError, InvalidInputError
+from sublet.values.text import checked_line
 
 ORGANIZATION, PROJECT, KEY, MODEL = SCOPES = ("organization", "project", "key", "model")
 LIMITS_PER_ORGANIZATION_MAX = 2_000
 VALUE_MAX = 10**12
+PLACE_LENGTH_MAX = 80
 COUNTS = ("requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute", "concurrency")
 
 
@@ -96,8 +98,12 @@ class Limit:
         }
 
 
-def check_place(scope: str, scope_id: str, model: str) -> None:
-    """Raises InvalidInputError naming what is wrong."""
+def checked_place(place: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
+    """`place` with its names in the form in which keys and models have theirs: a limit for another spelling would limit nobody.
+    Raises InvalidInputError naming what is wrong."""
+    organization_id, scope, scope_id, model = place
+    scope_id = checked_line(scope_id, "scope_id", PLACE_LENGTH_MAX)
+    model = checked_line(model, "model", PLACE_LENGTH_MAX)
     if scope not in SCOPES:
         raise InvalidInputError(f"scope {scope!r} is not one of {', '.join(SCOPES)}")
     if scope in (PROJECT, KEY) and not scope_id:
@@ -107,6 +113,7 @@ def check_place(scope: str, scope_id: str, model: str) -> None:
         raise InvalidInputError(f"a limit of scope {scope} has no scope_id; leave it out")
     if scope == MODEL and not model:
         raise InvalidInputError("a limit of scope model needs the name of a model")
+    return organization_id if scope != MODEL else "", scope, scope_id, model
 
 
 def check_allowed(allowed: Allowed, model: str, now: datetime) -> None:

@@ -16,7 +16,7 @@ from sublet.accounts.limits.model import (
     Limit,
     check_allowed,
     check_may_set,
-    check_place,
+    checked_place,
 )
 from sublet.accounts.model import Actor, ApiKey
 from sublet.store import Store
@@ -45,11 +45,8 @@ class Limits:
     def create(self, actor: Actor, place: tuple[str, str, str, str], allowed: Allowed) -> Limit:
         """A new limit for an organization, scope, scope's id and model. Raises InvalidInputError, ForbiddenError, NotFoundError,
         ConflictError where that has one already, LimitExceededError."""
-        organization_id, scope, scope_id, model = place
-        check_place(scope, scope_id, model)
-        if scope == MODEL:
-            organization_id = ""
-        elif not organization_id:
+        organization_id, scope, scope_id, model = checked_place(place)
+        if scope != MODEL and not organization_id:
             raise InvalidInputError(f"a limit of scope {scope} needs an organization_id")
         limit = self._new(actor, (organization_id, scope, scope_id, model), allowed)
 

@@ -15,6 +15,9 @@ from sublet.store.tables.ledger import budgets as budgets_table
 from sublet.values.clock import to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.ids import new_id
+from sublet.values.text import checked_line
+
+SCOPE_ID_MAX = 80
 
 
 def create_budget(connection: Connection, parties: Parties, budget: Budget, now: datetime) -> Budget:
@@ -50,7 +53,8 @@ def create_budget(connection: Connection, parties: Parties, budget: Budget, now:
 
 
 def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
-    """A budget with a new id; by default a hard monthly one of the whole organization. Raises InvalidInputError."""
+    """A budget with a new id; by default a hard monthly one of the whole organization. Its project is named in the form in which keys
+    have theirs: a budget for another spelling would hold nothing. Raises InvalidInputError."""
     defaults: dict[str, Any] = {
         "scope": "organization",
         "scope_id": "",
@@ -58,7 +62,9 @@ def new_budget(organization_id: str, limit_nano: int, **fields: Any) -> Budget:
         "hard": True,
         "thresholds": THRESHOLDS,
     }
+    values = defaults | fields
+    values["scope_id"] = checked_line(values["scope_id"], "scope_id", SCOPE_ID_MAX)
     try:
-        return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **(defaults | fields))
+        return Budget(new_id("bud"), organization_id, limit_nano=limit_nano, **values)
     except TypeError as error:
         raise InvalidInputError(f"unknown field of a budget: {error}") from error
