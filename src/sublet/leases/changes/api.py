@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from sublet.accounts.conditions import changed, if_match, shown
-from sublet.accounts.model import Actor, Require
+from sublet.accounts.model import Actor, Require, checked_project
 from sublet.leases.changes.model import ChangeRequest, LeaseChange
 from sublet.leases.changes.service import named
 from sublet.leases.changes.wire import NewLeaseChange, NewLeaseName
 from sublet.leases.service import Leases
 from sublet.store.once import Effect
+from sublet.values.errors import ForbiddenError
 from sublet.values.etags import Condition
 from sublet.values.money import nano_from_decimal
 
@@ -25,7 +26,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
     @routes.post("/v1/leases/{lease_id}/changes/preview")
     def preview_change(lease_id: str, body: NewLeaseChange, actor: Actor = Depends(writer)) -> dict[str, Any]:
         """What a change would cost or save, and by which rule. Changes nothing."""
-        return leases.changes.preview(lease_id, _request(body), _whose(actor)).as_dict()
+        return leases.changes.preview(lease_id, _request(body, actor), _whose(actor)).as_dict()
 
     @routes.post("/v1/leases/{lease_id}/changes", status_code=201)
     def change(
@@ -34,7 +35,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
         actor: Actor = Depends(require("leases:write", effect=Effect(LeaseChange))),
     ) -> dict[str, Any]:
         """Extend, shorten or shrink a lease, or move it to another project. All of it is done, or nothing."""
-        return leases.change(lease_id, _request(body), _whose(actor), actor.key_id).as_dict()
+        return leases.change(lease_id, _request(body, actor), _whose(actor), actor.key_id).as_dict()
 
     @routes.post("/v1/leases/{lease_id}/end/preview")
     def preview_end(lease_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
@@ -62,7 +63,12 @@ def _whose(actor: Actor) -> str | None:
     return None if actor.everywhere else actor.organization_id
 
 
-def _request(body: NewLeaseChange) -> ChangeRequest:
+def _request(body: NewLeaseChange, actor: Actor) -> ChangeRequest:
+    """Raises ForbiddenError where a key that counts toward a project would have another one pay."""
+    if actor.project and body.project is not None and checked_project(body.project) != actor.project:
+        raise ForbiddenError(
+            f"this key counts toward project {actor.project!r} and can move leases to no other; use a key without a project"
+        )
     return ChangeRequest(
         end=body.end,
         accelerators=body.accelerators,
