@@ -119,7 +119,9 @@ def test_the_owner_sees_what_a_block_means_and_then_creates_it_once(console: Con
     )
     data = {name: html.unescape(value) for name, value in fields.items()} | {"act": "create", **wanted}
     answers = [browser.client.post("/blocks", data=data, headers=ORIGIN) for _ in range(2)]
+    answers.append(browser.client.post("/blocks", data=data | {"accelerators": "2"}, headers=ORIGIN))
     assert answers[0].headers["location"] == "/blocks"
+    assert all("already been submitted" in text_of(answer.text) for answer in answers[1:])
     [made] = console.system.blocks.page().items
     assert (made.block.accelerators, made.block.min_price_nano, made.block.reason) == (4, 5_000_000_000, "term")
     assert made.block.id in browser.get("/blocks")
@@ -130,6 +132,15 @@ def test_the_owner_sees_what_a_block_means_and_then_creates_it_once(console: Con
     assert 'value="6"' in conflict.text, "what was typed stays"
 
 
+@pytest.mark.parametrize("days", [0.5, 1, 3, 60])
+def test_what_the_history_is_too_short_for_is_called_unknown(console: Console, days: float) -> None:
+    """20 days of history have 20 spans of a day: enough for half and 9 of 10 of them, and not for 99 of 100."""
+    end = typed_moment(console.world.clock.now() + timedelta(days=days))
+    shown = console.browsers["operator"].send("/blocks", "plan", **block(console, 2) | {"end": end})
+    told = text_of(shown.text)
+    assert shown.status_code == 200 and "not known" in told and "nothing is for sale yet" in told
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -138,7 +149,10 @@ def test_the_owner_sees_what_a_block_means_and_then_creates_it_once(console: Con
         ({"accelerators": "x"}, "accelerators must be a whole number"),
         ({"end": "soon"}, "write a date and a time of UTC"),
         ({"end": "2020-01-01T00:00"}, "end"),
-        ({"min_price": "cheap"}, "is not an amount"),
+        *[
+            ({"min_price": text}, "is not an amount")
+            for text in ("cheap", "NaN", "Infinity", "1e3", "_1_0", "\u0661", "1" * 40)
+        ],
         ({"min_price": "-1"}, "min_price_per_accelerator_hour must be 0"),
     ],
 )

@@ -21,7 +21,7 @@ from sublet.console.frame import HEADERS, Pages, to
 from sublet.console.page import Act, Drawn, Go, Page, Screen, Visit
 from sublet.store.audit import Acting
 from sublet.store.audit import act as audited
-from sublet.store.once import AnsweredError, Effect, Once, current, request_digest
+from sublet.store.once import AnsweredError, Effect, IdempotencyKeyReusedError, Once, current, request_digest
 from sublet.values.errors import ForbiddenError, InvalidInputError, SubletError
 
 ONCE_LENGTH_MAX = 64
@@ -190,7 +190,8 @@ class _Screening:
         try:
             once.refuse_or_replay()
             return act.do(visit)
-        except AnsweredError as error:
+        except (AnsweredError, IdempotencyKeyReusedError) as error:
+            # The form again, or the page before it with other values: each page has a key of its own.
             raise DoneAlreadyError() from error
         finally:
             current.reset(before)

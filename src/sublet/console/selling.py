@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
@@ -15,6 +15,7 @@ from sublet.leases.model import value_nano
 from sublet.store.paging import PageRequest
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import Money, nano_from_decimal
+from sublet.values.wire import AMOUNT
 
 BLOCKS = "/blocks"
 SHOWN_MAX = 100
@@ -106,10 +107,9 @@ class Selling:
         if not 0 < count <= ACCELERATORS_MAX:
             raise InvalidInputError(f"accelerators must be a whole number from 1 to {ACCELERATORS_MAX}")
         start, least = form.text("start").strip(), form.text("min_price").strip()
-        try:
-            least_nano = nano_from_decimal(Decimal(least)) if least else None
-        except InvalidOperation as error:
-            raise InvalidInputError(f"the minimum price {least[:40]!r} is not an amount; write such as 1.50") from error
+        if least and not AMOUNT.fullmatch(least):
+            raise InvalidInputError(f"the minimum price {least[:40]!r} is not an amount; write such as 1.50")
+        least_nano = nano_from_decimal(least) if least else None
         return NewBlockRequest(
             form.text("pool")[:80],
             count,

@@ -108,9 +108,9 @@ def nano_from_decimal(amount: Decimal | int | str) -> int:
     try:
         value = Decimal(amount)
     except InvalidOperation as error:
-        raise InvalidInputError(f"{amount!r} is not an amount; use the form 1.25") from error
+        raise InvalidInputError(f"{str(amount)[:60]!r} is not an amount; use the form 1.25") from error
     if not value.is_finite():
-        raise InvalidInputError(f"{amount!r} is not a finite amount")
+        raise InvalidInputError(f"{str(amount)[:60]!r} is not a finite amount; use the form 1.25")
     if value.adjusted() >= AMOUNT_DIGITS_MAX:
         raise InvalidInputError(f"the amount has more than {AMOUNT_DIGITS_MAX} digits before its decimal point")
     # By digits and not by arithmetic: a Decimal context would round what does not fit its precision, unseen.
