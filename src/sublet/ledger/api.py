@@ -18,6 +18,7 @@ from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
 from sublet.ledger.invoices.api import document_response, note_routes
 from sublet.ledger.invoices.invoicing import Made
+from sublet.ledger.invoices.profiles import Terms
 from sublet.ledger.invoices.taxes import Profile
 from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.payments.api import settling_routes
@@ -200,7 +201,9 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     ) -> Response:
         """Set what stands on the organization's next invoices about it."""
         owner = actor.whose(organization_id)
-        ledger.set_profile(owner, Profile(**asdict(body)), seen)
+        said = asdict(body)
+        terms = Terms(said.pop("payment_days"), by_operator=actor.everywhere)
+        ledger.set_profile(owner, Profile(**said), seen, terms)
         return changed(asdict(ledger.profile(owner)))
 
 

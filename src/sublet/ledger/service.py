@@ -30,7 +30,7 @@ from sublet.ledger.invoices.invoicing import (
     overdue,
     stated,
 )
-from sublet.ledger.invoices.profiles import profile_of, set_profile
+from sublet.ledger.invoices.profiles import Terms, profile_of, set_profile
 from sublet.ledger.invoices.taxes import NoTax, Profile, Taxes
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.lists import Lists
@@ -291,13 +291,17 @@ class Ledger:
         with self._store.read() as connection:
             return profile_of(connection, self._parties.get(connection, organization_id))
 
-    def set_profile(self, organization_id: str, profile: Profile, seen: Condition = ANY_STATE) -> None:
-        """What stands on the organization's invoices from now on. Raises PreconditionFailedError."""
+    def set_profile(
+        self, organization_id: str, profile: Profile, seen: Condition = ANY_STATE, terms: Terms | None = None
+    ) -> None:
+        """What stands on the organization's invoices from now on; when it has to pay, as `terms` say. Raises
+        PreconditionFailedError, and what `terms` raise."""
 
         def write(connection: Connection) -> None:
             self._store.lock(connection, f"profile {organization_id}")
-            seen.require(asdict(profile_of(connection, self._parties.get(connection, organization_id))))
-            set_profile(connection, organization_id, profile)
+            before = profile_of(connection, self._parties.get(connection, organization_id))
+            seen.require(asdict(before))
+            set_profile(connection, organization_id, terms.put_into(profile, before) if terms else profile)
 
         self._store.write(write)
 

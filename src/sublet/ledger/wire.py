@@ -90,14 +90,14 @@ class NewLimit:
 
 @body
 class BillingProfile:
-    """What stands on invoices about the customer."""
+    """What stands on invoices about the customer. `payment_days` stays as it is if left out; only the operator changes it."""
 
     legal_name: ProfileText = ""
     address: Annotated[str, MaxLen(500), LINES] = ""
     country: Annotated[str, MaxLen(2), LINE] = ""
     tax_number: ProfileText = ""
     email: ProfileText = ""
-    payment_days: Annotated[Whole, Interval(ge=0, le=365)] = 30
+    payment_days: Annotated[Whole, Interval(ge=0, le=365)] | None = None
     street: ProfileText = ""
     postcode: ProfileText = ""
     city: ProfileText = ""
