@@ -6,15 +6,20 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection
 from tests.leases.world import CUSTOMER, KEY, PRICE_NANO, World, pool_spec
 
 from sublet.leases import store as sql
+from sublet.leases.changes.extending import Extensions
+from sublet.leases.changes.model import ChangeRequest, ExtensionRefusedError
 from sublet.leases.model import NoCapacityError, QuoteExpiredError
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.request import QuoteRequest
+from sublet.surplus.model import BeyondForecastError
 from sublet.values.clock import parse_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.money import text_from_nano
+from sublet.values.windows import Window
 
 
 def refused(world: World, request: QuoteRequest, who: str = CUSTOMER) -> list[dict[str, object]]:
@@ -86,3 +91,36 @@ def test_a_window_of_any_start_is_the_earliest_that_is_sold(world: World) -> Non
     ):
         with pytest.raises(InvalidInputError):
             world.leases.quote(CUSTOMER, wrong)
+
+
+def test_a_window_of_any_start_is_looked_for_as_far_as_the_forecast_reaches(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The starts beyond the forecast are passed over; a window that was asked for itself is refused."""
+    sold, now = world.sellable, world.clock.now()
+
+    def within_an_hour(connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
+        if window.end > now + timedelta(hours=1):
+            raise BeyondForecastError("too far")
+        return sold(connection, pool_id, class_name, window)
+
+    ports = replace(world.leases._ports, sellable=within_an_hour)
+    monkeypatch.setattr(world.leases._admission._places, "_ports", ports)
+    monkeypatch.setattr(world.leases.changes, "_extensions", Extensions(ports))
+    lease = world.sell(4, seconds=600, organization="org_other")
+    wanted = QuoteRequest(4, "notice", pool=world.pool.name, duration_s=1200, finish_by=now + timedelta(hours=30))
+    assert refused(world, replace(wanted, accelerators=5))
+    with pytest.raises(ExtensionRefusedError) as refusal:
+        world.leases.change(lease.id, ChangeRequest(end=now + timedelta(hours=2)), "org_other")
+    longest = parse_time(str(refusal.value.details["longest_end"]))
+    assert now + timedelta(minutes=59) < longest <= now + timedelta(hours=1)
+    assert world.leases.quote(CUSTOMER, wanted).window.start < now + timedelta(minutes=20)
+    far = now + timedelta(hours=3)
+    with pytest.raises(BeyondForecastError):
+        world.leases.quote(CUSTOMER, QuoteRequest(1, "notice", pool=world.pool.name, start=far, duration_s=600))
+
+
+def test_hours_by_a_deadline_have_no_finish_by(world: World) -> None:
+    request = replace(world.order_request(1, 8), finish_by=world.clock.now() + timedelta(hours=9))
+    with pytest.raises(InvalidInputError, match="finish_by"):
+        world.leases.quote(CUSTOMER, request)

@@ -16,6 +16,10 @@ HOUR_S = 3600
 PATIENCE_S_MAX = 24 * HOUR_S
 
 
+class BeyondForecastError(InvalidInputError):
+    """The window reaches further ahead than the forecast; request an earlier one, or a block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Absence:
     """`count` accelerators that will not be there over `window`: maintenance, or a pool going offline."""

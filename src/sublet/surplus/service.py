@@ -23,6 +23,7 @@ from sublet.surplus.model import (
     HOUR_S,
     IN_BLOCK,
     BackOff,
+    BeyondForecastError,
     Evidence,
     Ladder,
     PoolFacts,
@@ -197,7 +198,7 @@ class Surplus:
         elif kept:
             found = beyond_forecasts(view.facts, class_name, window, kept)
         else:
-            raise InvalidInputError(
+            raise BeyondForecastError(
                 f"the window from {format_time(window.start)} to {format_time(window.end)} reaches further than "
                 f"{AHEAD_MAX.days} days ahead, beyond the forecast; request an earlier one, or a block"
             )

@@ -14,6 +14,7 @@ from sublet.leases.model import FORECAST_WINDOW_S_MAX, METER_STEP_S, WINDOW_S_MA
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.reclaim import store as reclaim_store
+from sublet.surplus.model import BeyondForecastError
 from sublet.values.clock import format_time
 from sublet.values.errors import LimitExceededError
 from sublet.values.windows import Window
@@ -85,7 +86,10 @@ class Extensions:
         if lease.block_id is not None:
             rooms = self.ports.block_rooms(connection, lease.pool_id, window)
             return any(block.id == lease.block_id and room >= lease.accelerators for block, room in rooms)
-        return self.ports.sellable(connection, lease.pool_id, lease.class_name, window) >= lease.accelerators
+        try:
+            return self.ports.sellable(connection, lease.pool_id, lease.class_name, window) >= lease.accelerators
+        except BeyondForecastError:
+            return False
 
     def _refuse(self, connection: Connection, lease: Lease, latest: datetime, now: datetime) -> None:
         """A longer window never has more room than a shorter one: the latest end is found by halving, in whole minutes."""

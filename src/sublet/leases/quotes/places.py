@@ -16,6 +16,7 @@ from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.leases.reclaim import store as reclaim_store
+from sublet.surplus.model import BeyondForecastError
 from sublet.surplus.rule.blocks import chosen
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, NotFoundError
@@ -64,7 +65,13 @@ class Places:
             del rooms[block]
         if window.seconds > FORECAST_WINDOW_S_MAX:
             return None
-        units = self.available(connection, pool_id, request.class_name, window, organization_id, now)
+        try:
+            units = self.available(connection, pool_id, request.class_name, window, organization_id, now)
+        except BeyondForecastError:
+            # Nobody asked for this very window: another one may be had.
+            if request.finish_by is None:
+                raise
+            return None
         if len(units) < request.accelerators:
             return None
         price_nano, currency = self._ports.price(connection, pool_id, request.class_name, window, organization_id)

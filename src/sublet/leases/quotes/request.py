@@ -89,9 +89,9 @@ class QuoteRequest:
             raise InvalidInputError(
                 f"class {self.class_name} is sold as hours of service by a deadline: send service_s and end"
             )
-        if self.start is not None or self.duration_s is not None:
+        if self.start is not None or self.duration_s is not None or self.finish_by is not None:
             raise InvalidInputError(
-                f"class {self.class_name} has no start or duration_s: it runs when accelerators are idle, before its end"
+                f"class {self.class_name} has no start, duration_s or finish_by: it runs when accelerators are idle, before its end"
             )
         if not WINDOW_S_MIN <= self.service_s <= SERVICE_S_MAX:
             raise InvalidInputError(
