@@ -84,6 +84,15 @@ def submit(
     as_json: JsonFlag = False,
 ) -> None:
     """Run a command: by a deadline (--hours and --by), or for a window of --minutes. When it ends, so does its billing."""
+    # What is mistyped is refused before anybody is asked for a price.
+    job: dict[str, Any] = {"command": list(command), "name": name, "retries": retries, "grace_s": grace}
+    job["environment"] = _environment(env or [])
+    if array is not None:
+        job["array"] = _indexes(array)
+    if key is not None:
+        from sublet.leases.login import client_key
+
+        job["ssh_public_keys"] = [client_key(key).public]
     remote = connect()
     body: dict[str, Any] = {"accelerators": accelerators}
     if pool is None and generation is None:
@@ -98,12 +107,7 @@ def submit(
     body |= {"duration_s": minutes * 60} if hours is None and by is None else body_of(remote, class_name, hours, by)
     if max_price is None:
         max_price = _agreed_price(remote, body, quiet=yes)
-    body |= {"command": list(command), "name": name, "retries": retries, "grace_s": grace}
-    body |= {"max_price_per_accelerator_hour": max_price, "environment": _environment(env or [])}
-    if array is not None:
-        body["array"] = _indexes(array)
-    if key is not None:
-        body["ssh_public_keys"] = [key.expanduser().read_text().strip()]
+    body |= job | {"max_price_per_accelerator_hour": max_price}
     made = remote.document("jobs.submit", body=body, idempotency_key=new_id("req"))
     if as_json:
         print_json(made)
