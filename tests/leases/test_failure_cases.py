@@ -35,7 +35,7 @@ def test_f4_what_a_tenant_does_while_the_end_runs_does_not_stop_it(world: World)
     world.leases.end(lease.id, CUSTOMER)
     assert world.lease(lease).state is LeaseState.ENDING
     world.leases.end(lease.id, CUSTOMER)
-    world.leases.changes.name(lease.id, "gone", {}, CUSTOMER)
+    world.leases.changes.name(lease.id, "gone", [], CUSTOMER)
     world.backend.stop(lease.id, "by its own hand", 0.0)
     world.backend.forget(lease.id)
     world.run(10)

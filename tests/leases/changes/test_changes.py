@@ -11,6 +11,7 @@ import pytest
 from tests.leases.world import CUSTOMER, PRICE_NANO, World
 
 from sublet.leases.backends.base import BackendFailedError, Observation, RunState
+from sublet.leases.changes import service as changing
 from sublet.leases.changes.model import (
     ChangeRequest,
     ExtensionRefusedError,
@@ -26,7 +27,7 @@ from sublet.leases.quotes import calendar
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.store import Store
 from sublet.values.clock import SimulatedClock, parse_time
-from sublet.values.errors import InvalidInputError, NotFoundError
+from sublet.values.errors import InvalidInputError, LimitExceededError, NotFoundError
 from sublet.values.service_classes import SHIPPED, ServiceClasses
 
 
@@ -266,12 +267,12 @@ def test_f6_an_invalid_change_leaves_the_lease_as_it_was(world: World) -> None:
 def test_names_and_labels_are_in_any_script_and_bounded(world: World) -> None:
     lease = world.sell()
     name = world.leases.changes.name
-    named = name(lease.id, "  訓練 mañana ", {"équipe": "ασφάλεια", "a": ""}, CUSTOMER)
+    named = name(lease.id, "  訓練 mañana ", [("équipe", "ασφάλεια"), ("a", "")], CUSTOMER)
     assert (named.name, dict(named.labels)) == ("訓練 mañana", {"a": "", "équipe": "ασφάλεια"})
-    assert name(lease.id, None, {}, CUSTOMER).name == "訓練 mañana" and name(lease.id, "", None, CUSTOMER).name == ""
+    assert name(lease.id, None, [], CUSTOMER).name == "訓練 mañana" and name(lease.id, "", None, CUSTOMER).name == ""
     for wrong in ({"k" * 41: ""}, {"": "x"}, {"k": "v" * 81}, {"k": "\x1b[31m"}, {str(n): "" for n in range(17)}):
         with pytest.raises(InvalidInputError):
-            name(lease.id, None, wrong, CUSTOMER)
+            name(lease.id, None, wrong.items(), CUSTOMER)
     with pytest.raises(NotFoundError):
         name(lease.id, "mine", None, "org_other")
 
@@ -312,3 +313,25 @@ def test_f2_nothing_is_handed_out_until_who_had_it_is_proved_gone(
         assert states[-1][0].terminal or states[-1][1] is LeaseState.SCHEDULED
     assert (LeaseState.ENDING, LeaseState.SCHEDULED) in states[16:]
     assert states[-1] == (LeaseState.ENDED, LeaseState.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    "twice", [[("a", "1"), ("a", "2")], [("a", "1"), (" a", "2")], [("caf\u00e9", ""), ("cafe\u0301", "")]]
+)
+def test_a_label_is_given_once(world: World, twice: list[tuple[str, str]]) -> None:
+    lease = world.sell(1)
+    world.leases.changes.name(lease.id, None, [("a", "0")], CUSTOMER)
+    with pytest.raises(InvalidInputError, match="twice"):
+        world.leases.changes.name(lease.id, None, twice, CUSTOMER)
+    assert world.lease(lease).labels == {"a": "0"}
+
+
+def test_a_lease_is_changed_so_often_and_can_then_still_be_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changing, "CHANGES_MAX", 3)
+    lease = world.sell(1, seconds=3600)
+    for seconds in (60, 120, 180):
+        world.leases.change(lease.id, ChangeRequest(**later(lease, seconds)), CUSTOMER)  # type: ignore[arg-type]
+    with pytest.raises(LimitExceededError, match="changed 3 times"):
+        world.leases.change(lease.id, ChangeRequest(project="other"), CUSTOMER)
+    world.leases.end(lease.id, CUSTOMER)
+    assert world.lease(lease).state is LeaseState.CANCELED

@@ -52,7 +52,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
         lease_id: str, body: NewLeaseName, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
     ) -> Response:
         """Give the lease a name, or other labels."""
-        labels = None if body.labels is None else {item.key: item.value for item in body.labels}
+        labels = None if body.labels is None else [(item.key, item.value) for item in body.labels]
         return changed(named(leases.changes.name(lease_id, body.name, labels, _whose(actor), seen)))
 
     return routes

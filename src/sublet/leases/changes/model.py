@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,6 +26,8 @@ from sublet.values.text import checked_line
 NAME_MAX = 80
 LABELS_MAX = 16
 LABEL_KEY_MAX, LABEL_VALUE_MAX = 40, 80
+CHANGES_MAX = 1_000
+"""Changes of one lease: each stays in its history, and keeps a reservation of its own."""
 PRICE_STEPS_MAX = 64
 """Prices that one lease may have had; an extension beyond is a new lease."""
 NOT_BEGUN = (LeaseState.SCHEDULED,)
@@ -156,14 +158,16 @@ def checked_name(name: str) -> str:
     return checked_line(name, "name", NAME_MAX)
 
 
-def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+def checked_labels(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
     """A lease's labels, in any script and in the order of their keys. Raises InvalidInputError."""
-    if len(labels) > LABELS_MAX:
-        raise InvalidInputError(f"a lease has at most {LABELS_MAX} labels", field="labels")
-    checked = {
-        checked_line(key, "a label's key", LABEL_KEY_MAX, 1): checked_line(value, "a label's value", LABEL_VALUE_MAX)
-        for key, value in labels.items()
-    }
+    checked: dict[str, str] = {}
+    for key, value in labels:
+        key = checked_line(key, "a label's key", LABEL_KEY_MAX, 1)
+        if key in checked:
+            raise InvalidInputError(f"label {key!r} is given twice; a lease has each label once", field="labels")
+        checked[key] = checked_line(value, "a label's value", LABEL_VALUE_MAX)
+        if len(checked) > LABELS_MAX:
+            raise InvalidInputError(f"a lease has at most {LABELS_MAX} labels", field="labels")
     return dict(sorted(checked.items()))
 
 

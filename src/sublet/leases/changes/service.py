@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from sublet.leases.backends.base import checked_authorized_keys
 from sublet.leases.changes.extending import Extensions
 from sublet.leases.changes.fees import charge
 from sublet.leases.changes.model import (
+    CHANGES_MAX,
     NOT_BEGUN,
     ChangeKind,
     ChangeRequest,
@@ -34,7 +35,7 @@ from sublet.leases.model import Lease, LeaseState, UnitState, WrongStateError
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
 from sublet.store import Store
-from sublet.values.errors import NotFoundError
+from sublet.values.errors import LimitExceededError, NotFoundError
 from sublet.values.etags import ANY_STATE, Condition
 from sublet.values.money import text_from_nano
 from sublet.values.text import checked_line
@@ -108,7 +109,7 @@ class Changes:
         self,
         lease_id: str,
         name: str | None,
-        labels: Mapping[str, str] | None,
+        labels: Iterable[tuple[str, str]] | None,
         organization_id: str | None,
         seen: Condition = ANY_STATE,
     ) -> Lease:
@@ -153,6 +154,8 @@ class Changes:
 
     def _plan(self, connection: Connection, lease: Lease, request: ChangeRequest, now: datetime) -> LeaseChange:
         kind = request.kind_for(lease)
+        if lease.hold_number >= CHANGES_MAX:
+            raise LimitExceededError(f"lease {lease.id} was changed {CHANGES_MAX:,} times; end it and rent a new one")
         refuse_change(lease, kind)
         if kind is ChangeKind.MOVE:
             project = checked_line(request.project or "", "a project's name", PROJECT_MAX)
