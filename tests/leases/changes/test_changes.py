@@ -222,6 +222,9 @@ def test_to_cancel_a_job_costs_what_ending_its_lease_does_once(world: World, mon
     with monkeypatch.context() as cut:
         cut.setattr(jobs, "_release", lambda lease_id, actor: None)
         jobs.cancel(second[0].id, CUSTOMER, "customer")
+        for asked in (ChangeRequest(project="other"), ChangeRequest(**later(second[1], 60))):  # type: ignore[arg-type]
+            with pytest.raises(WrongStateError, match="its job was canceled"):
+                world.leases.change(second[1].id, asked, CUSTOMER)
     world.leases.end(second[1].id, CUSTOMER)
     jobs.cancel(third[0].id, None, "operator")
     world.run(5)

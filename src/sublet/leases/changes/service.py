@@ -154,6 +154,8 @@ class Changes:
 
     def _plan(self, connection: Connection, lease: Lease, request: ChangeRequest, now: datetime) -> LeaseChange:
         kind = request.kind_for(lease)
+        if jobs_sql.is_canceled(connection, lease.id):
+            raise WrongStateError(f"lease {lease.id} ends: its job was canceled; nothing of it can be changed any more")
         if lease.hold_number >= CHANGES_MAX:
             raise LimitExceededError(f"lease {lease.id} was changed {CHANGES_MAX:,} times; end it and rent a new one")
         refuse_change(lease, kind)
