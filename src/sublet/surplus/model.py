@@ -19,6 +19,8 @@ PATIENCE_S_MAX = 24 * HOUR_S
 class BeyondForecastError(InvalidInputError):
     """The window reaches further ahead than the forecast; request an earlier one, or a block."""
 
+    code = "beyond_forecast"
+
 
 @dataclass(frozen=True, slots=True)
 class Absence:
