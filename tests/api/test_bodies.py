@@ -58,7 +58,10 @@ def _unbounded(document: dict[str, Any], schema: dict[str, Any], where: str) -> 
         yield from _unbounded(document, inner, where)
     kind = schema.get("type")
     if kind == "object":
-        if schema.get("additionalProperties") is not False:
+        others = schema.get("additionalProperties")
+        if isinstance(others, dict) and "maxProperties" in schema:
+            yield from _unbounded(document, others, f"{where}.*")
+        elif others is not False:
             yield f"{where}: takes unknown fields"
         for name, inner in schema.get("properties", {}).items():
             yield from _unbounded(document, inner, f"{where}.{name}")

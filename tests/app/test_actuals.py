@@ -145,11 +145,10 @@ def test_every_currency_product_fee_and_credit_is_there_to_the_unit(world: World
         "fees": 50 * 10**9,
         "penalties": -5,
         "adjustments": -(10**9),
-        "rounding": -1_995,
     }
-    assert (statement.total_nano, statement.journal_nano, statement.unexplained_nano) == (65_800_000_000,) * 2 + (0,)
+    assert (statement.total_nano, statement.journal_nano, statement.unexplained_nano) == (65_800_001_995,) * 2 + (0,)
     assert statement.sentence == "The total is what the journal has, to the billionth."
-    assert dict(euros.others) == {"energy": 3 * 10**9, "fees": 50 * 10**9, "leases of no known pool": 3_600_000_000}
+    assert dict(euros.others) == {"energy": 3 * 10**9, "fees": 50 * 10**9, "leases (unknown pool)": 3_600_000_000}
     assert euros.by_pool_channel["simulated", "raw"].revenue_nano == 7_200_000_000
     assert euros.by_pool_channel["simulated", "managed"].revenue_nano == 3_000_002_000
     assert euros.total.revenue_nano + sum(euros.others.values()) == statement.revenue_nano
@@ -159,10 +158,10 @@ def test_every_currency_product_fee_and_credit_is_there_to_the_unit(world: World
         dict(dollars.statement.parts) == {"leases": 3_600_000_000} and dollars.statement.journal_nano == 3_600_000_000
     )
     page = render_actuals(euros, now.date(), others=[dollars])
-    assert "65.800000000" in page and "Everything earned, USD" in page and "50.000000000" in page
-    assert actuals_json(euros, now.date())["statement"]["total"] == "65.800000000"
+    assert "65.800001995" in page and "Everything earned, USD" in page and "50.000000000" in page
+    assert actuals_json(euros, now.date())["statement"]["total"] == "65.800001995"
 
-    # A window that ends before the month was closed has no fee and no rounding.
+    # A window that ends before the month was closed has no fee.
     early = actuals(system, Window(start, start + timedelta(seconds=1))).statement
     assert early is not None and set(early.parts) == {"energy", "leases", "models", "penalties", "adjustments"}
     assert early.journal_nano == early.total_nano == 65_800_000_000 - 50 * 10**9 + 1_995

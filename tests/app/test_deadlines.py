@@ -185,7 +185,7 @@ def test_an_order_keeps_the_volumes_that_it_asks_for(known: World) -> None:
     wanted = QuoteRequest(1, "deadline", end, pool=known.pool.id, service_s=3600, volumes=("data",))
     lease = system.leases.accept(known.customer, system.leases.quote(known.customer, wanted).id, [SSH_KEY])
     assert lease.volumes == ((made.id, "data"),)
-    with pytest.raises(ConflictError, match=f"belongs to lease {lease.id}"):
+    with pytest.raises(ConflictError, match=f"attached to lease {lease.id}"):
         system.leases.quote(known.customer, wanted)
     known.pass_time(3700)
     assert system.leases.lease(lease.id).state is LeaseState.ENDED

@@ -90,4 +90,4 @@ def test_the_api_and_the_console_show_it_to_the_operator_alone(world: World) -> 
     assert client.get("/v1/record", headers=owner, params={"days": 0}).status_code in (400, 422)
     assert client.post("/login", data={"key": keys[0]}).status_code == 303
     page = client.get("/record", params={"pool": world.pool.name})
-    assert page.status_code == 200 and "sells on paper" in page.text
+    assert page.status_code == 200 and "simulates sales with the same rule" in page.text

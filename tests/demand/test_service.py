@@ -146,7 +146,7 @@ def test_no_claim_of_a_pool_is_overlooked(store: Store, clock: SimulatedClock, m
     demand = Demand(store)
     for day in (1, 2):
         demand.add_claim("pool_a", 8, Window.starting(clock.now() + timedelta(days=day), 60), "")
-    with pytest.raises(ConflictError, match="not over yet"):
+    with pytest.raises(ConflictError, match="2 current claims, the maximum"):
         demand.add_claim("pool_a", 8, Window.starting(clock.now() + timedelta(days=3), 60), "")
 
 

@@ -21,13 +21,13 @@ PROMISED = sorted(({item.name for item in fields(Quote)} & {item.name for item i
 @pytest.fixture
 def request_of(world: World) -> dict[str, QuoteRequest]:
     """Requests that ask for everything which can be asked for, by how they are sold."""
-    world.egress = EgressPolicy(allowed=frozenset({"pypi"}))
+    world.egress = EgressPolicy(allowed=frozenset({"huggingface"}))
     world.restart()
     world.leases.volumes.create(CUSTOMER, NewVolume("data", 100, world.pool.name))
     world.leases.tick()
     asked = {"window": world.request(2), "deadline": world.order_request(count=2)}
     return {
-        sold_by: replace(request, network=("pypi",), volumes=("data",), on_failure=OnFailure.REPLACE)
+        sold_by: replace(request, network=("huggingface",), volumes=("data",), on_failure=OnFailure.REPLACE)
         for sold_by, request in asked.items()
     }
 
@@ -38,7 +38,7 @@ def test_whatever_a_quote_promises_is_in_the_lease_however_it_is_sold(
 ) -> None:
     request = request_of[sold_by]
     quote = world.leases.quote(CUSTOMER, request)
-    assert (quote.network, [name for _, name in quote.volumes]) == (("pypi",), ["data"])
+    assert (quote.network, [name for _, name in quote.volumes]) == (("huggingface",), ["data"])
     assert (quote.accelerators, quote.service_s, quote.on_failure) == (2, request.service_s, OnFailure.REPLACE)
     with world.store.read() as connection:
         assert sql.quote(connection, quote.id, CUSTOMER) == quote

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -95,7 +95,10 @@ class World:
         return max(0, self.surplus - peak(sold, window))
 
     def offer(self, connection: Connection, pool_id: str, name: str, wanted: Promised, without: str) -> Offer:
-        return Offer(self.answer, 1.0 if self.answer.admitted else 0.0, self.earliest)
+        answer = self.answer
+        if self.earliest is not None and (wanted.due >= self.earliest or wanted.accelerators <= answer.most):
+            answer = replace(answer, admitted=True, most=wanted.accelerators)
+        return Offer(answer, 1.0 if answer.admitted else 0.0, self.earliest)
 
     def order(self, hours: float = 1, by_hours: float = 8, count: int = 1, organization: str = CUSTOMER) -> Lease:
         """A lease with a deadline: `hours` on `count` accelerators, done in `by_hours`."""

@@ -37,6 +37,8 @@ def test_a_class_tells_customers_what_they_may_know_of_it() -> None:
         "price_ratio": "0.6",
         "credit_ratio": "0",
         "free_s": 0,
+        "give_back_ratio": "0",
+        "give_back_free_s": 0,
         "strictness": 150,
     }
     assert ServiceClass("now", TakeBack.AT_ONCE, 0, 1000, 1).sentence == "Reclaimed without notice."

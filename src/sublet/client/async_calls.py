@@ -571,7 +571,7 @@ class AsyncJobs:
         self._call = call
 
     async def submit(
-        self, body: leases.NewJob | Mapping[str, Any], *, idempotency_key: str | None = None
+        self, body: leases.JobRequest | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> leases.SubmittedJobs:
         """`POST /v1/jobs`"""
         return await self._call("jobs.submit", body=body, idempotency_key=idempotency_key)

@@ -561,7 +561,7 @@ class Jobs:
         self._call = call
 
     def submit(
-        self, body: leases.NewJob | Mapping[str, Any], *, idempotency_key: str | None = None
+        self, body: leases.JobRequest | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> leases.SubmittedJobs:
         """`POST /v1/jobs`"""
         return self._call("jobs.submit", body=body, idempotency_key=idempotency_key)

@@ -95,7 +95,7 @@ ALL: tuple[Operation, ...] = (
     Operation("volumes.list_volumes", "GET", "/v1/volumes", query=PAGE, answer="leases:VolumePage", items="volumes"),
     Operation("volumes.show", "GET", "/v1/volumes/{volume}", answer="leases:Volume"),
     Operation("volumes.remove", "DELETE", "/v1/volumes/{volume}", answer="leases:Volume"),
-    Operation("jobs.submit", "POST", "/v1/jobs", body="leases:NewJob", answer="leases:SubmittedJobs"),
+    Operation("jobs.submit", "POST", "/v1/jobs", body="leases:JobRequest", answer="leases:SubmittedJobs"),
     Operation("jobs.list_jobs", "GET", "/v1/jobs", query=PAGE, answer="leases:JobPage", items="jobs"),
     Operation("jobs.show", "GET", "/v1/jobs/{job_id}", answer="leases:Job"),
     Operation("jobs.log", "GET", "/v1/jobs/{job_id}/log", query=("offset",), answer="leases:JobLog"),

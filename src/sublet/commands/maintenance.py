@@ -78,7 +78,7 @@ def list_maintenance(
         print_json(found)
         return
     names = {item["id"]: item["name"] for item in client.collected("fleet.list_pools")["pools"]}
-    stated = [{**item, "id": "", "state": "in the settings"} for item in found["stated"]]
+    stated = [{**item, "id": "", "state": "in the settings"} for item in found["stated"]["windows"]]
     rows = [{**item, "pool": names.get(item["pool_id"], item["pool_id"])} for item in (*found["maintenance"], *stated)]
     columns: Columns = {
         "id": "maintenance",

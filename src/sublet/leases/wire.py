@@ -17,7 +17,7 @@ from sublet.leases.changes.wire import (
     PriceStep,
 )
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
-from sublet.leases.jobs.wire import Job, JobLog, JobPage, NewJob, SubmittedJobs
+from sublet.leases.jobs.wire import Job, JobLog, JobPage, JobRequest, SubmittedJobs
 from sublet.leases.maintenance.wire import Maintenance, MaintenancePage, MaintenancePlan, NewMaintenance
 from sublet.leases.reclaim.wire import (
     OwnerWaits,
@@ -33,7 +33,7 @@ from sublet.values.moments import Moment
 from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
 
 __all__ = [
-    "Job", "JobLog", "JobPage", "LeaseChange", "LeaseName", "Maintenance", "MaintenancePage", "MaintenancePlan", "NewJob",
+    "Job", "JobLog", "JobPage", "JobRequest", "LeaseChange", "LeaseName", "Maintenance", "MaintenancePage", "MaintenancePlan",
     "NewLabel", "NewLeaseChange", "NewLeaseName", "NewMaintenance", "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Reclaim",
     "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "SubmittedJobs", "Victim", "Volume", "VolumePage",
 ]  # fmt: skip

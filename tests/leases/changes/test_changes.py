@@ -338,3 +338,23 @@ def test_a_lease_is_changed_so_often_and_can_then_still_be_ended(world: World, m
         world.leases.change(lease.id, ChangeRequest(project="other"), CUSTOMER)
     world.leases.end(lease.id, CUSTOMER)
     assert world.lease(lease).state is LeaseState.CANCELED
+
+
+def test_a_change_that_cannot_be_is_refused_with_the_reason(world: World) -> None:
+    lease = world.sell(3, seconds=600)
+    preview = world.leases.changes.preview
+    at = world.clock.now() + timedelta(seconds=300)
+    with pytest.raises(InvalidInputError, match="for fewer accelerators"):
+        preview(lease.id, ChangeRequest(project="p", at=at), CUSTOMER)
+    world.leases.change(lease.id, ChangeRequest(accelerators=1, at=at), CUSTOMER)
+    with pytest.raises(WrongStateError, match="gives back accelerators at"):
+        preview(lease.id, ChangeRequest(end=lease.window.end + timedelta(hours=1)), CUSTOMER)
+    world.run(1000)
+    with pytest.raises(WrongStateError, match="is ended"):
+        preview(lease.id, ChangeRequest(project="p"), CUSTOMER)
+    order = world.order()
+    with pytest.raises(InvalidInputError, match="deadline runs by its own plan"):
+        preview(order.id, ChangeRequest(end=order.window.end + timedelta(hours=1)), CUSTOMER)
+    future = world.sell(2, seconds=600, ahead_s=3600)
+    with pytest.raises(InvalidInputError, match="is over"):
+        preview(future.id, ChangeRequest(accelerators=1, at=world.clock.now() - timedelta(seconds=60)), CUSTOMER)

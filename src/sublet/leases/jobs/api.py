@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from sublet.accounts.model import Actor, Require
 from sublet.leases.jobs.model import NewJob, Submitted
 from sublet.leases.jobs.service import Jobs
-from sublet.leases.jobs.wire import NewJob as NewJobBody
+from sublet.leases.jobs.wire import JobRequest
 from sublet.leases.quotes.request import QuoteRequest
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
@@ -25,7 +25,7 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
 
     @routes.post("/v1/jobs", status_code=201)
     def submit(
-        body: NewJobBody, actor: Actor = Depends(require("leases:write", effect=Effect(Submitted)))
+        body: JobRequest, actor: Actor = Depends(require("leases:write", effect=Effect(Submitted)))
     ) -> dict[str, Any]:
         """Run a command on a lease of its own, quoted and accepted in one step. It starts when the lease does; when it ends, so does
         the lease, and its billing."""
@@ -59,7 +59,7 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
     return routes
 
 
-def _wanted(body: NewJobBody) -> NewJob:
+def _wanted(body: JobRequest) -> NewJob:
     request = QuoteRequest(
         accelerators=body.accelerators,
         class_name=body.class_ or "",

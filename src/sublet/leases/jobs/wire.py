@@ -13,7 +13,7 @@ _DURATION_S_MAX = 3 * 366 * 24 * 3600
 
 
 @body
-class NewJob:
+class JobRequest:
     """A command on a lease, quoted and accepted in one step. What describes the lease is as in a quote;
     `max_price_per_accelerator_hour` refuses it where it would cost more.
 
@@ -25,7 +25,7 @@ class NewJob:
 
     command: Annotated[list[Annotated[str, MaxLen(32_768)]], MinLen(1), MaxLen(256)]
     name: Annotated[str, MaxLen(80), LINE] = ""
-    environment: dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(16_384)]] | None = None
+    environment: Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(16_384)]], MaxLen(256)] | None = None
     retries: Annotated[Whole, Interval(ge=0, le=10)] = 0
     grace_s: Annotated[Whole, Interval(ge=0, le=300)] = 30
     array: Annotated[list[Annotated[Whole, Interval(ge=0, le=1_000_000)]], MinLen(1), MaxLen(64)] | None = None

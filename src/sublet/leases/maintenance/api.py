@@ -42,7 +42,7 @@ def router(windows: MaintenanceWindows, stated: Stated, require: Require) -> API
         """Newest first; with `live`, what is neither canceled nor over. What the settings state is listed apart."""
         now = windows.now()
         found = windows.page(pool, page, live=live).map(lambda item: item.as_dict(now)).as_dict("maintenance")
-        return {**found, "stated": stated(pool)}
+        return {**found, "stated": {"windows": stated(pool)}}
 
     @routes.post("/v1/maintenance/{maintenance_id}/cancel")
     def cancel(maintenance_id: str, actor: Actor = Depends(require("fleet:write"))) -> dict[str, Any]:

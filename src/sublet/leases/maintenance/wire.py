@@ -74,9 +74,16 @@ class StatedMaintenance:
 
 
 @answer
+class StatedMaintenances:
+    """All that the settings of the asked pools state."""
+
+    windows: list[StatedMaintenance]
+
+
+@answer
 class MaintenancePage:
     """A page of windows, the newest first, and those that the settings state, on every page."""
 
     maintenance: list[Maintenance]
-    stated: list[StatedMaintenance]
+    stated: StatedMaintenances
     next: str | None
