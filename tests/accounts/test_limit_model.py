@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sublet.accounts.limits.model import Allowed, Limit, check_place
+from sublet.accounts.limits.model import Allowed, Limit, checked_place
 from sublet.values.errors import InvalidInputError
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -54,4 +54,4 @@ def test_what_is_more_than_the_organization_allows_is_said(own: Allowed, most: A
 )
 def test_a_place_that_cannot_be_is_refused(place: tuple[str, str, str], word: str) -> None:
     with pytest.raises(InvalidInputError, match=word):
-        check_place(*place)
+        checked_place(("org_a", *place))
