@@ -176,7 +176,7 @@ def test_the_page_fits_and_says_nothing_to_the_console(browser, served: Served, 
 def test_the_record_fits(browser, served: Served, width: int, scheme: str) -> None:  # type: ignore[no-untyped-def]
     page = open_page(browser, served, width, color_scheme=scheme)
     page.click("text=Record")
-    page.wait_for_selector("h1:has-text('What was promised')")
+    page.wait_for_selector("h1:has-text('Promises and outcomes')")
     assert page.title() == "Record · Sublet"
     assert_fits(page, width, beside=".unseen, thead")
     shares = page.eval_on_selector_all(
@@ -193,7 +193,7 @@ def test_the_record_fits(browser, served: Served, width: int, scheme: str) -> No
 def test_the_budgets_fit(browser, served: Served, width: int, scheme: str) -> None:  # type: ignore[no-untyped-def]
     page = open_page(browser, served, width, color_scheme=scheme)
     page.click("text=Budgets")
-    page.wait_for_selector("h1:has-text('Who may still spend')")
+    page.wait_for_selector("h1:has-text('Budgets and what is left')")
     assert page.title() == "Budgets · Sublet"
     assert_fits(page, width, beside=".unseen, thead")
     for bar in page.locator("svg.use").all():

@@ -315,6 +315,10 @@ def test_f18_time_in_which_strangers_hold_every_place_is_not_billed(one: Tenant)
         for connection in held[-100:]:
             with contextlib.suppress(OSError):
                 connection.sendall(b"SSH-2.0-x\r\n" + b"x" * 400)
+        # On a busy machine the door takes long to say so: this process must not run out of files meanwhile.
+        for connection in held[:-2000]:
+            connection.close()
+        held = held[-2000:]
     seen = one.seen
     assert seen.state is RunState.RUNNING and "not billed" in (seen.error or "")
     for connection in held:
