@@ -30,6 +30,7 @@ from tests.gateway.harness import (
     until,
     usage,
 )
+from tests.gateway.processes import start_gateway
 from tests.gateway.test_budgets import INPUT_NANO, OUTPUT_NANO, PRICES, UNIT
 from tests.ledger.prepaid import prepay
 
@@ -55,14 +56,7 @@ class Site:
         """A gateway with a data directory of its own; its address."""
         url = self.store.url.render_as_string(hide_password=False)
         command = [sys.executable, str(Path(served_budgets.__file__)), url, str(self.folder / name)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.children.append(child)
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("READY"):
-                host, port = line.split()[1].removeprefix("http://").split(":")
-                return host, int(port)
-        raise AssertionError("the gateway did not start")
+        return start_gateway(command, self.children)
 
     def kill(self) -> None:
         child = self.children[-1]

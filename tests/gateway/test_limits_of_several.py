@@ -29,6 +29,7 @@ from tests.gateway.harness import (
     until,
     whole,
 )
+from tests.gateway.processes import start_gateway
 
 from sublet.accounts.limits.model import Allowed
 from sublet.accounts.limits.service import Limits
@@ -63,14 +64,7 @@ class Site:
             str(self.folder / name),
             str(self.folder / f"{name}.log"),
         ]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.children.append(child)
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("READY"):
-                host, port = line.split()[1].removeprefix("http://").split(":")
-                return host, int(port)
-        raise AssertionError("the gateway did not start")
+        return start_gateway(command, self.children)
 
 
 @pytest.fixture
@@ -129,7 +123,7 @@ def test_b16_256_clients_of_one_key_on_two_gateways_pass_a_limit_of_5_exactly(
     got = Counter(burst(site, addresses, 256))
     assert got == {200: 5, 429: 251}
     assert len(engine.asked) == 5
-    # A gateway that is killed takes nothing back, and one that starts anew finds what was used.
+    # A gateway that is killed takes nothing back, and one that starts later finds what was used.
     site.children[0].send_signal(signal.SIGKILL)
     site.children[0].wait(20)
     assert Counter(burst(site, [site.start("one"), addresses[1]], 32)) == {429: 32}

@@ -1,4 +1,4 @@
-"""A public name that several deployed models serve: by weight, by priority, and by whoever has the least to do."""
+"""A public name that several deployed models serve: by weight, by priority, and by who has the least to do."""
 
 from __future__ import annotations
 

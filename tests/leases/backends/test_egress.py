@@ -335,7 +335,7 @@ def test_a_package_is_installed_inside_from_an_index_on_the_list_and_nothing_els
         until_running(lease, again(lease, index))
         code, said = lease.run(f"{bare} /usr/bin/python3 -c \"import urllib.request as u; u.urlopen('{url}/')\"")
         assert code == 0, f"after the shim was killed: {said}"
-        assert until_counted(lease, refusals)["bytes_in"] > seen["bytes_in"], "counters began anew"
+        assert until_counted(lease, refusals)["bytes_in"] > seen["bytes_in"], "counters began again"
     finally:
         ended = lease.stop()
     assert ended.clean and ended.traffic is not None and ended.traffic["refused"] == refusals
