@@ -146,22 +146,37 @@ def _later(said: Answer, order: Order, kinds: Iterable[Kind]) -> list[int]:
 
 
 def on_sale(view: View, idle: Idle, policy: ServiceClass, promised: Sequence[Promised]) -> list[OnSale]:
-    """What the class could promise now of each of its kinds of order, each as if it were the only one."""
+    """What the class could promise now of each of its kinds of order, each as if it were the only one: by its record and the
+    forecast, or from hours of blocks that nobody has rented, for which no record is needed."""
     orders = orders_of(promised, view.at)
-    open_ = sum(order.accelerators for order in orders)
+    records = standings_of(view, policy)
+    unsold = math.floor(float(idle.floor.max())) if idle.floor.size and policy.sell else 0
+    kinds = {*records, *(Kind(hours, within) for hours, within in policy.orders if unsold)}
     found = []
-    for kind, standing in sorted(standings_of(view, policy).items()):
-        earned = math.floor(standing.most(kind.pace(policy.risk))) - open_
-        soon = math.floor(kind.ahead * idle.free) - open_
-        most = max(0, min(earned, soon))
-        count = most_accelerators(orders, Order("", most, kind.hours, kind.within), idle) if most else 0
-        limits = [(earned, "its record supports no more"), (soon, "no more are idle now"), (count, "the forecast")]
-        why = "" if count and count == soon else min(limits, key=lambda item: max(0, item[0]))[1]
-        stood = (view.standings or {})[policy.name, kind.hours, kind.within]
-        sentence = f"{why}: {opens(stood)}" if why.startswith("its record") else why
+    for kind in sorted(kinds):
         said = _unknown(view, policy, Order("", 1, kind.hours, kind.within))
-        found.append(OnSale(policy.name, kind, 0 if said else count, said.sentence if said else sentence))
+        if said is not None:
+            count, sentence = 0, said.sentence
+        else:
+            count, sentence = _by_record(view, idle, policy, kind, orders)
+        certain = most_accelerators(orders, Order("", unsold, kind.hours, kind.within), idle.certain) if unsold else 0
+        if certain > count:
+            count, sentence = certain, "unsold hours of blocks; no forecast stands behind them"
+        found.append(OnSale(policy.name, kind, count, sentence))
     return found
+
+
+def _by_record(view: View, idle: Idle, policy: ServiceClass, kind: Kind, orders: Sequence[Order]) -> tuple[int, str]:
+    """How many accelerators one kind of order could have by its record and the forecast, and what limits it."""
+    stood = (view.standings or {})[policy.name, kind.hours, kind.within]
+    open_ = sum(order.accelerators for order in orders)
+    earned = math.floor(stood.standing.most(kind.pace(policy.risk))) - open_
+    soon = math.floor(kind.ahead * idle.free) - open_
+    most = max(0, min(earned, soon))
+    count = most_accelerators(orders, Order("", most, kind.hours, kind.within), idle) if most else 0
+    limits = [(earned, "its record supports no more"), (soon, "no more are idle now"), (count, "the forecast")]
+    why = "" if count and count == soon else min(limits, key=lambda item: max(0, item[0]))[1]
+    return count, f"{why}: {opens(stood)}" if why.startswith("its record") else why
 
 
 def standings_of(view: View, policy: ServiceClass) -> dict[Kind, Standing]:
