@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -57,3 +58,28 @@ def test_a_forced_call_and_its_result(client: Any) -> None:
     messages = [*MESSAGES, message, {"role": "user", "content": [{"toolResult": result}]}]
     last = client.converse(modelId=MODEL, messages=messages, inferenceConfig={"maxTokens": 4})
     assert last["usage"]["outputTokens"] == 4
+
+
+def test_bodies_of_three_vendors_are_counted_to_the_token(served: Served, client: Any) -> None:
+    engine_before, before = served.idle(), Counter(served.gateway.tokens())
+    chat = {"messages": [{"role": "user", "content": WORDS}], "temperature": 0.0, "max_tokens": 8}
+    prompt = served.count_tokens([{"role": "user", "content": WORDS}])
+    told = {}
+    for name, body in (
+        ("anthropic", {**chat, "anthropic_version": "bedrock-2023-05-31"}),
+        ("openai", chat),
+        ("llama", {"prompt": "Once upon a time, there", "max_gen_len": 8, "temperature": 0.0}),
+    ):
+        whole = client.invoke_model(modelId=MODEL, body=json.dumps(body).encode())
+        headers = whole["ResponseMetadata"]["HTTPHeaders"]
+        assert headers["x-amzn-bedrock-output-token-count"] == "8"
+        stream = client.invoke_model_with_response_stream(modelId=MODEL, body=json.dumps(body).encode())["body"]
+        events = [json.loads(event["chunk"]["bytes"]) for event in stream]
+        metrics = events[-1]["amazon-bedrock-invocationMetrics"]
+        assert metrics["outputTokenCount"] == 8
+        told[name] = metrics["inputTokenCount"] + metrics["cacheReadInputTokenCount"]
+        if name != "llama":
+            counted = client.count_tokens(modelId=MODEL, input={"invokeModel": {"body": json.dumps(body).encode()}})
+            assert counted["inputTokens"] == prompt == told[name]
+    assert 0 < told["llama"] < prompt + 8
+    delta(served, before, engine_before)

@@ -91,7 +91,7 @@ def test_paths_name_model_and_kind() -> None:
     surface, kind = SURFACE.find(b"/model/sublet.m-v1%3A0%2Fx/converse", b"")  # type: ignore[misc]
     assert surface.parse("chat", json.dumps({"messages": [user()]}).encode()).model == "sublet.m-v1:0/x"
     assert kind == "chat" and SURFACE.find(b"/model/a/count-tokens", b"")[1] == "count"  # type: ignore[index]
-    for path in (b"/model/a/invoke", b"/model/a", b"/model//converse"):
+    for path in (b"/model/a/invoke-x", b"/model/a", b"/model//converse"):
         assert SURFACE.find(path, b"") is None, path
 
 
@@ -170,12 +170,15 @@ def test_every_field_of_the_sdk_is_in_the_table_and_those_that_are_refused_are()
     shapes = runtime("http://127.0.0.1:1", "x").meta.service_model
     assert set(shapes.operation_model("Converse").input_shape.members) <= {item.name for item in FIELDS["Converse"]}
     assert set(shapes.shape_for("ContentBlock").members) <= {item.name for item in FIELDS["Blocks"]}
+    assert set(shapes.operation_model("InvokeModel").input_shape.members) == {
+        item.name for item in FIELDS["InvokeModel"]
+    }
     for item in FIELDS["Converse"]:
         if item.fate == REFUSED:
             with pytest.raises(InvalidRequestError, match=item.name):
                 asked(**{item.name: {"x": 1}})
     page = (Path(__file__).parents[2] / "docs" / "bedrock.md").read_text()
-    shown = set(re.findall(r"^\| `([a-zA-Z]+)` \|", page, re.MULTILINE))
+    shown = set(re.findall(r"^\| `([a-zA-Z_]+)` \|", page, re.MULTILINE))
     assert {item.name for items in FIELDS.values() for item in items} <= shown
 
 
@@ -275,7 +278,7 @@ def test_a_gateway_serves_amazons_sdk(make_gateway: Any, engine: ScriptedEngine)
     with pytest.raises(ClientError, match="AccessDeniedException"):
         runtime(gateway.url, "wrong").converse(**asked)
     with pytest.raises(ClientError, match="UnknownOperationException"):
-        client.invoke_model(modelId=MODEL, body=b"{}")
+        client.list_async_invokes()
 
     async def script(answering: Answering) -> None:
         await answering.stream(chunk("Hel", timings=timings(5, 1)), done=False)

@@ -9,17 +9,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as AppRoute
 
+from sublet.gateway.front.answers import refusal_headers
 from sublet.gateway.front.routes import READ, Route
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import ModelNotFoundError, RouteNotFoundError
 from sublet.gateway.service import Gateway
+from sublet.gateway.surfaces.bedrock import BedrockSurface, model_named, selected
 from sublet.gateway.surfaces.surface import Surface, marked
 from sublet.values.errors import SubletError
 
 
 def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
-    """GET /v1/models and /v1/models/{id}, the same below /v1beta, /foundation-models and /health; everything else is refused. All in
-    the form of the vendor whose path it is or whose mark the headers have, else of the first surface."""
+    """GET /v1/models and /v1/models/{id}, the same below /v1beta and as /foundation-models, and /health; everything else is refused.
+    All in the form of the vendor whose path it is or whose mark the headers have, else of the first surface."""
 
     def surface_of(request: Request) -> Surface:
         return marked(surfaces, request.url.path.encode(), request.headers.raw)
@@ -32,11 +34,16 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
 
     async def list_models(request: Request) -> Response:
         surface, models = granted(request)
-        return JSONResponse(surface.models(list(models.values())))
+        found = list(models.values())
+        if isinstance(surface, BedrockSurface):
+            found = selected(found, request.query_params)
+        return JSONResponse(surface.models(found))
 
     async def one_model(request: Request) -> Response:
         surface, models = granted(request)
         name = request.path_params["name"]
+        if isinstance(surface, BedrockSurface):
+            name = model_named(name)
         route = models.get(name)
         if route is None:
             raise ModelNotFoundError(
@@ -52,7 +59,9 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, SubletError)
         surface = surface_of(request)
-        return Response(surface.refusal(error), surface.status(error), media_type="application/json")
+        lines = (refusal_headers(error) + surface.refusal_headers(error)).decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines if line)
+        return Response(surface.refusal(error), surface.status(error), headers, media_type="application/json")
 
     async def unknown(request: Request, error: Exception) -> Response:
         return await refused(request, RouteNotFoundError())
@@ -67,6 +76,7 @@ def application(gateway: Gateway, surfaces: Sequence[Surface]) -> Starlette:
             AppRoute("/v1beta/models", list_models),
             AppRoute("/v1beta/models/{name:path}", one_model),
             AppRoute("/foundation-models", list_models),
+            AppRoute("/foundation-models/{name:path}", one_model),
             AppRoute("/health", health),
         ],
         exception_handlers={SubletError: refused, 404: unknown, 405: unknown, Exception: broken},
@@ -81,5 +91,6 @@ def cold_routes(surface: Surface) -> dict[bytes, Route]:
         b"/v1beta/models": Route(surface, READ, shared=True),
         b"/v1beta/models/": Route(surface, READ, shared=True),
         b"/foundation-models": Route(surface, READ, shared=True),
+        b"/foundation-models/": Route(surface, READ, shared=True),
         b"/health": Route(surface, READ, needs_key=False),
     }

@@ -6,6 +6,8 @@ What the engine says comes through an `Attempt`, and becomes what the client get
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 from sublet.gateway.front.client import Client
 from sublet.gateway.limits.sharing import Claim
 from sublet.gateway.limits.telling import told
@@ -28,6 +30,15 @@ from sublet.values.errors import SubletError
 
 ANSWER_TOKENS = 256
 """What an answer is taken to have that nobody bounded, when load is compared."""
+
+
+class CountedSurface(Protocol):
+    """A surface that tells the counts of a whole answer in its headers. A surface need not be one; one that has `counted_headers` is
+    taken for one."""
+
+    def counted_headers(self, call: Call) -> bytes:
+        """The headers of an answer that is complete."""
+        ...
 
 
 class Exchange:
@@ -145,7 +156,10 @@ class Exchange:
         allowance = Allowance(limit, remaining, reset_s, self.identity.created_s + reset_s)
         if self.claim is not None:
             allowance = told(gateway.limits.standing(self.grant, self.model), self.grant, allowance, gateway.now_us())
-        return self.surface.headers(self.identity.request_id, allowance)
+        found = self.surface.headers(self.identity.request_id, allowance)
+        if self.reply.whole and hasattr(self.surface, "counted_headers"):
+            return found + cast(CountedSurface, self.surface).counted_headers(self.call)
+        return found
 
     # Its way to an engine
 

@@ -1,4 +1,4 @@
-"""Amazon Bedrock's surface: Converse, its stream and counts, as its SDKs ask and expect them, with bearer keys.
+"""Amazon Bedrock's surface: Converse, InvokeModel, their streams and counts, as its SDKs ask and expect them.
 
 Format: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html. The model and what
 is asked of it stand in the path, so there is a surface for each path. What becomes of each field is in bedrock_fields.py.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,15 +17,17 @@ import msgspec
 from sublet.gateway.model import ModelRoute
 from sublet.gateway.refusals import InvalidRequestError
 from sublet.gateway.requests.call import OUTPUT, PROMPT, Call
-from sublet.gateway.requests.form import CHAT, COUNT, CountRequest
+from sublet.gateway.requests.form import CHAT, COMPLETION, COUNT, CountRequest
+from sublet.gateway.surfaces.bedrock_invoke import InvokeStream, count_headers, counted, invoke_answer, invoked, tier_of
 from sublet.gateway.surfaces.bedrock_request import converse_of, count_of
-from sublet.gateway.surfaces.event_stream import framed, headers_of
-from sublet.gateway.surfaces.reading import object_of
-from sublet.gateway.surfaces.surface import Allowance, CommonSurface, Identity, Surface
+from sublet.gateway.surfaces.event_stream import exception, framed, headers_of
+from sublet.gateway.surfaces.reading import object_of, unsupported
+from sublet.gateway.surfaces.surface import Allowance, CommonSurface, Headers, Identity, StreamForm, Surface
 from sublet.gateway.upstream.openai_answer import Choice, Said, ToolCall, choices_of, counted_of, message_of
 from sublet.values.errors import SubletError
 
-_PATH = re.compile(rb"/model/([^/]{1,2048})/(converse|converse-stream|count-tokens)")
+_PATH = re.compile(rb"/model/([^/]{1,2048})/(converse|converse-stream|count-tokens|invoke|invoke-with-response-stream)")
+_ARN = re.compile(r"arn:[a-z-]+:bedrock:[a-z0-9-]*:[0-9]*:foundation-model/(.+)")
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "content_filtered"}
 # Amazon has no other statuses for these.
 _STATUSES = {401: 403, 402: 400, 405: 404, 413: 400, 415: 400, 422: 400, 431: 400, 502: 424, 504: 408}
@@ -39,7 +41,6 @@ _TYPES = {
     500: "InternalServerException",
     503: "ServiceUnavailableException",
 }
-_MID_STREAM = {400: "validationException", 429: "throttlingException", 503: "serviceUnavailableException"}
 _EVENTS = {
     name: headers_of(event_type=name, content_type="application/json", message_type="event")
     for name in (
@@ -52,6 +53,7 @@ _EVENTS = {
     )
 }
 _DELTA = _EVENTS["contentBlockDelta"]
+PROVIDER = "sublet"
 _encode = msgspec.json.Encoder().encode
 _FIELDS = {PROMPT: "messages", OUTPUT: "inferenceConfig.maxTokens"}
 """See requests.call.Call."""
@@ -62,19 +64,22 @@ class BedrockSurface(CommonSurface):
 
     routes: dict[bytes, str] = {}  # noqa: RUF012
     stream_content_type = b"application/vnd.amazon.eventstream"
+    mark = b"amz-sdk-invocation-id"
     prefixes: tuple[bytes, ...] = (b"/model/", b"/foundation-models")
 
     def find(self, path: bytes, query: bytes) -> tuple[Surface, str] | None:
         found = _PATH.fullmatch(path)
         if found is None:
             return None
-        surface = ModelSurface(unquote(found[1].decode("latin-1")), stream=found[2] == b"converse-stream")
-        return surface, COUNT if found[2] == b"count-tokens" else CHAT
+        model, method = model_named(unquote(found[1].decode("latin-1"))), found[2]
+        stream = method.endswith(b"-stream")
+        surface = InvokeSurface(model, stream=stream) if method[:6] == b"invoke" else ModelSurface(model, stream=stream)
+        return surface, COUNT if method == b"count-tokens" else CHAT
 
     def parse(self, kind: str, body: bytes) -> Call:
         raise InvalidRequestError("The path does not contain a model; call /model/MODEL/converse")
 
-    def stream(self, call: Call, identity: Identity) -> ConverseStream:
+    def stream(self, call: Call, identity: Identity) -> StreamForm:
         return ConverseStream(call)
 
     def answer(self, call: Call, identity: Identity, body: bytes) -> bytes:
@@ -116,20 +121,10 @@ class BedrockSurface(CommonSurface):
         return b"x-amzn-errortype: %b\r\n" % kind.encode()
 
     def models(self, routes: Sequence[ModelRoute]) -> dict[str, Any]:
-        return {"modelSummaries": [self.model(route) for route in routes if CHAT in route.capabilities]}
+        return {"modelSummaries": [_described(route) for route in routes]}
 
     def model(self, route: ModelRoute) -> dict[str, Any]:
-        return {
-            "modelId": route.name,
-            "modelArn": f"arn:aws:bedrock:sublet::foundation-model/{route.name}",
-            "modelName": route.name,
-            "providerName": "sublet",
-            "inputModalities": ["TEXT", "IMAGE"] if "images" in route.capabilities else ["TEXT"],
-            "outputModalities": ["TEXT"],
-            "responseStreamingSupported": True,
-            "inferenceTypesSupported": ["ON_DEMAND"],
-            "modelLifecycle": {"status": "ACTIVE"},
-        }
+        return {"modelDetails": _described(route)}
 
 
 class ModelSurface(BedrockSurface):
@@ -141,10 +136,44 @@ class ModelSurface(BedrockSurface):
 
     def parse(self, kind: str, body: bytes) -> Call:
         if kind == COUNT:
-            return Call.of(CountRequest(count_of(body, self._model)), _FIELDS)
+            asked = count_of(body, self._model)
+            return counted(asked, self._model) if isinstance(asked, str) else Call.of(CountRequest(asked), _FIELDS)
         call = Call.of(converse_of(body, self._model, stream=self._stream), _FIELDS)
         call.more = time.monotonic()
         return call
+
+
+class InvokeSurface(ModelSurface):
+    """One model, asked in the form of its own vendor. Each request has one of its own."""
+
+    def __init__(self, model: str, *, stream: bool) -> None:
+        super().__init__(model, stream=stream)
+        self._tier = ""
+        self._started_s = time.monotonic()
+
+    def secret(self, headers: Headers) -> bytes:
+        # This is where a surface sees the headers.
+        self._tier = tier_of(headers)
+        return super().secret(headers)
+
+    def parse(self, kind: str, body: bytes) -> Call:
+        self._started_s = time.monotonic()
+        return invoked(body, self._model, stream=self._stream, tier=self._tier)
+
+    def stream(self, call: Call, identity: Identity) -> StreamForm:
+        return InvokeStream(call, identity)
+
+    def answer(self, call: Call, identity: Identity, body: bytes) -> bytes:
+        return invoke_answer(call, identity, body)
+
+    def headers(self, request_id: str, allowance: Allowance | None) -> bytes:
+        content = b"x-amzn-bedrock-content-type: application/json\r\n" if self._stream else b""
+        tier = b"x-amzn-bedrock-service-tier: %b\r\n" % self._tier.encode() if self._tier else b""
+        return super().headers(request_id, allowance) + content + tier
+
+    def counted_headers(self, call: Call) -> bytes:
+        """See requests.exchange.CountedSurface."""
+        return count_headers(call, self._started_s)
 
 
 class ConverseStream:
@@ -188,9 +217,7 @@ class ConverseStream:
         return out + _event("metadata", _figures(self._call))
 
     def failure(self, error: SubletError) -> bytes:
-        kind = _MID_STREAM.get(error.status, "modelStreamErrorException")
-        headers = headers_of(exception_type=kind, content_type="application/json", message_type="exception")
-        return framed(headers, _encode({"message": error.message}))
+        return exception(error.status, error.message)
 
     def keep_alive(self) -> bytes:
         # There is no event that says nothing.
@@ -232,6 +259,45 @@ class ConverseStream:
             return b""
         self._block = ""
         return _event("contentBlockStop", {"contentBlockIndex": self._index})
+
+
+def model_named(identifier: str) -> str:
+    """The name of a model that is asked for by its name or by its ARN."""
+    found = _ARN.fullmatch(identifier)
+    return found[1] if found else identifier
+
+
+def selected(routes: Sequence[ModelRoute], query: Mapping[str, str]) -> list[ModelRoute]:
+    """The models that a list's filters leave. Raises InvalidRequestError for a filter that is not known."""
+    tests: dict[str, Callable[[ModelRoute, str], bool]] = {
+        "byProvider": lambda route, wanted: wanted.lower() == PROVIDER,
+        "byOutputModality": lambda route, wanted: wanted == _output(route),
+        "byInferenceType": lambda route, wanted: wanted == "ON_DEMAND",
+        "byCustomizationType": lambda route, wanted: False,
+    }
+    for name in query:
+        if name not in tests:
+            raise unsupported(name[:80])
+    return [route for route in routes if all(tests[name](route, wanted) for name, wanted in query.items())]
+
+
+def _described(route: ModelRoute) -> dict[str, Any]:
+    return {
+        "modelId": route.name,
+        "modelArn": f"arn:aws:bedrock:sublet::foundation-model/{route.name}",
+        "modelName": route.name,
+        "providerName": PROVIDER,
+        "inputModalities": ["TEXT", "IMAGE"] if "images" in route.capabilities else ["TEXT"],
+        "outputModalities": [_output(route)],
+        "responseStreamingSupported": _output(route) == "TEXT",
+        "customizationsSupported": [],
+        "inferenceTypesSupported": ["ON_DEMAND"],
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
+
+
+def _output(route: ModelRoute) -> str:
+    return "TEXT" if CHAT in route.capabilities or COMPLETION in route.capabilities else "EMBEDDING"
 
 
 def _event(name: str, payload: dict[str, Any]) -> bytes:

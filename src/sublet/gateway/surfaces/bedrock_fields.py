@@ -1,4 +1,5 @@
-"""Every field of Bedrock's Converse requests, and what becomes of it here. The checks are in bedrock_request.py."""
+"""Every field of Bedrock's requests, and what becomes of it here. The checks are in bedrock_request.py, bedrock_invoke.py, and
+bedrock_llama.py."""
 
 from __future__ import annotations
 
@@ -38,6 +39,46 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("searchResult", REFUSED),
         Field("toolAddition", REFUSED),
         Field("toolRemoval", REFUSED),
+    ),
+    "InvokeModel": (
+        Field("modelId", HONORED, "in the path: a model that is served here, by its name or its ARN"),
+        Field("body", HONORED, "in one of the forms below, whatever the model"),
+        Field("contentType", IGNORED, "bodies are JSON"),
+        Field("accept", IGNORED, "answers are JSON"),
+        Field("serviceTier", HONORED, "`default` and [`flex`](gateway.md#tiers); others are refused"),
+        Field("performanceConfigLatency", IGNORED, "every answer has the standard latency"),
+        Field("requestMetadata", IGNORED, "describes the caller and has no effect on the answer, as at Amazon"),
+        Field("trace", IGNORED, "there is no guardrail to trace"),
+        Field("guardrailIdentifier", REFUSED),
+        Field("guardrailVersion", REFUSED),
+        Field("projectIdentifier", REFUSED, "a key belongs to one organization and project"),
+    ),
+    "Anthropic bodies": (
+        Field(
+            "anthropic_version",
+            HONORED,
+            "`bedrock-2023-05-31` or another date; it marks these bodies",
+        ),
+        Field("anthropic_beta", IGNORED, "a field that a beta adds is refused by its own name, unless it is known"),
+        Field(
+            "messages",
+            HONORED,
+            "and all other fields of [Messages](anthropic.md#messages), except `model` and `stream`",
+        ),
+    ),
+    "OpenAI bodies": (
+        Field(
+            "messages",
+            HONORED,
+            "and all other fields of [chat completions](openai-fields.md), except `model` and `stream`",
+        ),
+    ),
+    "Meta Llama bodies": (
+        Field("prompt", HONORED, "the text with the model's own template; it marks these bodies"),
+        Field("max_gen_len", HONORED, "1 to 8192, by default 512"),
+        Field("temperature", HONORED, "0 to 1"),
+        Field("top_p", HONORED, "0 to 1"),
+        Field("images", REFUSED),
     ),
 }
 

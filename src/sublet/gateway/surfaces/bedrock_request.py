@@ -184,11 +184,17 @@ class Converse(Shape):
     project_identifier: None = None
 
 
-class CountInput(Shape):
-    """What is to be counted."""
+class Invocation(Shape):
+    """The body of an InvokeModel, in base64."""
 
-    converse: Converse
-    invoke_model: None = None
+    body: str
+
+
+class CountInput(Shape):
+    """What is to be counted: one of the two."""
+
+    converse: Converse | None = None
+    invoke_model: Invocation | None = None
 
 
 class Count(Shape):
@@ -206,9 +212,15 @@ def converse_of(body: bytes, model: str, *, stream: bool) -> ChatRequest:
     return _chat_of(read(_converse, body), model, stream=stream)
 
 
-def count_of(body: bytes, model: str) -> ChatRequest:
-    """A request for a count. Raises InvalidRequestError."""
-    return _chat_of(read(_count, body).input.converse, model, stream=False)
+def count_of(body: bytes, model: str) -> ChatRequest | str:
+    """A request for a count: of a conversation, or of the body of an InvokeModel, in base64. Raises InvalidRequestError."""
+    found = read(_count, body).input
+    if (found.converse is None) == (found.invoke_model is None):
+        raise InvalidRequestError("input must have either converse or invokeModel", param="input")
+    if found.invoke_model is not None:
+        return found.invoke_model.body
+    assert found.converse is not None
+    return _chat_of(found.converse, model, stream=False)
 
 
 def _chat_of(asked: Converse, model: str, *, stream: bool) -> ChatRequest:

@@ -109,8 +109,10 @@ def _count(call: Call, route: ModelRoute) -> Script:
     tokens = prompt_tokens(call)
     if DIALECTS[route.dialect].single:
         body = _decode(for_engine(call, route))
-        asked = {name: body[name] for name in ("messages", "tools", "chat_template_kwargs") if name in body}
-        prompt = str(_decode((yield Step(b"/apply-template", _encode(asked))))["prompt"])
+        prompt = body.get("prompt")
+        if prompt is None:
+            asked = {name: body[name] for name in ("messages", "tools", "chat_template_kwargs") if name in body}
+            prompt = str(_decode((yield Step(b"/apply-template", _encode(asked))))["prompt"])
         tokens = len((yield from _ids(prompt)))
     return {"usage": {"prompt_tokens": tokens}}
 
