@@ -128,6 +128,7 @@ def code_rules() -> Iterator[str]:
         yield from terminal_output(name, tree)
         if path.name == "api.py" or "APIRouter" in source:
             yield from bodies(name, tree)
+        yield from answers(name, tree)
         parts = path.relative_to(ROOT / "src" / "sublet").parts
         if parts[0] in EXACT:
             yield from floats(name, tree)
@@ -161,6 +162,40 @@ def bodies(path: Path, tree: ast.AST) -> Iterator[str]:
         named += [item.name for item in node.names] if isinstance(node, ast.Import) else []
         if any(name.startswith("pydantic") for name in named):
             yield f"{path}:{node.lineno}: a module of routes imports pydantic; make its bodies in wire.py with @body"
+
+
+WITHOUT_TYPE = {
+    "/v1/exports/{name}": "a file of rows, streamed",
+    "/v1/desk/actuals.html": "a page",
+}
+"""The operations that answer with something else than JSON, and so with no wire type."""
+UNTYPED = re.compile(
+    r"^(dict|Dict|Mapping|list|Any|object|Response|JSONResponse|HTMLResponse|StreamingResponse|FileResponse)\b"
+)
+
+
+def answers(name: Path, tree: ast.AST) -> Iterator[str]:
+    """An operation returns a class of `wire.py`: its answer is declared, and can't have other fields than that."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for path, no_content in _operations_of(node):
+            told = ast.unparse(node.returns) if node.returns is not None else ""
+            if path in WITHOUT_TYPE or (told == "None" and no_content):
+                continue
+            if told in ("", "None") or UNTYPED.match(told):
+                yield f"{name}:{node.lineno}: {path} answers with {told or 'anything'}; return a class of wire.py (`as_answer`)"
+
+
+def _operations_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[str, bool]]:
+    """The paths under /v1 that a function answers, and whether it answers them with nothing (204)."""
+    for made in node.decorator_list:
+        if not (isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and made.args):
+            continue
+        path = made.args[0]
+        if isinstance(path, ast.Constant) and str(path.value).startswith("/v1/"):
+            status = next((item.value for item in made.keywords if item.arg == "status_code"), None)
+            yield str(path.value), isinstance(status, ast.Constant) and status.value == 204
 
 
 DIALECT_FREE = ("front", "metering", "requests")

@@ -8,10 +8,11 @@ import types
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Scope
 
-from sublet.api.contract import ANSWERS
+from sublet.accounts.answers import answer_type
 from sublet.api.http import _Answer
 from sublet.values.wire import wire_name
 
@@ -47,12 +48,12 @@ async def _compared(self: _Answer, scope: Scope, message: Message) -> None:
     elif self.__dict__.get("told") and "route" in scope:
         seen += message.get("body", b"")
         if not message.get("more_body", False):
-            _look(scope["method"], scope["route"].path, bytes(seen))
+            _look(scope["method"], scope["route"], bytes(seen))
     await _passed_on(self, scope, message)
 
 
-def _look(method: str, path: str, body: bytes) -> None:
-    kind = ANSWERS.get((method, path))
+def _look(method: str, route: APIRoute, body: bytes) -> None:
+    kind, path = answer_type(route.endpoint), route.path
     if kind is None or not body:
         return
     ANSWERED.add((method, path))

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from sublet.api.contract import answers_of
 from sublet.api.http import api_routes
 from sublet.control.plane import ControlPlane, build_api
 from sublet.simulation.world import World
@@ -35,6 +36,11 @@ class Service:
     def ask(self, who: str, method: str, path: str, body: Any = None, **more: Any) -> Response:
         headers = {"Authorization": f"Bearer {self.keys[who]}"} | more.pop("headers", {})
         return self.client.request(method, path, json=body, headers=headers, **more)
+
+    @property
+    def answers(self) -> dict[tuple[str, str], type]:
+        """The type of each operation's answer."""
+        return answers_of(self.api)
 
     def routes(self) -> list[APIRoute]:
         """Every route of the API proper; the console's are not."""

@@ -8,7 +8,6 @@ from tests.api.answers import same
 from tests.api.conftest import Service
 from tests.leases.world import KEY
 
-from sublet.api.contract import ANSWERS
 from sublet.values.clock import format_time
 
 MODEL = "smollm2-135m-instruct"
@@ -25,7 +24,7 @@ class Reader:
         query = places.get("query", "")
         answer = self.service.ask(who, method, f"{path}{query}", body)
         assert answer.status_code < 300, f"{method} {path}: {answer.text}"
-        same(ANSWERS[(method, template)], answer.json(), f"{method} {path}")
+        same(self.service.answers[(method, template)], answer.json(), f"{method} {path}")
         return answer.json()
 
 
@@ -130,7 +129,7 @@ def test_what_is_told_of_usage(service: Service) -> None:
     stray = _event(service, "fix", kind="usage.correction", corrects={"source": "/meter", "id": "nowhere"})
     batch = send([_event(service, "one"), stray, {"specversion": "1.0"}], "application/cloudevents-batch+json")
     assert batch.status_code == 200 and len(batch.json()["refused"]) == 1, batch.text
-    same(ANSWERS[("POST", "/v1/usage")], batch.json(), "usage")
+    same(service.answers[("POST", "/v1/usage")], batch.json(), "usage")
     single = send({"specversion": "1.0"}, "application/cloudevents+json")
     assert single.status_code == 400 and single.json()["error"]["code"] == single.json()["refused"][0]["code"]
     service.system.ledger.rate()
@@ -145,7 +144,7 @@ def test_what_is_told_of_a_price_book(service: Service) -> None:
     headers = {"Authorization": f"Bearer {service.keys['operator']}", "content-type": "application/toml"}
     answer = service.client.put("/v1/prices", content=book, headers=headers)
     assert answer.status_code == 200, answer.text
-    same(ANSWERS[("PUT", "/v1/prices")], answer.json(), "prices")
+    same(service.answers[("PUT", "/v1/prices")], answer.json(), "prices")
 
 
 def test_what_is_told_of_models(service: Service) -> None:

@@ -16,7 +16,7 @@ from tests.api.test_idempotency_races import anywhere as anywhere
 from tests.client.test_paging import Direct
 from tests.leases.world import KEY
 
-from sublet.api.contract import ANSWERS, EDITS, TAGGED
+from sublet.api.contract import EDITS, TAGGED
 from sublet.client import Client
 from sublet.client.operations import ALL
 from sublet.conformance.backends import SSH_KEY
@@ -146,7 +146,7 @@ def test_another_organizations_budget_is_as_if_there_were_none(service: Service)
 
 def test_the_document_says_which_operations_know_tags(service: Service) -> None:
     paths = service.client.get("/v1/openapi.json").json()["paths"]
-    for (method, path), kind in ANSWERS.items():
+    for (method, path), kind in service.answers.items():
         told = paths[path.replace(":path}", "}")][method.lower()]
         headers = {item["name"] for item in told.get("parameters", []) if item["in"] == "header"}
         assert ("If-None-Match" in headers) == ("304" in told["responses"]) == (method == "GET" and path in TAGGED), (

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from tests.api.answers import same
 from tests.api.conftest import Service
 
-from sublet.api.contract import ANSWERS, EXAMPLES
+from sublet.api.contract import EXAMPLES
 
 RENEW = "run `python tools/examples.py`"
 WITHOUT = {
@@ -20,8 +20,10 @@ WITHOUT = {
 
 def test_every_body_and_every_answer_has_an_example_that_fits(service: Service) -> None:
     shown = json.loads(EXAMPLES.read_text(encoding="utf-8"))
-    lacking = {f"{method} {path}" for method, path in ANSWERS} - {name for name in shown if "answer" in shown[name]}
-    assert len(lacking - set(WITHOUT)) < 0.2 * len(ANSWERS), f"{sorted(lacking)}: {RENEW}"
+    lacking = {f"{method} {path}" for method, path in service.answers} - {
+        name for name in shown if "answer" in shown[name]
+    }
+    assert len(lacking - set(WITHOUT)) < 0.2 * len(service.answers), f"{sorted(lacking)}: {RENEW}"
     bodies = 0
     for route in service.routes():
         for method in route.methods or ():
@@ -33,8 +35,8 @@ def test_every_body_and_every_answer_has_an_example_that_fits(service: Service) 
                 kind: Any = field.field_info.annotation
                 TypeAdapter(kind).validate_json(json.dumps(example["body"]))
                 bodies += 1
-            if (method, route.path) in ANSWERS and "answer" in example:
-                same(ANSWERS[(method, route.path)], example["answer"], f"{method} {route.path}; {RENEW}")
+            if (method, route.path) in service.answers and "answer" in example:
+                same(service.answers[(method, route.path)], example["answer"], f"{method} {route.path}; {RENEW}")
     assert bodies > 30
 
 

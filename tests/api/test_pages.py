@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from tests.api.conftest import Service
 from tests.leases.world import KEY
 
-from sublet.api.contract import ANSWERS, BOUNDED
+from sublet.api.contract import BOUNDED
 from sublet.client.operations import ALL, Operation
 from sublet.notifications.fanout import begin, fan_out
 from sublet.store import outbox
@@ -47,7 +47,7 @@ def _has_pages(kind: type) -> bool:
 def test_every_list_has_pages_or_says_what_bounds_it(service: Service) -> None:
     document = service.client.get("/v1/openapi.json").json()
     bounded = set()
-    for (method, path), kind in ANSWERS.items():
+    for (method, path), kind in service.answers.items():
         if method != "GET" or not _lists(kind):
             continue
         told = document["paths"][path.replace(":path}", "}")]["get"]
@@ -67,7 +67,7 @@ def test_every_list_has_pages_or_says_what_bounds_it(service: Service) -> None:
 
 
 def test_the_client_knows_every_list(service: Service) -> None:
-    paged = {path for (method, path), kind in ANSWERS.items() if method == "GET" and _has_pages(kind)}
+    paged = {path for (method, path), kind in service.answers.items() if method == "GET" and _has_pages(kind)}
     assert {operation.path for operation in PAGED} == paged
     assert len(paged) >= 18
 

@@ -14,7 +14,6 @@ import pytest
 from tests.api.conftest import Service
 from tests.api.conftest import service as service
 
-from sublet.api.contract import ANSWERS
 from sublet.client.async_calls import AsyncCalls
 from sublet.client.calls import Calls
 from sublet.client.core import wire_type
@@ -40,7 +39,7 @@ def test_the_table_and_the_document_have_the_same_operations(service: Service) -
 
 def test_bodies_and_answers_are_of_the_types_that_the_document_names(service: Service) -> None:
     document = service.client.get("/v1/openapi.json").json()
-    typed = {(method, path.replace(":path}", "}")): kind for (method, path), kind in ANSWERS.items()}
+    typed = {(method, path.replace(":path}", "}")): kind for (method, path), kind in service.answers.items()}
     for item in ALL:
         told = document["paths"][item.path][item.method.lower()]
         content = told.get("requestBody", {}).get("content", {})

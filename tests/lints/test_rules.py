@@ -137,6 +137,33 @@ def test_a_module_of_routes_has_no_bodies_of_its_own(tree: Path, source: str) ->
     assert _code(tree, "src/sublet/ledger/model.py", source) == []
 
 
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [
+        (" -> dict[str, object]", True),
+        (" -> Any", True),
+        ("", True),
+        (" -> Response", True),
+        (" -> None", True),
+        (" -> wire.Quote", False),
+        (" -> Tagged[wire.Quote]", False),
+        (" -> wire.EventList | Response", False),
+    ],
+)
+def test_an_operation_declares_a_wire_type(tree: Path, told: str, refused: bool) -> None:
+    source = f'@routes.get("/v1/quotes", status_code=200)\ndef list_quotes(){told}:\n    return answer\n'
+    found = _code(tree, "src/sublet/ledger/api.py", source)
+    assert ["/v1/quotes answers with" in line for line in found] == [True] * refused
+
+
+def test_an_operation_without_content_or_with_a_file_needs_no_type(tree: Path) -> None:
+    nothing = (
+        '@routes.delete("/v1/keys/{key_id}", status_code=204)\ndef revoke(key_id: str) -> None:\n    gone(key_id)\n'
+    )
+    file = '@routes.get("/v1/exports/{name}")\ndef export(name: str) -> Response:\n    return rows(name)\n'
+    assert _code(tree, "src/sublet/ledger/api.py", nothing + file) == []
+
+
 def test_a_british_spelling_is_told_and_its_american_form_is_not(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     british, american = "organi" + "sation", "organization"
     (tree / "src" / "page.md").write_text(f"an {american}\nan {british}\n")

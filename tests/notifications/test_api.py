@@ -12,7 +12,6 @@ from tests.api.conftest import Service
 from tests.api.conftest import service as service
 from tests.leases.world import KEY
 
-from sublet.api.contract import ANSWERS
 from sublet.notifications import tailing
 from sublet.notifications.fanout import begin, fan_out
 from sublet.notifications.links import Links
@@ -28,7 +27,7 @@ HOOK = {"address": URL, "kinds": ["lease.*", "quote.held"]}
 def made(service: Service, who: str = "acme", **changes: Any) -> dict[str, Any]:
     answer = service.ask(who, "POST", "/v1/subscriptions", HOOK | changes)
     assert answer.status_code == 201, answer.text
-    same(ANSWERS[("POST", "/v1/subscriptions")], answer.json(), "subscription")
+    same(service.answers[("POST", "/v1/subscriptions")], answer.json(), "subscription")
     return dict(answer.json())
 
 
@@ -140,7 +139,7 @@ def test_deliveries_and_redelivery(service: Service) -> None:
     fan_out(service.system.store)
     path = f"/v1/subscriptions/{mine['id']}/deliveries"
     answer = service.ask("acme", "GET", path).json()
-    same(ANSWERS[("GET", "/v1/subscriptions/{subscription_id}/deliveries")], answer, "deliveries")
+    same(service.answers[("GET", "/v1/subscriptions/{subscription_id}/deliveries")], answer, "deliveries")
     assert [item["type"] for item in answer["deliveries"]] == ["quote.held", "subscription.test"]
     assert answer["deliveries"][1]["event_id"] == sent.json()["event_id"]
     assert service.ask("acme", "GET", f"{path}?state=delivered").json()["deliveries"] == []
@@ -160,7 +159,7 @@ def test_events_are_read_and_waited_for(service: Service) -> None:
     name = lease(service)
     quote(service, "bolt")
     answer = service.ask("acme", "GET", "/v1/events").json()
-    same(ANSWERS[("GET", "/v1/events")], answer, "events")
+    same(service.answers[("GET", "/v1/events")], answer, "events")
     assert [item["type"] for item in answer["events"]] == ["quote.held", "lease.ready"]
     assert service.ask("acme", "GET", f"/v1/events?since={answer['last']}").json()["events"] == []
     one = service.ask("acme", "GET", "/v1/events?limit=1").json()
@@ -179,7 +178,7 @@ def test_events_are_read_and_waited_for(service: Service) -> None:
 
 def test_kinds(service: Service) -> None:
     answer = service.ask("acme", "GET", "/v1/event-kinds").json()
-    same(ANSWERS[("GET", "/v1/event-kinds")], answer, "kinds")
+    same(service.answers[("GET", "/v1/event-kinds")], answer, "kinds")
     assert {kind["audience"] for kind in answer["kinds"]} == {"organization"}
     assert "reclaim.missed" in {
         kind["name"] for kind in service.ask("operator", "GET", "/v1/event-kinds").json()["kinds"]

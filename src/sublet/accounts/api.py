@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Depends
 from sqlalchemy import Connection
 
+from sublet.accounts import wire
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.limits.api import allowed_of
 from sublet.accounts.limits.service import Limits
 from sublet.accounts.model import Actor, ApiKey, IssuedKey, Organization, Require
@@ -16,46 +16,53 @@ from sublet.accounts.service import Accounts
 from sublet.accounts.wire import NewKey, NewOrganization
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
+from sublet.values.wire import as_answer
 
 
 def router(accounts: Accounts, require: Require) -> APIRouter:
     """`/v1/organizations`, for the operator, and `/v1/whoami`, for anybody with a key."""
-    routes = APIRouter(tags=["accounts"])
+    routes = APIRouter(tags=["accounts"], route_class=AnswerRoute)
     makes = Depends(require("organizations:write", effect=Effect(Organization)))
 
     @routes.get("/v1/whoami")
-    def whoami(actor: Actor = Depends(require("identity:read"))) -> dict[str, Any]:
+    def whoami(actor: Actor = Depends(require("identity:read"))) -> wire.Identity:
         """The organization, the role and the permissions of the key in use."""
-        return {
-            "key_id": actor.key_id,
-            "organization_id": actor.organization_id,
-            "role": actor.role,
-            "scopes": sorted(actor.scopes),
-            "permissions": {name: found for name in PERMISSIONS if (found := actor.may(name))},
-        }
+        return as_answer(
+            wire.Identity,
+            {
+                "key_id": actor.key_id,
+                "organization_id": actor.organization_id,
+                "role": actor.role,
+                "scopes": sorted(actor.scopes),
+                "permissions": {name: found for name in PERMISSIONS if (found := actor.may(name))},
+            },
+        )
 
     @routes.get("/v1/organizations")
     def list_organizations(
         actor: Actor = Depends(require("organizations:read")), page: PageRequest = Depends(page_request)
-    ) -> dict[str, Any]:
+    ) -> wire.OrganizationList:
         """Every organization, the oldest first; a customer sees its own."""
         found = accounts.organization_page(page, None if actor.everywhere else actor.organization_id)
-        return found.map(lambda item: item.as_dict()).as_dict("organizations")
+        return as_answer(wire.OrganizationList, found.map(lambda item: item.as_dict()).as_dict("organizations"))
 
     @routes.post("/v1/organizations", status_code=201, dependencies=[makes])
-    def create_organization(body: NewOrganization) -> dict[str, Any]:
+    def create_organization(body: NewOrganization) -> wire.Organization:
         """Create an organization. Its currency stays for life."""
-        return accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict()
+        return as_answer(
+            wire.Organization,
+            accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict(),
+        )
 
     @routes.post("/v1/organizations/{organization}/suspend", dependencies=[Depends(require("organizations:write"))])
-    def suspend(organization: str) -> dict[str, Any]:
+    def suspend(organization: str) -> wire.Organization:
         """None of its keys and people gets in from now on; what runs for it goes on. Repeating it changes nothing."""
-        return accounts.suspend(organization).as_dict()
+        return as_answer(wire.Organization, accounts.suspend(organization).as_dict())
 
     @routes.post("/v1/organizations/{organization}/resume", dependencies=[Depends(require("organizations:write"))])
-    def resume(organization: str) -> dict[str, Any]:
+    def resume(organization: str) -> wire.Organization:
         """Resume a suspended organization. Repeating it changes nothing."""
-        return accounts.resume(organization).as_dict()
+        return as_answer(wire.Organization, accounts.resume(organization).as_dict())
 
     _key_routes(routes, accounts, require)
     return routes
@@ -69,17 +76,17 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
         organization: str,
         actor: Actor = Depends(require("keys:read")),
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.KeyList:
         """The keys of an organization, without their secrets, the oldest first."""
         found = accounts.key_page(owned(accounts, actor, organization).id, page)
-        return found.map(lambda key: key.as_dict()).as_dict("keys")
+        return as_answer(wire.KeyList, found.map(lambda key: key.as_dict()).as_dict("keys"))
 
     @routes.post("/v1/organizations/{organization}/keys", status_code=201)
     def create_key(
         organization: str,
         body: NewKey,
         actor: Actor = Depends(require("keys:write", effect=Effect(IssuedKey, secret=True))),
-    ) -> dict[str, Any]:
+    ) -> wire.IssuedKey:
         """Create a key. The answer holds the secret, this once."""
         owner = owned(accounts, actor, organization)
         allowed = allowed_of(body.limits) if body.limits is not None else None
@@ -91,7 +98,7 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
         key, secret = accounts.create_key(
             owner.id, body.name, body.scopes, body.expires_at, body.project, body.role, also=limit
         )
-        return {**key.as_dict(), "secret": secret}
+        return as_answer(wire.IssuedKey, {**key.as_dict(), "secret": secret})
 
     @routes.delete("/v1/keys/{key_id}", status_code=204)
     def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from sublet.values.etags import Condition, tag_of
+from sublet.values.wire import as_answer, json_of
+
+T = TypeVar("T")
+
+
+class Tagged(Response, Generic[T]):
+    """An answer of type `T` with its entity tag, or 304 without it."""
+
+    media_type = "application/json"
 
 
 def if_match(request: Request) -> Condition:
@@ -15,15 +25,15 @@ def if_match(request: Request) -> Condition:
     return Condition.read("If-Match", request.headers.getlist("if-match"))
 
 
-def shown(request: Request, document: dict[str, Any], state: Any = None) -> Response:
-    """A document with its tag, or 304 where the sender has it already. `state` is what the tag is made from, where that is not
-    the document."""
+def shown(request: Request, kind: type[T], document: Mapping[str, Any], state: Any = None) -> Tagged[T]:
+    """The answer that a document describes, with its tag, or 304 if the sender has it already. `state` is what the tag is made
+    from, if that is not the document."""
     tag = tag_of(document if state is None else state)
     if Condition.read("If-None-Match", request.headers.getlist("if-none-match")).holds(tag):
-        return Response(status_code=304, headers={"etag": tag})
-    return JSONResponse(document, headers={"etag": tag})
+        return Tagged(status_code=304, headers={"etag": tag})
+    return Tagged(json_of(as_answer(kind, document)), headers={"etag": tag})
 
 
-def changed(document: dict[str, Any], state: Any = None) -> Response:
-    """What a change made, with its new tag."""
-    return JSONResponse(document, headers={"etag": tag_of(document if state is None else state)})
+def changed(kind: type[T], document: Mapping[str, Any], state: Any = None) -> Tagged[T]:
+    """The answer after a change, with its new tag."""
+    return Tagged(json_of(as_answer(kind, document)), headers={"etag": tag_of(document if state is None else state)})

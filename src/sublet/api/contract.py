@@ -1,8 +1,8 @@
 """The OpenAPI document: what FastAPI writes, completed by what holds for every operation and by the types of the answers.
 
-The types are in each domain's `wire.py`, where a client finds them too. They describe answers and don't filter them: that an
-answer has the fields of its type and no others is what the tests compare, of every answer that any of them gets
-(`tests/api/answers.py`). A client that is older than the service may still see more (docs/api.md, "Compatibility").
+The type of an operation's answer is what its function declares to return: a class in the domain's `wire.py`, where a client
+finds it too. An answer has the fields of its type and no others (`values.wire.as_answer`). A client that is older than the
+service may still see more (docs/api.md, "Compatibility").
 """
 
 from __future__ import annotations
@@ -16,16 +16,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from sublet.accounts import wire as accounts
-from sublet.api import wire as system
+from sublet.accounts.answers import answer_type
 from sublet.api.http import IDEMPOTENCY_KEY_MAX, api_routes, permission_of
-from sublet.demand import wire as demand
-from sublet.fleet import wire as fleet
-from sublet.leases import wire as leases
-from sublet.ledger import wire as ledger
-from sublet.models import wire as models
-from sublet.notifications import wire as notifications
-from sublet.surplus import wire as surplus
 from sublet.values.wire import answer
 
 
@@ -44,152 +36,6 @@ class Problem:
 
     error: ProblemError
 
-
-ANSWERS: dict[tuple[str, str], type] = {
-    ("GET", "/v1/whoami"): accounts.Identity,
-    ("GET", "/v1/organizations"): accounts.OrganizationList,
-    ("POST", "/v1/organizations"): accounts.Organization,
-    ("GET", "/v1/organizations/{organization}/keys"): accounts.KeyList,
-    ("POST", "/v1/organizations/{organization}/keys"): accounts.IssuedKey,
-    ("GET", "/v1/limits"): accounts.RateLimitList,
-    ("POST", "/v1/limits"): accounts.RateLimit,
-    ("GET", "/v1/limits/{limit_id}"): accounts.RateLimit,
-    ("PUT", "/v1/limits/{limit_id}"): accounts.RateLimit,
-    ("GET", "/v1/audit"): accounts.AuditList,
-    ("GET", "/v1/audit/verify"): accounts.AuditVerified,
-    ("POST", "/v1/organizations/{organization}/suspend"): accounts.Organization,
-    ("POST", "/v1/organizations/{organization}/resume"): accounts.Organization,
-    ("GET", "/v1/organizations/{organization}/people"): accounts.PersonList,
-    ("PUT", "/v1/organizations/{organization}/people/{person_id}/role"): accounts.Person,
-    ("GET", "/v1/organizations/{organization}/invitations"): accounts.InvitationList,
-    ("POST", "/v1/organizations/{organization}/invitations"): accounts.IssuedInvitation,
-    ("GET", "/v1/pools"): fleet.PoolList,
-    ("GET", "/v1/pools/{pool}"): fleet.Pool,
-    ("GET", "/v1/pools/{pool}/units"): fleet.UnitList,
-    ("GET", "/v1/claims"): demand.ClaimList,
-    ("POST", "/v1/claims"): demand.Claim,
-    ("DELETE", "/v1/claims/{claim_id}"): demand.Claim,
-    ("GET", "/v1/classes"): leases.ClassList,
-    ("GET", "/v1/networks"): leases.AllowLists,
-    ("POST", "/v1/volumes"): leases.Volume,
-    ("GET", "/v1/volumes"): leases.VolumePage,
-    ("GET", "/v1/volumes/{volume}"): leases.Volume,
-    ("DELETE", "/v1/volumes/{volume}"): leases.Volume,
-    ("POST", "/v1/jobs"): leases.SubmittedJobs,
-    ("GET", "/v1/jobs"): leases.JobPage,
-    ("GET", "/v1/jobs/{job_id}"): leases.Job,
-    ("GET", "/v1/jobs/{job_id}/log"): leases.JobLog,
-    ("POST", "/v1/jobs/{job_id}/cancel"): leases.SubmittedJobs,
-    ("POST", "/v1/quotes"): leases.Quote,
-    ("GET", "/v1/quotes"): leases.QuoteList,
-    ("POST", "/v1/quotes/{quote_id}/cancel"): leases.Quote,
-    ("POST", "/v1/leases"): leases.Lease,
-    ("GET", "/v1/leases"): leases.LeasePage,
-    ("GET", "/v1/leases/{lease_id}"): leases.LeaseDetail,
-    ("POST", "/v1/leases/{lease_id}/end"): leases.Lease,
-    ("GET", "/v1/leases/{lease_id}/ssh-keys"): leases.SshKeys,
-    ("PUT", "/v1/leases/{lease_id}/ssh-keys"): leases.SshKeys,
-    ("POST", "/v1/leases/{lease_id}/changes"): leases.LeaseChange,
-    ("POST", "/v1/leases/{lease_id}/changes/preview"): leases.LeaseChange,
-    ("POST", "/v1/leases/{lease_id}/end/preview"): leases.LeaseChange,
-    ("GET", "/v1/leases/{lease_id}/name"): leases.LeaseName,
-    ("PUT", "/v1/leases/{lease_id}/name"): leases.LeaseName,
-    ("POST", "/v1/reclaims/{reclaim_id}/withdraw"): leases.LeaseList,
-    ("GET", "/v1/quarantine"): leases.Quarantine,
-    ("GET", "/v1/balances"): ledger.Balances,
-    ("GET", "/v1/billing-profiles/{organization_id}"): ledger.Profile,
-    ("PUT", "/v1/billing-profiles/{organization_id}"): ledger.Profile,
-    ("GET", "/v1/budgets"): ledger.BudgetList,
-    ("POST", "/v1/budgets"): ledger.Budget,
-    ("GET", "/v1/budgets/{budget_id}"): ledger.Budget,
-    ("PATCH", "/v1/budgets/{budget_id}"): ledger.Budget,
-    ("GET", "/v1/credits"): ledger.CreditList,
-    ("POST", "/v1/credits"): ledger.CreditState,
-    ("POST", "/v1/usage"): ledger.UsageTaken,
-    ("GET", "/v1/prices"): ledger.PriceBook,
-    ("PUT", "/v1/prices"): ledger.PricesPublished,
-    ("GET", "/v1/invoices"): ledger.InvoiceList,
-    ("POST", "/v1/invoices"): ledger.InvoiceMade,
-    ("GET", "/v1/invoices/draft"): ledger.InvoiceDraft,
-    ("GET", "/v1/invoices/{invoice_id}"): ledger.Invoice,
-    ("POST", "/v1/invoices/{invoice_id}/payments"): ledger.Invoice,
-    ("POST", "/v1/invoices/{invoice_id}/payments/reverse"): ledger.Invoice,
-    ("POST", "/v1/invoices/{invoice_id}/void"): ledger.Invoice,
-    ("GET", "/v1/refunds"): ledger.RefundList,
-    ("POST", "/v1/refunds"): ledger.Refund,
-    ("POST", "/v1/credits/{credit_id}/return"): ledger.DepositReturned,
-    ("POST", "/v1/invoices/{invoice_id}/write-off"): ledger.WriteOff,
-    ("POST", "/v1/invoices/{invoice_id}/write-off/reverse"): ledger.Invoice,
-    ("POST", "/v1/invoices/{invoice_id}/netting"): ledger.Netting,
-    ("POST", "/v1/invoices/{invoice_id}/netting/undo"): ledger.Netting,
-    ("GET", "/v1/credit-notes"): ledger.CreditNoteList,
-    ("GET", "/v1/credit-notes/{note_id}"): ledger.CreditNote,
-    ("POST", "/v1/invoices/{invoice_id}/credit-notes"): ledger.CreditNote,
-    ("POST", "/v1/periods/{organization_id}/{label}/close"): ledger.PeriodClosed,
-    ("POST", "/v1/ledger/rate"): ledger.RatingReport,
-    ("POST", "/v1/periods/{label}/close"): ledger.PeriodsClosed,
-    ("POST", "/v1/periods/{organization_id}/{label}/rerate"): ledger.RerateReport,
-    ("GET", "/v1/ledger/health"): ledger.BooksHealth,
-    ("GET", "/v1/ledger/dismissals"): ledger.DismissedList,
-    ("POST", "/v1/ledger/dismissals"): ledger.DismissedEvent,
-    ("POST", "/v1/ledger/prove"): ledger.ProofReport,
-    ("GET", "/v1/statements"): ledger.Statement,
-    ("GET", "/v1/owed"): ledger.Owed,
-    ("GET", "/v1/receivables"): ledger.ReceivableList,
-    ("GET", "/v1/units/{unit_id}"): fleet.Unit,
-    ("GET", "/v1/nodes"): fleet.NodeList,
-    ("POST", "/v1/demand/{pool_id}/samples"): demand.SamplesTaken,
-    ("PUT", "/v1/demand/{pool_id}/history"): demand.SamplesTaken,
-    ("GET", "/v1/demand/{pool_id}/imports"): demand.DemandImportList,
-    ("GET", "/v1/demand/{pool_id}/samples"): demand.SampleHistory,
-    ("DELETE", "/v1/imports/{import_id}"): demand.DemandImport,
-    ("GET", "/v1/demand/{pool_id}/forecast"): surplus.DemandForecast,
-    ("GET", "/v1/surplus/{pool_id}"): surplus.SurplusLadder,
-    ("GET", "/v1/surplus/{pool_id}/{class_name}"): surplus.Offer,
-    ("GET", "/v1/record"): surplus.RecordList,
-    ("GET", "/v1/shadow"): surplus.ShadowTrials,
-    ("POST", "/v1/reclaims"): leases.ReclaimCarriedOut,
-    ("POST", "/v1/reclaims/preview"): leases.ReclaimPreview,
-    ("GET", "/v1/reclaims"): leases.ReclaimList,
-    ("GET", "/v1/reclaims/{reclaim_id}"): leases.Reclaim,
-    ("GET", "/v1/owner-waits"): leases.OwnerWaitsPage,
-    ("POST", "/v1/blocks"): leases.BlockMade,
-    ("GET", "/v1/blocks"): leases.BlockPage,
-    ("GET", "/v1/blocks/advice"): leases.BlockAdvice,
-    ("GET", "/v1/blocks/{block_id}"): leases.BlockDetail,
-    ("POST", "/v1/blocks/{block_id}/change"): leases.BlockChanged,
-    ("POST", "/v1/blocks/{block_id}/preview"): leases.BlockChanged,
-    ("POST", "/v1/maintenance"): leases.MaintenancePlan,
-    ("POST", "/v1/maintenance/preview"): leases.MaintenancePlan,
-    ("GET", "/v1/maintenance"): leases.MaintenancePage,
-    ("POST", "/v1/maintenance/{maintenance_id}/cancel"): leases.Maintenance,
-    ("GET", "/v1/lease-plan"): leases.Plan,
-    ("GET", "/v1/deployments"): models.ModelList,
-    ("POST", "/v1/deployments"): models.DeploymentState,
-    ("POST", "/v1/catalog"): models.ModelsAdded,
-    ("POST", "/v1/catalog/{model:path}/pull"): models.ModelFile,
-    ("GET", "/v1/deployments/{model:path}"): models.DeploymentState,
-    ("PUT", "/v1/deployments/{model:path}/scale"): models.DeploymentState,
-    ("GET", "/v1/subscriptions"): notifications.SubscriptionPage,
-    ("POST", "/v1/subscriptions"): notifications.SubscriptionSecret,
-    ("GET", "/v1/subscriptions/{subscription_id}"): notifications.Subscription,
-    ("PATCH", "/v1/subscriptions/{subscription_id}"): notifications.Subscription,
-    ("POST", "/v1/subscriptions/{subscription_id}/confirm"): notifications.Subscription,
-    ("POST", "/v1/subscriptions/{subscription_id}/rotate"): notifications.SubscriptionSecret,
-    ("POST", "/v1/subscriptions/{subscription_id}/test"): notifications.TestSent,
-    ("GET", "/v1/subscriptions/{subscription_id}/deliveries"): notifications.DeliveryPage,
-    ("POST", "/v1/deliveries/{delivery_id}/redeliver"): notifications.Delivery,
-    ("GET", "/v1/event-kinds"): notifications.EventKindList,
-    ("GET", "/v1/events"): notifications.EventList,
-    ("GET", "/v1/leases/{lease_id}/events"): notifications.EventList,
-    ("GET", "/v1/backlog"): system.BacklogByMonth,
-    ("GET", "/health"): system.Liveness,
-    ("GET", "/v1/health"): system.Health,
-    ("GET", "/v1/plan"): system.Plans,
-    ("GET", "/v1/desk/worth"): system.Worth,
-    ("GET", "/v1/desk/actuals"): system.ActualFigures,
-}
-"""The type of each operation's answer, by method and path."""
 
 PAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/v1/desk/actuals.html"): ("text/html",),
@@ -309,8 +155,26 @@ _REFERENCE = "#/components/schemas/{model}"
 _SCHEME = "key"
 
 
+def answers_of(api: FastAPI) -> dict[tuple[str, str], type]:
+    """The type of each operation's answer, by method and path, as the operations' functions declare it."""
+    found = ((route, answer_type(route.endpoint)) for route in api_routes(api))
+    return {(method, route.path): kind for route, kind in found if kind is not None for method in route.methods or ()}
+
+
+def check_answers(api: FastAPI) -> None:
+    """Raises RuntimeError if an operation under /v1 declares no type of its answer, and is not one that has none."""
+    answers = answers_of(api)
+    for route in api_routes(api):
+        if not route.path.startswith("/v1/") or not route.include_in_schema or route.status_code == 204:
+            continue
+        for method in route.methods or ():
+            if (method, route.path) not in answers and (method, route.path) not in PAGES:
+                raise RuntimeError(f"{method} {route.path} declares no answer; return a class of wire.py (`as_answer`)")
+
+
 def describe(api: FastAPI) -> None:
-    """Make `/v1/openapi.json` the completed document."""
+    """Make `/v1/openapi.json` the completed document. Raises RuntimeError for an operation that declares no answer."""
+    check_answers(api)
 
     def document() -> dict[str, Any]:
         if api.openapi_schema is None:
@@ -331,7 +195,8 @@ def _document(api: FastAPI) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    kinds = {kind.__name__: kind for kind in (*ANSWERS.values(), Problem)}
+    answers = answers_of(api)
+    kinds = {kind.__name__: kind for kind in (*answers.values(), Problem)}
     adapters: list[Any] = [(name, "serialization", TypeAdapter(kind)) for name, kind in kinds.items()]
     references, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE)
     schemas.update(definitions.get("$defs", {}))
@@ -340,7 +205,8 @@ def _document(api: FastAPI) -> dict[str, Any]:
         for method in route.methods or ():
             operation = made["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
-                _complete(operation, route, method, {name: references[(name, "serialization")] for name in kinds})
+                told = answers.get((method, route.path))
+                _complete(operation, route, method, {name: references[(name, "serialization")] for name in kinds}, told)
                 _show(operation, shown.get(f"{method} {route.path}", {}))
     return made
 
@@ -356,14 +222,15 @@ def _show(operation: dict[str, Any], example: dict[str, Any]) -> None:
             told["example"] = example["answer"]
 
 
-def _complete(operation: dict[str, Any], route: APIRoute, method: str, references: dict[str, Any]) -> None:
+def _complete(
+    operation: dict[str, Any], route: APIRoute, method: str, references: dict[str, Any], kind: type | None
+) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
     if method == "GET" and route.path in BOUNDED:
         operation["x-bounded"] = BOUNDED[route.path]
     for parameter in operation.get("parameters", []):
         parameter.setdefault("description", PARAMETERS.get(parameter["name"], ""))
-    kind = ANSWERS.get((method, route.path))
     if kind is not None:
         answers[str(route.status_code or 200)]["content"] = {"application/json": {"schema": references[kind.__name__]}}
     pages = PAGES.get((method, route.path), ())

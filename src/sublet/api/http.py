@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sublet import __version__
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
@@ -250,6 +251,7 @@ def frame(title: str) -> FastAPI:
     api = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     # A redirect would name the host that the caller claims to have asked.
     api.router.redirect_slashes = False
+    api.router.route_class = AnswerRoute
     api.add_exception_handler(SubletError, _known)
     api.add_exception_handler(AnsweredError, _answered)
     api.add_exception_handler(RequestValidationError, _invalid)

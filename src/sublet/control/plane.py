@@ -19,6 +19,7 @@ from sublet.accounts.limits import api as limits_api
 from sublet.accounts.limits.service import Limits
 from sublet.accounts.model import Require
 from sublet.accounts.people import api as people_api
+from sublet.api import wire
 from sublet.api.contract import describe
 from sublet.api.http import bearer_secret, check_permissions, frame, requirement
 from sublet.api.reference import add_reference
@@ -61,6 +62,7 @@ from sublet.surplus import api as surplus_api
 from sublet.values.addresses import is_direct
 from sublet.values.plan import Plan
 from sublet.values.windows import Window
+from sublet.values.wire import as_answer
 from sublet.wiring.owned import stated_of
 from sublet.wiring.system import Sublet
 
@@ -318,35 +320,35 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
     _add_metrics(api, system, plane)
 
     @api.get("/health")
-    def health() -> dict[str, Any]:
+    def health() -> wire.Liveness:
         """Whether the control plane works; no key needed, nothing secret said."""
-        return {"ok": plane.health()["ok"]}
+        return as_answer(wire.Liveness, {"ok": plane.health()["ok"]})
 
     @api.get("/v1/health", dependencies=[Depends(require("system:read"))])
-    def full_health() -> dict[str, Any]:
+    def full_health() -> wire.Health:
         """Every loop and backend, what fails and since when, and the state of the books."""
-        return {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]}
+        return as_answer(wire.Health, {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]})
 
     @api.get("/v1/desk/worth", dependencies=[Depends(require("desk:read"))])
-    def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+    def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> wire.Worth:
         """What was earned in the last days, per accelerator-hour and per IT watt and year, next to what others get."""
         line, *others = (worth(item) for item in recent(days))
         told = [{**asdict(other), "sentence": other.sentence} for other in others]
-        return {**asdict(line), "sentence": line.sentence, "other_currencies": told}
+        return as_answer(wire.Worth, {**asdict(line), "sentence": line.sentence, "other_currencies": told})
 
     def recent(days: int) -> list[Actuals]:
         now = system.clock.now()
         return actuals_by_currency(system, Window(now - timedelta(days=days), now + timedelta(seconds=1)))
 
     @api.get("/v1/desk/actuals", dependencies=[Depends(require("desk:read"))])
-    def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> dict[str, Any]:
+    def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> wire.ActualFigures:
         """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source.
 
         The currency of most accelerator-hours stands first, the others under `other_currencies`. Each `statement` has all
         that was earned in its currency, and reconciles it with the journal.
         """
         first, *others = (actuals_json(item, system.clock.now().date()) for item in recent(days))
-        return {**first, "other_currencies": others}
+        return as_answer(wire.ActualFigures, {**first, "other_currencies": others})
 
     @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("desk:read"))], response_class=HTMLResponse)
     def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
@@ -355,9 +357,10 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
         return HTMLResponse(render_actuals(first, system.clock.now().date(), others=others))
 
     @api.get("/v1/plan", dependencies=[Depends(require("plans:read"))])
-    def next_plan() -> dict[str, Any]:
+    def next_plan() -> wire.Plans:
         """What would be done now, before it is done, and the last plans that were carried out."""
-        return {"next": system.plan().as_dict(), "last": [plan.as_dict() for plan in plane.plans()]}
+        last = [plan.as_dict() for plan in plane.plans()]
+        return as_answer(wire.Plans, {"next": system.plan().as_dict(), "last": last})
 
     check_permissions(api)
     describe(api)
@@ -389,9 +392,9 @@ def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
     api.include_router(maintenance_api.router(system.maintenance, system.capacity.stated_maintenance, require))
 
     @api.get("/v1/backlog", dependencies=[Depends(require("books:read"))], tags=["ledger"])
-    def backlog() -> dict[str, Any]:
+    def backlog() -> wire.BacklogByMonth:
         """What is contracted and not yet delivered, by month: leases that are not over, at the prices they were sold for."""
-        return {"months": [month.as_dict() for month in contracted(system)]}
+        return as_answer(wire.BacklogByMonth, {"months": [month.as_dict() for month in contracted(system)]})
 
 
 def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
+from sublet.demand import wire
 from sublet.demand.jobs import KnownJob
 from sublet.demand.model import REASON_CHARACTERS_MAX, Claim, Sample
 from sublet.demand.service import Demand
@@ -19,6 +21,7 @@ from sublet.store.paging import CURSOR_MAX, PageRequest, page_request
 from sublet.values.clock import format_time, from_micros
 from sublet.values.moments import Moment
 from sublet.values.windows import Window
+from sublet.values.wire import as_answer
 
 SAMPLES_PER_PAGE_MAX = 5_000
 HISTORY_DEFAULT = timedelta(days=7)
@@ -44,14 +47,14 @@ def router(
     `id_of` gives a pool's id by its id or name and raises NotFoundError: what is said of a pool that nobody has would be
     kept and never heeded. `accelerators_of` tells how many a pool has, by its id.
     """
-    routes = APIRouter(tags=["demand"])
+    routes = APIRouter(tags=["demand"], route_class=AnswerRoute)
     seen = Depends(require("demand:read"))
 
     _add_import(routes, demand, require, id_of, accelerators_of)
     _add_imports(routes, demand, require, id_of)
 
     @routes.post("/v1/demand/{pool_id}/samples", dependencies=[Depends(require("demand:write"))])
-    def record(pool_id: str, body: NewSamples) -> dict[str, Any]:
+    def record(pool_id: str, body: NewSamples) -> wire.SamplesTaken:
         """Keep samples of a pool; the same ones again change nothing."""
         samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
         found = id_of(pool_id)
@@ -59,7 +62,7 @@ def router(
         recorded = demand.record_samples(found, samples)
         for item, jobs in told:
             demand.record_jobs(found, item.time, item.capacity, jobs)
-        return recorded.as_dict()
+        return as_answer(wire.SamplesTaken, recorded.as_dict())
 
     @routes.get("/v1/demand/{pool_id}/samples", dependencies=[seen])
     def list_samples(
@@ -68,27 +71,30 @@ def router(
         until: Moment | None = None,
         limit: Annotated[int, Query(ge=1, le=SAMPLES_PER_PAGE_MAX)] = 1_000,
         after: Annotated[str | None, Query(max_length=CURSOR_MAX)] = None,
-    ) -> dict[str, Any]:
+    ) -> wire.SampleHistory:
         """The samples in `[since, until)`, the newest first, by default of the last seven days. `step_s` and `findings` are
         those of the page."""
         end = until or clock_now() + timedelta(seconds=1)
         found = id_of(pool_id)
         series, following = demand.sample_page(found, since or end - HISTORY_DEFAULT, end, PageRequest(limit, after))
-        return {
-            "pool_id": found,
-            "step_s": series.step_s,
-            "findings": series.findings.as_dict(),
-            "samples": [
-                {
-                    "time": format_time(from_micros(int(series.times_us[index]))),
-                    "capacity": float(series.capacity[index]),
-                    "in_use": float(series.in_use[index]),
-                    "pending": float(series.pending[index]),
-                }
-                for index in reversed(range(len(series)))
-            ],
-            "next": following,
-        }
+        return as_answer(
+            wire.SampleHistory,
+            {
+                "pool_id": found,
+                "step_s": series.step_s,
+                "findings": series.findings.as_dict(),
+                "samples": [
+                    {
+                        "time": format_time(from_micros(int(series.times_us[index]))),
+                        "capacity": float(series.capacity[index]),
+                        "in_use": float(series.in_use[index]),
+                        "pending": float(series.pending[index]),
+                    }
+                    for index in reversed(range(len(series)))
+                ],
+                "next": following,
+            },
+        )
 
     _add_claims(routes, demand, require, id_of)
     return routes
@@ -115,7 +121,7 @@ def _add_import(
         request: Request,
         source: Annotated[str, Query(max_length=REASON_CHARACTERS_MAX)] = "",
         force: bool = False,
-    ) -> dict[str, Any]:
+    ) -> wire.SamplesTaken:
         """Import history from a CSV file with `time,capacity,in_use`, all or nothing; importing it again changes nothing.
 
         A file whose demand is usually far above what the pool has is refused unless `force` is set. `source` names the
@@ -123,43 +129,48 @@ def _add_import(
         """
         content = await request.body()
 
-        def keep() -> dict[str, Any]:
+        def keep() -> wire.SamplesTaken:
             found = id_of(pool_id)
-            return demand.import_history(found, content, accelerators_of(found), source, force=force).as_dict()
+            taken = demand.import_history(found, content, accelerators_of(found), source, force=force)
+            return as_answer(wire.SamplesTaken, taken.as_dict())
 
         return await run_in_threadpool(keep)
 
 
 def _add_imports(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
     @routes.get("/v1/demand/{pool_id}/imports", dependencies=[Depends(require("demand:read"))])
-    def list_imports(pool_id: str, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_imports(pool_id: str, page: PageRequest = Depends(page_request)) -> wire.DemandImportList:
         """The files that were imported as a pool's history, the newest first."""
-        return demand.import_page(id_of(pool_id), page).map(lambda item: item.as_dict()).as_dict("imports")
+        return as_answer(
+            wire.DemandImportList,
+            demand.import_page(id_of(pool_id), page).map(lambda item: item.as_dict()).as_dict("imports"),
+        )
 
     @routes.delete("/v1/imports/{import_id}", dependencies=[Depends(require("demand:write"))])
-    def undo_import(import_id: str) -> dict[str, Any]:
+    def undo_import(import_id: str) -> wire.DemandImport:
         """Undo an import: what it wrote over stands again, where nothing was written since. Repeating it changes nothing."""
-        return demand.undo_import(import_id).as_dict()
+        return as_answer(wire.DemandImport, demand.undo_import(import_id).as_dict())
 
 
 def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
     @routes.get("/v1/claims", dependencies=[Depends(require("claims:read"))])
-    def list_claims(pool_id: str | None = None, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_claims(pool_id: str | None = None, page: PageRequest = Depends(page_request)) -> wire.ClaimList:
         """The claims that are not over, of one pool or of all, the oldest first."""
         found = demand.claim_page(id_of(pool_id) if pool_id else None, page)
-        return found.map(lambda claim: claim.as_dict()).as_dict("claims")
+        return as_answer(wire.ClaimList, found.map(lambda claim: claim.as_dict()).as_dict("claims"))
 
     @routes.post("/v1/claims", status_code=201)
-    def add_claim(
-        body: NewClaim, actor: Actor = Depends(require("claims:write", effect=Effect(Claim)))
-    ) -> dict[str, Any]:
+    def add_claim(body: NewClaim, actor: Actor = Depends(require("claims:write", effect=Effect(Claim)))) -> wire.Claim:
         """Announce a need; it is honored before anything that may still be sold."""
         window = Window.told(body.start or demand.clock.now(), body.end, body.duration_s)
         pool_id, count = id_of(body.pool), body.accelerators
         team = actor.organization_id
-        return demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s, team=team).as_dict()
+        return as_answer(
+            wire.Claim,
+            demand.add_claim(pool_id, count, window, body.reason, patience_s=body.patience_s, team=team).as_dict(),
+        )
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
-    def withdraw_claim(claim_id: str) -> dict[str, Any]:
+    def withdraw_claim(claim_id: str) -> wire.Claim:
         """Withdraw a claim; repeating it changes nothing."""
-        return demand.withdraw_claim(claim_id).as_dict()
+        return as_answer(wire.Claim, demand.withdraw_claim(claim_id).as_dict())

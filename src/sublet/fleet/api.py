@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 
-from sublet.accounts.conditions import if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, if_match, shown
 from sublet.accounts.model import Require
+from sublet.fleet import wire
 from sublet.fleet.nodes import Nodes
 from sublet.fleet.service import Fleet
 from sublet.fleet.wire import UnitService
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError
 from sublet.values.etags import Condition
+from sublet.values.wire import as_answer
 
 
 def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Require) -> APIRouter:
     """`/v1/nodes`: the machines that serve this database, for the operator."""
-    routes = APIRouter(tags=["fleet"])
+    routes = APIRouter(tags=["fleet"], route_class=AnswerRoute)
 
     @routes.get("/v1/nodes", dependencies=[Depends(require("fleet:read"))])
-    def list_nodes(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_nodes(page: PageRequest = Depends(page_request)) -> wire.NodeList:
         """The machines that serve this database, and when each was last heard from, the oldest first."""
         now = clock_now()
-        return nodes.page(page).map(lambda node: node.as_dict(now)).as_dict("nodes")
+        return as_answer(wire.NodeList, nodes.page(page).map(lambda node: node.as_dict(now)).as_dict("nodes"))
 
     @routes.delete("/v1/nodes/{node}", status_code=204, dependencies=[Depends(require("fleet:write"))])
     def forget_node(node: str) -> None:
@@ -38,27 +40,29 @@ def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Requir
 
 def router(fleet: Fleet, require: Require) -> APIRouter:
     """`/v1/pools`: what there is, for anybody with a key; a pool and its accelerators, for the operator."""
-    routes = APIRouter(tags=["fleet"])
+    routes = APIRouter(tags=["fleet"], route_class=AnswerRoute)
 
     @routes.get("/v1/pools", dependencies=[Depends(require("pools:read"))])
-    def list_pools(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_pools(page: PageRequest = Depends(page_request)) -> wire.PoolList:
         """Every pool by name, with its prices and what is in service."""
-        return fleet.pool_page(page).map(lambda pool: pool.as_dict()).as_dict("pools")
+        return as_answer(wire.PoolList, fleet.pool_page(page).map(lambda pool: pool.as_dict()).as_dict("pools"))
 
     @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("fleet:read"))])
-    def show_pool(request: Request, pool: str) -> Response:
+    def show_pool(request: Request, pool: str) -> Tagged[wire.Pool]:
         """A pool by its id or name."""
-        return shown(request, fleet.pool(pool).as_dict())
+        return shown(request, wire.Pool, fleet.pool(pool).as_dict())
 
     @routes.get("/v1/pools/{pool}/units", dependencies=[Depends(require("fleet:read"))])
-    def list_units(pool: str, page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_units(pool: str, page: PageRequest = Depends(page_request)) -> wire.UnitList:
         """The accelerators of a pool, in their order."""
-        return fleet.unit_page(fleet.pool(pool).id, page).map(lambda unit: unit.as_dict()).as_dict("units")
+        return as_answer(
+            wire.UnitList, fleet.unit_page(fleet.pool(pool).id, page).map(lambda unit: unit.as_dict()).as_dict("units")
+        )
 
     @routes.get("/v1/units/{unit_id}", dependencies=[Depends(require("fleet:read"))])
-    def show_unit(request: Request, unit_id: str) -> Response:
+    def show_unit(request: Request, unit_id: str) -> Tagged[wire.Unit]:
         """An accelerator, and why it is out of service if it is."""
-        return shown(request, fleet.unit(unit_id).as_dict())
+        return shown(request, wire.Unit, fleet.unit(unit_id).as_dict())
 
     @routes.put("/v1/units/{unit_id}/service", status_code=204, dependencies=[Depends(require("fleet:write"))])
     def set_service(unit_id: str, body: UnitService, seen: Condition = Depends(if_match)) -> None:

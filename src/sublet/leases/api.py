@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request
 
-from sublet.accounts.conditions import changed, if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require
+from sublet.leases import wire
 from sublet.leases.changes import api as changes
 from sublet.leases.model import OWNER_NEEDS, Lease, OnFailure, Quote
 from sublet.leases.quotes.admission import QuoteRequest
@@ -19,6 +21,7 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.etags import Condition
 from sublet.values.windows import Window
+from sublet.values.wire import as_answer
 
 IdempotencyKey = Annotated[str | None, Header(max_length=128)]
 
@@ -26,7 +29,7 @@ IdempotencyKey = Annotated[str | None, Header(max_length=128)]
 def router(leases: Leases, require: Require) -> APIRouter:
     """`/v1/classes`, `/v1/quotes` and `/v1/leases` for customers (the operator may see all of them); `/v1/reclaims` for internal
     teams."""
-    routes = APIRouter(tags=["leases"])
+    routes = APIRouter(tags=["leases"], route_class=AnswerRoute)
     _add_quote_routes(routes, leases, require)
     _add_lease_routes(routes, leases, require)
     routes.include_router(changes.router(leases, require))
@@ -39,21 +42,24 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
     reader, writer = require("leases:read"), require("leases:write")
 
     @routes.get("/v1/classes", dependencies=[Depends(require("pools:read"))])
-    def list_classes() -> dict[str, Any]:
+    def list_classes() -> wire.ClassList:
         """The classes of service on sale, the strictest first: how each is taken back, with which notice, credit and price."""
-        return {"classes": [item.as_dict() for item in leases.classes.on_sale], "default": leases.class_default}
+        return as_answer(
+            wire.ClassList,
+            {"classes": [item.as_dict() for item in leases.classes.on_sale], "default": leases.class_default},
+        )
 
     @routes.get("/v1/networks")
-    def list_networks(actor: Actor = Depends(reader)) -> dict[str, Any]:
+    def list_networks(actor: Actor = Depends(reader)) -> wire.AllowLists:
         """The allow lists that a lease can be given, and whether one of yours may ask for it. Without one a lease reaches nothing."""
-        return {"networks": leases.networks(actor.organization_id)}
+        return as_answer(wire.AllowLists, {"networks": leases.networks(actor.organization_id)})
 
     @routes.post("/v1/quotes", status_code=201)
     def quote(
         body: NewQuote,
         actor: Actor = Depends(require("leases:write", effect=Effect(Quote))),
         idempotency_key: IdempotencyKey = None,
-    ) -> dict[str, Any]:
+    ) -> wire.Quote:
         """A fixed price for 60 seconds. `held_until` says until when its capacity is held; without it the quote can be accepted
         while the capacity is there."""
         asked = QuoteRequest(
@@ -70,17 +76,20 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             finish_by=body.finish_by,
             volumes=tuple(body.volumes or ()),
         )
-        return leases.quote(actor.organization_id, asked, idempotency_key).as_dict()
+        return as_answer(wire.Quote, leases.quote(actor.organization_id, asked, idempotency_key).as_dict())
 
     @routes.get("/v1/quotes")
-    def list_quotes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_quotes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.QuoteList:
         """One's own quotes that can still be accepted, the newest first."""
-        return leases.quote_page(actor.organization_id, page).map(lambda item: item.as_dict()).as_dict("quotes")
+        return as_answer(
+            wire.QuoteList,
+            leases.quote_page(actor.organization_id, page).map(lambda item: item.as_dict()).as_dict("quotes"),
+        )
 
     @routes.post("/v1/quotes/{quote_id}/cancel")
-    def cancel_quote(quote_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def cancel_quote(quote_id: str, actor: Actor = Depends(writer)) -> wire.Quote:
         """Give up a quote: what it holds is on sale again. Repeating it changes nothing."""
-        return leases.cancel_quote(actor.organization_id, quote_id).as_dict()
+        return as_answer(wire.Quote, leases.cancel_quote(actor.organization_id, quote_id).as_dict())
 
 
 def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
@@ -91,7 +100,7 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         body: NewLease,
         actor: Actor = Depends(require("leases:write", effect=Effect(Lease))),
         idempotency_key: IdempotencyKey = None,
-    ) -> dict[str, Any]:
+    ) -> wire.Lease:
         """Accept a quote. A quote makes one lease, however often it is accepted."""
         lease = leases.accept(
             actor.organization_id,
@@ -101,44 +110,47 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             key_id=actor.key_id,
             project=actor.project,
         )
-        return _told(lease, actor)
+        return as_answer(wire.Lease, _told(lease, actor))
 
     @routes.get("/v1/leases")
     def list_leases(
         actor: Actor = Depends(reader),
         live: bool = False,
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.LeasePage:
         """The newest first; the operator sees every organization's. With `live`, those that are not over."""
         found = leases.lease_page(_whose(actor), page, live_only=live)
-        return found.map(lambda lease: _told(lease, actor)).as_dict("leases")
+        return as_answer(wire.LeasePage, found.map(lambda lease: _told(lease, actor)).as_dict("leases"))
 
     @routes.get("/v1/leases/{lease_id}")
-    def show(lease_id: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
+    def show(lease_id: str, actor: Actor = Depends(reader)) -> wire.LeaseDetail:
         """A lease with every change of its state."""
         lease = leases.lease(lease_id, _whose(actor))
         history = [item.as_dict() for item in leases.history(lease_id)]
         if _whose(actor) is not None:
             history = [{**item, "reason": told_to_tenant(item["reason"])} for item in history]
-        return {**_told(lease, actor), "ssh_public_keys": list(lease.ssh_public_keys), "history": history}
+        return as_answer(
+            wire.LeaseDetail,
+            {**_told(lease, actor), "ssh_public_keys": list(lease.ssh_public_keys), "history": history},
+        )
 
     @routes.get("/v1/leases/{lease_id}/ssh-keys")
-    def list_ssh_keys(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Response:
+    def list_ssh_keys(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.SshKeys]:
         """The public keys that may log in."""
-        return shown(request, leases.lease(lease_id, _whose(actor)).keys_as_dict())
+        return shown(request, wire.SshKeys, leases.lease(lease_id, _whose(actor)).keys_as_dict())
 
     @routes.put("/v1/leases/{lease_id}/ssh-keys")
     def set_ssh_keys(
         lease_id: str, body: NewSshKeys, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
-    ) -> Response:
+    ) -> Tagged[wire.SshKeys]:
         """Other keys may log in, within seconds if the lease runs. Sessions that are open stay open."""
         lease = leases.set_ssh_keys(lease_id, body.ssh_public_keys, _whose(actor), seen)
-        return changed(lease.keys_as_dict())
+        return changed(wire.SshKeys, lease.keys_as_dict())
 
     @routes.post("/v1/leases/{lease_id}/end")
-    def end(lease_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def end(lease_id: str, actor: Actor = Depends(writer)) -> wire.Lease:
         """Give a lease back, or cancel it before it began. Repeating it changes nothing."""
-        return _told(leases.end(lease_id, _whose(actor)), actor)
+        return as_answer(wire.Lease, _told(leases.end(lease_id, _whose(actor)), actor))
 
 
 def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
@@ -155,52 +167,57 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
         body: NewReclaim,
         actor: Actor = Depends(require("reclaims:write", effect=Effect(dict, dict))),
         idempotency_key: IdempotencyKey = None,
-    ) -> dict[str, Any]:
+    ) -> wire.ReclaimCarriedOut:
         """Take capacity back: the plan names whom, when and for what credit, and notice is given."""
-        return leases.reclaim(order(body, actor), f"owner {actor.organization_id}", idempotency_key)
+        return as_answer(
+            wire.ReclaimCarriedOut,
+            leases.reclaim(order(body, actor), f"owner {actor.organization_id}", idempotency_key),
+        )
 
     @routes.post("/v1/reclaims/preview")
-    def preview(body: NewReclaim, actor: Actor = Depends(require("reclaims:read"))) -> dict[str, Any]:
+    def preview(body: NewReclaim, actor: Actor = Depends(require("reclaims:read"))) -> wire.ReclaimPreview:
         """The same plan, without carrying it out."""
-        return leases.preview_reclaim(order(body, actor)).as_dict()
+        return as_answer(wire.ReclaimPreview, leases.preview_reclaim(order(body, actor)).as_dict())
 
     @routes.get("/v1/reclaims", dependencies=[Depends(require("reclaims:read"))])
-    def list_reclaims(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_reclaims(page: PageRequest = Depends(page_request)) -> wire.ReclaimList:
         """What was taken back and by which plan, the newest first."""
-        return leases.reclaims(page).as_dict("reclaims")
+        return as_answer(wire.ReclaimList, leases.reclaims(page).as_dict("reclaims"))
 
     @routes.get("/v1/reclaims/{reclaim_id}", dependencies=[Depends(require("reclaims:read"))])
-    def show_reclaim(reclaim_id: str) -> dict[str, Any]:
+    def show_reclaim(reclaim_id: str) -> wire.Reclaim:
         """What was taken back, by whom, why, and the plan by which it is freed."""
-        return leases.reclaim_named(reclaim_id)
+        return as_answer(wire.Reclaim, leases.reclaim_named(reclaim_id))
 
     @routes.get("/v1/owner-waits", dependencies=[Depends(require("reclaims:read"))])
     def list_owner_waits(
         pool: Annotated[str | None, Query(max_length=60)] = None, page: PageRequest = Depends(page_request)
-    ) -> dict[str, Any]:
+    ) -> wire.OwnerWaitsPage:
         """What the owner's own work waited for instead of breaking leases, by day, pool and team, the newest day first."""
-        return leases.owner_waits(pool, page).map(lambda item: item.as_dict()).as_dict("owner_waits")
+        return as_answer(
+            wire.OwnerWaitsPage, leases.owner_waits(pool, page).map(lambda item: item.as_dict()).as_dict("owner_waits")
+        )
 
     @routes.post("/v1/reclaims/{reclaim_id}/withdraw")
-    def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> dict[str, Any]:
+    def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> wire.LeaseList:
         """The owner does not need it after all; notices that are not due yet are withdrawn."""
         found = leases.withdraw_reclaim(reclaim_id, f"owner {actor.organization_id}")
-        return {"leases": [lease.as_dict() for lease in found]}
+        return as_answer(wire.LeaseList, {"leases": [lease.as_dict() for lease in found]})
 
 
 def _add_operator_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
     @routes.get("/v1/lease-plan", dependencies=[Depends(require("plans:read"))])
-    def next_plan() -> dict[str, Any]:
+    def next_plan() -> wire.Plan:
         """What the next round would do. Nothing is carried out."""
-        return leases.plan().as_dict()
+        return as_answer(wire.Plan, leases.plan().as_dict())
 
     @routes.get("/v1/quarantine", dependencies=[Depends(require("fleet:read"))])
-    def list_quarantine(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_quarantine(page: PageRequest = Depends(page_request)) -> wire.Quarantine:
         """Accelerators that are out of sale until what a lease left on them is proved gone, by id."""
         found = leases.quarantine_page(page).map(
             lambda item: {"id": item.unit_id, "pool_id": item.pool_id, "lease_id": item.lease_id, "reason": item.reason}
         )
-        return found.as_dict("accelerators")
+        return as_answer(wire.Quarantine, found.as_dict("accelerators"))
 
     @routes.post("/v1/quarantine/{unit_id}/release", status_code=204)
     def release(unit_id: str, body: Release, actor: Actor = Depends(require("fleet:write"))) -> None:

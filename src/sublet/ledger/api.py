@@ -11,8 +11,10 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
-from sublet.accounts.conditions import changed, if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require
+from sublet.ledger import wire
 from sublet.ledger.budgets.model import Budget
 from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.exports import EXPORTS, export_rows, write_parquet
@@ -44,6 +46,7 @@ from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.etags import Condition
 from sublet.values.moments import Moment
 from sublet.values.money import nano_from_decimal
+from sublet.values.wire import as_answer
 
 Seen = Annotated[Condition, Depends(if_match)]
 Paged = Annotated[PageRequest, Depends(page_request)]
@@ -70,12 +73,13 @@ _PRICES_BODY = {
 
 def router(ledger: Ledger, require: Require) -> APIRouter:
     """Usage and writes for the operator (`operate`); reading of one's own for everybody with `billing`."""
-    routes = APIRouter(tags=["ledger"])
+    routes = APIRouter(tags=["ledger"], route_class=AnswerRoute)
     for part in (
         _usage_routes,
         _price_routes,
         _money_routes,
         _invoice_routes,
+        _period_routes,
         note_routes,
         settling_routes,
         _budget_routes,
@@ -87,14 +91,14 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
 
 def _usage_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.post("/v1/usage", dependencies=[Depends(require("usage:write"))], openapi_extra=_USAGE_BODY)
-    async def take_usage(request: Request) -> Response:
+    async def take_usage(request: Request) -> wire.UsageTaken | Response:
         """CloudEvents 1.0: structured, batched or binary. A single event that is refused answers 4xx; of a batch the good
         are taken and the bad returned with reasons."""
         body = await request.body()
         content_type = request.headers.get("content-type", "")
         result = await run_in_threadpool(_take, ledger, content_type, dict(request.headers), body)
         if not result.refused or content_type.lower().startswith(BATCHED):
-            return JSONResponse(result.as_dict())
+            return as_answer(wire.UsageTaken, result.as_dict())
         refusal = result.refused[0]
         problem = {"code": refusal.code, "message": refusal.message, "details": dict(refusal.details)}
         return JSONResponse({**result.as_dict(), "error": problem}, _STATUS.get(refusal.code, 400))
@@ -110,7 +114,9 @@ def _take(ledger: Ledger, content_type: str, headers: dict[str, str], body: byte
 
 def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/prices")
-    def read_prices(request: Request, actor: Annotated[Actor, Depends(require("prices:read"))]) -> Response:
+    def read_prices(
+        request: Request, actor: Annotated[Actor, Depends(require("prices:read"))]
+    ) -> Tagged[wire.PriceBook]:
         """The current price book: everybody's prices, and one's own."""
         book = ledger.prices()
         content = dict(book.content)
@@ -120,10 +126,12 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
             content[section] = [entry for entry in entries if actor.everywhere or entry.get("organization", "") in mine]
         state = book.state if actor.everywhere else [book.state, actor.organization_id]
         units = {meter.name: meter.unit for meter in METERS.values()}
-        return shown(request, {"version": book.version, "name": book.name, "units": units, **content}, state)
+        return shown(
+            request, wire.PriceBook, {"version": book.version, "name": book.name, "units": units, **content}, state
+        )
 
     @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)
-    async def publish_prices(request: Request, seen: Seen) -> Response:
+    async def publish_prices(request: Request, seen: Seen) -> Tagged[wire.PricesPublished]:
         """Publish a price book (TOML). Overlaps refuse it; gaps are listed in the answer."""
         body = await request.body()
         if len(body) > BOOK_BYTES_MAX:
@@ -136,61 +144,64 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         built_in = {price.meter for price in await run_in_threadpool(ledger.built_in_prices)}
         findings = [finding.as_dict() for finding in check(book)]
         answer = {"version": version, "findings": findings, "built_in": sorted(built_in)}
-        return changed(answer, ledger.prices().state)
+        return changed(wire.PricesPublished, answer, ledger.prices().state)
 
 
 def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/credits")
     def list_credits(
         actor: Annotated[Actor, Depends(require("credits:read"))], page: Paged, organization_id: str = ""
-    ) -> dict[str, Any]:
+    ) -> wire.CreditList:
         """The credits of an organization, and what is left of each, the oldest first."""
         found = ledger.lists.credits(actor.whose(organization_id), page)
-        return found.map(lambda credit: credit.as_dict()).as_dict("credits")
+        return as_answer(wire.CreditList, found.map(lambda credit: credit.as_dict()).as_dict("credits"))
 
     @routes.post(
         "/v1/credits", status_code=201, dependencies=[Depends(require("credits:write", effect=Effect(Credit)))]
     )
-    def give_credit(body: NewCredit) -> dict[str, Any]:
+    def give_credit(body: NewCredit) -> wire.CreditState:
         """Give a credit once per source_id; `prepaid` is money received in advance."""
         nano = nano_from_decimal(body.amount)
         if body.kind == "prepaid":
             ledger.ensure_payable(body.organization_id, nano)
-        return ledger.store.write(
-            lambda connection: ledger.credit(
-                connection,
-                body.organization_id,
-                nano,
-                body.reason,
-                body.source_id,
-                kind=body.kind,
-                expires_at=body.expires_at,
-                tax_mode=body.tax_mode,
-            )
-        ).as_dict()
+        return as_answer(
+            wire.CreditState,
+            ledger.store.write(
+                lambda connection: ledger.credit(
+                    connection,
+                    body.organization_id,
+                    nano,
+                    body.reason,
+                    body.source_id,
+                    kind=body.kind,
+                    expires_at=body.expires_at,
+                    tax_mode=body.tax_mode,
+                )
+            ).as_dict(),
+        )
 
     @routes.get("/v1/balances")
     def read_balances(
         actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = ""
-    ) -> dict[str, Any]:
+    ) -> wire.Balances:
         """Balances by account; debit is positive."""
         found = ledger.balances(actor.whose(organization_id))
-        return {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
+        return as_answer(
+            wire.Balances, {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
+        )
 
     @routes.get("/v1/owed")
-    def read_owed(
-        actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = ""
-    ) -> dict[str, Any]:
+    def read_owed(actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = "") -> wire.Owed:
         """What an organization owes now: used so far by product and project, credits, what is open, a forecast of the month, and
         when the next invoice is made."""
-        return owed(ledger, actor.whose(organization_id))
+        return as_answer(wire.Owed, owed(ledger, actor.whose(organization_id)))
 
     @routes.get("/v1/billing-profiles/{organization_id}")
     def read_profile(
         request: Request, organization_id: str, actor: Annotated[Actor, Depends(require("profiles:read"))]
-    ) -> Response:
+    ) -> Tagged[wire.Profile]:
         """What stands on the organization's invoices about it."""
-        return shown(request, asdict(ledger.profile(actor.whose(organization_id))))
+        return shown(request, wire.Profile, asdict(ledger.profile(actor.whose(organization_id))))
 
     @routes.put("/v1/billing-profiles/{organization_id}")
     def set_profile(
@@ -198,80 +209,90 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         body: BillingProfile,
         seen: Seen,
         actor: Annotated[Actor, Depends(require("profiles:write"))],
-    ) -> Response:
+    ) -> Tagged[wire.Profile]:
         """Set what stands on the organization's next invoices about it."""
         owner = actor.whose(organization_id)
         said = asdict(body)
         terms = Terms(said.pop("payment_days"), by_operator=actor.everywhere)
         ledger.set_profile(owner, Profile(**said), seen, terms)
-        return changed(asdict(ledger.profile(owner)))
+        return changed(wire.Profile, asdict(ledger.profile(owner)))
 
 
 def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     reader = Annotated[Actor, Depends(require("invoices:read"))]
-    operate = Depends(require("invoices:write"))
     billed = Depends(require("invoices:write", effect=Effect(Made)))
     made = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/invoices")
-    def list_invoices(actor: reader, page: Paged, organization_id: str = "") -> dict[str, Any]:
+    def list_invoices(actor: reader, page: Paged, organization_id: str = "") -> wire.InvoiceList:
         """The invoices of an organization, the newest first."""
-        return ledger.lists.invoices(actor.whose(organization_id), page).as_dict("invoices")
+        return as_answer(
+            wire.InvoiceList, ledger.lists.invoices(actor.whose(organization_id), page).as_dict("invoices")
+        )
 
     @routes.get("/v1/invoices/draft")
-    def read_draft(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
+    def read_draft(actor: reader, organization_id: str = "", period: str = "") -> wire.InvoiceDraft:
         """What would be invoiced now."""
-        return ledger.draft(actor.whose(organization_id), period)
+        return as_answer(wire.InvoiceDraft, ledger.draft(actor.whose(organization_id), period))
 
     @routes.post(
         "/v1/invoices",
         status_code=201,
         dependencies=[billed],
     )
-    def make_invoice(body: NewInvoice) -> dict[str, Any]:
+    def make_invoice(body: NewInvoice) -> wire.InvoiceMade:
         """Bill on demand: a final invoice, and a credit note of months that come to less than was invoiced; null where there is
         nothing."""
-        return ledger.bill(body.organization_id, body.period, body.digest).as_dict()
+        return as_answer(wire.InvoiceMade, ledger.bill(body.organization_id, body.period, body.digest).as_dict())
+
+    @routes.get("/v1/invoices/{invoice_id}")
+    def read_invoice(
+        invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json"
+    ) -> wire.Invoice | Response:
+        """`format` is json, html, pdf, or of an e-invoice ubl or factur-x (a PDF/A-3 with the XML in it)."""
+        document = _invoice_for(ledger, actor, invoice_id)
+        return document_response(wire.Invoice, document, format)
+
+    @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
+    def pay_invoice(invoice_id: str, body: NewPayment) -> wire.Invoice:
+        """Record a payment, once per source_id; the invoice with what is paid on it."""
+        return as_answer(wire.Invoice, ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id))
+
+    @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[made])
+    def reverse_payment(invoice_id: str, body: MistakenPayment) -> wire.Invoice:
+        """Take a payment that was recorded by mistake back, once; the invoice is open again."""
+        return as_answer(wire.Invoice, ledger.reverse_payment(invoice_id, body.source_id, body.reason))
+
+    @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[made])
+    def void_invoice(invoice_id: str, body: Reason) -> wire.Invoice:
+        """Take a final invoice back; its number stays used and its charges are invoiced again."""
+        return as_answer(wire.Invoice, ledger.void(invoice_id, body.reason))
+
+
+def _period_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    operate = Depends(require("invoices:write"))
 
     @routes.post("/v1/periods/{organization_id}/{label}/close", dependencies=[operate])
-    def close_period(organization_id: str, label: str) -> dict[str, Any]:
+    def close_period(organization_id: str, label: str) -> wire.PeriodClosed:
         """Close a month that is over and make its invoice; a second call changes nothing."""
         closed = ledger.close(organization_id, label)
         found = {"invoice": closed.invoice, "credit_note": closed.note}
-        return {"period": label, "closed_now": closed.by_this_call, **found}
+        return as_answer(wire.PeriodClosed, {"period": label, "closed_now": closed.by_this_call, **found})
 
     @routes.post("/v1/periods/{label}/close", dependencies=[operate])
-    def close_all_periods(label: str) -> dict[str, Any]:
+    def close_all_periods(label: str) -> wire.PeriodsClosed:
         """Close a month of every organization in whose time zone it is over; a second call closes what is left."""
         found = ledger.close_all(label)
         numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
-        return {"period": label, "closed_now": sum(closed.by_this_call for closed in found), "invoices": numbers}
+        return as_answer(
+            wire.PeriodsClosed,
+            {"period": label, "closed_now": sum(closed.by_this_call for closed in found), "invoices": numbers},
+        )
 
     @routes.post("/v1/periods/{organization_id}/{label}/rerate", dependencies=[operate])
-    def rerate_period(organization_id: str, label: str) -> dict[str, Any]:
+    def rerate_period(organization_id: str, label: str) -> wire.RerateReport:
         """Rate a month's usage again by the present price book: by reversal, never by rewriting."""
-        return vars(ledger.rerate(organization_id, label))
-
-    @routes.get("/v1/invoices/{invoice_id}")
-    def read_invoice(invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
-        """`format` is json, html, pdf, or of an e-invoice ubl or factur-x (a PDF/A-3 with the XML in it)."""
-        document = _invoice_for(ledger, actor, invoice_id)
-        return document_response(document, format)
-
-    @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
-    def pay_invoice(invoice_id: str, body: NewPayment) -> dict[str, Any]:
-        """Record a payment, once per source_id; the invoice with what is paid on it."""
-        return ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id)
-
-    @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[made])
-    def reverse_payment(invoice_id: str, body: MistakenPayment) -> dict[str, Any]:
-        """Take a payment that was recorded by mistake back, once; the invoice is open again."""
-        return ledger.reverse_payment(invoice_id, body.source_id, body.reason)
-
-    @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[made])
-    def void_invoice(invoice_id: str, body: Reason) -> dict[str, Any]:
-        """Take a final invoice back; its number stays used and its charges are invoiced again."""
-        return ledger.void(invoice_id, body.reason)
+        return as_answer(wire.RerateReport, vars(ledger.rerate(organization_id, label)))
 
 
 def _invoice_for(ledger: Ledger, actor: Actor, invoice_id: str) -> dict[str, Any]:
@@ -286,32 +307,35 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.get("/v1/budgets")
     def list_budgets(
         actor: Annotated[Actor, Depends(require("budgets:read"))], page: Paged, organization_id: str = ""
-    ) -> dict[str, Any]:
+    ) -> wire.BudgetList:
         """The budgets of an organization, with what was spent and is held in the present period, the oldest first."""
         found = ledger.lists.budgets(actor.whose(organization_id), page)
-        return found.map(lambda state: state.as_dict()).as_dict("budgets")
+        return as_answer(wire.BudgetList, found.map(lambda state: state.as_dict()).as_dict("budgets"))
 
     @routes.post(
         "/v1/budgets", status_code=201, dependencies=[Depends(require("budgets:write", effect=Effect(Budget)))]
     )
-    def create_budget(body: NewBudget) -> dict[str, Any]:
+    def create_budget(body: NewBudget) -> wire.Budget:
         """Set up a budget; what its scope has spent in the present period counts already."""
         fields = {name: value for name, value in asdict(body).items() if name not in ("organization_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
-        return ledger.create_budget(new_budget(body.organization_id, nano_from_decimal(body.limit), **fields)).as_dict()
+        return as_answer(
+            wire.Budget,
+            ledger.create_budget(new_budget(body.organization_id, nano_from_decimal(body.limit), **fields)).as_dict(),
+        )
 
     @routes.get("/v1/budgets/{budget_id}")
     def show_budget(
         request: Request, budget_id: str, actor: Annotated[Actor, Depends(require("budgets:read"))]
-    ) -> Response:
+    ) -> Tagged[wire.Budget]:
         """A budget as it was set up."""
         own = None if actor.everywhere else actor.organization_id
-        return shown(request, ledger.budget(budget_id, own).as_dict())
+        return shown(request, wire.Budget, ledger.budget(budget_id, own).as_dict())
 
     @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("budgets:write"))])
-    def change_budget(budget_id: str, body: NewLimit, seen: Seen) -> Response:
+    def change_budget(budget_id: str, body: NewLimit, seen: Seen) -> Tagged[wire.Budget]:
         """Another limit from now on; what is spent and held stays."""
-        return changed(ledger.change_budget(budget_id, nano_from_decimal(body.limit), seen).as_dict())
+        return changed(wire.Budget, ledger.change_budget(budget_id, nano_from_decimal(body.limit), seen).as_dict())
 
     @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("budgets:write"))])
     def end_budget(budget_id: str, seen: Seen) -> None:
@@ -323,48 +347,48 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     reader = Annotated[Actor, Depends(require("reports:read"))]
 
     @routes.get("/v1/ledger/health", dependencies=[Depends(require("books:read"))])
-    def read_health() -> dict[str, Any]:
+    def read_health() -> wire.BooksHealth:
         """How far rating is, what waits and why, and the last proof."""
-        return ledger.health()
+        return as_answer(wire.BooksHealth, ledger.health())
 
     @routes.post(
         "/v1/ledger/dismissals",
         status_code=201,
         dependencies=[Depends(require("books:write", effect=Effect(dict, dict)))],
     )
-    def dismiss(body: Dismissal) -> dict[str, Any]:
+    def dismiss(body: Dismissal) -> wire.DismissedEvent:
         """Put a correction that waits for an event which never comes aside for good."""
-        return ledger.dismiss(body.source, body.id, body.reason)
+        return as_answer(wire.DismissedEvent, ledger.dismiss(body.source, body.id, body.reason))
 
     @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("books:read"))])
-    def list_dismissed(page: Paged, organization_id: str = "") -> dict[str, Any]:
+    def list_dismissed(page: Paged, organization_id: str = "") -> wire.DismissedList:
         """The corrections that were put aside, and why, the newest first; of one organization or of all."""
-        return ledger.dismissed(organization_id, page).as_dict("dismissed")
+        return as_answer(wire.DismissedList, ledger.dismissed(organization_id, page).as_dict("dismissed"))
 
     @routes.post("/v1/ledger/rate", dependencies=[Depends(require("books:write"))])
-    def rate() -> dict[str, Any]:
+    def rate() -> wire.RatingReport:
         """Rate and post every usage event that has arrived, now instead of at the next round."""
-        return vars(ledger.rate())
+        return as_answer(wire.RatingReport, vars(ledger.rate()))
 
     @routes.post("/v1/ledger/prove")
-    def prove(actor: reader, organization_id: str = "", invoice_id: str = "") -> dict[str, Any]:
+    def prove(actor: reader, organization_id: str = "", invoice_id: str = "") -> wire.ProofReport:
         """Derive an invoice, an organization, or (operator, without either) everything again from the raw events."""
         if invoice_id:
             _invoice_for(ledger, actor, invoice_id)
-            return ledger.prove(invoice_id=invoice_id).as_dict()
+            return as_answer(wire.ProofReport, ledger.prove(invoice_id=invoice_id).as_dict())
         if organization_id or not actor.everywhere:
-            return ledger.prove(actor.whose(organization_id)).as_dict()
-        return ledger.prove().as_dict()
+            return as_answer(wire.ProofReport, ledger.prove(actor.whose(organization_id)).as_dict())
+        return as_answer(wire.ProofReport, ledger.prove().as_dict())
 
     @routes.get("/v1/statements")
-    def read_statement(actor: reader, organization_id: str = "", period: str = "") -> dict[str, Any]:
+    def read_statement(actor: reader, organization_id: str = "", period: str = "") -> wire.Statement:
         """Receivable of an organization over a month: opening balance, movements, closing balance."""
-        return ledger.statement(actor.whose(organization_id), period)
+        return as_answer(wire.Statement, ledger.statement(actor.whose(organization_id), period))
 
     @routes.get("/v1/receivables", dependencies=[Depends(require("books:read"))])
-    def list_receivables(page: Paged, as_of: Moment | None = None) -> dict[str, Any]:
+    def list_receivables(page: Paged, as_of: Moment | None = None) -> wire.ReceivableList:
         """What is owed, by organization and age, now or at `as_of`."""
-        return ledger.receivables(page, as_of).as_dict("receivables")
+        return as_answer(wire.ReceivableList, ledger.receivables(page, as_of).as_dict("receivables"))
 
     @routes.get("/v1/exports/{name}")
     def read_export(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from sublet.accounts.conditions import changed, if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Require
 from sublet.fleet.service import Fleet
+from sublet.models import wire
 from sublet.models.catalog import TOML_BYTES_MAX, parse_toml
 from sublet.models.model import Deployment
 from sublet.models.service import Models
@@ -19,6 +20,7 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_of, page_request
 from sublet.values.errors import InvalidInputError, LimitExceededError
 from sublet.values.etags import Condition
+from sublet.values.wire import as_answer
 
 _TOML_BODY = {
     "requestBody": {
@@ -31,36 +33,39 @@ _TOML_BODY = {
 
 def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
     """`/v1/deployments` and `/v1/catalog`, for the operator. (Customers call the gateway's port.)"""
-    routes = APIRouter(tags=["models"])
+    routes = APIRouter(tags=["models"], route_class=AnswerRoute)
     operate, rented = Depends(require("deployments:write")), {"surplus_class": models.service_class}
 
     @routes.get("/v1/deployments", dependencies=[Depends(require("deployments:read"))])
-    def list_deployments(page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_deployments(page: PageRequest = Depends(page_request)) -> wire.ModelList:
         """The catalog by name, with the deployment and the replicas of each model."""
         found = page_of("models", models.rows(), lambda row: row.entry.name, page)
-        return found.map(lambda row: row.as_dict() | rented).as_dict("models")
+        return as_answer(wire.ModelList, found.map(lambda row: row.as_dict() | rented).as_dict("models"))
 
     @routes.post(
         "/v1/deployments",
         status_code=201,
         dependencies=[Depends(require("deployments:write", effect=Effect(Deployment)))],
     )
-    def deploy(body: NewDeployment) -> dict[str, Any]:
+    def deploy(body: NewDeployment) -> wire.DeploymentState:
         """Offer a model of the catalog on a pool."""
         pool_id = _pool_for(fleet, body.pool_id, models.entry(body.model).accelerators)
-        return models.deploy(
-            body.model, pool_id, floor=body.floor, replicas_max=body.replicas_max, scale=body.scale
-        ).as_dict()
+        return as_answer(
+            wire.DeploymentState,
+            models.deploy(
+                body.model, pool_id, floor=body.floor, replicas_max=body.replicas_max, scale=body.scale
+            ).as_dict(),
+        )
 
     @routes.get("/v1/deployments/{model:path}", dependencies=[Depends(require("deployments:read"))])
-    def show_deployment(request: Request, model: str) -> Response:
+    def show_deployment(request: Request, model: str) -> Tagged[wire.DeploymentState]:
         """Where and how a model is offered."""
-        return shown(request, models.deployment(model).as_dict())
+        return shown(request, wire.DeploymentState, models.deployment(model).as_dict())
 
     @routes.put("/v1/deployments/{model:path}/scale", dependencies=[operate])
-    def scale(model: str, body: Scale, seen: Condition = Depends(if_match)) -> Response:
+    def scale(model: str, body: Scale, seen: Condition = Depends(if_match)) -> Tagged[wire.DeploymentState]:
         """Set the number of a model's replicas; null lets Sublet choose."""
-        return changed(models.scale(model, body.replicas, seen).as_dict())
+        return changed(wire.DeploymentState, models.scale(model, body.replicas, seen).as_dict())
 
     @routes.delete("/v1/deployments/{model:path}", status_code=204, dependencies=[operate])
     def remove(model: str, seen: Condition = Depends(if_match)) -> None:
@@ -75,14 +80,17 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
     operate, fetching = Depends(require("deployments:write")), Lock()
 
     @routes.post("/v1/catalog", dependencies=[operate], openapi_extra=_TOML_BODY)
-    async def add_models(request: Request) -> dict[str, Any]:
+    async def add_models(request: Request) -> wire.ModelsAdded:
         """Add models to the catalog (TOML), all or none; one of the same name is replaced."""
         entries = parse_toml(await request.body(), "the file")
         await run_in_threadpool(models.add_entries, entries)
-        return {"models": [entry.as_dict() | {"surplus_class": models.service_class} for entry in entries]}
+        return as_answer(
+            wire.ModelsAdded,
+            {"models": [entry.as_dict() | {"surplus_class": models.service_class} for entry in entries]},
+        )
 
     @routes.post("/v1/catalog/{model:path}/pull", dependencies=[operate])
-    def pull(model: str) -> dict[str, Any]:
+    def pull(model: str) -> wire.ModelFile:
         """Download a model's file to the node that answers, and check it; an intact file is left unchanged."""
         if not fetching.acquire(blocking=False):
             raise LimitExceededError(
@@ -92,7 +100,7 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
             path = models.pull(model)
         finally:
             fetching.release()
-        return {"model": model, "path": str(path) if path else None}
+        return as_answer(wire.ModelFile, {"model": model, "path": str(path) if path else None})
 
 
 def _pool_for(fleet: Fleet, wanted: str, accelerators: int) -> str:

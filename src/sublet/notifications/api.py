@@ -9,8 +9,10 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from sublet.accounts.conditions import changed, if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Organization, Require
+from sublet.notifications import wire
 from sublet.notifications.kinds import all_kinds
 from sublet.notifications.model import Attempt, Delivery, SubscriptionMade
 from sublet.notifications.service import NewSubscription as Wanted
@@ -22,6 +24,7 @@ from sublet.store.outbox import Selection
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import ForbiddenError, InvalidInputError
 from sublet.values.etags import Condition
+from sublet.values.wire import as_answer
 
 WAIT_S_MAX = 30.0
 EVENT_STREAM = "text/event-stream"
@@ -41,7 +44,7 @@ def router(
     notifications: Notifications, find_organization: FindOrganization, find_lease: FindLease, require: Require
 ) -> APIRouter:
     """`/v1/subscriptions`, `/v1/deliveries`, `/v1/events`, and the events of a lease."""
-    routes = APIRouter(tags=["notifications"])
+    routes = APIRouter(tags=["notifications"], route_class=AnswerRoute)
 
     def owner_of(actor: Actor, organization_id: str | None) -> Owner:
         if not actor.everywhere:
@@ -74,26 +77,29 @@ def _add_subscription_routes(
         channel: OneChannel = None,
         organization_id: OneOrganization = None,
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.SubscriptionPage:
         """By id. The operator sees the operator's own, or those of the organization that is named."""
         found = notifications.page(owner_of(actor, organization_id), page, channel)
-        return found.map(lambda item: item.as_dict()).as_dict("subscriptions")
+        return as_answer(wire.SubscriptionPage, found.map(lambda item: item.as_dict()).as_dict("subscriptions"))
 
     @routes.post("/v1/subscriptions", status_code=201)
     def subscribe(
         body: NewSubscription, actor: Actor = Depends(require("subscriptions:write", effect=secret_shown))
-    ) -> dict[str, Any]:
+    ) -> wire.SubscriptionSecret:
         """Notify somebody of events from now on. A webhook's secret is in this answer alone; an e-mail address must confirm first."""
         wanted = Wanted(body.channel, body.address, tuple(body.kinds), body.name, body.format, body.subject)
-        return notifications.create(owner_of(actor, body.organization_id), wanted, actor.key_id).as_dict()
+        return as_answer(
+            wire.SubscriptionSecret,
+            notifications.create(owner_of(actor, body.organization_id), wanted, actor.key_id).as_dict(),
+        )
 
     @routes.get("/v1/subscriptions/{subscription_id}")
     def show_subscription(
         request: Request, subscription_id: str, actor: Actor = Depends(reader), organization_id: OneOrganization = None
-    ) -> Response:
+    ) -> Tagged[wire.Subscription]:
         """One subscription, without its secret."""
         found = notifications.subscription(owner_of(actor, organization_id), subscription_id)
-        return shown(request, found.as_dict(), found.edited)
+        return shown(request, wire.Subscription, found.as_dict(), found.edited)
 
     @routes.patch("/v1/subscriptions/{subscription_id}")
     def change_subscription(
@@ -102,7 +108,7 @@ def _add_subscription_routes(
         actor: Actor = Depends(writer),
         organization_id: OneOrganization = None,
         seen: Condition = Depends(if_match),
-    ) -> Response:
+    ) -> Tagged[wire.Subscription]:
         """Change the kinds or the name, disable it, or enable it again."""
         found = notifications.change(
             owner_of(actor, organization_id),
@@ -112,7 +118,7 @@ def _add_subscription_routes(
             name=body.name,
             seen=seen,
         )
-        return changed(found.as_dict(), found.edited)
+        return changed(wire.Subscription, found.as_dict(), found.edited)
 
     @routes.delete("/v1/subscriptions/{subscription_id}", status_code=204)
     def unsubscribe(
@@ -138,26 +144,31 @@ def _add_use_routes(
         body: ConfirmAddress,
         actor: Actor = Depends(writer),
         organization_id: OneOrganization = None,
-    ) -> dict[str, Any]:
+    ) -> wire.Subscription:
         """Confirm an e-mail address with the code that was sent to it; from then on its events are told."""
-        return notifications.confirm(subscription_id, body.code, owner_of(actor, organization_id)).as_dict()
+        return as_answer(
+            wire.Subscription,
+            notifications.confirm(subscription_id, body.code, owner_of(actor, organization_id)).as_dict(),
+        )
 
     @routes.post("/v1/subscriptions/{subscription_id}/rotate")
     def rotate(
         subscription_id: str,
         actor: Actor = Depends(require("subscriptions:write", effect=secret_shown)),
         organization_id: OneOrganization = None,
-    ) -> dict[str, Any]:
+    ) -> wire.SubscriptionSecret:
         """Make a new secret, which is in this answer alone. For 24 hours messages are signed with the one before, too."""
-        return notifications.rotate(owner_of(actor, organization_id), subscription_id).as_dict()
+        return as_answer(
+            wire.SubscriptionSecret, notifications.rotate(owner_of(actor, organization_id), subscription_id).as_dict()
+        )
 
     @routes.post("/v1/subscriptions/{subscription_id}/test", status_code=202)
     def send_test(
         subscription_id: str, actor: Actor = Depends(writer), organization_id: OneOrganization = None
-    ) -> dict[str, Any]:
+    ) -> wire.TestSent:
         """Send an event that says it is a test, to this subscription alone; or ask an address again that has not confirmed."""
         event_id = notifications.test(owner_of(actor, organization_id), subscription_id, actor.key_id)
-        return {"event_id": event_id}
+        return as_answer(wire.TestSent, {"event_id": event_id})
 
 
 def _add_delivery_routes(routes: APIRouter, notifications: Notifications, owner_of: OwnerOf, require: Require) -> None:
@@ -168,39 +179,47 @@ def _add_delivery_routes(routes: APIRouter, notifications: Notifications, owner_
         state: Annotated[str | None, Query(max_length=12)] = None,
         organization_id: OneOrganization = None,
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.DeliveryPage:
         """Messages with every attempt, the newest event first; `state` is waiting, delivered or given_up."""
         owner = owner_of(actor, organization_id)
-        return notifications.delivery_page(owner, subscription_id, page, state).map(_log).as_dict("deliveries")
+        return as_answer(
+            wire.DeliveryPage,
+            notifications.delivery_page(owner, subscription_id, page, state).map(_log).as_dict("deliveries"),
+        )
 
     @routes.post("/v1/deliveries/{delivery_id}/redeliver", status_code=202)
     def redeliver(
         delivery_id: str,
         actor: Actor = Depends(require("subscriptions:write")),
         organization_id: OneOrganization = None,
-    ) -> dict[str, Any]:
+    ) -> wire.Delivery:
         """Send a message again, with the same id, whether it was delivered or not."""
-        return notifications.redeliver(owner_of(actor, organization_id), delivery_id).as_dict()
+        return as_answer(
+            wire.Delivery, notifications.redeliver(owner_of(actor, organization_id), delivery_id).as_dict()
+        )
 
 
 def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease, require: Require) -> None:
     @routes.get("/v1/event-kinds")
-    def list_event_kinds(actor: Actor = Depends(require("subscriptions:read"))) -> dict[str, Any]:
+    def list_event_kinds(actor: Actor = Depends(require("subscriptions:read"))) -> wire.EventKindList:
         """Every kind of event that the caller may be told of."""
         found = [kind for kind in all_kinds() if actor.everywhere or kind.audience == "organization"]
-        return {
-            "kinds": [
-                {
-                    "name": kind.name,
-                    "audience": kind.audience,
-                    "description": kind.description,
-                    "subject": kind.subject,
-                    "schema": kind.version,
-                    "fields": kind.fields(),
-                }
-                for kind in found
-            ]
-        }
+        return as_answer(
+            wire.EventKindList,
+            {
+                "kinds": [
+                    {
+                        "name": kind.name,
+                        "audience": kind.audience,
+                        "description": kind.description,
+                        "subject": kind.subject,
+                        "schema": kind.version,
+                        "fields": kind.fields(),
+                    }
+                    for kind in found
+                ]
+            },
+        )
 
     @routes.get("/v1/events")
     async def list_events(
@@ -211,7 +230,7 @@ def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease
         wait_s: WaitS = 0.0,
         organization_id: OneOrganization = None,
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
-    ) -> Any:
+    ) -> wire.EventList | Response:
         """Events after the sequence number `since`, of one's own organization; the operator sees all, or those of one. Where there is
         none, the answer waits up to `wait_s` seconds. With `Accept: text/event-stream` it is a stream of server-sent events, which
         begins after `Last-Event-ID` or `since`, or now."""
@@ -231,7 +250,7 @@ def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease
         limit: Annotated[int, Query(ge=1, le=EVENTS_MAX)] = 50,
         wait_s: WaitS = 0.0,
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
-    ) -> Any:
+    ) -> wire.EventList | Response:
         """The same of one lease: when it can be logged in to, notices, and its end."""
         whose = None if actor.everywhere else actor.organization_id
         await run_in_threadpool(find_lease, lease_id, whose)
@@ -245,7 +264,7 @@ async def _answered(
     actor: Actor,
     selection: Selection,
     asked: tuple[int | None, int, float, str | None],
-) -> Any:
+) -> wire.EventList | Response:
     since, limit, wait_s, last_event_id = asked
     if EVENT_STREAM in request.headers.get("accept", ""):
         begin = since
@@ -276,7 +295,7 @@ async def _answered(
             found, last = await tailing.wait(since or 0, selection, limit, wait_s)
     else:
         found, last = await tailing.wait(since or 0, selection, limit, 0)
-    return {"events": [event.as_dict() for event in found], "last": last}
+    return as_answer(wire.EventList, {"events": [event.as_dict() for event in found], "last": last})
 
 
 def leave_router(notifications: Notifications) -> APIRouter:

@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Query
 
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Require
 from sublet.demand.model import Series
 from sublet.demand.service import Demand
 from sublet.store.paging import PageRequest, page_of, page_request
+from sublet.surplus import wire
 from sublet.surplus.backtest.trial import WINDOWS_MAX, trial, tried
 from sublet.surplus.record.service import DAYS_DEFAULT, DAYS_MAX, Record
 from sublet.surplus.rule.peaks import HORIZONS_DEFAULT_S, HORIZONS_MAX, QUANTILES_DEFAULT, QUANTILES_MAX, peaks_of
@@ -24,21 +26,22 @@ from sublet.values.moments import Moment
 from sublet.values.money import Money
 from sublet.values.service_classes import LONG_SHARE, WINDOW_S_MAX
 from sublet.values.windows import Window
+from sublet.values.wire import as_answer
 
 WINDOWS_H = (1, 4, 12, 24)
 
 
 def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> APIRouter:
     """`/v1/surplus`, for the operator: it shows the owner's own demand."""
-    routes = APIRouter(tags=["surplus"])
+    routes = APIRouter(tags=["surplus"], route_class=AnswerRoute)
     operate = Depends(require("surplus:read"))
 
     @routes.get("/v1/surplus/{pool_id}", dependencies=[operate])
-    def ladder(pool_id: str) -> dict[str, Any]:
+    def ladder(pool_id: str) -> wire.SurplusLadder:
         """Every class and window that the pool has on sale now, and the reason for each accelerator withheld; beside them how many
         accelerators could be promised hours of service by a deadline."""
         orders = [item.as_dict() for item in surplus.orders_on_sale(pool_id)]
-        return {**surplus.ladder(pool_id).as_dict(), "orders": orders}
+        return as_answer(wire.SurplusLadder, {**surplus.ladder(pool_id).as_dict(), "orders": orders})
 
     @routes.get("/v1/surplus/{pool_id}/{class_name}", dependencies=[operate])
     def sellable(
@@ -46,41 +49,41 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
         class_name: str,
         window_s: Annotated[int, Query(ge=1, le=WINDOW_S_MAX)] = 3600,
         start: Moment | None = None,
-    ) -> dict[str, Any]:
+    ) -> wire.Offer:
         """What one class could sell over `window_s` seconds from `start` (now by default)."""
         window = Window.starting(start or clock_now(), window_s)
-        return surplus.sellable(pool_id, class_name, window).as_dict()
+        return as_answer(wire.Offer, surplus.sellable(pool_id, class_name, window).as_dict())
 
     @routes.get("/v1/demand/{pool_id}/forecast", dependencies=[Depends(require("demand:read"))])
     def forecast(
         pool_id: str,
         horizon_s: Annotated[list[int] | None, Query(max_length=HORIZONS_MAX)] = None,
         quantile: Annotated[list[float] | None, Query(max_length=QUANTILES_MAX)] = None,
-    ) -> dict[str, Any]:
+    ) -> wire.DemandForecast:
         """Quantiles of the highest demand within each horizon, and how often such forecasts held."""
         horizons, quantiles = horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT
-        return peaks_of(surplus.view(pool_id), horizons, quantiles).as_dict()
+        return as_answer(wire.DemandForecast, peaks_of(surplus.view(pool_id), horizons, quantiles).as_dict())
 
     return routes
 
 
 def record_router(record: Record, pools: Callable[[], Mapping[str, str]], require: Require) -> APIRouter:
     """`/v1/record`, for the operator. `pools` gives the names of the pools by id."""
-    routes = APIRouter(tags=["surplus"])
+    routes = APIRouter(tags=["surplus"], route_class=AnswerRoute)
 
     @routes.get("/v1/record", dependencies=[Depends(require("surplus:read"))])
     def list_record(
         pool: Annotated[str | None, Query(max_length=60)] = None,
         days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = DAYS_DEFAULT,
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.RecordList:
         """What was promised against what happened, per pool, class and window: of leases, and beside them of the shadow. The
         pools are in the order of their ids."""
         found = {pool_id: name for pool_id, name in pools().items() if pool in (None, pool_id, name)}
         if pool is not None and not found:
             raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
         shown = page_of("record", found.items(), lambda item: item[0], page)
-        return shown.map(lambda item: record.of(*item, days).as_dict()).as_dict("pools")
+        return as_answer(wire.RecordList, shown.map(lambda item: record.of(*item, days).as_dict()).as_dict("pools"))
 
     return routes
 
@@ -98,7 +101,7 @@ def trial_router(
     demand: Demand, pools: Callable[[], Sequence[TriedPool]], require: Require, clock_now: Callable[[], datetime]
 ) -> APIRouter:
     """`/v1/shadow`, for the operator: what selling would have come to on the demand that was recorded."""
-    routes, trying = APIRouter(tags=["surplus"]), Lock()
+    routes, trying = APIRouter(tags=["surplus"], route_class=AnswerRoute), Lock()
 
     @routes.get("/v1/shadow", dependencies=[Depends(require("surplus:read"))])
     def shadow(
@@ -109,7 +112,7 @@ def trial_router(
         price: Annotated[str, Query(max_length=40)] = "1.00",
         currency: Annotated[str, Query(max_length=3)] = "USD",
         warmup_days: Annotated[int | None, Query(ge=1, le=3660)] = None,
-    ) -> dict[str, Any]:
+    ) -> wire.ShadowTrials:
         """Decide as if selling, over all that was recorded, and report what would have been sold, earned and taken back."""
         asked = trial(window_h or WINDOWS_H, broken_per_1000, long_share, Money.of(price, currency), warmup_days)
         chosen = [item for item in pools() if pool in (None, item.id, item.name)]
@@ -125,7 +128,10 @@ def trial_router(
                 raise InvalidInputError(
                     "no demand has been recorded yet; import a CSV file with `sublet demand import`"
                 )
-            return tried(found, asked, {item.name: item.kept for item in chosen}, or_refuse=len(found) == 1)
+            return as_answer(
+                wire.ShadowTrials,
+                tried(found, asked, {item.name: item.kept for item in chosen}, or_refuse=len(found) == 1),
+            )
         finally:
             trying.release()
 

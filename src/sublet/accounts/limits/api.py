@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
-from starlette.responses import Response
 
-from sublet.accounts.conditions import changed, if_match, shown
+from sublet.accounts import wire
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.limits.model import Allowed, Limit
 from sublet.accounts.limits.service import Limits
 from sublet.accounts.model import Actor, Require
@@ -17,41 +18,46 @@ from sublet.accounts.wire import LimitValues, NewRateLimit
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.etags import Condition
+from sublet.values.wire import as_answer
 
 Seen = Annotated[Condition, Depends(if_match)]
 
 
 def router(limits: Limits, require: Require) -> APIRouter:
     """`/v1/limits`: the operator's for everybody, an organization's own for its projects and keys."""
-    routes = APIRouter(tags=["accounts"])
+    routes = APIRouter(tags=["accounts"], route_class=AnswerRoute)
     reader, writer = require("limits:read"), require("limits:write")
 
     @routes.get("/v1/limits")
     def list_limits(
         actor: Actor = Depends(reader), page: PageRequest = Depends(page_request), organization_id: str = ""
-    ) -> dict[str, Any]:
+    ) -> wire.RateLimitList:
         """The limits of an organization, for the operator those of all and of models, the oldest first."""
         whose = None if actor.everywhere and not organization_id else actor.whose(organization_id)
-        return limits.page(whose, page).map(lambda limit: limit.as_dict()).as_dict("limits")
+        return as_answer(
+            wire.RateLimitList, limits.page(whose, page).map(lambda limit: limit.as_dict()).as_dict("limits")
+        )
 
     @routes.post("/v1/limits", status_code=201)
     def create_limit(
         body: NewRateLimit, actor: Actor = Depends(require("limits:write", effect=Effect(Limit)))
-    ) -> dict[str, Any]:
+    ) -> wire.RateLimit:
         """Limit what an organization, a project, a key or everybody who calls a model may use, from the next request on."""
         whose = actor.whose(body.organization_id) if body.scope != "model" else ""
         place = (whose, body.scope, body.scope_id, body.model)
-        return limits.create(actor, place, allowed_of(body)).as_dict()
+        return as_answer(wire.RateLimit, limits.create(actor, place, allowed_of(body)).as_dict())
 
     @routes.get("/v1/limits/{limit_id}")
-    def show_limit(request: Request, limit_id: str, actor: Actor = Depends(reader)) -> Response:
+    def show_limit(request: Request, limit_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.RateLimit]:
         """One limit."""
-        return shown(request, limits.limit(actor, limit_id).as_dict())
+        return shown(request, wire.RateLimit, limits.limit(actor, limit_id).as_dict())
 
     @routes.put("/v1/limits/{limit_id}")
-    def change_limit(limit_id: str, body: LimitValues, seen: Seen, actor: Actor = Depends(writer)) -> Response:
+    def change_limit(
+        limit_id: str, body: LimitValues, seen: Seen, actor: Actor = Depends(writer)
+    ) -> Tagged[wire.RateLimit]:
         """Allow that instead, from the next request on; what is left out is not limited any more."""
-        return changed(limits.change(actor, limit_id, allowed_of(body), seen).as_dict())
+        return changed(wire.RateLimit, limits.change(actor, limit_id, allowed_of(body), seen).as_dict())
 
     @routes.delete("/v1/limits/{limit_id}", status_code=204)
     def remove_limit(limit_id: str, seen: Seen, actor: Actor = Depends(writer)) -> None:

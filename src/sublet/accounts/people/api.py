@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Depends
 
+from sublet.accounts import wire
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Organization, Require
 from sublet.accounts.people.model import IssuedInvitation
 from sublet.accounts.people.service import People
@@ -15,26 +15,31 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.clock import Clock
 from sublet.values.errors import NotFoundError
+from sublet.values.wire import as_answer
 
 
 def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
     """`/v1/organizations/{organization}/people` and `…/invitations`, for the organization's own and for the operator."""
-    routes = APIRouter(tags=["accounts"])
+    routes = APIRouter(tags=["accounts"], route_class=AnswerRoute)
     reader, writer = require("people:read"), require("people:write")
     clock: Clock = accounts.store.clock
 
     @routes.get("/v1/organizations/{organization}/people")
     def list_people(
         organization: str, actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)
-    ) -> dict[str, Any]:
+    ) -> wire.PersonList:
         """Who is in an organization, with their roles, who came first before."""
         owner = owned(accounts, actor, organization)
-        return people.member_page(owner.id, page).map(lambda member: member.as_dict()).as_dict("people")
+        return as_answer(
+            wire.PersonList, people.member_page(owner.id, page).map(lambda member: member.as_dict()).as_dict("people")
+        )
 
     @routes.put("/v1/organizations/{organization}/people/{person_id}/role")
-    def set_role(organization: str, person_id: str, body: NewRole, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def set_role(organization: str, person_id: str, body: NewRole, actor: Actor = Depends(writer)) -> wire.Person:
         """Give a person another role, from the next request on."""
-        return people.set_role(owned(accounts, actor, organization), person_id, body.role).as_dict()
+        return as_answer(
+            wire.Person, people.set_role(owned(accounts, actor, organization), person_id, body.role).as_dict()
+        )
 
     @routes.delete("/v1/organizations/{organization}/people/{person_id}", status_code=204)
     def remove_person(organization: str, person_id: str, actor: Actor = Depends(writer)) -> None:
@@ -44,19 +49,22 @@ def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
     @routes.get("/v1/organizations/{organization}/invitations")
     def list_invitations(
         organization: str, actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)
-    ) -> dict[str, Any]:
+    ) -> wire.InvitationList:
         """Who was invited to an organization, the newest first, without the links."""
         found = people.invitation_page(owned(accounts, actor, organization).id, page)
-        return found.map(lambda item: item.as_dict(clock.now())).as_dict("invitations")
+        return as_answer(wire.InvitationList, found.map(lambda item: item.as_dict(clock.now())).as_dict("invitations"))
 
     @routes.post("/v1/organizations/{organization}/invitations", status_code=201)
     def invite(
         organization: str,
         body: NewInvitation,
         actor: Actor = Depends(require("people:write", effect=Effect(IssuedInvitation, secret=True))),
-    ) -> dict[str, Any]:
+    ) -> wire.IssuedInvitation:
         """Invite somebody for seven days. The answer holds the link, this once; an open invitation of the same address ends."""
-        return people.invite(owned(accounts, actor, organization), body.email, body.role, actor.id).as_dict()
+        return as_answer(
+            wire.IssuedInvitation,
+            people.invite(owned(accounts, actor, organization), body.email, body.role, actor.id).as_dict(),
+        )
 
     @routes.delete("/v1/invitations/{invitation_id}", status_code=204)
     def revoke_invitation(invitation_id: str, actor: Actor = Depends(writer)) -> None:

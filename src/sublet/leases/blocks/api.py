@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request
 
-from sublet.accounts.conditions import if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require
+from sublet.leases import wire
 from sublet.leases.blocks.service import BlockChanged, BlockChangeRequest, BlockMade, Blocks, NewBlockRequest
 from sublet.leases.quotes.admission import BlockSale
 from sublet.leases.wire import NewBlock, NewBlockChange
@@ -18,19 +20,20 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.surplus.blocks.advice import COUNTS_MAX
 from sublet.values.errors import InvalidInputError
-from sublet.values.etags import Condition, tag_of
+from sublet.values.etags import Condition
 from sublet.values.money import nano_from_decimal
+from sublet.values.wire import as_answer
 
 
 def router(blocks: Blocks, require: Require, organization_of: Callable[[str], str]) -> APIRouter:
     """`/v1/blocks`. `organization_of` gives an organization's id by its id or name and raises NotFoundError."""
-    routes = APIRouter(tags=["blocks"])
+    routes = APIRouter(tags=["blocks"], route_class=AnswerRoute)
     seen, writer = Depends(require("blocks:read")), require("blocks:write")
 
     @routes.post("/v1/blocks", status_code=201)
     def create(
         body: NewBlock, actor: Actor = Depends(require("blocks:write", effect=Effect(BlockMade)))
-    ) -> dict[str, Any]:
+    ) -> wire.BlockMade:
         """Put a part of a pool up for sale, up to three years; with `to_organization`, sell all of it at once."""
         request = NewBlockRequest(
             body.pool,
@@ -40,52 +43,50 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
             _nano(body.min_price_per_accelerator_hour),
             body.reason,
         )
-        return blocks.create(request, _who(actor), _sale(body, organization_of)).as_dict()
+        return as_answer(wire.BlockMade, blocks.create(request, _who(actor), _sale(body, organization_of)).as_dict())
 
     @routes.get("/v1/blocks", dependencies=[seen])
     def list_blocks(
         pool: Annotated[str | None, Query(max_length=60)] = None,
         live: bool = False,
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.BlockPage:
         """Newest first; with `live`, those that are neither withdrawn nor over."""
         found = blocks.page(pool, page, standing_only=live)
-        return found.map(lambda item: item.as_dict()).as_dict("blocks")
+        return as_answer(wire.BlockPage, found.map(lambda item: item.as_dict()).as_dict("blocks"))
 
     @routes.get("/v1/blocks/advice", dependencies=[Depends(require("demand:read"))])
     def advise(
         pool: Annotated[str, Query(max_length=60)],
         accelerators: Annotated[list[int] | None, Query(max_length=COUNTS_MAX)] = None,
         length_days: Annotated[list[int] | None, Query(max_length=COUNTS_MAX)] = None,
-    ) -> dict[str, Any]:
+    ) -> wire.BlockAdvice:
         """What blocks of several sizes and lengths would have displaced of the owner's work, by the pool's history."""
-        return blocks.advise(pool, accelerators, length_days)
+        return as_answer(wire.BlockAdvice, blocks.advise(pool, accelerators, length_days))
 
     @routes.get("/v1/blocks/{block_id}", dependencies=[seen])
-    def show(request: Request, block_id: str) -> Response:
+    def show(request: Request, block_id: str) -> Tagged[wire.BlockDetail]:
         """A block with its leases, how much of it is sold when, and every change."""
         found = blocks.block(block_id)
-        return shown(request, found.as_dict(), asdict(found.block))
+        return shown(request, wire.BlockDetail, found.as_dict(), asdict(found.block))
 
     @routes.post("/v1/blocks/{block_id}/change")
     def change(
         block_id: str,
         body: NewBlockChange,
-        response: Response,
         actor: Actor = Depends(require("blocks:write", effect=Effect(BlockChanged))),
         seen: Condition = Depends(if_match),
-    ) -> dict[str, Any]:
+    ) -> Tagged[wire.BlockChanged]:
         """Widen, shrink, move, reprice or withdraw a block. What is sold is broken by `force` alone, with its credits."""
         if body.force:
             actor.require("firm:write")
         made = blocks.change(block_id, _change(body), _who(actor), seen)
-        response.headers["etag"] = tag_of(asdict(made.plan.after))
-        return made.as_dict()
+        return changed(wire.BlockChanged, made.as_dict(), asdict(made.plan.after))
 
     @routes.post("/v1/blocks/{block_id}/preview")
-    def preview(block_id: str, body: NewBlockChange, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def preview(block_id: str, body: NewBlockChange, actor: Actor = Depends(writer)) -> wire.BlockChanged:
         """What the same change would make of the block, and which sold leases it would break. Changes nothing."""
-        return blocks.preview(block_id, _change(body)).as_dict()
+        return as_answer(wire.BlockChanged, blocks.preview(block_id, _change(body)).as_dict())
 
     return routes
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from fastapi import APIRouter, Depends, Request
 
-from fastapi import APIRouter, Depends, Request, Response
-
-from sublet.accounts.conditions import changed, if_match, shown
+from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.conditions import Tagged, changed, if_match, shown
 from sublet.accounts.model import Actor, Require, checked_project
+from sublet.leases.changes import wire
 from sublet.leases.changes.model import ChangeRequest, LeaseChange
 from sublet.leases.changes.service import named
 from sublet.leases.changes.wire import NewLeaseChange, NewLeaseName
@@ -16,44 +16,49 @@ from sublet.store.once import Effect
 from sublet.values.errors import ForbiddenError
 from sublet.values.etags import Condition
 from sublet.values.money import nano_from_decimal
+from sublet.values.wire import as_answer
 
 
 def router(leases: Leases, require: Require) -> APIRouter:
     """`/v1/leases/{lease_id}/changes`, `/end/preview` and `/name`."""
-    routes = APIRouter(tags=["leases"])
+    routes = APIRouter(tags=["leases"], route_class=AnswerRoute)
     reader, writer = require("leases:read"), require("leases:write")
 
     @routes.post("/v1/leases/{lease_id}/changes/preview")
-    def preview_change(lease_id: str, body: NewLeaseChange, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def preview_change(lease_id: str, body: NewLeaseChange, actor: Actor = Depends(writer)) -> wire.LeaseChange:
         """What a change would cost or save, and by which rule. Changes nothing."""
-        return leases.changes.preview(lease_id, _request(body, actor), _whose(actor)).as_dict()
+        return as_answer(
+            wire.LeaseChange, leases.changes.preview(lease_id, _request(body, actor), _whose(actor)).as_dict()
+        )
 
     @routes.post("/v1/leases/{lease_id}/changes", status_code=201)
     def change(
         lease_id: str,
         body: NewLeaseChange,
         actor: Actor = Depends(require("leases:write", effect=Effect(LeaseChange))),
-    ) -> dict[str, Any]:
+    ) -> wire.LeaseChange:
         """Extend, shorten or shrink a lease, or move it to another project. All of it is done, or nothing."""
-        return leases.change(lease_id, _request(body, actor), _whose(actor), actor.key_id).as_dict()
+        return as_answer(
+            wire.LeaseChange, leases.change(lease_id, _request(body, actor), _whose(actor), actor.key_id).as_dict()
+        )
 
     @routes.post("/v1/leases/{lease_id}/end/preview")
-    def preview_end(lease_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def preview_end(lease_id: str, actor: Actor = Depends(writer)) -> wire.LeaseChange:
         """What giving the lease back now would cost and save. Changes nothing."""
-        return leases.changes.preview_end(lease_id, _whose(actor)).as_dict()
+        return as_answer(wire.LeaseChange, leases.changes.preview_end(lease_id, _whose(actor)).as_dict())
 
     @routes.get("/v1/leases/{lease_id}/name")
-    def show_name(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Response:
+    def show_name(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.LeaseName]:
         """The lease's name and labels."""
-        return shown(request, named(leases.lease(lease_id, _whose(actor))))
+        return shown(request, wire.LeaseName, named(leases.lease(lease_id, _whose(actor))))
 
     @routes.put("/v1/leases/{lease_id}/name")
     def set_name(
         lease_id: str, body: NewLeaseName, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
-    ) -> Response:
+    ) -> Tagged[wire.LeaseName]:
         """Give the lease a name, or other labels."""
         labels = None if body.labels is None else [(item.key, item.value) for item in body.labels]
-        return changed(named(leases.changes.name(lease_id, body.name, labels, _whose(actor), seen)))
+        return changed(wire.LeaseName, named(leases.changes.name(lease_id, body.name, labels, _whose(actor), seen)))
 
     return routes
 

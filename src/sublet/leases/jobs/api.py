@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
+from sublet.leases.jobs import wire
 from sublet.leases.jobs.model import NewJob, Submitted
 from sublet.leases.jobs.service import Jobs
 from sublet.leases.jobs.wire import JobRequest
@@ -14,47 +16,52 @@ from sublet.leases.quotes.request import QuoteRequest
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.money import nano_from_decimal
+from sublet.values.wire import as_answer
 
 Offset = Annotated[int, Query(ge=0, le=1 << 53)]
 
 
 def router(jobs: Jobs, require: Require) -> APIRouter:
     """`/v1/jobs`."""
-    routes = APIRouter(tags=["jobs"])
+    routes = APIRouter(tags=["jobs"], route_class=AnswerRoute)
     reader, writer = require("leases:read"), require("leases:write")
 
     @routes.post("/v1/jobs", status_code=201)
     def submit(
         body: JobRequest, actor: Actor = Depends(require("leases:write", effect=Effect(Submitted)))
-    ) -> dict[str, Any]:
+    ) -> wire.SubmittedJobs:
         """Run a command on a lease of its own, quoted and accepted in one step. It starts when the lease does; when it ends, so does
         the lease, and its billing."""
         made = jobs.submit(actor.organization_id, _wanted(body), actor.key_id, actor.project)
-        return made.as_dict()
+        return as_answer(wire.SubmittedJobs, made.as_dict())
 
     @routes.get("/v1/jobs")
-    def list_jobs(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_jobs(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.JobPage:
         """The newest first; the operator sees every organization's."""
-        return jobs.page(_whose(actor), page).map(lambda item: item[0].as_dict(item[1])).as_dict("jobs")
+        return as_answer(
+            wire.JobPage, jobs.page(_whose(actor), page).map(lambda item: item[0].as_dict(item[1])).as_dict("jobs")
+        )
 
     @routes.get("/v1/jobs/{job_id}")
-    def show(job_id: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
+    def show(job_id: str, actor: Actor = Depends(reader)) -> wire.Job:
         """A job, and how its attempts have exited."""
         job, lease = jobs.job(job_id, _whose(actor))
-        return job.as_dict(lease)
+        return as_answer(wire.Job, job.as_dict(lease))
 
     @routes.get("/v1/jobs/{job_id}/log")
-    def log(job_id: str, actor: Actor = Depends(reader), offset: Offset = 0) -> dict[str, Any]:
+    def log(job_id: str, actor: Actor = Depends(reader), offset: Offset = 0) -> wire.JobLog:
         """What the job has printed, from byte `offset` on; the newest 4 to 8 MiB are kept."""
         part, complete = jobs.log(job_id, offset, _whose(actor))
-        return {"text": part.text, "offset": part.offset, "next": part.next, "complete": complete}
+        return as_answer(
+            wire.JobLog, {"text": part.text, "offset": part.offset, "next": part.next, "complete": complete}
+        )
 
     @routes.post("/v1/jobs/{job_id}/cancel")
-    def cancel(job_id: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def cancel(job_id: str, actor: Actor = Depends(writer)) -> wire.SubmittedJobs:
         """End a job, or with the id of an array all of its jobs. Repeating it changes nothing."""
         organization_id = _whose(actor)
         by = f"customer {organization_id}" if organization_id else "operator"
-        return jobs.cancel(job_id, organization_id, by).as_dict()
+        return as_answer(wire.SubmittedJobs, jobs.cancel(job_id, organization_id, by).as_dict())
 
     return routes
 

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
+from sublet.leases.maintenance import wire
 from sublet.leases.maintenance.service import MaintenancePlanned, MaintenanceRequest, MaintenanceWindows
 from sublet.leases.maintenance.wire import NewMaintenance
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
+from sublet.values.wire import as_answer
 
 Stated = Callable[[str | None], list[dict[str, Any]]]
 """What the settings state, of the pool of that id or name or of all."""
@@ -19,35 +22,35 @@ Stated = Callable[[str | None], list[dict[str, Any]]]
 
 def router(windows: MaintenanceWindows, stated: Stated, require: Require) -> APIRouter:
     """`/v1/maintenance`."""
-    routes = APIRouter(tags=["maintenance"])
+    routes = APIRouter(tags=["maintenance"], route_class=AnswerRoute)
 
     @routes.post("/v1/maintenance", status_code=201)
     def add(
         body: NewMaintenance, actor: Actor = Depends(require("fleet:write", effect=Effect(MaintenancePlanned)))
-    ) -> dict[str, Any]:
+    ) -> wire.MaintenancePlan:
         """Plan maintenance: leases in the way get notice, and nothing is sold across it that can't be taken back in time."""
-        return windows.add(_request(body, actor), _who(actor)).as_dict()
+        return as_answer(wire.MaintenancePlan, windows.add(_request(body, actor), _who(actor)).as_dict())
 
     @routes.post("/v1/maintenance/preview")
-    def preview(body: NewMaintenance, actor: Actor = Depends(require("fleet:write"))) -> dict[str, Any]:
+    def preview(body: NewMaintenance, actor: Actor = Depends(require("fleet:write"))) -> wire.MaintenancePlan:
         """Which leases such a window would end, when, and what is owed for them. Changes nothing."""
-        return windows.preview(_request(body, actor), _who(actor)).as_dict()
+        return as_answer(wire.MaintenancePlan, windows.preview(_request(body, actor), _who(actor)).as_dict())
 
     @routes.get("/v1/maintenance", dependencies=[Depends(require("fleet:read"))])
     def list_maintenance(
         pool: Annotated[str | None, Query(max_length=60)] = None,
         live: bool = False,
         page: PageRequest = Depends(page_request),
-    ) -> dict[str, Any]:
+    ) -> wire.MaintenancePage:
         """Newest first; with `live`, what is neither canceled nor over. What the settings state is listed apart."""
         now = windows.now()
         found = windows.page(pool, page, live=live).map(lambda item: item.as_dict(now)).as_dict("maintenance")
-        return {**found, "stated": {"windows": stated(pool)}}
+        return as_answer(wire.MaintenancePage, {**found, "stated": {"windows": stated(pool)}})
 
     @routes.post("/v1/maintenance/{maintenance_id}/cancel")
-    def cancel(maintenance_id: str, actor: Actor = Depends(require("fleet:write"))) -> dict[str, Any]:
+    def cancel(maintenance_id: str, actor: Actor = Depends(require("fleet:write"))) -> wire.Maintenance:
         """Cancel a window, or end one early: notices that are not due yet are withdrawn."""
-        return windows.cancel(maintenance_id, _who(actor)).as_dict(windows.now())
+        return as_answer(wire.Maintenance, windows.cancel(maintenance_id, _who(actor)).as_dict(windows.now()))
 
     return routes
 

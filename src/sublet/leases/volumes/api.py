@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Depends
 
+from sublet.accounts.answers import AnswerRoute
 from sublet.accounts.model import Actor, Require
+from sublet.leases.volumes import wire
 from sublet.leases.volumes.model import Volume
 from sublet.leases.volumes.service import NewVolume, Volumes
 from sublet.leases.volumes.wire import NewVolume as NewVolumeBody
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
+from sublet.values.wire import as_answer
 
 
 def router(volumes: Volumes, require: Require) -> APIRouter:
     """`/v1/volumes`."""
-    routes = APIRouter(tags=["volumes"])
+    routes = APIRouter(tags=["volumes"], route_class=AnswerRoute)
     reader, writer = require("leases:read"), require("leases:write")
 
     @routes.post("/v1/volumes", status_code=201)
     def create(
         body: NewVolumeBody, actor: Actor = Depends(require("leases:write", effect=Effect(Volume)))
-    ) -> dict[str, Any]:
+    ) -> wire.Volume:
         """A disk that outlives leases; it is ready within seconds. The same name and size again is the same volume."""
-        return volumes.create(actor.organization_id, NewVolume(body.name, body.size_mib, body.pool)).as_dict()
+        return as_answer(
+            wire.Volume, volumes.create(actor.organization_id, NewVolume(body.name, body.size_mib, body.pool)).as_dict()
+        )
 
     @routes.get("/v1/volumes")
-    def list_volumes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> dict[str, Any]:
+    def list_volumes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.VolumePage:
         """The newest first; the operator sees every organization's."""
-        return volumes.page(_whose(actor), page).map(lambda item: item.as_dict()).as_dict("volumes")
+        return as_answer(
+            wire.VolumePage, volumes.page(_whose(actor), page).map(lambda item: item.as_dict()).as_dict("volumes")
+        )
 
     @routes.get("/v1/volumes/{volume}")
-    def show(volume: str, actor: Actor = Depends(reader)) -> dict[str, Any]:
+    def show(volume: str, actor: Actor = Depends(reader)) -> wire.Volume:
         """A volume, by its id or name."""
-        return volumes.volume(volume, _owner(actor, volume)).as_dict()
+        return as_answer(wire.Volume, volumes.volume(volume, _owner(actor, volume)).as_dict())
 
     @routes.delete("/v1/volumes/{volume}")
-    def remove(volume: str, actor: Actor = Depends(writer)) -> dict[str, Any]:
+    def remove(volume: str, actor: Actor = Depends(writer)) -> wire.Volume:
         """Wipe a volume, with everything in it. Refused while a lease has it."""
-        return volumes.remove(volume, _owner(actor, volume)).as_dict()
+        return as_answer(wire.Volume, volumes.remove(volume, _owner(actor, volume)).as_dict())
 
     return routes
 

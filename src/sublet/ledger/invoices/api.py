@@ -1,12 +1,13 @@
 """Routes of credit notes, and invoices and notes as pages and files."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 
 from sublet.accounts.model import Actor, Require
+from sublet.ledger.invoices import wire
 from sublet.ledger.invoices.facturx import factur_x
 from sublet.ledger.invoices.page import invoice_page
 from sublet.ledger.invoices.pdf import invoice_pdf
@@ -18,27 +19,29 @@ from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import nano_from_decimal
+from sublet.values.wire import as_answer
 
 _FILES: dict[str, tuple[Callable[[dict[str, Any]], bytes], str, str]] = {
     "pdf": (invoice_pdf, "application/pdf", "pdf"),
     "factur-x": (factur_x, "application/pdf", "pdf"),
     "ubl": (ubl_xml, "application/xml", "xml"),
 }
+T = TypeVar("T")
 FORMATS = ("json", "html", *_FILES)
 Paged = Annotated[PageRequest, Depends(page_request)]
 
 
-def document_response(document: dict[str, Any], format: str) -> Response:
+def document_response(kind: type[T], document: dict[str, Any], format: str) -> T | Response:
     """An invoice or credit note as `format`, one of FORMATS. Raises InvalidInputError for another, EInvoiceError."""
     if format == "html":
         return HTMLResponse(invoice_page(document))
     if format in _FILES:
-        write, kind, ending = _FILES[format]
+        write, media_type, ending = _FILES[format]
         name = f'inline; filename="{document["number"]}.{ending}"'
-        return Response(write(document), media_type=kind, headers={"content-disposition": name})
+        return Response(write(document), media_type=media_type, headers={"content-disposition": name})
     if format != "json":
         raise InvalidInputError(f"format {format!r} must be one of {', '.join(FORMATS)}", field="format")
-    return JSONResponse(document)
+    return as_answer(kind, document)
 
 
 def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
@@ -47,23 +50,28 @@ def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     made = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/credit-notes")
-    def list_notes(actor: reader, page: Paged, organization_id: str = "") -> dict[str, Any]:
+    def list_notes(actor: reader, page: Paged, organization_id: str = "") -> wire.CreditNoteList:
         """The credit notes of an organization, the newest first."""
-        return ledger.lists.notes(actor.whose(organization_id), page).as_dict("credit_notes")
+        return as_answer(
+            wire.CreditNoteList, ledger.lists.notes(actor.whose(organization_id), page).as_dict("credit_notes")
+        )
 
     @routes.get("/v1/credit-notes/{note_id}")
-    def read_note(note_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> Response:
+    def read_note(note_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> wire.CreditNote | Response:
         """A credit note; `format` is json, html, pdf, ubl or factur-x."""
         document = ledger.settling.note(note_id)
         if document["customer"]["organization_id"] != actor.organization_id and not actor.everywhere:
             raise NotFoundError(f"there is no credit note {note_id!r}")
-        return document_response(document, format)
+        return document_response(wire.CreditNote, document, format)
 
     @routes.post("/v1/invoices/{invoice_id}/credit-notes", status_code=201, dependencies=[made])
-    def credit_invoice(invoice_id: str, body: NewCreditNote) -> dict[str, Any]:
+    def credit_invoice(invoice_id: str, body: NewCreditNote) -> wire.CreditNote:
         """Make a credit note that lowers the price of an invoice: of lines, of an amount, or of all that is left. With `preview`,
         show it and write nothing."""
-        return ledger.settling.credit(invoice_id, _wanted(body), body.reason, digest=body.digest, preview=body.preview)
+        return as_answer(
+            wire.CreditNote,
+            ledger.settling.credit(invoice_id, _wanted(body), body.reason, digest=body.digest, preview=body.preview),
+        )
 
 
 def _wanted(body: NewCreditNote) -> Wanted:

@@ -1,16 +1,18 @@
 """Routes of refunds, write-offs and netting."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
 from sublet.accounts.model import Actor, Require
+from sublet.ledger.invoices.wire import Invoice
 from sublet.ledger.payments import wire
 from sublet.ledger.payments.refunds import NewRefund
 from sublet.ledger.service import Ledger
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_request
 from sublet.values.money import nano_from_decimal
+from sublet.values.wire import as_answer
 
 
 def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
@@ -21,12 +23,12 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
     invoices = Depends(require("invoices:write", effect=Effect(dict, dict)))
 
     @routes.get("/v1/refunds")
-    def list_refunds(actor: reader, page: paged, organization_id: str = "") -> dict[str, Any]:
+    def list_refunds(actor: reader, page: paged, organization_id: str = "") -> wire.RefundList:
         """The refunds of an organization, the newest first."""
-        return ledger.lists.refunds(actor.whose(organization_id), page).as_dict("refunds")
+        return as_answer(wire.RefundList, ledger.lists.refunds(actor.whose(organization_id), page).as_dict("refunds"))
 
     @routes.post("/v1/refunds", status_code=201, dependencies=[credited])
-    def refund(body: wire.NewRefund) -> dict[str, Any]:
+    def refund(body: wire.NewRefund) -> wire.Refund:
         """Refund what is owed to a customer, once per source_id: by the payment that it was paid by, or to the wallet."""
         wanted = NewRefund(
             body.organization_id,
@@ -36,31 +38,35 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
             body.target,
             body.payment,
         )
-        return ledger.settling.refund(wanted, preview=body.preview)
+        return as_answer(wire.Refund, ledger.settling.refund(wanted, preview=body.preview))
 
     @routes.post("/v1/credits/{credit_id}/return", dependencies=[credited])
-    def return_deposit(credit_id: str, body: wire.DepositReturn) -> dict[str, Any]:
+    def return_deposit(credit_id: str, body: wire.DepositReturn) -> wire.DepositReturned:
         """Owe a customer back what is left of a deposit, or part of it; a refund then pays it out."""
         nano = nano_from_decimal(body.amount)
-        return ledger.settling.return_deposit(credit_id, nano, body.reason, preview=body.preview)
+        return as_answer(
+            wire.DepositReturned, ledger.settling.return_deposit(credit_id, nano, body.reason, preview=body.preview)
+        )
 
     @routes.post("/v1/invoices/{invoice_id}/write-off", dependencies=[invoices])
-    def write_off(invoice_id: str, body: wire.NewWriteOff) -> dict[str, Any]:
+    def write_off(invoice_id: str, body: wire.NewWriteOff) -> wire.WriteOff:
         """Write off what is open on an invoice as bad debt; a payment that comes after all recovers it."""
-        return ledger.settling.write_off(invoice_id, body.reason, preview=body.preview)
+        return as_answer(wire.WriteOff, ledger.settling.write_off(invoice_id, body.reason, preview=body.preview))
 
     @routes.post("/v1/invoices/{invoice_id}/write-off/reverse", dependencies=[invoices])
-    def reinstate(invoice_id: str, body: wire.NewWriteOff) -> dict[str, Any]:
+    def reinstate(invoice_id: str, body: wire.NewWriteOff) -> Invoice:
         """Reverse a write-off; the invoice is open again."""
-        return ledger.settling.reinstate(invoice_id, body.reason, preview=body.preview)
+        return as_answer(Invoice, ledger.settling.reinstate(invoice_id, body.reason, preview=body.preview))
 
     @routes.post("/v1/invoices/{invoice_id}/netting", status_code=201, dependencies=[invoices])
-    def net(invoice_id: str, body: wire.NewNetting) -> dict[str, Any]:
+    def net(invoice_id: str, body: wire.NewNetting) -> wire.Netting:
         """Pay an invoice from what is owed to its customer, once per source_id."""
         nano = None if body.amount is None else nano_from_decimal(body.amount)
-        return ledger.settling.net(invoice_id, body.source_id, body.reason, nano, preview=body.preview)
+        return as_answer(
+            wire.Netting, ledger.settling.net(invoice_id, body.source_id, body.reason, nano, preview=body.preview)
+        )
 
     @routes.post("/v1/invoices/{invoice_id}/netting/undo", dependencies=[invoices])
-    def undo_netting(invoice_id: str, body: wire.UndoneNetting) -> dict[str, Any]:
+    def undo_netting(invoice_id: str, body: wire.UndoneNetting) -> wire.Netting:
         """Take netting back by a reversal that names it."""
-        return ledger.settling.undo_netting(invoice_id, body.source_id, body.reason)
+        return as_answer(wire.Netting, ledger.settling.undo_netting(invoice_id, body.source_id, body.reason))
