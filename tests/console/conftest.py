@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from tests.console.sample import sample_budgets, sample_overview, sample_record
 
 from sublet.accounts.model import ApiKey, secret_sha256
+from sublet.accounts.oidc.service import SignInElsewhere
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
@@ -70,14 +71,21 @@ def people(accounts: Accounts, tmp_path: Path) -> People:
 
 
 @pytest.fixture
-def console(accounts: Accounts, sessions: Sessions, people: People) -> Callable[..., FastAPI]:
+def elsewhere(accounts: Accounts, sessions: Sessions, tmp_path: Path) -> SignInElsewhere:
+    return SignInElsewhere(accounts, sessions, {}, "http://console.test", lambda: sealing_of(tmp_path))
+
+
+@pytest.fixture
+def console(
+    accounts: Accounts, sessions: Sessions, people: People, elsewhere: SignInElsewhere
+) -> Callable[..., FastAPI]:
     """Makes a console of the given pages, and of the account's."""
 
     def made(*given: Page | Screen) -> FastAPI:
         app = FastAPI()
         shown = (*given, account_screen(sessions, people))
         pages = Pages(shown)
-        app.include_router(signing_router(sessions, people, pages))
+        app.include_router(signing_router(sessions, people, pages, elsewhere))
         app.include_router(router(accounts, sessions, pages, shown))
         return app
 

@@ -19,6 +19,7 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 from sublet.config.classes import ClassOfService, table_of, with_shipped
 from sublet.config.egress import Egress
 from sublet.config.gateway import Gateway, Port
+from sublet.config.identity import PROVIDERS_MAX, OidcProvider, ProviderName
 from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import BackendSettings, PoolSettings, Section
 from sublet.config.volumes import Volumes
@@ -225,6 +226,7 @@ class Settings(BaseSettings):
     mail: Mail = Mail()
     notifications: Notifications = Notifications()
     secrets: Secrets = Secrets()
+    oidc: dict[ProviderName, OidcProvider] = Field(default_factory=dict, max_length=PROVIDERS_MAX)
     billing: Billing = Billing()
     demand: Demand = Demand()
     leasing: Leasing = Leasing()
@@ -272,6 +274,14 @@ class Settings(BaseSettings):
         if not (rented.reclaimable and rented.by_window):
             raise ValueError(
                 f"models.service_class is {rented.name}: replicas need a class that is taken back with notice"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _providers_that_come_back(self) -> Settings:
+        if self.oidc and not self.control.public_url:
+            raise ValueError(
+                "control.public_url must be set with an [oidc] provider, because its people come back to it"
             )
         return self
 

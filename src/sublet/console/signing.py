@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from sublet.accounts.oidc.service import SignInElsewhere
 from sublet.accounts.people.model import Session, WrongPasswordError
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
@@ -21,21 +22,20 @@ TWO_PASSWORDS = "the passwords don't match; enter the same one twice"
 Sent = Annotated[Form, Depends(read_form)]
 
 
-def signing_router(sessions: Sessions, people: People, pages: Pages) -> APIRouter:
+def signing_router(sessions: Sessions, people: People, pages: Pages, elsewhere: SignInElsewhere) -> APIRouter:
     """GET and POST /login, /join, /forgot, /reset and /verify, POST /logout."""
     routes = APIRouter(include_in_schema=False)
-    _add_sign_in(routes, sessions, pages)
-    _add_sign_out(routes, sessions, pages)
+    _add_sign_in(routes, sessions, pages, elsewhere)
+    _add_sign_out(routes, sessions, pages, elsewhere)
     _add_join(routes, sessions, people, pages)
     _add_reset(routes, people, pages)
-    _add_verify(routes, sessions, pages)
+    _add_verify(routes, sessions, pages, elsewhere)
     return routes
 
 
-def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
+def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: SignInElsewhere) -> None:
     def form(request: Request, then: str, email: str = "", error: SubletError | None = None) -> Response:
-        values = {"error": error, "next": then, "email": email, "done": request.query_params.get("done", "")}
-        return _with_wait(pages.draw(request, "sign_in.html", values, error.status if error else 200), error)
+        return sign_in_form(request, pages, elsewhere, then, (email, error))
 
     @routes.get("/login")
     def sign_in_page(request: Request) -> Response:
@@ -46,7 +46,7 @@ def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
     @routes.post("/login")
     def sign_in(request: Request, sent: Sent) -> Response:
         then, email = "", ""
-        address, agent = _source(request)
+        address, agent = source_in(request)
         try:
             refuse_foreign(request)
             then, email = own_path(sent.text("next"), ""), sent.text("email")
@@ -60,20 +60,37 @@ def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
             return form(request, then, "", UnauthenticatedError(WRONG_KEY))
         except SubletError as error:
             return form(request, then, email, error)
-        return _entered(request, sessions, pages, token, then)
+        return entered(request, sessions, pages, token, then)
 
 
-def _add_sign_out(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
+def sign_in_form(
+    request: Request, pages: Pages, elsewhere: SignInElsewhere, then: str, failed: tuple[str, SubletError | None]
+) -> Response:
+    """The sign-in page; with what was typed as the address, and what was wrong."""
+    email, error = failed
+    values = {
+        "error": error,
+        "next": then,
+        "email": email,
+        "done": request.query_params.get("done", ""),
+        "providers": elsewhere.choices,
+    }
+    return _with_wait(pages.draw(request, "sign_in.html", values, error.status if error else 200), error)
+
+
+def _add_sign_out(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: SignInElsewhere) -> None:
     @routes.post("/logout")
     def sign_out(request: Request, sent: Sent) -> Response:
-        session = sessions.find(token_in(request))
+        session, onward = sessions.find(token_in(request)), ""
         if session is not None:
             try:
                 refuse_forged(request, session, sent)
             except SubletError as error:
                 return pages.problem(request, error)
+            onward = elsewhere.logout_url(session)
             sessions.close(token_in(request))
-        answer = to("/login")
+        # A form may not lead to another site, not even by a redirect; a page may.
+        answer = pages.draw(request, "signed_out.html", {"onward": onward}) if onward else to("/login")
         drop_token(request, answer)
         return answer
 
@@ -93,7 +110,7 @@ def _add_join(routes: APIRouter, sessions: Sessions, people: People, pages: Page
     @routes.post("/join")
     def join(request: Request, sent: Sent) -> Response:
         secret = ""
-        address, agent = _source(request)
+        address, agent = source_in(request)
         try:
             refuse_foreign(request)
             secret = sent.text("secret")
@@ -103,7 +120,7 @@ def _add_join(routes: APIRouter, sessions: Sessions, people: People, pages: Page
             token = sessions.open_person(person.id, address, agent)
         except SubletError as error:
             return shown(request, secret, sent.fields.get("name", ""), error)
-        return _entered(request, sessions, pages, token, "")
+        return entered(request, sessions, pages, token, "")
 
 
 def _add_reset(routes: APIRouter, people: People, pages: Pages) -> None:
@@ -115,7 +132,7 @@ def _add_reset(routes: APIRouter, people: People, pages: Pages) -> None:
     def forgot(request: Request, sent: Sent) -> Response:
         try:
             refuse_foreign(request)
-            people.ask_reset(sent.text("email"), _source(request)[0])
+            people.ask_reset(sent.text("email"), source_in(request)[0])
         except SubletError as error:
             return pages.draw(request, "forgot.html", {"sent": False, "error": error}, error.status)
         return pages.draw(request, "forgot.html", {"sent": True, "error": None})
@@ -145,13 +162,15 @@ def _add_reset(routes: APIRouter, people: People, pages: Pages) -> None:
         return to("/login?done=reset")
 
 
-def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
+def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: SignInElsewhere) -> None:
     def shown(request: Request, session: Session, then: str, error: SubletError | None = None) -> Response:
         values = {
             "next": then,
             "error": error,
             "form_token": session.form_token,
             "email": session.person.email if session.person else "",
+            "has_password": session.person is None or session.person.has_password,
+            "provider": elsewhere.choice_of(session),
         }
         return _with_wait(pages.draw(request, "verify.html", values, error.status if error else 200), error)
 
@@ -167,7 +186,7 @@ def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
             try:
                 refuse_forged(request, session, sent)
                 then = own_path(sent.text("next"))
-                sessions.verify(session, sent.text("password"), _source(request)[0])
+                sessions.verify(session, sent.text("password"), source_in(request)[0])
             except SubletError as error:
                 return shown(request, session, then, error)
             return to(then)
@@ -175,7 +194,7 @@ def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages) -> None:
         return signed_in(request, sessions, answer)
 
 
-def _entered(request: Request, sessions: Sessions, pages: Pages, token: str, then: str) -> Response:
+def entered(request: Request, sessions: Sessions, pages: Pages, token: str, then: str) -> Response:
     """Into the console with a session that is new; the browser's session from before ends."""
     sessions.close(token_in(request))
     session = sessions.find(token)
@@ -184,7 +203,8 @@ def _entered(request: Request, sessions: Sessions, pages: Pages, token: str, the
     return answer
 
 
-def _source(request: Request) -> tuple[str, str]:
+def source_in(request: Request) -> tuple[str, str]:
+    """The address that a request came from, and what its browser calls itself."""
     return request.client.host if request.client else "", request.headers.get("user-agent", "")
 
 

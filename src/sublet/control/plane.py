@@ -23,6 +23,7 @@ from sublet.api import wire
 from sublet.api.contract import describe
 from sublet.api.http import bearer_secret, check_permissions, frame, requirement
 from sublet.api.reference import add_reference
+from sublet.console.elsewhere import elsewhere_router
 from sublet.console.frame import Pages
 from sublet.console.pages import router as console_router
 from sublet.console.signing import signing_router
@@ -236,6 +237,7 @@ class ControlPlane:
         self.system.ledger.expire(timedelta(hours=self.settings.billing.grace_hours))
         once.forget(self.system.store, self.system.clock.now())
         self.system.sessions.forget()
+        self.system.elsewhere.forget()
         kept_since = self.system.clock.now() - audit_api.RETENTION
         self.system.store.write(lambda connection: audit.forget(connection, kept_since))
         self._telling.forget()
@@ -400,7 +402,8 @@ def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
 def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     shown = console_pages(system, Overviews(system, plane.health))
     pages = Pages(shown)
-    api.include_router(signing_router(system.sessions, system.people, pages))
+    api.include_router(signing_router(system.sessions, system.people, pages, system.elsewhere))
+    api.include_router(elsewhere_router(system.sessions, system.elsewhere, pages))
     api.include_router(console_router(system.accounts, system.sessions, pages, shown))
 
 

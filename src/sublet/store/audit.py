@@ -34,18 +34,20 @@ LOCK = "audit"
 _MARK = "sublet_audit"
 
 RECORDED = frozenset(
-    "organizations api_keys persons memberships invitations sessions blocks demand_claims demand_imports deployments ledger_books "
-    "ledger_budgets ledger_credits ledger_invoices ledger_nettings ledger_payments ledger_periods ledger_profiles ledger_refunds "
-    "ledger_write_offs leases models quotes rate_limits reclaims subscriptions unit_states units".split()
+    "organizations api_keys persons memberships invitations oidc_identities sessions blocks demand_claims "
+    "demand_imports deployments ledger_books ledger_budgets ledger_credits ledger_invoices ledger_nettings "
+    "ledger_payments ledger_periods ledger_profiles ledger_refunds ledger_write_offs leases models quotes "
+    "rate_limits reclaims subscriptions unit_states units".split()
 )
 """Tables whose rows are told, before and after. Others hold what follows from these, what a loop observed, or secrets alone."""
 SECRET = frozenset(
-    "sha256 link_sha256 mail_sha256 password secret previous_secret form_secret content idempotency_key".split()
+    "sha256 link_sha256 mail_sha256 id_token password secret previous_secret form_secret content idempotency_key".split()
 )
 PERSONAL: dict[str, frozenset[str]] = {
     "persons": frozenset({"email", "name"}),
     "invitations": frozenset({"email"}),
-    "sessions": frozenset({"address", "user_agent", "seen_at"}),
+    "sessions": frozenset({"address", "user_agent", "seen_at", "provider_session"}),
+    "oidc_identities": frozenset({"subject"}),
     "subscriptions": frozenset({"address"}),
     "ledger_profiles": frozenset({"legal_name", "address", "email", "tax_number"}),
     "leases": frozenset({"ssh_public_keys"}),

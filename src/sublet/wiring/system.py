@@ -10,6 +10,7 @@ from functools import cached_property
 from sqlalchemy import Connection
 
 from sublet.accounts import store as accounts_sql
+from sublet.accounts.oidc.service import SignInElsewhere
 from sublet.accounts.people.letters import send_letters
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
@@ -134,6 +135,14 @@ class Sublet:
     @cached_property
     def sessions(self) -> Sessions:
         return Sessions(self.accounts)
+
+    @cached_property
+    def elsewhere(self) -> SignInElsewhere:
+        """Sign-in with the providers of the settings."""
+        stated = self.settings
+        return SignInElsewhere(
+            self.accounts, self.sessions, stated.oidc, stated.control.public_url, lambda: self.sealing
+        )
 
     def send_letters(self) -> int:
         """Send the mail to people that waits; how many were sent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,6 +42,25 @@ FORGOTTEN_MAX = 1_000
 EMAIL_MAX = 254
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a person signed in who did not sign in here: the provider, the id of its own session, and, sealed, the token that
+    ends it. `session_id` is what the new session is called."""
+
+    session_id: str
+    provider: str
+    provider_session: str
+    sealed_id_token: str
+
+    def as_row(self) -> dict[str, Any]:
+        return {
+            "id": self.session_id,
+            "provider": self.provider,
+            "provider_session": self.provider_session,
+            "id_token": self.sealed_id_token,
+        }
+
+
 class Sessions:
     """Opens, finds and ends sessions. A session has a row; its cookie is one of its tokens, which is replaced every ROTATION.
     A replaced token that comes back after GRACE was copied by somebody, and ends the session."""
@@ -73,10 +93,18 @@ class Sessions:
 
         return self._store.write(write)
 
-    def open_person(self, person_id: str, address: str, user_agent: str = "") -> str:
-        """Sign in somebody whose identity was proved otherwise, by an invitation or another provider."""
+    def open_person(self, person_id: str, address: str, user_agent: str = "", origin: Origin | None = None) -> str:
+        """Sign in somebody whose identity was proved otherwise, by an invitation, a passkey, or at the provider in `origin`."""
         source = attempts.source_of(address)
-        return self._store.write(lambda connection: self._open_person(connection, person_id, source, user_agent))
+        return self._store.write(
+            lambda connection: self._open_person(connection, person_id, source, user_agent, origin)
+        )
+
+    def mark_verified(self, connection: Connection, session_id: str, person_id: str) -> bool:
+        """The person of the session has proved again who they are; False where it is not their session, or over."""
+        mine = (sessions.c.id == session_id) & (sessions.c.person_id == person_id) & sessions.c.revoked_at.is_(None)
+        done = connection.execute(update(sessions).where(mine).values(verified_at=self._store.clock.now()))
+        return done.rowcount == 1
 
     def open_with_key(self, key: str, address: str, user_agent: str = "") -> str:
         """Sign in with a key; the session ends with it. Raises UnauthenticatedError, SignInLimitError."""
@@ -95,27 +123,31 @@ class Sessions:
         now = self._store.clock.now()
         self._store.write(lambda connection: attempts.note(connection, attempts.FAILED, source, account, now))
 
-    def _open_person(self, connection: Connection, person_id: str, source: str, user_agent: str) -> str:
+    def _open_person(
+        self, connection: Connection, person_id: str, source: str, user_agent: str, origin: Origin | None = None
+    ) -> str:
         members = sql.memberships_of(connection, person_id, LISTED_MAX)
         for member in members:
             owner = accounts_sql.organization_by(connection, id=member.organization_id)
             if owner is not None and owner.status == "active":
                 held = {"person_id": person_id, "key_id": None, "organization_id": member.organization_id}
+                if origin is not None:
+                    held |= origin.as_row()
                 return self._insert(connection, held, source, user_agent)
         raise WrongPasswordError(
             "you are not a member of an active organization; ask your Sublet operator for an invitation"
         )
 
     def _insert(self, connection: Connection, held: dict[str, Any], source: str, user_agent: str) -> str:
-        now, token, session_id = self._store.clock.now(), new_link_secret(), new_id("ses")
+        now, token = self._store.clock.now(), new_link_secret()
+        session_id = held.get("id") or new_id("ses")
         whose = "person_id" if held["person_id"] else "key_id"
         live = self._live(connection, sessions.c[whose] == held[whose], now)
         for row in live[OPEN_MAX - 1 :]:
             _revoke(connection, sessions.c.id == row.id, now)
         connection.execute(
             insert(sessions).values(
-                **held,
-                id=session_id,
+                **{**held, "id": session_id},
                 form_secret=secrets.token_hex(32),
                 created_at=now,
                 expires_at=now + LIFE,

@@ -55,6 +55,35 @@ rate_limits = Table(
     Index("ix_rate_limits_organization_id", "organization_id"),
 )
 
+# How a provider knows a person. Nothing else than both columns of the key identifies somebody there.
+oidc_identities = Table(
+    "oidc_identities",
+    metadata,
+    Column("issuer", String(300), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("person_id", String(40), ForeignKey("persons.id"), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_oidc_identities_person_id", "person_id"),
+)
+
+# A sign-in at a provider that is under way; deleted when it comes back, and a while after it is too late.
+oidc_attempts = Table(
+    "oidc_attempts",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("provider", String(60), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("state", String(64), nullable=False),
+    Column("nonce", String(64), nullable=False),
+    Column("verifier", String(128), nullable=False),
+    Column("next_path", Text, nullable=False),
+    Column("session_id", String(40), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Index("ix_oidc_attempts_started_at", "started_at"),
+    Index("ix_oidc_attempts_source", "source", "started_at"),
+)
+
 # A person, whatever organizations they are in. `email` is in lower case. `password` is the PHC text of Argon2id; without one
 # nobody signs in with a password.
 persons = Table(
@@ -69,6 +98,7 @@ persons = Table(
     Column("password_changed_at", Instant, nullable=True),
 )
 
+# `provider` made it by its rules, and takes it away by them; empty: an invitation made it.
 memberships = Table(
     "memberships",
     metadata,
@@ -76,6 +106,7 @@ memberships = Table(
     Column("organization_id", String(40), ForeignKey("organizations.id"), primary_key=True),
     Column("role", String(32), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("provider", String(60), nullable=False, server_default=""),
     Index("ix_memberships_organization_id", "organization_id"),
 )
 
@@ -109,6 +140,7 @@ password_resets = Table(
 )
 
 # Signed in on the console: a person in one of their organizations, or somebody with a key. The cookie is one of its tokens.
+# `provider` is where the person signed in, with its own session's id and, sealed, the token that ends it.
 sessions = Table(
     "sessions",
     metadata,
@@ -124,6 +156,9 @@ sessions = Table(
     Column("revoked_at", Instant, nullable=True),
     Column("user_agent", String(200), nullable=False),
     Column("address", String(64), nullable=False),
+    Column("provider", String(60), nullable=False, server_default=""),
+    Column("provider_session", String(255), nullable=False, server_default=""),
+    Column("id_token", Text, nullable=True),
     Index("ix_sessions_person_id", "person_id"),
     Index("ix_sessions_expires_at", "expires_at"),
 )
