@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.app.test_console_acts import ORIGIN, Console
+from tests.app.worlds import recorded
 from tests.leases.world import KEY
 
 from sublet.console.renting import typed_moment
@@ -18,11 +19,8 @@ from sublet.simulation.world import World
 
 @pytest.fixture
 def console(tmp_path: Path) -> Iterator[Console]:
-    world = World(tmp_path / "w", accelerators=8, deadline={"broken_per_1000_max": 20, "orders": [[1, 8], [4, 24]]})
-    world.remember(days=20, need=0.25, spread=0.0)
-    world.in_use = 2.0
-    world.observe()
-    world.system.record.advance([world.pool.id])
+    sold = {"broken_per_1000_max": 20, "orders": [[1, 8], [4, 24]]}
+    world = recorded(World, tmp_path / "w", days=20, need=0.25, deadline=sold)
     yield Console(world)
     world.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.app.test_console_acts import Console
+from tests.app.worlds import recorded
 
 from sublet.leases.backends import registry
 from sublet.leases.model import Lease, LeaseState, NoCapacityError, Quote
@@ -23,6 +24,7 @@ from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.windows import Window
 
 ORDERS = [[1, 8], [4, 24]]
+DEADLINE = {"broken_per_1000_max": 20, "orders": ORDERS}
 
 
 class World(SimulatedWorld):
@@ -33,7 +35,7 @@ class World(SimulatedWorld):
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "w", accelerators=8, deadline={"broken_per_1000_max": 20, "orders": ORDERS})
+    made = World(tmp_path / "w", accelerators=8, deadline=DEADLINE)
     made.customer = made.system.accounts.create_organization("tidal").id
     made.in_use = 2.0
     made.observe()
@@ -42,13 +44,12 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def known(world: World) -> World:
+def known(tmp_path: Path) -> Iterator[World]:
     """The same pool with a record."""
-    world.remember(days=20, need=0.25, spread=0.0)
-    world.in_use = 2.0
-    world.observe()
-    world.system.record.advance([world.pool.id])
-    return world
+    made = recorded(World, tmp_path / "w", days=20, need=0.25, deadline=DEADLINE)
+    made.customer = made.system.accounts.create_organization("tidal").id
+    yield made
+    made.close()
 
 
 def quoted(world: World, count: int, hours: float, within: float) -> Quote:

@@ -105,7 +105,7 @@ def test_a_window_of_any_start_is_looked_for_as_far_as_the_forecast_reaches(
         return sold(connection, pool_id, class_name, window)
 
     ports = replace(world.leases._ports, sellable=within_an_hour)
-    monkeypatch.setattr(world.leases._admission._places, "_ports", ports)
+    monkeypatch.setattr(world.leases._admission, "_ports", ports)
     monkeypatch.setattr(world.leases.changes, "_extensions", Extensions(ports))
     lease = world.sell(4, seconds=600, organization="org_other")
     wanted = QuoteRequest(4, "notice", pool=world.pool.name, duration_s=1200, finish_by=now + timedelta(hours=30))

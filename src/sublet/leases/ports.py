@@ -256,6 +256,16 @@ def _shared(connection: Connection, pool_id: str) -> bool:
     return True
 
 
+class Remembering(Protocol):
+    def __call__(self, ports: LeasePorts, /) -> LeasePorts:
+        """The same calls for many questions inside one transaction that sells nothing: what they read of a pool, they read once."""
+        ...
+
+
+def _as_they_are(ports: LeasePorts, /) -> LeasePorts:
+    return ports
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPorts:
     """The replicas of managed models, which rent spot capacity: who is there, and how notice is given and withdrawn."""
@@ -298,6 +308,7 @@ class LeasePorts:
     class_default: str = "notice"
     timing: Timing = field(default_factory=Timing)
     engine_of: EngineOf = _plain_engine
+    remembering: Remembering = _as_they_are
 
     def timing_of(self, connection: Connection, pool_id: str) -> Timing:
         """The gaps around leases of that pool, and the patience with them."""

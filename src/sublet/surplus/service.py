@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Protocol
@@ -70,6 +71,15 @@ def _any(pool_id: str, window: Window, connection: Connection) -> int:
     return sys.maxsize
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a decision about a pool rests on: what is known of it, what is sold, and what is promised by a deadline."""
+
+    view: View
+    booked: Sequence[Sold]
+    promised: Sequence[Promised]
+
+
 class Surplus:
     """The use cases of the surplus.
 
@@ -92,6 +102,7 @@ class Surplus:
         orders: Orders = _no_orders,
     ) -> None:
         self._orders = orders
+        self._remembered: dict[str, _Known] | None = None
         self._standings = standings
         self._demand = demand
         self._facts = facts
@@ -184,13 +195,14 @@ class Surplus:
         if connection is None:
             with self._demand.read() as reading:
                 return self.sellable(pool_id, class_name, window, at, sold, reading)
-        view = self.view(pool_id, at, connection)
+        known = self._known(pool_id, at, connection)
+        view = known.view
         policy = self._classes[class_name]
         if window.end <= view.at:
             raise InvalidInputError(
                 f"the window ends at {format_time(window.end)}, which is in the past; choose a later one"
             )
-        booked = self._book(view.facts.pool_id, connection) if sold is None else sold
+        booked = known.booked if sold is None else sold
         standing = [item for item in booked if item.window.end > view.at]
         kept = guaranteed(view, policy, window, standing, self._classes)
         if max(window.start + timedelta(days=1), window.end - timedelta(days=1)) <= view.at + AHEAD_MAX:
@@ -205,7 +217,7 @@ class Surplus:
         if sold is not None or not found.count:
             return found
         found = _of_free(found, self._free(view.facts.pool_id, window, connection), view, window)
-        return self._beside(view, booked, self._orders(view.facts.pool_id, connection))(found, window)
+        return self._beside(view, booked, known.promised)(found, window)
 
     def offer(
         self, pool_id: str, class_name: str, wanted: Promised, connection: Connection, without: str = ""
@@ -214,10 +226,10 @@ class Surplus:
         `without`. Raises UnknownClassError, and InvalidInputError for what no pool could promise."""
         if class_name not in self._classes:
             raise UnknownClassError(f"there is no class {class_name!r}; use one of {', '.join(self._classes)}")
-        view = self.view(pool_id, None, connection)
-        booked = self._book(view.facts.pool_id, connection)
-        promised = [item for item in self._orders(view.facts.pool_id, connection) if item.id != without]
-        idle = deadlines.idle_of(view, booked, self._classes)
+        known = self._known(pool_id, None, connection)
+        view = known.view
+        promised = [item for item in known.promised if item.id != without]
+        idle = deadlines.idle_of(view, known.booked, self._classes)
         return deadlines.offer(view, idle, self._classes[class_name], wanted, promised)
 
     def orders_on_sale(self, pool_id: str) -> list[deadlines.OnSale]:
@@ -226,9 +238,8 @@ class Surplus:
         if not sold:
             return []
         with self._demand.read() as connection:
-            view = self.view(pool_id, None, connection)
-            booked = self._book(view.facts.pool_id, connection)
-            promised = self._orders(view.facts.pool_id, connection)
+            known = self._known(pool_id, None, connection)
+            view, booked, promised = known.view, known.booked, known.promised
         if not view.facts.pauses:
             return []
         idle = deadlines.idle_of(view, booked, self._classes)
@@ -251,13 +262,13 @@ class Surplus:
 
     def block_rooms(self, pool_id: str, window: Window, connection: Connection) -> list[tuple[StandingBlock, int]]:
         """The pool's blocks that cover all of `window`, and how many accelerators a lease over it may have of each."""
-        view = self.view(pool_id, None, connection)
+        known = self._known(pool_id, None, connection)
+        view, booked = known.view, known.booked
         if not view.facts.blocks or window.end <= view.at:
             return []
-        booked = self._book(view.facts.pool_id, connection)
         standing = [item for item in booked if item.window.end > view.at]
         found = rooms(view, window, standing, self._classes)
-        if promised := self._orders(view.facts.pool_id, connection):
+        if promised := known.promised:
             # Orders with a deadline may stand on what nobody has rented of the blocks.
             idle = cache(lambda: deadlines.idle_of(view, booked, self._classes))
             found = {
@@ -273,6 +284,23 @@ class Surplus:
             if block is not None:
                 return Sold(count, IN_BLOCK, window, block.id)
         return Sold(count, policy.name, window)
+
+    def remembering(self) -> Surplus:
+        """The same surplus for many questions inside one transaction that sells nothing: what it reads of a pool, it reads once."""
+        found = copy(self)
+        found._remembered = {}
+        return found
+
+    def _known(self, pool_id: str, at: datetime | None, connection: Connection) -> _Known:
+        if self._remembered is None or at is not None:
+            return self._read(pool_id, at, connection)
+        if pool_id not in self._remembered:
+            self._remembered[pool_id] = self._read(pool_id, at, connection)
+        return self._remembered[pool_id]
+
+    def _read(self, pool_id: str, at: datetime | None, connection: Connection) -> _Known:
+        view = self.view(pool_id, at, connection)
+        return _Known(view, self._book(view.facts.pool_id, connection), self._orders(view.facts.pool_id, connection))
 
     def view(self, pool_id: str, at: datetime | None = None, connection: Connection | None = None) -> View:
         """What is known about the pool at `at`, and nothing later."""

@@ -33,7 +33,7 @@ from sublet.leases.blocks.service import Blocks
 from sublet.leases.deadlines import store as deadline_sql
 from sublet.leases.maintenance.service import MaintenanceWindows
 from sublet.leases.model import Timing
-from sublet.leases.ports import LeasePorts, ModelPorts
+from sublet.leases.ports import BlockRooms, LeasePorts, ModelPorts, Offers, Sellable
 from sublet.leases.quotes import calendar
 from sublet.leases.quotes.holds import HoldLimits
 from sublet.leases.service import Leases
@@ -52,6 +52,7 @@ from sublet.store import Store
 from sublet.store.schema import migrate
 from sublet.store.sealing import Sealing, sealing_of
 from sublet.surplus.record.service import Record
+from sublet.surplus.service import Surplus
 from sublet.values.clock import Clock, SystemClock
 from sublet.values.errors import InvalidInputError, NotFoundError
 from sublet.values.money import CurrencyMismatchError
@@ -212,12 +213,12 @@ class Sublet:
 
     def _lease_ports(self) -> LeasePorts:
         money = LeaseMoney(self.ledger, self.clock, self._taken)
+        sellable, offer, block_rooms = _questions(self.surplus)
         return LeasePorts(
-            sellable=self._sellable,
-            offer=lambda connection, pool_id, name, wanted, without: self.surplus.offer(
-                pool_id, name, wanted, connection, without
-            ),
-            block_rooms=lambda connection, pool_id, window: self.surplus.block_rooms(pool_id, window, connection),
+            sellable=sellable,
+            offer=offer,
+            block_rooms=block_rooms,
+            remembering=self._remembering,
             price=self.price,
             may_stay=self.capacity.may_stay,
             need=self.capacity.need,
@@ -245,6 +246,10 @@ class Sublet:
             ),
         )
 
+    def _remembering(self, ports: LeasePorts) -> LeasePorts:
+        sellable, offer, block_rooms = _questions(self.surplus.remembering())
+        return replace(ports, sellable=sellable, offer=offer, block_rooms=block_rooms)
+
     def _engine_of(self, connection: Connection, pool_id: str) -> Traits:
         """Asked at each quote, so which backend a pool is on is remembered: that changes with the settings alone."""
         name = self._backend_names.get(pool_id)
@@ -256,9 +261,6 @@ class Sublet:
     def _timing_of(self, name: str) -> Timing:
         backend = self.backends.get(name)
         return (backend.traits.timing if backend is not None else None) or Timing()
-
-    def _sellable(self, connection: Connection, pool_id: str, class_name: str, window: Window) -> int:
-        return self.surplus.sellable(pool_id, class_name, window, connection=connection).count
 
     def _served_max(self, instance: str) -> int | None:
         backend = self.backends.get(instance)
@@ -379,6 +381,15 @@ class Sublet:
             pools = sorted({item.pool_id for item in models_sql.all_deployments(connection)} & mine)
             room = {pool_id: self.capacity.model_room(connection, pool_id) for pool_id in pools}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
+
+
+def _questions(surplus: Surplus) -> tuple[Sellable, Offers, BlockRooms]:
+    """What leases ask the surplus, each within the caller's transaction."""
+    return (
+        lambda connection, pool_id, name, window: surplus.sellable(pool_id, name, window, connection=connection).count,
+        lambda connection, pool_id, name, wanted, without: surplus.offer(pool_id, name, wanted, connection, without),
+        lambda connection, pool_id, window: surplus.block_rooms(pool_id, window, connection),
+    )
 
 
 def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:

@@ -25,7 +25,7 @@ from sublet.leases.model import (
 )
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
-from sublet.leases.quotes.alternatives import Alternatives
+from sublet.leases.quotes.alternatives import Alternatives, write_offers
 from sublet.leases.quotes.contracts import Buyer, Offered, held_until, make_lease, make_quote
 from sublet.leases.quotes.places import DAYS_WITHOUT_BLOCK, Places
 from sublet.leases.quotes.request import QuoteRequest as QuoteRequest
@@ -59,7 +59,6 @@ class Admission:
         self._ports = ports
         self._places = Places(ports)
         self._deadlines = DeadlineSales(store, ports, self._places)
-        self._alternatives = Alternatives(ports, self._places, self._deadlines)
 
     def quote(self, organization_id: str, request: QuoteRequest, idempotency_key: str | None = None) -> Quote:
         """A price that stands for 60 seconds; its capacity is held as long as `holds.hold_s` allows.
@@ -120,13 +119,15 @@ class Admission:
         return self._hold(connection, organization_id, replace(request, network=lists), window, now, key)
 
     def _offers(self, organization_id: str, request: QuoteRequest, refusal: NoCapacityError) -> list[dict[str, Any]]:
-        """What could be had instead, each with a quote to accept. They are written down after the refused request is undone."""
+        """What could be had instead, each with a quote to accept. The search only reads; what it found is written down after it."""
         known = list(refusal.details.get("alternatives", ()))
+        now = self._store.clock.now()
+        with self._store.read() as connection:
+            found = Alternatives(self._store, self._ports).find(connection, organization_id, request, known, now)
 
         def write(connection: Connection) -> list[dict[str, Any]]:
-            now = self._store.clock.now()
             self._store.lock(connection, f"quotes:{organization_id}")
-            return self._alternatives.offer(connection, organization_id, request, known, now)
+            return write_offers(connection, organization_id, found, now)
 
         return self._store.write(write)
 
@@ -181,12 +182,14 @@ class Admission:
         now: datetime,
         key: str | None,
     ) -> Quote:
-        candidates = self._whole(connection, request, self._places.pools(connection, request, window))
+        # A pool is read once, under its lock: many windows may be tried, and nothing of it changes before this transaction ends.
+        places = Places(self._ports.remembering(self._ports))
+        candidates = self._whole(connection, request, places.pools(connection, request, window))
         for span, pool in self._places_to_try(connection, request, candidates, now):
             # Pools are locked in the order of their ids by everybody, so that two quotes can't wait for each other.
             self._store.lock(connection, f"pool:{pool.id}")
             calendar.release_expired(connection, now, _STALE_HOLDS_PER_WRITE)
-            place = self._places.place(connection, pool.id, request, span, organization_id, now)
+            place = places.place(connection, pool.id, request, span, organization_id, now)
             if place is None:
                 continue
             offered = Offered(organization_id, pool.id, span, place.price_nano, place.currency, block_id=place.block_id)
@@ -198,7 +201,7 @@ class Admission:
                 self._fence(connection, quote, place.units[: request.accelerators], quote.held_until)
                 events.record_quote(connection, quote, events.QUOTE_HELD, now)
             return quote
-        raise self._places.refusal(connection, candidates, request, window, (organization_id, now))
+        raise places.refusal(connection, candidates, request, window, (organization_id, now))
 
     def _places_to_try(
         self, connection: Connection, request: QuoteRequest, pools: Sequence[Row[Any]], now: datetime

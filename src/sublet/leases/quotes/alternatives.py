@@ -1,7 +1,8 @@
 """What a customer whose request can't be met could have instead: offers with a price that can be accepted as they are.
 
 An offer holds nothing: it is admitted when it is accepted, like any quote without a hold. An organization has the offers of its
-latest refused request alone, so that no number of refusals makes more than that.
+latest refused request alone, so that no number of refusals makes more than that. The search only reads, so nobody who sells waits
+for it; the offers are written down after it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sublet.leases.quotes.contracts import Offered, make_quote
 from sublet.leases.quotes.places import Places
 from sublet.leases.quotes.request import SERVICE_S_MAX, QuoteRequest
 from sublet.leases.quotes.spans import windows_of
+from sublet.store import Store
 from sublet.values.clock import format_time, parse_time
 from sublet.values.errors import SubletError
 from sublet.values.money import text_from_nano
@@ -32,24 +34,32 @@ LATER = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """An alternative to `request`: what makes it different, and its quote, which is not written down yet."""
+
+    kind: str
+    request: QuoteRequest
+    quote: Quote
+
+
 class Alternatives:
-    """Finds offers inside a transaction, which then has their quotes."""
+    """Finds what could be had instead of a refused request, and writes it down as offers."""
 
-    ports: LeasePorts
-    places: Places
-    deadlines: DeadlineSales
+    def __init__(self, store: Store, ports: LeasePorts) -> None:
+        self._ports = ports.remembering(ports)
+        self._places = Places(self._ports)
+        self._deadlines = DeadlineSales(store, self._ports, self._places)
 
-    def offer(
+    def find(
         self,
         connection: Connection,
         organization_id: str,
         request: QuoteRequest,
         known: Sequence[dict[str, Any]],
         now: datetime,
-    ) -> list[dict[str, Any]]:
-        """Each alternative with the quote that it can be accepted by, `known` ones first: those that the refusal named."""
-        sql.close_offers(connection, organization_id, now)
-        offers: list[dict[str, Any]] = []
+    ) -> list[Found]:
+        """What can be had, `known` ones first: those that the refusal named. Changes nothing."""
+        offers: list[Found] = []
         seen: set[tuple[Any, ...]] = set()
         for tries, (kind, wanted) in enumerate(self._tries(connection, request, known, now)):
             if len(offers) >= OFFERS_MAX or tries >= TRIES_MAX:
@@ -64,26 +74,25 @@ class Alternatives:
             shown = (quote.pool_id, quote.class_name, quote.accelerators, quote.window, quote.service_s)
             if shown not in seen:
                 seen.add(shown)
-                sql.insert_quote(connection, quote, None, wanted.as_dict(), is_offer=True)
-                offers.append(_shown(kind, quote))
+                offers.append(Found(kind, wanted, quote))
         return offers
 
     def _quote(
         self, connection: Connection, organization_id: str, request: QuoteRequest, now: datetime
     ) -> Quote | None:
         if request.service_s is not None:
-            return self.deadlines.offered(connection, organization_id, request, now)
-        for window in windows_of(connection, self.ports, request, self._pool_ids(connection, request), now):
-            for pool in self.places.pools(connection, request, window):
-                if request.accelerators % self.ports.engine_of(connection, pool.id).step:
+            return self._deadlines.offered(connection, organization_id, request, now)
+        for window in windows_of(connection, self._ports, request, self._pool_ids(connection, request), now):
+            for pool in self._places.pools(connection, request, window):
+                if request.accelerators % self._ports.engine_of(connection, pool.id).step:
                     continue
-                place = self.places.place(connection, pool.id, request, window, organization_id, now)
+                place = self._places.place(connection, pool.id, request, window, organization_id, now)
                 if place is not None:
                     offered = Offered(
                         organization_id, pool.id, window, place.price_nano, place.currency, block_id=place.block_id
                     )
-                    quote = make_quote(connection, self.ports, request, offered, now)
-                    self.ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
+                    quote = make_quote(connection, self._ports, request, offered, now)
+                    self._ports.authorize(connection, organization_id, quote.total_nano, quote.currency)
                     return quote
         return None
 
@@ -111,14 +120,25 @@ class Alternatives:
         for pool in sql.pools_of(connection):
             if pool.id not in here:
                 yield "pool", replace(fixed, pool=pool.id, generation=None)
-        strictest = self.ports.classes.strictest
+        strictest = self._ports.classes.strictest
         if strictest.notice_s is None and strictest.sell and strictest.name != request.class_name:
             yield "block", replace(fixed, class_name=strictest.name)
-        paused = next((item for item in self.ports.classes.on_sale if not item.by_window), None)
+        paused = next((item for item in self._ports.classes.on_sale if not item.by_window), None)
         if paused is not None and length <= SERVICE_S_MAX and not request.volumes:
             by = span.start + timedelta(seconds=3 * length)
             hours = replace(fixed, class_name=paused.name, start=None, duration_s=None, end=by, service_s=length)
             yield "deadline", hours
+
+
+def write_offers(
+    connection: Connection, organization_id: str, found: Sequence[Found], now: datetime
+) -> list[dict[str, Any]]:
+    """Write down what was found, in the place of what an earlier refusal offered: each alternative with the quote that it can be
+    accepted by."""
+    sql.close_offers(connection, organization_id, now)
+    for item in found:
+        sql.insert_quote(connection, item.quote, None, item.request.as_dict(), is_offer=True)
+    return [_shown(item.kind, item.quote) for item in found]
 
 
 def _of_known(request: QuoteRequest, item: dict[str, Any]) -> QuoteRequest:

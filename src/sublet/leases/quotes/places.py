@@ -94,8 +94,8 @@ class Places:
         wanted: set[str] | None = None,
     ) -> list[str]:
         """Accelerators that may be sold, at most as many as the surplus allows; `wanted` ones first."""
-        free = self.free(connection, pool_id, window, organization_id, now, wanted)
-        return free[: max(0, self._ports.sellable(connection, pool_id, class_name, window))] if free else []
+        count = self._ports.sellable(connection, pool_id, class_name, window)
+        return self.free(connection, pool_id, window, organization_id, now, wanted)[:count] if count > 0 else []
 
     def free(
         self,
