@@ -5,24 +5,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
 
-from sublet.desk.desk import Desk, build_case, open_case
+from sublet.desk.desk import LANGUAGES, Desk, build_case, open_case
 from sublet.desk.documents import parse_document
-from sublet.desk.report import charts
-from sublet.desk.report.blocks import Figure, Ref, Section, TableBlock
-from sublet.desk.report.drawing import short
+from sublet.desk.report import charts, grids
+from sublet.desk.report.blocks import NARROW, PAIRED, WIDE, Figure, Ref, Section, TableBlock
+from sublet.desk.report.drawing import short, text_width
 from sublet.desk.report.pages import sections
 from sublet.desk.report.pages_market import PUE_RANGE
+from sublet.desk.report.wording import Wording
 from sublet.desk.service import run_fans, run_simulation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = ("hyperscaler-2026", "university", "neocloud")
 
 _TEXT = re.compile(r'<text x="([-\d.]+)" y="([-\d.]+)" class="([^"]*)" text-anchor="(\w+)">([^<]*)</text>')
-_RECT = re.compile(r'<rect x="([-\d.]+)" y="([-\d.]+)" width="([\d.]+)" height="([\d.]+)" class="([^"]*)"')
+_LINE = re.compile(r'<line x1="([-\d.]+)" y1="([-\d.]+)" x2="([-\d.]+)" y2="([-\d.]+)" class="([^"]*)"')
 _CIRCLE = re.compile(r'<circle cx="([-\d.]+)" cy="([-\d.]+)" r="([\d.]+)" class="([^"]*)"')
 
 
@@ -44,27 +46,25 @@ def texts(svg: str, css: str) -> list[str]:
     ]
 
 
-def bars(svg: str) -> dict[str, tuple[float, float, str]]:
-    """By label, the drawn low and high of a chart of ranges, measured in pixels against its own ticks."""
+def dots(svg: str) -> list[tuple[float, float, float, str]]:
+    """For each row the drawn low, value and high of a chart of dots, measured against its own ticks, and the number beside it."""
     found = _TEXT.findall(svg)
+    lowest = max(float(y) for _, y, css, _, _ in found if css == "n")
     ticks = [
-        (float(x), number)
-        for x, _, css, anchor, words in found
-        if css == "u" and anchor == "middle" and (number := number_in(words)) is not None
+        (float(x) + text_width(words) / 2, number)
+        for x, y, css, anchor, words in found
+        if css == "u" and anchor == "start" and float(y) > lowest and (number := number_in(words)) is not None
     ]
-    (x0, v0), (x1, v1) = ticks[0], ticks[-1]
-    per_pixel = (v1 - v0) / (x1 - x0)
-    drawn = {}
-    for _, y, css, anchor, words in found:
-        if css != "t" or anchor != "end":
-            continue
-        row = [rect for rect in _RECT.findall(svg) if abs(float(rect[1]) + 13 - float(y)) < 0.1]
-        solid = next(rect for rect in row if rect[4] in ("s0", "s1"))
-        low = v0 + (float(solid[0]) + float(solid[2]) - x0) * per_pixel
-        pale = [rect for rect in row if rect[4] == "pale"]
-        high = v0 + (float(pale[0][0]) + float(pale[0][2]) - x0) * per_pixel if pale else low
-        label = next(text for _, other, style, _, text in found if style == "n" and other == y)
-        drawn[words] = (low, high, label)
+    lines = [line for line in _LINE.findall(svg) if line[4] == "reach"]
+    zero = next(line for line in _LINE.findall(svg) if line[4] == "axis")
+    per_pixel = ticks[-1][1] / (ticks[-1][0] - float(zero[0]))
+    drawn = []
+    for x, y, _, css in _CIRCLE.findall(svg):
+        assert css in ("dot", "hollow")
+        reach = next((line for line in lines if abs(float(line[1]) - float(y)) < 0.1), (x, y, x, y, ""))
+        low, value, high = ((float(at) - float(zero[0])) * per_pixel for at in (reach[0], x, reach[2]))
+        label = next(text for _, at, css, _, text in found if css == "n" and abs(float(at) - 4 - float(y)) < 0.2)
+        drawn.append((low, value, high, label))
     return drawn
 
 
@@ -75,24 +75,24 @@ def number_in(words: str) -> float | None:
         return None
 
 
-def test_capacity_bars_are_the_rows_of_the_ledger(shown: tuple[Desk, dict[str, Section]]) -> None:
+def test_capacity_dots_are_the_rows_of_the_ledger(shown: tuple[Desk, dict[str, Section]]) -> None:
     """A row in MW with a qualifier was drawn a thousand times too long."""
     desk, parts = shown
-    figure = next(figures(parts["capacity"]))
-    drawn = bars(figure.svg)
-    unit = next(word for word in texts(figure.svg, "u") if word in ("GW", "MW"))
-    table = next(block for block in parts["capacity"].blocks if isinstance(block, TableBlock))
+    panels = [figure for figure in figures(parts["capacity"])]
+    drawn = [dot for panel in panels for dot in dots(panel.svg)]
+    unit = next(word for word in texts(panels[0].svg, "u") if word in ("GW", "MW"))
+    table = next(block for block in parts["capacity"].blocks if isinstance(block, TableBlock) and block.folded)
     assert len(drawn) == len(table.rows) == len(desk.capacity)
-    resolution = max(high for _, high, _ in drawn.values()) / 200
-    for (low, high, label), row in zip(drawn.values(), table.rows, strict=True):
+    rows = [row for panel in panels for row in table.rows if row[2] == panel.caption]
+    resolution = max(high for _, _, high, _ in drawn) / 60
+    for (low, at, high, label), row in zip(drawn, rows, strict=True):
         cell = row[1]
         assert isinstance(cell, Ref)
         value = desk.sheet[cell.name]
         printed = desk.sheet.number_in(cell.name, unit)
         factor = printed / value.number
-        assert value.range is None or value.range.low * factor <= printed <= value.range.high * factor
         ends = (printed, printed) if value.range is None else (value.range.low * factor, value.range.high * factor)
-        assert low == pytest.approx(ends[0], abs=resolution), cell.name
+        assert (low, at) == (pytest.approx(ends[0], abs=resolution), pytest.approx(printed, abs=resolution)), cell.name
         if math.isfinite(ends[1]):
             assert high == pytest.approx(ends[1], abs=resolution), cell.name
             assert label == (short(ends[0]) if ends[0] == ends[1] else f"{short(ends[0])}-{short(ends[1])}")
@@ -100,25 +100,35 @@ def test_capacity_bars_are_the_rows_of_the_ledger(shown: tuple[Desk, dict[str, S
             assert label == f"{short(ends[0])} or more"
 
 
-def test_bars_of_deals_are_the_prices_of_their_table(shown: tuple[Desk, dict[str, Section]]) -> None:
+def test_capacity_of_unlike_families_has_a_panel_for_each(shown: tuple[Desk, dict[str, Section]]) -> None:
+    desk, parts = shown
+    assert len(list(figures(parts["capacity"]))) == len({row.family.split(".")[1] for row in desk.capacity})
+
+
+def test_dots_of_deals_are_their_prices_from_low_to_high(shown: tuple[Desk, dict[str, Section]]) -> None:
     desk, parts = shown
     if not desk.comparables:
         assert "comparables" not in parts
         return
-    drawn = list(bars(next(figures(parts["comparables"])).svg).values())
-    deals = [deal for deal in desk.comparables if deal.is_per_watt]
+    drawn = dots(next(figures(parts["comparables"])).svg)
+    deals = sorted(
+        (deal for deal in desk.comparables if deal.is_per_watt), key=lambda deal: desk.sheet[deal.price].number
+    )
     assert len(drawn) == len(deals)
-    resolution = max(high for _, high, _ in drawn) / 200
-    for (low, high, _), deal in zip(drawn, deals, strict=True):
-        extent = deal.watt_price(desk.sheet.number_in(deal.price, "USD/W-yr")).at_it_level(*PUE_RANGE)
+    resolution = max(high for _, _, high, _ in drawn) / 60
+    for (low, value, high, _), deal in zip(drawn, deals, strict=True):
+        number = desk.sheet.number_in(deal.price, "USD/W-yr")
+        extent = deal.watt_price(number).at_it_level(*PUE_RANGE)
         assert (low, high) == (pytest.approx(extent.low, abs=resolution), pytest.approx(extent.high, abs=resolution))
+        assert value == pytest.approx(number, abs=resolution)
 
 
 def test_the_cells_of_every_heat_map_are_values_of_the_sheet(shown: tuple[Desk, dict[str, Section]]) -> None:
     desk, parts = shown
     assert desk.bridge is not None
     figure = next(block for block in figures(parts["bridge"]) if block.variants)
-    for grid, (title, svg) in zip(desk.bridge.grids, figure.variants, strict=True):
+    for grid, (title, draw) in zip(desk.bridge.grids, figure.variants, strict=True):
+        svg = draw(WIDE)
         numbers = [desk.sheet[name].number for row in grid.names for name in row]
         percent = grid.mode.startswith("upside")
         wanted = [f"{n:.0%}" if percent else f"{n:.2f}" if abs(n) < 10 else short(n) for n in numbers]
@@ -132,6 +142,8 @@ def test_the_steps_of_the_waterfall_are_values_of_the_sheet(shown: tuple[Desk, d
     names = [name for label, name in desk.bridge.waterfall if label != "EPS"]
     assert texts(svg, "n") == [short(desk.sheet[name].number) for name in names]
     assert texts(svg, "u") == [desk.sheet[names[0]].unit]
+    last = Wording(desk).quantity(desk.sheet[desk.bridge.result])
+    assert any(last in words for words in texts(svg, "t")) == desk.bridge.per_share
 
 
 def test_the_ends_of_the_tornado_are_its_results(shown: tuple[Desk, dict[str, Section]]) -> None:
@@ -140,7 +152,7 @@ def test_the_ends_of_the_tornado_are_its_results(shown: tuple[Desk, dict[str, Se
     svg = next(figures(parts["sensitivity"])).svg
     assert texts(svg, "n") == [short(end) for bar in desk.bridge.tornado for end in (bar.at_low, bar.at_high)]
     base = desk.sheet[desk.bridge.result]
-    assert f"base {short(base.number)} {base.unit}" in texts(svg, "t")
+    assert f"as given: {Wording(desk).quantity(base)}" in texts(svg, "t")
 
 
 def test_capital_lines_and_stacks_are_values_of_the_sheet(shown: tuple[Desk, dict[str, Section]]) -> None:
@@ -149,8 +161,8 @@ def test_capital_lines_and_stacks_are_values_of_the_sheet(shown: tuple[Desk, dic
         assert "capex" not in parts
         return
     lines, stacks = list(figures(parts["capex"]))
-    for title, names in desk.capital.scenarios:
-        assert f"{title}: {' / '.join(short(desk.sheet[name].number) for name in names)}" in texts(lines.svg, "t")
+    ends = sorted(short(desk.sheet[names[-1]].number) for _, names in desk.capital.scenarios)
+    assert sorted(words.rpartition(" ")[2] for words in texts(lines.draw(WIDE), "t")) == ends
     totals = [short(desk.sheet[total].number) for _, _, total in desk.capital.depreciation]
     assert texts(stacks.svg, "n") == totals
 
@@ -166,15 +178,50 @@ def test_customer_stacks_are_the_ladder_and_the_loss(shown: tuple[Desk, dict[str
     assert texts(loss.svg, "n") == [short(value) for value in desk.customers.loss.values() if value]
 
 
-def test_the_board_and_the_frontier_show_the_sheet(shown: tuple[Desk, dict[str, Section]]) -> None:
+def test_signals_evidence_and_frontier_show_the_sheet(shown: tuple[Desk, dict[str, Section]]) -> None:
     desk, parts = shown
     if desk.signals is not None:
-        prior, now = desk.sheet[desk.signals.prior].number, desk.sheet[desk.signals.now].number
-        assert f"prior {prior:.0%}, now {now:.1%}" in texts(next(figures(parts["signals"])).svg, "n")
+        moved = [10 * math.log10(ratio) for item in desk.signals.signals for ratio in (item.lr_bear, item.lr_bull)]
+        assert texts(next(figures(parts["signals"])).svg, "n") == [f"{number:+.1f}" for number in moved]
+    for figure, verdict in zip(figures(parts["verdicts"]) if "verdicts" in parts else (), desk.verdicts, strict=False):
+        wanted = sorted(verdict.judgment.moved.values(), reverse=True)
+        assert texts(figure.svg, "n") == [f"{number:+.1f}" for number in wanted]
     if desk.channels is not None:
         numbers = [desk.sheet[name].number for row in desk.channels.ratios for name in row]
-        wanted = [f"{n:.2f}" if abs(n) < 10 else short(n) for n in numbers]
-        assert texts(next(figures(parts["channels"])).svg, "n") == wanted
+        wanted_cells = [f"{n:.2f}" if abs(n) < 10 else short(n) for n in numbers]
+        assert texts(next(figures(parts["channels"])).svg, "n") == wanted_cells
+
+
+@pytest.mark.parametrize("language", ["zh-Hant", "zh-Hans"])
+def test_billions_are_drawn_in_the_unit_that_stands_at_the_axis(
+    shown: tuple[Desk, dict[str, Section]], language: str
+) -> None:
+    """A billion US dollars is ten 億."""
+    desk, _ = shown
+    assert desk.bridge is not None
+    parts = {part.id: part for part in sections(desk, [], [], Wording(desk, language))}
+    svg = next(figures(parts["bridge"])).svg
+    names = [name for label, name in desk.bridge.waterfall if label != "EPS"]
+    factor = {"USD bn": 10, "USD m": 100}[desk.sheet[names[0]].unit]
+    assert texts(svg, "n") == [short(desk.sheet[name].number * factor) for name in names]
+    assert texts(svg, "u") == [
+        {10: {"zh-Hant": "億美元", "zh-Hans": "亿美元"}, 100: {"zh-Hant": "萬美元", "zh-Hans": "万美元"}}[factor][
+            language
+        ]
+    ]
+
+
+def test_every_chart_keeps_its_words_inside_at_every_width(shown: tuple[Desk, dict[str, Section]]) -> None:
+    desk, _ = shown
+    for language in LANGUAGES:
+        for part in sections(desk, run_simulation(desk, 2000), run_fans(desk), Wording(desk, language)):
+            for figure in figures(part):
+                for draw in (figure.draw, *(draw for _, draw in figure.variants)):
+                    for width in (NARROW, PAIRED, WIDE):
+                        for x, _, _, anchor, words in _TEXT.findall(draw(width)):
+                            wide = text_width(unescape(words)) * 0.9
+                            left = float(x) - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+                            assert left >= -1 and left + wide <= width + 1, (part.id, width, words)
 
 
 def test_a_bridge_stated_in_other_units_draws_the_same_charts() -> None:
@@ -189,10 +236,18 @@ def test_a_bridge_stated_in_other_units_draws_the_same_charts() -> None:
     assert len(_CIRCLE.findall("".join(figure.svg for figure in figures(first["bridge"])))) >= 1
     for before, after in zip(figures(first["bridge"]), figures(second["bridge"]), strict=True):
         assert before.svg == after.svg
-        assert before.variants == after.variants
+        assert [draw(WIDE) for _, draw in before.variants] == [draw(WIDE) for _, draw in after.variants]
 
 
 def test_an_open_range_says_so_and_stays_inside_the_chart() -> None:
-    svg = charts.ranges([("site", 500.0, math.inf, False), ("hall", 80.0, 84.0, True)], "MW")
+    rows = [charts.Dot("site", 500.0, 500.0, math.inf), charts.Dot("hall", 80.0, 82.0, 84.0)]
+    svg = charts.dots(480, rows, "MW", "{number} or more")
     assert texts(svg, "n") == ["500 or more", "80-84"]
-    assert all(float(x) + float(width) <= 480 for x, _, width, _, _ in _RECT.findall(svg))
+    assert all(float(x2) <= 480 for _, _, x2, _, _ in _LINE.findall(svg))
+
+
+def test_a_grid_on_a_telephone_keeps_the_published_column() -> None:
+    values = [[float(column) for column in range(9)]]
+    svg = grids.heat_map(NARROW, ["250"], [str(c) for c in range(9)], values, titles=("MW", "rent"), marked=(0, 5))
+    assert len(texts(svg, "n")) == grids.NARROW_COLUMNS
+    assert "5.00" in texts(svg, "n") and 'class="mark"' in svg

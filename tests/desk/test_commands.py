@@ -65,8 +65,18 @@ def test_init_then_report(tmp_path: Path) -> None:
     case = tmp_path / "case.toml"
     run("init", str(case))
     files = json.loads(run("report", str(case), "--out", str(tmp_path / "out"), "--json").stdout)
+    assert files.pop("pages") == {"en": files["html"]}
     assert sorted(files) == ["html", "json", "xlsx"]
     assert all(Path(path).stat().st_size > 1000 for path in files.values())
+
+
+def test_report_writes_a_page_for_each_language(tmp_path: Path) -> None:
+    found = run("report", UNIVERSITY, "--out", str(tmp_path), "-l", "zh-Hant", "-l", "en", "--json")
+    pages = json.loads(found.stdout)["pages"]
+    assert list(pages) == ["zh-Hant", "en"]
+    assert "損益兩平" in Path(pages["zh-Hant"]).read_text() and Path(pages["en"]).name == "university.html"
+    with pytest.raises(CaseError, match="use one of en, zh-Hant, zh-Hans"):
+        run("report", UNIVERSITY, "--out", str(tmp_path), "-l", "zh")
 
 
 def test_mc_takes_samples_and_seed() -> None:

@@ -16,6 +16,7 @@ from sublet.desk.desk import build_case
 from sublet.desk.documents import parse_document
 from sublet.desk.errors import CaseError
 from sublet.desk.report.pages_market import positioning
+from sublet.desk.report.wording import Wording
 from sublet.desk.template import template_text
 
 EXAMPLE = (Path(__file__).parents[2] / "examples" / "hyperscaler-2026.toml").read_text()
@@ -108,7 +109,7 @@ def test_positioning_with_a_history_is_empirical_and_on_the_page() -> None:
     assert desk.sheet["pos.july.z"].number == pytest.approx((-4.0 - np.mean(past)) / np.std(past, ddof=1))
     assert desk.sheet["pos.july.percentile"].number == pytest.approx(1 / 7)
     assert "7 observations, seven Julys" in desk.sheet["pos.july.percentile"].formula
-    part = positioning(desk)
+    part = positioning(Wording(desk))
     assert part is not None and "pos.july.z" in str(part.blocks)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.desk.words import CHARSETS, ELSEWHERE, NAMES
 
 from sublet.desk import phrases, slips
 from sublet.desk.briefing import brief
@@ -20,23 +21,6 @@ from sublet.desk.review import review
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = ("hyperscaler-2026", "university", "neocloud")
-CHARSETS = {"zh-Hant": "cp950", "zh-Hans": "gb2312"}
-"""Each script's own character set refuses characters that only the other writes."""
-
-ELSEWHERE = {
-    "zh-Hant": (
-        "資本開支 每股收益 行業 數據中心 概率 市盈率 拐點 對沖基金 倉位 信號 服務器 增厚 卡時 上調 下調 同比 環比 超預期 個百分點點 "
-        "合同 收益率 兆瓦 吉瓦 智能體 芯片 內存 網絡 硬件 軟件 橋 進行 被 這裡把"
-    ).split(),
-    "zh-Hans": (
-        "资本支出 每股盈余 产业 资料中心 机率 本益比 转折点 避险基金 部位 讯号 伺服器 挹注 GPU小时 上修 下修 年增 季增 优于预期 "
-        "合约 损益两平 晶片 记忆体 网路 硬体 软体 桥 进行 被 这里把"
-    ).split(),
-}  # fmt: skip
-NAMES = set(
-    "Meta CoreWeave OpenAI Anthropic xAI AWS UBS Google Microsoft SpaceX IREN Oracle Nebius AI GPU GB200 H100 HHI PUE EPS IT MW GW "
-    "token".split()
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sublet.desk.counterparties import Contract
 from sublet.desk.desk import LANGUAGES, Desk, open_case
 from sublet.desk.errors import CaseError
 from sublet.desk.phrases import SENTENCES
-from sublet.desk.report import charts, workbook
+from sublet.desk.report import charts, grids, workbook
 from sublet.desk.report.actuals_page import actuals_json, render_actuals
 from sublet.desk.report.drawing import Scale, nice_step, short, tick_text
 from sublet.desk.service import Reports, write_reports
@@ -106,29 +106,27 @@ def test_every_section_that_the_case_has_is_on_the_page() -> None:
     found = sections(desk, run_simulation(desk, 2000), run_fans(desk))
 
     assert [section.id for section in found] == [
-        "headline", "capacity", "comparables", "bridge", "sensitivity", "capex", "channels", "customers", "signals",
-        "positioning", "verdicts", "surplus", "uncertainty", "scenarios", "statements", "numbers",
+        "headline", "bridge", "sensitivity", "comparables", "channels", "verdicts", "surplus", "capex", "customers", "signals",
+        "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
     ]  # fmt: skip
 
 
 def test_the_published_cell_is_marked_once_for_each_grid_that_repeats_it() -> None:
-    plain = charts.heat_map(["1", "2"], ["a", "b"], [[1.0, 2.0], [3.0, 4.0]], row_title="r", column_title="c")
-    marked = charts.heat_map(
-        ["1", "2"], ["a", "b"], [[1.0, 2.0], [3.0, 4.0]], row_title="r", column_title="c", marked=(1, 0)
-    )
+    values = [[1.0, 2.0], [3.0, 4.0]]
+    plain = grids.heat_map(480, ["1", "2"], ["a", "b"], values, titles=("r", "c"))
+    marked = grids.heat_map(480, ["1", "2"], ["a", "b"], values, titles=("r", "c"), marked=(1, 0))
     assert plain.count('class="mark"') == 0
     assert marked.count('class="mark"') == 1
 
 
 def test_the_frontier_runs_between_below_and_above_one() -> None:
-    svg = charts.heat_map(
-        ["1", "2"], ["a", "b"], [[0.5, 0.9], [0.9, 1.2]], row_title="r", column_title="c", middle=1.0, split=1.0
-    )
+    values = [[0.5, 0.9], [0.9, 1.2]]
+    svg = grids.heat_map(480, ["1", "2"], ["a", "b"], values, titles=("r", "c"), middle=1.0, split=1.0)
     assert svg.count('class="front"') == 2
 
 
 def test_charts_escape_what_a_case_says() -> None:
-    svg = charts.waterfall([("<b>&", 1.0, True)], "USD & bn")
+    svg = charts.waterfall(480, [("<b>&", 1.0, True)], "USD & bn")
     assert "<b>" not in svg
     assert "&lt;b&gt;&amp;" in svg
 

@@ -84,19 +84,43 @@ def explain(
 def report(
     case: Case,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path(),
+    language: Annotated[
+        list[str] | None,
+        typer.Option("--language", "-l", help="A page in en, zh-Hant or zh-Hans; give it once for each. Default: en."),
+    ] = None,
+    pdf: Annotated[
+        Path | None, typer.Option("--pdf", help="Also print the first page to this file, with Chromium.")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Print what is folded, too.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the case's report: one HTML page, one XLSX with live formulas, one JSON."""
+    """Write the case's report: an HTML page for each language, one XLSX with live formulas, one JSON."""
+    from sublet.desk.report.pdf import print_page
     from sublet.desk.service import write_reports
 
+    languages = _languages(language or ["en"])
     desk = _opened(case)
-    written = write_reports(desk, out)
+    written = write_reports(desk, out, languages)
+    if pdf is not None:
+        print_page(written.html.read_text(encoding="utf-8"), pdf, whole)
     _tell(problem.message for problem in written.problems[len(desk.problems) :])
     if as_json:
-        print_json({"html": str(written.html), "xlsx": str(written.xlsx), "json": str(written.json)})
+        files = {"html": str(written.html), "xlsx": str(written.xlsx), "json": str(written.json)}
+        pages = {"pages": dict(zip(languages, map(str, written.pages), strict=True))}
+        print_json(files | pages | ({"pdf": str(pdf)} if pdf is not None else {}))
         return
-    for path in (written.html, written.xlsx, written.json):
+    for path in (*written.pages, written.xlsx, written.json, *([pdf] if pdf is not None else [])):
         say(str(path))
+
+
+def _languages(asked: list[str]) -> list[str]:
+    from sublet.desk.desk import LANGUAGES
+    from sublet.desk.errors import CaseError
+
+    for name in asked:
+        if name not in LANGUAGES:
+            raise CaseError(f"the desk does not support language {name!r}; use one of {', '.join(LANGUAGES)}")
+    return list(dict.fromkeys(asked))
 
 
 @app.command()

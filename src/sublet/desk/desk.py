@@ -86,7 +86,19 @@ class Desk:
 
     def title(self, name: str) -> str:
         """What people call a value: its entry under [case.titles], or its name."""
-        return self.heading.titles.get(name, name)
+        template, filled = self.template(name)
+        return template.replace("*", filled) if template else name
+
+    def template(self, name: str) -> tuple[str, str]:
+        """The entry under [case.titles] that fits a name, and what its `*` stands for; two empty texts where none fits."""
+        titles = self.heading.titles
+        if name in titles:
+            return titles[name], ""
+        for pattern, words in titles.items():
+            start, star, end = pattern.partition("*")
+            if star and len(name) > len(start) + len(end) and name.startswith(start) and name.endswith(end):
+                return words, name[len(start) : len(name) - len(end)]
+        return "", ""
 
     def values(self) -> dict[str, dict[str, Any]]:
         """Every value by name, as `sublet desk values --json` prints it."""
@@ -153,7 +165,9 @@ def _built(document: Document, build: Build) -> Desk:
     build.mark_flagged()
     results = tuple(name for name in heading.results if _has(root, build, "results", name))
     for name in heading.titles:
-        if name not in build.sheet and not build.faults.problems:
+        start, star, end = name.partition("*")
+        fits = star and any(value.name.startswith(start) and value.name.endswith(end) for value in build.sheet)
+        if name not in build.sheet and not fits and not build.faults.problems:
             _has(root, build, "titles", name)
     plan = _part(build, "monte_carlo", uncertainty.read_simulation, root, build)
     scenarios = uncertainty.read_scenarios(root, build, results)

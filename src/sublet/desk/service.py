@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sublet.desk.report import workbook
 from sublet.desk.report.figures import as_json
 from sublet.desk.report.page import render
 from sublet.desk.report.pages import sections
+from sublet.desk.report.wording import Wording
 
 FAN_SAMPLES = 20_000
 """Draws at each point of a fan: its 1 % quantile is then good to about a twentieth of a standard deviation."""
@@ -29,6 +30,7 @@ class Reports:
     xlsx: Path
     json: Path
     problems: tuple[Problem, ...] = ()
+    pages: tuple[Path, ...] = ()
 
 
 def run_simulation(
@@ -51,8 +53,11 @@ def run_fans(desk: Desk) -> list[Fan]:
     return [fan(desk.sheet, name, plan.fan_over, plan.fan_points, FAN_SAMPLES, plan.seed) for name in plan.results]
 
 
-def write_reports(desk: Desk, folder: Path) -> Reports:
-    """HTML, XLSX and JSON of a case into `folder`, named after the case. Raises CaseError where they can't be written."""
+def write_reports(desk: Desk, folder: Path, languages: Sequence[str] = ("en",)) -> Reports:
+    """HTML, XLSX and JSON of a case into `folder`, named after the case; a page for each language, the first of which is `html`.
+
+    Raises CaseError where they can't be written.
+    """
     simulated: list[SimulatedResult] = []
     fans: list[Fan] = []
     try:
@@ -61,14 +66,17 @@ def write_reports(desk: Desk, folder: Path) -> Reports:
     except CalculationError as error:
         problem = Problem("monte_carlo", "", f"{desk.path}: {error.message}")
         desk = replace(desk, simulation=None, problems=(*desk.problems, problem))
-    page = render(desk, sections(desk, simulated, fans), __version__)
+    pages = {language: _page(desk, simulated, fans, language) for language in languages}
     book = workbook.write(desk, simulated, __version__)
     data = json.dumps(as_json(desk, simulated, fans, __version__), ensure_ascii=False, indent=1, allow_nan=False)
     stem = folder / desk.heading.name
-    reports = Reports(stem.with_suffix(".html"), stem.with_suffix(".xlsx"), stem.with_suffix(".json"), desk.problems)
+    files = {language: folder / f"{desk.heading.name}{_suffix(language)}.html" for language in languages}
+    html = files[languages[0]]
+    reports = Reports(html, stem.with_suffix(".xlsx"), stem.with_suffix(".json"), desk.problems, tuple(files.values()))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        reports.html.write_text(page, encoding="utf-8")
+        for language, page in pages.items():
+            files[language].write_text(page, encoding="utf-8")
         reports.xlsx.write_bytes(book)
         reports.json.write_text(data + "\n", encoding="utf-8")
     except OSError as error:
@@ -76,6 +84,16 @@ def write_reports(desk: Desk, folder: Path) -> Reports:
             f"{folder}: the report can't be written there ({error.strerror}); choose a different folder with --out"
         ) from error
     return reports
+
+
+def _page(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan], language: str) -> str:
+    w = Wording(desk, language)
+    return render(desk, sections(desk, simulated, fans, w), __version__, w)
+
+
+def _suffix(language: str) -> str:
+    """English has the plain name."""
+    return "" if language == "en" else f".{language}"
 
 
 def write_text(path: Path, text: str) -> None:

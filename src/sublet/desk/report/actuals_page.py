@@ -21,7 +21,9 @@ from sublet.desk.counterparties import RenewalStress
 from sublet.desk.digits import figure
 from sublet.desk.report import charts
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Section, TableBlock
-from sublet.desk.report.page import render_page
+from sublet.desk.report.charts import Dot
+from sublet.desk.report.page import Paper, render_page
+from sublet.desk.report.wording import Wording
 from sublet.desk.sheet import Sheet
 from sublet.desk.units import Basis
 from sublet.values.clock import format_time
@@ -49,7 +51,7 @@ def render_actuals(
         for section in actuals_sections(replace(other, forecasts=()), as_of, stress):
             name = f"{section.id}-{other.currency.lower()}"
             sections.append(replace(section, id=name, title=f"{section.title}, {other.currency}"))
-    return render_page(title, meta, sections, Sheet())
+    return render_page(title, meta, sections, Paper(Sheet(), Wording(None)))
 
 
 def actuals_sections(actuals: Actuals, as_of: date, stress: RenewalStress = DEFAULT_STRESS) -> list[Section]:
@@ -131,10 +133,12 @@ def _worth(actuals: Actuals) -> Section:
     line = worth(actuals)
     blocks: list[Block] = [Paragraph(line.sentence, "claim")]
     if line.per_watt_year_it is not None:
-        bars = [(f"{actuals.owner}, realized"[:27], line.per_watt_year_it, line.per_watt_year_it, True)]
-        bars += [_comparable_bar(other.name, other.usd_per_watt_year, other.basis) for other in actuals.comparables]
+        realized = line.per_watt_year_it
+        drawn = [Dot(f"{actuals.owner}, realized", realized, realized, realized)]
+        drawn += [_comparable_dot(other.name, other.usd_per_watt_year, other.basis) for other in actuals.comparables]
         caption = "Realized price per IT watt and year of use, next to other people's. Each comparable's source and date are above."
-        blocks.append(Figure(charts.ranges(bars, f"{actuals.currency}/W-yr"), caption))
+        unit = f"{actuals.currency} a watt a year"
+        blocks.append(Figure(lambda width: charts.dots(width, drawn, unit), caption, is_wide=True))
     return Section(
         "worth",
         "What it is worth",
@@ -161,9 +165,8 @@ def _statement(actuals: Actuals) -> Section | None:
     )
 
 
-def _comparable_bar(name: str, price: float, basis: Basis) -> tuple[str, float, float, bool]:
-    label = name.partition(",")[0]
-    return (f"{label} ({basis})"[:27], price, price, False)
+def _comparable_dot(name: str, price: float, basis: Basis) -> Dot:
+    return Dot(name.partition(",")[0], price, price, price, basis is Basis.IT, f"{basis} basis")
 
 
 def _pools(actuals: Actuals) -> Section | None:
@@ -232,17 +235,17 @@ def _contracts(actuals: Actuals, as_of: date, stress: RenewalStress) -> Section 
     if book.ladder:
         customers = sorted({name for rung in book.ladder.values() for name in rung})
         ladder = [(name, [rung.get(name, 0.0) for rung in book.ladder.values()]) for name in customers]
-        svg = charts.stacked([str(year) for year in book.ladder], ladder, f"{unit} signed", "year of end")
-        blocks.append(Figure(svg, "Renewal ladder: signing value by the year in which it ends."))
-        loss = charts.stacked(
-            [str(year) for year in book.stress],
-            [("expected loss", list(book.stress.values()))],
-            f"{unit} a year",
-            "year",
+        ends, years = [str(year) for year in book.ladder], [str(year) for year in book.stress]
+        loss = [("", list(book.stress.values()))]
+        blocks.append(
+            Figure(
+                lambda width: charts.stacked(width, ends, ladder, f"{unit}, signed", "year of end"),
+                "Renewal ladder: signing value by the year in which it ends.",
+            )
         )
         blocks.append(
             Figure(
-                loss,
+                lambda width: charts.stacked(width, years, loss, f"{unit} a year", "year"),
                 f"Stress: {stress.renew:.0%} renew at {stress.reprice:.0%} of the price; nothing is lost before an end.",
             )
         )

@@ -1,307 +1,335 @@
-"""The desk's charts as SVG. Each takes plain numbers and labels, and says in its title what it shows."""
+"""The desk's charts along an axis as SVG. Each takes a width, plain numbers and labels in the reader's language.
+
+Up to `NARROW_TO` a chart is for a telephone: its labels stand above its bars, so that bars keep the whole width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import isfinite, log10
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
 
-from sublet.desk.report.drawing import WIDTH, Drawing, Scale, short, tick_text
+from sublet.desk.report.drawing import NARROW_TO, Drawing, Scale, fitted, short, text_width, tick_text
 
-ROW = 26
+BAR = 15
+GAP = 11
 SERIES = ("s0", "s1", "s2", "s3", "s4", "s5")
+STACKED_TO = 600
+"""Below this width, labels that would be cut stand above their bars as well."""
+LABEL_SHARE_MAX = 0.4
+"""Labels beside bars take at most this share of a chart."""
 
 
-def waterfall(steps: Sequence[tuple[str, float, bool]], unit: str) -> str:
-    """Steps from a first total to the last; `True` marks a subtotal, which stands on zero."""
-    drawing = Drawing(len(steps) * ROW + 34, f"waterfall in {unit}")
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Where the rows of a chart with labels are: beside their bars, or above them on a telephone."""
+
+    narrow: bool
+    left: float
+    right: float
+    pitch: float
+    room: float
+
+    def top(self, row: int) -> float:
+        return 8 + row * self.pitch + (BAR + 2 if self.narrow else 0)
+
+    def rule(self, drawing: Drawing, x: float, css: str, count: int) -> None:
+        """A vertical line through all rows; on a telephone beside each bar alone, so that it crosses no label."""
+        if self.narrow:
+            for row in range(count):
+                drawing.line(x, self.top(row) - 1, x, self.top(row) + BAR + 1, css)
+        else:
+            drawing.line(x, 4, x, self.top(count - 1) + BAR + 6, css)
+
+    def label(self, drawing: Drawing, row: int, words: str, css: str = "t") -> None:
+        if self.narrow:
+            drawing.text(2, self.top(row) - 5, fitted(words, self.room), css)
+        else:
+            drawing.text(self.left - 10, self.top(row) + 12, fitted(words, self.room), css, "end")
+
+
+def _rows(width: float, labels: Sequence[str], values: float) -> _Rows:
+    """`values` is the room to the right of the bars for their numbers."""
+    widest = max((text_width(label) for label in labels), default=0.0)
+    narrow = width <= NARROW_TO or (width < STACKED_TO and widest + 16 > width * LABEL_SHARE_MAX)
+    left = 6.0 if narrow else min(widest + 16, width * LABEL_SHARE_MAX)
+    room = width - 4 if narrow else left - 14
+    return _Rows(narrow, left, width - values, BAR + GAP + (16 if narrow else 0), room)
+
+
+def waterfall(width: int, steps: Sequence[tuple[str, float, bool]], unit: str, last: str = "") -> str:
+    """Steps from a first total to the last; `True` marks a subtotal, which stands on zero. `last` is one more line of words."""
+    rows = _rows(width, [label for label, _, _ in steps], 70)
+    bottom = rows.top(len(steps) - 1) + BAR + 12
+    drawing = Drawing(width, bottom + 14 + (16 if last else 0), unit)
     ends: list[tuple[float, float]] = []
     level = 0.0
     for _, value, is_total in steps:
         ends.append((0.0, value) if is_total else (level, level + value))
         level = value if is_total else level + value
-    scale = Scale(min(0.0, *(min(end) for end in ends)), max(max(end) for end in ends), 130, WIDTH - 62)
-    drawing.line(scale(0), 6, scale(0), len(steps) * ROW + 8, "axis")
+    scale = Scale(min(0.0, *(min(end) for end in ends)), max(max(end) for end in ends), rows.left, rows.right)
+    rows.rule(drawing, scale(0), "axis", len(steps))
     for row, ((label, value, is_total), (start, end)) in enumerate(zip(steps, ends, strict=True)):
-        y = 8 + row * ROW
+        y = rows.top(row)
         left, right = sorted((scale(start), scale(end)))
         css = "s0" if is_total else "good" if value >= 0 else "bad"
-        drawing.rect(left, y, max(right - left, 1.5), ROW - 9, css)
-        drawing.text(122, y + 13, label, "t", "end")
-        drawing.text(right + 6, y + 13, short(value), "n")
-        if row + 1 < len(steps):
-            drawing.line(scale(end), y + ROW - 9, scale(end), y + ROW, "thin")
-    drawing.text(WIDTH - 4, len(steps) * ROW + 26, unit, "u", "end")
+        drawing.rect(left, y, max(right - left, 1.5), BAR, css)
+        rows.label(drawing, row, label)
+        drawing.text(right + 6, y + 12, short(value), "n")
+        if row + 1 < len(steps) and not rows.narrow:
+            drawing.line(scale(end), y + BAR, scale(end), rows.top(row + 1), "thin")
+    drawing.text(width - 4, bottom + 8, unit, "u", "end")
+    if last:
+        drawing.inside(rows.left, bottom + 24, last, "t", "start")
     return drawing.svg()
-
-
-def heat_map(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    values: Sequence[Sequence[float]],
-    *,
-    row_title: str,
-    column_title: str,
-    marked: tuple[int, int] | None = None,
-    middle: float = 0.0,
-    percent: bool = False,
-    split: float | None = None,
-) -> str:
-    """A grid of numbers, colored from `middle` outwards; `marked` is the published cell, `split` draws a frontier."""
-    left, top = 58, 30
-    width = (WIDTH - left - 6) / len(columns)
-    drawing = Drawing(top + len(rows) * 34 + 30, f"{row_title} by {column_title}")
-    flat = [value for row in values for value in row]
-    reach_up, reach_down = max(max(flat) - middle, 1e-12), max(middle - min(flat), 1e-12)
-    for column, label in enumerate(columns):
-        drawing.text(left + (column + 0.5) * width, top - 8, label, "t", "middle")
-    for row, label in enumerate(rows):
-        y = top + row * 34
-        drawing.text(left - 8, y + 21, label, "t", "end")
-        for column, value in enumerate(values[row]):
-            strength = (value - middle) / reach_up if value >= middle else (middle - value) / reach_down
-            color = "var(--up)" if value >= middle else "var(--down)"
-            opacity = 0.08 + 0.72 * strength
-            drawing.rect(
-                left + column * width + 1, y + 1, width - 2, 32, "cell", f"fill:{color};fill-opacity:{opacity:.2f}"
-            )
-            shown = f"{value:.0%}" if percent else f"{value:.2f}" if abs(value) < 10 else short(value)
-            css = "n inv" if strength > 0.75 else "n"
-            drawing.text(left + (column + 0.5) * width, y + 21, shown, css, "middle")
-    if split is not None:
-        _frontier(drawing, values, split, left, top, width)
-    if marked is not None:
-        drawing.rect(left + marked[1] * width, top + marked[0] * 34, width, 34, "mark")
-    drawing.text(left - 8, top - 8, row_title, "u", "end")
-    drawing.text(WIDTH - 6, top + len(rows) * 34 + 20, column_title, "u", "end")
-    return drawing.svg()
-
-
-def _frontier(
-    drawing: Drawing, values: Sequence[Sequence[float]], split: float, left: float, top: float, width: float
-) -> None:
-    for row, line in enumerate(values):
-        for column, value in enumerate(line):
-            x, y = left + column * width, top + row * 34
-            if column and (line[column - 1] < split) != (value < split):
-                drawing.line(x, y, x, y + 34, "front")
-            if row and (values[row - 1][column] < split) != (value < split):
-                drawing.line(x, y, x + width, y, "front")
 
 
 def envelope(
+    width: int,
     x: Sequence[float],
     low: Sequence[float],
     high: Sequence[float],
     *,
-    x_title: str,
-    y_title: str,
-    published: tuple[float, float] | None = None,
+    titles: tuple[str, str],
+    published: tuple[float, float, str] | None = None,
     labels: tuple[str, str] = ("", ""),
     verticals: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Two lines and the band between them; `verticals` are dashed lines with a label."""
-    drawing = Drawing(260, f"{y_title} over {x_title}, lowest and highest reading")
-    horizontal, vertical = _axes(drawing, x, [*low, *high], x_title, y_title, 260)
+    """Two lines, named at their ends, and the band between them; `verticals` are dashed lines with a label."""
+    drawing = Drawing(width, 270 if width > NARROW_TO else 304, f"{titles[1]}; {titles[0]}")
+    horizontal, vertical = axes(drawing, x, [*low, *high], titles, 270, top=60)
     upper = [(horizontal(a), vertical(b)) for a, b in zip(x, high, strict=True)]
     lower = [(horizontal(a), vertical(b)) for a, b in zip(x, low, strict=True)]
     drawing.path([*upper, *reversed(lower)], "band", closed=True)
     drawing.path(lower, "l0")
     drawing.path(upper, "l1")
-    for value, label in verticals:
+    for place, (value, label) in enumerate(verticals):
         if horizontal.low <= value <= horizontal.high:
-            drawing.line(horizontal(value), 14, horizontal(value), 214, "dash")
-            drawing.text(horizontal(value) + 4, 24, label, "u")
+            drawing.line(horizontal(value), 24, horizontal(value), 224, "dash")
+            drawing.inside(horizontal(value) + 4, 30 + 13 * (place % 2), label, "u", "start")
+    for points, label, down in ((upper, labels[1], -12), (lower, labels[0], 26)):
+        if label and width > NARROW_TO:
+            drawing.inside(points[-1][0], points[-1][1] + down, label, "u", "end")
+    if width <= NARROW_TO and any(labels):
+        legend_below(drawing, [("s0", labels[0]), ("s1", labels[1])], 280)
     if published is not None:
         drawing.circle(horizontal(published[0]), vertical(published[1]), 5, "mark")
-        drawing.text(horizontal(published[0]) - 8, vertical(published[1]) - 8, "published", "t", "end")
-    _legend(drawing, [("l0", labels[0]), ("l1", labels[1])], 252)
+        drawing.inside(horizontal(published[0]) + 10, vertical(published[1]) + 16, published[2], "t", "start")
     return drawing.svg()
 
 
-def tornado(bars: Sequence[tuple[str, str, str, float, float]], base: float, unit: str) -> str:
-    """`(label, low label, high label, result at low, result at high)`, widest first, around the base result."""
-    drawing = Drawing(len(bars) * (ROW + 8) + 40, f"tornado in {unit}")
-    ends = [end for bar in bars for end in bar[3:]]
-    scale = Scale(min([*ends, base, 0.0]), max([*ends, base]), 168, WIDTH - 50)
-    for row, (label, low, high, at_low, at_high) in enumerate(bars):
-        y = 8 + row * (ROW + 8)
+def tornado(width: int, bars: Sequence[tuple[str, str, float, float]], base: float, unit: str, foot: str) -> str:
+    """`(label, from low to high in words, result at low, result at high)`, widest first, around the base result."""
+    rows = _rows(width, [part for bar in bars for part in bar[:2]], 62)
+    pitch = rows.pitch + (10 if rows.narrow else 8)
+    bottom = len(bars) * pitch + 12
+    drawing = Drawing(width, bottom + 22, unit)
+    ends = [end for bar in bars for end in bar[2:]]
+    scale = Scale(min([*ends, base, 0.0]), max([*ends, base]), rows.left + 34, rows.right)
+    for row, (label, between, at_low, at_high) in enumerate(bars):
+        y = 8 + row * pitch + (30 if rows.narrow else 0)
         for value in (at_low, at_high):
             left, right = sorted((scale(base), scale(value)))
-            drawing.rect(left, y, max(right - left, 1.0), ROW - 8, "good" if value >= base else "bad")
+            drawing.rect(left, y, max(right - left, 1.0), BAR, "good" if value >= base else "bad")
             anchor, shift = ("start", 5) if value >= base else ("end", -5)
-            drawing.text(scale(value) + shift, y + 13, short(value), "n", anchor)
-        drawing.text(120, y + 10, label, "t", "end")
-        drawing.text(120, y + 23, f"{low} to {high}", "u", "end")
-    bottom = len(bars) * (ROW + 8) + 10
-    drawing.line(scale(base), 4, scale(base), bottom, "axis")
-    drawing.text(scale(base), bottom + 14, f"base {short(base)} {unit}", "t", "middle")
+            drawing.text(scale(value) + shift, y + 12, short(value), "n", anchor)
+        if rows.narrow:
+            drawing.text(2, y - 18, fitted(label, width - 4), "t")
+            drawing.text(2, y - 4, fitted(between, width - 4), "u")
+        else:
+            drawing.text(rows.left - 10, y + 8, fitted(label, rows.room), "t", "end")
+            drawing.text(rows.left - 10, y + 21, fitted(between, rows.room), "u", "end")
+        drawing.line(scale(base), y - 2, scale(base), y + BAR + (2 if rows.narrow else 10), "axis")
+    drawing.inside(scale(base), bottom + 15, foot, "t")
     return drawing.svg()
 
 
-def fan(points: Sequence[float], bands: Mapping[float, Sequence[float]], *, x_title: str, y_title: str) -> str:
-    """Quantiles of a result along an input: the median, and bands for 25-75 %, 5-95 % and 1-99 %."""
-    drawing = Drawing(260, f"{y_title} over {x_title}: quantiles")
-    flat = [value for band in bands.values() for value in band]
-    horizontal, vertical = _axes(drawing, points, flat, x_title, y_title, 260)
-    for low, high, css in ((0.01, 0.99, "f1"), (0.05, 0.95, "f2"), (0.25, 0.75, "f3")):
-        upper = [(horizontal(a), vertical(b)) for a, b in zip(points, bands[high], strict=True)]
-        lower = [(horizontal(a), vertical(b)) for a, b in zip(points, bands[low], strict=True)]
-        drawing.path([*upper, *reversed(lower)], css, closed=True)
-    drawing.path([(horizontal(a), vertical(b)) for a, b in zip(points, bands[0.5], strict=True)], "l0")
-    _legend(drawing, [("l0", "median"), ("f3", "25-75 %"), ("f2", "5-95 %"), ("f1", "1-99 %")], 252)
-    return drawing.svg()
-
-
-def lines(years: Sequence[int], series: Sequence[tuple[str, Sequence[float]]], unit: str) -> str:
-    """One line for each series over years; equal lines are drawn dashed on top of each other, so none is hidden."""
-    height = 250 + 15 * len(series)
-    drawing = Drawing(height, f"{unit} by year")
+def lines(width: int, years: Sequence[int], series: Sequence[tuple[str, Sequence[float]]], unit: str) -> str:
+    """One line for each series over years, named at its end with its last number; labels that would meet are moved apart."""
+    ends = [f"{label} {short(numbers[-1])}" for label, numbers in series]
+    side = 0.0 if width <= NARROW_TO else min(max(text_width(end) for end in ends) + 12, width * LABEL_SHARE_MAX)
+    below = 0 if side else 16 * len(series)
+    drawing = Drawing(width, 250 + below, unit)
     values = [value for _, numbers in series for value in numbers]
-    horizontal, vertical = _axes(drawing, years, values, "", unit, 250, whole=True)
+    horizontal, vertical = axes(drawing, years, values, ("", unit), 250, whole=True, right=side + 16)
     for position, (_, numbers) in enumerate(series):
         points = [(horizontal(year), vertical(value)) for year, value in zip(years, numbers, strict=True)]
         drawing.path(points, f"l{position % 6}{' dashed' if position % 2 else ''}")
         for x, y in points:
             drawing.circle(x, y, 3, f"s{position % 6}")
-    for position, (label, numbers) in enumerate(series):
-        y = 250 + position * 15
-        drawing.rect(44, y - 8, 10, 10, SERIES[position % 6])
-        drawing.text(60, y, f"{label}: {' / '.join(short(number) for number in numbers)}", "t")
+    if not side:
+        for position, end in enumerate(ends):
+            drawing.rect(4, 242 + position * 16, 10, 10, SERIES[position % 6])
+            drawing.text(20, 252 + position * 16, fitted(end, width - 24), "t")
+        return drawing.svg()
+    taken = 0.0
+    for position in sorted(range(len(series)), key=lambda place: vertical(series[place][1][-1])):
+        y = max(vertical(series[position][1][-1]) + 4, taken + 14)
+        taken = y
+        number = short(series[position][1][-1])
+        label = fitted(series[position][0], side - text_width(f" {number}"))
+        drawing.text(width - side - 2, y, f"{label} {number}", "t")
     return drawing.svg()
 
 
-def stacked(columns: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], unit: str, note: str = "") -> str:
-    """Stacked bars, one for each column, with totals on top."""
-    drawing = Drawing(256, f"{unit} by {note or 'column'}")
+def stacked(
+    width: int, columns: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], unit: str, note: str = ""
+) -> str:
+    """Stacked bars, one for each column, with totals on top; a part that has room for it says what it is."""
+    legend = [(SERIES[position % 6], label) for position, (label, _) in enumerate(series)] if len(series) > 1 else []
+    lines_of_legend = _legend_lines(width, legend)
+    drawing = Drawing(width, 240 + 16 * lines_of_legend, f"{unit}; {note}" if note else unit)
     totals = [sum(numbers[column] for _, numbers in series) for column in range(len(columns))]
-    vertical = Scale(0.0, max([*totals, 1e-12]) * 1.1, 204, 16)
+    vertical = Scale(0.0, max([*totals, 1e-12]) * 1.1, 204, 22)
     for tick in vertical.ticks(4):
-        drawing.line(44, vertical(tick), WIDTH - 6, vertical(tick), "grid")
+        drawing.line(44, vertical(tick), width - 6, vertical(tick), "grid")
         drawing.text(38, vertical(tick) + 4, tick_text(tick), "u", "end")
-    width = (WIDTH - 56) / len(columns)
+    step = (width - 56) / len(columns)
     for column, label in enumerate(columns):
-        base, x = 0.0, 48 + column * width + width * 0.15
+        base, x = 0.0, 48 + column * step + step * 0.15
         for position, (_, numbers) in enumerate(series):
             value = numbers[column]
             if value:
                 drawing.rect(
-                    x,
-                    vertical(base + value),
-                    width * 0.7,
-                    vertical(base) - vertical(base + value),
-                    SERIES[position % 6],
+                    x, vertical(base + value), step * 0.7, vertical(base) - vertical(base + value), SERIES[position % 6]
                 )
             base += value
         if base:
-            drawing.text(x + width * 0.35, vertical(base) - 5, short(base), "n", "middle")
-        drawing.text(x + width * 0.35, 220, label, "t", "middle")
-    drawing.text(44, 10, unit, "u")
-    _legend(drawing, [(SERIES[position % 6], label) for position, (label, _) in enumerate(series)], 246)
+            drawing.text(x + step * 0.35, vertical(base) - 5, short(base), "n", "middle")
+        drawing.text(x + step * 0.35, 220, label, "t", "middle")
+    drawing.text(44, 12, unit, "u")
+    if note:
+        drawing.text(width - 6, 234, note, "u", "end")
+    legend_below(drawing, legend, 238 + 12)
     return drawing.svg()
 
 
-def ranges(rows: Sequence[tuple[str, float, float, bool]], unit: str, marker: tuple[float, str] | None = None) -> str:
-    """Horizontal bars from zero to `low`, with a paler part up to `high` where only a range is known.
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A number of a chart of dots: its range, whether it fills its mark, and words at the right of it."""
 
-    A range without an upper end (`high` infinite) runs to the edge of the chart and says "500 or more".
+    label: str
+    low: float
+    value: float
+    high: float
+    is_filled: bool = True
+    note: str = ""
+    printed: float | None = None
+
+
+def dots(
+    width: int, rows: Sequence[Dot], unit: str, more: str = "{number}+", marker: tuple[float, str] | None = None
+) -> str:
+    """A dot for each number with a thin line over its range, on an axis from zero (or below it, where a number is).
+
+    A range without an upper end runs to the edge and says `more`. `printed` is what a source printed by mistake: struck through.
     """
-    drawing = Drawing(len(rows) * ROW + 40, f"{unit}")
-    ends = [high if isfinite(high) else low for _, low, high, _ in rows] + ([marker[0]] if marker else [])
-    scale = Scale(0.0, max(ends) * 1.02, 186, WIDTH - 88)
-    bottom = len(rows) * ROW + 10
-    for tick in scale.ticks(4):
-        drawing.line(scale(tick), 4, scale(tick), bottom, "grid")
-        drawing.text(scale(tick), bottom + 14, tick_text(tick), "u", "middle")
-    for row, (label, low, high, own) in enumerate(rows):
-        y = 8 + row * ROW
-        is_open = not isfinite(high)
-        high = scale.high if is_open else high
-        drawing.rect(scale(0), y, scale(low) - scale(0), ROW - 9, "s1" if own else "s0")
-        if high > low:
-            drawing.rect(scale(low), y, scale(high) - scale(low), ROW - 9, "pale")
-        drawing.text(178, y + 13, label, "t", "end")
-        shown = f"{short(low)} or more" if is_open else short(low) if high == low else f"{short(low)}-{short(high)}"
-        drawing.text(scale(high) + 5, y + 13, shown, "n")
+    shown = [_dot_text(row, more) for row in rows]
+    notes = 0 if width <= NARROW_TO else max((text_width(row.note) for row in rows), default=0.0)
+    values = max(text_width(words) for words in shown) + 14
+    places = _rows(width, [row.label for row in rows], min(values + notes + (12 if notes else 0), width * 0.45))
+    bottom = places.top(len(rows) - 1) + BAR + 8
+    drawing = Drawing(width, bottom + (50 if marker else 32), unit)
+    ends = [end for row in rows for end in (row.low, row.value, row.high) if isfinite(end)]
+    ends += [row.printed for row in rows if row.printed is not None and row.printed < 4 * max(ends)]
+    ends += [marker[0]] if marker else []
+    scale = Scale(min(0.0, *ends), max([*ends, 1e-12]) * 1.02, places.left + 4, places.right)
+    for tick in scale.ticks(4 if places.narrow else 6):
+        places.rule(drawing, scale(tick), "axis" if tick == 0 else "grid", len(rows))
+        drawing.inside(scale(tick), bottom + 14, tick_text(tick), "u")
+    for row, (dot, words) in enumerate(zip(rows, shown, strict=True)):
+        y = places.top(row) + BAR / 2
+        places.label(drawing, row, dot.label)
+        high = dot.high if isfinite(dot.high) else scale.high
+        if high > dot.low:
+            drawing.line(scale(dot.low), y, scale(high), y, "reach")
+        drawing.circle(scale(dot.value), y, 5, "dot" if dot.is_filled else "hollow")
+        drawing.text(scale(high) + 10, y + 4, words, "n")
+        if dot.note and not places.narrow:
+            drawing.text(width - 4, y + 4, dot.note, "u", "end")
     if marker is not None:
-        drawing.line(scale(marker[0]), 2, scale(marker[0]), bottom, "dash")
-        drawing.text(scale(marker[0]), bottom + 28, marker[1], "u", "middle")
-    drawing.text(4, bottom + 28, unit, "u")
+        places.rule(drawing, scale(marker[0]), "dash", len(rows))
+        drawing.inside(scale(marker[0]), bottom + 28, marker[1], "t")
+    drawing.text(width - 4, bottom + (44 if marker else 28), unit, "u", "end")
     return drawing.svg()
 
 
-def signal_board(rows: Sequence[tuple[str, float, float, str, str]], prior: float, now: float) -> str:
-    """Each signal's two likelihood ratios on a logarithmic scale around 1, its state and due date, and the odds below."""
-    drawing = Drawing(len(rows) * 34 + 84, "signals: likelihood ratios, state, and the probability")
-    extremes = [abs(log10(ratio)) for row in rows for ratio in row[1:3]]
-    scale = Scale(-max([*extremes, 0.1]), max([*extremes, 0.1]), 150, WIDTH - 100)
-    for row, (label, bull, bear, state, due) in enumerate(rows):
-        y = 22 + row * 34
-        drawing.line(scale(log10(bull)), y, scale(log10(bear)), y, "bar")
-        for ratio, css in ((bull, "good"), (bear, "bad")):
-            drawing.circle(scale(log10(ratio)), y, 6, css)
-            drawing.text(scale(log10(ratio)), y - 9, f"x{ratio:g}", "u", "middle")
-        drawing.text(4, y + 4, label, "t")
-        drawing.text(WIDTH - 4, y, state, f"n state-{state}", "end")
-        drawing.text(WIDTH - 4, y + 13, f"due {due}", "u", "end")
-    bottom = len(rows) * 34 + 22
-    drawing.line(scale(0), 8, scale(0), bottom - 12, "dash")
-    track = Scale(0.0, 1.0, 150, WIDTH - 20)
-    drawing.rect(track(0), bottom + 14, track(1) - track(0), 10, "track")
-    drawing.rect(track(0), bottom + 14, track(now) - track(0), 10, "s0")
-    drawing.line(track(prior), bottom + 8, track(prior), bottom + 30, "axis")
-    drawing.text(4, bottom + 23, "probability of the claim", "t")
-    drawing.text(track(prior), bottom + 44, f"prior {prior:.0%}, now {now:.1%}", "n", "middle")
+def _dot_text(dot: Dot, more: str) -> str:
+    if not isfinite(dot.high):
+        return more.format(number=short(dot.low))
+    if dot.low == dot.high:
+        return short(dot.value)
+    return f"{short(dot.low)}-{short(dot.high)}"
+
+
+def diverging(width: int, bars: Sequence[tuple[str, float, str]], unit: str, ends: tuple[str, str]) -> str:
+    """Bars to both sides of zero, each with a label and a word behind its number; `ends` say what left and right mean."""
+    notes = max((text_width(word) for _, _, word in bars), default=0.0)
+    aside = notes + 12 if width > NARROW_TO else 0.0
+    rows = _rows(width, [label for label, _, _ in bars], 8 + aside)
+    bottom = rows.top(len(bars) - 1) + BAR + 8
+    drawing = Drawing(width, bottom + 32, unit)
+    reach = max([abs(value) for _, value, _ in bars] + [1.0])
+    edge = 46.0 if aside or not notes else notes + 52
+    scale = Scale(-reach, reach, rows.left + edge, rows.right - edge)
+    for row, (label, value, word) in enumerate(bars):
+        y = rows.top(row)
+        left, right = sorted((scale(0), scale(value)))
+        rows.label(drawing, row, label)
+        drawing.rect(left, y, max(right - left, 1.0), BAR, "good" if value >= 0 else "bad")
+        anchor, shift = ("start", 5) if value >= 0 else ("end", -5)
+        drawing.text(scale(value) + shift, y + 12, f"{value:+.1f}", "n", anchor)
+        if word:
+            drawing.text(width - 4, y + 12, word, "u", "end")
+    rows.rule(drawing, scale(0), "axis", len(bars))
+    drawing.text(rows.left, bottom + 14, f"← {ends[0]}", "u")
+    drawing.text(rows.right, bottom + 14, f"{ends[1]} →", "u", "end")
+    drawing.text(width - 4, bottom + 28, unit, "u", "end")
     return drawing.svg()
 
 
-def histogram(counts: Sequence[int], edges: Sequence[float], marks: Sequence[tuple[float, str]], unit: str) -> str:
-    """How often each outcome came up; `marks` are labeled lines."""
-    drawing = Drawing(210, f"distribution in {unit}")
-    horizontal = Scale(edges[0], edges[-1], 20, WIDTH - 10)
-    vertical = Scale(0, max([*counts, 1]), 164, 30)
-    for count, left, right in zip(counts, edges, edges[1:], strict=False):
-        middle = (left + right) / 2
-        drawing.rect(
-            horizontal(left), vertical(count), horizontal(right) - horizontal(left) - 0.6, 164 - vertical(count),
-            "s0" if middle >= 0 else "bad",
-        )  # fmt: skip
-    for tick in horizontal.ticks(6):
-        drawing.text(horizontal(tick), 180, tick_text(tick), "u", "middle")
-    for position, (value, label) in enumerate(marks):
-        if edges[0] <= value <= edges[-1]:
-            drawing.line(horizontal(value), 22, horizontal(value), 164, "dash")
-            drawing.text(horizontal(value) + 3, 12 + 11 * (position % 2), label, "u")
-    drawing.text(WIDTH - 8, 200, unit, "u", "end")
-    return drawing.svg()
-
-
-def _axes(
+def axes(
     drawing: Drawing,
     x: Sequence[float],
     y: Sequence[float],
-    x_title: str,
-    y_title: str,
+    titles: tuple[str, str],
     height: float,
+    *,
     whole: bool = False,
+    right: float = 26.0,
+    top: float = 20.0,
 ) -> tuple[Scale, Scale]:
+    """The scales of a chart with two axes, drawn; `titles` are the horizontal's and the vertical's, which stand at their ends."""
     bottom = height - 46
-    horizontal = Scale(min(x), max(x), 52, WIDTH - 26)
+    horizontal = Scale(min(x), max(x), 52, drawing.width - right)
     low, high = min([*y, 0.0]), max(y)
-    vertical = Scale(low, high + (high - low) * 0.06, bottom, 16)
+    vertical = Scale(low, high + (high - low) * 0.06, bottom, top)
     for tick in vertical.ticks(5):
-        drawing.line(46, vertical(tick), WIDTH - 10, vertical(tick), "axis" if tick == 0 else "grid")
+        drawing.line(46, vertical(tick), drawing.width - right + 6, vertical(tick), "axis" if tick == 0 else "grid")
         drawing.text(40, vertical(tick) + 4, tick_text(tick), "u", "end")
     for tick in list(x) if whole else horizontal.ticks(6):
         drawing.text(horizontal(tick), bottom + 16, f"{tick:.0f}" if whole else tick_text(tick), "u", "middle")
-    drawing.text(46, 10, y_title, "u")
-    drawing.text(WIDTH - 10, bottom + 30, x_title, "u", "end")
+    drawing.text(4, 12, titles[1], "u")
+    drawing.text(drawing.width - 10, bottom + 32, titles[0], "u", "end")
     return horizontal, vertical
 
 
-def _legend(drawing: Drawing, entries: Sequence[tuple[str, str]], y: float) -> None:
-    x = 46.0
+def _legend_lines(width: float, entries: Sequence[tuple[str, str]]) -> int:
+    x, found = 8.0, 1 if entries else 0
+    for _, label in entries:
+        wide = 26 + text_width(label)
+        if x + wide > width and x > 8:
+            x, found = 8.0, found + 1
+        x += wide
+    return found
+
+
+def legend_below(drawing: Drawing, entries: Sequence[tuple[str, str]], y: float) -> None:
+    x = 8.0
     for css, label in entries:
-        if label:
-            drawing.rect(x, y - 8, 10, 10, css.replace("l", "s") if css.startswith("l") else css)
-            drawing.text(x + 14, y + 1, label, "u")
-            x += 26 + 5.6 * len(label)
+        wide = 26 + text_width(label)
+        if x + wide > drawing.width and x > 8:
+            x, y = 8.0, y + 16
+        drawing.rect(x, y - 9, 10, 10, css)
+        drawing.text(x + 14, y, label, "u")
+        x += wide

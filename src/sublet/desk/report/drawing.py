@@ -1,19 +1,27 @@
-"""A small SVG pen: shapes and text in a box of fixed width that scales with the page."""
+"""A small SVG pen: shapes and text in a box of a given width that scales with the page."""
 
 from __future__ import annotations
 
 from html import escape
+from itertools import pairwise
 from math import isfinite
+from unicodedata import east_asian_width
 
-WIDTH = 480
-"""Every chart is this wide in its own units: narrow enough to be read on a telephone, sharp on paper."""
+NARROW_TO = 420
+"""Up to this width a chart sets its labels above its bars."""
+
+LATIN = 0.62
+"""A Latin letter's width as a share of its height, on the large side of what system fonts have."""
+
+TEXT = 12.0
+"""The height of a chart's text, in the chart's own units."""
 
 
 class Drawing:
     """Collects shapes; `svg()` gives the finished picture with its title for screen readers."""
 
-    def __init__(self, height: float, title: str) -> None:
-        self._height, self._title = height, title
+    def __init__(self, width: float, height: float, title: str) -> None:
+        self.width, self._height, self._title = width, height, title
         self._parts: list[str] = []
 
     def rect(self, x: float, y: float, width: float, height: float, css: str, style: str = "") -> None:
@@ -35,9 +43,36 @@ class Drawing:
     def text(self, x: float, y: float, words: str, css: str = "t", anchor: str = "start") -> None:
         self._parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{escape(words)}</text>')
 
+    def inside(self, x: float, y: float, words: str, css: str = "t", anchor: str = "middle") -> None:
+        """Text that is moved sideways until it lies inside the picture."""
+        wide = text_width(words)
+        left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+        left = max(2.0, min(left, self.width - 2 - wide))
+        self.text(left, y, words, css)
+
     def svg(self) -> str:
-        head = f'<svg viewBox="0 0 {WIDTH} {self._height:.0f}" role="img" aria-label="{escape(self._title)}">'
+        """The picture, with its own size for a page that gives it none."""
+        head = f'<svg viewBox="0 0 {self.width:.0f} {self._height:.0f}" role="img" aria-label="{escape(self._title)}">'
         return f"{head}<title>{escape(self._title)}</title>{''.join(self._parts)}</svg>"
+
+
+def text_width(words: str, size: float = TEXT) -> float:
+    """About how wide words are: a Chinese character takes a square, a Latin one a little over half of it, and
+    a browser sets some space between the two."""
+    wide = [east_asian_width(letter) in "WF" for letter in words]
+    turns = sum(one != other for one, other in pairwise(wide))
+    return sum(size if is_wide else size * LATIN for is_wide in wide) + turns * size / 5
+
+
+def fitted(words: str, room: float) -> str:
+    """Words that fit into `room`: cut at a space where there is one, with an ellipsis."""
+    if text_width(words) <= room:
+        return words
+    cut = words
+    while cut and text_width(f"{cut}…") > room:
+        cut = cut[:-1]
+    at_space = cut.rpartition(" ")[0]
+    return f"{(at_space if len(at_space) > len(cut) / 2 else cut).rstrip(',，、 ')}…"
 
 
 class Scale:

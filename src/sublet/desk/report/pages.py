@@ -5,62 +5,71 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sublet.desk.capacity import refusal
+from sublet.desk.capacity import CapacityRow, refusal
 from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import Fan, SimulatedResult
+from sublet.desk.phrases import METRICS
 from sublet.desk.plausible import doubts
-from sublet.desk.report import charts, pages_business, pages_market
+from sublet.desk.report import charts, grids, pages_business, pages_market
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
+from sublet.desk.report.charts import Dot
 from sublet.desk.report.drawing import short
+from sublet.desk.report.wording import Wording
 
 DOUBTS_SHOWN = 5
 
 
-def sections(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan]) -> list[Section]:
-    """All sections that the case has something for, in reading order."""
+def sections(
+    desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan], w: Wording | None = None
+) -> list[Section]:
+    """All sections that the case has something for, in reading order; in English unless `w` says otherwise."""
+    w = w or Wording(desk)
     found = [
-        _headline(desk),
-        _capacity(desk),
-        pages_market.comparables(desk),
-        *pages_business.bridge(desk),
-        pages_business.capital(desk),
-        pages_business.channels(desk),
-        pages_business.customers(desk),
-        pages_market.signals(desk),
-        pages_market.positioning(desk),
-        pages_market.verdicts(desk),
-        pages_market.surplus(desk),
-        _uncertainty(desk, simulated, fans),
-        _scenarios(desk),
-        _statements(desk),
-        _numbers(desk),
+        _headline(desk, w),
+        *pages_business.bridge(w),
+        pages_market.comparables(w),
+        pages_business.channels(w),
+        pages_market.verdicts(w),
+        pages_market.surplus(w),
+        pages_business.capital(w),
+        pages_business.customers(w),
+        pages_market.signals(w),
+        _uncertainty(desk, simulated, fans, w),
+        _scenarios(desk, w),
+        _capacity(desk, w),
+        pages_market.positioning(w),
+        _statements(desk, w),
+        _numbers(desk, w),
     ]
-    return _with_reasons(desk, [section for section in found if section is not None])
+    return _with_reasons(desk, [section for section in found if section is not None], w)
 
 
-def _with_reasons(desk: Desk, parts: list[Section]) -> list[Section]:
+def _with_reasons(desk: Desk, parts: list[Section], w: Wording) -> list[Section]:
     """Each part that lacks something says why, in its place; one that is missing altogether has a section for that."""
     by_id = {part.id: part for part in parts}
     for name, (id_, title) in PLACES.items():
         reasons = tuple(
-            Paragraph(f"{desk.title(problem.name) or title} can't be calculated: {problem.reason}", "warn")
+            Paragraph(
+                w("{a} can't be calculated: {b}", a=w.name(problem.name) if problem.name else w(title), b=problem.reason),
+                "warn",
+            )
             for problem in desk.problems_of(name)
-        )
+        )  # fmt: skip
         if reasons:
-            section = by_id.get(id_, Section(id_, title, ""))
+            section = by_id.get(id_, Section(id_, w(title), ""))
             by_id[id_] = replace(section, blocks=(*reasons, *section.blocks))
     return [by_id[id_] for id_ in ORDER if id_ in by_id]
 
 
 PLACES: Mapping[str, tuple[str, str]] = {
-    "results": ("headline", "In one table"),
-    "claims": ("headline", "In one table"),
+    "results": ("headline", "Results"),
+    "claims": ("headline", "Results"),
     "capacity": ("capacity", "Capacity ledger"),
     "comparables": ("comparables", "Comparable deals"),
-    "bridge": ("bridge", "Earnings bridge"),
+    "bridge": ("bridge", "Earnings"),
     "capex": ("capex", "Capital"),
     "channels": ("channels", "Raw against managed"),
-    "counterparties": ("customers", "Counterparties"),
+    "counterparties": ("customers", "Customers"),
     "signals": ("signals", "Signals"),
     "positioning": ("positioning", "Positioning"),
     "verdicts": ("verdicts", "Verdicts on evidence"),
@@ -72,123 +81,175 @@ PLACES: Mapping[str, tuple[str, str]] = {
 """Where a part of the case that can't be calculated says so: the id and title of its section."""
 
 ORDER = (
-    "headline", "capacity", "comparables", "bridge", "sensitivity", "capex", "channels", "customers", "signals", "positioning",
-    "verdicts", "surplus", "uncertainty", "scenarios", "statements", "numbers",
+    "headline", "bridge", "sensitivity", "comparables", "channels", "verdicts", "surplus", "capex", "customers", "signals",
+    "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
 )  # fmt: skip
 """The sections by id, in reading order."""
 
 
-def _headline(desk: Desk) -> Section:
+def _headline(desk: Desk, w: Wording) -> Section:
     blocks: list[Block] = []
-    claim = next((claim.text for claim in desk.claims if claim.language == "en" and claim.part == "claim"), "")
-    if claim:
-        blocks.append(Paragraph(f"The claim: {claim}", "claim"))
-    rows = [
-        (desk.title(name), Ref(name), desk.sheet[name].formula or desk.sheet[name].source)
-        for name in desk.heading.results
-    ]
+    rows = [(w.name(name), Ref(name), w.status(desk.sheet[name].status)) for name in desk.heading.results]
     if rows:
-        blocks.append(TableBlock(("result", "value", "how"), tuple(rows), "The numbers that this case is about."))
-    unlikely = [Paragraph(f"Line {doubt.line}: {doubt.message}", "warn") for doubt in doubts(desk.sheet)]
-    blocks += unlikely[:DOUBTS_SHOWN]
-    if len(unlikely) > DOUBTS_SHOWN:
-        blocks.append(
-            Paragraph(f"{len(unlikely) - DOUBTS_SHOWN} more numbers are unlikely; `sublet desk check` lists them.")
-        )
-    return Section("headline", "In one table", desk.heading.summary, tuple(blocks))
+        blocks.append(TableBlock((w("result"), w("value"), w("status")), tuple(rows)))
+    found = doubts(desk.sheet)
+    for doubt in found[:DOUBTS_SHOWN]:
+        told = doubt.message.replace(doubt.name, w.name(doubt.name), 1)
+        words = w("Line {a}: {b}", a=str(doubt.line), b=told if w.language == "en" else w.name(doubt.name))
+        blocks.append(Paragraph(words, "warn"))
+    if len(found) > DOUBTS_SHOWN:
+        more = str(len(found) - DOUBTS_SHOWN)
+        blocks.append(Paragraph(w("{a} more numbers are unlikely; `sublet desk check` lists them.", a=more)))
+    return Section("headline", w("Results"), w.called(desk.heading.summary), tuple(blocks))
 
 
-def _capacity(desk: Desk) -> Section | None:
+FAMILIES = {
+    "it": "IT power", "footprint": "Total footprint", "utility": "Power at the utility's meter",
+    "contracted_power": "Contracted power", "demand": "Contracted demand",
+}  # fmt: skip
+"""Families of capacity that are never added: what the panel of each is called."""
+
+
+def _family(row: CapacityRow) -> str:
+    parts = row.family.split(".")
+    return FAMILIES.get(parts[0], FAMILIES.get(parts[1] if len(parts) > 1 else "", row.family.replace(".", ", ")))
+
+
+def _row_label(desk: Desk, row: CapacityRow, w: Wording) -> str:
+    """Whose it is, what it measures and when: "Meta, IT capacity in place, end of 2025"."""
+    statement = next((item for item in desk.statements if item.id == row.id), None)
+    metric = statement.metric if statement is not None else row.family
+    words = METRICS.get(metric, {}).get(w.language) or w.called(metric.replace("_", " "))
+    owner = w.called(row.owner)
+    return w.joined([owner, words, w.period(row.period)])
+
+
+def _capacity(desk: Desk, w: Wording) -> Section | None:
     if not desk.capacity:
         return None
     rows: list[tuple[Cell, ...]] = [
-        (f"{row.owner}: {row.id}", Ref(row.id), row.family, str(row.basis), str(row.kind), row.period, row.source)
+        (
+            _row_label(desk, row, w), Ref(row.id), w(_family(row)), w(pages_market.BASES[row.basis]), w(str(row.kind)),
+            w.called(row.source),
+        )
         for row in desk.capacity
-    ]
-    bars = []
+    ]  # fmt: skip
     unit, scale = ("GW", 1.0) if max(row.capacity_gw for row in desk.capacity) >= 1 else ("MW", 1000.0)
+    axis = w.axis(unit)[1]
+    panels: dict[str, list[Dot]] = {}
     for row in desk.capacity:
         extent = row.range_gw
         low, high = (extent.low, extent.high) if extent is not None else (row.capacity_gw, row.capacity_gw)
-        bars.append((f"{row.id} {row.owner}"[:26], low * scale, high * scale, row.family.startswith("capacity.it")))
+        dot = Dot(
+            _row_label(desk, row, w), low * scale, row.capacity_gw * scale, high * scale, str(row.kind) == "stock"
+        )
+        panels.setdefault(_family(row), []).append(dot)
+    more = w("{number} or more")
+    blocks: list[Block] = [
+        Figure(lambda width, drawn=tuple(drawn): charts.dots(width, drawn, axis, more), w(family))  # type: ignore[misc]
+        for family, drawn in panels.items()
+    ]
+    blocks.append(
+        Paragraph(
+            w("A filled dot is in place, a hollow one is to be added; the line is what a phrase such as “about” leaves open."),
+            "fine",
+        )
+    )  # fmt: skip
     by_id = {row.id: row for row in desk.capacity}
     checks: list[tuple[Cell, ...]] = []
     for summed in desk.refused_sums:
-        verdict = refusal([by_id[name] for name in summed])
-        checks.append(
-            (" + ".join(summed), "refused" if verdict else "allowed", verdict or "same family, basis and period")
-        )
-    blocks: list[Block] = [
-        Figure(
-            charts.ranges(bars, unit),
-            "Side by side and never on top of each other: IT power in the darker blue, other families in the lighter. "
-            "The pale part is what a phrase such as “about” leaves open.",
-        ),
-        TableBlock(("row", "capacity", "family", "basis", "kind", "period", "source"), tuple(rows)),
-    ]
+        chosen = [by_id[name] for name in summed]
+        label = " + ".join(_row_label(desk, row, w) for row in chosen)
+        checks.append((label, w("refused") if refusal(chosen) else w("allowed"), _reason(chosen, w)))
     if checks:
-        blocks.append(
-            TableBlock(("sum", "verdict", "why"), tuple(checks), "Sums that people make, and what the ledger says.")
-        )
+        caption = w("Sums that people make, and what the ledger says.")
+        blocks.append(TableBlock((w("sum"), w("verdict"), w("why")), tuple(checks), caption))
+    heads = (w("what"), w("capacity"), w("family"), w("basis"), w("kind"), w("source"))
+    blocks.append(TableBlock(heads, tuple(rows), folded=w("Every row of the ledger")))
     names = [value.name for value in desk.sheet if value.name.startswith("cap.") and value.term is not None]
-    shown = [name for name in names if "lease_share" not in name]
-    if shown:
-        blocks.append(TableBlock(("derived inside one family", "value"), rows_of([(name, name) for name in shown])))
-    lead = "Figures of different institutions measure different things. Each row keeps its family, basis and period."
-    return Section("capacity", "Capacity ledger", lead, tuple(blocks))
+    if names:
+        pairs = rows_of([(w.name(name), name) for name in names])
+        blocks.append(TableBlock((w("what"), w("value")), pairs, folded=w("Derived inside one family")))
+    lead = w("Figures of different institutions measure different things. Each row keeps its family, basis and period.")
+    return Section("capacity", w("Capacity ledger"), lead, tuple(blocks))
 
 
-def _uncertainty(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan]) -> Section | None:
+def _reason(rows: Sequence[CapacityRow], w: Wording) -> str:
+    """Why the ledger refuses a sum, in the reader's words: the fields that differ."""
+    fields = [
+        name
+        for name in ("family", "basis", "source", "kind", "period")
+        if len({str(getattr(row, name)) for row in rows}) > 1
+    ]
+    if fields:
+        return w("they differ in {a}", a=w.joined([w(field) for field in fields]))
+    if refusal(rows) is None:
+        return w("same family, basis and period")
+    banned = any(other.id in row.not_with for row in rows for other in rows)
+    return w("the row itself says that it must not be combined") if banned else w("one owner would be counted twice")
+
+
+def _uncertainty(desk: Desk, simulated: Sequence[SimulatedResult], fans: Sequence[Fan], w: Wording) -> Section | None:
     if not simulated or desk.simulation is None:
         return None
-    blocks: list[Block] = []
-    for found in simulated:
-        value = desk.sheet[found.name]
-        marks = [(found.quantiles[0.05], "5 %"), (found.quantiles[0.5], "median"), (found.quantiles[0.95], "95 %")]
-        blocks.append(
-            Figure(
-                charts.histogram(found.histogram, found.edges, marks, value.unit),
-                f"{desk.title(found.name)}: mean {short(found.mean)} {value.unit} (standard error {found.standard_error:.2g}), "
-                f"below zero in {found.below_zero:.1%} of draws.",
-            )
-        )
+    blocks: list[Block] = [_histogram(desk, found, simulated, w) for found in simulated]
     for band in fans:
-        unit = desk.sheet[band.name].unit
-        over = desk.sheet[band.over]
-        figure = charts.fan(band.points, band.bands, x_title=over.unit, y_title=unit)
-        blocks.append(
-            Figure(figure, f"{desk.title(band.name)} along {desk.title(band.over)}, every other assumption resampled.")
-        )
+        factor, axis = w.axis(desk.sheet[band.name].unit)
+        bands = {point: [value * factor for value in values] for point, values in band.bands.items()}
+        titles = (w.axis(desk.sheet[band.over].unit)[1], axis)
+
+        def draw(
+            width: int, band: Fan = band, bands: Mapping[float, list[float]] = bands, titles: tuple[str, str] = titles
+        ) -> str:
+            return grids.fan(width, band.points, bands, titles=titles, median=w("median"))
+
+        words = w("{a}, by {b}; every other assumption resampled.", a=w.name(band.name), b=w.name(band.over))
+        blocks.append(Figure(draw, words))
     percentiles = list(simulated[0].quantiles)
-    rows: list[tuple[Cell, ...]] = [
-        (
-            desk.title(found.name),
-            *(short(found.quantiles[point]) for point in percentiles),
-            short(found.mean),
-            short(found.sd),
-        )
-        for found in simulated
-    ]
-    heads = ("result", *(f"{point:.0%}" for point in percentiles), "mean", "sd")
-    blocks.append(TableBlock(heads, tuple(rows), "Quantiles of the simulated results."))
+    rows: list[tuple[Cell, ...]] = [_scaled_row(desk, found, percentiles, w) for found in simulated]
+    heads = (w("result"), *(f"{point:.0%}" for point in percentiles), w("mean"), w("standard deviation"), w("unit"))
+    blocks.append(TableBlock(heads, tuple(rows), folded=w("Quantiles of the simulated results")))
     inputs = list(dict.fromkeys(name for found in simulated for name in found.contributions))
     shares: list[tuple[Cell, ...]] = [
-        (
-            desk.title(name),
-            str(desk.sheet[name].distribution),
-            *(f"{found.contributions.get(name, 0.0):.1%}" for found in simulated),
-        )
-        for name in inputs
+        (w.name(name), *(f"{found.contributions.get(name, 0.0):.1%}" for found in simulated)) for name in inputs
     ]
-    heads = ("assumption", "distribution", *(desk.title(found.name) for found in simulated))
-    blocks.append(
-        TableBlock(heads, tuple(shares), "Contribution to variance: shares of squared correlation, scaled to 100 %.")
-    )
-    lead = f"{simulated[0].samples:,} draws from seed {desk.simulation.seed}; the same seed gives the same page."
-    return Section("uncertainty", "Uncertainty", lead, tuple(blocks))
+    heads = (w("assumption"), *(w.name(found.name) for found in simulated))
+    caption = w("Contribution to variance: shares of squared correlation, scaled to 100%.")
+    blocks.append(TableBlock(heads, tuple(shares), caption, w("Which assumptions the spread comes from")))
+    lead = w(
+        "{a} draws from seed {b}; the same seed gives the same page.",
+        a=f"{simulated[0].samples:,}", b=str(desk.simulation.seed),
+    )  # fmt: skip
+    return Section("uncertainty", w("Uncertainty"), lead, tuple(blocks))
 
 
-def _scenarios(desk: Desk) -> Section | None:
+def _scaled_row(desk: Desk, found: SimulatedResult, percentiles: Sequence[float], w: Wording) -> tuple[Cell, ...]:
+    factor, unit = w.axis(desk.sheet[found.name].unit)
+    numbers = [*(found.quantiles[point] for point in percentiles), found.mean, found.sd]
+    return (w.name(found.name), *(short(number * factor) for number in numbers), unit)
+
+
+def _histogram(desk: Desk, found: SimulatedResult, simulated: Sequence[SimulatedResult], w: Wording) -> Figure:
+    """Results in one unit share an axis, so that they can be compared."""
+    unit = desk.sheet[found.name].unit
+    factor, axis = w.axis(unit)
+    alike = [item for item in simulated if desk.sheet[item.name].unit == unit]
+    extent = (min(item.edges[0] for item in alike) * factor, max(item.edges[-1] for item in alike) * factor)
+    at = {point: found.quantiles[point] for point in (0.05, 0.5, 0.95)}
+    marks = [
+        (at[0.05] * factor, "5%"), (at[0.5] * factor, w("median {a}", a=w.number(at[0.5], unit))), (at[0.95] * factor, "95%"),
+    ]  # fmt: skip
+    edges = [edge * factor for edge in found.edges]
+    caption = w(
+        "{a}: median {b}, nine in ten draws from {c} to {d}; mean {e}; below zero in {f} of draws. With every assumption as "
+        "given it is {g}.",
+        a=w.name(found.name), b=w.number(at[0.5], unit), c=w.number(at[0.05], unit), d=w.number(at[0.95], unit),
+        e=w.number(found.mean, unit), f=f"{found.below_zero:.1%}", g=w.number(desk.sheet[found.name].number, unit),
+    )  # fmt: skip
+    return Figure(lambda width: grids.histogram(width, found.histogram, edges, marks, axis, extent), caption)
+
+
+def _scenarios(desk: Desk, w: Wording) -> Section | None:
     if not desk.scenarios:
         return None
     moved = [
@@ -196,39 +257,54 @@ def _scenarios(desk: Desk) -> Section | None:
         for name in desk.heading.results
         if any(scenario.results[name] != desk.sheet[name].number for scenario in desk.scenarios)
     ]
-    rows: list[tuple[Cell, ...]] = [("as given", "", *(Ref(name) for name in moved))]
+    rows: list[tuple[Cell, ...]] = [(w("as given"), "", *(w.quantity(desk.sheet[name]) for name in moved))]
     for scenario in desk.scenarios:
-        changes = ", ".join(f"{name} = {value:g}" for name, value in scenario.changes.items())
-        rows.append((scenario.title, changes, *(short(scenario.results[name]) for name in moved)))
-    table = TableBlock(("scenario", "set", *(desk.title(name) for name in moved)), tuple(rows))
-    return Section("scenarios", "Scenarios", "Other worlds, with everything else as given.", (table,))
+        changes = w.joined(
+            [f"{w.name(name)} {w.number(value, desk.sheet[name].unit)}" for name, value in scenario.changes.items()]
+        )
+        results = (w.number(scenario.results[name], desk.sheet[name].unit) for name in moved)
+        rows.append((w.called(scenario.title), changes, *results))
+    table = TableBlock((w("scenario"), w("what changes"), *(w.name(name) for name in moved)), tuple(rows))
+    return Section("scenarios", w("Scenarios"), w("Other worlds, with everything else as given."), (table,))
 
 
-def _statements(desk: Desk) -> Section | None:
+def _statements(desk: Desk, w: Wording) -> Section | None:
     if not desk.statements:
         return None
     rows: list[tuple[Cell, ...]] = []
     for row in desk.statements:
-        content = row.content if isinstance(row.content, str) else Ref(row.id)
-        shown: Cell = ", ".join(short(item) for item in row.content) if isinstance(row.content, tuple) else content
-        caution = "; ".join(
-            part for part in (row.flag, f"not with {', '.join(row.not_with)}" if row.not_with else "") if part
-        )
-        rows.append((row.id, row.speaker, f"{row.subject}: {row.metric}", row.qualifier, shown, row.period, caution))
-    table = TableBlock(("id", "speaker", "what", "qualifier", "value", "period", "caution"), tuple(rows))
-    lead = f"All {len(rows)} statements, with who said it and what it must not be combined with."
-    return Section("statements", "Statements", lead, (table,))
+        content = w.called(row.content) if isinstance(row.content, str) else Ref(row.id)
+        shown: Cell = content
+        if isinstance(row.content, tuple):
+            shown = w.joined([w.number(item, row.unit) for item in row.content])
+        caution = w.joined([w.called(row.flag)] if row.flag else [])
+        what = w("{a}: {b}", a=w.called(row.subject), b=w.called(row.metric.replace("_", " ")))
+        rows.append((w.called(row.speaker), what, w.called(row.qualifier), shown, w.period(row.period), caution))
+    heads = (w("speaker"), w("what"), w("qualifier"), w("value"), w("period"), w("caution"))
+    lead = w("All {a} statements, with who said it and what to beware of.", a=str(len(rows)))
+    return Section("statements", w("Statements"), lead, (TableBlock(heads, tuple(rows)),), is_folded=True)
 
 
-def _numbers(desk: Desk) -> Section:
+def _numbers(desk: Desk, w: Wording) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for value in desk.sheet:
         if value.is_number and not _is_cell(value.name) and not _is_end(desk, value.name):
+            called = w.name(value.name)
             unit = value.unit if value.range is None else f"{value.unit}; {value.range}"
-            rows.append((value.name, Ref(value.name, 8), unit, value.source, value.date, value.formula))
-    table = TableBlock(("name", "value", "unit; range", "source", "date", "formula"), tuple(rows))
-    lead = "Every number by name; `sublet desk explain` prints the tree behind each. Grid cells are in the JSON and the XLSX."
-    return Section("numbers", "Every number", lead, (table,))
+            name = "" if called == value.name else called
+            rows.append(
+                (value.name, name, Ref(value.name, 8), unit, _source(value.source, w), value.date, value.formula)
+            )
+    heads = (w("id"), w("what"), w("value"), w("unit; range"), w("source"), w("date"), w("formula"))
+    lead = w(
+        "Every number by its id; `sublet desk explain` prints the tree behind each. Grid cells are in the JSON and the XLSX."
+    )
+    return Section("numbers", w("Every number"), lead, (TableBlock(heads, tuple(rows)),), is_folded=True)
+
+
+def _source(source: str, w: Wording) -> str:
+    """Titles of publications stay as they were published; what the desk says of itself is in the reader's language."""
+    return "; ".join(w.called(part) if part == "assumption of this case" else part for part in source.split("; "))
 
 
 def _is_end(desk: Desk, name: str) -> bool:

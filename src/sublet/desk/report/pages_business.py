@@ -2,256 +2,375 @@
 
 from __future__ import annotations
 
-from sublet.desk.desk import Desk
-from sublet.desk.report import charts
-from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
-from sublet.desk.report.drawing import short
+from collections.abc import Sequence
+from functools import partial
+
+from sublet.desk.report import charts, grids
+from sublet.desk.report.blocks import Block, Cell, Draw, Figure, Paragraph, Ref, Section, TableBlock, rows_of
+from sublet.desk.report.wording import Wording
 from sublet.desk.sections.bridge import Bridge
 
+GRIDS = {
+    "proportional": "Constant margin: the published cell scaled",
+    "affine": "Cash cost: constant cost per watt",
+    "full_cost": "Full cost: cash cost and straight-line depreciation",
+    "upside_proportional": "Increase on base EPS, constant margin",
+}
+"""What each grid of results counts as cost."""
 
-def bridge(desk: Desk) -> list[Section]:
+STEPS = {
+    "revenue": "revenue", "power": "electricity", "support and other": "support and other", "pre-tax": "pre-tax profit",
+    "tax": "tax", "net income": "net income",
+}  # fmt: skip
+
+
+def bridge(w: Wording) -> list[Section]:
     """The bridge itself, and what it is sensitive to."""
-    if desk.bridge is None:
+    desk = w.desk
+    if desk is None or desk.bridge is None:
         return []
-    found = desk.bridge
-    sheet = desk.sheet
-    unit = sheet[found.result].unit
+    found, sheet = desk.bridge, desk.sheet
+    blocks: list[Block] = [
+        Paragraph(
+            w(
+                "Leasing {power} for one year at {price} gives {result}, at an incremental cost of {cost}. The capacity counts "
+                "as already paid for; depreciation is in the full-cost grid alone.",
+                power=f"{{{found.power}}}", price=f"{{{found.price}}}", result=f"{{{found.result}}}", cost=f"{{{found.cost}}}",
+            )
+        ),
+        _waterfall(w, found),
+        *([_envelope(w, found)] if found.envelope else []),
+        _heat_maps(w, found),
+    ]  # fmt: skip
+    first = Section("bridge", w("Earnings"), w("From megawatts leased to earnings, one cost at a time."), tuple(blocks))
+    more: list[Block] = []
+    if found.tornado:
+        unit = sheet[found.result].unit
+        factor, axis = w.axis(unit)
+        bars = [
+            (
+                _first_upper(w.name(bar.input)),
+                w("{a} to {b}", a=_plain(w, bar.low, bar.input), b=_plain(w, bar.high, bar.input)),
+                bar.at_low * factor, bar.at_high * factor,
+            )
+            for bar in found.tornado
+        ]  # fmt: skip
+        base = sheet[found.result].number * factor
+        foot = w("as given: {a}", a=w.number(sheet[found.result].number, unit))
+        caption = w("Each input moved alone from its low to its high; the others stay, calculated ones included.")
+        more.append(Figure(partial(_tornado, bars, base, axis, foot), caption, is_wide=True))
+    rows: list[tuple[Cell, ...]] = [(w.name(name), Ref(name)) for _, name in found.break_evens]
+    more.append(TableBlock((w("break-even"), w("value")), tuple(rows)))
+    shown = [
+        value.name
+        for value in sheet
+        if value.name.startswith(("grid.slope_", "grid.price_"))
+        or (value.name.startswith("bridge.") and "waterfall" not in value.name)
+    ]
+    more.append(
+        TableBlock(
+            (w("what"), w("value")),
+            rows_of([(w.name(name), name) for name in shown]),
+            folded=w("Slopes and inversions"),
+        )
+    )
+    lead = w("What moves the answer, and where it turns.")
+    return [first, Section("sensitivity", w("Sensitivity and break-evens"), lead, tuple(more))]
+
+
+def _tornado(bars: Sequence[tuple[str, str, float, float]], base: float, unit: str, foot: str, width: int) -> str:
+    return charts.tornado(width, bars, base, unit, foot)
+
+
+def _plain(w: Wording, number: float, name: str) -> str:
+    assert w.desk is not None
+    return w.number(number, w.desk.sheet[name].unit)
+
+
+def _first_upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _waterfall(w: Wording, found: Bridge) -> Figure:
+    assert w.desk is not None
+    sheet = w.desk.sheet
+    factor, unit = w.axis(sheet[found.waterfall[0][1]].unit)
     steps = [
-        (label, sheet[name].number, label in ("revenue", "pre-tax", "net income"))
+        (w(STEPS.get(label, label)), sheet[name].number * factor, label in ("revenue", "pre-tax", "net income"))
         for label, name in found.waterfall
         if label != "EPS"
     ]
-    power = sheet.number_in(found.power, "MW")
-    price, cost = (sheet.number_in(name, "USD/W-yr") for name in (found.price, found.cost))
-    blocks: list[Block] = [
-        Paragraph(
-            f"Letting {{{found.power}}} for one year at {{{found.price}}} gives {{{found.result}}}, at an incremental cost "
-            f"of {{{found.cost}}}. Sunk reading: the capacity is there anyway, so depreciation is in the full-cost grid alone."
-        ),
-        Figure(
-            charts.waterfall(steps, sheet[found.waterfall[0][1]].unit),
-            _waterfall_caption(found, power, price, cost),
-        ),
-        _heat_maps(desk, found),
-    ]
-    if found.envelope:
-        blocks.append(_envelope(desk, found))
-    first = Section("bridge", "Earnings bridge", "From megawatts let to earnings, one cost at a time.", tuple(blocks))
-    bars = [(desk.title(bar.input), f"{bar.low:g}", f"{bar.high:g}", bar.at_low, bar.at_high) for bar in found.tornado]
-    more: list[Block] = []
-    if bars:
-        base = sheet[found.result].number
-        caption = "Each input moved alone from its low to its high; the others stay, calculated ones included."
-        more.append(Figure(charts.tornado(bars, base, unit), caption))
-    rows: list[tuple[Cell, ...]] = [(title, Ref(name)) for title, name in found.break_evens]
-    rows += [
-        (name, Ref(name)) for name in (value.name for value in sheet) if name.startswith(("grid.slope_", "grid.price_"))
-    ]
-    rows += [
-        (name, Ref(name))
-        for name in (value.name for value in sheet)
-        if name.startswith("bridge.") and "waterfall" not in name
-    ]
-    more.append(TableBlock(("break-evens, slopes and inversions", "value"), tuple(rows)))
-    lead = "What moves the answer, and where it turns."
-    return [first, Section("sensitivity", "Sensitivity and break-evens", lead, tuple(more))]
+    last = ""
+    if found.per_share:
+        last = w("over the diluted shares: {a}", a=w.quantity(sheet[found.result]))
+    caption = w(
+        "{a} at {b}, with {c} of incremental cost.",
+        a=w.quantity(sheet[found.power]), b=w.quantity(sheet[found.price]), c=w.quantity(sheet[found.cost]),
+    )  # fmt: skip
+
+    def draw(width: int) -> str:
+        return charts.waterfall(width, steps, unit, last)
+
+    return Figure(draw, caption)
 
 
-def _waterfall_caption(found: Bridge, power: float, price: float, cost: float) -> str:
-    last = "the last step per share is EPS" if found.per_share else "the result is after tax"
-    return f"{short(power)} MW at {short(price)} USD/W-yr and {short(cost)} USD/W-yr of cost; {last}."
-
-
-def _heat_maps(desk: Desk, found: Bridge) -> Figure:
-    rows = [f"{power:g}" for power in found.axis_power]
-    columns = [f"{price:g}" for price in found.axis_price]
+def _heat_maps(w: Wording, found: Bridge) -> Figure:
+    assert w.desk is not None
+    sheet = w.desk.sheet
+    rows, columns = [f"{power:g}" for power in found.axis_power], [f"{price:g}" for price in found.axis_price]
     marked = None
     if found.published is not None:
-        cell = (desk.sheet.number_in(found.power, "MW"), desk.sheet.number_in(found.price, "USD/W-yr"))
+        cell = (sheet.number_in(found.power, "MW"), sheet.number_in(found.price, "USD/W-yr"))
         if cell[0] in found.axis_power and cell[1] in found.axis_price:
             marked = (found.axis_power.index(cell[0]), found.axis_price.index(cell[1]))
-    variants = []
+    factor, unit = w.axis(sheet[found.result].unit)
+    titles = (w.axis("MW")[1], w("rent, {a}", a=w.axis("USD/W-yr")[1]))
+    variants: list[tuple[str, Draw]] = []
     for grid in found.grids:
-        values = [[desk.sheet[name].number for name in row] for row in grid.names]
         percent = grid.mode.startswith("upside")
-        svg = charts.heat_map(
-            rows,
-            columns,
-            values,
-            row_title="MW",
-            column_title="price, USD/W-yr",
-            marked=None if grid.mode == "full_cost" else marked,
-            percent=percent,
-        )
-        variants.append((grid.title, svg))
-    unit = desk.sheet[found.result].unit
-    published = " The ringed cell is the published one; every other cell is derived." if marked else ""
-    caption = f"{unit} by megawatts and price. The switch says which costs are inside.{published}"
-    return Figure(variants[0][1], caption, "Which costs are inside", tuple(variants))
+        values = [[sheet[name].number * (1 if percent else factor) for name in row] for row in grid.names]
+
+        def draw(width: int, values: list[list[float]] = values, mode: str = grid.mode, percent: bool = percent) -> str:
+            ringed = None if mode == "full_cost" else marked
+            return grids.heat_map(width, rows, columns, values, titles=titles, marked=ringed, percent=percent)
+
+        variants.append((w(GRIDS[grid.mode]), draw))
+    caption = w("The result in {a}, by power and rent. The switch says which costs are inside.", a=unit)
+    if marked:
+        caption = w.together(caption, w("The ringed cell is the published one; every other cell is derived."))
+    return Figure(variants[0][1], caption, w("Which costs are inside"), tuple(variants), is_wide=True)
 
 
-def _envelope(desk: Desk, found: Bridge) -> Figure:
-    low = [desk.sheet[pair[0]].number for pair in found.envelope]
-    high = [desk.sheet[pair[1]].number for pair in found.envelope]
-    verticals = [(desk.sheet[name].number, title) for title, name in found.break_evens]
-    svg = charts.envelope(
-        list(found.axis_price), low, high, x_title="price, USD/W-yr", y_title=f"USD/share at {found.axis_power[0]:g} MW",
-        published=(
-            desk.sheet.number_in(found.price, "USD/W-yr"), desk.sheet.number_in(found.published or found.result, "USD/share")
-        ),
-        labels=("no cost (constant margin)", "highest cost that fits"), verticals=verticals,
+def _envelope(w: Wording, found: Bridge) -> Figure:
+    assert w.desk is not None
+    sheet = w.desk.sheet
+    low = [sheet[pair[0]].number for pair in found.envelope]
+    high = [sheet[pair[1]].number for pair in found.envelope]
+    published = (
+        sheet.number_in(found.price, "USD/W-yr"), sheet.number_in(found.published or found.result, "USD/share"), w("published"),
     )  # fmt: skip
-    caption = (
+    verticals = [(sheet[name].number, w.name(name)) for _, name in found.break_evens]
+    titles = (
+        w("rent, {a}", a=w.axis("USD/W-yr")[1]),
+        w("{a}, at {b}", a=w.axis("USD/share")[1], b=w.number(found.axis_power[0], "MW")),
+    )
+    labels = (w("no cost (constant margin)"), w("highest cost that fits"))
+
+    def draw(width: int) -> str:
+        return charts.envelope(
+            width, list(found.axis_price), low, high, titles=titles, published=published, labels=labels, verticals=verticals
+        )  # fmt: skip
+
+    caption = w(
         "One published cell can't identify the cost per watt. Every cost from zero to the highest that fits passes "
         "through it, and the readings part on either side."
     )
-    return Figure(svg, caption)
+    return Figure(draw, caption)
 
 
-def capital(desk: Desk) -> Section | None:
+def capital(w: Wording) -> Section | None:
     """The capex path, its scenarios, vintages, full-cost price and payback."""
-    if desk.capital is None:
+    desk = w.desk
+    if desk is None or desk.capital is None:
         return None
     found, sheet = desk.capital, desk.sheet
-    series = [(title, [sheet[name].number for name in names]) for title, names in found.scenarios]
+    factor, unit = w.axis("USD bn")
+    series = [
+        (_scenario(w, title), [sheet[name].number * factor for name in names]) for title, names in found.scenarios
+    ]
     vintages = sorted({vintage for _, parts, _ in found.depreciation for vintage, _ in parts})
     stacks = []
     for vintage in vintages:
         by_year = [dict(parts) for _, parts, _ in found.depreciation]
-        stacks.append(
-            (f"vintage {vintage}", [sheet[part[vintage]].number if vintage in part else 0.0 for part in by_year])
-        )
+        numbers = [sheet[part[vintage]].number * factor if vintage in part else 0.0 for part in by_year]
+        stacks.append((w("bought in {a}", a=str(vintage)), numbers))
+    years = [str(year) for year, _, _ in found.depreciation]
     blocks: list[Block] = [
         Figure(
-            charts.lines(found.years, series, "USD bn"),
-            "Temporary leasing leaves the path as it is; capacity that is built to be let raises it.",
+            lambda width: charts.lines(width, found.years, series, unit),
+            w("Temporary leasing leaves the path as it is; capacity that is built to be let raises it."),
         ),
         Figure(
-            charts.stacked([str(year) for year, _, _ in found.depreciation], stacks, "USD bn", "year"),
-            "Depreciation of new vintages: straight line, half a year's charge in the first year.",
+            lambda width: charts.stacked(width, years, stacks, unit, w("year")),
+            w("Depreciation of what is bought from now on: straight line, half a year's charge in the first year."),
         ),
     ]
     if any(row for _, row in found.full_cost):
         rates = [f"{rate:.0%}" for rate, _ in found.full_cost[0][1]]
         blocks.append(
             TableBlock(
-                ("capital cost, USD/W", *rates),
-                _price_rows(found.full_cost),
-                "Full-cost price by capital cost and rate.",
+                (w("capital cost"), *rates), _price_rows(w, found.full_cost), w("Full-cost price by capital cost and rate."),
+                folded=w("Full-cost price by capital cost and rate"),
             )
-        )
+        )  # fmt: skip
     if any(row for _, row in found.payback):
-        prices = [f"{price:g} USD/W-yr" for price, _ in found.payback[0][1]]
+        prices = [w.number(price, "USD/W-yr") for price, _ in found.payback[0][1]]
+        caption = w("Payback, undiscounted: capital cost over rent less cash cost.")
         blocks.append(
-            TableBlock(
-                ("capital cost, USD/W", *prices), _price_rows(found.payback), "Payback, undiscounted: K / (p - c)."
-            )
+            TableBlock((w("capital cost"), *prices), _price_rows(w, found.payback), caption, w("Payback by rent"))
         )
     names = [value.name for value in sheet if value.name.startswith("capex.") and _is_summary(value.name)]
-    blocks.append(TableBlock(("path and ratios", "value"), rows_of([(name, name) for name in names])))
-    lead = "Leasing idle, sunk capacity moves revenue and not capex; dedicated capacity moves both."
-    return Section("capex", "Capital", lead, tuple(blocks))
+    blocks.append(
+        TableBlock(
+            (w("what"), w("value")), rows_of([(w.name(name), name) for name in names]),
+            folded=w("Capex paths and ratios"),
+        )
+    )  # fmt: skip
+    lead = w(
+        "Leasing idle capacity that is already paid for moves revenue and not capex; dedicated capacity moves both."
+    )
+    return Section("capex", w("Capital"), lead, tuple(blocks))
 
 
-def _price_rows(table: tuple[tuple[str, tuple[tuple[float, str], ...]], ...]) -> tuple[tuple[Cell, ...], ...]:
-    return tuple((label, *(Ref(name) for _, name in row)) for label, row in table)
+def _scenario(w: Wording, title: str) -> str:
+    """The desk's own scenarios have words with a number in them; others are the case's."""
+    if title.startswith("cut by "):
+        return w("cut by {a}", a=title.removeprefix("cut by "))
+    if title.endswith(" a year later"):
+        return w("{a} a year later", a=title.removesuffix(" a year later"))
+    return w(title) if title == "temporary leasing" else w.called(title)
+
+
+def _price_rows(
+    w: Wording, table: tuple[tuple[str, tuple[tuple[float, str], ...]], ...]
+) -> tuple[tuple[Cell, ...], ...]:
+    return tuple(
+        (w.number(float(label.removeprefix("K")), "USD/W"), *(Ref(name) for _, name in row)) for label, row in table
+    )
 
 
 def _is_summary(name: str) -> bool:
     return not any(part in name for part in (".full_cost_price.", ".payback_years.", ".vintage_"))
 
 
-def channels(desk: Desk) -> Section | None:
+def channels(w: Wording) -> Section | None:
     """Raw against managed, with the frontier where the two earn the same."""
-    if desk.channels is None:
+    desk = w.desk
+    if desk is None or desk.channels is None:
         return None
     found, sheet = desk.channels, desk.sheet
     values = [[sheet[name].number for name in row] for row in found.ratios]
     against = next(raw for raw in found.raw if raw.id == found.frontier_raw)
-    svg = charts.heat_map(
-        [f"{point:g}" for point in found.axis_throughput], [f"{share:.0%}" for share in found.axis_utilization], values,
-        row_title="tok/s", column_title="utilization", middle=1.0, split=1.0,
-    )  # fmt: skip
-    rows: list[tuple[Cell, ...]] = []
-    for raw in found.raw:
-        rows.append(
-            (
-                raw.title,
-                Ref(raw.price),
-                Ref(raw.throughput),
-                Ref(raw.token_price),
-                *(Ref(name) for _, name in raw.utilizations),
-            )
+    own = None
+    if found.throughput in found.axis_throughput and found.utilization in found.axis_utilization:
+        own = (found.axis_throughput.index(found.throughput), found.axis_utilization.index(found.utilization))
+    titles = (w("tokens a second per GPU"), w("utilization"))
+    rows = [f"{point:g}" for point in found.axis_throughput]
+    columns = [f"{share:.0%}" for share in found.axis_utilization]
+
+    def draw(width: int) -> str:
+        return grids.heat_map(width, rows, columns, values, titles=titles, middle=1.0, split=1.0, marked=own)
+
+    table: list[tuple[Cell, ...]] = [
+        (
+            w.called(raw.title), Ref(raw.price), Ref(raw.throughput), Ref(raw.token_price),
+            *(Ref(name) for _, name in raw.utilizations),
         )
+        for raw in found.raw
+    ]  # fmt: skip
     heads = (
-        "raw price", "raw", f"tok/s needed at {found.utilization:.0%}", f"price needed at {found.throughput:g} tok/s",
-        *(f"utilization needed at {point:g} tok/s" for point, _ in found.raw[0].utilizations),
+        w("raw lease"), w("rent"), w("throughput needed at {a}", a=f"{found.utilization:.0%}"),
+        w("token price needed at {a}", a=w.number(found.throughput, "tok/s/GPU")),
+        *(w("utilization needed at {a}", a=w.number(point, "tok/s/GPU")) for point, _ in found.raw[0].utilizations),
+    )  # fmt: skip
+    caption = w(
+        "Managed over raw revenue per installed accelerator-hour, against {a}, at {b}. "
+        "The heavy line is the frontier: above 1 managed earns more.",
+        a=w.called(against.title), b=f"{{{found.token_price}}}",
     )  # fmt: skip
     blocks: list[Block] = [
-        Figure(
-            svg,
-            f"Managed over raw revenue per installed accelerator-hour, against {against.title}, at {{{found.token_price}}}. "
-            "The heavy line is the frontier: above 1 managed earns more.",
-        ),
+        Figure(draw, caption, is_wide=True),
         TableBlock(
-            heads, tuple(rows), "The three inversions. A utilization above 1 means that managed can't beat raw."
+            heads, tuple(table), w("A utilization above 100% means that a managed service can't beat the lease.")
         ),
     ]
-    lead = "What an installed accelerator-hour earns when it is let, and when it answers requests."
-    return Section("channels", "Raw against managed", lead, tuple(blocks))
+    lead = w("What an installed accelerator-hour earns when it is leased, and when it answers requests.")
+    return Section("channels", w("Raw against managed"), lead, tuple(blocks))
 
 
-def customers(desk: Desk) -> Section | None:
+def customers(w: Wording) -> Section | None:
     """Who the revenue hangs on."""
-    if desk.customers is None:
+    desk = w.desk
+    if desk is None or desk.customers is None:
         return None
     found = desk.customers
+    seller = w.called(found.seller)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            w.called(name), Ref(found.values[name]), Ref(found.shares[name]),
+            w("yes") if name in found.competitors else w("no"),
+        )
+        for name in found.values
+    ]  # fmt: skip
+    blocks: list[Block] = [
+        TableBlock((w("customer"), w("signing value"), w("share of backlog"), w("potential competitor")), tuple(rows)),
+        *_ladder(w),
+        TableBlock(
+            (w("concentration (HHI, 0 to 1)"), w("value")),
+            rows_of([(w.name(name), name) for name in (*(name for _, name in found.hhi), *found.effective)]),
+            w("An index over known customers is a range: the unknown rest may be atomized or one single customer."),
+            folded=w("Concentration"),
+        ),
+        _backlogs(w),
+    ]
+    if found.competitor_share:
+        words = w(
+            "Potential competitors hold {a} of the backlog of {b}.",
+            a=f"{{{found.competitor_share}}}", b=f"{{{found.backlog}}}",
+        )  # fmt: skip
+        blocks.insert(0, Paragraph(words))
+    lead = w("How much of {a}'s backlog hangs on how few, and when it must be renewed.", a=seller)
+    return Section("customers", w("Customers"), lead, tuple(blocks))
+
+
+def _ladder(w: Wording) -> list[Block]:
+    assert w.desk is not None and w.desk.customers is not None
+    found, stress = w.desk.customers, w.desk.customers.stress
+    factor, unit = w.axis("USD bn")
     names = sorted({customer for rung in found.ladder.values() for customer in rung})
     years = list(range(min(found.ladder), max(found.ladder) + 1))
-    ladder = [(name, [found.ladder.get(year, {}).get(name, 0.0) for year in years]) for name in names]
-    losses = list(found.loss)
-    rows: list[tuple[Cell, ...]] = [
-        (name, Ref(found.values[name]), Ref(found.shares[name]), "yes" if name in found.competitors else "no")
-        for name in found.values
+    ladder = [
+        (w.called(name), [found.ladder.get(year, {}).get(name, 0.0) * factor for year in years]) for name in names
     ]
-    four, obligation = found.backlogs, found.backlogs.performance_obligation
-    effective = [
-        ("effective customers, at least", found.effective[0]),
-        ("effective customers, at most", found.effective[1]),
-    ]
-    loss = [("expected loss of yearly run-rate", list(found.loss.values()))]
-    kinds: list[tuple[Cell, ...]] = [
-        ("signing value of the contracts listed", four.signing),
-        (f"remaining on {desk.heading.as_of}, straight line where not reported", round(four.remaining, 3)),
-        ("revenue backlog, as reported by the seller", Ref(found.backlog)),
-        ("remaining performance obligation (RPO)", "not reported" if obligation is None else obligation),
-    ]
-    stress = found.stress
-    blocks: list[Block] = [
-        TableBlock(("customer", "signing value", "share of backlog", "potential competitor"), tuple(rows)),
-        TableBlock(
-            ("concentration (HHI, 0 to 1)", "value"),
-            rows_of([*found.hhi, *effective]),
-            "An index over known customers is a range: the unknown rest may be atomized or one single customer.",
-        ),
+    loss = [("", [value * factor for value in found.loss.values()])]
+    renew = w(
+        "Expected loss of yearly revenue: {a} renew ({b} of potential competitors) at {c} of the old price. Nothing is lost "
+        "before a contract's end.",
+        a=f"{stress.renew:.0%}", b=f"{stress.renew_competitor or stress.renew:.0%}", c=f"{stress.reprice:.0%}",
+    )  # fmt: skip
+    term = w(
+        "{a}: signing value by the year in which it ends; weighted remaining term {b}.",
+        a=w.called(found.seller), b=w.number(found.remaining_years, "years"),
+    )  # fmt: skip
+    return [
         Figure(
-            charts.stacked([str(year) for year in years], ladder, "USD bn signed", "year of end"),
-            f"Renewal ladder of {found.seller}: signing value by the year in which it ends; weighted remaining term "
-            f"{found.remaining_years:.1f} years.",
-        ),
-        Figure(
-            charts.stacked([str(year) for year in losses], loss, "USD bn a year", "year"),
-            f"Stress by year: {stress.renew:.0%} renew ({stress.renew_competitor or stress.renew:.0%} of potential competitors) at "
-            f"{stress.reprice:.0%} of the old price. Nothing is lost before a contract's end.",
-        ),
-        TableBlock(("backlog, four kinds", "USD bn"), tuple(kinds), "Four fields that are often taken for one another."),
-    ]  # fmt: skip
-    if found.competitor_share:
-        blocks.insert(
-            1,
-            Paragraph(
-                f"Potential competitors hold {{{found.competitor_share}}} of the backlog of {{{found.backlog}}}."
+            lambda width: charts.stacked(
+                width, [str(year) for year in years], ladder, w("{a}, signed", a=unit), w("year of end")
             ),
-        )
-    lead = f"How much of {found.seller}'s backlog hangs on how few, and when it must be renewed."
-    return Section("customers", "Counterparties", lead, tuple(blocks))
+            term,
+        ),
+        Figure(
+            lambda width: charts.stacked(
+                width, [str(year) for year in found.loss], loss, w("{a} a year", a=unit), w("year")
+            ),
+            renew,
+        ),
+    ]
+
+
+def _backlogs(w: Wording) -> TableBlock:
+    assert w.desk is not None and w.desk.customers is not None
+    found = w.desk.customers
+    four, obligation = found.backlogs, found.backlogs.performance_obligation
+    owed: Cell = w("not reported") if obligation is None else w.number(obligation, "USD bn")
+    rows: list[tuple[Cell, ...]] = [
+        (w("signing value of the contracts listed"), w.number(four.signing, "USD bn")),
+        (
+            w("remaining on {a}, straight line where not reported", a=w.day(w.desk.heading.as_of)),
+            w.number(four.remaining, "USD bn"),
+        ),
+        (w("revenue backlog, as reported by the seller"), Ref(found.backlog)),
+        (w("remaining performance obligation (RPO)"), owed),
+    ]
+    caption = w("Four fields that are often taken for one another.")
+    return TableBlock((w("backlog, four kinds"), w("value")), tuple(rows), caption, folded=w("Four kinds of backlog"))
