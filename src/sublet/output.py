@@ -59,8 +59,8 @@ def note(text: str, indent: str = "  ") -> None:
 
 
 def say_error(text: str) -> None:
-    """Print why a command failed, in red on standard error."""
-    typer.secho(visible(text), fg="red", err=True)
+    """Print why a command failed, its times local, in red on standard error."""
+    typer.secho(visible(with_local_times(text)), fg="red", err=True)
 
 
 @contextmanager

@@ -82,8 +82,13 @@ def time_text(value: Any, *, to_the_second: bool = False) -> str:
 
 
 def with_local_times(text: str) -> str:
-    """A sentence with its moments in the terminal's own zone."""
-    return _MOMENT.sub(lambda found: time_text(found[0]), text)
+    """A sentence with its moments in the terminal's own zone, to the second where they are no whole minutes."""
+
+    def told(found: re.Match[str]) -> str:
+        moment = local(found[0])
+        return time_text(moment or found[0], to_the_second=moment is not None and moment.second > 0)
+
+    return _MOMENT.sub(told, text)
 
 
 def clock_text(moment: datetime, *, to_the_second: bool = False) -> str:
@@ -142,14 +147,19 @@ def per_words(text: str) -> str:
 
 
 def quantity_text(quantity: Any, unit: str) -> str:
-    """`2.50 hours` for 9,000 seconds, `1,234 tokens`: a quantity as people count it."""
+    """`2.50 h` for 9,000 seconds, `28 s` for what is less than a tenth of an hour, `1,234 tokens`: a quantity as people count it."""
     amount = _decimal(quantity)
     if amount is None:
         return "" if quantity is None else f"{quantity} {unit}"
     if unit.lower() == "seconds":
-        return f"{money_text(amount / 3600)} h"
+        return (
+            f"{money_text(amount / 3600)} h"
+            if abs(amount) >= 360 or not amount
+            else f"{money_text(amount).removesuffix('.00')} s"
+        )
+    name = unit.lower() if unit.istitle() else unit
     whole = amount == amount.to_integral_value()
-    return f"{int(amount):,} {unit.lower()}" if whole else f"{money_text(amount)} {unit.lower()}"
+    return f"{int(amount):,} {name}" if whole else f"{money_text(amount)} {name}"
 
 
 def short_id(text: str) -> str:
@@ -171,6 +181,11 @@ def span_text(seconds_: float) -> str:
             parts.append(f"{left // size} {unit}")
             left %= size
     return " ".join(parts[:2]) or "0 s"
+
+
+def history_text(seconds_: float) -> str:
+    """How far a history reaches, in whole hours: `2 d 5 h`, `less than 1 h`."""
+    return span_text(seconds_ // 3600 * 3600) if seconds_ >= 3600 else "less than 1 h"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

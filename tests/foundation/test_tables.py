@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sublet import output, shown
-from sublet.output import note, print_fields, print_rows
+from sublet.output import note, print_fields, print_rows, say_error
 
 IDS = ["lse_hr2ehdbjk42j9whb8044mfp5", "lse_000000000000000000000000"]
 ROWS = [
@@ -93,6 +93,8 @@ def test_zones_stand_with_their_times_where_they_differ(capsys: pytest.CaptureFi
 def test_sentences_have_local_times_and_are_folded(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
     note("from 2026-07-02T14:00:00.5Z on")
     assert capsys.readouterr().out == "  from 2026-07-02 16:00 CEST on\n"
+    say_error("start at 2026-07-02T14:00:27.123456Z")
+    assert capsys.readouterr().err == "start at 2026-07-02 16:00:27 CEST\n"
     terminal(60)
     note("word " * 30)
     print_fields({"name": "x", "a longer name": "word " * 30, "digest": None})
@@ -153,10 +155,13 @@ def test_prices_are_told_in_words(words: str, told: str) -> None:
 
 
 def test_quantities_and_spans() -> None:
-    assert [shown.quantity_text(*item) for item in (("9000.000", "Seconds"), ("1234", "Tokens"), ("1.5", "kWh"))] == [
+    quantities = (("9000.000", "Seconds"), ("28", "Seconds"), ("0", "Seconds"), ("1234", "Tokens"), ("1.5", "kWh"))
+    assert [shown.quantity_text(*item) for item in quantities] == [
         "2.50 h",
+        "28 s",
+        "0.00 h",
         "1,234 tokens",
-        "1.50 kwh",
+        "1.50 kWh",
     ]
     assert [shown.span_text(item) for item in (0, 45, 5400, 86_400, 90_061)] == [
         "0 s",

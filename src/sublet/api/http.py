@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sublet import __version__
-from sublet.accounts.answers import AnswerRoute
+from sublet.accounts.answers import AnswerRoute, answer_type
 from sublet.accounts.model import Actor, Require
 from sublet.accounts.permissions import PERMISSIONS
 from sublet.accounts.service import Accounts
@@ -28,7 +28,7 @@ from sublet.store.audit import Acting, acting
 from sublet.store.once import ANSWER_BYTES_MAX, AnsweredError, Effect, Once, current, request_digest
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.text import refuse_unsafe
-from sublet.values.wire import unknown_name
+from sublet.values.wire import AnswerTypeError, as_answer, json_of, unknown_name
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +170,16 @@ async def _answered(request: Request, error: Exception) -> Response:
     headers = {"idempotency-replayed": "true"}
     if error.status == 204:
         return Response(status_code=204, headers=headers)
-    return JSONResponse(error.answer, error.status, headers=headers)
+    kind = answer_type(request.scope["route"].endpoint)
+    try:
+        # Written as the first one was, so that both are equal byte for byte.
+        content = None if kind is None else json_of(as_answer(kind, error.answer))
+    except AnswerTypeError:
+        # An older version kept it.
+        content = None
+    if content is None:
+        return JSONResponse(error.answer, error.status, headers=headers)
+    return Response(content, error.status, headers, "application/json")
 
 
 def _check_parameters(request: Request) -> None:

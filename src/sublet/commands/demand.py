@@ -12,7 +12,7 @@ import typer
 
 from sublet.client.remote import LONG_S, connect, pool_named
 from sublet.output import JsonFlag, note, print_json, print_rows, progress, say, waiting
-from sublet.shown import Columns, counted, seconds, span_text, time, time_text
+from sublet.shown import Columns, counted, history_text, seconds, span_text, time, time_text
 from sublet.values.clock import SystemClock, format_time, parse_time
 from sublet.values.errors import InvalidInputError
 
@@ -275,7 +275,7 @@ def show_forecast(
         print_json(found)
         return
     now = "unknown" if found["in_use"] is None else f"{found['in_use']:g}"
-    say(f"{pool}: {now} in use now; {found['history_s'] // 3600} h of history")
+    say(f"{pool}: {now} in use now; {history_text(found['history_s'])} of history")
     rows: list[dict[str, str]] = []
     reasons: dict[str, list[str]] = {}
     for item in found["horizons"]:

@@ -10,7 +10,7 @@ import typer
 
 from sublet.client.remote import connect
 from sublet.output import JsonFlag, print_json, print_rows, say
-from sublet.shown import Columns, seconds
+from sublet.shown import Columns, seconds, with_local_times
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError
 from sublet.values.plan import Plan, diff, plan_from_dict
@@ -33,7 +33,7 @@ def plan(
         if as_json:
             print_json({"since": format_time(before.made_at), "changes": lines})
         else:
-            say("\n".join(lines) or "nothing changed")
+            say(with_local_times("\n".join(lines)) or "nothing changed")
         return
     if as_json:
         print_json(made.as_dict())

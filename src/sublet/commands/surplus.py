@@ -8,7 +8,7 @@ import typer
 
 from sublet.client.remote import connect, pool_named
 from sublet.output import JsonFlag, note, print_json, print_rows, say
-from sublet.shown import counted, span_text, time_text
+from sublet.shown import counted, history_text, span_text, time_text
 from sublet.values.clock import parse_time
 
 NO_POOLS = "no pools yet; `sublet up` detects this machine's own, and [[pools]] in sublet.toml defines others"
@@ -58,7 +58,7 @@ def record(
 def _print_ladder(ladder: dict[str, Any]) -> None:
     evidence = ladder["evidence"]
     uses = "is not yet known" if evidence["in_use"] is None else f"uses {evidence['in_use']:g}"
-    history = span_text(evidence["history_s"] // 3600 * 3600) if evidence["history_s"] >= 3600 else "less than 1 h"
+    history = history_text(evidence["history_s"])
     note(
         f"{ladder['pool']}: {counted(ladder['capacity'], 'accelerator')}, the owner {uses}, {ladder['sold']} sold, "
         f"{ladder['on_sale']} on sale ({history} of history)",

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from sublet.demand.model import Series
 from sublet.demand.store import ROWS_PER_INSERT, samples_between
@@ -61,6 +61,15 @@ def refuse_another_pools(series: Series, accelerators: int) -> None:
                 f"the file looks like another pool's: its {name} is usually {value:g}, and this pool has {accelerators} "
                 "accelerators. Check the file and the pool; to import it anyway, set force"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the imports of a pool have come: the newest one, its last sample so far, and when one was last undone."""
+
+    newest: str | None = None
+    written: datetime | None = None
+    undone: datetime | None = None
 
 
 def begin(connection: Connection, new: Import) -> None:
@@ -134,6 +143,17 @@ def undo(connection: Connection, found: Import, now: datetime) -> int:
     connection.execute(delete(kept).where(kept.c.import_id == found.id))
     connection.execute(update(demand_imports).where(demand_imports.c.id == found.id).values(undone_at=now))
     return len(rows)
+
+
+def mark(connection: Connection, pool_id: str) -> Mark:
+    """What changes with each part of an import of the pool, and when one is undone."""
+    mine = demand_imports.c.pool_id == pool_id
+    newest = select(demand_imports.c.id).where(mine).order_by(demand_imports.c.created_at.desc(), demand_imports.c.id)
+    last = newest.limit(1).scalar_subquery()
+    written = select(func.max(demand_import_samples.c.at)).where(demand_import_samples.c.import_id == last)
+    undone = select(func.max(demand_imports.c.undone_at)).where(mine)
+    row = connection.execute(select(last, written.scalar_subquery(), undone.scalar_subquery())).one()
+    return Mark(*row)
 
 
 def one(connection: Connection, import_id: str) -> Import | None:

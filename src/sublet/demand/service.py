@@ -178,6 +178,14 @@ class Demand:
         """When the pool's demand was first recorded, of what is kept."""
         return sql.first_sample_at(connection, pool_id)
 
+    def imported(self, pool_id: str, connection: Connection | None = None) -> imports.Mark:
+        """How far the imports of a pool have come. Anyone who remembers samples sees by it that others came in between, without
+        counting them."""
+        if connection is not None:
+            return imports.mark(connection, pool_id)
+        with self._store.read() as reading:
+            return imports.mark(reading, pool_id)
+
     def tally(
         self,
         pool_id: str,

@@ -17,6 +17,7 @@ from sublet.fleet import discovery
 from sublet.leases.backends.local.host import probe
 from sublet.output import print_json, say
 from sublet.screen import Screen
+from sublet.shown import with_local_times
 from sublet.story.stage import Stage, UpProcess
 from sublet.story.steps import STEPS, plain
 from sublet.values.errors import SubletError
@@ -44,7 +45,7 @@ def play(settings: Settings, *, as_json: bool, keep: bool) -> None:
     started = time.monotonic()
     clear(folder)
     theatre = UpProcess(write_settings(folder))
-    stage = Stage(theatre, lambda sentence: screen.print(f"   {sentence}", markup=False))
+    stage = Stage(theatre, lambda sentence: screen.print(f"   {with_local_times(sentence)}", markup=False))
     results: dict[str, Any] = {}
     problem: SubletError | None = None
     try:
@@ -149,7 +150,7 @@ def summary(results: dict[str, Any], kept: Path | None) -> str:
         elif "refused" in found:
             lines.append(f"  {title:24} refused: {found['refused']}")
         else:
-            lines.append(f"  {title:24} {tell(found)}")
+            lines.append(f"  {title:24} {with_local_times(tell(found))}")
     left = (
         "nothing was left behind" if not results["left_behind"] else f"left behind: {', '.join(results['left_behind'])}"
     )

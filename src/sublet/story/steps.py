@@ -11,6 +11,7 @@ from typing import Any
 
 from httpx2 import HTTPError
 
+from sublet.shown import quantity_text
 from sublet.story import history, ssh
 from sublet.story.client import RefusedError
 from sublet.story.stage import Stage
@@ -326,9 +327,8 @@ def earn(stage: Stage) -> dict[str, Any]:
     stage.facts["invoice"] = invoice
     currency = invoice["currency"]
     for line in invoice["lines"]:
-        stage.say(
-            f"  {line['description']}: {plain(line['quantity'])} {line['unit']} = {plain(line['amount'])} {currency}"
-        )
+        quantity = quantity_text(line["quantity"], line["unit"])
+        stage.say(f"  {line['description']}: {quantity} = {plain(line['amount'])} {currency}")
     for credit in invoice["credits"]:
         stage.say(f"  credit, {credit['reason']}: {plain(credit['amount'])} {currency}")
     stage.say(f"invoice {invoice['number']}: total {plain(invoice['total'])} {currency}; {invoice['rounding_rule']}")

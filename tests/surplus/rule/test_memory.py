@@ -20,6 +20,7 @@ from sublet.demand.forecast.forecaster import Forecaster
 from sublet.demand.model import Floats, Sample, Series
 from sublet.demand.service import Demand
 from sublet.store import Store
+from sublet.store.paging import PageRequest
 from sublet.surplus.model import HOUR_S, PoolFacts
 from sublet.surplus.record import store as sql
 from sublet.surplus.record.service import Record
@@ -331,3 +332,24 @@ def test_a_sample_that_comes_after_its_hour_makes_nothing_be_learned_again(store
         assert known.in_use[-1] == SERIES.in_use[place]
     assert len(lived) == 4 * 2 * 24
     assert odds(known) == odds(Memory(demand, lambda *_: known.as_state()).recall("pool_a", at, NO_CONNECTION).hours)
+
+
+def test_an_import_is_seen_at_the_next_question_and_so_is_that_it_was_undone(
+    store: Store, clock: SimulatedClock
+) -> None:
+    demand, elsewhere = Demand(store), Demand(store)
+    remembers = Memory(demand)
+    start = clock.now()
+    demand.record_samples("pool_a", [Sample(start - timedelta(seconds=10 * ago), 4, 1.0) for ago in range(5)])
+
+    def known() -> int:
+        clock.advance(0.01)
+        with store.read() as connection:
+            return len(remembers.recall("pool_a", clock.now(), connection).series)
+
+    before = known()
+    rows = [f"{(start - timedelta(hours=hour)).isoformat()},4,1" for hour in range(48, 1, -1)]
+    elsewhere.import_history("pool_a", "\n".join(["time,capacity,in_use", *rows]).encode())
+    assert known() == before + len(rows)
+    elsewhere.undo_import(elsewhere.import_page("pool_a", PageRequest()).items[0].id)
+    assert known() == before

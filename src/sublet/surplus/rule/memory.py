@@ -18,6 +18,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sublet.demand.forecast.forecaster import Forecaster, candidates
+from sublet.demand.imports import Mark
 from sublet.demand.model import Floats, Series, Tally
 from sublet.demand.service import Demand
 from sublet.surplus.blocks.model import without
@@ -279,6 +280,7 @@ class Remembered:
     whole: Tally
     late: Tally
     checked_at: datetime
+    imported: Mark = field(default_factory=Mark)
 
     def after(self, at: datetime) -> bool:
         """Whether more is known than could be known at `at`."""
@@ -294,7 +296,8 @@ class Remembered:
 class Memory:
     """Remembers pools between decisions. Reads new samples each time, and all of them again when older ones came or changed.
 
-    What changed is seen RECHECK_S later at most, or at the next question; the value of a sample that was older than LATELY
+    An import, or that one was undone, is seen at the next question. Anything else that changed is seen RECHECK_S later at most;
+    the value of a sample that was older than LATELY
     when the pool was last read, within an hour. `learned` tells what the record's sellers had learned of a pool, to go on
     from there after a start. `kept_off` tells what blocks kept off the owner: what is left is the ladder's.
     """
@@ -337,6 +340,8 @@ class Memory:
     def _current(self, pool_id: str, known: Remembered, at: datetime, connection: Connection) -> bool:
         if len(known.series) == 0 or self._begin(pool_id, at) != known.since:
             return False
+        if self._demand.imported(pool_id, connection) != known.imported:
+            return False
         if 0 < (at - known.checked_at).total_seconds() < RECHECK_S:
             return True
         newest = from_micros(int(known.series.times_us[-1]))
@@ -352,6 +357,7 @@ class Memory:
 
     def _read(self, pool_id: str, before: Remembered | None, at: datetime, connection: Connection) -> Remembered:
         since = self._begin(pool_id, at)
+        imported = self._demand.imported(pool_id, connection)
         late_since = max(since, at - LATELY)
         series = self._demand.history(pool_id, since, at + timedelta(microseconds=1), connection)
         whole, late = Tally.of(series, since), Tally.of(series, late_since)
@@ -362,7 +368,7 @@ class Memory:
             hours = before.hours.extended(hours)
         if not hours.sellers and hours.learned is None:
             hours.resume(self._learned(pool_id, connection))
-        return Remembered(series, hours, since, late_since, whole, late, at)
+        return Remembered(series, hours, since, late_since, whole, late, at, imported)
 
     def _renewed(self, pool_id: str, known: Remembered, at: datetime, connection: Connection) -> Remembered:
         since = from_micros(int(known.series.times_us[-1]) + 1)
