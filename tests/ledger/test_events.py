@@ -9,7 +9,8 @@ import pytest
 from tests.store.events import kinds, payloads, recorded
 
 from sublet.ledger.model import UsageEvent
-from sublet.ledger.service import OVERDUE_TOLD_DAYS, Ledger
+from sublet.ledger.payments.overdue import OVERDUE_TOLD_DAYS
+from sublet.ledger.service import Ledger
 from sublet.values.clock import SimulatedClock, parse_time
 from sublet.values.errors import InvalidInputError
 

@@ -1,11 +1,17 @@
-"""Worked cases to the cent: prices and discounts that change within a month (D1 to D8), and fees that are published late."""
+"""Worked cases to the cent: prices and discounts that change within a month (D1 to D8), and fees that are published late.
+
+The other cases are next to what they are about: wallets (W), credit notes and settling (C), revenue over time (R). Each has a test
+whose name or id is the case's.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +30,19 @@ CHEAPER = [{"up_to": 1000, "amount": "0.80"}, {"amount": "0.40"}]
 FIRST, FIFTEENTH = "2026-01-01T00:00:00Z", "2026-01-15T00:00:00Z"
 TENTH_OFF = {"id": "tenth-off", "percent": "10", "from": FIFTEENTH}
 Publish = Callable[..., None]
+
+
+CASES = {"w": 9, "c": 11, "d": 8, "r": 4}
+"""How many worked cases there are of each kind."""
+
+
+def test_every_worked_case_has_a_test() -> None:
+    named: set[str] = set()
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        text = path.read_text()
+        named |= {found.lower() for found in re.findall(r"^def test_([wcdr]\d+)b?_", text, re.MULTILINE)}
+        named |= {found.lower() for found in re.findall(r'"([WCDR]\d+)[bc]?"', text)}
+    assert {f"{kind}{number}" for kind, most in CASES.items() for number in range(1, most + 1)} - named == set()
 
 
 @pytest.fixture

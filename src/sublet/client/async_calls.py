@@ -1141,6 +1141,18 @@ class AsyncLedger:
         """Every row of `GET /v1/receivables`, page by page."""
         return each_async(self._call, "ledger.list_receivables", query={"as_of": as_of})
 
+    async def read_revenue(
+        self,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        organization_id: str | None = None,
+    ) -> ledger.Revenue:
+        """`GET /v1/revenue`"""
+        return await self._call(
+            "ledger.read_revenue", query={"since": since, "until": until, "organization_id": organization_id}
+        )
+
     async def read_export(
         self,
         name: str,

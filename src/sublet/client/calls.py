@@ -1117,6 +1117,18 @@ class Ledger:
         """Every row of `GET /v1/receivables`, page by page."""
         return each(self._call, "ledger.list_receivables", query={"as_of": as_of})
 
+    def read_revenue(
+        self,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        organization_id: str | None = None,
+    ) -> ledger.Revenue:
+        """`GET /v1/revenue`"""
+        return self._call(
+            "ledger.read_revenue", query={"since": since, "until": until, "organization_id": organization_id}
+        )
+
     def read_export(
         self,
         name: str,

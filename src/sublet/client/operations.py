@@ -473,6 +473,13 @@ ALL: tuple[Operation, ...] = (
         items="receivables",
     ),
     Operation(
+        "ledger.read_revenue",
+        "GET",
+        "/v1/revenue",
+        query=("since", "until", "organization_id"),
+        answer="ledger:Revenue",
+    ),
+    Operation(
         "ledger.read_export",
         "GET",
         "/v1/exports/{name}",

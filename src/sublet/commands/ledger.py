@@ -16,6 +16,7 @@ from sublet.commands import settling
 from sublet.commands.backlog import backlog
 from sublet.commands.budgets import Organization
 from sublet.commands.invoices import Month
+from sublet.commands.revenue import revenue
 from sublet.commands.usage_files import batches, events_in, is_json
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say, waiting
 from sublet.shown import (
@@ -37,10 +38,12 @@ app.command("note")(settling.note)
 app.command("notes")(settling.notes)
 app.command("reverse-payment")(settling.reverse_payment)
 app.command("refund")(settling.refund)
+app.command("refunds")(settling.refunds)
 app.command("return")(settling.return_deposit)
 app.command("write-off")(settling.write_off)
 app.command("reinstate")(settling.reinstate)
 app.command("net")(settling.net)
+app.command("revenue")(revenue)
 
 PROOF_FAILED = 1
 

@@ -9,7 +9,7 @@ import typer
 from sublet.client.remote import connect, organization_id
 from sublet.commands.budgets import Organization
 from sublet.output import JsonFlag, print_fields, print_json, print_rows, say
-from sublet.shown import Columns, money, money_text
+from sublet.shown import Columns, money, money_text, time
 
 Reason = Annotated[str, typer.Option(help="Reason, printed on the document.")]
 Final = Annotated[bool, typer.Option("--final", help="Carry it out; without this option, only a preview is shown.")]
@@ -138,9 +138,21 @@ def return_deposit(
     """Preview the return of a deposit; with --final, add it to the balance owed, so that it can be refunded."""
     wanted = {"amount": amount, "reason": reason, "preview": not final}
     made = connect().document("ledger.return_deposit", credit_id, body=wanted)
-    _tell(
-        made, f"{money_text(made['amount'])} owed back, {money_text(made['left'])} left of the deposit", final, as_json
-    )
+    note = f" by credit note {made['credit_note']}" if made["credit_note"] and final else ""
+    text = f"{money_text(made['owed'])} owed back{note}, {money_text(made['left'])} left of the deposit"
+    _tell(made, text, final, as_json)
+
+
+def refunds(organization: Organization, as_json: JsonFlag = False) -> None:
+    """List what was refunded to an organization, by which payment or to the wallet."""
+    client = connect()
+    found = client.collected("ledger.list_refunds", query={"organization_id": organization_id(client, organization)})
+    if as_json:
+        print_json(found)
+        return
+    columns: Columns = {"source_id": "source", "amount": money("amount"), "target": "to", "payment": "payment"}
+    columns |= {"refunded_at": time("refunded"), "reason": "reason"}
+    print_rows(found["refunds"], columns, "no refunds; `sublet ledger refund` previews one")
 
 
 def write_off(

@@ -135,6 +135,9 @@ class Billing(Section):
     bad_debt_tax_relief: bool = Field(
         default=True, description="whether a write-off takes the tax in it back; false where the state grants no relief"
     )
+    expected_breakage_percent: Decimal | None = Field(
+        default=None, ge=0, lt=100, description="share of prepaid money that is expected to expire unused, in percent"
+    )
 
     @model_validator(mode="after")
     def _one_tax(self) -> Billing:

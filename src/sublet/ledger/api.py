@@ -26,6 +26,7 @@ from sublet.ledger.model import IntakeResult, amount_text
 from sublet.ledger.payments.api import settling_routes
 from sublet.ledger.payments.owing import owed
 from sublet.ledger.prices.book import BOOK_BYTES_MAX, book_from_toml, check
+from sublet.ledger.revenue.api import revenue_routes
 from sublet.ledger.service import Ledger, new_budget
 from sublet.ledger.usage.cloudevents import BATCHED, STRUCTURED, read_request, renumbered
 from sublet.ledger.usage.meters import METERS
@@ -84,6 +85,7 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
         settling_routes,
         _budget_routes,
         _report_routes,
+        revenue_routes,
     ):
         part(routes, ledger, require)
     return routes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import timedelta
+from decimal import Decimal
 from fractions import Fraction
 
 from sublet.config.settings import Billing
@@ -25,6 +26,7 @@ def ledger_of(
         issuer=Issuer(**{field.name: getattr(billing, f"issuer_{field.name}") for field in fields(Issuer)}),
         bad_debt_tax_relief=billing.bad_debt_tax_relief,
         grace=timedelta(hours=billing.grace_hours),
+        expected_breakage_percent=billing.expected_breakage_percent or Decimal(0),
         accelerators_of=accelerators_of,
     )
 

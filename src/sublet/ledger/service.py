@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text
@@ -17,7 +18,7 @@ from sublet.ledger.budgets.creating import new_budget as new_budget
 from sublet.ledger.budgets.holds import PRUNE_MAX, prune
 from sublet.ledger.budgets.model import Budget, BudgetState, HoldOutcome, HoldRequest, Settlement
 from sublet.ledger.budgets.spending import EXPIRE_MAX, Spending
-from sublet.ledger.credits.crediting import GRANTED_KINDS, Credit
+from sublet.ledger.credits.crediting import AT_PAYMENT, GRANTED_KINDS, Credit
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices import closing
 from sublet.ledger.invoices.closing import Closed
@@ -27,7 +28,6 @@ from sublet.ledger.invoices.invoicing import (
     Issuer,
     Made,
     invoices_of,
-    overdue,
     stated,
 )
 from sublet.ledger.invoices.profiles import Terms, profile_of, set_profile
@@ -36,6 +36,7 @@ from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.lists import Lists
 from sublet.ledger.model import IntakeResult, Party, UsageEvent
 from sublet.ledger.payments import receipts as payments
+from sublet.ledger.payments.overdue import tell_overdue
 from sublet.ledger.payments.settling import Settling
 from sublet.ledger.payments.statements import aged_receivables, statement
 from sublet.ledger.periods import Period, month_labeled, month_of
@@ -51,7 +52,7 @@ from sublet.ledger.store import RATING
 from sublet.ledger.usage import dismissals
 from sublet.ledger.usage.intake import Intake, Parties
 from sublet.ledger.usage.requests import RequestIntake
-from sublet.store import Store, outbox
+from sublet.store import Store
 from sublet.store.paging import Page, PageRequest
 from sublet.store.tables.ledger import proofs, waiting
 from sublet.values.clock import to_micros
@@ -60,7 +61,6 @@ from sublet.values.etags import ANY_STATE, Condition
 
 PROOFS_KEPT = 400
 """Reports of nightly proofs; older ones are dropped."""
-OVERDUE_TOLD_DAYS = 7
 
 
 class Ledger:
@@ -74,11 +74,14 @@ class Ledger:
         issuer: Issuer | None = None,
         bad_debt_tax_relief: bool = True,
         grace: timedelta = timedelta(0),
+        expected_breakage_percent: Decimal = Decimal(0),
         accelerators_of: AcceleratorsOf = lambda connection, resources: {},
     ) -> None:
         self._store = store
         self.grace = grace
         """How long after a month's end late usage is accepted before the month is invoiced."""
+        self.expected_breakage_percent = expected_breakage_percent
+        """The share of prepaid money that is expected to expire unused."""
         self._parties = Parties()
         self._books = Books()
         self._intake = Intake(self._parties)
@@ -251,7 +254,13 @@ class Ledger:
             raise InvalidInputError(f"credit kind {kind!r} must be one of {', '.join(GRANTED_KINDS)}", field="kind")
         party = self._parties.get(connection, organization_id)
         now = self._store.clock.now()
-        return self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax_mode)
+        # Granting holds the same head: of two that repeat each other, one finds what the other made.
+        sql.lock_head(connection, RATING)
+        repeated = journal.number_of(connection, party.id, "credit", source_id) is not None
+        given = self._wallets.grant(connection, party, nano, kind, reason, source_id, now, expires_at, tax_mode)
+        if given.tax_mode == AT_PAYMENT and not repeated:
+            self._invoicing.invoice_prepayment(connection, party, given)
+        return given
 
     def ensure_payable(self, organization_id: str, nano: int) -> None:
         """Raises InvalidInputError where an amount has more digits than the organization's currency."""
@@ -466,21 +475,8 @@ class Ledger:
         return proof
 
     def tell_overdue(self) -> int:
-        """Tell of invoices that were not paid by their date, once each; how many are overdue by less than OVERDUE_TOLD_DAYS."""
-        now = self._store.clock.now()
-        since = now - timedelta(days=OVERDUE_TOLD_DAYS)
-        with self._store.read() as connection:
-            rows = overdue(connection, since, now)
-            told = outbox.existing(connection, [events.INVOICE_OVERDUE.id_of((row.id,)) for row in rows])
-        untold = [row for row in rows if events.INVOICE_OVERDUE.id_of((row.id,)) not in told]
-
-        def write(connection: Connection) -> None:
-            for row in untold:
-                events.record_invoice(connection, events.INVOICE_OVERDUE, row, now)
-
-        if untold:
-            self._store.write(write)
-        return len(rows)
+        """Tell of invoices that were not paid by their date, once each; how many were told of these days."""
+        return tell_overdue(self._store)
 
     def proved_at(self) -> datetime | None:
         """When everything was last proved by `prove_nightly`; None where it never was."""

@@ -1,20 +1,26 @@
-"""Worked cases W1 to W7: prepaid and promotional credit burns by the time of usage, whenever it arrives or is invoiced."""
+"""Worked cases W1 to W8 and R2: prepaid and promotional credit burns by the time of usage, whenever it arrives or is invoiced."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from tests.ledger.payer import PRICE, Account
+from tests.ledger.payer import PRICE, Account, nothing_but
+from tests.ledger.prepaid import prepay
 
 from sublet.ledger.budgets.model import HoldRequest
-from sublet.ledger.exports.focus import pricing_unit
+from sublet.ledger.exports.charges import Charges
+from sublet.ledger.exports.charges import Span as ChargedMonths
+from sublet.ledger.exports.focus import focus_rows, pricing_unit
+from sublet.ledger.invoices.price_reductions import Wanted
 from sublet.ledger.model import UsageEvent
+from sublet.ledger.payments.refunds import NewRefund
 from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.usage.meters import METERS
-from sublet.values.errors import InvalidInputError
+from sublet.values.errors import ConflictError, InvalidInputError
 from sublet.values.money import NANO, nano_from_decimal
 
 Open = Callable[..., Account]
@@ -247,6 +253,116 @@ def test_w8_money_taxed_at_payment_pays_net_that_is_not_taxed_again(account: Ope
         ledger.store.write(
             lambda c: ledger.credit(c, payer.owner, NANO, "", "p", kind="goodwill", tax_mode="at_payment")
         )
+
+
+def prepaid_and_taxed(payer: Account, amount: int, source: str = "m") -> str:
+    """Money that is taxed when it is paid; the id of its credit."""
+    ledger = payer.ledger
+    return ledger.store.write(
+        lambda connection: ledger.credit(
+            connection, payer.owner, amount * NANO, "block", source, kind="prepaid", tax_mode="at_payment"
+        )
+    ).id
+
+
+def test_w8_a_note_and_a_refund_return_what_is_left_with_its_tax(account: Open) -> None:
+    payer = account(19)
+    credit = prepaid_and_taxed(payer, 100)
+    assert prepaid_and_taxed(payer, 100) == credit
+    [invoice] = payer.ledger.invoices(payer.owner)
+    assert (invoice["number"], invoice["kind"], invoice["status"]) == ("INV-000001", "prepayment", "paid")
+    assert (invoice["net"], invoice["total"], invoice["due"]) == ("100.000000000", "119.000000000", "0.000000000")
+    assert [tax["amount"] for tax in invoice["taxes"]] == ["19.000000000"]
+    payer.on(11)
+    payer.use(10, "60")
+    payer.close()
+    settling = payer.ledger.settling
+    with pytest.raises(ConflictError, match=f"sublet ledger return {credit}"):
+        payer.ledger.void("INV-000001", "wrong")
+    with pytest.raises(ConflictError, match=f"sublet ledger return {credit}"):
+        settling.credit("INV-000001", Wanted(), "wrong")
+    with pytest.raises(InvalidInputError, match="at most 40 EUR"):
+        settling.return_deposit(credit, 41 * NANO, "leaves")
+    assert settling.return_deposit(credit, 40 * NANO, "leaves", preview=True)["owed"] == "47.600000000"
+    made = settling.return_deposit(credit, 40 * NANO, "leaves")
+    assert (made["owed"], made["left"], made["credit_note"]) == ("47.600000000", "0.000000000", "CN-000001")
+    note = settling.note("CN-000001")
+    assert (note["net"], note["total"], note["corrects"][0]["invoice"]) == (
+        "40.000000000",
+        "47.600000000",
+        "INV-000001",
+    )
+    payer.sound()
+    settling.refund(NewRefund(payer.owner, nano_from_decimal("47.60"), "r", "leaves", "payment", "m"))
+    left = {"revenue.models": "-60", "taxes_payable": "-11.40", "cash": "71.40"}
+    assert payer.accounts() == nothing_but(**left)
+    with pytest.raises(InvalidInputError, match="at most 0 EUR"):
+        settling.return_deposit(credit, NANO, "more")
+    payer.sound()
+
+
+def test_parts_of_a_taxed_prepayment_return_all_of_its_tax(account: Open) -> None:
+    payer = account(19)
+    credit = prepaid_and_taxed(payer, 1)
+    owed = [
+        payer.ledger.settling.return_deposit(credit, nano_from_decimal(part), "leaves")["owed"]
+        for part in ("0.33", "0.33", "0.34")
+    ]
+    assert owed == ["0.390000000", "0.400000000", "0.400000000"]
+    assert payer.accounts() == nothing_but(cash="1.19", customer_balance="-1.19")
+    payer.sound()
+
+
+def test_the_rows_of_a_taxed_prepayment_bill_it_once_and_cost_what_is_used(account: Open) -> None:
+    payer = account(19)
+    credit = prepaid_and_taxed(payer, 100)
+    payer.on(11)
+    payer.use(10, "60")
+    payer.close()
+    payer.ledger.settling.return_deposit(credit, 40 * NANO, "leaves")
+    charges = Charges(payer.ledger.store, payer.ledger.books, "", ChargedMonths.of("", ""))
+    rows = list(focus_rows(charges, "1.2"))
+    assert sum(row["BilledCost"] for row in rows if row["ChargeCategory"] != "Tax") == 60
+    assert sum(row["EffectiveCost"] for row in rows if row["ChargeCategory"] != "Tax") == 60
+    assert sum(row["BilledCost"] for row in rows if row["ChargeCategory"] == "Tax") == Decimal("11.40")
+    bought = [(row["BilledCost"], row["EffectiveCost"]) for row in rows if row["ChargeCategory"] == "Purchase"]
+    assert sorted(bought) == [(-40, 0), (100, 0)]
+
+
+def test_usage_below_a_cent_waits_with_the_deposit_that_pays_for_it(account: Open) -> None:
+    payer = account()
+    prepay(payer.ledger, payer.owner, 2_000_000, "tiny")
+    payer.publish(PRICE | {"id": "fine", "meter": "images", "amount": "0.001"})
+    payer.on(11)
+    payer.use(10, "0.03", meter="images")
+    payer.on(3, month=2)
+    assert payer.ledger.close(payer.owner, "2026-01").invoice is None
+    assert payer.accounts() == nothing_but(
+        **{"cash": "0.002", "deferred_revenue": "-0.002", "unbilled": "0.003", "revenue.models": "-0.003"}
+    )
+    payer.use(2, "1", month=2)
+    payer.on(3, month=3)
+    made = payer.ledger.close(payer.owner, "2026-02").invoice
+    assert made is not None and (made["total"], made["due"]) == ("1.000000000", "1.000000000")
+    payer.sound()
+
+
+def test_what_rounds_to_nothing_beside_a_deposit_is_not_lost(account: Open) -> None:
+    """0.014 are used and 0.006 were paid: nothing is due that can be paid, and what is rounded off counts in the next invoice."""
+    payer = account()
+    prepay(payer.ledger, payer.owner, 6_000_000, "tiny")
+    payer.publish(PRICE | {"id": "fine", "meter": "images", "amount": "0.001"})
+    payer.on(11)
+    payer.use(10, "0.14", meter="images")
+    payer.on(3, month=2)
+    first = payer.ledger.close(payer.owner, "2026-01").invoice
+    assert first is not None and (first["total"], first["due"]) == ("0.010000000", "0.000000000")
+    assert payer.balance("unbilled") == Fraction("0.004")
+    payer.use(2, "1.06", month=2, meter="images")
+    payer.on(3, month=3)
+    second = payer.ledger.close(payer.owner, "2026-02").invoice
+    assert second is not None and second["brought_forward"] == "0.004000000" and second["total"] == "0.110000000"
+    payer.sound()
 
 
 def test_r2_a_monthly_minimum_is_revenue_of_its_month(account: Open) -> None:

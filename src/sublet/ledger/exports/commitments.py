@@ -29,7 +29,7 @@ def commitment_rows(charges: Charges) -> Iterator[Mapping[str, Any]]:
             "ContractCommitmentPeriodStart": entry.valid_from,
             "ContractCommitmentPeriodEnd": entry.valid_until or OPEN_END,
             "ContractCommitmentQuantity": None,
-            "ContractCommitmentType": "Monthly minimum",
+            "ContractCommitmentType": "Term minimum" if entry.term_end else "Monthly minimum",
             "ContractCommitmentUnit": None,
             "ContractId": f"{entry.organization}/{entry.id}",
             "ContractPeriodStart": entry.valid_from,

@@ -20,6 +20,7 @@ from sublet.ledger.exports.charges import Charged, Charges, hour_of
 from sublet.ledger.exports.columns import COST_DECIMALS, PRICE_DECIMALS, QUANTITY_DECIMALS
 from sublet.ledger.invoices.lines import FIXED, line_id
 from sublet.ledger.invoices.notes import NOTE_PREFIX
+from sublet.ledger.invoices.prepayments import PREPAYMENT
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.periods import Period, month_labeled
 from sublet.ledger.prices.book import Rate
@@ -248,7 +249,10 @@ class _Writer:
             return
         booked = month_labeled(document["period"]["label"], party.timezone)
         for line in document["lines"]:
-            if line["kind"] == "fee":
+            if line["kind"] == PREPAYMENT:
+                row = self._other(party, booked, document, "Purchase", line["description"], line["amount"])
+                yield row | {"EffectiveCost": Decimal(0), "InvoiceDetailId": line["id"]}
+            elif line["kind"] == "fee":
                 yield self._fee(party, booked, document, line)
             elif line["kind"] == "commitment":
                 row = self._other(party, booked, document, "Adjustment", line["description"], line["amount"])
@@ -256,7 +260,7 @@ class _Writer:
                 self._apply(row, line["rate"].rsplit(" ", 2)[0], Decimal(line["amount"]))
                 yield row
         for used in document["credits"]:
-            yield self._other(party, booked, document, "Credit", used["reason"] or used["kind"], used["amount"])
+            yield self._credit(party, booked, document, used)
         for name, text in (("rounding", "Rounding of the invoice"), ("carried", "Carried over as credit")):
             if document[name].strip("-0."):
                 yield self._other(party, booked, document, "Adjustment", text, document[name])
@@ -269,7 +273,7 @@ class _Writer:
         """Corrections, below zero: what the note takes off that is no rated usage, credits that it gives back, and taxes."""
         booked = month_labeled(document["period"]["label"], party.timezone)
         rows = [
-            ("Usage" if line["product"] else "Adjustment", line["description"], line["amount"], line)
+            (_category(line), line["description"], line["amount"], line)
             for line in document["lines"]
             if document["reason"] or line["kind"] in FIXED
         ]
@@ -286,11 +290,20 @@ class _Writer:
             row["ChargeClass"] = "Correction"
             if line is not None:
                 row["InvoiceDetailId"] = line["id"]
+            if line is not None and line["kind"] == PREPAYMENT:
+                row["EffectiveCost"] = Decimal(0)
+            elif line is not None:
                 sku = line["rate"].rsplit(" ", 2)[0] if line["kind"] in FIXED else line["rate"].partition("~")[0]
                 service = SERVICES.get(line["product"], SERVICES[""])
                 row |= dict(zip(_SERVICE, service[:3], strict=True))
                 row |= {"SkuId": sku, "SkuPriceId": sku} if sku else {}
             yield row
+
+    def _credit(self, party: Party, booked: Period, document: dict[str, Any], used: dict[str, str]) -> dict[str, Any]:
+        """A credit; or money that another invoice billed, whose usage costs something and is billed no more."""
+        text, paid = used["reason"] or used["kind"], used["kind"] == "prepaid"
+        row = self._other(party, booked, document, "Adjustment" if paid else "Credit", text, used["amount"])
+        return row | {"EffectiveCost": Decimal(0)} if paid else row
 
     def _other(
         self, party: Party, booked: Period, document: dict[str, Any], category: str, text: str, amount: str
@@ -344,6 +357,12 @@ class _Writer:
                 '"ContractCommitmentAppliedQuantity":null,"ContractCommitmentAppliedUnit":null}]}'
             )
             row["ContractApplied"] = applied
+
+
+def _category(line: Mapping[str, Any]) -> str:
+    if line["kind"] == PREPAYMENT:
+        return "Purchase"
+    return "Usage" if line["product"] else "Adjustment"
 
 
 def pricing_unit(price: Price, meter: Meter) -> tuple[str, int]:

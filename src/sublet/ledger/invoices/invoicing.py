@@ -16,14 +16,16 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sublet.ledger import events
 from sublet.ledger import store as sql
 from sublet.ledger.credits import wallets
+from sublet.ledger.credits.crediting import Credit
 from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.credits.wallets import Part, Wallets, capped
 from sublet.ledger.invoices.details import AcceleratorsOf, details_of, numbers_of
-from sublet.ledger.invoices.lines import Line, Sums, lines_of, percent_text, smallest_unit
+from sublet.ledger.invoices.lines import Line, Sums, covers, lines_of, percent_text, smallest_unit
 from sublet.ledger.invoices.notes import Notes, Prior, prior_of
 from sublet.ledger.invoices.open_items import FINAL, PAID, VOID, open_nano
 from sublet.ledger.invoices.parties import Issuer as Issuer
 from sublet.ledger.invoices.parties import customer_of_document, issuer_of_document, with_all_fields
+from sublet.ledger.invoices.prepayments import NUMBERS, ensure_no_prepayment, invoice_prepayment
 from sublet.ledger.invoices.profiles import profile_of
 from sublet.ledger.invoices.runs import (
     Credited,
@@ -58,13 +60,10 @@ from sublet.values.text import checked_line
 
 INVOICES = Listing("invoices", (invoices.c.number,), descending=True)
 NOTES = Listing("credit notes", (invoices.c.number,), descending=True)
-NUMBERS = "invoice numbers"
 ROUNDING_RULE = (
     "Lines are exact. The net total is rounded once, half to even, to the currency's digits; so is each tax. "
     "What that rounds off or up counts in the next invoice."
 )
-_WHOLE = 1_000
-"""Nano-units: a deposit that falls short by less covers the whole invoice; so much is lost where months are rounded down."""
 
 
 class DraftChangedError(ConflictError):
@@ -146,6 +145,12 @@ class Invoicing:
         # for the next invoice.
         made = self._finalize(connection, party, period, drawn, run, kind, now) if _says_anything(drawn) else None
         return Made(made, note)
+
+    def invoice_prepayment(self, connection: Connection, party: Party, credit: Credit) -> None:
+        """Issue the invoice of prepaid money that was just received with its tax, as it is today."""
+        profile = profile_of(connection, party)
+        basis = TaxBasis(party.id, profile, Money(credit.nano, party.currency), credit.granted_at)
+        invoice_prepayment(connection, party, profile, self.issuer, credit, self._taxes.lines(basis))
 
     def _run(self, connection: Connection, party: Party, period: Period, now: datetime) -> Run:
         """What there is to bill: months that come to more on an invoice, months that come to less on a credit note."""
@@ -299,22 +304,29 @@ class Invoicing:
             for tax in stated:
                 tax.check(net)
             total = net.nano + sum(tax.nano for tax in stated)
-            factor = 1 + sum((tax.percent for tax in stated), Fraction(0)) / 100
+            whole = deposit_nano and covers(deposit_nano, exact, sum((tax.percent for tax in stated), Fraction(0)))
             step = smallest_unit(party.currency)
-            prepaid = min(total, round(Fraction(deposit_nano, step)) * step)
-            if deposit_nano and exact * factor - deposit_nano < _WHOLE:
-                prepaid = total
+            prepaid = total if whole else min(total, round(Fraction(deposit_nano, step)) * step)
             rounding = net.nano - exact
             return Sums(
-                subtotal, credit_nano, rounding, net.nano, tuple(stated), total, prepaid, 0, deposit_nano, counted
+                subtotal,
+                credit_nano,
+                rounding,
+                net.nano,
+                tuple(stated),
+                total,
+                prepaid,
+                0,
+                deposit_nano,
+                counted,
+                not whole,
             )
 
         if brought is None:
-            return summed(0)
+            return replace(summed(0), kept=False)
         # What a deposit pays whole is settled exactly: nothing of it is left to count.
-        alone = deposit_nano and taxes is None and not summed(0).due
-        found = summed(0 if alone else brought)
-        return replace(found, kept=not deposit_nano or found.due > 0)
+        alone = taxes is None and not summed(0).kept
+        return summed(0 if alone else brought)
 
     def void(self, connection: Connection, invoice_id: str, reason: str, now: datetime) -> dict[str, Any]:
         """Take a final invoice back by a linked reversal; its number stays used, its charges are invoiced again.
@@ -349,6 +361,7 @@ class Invoicing:
 def _ensure_voidable(connection: Connection, party: Party, row: Row[Any]) -> None:
     """Raises ConflictError where an invoice is to be credited and not voided: something was settled on it, or the month in which it
     was issued is closed."""
+    ensure_no_prepayment(row)
     settled = row.paid_nano or row.netted_nano or row.written_off_nano
     if settled or prior_of(connection, [row.id])[row.id] != Prior():
         raise ConflictError(
@@ -364,7 +377,8 @@ def _ensure_voidable(connection: Connection, party: Party, row: Row[Any]) -> Non
 
 
 def _says_anything(drawn: _Drawn) -> bool:
-    return bool(drawn.sums.total or drawn.parts)
+    """What is less than the smallest unit waits, and so does what a deposit pays of it."""
+    return bool(drawn.sums.total) or any(not part.credit.is_deposit or part.nano < 0 for part in drawn.parts)
 
 
 def _entry(party: Party, period: Period, number: str, invoice_id: str, drawn: _Drawn) -> Entry:

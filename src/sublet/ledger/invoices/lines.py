@@ -27,6 +27,9 @@ FIXED = ("fee", "commitment")
 SPLIT = 10**9
 """Sums over many rows are taken of quotients and rests, since a database adds no further than 2**63."""
 
+WHOLE = 1_000
+"""Nano-units: a deposit that falls short by less covers the whole invoice; so much is lost where months are rounded down."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -227,6 +230,11 @@ def _fixed(connection: Connection, party: Party, numbers: Sequence[int]) -> list
             product = row.kind + "s"
             found.append(Line(row.kind, row.memo, product, "", row.source_id, used, 1, nano, nano, 0, booked=booked))
     return found
+
+
+def covers(deposit: int, exact: int, percent: Fraction) -> bool:
+    """Whether a deposit pays all of an exact net (nano-units) with its taxes of `percent` together."""
+    return exact * (1 + percent / 100) - deposit < WHOLE
 
 
 def smallest_unit(currency: str) -> int:

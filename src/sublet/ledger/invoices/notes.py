@@ -21,7 +21,7 @@ from sublet.ledger import events
 from sublet.ledger import store as sql
 from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.credits.wallets import Part, Wallets
-from sublet.ledger.invoices.lines import Line, percent_text, smallest_unit
+from sublet.ledger.invoices.lines import WHOLE, Line, covers, percent_text, smallest_unit
 from sublet.ledger.invoices.open_items import ISSUED, VOID, change_open, open_nano
 from sublet.ledger.invoices.runs import (
     Credited,
@@ -49,8 +49,6 @@ ROUNDING_RULE = (
     "Amounts are in your favor. Net and taxes are rounded so that all credit notes of an invoice together come to it, "
     "at the rates of the invoice."
 )
-_WHOLE = 1_000
-"""Nano-units: see `invoices`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +312,7 @@ def _with_back(party: Party, share: Allocation, deposit: int) -> tuple[Allocatio
     """A share with what goes back to deposits of it, in whole units of the currency: all of it where they paid for all; below zero
     where a deposit that is free again pays more of what was invoiced. And what does not fit, which another invoice has."""
     gross = share.exact * (1 + percent_of(share.row.document) / 100)
-    if deposit > 0 and gross and abs(gross - deposit) < _WHOLE:
+    if deposit > 0 and gross and abs(gross - deposit) < WHOLE:
         return replace(share, back=share.gross), 0
     step = smallest_unit(party.currency)
     back = min(share.gross, round(Fraction(deposit, step)) * step)
@@ -352,6 +350,8 @@ def note_entry(party: Party, number: str, note_id: str, note: Note, plan: Credit
     for part in note.parts:
         account = part.credit.liability
         amounts[account] = amounts.get(account, 0) + part.nano
+    if plan.deferred:
+        amounts["deferred_revenue"] = amounts.get("deferred_revenue", 0) + plan.deferred
     amounts["taxes_payable"] = sum(sum(part.taxes) for part in note.allocations)
     amounts["receivable"] = -sum(part.receivable for part in note.allocations)
     amounts["customer_balance"] = -note.balance
@@ -362,7 +362,10 @@ def note_entry(party: Party, number: str, note_id: str, note: Note, plan: Credit
 
 def keeps_remainder(document: Mapping[str, Any]) -> bool:
     """Whether what an invoice rounded stayed unbilled for the next to count: not where a deposit paid all of it."""
-    return "brought_forward" in document and not (document["prepaid"] and not nano_of(document["due"]))
+    deposit = -sum(nano_of(used["amount"]) for used in document["prepaid"])
+    if "brought_forward" not in document or not deposit:
+        return "brought_forward" in document
+    return not covers(deposit, as_stated(dict(document)), percent_of(document))
 
 
 def _taxes(allocations: Sequence[Allocation]) -> list[dict[str, str]]:

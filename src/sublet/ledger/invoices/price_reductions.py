@@ -21,6 +21,7 @@ from sublet.ledger.invoices.invoicing import invoice_row
 from sublet.ledger.invoices.lines import Line, plain, smallest_unit
 from sublet.ledger.invoices.notes import NOTE_NUMBERS, Notes, prior_of
 from sublet.ledger.invoices.open_items import VOID
+from sublet.ledger.invoices.prepayments import ensure_no_prepayment
 from sublet.ledger.invoices.runs import Credited, as_stated, billable, label_of, nano_of, numbers_by_month
 from sublet.ledger.journal.double_entry import CHAIN
 from sublet.ledger.model import PRODUCT_ACCOUNTS, Party
@@ -61,6 +62,7 @@ class PriceReductions:
         sql.lock_head(connection, RATING)
         sql.lock_head(connection, CHAIN)
         row = invoice_row(connection, invoice_id)
+        ensure_no_prepayment(row)
         if row.status == VOID:
             raise ConflictError(f"invoice {row.number} is void and can't be credited")
         reason = checked_line(reason, "the reason of the credit note", 500, 1)

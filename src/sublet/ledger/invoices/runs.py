@@ -47,6 +47,8 @@ class Credited:
     """What the note itself takes off, by the ids under which it burns: its lines say it."""
     gross: int | None = None
     """What the note comes to in all, where that was asked for: one invoice then."""
+    deferred: int = 0
+    """What the note takes off money that was paid, and taxed, in advance."""
 
 
 @dataclass(frozen=True, slots=True)

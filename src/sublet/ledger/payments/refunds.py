@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from sublet.ledger import store as sql
-from sublet.ledger.credits.crediting import AT_USE, RETURNED, credit_of
+from sublet.ledger.credits.crediting import AT_PAYMENT, RETURNED, credit_of
 from sublet.ledger.credits.wallets import Wallets
 from sublet.ledger.invoices.lines import plain, smallest_unit
+from sublet.ledger.invoices.notes import Notes
+from sublet.ledger.invoices.prepayments import invoice_of, return_prepayment
 from sublet.ledger.journal import double_entry as journal
 from sublet.ledger.model import Party, amount_text
 from sublet.ledger.payments.receipts import ensure_payable, is_reversed
@@ -21,6 +23,7 @@ from sublet.store.paging import Listing, Page, PageRequest
 from sublet.store.tables.ledger import credit_grants, payments, refunds
 from sublet.values.clock import format_time
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
+from sublet.values.money import nano_from_decimal
 from sublet.values.text import checked_line, refuse_unsafe
 
 REFUND, RETURN = "refund", "return of a deposit"
@@ -117,8 +120,9 @@ def _ensure_paid(connection: Connection, party: Party, wanted: NewRefund) -> Non
             paid[row.source_id] = row.nano
     columns = credit_grants.c
     prepaid = select(credit_grants).where(columns.organization_id == party.id, columns.kind == "prepaid")
-    for row in connection.execute(prepaid):
-        paid[row.source_id] = paid.get(row.source_id, 0) + row.nano
+    for row in connection.execute(prepaid).all():
+        taxed = invoice_of(connection, credit_of(row)) if row.tax_mode == AT_PAYMENT else None
+        paid[row.source_id] = paid.get(row.source_id, 0) + (int(taxed.total_nano) if taxed else row.nano)
     for row in _refunds_of(connection, party.id):
         if row.payment_source_id in paid:
             paid[row.payment_source_id] -= row.nano
@@ -175,18 +179,17 @@ def _refunds_of(connection: Connection, organization_id: str) -> list[Row[Any]]:
 def return_deposit(
     connection: Connection, wallets: Wallets, credit_id: str, nano: int, reason: str, now: datetime
 ) -> dict[str, Any]:
-    """Owe a customer back what is left of money paid in advance, or `nano` of it; a refund then pays it out. Raises NotFoundError,
-    ConflictError for money that was taxed when it was paid, InvalidInputError for more than is left."""
+    """Owe a customer back what is left of money paid in advance, or `nano` of it; a refund then pays it out. Of money that was taxed
+    when it was paid, `nano` is net, and a credit note of its invoice returns the tax too. Raises NotFoundError, ConflictError where
+    such money has no invoice, InvalidInputError for more than is left."""
     sql.lock_head(connection, RATING)
     sql.lock_head(connection, journal.CHAIN)
     row = connection.execute(select(credit_grants).where(credit_grants.c.id == credit_id).with_for_update()).first()
     if row is None:
         raise NotFoundError(f"there is no credit {credit_id!r}; `sublet ledger credits` lists them")
     credit = credit_of(row)
-    if not credit.is_prepaid or credit.tax_mode != AT_USE:
-        raise ConflictError(
-            "only a deposit can be returned; for money that was taxed when paid, issue a credit note for its invoice"
-        )
+    if not credit.is_prepaid:
+        raise ConflictError("only prepaid money can be returned; it is a credit that was given")
     party = sql.party(connection, row.organization_id)
     assert party is not None
     reason = checked_line(reason, "the reason of the return", 500, 1)
@@ -197,6 +200,29 @@ def return_deposit(
             f"the amount must be above 0 and at most {plain(left)} {party.currency}", field="amount"
         )
     ensure_payable(nano, party.currency)
+    owed, number, note = nano, 0, ""
+    if credit.tax_mode == AT_PAYMENT:
+        made = return_prepayment(connection, Notes(wallets), party, credit, nano, reason, now)
+        owed, number, note = nano_from_decimal(made["balance"]), made["transaction"], made["number"]
+    else:
+        number = _owe(connection, party, credit_id, nano, reason, now)
+    values = {"refunded_nano": credit.refunded_nano + nano, "remaining_nano": credit.remaining_nano - nano}
+    connection.execute(update(credit_grants).where(credit_grants.c.id == credit_id).values(**values))
+    wallets.refresh_budget(connection, party, now)
+    return {
+        "credit": credit_id,
+        "organization_id": party.id,
+        "amount": amount_text(nano),
+        "owed": amount_text(owed),
+        "left": amount_text(left - nano),
+        "credit_note": note,
+        "reason": reason,
+        "transaction": number,
+    }
+
+
+def _owe(connection: Connection, party: Party, credit_id: str, nano: int, reason: str, now: datetime) -> int:
+    """Move `nano` of a deposit to what is owed to the customer; the number of the transaction."""
     chain, _ = sql.lock_head(connection, journal.CHAIN)
     entry = journal.entry_of(
         party.id,
@@ -207,15 +233,4 @@ def return_deposit(
         f"{RETURN} {credit_id}: {reason}",
         {"deferred_revenue": nano, "customer_balance": -nano},
     )
-    [posted] = journal.post(connection, [entry], now)
-    values = {"refunded_nano": credit.refunded_nano + nano, "remaining_nano": credit.remaining_nano - nano}
-    connection.execute(update(credit_grants).where(credit_grants.c.id == credit_id).values(**values))
-    wallets.refresh_budget(connection, party, now)
-    return {
-        "credit": credit_id,
-        "organization_id": party.id,
-        "amount": amount_text(nano),
-        "left": amount_text(left - nano),
-        "reason": reason,
-        "transaction": posted.number,
-    }
+    return journal.post(connection, [entry], now)[0].number

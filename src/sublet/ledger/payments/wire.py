@@ -86,12 +86,15 @@ class RefundList:
 
 @answer
 class DepositReturned:
-    """What is owed back of a deposit now, and what is left of it."""
+    """What was returned of a deposit, what is owed back for it (with its tax, where that was paid with it), what is left of it, and
+    the credit note of its tax, if any."""
 
     credit: str
     organization_id: str
     amount: str
+    owed: str
     left: str
+    credit_note: str
     reason: str
     transaction: int
 

@@ -25,12 +25,12 @@ from sublet.ledger.prices.book import (
     with_built_in,
 )
 from sublet.ledger.prices.tariffs import Tariff
-from sublet.ledger.prices.terms import Discount, Price
+from sublet.ledger.prices.terms import Commitment, Discount, Price
 from sublet.ledger.prices.tiers import Tier
 from sublet.ledger.rating.chains import Span
 from sublet.ledger.usage.meters import METERS
 from sublet.store.tables.ledger import agreed_prices, books, waiting
-from sublet.values.clock import EPOCH, from_micros, to_micros
+from sublet.values.clock import EPOCH, format_time, from_micros, to_micros
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 from sublet.values.money import POSTING_NANO_MAX
 
@@ -256,9 +256,22 @@ def _ensure_owners(connection: Connection, before: PriceBook, book: PriceBook) -
             raise InvalidInputError(
                 f"{entry.id}: there is no organization {entry.organization!r}; write its id, as `sublet org ls` shows it"
             )
+        if isinstance(entry, Commitment) and entry.term_end is not None:
+            _ensure_whole_months(entry, party)
         if not isinstance(entry, Discount) and entry.currency != party.currency:
             raise InvalidInputError(
                 f"{entry.id}: the price is in {entry.currency}, but {party.name} is billed in {party.currency}; use that currency"
+            )
+
+
+def _ensure_whole_months(entry: Commitment, party: Party) -> None:
+    """Raises InvalidInputError where a term does not begin and end with months of its customer: usage is counted by month."""
+    for name, moment in (("from", entry.valid_from), ("term_end", entry.term_end)):
+        if moment is not None and month_of(moment, party.timezone).start != moment:
+            first = month_of(moment, party.timezone)
+            raise InvalidInputError(
+                f"{entry.id}: {name} must be the start of a month of {party.name} ({party.timezone}), such as "
+                f"{format_time(first.start)} or {format_time(first.end)}"
             )
 
 

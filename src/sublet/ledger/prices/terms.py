@@ -15,10 +15,10 @@ from sublet.ledger.prices.tariffs import Tariff
 from sublet.ledger.usage.meters import METERS, Meter, meter_named
 from sublet.values.money import NANO, POSTING_NANO_MAX
 
-_COMMON = "id organization description meter match kind currency amount per free from until backdated".split()
+_COMMON = "id organization description meter match kind currency amount per free from until term_end backdated".split()
 _DISCOUNT_FIELDS = frozenset("id organization description meter product percent from until".split())
 _COMMITMENT_FIELDS = frozenset(
-    "id organization description product currency minimum overage_percent fees_count from until backdated".split()
+    "id organization description product currency minimum overage_percent fees_count from until term_end backdated".split()
 )
 
 
@@ -63,6 +63,8 @@ class Fee:
     valid_until: datetime | None
     content: str
     backdated: str = ""
+    term_end: datetime | None = None
+    """If set, `nano` is for the whole time up to then, each month its local days of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class Commitment:
     content: str
     fees_count: bool = False
     backdated: str = ""
+    term_end: datetime | None = None
+    """If set, the minimum is for the whole time up to then: usage draws it down, and what is left is charged when it ends."""
 
     @staticmethod
     def adjustment(used_nano: int, minimum_nano: int, overage: Fraction) -> int:
@@ -131,9 +135,11 @@ def read_price(raw: Any, where: str) -> Price | Fee:
     if not fields.has("meter"):
         if form.shared_by is not SharedBy.TIME or not organization:
             raise fields.fail("meter", "is missing; it is optional only for a flat price of one organization")
-        nano = _fee_nano(fields)
+        nano, term = _fee_nano(fields), _term(fields)
         currency, content, backdated = fields.currency(), fields.content(), fields.backdated()
-        return Fee(identifier, organization, description, currency, nano, start, end, content, backdated)
+        return Fee(identifier, organization, description, currency, nano, start, end or term, content, backdated, term)
+    if fields.has("term_end"):
+        raise fields.fail("term_end", "is only for fees and commitments")
     if fields.has("backdated"):
         raise fields.fail("backdated", "is only for fees and commitments; usage keeps the price that it was rated at")
     meter = _meter(fields)
@@ -165,6 +171,17 @@ def _fee_nano(fields: Fields) -> int:
     if nano != int(nano):
         raise fields.fail("amount", "of a fee may have at most nine decimals")
     return int(nano)
+
+
+def _term(fields: Fields) -> datetime | None:
+    """Until when the amount of a fee or commitment is for, where it is for a whole term."""
+    term = fields.moment("term_end", required=False)
+    if term is None:
+        return None
+    start, end = fields.validity()
+    if term <= start or (end is not None and end > term):
+        raise fields.fail("term_end", "must be after from, and until can't be after it")
+    return term
 
 
 def _meter(fields: Fields) -> Meter:
@@ -242,6 +259,9 @@ def read_commitment(raw: Any, where: str) -> Commitment:
     identifier = fields.identifier()
     if fields.flag("fees_count") and fields.has("product"):
         raise fields.fail("fees_count", "requires a commitment for all products; omit product")
+    term = _term(fields)
+    if term is not None and fields.flag("fees_count"):
+        raise fields.fail("fees_count", "is for monthly commitments; omit it with term_end")
     return Commitment(
         identifier,
         organization,
@@ -251,8 +271,9 @@ def read_commitment(raw: Any, where: str) -> Commitment:
         int(minimum),
         Fraction(overage) / 100,
         start,
-        end,
+        end or term,
         fields.content(),
         fields.flag("fees_count"),
         fields.backdated(),
+        term,
     )

@@ -16,6 +16,7 @@ from sublet.ledger.credits.kinds import CREDIT_NOTE
 from sublet.ledger.invoices.lines import lines_of
 from sublet.ledger.invoices.notes import CHARGING, Prior, keeps_remainder, line_of_note, split
 from sublet.ledger.invoices.open_items import VOID, open_nano
+from sublet.ledger.invoices.prepayments import PREPAYMENT
 from sublet.ledger.invoices.runs import as_stated, nano_of
 from sublet.ledger.invoices.write_offs import written_off_nano
 from sublet.ledger.journal import double_entry as journal
@@ -66,7 +67,7 @@ def _note(
         proof.differs(f"{row.number}: its lines derive otherwise", 1)
     unbilled = -sum(line.nano for line in lines)
     stated = _stated_by(connection, row.id)
-    exact = unbilled + stated.given + stated.taken_off
+    exact = unbilled + stated.given + stated.taken_off + _returned(connection, row)
     shares = connection.execute(select(note_allocations).where(note_allocations.c.note_id == row.id)).all()
     if sum(share.exact_nano for share in shares) != exact:
         derived = sum(share.exact_nano for share in shares)
@@ -109,6 +110,45 @@ def _stated_by(connection: Connection, note_id: str) -> _Stated:
         else:
             found.given += row.nano
     return found
+
+
+def _returned(connection: Connection, row: Row[Any]) -> int:
+    """What a note of a prepayment returns of it, as it was posted."""
+    if [line["kind"] for line in row.document["lines"]] != [PREPAYMENT]:
+        return 0
+    posted = journal.transaction(connection, row.transaction_no).entry.postings
+    return sum(posting.nano for posting in posted if posting.account == "deferred_revenue")
+
+
+def prove_prepayments(connection: Connection, proof: Proof, party: Party) -> None:
+    """The invoice of a prepayment says what was received and taxed, and its notes what was returned of it."""
+    columns = invoices.c
+    statement = select(invoices).where(columns.organization_id == party.id, columns.kind == PREPAYMENT)
+    for row in connection.execute(statement).all():
+        proof.invoices += 1
+        posted: dict[str, int] = defaultdict(int)
+        for posting in journal.transaction(connection, row.transaction_no).entry.postings:
+            posted[posting.account] += posting.nano
+        tax = sum(nano_of(line["amount"]) for line in row.document["taxes"])
+        net, total = nano_of(row.document["net"]), nano_of(row.document["total"])
+        said = {"cash": total, "deferred_revenue": -net, "taxes_payable": -tax}
+        for account, nano in said.items():
+            if posted[account] != nano:
+                sentence = f"{row.number}: transaction {row.transaction_no} posts otherwise on {account}"
+                proof.differs(sentence, posted[account] - nano)
+        credit = connection.execute(
+            select(credit_grants).where(credit_grants.c.id == row.document["lines"][0]["rate"])
+        ).one()
+        returned = _prior_of(connection, row.id)
+        if credit.refunded_nano != returned:
+            sentence = f"{row.number}: credit notes return {returned} nano-units of it, not {credit.refunded_nano}"
+            proof.differs(sentence, credit.refunded_nano - returned)
+
+
+def _prior_of(connection: Connection, invoice_id: str) -> int:
+    columns = note_allocations.c
+    statement = select(columns.exact_nano).where(columns.invoice_id == invoice_id)
+    return sum(int(nano) for nano in connection.execute(statement).scalars())
 
 
 def _is_of_an_amount(document: dict[str, Any]) -> bool:

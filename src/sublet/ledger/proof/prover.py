@@ -28,7 +28,7 @@ from sublet.ledger.prices.book import PriceBook, Rate
 from sublet.ledger.prices.booking import Books
 from sublet.ledger.proof.budgets import BudgetProof
 from sublet.ledger.proof.findings import Proof
-from sublet.ledger.proof.notes import prove_notes, prove_open_items
+from sublet.ledger.proof.notes import prove_notes, prove_open_items, prove_prepayments
 from sublet.ledger.rating.batches import period_of
 from sublet.ledger.rating.chains import CHAINS, Chain, Key
 from sublet.ledger.rating.charging import keys_of, line_digest_part
@@ -94,6 +94,7 @@ class Prover:
             for owner in [organization_id] if organization_id else sql.organizations_with_transactions(connection):
                 party = self._parties.get(connection, owner)
                 prove_notes(connection, self._books, proof, party)
+                prove_prepayments(connection, proof, party)
                 prove_open_items(connection, proof, party)
         self._invoices(connection, proof, organization_id, invoice_id)
         return proof
@@ -131,9 +132,9 @@ class Prover:
 
     def _derived_fixed(self, connection: Connection, row: Any, party: Party, used: Period) -> int | None:
         """What a fee or commitment comes to; None where usage came since that the next invoice brings it up to date with."""
-        if adjustments_pending(connection, party, used):
-            return None
         book = self._books.version(connection, row.book_version)
+        if adjustments_pending(connection, book, party, used):
+            return None
         found = {due.charge_id: due.nano for due in fixed_due(connection, book, party, used)}
         return found.get(row.charge_id, 0)
 
@@ -207,8 +208,10 @@ class Prover:
         posted: dict[str, int] = defaultdict(int)
         for posting in journal.transaction(connection, row.transaction_no).entry.postings:
             posted[posting.account] += posting.nano
-        stated = (-sums.unbilled, sums.due, -sums.tax)
-        if (posted["unbilled"], posted["receivable"], posted["taxes_payable"]) != stated:
+        # What a deposit paid but for a part of the smallest unit was once taken as settled exactly.
+        unbilled = {sums.unbilled, sums.subtotal} if sums.deposit and not sums.due else {sums.unbilled}
+        stated = (sums.due, -sums.tax)
+        if -posted["unbilled"] not in unbilled or (posted["receivable"], posted["taxes_payable"]) != stated:
             proof.differs(
                 f"{row.number}: transaction {row.transaction_no} posts other amounts than the invoice",
                 posted["unbilled"] + sums.unbilled,

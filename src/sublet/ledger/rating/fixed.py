@@ -189,11 +189,13 @@ def fixed_due(
     own = [entry for entry in book.commitments if (entry.organization, entry.currency) == (party.id, party.currency)]
     found: list[Due] = []
     for fee in fees:
-        covered, whole = used.share(fee.valid_from, fee.valid_until)
-        if covered:
-            nano = fee.nano * covered // whole
+        nano = _fee_of(fee, used)
+        if nano:
             found.append(Due(fee.id, fee.description, "revenue.fees", nano, fee.backdated == FROM_OPEN))
     charged = sum(due.nano for due in found)
+    terms = [entry for entry in own if entry.term_end is not None]
+    own = [entry for entry in own if entry.term_end is None]
+    found += _terms_ended(connection, terms, party, used, usage)
     by_product = (used_by_product(connection, party, used) if usage is None else usage) if own else {}
     for product in sorted({entry.product for entry in own}):
         group = [entry for entry in own if entry.product == product]
@@ -201,6 +203,47 @@ def fixed_due(
         if due is not None:
             found.append(due)
     return found
+
+
+def _fee_of(fee: Fee, used: Period) -> int:
+    """What a fee comes to in a month. One for a term is what its days up to the end of the month come to, less those before: the
+    months of a term sum to its amount."""
+    if fee.term_end is None:
+        covered, whole = used.share(fee.valid_from, fee.valid_until)
+        return fee.nano * covered // whole
+    last = fee.term_end if fee.valid_until is None else fee.valid_until
+    return _part_of_term(fee, min(last, used.end), used) - _part_of_term(fee, min(last, used.start), used)
+
+
+def _part_of_term(fee: Fee, until: datetime, used: Period) -> int:
+    assert fee.term_end is not None
+    term = Period(fee.valid_from, fee.term_end, "", used.timezone)
+    covered, whole = term.share(fee.valid_from, until)
+    return fee.nano * covered // whole
+
+
+def _terms_ended(
+    connection: Connection, terms: list[Commitment], party: Party, used: Period, usage: Mapping[str, int] | None
+) -> Iterator[Due]:
+    """What is left of commitments whose term ends within a month: it was drawn down by the usage of all its months."""
+    for entry in terms:
+        assert entry.term_end is not None and entry.valid_until is not None
+        if not used.start < entry.valid_until <= used.end:
+            continue
+        term = Period(entry.valid_from, entry.term_end, "", used.timezone)
+        covered, whole = term.share(entry.valid_from, entry.valid_until)
+        drawn = _drawn(connection, party, entry, used) if usage is not None else 0
+        by_product = usage if usage is not None else used_by_product(connection, party, used, entry.valid_from)
+        drawn += by_product.get(entry.product, 0) if entry.product else sum(by_product.values())
+        nano = entry.adjustment(drawn, entry.minimum_nano * covered // whole, entry.overage)
+        yield Due(entry.id, entry.description, "revenue.commitments", nano, entry.backdated == FROM_OPEN)
+
+
+def _drawn(connection: Connection, party: Party, entry: Commitment, used: Period) -> int:
+    """What usage drew down of a commitment for a term before the month in which it ends."""
+    every = used_by_product(connection, party, used, entry.valid_from)
+    last = used_by_product(connection, party, used)
+    return sum(every.get(name, 0) - last.get(name, 0) for name in every if entry.product in ("", name))
 
 
 def _committed(group: list[Commitment], used: Period, by_product: Mapping[str, int], fees: int) -> Due | None:
@@ -223,10 +266,13 @@ def _committed(group: list[Commitment], used: Period, by_product: Mapping[str, i
     return Due(first.id, last.description, "revenue.commitments", nano, from_open)
 
 
-def used_by_product(connection: Connection, party: Party, used: Period) -> dict[str, int]:
-    """What the usage of a period costs in all, by product, from the counters."""
+def used_by_product(
+    connection: Connection, party: Party, used: Period, since: datetime | None = None
+) -> dict[str, int]:
+    """What the usage of a period costs in all, by product, from the counters; with `since`, of the months from then on too."""
+    months = counters.c.period_start.between(min(since, used.start) if since else used.start, used.start)
     statement = select(counters.c.meter, counters.c.rate_id, counters.c.nano).where(
-        counters.c.organization_id == party.id, counters.c.period_start == used.start
+        counters.c.organization_id == party.id, months
     )
     found: dict[str, int] = {}
     for row in connection.execute(statement):
@@ -236,8 +282,12 @@ def used_by_product(connection: Connection, party: Party, used: Period) -> dict[
     return found
 
 
-def adjustments_pending(connection: Connection, party: Party, used: Period) -> bool:
-    """Whether usage of `used` came late that no invoice has yet: its commitments are brought up to date with the next."""
+def adjustments_pending(connection: Connection, book: PriceBook, party: Party, used: Period) -> bool:
+    """Whether usage of `used`, or of an earlier month of a term that ends in it, came late that no invoice has yet: its
+    commitments are brought up to date with the next."""
+    terms = [entry for entry in book.commitments if entry.organization == party.id and entry.term_end is not None]
+    ended = [entry for entry in terms if entry.valid_until and used.start < entry.valid_until <= used.end]
+    since = min([used.start, *(entry.valid_from for entry in ended)])
     statement = (
         select(lines.c.line_no)
         .join(transactions, transactions.c.transaction_no == lines.c.transaction_no)
@@ -245,7 +295,7 @@ def adjustments_pending(connection: Connection, party: Party, used: Period) -> b
         .where(
             transactions.c.organization_id == party.id,
             transactions.c.kind == "adjustment",
-            lines.c.period_start == used.start,
+            lines.c.period_start.between(since, used.start),
             invoice_transactions.c.invoice_id.is_(None),
         )
         .limit(1)

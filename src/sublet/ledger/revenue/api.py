@@ -1,0 +1,25 @@
+"""Routes of the revenue reports: for the operator."""
+
+from fractions import Fraction
+
+from fastapi import APIRouter, Depends
+
+from sublet.accounts.model import Require
+from sublet.ledger.revenue import wire
+from sublet.ledger.revenue.periods import revenue_by_month
+from sublet.ledger.service import Ledger
+from sublet.values.wire import as_answer
+
+
+def revenue_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
+    """What was earned, deferred, and not billed yet."""
+
+    @routes.get("/v1/revenue", dependencies=[Depends(require("books:read"))])
+    def read_revenue(since: str, until: str = "", organization_id: str = "") -> wire.Revenue:
+        """Revenue, deferred revenue, and contract balances by month and currency: of months `since` to `until` (as `since` without
+        it), of one organization or of all."""
+        with ledger.store.read() as connection:
+            owners = [ledger.party(connection, organization_id).id] if organization_id else None
+            percent = Fraction(ledger.expected_breakage_percent)
+            months = revenue_by_month(connection, since, until or since, owners, percent)
+        return as_answer(wire.Revenue, {"months": months})
