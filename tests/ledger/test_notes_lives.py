@@ -1,5 +1,9 @@
 """Random lives of a customer with credit notes, payments, refunds, write-offs, netting, closes and voids in any order, against a
-naive second implementation that shares no code with the ledger."""
+naive second implementation that shares no code with the ledger.
+
+In some lives the process is killed at a random statement of a step, or after it before anybody hears of it. Whoever asked repeats the
+request as a client would, with the same sources, and nothing is lost or doubled.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,10 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import Connection, event, select
 
 from sublet.accounts.service import Accounts
 from sublet.ledger.invoices.price_reductions import Wanted
@@ -25,15 +30,53 @@ from sublet.ledger.prices.book import book_from_dict
 from sublet.ledger.service import Ledger
 from sublet.store import Store
 from sublet.store.schema import migrate
+from sublet.store.tables.ledger import invoices, transactions
 from sublet.values.clock import SimulatedClock
 from sublet.values.errors import ConflictError, InvalidInputError, NotFoundError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CENT = 10**7
 RATE = Fraction(19, 100)
+TAXES = FlatTax("VAT", RATE * 100)
 PRICE = {"meter": "requests", "kind": "per_unit", "currency": "EUR", "from": "2026-01-01T00:00:00Z"}
 REFUSED = (ConflictError, InvalidInputError, NotFoundError)
+STATEMENTS_MAX = 60
+"""A process is killed at one of so many statements of a step, or, where there are less, when the step is done."""
 _NAMES = count()
+T = TypeVar("T")
+
+
+class KilledError(Exception):
+    """The process of a life ended here."""
+
+
+def killed(store: Store, place: int, step: Callable[[], object]) -> None:
+    """Carry `step` out up to statement `place` of its writes; nobody hears what it returns."""
+    left = place
+    write = store.write
+
+    def hook(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KilledError
+
+    def hooked(fn: Callable[[Connection], T]) -> T:
+        def run(connection: Connection) -> T:
+            event.listen(connection, "before_cursor_execute", hook)
+            try:
+                return fn(connection)
+            finally:
+                event.remove(connection, "before_cursor_execute", hook)
+
+        return write(run)
+
+    store.write = hooked  # type: ignore[method-assign, assignment]
+    try:
+        with suppress(KilledError):
+            step()
+    finally:
+        store.write = write  # type: ignore[method-assign]
 
 
 class Naive:
@@ -74,14 +117,28 @@ class Naive:
 class Life:
     """Three months of one customer, drawn by chance."""
 
-    def __init__(self, ledger: Ledger, seed: int) -> None:
+    def __init__(self, ledger: Ledger, seed: int, kills: float = 0) -> None:
+        """`kills` is the share of steps in which the process is killed."""
         assert isinstance(ledger.store.clock, SimulatedClock)
         self.ledger, self.clock, self.chance = ledger, ledger.store.clock, random.Random(seed)
+        self.kills = kills
         self.clock.set(START)
         self.owner = Accounts(ledger.store).create_organization(f"life-{next(_NAMES)}", currency="EUR").id
         self.naive = Naive()
         self.serial = count()
         self.lost: list[str] = []
+
+    def sure(self, step: Callable[[], T], done: Callable[[], T | None] = lambda: None) -> T:
+        """Carry a step out that may be killed, and repeat it; `done` says what came of it where it must not be repeated."""
+        if self.chance.random() < self.kills:
+            place = self.chance.randint(1, STATEMENTS_MAX)
+            with suppress(*REFUSED):
+                killed(self.ledger.store, place, step)
+            self.ledger = Ledger(self.ledger.store, taxes=TAXES)
+            found = done()
+            if found is not None:
+                return found
+        return step()
 
     def live(self) -> None:
         """Something happens on most days; at the end every month is closed and billed."""
@@ -109,26 +166,30 @@ class Life:
                 self.chance.choice(happens)()
             for month in (2, 3):
                 if self.clock.now() == datetime(2026, month, 3, 1, tzinfo=UTC):
-                    self.ledger.close(self.owner, f"2026-{month - 1:02d}")
+                    self.sure(lambda label=f"2026-{month - 1:02d}": self.ledger.close(self.owner, label))  # type: ignore[misc]
+            self.sure(lambda: self.ledger.expire())
         self.clock.set(START + timedelta(days=120))
-        self.ledger.expire()
-        self.ledger.bill(self.owner, "2026-04")
+        self.sure(lambda: self.ledger.expire())
+        self.sure(lambda: self.ledger.bill(self.owner, "2026-04"))
 
     def use(self) -> None:
         """Usage of up to thirty days ago: late where its month is closed."""
         at = max(START, self.clock.now() - timedelta(hours=self.chance.choice((1, 1, 30, 24 * 30))))
         name, steps = f"{self.owner}/{next(self.serial)}", self.chance.randint(1, 5_000)
-        assert self.ledger.take_now([UsageEvent("s", name, self.owner, "requests", steps, at)]).accepted == 1
-        self.ledger.rate()
+        self.take(UsageEvent("s", name, self.owner, "requests", steps, at))
         self.naive.used[name] = (at, steps * Fraction("0.0333"))
+
+    def take(self, given: UsageEvent) -> None:
+        taken = self.sure(lambda: self.ledger.take_now([given]))
+        assert taken.accepted + taken.duplicates == 1
+        self.sure(lambda: self.ledger.rate())
 
     def cancel(self) -> None:
         if self.naive.used:
             name = self.chance.choice(sorted(self.naive.used))
             fields: dict[str, Any] = {"kind": "cancellation", "corrects": ("s", name)}
             gone = UsageEvent("s", f"{name}/gone", self.owner, "requests", 0, self.clock.now(), **fields)
-            assert self.ledger.take_now([gone]).accepted == 1
-            self.ledger.rate()
+            self.take(gone)
             del self.naive.used[name]
 
     def promote(self) -> None:
@@ -139,15 +200,18 @@ class Life:
             (now.replace(day=1, hour=0) + timedelta(days=31)).replace(day=1),
         )
         cents = self.chance.randint(1, 9_000)
-        self.ledger.store.write(
-            lambda connection: self.ledger.credit(
-                connection, self.owner, cents * CENT, "", f"{next(self.serial)}", kind="promotional", expires_at=ends
+        source = f"{next(self.serial)}"
+        self.sure(
+            lambda: self.ledger.store.write(
+                lambda connection: self.ledger.credit(
+                    connection, self.owner, cents * CENT, "", source, kind="promotional", expires_at=ends
+                )
             )
         )
         self.naive.promotions.append((now, ends, Fraction(cents, 100)))
 
     def bill(self) -> None:
-        self.ledger.bill(self.owner)
+        self.sure(lambda: self.ledger.bill(self.owner))
 
     def invoice(self, **wanted: str) -> dict[str, Any] | None:
         found = [item for item in self.ledger.invoices(self.owner) if all(item[k] == v for k, v in wanted.items())]
@@ -161,24 +225,35 @@ class Life:
     def pay(self) -> None:
         found = self.invoice(status="final") or self.invoice(status="written_off")
         if found is not None and (cents := self.cents(str(Decimal(found["open"]) + Decimal(found["written_off"])))):
-            self.ledger.pay(found["number"], cents * CENT, f"p{next(self.serial)}")
+            source = f"p{next(self.serial)}"
+            self.sure(lambda: self.ledger.pay(found["number"], cents * CENT, source))
             self.lost.append(f"{found['number']} p{next(self.serial) - 1}")
 
     def reverse_payment(self) -> None:
         if self.lost and self.chance.random() < 0.3:
             number, source = self.chance.choice(self.lost).split()
             with suppress(*REFUSED):
-                self.ledger.reverse_payment(number, source, "of another customer")
+                self.sure(lambda: self.ledger.reverse_payment(number, source, "of another customer"))
 
     def void(self) -> None:
         if (found := self.invoice()) is not None:
             with suppress(*REFUSED):
-                self.ledger.void(found["number"], "test")
+                self.sure(lambda: self.ledger.void(found["number"], "test"))
+
+    def _note(self, number: str, wanted: Wanted) -> dict[str, Any]:
+        """A credit note; whoever was not told looks whether it is there before asking again."""
+        before = len(self.ledger.settling.notes(self.owner))
+
+        def made() -> dict[str, Any] | None:
+            notes = self.ledger.settling.notes(self.owner)
+            return notes[0] if len(notes) > before else None
+
+        return self.sure(lambda: self.ledger.settling.credit(number, wanted, "test"), made)
 
     def _noted(self, found: dict[str, Any], wanted: Wanted, into: dict[str, Fraction]) -> None:
         """What a note says that it took off counts, at the month that its lines name."""
         with suppress(*REFUSED):
-            note = self.ledger.settling.credit(found["number"], wanted, "test")
+            note = self._note(found["number"], wanted)
             for line in note["lines"]:
                 into[line["used"]] += Fraction(line["amount"])
 
@@ -198,7 +273,7 @@ class Life:
         if found is not None and len(months) == 1:
             with suppress(*REFUSED):
                 wanted = Wanted(gross_nano=self.chance.randint(1, 2_000) * CENT)
-                note = self.ledger.settling.credit(found["number"], wanted, "test")
+                note = self._note(found["number"], wanted)
                 self.naive.by_amount[months.pop()] += Fraction(note["subtotal"])
 
     def refund(self) -> None:
@@ -210,23 +285,26 @@ class Life:
                 self.owner, self.chance.randint(1, owed) * CENT, f"r{next(self.serial)}", "test", target, payment
             )
             with suppress(*REFUSED):
-                self.ledger.settling.refund(wanted, preview=target == "wallet")
+                self.sure(lambda: self.ledger.settling.refund(wanted, preview=target == "wallet"))
 
     def write_off(self) -> None:
         if (found := self.invoice(status="final")) is not None:
             with suppress(*REFUSED):
-                self.ledger.settling.write_off(found["number"], "test")
+                self.sure(lambda: self.ledger.settling.write_off(found["number"], "test"))
 
     def net(self) -> None:
         if (found := self.invoice(status="final")) is not None:
             with suppress(*REFUSED):
-                self.ledger.settling.net(found["number"], f"n{next(self.serial)}", "test")
+                source = f"n{next(self.serial)}"
+                self.sure(lambda: self.ledger.settling.net(found["number"], source, "test"))
 
     def undo_netting(self) -> None:
         if (found := self.invoice()) is not None:
             for number in range(next(self.serial)):
                 with suppress(*REFUSED):
-                    self.ledger.settling.undo_netting(found["number"], f"n{number}", "test")
+                    self.sure(
+                        lambda name=f"n{number}": self.ledger.settling.undo_netting(found["number"], name, "test")
+                    )  # type: ignore[misc]
                     return
 
     def judge(self) -> None:
@@ -235,6 +313,7 @@ class Life:
         assert proof.findings == []
         accounts = {name: Fraction(nano, 10**9) for name, nano in self.ledger.balances(self.owner).items()}
         assert sum(accounts.values()) == 0
+        self._nothing_twice()
         invoices = [item for item in self.ledger.invoices(self.owner) if item["status"] != "void"]
         notes = self.ledger.settling.notes(self.owner)
         # Each month's usage is posted rounded down to the nano-unit. What documents round waits with what is not billed.
@@ -253,6 +332,20 @@ class Life:
         assert -accounts.get("taxes_payable", Fraction(0)) == tax - (lost - bad)
         assert abs(tax - whole * RATE) <= Fraction(len(invoices) + len(notes), 200)
 
+    def _nothing_twice(self) -> None:
+        """Numbers have no gaps, and each source moved money once."""
+        store = self.ledger.store
+        with store.read() as connection:
+            numbers = [row.number for row in connection.execute(select(invoices.c.number).order_by(invoices.c.number))]
+            moved = connection.execute(
+                select(transactions.c.kind, transactions.c.source_id, transactions.c.organization_id)
+            )
+            sources = [tuple(row) for row in moved]
+        for prefix in ("CN-", "INV-"):
+            series = [number for number in numbers if number.startswith(prefix)]
+            assert series == [f"{prefix}{number:06d}" for number in range(1, len(series) + 1)]
+        assert len(set(sources)) == len(sources)
+
 
 def taxes(document: dict[str, Any]) -> Fraction:
     return sum((Fraction(tax["amount"]) for tax in document["taxes"]), Fraction(0))
@@ -267,21 +360,25 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     store = Store(url, SimulatedClock(START))
     if request.param == "sqlite":
         migrate(store)
-    made = Ledger(store, taxes=FlatTax("VAT", RATE * 100))
+    made = Ledger(store, taxes=TAXES)
     made.publish_prices(book_from_dict({"prices": [PRICE | {"id": "a", "amount": "0.0333"}]}, "test"))
     yield made
     store.close()
 
 
-def lives(ledger: Ledger, seed: int, number: int) -> None:
+def lives(ledger: Ledger, seed: int, number: int, kills: float = 0) -> None:
     chance = random.Random(seed)
     for _ in range(number):
         own = chance.randrange(2**32)
         print(f"life of seed {own}")
-        life = Life(ledger, own)
+        life = Life(ledger, own, kills)
         life.live()
         life.judge()
 
 
 def test_documents_of_random_lives_are_what_the_naive_rule_says(ledger: Ledger) -> None:
     lives(ledger, 20260131, 6)
+
+
+def test_a_process_that_is_killed_at_any_step_loses_and_doubles_nothing(ledger: Ledger) -> None:
+    lives(ledger, 20260214, 3, kills=0.5)
