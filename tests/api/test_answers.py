@@ -151,4 +151,5 @@ def test_what_is_told_of_models(service: Service) -> None:
     reader = Reader(service)
     reader.ask("POST", "/v1/deployments", {"model": MODEL, "pool_id": service.world.pool.id})
     reader.ask("PUT", "/v1/deployments/{model:path}/scale", {"replicas": 1}, model=MODEL)
+    reader.ask("PUT", "/v1/deployments/{model:path}/pools", {"pool_ids": [service.world.pool.id]}, model=MODEL)
     assert reader.ask("GET", "/v1/deployments")["models"][0]["deployment"]

@@ -133,6 +133,7 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         (f"reclaim create {pool.name} 1 --reason why --json", {"reclaim": "id"}),
         ("reclaim waits " + pool.name, {}), ("reclaim show {reclaim}", {}), ("reclaim release {reclaim}", {}),
         (f"models add {at['models']}", {}), ("models ls", {}), ("models scale far 1", {}), ("models pull far", {}),
+        (f"models place far {pool.name}", {}),
         ("models rm far", {}),
         (f"volume create data --gib 1 --pool {pool.name}", {}), ("volume ls", {}), ("volume show data", {}),
         ("volume rm data --yes", {}),

@@ -60,7 +60,17 @@ def sample_overview(as_of: datetime) -> Overview:
         ),
         models=(
             ModelView("SmolLM2-135M-Instruct", 2, "ready", 184.3, 212, 41, replicas_wanted=2),
-            ModelView("Qwen3-32B", 3, "draining", 2_480.0, 1_904, 126, replicas_wanted=4),
+            ModelView(
+                "Qwen3-32B",
+                3,
+                "draining",
+                2_480.0,
+                1_904,
+                126,
+                replicas_wanted=4,
+                pools=(("h100-berlin", 2), ("h200-oslo", 1)),
+                lost=(("rack-7", 1),),
+            ),
             ModelView("Llama-4-Scout", 0, "starting", 0, 0, None, replicas_wanted=1),
         ),
         money=(_money(),),

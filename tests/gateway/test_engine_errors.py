@@ -224,7 +224,7 @@ def test_a_wrong_key_of_the_operator_is_found_at_once(gateway: Running, engine: 
     assert (row.troubles[0].status, row.troubles[0].kind) == (401, "configuration")
     assert "Incorrect API key provided" in str(row.troubles[0]) and "sk-abc" not in str(row.as_dict())
     assert row.as_dict()["replicas"][0]["troubles"][0]["status"] == 401
-    assert ": configuration, 401: Incorrect API key" in line_of(row.as_dict())["trouble"]
+    assert ": configuration, 401: Incorrect API key" in line_of(row.as_dict(), {})["trouble"]
     engine.script = answering(200, whole())
     until(lambda: gateway.post(ask()).status == 200)
     until(lambda: not any(row.troubles for row in models.rows()))

@@ -18,7 +18,7 @@ ENTRY = replace(BUILT_IN, name="m")
 
 
 def deployment(name: str = "m", **fields: object) -> Deployment:
-    base = Deployment(f"dep_{name}", name, "pool", 0, 8, None, "active", NOW, NOW)
+    base = Deployment(f"dep_{name}", name, ("pool",), 0, 8, None, "active", NOW, NOW)
     return replace(base, **fields)  # type: ignore[arg-type]
 
 

@@ -24,7 +24,7 @@ URL_ENTRY = CatalogEntry("m", "openai_url", {"url": "http://one/v1"}, accelerato
 
 
 def deployment(scale: int) -> Deployment:
-    return Deployment("dep_m", "m", "pool", 0, 64, scale, "active", NOW, NOW)
+    return Deployment("dep_m", "m", ("pool",), 0, 64, scale, "active", NOW, NOW)
 
 
 def replica(number: int, entry: CatalogEntry | None, state: str = "ready") -> Replica:

@@ -122,3 +122,55 @@ def test_either_gateway_answers_and_one_machines_death_leaves_the_other(
     until(lambda: len(ready(alpha, operator)) == 2, "the machine's engine to be back", 150)
     for up in (alpha, beta):
         assert answer(up, key)
+
+
+def test_one_deployment_spans_both_machines_and_a_dead_ones_replica_is_lost(
+    machines: dict[str, UpProcess], postgres_url: str
+) -> None:
+    alpha, beta = machines.values()
+    store = Store(postgres_url)
+    operator = Accounts(store).create_key("operator", "test")[1]
+    store.close()
+    send(f"{beta.address('control')}/v1/catalog", operator, catalog("both"), "application/toml")
+    order = {"model": "small-both", "pool_ids": ["of-alpha", "of-beta"], "floor": 1, "scale": 1}
+    send(f"{beta.address('control')}/v1/deployments", operator, order)
+    found = until(lambda: ready(beta, operator).get("small-both"), "an engine on the preferred machine", 150)
+    assert str(alpha.settings.data_dir) in found
+    kill(alpha)
+    replaced = {"lost": ["alpha"], "ready": [None]}
+    until(lambda: told(beta, operator) == replaced, "the loss to be seen, and an engine on the other machine", 150)
+    figures = urllib.request.urlopen(f"{beta.address('control')}/metrics", timeout=30).read().decode()
+    assert 'sublet_replicas{state="lost"} 1.0' in figures
+    path = f"{beta.address('control')}/v1/deployments/small-both"
+    delete(path, operator)
+    until(lambda: not told(beta, operator), "both replicas to be over, the dead machine's too", 120)
+    delete(path, operator)
+    assert "small-both" not in {row["name"] for row in listed(beta, operator)}
+    alpha.start()
+    until(lambda: reachable(beta, operator) == {"alpha", "beta"}, "the machine to be back", 60)
+    assert not list((alpha.settings.data_dir / "engines").glob("*.child")), "what it left is cleaned up"
+
+
+def listed(up: UpProcess, key: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = send(f"{up.address('control')}/v1/deployments", key)["models"]
+    return found
+
+
+def told(up: UpProcess, key: str) -> dict[str, list[str | None]]:
+    """By state of the replicas that are not over, the nodes that do not answer."""
+    found: dict[str, list[str | None]] = {}
+    for row in listed(up, key):
+        for replica in row["replicas"]:
+            found.setdefault(replica["state"], []).append(replica["lost_node"])
+    return found
+
+
+def reachable(up: UpProcess, key: str) -> set[str]:
+    nodes = send(f"{up.address('control')}/v1/nodes", key)["nodes"]
+    return {node["name"] for node in nodes if node["state"] == "reachable"}
+
+
+def delete(url: str, key: str) -> None:
+    request = urllib.request.Request(url, method="DELETE", headers={"authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 204

@@ -72,6 +72,7 @@ EDITS: dict[tuple[str, str], str] = {
     ("PATCH", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",
     ("DELETE", "/v1/budgets/{budget_id}"): "/v1/budgets/{budget_id}",
     ("PUT", "/v1/deployments/{model:path}/scale"): "/v1/deployments/{model:path}",
+    ("PUT", "/v1/deployments/{model:path}/pools"): "/v1/deployments/{model:path}",
     ("DELETE", "/v1/deployments/{model:path}"): "/v1/deployments/{model:path}",
     ("PUT", "/v1/limits/{limit_id}"): "/v1/limits/{limit_id}",
     ("DELETE", "/v1/limits/{limit_id}"): "/v1/limits/{limit_id}",

@@ -1200,6 +1200,12 @@ class AsyncModels:
         """`PUT /v1/deployments/{model}/scale`"""
         return await self._call("models.scale", model, body=body, if_match=if_match)
 
+    async def place(
+        self, model: str, body: models.Placement | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.DeploymentState:
+        """`PUT /v1/deployments/{model}/pools`"""
+        return await self._call("models.place", model, body=body, if_match=if_match)
+
     async def remove(self, model: str, *, if_match: str | None = None) -> None:
         """`DELETE /v1/deployments/{model}`"""
         await self._call("models.remove", model, if_match=if_match)

@@ -1176,6 +1176,12 @@ class Models:
         """`PUT /v1/deployments/{model}/scale`"""
         return self._call("models.scale", model, body=body, if_match=if_match)
 
+    def place(
+        self, model: str, body: models.Placement | Mapping[str, Any], *, if_match: str | None = None
+    ) -> models.DeploymentState:
+        """`PUT /v1/deployments/{model}/pools`"""
+        return self._call("models.place", model, body=body, if_match=if_match)
+
     def remove(self, model: str, *, if_match: str | None = None) -> None:
         """`DELETE /v1/deployments/{model}`"""
         self._call("models.remove", model, if_match=if_match)

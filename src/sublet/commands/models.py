@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +24,12 @@ SAID_CHARACTERS = 160
 @app.command("ls")
 def list_models(as_json: JsonFlag = False) -> None:
     """List the catalog, and the replicas that serve it."""
-    found = connect().collected("models.list_deployments")
+    client = connect()
+    found = client.collected("models.list_deployments")
     if as_json:
         print_json(found)
         return
+    names = {pool["id"]: pool["name"] for pool in client.collected("fleet.list_pools")["pools"]}
     columns = {
         "name": "model",
         "engine": "engine",
@@ -34,10 +37,13 @@ def list_models(as_json: JsonFlag = False) -> None:
         "context": "context",
         "slots": "slots",
         "replicas": "replicas",
+        "pools": "pools",
         "state": "state",
         "trouble": "trouble",
     }
-    print_rows([line_of(row) for row in found["models"]], columns, "no models; add some with `sublet models add FILE`")
+    print_rows(
+        [line_of(row, names) for row in found["models"]], columns, "no models; add some with `sublet models add FILE`"
+    )
 
 
 @app.command("pull")
@@ -88,22 +94,46 @@ def add(
 def scale(
     name: Name,
     replicas: Annotated[str, typer.Argument(help="Number of replicas, or `auto`.")],
-    pool: Annotated[str, typer.Option(help="Id or name of the pool; required if there are several.")] = "",
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Id or name of a pool, the preferred one first; required if there are several pools. Repeatable."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Set the number of replicas. If capacity is short, fewer run; a model that is not deployed is deployed."""
     wanted = _replicas(replicas)
     client = connect()
+    pools = pool or []
     if _deployed(client.collected("models.list_deployments"), name):
+        if pools:
+            raise InvalidInputError(
+                f"{name} is deployed already; to change its pools, run `sublet models place {name} {' '.join(pools)}`"
+            )
         found = client.document("models.scale", name, body={"replicas": wanted})
     else:
-        found = client.document("models.deploy", body={"model": name, "pool_id": pool, "scale": wanted})
+        found = client.document("models.deploy", body={"model": name, "pool_ids": pools, "scale": wanted})
     if as_json:
         print_json(found)
     elif wanted is None:
         say(f"{name}: as many replicas as its load needs, if there is spare capacity")
     else:
         say(f"{name}: {wanted} {'replica' if wanted == 1 else 'replicas'} wanted, if there is spare capacity")
+
+
+@app.command("place")
+def place(
+    name: Name,
+    pools: Annotated[list[str], typer.Argument(help="Ids or names of its pools, the preferred one first.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Set the pools that a deployed model is served on; replicas on other pools drain once others answer."""
+    found = connect().document("models.place", name, body={"pool_ids": pools})
+    if as_json:
+        print_json(found)
+    else:
+        say(f"{name}: served on {', then '.join(pools)}")
 
 
 @app.command("rm")
@@ -119,9 +149,14 @@ def _deployed(found: Mapping[str, Any], name: str) -> bool:
     return any(row["name"] == name and row["deployment"] for row in found["models"])
 
 
-def line_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def line_of(row: Mapping[str, Any], pool_names: Mapping[str, str]) -> dict[str, Any]:
     """A model of the catalog as its line in the list."""
     states = [replica["state"] for replica in row["replicas"]]
+    said = [
+        f"lost: {replica['lost_node'] or 'its node was removed'}" if replica["state"] == "lost" else replica["state"]
+        for replica in row["replicas"]
+    ]
+    serving = Counter(replica["pool_id"] for replica in row["replicas"] if replica["state"] == "ready")
     deployment = row["deployment"]
     ready = states.count("ready")
     troubles = [_trouble(replica["id"], item) for replica in row["replicas"] for item in replica["troubles"]]
@@ -136,7 +171,12 @@ def line_of(row: Mapping[str, Any]) -> dict[str, Any]:
         else f"{ready}, automatic"
         if deployment["scale"] is None
         else f"{ready} of {deployment['scale']}",
-        "state": ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "not running",
+        "pools": ", ".join(
+            f"{pool_names.get(pool_id, pool_id)} ({serving[pool_id]})" for pool_id in deployment["pool_ids"] if pool_id
+        )
+        if deployment
+        else None,
+        "state": ", ".join(f"{said.count(state)} {state}" for state in dict.fromkeys(said)) or "not running",
         "trouble": "; ".join(troubles) or row["ended"] or None,
     }
 

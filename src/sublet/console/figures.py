@@ -112,5 +112,5 @@ def tone(state: str) -> str:
 _TONES = {
     **dict.fromkeys(("active", "ready", "ok"), "good"),
     **dict.fromkeys(("preparing", "notice", "ending", "starting", "draining", "degraded"), "busy"),
-    **dict.fromkeys(("failed", "down", "quarantined"), "bad"),
+    **dict.fromkeys(("failed", "down", "quarantined", "lost"), "bad"),
 }

@@ -123,7 +123,9 @@ class LeaseView:
 class ModelView:
     """A managed model. `replicas` answer now, of `replicas_wanted`; the figures are over `Overview.models_window_s`.
 
-    `tokens_per_s` counts output tokens; `ttft_ms` is the median time to the first token, None without requests.
+    `tokens_per_s` counts output tokens; `ttft_ms` is the median time to the first token, None without requests. `pools` are those
+    that it is served on, by name, with the replicas that answer there; `lost` are the nodes of replicas that do not answer, by name,
+    with how many each has.
     """
 
     name: str
@@ -133,6 +135,8 @@ class ModelView:
     requests: int
     ttft_ms: int | None
     replicas_wanted: int | None = None
+    pools: tuple[tuple[str, int], ...] = ()
+    lost: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

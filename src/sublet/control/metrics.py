@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -16,6 +17,7 @@ from sublet.control.loops import Loop
 from sublet.fleet.nodes import Nodes
 from sublet.leases import store as leases_sql
 from sublet.ledger.proof.health import Lag, lag_of
+from sublet.models.model import LIVE_STATES, LOST
 from sublet.notifications import store as notifications_sql
 from sublet.store import outbox
 from sublet.wiring.system import Sublet
@@ -112,6 +114,7 @@ class ControlMetrics:
         deadlines.add_metric(["no"], late)
         yield deadlines
         yield self._of_nodes(now)
+        yield self._of_replicas()
 
     def _of_loops(self) -> Iterator[Metric]:
         age = _gauge("loop_age_seconds", "Seconds since the loop's last round ended", "loop")
@@ -160,6 +163,16 @@ class ControlMetrics:
                 "sublet_ledger_proof_seconds", "Age of the last proof of all books", (now - proved_at).total_seconds()
             )
         yield CounterMetricFamily("sublet_ledger_events", "Usage events in the ledger", health["events"])
+
+    def _of_replicas(self) -> Metric:
+        replicas = GaugeMetricFamily(
+            "sublet_replicas", "Replicas of managed models, by state; lost: the node does not answer", labels=["state"]
+        )
+        rows = self._system.models.rows()
+        states = Counter(row.state_of(replica) for row in rows for replica in row.replicas)
+        for state in (*sorted(LIVE_STATES), LOST):
+            replicas.add_metric([state], states[state])
+        return replicas
 
     def _of_nodes(self, now: datetime) -> Metric:
         nodes = GaugeMetricFamily("sublet_node_reachable", "1 while the node sends heartbeats", labels=["node"])

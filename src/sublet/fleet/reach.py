@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import Connection, select
 
 from sublet.fleet.leadership import Leads
-from sublet.fleet.node_store import all_leaders, nodes_of_pools
+from sublet.fleet.node_store import all_leaders, all_nodes, nodes_of_pools
 from sublet.store.tables.fleet import pools
 
 
@@ -88,6 +89,23 @@ class MachineReach:
 
     def claim(self, pool_id: str) -> bool:
         return True
+
+
+def unreachable_pools(connection: Connection, mine: frozenset[str], now: datetime) -> dict[str, str]:
+    """By pool none of whose nodes gave a sign of life lately, their names; empty for a machine's pool whose node is forgotten.
+    The caller's own, `mine`, are none of them."""
+    named: dict[str, list[str]] = {}
+    reachable = set(mine)
+    for node in all_nodes(connection):
+        for pool_id in node.pool_ids:
+            named.setdefault(pool_id, []).append(node.name)
+            if node.reachable(now):
+                reachable.add(pool_id)
+    found = {pool_id: ", ".join(names) for pool_id, names in named.items() if pool_id not in reachable}
+    for row in connection.execute(select(pools.c.id).where(pools.c.backend == "local")):
+        if row.id not in named and row.id not in mine:
+            found[row.id] = ""
+    return found
 
 
 def pool_lead(pool_id: str) -> str:

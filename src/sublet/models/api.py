@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
 
 from fastapi import APIRouter, Depends, Request
@@ -15,7 +16,7 @@ from sublet.models import wire
 from sublet.models.catalog import TOML_BYTES_MAX, parse_toml
 from sublet.models.model import Deployment
 from sublet.models.service import Models
-from sublet.models.wire import NewDeployment, Scale
+from sublet.models.wire import NewDeployment, Placement, Scale
 from sublet.store.once import Effect
 from sublet.store.paging import PageRequest, page_of, page_request
 from sublet.values.errors import InvalidInputError, LimitExceededError
@@ -48,14 +49,13 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
         dependencies=[Depends(require("deployments:write", effect=Effect(Deployment)))],
     )
     def deploy(body: NewDeployment) -> wire.DeploymentState:
-        """Offer a model of the catalog on a pool."""
-        pool_id = _pool_for(fleet, body.pool_id, models.entry(body.model).accelerators)
-        return as_answer(
-            wire.DeploymentState,
-            models.deploy(
-                body.model, pool_id, floor=body.floor, replicas_max=body.replicas_max, scale=body.scale
-            ).as_dict(),
-        )
+        """Offer a model of the catalog on a pool, or on several, the preferred one first."""
+        entry = models.entry(body.model)
+        if body.pool_ids and body.pool_id:
+            raise InvalidInputError("pool_ids: give either pool_id or pool_ids, not both", field="pool_ids")
+        pool_ids = _pools(fleet, body.pool_ids) or [_pool_for(fleet, body.pool_id, entry.accelerators)]
+        made = models.deploy(body.model, pool_ids, floor=body.floor, replicas_max=body.replicas_max, scale=body.scale)
+        return as_answer(wire.DeploymentState, made.as_dict())
 
     @routes.get("/v1/deployments/{model:path}", dependencies=[Depends(require("deployments:read"))])
     def show_deployment(request: Request, model: str) -> Tagged[wire.DeploymentState]:
@@ -66,6 +66,12 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
     def scale(model: str, body: Scale, seen: Condition = Depends(if_match)) -> Tagged[wire.DeploymentState]:
         """Set the number of a model's replicas; null lets Sublet choose."""
         return changed(wire.DeploymentState, models.scale(model, body.replicas, seen).as_dict())
+
+    @routes.put("/v1/deployments/{model:path}/pools", dependencies=[operate])
+    def place(model: str, body: Placement, seen: Condition = Depends(if_match)) -> Tagged[wire.DeploymentState]:
+        """Set the pools that a deployed model is served on, the preferred one first. Replicas on other pools drain once others
+        answer."""
+        return changed(wire.DeploymentState, models.place(model, _pools(fleet, body.pool_ids), seen).as_dict())
 
     @routes.delete("/v1/deployments/{model:path}", status_code=204, dependencies=[operate])
     def remove(model: str, seen: Condition = Depends(if_match)) -> None:
@@ -101,6 +107,11 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
         finally:
             fetching.release()
         return as_answer(wire.ModelFile, {"model": model, "path": str(path) if path else None})
+
+
+def _pools(fleet: Fleet, wanted: Sequence[str]) -> list[str]:
+    """The ids of pools that were named by id or name. Raises NotFoundError."""
+    return [fleet.pool(name).id for name in wanted]
 
 
 def _pool_for(fleet: Fleet, wanted: str, accelerators: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,8 +25,12 @@ CAPABILITIES = (
 )
 LIVE_STATES = frozenset({"starting", "ready", "draining"})
 """starting: no engine answers yet; ready: takes requests; draining: finishes what it has. Beside them, stopped and failed: gone."""
+LOST = "lost"
+"""How a live replica is shown whose node does not answer. Its row keeps the state that the node will find when it is back."""
 
 REPLICAS_MAX = 64
+POOLS_MAX = 16
+"""Pools that one deployment may name."""
 DRAIN_S = 90.0
 """Seconds that a draining replica has to finish its answers: within the two minutes of spot notice, with a margin."""
 
@@ -94,18 +99,24 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on a pool. The operator pays for `floor` replicas whatever the surplus; `scale` is what the operator
-    asked for, None where Sublet decides; never more than `replicas_max`."""
+    """A model on one or more pools, in order of preference. The operator pays for `floor` replicas whatever the surplus; `scale`
+    is what the operator asked for, None where Sublet decides; never more than `replicas_max`. All three hold over all pools
+    together."""
 
     id: str
     model: str
-    pool_id: str
+    pool_ids: tuple[str, ...]
     floor: int
     replicas_max: int
     scale: int | None
     state: str
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def pool_id(self) -> str:
+        """The preferred pool; empty for a model that needs none."""
+        return self.pool_ids[0] if self.pool_ids else ""
 
     @property
     def target(self) -> int:
@@ -120,6 +131,7 @@ class Deployment:
             "id": self.id,
             "model": self.model,
             "pool_id": self.pool_id,
+            "pool_ids": list(self.pool_ids),
             "floor": self.floor,
             "replicas_max": self.replicas_max,
             "scale": self.scale,
@@ -157,6 +169,10 @@ class Replica:
     @property
     def live(self) -> bool:
         return self.state in LIVE_STATES
+
+    def sign_of_life(self) -> datetime:
+        """The last moment at which its engine host said anything good of it."""
+        return max(at for at in (self.created_at, self.ready_at, self.healthy_at) if at is not None)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -223,7 +239,8 @@ class EngineMetrics:
 @dataclass(frozen=True, slots=True)
 class ModelRow:
     """A line of `sublet models ls`: the entry, whether its file is here, its deployment and replicas, what gateways say of
-    replicas that fail requests, and why the last replica ended where none is left."""
+    replicas that fail requests, and why the last replica ended where none is left. `lost` has the nodes, by name, of the replicas
+    whose node does not answer."""
 
     entry: CatalogEntry
     present: bool
@@ -231,6 +248,11 @@ class ModelRow:
     replicas: tuple[Replica, ...] = field(default=())
     troubles: tuple[Trouble, ...] = ()
     ended: str = ""
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+    def state_of(self, replica: Replica) -> str:
+        """The replica's state, LOST where its node does not answer."""
+        return LOST if replica.id in self.lost else replica.state
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -240,6 +262,8 @@ class ModelRow:
             "replicas": [
                 {
                     **replica.as_dict(),
+                    "state": self.state_of(replica),
+                    "lost_node": self.lost.get(replica.id),
                     "troubles": [item.as_dict() for item in self.troubles if item.replica_id == replica.id],
                 }
                 for replica in self.replicas

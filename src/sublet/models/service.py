@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Protocol
 import structlog
 from sqlalchemy import Connection
 
+from sublet.fleet.node_model import UNREACHABLE_S
 from sublet.fleet.reach import Reach
 from sublet.models import store as sql
 from sublet.models.catalog import BUILT_IN, REQUIREMENTS, from_row, is_present, read_toml, verified_weights
 from sublet.models.engines.kinds import kind_of
 from sublet.models.model import (
     DRAIN_S,
+    LIVE_STATES,
+    POOLS_MAX,
     REPLICAS_MAX,
     CatalogEntry,
     Deployment,
@@ -29,7 +32,7 @@ from sublet.models.model import (
     checked_scale,
 )
 from sublet.models.pending import pending
-from sublet.models.planner import DRAIN, FAILED_PAUSE_S, START, World, plan
+from sublet.models.planner import DRAIN, END_LOST, FAILED_PAUSE_S, START, World, plan
 from sublet.models.replacement import replicas_max_of
 from sublet.store import Store
 from sublet.values.errors import ConflictError, InvalidInputError
@@ -54,16 +57,24 @@ class Spare(Protocol):
         ...
 
 
-"""(connection, pool_id) to how many accelerators replicas may still grow by there."""
+Away = Callable[[Connection], Mapping[str, str]]
+"""By pool whose node does not answer, the node's name; empty where the node is forgotten."""
+
+
+def _nobody_away(connection: Connection) -> Mapping[str, str]:
+    return {}
 
 
 class Models:
     """Managed models on one database."""
 
-    def __init__(self, store: Store, built_in: CatalogEntry = BUILT_IN, service_class: str = "") -> None:
+    def __init__(
+        self, store: Store, built_in: CatalogEntry = BUILT_IN, service_class: str = "", away: Away = _nobody_away
+    ) -> None:
         """`built_in` is the entry that needs no TOML; its slots and context may be the operator's. `service_class` names the
-        class of service that replicas rent by."""
+        class of service that replicas rent by. `away` tells whose node does not answer."""
         self.service_class = service_class
+        self.away = away
         self._store = store
         self._built_in = built_in
 
@@ -136,17 +147,24 @@ class Models:
     # Deployments
 
     def deployed_beside(self, model: str, pool_id: str) -> bool:
-        """Whether the model is offered on another pool than this already."""
+        """Whether the model is offered already, on others than this one pool."""
         with self._store.read() as connection:
             found = sql.deployment_of(connection, model)
-        return found is not None and found.state == "active" and found.pool_id != pool_id
+        return found is not None and found.state == "active" and found.pool_ids != (pool_id,)
 
     def deploy(
-        self, model: str, pool_id: str, *, floor: int = 0, replicas_max: int = REPLICAS_MAX, scale: int | None = None
+        self,
+        model: str,
+        pool_ids: str | Sequence[str],
+        *,
+        floor: int = 0,
+        replicas_max: int = REPLICAS_MAX,
+        scale: int | None = None,
     ) -> Deployment:
-        """Offer a model on a pool. One that is deployed there already is left as it is. Raises UnknownModelError,
-        InvalidInputError, ConflictError where it is deployed on another pool."""
+        """Offer a model on one pool or on several, the preferred one first. One that is deployed there already is left as it is.
+        Raises UnknownModelError, InvalidInputError, ConflictError where it is deployed on other pools."""
         entry = self.entry(model)
+        wanted = _checked_pools((pool_ids,) if isinstance(pool_ids, str) else pool_ids)
         checked_scale(scale)
         _check_one_per_url(entry, max(floor, scale or 0))
         if not 0 <= floor <= replicas_max <= REPLICAS_MAX:
@@ -157,11 +175,12 @@ class Models:
             self._store.lock(connection, "deployments")
             found = sql.deployment_of(connection, model)
             if found is None:
-                created = Deployment(new_id("dep"), model, pool_id, floor, replicas_max, scale, "active", now, now)
+                created = Deployment(new_id("dep"), model, wanted, floor, replicas_max, scale, "active", now, now)
                 sql.insert_deployment(connection, created)
-            elif found.pool_id != pool_id and found.state == "active":
+            elif found.pool_ids != wanted and found.state == "active":
                 raise ConflictError(
-                    f"{model} is already deployed on pool {found.pool_id}; remove it from that pool first"
+                    f"{model} is already deployed on {', '.join(found.pool_ids)}; to change its pools, run "
+                    f"`sublet models place {model} POOL …`"
                 )
             elif found.state != "active":
                 sql.update_deployment(
@@ -169,7 +188,7 @@ class Models:
                     found.id,
                     now,
                     state="active",
-                    pool_id=pool_id,
+                    pool_ids=wanted,
                     floor=floor,
                     replicas_max=replicas_max,
                     scale=scale,
@@ -204,6 +223,32 @@ class Models:
 
         return self._store.write(write)
 
+    def place(self, model: str, pool_ids: Sequence[str], seen: Condition = ANY_STATE) -> Deployment:
+        """Serve a deployed model on these pools from now on, the preferred one first. Replicas on other pools drain once others
+        answer. Raises UnknownModelError, InvalidInputError, PreconditionFailedError."""
+        wanted, now = _checked_pools(pool_ids), self._store.clock.now()
+
+        def write(connection: Connection) -> Deployment:
+            self._store.lock(connection, "deployments")
+            found = _active(sql.deployment_of(connection, model), model)
+            seen.require(found.as_dict())
+            sql.update_deployment(connection, found.id, now, pool_ids=wanted)
+            deployment = sql.deployment_of(connection, model)
+            assert deployment is not None
+            return deployment
+
+        return self._store.write(write)
+
+    def lost(self, connection: Connection, live: Sequence[Replica] | None = None) -> dict[str, str]:
+        """By live replica whose node does not answer, the node's name. A replica whose engine host still speaks is not lost: its
+        control plane alone is away."""
+        away = self.away(connection)
+        if not away:
+            return {}
+        before = self._store.clock.now() - timedelta(seconds=UNREACHABLE_S)
+        found = sql.live_replicas(connection) if live is None else live
+        return {item.id: away[item.pool_id] for item in found if item.pool_id in away and item.sign_of_life() < before}
+
     def rows(self) -> list[ModelRow]:
         """The catalog with what is deployed of it."""
         catalog = self.catalog()
@@ -212,6 +257,7 @@ class Models:
             deployments = {item.model: item for item in sql.all_deployments(connection) if item.state == "active"}
             recent = sql.recent_replicas(connection, now - ENDED_SHOWN)
             troubles = sql.troubles_since(connection, now - TROUBLES_SHOWN)
+            lost = self.lost(connection, [replica for replica in recent if replica.live])
         rows = []
         for name, entry in sorted(catalog.items()):
             own = [replica for replica in recent if replica.model == name]
@@ -226,9 +272,17 @@ class Models:
                     live,
                     tuple(item for item in troubles if item.replica_id in ids),
                     failed[-1] if failed and not any(replica.state == "ready" for replica in live) else "",
+                    {replica_id: lost[replica_id] for replica_id in sorted(ids & lost.keys())},
                 )
             )
         return rows
+
+    def serving(self) -> list[Replica]:
+        """The live replicas whose node answers."""
+        with self._store.read() as connection:
+            found = sql.live_replicas(connection)
+            lost = self.lost(connection, found)
+        return [replica for replica in found if replica.id not in lost]
 
     def replicas(self, reach: Reach | None = None) -> list[Replica]:
         """The live replicas; with `reach`, those on its pools."""
@@ -242,30 +296,43 @@ class Models:
     def plan(self, room: Mapping[str, int], limit: Mapping[str, int] | None = None, reach: Reach | None = None) -> Plan:
         """What should change now, and what waits. `room`: accelerators per pool id that replicas may occupy in all; `limit`:
         what even floors may not exceed. Deployments and replicas on pools out of `reach` are left to those who act on them."""
-        world = self.world(room, limit, reach)
+        world, mine = self._world(room, limit, reach)
         made = plan(world)
+        if mine is not None:
+            made = replace(made, steps=tuple(step for step in made.steps if _is_on(step, world, mine)))
         planned = {step.key for step in made.steps}
         waiting = (step for step in pending(world, made) if step.key not in planned)
         return replace(made, pending=in_time(waiting, PENDING_MAX))
 
-    def world(
-        self, room: Mapping[str, int], limit: Mapping[str, int] | None = None, reach: Reach | None = None
-    ) -> World:
-        """What the planner looks at."""
+    def _world(
+        self, room: Mapping[str, int], limit: Mapping[str, int] | None, reach: Reach | None
+    ) -> tuple[World, frozenset[str] | None]:
+        """What the planner looks at, and the pools in reach: None where all are."""
         now = self._store.clock.now()
         catalog = self.catalog()
         with self._store.read() as connection:
             mine = reach.pools(connection) if reach is not None else None
+            # Counted first: a replica that another control plane makes meanwhile may be seen without being counted, never
+            # counted without being seen, so that the next one's id is not passed over while its place still seems free.
+            ever = sql.replica_counts(connection)
             recent = sql.recent_replicas(connection, now - timedelta(seconds=FAILED_PAUSE_S))
-            return World(
-                now,
-                [item for item in sql.all_deployments(connection) if mine is None or item.pool_id in mine],
-                [replica for replica in recent if mine is None or replica.pool_id in mine],
-                catalog,
-                room,
-                sql.replica_counts(connection),
-                limit or {},
-            )
+            lost = self.lost(connection, [replica for replica in recent if replica.live])
+            deployments = sql.all_deployments(connection)
+        pools = None if mine is None else planned_pools(deployments, recent, mine)
+        seen = [item for item in recent if pools is None or item.pool_id in pools or item.id in lost]
+        owners = {item.deployment_id for item in seen}
+        world = World(
+            now,
+            [item for item in deployments if pools is None or pools & {*item.pool_ids} or item.id in owners],
+            [replica for replica in seen if replica.id not in lost],
+            catalog,
+            room,
+            ever,
+            limit or {},
+            [replica for replica in seen if replica.id in lost],
+            frozenset(replica_id for replica_id, node in lost.items() if not node),
+        )
+        return world, mine
 
     def carry_out(self, steps: Plan, spare: Spare | None = None) -> None:
         """Make the plan so in the database; the engine host follows. Each step by itself, and harmless twice.
@@ -278,6 +345,8 @@ class Models:
                 self._start(step, spare)
             elif step.kind == DRAIN:
                 self._drain(step)
+            elif step.kind == END_LOST:
+                self._end_lost(step)
 
     def give_notice(self, connection: Connection, replica_id: str, reclaim_at: datetime, reason: str) -> None:
         """The owner takes the replica back: it drains so that it is gone at `reclaim_at`. Within the caller's transaction."""
@@ -327,6 +396,47 @@ class Models:
 
         if self._store.write(write):
             log.info("replica drains", replica=step.subject, reason=step.reason)
+
+    def _end_lost(self, step: Step) -> None:
+        def write(connection: Connection) -> bool:
+            replica = sql.replica_by_id(connection, step.subject)
+            if replica is None or not self.lost(connection, [replica]):
+                return False
+            # It served until then, as far as anybody knows.
+            ended = {"state": "stopped", "endpoint": None, "pid": None, "stopped_at": replica.sign_of_life()}
+            return sql.update_replica(connection, replica.id, tuple(LIVE_STATES), **ended, reason=step.reason[:500])
+
+        if self._store.write(write):
+            log.warning("lost replica ended", replica=step.subject, reason=step.reason)
+
+
+def planned_pools(
+    deployments: Sequence[Deployment], replicas: Sequence[Replica], mine: frozenset[str]
+) -> frozenset[str]:
+    """The pools that a control plane plans for: those in its reach, and where a deployment on these spans several pools, those of
+    all deployments, so that every control plane plans alike."""
+    spans = {item.id: {*item.pool_ids} for item in deployments}
+    for replica in replicas:
+        if replica.deployment_id in spans:
+            spans[replica.deployment_id].add(replica.pool_id)
+    if any(len(span) > 1 and mine & span for span in spans.values()):
+        return mine.union(*spans.values())
+    return mine
+
+
+def _is_on(step: Step, world: World, mine: frozenset[str]) -> bool:
+    """Whether a step is on a pool in reach. What is lost is out of everybody's reach, so anybody writes it down."""
+    if step.kind == START:
+        return step.details["pool"] in mine
+    if step.kind == END_LOST:
+        return True
+    return any(replica.id == step.subject and replica.pool_id in mine for replica in world.replicas)
+
+
+def _checked_pools(pool_ids: Sequence[str]) -> tuple[str, ...]:
+    if not 1 <= len(pool_ids) <= POOLS_MAX or len(set(pool_ids)) < len(pool_ids):
+        raise InvalidInputError(f"pool_ids: name 1 to {POOLS_MAX} pools, each once", field="pool_ids")
+    return tuple(pool_ids)
 
 
 def fetched(entry: CatalogEntry, progress: Callable[[str], None] | None = None) -> Path | None:

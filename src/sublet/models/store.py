@@ -49,6 +49,7 @@ def insert_deployment(connection: Connection, deployment: Deployment) -> None:
             id=deployment.id,
             model=deployment.model,
             pool_id=deployment.pool_id,
+            pool_ids=list(deployment.pool_ids),
             floor=deployment.floor,
             replicas_max=deployment.replicas_max,
             scale=deployment.scale,
@@ -60,6 +61,10 @@ def insert_deployment(connection: Connection, deployment: Deployment) -> None:
 
 
 def update_deployment(connection: Connection, deployment_id: str, at: datetime, **values: Any) -> None:
+    """Change a deployment. With `pool_ids`, the column of the preferred one, which older versions read, follows."""
+    if "pool_ids" in values:
+        pool_ids = list(values["pool_ids"])
+        values |= {"pool_ids": pool_ids, "pool_id": pool_ids[0] if pool_ids else ""}
     connection.execute(update(deployments).where(deployments.c.id == deployment_id).values(updated_at=at, **values))
 
 
@@ -169,7 +174,7 @@ def _deployment(row: Row[Any]) -> Deployment:
     return Deployment(
         row.id,
         row.model,
-        row.pool_id,
+        tuple(row.pool_ids) if row.pool_ids is not None else (row.pool_id,),
         row.floor,
         row.replicas_max,
         row.scale,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated
 
 from annotated_types import Interval, MaxLen, MinLen
@@ -10,17 +11,22 @@ from sublet.values.moments import Moment
 from sublet.values.wire import LINE, Whole, answer, body
 
 REPLICAS_MAX = 64
+POOLS_MAX = 16
 
 Replicas = Annotated[Whole, Interval(ge=0, le=REPLICAS_MAX)]
 
 
+PoolName = Annotated[str, MinLen(1), MaxLen(60), LINE]
+
+
 @body
 class NewDeployment:
-    """A model to offer on a pool, by its id or name; the only one may be left out. `scale` is the number of replicas, null for
-    automatic."""
+    """A model to offer on a pool, by its id or name, or on several (`pool_ids`), the preferred one first; the only one may be left
+    out. `scale` is the number of replicas on all of them together, null for automatic."""
 
     model: Annotated[str, MinLen(1), MaxLen(80), LINE]
     pool_id: Annotated[str, MaxLen(60), LINE] = ""
+    pool_ids: Annotated[list[PoolName], MaxLen(POOLS_MAX)] = field(default_factory=list)
     floor: Replicas = 0
     replicas_max: Replicas = REPLICAS_MAX
     scale: Replicas | None = None
@@ -33,13 +39,22 @@ class Scale:
     replicas: Replicas | None = None
 
 
+@body
+class Placement:
+    """The pools that a deployed model is served on, by id or name, the preferred one first."""
+
+    pool_ids: Annotated[list[PoolName], MinLen(1), MaxLen(POOLS_MAX)]
+
+
 @answer
 class DeploymentState:
-    """A model on a pool; `scale` is the number of replicas that was asked for, null for automatic."""
+    """A model on its pools, the preferred one first (which `pool_id` is); `scale` is the number of replicas that was asked for,
+    null for automatic."""
 
     id: str
     model: str
     pool_id: str
+    pool_ids: list[str]
     floor: int
     replicas_max: int
     scale: int | None
@@ -62,7 +77,7 @@ class ReplicaTrouble:
 
 @answer
 class ReplicaState:
-    """An engine that serves a model."""
+    """An engine that serves a model. `lost_node` names the node of one that is `lost`: it does not answer."""
 
     id: str
     deployment_id: str
@@ -80,6 +95,7 @@ class ReplicaState:
     healthy_at: Moment | None
     drain_deadline: Moment | None
     reclaim_at: Moment | None
+    lost_node: str | None
     troubles: list[ReplicaTrouble]
 
 

@@ -85,7 +85,7 @@ class _Seen:
                 },
             }
             unrated = figures.unrated(connection)
-            replica_hours = _replica_hours(connection, window, system.clock.now())
+            replica_hours = _replica_hours(system, connection, window, system.clock.now())
             given = figures.penalties(connection, since, until)
             credited = leases_sql.credited_pools(connection, since)
         hours = {pool.id: hindsight.hours_of(system.demand, pool, window) for pool in pools}
@@ -225,12 +225,14 @@ def _contracts(leases: Iterable[Lease], names: Mapping[str, str], currency: str)
             yield commitment(lease.id, customer, value, lease.window)
 
 
-def _replica_hours(connection: Connection, window: Window, now: datetime) -> dict[str, float]:
+def _replica_hours(system: Sublet, connection: Connection, window: Window, now: datetime) -> dict[str, float]:
     """Accelerator-hours in which replicas stood ready, by model."""
     found: dict[str, float] = defaultdict(float)
+    lost = system.models.lost(connection)
     for replica in models_sql.replicas_ready_before(connection, window.end):
         assert replica.ready_at is not None
-        end = min(replica.stopped_at or now, window.end)
+        # One whose node does not answer served as long as anybody heard of it.
+        end = min(replica.stopped_at or (replica.sign_of_life() if replica.id in lost else now), window.end)
         stood = (end - max(replica.ready_at, window.start)) / timedelta(hours=1)
         found[replica.model] += max(0.0, stood) * replica.accelerators
     return dict(found)

@@ -164,7 +164,7 @@ class Overviews:
         history = system.demand.history(pool.id, at - PAST, at)
         ladder = system.surplus.ladder(pool.id, at)
         sold = _SoldOver(
-            pool, leases, sum(item.accelerators for item in system.models.replicas() if item.pool_id == pool.id)
+            pool, leases, sum(item.accelerators for item in system.models.serving() if item.pool_id == pool.id)
         )
         on_sale = _on_sale(ladder)
         loosest = system.capacity.classes.loosest
@@ -190,6 +190,7 @@ class Overviews:
         system = self._system
         with system.store.read() as connection:
             minutes = recent_minutes(connection, at - timedelta(seconds=MODELS_WINDOW_S))
+        names = {pool.id: pool.name for pool in system.fleet.pools()}
         found = []
         for row in system.models.rows():
             if row.deployment is None:
@@ -198,17 +199,20 @@ class Overviews:
             requests = sum(minute["requests"] for minute in mine)
             # A minute in which no request got a token, because all failed, has 0 here.
             first = [minute["ttft_ms_p50"] for minute in mine if minute["ttft_ms_p50"]]
-            ready = [replica for replica in row.replicas if replica.state == "ready"]
-            state = "ready" if ready else row.replicas[0].state if row.replicas else "stopped"
+            ready = [replica for replica in row.replicas if row.state_of(replica) == "ready"]
+            states = [row.state_of(replica) for replica in row.replicas]
+            answering = Counter(replica.pool_id for replica in ready)
             found.append(
                 view.ModelView(
                     name=row.entry.name,
                     replicas=len(ready),
-                    state=state,
+                    state="ready" if ready else states[0] if states else "stopped",
                     tokens_per_s=sum(minute["tokens_output"] for minute in mine) / MODELS_WINDOW_S,
                     requests=requests,
                     ttft_ms=int(sorted(first)[len(first) // 2]) if first else None,
                     replicas_wanted=row.deployment.target,
+                    pools=tuple((names[one], answering[one]) for one in row.deployment.pool_ids if one in names),
+                    lost=tuple(sorted(Counter(node or "a removed node" for node in row.lost.values()).items())),
                 )
             )
         return tuple(found)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sublet.config.settings import Settings
 from sublet.demand.model import Claim
 from sublet.demand.service import Demand
+from sublet.fleet import store as fleet_sql
 from sublet.fleet.model import Pool
 from sublet.fleet.service import Fleet
 from sublet.leases import store as leases_sql
@@ -30,6 +31,7 @@ from sublet.leases.reclaim import waits as waits_sql
 from sublet.leases.reclaim.victims import Occupant
 from sublet.models import store as models_sql
 from sublet.models.model import DRAIN_S, Replica
+from sublet.models.placement import floor_places, floor_replicas
 from sublet.models.service import Models
 from sublet.store import Store
 from sublet.surplus.blocks.service import BlockBook
@@ -159,13 +161,16 @@ class Capacity:
 
     def occupants(self, connection: Connection, pool_id: str) -> list[Occupant]:
         """The replicas on a pool. Those that fill a floor are protected: the operator pays for them."""
-        live = [item for item in models_sql.live_replicas(connection) if item.pool_id == pool_id and item.accelerators]
+        everywhere = models_sql.live_replicas(connection)
+        live = [item for item in everywhere if item.pool_id == pool_id and item.accelerators]
         if not live:
             return []
+        lost = self._models.lost(connection, everywhere)
+        live = [item for item in live if item.id not in lost]
         pool = self._fleet.pool(pool_id, connection)
         rate_nano = round(pool.price_nano * self._rented.price_ratio)
-        floors = {item.id: item.floor for item in models_sql.all_deployments(connection) if item.state == "active"}
-        kept = _floor_replicas(live, floors)
+        found = [item for item in everywhere if item.id not in lost and item.accelerators]
+        kept = floor_replicas(models_sql.all_deployments(connection), found)
         return [
             Occupant(
                 id=item.id,
@@ -279,8 +284,11 @@ class Capacity:
         return max(0, min(spare, self.model_limit(connection, pool_id) - used))
 
     def model_limit(self, connection: Connection, pool_id: str) -> int:
-        """The most that replicas may occupy, floors included: what works, less what the owner took back by force."""
+        """The most that replicas may occupy, floors included: what works, less what the owner took back by force; nothing where
+        the pool's node does not answer."""
         now = self._clock.now()
+        if pool_id in self._models.away(connection):
+            return 0
         pool = self._fleet.pool(pool_id, connection)
         soon = Window.starting(now, DRAIN_S)
         forced = reclaims_sql.held_for_owner(connection, pool_id, soon, forced_only=True)
@@ -341,16 +349,29 @@ class Capacity:
         return found
 
     def _floors(self, connection: Connection, pool_id: str) -> int:
-        """What the floors of the models occupy: the operator pays for it, so it is never sold."""
+        """What the floors of the models occupy: the operator pays for it, so it is never sold. A floor of a deployment on several
+        pools is kept where its replicas are, and as far as they are missing on the first pool that has room for them."""
         deployed = [
             item
             for item in models_sql.all_deployments(connection)
-            if item.pool_id == pool_id and item.floor and item.state == "active"
+            if item.floor and item.state == "active" and item.pool_ids
         ]
-        if not deployed:
+        if not any(pool_id in item.pool_ids for item in deployed):
             return 0
         catalog = self._models.catalog(connection)
-        return sum(item.floor * catalog[item.model].accelerators for item in deployed if item.model in catalog)
+        places: Mapping[tuple[str, str], int]
+        if all(len(item.pool_ids) == 1 for item in deployed):
+            places = {(item.id, item.pool_id): item.floor for item in deployed}
+        else:
+            replicas = models_sql.live_replicas(connection)
+            lost = self._models.lost(connection, replicas)
+            here = [item for item in replicas if item.id not in lost]
+            known = {pool.id for pool in fleet_sql.all_pools(connection)}
+            pool_ids = {one for item in deployed for one in item.pool_ids} & known
+            limit = {one: self.model_limit(connection, one) for one in sorted(pool_ids)}
+            places = floor_places(deployed, here, catalog, limit)
+        needs = {item.id: catalog[item.model].accelerators for item in deployed if item.model in catalog}
+        return sum(count * needs.get(owner, 0) for (owner, place), count in places.items() if place == pool_id)
 
 
 def _edges(kind: str, subject: str, why: str, window: Window, now: datetime) -> list[Step]:
@@ -366,17 +387,6 @@ def _learned(pool_id: str, connection: Connection) -> Mapping[str, Any] | None:
 
 def _standings(pool_id: str, classes: Sequence[ServiceClass], patience_hours: int, connection: Connection) -> Standings:
     return surplus_sql.standings(connection, pool_id, classes, patience_hours)
-
-
-def _floor_replicas(live: Sequence[Replica], floors: Mapping[str, int]) -> set[str]:
-    """Which replicas fill the floors: those that answer first, then the oldest; none that is leaving already."""
-    kept: set[str] = set()
-    left = dict(floors)
-    for item in sorted(live, key=lambda item: (item.state != "ready", item.created_at, item.id)):
-        if item.state != "draining" and item.reclaim_at is None and left.get(item.deployment_id, 0) > 0:
-            left[item.deployment_id] -= 1
-            kept.add(item.id)
-    return kept
 
 
 def _leaving_at(replica: Replica, now: datetime) -> datetime | None:

@@ -22,7 +22,7 @@ from sublet.fleet.discovery import site_name
 from sublet.fleet.leadership import Alone, Leadership, Leads
 from sublet.fleet.model import Pool, PoolSpec
 from sublet.fleet.nodes import Nodes, node_id_in, own_node_id
-from sublet.fleet.reach import OwnReach
+from sublet.fleet.reach import OwnReach, unreachable_pools
 from sublet.fleet.service import Fleet
 from sublet.gateway.model import UsageRecord
 from sublet.leases import store as leases_sql
@@ -43,7 +43,7 @@ from sublet.ledger.model import UsageEvent
 from sublet.ledger.prices.book import book_from_dict, book_from_toml
 from sublet.models import store as models_sql
 from sublet.models.catalog import built_in
-from sublet.models.service import Models
+from sublet.models.service import Models, planned_pools
 from sublet.notifications.channels import channels_of
 from sublet.notifications.channels.base import Channel
 from sublet.notifications.channels.email import EmailChannel
@@ -84,7 +84,9 @@ class Sublet:
         self.demand = Demand(self.store, settings.demand.history_days)
         self.ledger = ledger_of(self.store, settings.billing, leases_sql.accelerators_of)
         offered = settings.models
-        self.models = Models(self.store, built_in(offered.slots, offered.context_tokens), offered.service_class)
+        self.models = Models(
+            self.store, built_in(offered.slots, offered.context_tokens), offered.service_class, self._away
+        )
         self._backend_names: dict[str, str] = {}
         self.backends: Mapping[str, Backend] = backends if backends is not None else real_backends(settings, self.clock)
         self.capacity = Capacity(
@@ -374,11 +376,20 @@ class Sublet:
         pending = in_time((*leases.pending, *models.pending, *self.capacity.pending()), PENDING_MAX)
         return Plan(leases.made_at, (*leases.steps, *models.steps), pending)
 
+    def _away(self, connection: Connection) -> Mapping[str, str]:
+        """Whose node does not answer. On SQLite there is this one alone."""
+        if self.store.is_sqlite:
+            return {}
+        return unreachable_pools(connection, self.reach.pools(connection), self.clock.now())
+
     def room(self) -> tuple[dict[str, int], dict[str, int]]:
         """By pool that models are deployed on: room for replicas, and what even floors may not exceed."""
         with self.store.read() as connection:
-            mine = self.reach.pools(connection)
-            pools = sorted({item.pool_id for item in models_sql.all_deployments(connection)} & mine)
+            deployments = models_sql.all_deployments(connection)
+            replicas = models_sql.live_replicas(connection)
+            planned = planned_pools(deployments, replicas, self.reach.pools(connection))
+            known = {pool.id for pool in fleet_sql.all_pools(connection)}
+            pools = sorted({pool_id for item in deployments for pool_id in item.pool_ids} & planned & known)
             room = {pool_id: self.capacity.model_room(connection, pool_id) for pool_id in pools}
             return room, {pool_id: self.capacity.model_limit(connection, pool_id) for pool_id in pools}
 

@@ -19,6 +19,8 @@ deployments = Table(
     Column("id", String(40), primary_key=True),
     Column("model", String(80), nullable=False, unique=True),
     Column("pool_id", String(40), nullable=False),
+    # In order of preference, `pool_id` first. None where an older version wrote the row.
+    Column("pool_ids", Json, nullable=True),
     Column("floor", Integer, nullable=False),
     Column("replicas_max", Integer, nullable=False),
     Column("scale", Integer, nullable=True),
