@@ -9,15 +9,19 @@ import pytest
 from sqlalchemy import insert
 
 from sublet.accounts.model import Organization
+from sublet.accounts.passkeys.service import Passkeys
+from sublet.accounts.passkeys.store import set_required
 from sublet.accounts.people import attempts
-from sublet.accounts.people.model import SignInLimitError, VerificationNeededError, WrongPasswordError
+from sublet.accounts.people.model import SecondStepError, SignInLimitError, VerificationNeededError, WrongPasswordError
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import OPEN_MAX, Sessions
 from sublet.accounts.service import Accounts
 from sublet.store import Store
+from sublet.store.audit import Acting, Wanted, act, page
+from sublet.store.paging import PageRequest
 from sublet.store.tables.accounts import sign_in_attempts
 from sublet.values.clock import SimulatedClock
-from sublet.values.errors import NotFoundError, UnauthenticatedError
+from sublet.values.errors import ConflictError, NotFoundError, UnauthenticatedError
 
 ADA, GOOD, HERE, THERE = "ada@example.com", "a long walk by the sea", "192.0.2.7", "198.51.100.9"
 
@@ -231,3 +235,39 @@ def test_what_is_long_over_is_forgotten(sessions: Sessions, any_store: Store, cl
     sessions.forget()
     found = sessions.find(sessions.open_with_password(ADA, GOOD, HERE))
     assert found is not None and len(sessions.listed(found)) == 1
+
+
+def test_a_password_alone_opens_nothing_where_a_passkey_must_follow(sessions: Sessions, accounts: Accounts) -> None:
+    passkeys, store = Passkeys(accounts, sessions), accounts.store
+    found = sessions.find(sessions.open_with_password(ADA, GOOD, HERE))
+    assert found is not None and found.person is not None
+    with pytest.raises(ConflictError, match="add a passkey first"):
+        passkeys.require(found, True)
+    person_id = found.person.id
+    store.write(lambda connection: set_required(connection, person_id, True))
+    with pytest.raises(SecondStepError) as needed:
+        sessions.open_with_password(ADA, GOOD, HERE)
+    assert needed.value.person_id == person_id and needed.value.details == {}
+    with pytest.raises(WrongPasswordError):
+        sessions.open_with_password(ADA, "wrong" + GOOD, HERE)
+    assert passkeys.forget_all("ADA@example.com") == 0
+    assert sessions.find(sessions.open_with_password(ADA, GOOD, HERE)) is not None
+    with pytest.raises(NotFoundError):
+        passkeys.forget_all("nobody@example.com")
+
+
+def test_the_log_says_who_signed_in_and_whose_account_was_tried(sessions: Sessions, accounts: Accounts) -> None:
+    def entry(operation: str) -> Acting:
+        return Acting("", "", "", operation, "/login", HERE)
+
+    with act(entry("console.sign_in")):
+        sessions.open_with_password(ADA, GOOD, HERE)
+    for email in (ADA, "nobody@example.com"):
+        with act(entry("console.sign_in")), pytest.raises(WrongPasswordError):
+            sessions.open_with_password(email, "wrong", HERE)
+    with accounts.store.read() as connection:
+        entries = page(connection, Wanted(operation="console."), PageRequest(10)).items
+    told = [(item["operation"], bool(item["actor"]["id"]), bool(item["organization_id"])) for item in entries]
+    refused = "console.sign_in_refused"
+    assert told == [(refused, False, False), (refused, True, True), ("console.sign_in", True, True)]
+    assert ADA not in str(entries) and GOOD not in str(entries)

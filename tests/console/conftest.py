@@ -14,6 +14,7 @@ from tests.console.sample import sample_budgets, sample_overview, sample_record
 
 from sublet.accounts.model import ApiKey, secret_sha256
 from sublet.accounts.oidc.service import SignInElsewhere
+from sublet.accounts.passkeys.service import Passkeys
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
@@ -21,10 +22,12 @@ from sublet.accounts.store import insert_key
 from sublet.console import Overview, Page, Screen
 from sublet.console.account import account_screen
 from sublet.console.budgets import budgets_page
+from sublet.console.doors import Doors
 from sublet.console.frame import Pages
 from sublet.console.model import RecordView
 from sublet.console.overview import overview_page
 from sublet.console.pages import router
+from sublet.console.passkeys import passkey_router, passkeys_screen
 from sublet.console.record import record_page
 from sublet.console.signing import signing_router
 from sublet.store import Store
@@ -83,9 +86,11 @@ def console(
 
     def made(*given: Page | Screen) -> FastAPI:
         app = FastAPI()
-        shown = (*given, account_screen(sessions, people))
+        doors = Doors(sessions, people, elsewhere, Passkeys(accounts, sessions))
+        shown = (*given, account_screen(doors), passkeys_screen(doors))
         pages = Pages(shown)
-        app.include_router(signing_router(sessions, people, pages, elsewhere))
+        app.include_router(signing_router(doors, pages))
+        app.include_router(passkey_router(doors, pages))
         app.include_router(router(accounts, sessions, pages, shown))
         return app
 

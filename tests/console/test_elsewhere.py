@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from sublet.accounts.oidc.service import SignInElsewhere
+from sublet.accounts.passkeys.service import Passkeys
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
 from sublet.console.account import account_screen
+from sublet.console.doors import Doors
 from sublet.console.elsewhere import elsewhere_router
 from sublet.console.frame import Pages
 from sublet.console.pages import router
@@ -54,10 +56,11 @@ class Elsewhere:
             lambda: sealing_of(folder),
             self.provider.http,
         )
-        shown = (account_screen(self.sessions, people),)
+        doors = Doors(self.sessions, people, elsewhere, Passkeys(accounts, self.sessions))
+        shown = (account_screen(doors),)
         pages, app = Pages(shown), FastAPI()
-        app.include_router(signing_router(self.sessions, people, pages, elsewhere))
-        app.include_router(elsewhere_router(self.sessions, elsewhere, pages))
+        app.include_router(signing_router(doors, pages))
+        app.include_router(elsewhere_router(doors, pages))
         app.include_router(router(accounts, self.sessions, pages, shown))
         self.app = app
         self.browser = TestClient(app, base_url=f"{scheme}://console.test", follow_redirects=False)

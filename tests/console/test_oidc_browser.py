@@ -17,11 +17,13 @@ from fastapi import FastAPI
 from tests.console.serving import TIMEOUT_MS, chromium, free_port, serving
 
 from sublet.accounts.oidc.service import SignInElsewhere
+from sublet.accounts.passkeys.service import Passkeys
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
 from sublet.console.account import account_screen
+from sublet.console.doors import Doors
 from sublet.console.elsewhere import elsewhere_router
 from sublet.console.frame import Pages
 from sublet.console.pages import router
@@ -80,10 +82,11 @@ def console(ports: tuple[int, int], provider: str, tmp_path: Path) -> Iterator[s
     )
     address = f"http://127.0.0.1:{ports[0]}"
     elsewhere = SignInElsewhere(accounts, sessions, {"real": settings}, address, lambda: sealing_of(tmp_path))
-    shown = (*Running(accounts, people).screens(), account_screen(sessions, people))
+    doors = Doors(sessions, people, elsewhere, Passkeys(accounts, sessions))
+    shown = (*Running(accounts, people).screens(), account_screen(doors))
     pages, app = Pages(shown), FastAPI()
-    app.include_router(signing_router(sessions, people, pages, elsewhere))
-    app.include_router(elsewhere_router(sessions, elsewhere, pages))
+    app.include_router(signing_router(doors, pages))
+    app.include_router(elsewhere_router(doors, pages))
     app.include_router(router(accounts, sessions, pages, shown))
     with serving(app, ports[0]):
         yield address

@@ -167,6 +167,26 @@ def invite(
         say("The link works once, expires in 7 days, and is shown only this time.")
 
 
+@app.command("forget-passkeys")
+def forget_passkeys(
+    email: Annotated[str, typer.Argument(help="E-mail address of a person who lost every passkey.")],
+) -> None:
+    """Remove a person's passkeys and end their sessions; their password signs in alone again. Requires access to the database."""
+    from sublet.accounts.passkeys.service import Passkeys
+    from sublet.accounts.people.sessions import Sessions
+    from sublet.accounts.service import Accounts
+    from sublet.store.audit import Acting, acting
+
+    store = existing_store(_settings().database_url)
+    try:
+        accounts = Accounts(store)
+        acting.set(Acting("admin", "", "admin", "admin.forget_passkeys"))
+        count = Passkeys(accounts, Sessions(accounts)).forget_all(email)
+    finally:
+        store.close()
+    say(f"{count} passkeys of {email} were removed")
+
+
 def _console_url(settings: Settings) -> str:
     """Where the console answers on this machine, while Sublet runs; else where the settings say."""
     running = running_system(settings.data_dir) or {}

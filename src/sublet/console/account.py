@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sublet.accounts.people.model import Person, WrongPasswordError
-from sublet.accounts.people.service import People
-from sublet.accounts.people.sessions import Sessions
+from sublet.console.doors import Doors
 from sublet.console.page import Act, Drawn, Go, Screen, Visit
 from sublet.console.signing import TWO_PASSWORDS
 from sublet.values.errors import InvalidInputError
@@ -13,8 +12,9 @@ PATH = "/account"
 _ANYBODY = "identity:read"
 
 
-def account_screen(sessions: Sessions, people: People) -> Screen:
+def account_screen(doors: Doors) -> Screen:
     """`/account`. Somebody who signed in with a key sees and ends the sessions of that key."""
+    sessions, people = doors.sessions, doors.people
 
     def show(visit: Visit) -> Drawn:
         person = visit.session.person
@@ -26,6 +26,7 @@ def account_screen(sessions: Sessions, people: People) -> Screen:
                 "actor": visit.actor,
                 "memberships": members,
                 "current": visit.session.organization.id,
+                "passkeys": doors.passkeys.listed(person.id) if person else [],
                 "sessions": sessions.listed(visit.session),
                 "session_id": visit.session.id,
                 "at": visit.at,

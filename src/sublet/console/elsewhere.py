@@ -8,22 +8,24 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from sublet.accounts.oidc.model import ATTEMPT_LIFE
-from sublet.accounts.oidc.service import SignInElsewhere
 from sublet.accounts.people.model import Session
-from sublet.accounts.people.sessions import Sessions
 from sublet.console.cookies import attempt_in, drop_attempt, set_attempt
+from sublet.console.doors import SIGN_IN, SIGN_OUT, Doors, entering
 from sublet.console.forms import Form, own_path, read_form
 from sublet.console.frame import HEADERS, Pages, to
 from sublet.console.pages import signed_in
 from sublet.console.signing import entered, sign_in_form, source_in
+from sublet.store.audit import Acting
+from sublet.store.audit import act as audited
 from sublet.values.errors import NotFoundError, SubletError
 
 QUERY_LENGTH_MAX = 8_192
 
 
-def elsewhere_router(sessions: Sessions, elsewhere: SignInElsewhere, pages: Pages) -> APIRouter:
+def elsewhere_router(doors: Doors, pages: Pages) -> APIRouter:
     """GET /oidc/{provider}/start, …/verify and …/callback, and POST …/backchannel for the provider itself."""
     routes = APIRouter(include_in_schema=False)
+    sessions, elsewhere = doors.sessions, doors.elsewhere
 
     def begun(request: Request, provider: str, then: str, session: Session | None) -> Response:
         try:
@@ -50,7 +52,8 @@ def elsewhere_router(sessions: Sessions, elsewhere: SignInElsewhere, pages: Page
     def callback(request: Request, provider: str) -> Response:
         query = dict(request.query_params) if len(request.url.query) <= QUERY_LENGTH_MAX else {}
         try:
-            signed = elsewhere.finish(provider, attempt_in(request), query, *source_in(request))
+            with audited(entering(request, SIGN_IN)):
+                signed = elsewhere.finish(provider, attempt_in(request), query, *source_in(request))
         except SubletError as error:
             answer = sign_in_form(request, pages, elsewhere, "", ("", error))
             drop_attempt(request, answer)
@@ -63,9 +66,10 @@ def elsewhere_router(sessions: Sessions, elsewhere: SignInElsewhere, pages: Page
         return answer
 
     @routes.post("/oidc/{provider}/backchannel")
-    def back_channel(provider: str, sent: Annotated[Form, Depends(read_form)]) -> Response:
+    def back_channel(request: Request, provider: str, sent: Annotated[Form, Depends(read_form)]) -> Response:
         try:
-            elsewhere.logged_out(provider, sent.text("logout_token"))
+            with audited(Acting(f"oidc:{provider}", "", "", SIGN_OUT, request.url.path, source_in(request)[0])):
+                elsewhere.logged_out(provider, sent.text("logout_token"))
         except SubletError as error:
             status = 400 if error.status == 401 else error.status
             return PlainTextResponse(f"{error.message}\n", status, HEADERS)

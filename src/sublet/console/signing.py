@@ -7,13 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from sublet.accounts.oidc.service import SignInElsewhere
-from sublet.accounts.people.model import Session, WrongPasswordError
+from sublet.accounts.passkeys.model import CHALLENGE_LIFE, Asked, PasskeyPlaceError
+from sublet.accounts.people.model import SecondStepError, Session, WrongPasswordError
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
-from sublet.console.cookies import drop_token, set_token, token_in
+from sublet.console.cookies import drop_token, set_attempt, set_token, token_in
+from sublet.console.doors import JOIN, SIGN_IN, SIGN_OUT, VERIFY, Doors, entering
 from sublet.console.forms import Form, own_path, read_form, refuse_foreign
 from sublet.console.frame import Pages, to
 from sublet.console.pages import refuse_forged, signed_in
+from sublet.store.audit import act as audited
 from sublet.values.errors import InvalidInputError, SubletError, UnauthenticatedError
 
 WRONG_KEY = "This key is unknown, expired or revoked; use another one."
@@ -22,18 +25,20 @@ TWO_PASSWORDS = "the passwords don't match; enter the same one twice"
 Sent = Annotated[Form, Depends(read_form)]
 
 
-def signing_router(sessions: Sessions, people: People, pages: Pages, elsewhere: SignInElsewhere) -> APIRouter:
+def signing_router(doors: Doors, pages: Pages) -> APIRouter:
     """GET and POST /login, /join, /forgot, /reset and /verify, POST /logout."""
     routes = APIRouter(include_in_schema=False)
-    _add_sign_in(routes, sessions, pages, elsewhere)
-    _add_sign_out(routes, sessions, pages, elsewhere)
-    _add_join(routes, sessions, people, pages)
-    _add_reset(routes, people, pages)
-    _add_verify(routes, sessions, pages, elsewhere)
+    _add_sign_in(routes, doors, pages)
+    _add_sign_out(routes, doors, pages)
+    _add_join(routes, doors, pages)
+    _add_reset(routes, doors.people, pages)
+    _add_verify(routes, doors, pages)
     return routes
 
 
-def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: SignInElsewhere) -> None:
+def _add_sign_in(routes: APIRouter, doors: Doors, pages: Pages) -> None:
+    sessions, elsewhere = doors.sessions, doors.elsewhere
+
     def form(request: Request, then: str, email: str = "", error: SubletError | None = None) -> Response:
         return sign_in_form(request, pages, elsewhere, then, (email, error))
 
@@ -50,10 +55,13 @@ def _add_sign_in(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere:
         try:
             refuse_foreign(request)
             then, email = own_path(sent.text("next"), ""), sent.text("email")
-            if "email" in sent.fields:
-                token = sessions.open_with_password(email, sent.text("password"), address, agent)
-            else:
-                token = sessions.open_with_key(sent.text("key"), address, agent)
+            with audited(entering(request, SIGN_IN)):
+                if "email" in sent.fields:
+                    token = sessions.open_with_password(email, sent.text("password"), address, agent)
+                else:
+                    token = sessions.open_with_key(sent.text("key"), address, agent)
+        except SecondStepError as error:
+            return second_step(request, doors, error.person_id, then)
         except WrongPasswordError as error:
             return form(request, then, email, error)
         except UnauthenticatedError:
@@ -78,7 +86,9 @@ def sign_in_form(
     return _with_wait(pages.draw(request, "sign_in.html", values, error.status if error else 200), error)
 
 
-def _add_sign_out(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: SignInElsewhere) -> None:
+def _add_sign_out(routes: APIRouter, doors: Doors, pages: Pages) -> None:
+    sessions, elsewhere = doors.sessions, doors.elsewhere
+
     @routes.post("/logout")
     def sign_out(request: Request, sent: Sent) -> Response:
         session, onward = sessions.find(token_in(request)), ""
@@ -88,14 +98,17 @@ def _add_sign_out(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere
             except SubletError as error:
                 return pages.problem(request, error)
             onward = elsewhere.logout_url(session)
-            sessions.close(token_in(request))
+            with audited(entering(request, SIGN_OUT, session)):
+                sessions.close(token_in(request))
         # A form may not lead to another site, not even by a redirect; a page may.
         answer = pages.draw(request, "signed_out.html", {"onward": onward}) if onward else to("/login")
         drop_token(request, answer)
         return answer
 
 
-def _add_join(routes: APIRouter, sessions: Sessions, people: People, pages: Pages) -> None:
+def _add_join(routes: APIRouter, doors: Doors, pages: Pages) -> None:
+    sessions, people = doors.sessions, doors.people
+
     def shown(request: Request, secret: str, name: str = "", error: SubletError | None = None) -> Response:
         try:
             values = {"offer": people.offer(secret), "secret": secret, "name": name, "error": error}
@@ -116,8 +129,14 @@ def _add_join(routes: APIRouter, sessions: Sessions, people: People, pages: Page
             secret = sent.text("secret")
             if not people.offer(secret).known and sent.text("password") != sent.text("again"):
                 raise InvalidInputError(TWO_PASSWORDS)
-            person = people.accept(secret, sent.text("name"), sent.text("password"), address)
-            token = sessions.open_person(person.id, address, agent)
+            with audited(entering(request, JOIN)) as who:
+                person = people.accept(secret, sent.text("name"), sent.text("password"), address)
+                who.actor_id = person.id
+            sessions.refuse_without_second(person.id)
+            with audited(entering(request, SIGN_IN)):
+                token = sessions.open_person(person.id, address, agent)
+        except SecondStepError as error:
+            return second_step(request, doors, error.person_id, "")
         except SubletError as error:
             return shown(request, secret, sent.fields.get("name", ""), error)
         return entered(request, sessions, pages, token, "")
@@ -162,7 +181,15 @@ def _add_reset(routes: APIRouter, people: People, pages: Pages) -> None:
         return to("/login?done=reset")
 
 
-def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: SignInElsewhere) -> None:
+def _add_verify(routes: APIRouter, doors: Doors, pages: Pages) -> None:
+    sessions, elsewhere, passkeys = doors.sessions, doors.elsewhere, doors.passkeys
+
+    def asked(request: Request, session: Session) -> Asked | None:
+        try:
+            return passkeys.begin_verify(session, doors.place(request))
+        except PasskeyPlaceError:
+            return None
+
     def shown(request: Request, session: Session, then: str, error: SubletError | None = None) -> Response:
         values = {
             "next": then,
@@ -171,6 +198,7 @@ def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: 
             "email": session.person.email if session.person else "",
             "has_password": session.person is None or session.person.has_password,
             "provider": elsewhere.choice_of(session),
+            "asked": asked(request, session),
         }
         return _with_wait(pages.draw(request, "verify.html", values, error.status if error else 200), error)
 
@@ -186,12 +214,26 @@ def _add_verify(routes: APIRouter, sessions: Sessions, pages: Pages, elsewhere: 
             try:
                 refuse_forged(request, session, sent)
                 then = own_path(sent.text("next"))
-                sessions.verify(session, sent.text("password"), source_in(request)[0])
+                with audited(entering(request, VERIFY, session)):
+                    if sent.text("credential"):
+                        passkeys.verify(session, doors.place(request), sent.text("credential"))
+                    else:
+                        sessions.verify(session, sent.text("password"), source_in(request)[0])
             except SubletError as error:
                 return shown(request, session, then, error)
             return to(then)
 
         return signed_in(request, sessions, answer)
+
+
+def second_step(request: Request, doors: Doors, person_id: str, then: str) -> Response:
+    """On to the passkey of somebody whose password was right. The browser's session from before ends here already."""
+    doors.sessions.close(token_in(request))
+    secret = doors.passkeys.begin_second(person_id, source_in(request)[0], then)
+    answer = to("/login/second")
+    drop_token(request, answer)
+    set_attempt(request, answer, secret, int(CHALLENGE_LIFE.total_seconds()))
+    return answer
 
 
 def entered(request: Request, sessions: Sessions, pages: Pages, token: str, then: str) -> Response:

@@ -26,6 +26,7 @@ from sublet.api.reference import add_reference
 from sublet.console.elsewhere import elsewhere_router
 from sublet.console.frame import Pages
 from sublet.console.pages import router as console_router
+from sublet.console.passkeys import passkey_router
 from sublet.console.signing import signing_router
 from sublet.control.collecting import Collecting
 from sublet.control.loops import Loop
@@ -55,7 +56,7 @@ from sublet.models import api as models_api
 from sublet.notifications import api as notifications_api
 from sublet.reporting.actuals import actuals_by_currency
 from sublet.reporting.backlog import contracted
-from sublet.reporting.console_pages import console_pages
+from sublet.reporting.console_pages import console_pages, doors_of
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.store import audit, once
 from sublet.store.ballast import Ballast
@@ -238,6 +239,7 @@ class ControlPlane:
         once.forget(self.system.store, self.system.clock.now())
         self.system.sessions.forget()
         self.system.elsewhere.forget()
+        self.system.passkeys.forget()
         kept_since = self.system.clock.now() - audit_api.RETENTION
         self.system.store.write(lambda connection: audit.forget(connection, kept_since))
         self._telling.forget()
@@ -401,9 +403,10 @@ def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
 
 def _add_console(api: FastAPI, system: Sublet, plane: ControlPlane) -> None:
     shown = console_pages(system, Overviews(system, plane.health))
-    pages = Pages(shown)
-    api.include_router(signing_router(system.sessions, system.people, pages, system.elsewhere))
-    api.include_router(elsewhere_router(system.sessions, system.elsewhere, pages))
+    pages, doors = Pages(shown), doors_of(system)
+    api.include_router(signing_router(doors, pages))
+    api.include_router(passkey_router(doors, pages))
+    api.include_router(elsewhere_router(doors, pages))
     api.include_router(console_router(system.accounts, system.sessions, pages, shown))
 
 

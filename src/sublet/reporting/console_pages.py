@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sublet.console.account import account_screen
 from sublet.console.budgets import budgets_page
+from sublet.console.doors import Doors
 from sublet.console.overview import overview_page
 from sublet.console.owing import owing_screen
 from sublet.console.page import Page, Screen
+from sublet.console.passkeys import passkeys_screen
 from sublet.console.record import record_page
 from sublet.console.renting import Renting
 from sublet.console.running import Running
@@ -14,6 +16,11 @@ from sublet.console.selling import Selling
 from sublet.reporting.offers import offers, pools_for_sale
 from sublet.reporting.overview import Overviews, pool_names
 from sublet.wiring.system import Sublet
+
+
+def doors_of(system: Sublet) -> Doors:
+    """The ways into the console of that system."""
+    return Doors(system.sessions, system.people, system.elsewhere, system.passkeys, system.settings.control.public_url)
 
 
 def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, ...]:
@@ -27,5 +34,6 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),
-        account_screen(system.sessions, system.people),
+        account_screen(doors_of(system)),
+        passkeys_screen(doors_of(system)),
     )

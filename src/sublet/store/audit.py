@@ -34,7 +34,7 @@ LOCK = "audit"
 _MARK = "sublet_audit"
 
 RECORDED = frozenset(
-    "organizations api_keys persons memberships invitations oidc_identities sessions blocks demand_claims "
+    "organizations api_keys persons memberships invitations oidc_identities passkeys sessions blocks demand_claims "
     "demand_imports deployments ledger_books ledger_budgets ledger_credits ledger_invoices ledger_nettings "
     "ledger_payments ledger_periods ledger_profiles ledger_refunds ledger_write_offs leases models quotes "
     "rate_limits reclaims subscriptions unit_states units".split()
@@ -48,6 +48,7 @@ PERSONAL: dict[str, frozenset[str]] = {
     "invitations": frozenset({"email"}),
     "sessions": frozenset({"address", "user_agent", "seen_at", "provider_session"}),
     "oidc_identities": frozenset({"subject"}),
+    "passkeys": frozenset({"name", "credential_id", "credential_sha256", "public_key", "sign_count", "last_used_at"}),
     "subscriptions": frozenset({"address"}),
     "ledger_profiles": frozenset({"legal_name", "address", "email", "tax_number"}),
     "leases": frozenset({"ssh_public_keys"}),
@@ -74,11 +75,11 @@ acting: ContextVar[Acting | None] = ContextVar("acting", default=None)
 
 
 @contextmanager
-def act(who: Acting) -> Iterator[None]:
+def act(who: Acting) -> Iterator[Acting]:
     """Everything that is written inside is that one's doing."""
     before = acting.set(who)
     try:
-        yield
+        yield who
     finally:
         acting.reset(before)
 
@@ -155,6 +156,8 @@ def carried_out(
     finally:
         connection.info.pop(_MARK, None)
     changes, concerned = _changes(connection, rows)
+    if not changes:
+        concerned = who.organization_id or None
     if changes or not who.told:
         append(connection, who, now, lock, changes, concerned, rows.more)
     return result

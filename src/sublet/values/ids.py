@@ -14,6 +14,8 @@ PREFIXES = {
     "per": "person",
     "ivt": "invitation",
     "ses": "session",
+    "psk": "passkey of a person",
+    "sva": "service account",
     "att": "attempt to sign in",
     "let": "letter to a person",
     "pool": "pool",

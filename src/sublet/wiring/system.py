@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from sublet.accounts import store as accounts_sql
 from sublet.accounts.oidc.service import SignInElsewhere
+from sublet.accounts.passkeys.service import Passkeys
 from sublet.accounts.people.letters import send_letters
 from sublet.accounts.people.service import People
 from sublet.accounts.people.sessions import Sessions
@@ -146,6 +147,10 @@ class Sublet:
         return SignInElsewhere(
             self.accounts, self.sessions, stated.oidc, stated.control.public_url, lambda: self.sealing
         )
+
+    @cached_property
+    def passkeys(self) -> Passkeys:
+        return Passkeys(self.accounts, self.sessions)
 
     def send_letters(self) -> int:
         """Send the mail to people that waits; how many were sent."""

@@ -59,6 +59,16 @@ class VerificationNeededError(ForbiddenError):
     code = "verification_needed"
 
 
+class SecondStepError(UnauthenticatedError):
+    """Your password was right; now confirm the sign-in with one of your passkeys."""
+
+    code = "second_step"
+
+    def __init__(self, person_id: str) -> None:
+        super().__init__()
+        self.person_id = person_id
+
+
 class SignInLimitError(LimitExceededError):
     """Too many failed attempts came from this address; wait a minute and try again."""
 

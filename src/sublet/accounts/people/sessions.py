@@ -16,6 +16,7 @@ from sublet.accounts.model import Actor, Organization, secret_sha256
 from sublet.accounts.people import attempts, passwords
 from sublet.accounts.people import store as sql
 from sublet.accounts.people.model import (
+    SecondStepError,
     Session,
     SessionRecord,
     VerificationNeededError,
@@ -23,7 +24,8 @@ from sublet.accounts.people.model import (
     new_link_secret,
 )
 from sublet.accounts.service import Accounts
-from sublet.store.tables.accounts import session_tokens, sessions
+from sublet.store.audit import Acting, acting
+from sublet.store.tables.accounts import persons, session_tokens, sessions
 from sublet.values.errors import NotFoundError, UnauthenticatedError
 from sublet.values.ids import new_id
 
@@ -40,6 +42,7 @@ OPEN_MAX = 50
 KEPT = timedelta(days=90)
 FORGOTTEN_MAX = 1_000
 EMAIL_MAX = 254
+_REFUSED = "_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,16 @@ class Origin:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """Somebody at the door: from where, with which browser, signed in elsewhere or not; and who the audit log says it is."""
+
+    source: str
+    user_agent: str
+    origin: Origin | None = None
+    acting: Acting | None = None
+
+
 class Sessions:
     """Opens, finds and ends sessions. A session has a row; its cookie is one of its tokens, which is replaced every ROTATION.
     A replaced token that comes back after GRACE was copied by somebody, and ends the session."""
@@ -73,7 +86,7 @@ class Sessions:
 
     def open_with_password(self, email: str, password: str, address: str, user_agent: str = "") -> str:
         """Sign in as a person; the token for the cookie. Raises WrongPasswordError, the same and after the same time for
-        everybody, SignInLimitError, UnavailableError."""
+        everybody, SignInLimitError, UnavailableError; SecondStepError where a passkey must follow."""
         email = email.strip().lower()[:EMAIL_MAX]
         source, account = attempts.source_of(address), attempts.account_of(email)
         with self._store.read() as connection:
@@ -81,24 +94,32 @@ class Sessions:
             person_id, stored = known or (None, None)
             attempts.refuse_flood(connection, source, account, person_id, self._store.clock.now())
         if not passwords.fits(password, stored) or person_id is None:
-            self._note_failure(source, account)
+            self.refused(source, account, person_id)
             raise WrongPasswordError()
+        self.refuse_without_second(person_id)
         better = passwords.hashed(password) if passwords.is_outdated(stored or "") else None
+
+        arrival = _Arrival(source, user_agent, None, acting.get())
 
         def write(connection: Connection) -> str:
             now = self._store.clock.now()
             if better is not None:
                 sql.set_password(connection, person_id, better, now, verified=False)
-            return self._open_person(connection, person_id, source, user_agent)
+            return self._open_person(connection, person_id, arrival)
 
         return self._store.write(write)
 
     def open_person(self, person_id: str, address: str, user_agent: str = "", origin: Origin | None = None) -> str:
         """Sign in somebody whose identity was proved otherwise, by an invitation, a passkey, or at the provider in `origin`."""
-        source = attempts.source_of(address)
-        return self._store.write(
-            lambda connection: self._open_person(connection, person_id, source, user_agent, origin)
-        )
+        arrival = _Arrival(attempts.source_of(address), user_agent, origin, acting.get())
+        return self._store.write(lambda connection: self._open_person(connection, person_id, arrival))
+
+    def refuse_without_second(self, person_id: str) -> None:
+        """Raises SecondStepError for a person whose password alone does not sign in."""
+        with self._store.read() as connection:
+            required = connection.execute(select(persons.c.passkey_required).where(persons.c.id == person_id)).scalar()
+        if required:
+            raise SecondStepError(person_id)
 
     def mark_verified(self, connection: Connection, session_id: str, person_id: str) -> bool:
         """The person of the session has proved again who they are; False where it is not their session, or over."""
@@ -114,31 +135,42 @@ class Sessions:
         try:
             actor = self._accounts.authenticate(key.strip())
         except UnauthenticatedError:
-            self._note_failure(source, attempts.account_of(""))
+            self.refused(source, attempts.account_of(""), None)
             raise
         held = {"person_id": None, "key_id": actor.key_id, "organization_id": actor.organization_id}
-        return self._store.write(lambda connection: self._insert(connection, held, source, user_agent))
+        arrival = _Arrival(source, user_agent, None, acting.get())
+        _call(arrival.acting, actor.key_id, actor.organization_id, actor.role)
+        return self._store.write(lambda connection: self._insert(connection, held, arrival))
 
-    def _note_failure(self, source: str, account: str) -> None:
-        now = self._store.clock.now()
-        self._store.write(lambda connection: attempts.note(connection, attempts.FAILED, source, account, now))
+    def refused(self, source: str, account: str, person_id: str | None) -> None:
+        """Count a failed attempt, and enter it in the audit log, where the person's first organization sees it."""
+        now, who = self._store.clock.now(), acting.get()
+        if who is not None and not who.operation.endswith(_REFUSED):
+            who.operation += _REFUSED
 
-    def _open_person(
-        self, connection: Connection, person_id: str, source: str, user_agent: str, origin: Origin | None = None
-    ) -> str:
+        def write(connection: Connection) -> None:
+            attempts.note(connection, attempts.FAILED, source, account, now)
+            members = sql.memberships_of(connection, person_id, 1) if person_id else []
+            if person_id and who is not None and not who.actor_id:
+                _call(who, person_id, members[0].organization_id if members else "", "")
+
+        self._store.write(write)
+
+    def _open_person(self, connection: Connection, person_id: str, arrival: _Arrival) -> str:
         members = sql.memberships_of(connection, person_id, LISTED_MAX)
         for member in members:
             owner = accounts_sql.organization_by(connection, id=member.organization_id)
             if owner is not None and owner.status == "active":
                 held = {"person_id": person_id, "key_id": None, "organization_id": member.organization_id}
-                if origin is not None:
-                    held |= origin.as_row()
-                return self._insert(connection, held, source, user_agent)
+                if arrival.origin is not None:
+                    held |= arrival.origin.as_row()
+                _call(arrival.acting, person_id, member.organization_id, member.role)
+                return self._insert(connection, held, arrival)
         raise WrongPasswordError(
             "you are not a member of an active organization; ask your Sublet operator for an invitation"
         )
 
-    def _insert(self, connection: Connection, held: dict[str, Any], source: str, user_agent: str) -> str:
+    def _insert(self, connection: Connection, held: dict[str, Any], arrival: _Arrival) -> str:
         now, token = self._store.clock.now(), new_link_secret()
         session_id = held.get("id") or new_id("ses")
         whose = "person_id" if held["person_id"] else "key_id"
@@ -153,8 +185,8 @@ class Sessions:
                 expires_at=now + LIFE,
                 seen_at=now,
                 verified_at=now,
-                user_agent=_printable(user_agent),
-                address=source,
+                user_agent=_printable(arrival.user_agent),
+                address=arrival.source,
             )
         )
         _insert_token(connection, token, session_id, now)
@@ -222,7 +254,7 @@ class Sessions:
         else:
             fits = key is not None and key[0].id == session.actor.key_id
         if not fits:
-            self._note_failure(source, account)
+            self.refused(source, account, person_id)
             raise WrongPasswordError("the password is wrong" if email else "the key is not the one you signed in with")
         self._store.write(lambda connection: _update(connection, session.id, verified_at=self._store.clock.now()))
 
@@ -310,6 +342,12 @@ def revoke_all(connection: Connection, person_id: str, now: datetime, organizati
     _revoke(
         connection, mine if organization_id is None else mine & (sessions.c.organization_id == organization_id), now
     )
+
+
+def _call(who: Acting | None, actor_id: str, organization_id: str, role: str) -> None:
+    """Say in the audit log's entry who it was that signed in, which nobody knew when the request came."""
+    if who is not None:
+        who.actor_id, who.organization_id, who.role = actor_id, organization_id, role
 
 
 def _same(session: Session) -> Any:

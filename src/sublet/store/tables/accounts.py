@@ -1,6 +1,6 @@
 """Who buys and who operates: organizations, their API keys, and what limits them."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, false
 
 from sublet.store.metadata import metadata
 from sublet.store.types import Instant, Json
@@ -96,6 +96,40 @@ persons = Table(
     Column("created_at", Instant, nullable=False),
     Column("email_verified_at", Instant, nullable=True),
     Column("password_changed_at", Instant, nullable=True),
+    Column("passkey_required", Boolean, nullable=False, server_default=false()),
+)
+
+# A person's passkey. The private key never leaves the device.
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("person_id", String(40), ForeignKey("persons.id"), nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("credential_id", Text, nullable=False),
+    Column("credential_sha256", String(64), nullable=False, unique=True),
+    Column("public_key", Text, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("is_synced", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("last_used_at", Instant, nullable=True),
+    Index("ix_passkeys_person_id", "person_id"),
+)
+
+# What a browser is asked to sign with a passkey; deleted when it comes back, and a while after it is too late.
+passkey_challenges = Table(
+    "passkey_challenges",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("purpose", String(16), nullable=False),
+    Column("person_id", String(40), nullable=False),
+    Column("session_id", String(40), nullable=False),
+    Column("challenge", String(128), nullable=False),
+    Column("next_path", Text, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_passkey_challenges_source", "source", "created_at"),
+    Index("ix_passkey_challenges_created_at", "created_at"),
 )
 
 # `provider` made it by its rules, and takes it away by them; empty: an invitation made it.
