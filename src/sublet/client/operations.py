@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sublet.client.account_operations import ACCOUNTS
+from sublet.client.fleet_operations import FLEET
 from sublet.client.operation import BYTES as BYTES
 from sublet.client.operation import DOCUMENT as DOCUMENT
 from sublet.client.operation import NONE as NONE
@@ -12,15 +13,7 @@ from sublet.client.operation import Operation as Operation
 
 ALL: tuple[Operation, ...] = (
     *ACCOUNTS,
-    Operation("fleet.list_pools", "GET", "/v1/pools", query=PAGE, answer="fleet:PoolList", items="pools"),
-    Operation("fleet.show_pool", "GET", "/v1/pools/{pool}", answer="fleet:Pool"),
-    Operation("fleet.list_units", "GET", "/v1/pools/{pool}/units", query=PAGE, answer="fleet:UnitList", items="units"),
-    Operation("fleet.show_unit", "GET", "/v1/units/{unit_id}", answer="fleet:Unit"),
-    Operation("fleet.forget_node", "DELETE", "/v1/nodes/{node}", answer="none"),
-    Operation(
-        "fleet.set_service", "PUT", "/v1/units/{unit_id}/service", body="fleet:UnitService", answer="none", edits=True
-    ),
-    Operation("fleet.list_nodes", "GET", "/v1/nodes", query=PAGE, answer="fleet:NodeList", items="nodes"),
+    *FLEET,
     Operation(
         "demand.record", "POST", "/v1/demand/{pool_id}/samples", body="demand:NewSamples", answer="demand:SamplesTaken"
     ),
