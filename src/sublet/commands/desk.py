@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,6 +122,49 @@ def _languages(asked: list[str]) -> list[str]:
         if name not in LANGUAGES:
             raise CaseError(f"the desk does not support language {name!r}; use one of {', '.join(LANGUAGES)}")
     return list(dict.fromkeys(asked))
+
+
+@app.command()
+def decide(
+    case: Case,
+    advice: Annotated[
+        Path | None,
+        typer.Option("--advice", help="What `sublet block advise --json` printed: decides for each block in it."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Decide whether to lease a block or keep it: what leasing brings, and the rent at which both come to the same."""
+    from sublet.desk.errors import CaseError
+    from sublet.desk.report.wording import Wording
+    from sublet.desk.sections.decision import blocks, read_advice
+
+    desk = _opened(case)
+    found = desk.decision
+    if found is None:
+        raise CaseError(f"{case}: the case has no [decision]; docs/desk.md lists what it needs")
+    w = Wording(desk)
+    chosen = blocks(found, desk.sheet, read_advice(advice)) if advice is not None else []
+    if as_json:
+        values = {name: desk.sheet[name].as_dict() for name in found.rows}
+        print_json({"decision": values, "blocks": [asdict(block) for block in chosen]})
+        return
+    rows = [{"what": w.name(name), "value": w.quantity(desk.sheet[name])} for name in found.rows]
+    print_rows(rows, {"what": "", "value": "value"}, "nothing to decide")
+    if advice is not None:
+        unit = desk.sheet[found.result].unit
+        listed = [
+            {
+                "block": block.label, "displaced": f"{block.displaced:.1%}", "lease": w.number(block.indifference, "USD/W-yr"),
+                "over": w.number(block.result, unit), "basis": block.basis,
+            }
+            for block in chosen
+        ]  # fmt: skip
+        heads: dict[str, str] = {
+            "block": "block", "displaced": "displaced, 90 %", "lease": "lease above", "over": "leasing less keeping",
+            "basis": "basis",
+        }  # fmt: skip
+        say()
+        print_rows(listed, heads, "no block of the advice has enough history")
 
 
 @app.command()

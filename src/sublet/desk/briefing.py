@@ -94,6 +94,7 @@ class _Writer:
 
     def numbers(self) -> Iterator[Sentence]:
         yield from self._bridge()
+        yield from self._decision()
         yield from self._deals()
         yield from self._capital()
         yield from self._channels()
@@ -158,6 +159,17 @@ class _Writer:
             yield self._say("numbers", "break_even", both)
         else:
             yield self._say("numbers", "break_even_cash", {"cash": bridge.break_evens[0][1]})
+
+    def _decision(self) -> Iterator[Sentence]:
+        found = self._desk.decision
+        if found is not None:
+            named = {
+                "power": found.power,
+                "price": found.indifference,
+                "displaced": found.displaced,
+                "worth": found.worth,
+            }
+            yield self._say("numbers", "decision", named)
 
     def _deals(self) -> Iterator[Sentence]:
         deals = sorted(

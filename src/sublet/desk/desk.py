@@ -15,11 +15,22 @@ from sublet.desk.errors import CalculationError, CaseError, UnknownNameError, ne
 from sublet.desk.faults import Problem
 from sublet.desk.heading import Heading, read_heading
 from sublet.desk.phrases import PARTS
-from sublet.desk.sections import bridge, capital, comparables, customers, evidence, questions, raw_managed, uncertainty
+from sublet.desk.sections import (
+    bridge,
+    capital,
+    comparables,
+    customers,
+    decision,
+    evidence,
+    questions,
+    raw_managed,
+    uncertainty,
+)
 from sublet.desk.sections.bridge import Bridge
 from sublet.desk.sections.capital import Capital
 from sublet.desk.sections.comparables import ComparableDeal
 from sublet.desk.sections.customers import Customers
+from sublet.desk.sections.decision import Decision
 from sublet.desk.sections.evidence import Positioning, SignalBoard, SurplusExample
 from sublet.desk.sections.questions import Verdict
 from sublet.desk.sections.raw_managed import Channels
@@ -62,6 +73,7 @@ class Desk:
     claims: tuple[Claim, ...]
     comparables: tuple[ComparableDeal, ...]
     bridge: Bridge | None
+    decision: Decision | None
     capital: Capital | None
     channels: Channels | None
     customers: Customers | None
@@ -114,6 +126,7 @@ class Desk:
 
 _TABLES = (
     "case", "sources", "rows", "capacity_checks", "inputs", "exchange_rates", "hardware", "formulas", "comparables", "bridge",
+    "decision",
     "capex", "channels", "counterparties", "contracts", "signals", "positioning", "surplus", "verdicts",
     "settled", "monte_carlo", "scenarios",
 )  # fmt: skip
@@ -152,6 +165,7 @@ def _built(document: Document, build: Build) -> Desk:
     build.read_formulas(root)
     deals = comparables.read(root, build)
     bridged = _part(build, "bridge", bridge.read, root, build)
+    decided = _part(build, "decision", decision.read, root, build)
     capital_found = _part(build, "capex", capital.read, root, build)
     channels = _part(build, "channels", raw_managed.read, root, build)
     customers_found = _part(build, "counterparties", customers.read, root, build, heading.as_of)
@@ -177,7 +191,7 @@ def _built(document: Document, build: Build) -> Desk:
     root.finish()
     return Desk(
         replace(heading, results=results), document.digest, document.name, build.sheet, tuple(build.statements),
-        tuple(build.capacity.values()), refused, claims, deals, bridged, capital_found, channels, customers_found, signals,
+        tuple(build.capacity.values()), refused, claims, deals, bridged, decided, capital_found, channels, customers_found, signals,
         positioning, surplus, verdicts, settled, found_score, plan, scenarios, tuple(build.inputs),
         tuple(build.faults.problems),
     )  # fmt: skip

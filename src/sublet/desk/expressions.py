@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sublet.desk import capex, channels, earnings, glut, positioning, prices
+from sublet.desk import capex, channels, earnings, glut, leasing, positioning, prices
 from sublet.desk.errors import CalculationError, CaseError, nearest
 from sublet.desk.formulas import FORMULAS
 from sublet.desk.terms import Term, as_term, constant, greatest, least, names_in
 from sublet.desk.units import NUMBER, parse_unit
 
-FORMULA_MODULES = (prices, earnings, capex, channels, positioning, glut)
+FORMULA_MODULES = (prices, earnings, leasing, capex, channels, positioning, glut)
 """The modules whose formulas a case may call; naming them here is what loads them."""
 
 NESTING_MAX = 60

@@ -36,6 +36,7 @@ PROBLEM_PARTS: Phrases = {
     "capacity": {"en": "A row of the capacity ledger", "zh-Hant": "容量帳的一列", "zh-Hans": "容量账的一行"},
     "comparables": {"en": "A comparable deal", "zh-Hant": "可比交易", "zh-Hans": "可比交易"},
     "bridge": {"en": "The earnings bridge", "zh-Hant": "盈餘推算", "zh-Hans": "盈利推算"},
+    "decision": {"en": "The lease decision", "zh-Hant": "出租或自用", "zh-Hans": "出租或自用"},
     "capex": {"en": "The capital section", "zh-Hant": "資本支出", "zh-Hans": "资本开支"},
     "channels": {"en": "Raw against managed", "zh-Hant": "裸算力與代管服務之比較", "zh-Hans": "裸算力与托管服务之比较"},
     "counterparties": {"en": "The counterparties", "zh-Hant": "交易對手", "zh-Hans": "交易对手"},
@@ -101,6 +102,12 @@ SENTENCES: Phrases = {
         "en": "It breaks even at {cash} on cash cost.",
         "zh-Hant": "以現金成本計，損益兩平價為{cash}。",
         "zh-Hans": "按现金成本计，盈亏平衡价为{cash}。",
+    },
+    "decision": {
+        "en": "Leasing {power} beats keeping it for the owner's own work as long as the rent is above {price}: {displaced} of the "
+        "leased hours would have gone to own work, worth {worth}.",
+        "zh-Hant": "租金只要高於{price}，出租{power}就優於自用：出租時數有{displaced}原可供自身工作使用，價值為{worth}。",
+        "zh-Hans": "租金只要高于{price}，出租{power}就优于自用：出租时数有{displaced}原可供自身工作使用，价值为{worth}。",
     },
     "comparables": {
         "en": "Comparable deals run from {low} ({low_title}) to {high} ({high_title}), measured on bases that differ.",

@@ -46,6 +46,10 @@ def _tiles(desk: Desk, w: Wording) -> list[Tile]:
             full = w.quantity(desk.sheet[bridge.break_evens[1][1]])
             words = w("the break-even rent on cash cost; with depreciation {a}", a=full)
         tiles.append(Tile(w.quantity(cash), words, w.status(cash.status)))
+    if desk.decision is not None and not desk.verdicts:
+        value = desk.sheet[desk.decision.indifference]
+        tiles.append(Tile(w.quantity(value), w.name(value.name), w.status(value.status)))
+        used.add(value.name)
     for verdict in reversed(desk.verdicts):
         value, found = desk.sheet[verdict.probability], verdict.judgment
         tiles.append(Tile(w.quantity(value), w.called(found.question.text), w.verdict(str(found.word))))

@@ -10,7 +10,7 @@ from sublet.desk.desk import Desk
 from sublet.desk.montecarlo import Fan, SimulatedResult
 from sublet.desk.phrases import METRICS
 from sublet.desk.plausible import doubts
-from sublet.desk.report import charts, grids, pages_business, pages_market
+from sublet.desk.report import charts, grids, pages_business, pages_decision, pages_market
 from sublet.desk.report.blocks import Block, Cell, Figure, Paragraph, Ref, Section, TableBlock, rows_of
 from sublet.desk.report.charts import Dot
 from sublet.desk.report.drawing import short
@@ -27,6 +27,7 @@ def sections(
     found = [
         _headline(desk, w),
         *pages_business.bridge(w),
+        pages_decision.decision(w),
         pages_market.comparables(w),
         pages_business.channels(w),
         pages_market.verdicts(w),
@@ -67,6 +68,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "capacity": ("capacity", "Capacity ledger"),
     "comparables": ("comparables", "Comparable deals"),
     "bridge": ("bridge", "Earnings"),
+    "decision": ("decision", "Lease or keep"),
     "capex": ("capex", "Capital"),
     "channels": ("channels", "Raw against managed"),
     "counterparties": ("customers", "Customers"),
@@ -81,7 +83,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
 """Where a part of the case that can't be calculated says so: the id and title of its section."""
 
 ORDER = (
-    "headline", "bridge", "sensitivity", "comparables", "channels", "verdicts", "surplus", "capex", "customers", "signals",
+    "headline", "bridge", "sensitivity", "decision", "comparables", "channels", "verdicts", "surplus", "capex", "customers", "signals",
     "uncertainty", "scenarios", "capacity", "positioning", "statements", "numbers",
 )  # fmt: skip
 """The sections by id, in reading order."""
@@ -315,4 +317,4 @@ def _is_end(desk: Desk, name: str) -> bool:
 
 def _is_cell(name: str) -> bool:
     """Cells of grids and frontiers have their own charts, and are in the JSON and the workbook by name."""
-    return name.startswith(("grid.eps_", "grid.upside_", "grid.envelope_", "mgd.ratio."))
+    return name.startswith(("grid.eps_", "grid.upside_", "grid.envelope_", "mgd.ratio.", "decision.at_"))
