@@ -27,6 +27,7 @@ def arguments_of(formula: Formula, draw: float = 1.0) -> dict[str, float]:
         "rate": 0.07,
         "prior": 0.3,
         "used": 0.9,
+        "displaced_share": 0.2,
         "target": 0.9,
         "renewal": 0.6,
         "load": 0.8,

@@ -10,6 +10,7 @@ from sublet.client.operation import NONE as NONE
 from sublet.client.operation import PAGE, PAGE_OF_ONE
 from sublet.client.operation import RAW as RAW
 from sublet.client.operation import Operation as Operation
+from sublet.client.system_operations import SYSTEM
 
 ALL: tuple[Operation, ...] = (
     *ACCOUNTS,
@@ -487,11 +488,6 @@ ALL: tuple[Operation, ...] = (
         query=("organization_id", "since", "until", "format"),
         answer="bytes",
     ),
-    Operation("system.health", "GET", "/health", answer="api:Liveness"),
-    Operation("system.full_health", "GET", "/v1/health", answer="api:Health"),
-    Operation("system.worth_line", "GET", "/v1/desk/worth", query=("days",), answer="api:Worth"),
-    Operation("system.actuals_figures", "GET", "/v1/desk/actuals", query=("days",), answer="api:ActualFigures"),
-    Operation("system.actuals_page", "GET", "/v1/desk/actuals.html", query=("days",), answer="bytes"),
-    Operation("system.next_plan", "GET", "/v1/plan", answer="api:Plans"),
+    *SYSTEM,
 )
 OPERATIONS: dict[str, Operation] = {operation.id: operation for operation in ALL}

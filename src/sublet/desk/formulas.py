@@ -50,7 +50,7 @@ LIMITS: dict[str, Limit] = {
     "life": Limit(0.0, _INF, "write the useful life in years, above zero", open_low=True),
     "pue": Limit(1.0, _INF, "PUE is facility power over IT power and can't be below 1; write it like 1.25"),
     "used": Limit(0.0, 1.0, "write the billed share as a fraction between 0 and 1"),
-    "displaced": Limit(0.0, 1.0, "write the displaced share as a fraction between 0 and 1"),
+    "displaced_share": Limit(0.0, 1.0, "write the displaced share as a fraction between 0 and 1"),
     "utilization": Limit(0.0, _INF, "write the utilization as a fraction, 60 % as 0.6", open_low=True),
     "rate": Limit(-1.0, 1.0, "write the rate as a fraction, 8 % as 0.08", open_low=True, open_high=True),
     "prior": Limit(0.0, 1.0, "write the probability as a fraction above 0 and below 1", open_low=True, open_high=True),
