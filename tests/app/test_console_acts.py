@@ -19,6 +19,7 @@ from sublet.control.plane import ControlPlane, build_api
 from sublet.reporting.console_pages import console_pages
 from sublet.reporting.overview import Overviews
 from sublet.simulation.world import World
+from sublet.store.paging import PageRequest
 
 GOOD = "a long walk by the sea"
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
@@ -336,3 +337,25 @@ def test_a_language_has_a_text_for_every_one_that_is_used() -> None:
             for text in texts:
                 assert set(re.findall(r"\{\w+\}", catalog[text])) == set(re.findall(r"\{\w+\}", text)), text
     assert chosen("zh-TW,zh;q=0.9,en;q=0.8") == chosen("") == chosen("de-DE") == "en"
+
+
+def test_an_admin_reads_the_own_organization_s_log_and_the_operator_verifies_all(console: Console) -> None:
+    acme, bolt, operator = (console.browsers[name] for name in ("acme", "bolt", "operator"))
+    bolt.send("/keys", "create", name=EVIL[:100])
+    key = console.system.accounts.key_page(console.organization("bolt"), PageRequest()).items[0]
+    seen = bolt.get("/audit")
+    assert "console.keys.create" in seen and key.id in seen and "console.sign_in" in seen and "Ada of bolt" in seen
+    assert EVIL not in seen and "<script>alert" not in seen
+    for query in (
+        "",
+        f"?organization={console.organization('bolt')}",
+        f"?to={key.id}",
+        f"?who={console.people['bolt']}",
+    ):
+        assert key.id not in acme.get(f"/audit{query}").replace(f'value="{key.id}"', "")
+    assert acme.send("/audit", "verify").status_code == 403
+    assert "accounts.list_audit" in bolt.get("/audit?did=accounts."), "reading is an entry"
+    assert key.id in operator.get(f"/audit?organization={console.organization('bolt')}&did=console.keys")
+    assert "No entries match" in operator.get("/audit?until=2001-01-01")
+    assert operator.client.get("/audit?from=yesterday").status_code == 400
+    assert "entries are unchanged" in operator.send("/audit", "verify").text

@@ -93,7 +93,7 @@ ACCOUNTS: tuple[Operation, ...] = (
         "accounts.list_audit",
         "GET",
         "/v1/audit",
-        query=("organization_id", "actor_id", "operation", "subject", *PAGE),
+        query=("organization_id", "actor_id", "operation", "subject", "since", "until", *PAGE),
         answer="accounts:AuditList",
         items="entries",
     ),

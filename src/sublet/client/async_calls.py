@@ -153,6 +153,8 @@ class AsyncAccounts:
         actor_id: str | None = None,
         operation: str | None = None,
         subject: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
         limit: int | None = None,
         after: str | None = None,
     ) -> accounts.AuditList:
@@ -164,6 +166,8 @@ class AsyncAccounts:
                 "actor_id": actor_id,
                 "operation": operation,
                 "subject": subject,
+                "since": since,
+                "until": until,
                 "limit": limit,
                 "after": after,
             },
@@ -176,6 +180,8 @@ class AsyncAccounts:
         actor_id: str | None = None,
         operation: str | None = None,
         subject: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
     ) -> AsyncIterator[accounts.AuditEntry]:
         """Every row of `GET /v1/audit`, page by page."""
         return each_async(
@@ -186,6 +192,8 @@ class AsyncAccounts:
                 "actor_id": actor_id,
                 "operation": operation,
                 "subject": subject,
+                "since": since,
+                "until": until,
             },
         )
 

@@ -149,6 +149,8 @@ class Accounts:
         actor_id: str | None = None,
         operation: str | None = None,
         subject: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
         limit: int | None = None,
         after: str | None = None,
     ) -> accounts.AuditList:
@@ -160,6 +162,8 @@ class Accounts:
                 "actor_id": actor_id,
                 "operation": operation,
                 "subject": subject,
+                "since": since,
+                "until": until,
                 "limit": limit,
                 "after": after,
             },
@@ -172,6 +176,8 @@ class Accounts:
         actor_id: str | None = None,
         operation: str | None = None,
         subject: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
     ) -> Iterator[accounts.AuditEntry]:
         """Every row of `GET /v1/audit`, page by page."""
         return each(
@@ -182,6 +188,8 @@ class Accounts:
                 "actor_id": actor_id,
                 "operation": operation,
                 "subject": subject,
+                "since": since,
+                "until": until,
             },
         )
 

@@ -18,15 +18,25 @@ FORMATS = ("json", "cef")
 By = Annotated[str, typer.Option("--by", help="Id of a person or key.")]
 What = Annotated[str, typer.Option("--operation", help="Beginning of the operation's name, such as accounts.")]
 Whom = Annotated[str, typer.Option("--organization", help="Id of the organization that it concerns.")]
+Since = Annotated[str, typer.Option("--since", help="From this moment on, such as 2026-12-01T00:00:00Z.")]
+Until = Annotated[str, typer.Option("--until", help="Before this moment.")]
 Subject = Annotated[str, typer.Option("--subject", help="Id of the first thing that was changed.")]
 
 
 @app.command("ls")
 def list_audit(
-    by: By = "", operation: What = "", organization: Whom = "", subject: Subject = "", as_json: JsonFlag = False
+    by: By = "",
+    operation: What = "",
+    organization: Whom = "",
+    subject: Subject = "",
+    since: Since = "",
+    until: Until = "",
+    as_json: JsonFlag = False,
 ) -> None:
     """List the entries of the audit log, newest first. Reading the log is itself recorded."""
-    found = connect().document("accounts.list_audit", query=_query(by, operation, organization, subject))
+    found = connect().document(
+        "accounts.list_audit", query=_query(by, operation, organization, subject) | _times(since, until)
+    )
     if as_json:
         print_json(found)
         return
@@ -52,11 +62,13 @@ def export_audit(
     operation: What = "",
     organization: Whom = "",
     subject: Subject = "",
+    since: Since = "",
+    until: Until = "",
 ) -> None:
     """Write every entry, one per line, newest first: JSON, or CEF for a SIEM."""
     if form not in FORMATS:
         raise InvalidInputError(f"--format is {form!r}; write one of {', '.join(FORMATS)}")
-    query = _query(by, operation, organization, subject)
+    query = _query(by, operation, organization, subject) | _times(since, until)
     for item in connect().collected("accounts.list_audit", query=query)["entries"]:
         say(json.dumps(item, sort_keys=True, ensure_ascii=False) if form == "json" else cef(item))
 
@@ -110,3 +122,7 @@ def _query(by: str, operation: str, organization: str, subject: str) -> dict[str
         "organization_id": organization or None,
         "subject": subject or None,
     }
+
+
+def _times(since: str, until: str) -> dict[str, str | None]:
+    return {"since": since or None, "until": until or None}

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sublet.accounts import api as accounts_api
 from sublet.accounts import audit_api
+from sublet.accounts.auditing import RETENTION
 from sublet.accounts.limits import api as limits_api
 from sublet.accounts.limits.service import Limits
 from sublet.accounts.model import Require
@@ -240,7 +241,7 @@ class ControlPlane:
         self.system.sessions.forget()
         self.system.elsewhere.forget()
         self.system.passkeys.forget()
-        kept_since = self.system.clock.now() - audit_api.RETENTION
+        kept_since = self.system.clock.now() - RETENTION
         self.system.store.write(lambda connection: audit.forget(connection, kept_since))
         self._telling.forget()
         # The last proof is in the books themselves: the books are proved even if the service is restarted every day.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sublet.accounts.auditing import AuditLog
 from sublet.console.account import account_screen
+from sublet.console.auditing import audit_screen
 from sublet.console.budgets import budgets_page
 from sublet.console.doors import Doors
 from sublet.console.overview import overview_page
@@ -34,6 +36,7 @@ def console_pages(system: Sublet, overviews: Overviews) -> tuple[Page | Screen, 
         *Selling(system.blocks, lambda: pools_for_sale(system)).screens(),
         owing_screen(system.ledger),
         *Running(system.accounts, system.people).screens(),
+        audit_screen(AuditLog(system.store), system.people),
         account_screen(doors_of(system)),
         passkeys_screen(doors_of(system)),
     )
