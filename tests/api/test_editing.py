@@ -163,6 +163,7 @@ def test_every_change_in_place_knows_if_match(service: Service) -> None:
     """PUT and PATCH change what is there; those that do not know If-Match say why."""
     added = {
         ("PUT", "/v1/demand/{pool_id}/history"): "adds history and changes none",
+        ("PUT", "/v1/images/{image}/content"): "adds a part of an upload, and names the byte at which it begins",
         (
             "PUT",
             "/v1/organizations/{organization}/people/{person_id}/role",

@@ -211,6 +211,7 @@ class Prepared:
             "demand.record": of(op, f"/v1/demand/{self.pool.id}/samples", self.sample(3), self.sample(4)),
             "demand.add_claim": of("team", "/v1/claims", self.claim(1), self.claim(2)),
             "volumes.create": of("acme", "/v1/volumes", volume(self.pool.id, "x"), volume(self.pool.id, "y")),
+            "images.create": of("acme", "/v1/images", image("x"), image("y")),
             "jobs.submit": of("acme", "/v1/jobs", self.job("x"), self.job("y")),
             "jobs.cancel": at("acme", "/v1/jobs/{}/cancel", self.jobs),
             "leases.quote": of("acme", "/v1/quotes", self.wish(600), self.wish(601)),
@@ -268,6 +269,10 @@ def toml(name: str) -> bytes:
 
 def volume(pool: str, name: str) -> dict[str, Any]:
     return {"name": name, "size_mib": 64, "pool": pool}
+
+
+def image(name: str) -> dict[str, Any]:
+    return {"name": name, "size_bytes": 5, "sha256": "0" * 64}
 
 
 def hook(name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ ROWS = 3
 SEVERAL = {
     "accounts.list_organizations", "accounts.list_keys", "fleet.list_units", "demand.list_samples", "demand.list_claims",
     "leases.list_quotes", "leases.list_leases", "leases.list_reclaims", "leases.list_quarantine", "ledger.list_credits",
-    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes", "jobs.list_jobs",
+    "ledger.list_budgets", "accounts.list_limits", "volumes.list_volumes", "images.list_images", "jobs.list_jobs",
 }  # fmt: skip
 """Lists of which this test makes several rows."""
 USERS = {"leases.list_quotes": "acme"}
@@ -85,6 +85,8 @@ def filled(service: Service) -> Service:
         service.system.accounts.create_key("acme", f"k{number}")
         volume = {"name": f"v{number}", "size_mib": 64, "pool": pool.name}
         assert service.ask("acme", "POST", "/v1/volumes", volume).status_code == 201
+        image = {"name": f"i{number}", "size_bytes": 5, "sha256": "0" * 64}
+        assert service.ask("acme", "POST", "/v1/images", image).status_code == 201
         service.ask("acme", "POST", "/v1/quotes", {"pool": pool.name, "class": "spot", "duration_s": 600})
         quote = service.ask(
             "acme", "POST", "/v1/quotes", {"pool": pool.name, "class": "spot", "duration_s": 600}

@@ -138,6 +138,8 @@ def verbs(service: Service, at: dict[str, str], out: Path) -> list[tuple[str, di
         ("models rm far", {}),
         (f"volume create data --gib 1 --pool {pool.name}", {}), ("volume ls", {}), ("volume show data", {}),
         ("volume rm data --yes", {}),
+        (f"image import mine {at['prices']} --no-wait", {}), ("image ls", {}), ("image show mine", {}),
+        ("image rm mine --yes", {}),
         ("lease classes", {}), ("lease networks", {}), ("lease quote -c spot --json", {"quote": "id"}), ("lease quotes", {}),
         ("lease cancel-quote {quote}", {}),
         (f"lease take -c spot -n 2 --no-wait --key {at['key']} --json", {"lease": "id"}), ("lease ls", {}),

@@ -134,6 +134,7 @@ GROUPS = {
     "models": "The catalog of managed models, and where they are deployed.",
     "ledger": "Usage, prices, credits, budgets, invoices and exports.",
     "volumes": "Disks of an organization that outlive its leases.",
+    "images": "Root file systems that leases run on.",
     "maintenance": "Accelerators that are away for a time.",
     "jobs": "Commands that leases run to their end.",
     "blocks": "Parts of a pool that the owner sells for months or years.",

@@ -543,6 +543,39 @@ class AsyncLeases:
         await self._call("leases.release", unit_id, body=body, idempotency_key=idempotency_key)
 
 
+class AsyncImages:
+    """Operations of images."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def create(
+        self, body: leases.NewImage | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> leases.Image:
+        """`POST /v1/images`"""
+        return await self._call("images.create", body=body, idempotency_key=idempotency_key)
+
+    async def upload(self, image: str, body: bytes, content_type: str, *, offset: int | None = None) -> leases.Image:
+        """`PUT /v1/images/{image}/content`"""
+        return await self._call("images.upload", image, body=body, content_type=content_type, query={"offset": offset})
+
+    async def list_images(self, *, limit: int | None = None, after: str | None = None) -> leases.ImagePage:
+        """`GET /v1/images`"""
+        return await self._call("images.list_images", query={"limit": limit, "after": after})
+
+    def iter_images(self) -> AsyncIterator[leases.Image]:
+        """Every row of `GET /v1/images`, page by page."""
+        return each_async(self._call, "images.list_images", query={})
+
+    async def show(self, image: str) -> leases.Image:
+        """`GET /v1/images/{image}`"""
+        return await self._call("images.show", image)
+
+    async def remove(self, image: str) -> leases.Image:
+        """`DELETE /v1/images/{image}`"""
+        return await self._call("images.remove", image)
+
+
 class AsyncVolumes:
     """Operations of volumes."""
 
@@ -1271,6 +1304,7 @@ class AsyncCalls:
         self.demand = AsyncDemand(call)
         self.surplus = AsyncSurplus(call)
         self.leases = AsyncLeases(call)
+        self.images = AsyncImages(call)
         self.volumes = AsyncVolumes(call)
         self.jobs = AsyncJobs(call)
         self.notifications = AsyncNotifications(call)

@@ -533,6 +533,37 @@ class Leases:
         self._call("leases.release", unit_id, body=body, idempotency_key=idempotency_key)
 
 
+class Images:
+    """Operations of images."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def create(self, body: leases.NewImage | Mapping[str, Any], *, idempotency_key: str | None = None) -> leases.Image:
+        """`POST /v1/images`"""
+        return self._call("images.create", body=body, idempotency_key=idempotency_key)
+
+    def upload(self, image: str, body: bytes, content_type: str, *, offset: int | None = None) -> leases.Image:
+        """`PUT /v1/images/{image}/content`"""
+        return self._call("images.upload", image, body=body, content_type=content_type, query={"offset": offset})
+
+    def list_images(self, *, limit: int | None = None, after: str | None = None) -> leases.ImagePage:
+        """`GET /v1/images`"""
+        return self._call("images.list_images", query={"limit": limit, "after": after})
+
+    def iter_images(self) -> Iterator[leases.Image]:
+        """Every row of `GET /v1/images`, page by page."""
+        return each(self._call, "images.list_images", query={})
+
+    def show(self, image: str) -> leases.Image:
+        """`GET /v1/images/{image}`"""
+        return self._call("images.show", image)
+
+    def remove(self, image: str) -> leases.Image:
+        """`DELETE /v1/images/{image}`"""
+        return self._call("images.remove", image)
+
+
 class Volumes:
     """Operations of volumes."""
 
@@ -1243,6 +1274,7 @@ class Calls:
         self.demand = Demand(call)
         self.surplus = Surplus(call)
         self.leases = Leases(call)
+        self.images = Images(call)
         self.volumes = Volumes(call)
         self.jobs = Jobs(call)
         self.notifications = Notifications(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sublet.client.account_operations import ACCOUNTS
 from sublet.client.fleet_operations import FLEET
+from sublet.client.lease_operations import LEASES
 from sublet.client.operation import BYTES as BYTES
 from sublet.client.operation import DOCUMENT as DOCUMENT
 from sublet.client.operation import NONE as NONE
@@ -85,15 +86,7 @@ ALL: tuple[Operation, ...] = (
         answer="surplus:ShadowTrials",
     ),
     Operation("leases.list_networks", "GET", "/v1/networks", answer="leases:AllowLists"),
-    Operation("volumes.create", "POST", "/v1/volumes", body="leases:NewVolume", answer="leases:Volume"),
-    Operation("volumes.list_volumes", "GET", "/v1/volumes", query=PAGE, answer="leases:VolumePage", items="volumes"),
-    Operation("volumes.show", "GET", "/v1/volumes/{volume}", answer="leases:Volume"),
-    Operation("volumes.remove", "DELETE", "/v1/volumes/{volume}", answer="leases:Volume"),
-    Operation("jobs.submit", "POST", "/v1/jobs", body="leases:JobRequest", answer="leases:SubmittedJobs"),
-    Operation("jobs.list_jobs", "GET", "/v1/jobs", query=PAGE, answer="leases:JobPage", items="jobs"),
-    Operation("jobs.show", "GET", "/v1/jobs/{job_id}", answer="leases:Job"),
-    Operation("jobs.log", "GET", "/v1/jobs/{job_id}/log", query=("offset",), answer="leases:JobLog"),
-    Operation("jobs.cancel", "POST", "/v1/jobs/{job_id}/cancel", answer="leases:SubmittedJobs"),
+    *LEASES,
     Operation("leases.quote", "POST", "/v1/quotes", body="leases:NewQuote", answer="leases:Quote"),
     Operation("leases.list_quotes", "GET", "/v1/quotes", query=PAGE, answer="leases:QuoteList", items="quotes"),
     Operation("leases.cancel_quote", "POST", "/v1/quotes/{quote_id}/cancel", answer="leases:Quote"),

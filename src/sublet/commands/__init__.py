@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "record": ("sublet.commands.surplus", "record", "What was promised against what happened."),
     "shadow": ("sublet.commands.trials", "shadow", "What would have been sold and earned, without selling anything."),
     "backtest": ("sublet.commands.trials", "backtest", "How well policies sell a demand history."),
+    "image": ("sublet.commands.images", "app", "Images: root file systems that leases run on."),
     "volume": ("sublet.commands.volumes", "app", "Volumes: disks that outlive leases."),
     "block": ("sublet.commands.blocks", "app", "Blocks: parts of pools that the owner sells by its own decision."),
     "maintenance": (

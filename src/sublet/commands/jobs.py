@@ -18,6 +18,7 @@ from sublet.commands.leases import (
     Minutes,
     Networks,
     OfVolumes,
+    OnImage,
     PoolName,
     usual_pool,
 )
@@ -67,6 +68,7 @@ def submit(
     generation: Generation = None,
     network: Networks = None,
     volume: OfVolumes = None,
+    image: OnImage = None,
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE for the command; repeatable.")] = None,
     retries: Annotated[int, typer.Option(min=0, max=10, help="How often to try again after an exit other than 0.")] = 0,
@@ -102,6 +104,8 @@ def submit(
         body["network"] = [item for text in network for item in text.split(",")]
     if volume:
         body["volumes"] = list(volume)
+    if image is not None:
+        body["image"] = image
     if class_name is not None:
         body["class"] = class_name
     body |= {"duration_s": minutes * 60} if hours is None and by is None else body_of(remote, class_name, hours, by)

@@ -73,6 +73,13 @@ OfVolumes = Annotated[
     ),
 ]
 
+OnImage = Annotated[
+    str | None,
+    typer.Option(
+        "--image", help="Image to run on, as listed by `sublet image ls`; without one, the machine's programs."
+    ),
+]
+
 _COLUMNS: Columns = {
     "id": "lease",
     "name": "name",
@@ -134,6 +141,7 @@ def quote(
     by: By = None,
     volume: OfVolumes = None,
     finish_by: FinishBy = None,
+    image: OnImage = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Request a price, valid for 60 seconds; the output shows how long the capacity is held."""
@@ -151,6 +159,7 @@ def quote(
         by,
         tuple(volume or ()),
         finish_by,
+        image,
     )
     found = _quote(connect(), wanted)
     if as_json:
@@ -220,6 +229,7 @@ def take(
     by: By = None,
     volume: OfVolumes = None,
     finish_by: FinishBy = None,
+    image: OnImage = None,
     quote_id: Annotated[
         str | None, typer.Option("--quote", help="Quote to accept, instead of requesting a new one.")
     ] = None,
@@ -249,6 +259,7 @@ def take(
                     by,
                     tuple(volume or ()),
                     finish_by,
+                    image,
                 ),
             )
             lease = taking.lease = _accept_new(remote, taking.made, pair.public)
@@ -347,6 +358,7 @@ class _Wanted:
     by: str | None = None
     volumes: tuple[str, ...] = ()
     finish_by: str | None = None
+    image: str | None = None
 
 
 def _notice_of(found: dict[str, Any]) -> str:
@@ -368,6 +380,8 @@ def _quote(remote: Client, wanted: _Wanted) -> dict[str, Any]:
         body["network"] = [name for text in wanted.network for name in text.split(",")]
     if wanted.volumes:
         body["volumes"] = list(wanted.volumes)
+    if wanted.image is not None:
+        body["image"] = wanted.image
     if wanted.class_name is not None:
         body["class"] = wanted.class_name
     if wanted.hours is not None or wanted.by is not None:
@@ -426,6 +440,8 @@ def _show(lease: dict[str, Any]) -> None:
             else ""
         )
         say(f"reaches: {', '.join(lease['network'])}{counts}")
+    if lease["image"]:
+        say(f"image: {lease['image']['name']} ({lease['image']['digest']})")
     if lease["volumes"]:
         say(f"volumes: {', '.join('/volumes/' + item['name'] for item in lease['volumes'])}")
     if lease["last_error"]:

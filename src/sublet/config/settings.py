@@ -20,6 +20,7 @@ from sublet.config.classes import ClassOfService, table_of, with_shipped
 from sublet.config.egress import Egress
 from sublet.config.gateway import Gateway, Port
 from sublet.config.identity import PROVIDERS_MAX, OidcProvider, ProviderName
+from sublet.config.images import Images
 from sublet.config.notifications import Mail, Notifications, Secrets
 from sublet.config.pools import BackendSettings, PoolSettings, Section
 from sublet.config.volumes import Volumes
@@ -225,6 +226,7 @@ class Settings(BaseSettings):
     network: Network = Network()
     egress: Egress = Egress()
     volumes: Volumes = Volumes()
+    images: Images = Images()
     log: Log = Log()
     mail: Mail = Mail()
     notifications: Notifications = Notifications()

@@ -48,6 +48,7 @@ from sublet.fleet.nodes import Nodes
 from sublet.leases import api as leases_api
 from sublet.leases.backends.registry import on_this_machine
 from sublet.leases.blocks import api as blocks_api
+from sublet.leases.images import api as images_api
 from sublet.leases.jobs import api as jobs_api
 from sublet.leases.maintenance import api as maintenance_api
 from sublet.leases.volumes import api as volumes_api
@@ -389,6 +390,7 @@ def _add_notifications(api: FastAPI, system: Sublet, require: Require) -> None:
 def _add_leases(api: FastAPI, system: Sublet, require: Require) -> None:
     api.include_router(leases_api.router(system.leases, require))
     api.include_router(volumes_api.router(system.leases.volumes, require))
+    api.include_router(images_api.router(system.leases.images, require))
     api.include_router(jobs_api.router(system.leases.jobs, require))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
+from sublet.store.tables.fleet import pool_nodes as _pool_nodes
 from sublet.store.tables.fleet import pools as _pools
 from sublet.store.tables.fleet import units as _units
 
@@ -20,6 +21,9 @@ pools = select(
     _pools.c.offline_at,
 ).subquery("pools")
 """Every pool, retired ones too: id, name, generation, backend, currency, online_at, offline_at."""
+
+pool_nodes = select(_pool_nodes.c.pool_id, _pool_nodes.c.node_id).subquery("pool_nodes")
+"""Which nodes state a pool: pool_id, node_id. A pool that was made without a node has no row."""
 
 units = select(
     _units.c.id,

@@ -75,6 +75,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
             service_s=body.service_s,
             finish_by=body.finish_by,
             volumes=tuple(body.volumes or ()),
+            image=body.image or "",
         )
         return as_answer(wire.Quote, leases.quote(actor.organization_id, asked, idempotency_key).as_dict())
 

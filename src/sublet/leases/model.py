@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from sublet.leases.records import Transition as Transition
+from sublet.leases.records import image_as_json
 from sublet.leases.redaction import told_to_tenant as told_to_tenant
 from sublet.leases.states import TERMINAL as TERMINAL
 from sublet.leases.states import TRANSITIONS as TRANSITIONS
@@ -128,6 +129,8 @@ class Quote:
     """Of a quote with a deadline: the share of possible paths on which it ends in time."""
     give_back: GiveBack = field(default_factory=GiveBack)
     """What it costs to give some of it back before it is over."""
+    image: tuple[str, str, str] | None = None
+    """Id, name and digest of the image that it runs on."""
 
     @property
     def billable_s(self) -> int:
@@ -171,6 +174,7 @@ class Quote:
                 "likely": self.likely,
             },
             "volumes": [{"id": one, "name": name} for one, name in self.volumes],
+            "image": image_as_json(self.image),
             "held_until": format_time(self.held_until) if self.held_until else None,
             "expires_at": format_time(self.expires_at),
             "give_back": self.give_back.as_dict(self.window.start),
@@ -236,6 +240,8 @@ class Lease:
     """The allow lists whose hosts it may reach."""
     volumes: tuple[tuple[str, str], ...] = ()
     """Ids and names of the volumes that it has."""
+    image: tuple[str, str, str] | None = None
+    """Id, name and digest of the image that it runs on."""
     traffic: Mapping[str, int] = field(default_factory=dict)
     """What went out and came in: bytes_out, bytes_in, connections, refused."""
     service_s: int | None = None
@@ -369,6 +375,7 @@ class Lease:
             "block_id": self.block_id,
             "network": list(self.network),
             "volumes": [{"id": one, "name": name} for one, name in self.volumes],
+            "image": image_as_json(self.image),
             "traffic": dict(self.traffic),
             "deadline": self._deadline_dict(),
             "name": self.name,

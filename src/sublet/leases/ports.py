@@ -10,6 +10,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from sublet.leases.backends.engine import PLAIN, Traits
+from sublet.leases.images.service import ImageSite
 from sublet.leases.lifecycle.metering import UsageInterval
 from sublet.leases.model import Lease, Timing
 from sublet.leases.quotes.holds import HoldLimits
@@ -187,7 +188,7 @@ class Features(Protocol):
 
 
 def _every_feature(backend: str, /) -> frozenset[str]:
-    return frozenset({"network", "volumes", "pauses", "jobs"})
+    return frozenset({"network", "volumes", "pauses", "jobs", "images"})
 
 
 class EmitStorage(Protocol):
@@ -303,6 +304,7 @@ class LeasePorts:
     features: Features = _every_feature
     emit_storage: EmitStorage = _free_storage
     volumes: VolumeLimits = field(default_factory=VolumeLimits)
+    images: ImageSite = field(default_factory=ImageSite)
     holds: HoldLimits = field(default_factory=HoldLimits)
     classes: ServiceClasses = SHIPPED
     class_default: str = "notice"

@@ -9,6 +9,11 @@ from typing import Any
 from sublet.values.clock import format_time
 
 
+def image_as_json(image: tuple[str, str, str] | None) -> dict[str, str] | None:
+    """The image that a quote or a lease names."""
+    return dict(zip(("id", "name", "digest"), image, strict=True)) if image is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One change of state of a lease or an accelerator: who did it, when, and why."""

@@ -36,6 +36,7 @@ def quote_of(row: Row[Any]) -> Quote:
         row.service_s,
         row.likely,
         GiveBack.read(row.give_back),
+        _image(row),
     )
 
 
@@ -80,6 +81,7 @@ def lease_of(row: Row[Any]) -> Lease:
         engine=row.engine,
         network=tuple(row.network or ()),
         volumes=tuple((one, name) for one, name in row.volumes or ()),
+        image=_image(row),
         traffic=row.traffic or {},
         service_s=row.service_s,
         pauses=row.pauses,
@@ -95,3 +97,7 @@ def lease_of(row: Row[Any]) -> Lease:
         name=row.name or "",
         labels=row.labels or {},
     )
+
+
+def _image(row: Row[Any]) -> tuple[str, str, str] | None:
+    return (str(row.image[0]), str(row.image[1]), str(row.image[2])) if row.image else None

@@ -17,6 +17,7 @@ from sublet.leases.backends.engine import Traits
 from sublet.leases.backends.guard import GuardedBackend, guarded, observe_each
 from sublet.leases.changes.model import ChangeRequest, LeaseChange
 from sublet.leases.changes.service import Changes
+from sublet.leases.images.service import Images
 from sublet.leases.jobs.service import Jobs
 from sublet.leases.lifecycle.executor import Executor, Outcome
 from sublet.leases.lifecycle.lanes import Lanes
@@ -84,6 +85,7 @@ class Leases:
         self.changes = Changes(store, ports, self._transitions)
         self.watching = Watching(store, ports)
         self.volumes = Volumes(store, self._backends, ports)
+        self.images = Images(store, ports.images)
         self._executor = Executor(store, self._transitions, backends, self._reclaims, ports.egress, workers)
         self.jobs = Jobs(store, self._admission, self._transitions, self.changes, self._backends)
         self._recovered = False
@@ -272,6 +274,7 @@ class Leases:
                 self._introduced[step.subject] = known | frozenset(step.details["tenants"])
         now = self._store.clock.now()
         self.volumes.tend(view.backend_of, now)
+        self.images.tend(now)
 
         def tidy(connection: Connection) -> None:
             calendar.release_expired(connection, now, OLD_QUOTES_PER_TICK)

@@ -102,6 +102,7 @@ def insert_quote(
             service_s=quote.service_s,
             likely=quote.likely,
             volumes=[list(item) for item in quote.volumes] or None,
+            image=list(quote.image) if quote.image else None,
             give_back=quote.give_back.kept(),
             is_offer=int(is_offer),
             idempotency_key=key,
@@ -230,6 +231,8 @@ def insert_lease(connection: Connection, lease: Lease, key: str | None) -> None:
             service_s=lease.service_s,
             turned_at=lease.turned_at,
             volumes=[list(item) for item in lease.volumes] or None,
+            image=list(lease.image) if lease.image else None,
+            image_id=lease.image[0] if lease.image else None,
             give_back=lease.give_back.kept(),
             idempotency_key=key,
         )

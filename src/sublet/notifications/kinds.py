@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import sublet.demand.events
 import sublet.fleet.events
 import sublet.leases.events
+import sublet.leases.images.events
 import sublet.ledger.events
 import sublet.models.events
 import sublet.notifications.events  # noqa: F401

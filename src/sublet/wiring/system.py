@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -30,8 +31,11 @@ from sublet.leases import store as leases_sql
 from sublet.leases.backends import registry
 from sublet.leases.backends.base import Backend
 from sublet.leases.backends.engine import PLAIN, Traits
+from sublet.leases.backends.local.kind import images_directory
 from sublet.leases.blocks.service import Blocks
 from sublet.leases.deadlines import store as deadline_sql
+from sublet.leases.images.model import ImageLimits
+from sublet.leases.images.service import ImageSite
 from sublet.leases.maintenance.service import MaintenanceWindows
 from sublet.leases.model import Timing
 from sublet.leases.ports import BlockRooms, LeasePorts, ModelPorts, Offers, Sellable
@@ -251,6 +255,7 @@ class Sublet:
             volumes=VolumeLimits(
                 self.settings.volumes.mib_per_organization, self.settings.volumes.count_per_organization
             ),
+            images=image_site(self.settings, self.node_id),
         )
 
     def _remembering(self, ports: LeasePorts) -> LeasePorts:
@@ -406,6 +411,21 @@ def _questions(surplus: Surplus) -> tuple[Sellable, Offers, BlockRooms]:
         lambda connection, pool_id, name, wanted, without: surplus.offer(pool_id, name, wanted, connection, without),
         lambda connection, pool_id, window: surplus.block_rooms(pool_id, window, connection),
     )
+
+
+def image_site(settings: Settings, node_id: Callable[[], str | None]) -> ImageSite:
+    """Where images are kept, and what they may be. Only root can mount them; others unpack them."""
+    stated = settings.images
+    limits = ImageLimits(
+        mib_max=stated.mib_per_organization,
+        count_max=stated.count_per_organization,
+        upload_mib_max=stated.upload_mib,
+        unpacked_mib_max=stated.unpacked_mib,
+        files_max=stated.files,
+        unused_s=stated.unused_days * 86_400,
+        shared=stated.directory is not None,
+    )
+    return ImageSite(limits, images_directory(settings), node_id, unpack=os.geteuid() != 0)
 
 
 def real_backends(settings: Settings, clock: Clock) -> dict[str, Backend]:

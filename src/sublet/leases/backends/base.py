@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from sublet.leases.backends.image import ImageOrder
 from sublet.leases.backends.job import JobExit, JobOrder
 from sublet.values.clock import format_time
 from sublet.values.errors import InvalidInputError, SubletError, UnavailableError
@@ -82,6 +83,8 @@ class StartOrder:
     """At `reclaim_at` the lease is paused, as `pause` does, instead of ended: it comes back later."""
     volumes: tuple[tuple[str, str], ...] = ()
     """The organization's volumes that it has: ids and names. Each is the directory /volumes/NAME inside."""
+    image: ImageOrder | None = None
+    """The root file system that it runs on; this machine's own programs without one."""
     job: JobOrder | None = None
     """What it runs; nobody needs a key to log in then."""
 

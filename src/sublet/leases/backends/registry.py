@@ -25,7 +25,7 @@ class BackendKind:
     `on_this_machine` says that its accelerators are this machine's own: Sublet discovers them, and samples how far the owner
     uses them. `simulated` says that nothing runs. `options` are the keys of `[backends.NAME]` that it knows. One that
     `needs_section` has no instance without a section. `features` is what its leases may have beyond accelerators
-    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; `jobs`; and `pauses`,
+    and SSH: `network`, a way out to the hosts of allow lists; `volumes`; `images`; `jobs`; and `pauses`,
     without which no class is sold by a deadline.
     """
 
@@ -38,7 +38,7 @@ class BackendKind:
     needs_section: bool = False
 
 
-_ALL = frozenset({"network", "volumes", "pauses", "jobs"})
+_ALL = frozenset({"network", "volumes", "images", "pauses", "jobs"})
 KINDS: dict[str, BackendKind] = {
     kind.name: kind
     for kind in (

@@ -78,6 +78,7 @@ def _wanted(body: JobRequest) -> NewJob:
         network=tuple(body.network or ()),
         service_s=body.service_s,
         volumes=tuple(body.volumes or ()),
+        image=body.image or "",
     )
     limit = body.max_price_per_accelerator_hour
     return NewJob(

@@ -40,6 +40,7 @@ class JobRequest:
     service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None
     network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
     volumes: Annotated[list[Annotated[str, MaxLen(60), LINE]], MaxLen(8)] | None = None
+    image: Annotated[str, MinLen(1), MaxLen(60), LINE] | None = None
     ssh_public_keys: Annotated[list[Annotated[str, MaxLen(16_384), LINES]], MaxLen(32)] | None = None
 
 

@@ -20,6 +20,7 @@ from sublet.leases.backends.base import (
     StartOrder,
 )
 from sublet.leases.backends.job import JOB_DONE
+from sublet.leases.images.service import order_of as image_order
 from sublet.leases.jobs import store as jobs_sql
 from sublet.leases.lifecycle.handing import hand_back
 from sublet.leases.lifecycle.lanes import Lanes
@@ -407,6 +408,7 @@ class Executor:
         """What the backend is told. Allow lists are read again: hosts that the operator removed are closed at the next start."""
         with self._store.read() as connection:
             job = jobs_sql.order_of(connection, lease.id)
+            image = image_order(connection, lease.image)
         return StartOrder(
             lease_id=lease.id,
             tenant=lease.organization_id,
@@ -418,6 +420,7 @@ class Executor:
             egress=self._egress.rules(lease.network),
             pausable=lease.service_s is not None,
             volumes=lease.volumes,
+            image=image,
             job=job,
         )
 

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from sublet.leases import store as sql
+from sublet.leases.images.service import chosen as chosen_image
+from sublet.leases.images.service import take as take_image
 from sublet.leases.model import QUOTE_S, GiveBack, Lease, LeaseState, OnFailure, Quote, UnitState
 from sublet.leases.ports import LeasePorts
 from sublet.leases.quotes import calendar
@@ -76,6 +78,7 @@ def make_quote(
             (item.id, item.name)
             for item in chosen(connection, offered.organization_id, request.volumes, offered.pool_id)
         ),
+        image=chosen_image(connection, ports.images, offered.organization_id, request.image, offered.pool_id),
         service_s=request.service_s,
         likely=offered.likely,
         give_back=GiveBack.of(terms),
@@ -123,10 +126,12 @@ def make_lease(
         block_id=quote.block_id,
         network=quote.network,
         volumes=quote.volumes,
+        image=quote.image,
         service_s=quote.service_s,
         turned_at=None if by_window else now,
         give_back=quote.give_back,
     )
+    take_image(connection, quote.image, now)
     volumes_sql.attach_all(connection, quote.volumes, lease.id)
     ports.reserve(connection, lease, buyer.key_id, buyer.project)
     sql.insert_lease(connection, lease, buyer.idempotency_key)

@@ -35,6 +35,8 @@ class QuoteRequest:
     """Seconds of service of each accelerator, done by `end`: for a class that is sold by a deadline."""
     volumes: tuple[str, ...] = ()
     """Ids or names of the organization's volumes that it is to have."""
+    image: str = ""
+    """Id or name of the image that it runs on; the machine's own programs without one."""
     job: bool = False
     """It is to run a command by itself."""
 
@@ -47,6 +49,7 @@ class QuoteRequest:
         asked = {
             "network": self.network,
             "volumes": self.volumes,
+            "images": bool(self.image),
             "pauses": self.service_s is not None,
             "jobs": self.job,
         }
@@ -121,6 +124,8 @@ class QuoteRequest:
         more: dict[str, Any] = {name: things for name, things in beyond.items() if things}
         if self.job:
             more["job"] = True
+        if self.image:
+            more["image"] = self.image
         if self.service_s is not None:
             more["service_s"] = self.service_s
         if self.finish_by is not None:

@@ -29,6 +29,8 @@ quotes = Table(
     Column("service_s", Integer, nullable=True),
     Column("likely", Float(53), nullable=True),
     Column("volumes", Json, nullable=True),
+    # The image that it runs on: id, name and digest.
+    Column("image", Json, nullable=True),
     Column("give_back", Json, nullable=True),
     # 1 for an offer that a refusal named: it holds nothing, and counts for no limit.
     Column("is_offer", Integer, nullable=False, server_default="0"),
@@ -79,6 +81,9 @@ leases = Table(
     Column("engine", Json, nullable=True),
     Column("network", Json, nullable=True),
     Column("volumes", Json, nullable=True),
+    # The image that it runs on: id, name and digest.
+    Column("image", Json, nullable=True),
+    Column("image_id", String(40), nullable=True),
     Column("traffic", Json, nullable=True),
     # Of a lease with a deadline: what was promised of each accelerator, how often it was paused, and since when it runs or waits.
     Column("service_s", Integer, nullable=True),
@@ -101,6 +106,7 @@ leases = Table(
     Index("ix_leases_organization_id", "organization_id", "created_at"),
     Index("ix_leases_pool_id", "pool_id", "ended_at"),
     Index("ix_leases_block_id", "block_id"),
+    Index("ix_leases_image_id", "image_id"),
 )
 
 # One row per accelerator and holder: [fence_start, fence_end) is the sold window with the gaps to prepare and to clean.
@@ -263,4 +269,31 @@ volumes = Table(
     Index("ix_volumes_organization_id", "organization_id", "created_at"),
     Index("ix_volumes_state", "state", "billed_until"),
     Index("ix_volumes_lease_id", "lease_id"),
+)
+
+# One row for ever: an image that was removed stays as the record of what leases ran on.
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("state", String(16), nullable=False),
+    # 1 for the operator's, which everybody may use.
+    Column("shared", Integer, nullable=False, server_default="0"),
+    Column("node_id", String(40), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("upload_bytes", BigInteger, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Column("files", Integer, nullable=False, server_default="0"),
+    Column("progress", Integer, nullable=False, server_default="0"),
+    Column("manifest", String(80), nullable=True),
+    Column("shell", String(80), nullable=True),
+    Column("environment", Json, nullable=True),
+    Column("last_error", Text, nullable=True),
+    Column("created_at", Instant, nullable=False),
+    Column("used_at", Instant, nullable=False),
+    Index("ix_images_organization_id", "organization_id", "created_at"),
+    Index("ix_images_state", "state", "node_id"),
 )

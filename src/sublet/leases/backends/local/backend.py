@@ -26,6 +26,7 @@ from sublet.leases.backends.base import (
     StartOrder,
     checked_authorized_keys,
 )
+from sublet.leases.backends.image import ImageOrder
 from sublet.leases.backends.job import LogPart
 from sublet.leases.backends.local import archive, disk, jobs, runtime, sandbox, volumes
 from sublet.leases.backends.local.cgroups import LeaseCgroup
@@ -35,6 +36,7 @@ from sublet.leases.backends.local.egress import EGRESS_LOGS, purge_logs
 from sublet.leases.backends.local.etc import installed_keys, write_etc, write_host_key, write_keys
 from sublet.leases.backends.local.files import LeaseFiles, Spec, State
 from sublet.leases.backends.local.host import HostCapabilities, probe
+from sublet.leases.backends.local.images import image_part
 from sublet.leases.backends.local.observing import observation_of
 from sublet.leases.backends.local.teardown import tear_down
 from sublet.leases.backends.local.uids import LeaseUids
@@ -53,6 +55,7 @@ class LocalSettings:
     """What an operator may set. Sizes are per accelerator of a lease; `accelerators` is how many the pool sells here."""
 
     base: Path
+    images: Path | None = None
     accelerators: int = 0
     bind_host: str = "127.0.0.1"
     public_host: str = ""
@@ -292,6 +295,7 @@ class LocalBackend(Standalone):
             egress=list(order.egress),
             volumes=[list(item) for item in order.volumes],
             job=asdict(order.job) if order.job is not None else {},
+            **self._image_part(order.image),
             **self._host_part(),
         )
         write_etc(files, spec, keys)
@@ -330,6 +334,10 @@ class LocalBackend(Standalone):
             "egress_denied": list(settings.egress_denied),
         }
 
+    def _image_part(self, image: ImageOrder | None) -> dict[str, Any]:
+        """What of a spec is for the image. Raises BackendFailedError where this machine does not have it."""
+        return image_part(self._settings.images, image, mounts=self.capabilities.as_root) if image is not None else {}
+
     def _again(self, files: LeaseFiles, spec: Spec, order: StartOrder) -> Spec:
         """The same lease once more: its terms and its devices may have changed while nothing ran; its home, door and identity
         have not."""
@@ -345,7 +353,8 @@ class LocalBackend(Standalone):
             reclaim_at_us = to_micros(order.reclaim_at) if order.reclaim_at else None
             if list(order.devices) != spec.devices:
                 spec = self._on_other_devices(spec, order.devices)
-            spec = replace(spec, egress=list(order.egress), reclaim_at_us=reclaim_at_us, **self._host_part())
+            parts = self._image_part(order.image) | self._host_part()
+            spec = replace(spec, egress=list(order.egress), reclaim_at_us=reclaim_at_us, **parts)
             spec.ends_at_us = to_micros(order.ends_at)
             # The door's policy is this version's, not the one that the lease began with.
             if files.etc.is_dir():

@@ -220,15 +220,16 @@ def shrink(image: Path, folder: Path) -> None:
         os._exit(status)
 
 
-def loop_device(image: Path) -> str:
+def loop_device(image: Path, *, read_only: bool = False) -> str:
     """Attach `image`; the kernel detaches it at the last unmount, even when we are killed."""
-    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    backing = os.open(image, access | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         for _ in range(64):
             with open("/dev/loop-control", "rb") as control:
                 number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
             device = f"/dev/loop{number}"
-            holding = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            holding = os.open(device, access | os.O_CLOEXEC)
             try:
                 fcntl.ioctl(holding, _LOOP_SET_FD, backing)
             except OSError:

@@ -9,8 +9,7 @@ import os
 from pathlib import Path
 
 from sublet.leases.backends.local.files import LeaseFiles, Spec
-from sublet.leases.backends.local.host import shell
-from sublet.leases.backends.local.sandbox import SESSION_PATH, session_environment
+from sublet.leases.backends.local.sandbox import SESSION_PATH, image_environment, session_environment, shell_of
 
 
 def write_host_key(files: LeaseFiles) -> tuple[str, str]:
@@ -32,7 +31,7 @@ def write_host_key(files: LeaseFiles) -> tuple[str, str]:
 
 def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
     environment = {"PATH": SESSION_PATH, **session_environment(spec)}
-    _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell()))
+    _write(files.etc / "passwd", _ACCOUNTS.format(shell=shell_of(spec)))
     # No group `tty`: its number is not mapped in the sandbox, and sshd gives up on a terminal that it can't hand to it.
     _write(files.etc / "group", "root:x:0:\ntenant:x:1000:\nnogroup:x:65534:\n")
     _write(files.etc / "hosts", f"127.0.0.1 localhost {spec.lease_id.replace('_', '-')}\n::1 localhost\n")
@@ -42,7 +41,10 @@ def write_etc(files: LeaseFiles, spec: Spec, keys: tuple[str, ...]) -> None:
     write_keys(files, keys)
     if spec.job:
         _write(
-            files.etc / "job.json", json.dumps({"command": spec.job["command"], "environment": spec.job["environment"]})
+            files.etc / "job.json",
+            json.dumps(
+                {"command": spec.job["command"], "environment": image_environment(spec) | spec.job["environment"]}
+            ),
         )
     if spec.uid is not None:
         for path in (files.home, files.etc / "host_key"):

@@ -62,6 +62,12 @@ class Spec:
     pausable: bool = False
     volumes: list[list[str]] = field(default_factory=list)
     """Id and name of each."""
+    image: dict[str, Any] = field(default_factory=dict)
+    """The image that it runs on, as `image.ImageOrder`, with `file` and `tree`, where it is; empty for this machine's programs."""
+    host_loader: str = ""
+    host_libraries: str = ""
+    host_binds: list[list[str]] = field(default_factory=list)
+    """As `runtime.HostPrograms`, for a lease that runs on an image."""
     job: dict[str, Any] = field(default_factory=dict)
     """The command that the lease runs, as `job.JobOrder`; empty for a lease that is only logged in to."""
 
@@ -136,6 +142,11 @@ class LeaseFiles:
     def volumes(self) -> Path:
         """Where the lease's volumes are mounted, in the sandbox's own mount namespace."""
         return self.contents / "volumes"
+
+    @property
+    def root_image(self) -> Path:
+        """Where the image that the lease runs on is mounted, in the sandbox's own mount namespace."""
+        return self.contents / "image"
 
     @property
     def etc(self) -> Path:

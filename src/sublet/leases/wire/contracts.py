@@ -1,4 +1,4 @@
-"""Quotes, leases and reclaims as they cross the API."""
+"""Quotes and leases, and what the owner does with them, as they cross the API."""
 
 from __future__ import annotations
 
@@ -6,37 +6,11 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval, MaxLen, MinLen
 
-from sublet.leases.changes.wire import (
-    GiveBackRule,
-    HandingBack,
-    LeaseChange,
-    LeaseName,
-    NewLabel,
-    NewLeaseChange,
-    NewLeaseName,
-    PriceStep,
-)
+from sublet.leases.changes.wire import GiveBackRule, HandingBack, PriceStep
 from sublet.leases.deadlines.wire import LeaseDeadline, QuotedDeadline
-from sublet.leases.jobs.wire import Job, JobLog, JobPage, JobRequest, SubmittedJobs
-from sublet.leases.maintenance.wire import Maintenance, MaintenancePage, MaintenancePlan, NewMaintenance
-from sublet.leases.reclaim.wire import (
-    OwnerWaits,
-    OwnerWaitsPage,
-    Reclaim,
-    ReclaimCarriedOut,
-    ReclaimList,
-    ReclaimPreview,
-    Victim,
-)
-from sublet.leases.volumes.wire import NewVolume, Volume, VolumePage
+from sublet.leases.images.wire import ImageOfLease
 from sublet.values.moments import Moment
-from sublet.values.wire import LINE, LINES, Amount, Flag, Whole, answer, body
-
-__all__ = [
-    "Job", "JobLog", "JobPage", "JobRequest", "LeaseChange", "LeaseName", "Maintenance", "MaintenancePage", "MaintenancePlan",
-    "NewLabel", "NewLeaseChange", "NewLeaseName", "NewMaintenance", "NewVolume", "OwnerWaits", "OwnerWaitsPage", "Reclaim",
-    "ReclaimCarriedOut", "ReclaimList", "ReclaimPreview", "SubmittedJobs", "Victim", "Volume", "VolumePage",
-]  # fmt: skip
+from sublet.values.wire import LINE, LINES, Flag, Whole, answer, body
 
 ACCELERATORS_PER_LEASE_MAX = 4096
 AUTHORIZED_KEYS_MAX = 32
@@ -52,7 +26,7 @@ class NewQuote:
     `GET /v1/classes`, the operator's default if left out.
 
     `network` names the allow lists whose hosts the lease may reach (`GET /v1/networks`), none if left out; `volumes` those of your
-    volumes that it is to have, by id or name.
+    volumes that it is to have, by id or name; `image` the one to run on (`GET /v1/images`), this machine's programs if left out.
 
     `on_failure` says what becomes of the lease when an accelerator fails and no equal one is free: `shrink` goes on with
     fewer at a lower price, `replace` ends it with credit; `end` ends it even where an equal one is free.
@@ -72,6 +46,7 @@ class NewQuote:
     network: Annotated[list[Annotated[str, MaxLen(40), LINE]], MaxLen(16)] | None = None
     service_s: Annotated[Whole, Interval(ge=60, le=7 * 24 * 3600)] | None = None
     volumes: Annotated[list[Annotated[str, MaxLen(60), LINE]], MaxLen(8)] | None = None
+    image: Annotated[str, MinLen(1), MaxLen(60), LINE] | None = None
 
 
 @body
@@ -99,42 +74,6 @@ class NewReclaim:
     end: Moment | None = None
     duration_s: Duration | None = None
     reason: Reason
-    force: Flag = False
-
-
-BlockAccelerators = Annotated[Whole, Interval(ge=1, le=ACCELERATORS_PER_LEASE_MAX * 256)]
-BlockReason = Annotated[str, MaxLen(500), LINES]
-
-
-@body
-class NewBlock:
-    """What the owner puts up for sale, up to three years: `start` (now if left out) to `end`.
-
-    With `to_organization` all of it is sold at once, at `price_per_accelerator_hour` (the price book's if left out), to those
-    `ssh_public_keys`: block and lease are made together or not at all.
-    """
-
-    pool: Annotated[str, MinLen(1), MaxLen(60), LINE]
-    accelerators: BlockAccelerators
-    start: Moment | None = None
-    end: Moment
-    min_price_per_accelerator_hour: Amount | None = None
-    reason: BlockReason = ""
-    to_organization: Annotated[str, MaxLen(200), LINE] | None = None
-    price_per_accelerator_hour: Amount | None = None
-    ssh_public_keys: Annotated[list[Annotated[str, MaxLen(16_384), LINES]], MaxLen(AUTHORIZED_KEYS_MAX)] | None = None
-
-
-@body
-class NewBlockChange:
-    """One change of a block: its size, its start or end, its minimum price, or its withdrawal. `force` breaks sold leases."""
-
-    accelerators: BlockAccelerators | None = None
-    start: Moment | None = None
-    end: Moment | None = None
-    min_price_per_accelerator_hour: Amount | None = None
-    withdraw: Flag = False
-    reason: BlockReason = ""
     force: Flag = False
 
 
@@ -216,6 +155,7 @@ class Quote:
     network: list[str]
     deadline: QuotedDeadline | None
     volumes: list[VolumeOfLease]
+    image: ImageOfLease | None
     held_until: Moment | None
     expires_at: Moment
     give_back: GiveBackRule
@@ -288,6 +228,7 @@ class Lease:
     block_id: str | None
     network: list[str]
     volumes: list[VolumeOfLease]
+    image: ImageOfLease | None
     traffic: dict[str, int]
     deadline: LeaseDeadline | None
     name: str
@@ -369,132 +310,3 @@ class Plan:
     made_at: Moment
     steps: list[PlanStep]
     pending: list[PlanStep]
-
-
-@answer
-class Block:
-    """A part of a pool that the owner sells by its own decision, whatever its demand does."""
-
-    id: str
-    pool_id: str
-    state: str
-    accelerators: int
-    start: Moment
-    end: Moment
-    min_price_per_accelerator_hour: str | None
-    currency: str
-    reason: str
-    created_at: Moment
-    withdrawn_at: Moment | None
-
-
-@answer
-class BlockMade(Block):
-    """A new block, and the lease of all of it where it was sold at once. `notes` say what its owner should know."""
-
-    lease: Lease | None
-    notes: list[str]
-
-
-@answer
-class BlockLease:
-    """A lease that was sold from a block and is not over."""
-
-    id: str
-    organization_id: str
-    state: str
-    accelerators: int
-    start: Moment
-    end: Moment
-
-
-@answer
-class BlockSpan:
-    """How much of a block is sold over a span of it."""
-
-    start: Moment
-    end: Moment
-    sold: int
-    unsold: int
-
-
-@answer
-class BlockHistory:
-    """What a block became, when, by whom and why."""
-
-    number: int
-    kind: str
-    at: Moment
-    actor: str
-    reason: str
-    accelerators: int
-    start: Moment
-    end: Moment
-    min_price_per_accelerator_hour: str | None
-
-
-@answer
-class BlockDetail(Block):
-    """A block with its leases, how much of it is sold when, and its history, the oldest change first."""
-
-    sold: int
-    leases: list[BlockLease]
-    schedule: list[BlockSpan]
-    history: list[BlockHistory]
-
-
-@answer
-class BlockPage:
-    """A page of blocks, the newest first, without their histories; `next` is `after` of the next page, null on the last."""
-
-    blocks: list[BlockDetail]
-    next: str | None
-
-
-@answer
-class CreditOwed:
-    """What is owed to tenants in one currency. An exact decimal as text."""
-
-    currency: str
-    amount: str
-
-
-@answer
-class BlockChanged:
-    """A block after a change, and the sold leases that the change breaks, with what is owed for them."""
-
-    block: Block
-    kind: str
-    breaks: list[Victim]
-    credits: list[CreditOwed]
-    sentence: str
-
-
-@answer
-class BlockCost:
-    """What a block of one size and length would have displaced of the owner's work, in accelerator-hours, at 50, 90 and 99 %
-    of spans; null where history is too short to say. `basis`: observed, weeks, or unknown."""
-
-    accelerators: int
-    days: int
-    block_h: int
-    displaced_h_50: float | None
-    displaced_h_90: float | None
-    displaced_h_99: float | None
-    share_90: float | None
-    basis: str
-    sentence: str
-
-
-@answer
-class BlockAdvice:
-    """What blocks would have cost a pool's owner, by its history."""
-
-    pool_id: str
-    pool: str
-    capacity: int
-    standing: int
-    history_days: float
-    weeks: int
-    rows: list[BlockCost]
-    notes: list[str]

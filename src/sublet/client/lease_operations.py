@@ -1,0 +1,24 @@
+"""The operations of images, volumes and jobs: what organizations keep for their leases, and run on them."""
+
+from __future__ import annotations
+
+from sublet.client.operation import PAGE, Operation
+
+LEASES: tuple[Operation, ...] = (
+    Operation("images.create", "POST", "/v1/images", body="leases:NewImage", answer="leases:Image"),
+    Operation(
+        "images.upload", "PUT", "/v1/images/{image}/content", query=("offset",), body="raw", answer="leases:Image"
+    ),
+    Operation("images.list_images", "GET", "/v1/images", query=PAGE, answer="leases:ImagePage", items="images"),
+    Operation("images.show", "GET", "/v1/images/{image}", answer="leases:Image"),
+    Operation("images.remove", "DELETE", "/v1/images/{image}", answer="leases:Image"),
+    Operation("volumes.create", "POST", "/v1/volumes", body="leases:NewVolume", answer="leases:Volume"),
+    Operation("volumes.list_volumes", "GET", "/v1/volumes", query=PAGE, answer="leases:VolumePage", items="volumes"),
+    Operation("volumes.show", "GET", "/v1/volumes/{volume}", answer="leases:Volume"),
+    Operation("volumes.remove", "DELETE", "/v1/volumes/{volume}", answer="leases:Volume"),
+    Operation("jobs.submit", "POST", "/v1/jobs", body="leases:JobRequest", answer="leases:SubmittedJobs"),
+    Operation("jobs.list_jobs", "GET", "/v1/jobs", query=PAGE, answer="leases:JobPage", items="jobs"),
+    Operation("jobs.show", "GET", "/v1/jobs/{job_id}", answer="leases:Job"),
+    Operation("jobs.log", "GET", "/v1/jobs/{job_id}/log", query=("offset",), answer="leases:JobLog"),
+    Operation("jobs.cancel", "POST", "/v1/jobs/{job_id}/cancel", answer="leases:SubmittedJobs"),
+)

@@ -1,0 +1,1 @@
+"""Images: root file systems that an organization brings for its leases."""

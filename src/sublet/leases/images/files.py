@@ -1,0 +1,86 @@
+"""Where images lie on a machine: a directory for each, which the machine's own Sublet alone writes to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from sublet.leases.images.model import UploadOffsetError
+from sublet.values.errors import InvalidInputError
+
+_IMAGE_ID = re.compile(r"img_[a-z0-9]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """`upload` is what is sent, `image` the squashfs, and `tree` the same unpacked, on a machine that can't mount it."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, directory: Path, image_id: str) -> ImageFiles:
+        """Raises InvalidInputError for an id that could name another place."""
+        if not _IMAGE_ID.fullmatch(image_id):
+            raise InvalidInputError(f"{image_id!r} is not the id of an image")
+        return cls(directory / image_id)
+
+    @property
+    def upload(self) -> Path:
+        return self.root / "upload"
+
+    @property
+    def image(self) -> Path:
+        return self.root / "image"
+
+    @property
+    def tree(self) -> Path:
+        return self.root / "tree"
+
+    def received(self) -> int:
+        """How many bytes of the upload are here."""
+        return self.upload.stat().st_size if self.upload.is_file() else 0
+
+    def append(self, offset: int, content: bytes) -> int:
+        """Add a part, durably; the number of bytes that are here then. A part that is here already changes nothing. Raises
+        UploadOffsetError."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.upload, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            here = os.fstat(descriptor).st_size
+            if offset + len(content) <= here and os.pread(descriptor, len(content), offset) == content:
+                return here
+            if offset != here:
+                raise UploadOffsetError(
+                    f"the part begins at byte {offset}, and {here} bytes are here; continue at {here}",
+                    received_bytes=here,
+                )
+            done = 0
+            while done < len(content):
+                done += os.pwrite(descriptor, content[done:], offset + done)
+            os.fsync(descriptor)
+            return offset + done
+        finally:
+            os.close(descriptor)
+
+    def keep_result(self) -> None:
+        """After the conversion: what was made belongs to us alone again, and the upload goes. Raises OSError."""
+        if not stat.S_ISREG(self.image.lstat().st_mode):
+            raise OSError("the converter left no file")
+        if os.geteuid() == 0:
+            os.chown(self.root, 0, 0)
+            os.chown(self.image, 0, 0, follow_symlinks=False)
+        self.image.chmod(0o600)
+        self.upload.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Leave nothing; a directory of the image that may not be written to is made writable first."""
+        for place, folders, _ in os.walk(self.tree):
+            for name in folders:
+                inner = Path(place, name)
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
+        shutil.rmtree(self.root, ignore_errors=True)

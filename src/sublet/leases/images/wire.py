@@ -1,0 +1,61 @@
+"""Images as they cross the API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Interval, MaxLen, MinLen
+
+from sublet.values.moments import Moment
+from sublet.values.wire import LINE, Whole, answer, body
+
+
+@body
+class NewImage:
+    """An image that is going to be sent: a tar of a root file system (plain, or compressed with gzip, bzip2, xz or zstd), an OCI
+    layout in a tar, or what `docker save` writes. `sha256` is that of the file, of `size_bytes` bytes."""
+
+    name: Annotated[str, MinLen(1), MaxLen(60), LINE]
+    size_bytes: Annotated[Whole, Interval(ge=1, le=1 << 50)]
+    sha256: Annotated[str, MinLen(64), MaxLen(64), LINE]
+
+
+@answer
+class Image:
+    """A root file system for leases. `digest` names its contents: the digest of its OCI manifest, else that of the file.
+    `state`: uploading, importing, ready, failed, removing. One that is `shared` is the operator's, for everybody."""
+
+    id: str
+    organization_id: str
+    name: str
+    state: str
+    shared: bool
+    digest: str
+    sha256: str
+    upload_bytes: int
+    received_bytes: int
+    progress: int
+    bytes: int
+    files: int
+    shell: str
+    environment: dict[str, str]
+    last_error: str | None
+    created_at: Moment
+    used_at: Moment
+
+
+@answer
+class ImagePage:
+    """A page of images, the newest first."""
+
+    images: list[Image]
+    next: str | None
+
+
+@answer
+class ImageOfLease:
+    """The image that a lease runs on, and the digest of its contents."""
+
+    id: str
+    name: str
+    digest: str
