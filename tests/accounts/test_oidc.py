@@ -21,7 +21,8 @@ from sublet.accounts.people.sessions import Sessions
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
 from sublet.config.settings import SettingsError, load
-from sublet.store import Store
+from sublet.store import Store, audit
+from sublet.store.paging import PageRequest
 from sublet.store.sealing import sealing_of
 from sublet.store.tables.accounts import memberships, oidc_attempts, persons
 from sublet.store.tables.accounts import sessions as session_table
@@ -127,6 +128,43 @@ def test_who_lost_every_group_does_not_come_in_and_older_sessions_end(make: Call
     with house.store.read() as connection:
         (row,) = connection.execute(select(session_table).where(session_table.c.id == session.id)).all()
     assert row.revoked_at is not None
+
+
+def test_the_log_tells_who_came_in_and_that_a_sign_in_was_refused(make: Callable[..., House]) -> None:
+    house = make()
+
+    def came() -> None:
+        with audit.act(audit.Acting("", "", "", "console.sign_in", "/oidc/acme-sso/callback", HERE)):
+            url, secret = house.elsewhere.begin("acme-sso", HERE, "/")
+            audit.acting.get().told = False  # type: ignore[union-attr]
+            house.elsewhere.finish("acme-sso", secret, house.provider.sign_in(url), HERE, "")
+
+    def told() -> list[tuple[str, bool, list[str]]]:
+        with house.store.read() as connection:
+            found = audit.page(connection, audit.Wanted(), PageRequest(20)).items
+        return [
+            (item["operation"], item["actor"]["id"] == person_id, [change["kind"] for change in item["changes"]])
+            for item in found
+            if item["changes"] or item["operation"] != "console.sign_in"
+        ]
+
+    came()
+    with house.store.read() as connection:
+        person_id = connection.execute(select(persons.c.id)).scalar_one()
+    assert told() == [
+        ("console.sign_in", True, ["sessions"]),
+        ("console.sign_in", True, ["persons", "oidc_identities", "memberships"]),
+    ]
+    house.provider.lie = "nonce"
+    with pytest.raises(ProviderRefusedError):
+        came()
+    assert told()[0] == ("console.sign_in_refused", False, [])
+    with (
+        audit.act(audit.Acting("", "", "", "console.sign_in", "/oidc/acme-sso/callback", HERE)),
+        pytest.raises(ProviderRefusedError),
+    ):
+        house.elsewhere.finish("acme-sso", "x", {}, HERE, "")
+    assert told()[0][0] == "console.sign_in_refused" and len(told()) == 3, "a callback out of nowhere is no attempt"
 
 
 def test_a_stranger_is_not_remembered(make: Callable[..., House]) -> None:

@@ -84,6 +84,16 @@ def act(who: Acting) -> Iterator[Acting]:
         acting.reset(before)
 
 
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """What is written inside is a means, and no act: it leaves no entry."""
+    before = acting.set(None)
+    try:
+        yield
+    finally:
+        acting.reset(before)
+
+
 @dataclass(slots=True)
 class _Rows:
     """The rows that a transaction changes."""
@@ -155,9 +165,10 @@ def carried_out(
         result = fn(connection)
     finally:
         connection.info.pop(_MARK, None)
-    changes, concerned = _changes(connection, rows)
-    if not changes:
-        concerned = who.organization_id or None
+    changes, owners = _changes(connection, rows)
+    # What belongs to no organization, such as a passkey, concerns that of the person who did it.
+    owners = owners or {who.organization_id or None}
+    concerned = next(iter(owners)) if len(owners) == 1 else None
     if changes or not who.told:
         append(connection, who, now, lock, changes, concerned, rows.more)
     return result
@@ -316,10 +327,10 @@ def _hash(previous: str, body: str) -> str:
     return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
 
 
-def _changes(connection: Connection, rows: _Rows) -> tuple[list[dict[str, Any]], str | None]:
-    """What became of the rows, and the one organization that they concern, if it is one."""
+def _changes(connection: Connection, rows: _Rows) -> tuple[list[dict[str, Any]], set[str | None]]:
+    """What became of the rows, and the organizations that they concern."""
     found: list[dict[str, Any]] = []
-    concerned: set[str] = set()
+    concerned: set[str | None] = set()
     for (name, key), before in rows.before.items():
         table = rows.tables[name]
         mine = and_(*(column == value for column, value in zip(table.primary_key, key, strict=True)))
@@ -336,7 +347,7 @@ def _changes(connection: Connection, rows: _Rows) -> tuple[list[dict[str, Any]],
             before = {column: value for column, value in before.items() if column not in same}
             after = {column: value for column, value in after.items() if column not in same}
         found.append({"kind": name, "id": "/".join(str(part) for part in key), "before": before, "after": after})
-    return found, concerned.pop() if len(concerned) == 1 else None
+    return found, concerned
 
 
 def _key(table: Table, row: Any) -> tuple[Any, ...]:

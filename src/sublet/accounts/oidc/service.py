@@ -32,6 +32,7 @@ from sublet.accounts.people.sessions import Origin, Sessions, revoke_all
 from sublet.accounts.permissions import ROLES_BY_KIND
 from sublet.accounts.service import Accounts
 from sublet.config.identity import OidcProvider
+from sublet.store.audit import Acting, acting, unrecorded
 from sublet.store.sealing import Sealing
 from sublet.values.errors import InvalidInputError, NotFoundError, SubletError
 from sublet.values.ids import new_id
@@ -110,20 +111,30 @@ class SignInElsewhere:
                 "this sign-in is over or began in another browser; start again from the sign-in page",
                 reason="no_attempt",
             )
-        identity = provider.finish(taken, answer)
-        if taken.purpose == VERIFY:
-            self._store.write(lambda connection: self._prove(connection, taken, identity))
-            return Signed("", taken.next_path)
-        person = self._store.write(lambda connection: self._member(connection, provider, identity))
+        try:
+            identity = provider.finish(taken, answer)
+            who = acting.get()
+            if taken.purpose == VERIFY:
+                if who is not None:
+                    who.operation = "console.verify"
+                self._store.write(lambda connection: self._prove(connection, taken, identity, who))
+                return Signed("", taken.next_path)
+            person = self._store.write(lambda connection: self._member(connection, provider, identity, who))
+        except ProviderRefusedError:
+            # Only where the browser began it: a link on somebody's page can't use up the attempts of who follows it.
+            self._sessions.refused(attempts.source_of(address), attempts.account_of(""), None)
+            raise
         session_id = new_id("ses")
         sealed = self._sealing().seal(identity.id_token, session_id)
         origin = Origin(session_id, name, identity.session, sealed)
         return Signed(self._sessions.open_person(person.id, address, user_agent, origin), taken.next_path)
 
-    def _member(self, connection: Connection, provider: Provider, identity: Identity) -> Person:
+    def _member(self, connection: Connection, provider: Provider, identity: Identity, who: Acting | None) -> Person:
         """The person, with the memberships that the rules give now. Nobody is remembered who may not come in at all; who may
         not come in any longer loses what was given."""
         person, is_new = self._person(connection, provider, identity)
+        if who is not None:
+            who.actor_id = person.id
         self._join(connection, provider, person, identity.groups)
         if is_new and not sql.given_by(connection, person.id):
             raise ProviderRefusedError(
@@ -136,11 +147,14 @@ class SignInElsewhere:
     def _taken(self, secret: str) -> Attempt | None:
         if not secret or len(secret) > 256:
             return None
-        return self._store.write(lambda connection: sql.take_attempt(connection, secret_sha256(secret)))
+        with unrecorded():
+            return self._store.write(lambda connection: sql.take_attempt(connection, secret_sha256(secret)))
 
-    def _prove(self, connection: Connection, attempt: Attempt, identity: Identity) -> None:
+    def _prove(self, connection: Connection, attempt: Attempt, identity: Identity, who: Acting | None) -> None:
         now, at = self._store.clock.now(), identity.signed_in_at
         person_id = sql.person_of(connection, identity.issuer, identity.subject)
+        if who is not None:
+            who.actor_id = person_id or ""
         fresh = at is not None and -SKEW_S <= (now - at).total_seconds() <= VERIFIED_S
         if (
             person_id is None

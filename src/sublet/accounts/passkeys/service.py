@@ -34,6 +34,7 @@ from sublet.accounts.people import store as people_sql
 from sublet.accounts.people.model import Person, Session, SignInLimitError, new_link_secret
 from sublet.accounts.people.sessions import Sessions, revoke_all
 from sublet.accounts.service import Accounts
+from sublet.store.audit import unrecorded
 from sublet.values.errors import ConflictError, LimitExceededError, NotFoundError
 from sublet.values.ids import new_id
 from sublet.values.text import checked_line
@@ -262,7 +263,8 @@ class Passkeys:
         return Asked(webauthn.options_to_json(options), secret)
 
     def _taken(self, sha256: str, purposes: tuple[str, ...]) -> Challenge:
-        taken = self._store.write(lambda connection: sql.take_challenge(connection, sha256))
+        with unrecorded():
+            taken = self._store.write(lambda connection: sql.take_challenge(connection, sha256))
         late = taken is not None and self._now() - taken.created_at > CHALLENGE_LIFE
         if taken is None or late or taken.purpose not in purposes or not taken.challenge:
             raise PasskeyRefusedError("this page was used or is too old; open it again")
@@ -288,7 +290,8 @@ class Passkeys:
                 require_user_verification=True,
             )
         )
-        self._store.write(lambda connection: sql.used(connection, row.id, found.new_sign_count, self._now()))
+        with unrecorded():
+            self._store.write(lambda connection: sql.used(connection, row.id, found.new_sign_count, self._now()))
         return str(row.person_id)
 
     def _verified(self, check: Any) -> Any:
