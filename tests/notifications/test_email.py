@@ -28,7 +28,7 @@ def test_a_mail_in_plain_text_and_html_with_a_way_to_leave() -> None:
         )
         assert channel(port).send(sent).status == 250
     [mail] = inbox.mails
-    assert mail["subject"] == "The owner takes a lease back at a deadline (lse_1)"
+    assert mail["subject"] == "The owner will reclaim a lease at a deadline (lse_1)"
     assert (mail["from"], mail["to"], mail["auto-submitted"]) == ("sublet@example.com", TO, "auto-generated")
     assert mail["list-unsubscribe"] == "<https://sublet.example.com/unsubscribe/sub_1/x>"
     assert mail["list-unsubscribe-post"] == "List-Unsubscribe=One-Click"

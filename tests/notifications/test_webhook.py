@@ -163,7 +163,7 @@ def test_the_forms_of_chat_services() -> None:
         channel().send(message(receiver.url, hostile, format="slack"))
         channel().send(message(receiver.url, hostile, format="teams"))
     slack, teams = (json.loads(posted.body) for posted in receiver.posted)
-    assert slack["text"].startswith("*The owner takes a lease back at a deadline (lse_1)*\n")
+    assert slack["text"].startswith("*The owner will reclaim a lease at a deadline (lse_1)*\n")
     assert "reason: &lt;!channel&gt;" in slack["text"] and "<" not in slack["text"]
     card = teams["attachments"][0]["content"]
     assert teams["attachments"][0]["contentType"] == "application/vnd.microsoft.card.adaptive"

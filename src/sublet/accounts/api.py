@@ -26,7 +26,7 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
 
     @routes.get("/v1/whoami")
     def whoami(actor: Actor = Depends(require("identity:read"))) -> wire.Identity:
-        """The organization, the role and the permissions of the key in use."""
+        """Show the organization, role and permissions of the key in use."""
         return as_answer(
             wire.Identity,
             {
@@ -42,13 +42,13 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
     def list_organizations(
         actor: Actor = Depends(require("organizations:read")), page: PageRequest = Depends(page_request)
     ) -> wire.OrganizationList:
-        """Every organization, the oldest first; a customer sees its own."""
+        """List every organization, oldest first. A customer sees only its own."""
         found = accounts.organization_page(page, None if actor.everywhere else actor.organization_id)
         return as_answer(wire.OrganizationList, found.map(lambda item: item.as_dict()).as_dict("organizations"))
 
     @routes.post("/v1/organizations", status_code=201, dependencies=[makes])
     def create_organization(body: NewOrganization) -> wire.Organization:
-        """Create an organization. Its currency stays for life."""
+        """Create an organization. Its currency can't be changed later."""
         return as_answer(
             wire.Organization,
             accounts.create_organization(body.name, body.kind, body.currency, body.timezone).as_dict(),
@@ -56,12 +56,13 @@ def router(accounts: Accounts, require: Require) -> APIRouter:
 
     @routes.post("/v1/organizations/{organization}/suspend", dependencies=[Depends(require("organizations:write"))])
     def suspend(organization: str) -> wire.Organization:
-        """None of its keys and people gets in from now on; what runs for it goes on. Repeating it changes nothing."""
+        """Suspend an organization: its keys and people are refused from now on, but its leases and jobs keep running.
+        Repeating this has no effect."""
         return as_answer(wire.Organization, accounts.suspend(organization).as_dict())
 
     @routes.post("/v1/organizations/{organization}/resume", dependencies=[Depends(require("organizations:write"))])
     def resume(organization: str) -> wire.Organization:
-        """Resume a suspended organization. Repeating it changes nothing."""
+        """Resume a suspended organization. Repeating this has no effect."""
         return as_answer(wire.Organization, accounts.resume(organization).as_dict())
 
     _key_routes(routes, accounts, require)
@@ -77,7 +78,7 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
         actor: Actor = Depends(require("keys:read")),
         page: PageRequest = Depends(page_request),
     ) -> wire.KeyList:
-        """The keys of an organization, without their secrets, the oldest first."""
+        """List the keys of an organization, oldest first, without their secrets."""
         found = accounts.key_page(owned(accounts, actor, organization).id, page)
         return as_answer(wire.KeyList, found.map(lambda key: key.as_dict()).as_dict("keys"))
 
@@ -87,7 +88,7 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
         body: NewKey,
         actor: Actor = Depends(require("keys:write", effect=Effect(IssuedKey, secret=True))),
     ) -> wire.IssuedKey:
-        """Create a key. The answer holds the secret, this once."""
+        """Create a key. Only this response contains its secret."""
         owner = owned(accounts, actor, organization)
         allowed = allowed_of(body.limits) if body.limits is not None else None
 
@@ -102,5 +103,5 @@ def _key_routes(routes: APIRouter, accounts: Accounts, require: Require) -> None
 
     @routes.delete("/v1/keys/{key_id}", status_code=204)
     def revoke_key(key_id: str, actor: Actor = Depends(require("keys:write"))) -> None:
-        """From now on the key opens nothing."""
+        """Revoke a key, effective immediately."""
         accounts.revoke_key(key_id, None if actor.everywhere else actor.organization_id)

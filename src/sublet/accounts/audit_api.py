@@ -37,14 +37,15 @@ def router(store: Store, require: Require) -> APIRouter:
         since: Moment | None = None,
         until: Moment | None = None,
     ) -> wire.AuditList:
-        """Who did what, the newest first: by whom, what, what it concerns, and when. `operation` is how its name begins."""
+        """List audit entries, newest first: who did what, to which resource, and when. `operation` matches the beginning of an
+        operation's name."""
         whose = organization_id if actor.everywhere else actor.whose(organization_id)
         found = log.read(actor, Wanted(whose, actor_id, operation, subject, since, until), page)
         return as_answer(wire.AuditList, found.as_dict("entries"))
 
     @routes.get("/v1/audit/verify")
     def verify_audit(actor: Actor = Depends(reader)) -> wire.AuditVerified:
-        """Compute the hash of every entry again. `head` is the newest one: keep it elsewhere to find out a rewritten log."""
+        """Verify the hash chain of the audit log. Store `head`, the newest hash, elsewhere to detect a rewritten log."""
         return as_answer(wire.AuditVerified, log.verify(actor).as_dict())
 
     return routes

@@ -12,36 +12,36 @@ from dataclasses import dataclass
 OWN, ALL = "own", "all"
 
 KINDS: dict[str, str] = {
-    "identity": "who the key in use belongs to",
+    "identity": "the organization and role of the key in use",
     "organizations": "organizations",
     "keys": "API keys of an organization",
-    "limits": "what organizations, projects, keys and models may use of the model API",
-    "audit": "who did what, and when",
-    "people": "the people of an organization, and invitations to it",
-    "pools": "which pools there are",
-    "fleet": "a pool's accelerators, and which of them are in quarantine",
-    "demand": "the owner's own demand and its forecast",
-    "claims": "what internal teams announce that they will need",
-    "blocks": "parts of pools that the owner sells by its own decision",
-    "surplus": "what is on sale and why the rest is not; the record of promises",
-    "leases": "quotes and leases",
-    "reclaims": "taking capacity back",
-    "firm": "taking back what was promised firmly, too",
-    "plans": "what would be done next",
-    "deployments": "managed models, and where they run",
+    "limits": "limits on the model API for organizations, projects, keys and models",
+    "audit": "the audit log",
+    "people": "people of an organization, and invitations to it",
+    "pools": "the list of pools, with their prices",
+    "fleet": "accelerators, nodes, maintenance and quarantine",
+    "demand": "the owner's own demand, and its forecast",
+    "claims": "claims of internal teams for capacity that they will need",
+    "blocks": "blocks: parts of pools that the owner puts up for sale",
+    "surplus": "capacity on sale, the reasons for withholding the rest, and the record of promises",
+    "leases": "quotes, leases, volumes and jobs",
+    "reclaims": "reclaims, which return capacity to its owner",
+    "firm": "breaking firm leases in a reclaim, a block change or maintenance",
+    "plans": "plans: what would be done next",
+    "deployments": "managed models and their deployments",
     "inference": "the model API",
     "usage": "usage events",
     "prices": "the price book",
     "credits": "credits",
     "invoices": "invoices, payments and closed months",
     "budgets": "budgets",
-    "profiles": "what stands on invoices about a customer",
+    "profiles": "customer details that appear on invoices",
     "reports": "balances, statements, exports, and proofs of them",
-    "books": "receivables, the state of the ledger, and what was put aside in it",
-    "subscriptions": "who is told of events, and the log of what was sent",
-    "events": "what happened, as it happens",
-    "desk": "what it is all worth",
-    "system": "the state of every loop",
+    "books": "receivables, the state of the ledger, and dismissed corrections",
+    "subscriptions": "subscriptions to events, and the log of deliveries",
+    "events": "events as they happen",
+    "desk": "earnings, and how they compare",
+    "system": "the state of loops and backends",
 }
 
 WRITES = frozenset(
@@ -86,22 +86,22 @@ _BILLING = "usage:read prices:read credits:read invoices:read budgets:read profi
 ROLES: dict[str, Grant] = {
     "operator": Grant("runs everything", all=frozenset(PERMISSIONS)),
     "operator_read_only": Grant(
-        "sees everything and changes nothing", all=frozenset(name for name in PERMISSIONS if name.endswith(":read"))
+        "reads everything and changes nothing", all=frozenset(name for name in PERMISSIONS if name.endswith(":read"))
     ),
     "finance": Grant(
-        "keeps prices, credits, invoices, budgets and the books of every organization",
+        "manages prices, credits, invoices, budgets and the books of all organizations",
         all=_set(
             "organizations:read usage:rw prices:rw credits:rw invoices:rw budgets:rw profiles:rw reports:read books:rw "
             "desk:read"
         ),
     ),
     "team": Grant(
-        "is an internal team: says what the owner needs and takes it back",
+        "is an internal team: claims the capacity that the owner needs, and reclaims it",
         own=_set("subscriptions:rw events:read"),
         all=_set("claims:rw reclaims:rw demand:read surplus:read blocks:read"),
     ),
     "customer_admin": Grant(
-        "runs a customer's account: its keys, leases and models, and everything about its money",
+        "manages a customer's account: keys, people, leases, models and billing",
         own=_set(
             f"organizations:read keys:rw limits:rw people:rw audit:read leases:rw inference:use profiles:write "
             f"subscriptions:rw events:read {_BILLING}"
@@ -111,7 +111,9 @@ ROLES: dict[str, Grant] = {
         "rents accelerators and calls models for a customer",
         own=_set("leases:rw inference:use limits:read usage:read prices:read"),
     ),
-    "customer_billing": Grant("sees a customer's usage and invoices", own=_set(f"profiles:write {_BILLING}")),
+    "customer_billing": Grant(
+        "reads a customer's usage and invoices, and manages its invoice details", own=_set(f"profiles:write {_BILLING}")
+    ),
     "auditor": Grant(
         "checks the books and the record of promises, and changes nothing",
         all=_set(
@@ -123,15 +125,16 @@ ROLES: dict[str, Grant] = {
 
 SCOPES: dict[str, Grant] = {
     "operate": Grant(
-        "run the fleet: pools, organizations, plans, every tenant's leases and money",
+        "run everything: pools, organizations, plans, and the leases and billing of all customers",
         all=frozenset(PERMISSIONS) - {"inference:use"},
     ),
-    "claims": Grant("say what the owner needs and take capacity back", all=_set("claims:rw reclaims:rw blocks:read")),
-    "leases": Grant("quote, take and use raw leases of one's own organization", own=_set("leases:rw")),
+    "claims": Grant("claim capacity for the owner, and reclaim it", all=_set("claims:rw reclaims:rw blocks:read")),
+    "leases": Grant("quote, accept and use leases of the key's own organization", own=_set("leases:rw")),
     "models": Grant("call the model API", own=_set("inference:use")),
-    "billing": Grant("read usage and invoices of one's own organization", own=_set(_BILLING)),
+    "billing": Grant("read usage and invoices of the key's own organization", own=_set(_BILLING)),
     "notifications": Grant(
-        "manage who is told of one's own organization's events, and read them", own=_set("subscriptions:rw events:read")
+        "manage subscriptions to the events of the key's own organization, and read them",
+        own=_set("subscriptions:rw events:read"),
     ),
 }
 """What a key may be narrowed to."""

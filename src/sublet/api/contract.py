@@ -116,41 +116,41 @@ EXAMPLES = Path(__file__).with_name("examples.json")
 """What was sent to a simulated system and what it answered, by operation; `tools/examples.py` writes it."""
 
 REFUSALS = {
-    "400": "The request can't be used as it is; the message names the field.",
+    "400": "The request is invalid; the message names the field.",
     "401": "The key is missing, unknown, expired or revoked.",
-    "403": "The key lacks the permission.",
-    "404": "There is no such thing, or it is another organization's.",
-    "409": "It conflicts with what is there, or the idempotency key was used for another request.",
+    "403": "The key does not have the permission.",
+    "404": "It does not exist, or it belongs to another organization.",
+    "409": "The request conflicts with the current state, or the idempotency key was used for another request.",
     "413": "The body is too large.",
-    "429": "A limit is reached; Retry-After says when to try again.",
-    "503": "A part of Sublet is not reachable; Retry-After says when to try again.",
+    "429": "A limit was reached; Retry-After says when to try again.",
+    "503": "A part of Sublet is unreachable; Retry-After says when to try again.",
 }
 GROUPS = {
-    "accounts": "Organizations, their people, and the keys that open the rest.",
+    "accounts": "Organizations, their people, API keys and limits.",
     "fleet": "Pools, their accelerators, and the nodes that serve them.",
-    "demand": "What the owner uses, and the claims that say what it will need.",
-    "surplus": "What is on sale and why the rest is not, the forecast, and the record of promises.",
-    "leases": "Quotes, leases, and reclaims, which take capacity back.",
-    "models": "The catalog of managed models, and where they are deployed.",
+    "demand": "What the owner uses, and claims for what it will need.",
+    "surplus": "What is on sale, why the rest is withheld, the forecast, and the record of promises.",
+    "leases": "Quotes, leases, and reclaims, which return capacity to its owner.",
+    "models": "The catalog of managed models and their deployments.",
     "ledger": "Usage, prices, credits, budgets, invoices and exports.",
-    "volumes": "Disks of an organization that outlive its leases.",
+    "volumes": "Persistent disks of an organization, which outlive its leases.",
     "images": "Root file systems that leases run on.",
-    "maintenance": "Accelerators that are away for a time.",
-    "jobs": "Commands that leases run to their end.",
-    "blocks": "Parts of a pool that the owner sells for months or years.",
-    "notifications": "Events, and who is told of them.",
-    "system": "Health, plans, and what was earned.",
+    "maintenance": "Times when accelerators are out of service.",
+    "jobs": "Commands that run on a lease of their own.",
+    "blocks": "Parts of a pool that the owner puts up for sale for months or years.",
+    "notifications": "Events, and the subscriptions to them.",
+    "system": "Health, plans and earnings.",
 }
 """The groups of operations, each with what is in it."""
 
 PARAMETERS = {
-    "last-event-id": "The id of the last event that was seen; those behind it follow.",
-    "limit": "How many at most.",
-    "since": "The sequence number of the last event that was seen; without it, from the first that is kept.",
-    "wait_s": "For how many seconds the answer may wait for an event.",
-    "organization_id": "For the operator: whose.",
-    "offset": "How many bytes to leave out; the `next` of the part before.",
-    "after": "The `next` of the page before; without it, the first page.",
+    "last-event-id": "The id of the last event that was received. The stream continues after it.",
+    "limit": "The maximum number of items.",
+    "since": "The sequence number of the last event that was received. Without it, the oldest event comes first.",
+    "wait_s": "The number of seconds that the response may wait for an event.",
+    "organization_id": "The organization; only the operator may name another one than its own.",
+    "offset": "The number of bytes to skip: the `next` of the previous part.",
+    "after": "The `next` of the previous page. Without it, the first page is returned.",
 }
 """What query parameters of these names mean, wherever they are."""
 _REFERENCE = "#/components/schemas/{model}"
@@ -188,7 +188,9 @@ def describe(api: FastAPI) -> None:
 
 def _document(api: FastAPI) -> dict[str, Any]:
     made = get_openapi(title=api.title, version=api.version, routes=api.routes)
-    made["info"]["description"] = "Everything that Sublet does, as the console, the commands and the client ask for it."
+    made["info"]["description"] = (
+        "The API of Sublet's control plane, which the console, the command line and the client library use."
+    )
     made["tags"] = [{"name": name, "description": told} for name, told in GROUPS.items()]
     components = made.setdefault("components", {})
     components["securitySchemes"] = {
@@ -264,37 +266,40 @@ def _add_conditions(operation: dict[str, Any], path: str, method: str, problem: 
     if (method, path) in EDITS:
         operation.setdefault("parameters", []).append(_IF_MATCH)
         answers["412"] = {
-            "description": "It has changed since it was read; ETag has the tag of its present state.",
+            "description": "It has changed since it was read. ETag contains the tag of its current state.",
             "content": problem,
             "headers": {"ETag": _ETAG},
         }
     if method == "GET" and path in TAGGED:
         operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
-        answers["304"] = {"description": "It is as the tag says that you have it.", "headers": {"ETag": _ETAG}}
+        answers["304"] = {
+            "description": "It has not changed since the state that the tag identifies.",
+            "headers": {"ETag": _ETAG},
+        }
     if (method == "GET" and path in TAGGED) or ((method, path) in EDITS and "200" in answers):
         answers["200"]["headers"] = {"ETag": _ETAG}
 
 
-_ETAG = {"description": "Names this state of it.", "schema": {"type": "string"}}
+_ETAG = {"description": "Identifies the current state.", "schema": {"type": "string"}}
 _TAGS = {"type": "string", "maxLength": 4000, "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*"){0,49})$'}
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag of the state that was read: the change is made only on it. Without it, on any state.",
+    "description": "The ETag of the state that was read. If that is no longer the current state, the change is refused.",
     "schema": _TAGS,
 }
 _IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag of what you have: 304 if it is still so.",
+    "description": "The ETag of the state that you have. If it is still current, the response is 304.",
     "schema": _TAGS,
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Makes it safe to repeat the request: the same key with the same request gets the same answer.",
+    "description": "Makes it safe to repeat the request: the same request with the same key gets the same response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX, "pattern": "^[ -~]+$"},
 }

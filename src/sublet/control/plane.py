@@ -327,17 +327,17 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
 
     @api.get("/health")
     def health() -> wire.Liveness:
-        """Whether the control plane works; no key needed, nothing secret said."""
+        """Show whether the control plane works. No key is needed."""
         return as_answer(wire.Liveness, {"ok": plane.health()["ok"]})
 
     @api.get("/v1/health", dependencies=[Depends(require("system:read"))])
     def full_health() -> wire.Health:
-        """Every loop and backend, what fails and since when, and the state of the books."""
+        """Show the state of every loop and backend, what fails and since when, and the state of the books."""
         return as_answer(wire.Health, {**plane.health(), "loops": [loop.as_dict() for loop in plane.loops]})
 
     @api.get("/v1/desk/worth", dependencies=[Depends(require("desk:read"))])
     def worth_line(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> wire.Worth:
-        """What was earned in the last days, per accelerator-hour and per IT watt and year, next to what others get."""
+        """Show what was earned in the last days, per accelerator-hour and per IT watt and year, and what others earn."""
         line, *others = (worth(item) for item in recent(days))
         told = [{**asdict(other), "sentence": other.sentence} for other in others]
         return as_answer(wire.Worth, {**asdict(line), "sentence": line.sentence, "other_currencies": told})
@@ -348,23 +348,23 @@ def build_api(system: Sublet, plane: ControlPlane) -> FastAPI:
 
     @api.get("/v1/desk/actuals", dependencies=[Depends(require("desk:read"))])
     def actuals_figures(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> wire.ActualFigures:
-        """What was earned in the last days, by pool, channel and customer, with the backlog; each number with unit and source.
+        """Show what was earned in the last days by pool, channel and customer, with the backlog, units and sources.
 
-        The currency of most accelerator-hours stands first, the others under `other_currencies`. Each `statement` has all
-        that was earned in its currency, and reconciles it with the journal.
+        The currency with the most accelerator-hours comes first, the others are under `other_currencies`. Each `statement`
+        reconciles its currency with the journal.
         """
         first, *others = (actuals_json(item, system.clock.now().date()) for item in recent(days))
         return as_answer(wire.ActualFigures, {**first, "other_currencies": others})
 
     @api.get("/v1/desk/actuals.html", dependencies=[Depends(require("desk:read"))], response_class=HTMLResponse)
     def actuals_page(days: Annotated[int, Query(ge=1, le=3660)] = 30) -> HTMLResponse:
-        """The same as one self-contained page, to be kept or printed."""
+        """Show the same figures as one self-contained page."""
         first, *others = recent(days)
         return HTMLResponse(render_actuals(first, system.clock.now().date(), others=others))
 
     @api.get("/v1/plan", dependencies=[Depends(require("plans:read"))])
     def next_plan() -> wire.Plans:
-        """What would be done now, before it is done, and the last plans that were carried out."""
+        """Show what would be done next, before it is done, and the last plans that were carried out."""
         last = [plan.as_dict() for plan in plane.plans()]
         return as_answer(wire.Plans, {"next": system.plan().as_dict(), "last": last})
 
@@ -400,7 +400,8 @@ def _add_blocks(api: FastAPI, system: Sublet, require: Require) -> None:
 
     @api.get("/v1/backlog", dependencies=[Depends(require("books:read"))], tags=["ledger"])
     def backlog() -> wire.BacklogByMonth:
-        """What is contracted and not yet delivered, by month: leases that are not over, at the prices they were sold for."""
+        """Show what is contracted but not yet delivered, by month: leases that are not over, at the prices at which they
+        were sold."""
         return as_answer(wire.BacklogByMonth, {"months": [month.as_dict() for month in contracted(system)]})
 
 

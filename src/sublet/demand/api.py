@@ -55,7 +55,7 @@ def router(
 
     @routes.post("/v1/demand/{pool_id}/samples", dependencies=[Depends(require("demand:write"))])
     def record(pool_id: str, body: NewSamples) -> wire.SamplesTaken:
-        """Keep samples of a pool; the same ones again change nothing."""
+        """Record demand samples of a pool. Sending the same samples again changes nothing."""
         samples = [Sample(item.time, item.capacity, item.in_use, item.pending) for item in body.samples]
         found = id_of(pool_id)
         told = [(item, _jobs(item.jobs)) for item in body.samples if item.jobs is not None]
@@ -72,8 +72,8 @@ def router(
         limit: Annotated[int, Query(ge=1, le=SAMPLES_PER_PAGE_MAX)] = 1_000,
         after: Annotated[str | None, Query(max_length=CURSOR_MAX)] = None,
     ) -> wire.SampleHistory:
-        """The samples in `[since, until)`, the newest first, by default of the last seven days. `step_s` and `findings` are
-        those of the page."""
+        """List the samples in `[since, until)`, newest first; by default, those of the last seven days. `step_s` and
+        `findings` describe the page."""
         end = until or clock_now() + timedelta(seconds=1)
         found = id_of(pool_id)
         series, following = demand.sample_page(found, since or end - HISTORY_DEFAULT, end, PageRequest(limit, after))
@@ -122,10 +122,10 @@ def _add_import(
         source: Annotated[str, Query(max_length=REASON_CHARACTERS_MAX)] = "",
         force: bool = False,
     ) -> wire.SamplesTaken:
-        """Import history from a CSV file with `time,capacity,in_use`, all or nothing; importing it again changes nothing.
+        """Import history from a CSV file with `time,capacity,in_use`, all or nothing. Importing it again changes nothing.
 
-        A file whose demand is usually far above what the pool has is refused unless `force` is set. `source` names the
-        file for anyone who wants to undo the import.
+        If its demand is usually far above the capacity of the pool, the file is refused unless `force` is set. `source`
+        names the file, so that the import can be identified and undone.
         """
         content = await request.body()
 
@@ -140,7 +140,7 @@ def _add_import(
 def _add_imports(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
     @routes.get("/v1/demand/{pool_id}/imports", dependencies=[Depends(require("demand:read"))])
     def list_imports(pool_id: str, page: PageRequest = Depends(page_request)) -> wire.DemandImportList:
-        """The files that were imported as a pool's history, the newest first."""
+        """List the files that were imported as a pool's history, newest first."""
         return as_answer(
             wire.DemandImportList,
             demand.import_page(id_of(pool_id), page).map(lambda item: item.as_dict()).as_dict("imports"),
@@ -148,20 +148,21 @@ def _add_imports(routes: APIRouter, demand: Demand, require: Require, id_of: Cal
 
     @routes.delete("/v1/imports/{import_id}", dependencies=[Depends(require("demand:write"))])
     def undo_import(import_id: str) -> wire.DemandImport:
-        """Undo an import: what it wrote over stands again, where nothing was written since. Repeating it changes nothing."""
+        """Undo an import. Samples that it replaced are restored unless they were written again since. Repeating this has no
+        effect."""
         return as_answer(wire.DemandImport, demand.undo_import(import_id).as_dict())
 
 
 def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Callable[[str], str]) -> None:
     @routes.get("/v1/claims", dependencies=[Depends(require("claims:read"))])
     def list_claims(pool_id: str | None = None, page: PageRequest = Depends(page_request)) -> wire.ClaimList:
-        """The claims that are not over, of one pool or of all, the oldest first."""
+        """List the claims that are not over, oldest first, of one pool or of all pools."""
         found = demand.claim_page(id_of(pool_id) if pool_id else None, page)
         return as_answer(wire.ClaimList, found.map(lambda claim: claim.as_dict()).as_dict("claims"))
 
     @routes.post("/v1/claims", status_code=201)
     def add_claim(body: NewClaim, actor: Actor = Depends(require("claims:write", effect=Effect(Claim)))) -> wire.Claim:
-        """Announce a need; it is honored before anything that may still be sold."""
+        """Claim capacity for the owner. A claim takes precedence over anything that is sold later."""
         window = Window.told(body.start or demand.clock.now(), body.end, body.duration_s)
         pool_id, count = id_of(body.pool), body.accelerators
         team = actor.organization_id
@@ -172,5 +173,5 @@ def _add_claims(routes: APIRouter, demand: Demand, require: Require, id_of: Call
 
     @routes.delete("/v1/claims/{claim_id}", dependencies=[Depends(require("claims:write"))])
     def withdraw_claim(claim_id: str) -> wire.Claim:
-        """Withdraw a claim; repeating it changes nothing."""
+        """Withdraw a claim. Repeating this has no effect."""
         return as_answer(wire.Claim, demand.withdraw_claim(claim_id).as_dict())

@@ -18,5 +18,5 @@ class FeedSilent:
 
 
 FEED_SILENT = declare(
-    "feed.silent", FeedSilent, "A pool's demand is not measured any more.", subject="pool", audience="operator"
+    "feed.silent", FeedSilent, "A pool's demand is no longer measured.", subject="pool", audience="operator"
 )

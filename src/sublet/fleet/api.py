@@ -26,13 +26,13 @@ def node_router(nodes: Nodes, clock_now: Callable[[], datetime], require: Requir
 
     @routes.get("/v1/nodes", dependencies=[Depends(require("fleet:read"))])
     def list_nodes(page: PageRequest = Depends(page_request)) -> wire.NodeList:
-        """The machines that serve this database, and when each was last heard from, the oldest first."""
+        """List the nodes that serve this database, oldest first, with the time of their last heartbeat."""
         now = clock_now()
         return as_answer(wire.NodeList, nodes.page(page).map(lambda node: node.as_dict(now)).as_dict("nodes"))
 
     @routes.delete("/v1/nodes/{node}", status_code=204, dependencies=[Depends(require("fleet:write"))])
     def forget_node(node: str) -> None:
-        """Forget a machine that is gone for good; a node that still gives signs of life is refused."""
+        """Remove a node that is gone for good. A node that still sends heartbeats is refused."""
         nodes.forget(node)
 
     return routes
@@ -44,29 +44,29 @@ def router(fleet: Fleet, require: Require) -> APIRouter:
 
     @routes.get("/v1/pools", dependencies=[Depends(require("pools:read"))])
     def list_pools(page: PageRequest = Depends(page_request)) -> wire.PoolList:
-        """Every pool by name, with its prices and what is in service."""
+        """List every pool by name, with its prices and the accelerators in service."""
         return as_answer(wire.PoolList, fleet.pool_page(page).map(lambda pool: pool.as_dict()).as_dict("pools"))
 
     @routes.get("/v1/pools/{pool}", dependencies=[Depends(require("fleet:read"))])
     def show_pool(request: Request, pool: str) -> Tagged[wire.Pool]:
-        """A pool by its id or name."""
+        """Show a pool by its id or name."""
         return shown(request, wire.Pool, fleet.pool(pool).as_dict())
 
     @routes.get("/v1/pools/{pool}/units", dependencies=[Depends(require("fleet:read"))])
     def list_units(pool: str, page: PageRequest = Depends(page_request)) -> wire.UnitList:
-        """The accelerators of a pool, in their order."""
+        """List the accelerators of a pool, in their order."""
         return as_answer(
             wire.UnitList, fleet.unit_page(fleet.pool(pool).id, page).map(lambda unit: unit.as_dict()).as_dict("units")
         )
 
     @routes.get("/v1/units/{unit_id}", dependencies=[Depends(require("fleet:read"))])
     def show_unit(request: Request, unit_id: str) -> Tagged[wire.Unit]:
-        """An accelerator, and why it is out of service if it is."""
+        """Show an accelerator and, if it is out of service, the reason."""
         return shown(request, wire.Unit, fleet.unit(unit_id).as_dict())
 
     @routes.put("/v1/units/{unit_id}/service", status_code=204, dependencies=[Depends(require("fleet:write"))])
     def set_service(unit_id: str, body: UnitService, seen: Condition = Depends(if_match)) -> None:
-        """Take an accelerator out of sale, with the reason, or put it back."""
+        """Take an accelerator out of service, with a reason, or return it to service."""
         if not body.in_service and not body.reason:
             raise InvalidInputError("reason: say why the accelerator is being taken out of service", field="reason")
         fleet.set_service(unit_id, body.in_service, None if body.in_service else body.reason, seen)

@@ -113,12 +113,12 @@ class BackupTooOld:
 LOOP_STUCK = declare(
     "loop.stuck",
     LoopStuck,
-    "A loop of a control plane stands still or keeps failing.",
+    "A loop of a control plane is stuck or keeps failing.",
     subject="loop",
     audience="operator",
 )
 NODE_UNREACHABLE = declare(
-    "node.unreachable", NodeUnreachable, "A node gives no sign of life.", subject="node", audience="operator"
+    "node.unreachable", NodeUnreachable, "A node stopped sending heartbeats.", subject="node", audience="operator"
 )
 BACKUP_TOO_OLD = declare(
     "backup.too_old", BackupTooOld, "The last backup is too old.", subject="node", audience="operator"

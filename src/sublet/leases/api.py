@@ -43,7 +43,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
 
     @routes.get("/v1/classes", dependencies=[Depends(require("pools:read"))])
     def list_classes() -> wire.ClassList:
-        """The classes of service on sale, the strictest first: how each is taken back, with which notice, credit and price."""
+        """List the classes of service on sale, strictest first, with how each is reclaimed, its notice, credit and price."""
         return as_answer(
             wire.ClassList,
             {"classes": [item.as_dict() for item in leases.classes.on_sale], "default": leases.class_default},
@@ -51,7 +51,8 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
 
     @routes.get("/v1/networks")
     def list_networks(actor: Actor = Depends(reader)) -> wire.AllowLists:
-        """The allow lists that a lease can be given, and whether one of yours may ask for it. Without one a lease reaches nothing."""
+        """List the allow lists that a lease can use, and whether your organization may use them. Without one, a lease has
+        no network access."""
         return as_answer(wire.AllowLists, {"networks": leases.networks(actor.organization_id)})
 
     @routes.post("/v1/quotes", status_code=201)
@@ -60,8 +61,8 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         actor: Actor = Depends(require("leases:write", effect=Effect(Quote))),
         idempotency_key: IdempotencyKey = None,
     ) -> wire.Quote:
-        """A fixed price for 60 seconds. `held_until` says until when its capacity is held; without it the quote can be accepted
-        while the capacity is there."""
+        """Request a price that is fixed for 60 seconds. The capacity is held until `held_until`. If that is null, the quote
+        can be accepted while the capacity is available."""
         asked = QuoteRequest(
             accelerators=body.accelerators,
             class_name=body.class_ or "",
@@ -81,7 +82,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
 
     @routes.get("/v1/quotes")
     def list_quotes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.QuoteList:
-        """One's own quotes that can still be accepted, the newest first."""
+        """List your organization's quotes that can still be accepted, newest first."""
         return as_answer(
             wire.QuoteList,
             leases.quote_page(actor.organization_id, page).map(lambda item: item.as_dict()).as_dict("quotes"),
@@ -89,7 +90,7 @@ def _add_quote_routes(routes: APIRouter, leases: Leases, require: Require) -> No
 
     @routes.post("/v1/quotes/{quote_id}/cancel")
     def cancel_quote(quote_id: str, actor: Actor = Depends(writer)) -> wire.Quote:
-        """Give up a quote: what it holds is on sale again. Repeating it changes nothing."""
+        """Cancel a quote and release the capacity that it holds. Repeating this has no effect."""
         return as_answer(wire.Quote, leases.cancel_quote(actor.organization_id, quote_id).as_dict())
 
 
@@ -102,7 +103,7 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         actor: Actor = Depends(require("leases:write", effect=Effect(Lease))),
         idempotency_key: IdempotencyKey = None,
     ) -> wire.Lease:
-        """Accept a quote. A quote makes one lease, however often it is accepted."""
+        """Accept a quote. A quote creates only one lease, even if it is accepted repeatedly."""
         lease = leases.accept(
             actor.organization_id,
             body.quote_id,
@@ -119,13 +120,14 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
         live: bool = False,
         page: PageRequest = Depends(page_request),
     ) -> wire.LeasePage:
-        """The newest first; the operator sees every organization's. With `live`, those that are not over."""
+        """List leases, newest first. The operator sees those of every organization. With `live`, leases that are over are
+        left out."""
         found = leases.lease_page(_whose(actor), page, live_only=live)
         return as_answer(wire.LeasePage, found.map(lambda lease: _told(lease, actor)).as_dict("leases"))
 
     @routes.get("/v1/leases/{lease_id}")
     def show(lease_id: str, actor: Actor = Depends(reader)) -> wire.LeaseDetail:
-        """A lease with every change of its state."""
+        """Show a lease and every change of its state."""
         lease = leases.lease(lease_id, _whose(actor))
         history = [item.as_dict() for item in leases.history(lease_id)]
         if _whose(actor) is not None:
@@ -137,20 +139,21 @@ def _add_lease_routes(routes: APIRouter, leases: Leases, require: Require) -> No
 
     @routes.get("/v1/leases/{lease_id}/ssh-keys")
     def list_ssh_keys(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.SshKeys]:
-        """The public keys that may log in."""
+        """List the public keys that may log in to a lease."""
         return shown(request, wire.SshKeys, leases.lease(lease_id, _whose(actor)).keys_as_dict())
 
     @routes.put("/v1/leases/{lease_id}/ssh-keys")
     def set_ssh_keys(
         lease_id: str, body: NewSshKeys, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
     ) -> Tagged[wire.SshKeys]:
-        """Other keys may log in, within seconds if the lease runs. Sessions that are open stay open."""
+        """Replace the public keys that may log in. On a running lease, this takes effect within seconds. Open sessions stay
+        open."""
         lease = leases.set_ssh_keys(lease_id, body.ssh_public_keys, _whose(actor), seen)
         return changed(wire.SshKeys, lease.keys_as_dict())
 
     @routes.post("/v1/leases/{lease_id}/end")
     def end(lease_id: str, actor: Actor = Depends(writer)) -> wire.Lease:
-        """Give a lease back, or cancel it before it began. Repeating it changes nothing."""
+        """End a lease early, or cancel it before it starts. Repeating this has no effect."""
         return as_answer(wire.Lease, _told(leases.end(lease_id, _whose(actor)), actor))
 
 
@@ -169,7 +172,8 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
         actor: Actor = Depends(require("reclaims:write", effect=Effect(dict, dict))),
         idempotency_key: IdempotencyKey = None,
     ) -> wire.ReclaimCarriedOut:
-        """Take capacity back: the plan names whom, when and for what credit, and notice is given."""
+        """Reclaim capacity for the owner. The plan lists the affected leases with their deadlines and credits, and their
+        tenants get notice."""
         return as_answer(
             wire.ReclaimCarriedOut,
             leases.reclaim(order(body, actor), f"owner {actor.organization_id}", idempotency_key),
@@ -177,31 +181,31 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
 
     @routes.post("/v1/reclaims/preview")
     def preview(body: NewReclaim, actor: Actor = Depends(require("reclaims:read"))) -> wire.ReclaimPreview:
-        """The same plan, without carrying it out."""
+        """Preview the plan of a reclaim. Nothing is changed."""
         return as_answer(wire.ReclaimPreview, leases.preview_reclaim(order(body, actor)).as_dict())
 
     @routes.get("/v1/reclaims", dependencies=[Depends(require("reclaims:read"))])
     def list_reclaims(page: PageRequest = Depends(page_request)) -> wire.ReclaimList:
-        """What was taken back and by which plan, the newest first."""
+        """List reclaims and their plans, newest first."""
         return as_answer(wire.ReclaimList, leases.reclaims(page).as_dict("reclaims"))
 
     @routes.get("/v1/reclaims/{reclaim_id}", dependencies=[Depends(require("reclaims:read"))])
     def show_reclaim(reclaim_id: str) -> wire.Reclaim:
-        """What was taken back, by whom, why, and the plan by which it is freed."""
+        """Show a reclaim: its capacity, who requested it, the reason, and the plan."""
         return as_answer(wire.Reclaim, leases.reclaim_named(reclaim_id))
 
     @routes.get("/v1/owner-waits", dependencies=[Depends(require("reclaims:read"))])
     def list_owner_waits(
         pool: Annotated[str | None, Query(max_length=60)] = None, page: PageRequest = Depends(page_request)
     ) -> wire.OwnerWaitsPage:
-        """What the owner's own work waited for instead of breaking leases, by day, pool and team, the newest day first."""
+        """List how long the owner's work waited so that leases could continue, by day, pool and team, newest day first."""
         return as_answer(
             wire.OwnerWaitsPage, leases.owner_waits(pool, page).map(lambda item: item.as_dict()).as_dict("owner_waits")
         )
 
     @routes.post("/v1/reclaims/{reclaim_id}/withdraw")
     def withdraw(reclaim_id: str, actor: Actor = Depends(owner)) -> wire.LeaseList:
-        """The owner does not need it after all; notices that are not due yet are withdrawn."""
+        """Withdraw a reclaim. Notices that are not yet due are withdrawn, too."""
         found = leases.withdraw_reclaim(reclaim_id, f"owner {actor.organization_id}")
         return as_answer(wire.LeaseList, {"leases": [lease.as_dict() for lease in found]})
 
@@ -209,12 +213,12 @@ def _add_reclaim_routes(routes: APIRouter, leases: Leases, require: Require) -> 
 def _add_operator_routes(routes: APIRouter, leases: Leases, require: Require) -> None:
     @routes.get("/v1/lease-plan", dependencies=[Depends(require("plans:read"))])
     def next_plan() -> wire.Plan:
-        """What the next round would do. Nothing is carried out."""
+        """Show what the next round would do. Nothing is carried out."""
         return as_answer(wire.Plan, leases.plan().as_dict())
 
     @routes.get("/v1/quarantine", dependencies=[Depends(require("fleet:read"))])
     def list_quarantine(page: PageRequest = Depends(page_request)) -> wire.Quarantine:
-        """Accelerators that are out of sale until what a lease left on them is proved gone, by id."""
+        """List the accelerators in quarantine by id. They are not sold until they are proved clean."""
         found = leases.quarantine_page(page).map(
             lambda item: {"id": item.unit_id, "pool_id": item.pool_id, "lease_id": item.lease_id, "reason": item.reason}
         )
@@ -222,7 +226,7 @@ def _add_operator_routes(routes: APIRouter, leases: Leases, require: Require) ->
 
     @routes.post("/v1/quarantine/{unit_id}/release", status_code=204)
     def release(unit_id: str, body: Release, actor: Actor = Depends(require("fleet:write"))) -> None:
-        """The operator's word that an accelerator is clean."""
+        """Release an accelerator from quarantine on the operator's word that it is clean."""
         leases.release_unit(unit_id, f"operator {actor.key_id}", body.reason)
 
 

@@ -123,62 +123,60 @@ DEGRADED = declare(
 )
 RECOVERED = declare("lease.recovered", LeaseChanged, "A degraded lease can be logged in to again.", subject="lease")
 NOTICE_GIVEN = declare(
-    "lease.notice_given", NoticeGiven, "The owner takes a lease back at a deadline.", subject="lease"
+    "lease.notice_given", NoticeGiven, "The owner will reclaim a lease at a deadline.", subject="lease"
 )
 NOTICE_WITHDRAWN = declare(
-    "lease.notice_withdrawn", LeaseChanged, "A lease that was under notice keeps its window.", subject="lease"
+    "lease.notice_withdrawn", LeaseChanged, "A notice was withdrawn: the lease keeps its window.", subject="lease"
 )
 REPLACED = declare(
     "lease.replaced", UnitsReplaced, "Accelerators of a lease failed and were replaced.", subject="lease"
 )
-SHRUNK = declare("lease.shrunk", UnitsReplaced, "Accelerators of a lease failed and none was free.", subject="lease")
-PAUSE_PLANNED = declare(
-    "lease.pause_planned", PausePlanned, "A lease with a deadline is going to be paused.", subject="lease"
+SHRUNK = declare(
+    "lease.shrunk", UnitsReplaced, "Accelerators of a lease failed and no replacement was available.", subject="lease"
 )
+PAUSE_PLANNED = declare("lease.pause_planned", PausePlanned, "A lease with a deadline will be paused.", subject="lease")
 PAUSED = declare(
-    "lease.paused", LeaseChanged, "A lease with a deadline is paused: its home directory waits.", subject="lease"
+    "lease.paused", LeaseChanged, "A lease with a deadline is paused. Its home directory is kept.", subject="lease"
 )
 RESUMED = declare("lease.resumed", LeaseChanged, "A paused lease can be logged in to again.", subject="lease")
 AT_RISK = declare(
     "lease.at_risk", LeaseChanged, "A waiting lease has little slack left before its deadline.", subject="lease"
 )
 LATE = declare("lease.late", LeaseOver, "A lease did not deliver all its hours by its deadline.", subject="lease")
-CHANGED = declare(
-    "lease.changed", LeaseChanged, "A lease was extended, shortened or made smaller by its tenant.", subject="lease"
-)
-ENDED = declare("lease.ended", LeaseOver, "A lease is over and its accelerators were given back.", subject="lease")
-BROKEN = declare("lease.broken", LeaseOver, "A lease was taken back before the end of its window.", subject="lease")
+CHANGED = declare("lease.changed", LeaseChanged, "A tenant extended, shortened or shrank its lease.", subject="lease")
+ENDED = declare("lease.ended", LeaseOver, "A lease ended and its accelerators were released.", subject="lease")
+BROKEN = declare("lease.broken", LeaseOver, "A lease was reclaimed before the end of its window.", subject="lease")
 CANCELED = declare("lease.canceled", LeaseOver, "A lease was canceled before it began.", subject="lease")
 FAILED = declare("lease.failed", LeaseOver, "A lease did not start.", subject="lease")
 QUOTE_HELD = declare("quote.held", QuoteChanged, "A quote holds capacity.", subject="quote")
 QUOTE_EXPIRED = declare("quote.expired", QuoteChanged, "A quote that held capacity expired unused.", subject="quote")
 RECLAIM_MADE = declare(
-    "reclaim.made", ReclaimChanged, "The owner asked capacity back.", subject="reclaim", audience="operator"
+    "reclaim.made", ReclaimChanged, "The owner reclaimed capacity.", subject="reclaim", audience="operator"
 )
 RECLAIM_MET = declare(
     "reclaim.met",
     ReclaimChanged,
-    "All that a reclaim takes back was given back in time.",
+    "All capacity of a reclaim was returned in time.",
     subject="reclaim",
     audience="operator",
 )
 RECLAIM_MISSED = declare(
     "reclaim.missed",
     ReclaimChanged,
-    "Something that a reclaim takes back was not given back in time.",
+    "Some capacity of a reclaim was not returned in time.",
     subject="reclaim",
     audience="operator",
 )
 QUARANTINED = declare(
     "unit.quarantined",
     UnitQuarantined,
-    "An accelerator is not proved clean and is not on sale.",
+    "An accelerator is not proved clean and is therefore not on sale.",
     subject="unit",
     audience="operator",
 )
 
 BLOCK_CHANGED = declare(
-    "block.changed", BlockChanged, "A block was made, changed or withdrawn.", subject="block", audience="operator"
+    "block.changed", BlockChanged, "A block was created, changed or withdrawn.", subject="block", audience="operator"
 )
 
 _OVER = {LeaseState.ENDED: ENDED, LeaseState.CANCELED: CANCELED, LeaseState.FAILED: FAILED}

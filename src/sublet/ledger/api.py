@@ -94,8 +94,8 @@ def router(ledger: Ledger, require: Require) -> APIRouter:
 def _usage_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     @routes.post("/v1/usage", dependencies=[Depends(require("usage:write"))], openapi_extra=_USAGE_BODY)
     async def take_usage(request: Request) -> wire.UsageTaken | Response:
-        """CloudEvents 1.0: structured, batched or binary. A single event that is refused answers 4xx; of a batch the good
-        are taken and the bad returned with reasons."""
+        """Record usage events as CloudEvents 1.0: structured, batched or binary. A single event that is refused gets a 4xx
+        response. Of a batch, valid events are recorded, and invalid ones are returned with reasons."""
         body = await request.body()
         content_type = request.headers.get("content-type", "")
         result = await run_in_threadpool(_take, ledger, content_type, dict(request.headers), body)
@@ -119,7 +119,7 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def read_prices(
         request: Request, actor: Annotated[Actor, Depends(require("prices:read"))]
     ) -> Tagged[wire.PriceBook]:
-        """The current price book: everybody's prices, and one's own."""
+        """Show the current price book: general prices and those of your organization."""
         book = ledger.prices()
         content = dict(book.content)
         for section in ("prices", "discounts", "commitments"):
@@ -134,7 +134,7 @@ def _price_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.put("/v1/prices", dependencies=[Depends(require("prices:write"))], openapi_extra=_PRICES_BODY)
     async def publish_prices(request: Request, seen: Seen) -> Tagged[wire.PricesPublished]:
-        """Publish a price book (TOML). Overlaps refuse it; gaps are listed in the answer."""
+        """Publish a price book (TOML). A book with overlapping prices is refused. The response lists gaps."""
         body = await request.body()
         if len(body) > BOOK_BYTES_MAX:
             raise InvalidInputError(f"a price book has at most {BOOK_BYTES_MAX} bytes")
@@ -154,7 +154,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def list_credits(
         actor: Annotated[Actor, Depends(require("credits:read"))], page: Paged, organization_id: str = ""
     ) -> wire.CreditList:
-        """The credits of an organization, and what is left of each, the oldest first."""
+        """List the credits of an organization and what is left of each, oldest first."""
         found = ledger.lists.credits(actor.whose(organization_id), page)
         return as_answer(wire.CreditList, found.map(lambda credit: credit.as_dict()).as_dict("credits"))
 
@@ -162,7 +162,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         "/v1/credits", status_code=201, dependencies=[Depends(require("credits:write", effect=Effect(Credit)))]
     )
     def give_credit(body: NewCredit) -> wire.CreditState:
-        """Give a credit once per source_id; `prepaid` is money received in advance."""
+        """Grant a credit, once for each `source_id`. `prepaid` is money received in advance."""
         nano = nano_from_decimal(body.amount)
         if body.kind == "prepaid":
             ledger.ensure_payable(body.organization_id, nano)
@@ -186,7 +186,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def read_balances(
         actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = ""
     ) -> wire.Balances:
-        """Balances by account; debit is positive."""
+        """Show the balance of each account. Debits are positive."""
         found = ledger.balances(actor.whose(organization_id))
         return as_answer(
             wire.Balances, {"balances": {account: amount_text(nano) for account, nano in sorted(found.items())}}
@@ -194,15 +194,15 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/owed")
     def read_owed(actor: Annotated[Actor, Depends(require("reports:read"))], organization_id: str = "") -> wire.Owed:
-        """What an organization owes now: used so far by product and project, credits, what is open, a forecast of the month, and
-        when the next invoice is made."""
+        """Show what an organization owes now: usage by product and project, credits, open invoices, a forecast for the
+        month, and the date of the next invoice."""
         return as_answer(wire.Owed, owed(ledger, actor.whose(organization_id)))
 
     @routes.get("/v1/billing-profiles/{organization_id}")
     def read_profile(
         request: Request, organization_id: str, actor: Annotated[Actor, Depends(require("profiles:read"))]
     ) -> Tagged[wire.Profile]:
-        """What stands on the organization's invoices about it."""
+        """Show the customer details that appear on an organization's invoices."""
         return shown(request, wire.Profile, asdict(ledger.profile(actor.whose(organization_id))))
 
     @routes.put("/v1/billing-profiles/{organization_id}")
@@ -212,7 +212,7 @@ def _money_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         seen: Seen,
         actor: Annotated[Actor, Depends(require("profiles:write"))],
     ) -> Tagged[wire.Profile]:
-        """Set what stands on the organization's next invoices about it."""
+        """Set the customer details that appear on an organization's future invoices."""
         owner = actor.whose(organization_id)
         said = asdict(body)
         terms = Terms(said.pop("payment_days"), by_operator=actor.everywhere)
@@ -227,14 +227,14 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.get("/v1/invoices")
     def list_invoices(actor: reader, page: Paged, organization_id: str = "") -> wire.InvoiceList:
-        """The invoices of an organization, the newest first."""
+        """List the invoices of an organization, newest first."""
         return as_answer(
             wire.InvoiceList, ledger.lists.invoices(actor.whose(organization_id), page).as_dict("invoices")
         )
 
     @routes.get("/v1/invoices/draft")
     def read_draft(actor: reader, organization_id: str = "", period: str = "") -> wire.InvoiceDraft:
-        """What would be invoiced now."""
+        """Preview what would be invoiced now."""
         return as_answer(wire.InvoiceDraft, ledger.draft(actor.whose(organization_id), period))
 
     @routes.post(
@@ -243,31 +243,32 @@ def _invoice_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
         dependencies=[billed],
     )
     def make_invoice(body: NewInvoice) -> wire.InvoiceMade:
-        """Bill on demand: a final invoice, and a credit note of months that come to less than was invoiced; null where there is
-        nothing."""
+        """Create an invoice on demand, and a credit note for months that cost less than was invoiced. Each is null if there
+        is nothing to bill or credit."""
         return as_answer(wire.InvoiceMade, ledger.bill(body.organization_id, body.period, body.digest).as_dict())
 
     @routes.get("/v1/invoices/{invoice_id}")
     def read_invoice(
         invoice_id: str, actor: reader, format: Annotated[str, Query()] = "json"
     ) -> wire.Invoice | Response:
-        """`format` is json, html, pdf, or of an e-invoice ubl or factur-x (a PDF/A-3 with the XML in it)."""
+        """Show an invoice. `format` is `json`, `html`, `pdf`, or for an e-invoice, `ubl` or `factur-x` (a PDF/A-3 with
+        embedded XML)."""
         document = _invoice_for(ledger, actor, invoice_id)
         return document_response(wire.Invoice, document, format)
 
     @routes.post("/v1/invoices/{invoice_id}/payments", status_code=201, dependencies=[made])
     def pay_invoice(invoice_id: str, body: NewPayment) -> wire.Invoice:
-        """Record a payment, once per source_id; the invoice with what is paid on it."""
+        """Record a payment, once for each `source_id`. The response is the invoice, including what has been paid."""
         return as_answer(wire.Invoice, ledger.pay(invoice_id, nano_from_decimal(body.amount), body.source_id))
 
     @routes.post("/v1/invoices/{invoice_id}/payments/reverse", dependencies=[made])
     def reverse_payment(invoice_id: str, body: MistakenPayment) -> wire.Invoice:
-        """Take a payment that was recorded by mistake back, once; the invoice is open again."""
+        """Reverse a payment that was recorded by mistake. The invoice is open again."""
         return as_answer(wire.Invoice, ledger.reverse_payment(invoice_id, body.source_id, body.reason))
 
     @routes.post("/v1/invoices/{invoice_id}/void", dependencies=[made])
     def void_invoice(invoice_id: str, body: Reason) -> wire.Invoice:
-        """Take a final invoice back; its number stays used and its charges are invoiced again."""
+        """Void a final invoice. Its number is not reused, and its charges are invoiced again."""
         return as_answer(wire.Invoice, ledger.void(invoice_id, body.reason))
 
 
@@ -276,14 +277,14 @@ def _period_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.post("/v1/periods/{organization_id}/{label}/close", dependencies=[operate])
     def close_period(organization_id: str, label: str) -> wire.PeriodClosed:
-        """Close a month that is over and make its invoice; a second call changes nothing."""
+        """Close a month that is over and create its invoice. Repeating this has no effect."""
         closed = ledger.close(organization_id, label)
         found = {"invoice": closed.invoice, "credit_note": closed.note}
         return as_answer(wire.PeriodClosed, {"period": label, "closed_now": closed.by_this_call, **found})
 
     @routes.post("/v1/periods/{label}/close", dependencies=[operate])
     def close_all_periods(label: str) -> wire.PeriodsClosed:
-        """Close a month of every organization in whose time zone it is over; a second call closes what is left."""
+        """Close a month for every organization in whose time zone it is over. Repeating this closes the remaining ones."""
         found = ledger.close_all(label)
         numbers = [closed.invoice["number"] for closed in found if closed.by_this_call and closed.invoice]
         return as_answer(
@@ -293,7 +294,7 @@ def _period_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.post("/v1/periods/{organization_id}/{label}/rerate", dependencies=[operate])
     def rerate_period(organization_id: str, label: str) -> wire.RerateReport:
-        """Rate a month's usage again by the present price book: by reversal, never by rewriting."""
+        """Rate the usage of a month again with the current price book. Postings are reversed, never rewritten."""
         return as_answer(wire.RerateReport, vars(ledger.rerate(organization_id, label)))
 
 
@@ -310,7 +311,7 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def list_budgets(
         actor: Annotated[Actor, Depends(require("budgets:read"))], page: Paged, organization_id: str = ""
     ) -> wire.BudgetList:
-        """The budgets of an organization, with what was spent and is held in the present period, the oldest first."""
+        """List the budgets of an organization, oldest first, with what was spent and is reserved in the current period."""
         found = ledger.lists.budgets(actor.whose(organization_id), page)
         return as_answer(wire.BudgetList, found.map(lambda state: state.as_dict()).as_dict("budgets"))
 
@@ -318,7 +319,7 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         "/v1/budgets", status_code=201, dependencies=[Depends(require("budgets:write", effect=Effect(Budget)))]
     )
     def create_budget(body: NewBudget) -> wire.Budget:
-        """Set up a budget; what its scope has spent in the present period counts already."""
+        """Create a budget. Spend in the current period counts from its start."""
         fields = {name: value for name, value in asdict(body).items() if name not in ("organization_id", "limit")}
         fields["thresholds"] = tuple(fields["thresholds"])
         return as_answer(
@@ -330,18 +331,18 @@ def _budget_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
     def show_budget(
         request: Request, budget_id: str, actor: Annotated[Actor, Depends(require("budgets:read"))]
     ) -> Tagged[wire.Budget]:
-        """A budget as it was set up."""
+        """Show a budget as it was set up."""
         own = None if actor.everywhere else actor.organization_id
         return shown(request, wire.Budget, ledger.budget(budget_id, own).as_dict())
 
     @routes.patch("/v1/budgets/{budget_id}", dependencies=[Depends(require("budgets:write"))])
     def change_budget(budget_id: str, body: NewLimit, seen: Seen) -> Tagged[wire.Budget]:
-        """Another limit from now on; what is spent and held stays."""
+        """Change the limit of a budget from now on. What is spent and reserved stays the same."""
         return changed(wire.Budget, ledger.change_budget(budget_id, nano_from_decimal(body.limit), seen).as_dict())
 
     @routes.delete("/v1/budgets/{budget_id}", status_code=204, dependencies=[Depends(require("budgets:write"))])
     def end_budget(budget_id: str, seen: Seen) -> None:
-        """End a budget: it limits and alerts no more."""
+        """End a budget. It no longer limits spend or sends alerts."""
         ledger.end_budget(budget_id, seen)
 
 
@@ -350,7 +351,7 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/ledger/health", dependencies=[Depends(require("books:read"))])
     def read_health() -> wire.BooksHealth:
-        """How far rating is, what waits and why, and the last proof."""
+        """Show how far rating has progressed, which events are waiting and why, and the last proof."""
         return as_answer(wire.BooksHealth, ledger.health())
 
     @routes.post(
@@ -359,22 +360,22 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         dependencies=[Depends(require("books:write", effect=Effect(dict, dict)))],
     )
     def dismiss(body: Dismissal) -> wire.DismissedEvent:
-        """Put a correction that waits for an event which never comes aside for good."""
+        """Dismiss a correction whose event never arrives. It stays dismissed."""
         return as_answer(wire.DismissedEvent, ledger.dismiss(body.source, body.id, body.reason))
 
     @routes.get("/v1/ledger/dismissals", dependencies=[Depends(require("books:read"))])
     def list_dismissed(page: Paged, organization_id: str = "") -> wire.DismissedList:
-        """The corrections that were put aside, and why, the newest first; of one organization or of all."""
+        """List the corrections that were dismissed and why, newest first, of one organization or of all."""
         return as_answer(wire.DismissedList, ledger.dismissed(organization_id, page).as_dict("dismissed"))
 
     @routes.post("/v1/ledger/rate", dependencies=[Depends(require("books:write"))])
     def rate() -> wire.RatingReport:
-        """Rate and post every usage event that has arrived, now instead of at the next round."""
+        """Rate and post all usage events that have arrived, without waiting for the next round."""
         return as_answer(wire.RatingReport, vars(ledger.rate()))
 
     @routes.post("/v1/ledger/prove")
     def prove(actor: reader, organization_id: str = "", invoice_id: str = "") -> wire.ProofReport:
-        """Derive an invoice, an organization, or (operator, without either) everything again from the raw events."""
+        """Recompute an invoice, an organization, or all books (operator only) from the raw events."""
         if invoice_id:
             _invoice_for(ledger, actor, invoice_id)
             return as_answer(wire.ProofReport, ledger.prove(invoice_id=invoice_id).as_dict())
@@ -384,12 +385,12 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/statements")
     def read_statement(actor: reader, organization_id: str = "", period: str = "") -> wire.Statement:
-        """Receivable of an organization over a month: opening balance, movements, closing balance."""
+        """Show the receivable of an organization over a month: opening balance, movements and closing balance."""
         return as_answer(wire.Statement, ledger.statement(actor.whose(organization_id), period))
 
     @routes.get("/v1/receivables", dependencies=[Depends(require("books:read"))])
     def list_receivables(page: Paged, as_of: Moment | None = None) -> wire.ReceivableList:
-        """What is owed, by organization and age, now or at `as_of`."""
+        """List receivables by organization and age, now or at `as_of`."""
         return as_answer(wire.ReceivableList, ledger.receivables(page, as_of).as_dict("receivables"))
 
     @routes.get("/v1/exports/{name}")
@@ -401,8 +402,8 @@ def _report_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
         until: str = "",
         format: Annotated[str, Query()] = "csv",
     ) -> Response:
-        """focus-1.2, focus-1.4, focus-commitments, journal, usage, as csv (streamed) or parquet. Months `since` to `until`,
-        inclusive."""
+        """Export `focus-1.2`, `focus-1.4`, `focus-commitments`, `journal` or `usage` as CSV (streamed) or Parquet. The
+        export covers the months from `since` through `until`."""
         if name not in EXPORTS:
             raise InvalidInputError(f"export {name!r} must be one of {', '.join(EXPORTS)}")
         wanted = "" if actor.everywhere and not organization_id else actor.whose(organization_id)

@@ -43,7 +43,7 @@ THRESHOLD_REACHED = declare(
 HARD_LIMIT_REACHED = declare(
     "budget.hard_limit_reached",
     BudgetStanding,
-    "A hard budget is spent: new work that it covers is refused until the period ends.",
+    "A hard budget is used up. New work that it covers is refused until the period ends.",
     subject="budget",
 )
 
@@ -135,12 +135,14 @@ class ProofFailed:
 
 
 INVOICE_ISSUED = declare("invoice.issued", InvoiceChanged, "An invoice was issued.", subject="invoice")
-INVOICE_VOIDED = declare("invoice.voided", InvoiceChanged, "An invoice was taken back.", subject="invoice")
+INVOICE_VOIDED = declare("invoice.voided", InvoiceChanged, "An invoice was voided.", subject="invoice")
 INVOICE_PAID = declare("invoice.paid", InvoiceChanged, "An invoice is paid in full.", subject="invoice")
-INVOICE_OVERDUE = declare("invoice.overdue", InvoiceChanged, "An invoice was not paid by its date.", subject="invoice")
+INVOICE_OVERDUE = declare(
+    "invoice.overdue", InvoiceChanged, "An invoice was not paid by its due date.", subject="invoice"
+)
 CREDIT_NOTE_ISSUED = declare("credit_note.issued", CreditNoteIssued, "A credit note was issued.", subject="credit_note")
 PROOF_FAILED = declare(
-    "proof.failed", ProofFailed, "The proof of the books found a difference.", subject="subject", audience="operator"
+    "proof.failed", ProofFailed, "A proof of the books found a difference.", subject="subject", audience="operator"
 )
 
 

@@ -39,7 +39,7 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
 
     @routes.get("/v1/deployments", dependencies=[Depends(require("deployments:read"))])
     def list_deployments(page: PageRequest = Depends(page_request)) -> wire.ModelList:
-        """The catalog by name, with the deployment and the replicas of each model."""
+        """List the models of the catalog by name, with their deployments and replicas."""
         found = page_of("models", models.rows(), lambda row: row.entry.name, page)
         return as_answer(wire.ModelList, found.map(lambda row: row.as_dict() | rented).as_dict("models"))
 
@@ -49,7 +49,7 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
         dependencies=[Depends(require("deployments:write", effect=Effect(Deployment)))],
     )
     def deploy(body: NewDeployment) -> wire.DeploymentState:
-        """Offer a model of the catalog on a pool, or on several, the preferred one first."""
+        """Deploy a model of the catalog on a pool, or on several, the preferred one first."""
         entry = models.entry(body.model)
         if body.pool_ids and body.pool_id:
             raise InvalidInputError("pool_ids: give either pool_id or pool_ids, not both", field="pool_ids")
@@ -59,23 +59,23 @@ def router(models: Models, require: Require, fleet: Fleet) -> APIRouter:
 
     @routes.get("/v1/deployments/{model:path}", dependencies=[Depends(require("deployments:read"))])
     def show_deployment(request: Request, model: str) -> Tagged[wire.DeploymentState]:
-        """Where and how a model is offered."""
+        """Show the deployment of a model."""
         return shown(request, wire.DeploymentState, models.deployment(model).as_dict())
 
     @routes.put("/v1/deployments/{model:path}/scale", dependencies=[operate])
     def scale(model: str, body: Scale, seen: Condition = Depends(if_match)) -> Tagged[wire.DeploymentState]:
-        """Set the number of a model's replicas; null lets Sublet choose."""
+        """Set the number of a model's replicas. With null, Sublet chooses the number."""
         return changed(wire.DeploymentState, models.scale(model, body.replicas, seen).as_dict())
 
     @routes.put("/v1/deployments/{model:path}/pools", dependencies=[operate])
     def place(model: str, body: Placement, seen: Condition = Depends(if_match)) -> Tagged[wire.DeploymentState]:
-        """Set the pools that a deployed model is served on, the preferred one first. Replicas on other pools drain once others
-        answer."""
+        """Set the pools that a deployed model is served on, the preferred one first. Replicas on other pools stop once the
+        new ones respond."""
         return changed(wire.DeploymentState, models.place(model, _pools(fleet, body.pool_ids), seen).as_dict())
 
     @routes.delete("/v1/deployments/{model:path}", status_code=204, dependencies=[operate])
     def remove(model: str, seen: Condition = Depends(if_match)) -> None:
-        """Drain the model's replicas."""
+        """Remove a deployment: its replicas finish their requests, then stop."""
         models.remove(model, seen)
 
     _add_catalog_routes(routes, models, require)
@@ -87,7 +87,7 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
 
     @routes.post("/v1/catalog", dependencies=[operate], openapi_extra=_TOML_BODY)
     async def add_models(request: Request) -> wire.ModelsAdded:
-        """Add models to the catalog (TOML), all or none; one of the same name is replaced."""
+        """Add models to the catalog (TOML), all or none. A model with the same name is replaced."""
         entries = parse_toml(await request.body(), "the file")
         await run_in_threadpool(models.add_entries, entries)
         return as_answer(
@@ -97,7 +97,7 @@ def _add_catalog_routes(routes: APIRouter, models: Models, require: Require) -> 
 
     @routes.post("/v1/catalog/{model:path}/pull", dependencies=[operate])
     def pull(model: str) -> wire.ModelFile:
-        """Download a model's file to the node that answers, and check it; an intact file is left unchanged."""
+        """Download the file of a model to the node that answers, and verify it. An intact file is not downloaded again."""
         if not fetching.acquire(blocking=False):
             raise LimitExceededError(
                 "another model is already being downloaded; try again when that download has finished"

@@ -28,14 +28,14 @@ class ReplicaLost:
 REPLICA_LOST = declare(
     "model.replica_lost",
     ReplicaLost,
-    "A replica's engine ended by itself, or did not start.",
+    "A replica's engine exited unexpectedly or did not start.",
     subject="deployment",
     audience="operator",
 )
 DEPLOYMENT_FAILED = declare(
     "model.deployment_failed",
     ReplicaLost,
-    "A replica failed for good and no replica of its deployment answers.",
+    "A replica failed permanently, and no replica of its deployment responds.",
     subject="deployment",
     audience="operator",
 )

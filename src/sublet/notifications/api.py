@@ -78,7 +78,7 @@ def _add_subscription_routes(
         organization_id: OneOrganization = None,
         page: PageRequest = Depends(page_request),
     ) -> wire.SubscriptionPage:
-        """By id. The operator sees the operator's own, or those of the organization that is named."""
+        """List subscriptions by id. The operator sees its own, or those of the organization that is named."""
         found = notifications.page(owner_of(actor, organization_id), page, channel)
         return as_answer(wire.SubscriptionPage, found.map(lambda item: item.as_dict()).as_dict("subscriptions"))
 
@@ -86,7 +86,8 @@ def _add_subscription_routes(
     def subscribe(
         body: NewSubscription, actor: Actor = Depends(require("subscriptions:write", effect=secret_shown))
     ) -> wire.SubscriptionSecret:
-        """Notify somebody of events from now on. A webhook's secret is in this answer alone; an e-mail address must confirm first."""
+        """Subscribe to events from now on. Only this response contains a webhook's secret. An email address must be
+        confirmed first."""
         wanted = Wanted(body.channel, body.address, tuple(body.kinds), body.name, body.format, body.subject)
         return as_answer(
             wire.SubscriptionSecret,
@@ -97,7 +98,7 @@ def _add_subscription_routes(
     def show_subscription(
         request: Request, subscription_id: str, actor: Actor = Depends(reader), organization_id: OneOrganization = None
     ) -> Tagged[wire.Subscription]:
-        """One subscription, without its secret."""
+        """Show a subscription, without its secret."""
         found = notifications.subscription(owner_of(actor, organization_id), subscription_id)
         return shown(request, wire.Subscription, found.as_dict(), found.edited)
 
@@ -109,7 +110,7 @@ def _add_subscription_routes(
         organization_id: OneOrganization = None,
         seen: Condition = Depends(if_match),
     ) -> Tagged[wire.Subscription]:
-        """Change the kinds or the name, disable it, or enable it again."""
+        """Change the event types or the name of a subscription, or disable or enable it."""
         found = notifications.change(
             owner_of(actor, organization_id),
             subscription_id,
@@ -127,7 +128,7 @@ def _add_subscription_routes(
         organization_id: OneOrganization = None,
         seen: Condition = Depends(if_match),
     ) -> None:
-        """Remove a subscription, its pending messages and its log."""
+        """Remove a subscription with its pending messages and its log."""
         notifications.remove(owner_of(actor, organization_id), subscription_id, seen)
 
     _add_use_routes(routes, notifications, owner_of, require, secret_shown)
@@ -145,7 +146,7 @@ def _add_use_routes(
         actor: Actor = Depends(writer),
         organization_id: OneOrganization = None,
     ) -> wire.Subscription:
-        """Confirm an e-mail address with the code that was sent to it; from then on its events are told."""
+        """Confirm an email address with the code that was sent to it. Its events are sent from then on."""
         return as_answer(
             wire.Subscription,
             notifications.confirm(subscription_id, body.code, owner_of(actor, organization_id)).as_dict(),
@@ -157,7 +158,7 @@ def _add_use_routes(
         actor: Actor = Depends(require("subscriptions:write", effect=secret_shown)),
         organization_id: OneOrganization = None,
     ) -> wire.SubscriptionSecret:
-        """Make a new secret, which is in this answer alone. For 24 hours messages are signed with the one before, too."""
+        """Create a new secret. Only this response contains it. For 24 hours, messages are also signed with the previous secret."""
         return as_answer(
             wire.SubscriptionSecret, notifications.rotate(owner_of(actor, organization_id), subscription_id).as_dict()
         )
@@ -166,7 +167,7 @@ def _add_use_routes(
     def send_test(
         subscription_id: str, actor: Actor = Depends(writer), organization_id: OneOrganization = None
     ) -> wire.TestSent:
-        """Send an event that says it is a test, to this subscription alone; or ask an address again that has not confirmed."""
+        """Send a test event to this subscription only. If the address is not confirmed yet, the confirmation is sent again."""
         event_id = notifications.test(owner_of(actor, organization_id), subscription_id, actor.key_id)
         return as_answer(wire.TestSent, {"event_id": event_id})
 
@@ -180,7 +181,7 @@ def _add_delivery_routes(routes: APIRouter, notifications: Notifications, owner_
         organization_id: OneOrganization = None,
         page: PageRequest = Depends(page_request),
     ) -> wire.DeliveryPage:
-        """Messages with every attempt, the newest event first; `state` is waiting, delivered or given_up."""
+        """List messages with every delivery attempt, newest event first. `state` is `waiting`, `delivered` or `given_up`."""
         owner = owner_of(actor, organization_id)
         return as_answer(
             wire.DeliveryPage,
@@ -193,7 +194,7 @@ def _add_delivery_routes(routes: APIRouter, notifications: Notifications, owner_
         actor: Actor = Depends(require("subscriptions:write")),
         organization_id: OneOrganization = None,
     ) -> wire.Delivery:
-        """Send a message again, with the same id, whether it was delivered or not."""
+        """Send a message again with the same id, even if it was delivered."""
         return as_answer(
             wire.Delivery, notifications.redeliver(owner_of(actor, organization_id), delivery_id).as_dict()
         )
@@ -202,7 +203,7 @@ def _add_delivery_routes(routes: APIRouter, notifications: Notifications, owner_
 def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease, require: Require) -> None:
     @routes.get("/v1/event-kinds")
     def list_event_kinds(actor: Actor = Depends(require("subscriptions:read"))) -> wire.EventKindList:
-        """Every kind of event that the caller may be told of."""
+        """List the event types that the caller can subscribe to."""
         found = [kind for kind in all_kinds() if actor.everywhere or kind.audience == "organization"]
         return as_answer(
             wire.EventKindList,
@@ -231,9 +232,9 @@ def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease
         organization_id: OneOrganization = None,
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
     ) -> wire.EventList | Response:
-        """Events after the sequence number `since`, of one's own organization; the operator sees all, or those of one. Where there is
-        none, the answer waits up to `wait_s` seconds. With `Accept: text/event-stream` it is a stream of server-sent events, which
-        begins after `Last-Event-ID` or `since`, or now."""
+        """List the events of your organization after the sequence number `since`. The operator sees those of all
+        organizations, or of one. If there are none, the response waits up to `wait_s` seconds. With `Accept:
+        text/event-stream`, it is a stream of server-sent events that begins after `Last-Event-ID` or `since`, or now."""
         if not actor.everywhere and organization_id not in (None, actor.organization_id):
             raise ForbiddenError("this key may only read the events of its own organization")
         whose = organization_id if actor.everywhere else actor.organization_id
@@ -251,7 +252,7 @@ def _add_event_routes(routes: APIRouter, tailing: Tailing, find_lease: FindLease
         wait_s: WaitS = 0.0,
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
     ) -> wire.EventList | Response:
-        """The same of one lease: when it can be logged in to, notices, and its end."""
+        """List the events of a lease in the same way: when it is ready for login, notices, and its end."""
         whose = None if actor.everywhere else actor.organization_id
         await run_in_threadpool(find_lease, lease_id, whose)
         selection = Selection(organization_id=whose, subject=lease_id)

@@ -20,36 +20,34 @@ class SubscriptionFact:
 DISABLED = declare(
     "subscription.disabled",
     SubscriptionFact,
-    "A subscription of an organization was disabled, since its receiver kept failing.",
+    "A subscription of an organization was disabled because its receiver kept failing.",
     subject="subscription",
 )
 OPERATOR_DISABLED = declare(
     "subscription.operator_disabled",
     SubscriptionFact,
-    "A subscription of the operator was disabled, since its receiver kept failing.",
+    "A subscription of the operator was disabled because its receiver kept failing.",
     subject="subscription",
     audience="operator",
 )
 CONFIRMATION = declare(
     "subscription.confirmation",
     SubscriptionFact,
-    "An address was asked to confirm that it wants the messages of a subscription.",
+    "An address was asked to confirm a subscription.",
     subject="subscription",
 )
 OPERATOR_CONFIRMATION = declare(
     "subscription.operator_confirmation",
     SubscriptionFact,
-    "An address was asked to confirm that it wants the messages of a subscription of the operator.",
+    "An address was asked to confirm a subscription of the operator.",
     subject="subscription",
     audience="operator",
 )
-TEST = declare(
-    "subscription.test", SubscriptionFact, "A test of a subscription; nothing happened.", subject="subscription"
-)
+TEST = declare("subscription.test", SubscriptionFact, "A test event for a subscription.", subject="subscription")
 OPERATOR_TEST = declare(
     "subscription.operator_test",
     SubscriptionFact,
-    "A test of a subscription of the operator; nothing happened.",
+    "A test event for a subscription of the operator.",
     subject="subscription",
     audience="operator",
 )

@@ -38,8 +38,8 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
 
     @routes.get("/v1/surplus/{pool_id}", dependencies=[operate])
     def ladder(pool_id: str) -> wire.SurplusLadder:
-        """Every class and window that the pool has on sale now, and the reason for each accelerator withheld; beside them how many
-        accelerators could be promised hours of service by a deadline."""
+        """Show how many accelerators each class can sell for each window now, and why the rest is withheld. `orders` shows
+        how many could be sold for hours of service by a deadline."""
         orders = [item.as_dict() for item in surplus.orders_on_sale(pool_id)]
         return as_answer(wire.SurplusLadder, {**surplus.ladder(pool_id).as_dict(), "orders": orders})
 
@@ -50,7 +50,7 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
         window_s: Annotated[int, Query(ge=1, le=WINDOW_S_MAX)] = 3600,
         start: Moment | None = None,
     ) -> wire.Offer:
-        """What one class could sell over `window_s` seconds from `start` (now by default)."""
+        """Show how many accelerators one class can sell for `window_s` seconds from `start` (now by default)."""
         window = Window.starting(start or clock_now(), window_s)
         return as_answer(wire.Offer, surplus.sellable(pool_id, class_name, window).as_dict())
 
@@ -60,7 +60,7 @@ def router(surplus: Surplus, require: Require, clock_now: Callable[[], Any]) -> 
         horizon_s: Annotated[list[int] | None, Query(max_length=HORIZONS_MAX)] = None,
         quantile: Annotated[list[float] | None, Query(max_length=QUANTILES_MAX)] = None,
     ) -> wire.DemandForecast:
-        """Quantiles of the highest demand within each horizon, and how often such forecasts held."""
+        """Forecast quantiles of the peak demand within each horizon, and report how often such forecasts were right."""
         horizons, quantiles = horizon_s or HORIZONS_DEFAULT_S, quantile or QUANTILES_DEFAULT
         return as_answer(wire.DemandForecast, peaks_of(surplus.view(pool_id), horizons, quantiles).as_dict())
 
@@ -77,8 +77,8 @@ def record_router(record: Record, pools: Callable[[], Mapping[str, str]], requir
         days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = DAYS_DEFAULT,
         page: PageRequest = Depends(page_request),
     ) -> wire.RecordList:
-        """What was promised against what happened, per pool, class and window: of leases, and beside them of the shadow. The
-        pools are in the order of their ids."""
+        """Compare what was promised with what happened, by pool, class and window, for leases and for the shadow. Pools are
+        ordered by id."""
         found = {pool_id: name for pool_id, name in pools().items() if pool in (None, pool_id, name)}
         if pool is not None and not found:
             raise NotFoundError(f"there is no pool {pool!r}; `sublet pool ls` lists them")
@@ -113,7 +113,7 @@ def trial_router(
         currency: Annotated[str, Query(max_length=3)] = "USD",
         warmup_days: Annotated[int | None, Query(ge=1, le=3660)] = None,
     ) -> wire.ShadowTrials:
-        """Decide as if selling, over all that was recorded, and report what would have been sold, earned and taken back."""
+        """Replay the recorded demand as if capacity had been sold, and report what would have been sold, earned and reclaimed."""
         asked = trial(window_h or WINDOWS_H, broken_per_1000, long_share, Money.of(price, currency), warmup_days)
         chosen = [item for item in pools() if pool in (None, item.id, item.name)]
         if pool is not None and not chosen:

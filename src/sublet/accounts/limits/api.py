@@ -32,7 +32,7 @@ def router(limits: Limits, require: Require) -> APIRouter:
     def list_limits(
         actor: Actor = Depends(reader), page: PageRequest = Depends(page_request), organization_id: str = ""
     ) -> wire.RateLimitList:
-        """The limits of an organization, for the operator those of all and of models, the oldest first."""
+        """List the limits of an organization, oldest first. The operator also sees those of all organizations and of models."""
         whose = None if actor.everywhere and not organization_id else actor.whose(organization_id)
         return as_answer(
             wire.RateLimitList, limits.page(whose, page).map(lambda limit: limit.as_dict()).as_dict("limits")
@@ -42,26 +42,26 @@ def router(limits: Limits, require: Require) -> APIRouter:
     def create_limit(
         body: NewRateLimit, actor: Actor = Depends(require("limits:write", effect=Effect(Limit)))
     ) -> wire.RateLimit:
-        """Limit what an organization, a project, a key or everybody who calls a model may use, from the next request on."""
+        """Limit what an organization, a project, a key, or all callers of a model may use, from the next request on."""
         whose = actor.whose(body.organization_id) if body.scope != "model" else ""
         place = (whose, body.scope, body.scope_id, body.model)
         return as_answer(wire.RateLimit, limits.create(actor, place, allowed_of(body)).as_dict())
 
     @routes.get("/v1/limits/{limit_id}")
     def show_limit(request: Request, limit_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.RateLimit]:
-        """One limit."""
+        """Show a limit."""
         return shown(request, wire.RateLimit, limits.limit(actor, limit_id).as_dict())
 
     @routes.put("/v1/limits/{limit_id}")
     def change_limit(
         limit_id: str, body: LimitValues, seen: Seen, actor: Actor = Depends(writer)
     ) -> Tagged[wire.RateLimit]:
-        """Allow that instead, from the next request on; what is left out is not limited any more."""
+        """Replace the values of a limit, from the next request on. Values that are left out are no longer limited."""
         return changed(wire.RateLimit, limits.change(actor, limit_id, allowed_of(body), seen).as_dict())
 
     @routes.delete("/v1/limits/{limit_id}", status_code=204)
     def remove_limit(limit_id: str, seen: Seen, actor: Actor = Depends(writer)) -> None:
-        """Limit no more."""
+        """Remove a limit."""
         limits.remove(actor, limit_id, seen)
 
     return routes

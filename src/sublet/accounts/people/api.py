@@ -28,7 +28,7 @@ def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
     def list_people(
         organization: str, actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)
     ) -> wire.PersonList:
-        """Who is in an organization, with their roles, who came first before."""
+        """List the people of an organization with their roles, in the order in which they joined."""
         owner = owned(accounts, actor, organization)
         return as_answer(
             wire.PersonList, people.member_page(owner.id, page).map(lambda member: member.as_dict()).as_dict("people")
@@ -50,7 +50,7 @@ def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
     def list_invitations(
         organization: str, actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)
     ) -> wire.InvitationList:
-        """Who was invited to an organization, the newest first, without the links."""
+        """List the invitations to an organization, newest first, without their links."""
         found = people.invitation_page(owned(accounts, actor, organization).id, page)
         return as_answer(wire.InvitationList, found.map(lambda item: item.as_dict(clock.now())).as_dict("invitations"))
 
@@ -60,7 +60,8 @@ def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
         body: NewInvitation,
         actor: Actor = Depends(require("people:write", effect=Effect(IssuedInvitation, secret=True))),
     ) -> wire.IssuedInvitation:
-        """Invite somebody for seven days. The answer holds the link, this once; an open invitation of the same address ends."""
+        """Invite somebody for seven days. Only this response contains the link. An open invitation to the same address is
+        replaced."""
         return as_answer(
             wire.IssuedInvitation,
             people.invite(owned(accounts, actor, organization), body.email, body.role, actor.id).as_dict(),
@@ -68,7 +69,7 @@ def router(accounts: Accounts, people: People, require: Require) -> APIRouter:
 
     @routes.delete("/v1/invitations/{invitation_id}", status_code=204)
     def revoke_invitation(invitation_id: str, actor: Actor = Depends(writer)) -> None:
-        """From now on its links open nothing."""
+        """Revoke an invitation. Its links stop working immediately."""
         people.revoke_invitation(invitation_id, None if actor.everywhere else actor.organization_id)
 
     return routes

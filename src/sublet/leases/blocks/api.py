@@ -34,7 +34,7 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
     def create(
         body: NewBlock, actor: Actor = Depends(require("blocks:write", effect=Effect(BlockMade)))
     ) -> wire.BlockMade:
-        """Put a part of a pool up for sale, up to three years; with `to_organization`, sell all of it at once."""
+        """Put a part of a pool up for sale for up to three years. With `to_organization`, sell all of it at once."""
         request = NewBlockRequest(
             body.pool,
             body.accelerators,
@@ -51,7 +51,7 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
         live: bool = False,
         page: PageRequest = Depends(page_request),
     ) -> wire.BlockPage:
-        """Newest first; with `live`, those that are neither withdrawn nor over."""
+        """List blocks, newest first. With `live`, blocks that are withdrawn or over are left out."""
         found = blocks.page(pool, page, standing_only=live)
         return as_answer(wire.BlockPage, found.map(lambda item: item.as_dict()).as_dict("blocks"))
 
@@ -61,12 +61,13 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
         accelerators: Annotated[list[int] | None, Query(max_length=COUNTS_MAX)] = None,
         length_days: Annotated[list[int] | None, Query(max_length=COUNTS_MAX)] = None,
     ) -> wire.BlockAdvice:
-        """What blocks of several sizes and lengths would have displaced of the owner's work, by the pool's history."""
+        """Show how much of the owner's work blocks of several sizes and lengths would have displaced, based on the pool's
+        history."""
         return as_answer(wire.BlockAdvice, blocks.advise(pool, accelerators, length_days))
 
     @routes.get("/v1/blocks/{block_id}", dependencies=[seen])
     def show(request: Request, block_id: str) -> Tagged[wire.BlockDetail]:
-        """A block with its leases, how much of it is sold when, and every change."""
+        """Show a block with its leases, how much of it is sold when, and every change."""
         found = blocks.block(block_id)
         return shown(request, wire.BlockDetail, found.as_dict(), asdict(found.block))
 
@@ -77,7 +78,8 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
         actor: Actor = Depends(require("blocks:write", effect=Effect(BlockChanged))),
         seen: Condition = Depends(if_match),
     ) -> Tagged[wire.BlockChanged]:
-        """Widen, shrink, move, reprice or withdraw a block. What is sold is broken by `force` alone, with its credits."""
+        """Grow, shrink, move, reprice or withdraw a block. Leases sold from it are broken only with `force`, and their
+        credits are due."""
         if body.force:
             actor.require("firm:write")
         made = blocks.change(block_id, _change(body), _who(actor), seen)
@@ -85,7 +87,7 @@ def router(blocks: Blocks, require: Require, organization_of: Callable[[str], st
 
     @routes.post("/v1/blocks/{block_id}/preview")
     def preview(block_id: str, body: NewBlockChange, actor: Actor = Depends(writer)) -> wire.BlockChanged:
-        """What the same change would make of the block, and which sold leases it would break. Changes nothing."""
+        """Preview a change of a block and which leases it would break. Nothing is changed."""
         return as_answer(wire.BlockChanged, blocks.preview(block_id, _change(body)).as_dict())
 
     return routes

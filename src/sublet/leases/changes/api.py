@@ -26,7 +26,7 @@ def router(leases: Leases, require: Require) -> APIRouter:
 
     @routes.post("/v1/leases/{lease_id}/changes/preview")
     def preview_change(lease_id: str, body: NewLeaseChange, actor: Actor = Depends(writer)) -> wire.LeaseChange:
-        """What a change would cost or save, and by which rule. Changes nothing."""
+        """Preview what a change would cost or save, and by which rule. Nothing is changed."""
         return as_answer(
             wire.LeaseChange, leases.changes.preview(lease_id, _request(body, actor), _whose(actor)).as_dict()
         )
@@ -37,26 +37,26 @@ def router(leases: Leases, require: Require) -> APIRouter:
         body: NewLeaseChange,
         actor: Actor = Depends(require("leases:write", effect=Effect(LeaseChange))),
     ) -> wire.LeaseChange:
-        """Extend, shorten or shrink a lease, or move it to another project. All of it is done, or nothing."""
+        """Extend, shorten or shrink a lease, or move it to another project. Either all of it takes effect or none."""
         return as_answer(
             wire.LeaseChange, leases.change(lease_id, _request(body, actor), _whose(actor), actor.key_id).as_dict()
         )
 
     @routes.post("/v1/leases/{lease_id}/end/preview")
     def preview_end(lease_id: str, actor: Actor = Depends(writer)) -> wire.LeaseChange:
-        """What giving the lease back now would cost and save. Changes nothing."""
+        """Preview what ending the lease now would cost and save. Nothing is changed."""
         return as_answer(wire.LeaseChange, leases.changes.preview_end(lease_id, _whose(actor)).as_dict())
 
     @routes.get("/v1/leases/{lease_id}/name")
     def show_name(request: Request, lease_id: str, actor: Actor = Depends(reader)) -> Tagged[wire.LeaseName]:
-        """The lease's name and labels."""
+        """Show the name and labels of a lease."""
         return shown(request, wire.LeaseName, named(leases.lease(lease_id, _whose(actor))))
 
     @routes.put("/v1/leases/{lease_id}/name")
     def set_name(
         lease_id: str, body: NewLeaseName, actor: Actor = Depends(writer), seen: Condition = Depends(if_match)
     ) -> Tagged[wire.LeaseName]:
-        """Give the lease a name, or other labels."""
+        """Set the name or the labels of a lease."""
         labels = None if body.labels is None else [(item.key, item.value) for item in body.labels]
         return changed(wire.LeaseName, named(leases.changes.name(lease_id, body.name, labels, _whose(actor), seen)))
 

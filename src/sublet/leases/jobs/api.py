@@ -30,27 +30,27 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
     def submit(
         body: JobRequest, actor: Actor = Depends(require("leases:write", effect=Effect(Submitted)))
     ) -> wire.SubmittedJobs:
-        """Run a command on a lease of its own, quoted and accepted in one step. It starts when the lease does; when it ends, so does
-        the lease, and its billing."""
+        """Run a command on a lease of its own, quoted and accepted in one step. The command starts with the lease. When the
+        command ends, the lease and its billing end, too."""
         made = jobs.submit(actor.organization_id, _wanted(body), actor.key_id, actor.project)
         return as_answer(wire.SubmittedJobs, made.as_dict())
 
     @routes.get("/v1/jobs")
     def list_jobs(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.JobPage:
-        """The newest first; the operator sees every organization's."""
+        """List jobs, newest first. The operator sees those of every organization."""
         return as_answer(
             wire.JobPage, jobs.page(_whose(actor), page).map(lambda item: item[0].as_dict(item[1])).as_dict("jobs")
         )
 
     @routes.get("/v1/jobs/{job_id}")
     def show(job_id: str, actor: Actor = Depends(reader)) -> wire.Job:
-        """A job, and how its attempts have exited."""
+        """Show a job and how its attempts exited."""
         job, lease = jobs.job(job_id, _whose(actor))
         return as_answer(wire.Job, job.as_dict(lease))
 
     @routes.get("/v1/jobs/{job_id}/log")
     def log(job_id: str, actor: Actor = Depends(reader), offset: Offset = 0) -> wire.JobLog:
-        """What the job has printed, from byte `offset` on; the newest 4 to 8 MiB are kept."""
+        """Read the output of a job from byte `offset` on. The newest 4 to 8 MiB are kept."""
         part, complete = jobs.log(job_id, offset, _whose(actor))
         return as_answer(
             wire.JobLog, {"text": part.text, "offset": part.offset, "next": part.next, "complete": complete}
@@ -58,7 +58,7 @@ def router(jobs: Jobs, require: Require) -> APIRouter:
 
     @routes.post("/v1/jobs/{job_id}/cancel")
     def cancel(job_id: str, actor: Actor = Depends(writer)) -> wire.SubmittedJobs:
-        """End a job, or with the id of an array all of its jobs. Repeating it changes nothing."""
+        """Cancel a job, or with the id of an array, all of its jobs. Repeating this has no effect."""
         organization_id = _whose(actor)
         by = f"customer {organization_id}" if organization_id else "operator"
         return as_answer(wire.SubmittedJobs, jobs.cancel(job_id, organization_id, by).as_dict())

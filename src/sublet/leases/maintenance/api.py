@@ -28,12 +28,12 @@ def router(windows: MaintenanceWindows, stated: Stated, require: Require) -> API
     def add(
         body: NewMaintenance, actor: Actor = Depends(require("fleet:write", effect=Effect(MaintenancePlanned)))
     ) -> wire.MaintenancePlan:
-        """Plan maintenance: leases in the way get notice, and nothing is sold across it that can't be taken back in time."""
+        """Schedule maintenance. Affected leases get notice, and nothing is sold that can't be reclaimed before it begins."""
         return as_answer(wire.MaintenancePlan, windows.add(_request(body, actor), _who(actor)).as_dict())
 
     @routes.post("/v1/maintenance/preview")
     def preview(body: NewMaintenance, actor: Actor = Depends(require("fleet:write"))) -> wire.MaintenancePlan:
-        """Which leases such a window would end, when, and what is owed for them. Changes nothing."""
+        """Preview which leases a maintenance window would end, when, and the credits due. Nothing is changed."""
         return as_answer(wire.MaintenancePlan, windows.preview(_request(body, actor), _who(actor)).as_dict())
 
     @routes.get("/v1/maintenance", dependencies=[Depends(require("fleet:read"))])
@@ -42,14 +42,15 @@ def router(windows: MaintenanceWindows, stated: Stated, require: Require) -> API
         live: bool = False,
         page: PageRequest = Depends(page_request),
     ) -> wire.MaintenancePage:
-        """Newest first; with `live`, what is neither canceled nor over. What the settings state is listed apart."""
+        """List maintenance windows, newest first. With `live`, windows that are canceled or over are left out. Windows from
+        the settings are listed separately."""
         now = windows.now()
         found = windows.page(pool, page, live=live).map(lambda item: item.as_dict(now)).as_dict("maintenance")
         return as_answer(wire.MaintenancePage, {**found, "stated": {"windows": stated(pool)}})
 
     @routes.post("/v1/maintenance/{maintenance_id}/cancel")
     def cancel(maintenance_id: str, actor: Actor = Depends(require("fleet:write"))) -> wire.Maintenance:
-        """Cancel a window, or end one early: notices that are not due yet are withdrawn."""
+        """Cancel a maintenance window, or end it early. Notices that are not yet due are withdrawn."""
         return as_answer(wire.Maintenance, windows.cancel(maintenance_id, _who(actor)).as_dict(windows.now()))
 
     return routes

@@ -24,26 +24,27 @@ def router(volumes: Volumes, require: Require) -> APIRouter:
     def create(
         body: NewVolumeBody, actor: Actor = Depends(require("leases:write", effect=Effect(Volume)))
     ) -> wire.Volume:
-        """A disk that outlives leases; it is ready within seconds. The same name and size again is the same volume."""
+        """Create a volume that outlives leases. It is ready within seconds. Creating one with the same name and size again
+        returns the existing volume."""
         return as_answer(
             wire.Volume, volumes.create(actor.organization_id, NewVolume(body.name, body.size_mib, body.pool)).as_dict()
         )
 
     @routes.get("/v1/volumes")
     def list_volumes(actor: Actor = Depends(reader), page: PageRequest = Depends(page_request)) -> wire.VolumePage:
-        """The newest first; the operator sees every organization's."""
+        """List volumes, newest first. The operator sees those of every organization."""
         return as_answer(
             wire.VolumePage, volumes.page(_whose(actor), page).map(lambda item: item.as_dict()).as_dict("volumes")
         )
 
     @routes.get("/v1/volumes/{volume}")
     def show(volume: str, actor: Actor = Depends(reader)) -> wire.Volume:
-        """A volume, by its id or name."""
+        """Show a volume by its id or name."""
         return as_answer(wire.Volume, volumes.volume(volume, _owner(actor, volume)).as_dict())
 
     @routes.delete("/v1/volumes/{volume}")
     def remove(volume: str, actor: Actor = Depends(writer)) -> wire.Volume:
-        """Wipe a volume, with everything in it. Refused while a lease has it."""
+        """Delete a volume and wipe its data. Refused while a lease uses it."""
         return as_answer(wire.Volume, volumes.remove(volume, _owner(actor, volume)).as_dict())
 
     return routes

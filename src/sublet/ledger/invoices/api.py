@@ -51,14 +51,14 @@ def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.get("/v1/credit-notes")
     def list_notes(actor: reader, page: Paged, organization_id: str = "") -> wire.CreditNoteList:
-        """The credit notes of an organization, the newest first."""
+        """List the credit notes of an organization, newest first."""
         return as_answer(
             wire.CreditNoteList, ledger.lists.notes(actor.whose(organization_id), page).as_dict("credit_notes")
         )
 
     @routes.get("/v1/credit-notes/{note_id}")
     def read_note(note_id: str, actor: reader, format: Annotated[str, Query()] = "json") -> wire.CreditNote | Response:
-        """A credit note; `format` is json, html, pdf, ubl or factur-x."""
+        """Show a credit note. `format` is `json`, `html`, `pdf`, `ubl` or `factur-x`."""
         document = ledger.settling.note(note_id)
         if document["customer"]["organization_id"] != actor.organization_id and not actor.everywhere:
             raise NotFoundError(f"there is no credit note {note_id!r}")
@@ -66,8 +66,8 @@ def note_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None:
 
     @routes.post("/v1/invoices/{invoice_id}/credit-notes", status_code=201, dependencies=[made])
     def credit_invoice(invoice_id: str, body: NewCreditNote) -> wire.CreditNote:
-        """Make a credit note that lowers the price of an invoice: of lines, of an amount, or of all that is left. With `preview`,
-        show it and write nothing."""
+        """Create a credit note for an invoice: for lines, for an amount, or for everything that is left. With `preview`,
+        nothing is written."""
         return as_answer(
             wire.CreditNote,
             ledger.settling.credit(invoice_id, _wanted(body), body.reason, digest=body.digest, preview=body.preview),

@@ -24,12 +24,12 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.get("/v1/refunds")
     def list_refunds(actor: reader, page: paged, organization_id: str = "") -> wire.RefundList:
-        """The refunds of an organization, the newest first."""
+        """List the refunds of an organization, newest first."""
         return as_answer(wire.RefundList, ledger.lists.refunds(actor.whose(organization_id), page).as_dict("refunds"))
 
     @routes.post("/v1/refunds", status_code=201, dependencies=[credited])
     def refund(body: wire.NewRefund) -> wire.Refund:
-        """Refund what is owed to a customer, once per source_id: by the payment that it was paid by, or to the wallet."""
+        """Refund what is owed to a customer, once for each `source_id`: to the original payment method or to the wallet."""
         wanted = NewRefund(
             body.organization_id,
             nano_from_decimal(body.amount),
@@ -42,7 +42,7 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.post("/v1/credits/{credit_id}/return", dependencies=[credited])
     def return_deposit(credit_id: str, body: wire.DepositReturn) -> wire.DepositReturned:
-        """Owe a customer back what is left of a deposit, or part of it; a refund then pays it out."""
+        """Return what is left of a deposit, or part of it, to what is owed to the customer. A refund then pays it out."""
         nano = nano_from_decimal(body.amount)
         return as_answer(
             wire.DepositReturned, ledger.settling.return_deposit(credit_id, nano, body.reason, preview=body.preview)
@@ -50,17 +50,17 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.post("/v1/invoices/{invoice_id}/write-off", dependencies=[invoices])
     def write_off(invoice_id: str, body: wire.NewWriteOff) -> wire.WriteOff:
-        """Write off what is open on an invoice as bad debt; a payment that comes after all recovers it."""
+        """Write off the open amount of an invoice as bad debt. A later payment recovers it."""
         return as_answer(wire.WriteOff, ledger.settling.write_off(invoice_id, body.reason, preview=body.preview))
 
     @routes.post("/v1/invoices/{invoice_id}/write-off/reverse", dependencies=[invoices])
     def reinstate(invoice_id: str, body: wire.NewWriteOff) -> Invoice:
-        """Reverse a write-off; the invoice is open again."""
+        """Reverse a write-off. The invoice is open again."""
         return as_answer(Invoice, ledger.settling.reinstate(invoice_id, body.reason, preview=body.preview))
 
     @routes.post("/v1/invoices/{invoice_id}/netting", status_code=201, dependencies=[invoices])
     def net(invoice_id: str, body: wire.NewNetting) -> wire.Netting:
-        """Pay an invoice from what is owed to its customer, once per source_id."""
+        """Pay an invoice from what is owed to its customer, once for each `source_id`."""
         nano = None if body.amount is None else nano_from_decimal(body.amount)
         return as_answer(
             wire.Netting, ledger.settling.net(invoice_id, body.source_id, body.reason, nano, preview=body.preview)
@@ -68,5 +68,5 @@ def settling_routes(routes: APIRouter, ledger: Ledger, require: Require) -> None
 
     @routes.post("/v1/invoices/{invoice_id}/netting/undo", dependencies=[invoices])
     def undo_netting(invoice_id: str, body: wire.UndoneNetting) -> wire.Netting:
-        """Take netting back by a reversal that names it."""
+        """Reverse netting. The reversal refers to the original posting."""
         return as_answer(wire.Netting, ledger.settling.undo_netting(invoice_id, body.source_id, body.reason))
