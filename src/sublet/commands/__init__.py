@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "doctor",
         "Check what this machine can do, what is missing, and the consequences.",
     ),
+    "support": ("sublet.commands.support", "app", "Bug reports: one file without secrets."),
     "status": ("sublet.commands.system", "status", "Show whether the system is running on this machine, and where."),
     "plan": ("sublet.commands.plan", "plan", "Show what the system will do next, before it does it."),
     "serve": ("sublet.commands.system", "serve", "Run a single process of the system."),
