@@ -120,4 +120,4 @@ def ssh_packages() -> tuple[tuple[str, str], ...]:
 def inside_files() -> tuple[tuple[str, str], ...]:
     """The programs that run inside, as (source, path inside) pairs."""
     here = Path(__file__).parent / "inside"
-    return tuple((str(here / name), f"/opt/sublet/{name}") for name in ("init.py", "ssh_server.py"))
+    return tuple((str(here / name), f"/opt/sublet/{name}") for name in ("init.py", "ssh_server.py", "drain.py"))

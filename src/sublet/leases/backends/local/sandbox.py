@@ -37,7 +37,7 @@ _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID, _MS_NODEV = 0x20000, 4
 _PR_SET_PDEATHSIG = 1
 _ETC = (
     "alternatives ld.so.cache ld.so.conf ld.so.conf.d ssl pki ca-certificates bash.bashrc nsswitch.conf terminfo "
-    "profile.d ssh/moduli crypto-policies"
+    "profile.d ssh/moduli crypto-policies sublet/drain.d"
 ).split()
 
 

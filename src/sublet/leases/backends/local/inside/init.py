@@ -33,6 +33,11 @@ NOTICE = "/run/sublet/notice.txt"
 DOOR_LOG = "/run/door.log"
 DOOR_RETRY_S = 0.5
 JOB = "/run/sublet-etc/job.json"
+LEASE = "/run/sublet/lease.json"
+DRAIN = "/opt/sublet/drain.py"
+DRAIN_BEFORE_END_S = 310.0
+"""So long before the lease's own end, where nobody gave notice, the hooks are run: at the step of the countdown then."""
+DRAINS_MAX = 100
 _PR_SET_DUMPABLE = 4
 _OOM_SCORE_OF_SESSIONS = "500"
 
@@ -47,6 +52,7 @@ def main() -> None:
     reports = int(os.environ.pop("SUBLET_REPORTS", "0"))
     job = Job(os.environ.pop("SUBLET_JOB", ""))
     servers: dict[int, Server] = {}
+    drain_hooks = DrainHooks()
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.setblocking(False)
     one_per_connection, argv = sys.argv[2] == "openssh", sys.argv[3:]
@@ -76,6 +82,7 @@ def main() -> None:
             signals = drain(wakeup)
             if signal.SIGUSR1 in signals:
                 write_to_terminals()
+                drain_hooks.start(libraries, ending)
             if signal.SIGHUP in signals and not ending:
                 job.start()
             if signal.SIGUSR2 in signals:
@@ -117,6 +124,46 @@ class Job:
         line = f"{self.attempt} {code if code >= 0 else 128 - code} {time.time_ns() // 1000}\n"
         os.write(self.descriptor, line.encode())
         os.fsync(self.descriptor)
+
+
+class DrainHooks:
+    """Starts the tenant's hooks when notice is given, or shortly before the lease's own end: once for each end. They run beside
+    everything else, so nothing waits for them."""
+
+    def __init__(self) -> None:
+        self._begun: set[float] = set()
+
+    def start(self, libraries: str, ending: bool) -> None:
+        if ending:
+            return
+        import json
+        from datetime import datetime
+
+        try:
+            with open(LEASE, encoding="utf-8") as file:
+                told = json.load(file)
+            reason = told["action"] if told["reclaim_at"] else "window_over"
+            text = told["reclaim_at"] or told["ends_at"]
+            end = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        own_end = not told["reclaim_at"] and end - time.time() > DRAIN_BEFORE_END_S
+        if own_end or end in self._begun or len(self._begun) >= DRAINS_MAX:
+            return
+        environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+        null = os.open("/dev/null", os.O_RDWR)
+        # The words by which PID 1 itself was started, up to its own program: the interpreter is no part of the tenant's root.
+        words = interpreter_words()
+        if words and start([*words, DRAIN, str(end), reason], (null, null, null), environment):
+            self._begun.add(end)
+        os.close(null)
+
+
+def interpreter_words() -> list[str]:
+    """How this program was started, without its own name and arguments."""
+    with open("/proc/self/cmdline", "rb") as file:
+        words = [word.decode() for word in file.read().split(b"\0")]
+    return words[: words.index("/opt/sublet/init.py")] if "/opt/sublet/init.py" in words else []
 
 
 class Server:
